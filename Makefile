@@ -1,0 +1,58 @@
+# Needs Python 3.11 to 3.14 and pip; everything else goes into $(VENV). `make` alone explains the targets.
+VENV   ?= .venv
+PYTHON ?=
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint reference lock clean
+
+help: ## this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make .venv and install the pinned packages; costs nothing the second time
+
+# The lock names every package, so pip resolves nothing (--no-deps). A venv whose making was interrupted is made again.
+$(STAMP): pyproject.toml requirements.lock
+	@set -e; found=; \
+	for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "error: Lehr needs Python 3.11 to 3.14; $(or $(PYTHON),python3) is: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo missing)." \
+	       "Install one, or say where it is: make setup PYTHON=/path/to/python3.12" >&2; exit 2; \
+	fi; \
+	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	  rm -rf $(VENV); echo "making $(VENV) with $$($$found --version)"; \
+	  if ! $$found -m venv $(VENV) >/dev/null 2>&1; then \
+	    rm -rf $(VENV); $$found -m venv --without-pip $(VENV); $$found -m pip --python $(PY) install -q pip; \
+	  fi; \
+	fi
+	@echo "installing the packages of requirements.lock (about 5 GB on Linux; minutes the first time)"
+	@$(PY) -m pip install -q --no-deps -r requirements.lock
+	@$(PY) -m pip install -q --no-deps --no-build-isolation -e .
+	@$(PY) -m pip check
+	@touch $@
+
+demo: setup ## train, anneal, soup, tune and score a small model on two CPU cores; its report: runs/tiny-olmo2/report.html
+	@$(VENV)/bin/lehr run recipes/tiny/olmo2.yaml
+
+test: setup ## the whole test suite: CPU only, no network
+	@$(PY) -m pytest
+
+lint: setup ## ruff and mypy --strict
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy --no-error-summary $(wildcard lehr monitoring tasks workflows cli)
+
+reference: setup ## write the tables of docs/recipes.md anew from the recipe's types
+	@$(PY) -m lehr.config.reference docs/recipes.md
+
+# Needs `uv` on the path. Markers keep one file right for every Python and system; no index address gets in.
+lock: ## write requirements.lock anew from pyproject.toml
+	@uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url \
+	  --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The `lehr` command: one file per group. Reads arguments, calls one room, prints."""

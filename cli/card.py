@@ -1,0 +1,134 @@
+"""What `lehr show` prints: lineage, cost, scores, as rich renderables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from cli.locate import run_folder
+from lehr.artifact import Artifact
+from lehr.errors import UserError
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `3 min 20 s`, `5 h 12 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def energy(joules: float) -> str:
+    """`820 J`, `12.3 kJ`, `4.56 MJ`, with watt-hours beside."""
+    if joules <= 0:
+        return ""
+    for unit, size in (("MJ", 1e6), ("kJ", 1e3), ("J", 1.0)):
+        if joules >= size or unit == "J":
+            return f"{joules / size:.3g} {unit} ({joules / 3600:.3g} Wh)"
+    return ""
+
+
+def _label(artifact: Artifact) -> Text:
+    m = artifact.manifest
+    facts = [m.kind, m.digest[:12]]
+    if m.cost.tokens:
+        facts.append(f"{m.cost.tokens:,} tokens")
+    if m.cost.seconds:
+        facts.append(duration(m.cost.seconds))
+    return Text.assemble((m.stage, "bold"), "  ", ("  ".join(facts), "dim"))
+
+
+def lineage_tree(artifact: Artifact) -> Tree:
+    """The artifact at the root, what it was made from below it; an ancestor met again is named, not unfolded."""
+    seen: set[str] = set()
+
+    def grow(tree: Tree, node: Artifact) -> None:
+        parents = node.parents()
+        found = {p.manifest.digest for p in parents}
+        for parent in parents:
+            if parent.manifest.digest in seen:
+                tree.add(Text.assemble((parent.manifest.stage, "bold"), ("  (as above)", "dim")))
+                continue
+            seen.add(parent.manifest.digest)
+            grow(tree.add(_label(parent)), parent)
+        for ref in node.manifest.parents:
+            if ref.digest not in found:
+                tree.add(
+                    Text.assemble((ref.stage, "bold"), (f"  {ref.kind}  {ref.digest[:12]}  no longer at {ref.uri}", "dim"))
+                )
+
+    root = Tree(_label(artifact))
+    grow(root, artifact)
+    return root
+
+
+def cost_table(artifact: Artifact) -> Table:
+    """Cost of each stage in the lineage, oldest first, and their sum."""
+    table = Table(title="Cost, with all ancestors", title_justify="left", box=None, pad_edge=False)
+    for heading in ("stage", "tokens", "FLOPs", "time", "energy", "source"):
+        table.add_column(heading, justify="left" if heading in ("stage", "source") else "right")
+    costs = [(a.manifest.stage, a.manifest.cost) for a in artifact.lineage()]
+    for stage, c in costs:
+        source = c.energy_source if c.energy_joules else ""
+        table.add_row(stage, f"{c.tokens:,}", f"{c.flops:.2e}", duration(c.seconds), energy(c.energy_joules), source)
+    everything = [c for _, c in costs]
+    table.add_section()
+    table.add_row(
+        "sum",
+        f"{sum(c.tokens for c in everything):,}",
+        f"{sum(c.flops for c in everything):.2e}",
+        duration(sum(c.seconds for c in everything)),
+        energy(sum(c.energy_joules for c in everything)),
+        style="bold",
+    )
+    return table
+
+
+def read_scores(run: Path) -> list[dict[str, Any]]:
+    """The records of a run's scores.json; none if it is not there yet. Raises UserError if it is damaged."""
+    path = run / "scores.json"
+    if not path.is_file():
+        return []
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"damaged scores ({error})", where=path, remedy="delete it and run the same command again") from None
+    if not isinstance(records, list):
+        raise UserError("damaged scores (not a list)", where=path, remedy="delete it and run the same command again")
+    return records
+
+
+def _value(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    error = record.get("stderr")
+    return f"{record['value']:.3f}" + (f" ± {error:.3f}" if error else "")
+
+
+def score_table(artifact: Artifact) -> Table | Text:
+    """Scores of this artifact's stage, beside those of the stages it was made from."""
+    run = run_folder(artifact)
+    records = read_scores(run) if run else []
+    stages = [p.stage for p in artifact.manifest.parents if p.kind == "checkpoint"] + [artifact.manifest.stage]
+    by_key: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
+    for record in records:
+        if record["stage"] in stages:
+            by_key.setdefault((record["task"], record["split"], record["metric"]), {})[record["stage"]] = record
+    if not by_key:
+        return Text(f"No scores of {artifact.manifest.stage} in this run yet.")
+    table = Table(title="Scores", title_justify="left", box=None, pad_edge=False)
+    for heading in ("task", "split", "metric", "n"):
+        table.add_column(heading, justify="right" if heading == "n" else "left")
+    for stage in stages:
+        table.add_column(stage, justify="right", style="bold" if stage == stages[-1] else None)
+    for (task, split, metric), of_stage in sorted(by_key.items()):
+        size = next(iter(of_stage.values())).get("n", "")
+        table.add_row(task, split, metric, str(size), *(_value(of_stage.get(stage)) for stage in stages))
+    return table

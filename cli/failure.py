@@ -1,0 +1,86 @@
+"""From an exception to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+
+import click
+
+from lehr.errors import Bug, LehrError, from_os_error
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+
+
+def report_failure(error: BaseException) -> int:
+    """Print what a user needs to know about `error`; return the exit code. LEHR_DEBUG=1 adds the traceback."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if os.environ.get("LEHR_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        return _report_click(error)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        print("interrupted; give the same command again to continue", file=sys.stderr)
+        return INTERRUPTED
+    known = owned_error(error)
+    if known is not None:
+        print(f"error: {one_line(str(known))}", file=sys.stderr)
+        return known.exit_code
+    print(f"error: {type(error).__name__}: {one_line(str(error))} ({_keep_traceback(error)})", file=sys.stderr)
+    return Bug.exit_code
+
+
+def _report_click(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    hint = f" See '{context.command_path} --help'." if context is not None else ""
+    print(f"error: {one_line(error.format_message()).rstrip('.')}.{hint}", file=sys.stderr)
+    return error.exit_code
+
+
+def owned_error(error: BaseException) -> LehrError | None:
+    """The LehrError in `error` or under it, or one made of an operating system error there; None for anything else.
+
+    flytekit wraps what a task raises (FlyteUserRuntimeException holds it as `value` and as `__cause__`).
+    """
+    chain = list(_unwrap(error))
+    for inner in chain:
+        if isinstance(inner, LehrError):
+            return inner
+    for inner in chain:
+        if isinstance(inner, OSError):
+            return from_os_error(inner)
+    return None
+
+
+def _unwrap(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        inner = waiting.pop(0)
+        if isinstance(inner, BaseException) and id(inner) not in seen:
+            seen.add(id(inner))
+            yield inner
+            waiting += [getattr(inner, "value", None), inner.__cause__, *getattr(inner, "exceptions", ())]
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _keep_traceback(error: BaseException) -> str:
+    """Write the full traceback to a file of its own and say where; where no file can be written, print it."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="lehr-", suffix=".traceback", delete=False, encoding="utf-8") as f:
+            f.write(text)
+    except OSError:
+        print(text, file=sys.stderr)
+        return "traceback above"
+    return f"this is a fault of Lehr's own; full traceback: {f.name}"

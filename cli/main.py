@@ -1,0 +1,50 @@
+"""Entry of the `lehr` command. Groups import their rooms late: `lehr --help` loads neither torch nor flytekit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from cli.data import dropped
+from cli.failure import report_failure
+from cli.model import chat, show
+from cli.run import run_command, validate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="lehr", prog_name="lehr")
+def lehr() -> None:
+    """Train open language models end to end: documents to a scored chat model.
+
+    One recipe file describes it, one workflow runs it. A run that was interrupted, at any moment and in any way,
+    continues where it stood when the same command is given again.
+
+    \b
+      lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
+      lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
+      lehr chat runs/tiny-olmo2                 talk to it
+      lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
+      lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
+
+    Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
+    130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
+    """
+
+
+for command in (run_command, validate, show, chat, dropped):
+    lehr.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. Every failure ends as one line on stderr."""
+    try:
+        result = lehr.main(args=None if arguments is None else list(arguments), prog_name="lehr", standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001 - the outermost frame: reported below, never lost
+        return report_failure(error)
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

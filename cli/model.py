@@ -1,0 +1,78 @@
+"""`lehr show` and `lehr chat`: finished models."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
+
+
+@click.command("show")
+@artifact_argument
+@click.option("--verify", is_flag=True, help="Hash every file of it and of its ancestors first.")
+def show(artifact: Path, verify: bool) -> None:
+    """Show where ARTIFACT comes from, what it cost, and its scores.
+
+    ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Costs are summed over all
+    ancestors, each counted once. Scores come from the run's scores.json, beside those of the model it was made from.
+
+    \b
+    Examples:
+      lehr show runs/tiny-olmo2
+      lehr show runs/tiny-olmo2/artifacts/soup-1f0c
+    """
+    from rich.console import Console
+
+    from cli.card import cost_table, lineage_tree, score_table
+    from cli.locate import find
+
+    model = find(artifact)
+    if verify:
+        for ancestor in model.lineage():
+            ancestor.verify()
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    console.print(lineage_tree(model))
+    console.print()
+    console.print(cost_table(model))
+    console.print()
+    console.print(score_table(model))
+
+
+@click.command("chat")
+@artifact_argument
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 takes the likeliest token."
+)
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=80, show_default=True, help="Longest answer.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sampling; the same seed answers the same."
+)
+def chat(artifact: Path, temperature: float, max_new_tokens: int, seed: int) -> None:
+    """Talk to ARTIFACT, a checkpoint's folder or a run's folder.
+
+    On a terminal it is a conversation; otherwise one message is read from standard input and the answer is printed.
+    A model that has not learnt to chat continues the text instead.
+
+    \b
+    Examples:
+      lehr chat runs/tiny-olmo2
+      echo 'What is 47 + 38?' | lehr chat runs/tiny-olmo2
+    """
+    from cli.locate import find
+    from lehr.errors import UserError
+
+    model = find(artifact).expect("checkpoint")
+    model.verify()
+    message = None if sys.stdin.isatty() else sys.stdin.read().strip()
+    if message == "":
+        raise UserError("there is no message on standard input", remedy="pipe one in, or call it from a terminal")
+    from cli.talk import converse, speaker
+
+    reply = speaker(model, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    if message is None:
+        converse(reply, model.manifest.stage)
+    else:
+        click.echo(reply([{"role": "user", "content": message}]))

@@ -1,0 +1,67 @@
+"""`lehr run` and `lehr validate`: recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+SET_HELP = "Change one key of the recipe, such as stage1.tokens=200000. May be given several times."
+recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
+set_option = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
+
+
+def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
+    """Check the recipe, then train it into `out` (None: runs/NAME). Returns the exit code."""
+    from lehr.config import load_recipe
+
+    name = load_recipe(recipe, overrides).name  # before torch and flytekit are loaded: a bad recipe fails at once
+    from workflows.run import run_recipe
+
+    return run_recipe(recipe, out or Path("runs") / name, overrides, metrics_port, mlflow)
+
+
+@click.command("run")
+@recipe_argument
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/NAME of the recipe]")
+@set_option
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    show_default=True,
+    help="Serve Prometheus metrics on 127.0.0.1 at this port while training; 0 picks a free one.",
+)
+@click.option("--no-mlflow", is_flag=True, help="Do not track the run in MLflow.")
+def run_command(recipe: Path, out: Path | None, overrides: tuple[str, ...], metrics_port: int, no_mlflow: bool) -> int:
+    """Train RECIPE: documents, pretraining, anneals, soup, post-training, scores, report.
+
+    Everything goes into one folder: scores.json, lineage.json, report.html, the Hugging Face export in model/, and the
+    artifacts of all stages. Finished stages are found again and not repeated, so the same command continues an
+    interrupted run, and a changed recipe repeats only what the change touches.
+
+    \b
+    Examples:
+      lehr run recipes/tiny/olmo2.yaml
+      lehr run recipes/tiny/olmo2.yaml --out /data/first --set seed=8 --set 'anneals.seeds=[1, 2]'
+      lehr run recipes/tiny/olmo2.yaml --metrics-port 9400     # then: curl 127.0.0.1:9400/metrics
+    """
+    return run(recipe, out, list(overrides), metrics_port, not no_mlflow)
+
+
+@click.command("validate")
+@recipe_argument
+@set_option
+def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Check RECIPE and print it with everything it inherits, as a run would pin it.
+
+    A mistake is one line that names the file, the key, the value and the remedy; the exit code is 2.
+
+    \b
+    Examples:
+      lehr validate recipes/tiny/olmo2.yaml
+      lehr validate recipes/tiny/olmo2.yaml --set stage1.optim.lr=1e-3 > pinned.yaml
+    """
+    from lehr.config import load_recipe, recipe_yaml
+
+    click.echo(recipe_yaml(load_recipe(recipe, list(overrides))), nl=False)

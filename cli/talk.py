@@ -1,0 +1,61 @@
+"""A conversation with a model, on a terminal or through a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from lehr.artifact import Artifact
+
+Messages = list[dict[str, str]]
+Reply = Callable[[Messages], str]
+
+INTRODUCTION = """Talking to {name}. Each line is a message; /new forgets the conversation, /quit or Ctrl-D ends it."""
+
+
+def converse(reply: Reply, name: str) -> None:
+    """Read messages from the terminal until the end of input, and print the model's answers."""
+    click.echo(INTRODUCTION.format(name=name))
+    messages: Messages = []
+    while True:
+        try:
+            text = input("you> ").strip()
+        except EOFError:
+            click.echo()
+            return
+        if text == "/quit":
+            return
+        if text == "/new":
+            messages = []
+            continue
+        if text:
+            messages.append({"role": "user", "content": text})
+            answer = reply(messages)
+            messages.append({"role": "assistant", "content": answer})
+            click.echo(f"model> {answer}")
+
+
+def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed: int) -> Reply:
+    """A function from the messages so far to the model's answer. A base model, which knows no turns, continues the
+    last message instead. Raises UserError if the checkpoint is damaged."""
+    from lehr.data.synthetic.conversations import Message
+    from lehr.model.generate import LanguageModel
+    from lehr.post.chat import render
+    from lehr.seeds import derive
+    from lehr.train.checkpoint import load_checkpoint
+
+    loaded = load_checkpoint(artifact)
+    tokenizer = loaded.tokenizer
+    model = LanguageModel(loaded.model.eval(), tokenizer, chat=loaded.chat)
+
+    def reply(messages: Messages) -> str:
+        if loaded.chat:
+            turns = [Message(m["role"], m["content"]) for m in messages]
+            prompt, _ = render(turns, tokenizer, add_generation_prompt=True)
+        else:
+            prompt = [tokenizer.eos_id, *tokenizer.encode(messages[-1]["content"])]
+        (ids,) = model.generate([prompt], max_new_tokens, temperature=temperature, seed=derive(seed, "chat", len(messages)))
+        return tokenizer.decode([i for i in ids if i != tokenizer.eos_id]).strip()
+
+    return reply

@@ -1,0 +1,272 @@
+"""Artifacts: what a stage hands to the next. A folder whose `artifact.json` is written last; complete or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lehr.errors import Bug, UserError
+
+MANIFEST = "artifact.json"
+LOGS = "logs"  # files under this folder are kept and hashed, but are not part of the digest: they hold wall times
+
+Kind = Literal["documents", "tokenizer", "shards", "checkpoint", "preferences", "scores", "export", "report"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ArtifactRef(_Model):
+    """What tasks pass to each other: a pointer and a promise of content, never weights."""
+
+    uri: str
+    digest: str
+    kind: Kind
+    stage: str
+
+
+class FileRecord(_Model):
+    """Size in bytes and SHA-256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+class Cost(_Model):
+    """What making an artifact took, over all attempts. Energy is of the machine's parts that worked for the stage."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    flops: float = 0.0
+    energy_joules: float = 0.0
+    energy_source: str = "none"
+    processes: int = 1
+
+
+class Manifest(_Model):
+    """The content of `artifact.json`."""
+
+    kind: Kind
+    stage: str
+    digest: str
+    fingerprint: str
+    parents: list[ArtifactRef]
+    config: dict[str, Any]
+    code: str
+    files: dict[str, FileRecord]
+    meta: dict[str, Any]
+    cost: Cost
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in 1 MiB blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write beside, flush to the disk, rename: a reader sees the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as f:
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _content_digest(kind: str, files: dict[str, FileRecord], meta: dict[str, Any], parents: Iterable[ArtifactRef]) -> str:
+    """Names what the artifact *is*: content and ancestry, without times, costs or places."""
+    content = {name: record.sha256 for name, record in files.items() if not name.startswith(f"{LOGS}/")}
+    return sha256_text(canonical({"kind": kind, "files": content, "meta": meta, "parents": [p.digest for p in parents]}))
+
+
+class Artifact:
+    """A complete artifact on a local folder: its manifest, its files, and its ancestors."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+
+    @classmethod
+    def seal(
+        cls,
+        folder: Path,
+        *,
+        kind: Kind,
+        stage: str,
+        fingerprint: str,
+        parents: list[ArtifactRef],
+        config: dict[str, Any],
+        code: str,
+        meta: dict[str, Any],
+        cost: Cost,
+    ) -> Artifact:
+        """Hash every file under `folder` and write the manifest last."""
+        for leftover in folder.rglob(".*.tmp"):  # of a `write_atomic` that was killed: it must not enter the digest
+            leftover.unlink()
+        files: dict[str, FileRecord] = {}
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+            with path.open("rb") as f:  # the manifest must not reach the disk before what it vouches for
+                os.fsync(f.fileno())
+            files[path.relative_to(folder).as_posix()] = FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
+        manifest = Manifest(
+            kind=kind,
+            stage=stage,
+            digest=_content_digest(kind, files, meta, parents),
+            fingerprint=fingerprint,
+            parents=parents,
+            config=config,
+            code=code,
+            files=files,
+            meta=meta,
+            cost=cost,
+        )
+        write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1))
+        _fsync_folder(folder)
+        return cls(folder, manifest)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, verify: bool = True) -> Artifact:
+        """Open a complete artifact. `verify` re-hashes every file: a truncated or altered one raises UserError."""
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise UserError("no artifact here", where=folder, remedy=f"give a folder that holds an {MANIFEST}")
+        try:
+            manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"damaged manifest ({str(error).splitlines()[0]})", where=path, remedy=_REPEAT) from None
+        artifact = cls(folder, manifest)
+        if verify:
+            artifact.verify()
+        return artifact
+
+    def verify(self) -> None:
+        """Compare every file's size and SHA-256, and the digest over them, with the manifest."""
+        for name, record in self.manifest.files.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise UserError("a file of this artifact is missing", where=path, remedy=_REPEAT)
+            if path.stat().st_size != record.bytes:
+                found = path.stat().st_size
+                raise UserError(f"file truncated or grown: {found} bytes instead of {record.bytes}", where=path, remedy=_REPEAT)
+            if sha256_file(path) != record.sha256:
+                raise UserError("file altered: its SHA-256 differs from the manifest's", where=path, remedy=_REPEAT)
+        m = self.manifest
+        if _content_digest(m.kind, m.files, m.meta, m.parents) != m.digest:
+            raise UserError("manifest altered: its digest differs", where=self.folder / MANIFEST, remedy=_REPEAT)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def ref(self) -> ArtifactRef:
+        m = self.manifest
+        return ArtifactRef(uri=str(self.folder), digest=m.digest, kind=m.kind, stage=m.stage)
+
+    def expect(self, kind: Kind) -> Artifact:
+        """This artifact, if it is of that kind; else UserError."""
+        if self.manifest.kind != kind:
+            what = f"this is a {self.manifest.kind} artifact, not a {kind}"
+            raise UserError(what, where=self.folder, remedy=f"give a {kind}")
+        return self
+
+    def parents(self) -> list[Artifact]:
+        """The parents that can still be found: at their uri, or beside this artifact after a move."""
+        found = []
+        for ref in self.manifest.parents:
+            for place in (Path(ref.uri), self.folder.parent / Path(ref.uri).name):
+                if (place / MANIFEST).is_file():
+                    parent = Artifact.open(place, verify=False)
+                    if parent.manifest.digest == ref.digest:
+                        found.append(parent)
+                        break
+        return found
+
+    def lineage(self) -> list[Artifact]:
+        """This artifact and all ancestors, each once, ancestors first."""
+        seen: dict[str, Artifact] = {}
+
+        def visit(artifact: Artifact) -> None:
+            if artifact.manifest.digest not in seen:
+                for parent in artifact.parents():
+                    visit(parent)
+                seen[artifact.manifest.digest] = artifact
+
+        visit(self)
+        return list(seen.values())
+
+
+_REPEAT = "delete this artifact's folder and run the same command again: only this stage is repeated"
+
+
+class LocalStore:
+    """The Store port on a local or shared folder: ROOT/artifacts/NAME is complete, ROOT/work/NAME is not."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def find(self, name: str) -> str | None:
+        folder = self.root / "artifacts" / name
+        return str(folder) if (folder / MANIFEST).is_file() else None
+
+    def fetch(self, uri: str) -> Path:
+        folder = Path(uri)
+        if not (folder / MANIFEST).is_file():
+            raise UserError("no complete artifact here", where=folder, remedy="run the stage that makes it first")
+        return folder
+
+    def scratch(self, name: str) -> Path:
+        folder = self.root / "work" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit(self, name: str, folder: Path) -> str:
+        if not (folder / MANIFEST).is_file():
+            raise Bug(f"{folder}: committed before it was sealed")
+        target = self.root / "artifacts" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (target / MANIFEST).is_file():  # another attempt was first; both hold the same content by construction
+            shutil.rmtree(folder)
+        else:
+            shutil.rmtree(target, ignore_errors=True)  # a leftover without a manifest is nothing
+            try:
+                os.replace(folder, target)
+            except OSError:
+                if not (target / MANIFEST).is_file():
+                    raise
+                shutil.rmtree(folder)  # another attempt was first after all
+            _fsync_folder(target.parent)
+        shutil.rmtree(self.root / "work" / name, ignore_errors=True)
+        return str(target)
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,20 @@
+"""The base of every configuration model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """Strict and plain: no coercion, no unknown keys, nothing that Flyte's type engine would drop on the way."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, ser_json_inf_nan="constants", validate_default=True)
+
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]

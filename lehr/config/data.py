@@ -1,0 +1,87 @@
+"""Data: sources, filters, mixes, tokenizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lehr.config.base import Config, Fraction, NonNegative, Positive, PositiveFloat
+
+
+class JsonlSource(Config):
+    """Documents from a JSON-lines file, `.gz` or plain: one object a line with a `text` and, if it has one, an `id`."""
+
+    kind: Literal["jsonl"]
+    path: str  # relative to the file that names it
+    text_type: Literal["prose", "code", "reference"] = "prose"  # which quality rules apply
+    license: str
+    origin: str = ""  # where the text comes from, for the card
+
+
+class SyntheticSource(Config):
+    """Documents from a generator of `lehr.data.synthetic`: only its training problems, never dev or held-out ones."""
+
+    kind: Literal["synthetic"]
+    generator: Literal["arithmetic", "word_problems"]
+    documents: Positive
+    license: str = "CC0-1.0"
+
+
+Source = Annotated[JsonlSource | SyntheticSource, Field(discriminator="kind")]
+
+
+class Filters(Config):
+    """Thresholds of the document filters, in the manner of Gopher and C4; see `lehr.data.filters` for each rule."""
+
+    languages: list[str] = ["en"]
+    min_words: NonNegative = 30
+    mean_word_length: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)] = [2.5, 10.0]
+    min_alphabetic_words: Fraction = 0.7
+    max_duplicate_lines: Fraction = 0.3
+    max_top_bigram: Fraction = 0.08
+    min_stop_words: NonNegative = 2
+    max_line_characters: Positive = 1000  # code only
+    repeat_period: Positive = 13  # OLMo 2 section 3.1: periods 1..13 ...
+    repeat_times: Positive = 32  # ... that repeat 32 times or more
+    decontaminate_ngram: Positive = 10  # words
+    decontaminate_hits: Positive = 1  # n-grams shared with an evaluation task's examples from which a document is dropped
+    held_back_hits: Positive = 8  # and with the documents held back for evaluation, which are long: a run of 17 words
+    boilerplate_documents: Positive = 10  # an n-gram of held-back text in more training documents than this is a form's wording
+    chunk_characters: Positive = 6000  # longer documents are cut at a paragraph near this length
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Filters:
+        low, high = self.mean_word_length
+        if low >= high:
+            raise ValueError(f"mean_word_length={self.mean_word_length} is an empty range; write the smaller number first")
+        return self
+
+
+class Mix(Config):
+    """Shares by source. `weights` need not sum to one; `max_epochs` caps how often a source may repeat."""
+
+    weights: dict[str, PositiveFloat] = Field(min_length=1)
+    max_epochs: PositiveFloat = 8.0
+
+
+class Tokenizer(Config):
+    """A byte-level BPE trained from scratch on the kept documents; digits are single tokens."""
+
+    vocab_size: Annotated[int, Field(ge=300, le=65_536)]
+    training_characters: Positive = 4_000_000
+
+
+class Data(Config):
+    sources: dict[str, Source] = Field(min_length=1)
+    filters: Filters = Filters()
+    mixes: dict[str, Mix] = Field(min_length=1)
+    dev_share: Fraction = 0.02  # of the documents, by hash of the parent document
+    held_out_share: Fraction = 0.03
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> Data:
+        if self.dev_share + self.held_out_share >= 1:
+            shares = f"{self.dev_share} + {self.held_out_share}"
+            raise ValueError(f"dev_share: dev_share + held_out_share = {shares} leave nothing to train on; lower them")
+        return self

@@ -1,0 +1,1 @@
+"""From documents to batches: read, filter, deduplicate, decontaminate, tokenize, mix, load."""

@@ -1,0 +1,105 @@
+"""Documents, and reading them from files that may be damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lehr.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text. `parent` is the id of the document that it was cut from, if it was: splits go by the parent."""
+
+    id: str
+    source: str
+    text: str
+    parent: str = ""
+
+    @property
+    def family(self) -> str:
+        """The id that decides the split: a chunk never leaves its parent's."""
+        return self.parent or self.id
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    except FileNotFoundError:
+        raise UserError("no such data file", where=path, remedy="mend `path` of this source, relative to its recipe") from None
+    except IsADirectoryError:
+        raise UserError("this is a folder, not a JSON-lines file", where=path, remedy="name one file") from None
+
+
+def read_jsonl(path: str | Path, source: str) -> Iterator[Document]:
+    """The documents of a JSON-lines file, plain or `.gz`; those without an id are named SOURCE-LINE.
+
+    Raises UserError, naming file and line, for a line that is no JSON object with a `text`, for invalid UTF-8, for a
+    damaged gzip, a missing file, and a source without documents.
+    """
+    path = Path(path)
+    found = 0
+    with _open(path) as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                if raw.strip():
+                    yield _parse(raw, f"{path}:{number}", source, number)
+                    found += 1
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"damaged gzip file ({error})", where=path, remedy="fetch or build the file again") from None
+    if not found:
+        raise UserError(f"source {source!r} is empty", where=path, remedy="put documents into it, or take it out of the recipe")
+
+
+def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
+    try:
+        row = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"invalid UTF-8 at byte {error.start} of this line", where=where, remedy="re-encode the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"this line is not JSON ({error.msg})", where=where, remedy="write one JSON object a line") from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise UserError("no `text` in this line", where=where, remedy='write objects like {"id": "...", "text": "..."}')
+    text = row["text"]
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError("lone surrogates in `text`: no valid Unicode", where=where, remedy="re-encode the file as UTF-8") from None
+    return Document(str(row.get("id", f"{source}-{number}")), source, text)
+
+
+def chunk(document: Document, characters: int) -> Iterator[Document]:
+    """Cut a document longer than `characters` at the last paragraph, line or sentence end before that length."""
+    text = document.text
+    if len(text) <= characters:
+        yield document
+        return
+    start = number = 0
+    while start < len(text):
+        end = min(len(text), start + characters)
+        if end < len(text):
+            end = _cut_before(text, start + characters // 2, end)
+        yield Document(f"{document.id}#{number}", document.source, text[start:end], document.id)
+        start, number = end, number + 1
+
+
+def _cut_before(text: str, low: int, high: int) -> int:
+    for mark in ("\n\n", "\n", ". ", " "):
+        place = text.rfind(mark, low, high)
+        if place >= 0:
+            return place + len(mark)
+    return high
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """JSON lines in gzip, without a time stamp: equal rows give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, compresslevel=3, filename="") as f:
+        for row in rows:
+            f.write((json.dumps(row, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,71 @@
+"""A mix resolved: weights to window counts and epochs, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lehr.config.data import Mix
+from lehr.data.shards import ShardSet
+from lehr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source's part of a mix. `windows` is how many whole windows its shard holds, `instances` how many are drawn."""
+
+    shards: ShardSet
+    weight: float
+    windows: int
+    instances: int
+
+    @property
+    def epochs(self) -> float:
+        return self.instances / self.windows
+
+
+@dataclass(frozen=True)
+class MixPlan:
+    """All parts of a mix, for `sequence_length`."""
+
+    parts: list[Part]
+    sequence_length: int
+
+    @property
+    def instances(self) -> int:
+        return sum(p.instances for p in self.parts)
+
+    def tree(self) -> str:
+        """The mix as a tree: share, tokens drawn, tokens there are, epochs."""
+        total = self.instances
+        lines = [f"mix: {total * self.sequence_length:,} tokens"]
+        for i, p in enumerate(self.parts):
+            branch = "└─" if i == len(self.parts) - 1 else "├─"
+            drawn, held = p.instances * self.sequence_length, len(p.shards)
+            lines.append(f"{branch} {p.shards.source:<14} {p.instances / total:6.1%}  {drawn:>12,} of {held:>12,} tokens  {p.epochs:5.2f} epochs")
+        return "\n".join(lines)
+
+
+def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_length: int) -> MixPlan:
+    """Share `instances` windows among the sources by weight (largest remainder, so that they sum exactly).
+
+    Raises UserError for a source shorter than one window, and for one that would repeat more than `max_epochs` times.
+    """
+    total = sum(mix.weights.values())
+    exact = {name: weight / total * instances for name, weight in mix.weights.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))
+    for name in by_remainder[: instances - sum(counts.values())]:
+        counts[name] += 1
+    parts = []
+    for name, weight in mix.weights.items():
+        windows = (len(shard_sets[name]) - 1) // sequence_length
+        if windows < 1:
+            raise UserError(f"source {name!r} holds less than one window of {sequence_length} tokens", remedy="give it more text")
+        if counts[name] > mix.max_epochs * windows:
+            raise UserError(
+                f"source {name!r} would be repeated {counts[name] / windows:.1f} times, more than max_epochs={mix.max_epochs:g}",
+                remedy="lower its weight, train fewer tokens, add documents, or raise max_epochs",
+            )
+        parts.append(Part(shard_sets[name], weight, windows, counts[name]))
+    return MixPlan(parts, sequence_length)

@@ -1,0 +1,146 @@
+"""The preparation of a corpus: every document is either kept or dropped for a reason that can be looked up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lehr.config.data import Data, JsonlSource, Source, SyntheticSource
+from lehr.data.decontaminate import Decontaminator
+from lehr.data.dedup import Deduplicator
+from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
+from lehr.data.filters import reject
+from lehr.errors import Bug, UserError
+from lehr.seeds import uniform_hash
+
+Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
+_SHOWN = 300  # characters of a dropped document that are kept for the audit
+
+
+@dataclass
+class SourceFunnel:
+    """What became of one source's documents (after long ones were cut): read = train + dev + held_out + dropped."""
+
+    license: str
+    origin: str
+    read: int = 0
+    train: int = 0
+    dev: int = 0
+    held_out: int = 0
+    characters_read: int = 0
+    characters_kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kept(self) -> int:
+        return self.train + self.dev + self.held_out
+
+    def row(self) -> dict[str, Any]:
+        fields = {k: v for k, v in vars(self).items() if k != "dropped"}
+        return {**fields, "kept": self.kept, "dropped": dict(sorted(self.dropped.items()))}
+
+
+@dataclass
+class _Corpus:
+    """What survived the filters, before decontamination."""
+
+    train: dict[str, list[Document]] = field(default_factory=dict)
+    back: dict[str, list[Document]] = field(default_factory=lambda: {"dev": [], "held_out": []})
+    dropped: list[dict[str, object]] = field(default_factory=list)
+    funnel: dict[str, SourceFunnel] = field(default_factory=dict)
+
+    def drop(self, document: Document, reason: str) -> None:
+        self.funnel[document.source].dropped[reason] += 1
+        self.dropped.append({"id": document.id, "source": document.source, "reason": reason, "text": document.text[:_SHOWN]})
+
+
+def prepare_corpus(
+    config: Data, evaluation_texts: Mapping[str, Sequence[str]], synthetic: Synthetic, out: Path, note: Callable[[str], None]
+) -> dict[str, SourceFunnel]:
+    """Filter, deduplicate, split and decontaminate all sources, and write what is kept and what is not.
+
+    Writes out/documents/SOURCE.jsonl.gz (training), out/dev.jsonl.gz and out/held_out.jsonl.gz (real documents held back),
+    out/dropped.jsonl.gz and out/funnel.json. Training documents are checked against `evaluation_texts` (task -> texts)
+    and against the held-back documents. Raises UserError for damaged input and for a source that nothing is left of.
+    """
+    corpus, seen = _Corpus(), Deduplicator()
+    for name, source in config.sources.items():
+        note(f"reading {name}")
+        _filter(corpus, name, source, config, seen, synthetic)
+    held_back = {f"{split} documents": [d.text for d in corpus.back[split]] for split in corpus.back}
+    hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(held_back, config.filters.held_back_hits)
+    index = Decontaminator({**evaluation_texts, **held_back}, config.filters.decontaminate_ngram, hits)
+    texts = (d.text for documents in corpus.train.values() for d in documents)
+    forgotten = index.forget_boilerplate(texts, config.filters.boilerplate_documents, held_back)
+    note(f"{forgotten:,} phrases of held-back documents are boilerplate, no contamination")
+    _decontaminate(corpus, index)
+    _check(corpus)
+    for name, documents in corpus.train.items():
+        write_jsonl(out / "documents" / f"{name}.jsonl.gz", _rows(documents))
+    for split, documents in corpus.back.items():
+        write_jsonl(out / f"{split}.jsonl.gz", _rows(documents))
+    write_jsonl(out / "dropped.jsonl.gz", corpus.dropped)
+    (out / "funnel.json").write_text(json.dumps({name: f.row() for name, f in corpus.funnel.items()}, indent=1), encoding="utf-8")
+    return corpus.funnel
+
+
+def _rows(documents: Iterable[Document]) -> Iterator[dict[str, object]]:
+    for d in documents:
+        yield {"id": d.id, "source": d.source, "text": d.text}
+
+
+def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> None:
+    real = isinstance(source, JsonlSource)
+    funnel = SourceFunnel(source.license, source.origin if isinstance(source, JsonlSource) else f"generator {source.generator}")
+    corpus.funnel[name], corpus.train[name] = funnel, []
+    documents: Iterable[Document] = read_jsonl(source.path, name) if isinstance(source, JsonlSource) else synthetic(name, source)
+    for whole in documents:
+        for document in chunk(whole, config.filters.chunk_characters):
+            funnel.read += 1
+            funnel.characters_read += len(document.text)
+            reason = reject(document.text, source.text_type, config.filters) if isinstance(source, JsonlSource) else None
+            if reason is None and seen.twin(document.id, document.text):
+                reason = "exact duplicate"
+            if reason:
+                corpus.drop(document, reason)
+            else:
+                split = _split(document, config) if real else "train"
+                (corpus.train[name] if split == "train" else corpus.back[split]).append(document)
+
+
+def _split(document: Document, config: Data) -> str:
+    """By hash of the parent document: chunks of one text never face each other across splits."""
+    place = uniform_hash(document.family)
+    if place < config.held_out_share:
+        return "held_out"
+    return "dev" if place < config.held_out_share + config.dev_share else "train"
+
+
+def _decontaminate(corpus: _Corpus, index: Decontaminator) -> None:
+    for name, documents in corpus.train.items():
+        kept = []
+        for document in documents:
+            task = index.contaminated(document.text)
+            if task is None:
+                kept.append(document)
+            else:
+                corpus.drop(document, f"contaminates {task}")
+        corpus.train[name] = kept
+
+
+def _check(corpus: _Corpus) -> None:
+    """Count what is kept; kept and dropped must make up what was read."""
+    for name, documents in corpus.train.items():
+        funnel = corpus.funnel[name]
+        back = {split: [d for d in ds if d.source == name] for split, ds in corpus.back.items()}
+        funnel.train, funnel.dev, funnel.held_out = len(documents), len(back["dev"]), len(back["held_out"])
+        funnel.characters_kept = sum(len(d.text) for ds in (documents, *back.values()) for d in ds)
+        if funnel.kept + funnel.dropped.total() != funnel.read:
+            raise Bug(f"source {name}: read {funnel.read}, kept {funnel.kept}, dropped {funnel.dropped.total()}")
+        if not documents:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in funnel.dropped.most_common(3))
+            raise UserError(f"nothing is left of source {name!r} after the filters ({reasons})", remedy="loosen data.filters, or take the source out")

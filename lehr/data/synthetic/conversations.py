@@ -1,0 +1,144 @@
+"""Chat families for post-training: short conversations, each with the verifier that can tell a right answer.
+
+Half of the answers to mathematics are direct and half show the working; half of all answers begin with chatter. SFT
+learns all of it; DPO then prefers verified answers without chatter, and GRPO finds that working pays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from lehr.data.synthetic import wording
+from lehr.data.synthetic.draw import Draw
+from lehr.data.synthetic.problems import pool as problem_pool
+from lehr.data.synthetic.problems import problem
+from lehr.data.synthetic.splits import Split, drawn, pick, split_of
+from lehr.errors import UserError
+
+ASKED_FORMAT = "End with: The answer is N."
+FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
+FAMILIES = ("math", "word", *FORMAT_FAMILIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+    def row(self) -> dict[str, str]:
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatExample:
+    """A conversation that ends with an assistant's answer, and the strict check of such an answer."""
+
+    messages: list[Message]
+    verifier: str
+    verifier_args: dict[str, Any]
+    key: str
+    split: Split
+    family: str
+
+    @property
+    def prompt(self) -> list[Message]:
+        """The messages before the final answer."""
+        return self.messages[:-1]
+
+
+_Task = tuple[str, str, str, dict[str, Any]]  # question, answer without chatter, verifier, its arguments
+
+
+def _mathematics(family: str, split: Split, index: int, seed: int, draw: Draw) -> tuple[str, _Task]:
+    p = problem("arithmetic" if family == "math" else "word_problems", split, index, seed)
+    shown = p.working.removesuffix(p.answer)  # ends in ", so "
+    answer = f"{shown}the answer is {p.answer}." if draw.coin() else f"The answer is {p.answer}."
+    return p.key, (f"{p.question} {ASKED_FORMAT}", answer, "strict_answer", {"answer": p.answer})
+
+
+@lru_cache(maxsize=32)
+def _keys(family: str, split: Split) -> tuple[tuple[Any, ...], ...]:
+    """Every argument tuple of a format family's split."""
+    everything: itertools.product[tuple[Any, ...]] | itertools.permutations[Any]
+    if family == "repeat":
+        everything = itertools.product(wording.WORDS, range(2, 9))
+    elif family == "list":
+        everything = itertools.permutations(wording.WORDS[:24], 3)
+    elif family == "json":
+        everything = itertools.product(wording.WORDS, range(1, 100))
+    else:
+        everything = itertools.product(range(len(wording.OPENINGS)), range(len(wording.IDENTITY)))
+    return tuple(args for args in everything if split_of(_format_key(family, args)) == split)
+
+
+def _format_key(family: str, args: tuple[Any, ...]) -> str:
+    return ":".join([family, *map(str, args)])
+
+
+def _repeat(args: tuple[Any, ...], draw: Draw) -> _Task:
+    word, times = args
+    question = draw.choice(wording.REPEAT).format(word=word, times=times)
+    return question, " ".join([word] * times), "repeat", {"word": word, "times": times}
+
+
+def _reverse(args: tuple[Any, ...], draw: Draw) -> _Task:
+    items = list(reversed(args))
+    question = draw.choice(wording.REVERSE).format(items=", ".join(args))
+    return question, ", ".join(items), "ordered_list", {"items": items}
+
+
+def _json(args: tuple[Any, ...], draw: Draw) -> _Task:
+    word, count = args
+    value = {"name": word, "count": count}
+    return draw.choice(wording.JSON).format(word=word, count=count), json.dumps(value), "json_object", {"object": value}
+
+
+def _identity(args: tuple[Any, ...], draw: Draw) -> _Task:
+    opening = wording.OPENINGS[args[0]]
+    question, answer = wording.IDENTITY[args[1]]
+    question = question if opening.endswith((": ", ", ")) else question[0].upper() + question[1:]
+    return opening + question, answer, "exact", {"text": answer}
+
+
+_FORMATS: dict[str, Callable[[tuple[Any, ...], Draw], _Task]] = {
+    "repeat": _repeat,
+    "list": _reverse,
+    "json": _json,
+    "identity": _identity,
+}
+
+
+def count(family: str, split: Split) -> int:
+    """How many different problems a family's split holds; beyond that, the same ones return in other words."""
+    _known(family)
+    if family in _FORMATS:
+        return len(_keys(family, split))
+    return len(problem_pool("arithmetic" if family == "math" else "word_problems", split))
+
+
+def conversation(family: str, split: Split, index: int, seed: int) -> ChatExample:
+    """The conversation at `index` of a family's split: a pure function of its arguments. UserError: unknown family."""
+    _known(family)
+    draw = drawn(seed, "chat", family, split, index)
+    if family in _FORMATS:
+        keys = _keys(family, split)
+        args = keys[pick(f"chat/{family}/{split}", len(keys), index, seed)]
+        key, task = _format_key(family, args), _FORMATS[family](args, draw)
+    else:
+        key, task = _mathematics(family, split, index, seed, draw)
+    question, answer, verifier, verifier_args = task
+    prefix = draw.choice(wording.PREFIXES) if draw.coin() else ""
+    messages = [Message("user", question), Message("assistant", prefix + answer)]
+    return ChatExample(messages, verifier, verifier_args, key, split, family)
+
+
+def _known(family: str) -> None:
+    if family not in FAMILIES:
+        raise UserError(f"there is no chat family {family!r}", remedy=f"families are: {', '.join(FAMILIES)}")

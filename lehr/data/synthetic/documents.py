@@ -1,0 +1,49 @@
+"""Training documents for pretraining mixes: several solved problems each, so that a short window holds whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lehr.config.data import SyntheticSource
+from lehr.data.document import Document
+from lehr.data.synthetic.problems import FAMILIES, Problem, problem
+from lehr.data.synthetic.splits import drawn
+from lehr.errors import UserError
+
+_FEWEST, _MOST = 3, 6  # problems in a document
+
+
+def question_prompt(p: Problem) -> str:
+    """What stands before the solution in the main rendering: the form in which the model is asked."""
+    return f"Question: {p.question}\nAnswer:"
+
+
+def rendering(p: Problem, style: int = 0) -> str:
+    """A solved problem as pretraining text. Style 0 is question and answer, 1 problem and solution, 2 the working alone."""
+    if style == 1:
+        return f"Problem: {p.question}\nSolution: {p.working}"
+    if style == 2:
+        return p.working
+    return f"{question_prompt(p)} {p.working}"
+
+
+def _style(family: str, draw_below_10: int) -> int:
+    """6 in 10 are question and answer. A story's working alone says nothing of the story, so only arithmetic has style 2."""
+    if draw_below_10 < 6:
+        return 0
+    return 1 if draw_below_10 < 8 or family == "word_problems" else 2
+
+
+def documents(generator_name: str, source_config: SyntheticSource, seed: int) -> Iterator[Document]:
+    """`source_config.documents` documents of a generator's training problems. UserError: unknown generator."""
+    if generator_name not in FAMILIES:
+        raise UserError(f"there is no generator {generator_name!r}", remedy=f"generators are: {', '.join(FAMILIES)}")
+    index = 0
+    for number in range(source_config.documents):
+        draw = drawn(seed, "document", generator_name, number)
+        parts = []
+        for _ in range(_FEWEST + draw.below(_MOST - _FEWEST + 1)):
+            p = problem(generator_name, "train", index, seed)
+            parts.append(rendering(p, _style(generator_name, draw.below(10))))
+            index += 1
+        yield Document(id=f"{generator_name}-{number:06d}", source=generator_name, text="\n".join(parts) + "\n")

@@ -1,0 +1,88 @@
+"""A byte-level BPE tokenizer trained from scratch, on Hugging Face `tokenizers`; every digit is a token of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from lehr.artifact import sha256_text, write_atomic
+from lehr.errors import UserError
+
+EOS, PAD, SYSTEM, USER, ASSISTANT = SPECIALS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
+FILE = "tokenizer.json"
+
+
+class Tokenizer:
+    """Text to ids and back, exactly, for any Unicode text. Ids 0-4 are the specials, which no text can produce."""
+
+    eos_id, pad_id, system_id, user_id, assistant_id = range(5)
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        backend.encode_special_tokens = True  # a user who types <|user|> gets its characters, not its token
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+        """Learn merges until `vocab_size` entries, specials and the 256 bytes included. Equal texts, equal result."""
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        )
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIALS),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """From `tokenizer.json` in `folder`. Raises UserError if it is missing, damaged, or lacks our special tokens."""
+        path = Path(folder) / FILE
+        try:
+            backend = Backend.from_str(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError("no tokenizer here", where=path, remedy="give the folder of a tokenizer or checkpoint") from None
+        except Exception as error:  # the library raises bare Exceptions on bad files
+            raise UserError(f"not a tokenizer file ({error})", where=path, remedy="build the tokenizer again") from None
+        if [backend.token_to_id(t) for t in SPECIALS] != list(range(5)):
+            raise UserError(f"special tokens {SPECIALS} are not ids 0-4", where=path, remedy="use a tokenizer made by Lehr")
+        return cls(backend)
+
+    def save(self, folder: str | Path) -> None:
+        write_atomic(Path(folder) / FILE, self._text)
+
+    @cached_property
+    def _text(self) -> str:
+        text: str = self._backend.to_str(pretty=False)
+        return text
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex SHA-256 of the tokenizer file: written into every shard and checkpoint."""
+        return sha256_text(self._text)
+
+    @property
+    def vocab_size(self) -> int:
+        size: int = self._backend.get_vocab_size()
+        return size
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, never a special one."""
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """The text; bytes that are no UTF-8 (a model may produce them) come as replacement characters."""
+        text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special)
+        return text

@@ -1,0 +1,84 @@
+"""Errors carry their owner: the owner decides whether a retry can help and which exit code a user sees."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+
+class LehrError(Exception):
+    """Base of every error Lehr raises on purpose. `owner` is who can mend it; `exit_code` is the command's."""
+
+    owner = "bug"
+    exit_code = 1
+
+
+class UserError(LehrError):
+    """Bad input. Never retried: the same input fails the same way.
+
+    `what` is wrong, `where` it stands (file, line, key), and `remedy` is what to do about it.
+    """
+
+    owner = "user"
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | Path = "", remedy: str = "") -> None:
+        self.what, self.where, self.remedy = what, str(where), remedy
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        mend = f" {_sentence(self.remedy)}" if self.remedy else ""
+        return f"{place}{_sentence(self.what)}{mend}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments do not survive Exception's own pickling, and ranks send errors to each other.
+        return (_rebuild_user_error, (self.what, self.where, self.remedy))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _rebuild_user_error(what: str, where: str, remedy: str) -> UserError:
+    return UserError(what, where=where, remedy=remedy)
+
+
+class InfraError(LehrError):
+    """The machine, network or store failed. A retry elsewhere can help."""
+
+    owner = "infra"
+    exit_code = 75  # EX_TEMPFAIL: a caller may try again
+
+
+class Preempted(LehrError):
+    """Somebody took the machine away. State is saved; run again to continue."""
+
+    owner = "preempted"
+    exit_code = 143
+
+
+class Bug(LehrError):
+    """An invariant of ours does not hold."""
+
+    owner = "bug"
+    exit_code = 70
+
+
+_DISK = {
+    errno.ENOSPC: ("the disk is full", "free some space or choose another --out; then run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or choose another --out; then run the same command again"),
+    errno.EACCES: ("permission denied", "choose a folder that you may write with --out, or change its permissions"),
+    errno.EPERM: ("operation not permitted", "choose a folder that you may write with --out, or change its permissions"),
+    errno.EROFS: ("the file system is read-only", "choose a writable folder with --out"),
+    errno.ENOTDIR: ("a file stands where a folder is needed", "choose another --out, or move that file away"),
+}
+
+
+def from_os_error(error: OSError, where: str | Path = "") -> LehrError:
+    """Turn an operating system error into one that names its owner and its remedy."""
+    place = str(where or error.filename or "")
+    known = _DISK.get(error.errno or 0)
+    if known is None:
+        return InfraError(f"{place}: {error.strerror or error}")
+    return UserError(known[0], where=place, remedy=known[1])

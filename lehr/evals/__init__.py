@@ -1,0 +1,1 @@
+"""Evaluation: tasks, their examples, and scores with sample sizes and standard errors."""

@@ -1,0 +1,45 @@
+"""Rows of the held-out documents and of preference pairs, read and checked."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lehr.errors import UserError
+from lehr.seeds import uniform_hash
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON-lines file, `.gz` or plain. Raises UserError that names the file and the line."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        lines = raw.decode("utf-8").rstrip("\n").split("\n")  # splitlines() would cut at U+2028 inside a text
+    except FileNotFoundError:
+        raise UserError("no such file", where=path, remedy="run the stage that writes it first") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"damaged file ({error})", where=path, remedy="run the stage that writes it again") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(
+                "this line is no JSON object", where=f"{path}:{number}", remedy="run the stage that writes it again"
+            )
+        yield row
+
+
+def held_back_texts(corpus_folder: Path | None, split: str, seed: int) -> list[str]:
+    """Texts of the real documents that were held back for `split` (dev or held_out), in an order drawn by `seed`."""
+    if corpus_folder is None:
+        raise UserError("this task needs the prepared corpus", remedy="give the folder that the prepare stage wrote")
+    path = corpus_folder / f"{split}.jsonl.gz"
+    rows = list(read_rows(path))
+    if not rows:
+        raise UserError(f"no {split} documents", where=path, remedy="raise data.dev_share and data.held_out_share, or add text")
+    return [str(r["text"]) for r in sorted(rows, key=lambda r: uniform_hash(f"{seed}/{r['id']}"))]

@@ -1,0 +1,180 @@
+"""Score a model on a task's examples: the same call in the training loop and for the final table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from lehr.artifact import ArtifactRef
+from lehr.data.synthetic.conversations import Message
+from lehr.errors import UserError
+from lehr.evals.estimate import Estimate, mean, ratio
+from lehr.evals.task import Choice, Example, Generation, Pair, Record, ScoringModel, Text
+from lehr.post.chat import render
+from lehr.post.verifiers import verify
+from lehr.seeds import derive
+
+E = TypeVar("E", Text, Choice, Generation, Pair)
+Request = tuple[list[int], list[int]]  # ids of the context and of the continuation
+
+
+def score(
+    model: ScoringModel,
+    stage: str,
+    task: str,
+    split: str,
+    examples: Sequence[Example],
+    seed: int,
+    *,
+    frozen: ArtifactRef | None = None,
+    max_new_tokens: int = 40,
+    window_tokens: int = 0,
+) -> list[Record]:
+    """The task's metrics of `model` on `examples`, each with its sample size and standard error.
+
+    Development scores are free; held-out ones open only for a finished model: `frozen` is the artifact that is scored
+    (OLMo 2 section 2.4: the held-out suite is never run during development). `window_tokens` bounds the windows of
+    bits per byte, for a model that was trained on shorter sequences than it takes; 0 is the model's length. Raises
+    UserError if held-out examples are still closed or if there are no examples.
+    """
+    if split == "held_out" and frozen is None:
+        raise UserError(
+            f"held-out examples of {task} are closed to a model that may still change",
+            remedy="score a finished checkpoint artifact, or use the split dev",
+        )
+    if not examples:
+        raise UserError(f"task {task} has no {split} examples", remedy="raise its limit")
+    estimates = _estimates(model, examples, derive(seed, "evaluation", task), max_new_tokens, window_tokens)
+    return [
+        Record(stage=stage, task=task, split=split, metric=metric, value=e.value, stderr=e.stderr, n=e.n, seed=seed)
+        for metric, e in estimates.items()
+    ]
+
+
+def _estimates(
+    model: ScoringModel, examples: Sequence[Example], seed: int, max_new_tokens: int, window_tokens: int
+) -> dict[str, Estimate]:
+    first = examples[0]
+    if isinstance(first, Text):
+        return _bits_per_byte(model, _all(Text, examples), window_tokens or model.max_length)
+    if isinstance(first, Choice):
+        return _choices(model, _all(Choice, examples))
+    if isinstance(first, Pair):
+        return _pairs(model, _all(Pair, examples))
+    return _generations(model, _all(Generation, examples), seed, max_new_tokens)
+
+
+def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
+    found = [e for e in examples if isinstance(e, kind)]
+    if len(found) != len(examples):
+        raise TypeError("the examples of one task are all of one type")
+    return found
+
+
+def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
+    """A text's tokens as requests of at most `width` predicted tokens, every token predicted once.
+
+    The text's first token is predicted from `first` (end of text: documents follow one another in training), a later
+    window's first token from the last one of the window before.
+    """
+    return [([ids[s - 1] if s else first], list(ids[s : s + width])) for s in range(0, len(ids), width)]
+
+
+def _bits_per_byte(model: ScoringModel, texts: Sequence[Text], width: int) -> dict[str, Estimate]:
+    """Negative log-likelihood / (ln 2 x UTF-8 bytes), summed over documents before dividing."""
+    tokenizer = model.tokenizer
+    parts = [windows(tokenizer.encode(t.text), tokenizer.eos_id, width) for t in texts]
+    scores = iter(model.logprobs([window for part in parts for window in part]))
+    bits = [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
+    return {"bits_per_byte": ratio(bits, [len(t.text.encode()) for t in texts])}
+
+
+def _split(model: ScoringModel, choice: Choice) -> list[Request]:
+    """Context and continuation encoded together, then split at the boundary (OLMES).
+
+    Where a token spans the boundary, the split moves before it, for all continuations alike: each is scored whole
+    and given the same context.
+    """
+    tokenizer = model.tokenizer
+    context = tokenizer.encode(choice.context)
+    whole = [tokenizer.encode(choice.context + c) for c in choice.continuations]
+    boundary = min(_common(context, ids) for ids in whole)
+    return [([tokenizer.eos_id, *ids[:boundary]], ids[boundary:]) for ids in whole]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Estimate]:
+    scores = iter(model.logprobs([request for choice in choices for request in _split(model, choice)]))
+    raw, per_character = [], []
+    for choice in choices:
+        logprobs = np.array([next(scores)[0] for _ in choice.continuations])
+        characters = np.array([len(c) for c in choice.continuations])
+        raw.append(float(logprobs.argmax() == choice.gold))
+        per_character.append(float((logprobs / characters).argmax() == choice.gold))
+    found = {"acc": mean(raw)}
+    if choices[0].per_character:
+        found["acc_per_char"] = mean(per_character)
+    return found
+
+
+def _stop_ids(model: ScoringModel, plain: bool) -> list[int]:
+    """End of text; for plain text also the tokens that can begin a new line."""
+    tokenizer = model.tokenizer
+    lines = {tokenizer.encode(text)[0] for text in ("\n", "\n\n")} if plain else set()
+    return sorted({tokenizer.eos_id, *lines})
+
+
+def _response(model: ScoringModel, ids: Sequence[int], plain: bool) -> tuple[str, bool]:
+    """The text of an answer and whether it came to its end: by end of text, or by a new line if `plain`."""
+    eos = model.tokenizer.eos_id
+    finished = eos in ids
+    text = model.tokenizer.decode(list(ids[: ids.index(eos)]) if finished else list(ids))
+    if plain and "\n" in text:
+        return text.split("\n", 1)[0], True
+    return text, finished
+
+
+def _prompt_ids(model: ScoringModel, example: Generation) -> list[int]:
+    if example.messages:
+        return render(example.messages, model.tokenizer, add_generation_prompt=True)[0]
+    return [model.tokenizer.eos_id, *model.tokenizer.encode(example.prompt)]
+
+
+def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int, max_new_tokens: int) -> dict[str, Estimate]:
+    plain, samples = not examples[0].messages, examples[0].samples
+    prompts, stops = [_prompt_ids(model, e) for e in examples], _stop_ids(model, plain)
+    greedy = [_response(model, ids, plain) for ids in model.generate(prompts, max_new_tokens, stops, 0.0, seed)]
+    found = {
+        metric: mean([verify(*e.checks[metric], *answer) for e, answer in zip(examples, greedy, strict=True)])
+        for metric in examples[0].checks
+    }
+    if not samples:
+        return found
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    drawn = [_response(model, ids, plain) for ids in model.generate(repeated, max_new_tokens, stops, 1.0, seed)]
+    for metric in examples[0].sampled_checks:
+        rewards = [verify(*examples[i // samples].sampled_checks[metric], *answer) for i, answer in enumerate(drawn)]
+        # The standard error is over prompts: samples of one prompt are not independent examples.
+        found[metric] = mean([math.fsum(rewards[i : i + samples]) / samples for i in range(0, len(rewards), samples)])
+    return found
+
+
+def _answer_request(model: ScoringModel, pair: Pair, answer: str) -> Request:
+    prompt, _ = render(pair.prompt, model.tokenizer, add_generation_prompt=True)
+    whole, _ = render([*pair.prompt, Message("assistant", answer)], model.tokenizer, add_generation_prompt=False)
+    return prompt, whole[len(prompt) :]
+
+
+def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Estimate]:
+    """Share of pairs whose chosen answer has the higher log-probability per token, and the mean difference in nats."""
+    scores = model.logprobs([_answer_request(model, p, answer) for p in pairs for answer in (p.chosen, p.rejected)])
+    per_token = [logprob / tokens for logprob, tokens, _ in scores]
+    margins = [chosen - rejected for chosen, rejected in zip(per_token[::2], per_token[1::2], strict=True)]
+    return {"accuracy": mean([float(m > 0) for m in margins]), "margin": mean(margins)}

@@ -1,0 +1,188 @@
+"""The tasks: examples of each, a pure function of task, split, limit and seed (and of the prepared corpus)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lehr.data.synthetic.conversations import FORMAT_FAMILIES, ChatExample, Message, conversation, count
+from lehr.data.synthetic.documents import question_prompt, rendering
+from lehr.data.synthetic.draw import Draw
+from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
+from lehr.data.synthetic.problems import FAMILIES, pool, problem
+from lehr.data.synthetic.splits import Split
+from lehr.errors import UserError
+from lehr.evals.corpus import held_back_texts, read_rows
+from lehr.evals.task import Choice, Example, Generation, Pair, Text
+
+PROSE_CHARACTERS = 1500  # of each document: many documents say more about a model than long ones
+CONTEXT_CHARACTERS, CONTINUATION_CHARACTERS = 200, 80  # of continuation_cf, up to the last whole word
+CHAT_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    split: Split
+    limit: int
+    seed: int
+    corpus_folder: Path | None
+    pairs: Path | None
+
+
+def _cut(text: str, characters: int) -> str:
+    """The first words of a text, as many as fit."""
+    return text if len(text) <= characters else text[:characters].rsplit(None, 1)[0]
+
+
+def _prose(plan: _Plan) -> list[Example]:
+    texts = held_back_texts(plan.corpus_folder, plan.split, plan.seed)
+    return [Text(_cut(text, PROSE_CHARACTERS)) for text in texts[: plan.limit]]
+
+
+def _math_text(plan: _Plan) -> list[Example]:
+    return [Text(rendering(problem(FAMILIES[i % 2], plan.split, i // 2, plan.seed)) + "\n") for i in range(plan.limit)]
+
+
+def _solve(family: str) -> Callable[[_Plan], list[Example]]:
+    def examples(plan: _Plan) -> list[Example]:
+        found: list[Example] = []
+        for i in range(min(plan.limit, len(pool(family, plan.split)))):
+            p = problem(family, plan.split, i, plan.seed)
+            found.append(Generation(question_prompt(p), [], {"exact_match": ("last_integer", {"answer": p.answer})}, {}))
+        return found
+
+    return examples
+
+
+def _arithmetic_cf(plan: _Plan) -> list[Example]:
+    """Cloze: which worked solution follows the question? They differ in the conclusion, where all working stands before."""
+    items = [multiple_choice(plan.split, i, plan.seed) for i in range(plan.limit)]
+    return [Choice(question_prompt(m.problem), [f" {s}" for s in m.solutions], m.gold) for m in items]
+
+
+def _arithmetic_mcf(plan: _Plan) -> list[Example]:
+    """Letters: the choices are listed with the question, and only the letter is scored."""
+    items = [multiple_choice(plan.split, i, plan.seed) for i in range(plan.limit)]
+    found: list[Example] = []
+    for m in items:
+        listed = "\n".join(f" {letter}. {choice}" for letter, choice in zip(LETTERS, m.choices, strict=True))
+        context = f"Question: {m.problem.question}\n{listed}\nAnswer:"
+        found.append(Choice(context, [f" {letter}" for letter in LETTERS], m.gold, per_character=False))
+    return found
+
+
+def _halves(text: str) -> tuple[str, str] | None:
+    """A paragraph's first part and its next words, from a text's first paragraph that is long enough."""
+    for paragraph in text.split("\n\n"):
+        words = " ".join(paragraph.split())
+        if len(words) >= CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS + 40:
+            context = _cut(words, CONTEXT_CHARACTERS)
+            return context, " " + _cut(words[len(context) :].strip(), CONTINUATION_CHARACTERS)
+    return None
+
+
+def _continuation_cf(plan: _Plan) -> list[Example]:
+    texts = held_back_texts(plan.corpus_folder, plan.split, plan.seed)
+    parts = [halves for text in texts if (halves := _halves(text)) is not None]
+    if len(parts) < 4:
+        raise UserError(
+            f"continuation_cf needs 4 {plan.split} documents with a long paragraph and found {len(parts)}",
+            remedy="raise data.dev_share and data.held_out_share, or add text",
+        )
+    found: list[Example] = []
+    for i, (context, continuation) in enumerate(parts[: plan.limit]):
+        draw = Draw(plan.seed, "continuation", plan.split, i)
+        wrong = [text for _, text in draw.sample(parts[:i] + parts[i + 1 :], 3)]
+        gold = draw.below(4)
+        found.append(Choice(context, [*wrong[:gold], continuation, *wrong[gold:]], gold))
+    return found
+
+
+def _chats(families: Sequence[str], plan: _Plan) -> Iterator[ChatExample]:
+    """Chats of the families in turn, no prompt twice, until `limit` or until the families have no new ones."""
+    seen: set[str] = set()
+    for i in range(max(count(family, plan.split) for family in families)):
+        for family in families:
+            chat = conversation(family, plan.split, i, plan.seed)
+            question = chat.prompt[-1].content
+            if question not in seen:
+                seen.add(question)
+                yield chat
+
+
+def _chat_math(plan: _Plan) -> list[Example]:
+    found: list[Example] = []
+    for chat in itertools.islice(_chats(("math", "word"), plan), plan.limit):
+        value, strict = ("last_integer", chat.verifier_args), (chat.verifier, chat.verifier_args)
+        checks, sampled = {"exact_match": value, "strict": strict}, {"sampled_accuracy": strict, "sampled_exact_match": value}
+        found.append(Generation("", chat.prompt, checks, sampled, CHAT_SAMPLES))
+    return found
+
+
+def _chat_format(plan: _Plan) -> list[Example]:
+    chats = itertools.islice(_chats(FORMAT_FAMILIES, plan), plan.limit)
+    return [Generation("", c.prompt, {"strict": (c.verifier, c.verifier_args)}, {}) for c in chats]
+
+
+def _pair(row: dict[str, Any], where: Path) -> Pair:
+    try:
+        prompt = [Message(str(m["role"]), str(m["content"])) for m in row["prompt"]]
+        return Pair(prompt, str(row["chosen"]), str(row["rejected"]))
+    except (KeyError, TypeError):
+        raise UserError("a row lacks prompt, chosen or rejected", where=where, remedy="make the preferences again") from None
+
+
+def _preference(plan: _Plan) -> list[Example]:
+    if plan.pairs is None:
+        raise UserError("the task preference needs pairs", remedy="give the file that the preference stage wrote")
+    rows = (row for row in read_rows(plan.pairs) if row.get("split") == plan.split)
+    return [_pair(row, plan.pairs) for row in itertools.islice(rows, plan.limit)]
+
+
+_TASKS: dict[str, Callable[[_Plan], list[Example]]] = {
+    "prose": _prose,
+    "math_text": _math_text,
+    "arithmetic": _solve("arithmetic"),
+    "word_problems": _solve("word_problems"),
+    "arithmetic_cf": _arithmetic_cf,
+    "arithmetic_mcf": _arithmetic_mcf,
+    "continuation_cf": _continuation_cf,
+    "chat_math": _chat_math,
+    "chat_format": _chat_format,
+    "preference": _preference,
+}
+TASKS = tuple(_TASKS)
+NEEDS_CORPUS = frozenset({"prose", "continuation_cf"})
+NEEDS_PAIRS = frozenset({"preference"})
+
+
+def check_task(name: str) -> None:
+    """UserError that lists the known tasks unless `name` is one."""
+    if name not in _TASKS:
+        raise UserError(f"there is no evaluation task {name!r}", remedy=f"tasks are: {', '.join(TASKS)}")
+
+
+def examples(
+    task_name: str,
+    split: Split,
+    limit: int,
+    seed: int,
+    corpus_folder: Path | None = None,
+    pairs: Path | None = None,
+) -> list[Example]:
+    """At most `limit` examples of a task's `split` (dev or held_out), no problem twice.
+
+    `corpus_folder` holds the prepare stage's `dev.jsonl.gz` and `held_out.jsonl.gz` (for `NEEDS_CORPUS`); `pairs` is a
+    JSON-lines file of {prompt, chosen, rejected, split} (for `NEEDS_PAIRS`). Raises UserError for an unknown task, and
+    where a task's files are missing, damaged or empty.
+    """
+    check_task(task_name)
+    found = _TASKS[task_name](_Plan(split, limit, seed, corpus_folder, pairs))
+    if not found:
+        raise UserError(
+            f"task {task_name} has no {split} examples", where=pairs or "", remedy="make more pairs or raise the shares"
+        )
+    return found

@@ -1,0 +1,102 @@
+"""What is scored, and what a model must offer to be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
+from lehr.data.synthetic.conversations import Message
+from lehr.post.chat import ChatTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A document, for bits per byte."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Pick one of `continuations` of `context` by log-probability; `gold` is the right one's position."""
+
+    context: str
+    continuations: list[str]
+    gold: int
+    per_character: bool = True  # also score log-probabilities divided by the continuation's characters
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Continue `prompt` (plain text up to the end of the line) or answer `messages` (a chat), then verify.
+
+    `checks` maps a metric's name to a verifier of `lehr.post.verifiers` and its arguments. `sampled_checks` are
+    applied to `samples` answers drawn at temperature 1; `checks` to the greedy one.
+    """
+
+    prompt: str
+    messages: list[Message]
+    checks: dict[str, tuple[str, dict[str, Any]]]
+    sampled_checks: dict[str, tuple[str, dict[str, Any]]]
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one chat; a judge or a verifier prefers `chosen`."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+
+
+Example = Text | Choice | Generation | Pair
+
+Scored = tuple[float, int, bool]  # sum of log-probabilities in nats, tokens, and whether greedy decoding agrees
+
+
+class TextTokenizer(ChatTokenizer, Protocol):
+    """The part of `lehr.data.tokenizer.Tokenizer` that scoring needs."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class ScoringModel(Protocol):
+    """A language model as the evaluation sees it. It makes its own batches, of requests of similar length.
+
+    `max_length` is the number of positions that one call of the network takes.
+    """
+
+    @property
+    def tokenizer(self) -> TextTokenizer: ...
+
+    @property
+    def max_length(self) -> int: ...
+
+    def logprobs(self, pairs: Sequence[tuple[list[int], list[int]]], /) -> list[Scored]:
+        """The score of each (context ids, continuation ids), in order. A context that is too long loses its beginning."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, stop_ids: Sequence[int], temperature: float, seed: int
+    ) -> list[list[int]]:
+        """New ids for each prompt, in order, up to and including the first stop id. Temperature 0 is greedy."""
+        ...
+
+
+class Record(BaseModel):
+    """One number of `scores.json`. `n` counts examples; `stderr` is 0 where one example alone gives none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    task: str
+    split: str
+    metric: str
+    value: FiniteFloat
+    stderr: FiniteFloat
+    n: int
+    seed: int

@@ -1,0 +1,140 @@
+"""Batched generation with a KV cache, and scoring of given continuations: what evaluation, roll-outs and chat ask of a
+model. Shapes: B sequences still running, T columns of this call, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lehr.data.tokenizer import Tokenizer
+from lehr.model.layers import KVCache
+from lehr.model.transformer import Transformer
+
+_SCORE_TOKENS = 8192  # padded tokens per scoring batch
+_GENERATE_ROWS = 128
+
+
+@dataclass
+class LanguageModel:
+    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and the roll-outs' sampler."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    chat: bool = False
+
+    @property
+    def max_length(self) -> int:
+        return self.model.config.max_seq_len
+
+    @torch.no_grad()
+    def logprobs(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, int, bool]]:
+        """For each (context ids, continuation ids): summed log-probability of the continuation in nats, its number of
+        tokens, and whether greedy decoding would have produced it. Contexts are cut on the left to fit the model; an
+        empty context is replaced by the end-of-text token, which begins every document."""
+        order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
+        out: list[tuple[float, int, bool]] = [(0.0, 0, True)] * len(pairs)
+        for group in _batches(order, [len(c) + len(x) for c, x in pairs]):
+            for i, result in zip(group, self._score([pairs[i] for i in group]), strict=True):
+                out[i] = result
+        return out
+
+    def _score(self, pairs: list[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, int, bool]]:
+        rows, wanted = [], []
+        for context, continuation in pairs:
+            ids = [*(context or [self.tokenizer.eos_id]), *continuation][-(self.max_length + 1) :]
+            rows.append(ids)
+            wanted.append(min(len(continuation), len(ids) - 1))
+        width = max(map(len, rows)) - 1
+        tokens_BT = torch.full((len(rows), width), self.tokenizer.pad_id)
+        for b, ids in enumerate(rows):
+            tokens_BT[b, : len(ids) - 1] = torch.tensor(ids[:-1])
+        hidden_BTD = self.model.hidden(tokens_BT.to(self.device))
+        results = []
+        for b, (ids, n) in enumerate(zip(rows, wanted, strict=True)):
+            logits_NV = self.model.logits(hidden_BTD[b, len(ids) - 1 - n : len(ids) - 1]).float()
+            target_N = torch.tensor(ids[len(ids) - n :], device=self.device)
+            picked = torch.log_softmax(logits_NV, dim=-1).gather(1, target_N[:, None])
+            greedy = bool((logits_NV.argmax(dim=-1) == target_N).all())
+            results.append((float(picked.sum()), n, greedy))
+        return results
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed.weight.device
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop_ids: Sequence[int] = (),
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """New token ids for each prompt, up to and including a stop id (end-of-text if none is given).
+
+        Temperature 0 is greedy. Sampling is a function of `seed` and the prompts. Prompts longer than the model's
+        length less `max_new_tokens` keep their end.
+        """
+        stops = list(stop_ids) or [self.tokenizer.eos_id]
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        out: list[list[int]] = [[] for _ in prompts]
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        for start in range(0, len(order), _GENERATE_ROWS):
+            group = order[start : start + _GENERATE_ROWS]
+            decoded = self._decode([list(prompts[i]) for i in group], max_new_tokens, stops, temperature, generator)
+            for i, ids in zip(group, decoded, strict=True):
+                out[i] = ids
+        return out
+
+    @torch.no_grad()
+    def _decode(
+        self, prompts: list[list[int]], limit: int, stops: list[int], temperature: float, generator: torch.Generator
+    ) -> list[list[int]]:
+        room = max(1, self.max_length - limit)
+        prompts = [(p or [self.tokenizer.eos_id])[-room:] for p in prompts]
+        width = max(map(len, prompts))
+        tokens_BT = torch.full((len(prompts), width), self.tokenizer.pad_id)
+        for b, ids in enumerate(prompts):
+            tokens_BT[b, width - len(ids) :] = torch.tensor(ids)
+        start_B = torch.tensor([width - len(ids) for ids in prompts], device=self.device)
+        cache = KVCache(self.model.config, len(prompts), width + limit, start_B, self.model.embed.weight.dtype)
+        out: list[list[int]] = [[] for _ in prompts]
+        alive = list(range(len(prompts)))  # which prompt each row of the cache belongs to
+        next_BT = tokens_BT.to(self.device)
+        for _ in range(min(limit, self.max_length - 1)):
+            logits_BV = self.model.logits(self.model.hidden(next_BT, cache)[:, -1]).float()
+            picked_B = _pick(logits_BV, temperature, generator)
+            ids = picked_B.tolist()
+            for prompt, token in zip(alive, ids, strict=True):
+                out[prompt].append(token)
+            running = [row for row, token in enumerate(ids) if token not in stops]
+            if not running:
+                break
+            if len(running) < len(ids):  # finished rows cost as much as running ones: drop them at once
+                rows = torch.tensor(running, device=self.device)
+                cache.keep_rows(rows)
+                picked_B, alive = picked_B[rows], [alive[row] for row in running]
+            next_BT = picked_B[:, None]
+        return out
+
+
+def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Greedy at temperature 0, else one draw a row: shape (B,)."""
+    if temperature == 0.0:
+        return logits_BV.argmax(dim=-1)
+    probabilities = torch.softmax(logits_BV / temperature, dim=-1)
+    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+
+def _batches(order: list[int], lengths: list[int]) -> list[list[int]]:
+    """Cut `order` (longest first) into batches of at most _SCORE_TOKENS padded tokens."""
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= _SCORE_TOKENS:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups

@@ -1,0 +1,53 @@
+"""The spike guard: an update whose loss or gradient norm stands far above the recent ones is not made."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lehr.config.stages import Guard
+
+_WARM = 8  # accepted values before a deviation means anything
+
+
+class SpikeGuard:
+    """Skip when loss or gradient norm exceeds mean + `sigmas` * std of the last `window` values, or is not finite.
+
+    The rule is OLMo-core's SkipStepAdamW (used for the 32B). Two of its traps are closed: the window is part of the
+    checkpointed state, and what enters it is winsorised at the threshold, so that one outlier cannot widen the window
+    and let the next one through, while a lasting change of level is learned after a few steps.
+    State: `history` (2, window) float64, rows loss and gradient norm, a ring; `count` values ever entered.
+    """
+
+    def __init__(self, config: Guard) -> None:
+        self.config = config
+        self.history = torch.zeros((2, config.window), dtype=torch.float64)
+        self.count = 0
+
+    def thresholds(self) -> tuple[float, float]:
+        """Above these a value is a spike; infinite until the window holds enough values."""
+        if self.count < _WARM:
+            return math.inf, math.inf
+        seen = self.history[:, : min(self.count, self.config.window)]
+        limit = seen.mean(dim=1) + self.config.sigmas * seen.std(dim=1).clamp(min=1e-6)
+        return float(limit[0]), float(limit[1])
+
+    def admits(self, loss: float, grad_norm: float) -> bool:
+        """Whether to make this update. Records finite values, so call it exactly once a step."""
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            return False
+        loss_limit, norm_limit = self.thresholds()
+        self.history[:, self.count % self.config.window] = torch.tensor(
+            [min(loss, loss_limit), min(grad_norm, norm_limit)], dtype=torch.float64
+        )
+        self.count += 1
+        return not self.config.enabled or (loss <= loss_limit and grad_norm <= norm_limit)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"guard.history": self.history, "guard.count": torch.tensor(self.count)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.history.copy_(state["guard.history"])
+        self.count = int(state["guard.count"])

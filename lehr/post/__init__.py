@@ -1,0 +1,1 @@
+"""Post-training: chat template, SFT, preferences, verifiable rewards."""

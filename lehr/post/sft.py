@@ -1,0 +1,63 @@
+"""Supervised fine-tuning: the assistant's tokens only. Shapes: B rows of this rank, T columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lehr import seeds
+from lehr.model.transformer import Transformer
+from lehr.train.loop import Sums
+from lehr.train.losses import IGNORE, cross_entropy
+from lehr.train.parallel import Ranks
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One rendered conversation: token ids, and which of them the loss is on."""
+
+    ids: list[int]
+    mask: list[bool]
+
+
+def rows_of_step(step: int, batch_size: int, size: int, seed: int) -> np.ndarray:
+    """Which of `size` examples make the global batch of `step`: a keyed permutation per epoch, shape (batch_size,)."""
+    position = np.arange(step * batch_size, (step + 1) * batch_size)
+    epoch, within = position // size, position % size
+    out = np.empty(batch_size, dtype=np.int64)
+    for e in np.unique(epoch):
+        chosen = epoch == e
+        out[chosen] = seeds.permute(within[chosen], size, seeds.derive(seed, "epoch", int(e)))
+    return out
+
+
+def pad(rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-padded inputs and shifted labels (-100 off the mask), both (B, T)."""
+    width = max(len(row.ids) for row in rows) - 1
+    tokens_BT = torch.full((len(rows), width), pad_id)
+    labels_BT = torch.full((len(rows), width), IGNORE)
+    for b, row in enumerate(rows):
+        ids = torch.tensor(row.ids)
+        tokens_BT[b, : len(row.ids) - 1] = ids[:-1]
+        labels_BT[b, : len(row.ids) - 1] = torch.where(torch.tensor(row.mask[1:]), ids[1:], IGNORE)
+    return tokens_BT, labels_BT
+
+
+class SftObjective:
+    """Cross entropy over a pool of rendered conversations; `weight` counts assistant tokens."""
+
+    extras: tuple[str, ...] = ()
+
+    def __init__(self, model: Transformer, pool: Sequence[Rendered], batch_size: int, seed: int, pad_id: int) -> None:
+        self.model, self.pool, self.batch_size, self.seed, self.pad_id = model, pool, batch_size, seed, pad_id
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pool), self.seed).tolist())
+        tokens_BT, labels_BT = pad([self.pool[i] for i in rows], self.pad_id)
+        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
+        ce.nats.backward()  # type: ignore[no-untyped-call]
+        return Sums(float(ce.nats.detach()), ce.tokens, tokens_BT.numel(), {})

@@ -1,0 +1,198 @@
+"""The model card: a Hugging Face README.md made of the same data as the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import yaml
+
+from lehr.report import format as fmt
+from lehr.report.data import ReportData
+from lehr.report.headline import measured
+from lehr.report.scores import Column, ScoreRecord
+
+_TAGS = ("lehr", "from-scratch", "model-soup", "sft", "dpo", "rlvr")
+
+
+def model_card(
+    data: ReportData,
+    *,
+    model_id: str = "",
+    stage: str = "",
+    license: str = "apache-2.0",
+    language: str = "en",
+    architecture: str = "OLMo 2",
+    tags: Sequence[str] = _TAGS,
+) -> str:
+    """README.md with YAML front matter. `stage` is the exported one (by default the last scored); `model_id` is the name
+    or folder that the loading example uses."""
+    final = stage or (data.table().stages[-1] if data.scores else "")
+    parts = [
+        _front_matter(data, final, license, language, tags),
+        f"# {data.run}",
+        _intro(data, final, architecture),
+        "## How to load it",
+        _loading(model_id or "model"),
+        "## How it was made",
+        _stages(data),
+        "## Scores",
+        _scores(data, final),
+        "## Data and licences",
+        _data(data),
+        "## Energy and carbon",
+        _footprint(data),
+        "## Limitations",
+        _limitations(data),
+        "## How to reproduce it",
+        _reproduce(data),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(data: ReportData, final: str, license: str, language: str, tags: Sequence[str]) -> str:
+    results = [
+        {
+            "task": {"type": "text-generation"},
+            "dataset": {"name": f"{column.task} (held out)", "type": column.task},
+            "metrics": [{"type": column.metric, "value": round(record.value, 6), "name": column.metric}],
+        }
+        for column, record in _final_scores(data, final)
+    ]
+    head: dict[str, object] = {
+        "license": license,
+        "language": [language],
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+    }
+    head["tags"] = list(tags)
+    if results:
+        head["model-index"] = [{"name": data.run, "results": results}]
+    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()}\n---"
+
+
+def _final_scores(data: ReportData, final: str) -> list[tuple[Column, ScoreRecord]]:
+    table = data.table("held_out")
+    return [(c, table.cells[final, c]) for c in table.columns if (final, c) in table.cells]
+
+
+def _intro(data: ReportData, final: str, architecture: str) -> str:
+    size = f"{fmt.count(data.totals.parameters)}-parameter " if data.totals.parameters else ""
+    text = f"A {size}language model of the {architecture} architecture, trained from scratch with Lehr"
+    text += f" on {fmt.count(data.tokens)} tokens." if data.tokens else "."
+    if data.description:
+        text += f" {data.description}."
+    return text + (f" This is the model after stage `{final}`." if final else "")
+
+
+def _loading(model_id: str) -> str:
+    return f"""```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({model_id!r})
+tokenizer = AutoTokenizer.from_pretrained({model_id!r})
+chat = [{{"role": "user", "content": "What is 17 + 25?"}}]
+inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**inputs, max_new_tokens=60, do_sample=False)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+```"""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table; the first `left` columns are set left, the others right."""
+    rule = ["---" if i < left else "---:" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(_cell(c) for c in row) + " |" for row in [head, rule, *rows])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _stages(data: ReportData) -> str:
+    if not data.stages:
+        return "No stages are recorded."
+    rows = [
+        [
+            f"`{s.name}`",
+            s.kind,
+            ", ".join(f"`{p.name}`" for p in data.parents_of(s)) or "–",
+            fmt.count(s.tokens) if s.tokens else "–",
+            fmt.duration(s.seconds),
+            f"`{s.digest[:12]}`" if s.digest else "–",
+        ]
+        for s in data.stages
+    ]
+    return _table(["stage", "makes", "from", "tokens", "time", "digest"], rows, left=3)
+
+
+def _scores(data: ReportData, final: str) -> str:
+    table = data.table("held_out")
+    if not table.columns:
+        return "No held-out scores are recorded."
+    rows = []
+    for column in table.columns:
+        n = max(record.n for _, record in table.of(column))
+        cells = [_shown(table.cells.get((stage, column)), column, stage in table.best(column)) for stage in table.stages]
+        rows.append([column.task, column.described, f"{n:,}", *cells])
+    note = "Held-out examples, which no stage has trained on; value ± one standard error, the best in bold; ↓: less is better."
+    return f"{note}\n\n" + _table(["task", "metric", "n", *table.stages], rows, left=2)
+
+
+def _shown(record: ScoreRecord | None, column: Column, best: bool) -> str:
+    if record is None:
+        return "–"
+    value = fmt.score(record.value, column.is_share)
+    error = f" ± {fmt.score(record.stderr, column.is_share)}" if record.stderr is not None else ""
+    return f"**{value}**{error}" if best else f"{value}{error}"
+
+
+def _data(data: ReportData) -> str:
+    if not data.funnel:
+        return "No record of the sources is there."
+    rows = [
+        [name, s.origin or "–", s.license or "not stated", f"{s.kept:,} of {s.read:,}", fmt.count(s.characters)]
+        for name, s in data.funnel.items()
+    ]
+    head = ["source", "origin", "licence", "documents kept", "characters"]
+    text = (
+        "Documents were filtered, deduplicated and decontaminated against the evaluation sets; every dropped one is on record."
+    )
+    return f"{text}\n\n{_table(head, rows, left=3)}"
+
+
+def _footprint(data: ReportData) -> str:
+    if data.it_energy is None:
+        return "No energy was recorded."
+    text = (
+        f"{fmt.duration(data.seconds)} of work and {fmt.energy(data.it_energy)} of IT energy over all stages, {measured(data)}."
+    )
+    if data.carbon_kg is not None and data.site:
+        s = data.site
+        text += f" With a PUE of {s.pue:g} that is {fmt.energy(data.facility_energy)} at the building and, "
+        text += f"at {s.carbon_kg_per_kwh:g} kg per kWh, {fmt.mass(data.carbon_kg)} of CO₂ equivalent"
+        text += f" and {fmt.volume(data.water_liters)} of water" if data.water_liters is not None else ""
+        text += f" (constants: {s.citation})." if s.citation else "."
+    return text + " Only this run is counted: experiments before it are not."
+
+
+def _limitations(data: ReportData) -> str:
+    size = f" It has {fmt.count(data.totals.parameters)} parameters." if data.totals.parameters else ""
+    return (
+        f"- It knows only what its sources hold, as of when they were written, with their errors and their views.{size}\n"
+        "- It states falsehoods fluently. Do not use it for decisions about people, health, law or money.\n"
+        "- It was not trained or tested for safety: it has no refusals and no filter on what it writes.\n"
+        "- Scores are on examples like those it was trained for; they say little about other tasks or languages."
+    )
+
+
+def _reproduce(data: ReportData) -> str:
+    env = data.environment
+    facts = [
+        ("Lehr", env.lehr_version),
+        ("code", env.code_fingerprint[:12]),
+        ("git", env.git_sha[:12]),
+        ("Python", env.python),
+        ("PyTorch", env.torch),
+    ]
+    known = ", ".join(f"{name} {value}" for name, value in facts if value)
+    command = f"```sh\n{env.command}\n```" if env.command else "The command is not recorded."
+    return command + (f"\n\n{known}. The resolved recipe is `recipe.yaml` of the run." if known else "")

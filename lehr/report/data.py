@@ -1,0 +1,187 @@
+"""Everything that the report and the model card say. Whoever runs the pipeline fills it; they only lay it out."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
+from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
+
+Point = dict[str, float | None]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SourceFunnel(_Model):
+    """One source on its way from read to kept. Counts are documents; `dropped` counts them by reason."""
+
+    read: int
+    kept: int
+    characters: int = 0  # of the kept documents
+    tokens: int | None = None  # of the kept documents
+    dropped: dict[str, int] = {}
+    license: str = ""
+    origin: str = ""
+
+
+class StageReport(_Model):
+    """One stage. `parents` names stages or digests.
+
+    A point of `curves` holds `step` and any of: tokens (trained on so far in this stage, or in this step), loss, grad_norm,
+    lr or learning_rate, tokens_per_second, skipped, reward, kl, margin. Unknown keys get a panel of their own.
+    """
+
+    name: str
+    kind: str = "checkpoint"
+    uri: str = ""
+    digest: str = ""
+    parents: list[str] = []
+    seconds: float = 0.0
+    tokens: int = 0
+    flops: float = 0.0
+    energy_joules: float | None = None  # IT energy; None: not recorded
+    energy_source: str = "none"  # nvml, rapl, estimated or none
+    reused: bool = False
+    curves: list[Point] = []
+    params: dict[str, Any] = {}
+
+    @property
+    def it_energy(self) -> ItJoules | None:
+        """None where no meter ran."""
+        return None if self.energy_joules is None or self.energy_source == "none" else ItJoules(self.energy_joules)
+
+    def series(self, *keys: str) -> list[tuple[float, float]]:
+        """(place, value) of the first of `keys` that a point has; values that are no finite numbers are left out."""
+        places = self.places()
+        found = []
+        for place, point in zip(places, self.curves, strict=True):
+            value = next((point[k] for k in keys if point.get(k) is not None), None)
+            if value is not None and math.isfinite(value):
+                found.append((place, float(value)))
+        return found
+
+    def places(self) -> list[float]:
+        """Where each point lies on the token axis of its stage; on the step axis if tokens were not recorded."""
+        tokens = [point.get("tokens") for point in self.curves]
+        steps = [float(point.get("step") or i + 1) for i, point in enumerate(self.curves)]
+        known = [float(t) for t in tokens if t is not None]
+        if not known or len(known) < len(tokens):
+            return [step * self.tokens / steps[-1] for step in steps] if self.tokens and steps else steps
+        if all(b > a for a, b in pairwise(known)) and len(known) > 1:
+            return known
+        strides = [b - a for a, b in zip([0.0, *steps], steps, strict=False)]  # tokens of one step, times steps between points
+        total, out = 0.0, []
+        for stride, amount in zip(strides, known, strict=True):
+            total += max(stride, 0.0) * amount
+            out.append(total)
+        return out
+
+
+class Sample(_Model):
+    """One prompt and what the model answered to it after each stage."""
+
+    prompt: str
+    answers: dict[str, str]
+    expected: str = ""
+
+
+class Environment(BaseModel):
+    """Where it ran. More keys are welcome and shown as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    command: str = ""
+    python: str = ""
+    torch: str = ""
+    cpu: str = ""
+    cores: int | None = None
+    git_sha: str = ""
+    lehr_version: str = ""
+    code_fingerprint: str = ""
+
+
+class Site(_Model):
+    """Constants of the place, as in `recipe.site`."""
+
+    pue: float = 1.0
+    carbon_kg_per_kwh: float = 0.0
+    water_liters_per_kwh: float = 0.0
+    citation: str = ""
+
+
+class Totals(_Model):
+    """What no single stage knows."""
+
+    wall_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    parameters: int | None = None
+
+
+class ReportData(_Model):
+    """One finished run."""
+
+    run: str
+    description: str = ""
+    created: str = ""  # date and time as text
+    recipe: str = ""  # the resolved YAML
+    seed: int | None = None
+    funnel: dict[str, SourceFunnel] = {}
+    mixes: dict[str, str] = {}
+    stages: list[StageReport] = []
+    scores: list[ScoreRecord] = []
+    samples: list[Sample] = []
+    environment: Environment = Field(default_factory=Environment)
+    site: Site | None = None
+    totals: Totals = Field(default_factory=Totals)
+
+    def table(self, split: str | None = None) -> ScoreTable:
+        return score_matrix([r for r in self.scores if split in (None, r.split)])
+
+    def stage(self, name_or_digest: str) -> StageReport | None:
+        return next((s for s in self.stages if name_or_digest and name_or_digest in (s.name, s.digest)), None)
+
+    def parents_of(self, stage: StageReport) -> list[StageReport]:
+        return [found for parent in stage.parents if (found := self.stage(parent)) is not None and found is not stage]
+
+    @property
+    def seconds(self) -> float:
+        """Over all stages, made now or found again: what the model cost, not what this command took."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def tokens(self) -> int:
+        return sum(stage.tokens for stage in self.stages)
+
+    @property
+    def it_energy(self) -> ItJoules | None:
+        """Over all stages with a meter; None if there is none."""
+        known = [stage.it_energy for stage in self.stages if stage.it_energy is not None]
+        return ItJoules(sum(known)) if known else None
+
+    @property
+    def facility_energy(self) -> FacilityJoules | None:
+        energy = self.it_energy
+        return facility_energy(energy, self.site.pue) if energy is not None and self.site else None
+
+    @property
+    def carbon_kg(self) -> float | None:
+        energy = self.facility_energy
+        return carbon_kg(energy, self.site.carbon_kg_per_kwh) if energy is not None and self.site else None
+
+    @property
+    def water_liters(self) -> float | None:
+        """None also where the recipe gives no water constant: zero would be a claim."""
+        energy = self.facility_energy
+        if energy is None or not self.site or not self.site.water_liters_per_kwh:
+            return None
+        return water_liters(energy, self.site.water_liters_per_kwh)
+
+    @property
+    def energy_sources(self) -> list[str]:
+        return sorted({stage.energy_source for stage in self.stages if stage.it_energy is not None})

@@ -1,0 +1,106 @@
+"""Numbers and texts as people read them, and nothing that a browser or terminal could misread."""
+
+from __future__ import annotations
+
+import html
+import math
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def count(value: float) -> str:
+    """1,234 up to 99,999; above that 1.23M, 4.1B: as tokens, parameters and characters are spoken."""
+    if not math.isfinite(value):
+        return "–"
+    if abs(value) < 99_999.5:
+        return f"{value:,.0f}"
+    for size, prefix in _PREFIXES:
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits without an exponent where that stays short."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size < -4 or size >= 6:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:,.{max(digits - 1 - size, 0)}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """0.4 s, 42 s, 3 min 07 s, 2 h 05 min, 3 d 04 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600:02d} h"
+
+
+def clock(seconds: float) -> str:
+    """m:ss or h:mm:ss, for a display that counts."""
+    if not math.isfinite(seconds):
+        return "–:––"
+    whole = max(int(seconds), 0)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
+    for size, unit in steps:
+        if abs(value) >= size:
+            return f"{number(value / size)} {unit}"
+    size, unit = steps[-1]
+    return f"{number(value / size)} {unit}"
+
+
+_ENERGY = ((3.6e9, "MWh"), (3.6e6, "kWh"), (360.0, "Wh"), (0.0, "J"))
+
+
+def energy(joules: float | None, like: float | None = None) -> str:
+    """In watt hours and their multiples, below 0.1 Wh in joules; in the unit of `like` where a column shares one."""
+    if joules is None:
+        return "–"
+    unit = next(unit for size, unit in _ENERGY if abs(like or joules) >= size)
+    return f"{number(joules / {'MWh': 3.6e9, 'kWh': 3.6e6, 'Wh': 3.6e3, 'J': 1.0}[unit])} {unit}"
+
+
+def mass(kilograms: float | None) -> str:
+    if kilograms is None:
+        return "–"
+    return _scaled(kilograms, ((1e3, "t"), (1.0, "kg"), (1e-3, "g"), (1e-6, "mg")))
+
+
+def volume(liters: float | None) -> str:
+    if liters is None:
+        return "–"
+    return _scaled(liters, ((1e3, "kL"), (1.0, "L"), (1e-3, "mL")))
+
+
+def score(value: float, unit_interval: bool) -> str:
+    """Shares as per cent with one decimal, everything else with three decimals."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.1f}" if unit_interval else f"{value:.3f}"
+
+
+_CONTROL = {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10, 13)} | {127: "\u2421"}
+_CONTROL |= dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd")
+
+
+def esc(value: object) -> str:
+    """Text for HTML and SVG, attributes included. Control and direction characters are made visible, not obeyed."""
+    return html.escape(str(value).translate(_CONTROL), quote=True)

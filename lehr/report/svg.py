@@ -1,0 +1,109 @@
+"""Scales, ticks and marks: the few parts of a chart that this report needs, as SVG text.
+
+Colours are CSS variables of the page (`var(--c-soup)`), so that one drawing serves the light and the dark page. Sizes
+are in units of the drawing's viewBox.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lehr.report.format import esc
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps [low, high] of the data onto [start, end] of the drawing, linearly or logarithmically."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = math.log10(max(value, low)), math.log10(low), math.log10(high)
+        share = (value - low) / (high - low) if high != low else 0.5
+        return round(self.start + min(max(share, -0.02), 1.02) * (self.end - self.start), 2)
+
+    def ticks(self, wanted: int = 5) -> list[float]:
+        """Round values within the domain, about `wanted` of them."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            steps = (1, 2, 5) if len(decades) <= 4 else (1,)
+            found = [m * 10.0**d for d in decades for m in steps]
+            found = [t for t in found if self.low <= t <= self.high]
+            return found if len(found) >= 2 else [self.low, self.high]
+        span = self.high - self.low
+        if span <= 0 or not math.isfinite(span):
+            return [self.low]
+        raw = span / wanted
+        size = 10.0 ** math.floor(math.log10(raw))
+        step = size * next(m for m in (1, 2, 2.5, 5, 10) if m * size >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [round(i * step, 12) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def padded(values: Sequence[float], share: float = 0.05, include: Sequence[float] = ()) -> tuple[float, float]:
+    """The range of the values, widened by a share on both sides; never empty."""
+    every = [*values, *include]
+    low, high = min(every), max(every)
+    pad = (high - low) * share or abs(high) * 0.1 or 1.0
+    return low - pad, high + pad
+
+
+def text(x: float, y: float, value: object, css: str = "", anchor: str = "start") -> str:
+    return f'<text x="{x:g}" y="{y:g}" class="{css}" text-anchor="{anchor}">{esc(value)}</text>'
+
+
+def line(x1: float, y1: float, x2: float, y2: float, css: str = "grid", style: str = "") -> str:
+    extra = f' style="{style}"' if style else ""
+    return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" class="{css}"{extra}/>'
+
+
+def path(points: Sequence[tuple[float, float]], colour: str, width: float = 1.75, dash: str = "") -> str:
+    d = "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
+    dashed = f";stroke-dasharray:{dash}" if dash else ""
+    return f'<path d="{d}" fill="none" style="stroke:{colour};stroke-width:{width}{dashed}" stroke-linejoin="round"/>'
+
+
+def band(upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]], colour: str) -> str:
+    d = "M" + "L".join(f"{x:g} {y:g}" for x, y in [*upper, *reversed(lower)]) + "Z"
+    return f'<path d="{d}" style="fill:{colour}" class="band"/>'
+
+
+def figure(width: float, height: float, body: Sequence[str], label: str, css: str = "") -> str:
+    """An <svg> that scales with its container; `label` is read out by screen readers."""
+    size = f'viewBox="0 0 {width:g} {height:g}"'
+    return f'<svg {size} class="chart {css}" role="img" aria-label="{esc(label)}">{"".join(body)}</svg>'
+
+
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """All labels of one axis with equally many decimals, as few as tell them apart; very small ones with an exponent."""
+    if ticks and 0 < max(map(abs, ticks)) < 2e-3:
+        labels = (f"{t:.3e}".split("e") for t in ticks)
+        return ["0" if float(m) == 0 else f"{float(m):g}e{int(e)}" for m, e in labels]
+    decimals = next((d for d in range(6) if all(abs(round(t, d) - t) <= 1e-9 * max(1, abs(t)) for t in ticks)), 6)
+    return [f"{t:,.{decimals}f}" for t in ticks]
+
+
+def y_axis(scale: Scale, left: float, right: float, wanted: int = 4) -> str:
+    """Grid lines with their values at the left."""
+    parts = []
+    ticks = scale.ticks(wanted)
+    for tick, label in zip(ticks, tick_labels(ticks), strict=True):
+        y = scale(tick)
+        parts += [line(left, y, right, y), text(left - 6, y + 3.5, label, "tick", "end")]
+    return "".join(parts)
+
+
+def x_axis(scale: Scale, y: float, show: Callable[[float], str], label: str, wanted: int = 5) -> str:
+    parts = [line(scale.start, y, scale.end, y, "axis")]
+    for tick in scale.ticks(wanted):
+        x = scale(tick)
+        parts += [line(x, y, x, y + 4, "axis"), text(x, y + 15, show(tick), "tick", "middle")]
+    return "".join([*parts, text(scale.end, y + 29, label, "axis-label", "end")])

@@ -1,0 +1,132 @@
+"""A stage is a function from artifacts to an artifact. This runner gives every stage the same life: found again by its
+fingerprint, resumed after a kill, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_text, write_atomic
+from lehr.code import code_version
+from lehr.errors import from_os_error
+from lehr.ports import Clock, NullPower, NullTracker, Power, Store, SystemClock, Tracker
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The world as a stage sees it, through ports."""
+
+    store: Store
+    tracker: Tracker = field(default_factory=NullTracker)
+    power: Power = field(default_factory=NullPower)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass
+class Outcome:
+    """What the work says about its artifact: `meta` is content (part of the digest), the rest is cost."""
+
+    kind: Kind
+    meta: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 0
+    flops: float = 0.0
+    processes: int = 1
+
+
+class Job:
+    """One attempt at a stage: `out` becomes the artifact, `scratch` survives kills until then."""
+
+    def __init__(self, stage: str, scratch: Path, around: Surroundings) -> None:
+        self.stage, self.scratch, self.tracker = stage, scratch, around.tracker
+        self.out = scratch / "out"
+        self._around, self._ledger = around, scratch / "cost.json"
+        self._began_seconds, self._began_joules = around.clock.seconds(), around.power.joules()
+        spent = json.loads(self._ledger.read_text()) if self._ledger.is_file() else {}
+        self._earlier_seconds, self._earlier_joules = spent.get("seconds", 0.0), spent.get("joules", 0.0)
+
+    def spent(self) -> tuple[float, float]:
+        """Seconds and joules over all attempts so far; a killed attempt counts up to its last checkpoint."""
+        seconds = self._earlier_seconds + self._around.clock.seconds() - self._began_seconds
+        return seconds, self._earlier_joules + self._around.power.joules() - self._began_joules
+
+    def checkpointed(self) -> None:
+        """Keep the cost so far: called whenever the work saves itself."""
+        seconds, joules = self.spent()
+        write_atomic(self._ledger, json.dumps({"seconds": seconds, "joules": joules}))
+
+
+def fingerprint(stage: str, config: dict[str, Any], parents: Sequence[Artifact], code: str) -> str:
+    """Names a stage's inputs: configuration, parents' content, code. Never a path, a time or a host."""
+    return sha256_text(canonical({"stage": stage, "config": config, "parents": [p.manifest.digest for p in parents], "code": code}))
+
+
+def run_stage(
+    stage: str,
+    work: Callable[[Job], Outcome],
+    *,
+    module: str,
+    config: dict[str, Any],
+    parents: Sequence[Artifact],
+    around: Surroundings,
+    total_steps: int = 0,
+) -> ArtifactRef:
+    """Find the artifact of `stage` or make it. `module` names the code that `work` runs, for the fingerprint.
+
+    Raises UserError for bad input and for a damaged artifact that is found, InfraError for a failing machine.
+    """
+    code = code_version(module)
+    print_ = fingerprint(stage, config, parents, code)
+    name = f"{stage}-{print_[:12]}"
+    try:
+        found = around.store.find(name)
+        if found is not None:
+            artifact = Artifact.open(around.store.fetch(found))
+            around.tracker.stage_finished(stage, uri=found, reused=True, seconds=artifact.manifest.cost.seconds)
+            return artifact.ref
+        job = Job(stage, around.store.scratch(name), around)
+        shutil.rmtree(job.out, ignore_errors=True)  # half an attempt; what it needs to go on lies beside it
+        job.out.mkdir(parents=True)
+        around.tracker.stage_started(stage, total_steps=total_steps, params=config)
+        outcome = work(job)
+        return _publish(job, outcome, name, print_, config, parents, code, around)
+    except OSError as error:
+        raise from_os_error(error) from error
+
+
+def _publish(
+    job: Job,
+    outcome: Outcome,
+    name: str,
+    print_: str,
+    config: dict[str, Any],
+    parents: Sequence[Artifact],
+    code: str,
+    around: Surroundings,
+) -> ArtifactRef:
+    seconds, joules = job.spent()
+    cost = Cost(
+        seconds=seconds,
+        tokens=outcome.tokens,
+        flops=outcome.flops,
+        energy_joules=joules,
+        energy_source=around.power.source,
+        processes=outcome.processes,
+    )
+    artifact = Artifact.seal(
+        job.out,
+        kind=outcome.kind,
+        stage=job.stage,
+        fingerprint=print_,
+        parents=[p.ref for p in parents],
+        config=config,
+        code=code,
+        meta=outcome.meta,
+        cost=cost,
+    )
+    uri = around.store.commit(name, job.out)
+    around.tracker.stage_finished(job.stage, uri=uri, reused=False, seconds=seconds)
+    return ArtifactRef(uri=uri, digest=artifact.manifest.digest, kind=outcome.kind, stage=job.stage)

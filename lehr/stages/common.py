@@ -1,0 +1,61 @@
+"""What the training stages share: one way to run the loop on ranks, resume it and write its checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import LOGS
+from lehr.config.recipe import Parallel
+from lehr.ports import NullTracker, Tracker
+from lehr.stage import Job
+from lehr.train.journal import Journal
+from lehr.train.loop import Objective, Plan, train
+from lehr.train.parallel import Local, Ranks
+from lehr.train.resume import ResumeFiles
+from lehr.train.state import TrainState
+
+Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a stage on several ranks works: every rank may read, rank 0 alone writes."""
+
+    stage: str
+    scratch: Path
+    out: Path
+    parallel: Parallel
+    tracker: Any
+    checkpointed: Any
+
+    @classmethod
+    def of(cls, job: Job, parallel: Parallel) -> Desk:
+        return cls(job.stage, job.scratch, job.out, parallel, Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing))
+
+
+def _nothing() -> None:
+    return None
+
+
+def conduct(desk: Desk, ranks: Ranks, state: TrainState, objective: Objective, plan: Plan, evaluator: Evaluator | None = None) -> TrainState:
+    """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs."""
+    tracker: Tracker = desk.tracker.value
+    journal = Journal(desk.stage, desk.scratch if ranks.first else None, tracker, desk.checkpointed.value, evaluator)
+    newest = ResumeFiles(desk.scratch / "resume").newest()
+    if newest is not None:
+        state.restore(newest[0], str(desk.scratch))
+        if ranks.first:
+            tracker.note(f"{desk.stage}: going on at step {state.step}")
+    journal.open(newest[1] if newest else 0)
+    try:
+        train(state, objective, plan, ranks, journal)
+    finally:
+        journal.close()
+    if ranks.first:
+        (desk.out / LOGS).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(journal.curves, desk.out / LOGS / "curves.jsonl")
+    return state

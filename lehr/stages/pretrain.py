@@ -1,0 +1,217 @@
+"""Stage 1, the ramp and the anneals: one function, three beginnings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lehr import seeds
+from lehr.artifact import Artifact, ArtifactRef
+from lehr.config.data import Mix
+from lehr.config.recipe import Model, Recipe
+from lehr.config.stages import Optim, Schedule
+from lehr.data.loader import Loader
+from lehr.data.mix import plan as plan_mix
+from lehr.data.shards import ShardSet
+from lehr.data.tokenizer import Tokenizer
+from lehr.errors import UserError
+from lehr.model.transformer import Transformer, flops_per_token
+from lehr.optim.schedule import learning_rate
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+from lehr.stages.common import Desk, conduct
+from lehr.stages.in_loop import ProseEvaluator
+from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, read_weights, save_checkpoint
+from lehr.train.loop import Plan, Sums
+from lehr.train.losses import cross_entropy
+from lehr.train.parallel import Ranks, run_ranks
+from lehr.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stretch of next-token training: what to read, how long, at which rate."""
+
+    mix: Mix
+    tokens: int
+    batch_size: int
+    sequence_length: int
+    optim: Optim
+    schedule: Schedule
+    checkpoint_steps: int
+    data_seed: int
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // (self.batch_size * self.sequence_length)
+
+    def rate(self, step: int, tokens: int) -> float:
+        """Learning rate after `step` steps; counted in tokens, which skipped updates have seen too."""
+        return learning_rate(self.schedule, self.optim.lr, tokens, self.steps * self.batch_size * self.sequence_length)
+
+    def describe(self) -> dict[str, Any]:
+        """For fingerprint and lineage."""
+        return {
+            "mix": self.mix.model_dump(),
+            "tokens": self.tokens,
+            "batch_size": self.batch_size,
+            "sequence_length": self.sequence_length,
+            "optim": self.optim.model_dump(),
+            "schedule": self.schedule.model_dump(),
+            "checkpoint_steps": self.checkpoint_steps,
+            "data_seed": self.data_seed,
+        }
+
+
+class NextToken:
+    """Cross entropy plus z-loss over the mix's windows; `weight` counts labelled tokens."""
+
+    extras: tuple[str, ...] = ("cross_entropy",)
+
+    def __init__(self, model: Transformer, loader: Loader, batch_size: int, z_weight: float) -> None:
+        self.model, self.loader, self.batch_size, self.z_weight = model, loader, batch_size, z_weight
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        batch = self.loader.batch(step, ranks.rank, ranks.world, self.batch_size)
+        tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT)
+        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=self.z_weight > 0)
+        total = ce.nats + self.z_weight * ce.z
+        total.backward()  # type: ignore[no-untyped-call]
+        return Sums(float(total.detach()), ce.tokens, tokens_BT.numel(), {"cross_entropy": (float(ce.nats.detach()), ce.tokens)})
+
+
+@dataclass(frozen=True)
+class _Work:
+    desk: Desk
+    stretch: Stretch
+    model: Model
+    seed: int
+    shards: Path
+    documents: Path
+    tokenizer: Path
+    parent: Path | None
+    in_loop_steps: int
+
+
+def _train_on_rank(ranks: Ranks, work: _Work) -> int:
+    stretch = work.stretch
+    state = _begin(work)
+    loader = make_loader(work.shards, work.tokenizer, stretch)
+    objective = NextToken(state.model, loader, stretch.batch_size, stretch.optim.z_loss)
+    plan = Plan(stretch.steps, stretch.rate, stretch.optim.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
+    evaluator = ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
+    conduct(work.desk, ranks, state, objective, plan, evaluator)
+    if ranks.first:
+        (work.desk.out / "mix.txt").write_text(loader.plan.tree() + "\n", encoding="utf-8")
+        end = stretch.rate(state.step, state.tokens)
+        training = {
+            "lr": end,
+            "tokens": state.tokens,
+            "steps": state.step,
+            "batch_size": stretch.batch_size,
+            "sequence_length": stretch.sequence_length,
+            "optim": stretch.optim.model_dump(),
+        }
+        save_checkpoint(
+            work.desk.out, state.model, work.tokenizer, chat=False, training=training, optimizer=state.optimizer_tensors()
+        )
+    return state.tokens
+
+
+def _begin(work: _Work) -> TrainState:
+    if work.parent is None:
+        model = Transformer(work.model).initialise(seeds.derive(work.seed, "init"))
+        return TrainState.fresh(model, work.stretch.optim)
+    parent = Artifact.open(work.parent, verify=False)
+    loaded = load_checkpoint(parent)
+    check_tokenizer(Tokenizer.load(work.tokenizer).hash, loaded.tokenizer.hash, parent.folder)
+    state = TrainState.fresh(loaded.model, work.stretch.optim)
+    state.load_optimizer(read_weights(parent.path(OPTIMIZER)), str(parent.folder))
+    return state
+
+
+def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
+    """The stretch's batches, as a pure function of step and rank."""
+    hash_ = Tokenizer.load(tokenizer).hash
+    sets = {name: ShardSet.open(shards / f"{name}.tokens", hash_) for name in stretch.mix.weights}
+    plan = plan_mix(stretch.mix, sets, stretch.steps * stretch.batch_size, stretch.sequence_length)
+    return Loader(plan, stretch.data_seed)
+
+
+def run_stretch(
+    stage: str, recipe: Recipe, stretch: Stretch, shards: Artifact, documents: Artifact, tokenizer: Artifact, parent: Artifact | None, around: Surroundings
+) -> ArtifactRef:
+    """Train `stretch`, from scratch or from `parent`'s weights and optimiser state."""
+    model = recipe.model
+    flops = flops_per_token(model, stretch.sequence_length)
+
+    def work(job: Job) -> Outcome:
+        desk = Desk.of(job, recipe.parallel)
+        in_loop = recipe.evaluation.in_loop_steps
+        folder = parent.folder if parent else None
+        args = _Work(desk, stretch, model, recipe.seed, shards.folder, documents.folder, tokenizer.folder, folder, in_loop)
+        tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
+        return Outcome("checkpoint", {"tokens": tokens}, tokens, flops * tokens, recipe.parallel.processes)
+
+    config = {
+        **stretch.describe(),
+        "model": model.model_dump(),
+        "parallel": recipe.parallel.model_dump(),
+        "in_loop_steps": recipe.evaluation.in_loop_steps,
+    }
+    if parent is None:
+        config["seed"] = recipe.seed
+    parents = [shards, documents, tokenizer, *([parent] if parent else [])]
+    return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=stretch.steps)
+
+
+def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings) -> ArtifactRef:
+    """Pretraining from scratch: warm-up, then a cosine cut short."""
+    s = recipe.stage1
+    stretch = Stretch(
+        recipe.data.mixes[s.mix], s.tokens, s.batch_size, s.sequence_length, s.optim, s.schedule, s.checkpoint_steps,
+        seeds.derive(recipe.seed, "data", "stage1"),
+    )  # fmt: skip
+    return run_stretch("stage1", recipe, stretch, shards, documents, tokenizer, None, around)
+
+
+def _inherit(parent: Artifact, recipe: Recipe, mix: str, tokens: int, checkpoint_steps: int, schedule: Schedule, data_seed: int) -> Stretch:
+    """A stretch that begins at the learning rate its parent ended with, read from the parent, not from the recipe."""
+    training = load_training(parent)
+    optim = Optim.model_validate({**training["optim"], "lr": training["lr"]})
+    return Stretch(
+        recipe.data.mixes[mix], tokens, training["batch_size"], training["sequence_length"], optim, schedule, checkpoint_steps, data_seed
+    )
+
+
+def load_training(parent: Artifact) -> dict[str, Any]:
+    """The parent's `train.json`. Raises UserError where there is none, or where its learning rate is already zero."""
+    path = parent.expect("checkpoint").path(TRAINING)
+    if not path.is_file():
+        raise UserError("this checkpoint says nothing of its training (a soup or chat model?)", where=parent.folder, remedy="give a pretrained one")
+    training: dict[str, Any] = json.loads(path.read_text())
+    if not training["lr"] > 0:
+        raise UserError("its learning rate ended at zero", where=parent.folder, remedy="give a parent that is not annealed")
+    return training
+
+
+def ramp(recipe: Recipe, parent: Artifact, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings) -> ArtifactRef:
+    """The parent's rate, constant, on the better mix: the skill forms before the anneals branch."""
+    r = recipe.ramp
+    seed = seeds.derive(recipe.seed, "data", "ramp")
+    stretch = _inherit(parent, recipe, r.mix, r.tokens, r.checkpoint_steps, Schedule(kind="constant"), seed)
+    return run_stretch("ramp", recipe, stretch, shards, documents, tokenizer, parent, around)
+
+
+def anneal(
+    recipe: Recipe, seed: int, parent: Artifact, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings
+) -> ArtifactRef:
+    """From the parent's rate linearly to zero; `seed` chooses the data order and nothing else."""
+    a = recipe.anneals
+    data_seed = seeds.derive(recipe.seed, "data", "anneal", seed)
+    stretch = _inherit(parent, recipe, a.mix, a.tokens, a.checkpoint_steps, Schedule(kind="linear", final_ratio=0.0), data_seed)
+    return run_stretch(f"anneal-{seed}", recipe, stretch, shards, documents, tokenizer, parent, around)
+

@@ -1,0 +1,208 @@
+"""The export as a stage, and the run's public files: scores, lineage, report, model folder. Always written anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lehr
+from lehr.artifact import LOGS, Artifact, ArtifactRef, write_atomic
+from lehr.config import Recipe, recipe_yaml
+from lehr.data.shards import ShardSet
+from lehr.errors import Bug
+from lehr.export import export_hf, verify_hf
+from lehr.model.transformer import parameter_count
+from lehr.post.chat import JINJA_TEMPLATE
+from lehr.report import Environment, ReportData, Sample, ScoreRecord, Site, SourceFunnel, StageReport, Totals, model_card, render
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+from lehr.stages.evaluate import SAMPLES, SCORES
+from lehr.train.checkpoint import load_checkpoint
+
+_VERIFY_ROWS, _VERIFY_TOKENS = 4, 64
+
+
+def export(recipe: Recipe, checkpoint: Artifact, shards: Artifact, around: Surroundings) -> ArtifactRef:
+    """Write `checkpoint` for Hugging Face and, where transformers is installed, compare logits and greedy text."""
+
+    def work(job: Job) -> Outcome:
+        loaded = load_checkpoint(checkpoint)
+        state = {name: p.detach() for name, p in loaded.model.named_parameters()}
+        template = JINJA_TEMPLATE if loaded.chat else None
+        export_hf(state, loaded.architecture, checkpoint.path("tokenizer.json"), template, job.out)
+        meta: dict[str, Any] = {"format": "Olmo2ForCausalLM", "checkpoint": checkpoint.manifest.digest}
+        if find_spec("transformers") is None:
+            job.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
+            return Outcome("export", {**meta, "verified": False})
+        result = verify_hf(job.out, loaded.model, [_text(shards, loaded.tokenizer.hash)])
+        if not result.ok:
+            raise Bug(f"exported logits differ by {result.max_abs_difference:.2e}, first at {result.first_difference}")
+        write_atomic(job.out / LOGS / "verified.json", json.dumps(vars(result)))
+        return Outcome("export", {**meta, "verified": True})
+
+    return run_stage("export", work, module=__name__, config={}, parents=[checkpoint, shards], around=around)
+
+
+def _text(shards: Artifact, tokenizer_hash: str) -> torch.Tensor:
+    """Real text for the comparison: the first windows of the first source."""
+    source = sorted(shards.manifest.meta["tokens"])[0]
+    tokens = ShardSet.open(shards.path(f"{source}.tokens"), tokenizer_hash).tokens
+    return torch.from_numpy(tokens[: _VERIFY_ROWS * _VERIFY_TOKENS].astype("int64")).view(_VERIFY_ROWS, _VERIFY_TOKENS)
+
+
+def publish(recipe: Recipe, root: Path, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None) -> ReportData:
+    """Write scores.json, lineage.json, report.html, recipe.yaml and model/ into `root` from the run's artifacts."""
+    data = collect(recipe, artifacts, command, reused, seconds)
+    final = max((a for a in artifacts if a.manifest.kind == "export"), key=lambda a: a.folder.name, default=None)
+    records = [r.model_dump() for r in data.scores]
+    write_atomic(root / "scores.json", json.dumps(records, indent=1))
+    write_atomic(root / "lineage.json", json.dumps(lineage(artifacts), indent=1))
+    write_atomic(root / "recipe.yaml", recipe_yaml(recipe))
+    write_atomic(root / "report.html", render(data))
+    if final is not None:
+        _replace_folder(final.folder, root / "model", model_card(data))
+    return data
+
+
+def _replace_folder(source: Path, target: Path, card: str) -> None:
+    """Copy `source` and the model card beside `target`, then swap."""
+    beside = target.with_name(f".{target.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(source, beside, ignore=shutil.ignore_patterns("artifact.json", LOGS))
+    write_atomic(beside / "README.md", card)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(beside, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def lineage(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """Every artifact with its parents, digests, code version and cost, ancestors first."""
+    out = []
+    for artifact in artifacts:
+        m = artifact.manifest
+        parents = [{"stage": p.stage, "digest": p.digest} for p in m.parents]
+        row = {"stage": m.stage, "kind": m.kind, "digest": m.digest, "fingerprint": m.fingerprint, "code": m.code, "parents": parents}
+        out.append({**row, "folder": artifact.folder.name, "meta": m.meta, "config": m.config, "cost": m.cost.model_dump()})
+    return out
+
+
+def collect(recipe: Recipe, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None) -> ReportData:
+    """All that the report says, from the artifacts."""
+    scores = [a for a in artifacts if a.manifest.kind == "scores"]
+    site = recipe.site
+    return ReportData(
+        run=recipe.name,
+        description=recipe.description,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        recipe=recipe_yaml(recipe),
+        seed=recipe.seed,
+        funnel=_funnel(artifacts),
+        mixes={a.manifest.stage: a.path("mix.txt").read_text() for a in artifacts if a.path("mix.txt").is_file()},
+        stages=[_stage(a, a.manifest.stage in reused) for a in artifacts],
+        scores=[ScoreRecord(**row) for a in scores for row in json.loads(a.path(SCORES).read_text())],
+        samples=_samples(scores),
+        environment=_environment(command, artifacts),
+        site=Site(
+            pue=site.pue,
+            carbon_kg_per_kwh=site.carbon_kg_per_kwh,
+            water_liters_per_kwh=site.water_liters_per_kwh,
+            citation=site.citation,
+        ),
+        totals=Totals(wall_seconds=seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)),
+    )
+
+
+def _stage(artifact: Artifact, reused: bool) -> StageReport:
+    m = artifact.manifest
+    curves = artifact.path(f"{LOGS}/curves.jsonl")
+    return StageReport(
+        name=m.stage,
+        kind=m.kind,
+        uri=artifact.folder.name,
+        digest=m.digest,
+        parents=[p.digest for p in m.parents],
+        seconds=m.cost.seconds,
+        tokens=m.cost.tokens if m.kind == "checkpoint" else 0,
+        flops=m.cost.flops,
+        energy_joules=m.cost.energy_joules,
+        energy_source=m.cost.energy_source,
+        reused=reused,
+        curves=[json.loads(line) for line in curves.read_text().splitlines()] if curves.is_file() else [],
+        params=m.config,
+    )
+
+
+def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
+    tokens: dict[str, int] = {}
+    for a in artifacts:
+        if a.manifest.kind == "shards":
+            tokens = a.manifest.meta["tokens"]
+    out = {}
+    for a in artifacts:
+        if a.manifest.kind == "documents":
+            for name, row in json.loads(a.path("funnel.json").read_text()).items():
+                out[name] = SourceFunnel(
+                    read=row["read"], kept=row["kept"], characters=row["characters_kept"], tokens=tokens.get(name),
+                    dropped=row["dropped"], license=row["license"], origin=row["origin"],
+                )  # fmt: skip
+    return out
+
+
+def _samples(scores: Sequence[Artifact]) -> list[Sample]:
+    """Answers to one prompt side by side, in the order of the stages."""
+    found: dict[str, dict[str, str]] = {}
+    for artifact in scores:
+        for row in json.loads(artifact.path(SAMPLES).read_text()):
+            found.setdefault(row["prompt"], {})[artifact.manifest.stage.removeprefix("scores-")] = row["answer"]
+    return [Sample(prompt=prompt, answers=answers) for prompt, answers in found.items()]
+
+
+def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:
+    codes = sorted({a.manifest.code[:12] for a in artifacts})
+    return Environment(
+        command=command,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cpu=_cpu(),
+        cores=os.cpu_count(),
+        git_sha=_git_sha(),
+        lehr_version=lehr.__version__,
+        code_fingerprint=" ".join(codes),
+    )
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    return names[0] if names else platform.processor()
+
+
+def _git_sha() -> str:
+    """The checkout's commit, or nothing where Lehr was installed from a wheel or git is absent."""
+    folder = Path(lehr.__file__).resolve().parent.parent
+    if not (folder / ".git").exists() or shutil.which("git") is None:
+        return ""
+    run = subprocess.run(["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    return run.stdout.strip()
+
+
+def _peak_memory(recipe: Recipe) -> int:
+    """Largest resident size of this process plus that of the largest rank, once for each of them."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    rank = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return own + rank * (recipe.parallel.processes - 1)

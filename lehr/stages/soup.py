@@ -1,0 +1,26 @@
+"""The soup as a recorded step: parents checked, fp32 mean, one cast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from safetensors.torch import save_file
+
+from lehr.artifact import Artifact, ArtifactRef
+from lehr.config.recipe import Recipe
+from lehr.soup import average, check_ingredients
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+from lehr.train.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
+
+
+def soup(recipe: Recipe, ingredients: Sequence[Artifact], around: Surroundings) -> ArtifactRef:
+    """Average `ingredients`. Raises UserError if they do not belong together."""
+
+    def work(job: Job) -> Outcome:
+        check_ingredients(ingredients)
+        save_file(average(ingredients), job.out / WEIGHTS)
+        for name in (ARCHITECTURE, TOKENIZER):
+            (job.out / name).write_bytes(ingredients[0].path(name).read_bytes())
+        return Outcome("checkpoint", {"ingredients": [a.manifest.stage for a in ingredients], "weights": "equal"})
+
+    return run_stage("soup", work, module=__name__, config={}, parents=list(ingredients), around=around)

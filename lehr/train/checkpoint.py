@@ -1,0 +1,99 @@
+"""A checkpoint artifact's files: weights, architecture, tokenizer, and for pretraining what a child stage inherits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lehr.artifact import Artifact, write_atomic
+from lehr.config.recipe import Model
+from lehr.data.tokenizer import Tokenizer
+from lehr.errors import UserError
+from lehr.model.transformer import Transformer
+
+WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = "model.safetensors", "model.json", "optimizer.safetensors", "train.json", "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory. `training` is what `train.json` says (`lr`, `batch_size`, ...), empty for soups."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    architecture: Model
+    training: dict[str, Any]
+    chat: bool
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Transformer,
+    tokenizer_folder: Path,
+    *,
+    chat: bool,
+    training: dict[str, Any] | None = None,
+    optimizer: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint's files into `folder`. Complete only when an artifact manifest seals them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
+    described = {"architecture": model.config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
+    write_atomic(folder / ARCHITECTURE, json.dumps(described, indent=1, sort_keys=True))
+    # Views of one flat buffer: each is copied out, or safetensors would see shared memory.
+    save_file({name: p.detach().clone() for name, p in model.named_parameters()}, folder / WEIGHTS)
+    if training is not None:
+        write_atomic(folder / TRAINING, json.dumps(training, indent=1, sort_keys=True))
+    if optimizer is not None:
+        save_file({k: v.detach().clone() for k, v in optimizer.items()}, folder / OPTIMIZER)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file; a damaged one raises UserError."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read these weights ({error})", where=path, remedy="delete the artifact and run again") from None
+
+
+def load_checkpoint(artifact: Artifact) -> Loaded:
+    """Rebuild the model in fp32. Raises UserError if files are damaged or tokenizer and model do not belong together."""
+    artifact.expect("checkpoint")
+    said = json.loads(artifact.path(ARCHITECTURE).read_text())
+    tokenizer = Tokenizer.load(artifact.folder)
+    check_tokenizer(said["tokenizer"], tokenizer.hash, artifact.path(TOKENIZER))
+    config = Model.model_validate(said["architecture"])
+    model = Transformer(config)
+    weights = read_weights(artifact.path(WEIGHTS))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in weights or weights[name].shape != parameter.shape:
+                raise UserError(f"tensor {name!r} is missing or has another shape", where=artifact.path(WEIGHTS), remedy="use a whole checkpoint")
+            parameter.copy_(weights[name])
+    training = artifact.path(TRAINING)
+    return Loaded(model, tokenizer, config, json.loads(training.read_text()) if training.is_file() else {}, bool(said["chat"]))
+
+
+def check_tokenizer(expected: str, found: str, where: Path) -> None:
+    """Two hashes of tokenizers must be one. Raises UserError."""
+    if expected != found:
+        raise UserError(
+            f"made with another tokenizer ({found[:12]}, this needs {expected[:12]})", where=where, remedy="use artifacts of one run"
+        )
+
+
+def copy_parameters(model: Transformer) -> Transformer:
+    """A frozen twin, for reference log-probabilities."""
+    twin = Transformer(model.config)
+    with torch.no_grad():
+        for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
+            ours.copy_(theirs)
+            ours.requires_grad_(False)
+    return twin

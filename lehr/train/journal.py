@@ -1,0 +1,91 @@
+"""What a stage writes down while it trains: its log, its progress, its resume files, its evaluations on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from lehr.ports import Tracker
+from lehr.train.parallel import Ranks
+from lehr.train.resume import ResumeFiles
+from lehr.train.state import TrainState
+
+
+class Journal:
+    """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` is silent.
+
+    The log is `curves.jsonl` under `folder`: one object a step, flushed at checkpoints, cut back on resume.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        folder: Path | None,
+        tracker: Tracker,
+        on_checkpoint: Callable[[], None] = lambda: None,
+        evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
+    ) -> None:
+        self.stage, self.folder, self.tracker = stage, folder, tracker
+        self.on_checkpoint, self.evaluator = on_checkpoint, evaluator
+        self.log: TextIO | None = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.resume = ResumeFiles(folder / "resume")
+            self.curves = folder / "curves.jsonl"
+
+    def open(self, newest_log_bytes: int) -> None:
+        """Begin or go on with the log, cut back to what the resume file knew."""
+        if self.folder is None:
+            return
+        self.curves.touch()
+        with self.curves.open("r+b") as f:
+            f.truncate(newest_log_bytes)
+        self.log = self.curves.open("a", encoding="utf-8")
+
+    def step(
+        self,
+        state: TrainState,
+        steps: int,
+        loss: float,
+        grad_norm: float,
+        lr: float,
+        made: bool,
+        scalars: dict[str, float],
+        seconds: float,
+    ) -> None:
+        if self.log is None:
+            return
+        known = ("loss", "weight", "tokens")
+        extra = {k: v for k, v in scalars.items() if k not in known and math.isfinite(v)}
+        tokens = int(scalars["tokens"])
+        row = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": grad_norm, "lr": lr, **extra}
+        if not made:
+            row["skipped"] = 1
+        row["seconds"] = round(seconds, 4)
+        self.log.write(json.dumps({k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()}) + "\n")
+        seen = {"loss": loss, "grad_norm": grad_norm, "learning_rate": lr, "tokens": float(tokens), "step_seconds": seconds}
+        rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "skipped": 0.0 if made else 1.0}
+        self.tracker.progress(self.stage, state.step, steps, {**seen, **rates, **extra})
+
+    def evaluate(self, state: TrainState, ranks: Ranks) -> None:
+        """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here."""
+        if self.evaluator is None:
+            return
+        values = self.evaluator(state, ranks)
+        if self.log is not None:
+            self.log.write(json.dumps({"step": state.step, "tokens": state.tokens, **values}) + "\n")
+
+    def checkpoint(self, state: TrainState) -> None:
+        if self.log is None:
+            return
+        self.log.flush()
+        self.resume.save(state.step, state.tensors(), self.curves.stat().st_size)
+        self.on_checkpoint()
+
+    def close(self) -> None:
+        if self.log is not None:
+            self.log.close()
+            self.log = None

@@ -1,0 +1,44 @@
+"""Losses as sums: nats and counts are added over micro-batches and ranks, and divided once, so that neither
+accumulation nor world size changes the result. Shapes: B batch, T positions, N chosen positions, D width, V vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lehr.model.transformer import Transformer
+
+IGNORE = -100
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEntropy:
+    """Sums over the labelled positions: `nats` (differentiable), `z` = sum of logsumexp squared, and their number."""
+
+    nats: Tensor
+    z: Tensor
+    tokens: int
+
+
+def cross_entropy(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, with_z: bool) -> CrossEntropy:
+    """Next-token loss at positions whose label is not -100; logits exist only there.
+
+    z is OLMo 2's regulariser, logsumexp(logits) squared (section 3.2.3), which keeps logits from drifting.
+    """
+    chosen = labels_BT != IGNORE
+    logits_NV = model.logits(model.hidden(tokens_BT)[chosen]).float()
+    labels_N = labels_BT[chosen]
+    nats = F.cross_entropy(logits_NV, labels_N, reduction="sum")
+    z = torch.logsumexp(logits_NV, dim=-1).square().sum() if with_z else nats.new_zeros(())
+    return CrossEntropy(nats, z, int(labels_N.numel()))
+
+
+def token_logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor) -> Tensor:
+    """log p(label) at every position, zero where the label is -100: shape (B, T)."""
+    chosen = labels_BT != IGNORE
+    logits_NV = model.logits(model.hidden(tokens_BT)[chosen]).float()
+    picked_N = -F.cross_entropy(logits_NV, labels_BT[chosen], reduction="none")
+    return torch.zeros(labels_BT.shape, dtype=torch.float32, device=tokens_BT.device).masked_scatter(chosen, picked_N)

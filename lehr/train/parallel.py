@@ -1,0 +1,172 @@
+"""Data-parallel ranks: rank 0 is this process, the others are forked from a clean server that has torch loaded.
+
+Under torchrun or Flyte's Elastic task the ranks exist already and are used as they are. All traffic stays on loopback
+unless such a launcher says otherwise. A killed rank 0 takes the others with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lehr.errors import InfraError, LehrError
+
+T = TypeVar("T")
+_TIMEOUT = timedelta(seconds=1800)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the data-parallel ones, and what it asks of them."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Add `tensor` over all ranks, in place. One rank pays nothing."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's `value`, in rank order, on every rank."""
+        if self.world == 1:
+            return [value]
+        out: list[Any] = [None] * self.world
+        dist.all_gather_object(out, value)
+        return out
+
+    def split(self, items: list[T]) -> list[T]:
+        """This rank's share: items rank, rank + world, ..."""
+        return items[self.rank :: self.world]
+
+    def join(self, parts: list[list[T]]) -> list[T]:
+        """Undo `split`: weave the ranks' lists back into the original order."""
+        out: list[T] = []
+        for i in range(max(map(len, parts), default=0)):
+            out.extend(part[i] for part in parts if i < len(part))
+        return out
+
+
+def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any) -> T:
+    """Call `body(ranks, *arguments)` on every rank and return rank 0's result.
+
+    `body` and `arguments` are pickled for the other ranks; rank 0's may carry what cannot be (see `Local`).
+    Raises the first rank's own error, or InfraError if a rank died without a word.
+    """
+    torch.set_num_threads(threads)
+    if "TORCHELASTIC_RUN_ID" in os.environ or world == 1:
+        return _run_here(world, body, arguments)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)
+    helpers = [_start_helper(rank, world, threads, store.port, body, arguments) for rank in range(1, world)]
+    try:
+        dist.init_process_group("gloo", store=store, rank=0, world_size=world, timeout=_TIMEOUT)
+        result = body(Ranks(0, world), *arguments)
+        for process, _ in helpers:
+            process.join(timeout=60)
+        return result
+    except LehrError:
+        raise
+    except RuntimeError as error:  # gloo's way of saying that a peer is gone
+        raise _peer_error(helpers) or error from None
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for process, connection in helpers:
+            if process.is_alive():
+                process.kill()
+            process.join()
+            connection.close()
+
+
+class Local:
+    """Wraps what only rank 0 may hold (a tracker with threads, say): other ranks receive `fallback` instead."""
+
+    def __init__(self, value: Any, fallback: Any) -> None:
+        self.value, self.fallback = value, fallback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Local, (self.fallback, self.fallback))
+
+
+def _run_here(world: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    if world == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return body(Ranks(), *arguments)
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+    if dist.get_world_size() != world:
+        raise InfraError(f"the launcher started {dist.get_world_size()} ranks, the recipe asks for {world}")
+    return body(Ranks(dist.get_rank(), world), *arguments)
+
+
+Helper = tuple[multiprocessing.process.BaseProcess, Connection]
+
+
+def _start_helper(rank: int, world: int, threads: int, port: int, body: Callable[..., Any], arguments: tuple[Any, ...]) -> Helper:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lehr.train.parallel"])
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_helper, args=(rank, world, threads, port, os.getpid(), sender, body, arguments), daemon=True)
+    process.start()
+    sender.close()
+    return process, receiver
+
+
+def _helper(
+    rank: int, world: int, threads: int, port: int, leader: int, sender: Connection, body: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader hears Ctrl-C and ends us
+    torch.set_num_threads(threads)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
+        body(Ranks(rank, world), *arguments)
+        dist.destroy_process_group()
+    except LehrError as error:
+        sender.send(error)
+    except Exception as error:
+        import traceback
+
+        sender.send(InfraError(f"rank {rank} of {world} on {socket.gethostname()} failed: {error!r}\n{traceback.format_exc()}"))
+        raise SystemExit(1) from None
+    finally:
+        sender.close()
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this rank when the server that forked it ends (which it does when rank 0 is gone)."""
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (AttributeError, OSError):
+        # Not Linux: the rank ends by gloo's error at its next collective instead.
+        return
+
+
+def _peer_error(helpers: list[Helper]) -> Exception | None:
+    for process, connection in helpers:
+        process.join(timeout=5)
+        if connection.poll():
+            try:
+                error: Exception = connection.recv()
+                return error
+            except EOFError:
+                return InfraError(f"a data-parallel rank died (exit code {process.exitcode}); run the same command again to continue")
+    return None

@@ -1,0 +1,40 @@
+"""A language model whose scoring and sampling are shared out over the ranks: the same answers, sooner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lehr import seeds
+from lehr.data.tokenizer import Tokenizer
+from lehr.model.generate import LanguageModel
+from lehr.train.parallel import Ranks
+
+
+@dataclass
+class SharedModel:
+    """Every rank calls the same methods with the same arguments and gets the same results."""
+
+    inner: LanguageModel
+    ranks: Ranks
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.inner.tokenizer
+
+    @property
+    def max_length(self) -> int:
+        return self.inner.max_length
+
+    def logprobs(self, batch: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, int, bool]]:
+        """See LanguageModel.logprobs."""
+        mine = self.inner.logprobs(self.ranks.split(list(batch)))
+        return self.ranks.join(self.ranks.gather(mine))
+
+    def generate(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, stop_ids: Sequence[int], temperature: float, seed: int
+    ) -> list[list[int]]:
+        """See LanguageModel.generate. Each rank samples with a seed of its own."""
+        own = seeds.derive(seed, "rank", self.ranks.rank)
+        mine = self.inner.generate(self.ranks.split(list(prompts)), max_new_tokens, stop_ids, temperature, own)
+        return self.ranks.join(self.ranks.gather(mine))

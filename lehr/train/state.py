@@ -1,0 +1,59 @@
+"""Everything that a training run must remember, in one place: what is not here does not matter after a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lehr.config.stages import Optim
+from lehr.errors import UserError
+from lehr.model.transformer import Transformer
+from lehr.optim.adamw import AdamW, FlatParameters
+from lehr.optim.guard import SpikeGuard
+
+
+@dataclass
+class TrainState:
+    """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage)."""
+
+    model: Transformer
+    optimizer: AdamW
+    guard: SpikeGuard
+    step: int = 0
+    tokens: int = 0
+
+    @classmethod
+    def fresh(cls, model: Transformer, optim: Optim) -> TrainState:
+        return cls(model, AdamW(FlatParameters(model), optim), SpikeGuard(optim.guard))
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """What a child stage inherits beside the weights (mid-training continues the optimiser: OLMo 2 section 4)."""
+        return {
+            "first": self.optimizer.first,
+            "second": self.optimizer.second,
+            "updates": torch.tensor(self.optimizer.updates),
+            **self.guard.state(),
+        }
+
+    def load_optimizer(self, tensors: dict[str, Tensor], where: str) -> None:
+        """Copy inherited optimiser and guard state in. Raises UserError when it belongs to another model."""
+        if tensors["first"].shape != self.optimizer.first.shape:
+            raise UserError("this optimiser state belongs to another model", where=where, remedy="use its own checkpoint")
+        self.optimizer.first.copy_(tensors["first"])
+        self.optimizer.second.copy_(tensors["second"])
+        self.optimizer.updates = int(tensors["updates"])
+        if tensors["guard.history"].shape == self.guard.history.shape:
+            self.guard.restore(tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state, for a resume file."""
+        progress = {"step": torch.tensor(self.step), "tokens": torch.tensor(self.tokens)}
+        return {"values": self.optimizer.flat.values, **self.optimizer_tensors(), **progress}
+
+    def restore(self, tensors: dict[str, Tensor], where: str) -> None:
+        """Copy in, never alias: kernels may sum in another order at another memory alignment."""
+        self.optimizer.flat.values.copy_(tensors["values"])
+        self.load_optimizer(tensors, where)
+        self.step, self.tokens = int(tensors["step"]), int(tensors["tokens"])

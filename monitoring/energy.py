@@ -1,0 +1,152 @@
+"""How much energy a run draws: a counter of the hardware where there is one, else an estimate that says so."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, kwh, water_liters
+
+__all__ = ["FacilityJoules", "ItJoules", "PowerMeter", "carbon_kg", "facility_energy", "kwh", "water_liters"]
+
+LOG = logging.getLogger("monitoring")
+RAPL_ROOT = Path("/sys/class/powercap")
+RAPL_POLL_SECONDS = 60.0  # the counter wraps after 262 kJ, some 20 minutes of a big package at full power
+
+
+def tree_cpu_seconds() -> float:
+    """CPU seconds, user and system, of this process and all its descendants, living or waited for.
+
+    Living descendants are read from /proc; where that is absent only those already waited for count.
+    """
+    own = os.times()
+    seconds = own.user + own.system + own.children_user + own.children_system
+    tick = os.sysconf("SC_CLK_TCK")
+    children: dict[int, list[tuple[int, float]]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()  # the name in brackets may hold spaces
+        except OSError:
+            continue  # it ended while we looked
+        used = sum(map(int, fields[11:15])) / tick  # utime, stime, and those of its own waited-for children
+        children.setdefault(int(fields[1]), []).append((int(entry.parent.name), used))
+    todo = [os.getpid()]
+    while todo:
+        for pid, used in children.get(todo.pop(), []):
+            seconds += used
+            todo.append(pid)
+    return seconds
+
+
+class CpuEstimate:
+    """CPU seconds x watts per core. Sees neither memory nor fans, and is blind to clock speeds: an estimate."""
+
+    source = "estimated"
+
+    def __init__(self, watts_per_core: float) -> None:
+        self._watts = watts_per_core
+
+    def read_joules(self) -> float:
+        return tree_cpu_seconds() * self._watts
+
+
+class Rapl:
+    """Intel and AMD package and memory counters, read from powercap: of the whole machine, not of this process alone."""
+
+    source = "rapl"
+
+    def __init__(self, root: Path = RAPL_ROOT, poll_seconds: float = RAPL_POLL_SECONDS) -> None:
+        """Raises OSError when there is no counter that this user may read."""
+        names = {zone: (zone / "name").read_text().strip() for zone in sorted(root.glob("intel-rapl:*"))}
+        zones = [zone for zone, name in names.items() if name.startswith("package") or name == "dram"]
+        self._last = {zone: self._microjoules(zone) for zone in zones}
+        if not self._last:
+            raise FileNotFoundError(f"no RAPL packages under {root}")
+        self._range = {zone: int((zone / "max_energy_range_uj").read_text()) for zone in self._last}
+        self._joules = 0.0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._poll, args=(poll_seconds,), name="rapl", daemon=True).start()
+
+    @staticmethod
+    def _microjoules(zone: Path) -> int:
+        return int((zone / "energy_uj").read_text())
+
+    def _poll(self, seconds: float) -> None:
+        while True:  # often enough that no wrap goes unseen; ends with the process
+            time.sleep(seconds)
+            self.read_joules()
+
+    def read_joules(self) -> float:
+        with self._lock:
+            for zone, last in self._last.items():
+                now = self._microjoules(zone)
+                self._joules += (now - last if now >= last else now - last + self._range[zone]) / 1e6
+                self._last[zone] = now
+            return self._joules
+
+
+class Nvml:
+    """The GPUs' own energy counters (mJ since the driver was loaded; Volta and later)."""
+
+    source = "nvml"
+
+    def __init__(self, nvml: Any | None = None) -> None:
+        """`nvml` replaces the pynvml module in tests. Raises whatever NVML raises when there is no GPU."""
+        self._nvml: Any = nvml or importlib.import_module("pynvml")
+        self._nvml.nvmlInit()
+        self._devices = [self._device(name) for name in self._visible()]
+        if not self._devices:
+            raise RuntimeError("no GPU is visible")
+        self._start = [self._millijoules(device) for device in self._devices]
+
+    def _visible(self) -> list[str]:
+        """Indices or UUIDs of the GPUs that this process may use: NVML itself shows all of them."""
+        listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if listed is None:
+            return [str(i) for i in range(self._nvml.nvmlDeviceGetCount())]
+        return [name for name in listed.split(",") if name.strip() and name.strip() != "-1"]
+
+    def _device(self, name: str) -> Any:
+        name = name.strip()
+        return (
+            self._nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else self._nvml.nvmlDeviceGetHandleByUUID(name)
+        )
+
+    def _millijoules(self, device: Any) -> int:
+        return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(device))
+
+    def read_joules(self) -> float:
+        return sum(self._millijoules(d) - s for d, s in zip(self._devices, self._start, strict=True)) / 1e3
+
+
+def _best_source(watts_per_core: float) -> Nvml | Rapl | CpuEstimate:
+    for kind in (Nvml, Rapl):
+        try:
+            source = kind()
+            source.read_joules()
+        except Exception as error:  # noqa: BLE001 - NVML has its own exceptions, absent with the package: any failure means "not here"
+            LOG.debug("no %s energy counter: %s", kind.source, error)
+            continue
+        return source
+    return CpuEstimate(watts_per_core)
+
+
+class PowerMeter:
+    """The Power port: joules since it was made, never falling; `source` is "nvml", "rapl" or "estimated"."""
+
+    def __init__(self, watts_per_core: float, source: Nvml | Rapl | CpuEstimate | None = None) -> None:
+        """`watts_per_core`: `recipe.site.cpu_watts_per_core`, for the estimate. `source` overrides the choice."""
+        self._reader = source or _best_source(watts_per_core)
+        self.source: str = self._reader.source
+        self._start = self._reader.read_joules()
+        self._latest = 0.0
+
+    def joules(self) -> float:
+        """IT energy in joules. Children that were killed with their parent can drop out of the estimate: it then waits."""
+        self._latest = max(self._latest, self._reader.read_joules() - self._start)
+        return self._latest

@@ -1,0 +1,215 @@
+"""Prometheus: /metrics and /health of a run, on loopback unless told otherwise, from a registry of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+from lehr.ports import NullPower, Power
+from monitoring import metrics as m
+
+LOG = logging.getLogger("monitoring")
+STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without alarm
+STALL_STEPS = 20.0  # ... and so many times the slowest recent step on slow models
+_GAUGES = {
+    "loss": m.TRAIN_LOSS,
+    "grad_norm": m.TRAIN_GRAD_NORM,
+    "learning_rate": m.TRAIN_LEARNING_RATE,
+    "reward": m.TRAIN_REWARD,
+    "kl": m.TRAIN_KL,
+    "margin": m.TRAIN_MARGIN,
+}
+
+
+def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
+    """A fresh registry holding every metric of `monitoring.metrics`, and the collectors by full name."""
+    registry = CollectorRegistry()
+    made: dict[str, Any] = {}
+    for metric in m.METRICS:
+        if metric.kind == "histogram":
+            made[metric.name] = Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+        else:
+            kind = Counter if metric.kind == "counter" else Gauge
+            made[metric.name] = kind(metric.name, metric.help, metric.labels, registry=registry)
+    return registry, made
+
+
+class PrometheusTracker:
+    """The Tracker port as metrics. `start()` serves them; without it the registry can still be read.
+
+    Keys of `progress` metrics that become metrics: loss, grad_norm, learning_rate, reward, kl, margin, tokens, flops,
+    step_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow and the report, and are ignored.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        *,
+        model: str = "",
+        recipe_sha256: str = "",
+        power: Power | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.registry, self._metrics = build_registry()
+        self._run, self._model, self._recipe, self._now = run, model, recipe_sha256[:12], now
+        self._power = power or NullPower()
+        self._joules = self._power.joules()
+        self._energy_read_at = now()
+        self._stage, self._last_step = "", 0
+        self._active, self._heartbeat, self._slowest_seconds = False, now(), 0.0
+        self._server: ThreadingHTTPServer | None = None
+        self._get(m.ENERGY_SOURCE, source=self._power.source).set(1)
+
+    def _get(self, metric: m.Metric, /, **labels: str) -> Any:
+        return self._metrics[metric.name].labels(run=self._run, **labels)
+
+    # -- the Tracker port
+
+    def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
+        self._charge_energy()  # what was drawn until now belongs to what ran before
+        self._stage, self._last_step, self._slowest_seconds = stage, 0, 0.0
+        self._beat(stage)
+        if total_steps > 0:
+            self._get(m.TRAIN_INFO, stage=stage, model=self._model, recipe=self._recipe).set(1)
+            self._get(m.TRAIN_STEPS_PLANNED, stage=stage).set(total_steps)
+
+    def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        if stage != self._stage:  # a caller that skipped stage_started
+            self.stage_started(stage, total_steps=total_steps, params={})
+        taken = max(step - self._last_step, 0) if self._last_step else 1  # the first step seen may follow a resume
+        self._last_step = max(step, self._last_step)
+        self._beat(stage)
+        self._set_active(stage, step < total_steps)
+        self._get(m.TRAIN_STEP, stage=stage).set(step)
+        self._get(m.TRAIN_STEPS, stage=stage).inc(taken)
+        if metrics.get("skipped"):
+            reason = "not_finite" if metrics.get("not_finite") else "spike"
+            self._get(m.TRAIN_STEPS_SKIPPED, stage=stage, reason=reason).inc()
+        for key, counter in (("tokens", m.TRAIN_TOKENS), ("flops", m.TRAIN_FLOPS)):
+            if key in metrics:
+                self._get(counter, stage=stage).inc(max(metrics[key], 0))
+        for key, gauge in _GAUGES.items():
+            if key in metrics:
+                self._get(gauge, stage=stage).set(metrics[key])
+        if "step_seconds" in metrics:
+            self._slowest_seconds = max(self._slowest_seconds * 0.99, metrics["step_seconds"])
+            self._get(m.TRAIN_STEP_SECONDS, stage=stage).observe(metrics["step_seconds"])
+        self._checkpoint(stage, metrics)
+        if self._now() - self._energy_read_at >= 2.0:
+            self._charge_energy()
+
+    def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
+        self._charge_energy()
+        self._beat(stage)
+        self._set_active(stage, False)
+        self._get(m.STAGE_SECONDS, stage=stage).set(seconds)
+        self._get(m.STAGE_REUSED, stage=stage).set(int(reused))
+        self._get(m.STAGES_FINISHED, outcome="reused" if reused else "made").inc()
+
+    def scored(self, stage: str, records: list[dict[str, object]]) -> None:
+        for record in records:
+            labels = {key: str(record.get(key, "")) for key in ("task", "metric", "split")}
+            for key, gauge in (("value", m.EVAL_SCORE), ("stderr", m.EVAL_SCORE_STDERR)):
+                value = record.get(key)
+                if isinstance(value, int | float):
+                    self._get(gauge, stage=stage, **labels).set(value)
+
+    def note(self, text: str) -> None:
+        return None
+
+    # -- parts of it
+
+    def _beat(self, stage: str) -> None:
+        self._heartbeat = self._now()
+        self._get(m.TRAIN_HEARTBEAT, stage=stage).set(self._heartbeat)
+
+    def _set_active(self, stage: str, active: bool) -> None:
+        self._active = active
+        self._get(m.TRAIN_ACTIVE, stage=stage).set(int(active))
+
+    def _checkpoint(self, stage: str, metrics: Mapping[str, float]) -> None:
+        if "checkpoint_seconds" in metrics:
+            self._get(m.CHECKPOINT_SECONDS, stage=stage).observe(metrics["checkpoint_seconds"])
+            self._get(m.CHECKPOINT_TIMESTAMP, stage=stage).set(self._now())
+        if "checkpoint_bytes" in metrics:
+            self._get(m.CHECKPOINT_BYTES, stage=stage).set(metrics["checkpoint_bytes"])
+
+    def _charge_energy(self) -> None:
+        joules = self._power.joules()
+        if self._stage and joules > self._joules:
+            self._get(m.ENERGY_JOULES, stage=self._stage).inc(joules - self._joules)
+        self._joules, self._energy_read_at = joules, self._now()
+
+    # -- serving
+
+    def health(self) -> tuple[int, dict[str, object]]:
+        """HTTP status and body of /health: 503 when a stage takes steps and the last sign of life is too old."""
+        age = self._now() - self._heartbeat
+        limit = max(STALL_SECONDS, STALL_STEPS * self._slowest_seconds)
+        stalled = self._active and age > limit
+        body: dict[str, object] = {
+            "status": "stalled" if stalled else "ok",
+            "stage": self._stage,
+            "step": self._last_step,
+            "heartbeat_age_seconds": round(age, 3),
+            "stalled_after_seconds": round(limit, 3),
+        }
+        return (503 if stalled else 200), body
+
+    def start(self, port: int = 0, address: str = "127.0.0.1", note: Callable[[str], None] = LOG.warning) -> str:
+        """Serve /metrics and /health; returns the url. Port 0 is any free one; a taken port falls back to a free one.
+
+        `note` is told of a fall-back. Returns "" when no port can be had at all: training goes on unwatched.
+        """
+        for candidate in dict.fromkeys((port, 0)):
+            try:
+                self._server = ThreadingHTTPServer((address, candidate), _handler(self))
+            except (OSError, OverflowError) as error:
+                otherwise = "taking a free port" if candidate else "there will be no /metrics"
+                note(f"metrics: cannot listen on {address}:{candidate} ({error}); {otherwise}")
+                continue
+            self._server.daemon_threads = True
+            threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
+            return f"http://{address}:{self._server.server_address[1]}/metrics"
+        return ""
+
+    def close(self, *, failed: bool = False) -> None:
+        """Stop serving. The registry stays readable."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+def _handler(tracker: PrometheusTracker) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0].rstrip("/") or "/"
+            if path == "/metrics":
+                encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+                self._answer(200, content_type, encode(tracker.registry))
+            elif path == "/health":
+                status, body = tracker.health()
+                self._answer(status, "application/json", json.dumps(body).encode() + b"\n")
+            else:
+                self._answer(404, "text/plain; charset=utf-8", b"Here are /metrics and /health.\n")
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return None  # a line a scrape would bury the run's own output
+
+    return Handler

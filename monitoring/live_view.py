@@ -1,0 +1,151 @@
+"""What the live display shows, apart from how it reaches the screen: the state of a run, and its picture."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lehr.report import format as fmt
+
+NOTES = 4
+_FACTS = (("loss", "loss"), ("reward", "reward"), ("kl", "KL"), ("margin", "margin"), ("grad_norm", "grad norm"))
+
+
+@dataclass
+class Progress:
+    """Where the current stage stands. Times are of a monotonic clock, in seconds."""
+
+    stage: str
+    total_steps: int
+    started_at: float
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))  # (time, step) of the last reports
+    skipped: int = 0
+
+    def tokens_per_second(self) -> float | None:
+        return self.metrics.get("tokens_per_second")
+
+    def seconds_left(self, now: float) -> float | None:
+        """At the pace of the last 200 reports; None before the second one. Counts on while a step takes long."""
+        if len(self.recent) < 2 or not self.total_steps:
+            return None
+        (first_at, first_step), (last_at, last_step) = self.recent[0], self.recent[-1]
+        if last_step <= first_step:
+            return None
+        pace = (last_at - first_at) / (last_step - first_step)
+        return max((self.total_steps - last_step) * pace - (now - last_at), 0.0)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """(name, value) of what is known, in a fixed order; unknown metrics are left to the report."""
+        shown = [(name, fmt.number(self.metrics[key])) for key, name in _FACTS if key in self.metrics]
+        speed = self.tokens_per_second()
+        if speed is not None and math.isfinite(speed):
+            shown.append(("tokens/s", f"{speed:,.0f}"))
+        if self.skipped:
+            shown.append(("skipped", str(self.skipped)))
+        return shown
+
+
+@dataclass
+class RunState:
+    """Stages in order with their outcome, the current stage's progress, the last notes."""
+
+    title: str
+    stages: list[str]
+    outcome: dict[str, tuple[str, float]] = field(default_factory=dict)  # stage -> ("made" or "reused", seconds)
+    current: Progress | None = None
+    notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
+    headline: dict[str, str] = field(default_factory=dict)  # stage -> a few of its scores
+
+    def start(self, stage: str, total_steps: int, now: float) -> Progress:
+        if stage not in self.stages:
+            self.stages.append(stage)
+        self.outcome.pop(stage, None)
+        self.current = Progress(stage, total_steps, now)
+        return self.current
+
+    def advance(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float], now: float) -> Progress:
+        current = self.current
+        if current is None or current.stage != stage:
+            current = self.start(stage, total_steps, now)
+        current.step, current.total_steps = step, total_steps
+        current.metrics.update(metrics)
+        current.skipped += bool(metrics.get("skipped"))
+        current.recent.append((now, step))
+        return current
+
+    def finish(self, stage: str, reused: bool, seconds: float) -> None:
+        if stage not in self.stages:
+            self.stages.append(stage)
+        self.outcome[stage] = ("reused" if reused else "made", seconds)
+        if self.current is not None and self.current.stage == stage:
+            self.current = None
+
+    def scored(self, stage: str, records: Sequence[Mapping[str, object]]) -> None:
+        held_out = [r for r in records if r.get("split") == "held_out" and isinstance(r.get("value"), int | float)]
+        self.headline[stage] = "  ".join(f"{r['task']} {fmt.number(float(str(r['value'])))}" for r in held_out[:3])
+
+    def add_note(self, text: str) -> None:
+        self.notes.append(" ".join(text.split()))
+
+
+def live_view(state: RunState, now: float) -> RenderableType:
+    """The list of stages, the current stage's bar, the last notes."""
+    parts: list[RenderableType] = []
+    if state.title:
+        parts.append(Text(state.title, style="bold"))
+    parts.append(_stage_list(state, now))
+    if state.current is not None:
+        parts.append(_current(state.current, now))
+    parts += [Text(f"  {note}", style="dim", overflow="ellipsis", no_wrap=True) for note in state.notes]
+    return Group(*parts)
+
+
+def _stage_list(state: RunState, now: float) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
+    for stage in state.stages:
+        table.add_row(*_stage_row(state, stage, now))
+    return table
+
+
+def _stage_row(state: RunState, stage: str, now: float) -> tuple[RenderableType, ...]:
+    scores = state.headline.get(stage, "")
+    if state.current is not None and state.current.stage == stage:
+        elapsed = fmt.clock(now - state.current.started_at)
+        return Text("▸", style="bold cyan"), Text(stage, style="bold cyan"), Text(elapsed, style="cyan"), scores
+    if stage not in state.outcome:
+        return Text("·", style="dim"), Text(stage, style="dim"), "", scores
+    outcome, seconds = state.outcome[stage]
+    if outcome == "reused":
+        return Text("↺", style="blue"), stage, Text("reused", style="blue"), scores
+    return Text("✓", style="green"), stage, fmt.duration(seconds), scores
+
+
+def _current(p: Progress, now: float) -> RenderableType:
+    if not p.total_steps:
+        return Text("")
+    left = p.seconds_left(now)
+    bar = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        bar.add_column(no_wrap=True)
+    bar.add_row(
+        ProgressBar(total=p.total_steps, completed=p.step, width=28),
+        f"step {p.step:,}/{p.total_steps:,}",
+        Text(f"{fmt.clock(left)} left" if left is not None else "", style="cyan"),
+    )
+    facts = Text("  ", overflow="ellipsis", no_wrap=True)
+    for name, value in p.facts():
+        facts.append(f"{name} ", style="dim").append(f"{value}   ")
+    return Group(bar, facts)

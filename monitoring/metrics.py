@@ -1,0 +1,78 @@
+"""The one list of metric names. Exporter, documentation, dashboards and alert rules read it; none spells a name itself.
+
+Names follow Prometheus practice: one prefix, base units in the name (`_seconds`, `_bytes`, `_joules`), `_total` for
+counters. Labels never hold a step, a path or a measured value: a run has tens of series, not thousands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PREFIX = "lehr_"
+RUN, RUN_STAGE = ("run",), ("run", "stage")
+STEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+CHECKPOINT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as it appears on /metrics: `name` is complete, counters end in `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = RUN_STAGE
+    buckets: tuple[float, ...] = ()
+
+
+def _metric(
+    name: str,
+    kind: Literal["counter", "gauge", "histogram"],
+    text: str,
+    labels: tuple[str, ...] = RUN_STAGE,
+    buckets: tuple[float, ...] = (),
+) -> Metric:
+    return Metric(PREFIX + name, kind, text, labels, buckets)
+
+
+TRAIN_INFO = _metric(
+    "train_info", "gauge", "1 for each stage that trains: what it is, for joins.", (*RUN_STAGE, "model", "recipe")
+)
+TRAIN_ACTIVE = _metric("train_active", "gauge", "1 while the stage takes steps, else 0.")
+TRAIN_HEARTBEAT = _metric("train_heartbeat_timestamp_seconds", "gauge", "Unix time of the last sign of life.")
+TRAIN_STEPS = _metric("train_steps_total", "counter", "Optimiser steps taken by this process, skipped ones included.")
+TRAIN_STEPS_PLANNED = _metric("train_steps_planned", "gauge", "Optimiser steps that the stage has in all.")
+TRAIN_STEP = _metric("train_step", "gauge", "Step that the stage has reached, over all attempts.")
+TRAIN_STEPS_SKIPPED = _metric(
+    "train_steps_skipped_total", "counter", "Steps whose update was not applied.", (*RUN_STAGE, "reason")
+)
+TRAIN_TOKENS = _metric("train_tokens_total", "counter", "Tokens trained on by this process.")
+TRAIN_FLOPS = _metric("train_flops_total", "counter", "Floating point operations of the model, forward and backward.")
+TRAIN_LOSS = _metric("train_loss", "gauge", "Loss of the last step, nats per token in pretraining.")
+TRAIN_GRAD_NORM = _metric("train_grad_norm", "gauge", "Global gradient norm before clipping, last step.")
+TRAIN_LEARNING_RATE = _metric("train_learning_rate", "gauge", "Learning rate of the last step.")
+TRAIN_REWARD = _metric("train_reward", "gauge", "Mean reward of the last step's samples.")
+TRAIN_KL = _metric("train_kl_nats", "gauge", "Divergence from the reference model, last step.")
+TRAIN_MARGIN = _metric("train_preference_margin", "gauge", "Mean reward of chosen minus rejected answers, last step.")
+TRAIN_STEP_SECONDS = _metric("train_step_seconds", "histogram", "Wall time of a step.", RUN_STAGE, STEP_BUCKETS)
+CHECKPOINT_SECONDS = _metric(
+    "checkpoint_blocking_seconds",
+    "histogram",
+    "Time for which writing a checkpoint held up training.",
+    RUN_STAGE,
+    CHECKPOINT_BUCKETS,
+)
+CHECKPOINT_TIMESTAMP = _metric("checkpoint_timestamp_seconds", "gauge", "Unix time of the last complete checkpoint.")
+CHECKPOINT_BYTES = _metric("checkpoint_size_bytes", "gauge", "Size of the last complete checkpoint.")
+ENERGY_JOULES = _metric("energy_joules_total", "counter", "IT energy drawn while the stage ran, before PUE.")
+ENERGY_SOURCE = _metric("energy_source_info", "gauge", "1 for the source in use: nvml, rapl or estimated.", ("run", "source"))
+EVAL_SCORE = _metric("eval_score", "gauge", "Score of a finished stage.", (*RUN_STAGE, "task", "metric", "split"))
+EVAL_SCORE_STDERR = _metric(
+    "eval_score_stderr", "gauge", "Standard error of the score.", (*RUN_STAGE, "task", "metric", "split")
+)
+STAGE_SECONDS = _metric("stage_seconds", "gauge", "Wall time of a finished stage.")
+STAGE_REUSED = _metric("stage_reused", "gauge", "1 if the finished stage was found again, 0 if it was made.")
+STAGES_FINISHED = _metric("stages_finished_total", "counter", "Stages finished by this process.", ("run", "outcome"))
+
+METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

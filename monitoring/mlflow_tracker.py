@@ -1,0 +1,146 @@
+"""MLflow: one parent run per recipe, one child per stage, written by a background thread and never by the step.
+
+Every method of the port appends to a queue and returns. The thread opens the store, finds the parent run again by its
+run key after a restart, and sends curves in batches. A store that is down is tried again at growing intervals while the
+run goes on; the run's own folder holds the full record either way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from monitoring.mlflow_runs import Curve, Runs, flatten
+
+LOG = logging.getLogger("monitoring")
+MAX_POINTS = 2000  # a metric and stage: MLflow's charts freeze on more (mlflow#9779)
+RETRY_SECONDS = 60.0  # the longest pause between two tries
+Event = Callable[[Runs], None]
+
+
+class MlflowTracker:
+    """The Tracker port on MLflow (full `mlflow`, or `mlflow-skinny` with sqlalchemy and alembic)."""
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        experiment: str,
+        run_name: str,
+        artifact_location: str | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        run_key: str = "",
+        flush_seconds: float = 3.0,
+        max_points: int = MAX_POINTS,
+    ) -> None:
+        """`params` is the recipe, nested or flat. `run_key` names the run across restarts; it is tag `lehr.run_key`.
+
+        Without a key, one is made of the run's name and parameters. Nothing is imported or opened here.
+        """
+        flat = flatten(params or {})
+        key = run_key or hashlib.sha256(json.dumps([run_name, flat], sort_keys=True).encode()).hexdigest()[:16]
+        self._open: Callable[[], Runs] = lambda: Runs.open(
+            tracking_uri, experiment, run_name, artifact_location, flat, dict(tags or {}), key
+        )
+        self._uri, self._max_points = tracking_uri, max_points
+        self._flush_seconds = self._pause_seconds = flush_seconds
+        self._events: deque[Event] = deque()
+        self._runs: Runs | None = None
+        self._curves: dict[str, Curve] = {}
+        self._warned = False
+        self._closing, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    # -- the Tracker port: called by the training loop, returns at once
+
+    def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
+        began, flat = time.time(), flatten(params)
+        self._events.append(lambda runs: runs.stage_started(stage, began, total_steps, flat))
+
+    def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        curve = self._curves.get(stage)
+        if curve is None:
+            curve = self._curves[stage] = Curve(stage, -(-total_steps // self._max_points) if total_steps > 0 else 1)
+            made = curve
+            self._events.append(lambda runs: runs.send(made))
+        if step % curve.stride == 0 or step == total_steps:
+            curve.points.append((int(time.time() * 1000), step, dict(metrics)))
+
+    def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
+        curve = self._curves.pop(stage, None)
+
+        def finish(runs: Runs) -> None:
+            if curve is not None:
+                runs.send(curve)
+            runs.stage_finished(stage, uri, reused, seconds)
+
+        self._events.append(finish)
+
+    def scored(self, stage: str, records: list[dict[str, object]]) -> None:
+        copies = [dict(record) for record in records]
+        self._events.append(lambda runs: runs.scored(stage, copies))
+
+    def note(self, text: str) -> None:
+        return None
+
+    # -- beyond the port
+
+    def log_artifacts(self, paths: Sequence[str | Path]) -> None:
+        """Copy files (report.html, the resolved recipe, scores.json ...) to the parent run, when its turn comes."""
+        files = [Path(path) for path in paths]
+        self._events.append(lambda runs: runs.artifacts(files))
+
+    def close(self, *, failed: bool = False, timeout_seconds: float = 60.0) -> None:
+        """Send what is left and end the parent run. Waits for a slow store, but not for a dead one."""
+        if self._closing.is_set():
+            return
+        self._events.append(lambda runs: runs.finish(failed))
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout_seconds)
+        if self._thread.is_alive() or self._events:
+            self._warn("not everything reached it before the run ended; the run's folder holds the full record")
+
+    # -- the background thread
+
+    def _work(self) -> None:
+        while True:
+            self._wake.wait(self._pause_seconds)
+            last = self._closing.is_set()
+            try:
+                self._flush()
+                self._pause_seconds = self._flush_seconds
+            except Exception as error:  # noqa: BLE001 - whatever ails MLflow, its database or the network: training goes on
+                self._warn(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}; trying again quietly")
+                self._pause_seconds = min(self._pause_seconds * 2, RETRY_SECONDS)
+            if last:
+                return
+
+    def _flush(self) -> None:
+        if self._runs is None and self._events:
+            self._runs = self._open()
+        if self._runs is None:
+            return
+        while self._events:
+            try:
+                self._events[0](self._runs)  # stays in the queue until it has succeeded ...
+            except Exception as error:
+                if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
+                    raise
+                self._warn(f"refused: {(str(error).splitlines() or [''])[0][:300]}")  # ... or can never succeed
+            self._events.popleft()
+        for curve in list(self._curves.values()):
+            self._runs.send(curve)
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            LOG.warning("MLflow at %s: %s", self._uri, text)

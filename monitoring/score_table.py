@@ -1,0 +1,57 @@
+"""Scores as rich tables: rows are stages, columns are task and metric, the best of each column in bold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lehr.report import format as fmt
+from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
+
+_CELL = 12  # characters of a column with its padding: "100.0 ±2.3"
+_STAGE = 14
+
+
+def score_table(records: Sequence[Mapping[str, object] | ScoreRecord], title: str = "") -> Table:
+    """One table of all records, `value ± stderr`; shares in per cent. Wide: see `score_tables` for a narrow terminal."""
+    table = score_matrix(records)
+    return _rich_table(table, table.columns, title)
+
+
+def score_tables(records: Sequence[Mapping[str, object] | ScoreRecord], width: int) -> list[Table]:
+    """Tables that fit into `width` characters, held-out scores first."""
+    table = score_matrix(records)
+    room = max((width - _STAGE) // _CELL, 1)
+    tables = []
+    for split in sorted({c.split for c in table.columns}, key=lambda s: (s != "held_out", s)):
+        columns = [c for c in table.columns if c.split == split]
+        for at in range(0, len(columns), room):
+            title = f"{split.replace('_', '-').capitalize()} scores" if at == 0 else ""
+            tables.append(_rich_table(table, columns[at : at + room], title, split_in_header=False))
+    return tables
+
+
+def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_in_header: bool = True) -> Table:
+    shown = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    shown.add_column("stage", no_wrap=True)
+    for column in columns:
+        head = [column.task.replace("_", " "), column.unit]
+        shown.add_column("\n".join([*head, column.split] if split_in_header else head), justify="right", max_width=_CELL)
+    best = {column: table.best(column) for column in columns}
+    for stage in table.stages:
+        if any((stage, c) in table.cells for c in columns):
+            shown.add_row(stage, *(_cell(table, stage, c, stage in best[c]) for c in columns))
+    return shown
+
+
+def _cell(table: ScoreTable, stage: str, column: Column, best: bool) -> Text:
+    record = table.cells.get((stage, column))
+    if record is None:
+        return Text("–", style="dim")
+    text = Text(fmt.score(record.value, column.is_share), style="bold" if best else "")
+    if record.stderr is not None:
+        text.append(f" ±{fmt.score(record.stderr, column.is_share)}", style="dim not bold")
+    return text

@@ -1,0 +1,31 @@
+"""Evaluation and export tasks."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from flytekit import task
+
+from lehr.artifact import ArtifactRef
+from lehr.stages import evaluate as stages
+from lehr.stages import publish
+from tasks.refs import RunRef, opened
+from tasks.session import session
+from tasks.settings import TRAINING, owned
+
+
+@task(**TRAINING)
+@owned
+def evaluate(
+    checkpoint: ArtifactRef, run: RunRef, corpus: ArtifactRef, pairs: Optional[ArtifactRef] = None  # noqa: UP045 (flytekit)
+) -> ArtifactRef:
+    """Every task of the plan on one frozen checkpoint; chat models are judged on `pairs` too."""
+    judged = opened(pairs) if pairs is not None else None
+    return stages.evaluate(run.recipe, opened(checkpoint), opened(corpus), judged, session(run).around(run))
+
+
+@task(**TRAINING)
+@owned
+def export(run: RunRef, checkpoint: ArtifactRef, shards: ArtifactRef) -> ArtifactRef:
+    """The final model for Hugging Face, compared with ours."""
+    return publish.export(run.recipe, opened(checkpoint), opened(shards), session(run).around(run))

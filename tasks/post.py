@@ -1,0 +1,39 @@
+"""Post-training tasks."""
+
+from __future__ import annotations
+
+from flytekit import task
+
+from lehr.artifact import ArtifactRef
+from lehr.stages import post as stages
+from tasks.refs import RunRef, opened
+from tasks.session import session
+from tasks.settings import TRAINING, owned
+
+
+@task(**TRAINING)
+@owned
+def sft(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
+    """Supervised fine-tuning on conversations."""
+    return stages.sft(run.recipe, opened(parent), session(run).around(run))
+
+
+@task(**TRAINING)
+@owned
+def pairs(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
+    """The model's own answers, judged by verifiers, as preference pairs."""
+    return stages.pairs(run.recipe, opened(parent), session(run).around(run))
+
+
+@task(**TRAINING)
+@owned
+def dpo(run: RunRef, parent: ArtifactRef, pairs: ArtifactRef) -> ArtifactRef:
+    """Preference tuning on the pairs."""
+    return stages.dpo(run.recipe, opened(parent), opened(pairs), session(run).around(run))
+
+
+@task(**TRAINING)
+@owned
+def rlvr(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
+    """GRPO with verifiable rewards."""
+    return stages.rlvr(run.recipe, opened(parent), session(run).around(run))

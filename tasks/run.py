@@ -1,0 +1,72 @@
+"""The first and the last task of a run: open it, publish it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from flytekit import Deck, task
+
+from lehr.artifact import ArtifactRef, canonical, sha256_text, write_atomic
+from lehr.config import load_recipe, recipe_yaml
+from lehr.errors import from_os_error
+from lehr.report import render_fragment
+from lehr.stages import publish as stages
+from tasks.refs import RunRef, opened
+from tasks.session import session
+from tasks.settings import SMALL, owned
+
+
+class Opened(NamedTuple):
+    """A run, and the seeds over which its anneals are mapped."""
+
+    run: RunRef
+    seeds: list[int]
+
+
+@task(**SMALL)
+@owned
+def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
+    """Resolve the recipe at path `recipe` and pin it in the run's folder `out` (default runs/NAME)."""
+    loaded = load_recipe(recipe, overrides)
+    root = (Path(out) if out else Path("runs") / loaded.name).absolute()
+    try:
+        write_atomic(root / "recipe.yaml", recipe_yaml(loaded))
+    except OSError as error:
+        raise from_os_error(error, root) from error
+    key = sha256_text(canonical([str(root), loaded.model_dump(mode="json")]))[:16]
+    command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    run = RunRef(recipe=loaded, root=str(root), key=key, command=command)
+    session(run)
+    return Opened(run=run, seeds=loaded.anneals.seeds)
+
+
+@task(enable_deck=True, **SMALL)
+@owned
+def publish(
+    run: RunRef,
+    data: list[ArtifactRef],
+    trained: list[ArtifactRef],
+    annealed: list[ArtifactRef],
+    tuned: list[ArtifactRef],
+    scores: list[ArtifactRef],
+    annealed_scores: list[ArtifactRef],
+    tuned_scores: list[ArtifactRef],
+) -> str:
+    """Write scores.json, lineage.json, report.html and model/; the report is this task's Deck too. Returns its path.
+
+    The lists stand in the order of the pipeline; Flyte cannot join a map's outputs to other promises in one list.
+    """
+    s, root = session(run), Path(run.root)
+    artifacts = [*data, *trained, *annealed, *tuned, *scores, *annealed_scores, *tuned_scores]
+    seconds = time.monotonic() - s.began
+    report = stages.publish(run.recipe, root, [opened(ref) for ref in artifacts], run.command, frozenset(s.reuse.stages), seconds)
+    Deck("Lehr", render_fragment(report))
+    if s.mlflow is not None:
+        s.mlflow.log_artifacts([root / name for name in ("report.html", "scores.json", "lineage.json", "recipe.yaml")])
+    s.tracker.note(f"report: {root / 'report.html'}")
+    return str(root / "report.html")

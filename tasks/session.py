@@ -1,0 +1,92 @@
+"""The spectators of a run in this process: terminal, MLflow, Prometheus, energy meter. One session per process.
+
+`lehr run` opens one around the whole workflow; under `pyflyte run`, or in a pod, the first task opens it and the end of
+the process closes it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lehr.artifact import LocalStore, canonical, sha256_text
+from lehr.config.recipe import Recipe
+from lehr.stage import Surroundings
+from monitoring.console import ConsoleTracker
+from monitoring.energy import PowerMeter
+from monitoring.exporter import PrometheusTracker
+from monitoring.fan_out import FanOut
+from monitoring.mlflow_tracker import MlflowTracker
+from tasks.reuse import Reuse
+from tasks.refs import RunRef
+
+
+@dataclass
+class Session:
+    """What listens, and what was found again rather than made."""
+
+    tracker: FanOut
+    power: PowerMeter
+    reuse: Reuse
+    mlflow: MlflowTracker | None
+    began: float = field(default_factory=time.monotonic)
+
+    def around(self, run: RunRef) -> Surroundings:
+        return Surroundings(LocalStore(run.root), self.tracker, self.power)
+
+    def close(self, *, failed: bool = False) -> None:
+        global _current
+        if _current is self:
+            _current = None
+            self.tracker.close(failed=failed)
+
+
+_current: Session | None = None
+
+
+def stage_names(recipe: Recipe) -> list[str]:
+    """The stages of the workflow in order, for the display."""
+    trained = ["stage1", "ramp", *(f"anneal-{seed}" for seed in recipe.anneals.seeds), "soup"]
+    scored = [name for stage in trained for name in (stage, f"scores-{stage}")]
+    post = ["sft", "pairs", "scores-sft", "dpo", "scores-dpo", "rlvr", "scores-rlvr"]
+    return ["documents", "tokenizer", "shards", *scored, *post, "export"]
+
+
+def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0, mlflow: bool = True) -> Session:
+    """Start the spectators of a run. Prometheus listens on loopback only; MLflow writes to `root`/mlflow.db unless
+    MLFLOW_TRACKING_URI names another place."""
+    global _current
+    pinned = canonical(recipe.model_dump(mode="json"))
+    power = PowerMeter(recipe.site.cpu_watts_per_core)
+    reuse = Reuse()
+    console = ConsoleTracker(stage_names(recipe), title=recipe.name)
+    exporter = PrometheusTracker(recipe.name, model=recipe.model.family, recipe_sha256=sha256_text(pinned), power=power)
+    tracked = _mlflow(recipe, root, key, pinned) if mlflow else None
+    tracker = FanOut([console, exporter, reuse, *([tracked] if tracked else [])])
+    url = exporter.start(metrics_port, note=console.note)
+    console.note(f"metrics: {url}")
+    _current = Session(tracker, power, reuse, tracked)
+    atexit.register(_current.close)
+    return _current
+
+
+def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    place = None if uri else str(root / "mlflow-artifacts")
+    return MlflowTracker(
+        uri or f"sqlite:///{root / 'mlflow.db'}",
+        recipe.model.family,
+        recipe.name,
+        place,
+        recipe.model_dump(mode="json"),
+        {"lehr.recipe_sha256": sha256_text(pinned)},
+        run_key=key,
+    )
+
+
+def session(run: RunRef) -> Session:
+    """The open session, or one opened now."""
+    return _current or open_session(run.recipe, Path(run.root), run.key)

@@ -1,0 +1,44 @@
+"""Pretraining tasks: stage 1, ramp, anneals, soup."""
+
+from __future__ import annotations
+
+from flytekit import task
+
+from lehr.artifact import ArtifactRef
+from lehr.stages import pretrain as stages
+from lehr.stages import soup as soup_stage
+from tasks.refs import RunRef, opened
+from tasks.session import session
+from tasks.settings import TRAINING, owned
+
+
+@task(**TRAINING)
+@owned
+def stage1(run: RunRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
+    """From random weights, on the first mix."""
+    return stages.stage1(run.recipe, opened(shards), opened(corpus), opened(tokenizer), session(run).around(run))
+
+
+@task(**TRAINING)
+@owned
+def ramp(run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
+    """The parent's rate, constant, on the better mix."""
+    around = session(run).around(run)
+    return stages.ramp(run.recipe, opened(parent), opened(shards), opened(corpus), opened(tokenizer), around)
+
+
+@task(**TRAINING)
+@owned
+def anneal(
+    seed: int, run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef
+) -> ArtifactRef:
+    """From the parent's rate to zero, in the data order of `seed`: one item of the map."""
+    around = session(run).around(run)
+    return stages.anneal(run.recipe, seed, opened(parent), opened(shards), opened(corpus), opened(tokenizer), around)
+
+
+@task(**TRAINING)
+@owned
+def soup(run: RunRef, ingredients: list[ArtifactRef]) -> ArtifactRef:
+    """The mean of the anneals."""
+    return soup_stage.soup(run.recipe, [opened(ref) for ref in ingredients], session(run).around(run))

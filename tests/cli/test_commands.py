@@ -1,0 +1,189 @@
+"""The `lehr` command as a user meets it: in a process of its own, by its output and its exit code."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lehr.artifact import Artifact, ArtifactRef, Cost, Kind
+from lehr.config import load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = "recipes/tiny/olmo2.yaml"
+
+
+def lehr(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"COLUMNS": "120"} | environment,
+    )
+
+
+def seal(folder: Path, kind: Kind, stage: str, parents: list[ArtifactRef], cost: Cost, files: dict[str, bytes]) -> ArtifactRef:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    made = Artifact.seal(
+        folder, kind=kind, stage=stage, fingerprint="f", parents=parents, config={}, code="c", meta={"s": stage}, cost=cost
+    )
+    return made.ref
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder: documents -> stage1 -> two anneals -> soup, with costs, scores and dropped documents."""
+    root = tmp_path / "run"
+    dropped = [
+        {"id": "plays/7", "source": "plays", "reason": "too_short", "detail": "12 words"},
+        {"id": "bible/1", "source": "bible", "reason": "duplicate"},
+        {"id": "plays/9", "source": "plays", "reason": "duplicate"},
+    ]
+    lines = "".join(json.dumps(d) + "\n" for d in dropped)
+    documents = seal(
+        root / "artifacts/documents-1",
+        "documents",
+        "documents",
+        [],
+        Cost(seconds=5),
+        {"dropped.jsonl.gz": gzip.compress(lines.encode())},
+    )
+    cost = Cost(seconds=100, tokens=1000, flops=2e9, energy_joules=1800, energy_source="estimate")
+    stage1 = seal(root / "artifacts/stage1-1", "checkpoint", "stage1", [documents], cost, {"w": b"0"})
+    anneals = [
+        seal(root / f"artifacts/anneal-{s}-1", "checkpoint", f"anneal-{s}", [stage1], cost, {"w": bytes([s])}) for s in (1, 2)
+    ]
+    seal(root / "artifacts/soup-1", "checkpoint", "soup", anneals, Cost(seconds=1), {"w": b"m"})
+
+    def record(stage: str, value: float, stderr: float | None) -> dict[str, Any]:
+        return {
+            "stage": stage,
+            "task": "arithmetic",
+            "split": "held_out",
+            "metric": "accuracy",
+            "value": value,
+            "stderr": stderr,
+            "n": 300,
+            "seed": 7,
+        }
+
+    scores = [
+        record("stage1", 0.01, 0.005),
+        record("anneal-1", 0.8, 0.023),
+        record("anneal-2", 0.7, 0.026),
+        record("soup", 0.85, None),
+    ]
+    (root / "scores.json").write_text(json.dumps(scores))
+    return root
+
+
+def test_help_reads_like_documentation() -> None:
+    text = lehr("--help").stdout
+    for command in ("run", "show", "chat", "validate", "dropped"):
+        assert f"\n  {command} " in text and f"lehr {command} " in text
+        assert "Examples:" in lehr(command, "--help").stdout
+    assert "Exit codes" in text
+
+
+def test_show_prints_lineage_cost_and_scores(run: Path) -> None:
+    done = lehr("show", str(run), "--verify")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("soup  checkpoint")
+    tree = [line.strip("│├└─ ").split("  ")[0] for line in lines[1 : lines.index("")]]
+    assert tree == ["anneal-1", "stage1", "documents", "anneal-2", "stage1"]
+    total = next(line.split() for line in lines if line.startswith("sum"))
+    # 5 + 3 x 100 + 1 s; three stages of 1,000 tokens, 2e9 FLOPs and 1,800 J = 0.5 Wh: the shared parent counts once
+    assert total == ["sum", "3,000", "6.00e+09", "5", "min", "6", "s", "5.4", "kJ", "(1.5", "Wh)"]
+    scores = next(line for line in lines if line.startswith("arithmetic"))
+    assert scores.split() == [
+        "arithmetic",
+        "held_out",
+        "accuracy",
+        "300",
+        "0.800",
+        "±",
+        "0.023",
+        "0.700",
+        "±",
+        "0.026",
+        "0.850",
+    ]
+
+
+def test_show_takes_an_artifact_and_says_what_is_damaged(run: Path) -> None:
+    assert lehr("show", str(run / "artifacts/stage1-1")).stdout.startswith("stage1  checkpoint")
+    (run / "artifacts/stage1-1/w").write_bytes(b"1")
+    done = lehr("show", str(run), "--verify")
+    assert done.returncode == 2 and "file altered" in done.stderr and done.stdout == ""
+
+
+def test_dropped_lists_every_document_with_its_reason(run: Path) -> None:
+    done = lehr("dropped", str(run))
+    assert done.stdout.splitlines() == ["plays\ttoo_short\tplays/7", "bible\tduplicate\tbible/1", "plays\tduplicate\tplays/9"]
+    assert "3 documents dropped" in done.stderr and "1 plays: too_short" in done.stderr
+    assert lehr("dropped", str(run), "--reason", "duplicate", "--source", "plays").stdout.splitlines() == [
+        "plays\tduplicate\tplays/9"
+    ]
+    first = lehr("dropped", str(run / "artifacts/documents-1"), "--json").stdout.splitlines()[0]
+    assert json.loads(first)["detail"] == "12 words"
+
+
+def test_validate_prints_a_recipe_that_loads_as_the_same(tmp_path: Path) -> None:
+    done = lehr("validate", TINY, "--set", "seed=11")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "pinned.yaml").write_text(done.stdout)
+    assert load_recipe(tmp_path / "pinned.yaml") == load_recipe(ROOT / TINY, ["seed=11"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run", TINY, "--set", "stage1.tokenz=5"], ["stage1.tokenz: unknown key", "did you mean 'tokens'?"]),
+        (["run", TINY, "--set", "stage1.tokens=-5"], ["stage1.tokens", "(given: -5)"]),
+        (["run", "none.yaml"], ["none.yaml: no such recipe file"]),
+        (["run"], ["Missing argument 'RECIPE'", "See 'lehr run --help'"]),
+        (["run", TINY, "--metrics-port", "70000"], ["--metrics-port", "70000"]),
+        (["validate", TINY, "--set", "anneals.mix=zz"], ["anneals.mix: there is no mix 'zz'"]),
+        (["show", "nowhere"], ["nowhere: there is no such folder"]),
+        (["show", "docs"], ["docs: no finished checkpoint here"]),
+        (["chat", "docs"], ["docs: no finished checkpoint here"]),
+        (["dropped", "docs"], ["docs: no artifact with a dropped.jsonl.gz here"]),
+        (["fly"], ["No such command 'fly'"]),
+        (["show", "--loud", "x"], ["No such option '--loud'", "See 'lehr show --help'"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], parts: list[str]) -> None:
+    before = sorted((ROOT / "runs").rglob("*")) if (ROOT / "runs").exists() else None
+    done = lehr(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert all(part in done.stderr for part in parts), done.stderr
+    assert (sorted((ROOT / "runs").rglob("*")) if (ROOT / "runs").exists() else None) == before
+
+
+def test_damaged_files_are_named(run: Path) -> None:
+    (run / "scores.json").write_text("[{")
+    assert "scores.json: damaged scores" in lehr("show", str(run)).stderr
+    path = run / "artifacts/documents-1/dropped.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    done = lehr("dropped", str(run))
+    assert done.returncode == 2 and "damaged list of dropped documents" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(run: Path) -> None:
+    command = f"{sys.executable} -m cli.main validate {TINY} | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("name: ") and done.stderr == ""

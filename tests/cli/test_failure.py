@@ -1,0 +1,74 @@
+"""From exceptions to one line and an exit code, through flytekit too."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.failure import owned_error, report_failure
+from lehr.errors import Bug, InfraError, Preempted, UserError
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("bad key", where="a.yaml", remedy="mend it"), 2, "error: a.yaml: bad key. mend it."),
+        (InfraError("node gone"), 75, "error: node gone"),
+        (Preempted("SIGTERM; run again"), 143, "error: SIGTERM; run again"),
+        (OSError(errno.ENOSPC, "No space left on device", "/r/w"), 2, "error: /r/w: the disk is full. free some space"),
+        (OSError(errno.EIO, "Input/output error", "/r/w"), 75, "error: /r/w: Input/output error"),
+        (KeyboardInterrupt(), 130, "interrupted; give the same command again to continue"),
+        (click.Abort(), 130, "interrupted;"),
+        (click.UsageError("No such\noption."), 2, "error: No such option."),
+    ],
+)
+def test_each_owner_has_its_line_and_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report_failure(error) == code
+    stderr = capsys.readouterr().err
+    assert stderr.startswith(line) and stderr.count("\n") == 1
+
+
+def test_the_unexpected_leaves_its_traceback_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    try:
+        raise ZeroDivisionError("division\nby zero")
+    except ZeroDivisionError as error:
+        assert report_failure(error) == Bug.exit_code == 70
+    stderr = capsys.readouterr().err
+    (kept,) = tmp_path.iterdir()
+    assert stderr.startswith("error: ZeroDivisionError: division by zero") and str(kept) in stderr and stderr.count("\n") == 1
+    assert "test_the_unexpected_leaves" in kept.read_text()
+    monkeypatch.setenv("LEHR_DEBUG", "1")
+    report_failure(UserError("x"))
+    assert "lehr.errors.UserError: x." in capsys.readouterr().err
+
+
+def test_causes_and_groups_are_searched_and_circles_end() -> None:
+    inner = UserError("deep")
+    outer = RuntimeError("outer")
+    outer.__cause__ = ExceptionGroup("both", [ValueError("no"), inner])
+    inner.__cause__ = outer
+    assert owned_error(outer) is inner
+    assert owned_error(RuntimeError("plain")) is None
+
+
+def test_errors_come_through_flytekit_whole() -> None:
+    """A real workflow, run locally: what a task raises keeps its owner."""
+    pytest.importorskip("flytekit")
+    from tests.cli.failing_workflow import breaks, runs_out_of_disk
+
+    with pytest.raises(BaseException) as caught:
+        breaks(key="anneals.mix")
+    found = owned_error(caught.value)
+    assert isinstance(found, UserError) and str(found) == "r.yaml: anneals.mix: no such mix. name another."
+    with pytest.raises(BaseException) as caught:
+        runs_out_of_disk()
+    found = owned_error(caught.value)
+    assert isinstance(found, UserError) and str(found).startswith("/full/weights: the disk is full.")

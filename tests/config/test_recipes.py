@@ -1,0 +1,175 @@
+"""Recipes: what they inherit, what is refused, and that a refusal names file, key, value and remedy in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lehr.config import Recipe, load_recipe, recipe_yaml
+from lehr.config.reference import with_reference
+from lehr.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "recipes/tiny/olmo2.yaml"
+
+
+def refusal(*overrides: str, recipe: Path = TINY) -> str:
+    with pytest.raises(UserError) as caught:
+        load_recipe(recipe, overrides)
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 400
+    return text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path)
+    pinned = tmp_path / "pinned.yaml"
+    pinned.write_text(recipe_yaml(recipe))
+    assert load_recipe(pinned) == recipe  # the pinned text needs no parent and loses nothing
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("stage1.tokenz=5", ["--set", "stage1.tokenz: unknown key", "(given: 5)", "did you mean 'tokens'?"]),
+        ("stage1.optim.learning=1", ["stage1.optim.learning: unknown key"]),
+        ("data.sources.bible.licence=CC0", ["data.sources.bible.licence: unknown key", "did you mean 'license'?"]),
+        ("anneels.seeds=[1]", ["--set", "anneels: unknown key", "did you mean 'anneals'?"]),
+        ("stage1.tokens=-5", ["--set", "stage1.tokens", "greater than 0", "(given: -5)"]),
+        ("stage1.tokens=many", ["stage1.tokens: expected a whole number", "(given: 'many')"]),
+        ("stage1.tokens=1.5", ["expected a whole number", "1.5"]),
+        ("stage1.tokens=true", ["expected a whole number", "True"]),
+        ("stage1.tokens=5", ["--set", "do not pay for one step of 2048 tokens", "raise tokens"]),
+        ("stage1.optim.lr=.nan", ["stage1.optim.lr", "finite number"]),
+        ("stage1.optim.lr=.inf", ["stage1.optim.lr", "finite number"]),
+        ("stage1.optim.betas=[0.9, 1.5]", ["stage1.optim.betas.1", "less than 1", "1.5"]),
+        ("stage1.schedule.final_ratio=.nan", ["stage1.schedule.final_ratio"]),
+        ("site.pue=.inf", ["site.pue"]),
+        ("stage1.schedule.warmup_tokens=99_000_000", ["nothing after the warm-up", "lower it"]),
+        ("stage1.schedule.horizon_tokens=1000", ["horizon_tokens=1000 end before"]),
+        ("model=5", ["model: expected a section of keys", "(given: 5)"]),
+        ("model.d_model=130", ["--set", "d_model=130 is no multiple of n_heads=4", "change one"]),
+        (
+            "data.mixes.web.weights.foo=0.2",
+            ["data.mixes.web.weights.foo: there is no source 'foo'", "sources are: arithmetic, bible"],
+        ),
+        ("data.mixes.web.weights.bible=0", ["data.mixes.web.weights.bible", "greater than 0"]),
+        ("anneals.mix=zz", ["--set", "anneals.mix: there is no mix 'zz'", "mixes are: dolmino, web"]),
+        ("anneals.seeds=[1, 1]", ["seeds=[1, 1] repeat"]),
+        ("data.sources.bible.kind=json", ["data.sources.bible", "'json'", "'jsonl', 'synthetic'"]),
+        (
+            "data.sources.synthetic={kind: synthetic, generator: poems, documents: 5}",
+            ["data.sources.synthetic.generator", "'poems'"],
+        ),
+        (
+            "data.sources.jsonl={kind: synthetic, generator: arithmetic, documents: 0}",
+            ["data.sources.jsonl.documents", "greater than 0"],
+        ),
+        ("data.dev_share=0.98", ["leave nothing to train on"]),
+        ("data.filters.mean_word_length=[9, 2]", ["mean_word_length=[9.0, 2.0] is an empty range"]),
+        ("tokenizer.vocab_size=2048", ["--set", "tokenizer.vocab_size=2048 is more than model.vocab_size=1024"]),
+        ("parallel.processes=3", ["stage1.batch_size=16 is no multiple of parallel.processes=3"]),
+        ("evaluation.tasks=[{task: prose, splits: [test]}]", ["evaluation.tasks.0.splits.0", "'dev' or 'held_out'", "'test'"]),
+        ("evaluation.tasks=[]", ["evaluation.tasks", "at least 1"]),
+        ("name=Up and away", ["name:", "'Up and away'"]),
+        ("name=../up", ["name:", "'../up'"]),
+        ("description={a: 1}", ["description: expected a text"]),
+        ("stage1.tokens=" + "x" * 300, ["stage1.tokens: expected a whole number", "xxx..."]),
+        ("description=[", ["--set description:1", "not YAML"]),
+        ("stage1.tokens.more=1", ["'tokens' holds a value, not a section"]),
+        ("nonsense", ["--set 'nonsense' is not key=value"]),
+        ("=5", ["is not key=value"]),
+    ],
+)
+def test_refusals_name_key_value_and_remedy(override: str, parts: list[str]) -> None:
+    text = refusal(override)
+    assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"stage1: {tokens: 5", ["bad.yaml:", "not YAML"]),
+        (b"a: 1\nb: 2\na: 3\n", ["bad.yaml:3", "key 'a' stands twice"]),
+        (b"- 1\n", ["bad.yaml", "a recipe is a mapping"]),
+        (b"", ["a recipe is a mapping"]),
+        (b"\xff\xfe\x00", ["bad.yaml", "not a text file"]),
+        (b"a: \x07\n", ["bad.yaml", "not YAML", "special characters"]),
+        (b"a: *missing\n", ["bad.yaml:1", "undefined alias"]),
+        (b"a: !!python/object:os.system x\n", ["not YAML", "could not determine a constructor"]),
+        (b"inherits: bad.yaml\n", ["inherits itself"]),
+        (b"inherits: other.yaml\n", ["bad.yaml", "there is no file 'other.yaml'"]),
+        (b"inherits: 5\n", ["inherits: 5 is not a path"]),
+        (b"name: x\n", ["bad.yaml", "model: this key is missing"]),
+    ],
+)
+def test_files_that_are_no_recipes(content: bytes, parts: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    text = refusal(recipe=path)
+    assert all(part in text for part in parts), text
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    assert "no such recipe file" in refusal(recipe=tmp_path / "none.yaml")
+    assert "not a text file" in refusal(recipe=tmp_path)
+    (tmp_path / "file").write_text("")
+    assert "no such recipe file" in refusal(recipe=tmp_path / "file" / "x.yaml")
+
+
+def test_a_mistake_is_blamed_on_the_file_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parent.yaml").write_text(f"inherits: {os.path.relpath(TINY, tmp_path)}\nstage1: {{tokens: -1}}\n")
+    (tmp_path / "child.yaml").write_text("inherits: parent.yaml\nseed: 3\n")
+    assert refusal(recipe=tmp_path / "child.yaml").startswith("parent.yaml: stage1.tokens")
+    assert load_recipe("child.yaml", ["stage1.tokens=409_600"]).stage1.steps == 200
+
+
+def test_inheritance_merges_sections_and_replaces_tables(tmp_path: Path) -> None:
+    child = tmp_path / "child.yaml"
+    child.write_text(
+        f"inherits: {TINY}\nstage1: {{optim: {{lr: 1e-3}}}}\n"
+        "data: {mixes: {web: {weights: {bible: 1}}}, sources: {mine: {kind: jsonl, path: my/text.jsonl, license: CC0-1.0}}}\n"
+    )
+    parent, recipe = load_recipe(TINY), load_recipe(child)
+    assert recipe.stage1.optim.lr == 1e-3  # YAML 1.1 alone would read 1e-3 as a text
+    assert recipe.stage1.optim.model_dump(exclude={"lr"}) == parent.stage1.optim.model_dump(exclude={"lr"})
+    assert recipe.data.mixes["web"].weights == {"bible": 1}
+    assert recipe.data.mixes["dolmino"] == parent.data.mixes["dolmino"]
+    assert recipe.data.sources["mine"].path == str(tmp_path / "my/text.jsonl")  # type: ignore[union-attr]
+    assert recipe.data.sources["bible"] == parent.data.sources["bible"]
+
+
+@pytest.mark.parametrize(("text", "value"), [("7", 7), ("1_000", 1000), ("0", 0)])
+def test_set_reads_numbers_as_the_file_does(text: str, value: int) -> None:
+    assert load_recipe(TINY, [f"seed={text}"]).seed == value
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=5,
+    ),
+    st.sampled_from(
+        [*Recipe.model_fields, "stage1.optim", "data.sources", "data.mixes", "data.sources.bible", "evaluation.tasks"]
+    ),
+)
+def test_no_value_brings_the_loader_down(value: object, key: str) -> None:
+    """Any YAML at any section is a recipe or a one-line UserError; nothing else escapes."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    try:
+        load_recipe(TINY, [f"{key}={text}"])
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+def test_the_reference_in_the_documentation_is_current() -> None:
+    page = (ROOT / "docs/recipes.md").read_text()
+    assert page == with_reference(page), "run: make reference"

@@ -1,0 +1,150 @@
+"""The arrows of the design, one way only: cli -> every room, workflows -> tasks -> lehr, lehr -> itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.graph.source import ROOMS, ROOT, imports, in_rooms, module_name, shown, sources
+
+# A room may import: prefixes of our own modules. Itself is always allowed.
+ARROWS = {
+    "lehr": (),
+    "monitoring": ("lehr",),
+    "infra": ("monitoring.metrics", "lehr.errors", "lehr.ports"),
+    "tasks": ("lehr", "monitoring", "infra.pods", "infra.storage"),
+    "workflows": ("tasks", "lehr", "monitoring"),
+    "cli": ("lehr", "monitoring", "infra", "tasks", "workflows"),
+}
+WITHOUT_TORCH = ("workflows", "infra")
+SERVICES = ("flytekit", "kubernetes", "mlflow", "boto3", "botocore", "prometheus_client")
+# The library reads no service; monitoring and tasks are where they are met.
+PACKAGE_OF_MODULE = {
+    "yaml": "pyyaml",
+    "mlflow": "mlflow-skinny",
+    "prometheus_client": "prometheus-client",
+    "pynvml": "nvidia-ml-py",
+}
+
+
+def allowed(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == p or name.startswith(f"{p}.") for p in prefixes)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_arrows_go_one_way(room: str) -> None:
+    wrong = [
+        f"{shown(path, line)} imports {name}"
+        for path in in_rooms(room)
+        for name, line in imports(path)
+        if name.split(".")[0] in (*ROOMS, "tests") and not allowed(name, (room, *ARROWS[room]))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_workflows_and_infra_never_import_torch() -> None:
+    wrong = [
+        f"{shown(path, line)} imports {name}"
+        for path in in_rooms(*WITHOUT_TORCH)
+        for name, line in imports(path)
+        if name.split(".")[0] == "torch" and not module_name(path).startswith("infra.preflight")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_library_knows_no_service() -> None:
+    wrong = [
+        f"{shown(p, line)} imports {name}"
+        for p in in_rooms("lehr")
+        for name, line in imports(p)
+        if name.split(".")[0] in SERVICES
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_third_party_import_is_a_pinned_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = [*project["dependencies"], *(pin for extra in project["optional-dependencies"].values() for pin in extra)]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=]+|lehr\[.*\]", pin) for pin in pins), pins
+    declared = {re.split(r"[=\[]", pin)[0].lower() for pin in pins}
+    known = {*ROOMS, "tests", "cli", *sys.stdlib_module_names}
+    wrong = [
+        f"{shown(path, line)} imports {name}"
+        for path in sources()
+        for name, line in imports(path)
+        if (top := name.split(".")[0]) not in known and PACKAGE_OF_MODULE.get(top, top).lower() not in declared
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_circles_between_modules_of_the_library() -> None:
+    """Imports at module level only: a late import inside a function may point back."""
+    names = {module_name(p): p for p in in_rooms("lehr")}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        body_lines = {node.lineno for node in sources()[path].body}
+        targets = {t if t in names else t.rpartition(".")[0] for t, line in imports(path) if line in body_lines}
+        graph[name] = {t for t in targets if t in names and t != name}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"circle: {' -> '.join((*trail, name))}"
+        if name not in done:
+            for target in graph[name]:
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def _loaded(code: str) -> set[str]:
+    probe = f"import sys\n{code}\nprint('\\n'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["show", "--help"], ["chat", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    modules = _loaded(f"from cli.main import main\nmain({arguments!r})")
+    heavy = modules & {
+        "torch",
+        "flytekit",
+        "mlflow",
+        "numpy",
+        "pydantic",
+        "transformers",
+        "tokenizers",
+        "rich",
+        "yaml",
+        "tasks",
+        "workflows",
+    }
+    assert "cli.main" in modules
+    assert not heavy
+
+
+def test_library_loads_without_services() -> None:
+    names = [module_name(p) for p in in_rooms("lehr") if "export" not in p.name]
+    modules = _loaded("import importlib\n" + "\n".join(f"importlib.import_module({n!r})" for n in names))
+    assert not modules & {*SERVICES, "transformers"}
+
+
+def test_workflows_load_without_loading_torch() -> None:
+    names = [module_name(p) for p in in_rooms("workflows")]
+    if not names:
+        pytest.skip("there are no workflows in this checkout")
+    modules = _loaded("import importlib\n" + "\n".join(f"importlib.import_module({n!r})" for n in names))
+    assert "torch" not in modules, "a task module imports torch at its top: import it inside the task"
+
+
+def test_source_tree_is_what_the_tests_think_it_is() -> None:
+    """Guards the guards: if the listing were empty, every rule above would hold."""
+    assert Path(ROOT / "lehr/config/load.py") in sources()
+    assert "lehr.errors.UserError" in [name for name, _ in imports(ROOT / "lehr/config/load.py")]

@@ -1,0 +1,173 @@
+"""/metrics and /health as a scraper sees them, and the one list of names."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitoring import metrics as m
+from monitoring.exporter import PrometheusTracker
+
+
+class Meter:
+    """A power meter whose needle the test moves."""
+
+    source = "estimated"
+
+    def __init__(self) -> None:
+        self.value = 100.0
+
+    def joules(self) -> float:
+        return self.value
+
+
+class Time:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def tracker() -> Iterator[PrometheusTracker]:
+    made = PrometheusTracker("tiny", model="olmo2", recipe_sha256="ab" * 32, power=Meter(), now=Time())
+    yield made
+    made.close()
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    """(sample name, stage) -> value."""
+    return {
+        (s.name, s.labels.get("stage", "")): s.value for family in text_string_to_metric_families(text) for s in family.samples
+    }
+
+
+STEP = {
+    "loss": 2.5,
+    "grad_norm": 0.9,
+    "learning_rate": 3e-3,
+    "tokens": 2048,
+    "flops": 1e9,
+    "step_seconds": 0.2,
+    "never_heard_of": 1.0,
+}
+
+
+def test_a_run_as_the_scraper_sees_it(tracker: PrometheusTracker) -> None:
+    url = tracker.start(0)
+    tracker.stage_started("stage1", total_steps=1000, params={})
+    for step in (301, 302, 303, 303):  # resumed at 300; the last report is about a step already counted
+        tracker.progress("stage1", step, 1000, {**STEP, "skipped": float(step == 302), "tokens": 2048 if step != 303 else 1024})
+    tracker.progress("stage1", 304, 1000, {"loss": math.nan, "checkpoint_seconds": 0.3, "checkpoint_bytes": 4096})
+    got = samples(get(url)[1])
+    assert got["lehr_train_steps_total", "stage1"] == 4
+    assert got["lehr_train_step", "stage1"] == 304 and got["lehr_train_steps_planned", "stage1"] == 1000
+    assert got["lehr_train_tokens_total", "stage1"] == 2 * 2048 + 2 * 1024
+    assert got["lehr_train_flops_total", "stage1"] == 4e9
+    assert got["lehr_train_steps_skipped_total", "stage1"] == 1
+    assert math.isnan(got["lehr_train_loss", "stage1"]) and got["lehr_train_grad_norm", "stage1"] == 0.9
+    assert got["lehr_train_step_seconds_count", "stage1"] == 4 and got["lehr_train_active", "stage1"] == 1
+    assert got["lehr_checkpoint_size_bytes", "stage1"] == 4096 and got["lehr_checkpoint_blocking_seconds_count", "stage1"] == 1
+    assert not any("never_heard_of" in name for name, _ in got)
+
+
+def test_energy_goes_to_the_stage_that_drew_it(tracker: PrometheusTracker) -> None:
+    meter = tracker._power
+    assert isinstance(meter, Meter)
+    for stage, joules in (("stage1", 50.0), ("soup", 7.0)):
+        tracker.stage_started(stage, total_steps=0, params={})
+        meter.value += joules
+        tracker.stage_finished(stage, uri="", reused=False, seconds=1.0)
+    value = tracker.registry.get_sample_value
+    assert value("lehr_energy_joules_total", {"run": "tiny", "stage": "stage1"}) == 50
+    assert value("lehr_energy_joules_total", {"run": "tiny", "stage": "soup"}) == 7
+    assert value("lehr_energy_source_info", {"run": "tiny", "source": "estimated"}) == 1
+
+
+def test_health_turns_503_only_while_steps_are_due(tracker: PrometheusTracker) -> None:
+    now = tracker._now
+    assert isinstance(now, Time)
+    base = tracker.start(0).removesuffix("/metrics")
+    tracker.stage_started("documents", total_steps=0, params={})
+    now.seconds += 3600  # a long stage without steps is not stalled
+    assert get(f"{base}/health")[0] == 200
+    tracker.progress("stage1", 1, 10, {"step_seconds": 30.0})
+    now.seconds += 500  # slow steps may take long: 20 x 30 s
+    assert get(f"{base}/health")[0] == 200
+    now.seconds += 200
+    status, body = get(f"{base}/health")
+    assert status == 503 and json.loads(body)["status"] == "stalled" and json.loads(body)["step"] == 1
+    tracker.progress("stage1", 10, 10, {})
+    now.seconds += 9999  # all steps are taken: scoring and saving
+    assert get(f"{base}/health")[0] == 200
+    assert get(f"{base}/elsewhere")[0] == 404
+
+
+def test_taken_port_falls_back_to_a_free_one_and_says_so(tracker: PrometheusTracker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        notes: list[str] = []
+        url = tracker.start(port, note=notes.append)
+    assert url.startswith("http://127.0.0.1:") and f":{port}/" not in url
+    assert len(notes) == 1 and str(port) in notes[0] and get(url)[0] == 200
+
+
+def test_scores_and_outcomes(tracker: PrometheusTracker) -> None:
+    record = {
+        "task": "arithmetic",
+        "split": "held_out",
+        "metric": "exact_match",
+        "value": 0.75,
+        "stderr": 0.02,
+        "n": 300,
+        "seed": 7,
+    }
+    tracker.scored("soup", [record, {**record, "task": "broken", "value": None, "stderr": None}])
+    tracker.stage_finished("soup", uri="x", reused=True, seconds=2.0)
+    labels = {"run": "tiny", "stage": "soup", "task": "arithmetic", "metric": "exact_match", "split": "held_out"}
+    value = tracker.registry.get_sample_value
+    assert value("lehr_eval_score", labels) == 0.75 and value("lehr_eval_score_stderr", labels) == 0.02
+    assert value("lehr_eval_score", {**labels, "task": "broken"}) is None
+    assert value("lehr_stages_finished_total", {"run": "tiny", "outcome": "reused"}) == 1
+
+
+def test_names_follow_the_conventions_and_none_is_dead() -> None:
+    units = ("_seconds", "_joules", "_bytes", "_nats", "_info", "_total")
+    names = [metric.name for metric in m.METRICS]
+    assert len(set(names)) == len(names) >= 25
+    for metric in m.METRICS:
+        assert re.fullmatch(r"lehr_[a-z][a-z0-9_]*", metric.name) and metric.help.endswith(".")
+        assert (metric.kind == "counter") == metric.name.endswith("_total")
+        assert (metric.kind == "histogram") == bool(metric.buckets)
+        assert metric.kind != "histogram" or metric.name.endswith(units)
+        assert "run" in metric.labels
+    source = Path(str(sys.modules["monitoring.exporter"].__file__)).read_text()
+    constants = [name for name, value in vars(m).items() if isinstance(value, m.Metric)]
+    assert [name for name in constants if f"m.{name}" not in source] == []
+    assert "lehr_" not in source
+
+
+def test_the_list_of_names_costs_nothing_to_import() -> None:
+    code = "import sys, monitoring.metrics; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(loaded) & {"mlflow", "rich", "prometheus_client", "pydantic", "torch", "numpy", "lehr"}

@@ -1,0 +1,212 @@
+"""MLflow as a restarted run leaves it, against a real sqlite store; and a store that is down."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mlflow")
+
+from monitoring import mlflow_store
+from monitoring.mlflow_runs import flatten
+from monitoring.mlflow_tracker import MlflowTracker
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow file with its schema: making one takes seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("mlflow") / "new" / "mlflow.db"
+    mlflow_store.prepare(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def open_tracker(empty_store: Path, tmp_path: Path) -> Callable[..., MlflowTracker]:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+
+    def make(**changes: Any) -> MlflowTracker:
+        return MlflowTracker(
+            f"sqlite:///{tmp_path}/mlflow.db", "lehr", "tiny", (tmp_path / "artifacts").as_uri(), {"model": {"n_layers": 4}},
+            {"git.sha": "abc"}, **{"run_key": "here", "flush_seconds": 0.05, **changes},
+        )  # fmt: skip
+
+    return make
+
+
+def runs(folder: Path) -> dict[str, list[Any]]:
+    """All runs of the store by name, oldest first."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("lehr")
+    found: dict[str, list[Any]] = {}
+    for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]):
+        found.setdefault(run.info.run_name, []).append(run)
+    return found
+
+
+def steps(folder: Path, run: Any, key: str) -> list[int]:
+    from mlflow.tracking import MlflowClient
+
+    return sorted(m.step for m in MlflowClient(f"sqlite:///{folder}/mlflow.db").get_metric_history(run.info.run_id, key))
+
+
+def train(tracker: MlflowTracker, stage: str, first: int, last: int, total: int) -> None:
+    tracker.stage_started(stage, total_steps=total, params={"optim": {"lr": 3e-3}})
+    for step in range(first, last + 1):
+        tracker.progress(stage, step, total, {"loss": 5.0 / step, "unheard_of": 1.0})
+
+
+SCORE: dict[str, object] = {
+    "stage": "stage1",
+    "task": "prose",
+    "split": "dev",
+    "metric": "loss",
+    "value": 2.0,
+    "stderr": 0.1,
+    "n": 9,
+    "seed": 1,
+}
+
+
+def test_a_killed_run_continues_in_its_own_runs(open_tracker: Callable[..., MlflowTracker], tmp_path: Path) -> None:
+    """Killed in stage1 after step 60, its last checkpoint at 50; then again after all is done."""
+    report = tmp_path / "report.html"
+    report.write_text("<p>")
+    first = open_tracker()
+    first.stage_finished("documents", uri="", reused=False, seconds=3.0)
+    train(first, "stage1", 1, 60, 100)
+    while first._curves["stage1"].points or first._events or first._curves["stage1"].outbox:
+        time.sleep(0.02)  # what a kill leaves: everything so far sent, nothing ended
+    first._events.clear()
+    first._curves.clear()
+
+    second = open_tracker()
+    second.stage_finished("documents", uri="", reused=True, seconds=3.0)
+    train(second, "stage1", 51, 100, 100)
+    second.stage_finished("stage1", uri="", reused=False, seconds=9.0)
+    second.scored("stage1", [SCORE])
+    second.log_artifacts([report, tmp_path / "absent"])
+    second.close()
+    third = open_tracker()
+    for stage in ("documents", "stage1"):
+        third.stage_finished(stage, uri="", reused=True, seconds=9.0)
+    third.scored("stage1", [SCORE])
+    third.close()
+
+    found = runs(tmp_path)
+    assert {name: len(some) for name, some in found.items()} == {"tiny": 1, "documents": 1, "stage1": 1}
+    parent, stage1 = found["tiny"][0], found["stage1"][0]
+    assert parent.info.status == stage1.info.status == "FINISHED"
+    assert stage1.data.tags["mlflow.parentRunId"] == parent.info.run_id and stage1.data.tags["lehr.attempt"] == "2"
+    assert stage1.data.tags["git.sha"] == "abc" and stage1.data.params["optim.lr"] == "0.003"
+    assert parent.data.params["model.n_layers"] == "4"
+    assert steps(tmp_path, stage1, "loss") == list(range(1, 101))  # none lost, none twice
+    assert steps(tmp_path, stage1, "score/prose/dev/loss") == [0] == steps(tmp_path, parent, "score/prose/dev/loss")
+    assert [p.name for p in (tmp_path / "artifacts").rglob("*") if p.is_file()] == ["report.html"]
+
+
+def test_another_recipe_is_another_run_and_a_repeated_stage_another_attempt(
+    open_tracker: Callable[..., MlflowTracker], tmp_path: Path
+) -> None:
+    for key in ("here", "there"):
+        tracker = open_tracker(run_key=key)
+        train(tracker, "soup", 1, 2, 2)
+        tracker.stage_finished("soup", uri="", reused=False, seconds=1.0)
+        tracker.close()
+    again = open_tracker()
+    train(again, "soup", 1, 2, 2)  # its artifact was deleted: the stage works anew
+    again.stage_finished("soup", uri="", reused=False, seconds=1.0)
+    again.close(failed=True)
+    found = runs(tmp_path)
+    assert len(found["tiny"]) == 2 and len(found["soup"]) == 3
+    assert [r.data.tags["lehr.attempt"] for r in found["soup"]] == ["1", "1", "2"]
+    assert {r.info.status for r in found["tiny"]} == {"FAILED", "FINISHED"}
+
+
+def test_long_curves_are_thinned_and_keep_their_end(open_tracker: Callable[..., MlflowTracker], tmp_path: Path) -> None:
+    tracker = open_tracker(max_points=100)
+    train(tracker, "stage1", 1, 1005, 1005)
+    tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
+    tracker.close()
+    got = steps(tmp_path, runs(tmp_path)["stage1"][0], "loss")
+    assert len(got) <= 101 and got[0] == 11 and got[-1] == 1005
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/no/such/mlflow.db"])
+def test_a_store_that_is_down_costs_one_warning(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = MlflowTracker(uri, "lehr", "tiny", run_key="k", flush_seconds=0.01)
+    train(tracker, "stage1", 1, 50, 50)
+    tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
+    time.sleep(0.3)
+    tracker.close(timeout_seconds=30)
+    assert not tracker._thread.is_alive()
+    ours = [r for r in caplog.records if r.name == "monitoring"]
+    assert len(ours) == 1 and uri in ours[0].getMessage()
+
+
+def test_a_store_that_comes_back_gets_everything(
+    open_tracker: Callable[..., MlflowTracker],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good, failures = mlflow_store.prepare, iter([1, 1])
+
+    def flaky(uri: str) -> None:
+        if next(failures, None):
+            raise ConnectionError("not yet")
+        good(uri)
+
+    monkeypatch.setattr("monitoring.mlflow_runs.prepare", flaky)
+    tracker = open_tracker(flush_seconds=0.01)
+    train(tracker, "stage1", 1, 20, 20)
+    tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
+    while tracker._events:
+        time.sleep(0.02)
+    tracker.close()
+    assert steps(tmp_path, runs(tmp_path)["stage1"][0], "loss") == list(range(1, 21))
+    assert len([r for r in caplog.records if r.name == "monitoring"]) == 1
+
+
+def test_the_step_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port's methods return while the store hangs in its opening; nothing of MLflow runs in the caller's thread."""
+    opened, release, threads = threading.Event(), threading.Event(), []
+
+    def hang(uri: str) -> None:
+        threads.append(threading.current_thread())
+        opened.set()
+        release.wait(30)
+        raise ConnectionError("given up")
+
+    monkeypatch.setattr("monitoring.mlflow_runs.prepare", hang)
+    tracker = MlflowTracker("sqlite:///x", "lehr", "tiny", run_key="k", flush_seconds=0.01)
+    train(tracker, "stage1", 1, 1, 3)
+    assert opened.wait(10)
+    tracker.progress("stage1", 2, 3, {"loss": 1.0})  # would deadlock if it waited
+    tracker.scored("stage1", [SCORE])
+    release.set()
+    tracker.close()
+    assert threads and threading.current_thread() not in threads
+
+
+def test_a_new_store_is_made_quietly_whole_and_without_telemetry(empty_store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert [p.name for p in empty_store.parent.iterdir()] == ["mlflow.db"]
+    with sqlite3.connect(empty_store) as connection:
+        assert connection.execute("select count(*) from alembic_version").fetchone() == (1,)
+    out = capfd.readouterr()
+    assert out.out == out.err == ""
+    assert logging.getLogger("alembic").level == logging.WARNING or "alembic" not in sys.modules
+
+
+def test_flatten() -> None:
+    assert flatten({"a": {"b": [1, 2], "c": {}}, "d": None}) == {"a.b": "[1, 2]", "d": "None"}

@@ -1,0 +1,127 @@
+"""Formats, scales, layout and score tables, by numbers that a reader can check."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lehr.report import format as fmt
+from lehr.report.charts import bucketed
+from lehr.report.lineage import draw, layers_of, needed_edges
+from lehr.report.scores import Column, score_matrix, soup_rows
+from lehr.report.svg import Scale, tick_labels
+
+
+@pytest.mark.parametrize(
+    ("got", "want"),
+    [
+        (fmt.count(1234), "1,234"),
+        (fmt.count(1_638_400), "1.64M"),
+        (fmt.count(3_896e9), "3.9T"),
+        (fmt.count(99_999), "99,999"),
+        (fmt.duration(0.04), "0.0 s"),
+        (fmt.duration(59.7), "1 min 00 s"),
+        (fmt.duration(7_509), "2 h 05 min"),
+        (fmt.duration(math.nan), "–"),
+        (fmt.clock(3_725), "1:02:05"),
+        (fmt.energy(252), "252 J"),
+        (fmt.energy(6_295.8), "1.75 Wh"),
+        (fmt.energy(252, like=6_295.8), "0.0700 Wh"),
+        (fmt.energy(131e6 * 3600), "131 MWh"),
+        (fmt.mass(6.73e-4), "673 mg"),
+        (fmt.number(3e-5), "3e-5"),
+        (fmt.number(-0.5), "-0.500"),
+        (fmt.esc("<a href='x'>\x00"), "&lt;a href=&#x27;x&#x27;&gt;\u2400"),
+    ],
+)
+def test_formats(got: str, want: str) -> None:
+    assert got == want
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 8))
+def test_ticks_lie_inside_evenly_and_are_told_apart(low: float, span: float, wanted: int) -> None:
+    ticks = Scale(low, low + span, 0, 100).ticks(wanted)
+    assert 1 <= len(ticks) <= wanted + 2
+    assert all(low - span * 1e-6 <= t <= low + span * (1 + 1e-6) for t in ticks)
+    if len(ticks) > 2 and span > 1e-3 * abs(low):
+        steps = [b - a for a, b in itertools.pairwise(ticks)]
+        assert max(steps) - min(steps) < 1e-6 * max(steps) + 1e-9
+    if span > 1e-3 and span > 1e-4 * abs(low):
+        assert len(set(tick_labels(ticks))) == len(ticks)
+
+
+def test_tick_labels_share_their_decimals() -> None:
+    assert tick_labels([0.0, 0.5, 1.0]) == ["0.0", "0.5", "1.0"]
+    assert tick_labels([0.0, 5e-5, 1e-4]) == ["0", "5e-5", "1e-4"]
+    assert tick_labels([5000, 10000]) == ["5,000", "10,000"]
+
+
+def test_buckets_keep_the_mean_and_the_extremes() -> None:
+    points = [(float(i), float((-1) ** i * i)) for i in range(1000)]
+    buckets, size = bucketed(points, 140)
+    assert size == 8 and len(buckets) == 125
+    assert max(b.high for b in buckets) == 998 and min(b.low for b in buckets) == -999
+    assert sum(b.mean for b in buckets) / 125 == pytest.approx(sum(y for _, y in points) / 1000)
+
+
+def test_layers_put_every_stage_below_its_parents_and_implied_lines_away() -> None:
+    parents = {"shards": [], "stage1": ["shards"], "a": ["stage1", "shards"], "b": ["stage1", "shards"], "soup": ["a", "b"]}
+    assert layers_of(parents) == {"shards": 0, "stage1": 1, "a": 2, "b": 2, "soup": 3}
+    assert needed_edges(parents) == {("shards", "stage1"), ("stage1", "a"), ("stage1", "b"), ("a", "soup"), ("b", "soup")}
+    drawing = draw(parents, {}, {})
+    assert drawing.count("<rect") == 5 and drawing.count('class="thread"') == 5
+
+
+def test_a_damaged_lineage_that_turns_in_a_circle_is_still_drawn() -> None:
+    assert draw({"a": ["b"], "b": ["a"], "c": ["c"]}, {}, {}).count("<rect") == 3
+
+
+def record(stage: str, value: float, metric: str = "accuracy", task: str = "t") -> dict[str, object]:
+    return {
+        "stage": stage,
+        "task": task,
+        "split": "held_out",
+        "metric": metric,
+        "value": value,
+        "stderr": 0.1,
+        "n": 10,
+        "seed": 1,
+    }
+
+
+def test_stages_stand_in_the_order_of_the_pipeline_and_ties_share_the_prize() -> None:
+    table = score_matrix(
+        [record(s, v) for s, v in (("rlvr", 0.5), ("anneal-9", 0.9), ("stage1", 0.1), ("anneal-10", 0.9), ("x", 0.2))]
+    )
+    assert table.stages == ["stage1", "anneal-9", "anneal-10", "rlvr", "x"]
+    assert table.best(table.columns[0]) == {"anneal-9", "anneal-10"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower", "share"),
+    [
+        ("bits_per_byte", True, False),
+        ("loss", True, False),
+        ("perplexity", True, False),
+        ("error_rate", True, False),
+        ("accuracy", False, True),
+        ("exact_match", False, True),
+        ("reward", False, False),
+    ],
+)
+def test_direction_and_unit_of_a_metric(metric: str, lower: bool, share: bool) -> None:
+    column = Column("held_out", "t", metric)
+    assert (column.lower_is_better, column.is_share) == (lower, share)
+
+
+def test_soup_is_compared_in_the_metrics_own_direction() -> None:
+    values = {"anneal-1": 2.0, "anneal-2": 3.0, "soup": 2.25}
+    row = soup_rows(score_matrix([record(s, v, "bits_per_byte") for s, v in values.items()]))[0]
+    assert (row.mean, row.best.stage, row.gain_over_mean, row.gain_over_best) == (2.5, "anneal-1", 0.25, -0.25)
+    row = soup_rows(score_matrix([record(s, v, "accuracy") for s, v in values.items()]))[0]
+    assert (row.best.stage, row.gain_over_mean, row.gain_over_best) == ("anneal-2", -0.25, -0.75)
+    assert soup_rows(score_matrix([record("soup", 1.0)])) == []

@@ -1,0 +1,180 @@
+"""The page: safe, self-contained, complete, and true to its data."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+
+from lehr.report import ReportData, SourceFunnel, StageReport, model_card, render
+from lehr.report.data import Site
+from lehr.report.learning import offsets
+from tests.report.example import example
+
+VOID = {"meta", "br"}  # parts of a drawing close themselves
+
+
+class Reader(HTMLParser):
+    """Checks that tags close in order, and collects tags, attributes and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.text: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(example())
+
+
+def test_page_has_no_script_and_no_address(page: str) -> None:
+    reader = Reader(page)
+    assert not reader.tags & {"script", "img", "iframe", "link", "object", "embed", "form"}
+    assert not [a for a in reader.attributes if a[0].startswith("on") or a[0] in ("src", "srcset", "action")]
+    assert all(value.startswith("#") for name, value in reader.attributes if name == "href")
+    assert "http" not in page.replace("http-equiv", "") and "url(" not in page and "@import" not in page
+    assert "default-src 'none'" in page
+
+
+def test_every_link_of_the_contents_has_its_section(page: str) -> None:
+    anchors = {value for name, value in Reader(page).attributes if name == "id"}
+    links = {value[1:] for name, value in Reader(page).attributes if name == "href"}
+    assert links == anchors and len(links) == 10
+
+
+def test_hostile_text_is_shown_and_not_obeyed() -> None:
+    """Every text field of the data at once: markup, quotes, escape sequences, direction overrides."""
+    evil = "</style><script>alert(1)</script>\"'&\x1b[31m\u202e"
+
+    def poison(value: object) -> object:
+        if isinstance(value, str):
+            return value + evil
+        if isinstance(value, dict):
+            return {str(poison(k)) if isinstance(k, str) and v_is_free(k) else k: poison(v) for k, v in value.items()}
+        return [poison(v) for v in value] if isinstance(value, list) else value
+
+    fields = set(ReportData.model_json_schema()["properties"]) | {
+        name for part in ReportData.model_json_schema()["$defs"].values() for name in part["properties"]
+    }
+
+    def v_is_free(key: str) -> bool:  # names of fields stay, names that come from data do not; nor do curve keys that are read
+        return key not in fields and key not in ("step", "tokens", "loss", "learning_rate")
+
+    page = render(ReportData.model_validate(poison(example().model_dump())))
+    reader = Reader(page)
+    assert "script" not in reader.tags
+    assert "<script>alert(1)</script>" in "".join(reader.text)
+    assert "\x1b" not in page and "\u202e" not in page
+    card = model_card(ReportData.model_validate(poison(example().model_dump())))
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "apache-2.0"
+
+
+def test_numbers_of_the_data_reach_the_page(page: str) -> None:
+    text = " ".join("".join(f" {t} " for t in Reader(page).text).split())
+    assert "Every stage is scored on the same held-out examples" in text
+    assert "36,262 documents were read and 34,503 kept (95.1 %)" in text  # sums of the table in example.py
+    # 449.7 s at 14 W: 6,295.8 J = 1.75 Wh of IT energy; x 1.1 = 1.92 Wh; x 0.35 kg/kWh = 673 mg
+    assert "1.75 Wh of IT energy, estimated from CPU seconds, not measured; 1.92 Wh at the building, 673 mg of CO₂" in text
+    # soup against (anneals' mean, best): prose, math and continuation win both; arithmetic wins both; word problems
+    # 59.0 against (57.8, 59.5); mcf 25.0 against (25.5, 27.0)
+    assert "no worse than the mean of its ingredients in 5 of 6" in text and "with hindsight, in 4." in text
+    assert "Small triangles mark the 2 skipped steps" in text
+    assert "lehr run recipes/tiny/olmo2.yaml" in text
+
+
+def test_best_of_each_row_is_bold_and_less_can_be_better(page: str) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", page.split('<table class="scores">')[1], re.S)
+    bold = {re.search(r'scope="row">([^<]+)', row)[1]: re.findall(r"<strong>([^<]+)", row) for row in rows[1:10]}  # type: ignore[index]
+    assert bold["prose"] == ["2.036"] and bold["math text"] == ["0.702"]
+    assert bold["word problems"] == ["59.5"] and bold["preference"] == ["83.0"]
+
+
+def test_empty_data_says_so_in_every_section() -> None:
+    page = render(ReportData(run="empty"))
+    sections = re.findall(r'<section id="([a-z-]+)">(.*?)</section>', page, re.S)
+    assert len(sections) == 10
+    assert [anchor for anchor, html in sections if 'class="missing"' not in html] == []
+    assert "nan" not in page.lower().replace("finance", "")
+    assert "No energy was recorded" in model_card(ReportData(run="empty"))
+
+
+def test_values_that_are_no_numbers_do_not_break_the_curves() -> None:
+    curve = [{"step": 1.0, "loss": 3.0}, {"step": 2.0, "loss": float("nan"), "skipped": 1.0}, {"step": 3.0, "loss": None}]
+    page = render(
+        ReportData(run="x", stages=[StageReport(name="stage1", curves=[*curve, {"step": 4.0, "loss": float("inf")}])])
+    )
+    assert "NaN" not in page and ">nan<" not in page and "inf" not in re.findall(r'd="([^"]*)"', page)
+    assert "1 skipped step." in page
+
+
+def test_anneals_begin_where_the_ramp_ends() -> None:
+    """800 + 450 steps of 2,048 tokens, whether the log holds tokens per step, tokens so far, or none."""
+    data = example()
+    want = 2048.0 * 1250
+    assert {offsets(data)[f"anneal-{s}"] for s in (42, 42069, 666)} == {want}
+    for stage in data.stages:
+        for i, point in enumerate(stage.curves):
+            point["tokens"] = 2048.0 * (i + 1)
+    assert offsets(data)["anneal-42"] == want
+    for stage in data.stages:
+        for point in stage.curves:
+            del point["tokens"]
+    assert offsets(data)["anneal-42"] == want  # from the stage's own total
+
+
+def test_sparse_log_of_tokens_per_step_counts_the_steps_between() -> None:
+    stage = StageReport(name="stage1", curves=[{"step": float(s), "tokens": 100.0} for s in (1, 10, 20)])
+    assert stage.places() == [100.0, 1000.0, 2000.0]
+
+
+def test_energy_without_a_meter_is_not_zero_energy() -> None:
+    stages = [
+        StageReport(name="a", energy_joules=0.0, energy_source="none"),
+        StageReport(name="b", energy_joules=7.2e6, energy_source="nvml"),
+    ]
+    data = ReportData(run="x", stages=stages, site=Site(pue=1.5, carbon_kg_per_kwh=0.4))
+    assert data.it_energy == 7.2e6 and data.facility_energy == pytest.approx(1.08e7) and data.carbon_kg == pytest.approx(1.2)
+    assert data.water_liters is None
+    assert "not recorded" in render(data) and "measured by the GPUs" in render(data)
+
+
+def test_model_card_has_valid_front_matter_and_loads_nothing_else() -> None:
+    card = model_card(example(), model_id="model")
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["license"] == "apache-2.0" and head["pipeline_tag"] == "text-generation"
+    results = {r["dataset"]["type"]: r["metrics"][0] for r in head["model-index"][0]["results"]}
+    assert results["chat_math"] == {"type": "exact_match", "value": 0.793, "name": "exact_match"}  # of rlvr, the last stage
+    assert "**79.3** ± 2.3" in card and "King James Version" in card and "PSF-2.0" in card
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows if "stage1 |" in line or "prose" in line} == {13}
+
+
+def test_a_reason_with_a_bar_in_it_stays_in_its_cell() -> None:
+    data = ReportData(run="x", funnel={"a|b": SourceFunnel(read=1, kept=1, license="MIT | BSD")})
+    row = next(line for line in model_card(data).splitlines() if "MIT" in line)
+    assert row == "| a\\|b | – | MIT \\| BSD | 1 of 1 | 0 |"
