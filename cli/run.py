@@ -16,7 +16,7 @@ def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int,
     from lehr.config import load_recipe
 
     name = load_recipe(recipe, overrides).name  # before torch and flytekit are loaded: a bad recipe fails at once
-    from workflows.run import run_recipe
+    from cli.local import run_recipe
 
     return run_recipe(recipe, out or Path("runs") / name, overrides, metrics_port, mlflow)
 

@@ -20,16 +20,24 @@ def check_ingredients(ingredients: Sequence[Artifact]) -> None:
     parent is what makes a soup meaningful, so it is demanded here rather than hoped for.
     """
     if len(ingredients) < 2:
-        raise UserError(f"a soup needs at least two ingredients, not {len(ingredients)}", remedy="give more seeds in anneals.seeds")
+        raise UserError(
+            f"a soup needs at least two ingredients, not {len(ingredients)}", remedy="give more seeds in anneals.seeds"
+        )
     first = ingredients[0]
     for other in ingredients[1:]:
         other.expect("checkpoint")
         ours, theirs = (json.loads(a.path(ARCHITECTURE).read_text()) for a in (first, other))
         for key in ("architecture", "tokenizer"):
             if ours[key] != theirs[key]:
-                raise UserError(f"{key} differs from {first.folder.name}'s", where=other.folder, remedy="soup checkpoints of one run")
+                raise UserError(
+                    f"{key} differs from {first.folder.name}'s", where=other.folder, remedy="soup checkpoints of one run"
+                )
         if [p.digest for p in first.manifest.parents] != [p.digest for p in other.manifest.parents]:
-            raise UserError(f"it does not share its parents with {first.folder.name}", where=other.folder, remedy="soup anneals of one parent")
+            raise UserError(
+                f"it does not share its parents with {first.folder.name}",
+                where=other.folder,
+                remedy="soup anneals of one parent",
+            )
 
 
 def average(ingredients: Sequence[Artifact]) -> dict[str, Tensor]:

@@ -61,7 +61,9 @@ class Job:
 
 def fingerprint(stage: str, config: dict[str, Any], parents: Sequence[Artifact], code: str) -> str:
     """Names a stage's inputs: configuration, parents' content, code. Never a path, a time or a host."""
-    return sha256_text(canonical({"stage": stage, "config": config, "parents": [p.manifest.digest for p in parents], "code": code}))
+    return sha256_text(
+        canonical({"stage": stage, "config": config, "parents": [p.manifest.digest for p in parents], "code": code})
+    )
 
 
 def run_stage(

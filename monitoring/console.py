@@ -46,12 +46,15 @@ class ConsoleTracker:
         self._lock = threading.RLock()
         self._now, self._printed_at, self._broken, self._closed = now, -PLAIN_SECONDS, False, False
         self._records: list[dict[str, object]] = []
+        self._console = Console(file=self._stream, force_terminal=wanted)
         self._live = self._start_live() if wanted else None
 
     def _start_live(self) -> Live:
-        console = Console(file=self._stream, force_terminal=True)
         live = Live(
-            console=console, get_renderable=self._render, refresh_per_second=_REFRESHES_PER_SECOND, vertical_overflow="ellipsis"
+            console=self._console,
+            get_renderable=self._render,
+            refresh_per_second=_REFRESHES_PER_SECOND,
+            vertical_overflow="ellipsis",
         )
         live.start()
         atexit.register(live.stop)  # an error that nobody caught must not leave the terminal without a cursor
@@ -59,7 +62,7 @@ class ConsoleTracker:
 
     def _render(self) -> RenderableType:
         with self._lock:
-            return live_view(self._state, self._now())
+            return live_view(self._state, self._now(), self._console.height)
 
     # -- the Tracker port
 
@@ -101,7 +104,7 @@ class ConsoleTracker:
         if self._closed:
             return
         self._closed = True
-        width = self._live.console.width if self._live else 110
+        width = self._console.width if self._live else 110
         if self._live is not None:
             self._live.stop()
         if self._records:

@@ -75,15 +75,17 @@ class PrometheusTracker:
 
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
         self._charge_energy()  # what was drawn until now belongs to what ran before
-        self._stage, self._last_step, self._slowest_seconds = stage, 0, 0.0
+        self._stage, self._last_step, self._slowest_seconds, self._active = stage, 0, 0.0, False
         self._beat(stage)
-        if total_steps > 0:
-            self._get(m.TRAIN_INFO, stage=stage, model=self._model, recipe=self._recipe).set(1)
-            self._get(m.TRAIN_STEPS_PLANNED, stage=stage).set(total_steps)
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
         if stage != self._stage:  # a caller that skipped stage_started
             self.stage_started(stage, total_steps=total_steps, params={})
+        if not metrics:  # a stage that counts something else than optimiser steps: alive, but nothing to plot
+            self._beat(stage)
+            return
+        self._get(m.TRAIN_INFO, stage=stage, model=self._model, recipe=self._recipe).set(1)
+        self._get(m.TRAIN_STEPS_PLANNED, stage=stage).set(total_steps)
         taken = max(step - self._last_step, 0) if self._last_step else 1  # the first step seen may follow a resume
         self._last_step = max(step, self._last_step)
         self._beat(stage)

@@ -97,26 +97,41 @@ class RunState:
         self.notes.append(" ".join(text.split()))
 
 
-def live_view(state: RunState, now: float) -> RenderableType:
-    """The list of stages, the current stage's bar, the last notes."""
+def live_view(state: RunState, now: float, height: int = 50) -> RenderableType:
+    """The list of stages, the current stage's bar, the last notes, in `height` lines."""
     parts: list[RenderableType] = []
     if state.title:
         parts.append(Text(state.title, style="bold"))
-    parts.append(_stage_list(state, now))
+    parts.append(_stage_list(state, now, max(height - NOTES - 5, 5)))
     if state.current is not None:
         parts.append(_current(state.current, now))
     parts += [Text(f"  {note}", style="dim", overflow="ellipsis", no_wrap=True) for note in state.notes]
     return Group(*parts)
 
 
-def _stage_list(state: RunState, now: float) -> Table:
+def window(stages: Sequence[str], focus: int, room: int) -> tuple[int, int]:
+    """First and last place, exclusive, of at most `room` stages around `focus`: more of what comes than of what was."""
+    first = min(max(focus - room // 3, 0), max(len(stages) - room, 0))
+    return first, min(first + room, len(stages))
+
+
+def _stage_list(state: RunState, now: float, room: int) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=1)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
-    for stage in state.stages:
+    busy = state.current.stage if state.current else None
+    focus = next(
+        (i for i, s in enumerate(state.stages) if s == busy or (not busy and s not in state.outcome)), len(state.stages)
+    )
+    first, last = window(state.stages, focus, room if len(state.stages) <= room else room - 2)
+    if first:
+        table.add_row("", Text(f"… {first} before", style="dim"))
+    for stage in state.stages[first:last]:
         table.add_row(*_stage_row(state, stage, now))
+    if last < len(state.stages):
+        table.add_row("", Text(f"… {len(state.stages) - last} to come", style="dim"))
     return table
 
 

@@ -7,6 +7,7 @@ run goes on; the run's own folder holds the full record either way.
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - mlflow imports it, and in an exit handler a first import of it fails
 import hashlib
 import json
 import logging

@@ -5,7 +5,6 @@ from __future__ import annotations
 from flytekit import task
 
 from lehr.artifact import ArtifactRef
-from lehr.stages import post as stages
 from tasks.refs import RunRef, opened
 from tasks.session import session
 from tasks.settings import TRAINING, owned
@@ -13,15 +12,19 @@ from tasks.settings import TRAINING, owned
 
 @task(**TRAINING)
 @owned
-def sft(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
-    """Supervised fine-tuning on conversations."""
-    return stages.sft(run.recipe, opened(parent), session(run).around(run))
+def sft(run: RunRef, parent: ArtifactRef, shards: ArtifactRef) -> ArtifactRef:
+    """Supervised fine-tuning on conversations, with pretraining text replayed."""
+    from lehr.stages import post as stages
+
+    return stages.sft(run.recipe, opened(parent), opened(shards), session(run).around(run))
 
 
 @task(**TRAINING)
 @owned
 def pairs(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
     """The model's own answers, judged by verifiers, as preference pairs."""
+    from lehr.stages import post as stages
+
     return stages.pairs(run.recipe, opened(parent), session(run).around(run))
 
 
@@ -29,6 +32,8 @@ def pairs(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
 @owned
 def dpo(run: RunRef, parent: ArtifactRef, pairs: ArtifactRef) -> ArtifactRef:
     """Preference tuning on the pairs."""
+    from lehr.stages import post as stages
+
     return stages.dpo(run.recipe, opened(parent), opened(pairs), session(run).around(run))
 
 
@@ -36,4 +41,6 @@ def dpo(run: RunRef, parent: ArtifactRef, pairs: ArtifactRef) -> ArtifactRef:
 @owned
 def rlvr(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
     """GRPO with verifiable rewards."""
+    from lehr.stages import post as stages
+
     return stages.rlvr(run.recipe, opened(parent), session(run).around(run))

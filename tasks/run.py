@@ -12,10 +12,9 @@ from typing import NamedTuple
 from flytekit import Deck, task
 
 from lehr.artifact import ArtifactRef, canonical, sha256_text, write_atomic
-from lehr.config import load_recipe, recipe_yaml
+from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.errors import from_os_error
 from lehr.report import render_fragment
-from lehr.stages import publish as stages
 from tasks.refs import RunRef, opened
 from tasks.session import session
 from tasks.settings import SMALL, owned
@@ -28,6 +27,11 @@ class Opened(NamedTuple):
     seeds: list[int]
 
 
+def run_key(recipe: Recipe, root: Path) -> str:
+    """Names a run in MLflow across restarts: the same recipe in the same folder goes on."""
+    return sha256_text(canonical([str(root), recipe.model_dump(mode="json")]))[:16]
+
+
 @task(**SMALL)
 @owned
 def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
@@ -38,9 +42,8 @@ def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
         write_atomic(root / "recipe.yaml", recipe_yaml(loaded))
     except OSError as error:
         raise from_os_error(error, root) from error
-    key = sha256_text(canonical([str(root), loaded.model_dump(mode="json")]))[:16]
     command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    run = RunRef(recipe=loaded, root=str(root), key=key, command=command)
+    run = RunRef(recipe=loaded, root=str(root), key=run_key(loaded, root), command=command)
     session(run)
     return Opened(run=run, seeds=loaded.anneals.seeds)
 
@@ -61,12 +64,17 @@ def publish(
 
     The lists stand in the order of the pipeline; Flyte cannot join a map's outputs to other promises in one list.
     """
+    from lehr.stages import publish as stages
+
     s, root = session(run), Path(run.root)
     artifacts = [*data, *trained, *annealed, *tuned, *scores, *annealed_scores, *tuned_scores]
     seconds = time.monotonic() - s.began
-    report = stages.publish(run.recipe, root, [opened(ref) for ref in artifacts], run.command, frozenset(s.reuse.stages), seconds)
+    report = stages.publish(
+        run.recipe, root, [opened(ref) for ref in artifacts], run.command, frozenset(s.reuse.stages), seconds
+    )
     Deck("Lehr", render_fragment(report))
     if s.mlflow is not None:
         s.mlflow.log_artifacts([root / name for name in ("report.html", "scores.json", "lineage.json", "recipe.yaml")])
+    s.done = True
     s.tracker.note(f"report: {root / 'report.html'}")
     return str(root / "report.html")

@@ -33,15 +33,16 @@ class Session:
     reuse: Reuse
     mlflow: MlflowTracker | None
     began: float = field(default_factory=time.monotonic)
+    done: bool = False  # set when the run is published; a session that closes without it has failed
 
     def around(self, run: RunRef) -> Surroundings:
         return Surroundings(LocalStore(run.root), self.tracker, self.power)
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self) -> None:
         global _current
         if _current is self:
             _current = None
-            self.tracker.close(failed=failed)
+            self.tracker.close(failed=not self.done)
 
 
 _current: Session | None = None

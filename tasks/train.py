@@ -5,8 +5,6 @@ from __future__ import annotations
 from flytekit import task
 
 from lehr.artifact import ArtifactRef
-from lehr.stages import pretrain as stages
-from lehr.stages import soup as soup_stage
 from tasks.refs import RunRef, opened
 from tasks.session import session
 from tasks.settings import TRAINING, owned
@@ -16,6 +14,8 @@ from tasks.settings import TRAINING, owned
 @owned
 def stage1(run: RunRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
     """From random weights, on the first mix."""
+    from lehr.stages import pretrain as stages
+
     return stages.stage1(run.recipe, opened(shards), opened(corpus), opened(tokenizer), session(run).around(run))
 
 
@@ -23,6 +23,8 @@ def stage1(run: RunRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: Art
 @owned
 def ramp(run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
     """The parent's rate, constant, on the better mix."""
+    from lehr.stages import pretrain as stages
+
     around = session(run).around(run)
     return stages.ramp(run.recipe, opened(parent), opened(shards), opened(corpus), opened(tokenizer), around)
 
@@ -33,6 +35,8 @@ def anneal(
     seed: int, run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef
 ) -> ArtifactRef:
     """From the parent's rate to zero, in the data order of `seed`: one item of the map."""
+    from lehr.stages import pretrain as stages
+
     around = session(run).around(run)
     return stages.anneal(run.recipe, seed, opened(parent), opened(shards), opened(corpus), opened(tokenizer), around)
 
@@ -41,4 +45,6 @@ def anneal(
 @owned
 def soup(run: RunRef, ingredients: list[ArtifactRef]) -> ArtifactRef:
     """The mean of the anneals."""
+    from lehr.stages import soup as soup_stage
+
     return soup_stage.soup(run.recipe, [opened(ref) for ref in ingredients], session(run).around(run))

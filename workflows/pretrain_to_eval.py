@@ -1,6 +1,6 @@
 """From documents to a scored chat model: the whole of a recipe as one Flyte workflow.
 
-    pyflyte run workflows/pretrain_to_eval.py pretrain_to_eval --recipe recipes/tiny/olmo2.yaml --out runs/tiny-olmo2
+pyflyte run workflows/pretrain_to_eval.py pretrain_to_eval --recipe recipes/tiny/olmo2.yaml --out runs/tiny-olmo2
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pretrain_to_eval(recipe: str = "recipes/tiny/olmo2.yaml", out: str = "", ove
     souped = soup(run=run, ingredients=annealed)
     souped_scores = evaluate(run=run, checkpoint=souped, corpus=corpus)
 
-    tuned = sft(run=run, parent=souped)
+    tuned = sft(run=run, parent=souped, shards=tokens)
     preferences = pairs(run=run, parent=tuned)
     tuned_scores = evaluate(run=run, checkpoint=tuned, corpus=corpus, pairs=preferences)
     preferred = dpo(run=run, parent=tuned, pairs=preferences)

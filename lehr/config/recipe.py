@@ -88,6 +88,8 @@ class Recipe(Config):
                     known = ", ".join(sorted(self.data.sources))
                     raise ValueError(f"data.mixes.{name}.weights.{source}: there is no source {source!r}; sources are: {known}")
         used = {"stage1.mix": self.stage1.mix, "ramp.mix": self.ramp.mix, "anneals.mix": self.anneals.mix}
+        if self.sft.replay_rows:
+            used["sft.replay_mix"] = self.sft.replay_mix
         for key, mix_name in used.items():
             if mix_name not in self.data.mixes:
                 known = ", ".join(sorted(self.data.mixes))
@@ -109,6 +111,10 @@ class Recipe(Config):
             if tokens < step:
                 raise ValueError(f"{key}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
+        if self.sft.replay_rows % world:
+            raise ValueError(
+                f"sft.replay_rows={self.sft.replay_rows} is no multiple of parallel.processes={world}; change one of them"
+            )
         batches = (self.stage1.batch_size, self.sft.batch_size, self.dpo.batch_size, self.rlvr.batch_size)
         for key, size in zip(("stage1", "sft", "dpo", "rlvr"), batches, strict=True):
             if size % world:

@@ -112,6 +112,8 @@ class Sft(Finetune):
 
     examples: dict[str, Positive] = Field(min_length=1)  # chat family -> how many training conversations
     max_length: Positive = 128
+    replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting
+    replay_mix: str = ""
 
 
 class Dpo(Finetune):
@@ -123,6 +125,7 @@ class Dpo(Finetune):
     prompts: Positive
     held_out_prompts: Positive
     samples: Annotated[int, Field(ge=2)] = 3
+    reference_answers: bool = False  # prefer the data's own answer where no sample passes; off-policy, so not by default
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 56
 

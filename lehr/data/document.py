@@ -61,7 +61,9 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
     try:
         row = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(f"invalid UTF-8 at byte {error.start} of this line", where=where, remedy="re-encode the file as UTF-8") from None
+        raise UserError(
+            f"invalid UTF-8 at byte {error.start} of this line", where=where, remedy="re-encode the file as UTF-8"
+        ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"this line is not JSON ({error.msg})", where=where, remedy="write one JSON object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
@@ -70,7 +72,9 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UserError("lone surrogates in `text`: no valid Unicode", where=where, remedy="re-encode the file as UTF-8") from None
+        raise UserError(
+            "lone surrogates in `text`: no valid Unicode", where=where, remedy="re-encode the file as UTF-8"
+        ) from None
     return Document(str(row.get("id", f"{source}-{number}")), source, text)
 
 

@@ -42,7 +42,9 @@ class MixPlan:
         for i, p in enumerate(self.parts):
             branch = "└─" if i == len(self.parts) - 1 else "├─"
             drawn, held = p.instances * self.sequence_length, len(p.shards)
-            lines.append(f"{branch} {p.shards.source:<14} {p.instances / total:6.1%}  {drawn:>12,} of {held:>12,} tokens  {p.epochs:5.2f} epochs")
+            lines.append(
+                f"{branch} {p.shards.source:<14} {p.instances / total:6.1%}  {drawn:>12,} of {held:>12,} tokens  {p.epochs:5.2f} epochs"
+            )
         return "\n".join(lines)
 
 
@@ -61,7 +63,9 @@ def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_
     for name, weight in mix.weights.items():
         windows = (len(shard_sets[name]) - 1) // sequence_length
         if windows < 1:
-            raise UserError(f"source {name!r} holds less than one window of {sequence_length} tokens", remedy="give it more text")
+            raise UserError(
+                f"source {name!r} holds less than one window of {sequence_length} tokens", remedy="give it more text"
+            )
         if counts[name] > mix.max_epochs * windows:
             raise UserError(
                 f"source {name!r} would be repeated {counts[name] / windows:.1f} times, more than max_epochs={mix.max_epochs:g}",

@@ -72,7 +72,9 @@ def prepare_corpus(
         note(f"reading {name}")
         _filter(corpus, name, source, config, seen, synthetic)
     held_back = {f"{split} documents": [d.text for d in corpus.back[split]] for split in corpus.back}
-    hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(held_back, config.filters.held_back_hits)
+    hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(
+        held_back, config.filters.held_back_hits
+    )
     index = Decontaminator({**evaluation_texts, **held_back}, config.filters.decontaminate_ngram, hits)
     texts = (d.text for documents in corpus.train.values() for d in documents)
     forgotten = index.forget_boilerplate(texts, config.filters.boilerplate_documents, held_back)
@@ -84,7 +86,9 @@ def prepare_corpus(
     for split, documents in corpus.back.items():
         write_jsonl(out / f"{split}.jsonl.gz", _rows(documents))
     write_jsonl(out / "dropped.jsonl.gz", corpus.dropped)
-    (out / "funnel.json").write_text(json.dumps({name: f.row() for name, f in corpus.funnel.items()}, indent=1), encoding="utf-8")
+    (out / "funnel.json").write_text(
+        json.dumps({name: f.row() for name, f in corpus.funnel.items()}, indent=1), encoding="utf-8"
+    )
     return corpus.funnel
 
 
@@ -97,7 +101,9 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
     real = isinstance(source, JsonlSource)
     funnel = SourceFunnel(source.license, source.origin if isinstance(source, JsonlSource) else f"generator {source.generator}")
     corpus.funnel[name], corpus.train[name] = funnel, []
-    documents: Iterable[Document] = read_jsonl(source.path, name) if isinstance(source, JsonlSource) else synthetic(name, source)
+    documents: Iterable[Document] = (
+        read_jsonl(source.path, name) if isinstance(source, JsonlSource) else synthetic(name, source)
+    )
     for whole in documents:
         for document in chunk(whole, config.filters.chunk_characters):
             funnel.read += 1
@@ -143,4 +149,7 @@ def _check(corpus: _Corpus) -> None:
             raise Bug(f"source {name}: read {funnel.read}, kept {funnel.kept}, dropped {funnel.dropped.total()}")
         if not documents:
             reasons = ", ".join(f"{reason} {count}" for reason, count in funnel.dropped.most_common(3))
-            raise UserError(f"nothing is left of source {name!r} after the filters ({reasons})", remedy="loosen data.filters, or take the source out")
+            raise UserError(
+                f"nothing is left of source {name!r} after the filters ({reasons})",
+                remedy="loosen data.filters, or take the source out",
+            )

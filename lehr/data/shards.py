@@ -88,16 +88,22 @@ class ShardSet:
         header, offset = _read_header(path)
         if header["tokenizer"] != tokenizer_hash:
             raise UserError(
-                f"made with another tokenizer ({header['tokenizer'][:12]}, this run's is {tokenizer_hash[:12]})", where=path, remedy=_REMEDY
+                f"made with another tokenizer ({header['tokenizer'][:12]}, this run's is {tokenizer_hash[:12]})",
+                where=path,
+                remedy=_REMEDY,
             )
         dtype = np.dtype(header["dtype"])
         expected = offset + header["tokens"] * dtype.itemsize
         if path.stat().st_size != expected:
-            raise UserError(f"truncated or grown: {path.stat().st_size} bytes instead of {expected}", where=path, remedy=_REMEDY)
+            raise UserError(
+                f"truncated or grown: {path.stat().st_size} bytes instead of {expected}", where=path, remedy=_REMEDY
+            )
         tokens = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(header["tokens"],))
         rows = [json.loads(line) for line in path.with_suffix(".spans").read_text(encoding="utf-8").splitlines()]
         starts = np.array([row[1] for row in rows], dtype=np.int64)
-        if len(rows) != header["documents"] or (len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= len(tokens))):
+        if len(rows) != header["documents"] or (
+            len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= len(tokens))
+        ):
             raise UserError("document spans do not fit the tokens", where=path.with_suffix(".spans"), remedy=_REMEDY)
         return cls(header["source"], tokens, [row[0] for row in rows], starts)
 

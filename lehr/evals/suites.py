@@ -117,14 +117,20 @@ def _chat_math(plan: _Plan) -> list[Example]:
     found: list[Example] = []
     for chat in itertools.islice(_chats(("math", "word"), plan), plan.limit):
         value, strict = ("last_integer", chat.verifier_args), (chat.verifier, chat.verifier_args)
-        checks, sampled = {"exact_match": value, "strict": strict}, {"sampled_accuracy": strict, "sampled_exact_match": value}
+        checks = {"asked_format": ("asked_format", {}), "exact_match": value, "strict": strict}
+        sampled = {"sampled_accuracy": strict, "sampled_exact_match": value}
         found.append(Generation("", chat.prompt, checks, sampled, CHAT_SAMPLES))
     return found
 
 
 def _chat_format(plan: _Plan) -> list[Example]:
     chats = itertools.islice(_chats(FORMAT_FAMILIES, plan), plan.limit)
-    return [Generation("", c.prompt, {"strict": (c.verifier, c.verifier_args)}, {}) for c in chats]
+    found: list[Example] = []
+    for chat in chats:
+        strict = (chat.verifier, chat.verifier_args)
+        checks = {"exact_match": ("after_chatter", {"of": list(strict)}), "strict": strict}
+        found.append(Generation("", chat.prompt, checks, {}))
+    return found
 
 
 def _pair(row: dict[str, Any], where: Path) -> Pair:

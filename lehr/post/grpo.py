@@ -46,7 +46,9 @@ def advantages(rewards_PS: Tensor) -> Tensor:
     return centred / (rewards_PS.std(dim=1, keepdim=True, unbiased=False) + 0.1)
 
 
-def grpo_token_loss(new_BT: Tensor, old_BT: Tensor, reference_BT: Tensor, advantage_B: Tensor, s: GrpoSettings) -> tuple[Tensor, Tensor]:
+def grpo_token_loss(
+    new_BT: Tensor, old_BT: Tensor, reference_BT: Tensor, advantage_B: Tensor, s: GrpoSettings
+) -> tuple[Tensor, Tensor]:
     """Clipped policy-gradient loss plus kl times k3 = exp(r) - r - 1 with r = reference - new (Schulman 2020), per token,
     and the k3 itself: both (B, T)."""
     ratio_BT = (new_BT - old_BT).exp()
@@ -62,7 +64,9 @@ class GrpoObjective:
 
     extras: tuple[str, ...] = ("reward", "kl", "response_tokens", "unfinished")
 
-    def __init__(self, policy: LanguageModel, reference: Transformer, prompts: Sequence[Prompt], settings: GrpoSettings, seed: int) -> None:
+    def __init__(
+        self, policy: LanguageModel, reference: Transformer, prompts: Sequence[Prompt], settings: GrpoSettings, seed: int
+    ) -> None:
         self.policy, self.reference, self.prompts, self.settings, self.seed = policy, reference, prompts, settings, seed
 
     def backward(self, step: int, ranks: Ranks) -> Sums:

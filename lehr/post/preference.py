@@ -31,7 +31,9 @@ def mean_logprobs(model: Transformer, rows: Sequence[Rendered], pad_id: int) -> 
     return token_logprobs(model, tokens_BT, labels_BT).sum(dim=1) / lengths_B, lengths_B
 
 
-def dpo_loss(chosen_B: Tensor, rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor, beta: float) -> Tensor:
+def dpo_loss(
+    chosen_B: Tensor, rejected_B: Tensor, reference_chosen_B: Tensor, reference_rejected_B: Tensor, beta: float
+) -> Tensor:
     """-log sigmoid(beta * margin) per pair, shape (B,). With mean log-probabilities per token this is `dpo_norm`, the
     variant of OLMo 2's post-training (Rafailov et al. 2023 equation 7; Meng et al. 2024 for the normalisation)."""
     margin_B = (chosen_B - reference_chosen_B) - (rejected_B - reference_rejected_B)
@@ -44,7 +46,15 @@ class DpoObjective:
     extras: tuple[str, ...] = ("margin", "preference_accuracy")
 
     def __init__(
-        self, model: Transformer, reference: Transformer, pairs: Sequence[RenderedPair], batch_size: int, beta: float, nll: float, seed: int, pad_id: int
+        self,
+        model: Transformer,
+        reference: Transformer,
+        pairs: Sequence[RenderedPair],
+        batch_size: int,
+        beta: float,
+        nll: float,
+        seed: int,
+        pad_id: int,
     ) -> None:
         self.model, self.reference, self.pairs, self.batch_size = model, reference, pairs, batch_size
         self.beta, self.nll, self.seed, self.pad_id = beta, nll, seed, pad_id
@@ -64,4 +74,9 @@ class DpoObjective:
             margin_B = (chosen_B - reference_chosen_B) - (rejected_B - reference_rejected_B)
             right = float((chosen_B > rejected_B).sum())
         n = float(len(pairs))
-        return Sums(float(total.detach()), n, int(lengths.sum()), {"margin": (float(margin_B.sum()), n), "preference_accuracy": (right, n)})
+        return Sums(
+            float(total.detach()),
+            n,
+            int(lengths.sum()),
+            {"margin": (float(margin_B.sum()), n), "preference_accuracy": (right, n)},
+        )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lehr import seeds
+from lehr.data.loader import Loader
 from lehr.model.transformer import Transformer
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, cross_entropy
@@ -47,17 +48,40 @@ def pad(rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
     return tokens_BT, labels_BT
 
 
+@dataclass(frozen=True)
+class Replay:
+    """`rows` windows of pretraining text a step."""
+
+    loader: Loader
+    rows: int
+
+
 class SftObjective:
-    """Cross entropy over a pool of rendered conversations; `weight` counts assistant tokens."""
+    """Cross entropy over a pool of rendered conversations, and over replayed pretraining windows if there are any.
 
-    extras: tuple[str, ...] = ()
+    `weight` counts assistant tokens and replayed ones alike.
+    """
 
-    def __init__(self, model: Transformer, pool: Sequence[Rendered], batch_size: int, seed: int, pad_id: int) -> None:
+    extras: tuple[str, ...] = ("chat_loss",)
+
+    def __init__(
+        self, model: Transformer, pool: Sequence[Rendered], batch_size: int, seed: int, pad_id: int, replay: Replay | None = None
+    ) -> None:
         self.model, self.pool, self.batch_size, self.seed, self.pad_id = model, pool, batch_size, seed, pad_id
+        self.replay = replay
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pool), self.seed).tolist())
         tokens_BT, labels_BT = pad([self.pool[i] for i in rows], self.pad_id)
         ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
         ce.nats.backward()  # type: ignore[no-untyped-call]
-        return Sums(float(ce.nats.detach()), ce.tokens, tokens_BT.numel(), {})
+        nats, tokens = float(ce.nats.detach()), ce.tokens
+        sums = Sums(nats, tokens, tokens_BT.numel(), {"chat_loss": (nats, tokens)})
+        return sums if self.replay is None else self._replayed(step, ranks, self.replay, sums)
+
+    def _replayed(self, step: int, ranks: Ranks, replay: Replay, chat: Sums) -> Sums:
+        batch = replay.loader.batch(step, ranks.rank, ranks.world, replay.rows)
+        tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT)
+        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
+        ce.nats.backward()  # type: ignore[no-untyped-call]
+        return Sums(chat.loss + float(ce.nats.detach()), chat.weight + ce.tokens, chat.tokens + tokens_BT.numel(), chat.extra)

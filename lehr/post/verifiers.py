@@ -19,6 +19,7 @@ Args = Mapping[str, Any]
 _NUMBER = re.compile(r"-?[0-9][0-9,]*(?:\.[0-9]+)?")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
 _STRICT_ANSWER = re.compile(r"(?:[0-9+\-=, ]+ so )?the answer is (-?[0-9]+)\.", re.IGNORECASE)
+_ASKED_FORMAT = re.compile(r"answer is -?[0-9]+\.$", re.IGNORECASE)
 _CHATTY = re.compile(r"(?:sure|of course|certainly|happy to help|here you go|okay|ok)\b[ ,.!:]", re.IGNORECASE)
 _MAX_DIGITS = 18
 
@@ -93,6 +94,17 @@ def _no_prefix(args: Args, text: str) -> bool:
     return bool(text.strip()) and not has_prefix(text)
 
 
+def _asked_format(args: Args, text: str) -> bool:
+    return _ASKED_FORMAT.search(text.strip()) is not None
+
+
+def _after_chatter(args: Args, text: str) -> bool:
+    start = text.lstrip()
+    chatter = next((p for p in PREFIXES if start.startswith(p.strip())), "")
+    name, inner = args["of"]
+    return _check(name, inner, start[len(chatter.strip()) :].lstrip())
+
+
 def _all_of(args: Args, text: str) -> bool:
     return all(_check(name, inner, text) for name, inner in args["of"])
 
@@ -104,6 +116,8 @@ VERIFIERS: dict[str, Callable[[Args, str], bool]] = {
     "repeat": _repeat,  # {word, times}
     "ordered_list": _ordered_list,  # {items}: separated by commas
     "json_object": _json_object,  # {object}: the whole response is this object
+    "asked_format": _asked_format,  # {}: ends with "the answer is N.", whatever N
+    "after_chatter": _after_chatter,  # {of: [name, args]}: passes once an opening like "Sure!" is taken off
     "no_prefix": _no_prefix,  # {}: comes to the point
     "all_of": _all_of,  # {of: [[name, args], ...]}
 }

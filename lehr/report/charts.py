@@ -12,6 +12,7 @@ from lehr.report.data import ReportData
 from lehr.report.format import count
 
 _BUCKETS = 140  # points that a curve is thinned to: more than a page can show are noise and bytes
+_FEW = 12  # points that are shown one by one
 ANNEAL_COLOURS = ("var(--c-anneal-1)", "var(--c-anneal-2)", "var(--c-anneal-3)")
 _COLOURS = {family: f"var(--c-{family})" for family in ("stage1", "ramp", "soup", "sft", "dpo", "rlvr")}
 
@@ -83,8 +84,8 @@ def curve_chart(
             body.append(svg.band([(x(b.x), y(b.high)) for b in buckets], [(x(b.x), y(b.low)) for b in buckets], s.colour))
     for s, buckets, _ in thinned:
         body.append(svg.path([(x(b.x), y(b.mean)) for b in buckets], s.colour))
-        if len(buckets) == 1:
-            body.append(f'<circle cx="{x(buckets[0].x):g}" cy="{y(buckets[0].mean):g}" r="3" style="fill:{s.colour}"/>')
+        if len(buckets) <= _FEW:
+            body += [f'<circle cx="{x(b.x):g}" cy="{y(b.mean):g}" r="2.6" style="fill:{s.colour}"/>' for b in buckets]
         body += [_skip_mark(x(mark), bottom, s.colour) for mark in s.marks]
     return svg.figure(width, height, body, label)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
@@ -73,7 +74,7 @@ class StageReport(_Model):
         known = [float(t) for t in tokens if t is not None]
         if not known or len(known) < len(tokens):
             return [step * self.tokens / steps[-1] for step in steps] if self.tokens and steps else steps
-        if all(b > a for a, b in pairwise(known)) and len(known) > 1:
+        if known[-1] > known[0] and all(b >= a for a, b in pairwise(known)):
             return known
         strides = [b - a for a, b in zip([0.0, *steps], steps, strict=False)]  # tokens of one step, times steps between points
         total, out = 0.0, []
@@ -123,8 +124,28 @@ class Totals(_Model):
     parameters: int | None = None
 
 
+def pipeline_order(stages: Sequence[StageReport]) -> list[StageReport]:
+    """Every stage after all that it was made from; scores right after the model that they are of."""
+    by_key = {key: s for s in stages for key in (s.name, s.digest) if key}
+    depth: dict[str, int] = {}
+
+    def visit(stage: StageReport, trail: frozenset[str]) -> int:
+        if stage.name not in depth:
+            above = [by_key[p] for p in stage.parents if p in by_key and by_key[p].name not in trail]
+            depth[stage.name] = max((visit(p, trail | {p.name}) for p in above), default=-1) + 1
+        return depth[stage.name]
+
+    for stage in stages:
+        visit(stage, frozenset({stage.name}))
+    made = sorted((s for s in stages if s.kind != "scores"), key=lambda s: depth[s.name])  # stable: ties as they came
+    scores = [s for s in stages if s.kind == "scores"]
+    owner = {s.name: next((by_key[p].name for p in s.parents if p in by_key), "") for s in scores}  # the first parent
+    placed = [each for m in made for each in (m, *(s for s in scores if owner[s.name] == m.name))]
+    return [*placed, *(s for s in scores if owner[s.name] not in {m.name for m in made})]
+
+
 class ReportData(_Model):
-    """One finished run."""
+    """One finished run. `stages` may come in any order and are put into the pipeline's."""
 
     run: str
     description: str = ""
@@ -139,6 +160,11 @@ class ReportData(_Model):
     environment: Environment = Field(default_factory=Environment)
     site: Site | None = None
     totals: Totals = Field(default_factory=Totals)
+
+    @model_validator(mode="after")
+    def _pipeline_order(self) -> ReportData:
+        self.stages = pipeline_order(self.stages)
+        return self
 
     def table(self, split: str | None = None) -> ScoreTable:
         return score_matrix([r for r in self.scores if split in (None, r.split)])

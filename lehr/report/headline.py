@@ -62,7 +62,7 @@ def _score_tiles(data: ReportData) -> list[str]:
     for column, (first_stage, first), (last_stage, last) in movers(data)[:_TILES]:
         unit = "%" if column.is_share else ""
         error = f" ± {fmt.score(last.stderr, column.is_share)}" if last.stderr is not None else ""
-        name = f"{column.task.replace('_', ' ')}, {column.metric.replace('_', ' ')}"
+        name = f"{column.task.replace('_', ' ')}, {column.name}"
         better = "lower is better, " if column.lower_is_better else ""
         before = f"{fmt.score(first.value, column.is_share)}{unit} at {first_stage}"
         tiles.append(

@@ -21,13 +21,14 @@ _POST_NAMES = {
     "kl": "KL from reference, nats",
     "margin": "reward margin, chosen − rejected",
     "accuracy": "preference accuracy",
+    "preference_accuracy": "preference accuracy",
     "grad_norm": "gradient norm",
     "lr": "learning rate",
     "learning_rate": "learning rate",
 }
 _NOT_PANELS = {"step", "tokens", "tokens_per_second", "step_seconds", "skipped", "not_finite", "flops"}
-_NOT_PANELS |= {"checkpoint_seconds", "checkpoint_bytes"}
-_MOST_PANELS = 6
+_NOT_PANELS |= {"checkpoint_seconds", "checkpoint_bytes", "seconds", "cross_entropy"}
+_MOST_PANELS, _MOST_IN_LOOP = 6, 4
 
 
 def is_post_training(stage: StageReport) -> bool:
@@ -67,6 +68,7 @@ def pretraining(data: ReportData) -> str:
     if len(anneals) > 1 and any(s.points for s in zoomed):
         chart = curve_chart(zoomed, label="Loss of the anneals", x_label="tokens seen")
         panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
+    panels += _in_loop(stages, colours, begin)
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
     branch = " Anneals start where their parent ends and differ only in the order of their data." if len(anneals) > 1 else ""
     marks = (
@@ -77,6 +79,21 @@ def pretraining(data: ReportData) -> str:
     note = "Lines are means over consecutive steps, bands their lowest to highest value." + branch + marks
     html = markup.legend([(s.name, colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
     return markup.section("learning", "Pretraining", html)
+
+
+def _in_loop(stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]) -> list[str]:
+    """Panels of what else the loop wrote down while pretraining: its own evaluations, a few points each."""
+    drawn = {key for _, keys, _ in _PRETRAINING for key in keys}
+    found = {key for s in stages for point in s.curves for key, value in point.items() if value is not None}
+    panels = []
+    for key in sorted(found - drawn - _NOT_PANELS)[:_MOST_IN_LOOP]:
+        title = key.replace("_", " ")
+        chart = curve_chart(
+            [_series(s, (key,), colours[s.name], begin[s.name]) for s in stages], label=title, x_label="tokens seen"
+        )
+        if chart:
+            panels.append(markup.panel(title, chart, "while training"))
+    return panels
 
 
 def _series(stage: StageReport, keys: tuple[str, ...], colour: str, offset: float) -> Series:

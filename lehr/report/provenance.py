@@ -101,13 +101,14 @@ def graph(data: ReportData) -> str:
     if not data.stages:
         return markup.section("lineage", "Lineage", markup.missing("No artifacts are recorded."))
     parents = {s.name: [p.name for p in data.parents_of(s)] for s in data.stages}
+    drawn = {s.name: parents[s.name] for s in data.stages if s.kind != "scores"}  # leaves without number
     colours = stage_colours(data)
     notes = {s.name: f"{s.kind if s.kind != s.name else ''} {s.digest[:8]}".strip() for s in data.stages}
     rows = [[esc(s.name), esc(s.kind), markup.digest(s.digest), esc(", ".join(parents[s.name]) or "–")] for s in data.stages]
     table = markup.table(["stage", "kind", "digest", "made from"], rows, numeric_from=9)
-    html = f'<div class="beside"><div class="scroll">{lineage.draw(parents, notes, colours)}</div><div>{table}</div></div>'
+    html = f'<div class="beside"><div class="scroll">{lineage.draw(drawn, notes, colours)}</div><div>{table}</div></div>'
     note = (
-        "Each artifact below what it was made from. Lines that a longer way implies are left out of the drawing, "
+        "Each artifact below what it was made from. Scores, and lines that a longer way implies, are left out of the drawing, "
         "not of the table. A digest names the content: equal digests, equal weights."
     )
     return markup.section("lineage", "Lineage", html + markup.caption(note))

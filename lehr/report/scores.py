@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 PIPELINE = ("stage1", "ramp", "anneal", "soup", "sft", "dpo", "rlvr")
 _LOWER = re.compile(r"loss|bits_per_byte|bpb|perplexity|\bppl|nll|error|cross_entropy|nats")
-_SHARE = re.compile(r"accuracy|exact_match|\bacc\b|_acc$|^em$|rate|share|pass|format|win|fraction|f1")
+_SHARE = re.compile(r"accuracy|exact_match|(^|_)acc(_|$)|^em$|rate|share|pass|format|win|fraction|f1")
 
 
 class ScoreRecord(BaseModel):
@@ -47,14 +47,19 @@ class Column:
         return bool(_SHARE.search(self.metric)) and not self.lower_is_better
 
     @property
+    def name(self) -> str:
+        """The metric in words."""
+        return " ".join({"acc": "accuracy", "char": "character"}.get(word, word) for word in self.metric.split("_"))
+
+    @property
     def unit(self) -> str:
         """`%` for a share, else the metric's name."""
-        return "%" if self.is_share else self.metric.replace("_", " ")
+        return "%" if self.is_share else self.name
 
     @property
     def described(self) -> str:
         """`exact match, %` or `bits per byte ↓`."""
-        return self.metric.replace("_", " ") + (", %" if self.is_share else " ↓" if self.lower_is_better else "")
+        return self.name + (", %" if self.is_share else " ↓" if self.lower_is_better else "")
 
 
 @dataclass
@@ -66,13 +71,14 @@ class ScoreTable:
     cells: dict[tuple[str, Column], ScoreRecord] = field(default_factory=dict)
 
     def best(self, column: Column) -> set[str]:
-        """The stages with the best value of a column: several if they tie."""
+        """The stages with the best value of a column: several if they tie, none if all are equal."""
         values = {s: self.cells[s, column].value for s in self.stages if (s, column) in self.cells}
         values = {s: v for s, v in values.items() if math.isfinite(v)}
         if len(values) < 2:
             return set()
         top = (min if column.lower_is_better else max)(values.values())
-        return {s for s, v in values.items() if v == top}
+        best = {s for s, v in values.items() if v == top}
+        return best if len(best) < len(values) else set()
 
     def of(self, column: Column) -> list[tuple[str, ScoreRecord]]:
         """The stages that have this score, in order."""

@@ -34,14 +34,18 @@ class Desk:
 
     @classmethod
     def of(cls, job: Job, parallel: Parallel) -> Desk:
-        return cls(job.stage, job.scratch, job.out, parallel, Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing))
+        return cls(
+            job.stage, job.scratch, job.out, parallel, Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing)
+        )
 
 
 def _nothing() -> None:
     return None
 
 
-def conduct(desk: Desk, ranks: Ranks, state: TrainState, objective: Objective, plan: Plan, evaluator: Evaluator | None = None) -> TrainState:
+def conduct(
+    desk: Desk, ranks: Ranks, state: TrainState, objective: Objective, plan: Plan, evaluator: Evaluator | None = None
+) -> TrainState:
     """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs."""
     tracker: Tracker = desk.tracker.value
     journal = Journal(desk.stage, desk.scratch if ranks.first else None, tracker, desk.checkpointed.value, evaluator)

@@ -46,22 +46,35 @@ def applies(plan: TaskPlan, stage: str, pairs: bool) -> bool:
     return plan.stages == "all" or stage not in CHAT_STAGES or stage == "soup"
 
 
-def evaluate(recipe: Recipe, checkpoint: Artifact, documents: Artifact, pairs: Artifact | None, around: Surroundings) -> ArtifactRef:
+def evaluate(
+    recipe: Recipe, checkpoint: Artifact, documents: Artifact, pairs: Artifact | None, around: Surroundings
+) -> ArtifactRef:
     """Score a frozen checkpoint on every task that applies to its stage; `held_out` opens for its digest, which the
     score artifact records."""
     stage = checkpoint.expect("checkpoint").manifest.stage
     plans = [p for p in recipe.evaluation.tasks if applies(p, stage, pairs is not None)]
 
     def work(job: Job) -> Outcome:
-        args = _Work(Desk.of(job, recipe.parallel), recipe, checkpoint.folder, documents.folder, pairs.folder if pairs else None, plans)
+        args = _Work(
+            Desk.of(job, recipe.parallel), recipe, checkpoint.folder, documents.folder, pairs.folder if pairs else None, plans
+        )
         count = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _score_on_rank, args)
         return Outcome("scores", {"records": count, "frozen": checkpoint.manifest.digest}, processes=recipe.parallel.processes)
 
-    config: dict[str, Any] = {"plans": [p.model_dump() for p in plans], "seed": recipe.seed, "max_new_tokens": recipe.evaluation.max_new_tokens}
+    config: dict[str, Any] = {
+        "plans": [p.model_dump() for p in plans],
+        "seed": recipe.seed,
+        "max_new_tokens": recipe.evaluation.max_new_tokens,
+    }
     config["window_tokens"] = recipe.stage1.sequence_length  # positions beyond it were never trained
     config["parallel"] = recipe.parallel.model_dump()
     parents = [checkpoint, documents, *([pairs] if pairs else [])]
-    return run_stage(f"scores-{stage}", work, module=__name__, config=config, parents=parents, around=around, total_steps=len(plans))
+    ref = run_stage(
+        f"scores-{stage}", work, module=__name__, config=config, parents=parents, around=around, total_steps=len(plans)
+    )
+    records = json.loads(Artifact.open(ref.uri, verify=False).path(SCORES).read_text())
+    around.tracker.scored(stage, records)  # whether made now or found again
+    return ref
 
 
 def _score_on_rank(ranks: Ranks, work: _Work) -> int:
@@ -91,7 +104,6 @@ def _score_on_rank(ranks: Ranks, work: _Work) -> int:
     if ranks.first:
         (work.desk.out / SCORES).write_text(json.dumps(records, indent=1), encoding="utf-8")
         (work.desk.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
-        work.desk.tracker.value.scored(stage, records)
     return len(records)
 
 
@@ -101,5 +113,6 @@ def sample_answers(model: SharedModel, recipe: Recipe) -> list[dict[str, str]]:
     prompts = [render(e.prompt, model.tokenizer, True)[0] for e in asked]
     ids = model.generate(prompts, recipe.evaluation.max_new_tokens, [model.tokenizer.eos_id], 0.0, recipe.seed)
     return [
-        {"family": e.family, "prompt": e.prompt[-1].content, "answer": model.tokenizer.decode(answer)} for e, answer in zip(asked, ids, strict=True)
+        {"family": e.family, "prompt": e.prompt[-1].content, "answer": model.tokenizer.decode(answer)}
+        for e, answer in zip(asked, ids, strict=True)
     ]

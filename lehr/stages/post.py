@@ -12,21 +12,25 @@ from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.config.recipe import Recipe
 from lehr.config.stages import Dpo, Finetune, Rlvr, Sft
+from lehr.data.loader import Loader
+from lehr.data.mix import plan as plan_mix
+from lehr.data.shards import ShardSet
 from lehr.data.synthetic.conversations import ChatExample, Message, conversation
 from lehr.data.synthetic.splits import Split
+from lehr.data.synthetic.wording import PREFIXES
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
+from lehr.errors import Bug, UserError
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import flops_per_token
 from lehr.optim.schedule import learning_rate
 from lehr.post.chat import render
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.preference import DpoObjective, RenderedPair
-from lehr.post.sft import Rendered, SftObjective
+from lehr.post.sft import Rendered, Replay, SftObjective
 from lehr.post.verifiers import verify
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
-from lehr.train.checkpoint import copy_parameters, load_checkpoint, save_checkpoint
+from lehr.train.checkpoint import Loaded, copy_parameters, load_checkpoint, save_checkpoint
 from lehr.train.loop import Objective, Plan
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.shared_model import SharedModel
@@ -40,12 +44,13 @@ class _Work:
     desk: Desk
     recipe: Recipe
     parent: Path
-    pairs: Path | None = None
+    data: Path | None = None  # shards to replay for SFT, pairs for DPO
 
 
-def sft(recipe: Recipe, parent: Artifact, around: Surroundings) -> ArtifactRef:
-    """Teach `parent` to chat: generated training conversations, loss on the assistant's tokens."""
-    return _finetune("sft", recipe, recipe.sft, [parent], around)
+def sft(recipe: Recipe, parent: Artifact, shards: Artifact, around: Surroundings) -> ArtifactRef:
+    """Teach `parent` to chat: generated training conversations, loss on the assistant's tokens, and a few windows of
+    `shards` in each batch so that it does not forget what it read."""
+    return _finetune("sft", recipe, recipe.sft, [parent, shards.expect("shards")], around)
 
 
 def dpo(recipe: Recipe, parent: Artifact, pairs: Artifact, around: Surroundings) -> ArtifactRef:
@@ -60,13 +65,15 @@ def rlvr(recipe: Recipe, parent: Artifact, around: Surroundings) -> ArtifactRef:
 
 def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artifact], around: Surroundings) -> ArtifactRef:
     def work(job: Job) -> Outcome:
-        pairs = parents[1].folder if len(parents) > 1 else None
-        args = _Work(Desk.of(job, recipe.parallel), recipe, parents[0].folder, pairs)
+        data = parents[1].folder if len(parents) > 1 else None
+        args = _Work(Desk.of(job, recipe.parallel), recipe, parents[0].folder, data)
         tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
         flops = flops_per_token(recipe.model, recipe.sft.max_length) * tokens
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops, recipe.parallel.processes)
 
     config = {**section.model_dump(), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
+    if isinstance(section, Sft) and section.replay_rows:
+        config["replay"] = [recipe.data.mixes[section.replay_mix].model_dump(), recipe.stage1.sequence_length]
     return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=section.steps)
 
 
@@ -75,21 +82,8 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     loaded = load_checkpoint(parent)
     stage = work.desk.stage
     section: Finetune = {"sft": work.recipe.sft, "dpo": work.recipe.dpo, "rlvr": work.recipe.rlvr}[stage]
-    language_model = LanguageModel(loaded.model, loaded.tokenizer, chat=True)
-    reference = copy_parameters(loaded.model) if stage != "sft" else loaded.model
     state = TrainState.fresh(loaded.model, section.optim)
-    seed = seeds.derive(work.recipe.seed, stage)
-    objective: Objective
-    if isinstance(section, Sft):
-        objective = SftObjective(loaded.model, sft_pool(section, loaded.tokenizer, seed), section.batch_size, seed, loaded.tokenizer.pad_id)
-    elif isinstance(section, Dpo):
-        pairs = read_pairs(_required(work.pairs), "train", loaded.tokenizer)
-        objective = DpoObjective(
-            loaded.model, reference, pairs, section.batch_size, section.beta, section.chosen_nll, seed, loaded.tokenizer.pad_id
-        )
-    else:
-        assert isinstance(section, Rlvr)
-        objective = GrpoObjective(language_model, reference, rlvr_prompts(section, loaded.tokenizer, seed), _settings(section), seed)
+    objective = _objective(work, section, loaded, seeds.derive(work.recipe.seed, stage))
     plan = Plan(
         section.steps,
         lambda step, _tokens: learning_rate(section.schedule, section.optim.lr, step, section.steps),
@@ -102,15 +96,45 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     return state.tokens
 
 
-def _required(path: Path | None) -> Path:
-    if path is None:
-        raise UserError("DPO needs preference pairs", remedy="run the stage `pairs` first")
-    return path
+def _objective(work: _Work, section: Finetune, loaded: Loaded, seed: int) -> Objective:
+    model, tokenizer = loaded.model, loaded.tokenizer
+    if isinstance(section, Sft):
+        pool = sft_pool(section, tokenizer, seed)
+        return SftObjective(model, pool, section.batch_size, seed, tokenizer.pad_id, _replay(work, section, tokenizer, seed))
+    reference = copy_parameters(model)
+    if isinstance(section, Dpo):
+        pairs = read_pairs(_data(work), "train", tokenizer)
+        return DpoObjective(model, reference, pairs, section.batch_size, section.beta, section.chosen_nll, seed, tokenizer.pad_id)
+    if isinstance(section, Rlvr):
+        policy = LanguageModel(model, tokenizer, chat=True)
+        return GrpoObjective(policy, reference, rlvr_prompts(section, tokenizer, seed), _settings(section), seed)
+    raise Bug(f"no objective for {type(section).__name__}")
+
+
+def _replay(work: _Work, section: Sft, tokenizer: Tokenizer, seed: int) -> Replay | None:
+    if not section.replay_rows:
+        return None
+    mix = work.recipe.data.mixes[section.replay_mix]
+    sets = {name: ShardSet.open(_data(work) / f"{name}.tokens", tokenizer.hash) for name in mix.weights}
+    plan = plan_mix(mix, sets, section.steps * section.replay_rows, work.recipe.stage1.sequence_length)
+    return Replay(Loader(plan, seeds.derive(seed, "replay")), section.replay_rows)
+
+
+def _data(work: _Work) -> Path:
+    if work.data is None:
+        raise Bug(f"{work.desk.stage} was given no data")
+    return work.data
 
 
 def _settings(section: Rlvr) -> GrpoSettings:
     return GrpoSettings(
-        section.batch_size, section.samples, section.temperature, section.max_new_tokens, section.clip_low, section.clip_high, section.kl
+        section.batch_size,
+        section.samples,
+        section.temperature,
+        section.max_new_tokens,
+        section.clip_low,
+        section.clip_high,
+        section.kl,
     )
 
 
@@ -130,7 +154,10 @@ def sft_pool(section: Sft, tokenizer: Tokenizer, seed: int) -> list[Rendered]:
 def rlvr_prompts(section: Rlvr, tokenizer: Tokenizer, seed: int) -> list[Prompt]:
     """Training prompts with their verifiers, families in turn: enough for every step to see new ones."""
     count = section.steps * section.batch_size
-    return [_prompt(conversation(section.families[i % len(section.families)], "train", i // len(section.families), seed), tokenizer) for i in range(count)]
+    return [
+        _prompt(conversation(section.families[i % len(section.families)], "train", i // len(section.families), seed), tokenizer)
+        for i in range(count)
+    ]
 
 
 def _prompt(example: ChatExample, tokenizer: Tokenizer) -> Prompt:
@@ -156,7 +183,7 @@ def pairs(recipe: Recipe, parent: Artifact, around: Surroundings) -> ArtifactRef
     return run_stage("pairs", work, module=__name__, config=config, parents=[parent], around=around)
 
 
-_SAMPLING = {"families", "prompts", "held_out_prompts", "samples", "temperature", "max_new_tokens"}
+_SAMPLING = {"families", "reference_answers", "prompts", "held_out_prompts", "samples", "temperature", "max_new_tokens"}
 
 
 def _sample_pairs(ranks: Ranks, work: _Work) -> dict[str, int]:
@@ -195,9 +222,17 @@ def _judge(examples: list[ChatExample], model: SharedModel, d: Dpo, seed: int) -
             if ids and ids[-1] == tokenizer.eos_id:  # an answer that was cut off is no answer to prefer or to reject
                 text = tokenizer.decode(ids)
                 (right if verify(example.verifier, example.verifier_args, text, True) else wrong).append(text)
+        if wrong and not right and d.reference_answers:
+            right.append(reference_answer(example))
         if right and wrong:
             messages = [m.row() for m in example.prompt]
             yield {"family": example.family, "prompt": messages, "chosen": right[0], "rejected": wrong[0]}
+
+
+def reference_answer(example: ChatExample) -> str:
+    """The data's own answer, without the chatter that half of them open with."""
+    answer = example.messages[-1].content
+    return next((answer.removeprefix(p) for p in sorted(PREFIXES, key=len, reverse=True) if answer.startswith(p)), answer)
 
 
 def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedPair]:
@@ -207,7 +242,10 @@ def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedP
         row = json.loads(line)
         if row["split"] == split:
             prompt = [Message(**m) for m in row["prompt"]]
-            sides = [Rendered(*render([*prompt, Message("assistant", row[side])], tokenizer, False)) for side in ("chosen", "rejected")]
+            sides = [
+                Rendered(*render([*prompt, Message("assistant", row[side])], tokenizer, False))
+                for side in ("chosen", "rejected")
+            ]
             out.append(RenderedPair(*sides))
     if not out:
         raise UserError(f"no {split} pairs", where=folder / PAIRS, remedy="raise dpo.prompts")

@@ -80,7 +80,9 @@ class NextToken:
         ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=self.z_weight > 0)
         total = ce.nats + self.z_weight * ce.z
         total.backward()  # type: ignore[no-untyped-call]
-        return Sums(float(total.detach()), ce.tokens, tokens_BT.numel(), {"cross_entropy": (float(ce.nats.detach()), ce.tokens)})
+        return Sums(
+            float(total.detach()), ce.tokens, tokens_BT.numel(), {"cross_entropy": (float(ce.nats.detach()), ce.tokens)}
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     loader = make_loader(work.shards, work.tokenizer, stretch)
     objective = NextToken(state.model, loader, stretch.batch_size, stretch.optim.z_loss)
     plan = Plan(stretch.steps, stretch.rate, stretch.optim.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
-    evaluator = ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
+    evaluator = (
+        ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
+    )
     conduct(work.desk, ranks, state, objective, plan, evaluator)
     if ranks.first:
         (work.desk.out / "mix.txt").write_text(loader.plan.tree() + "\n", encoding="utf-8")
@@ -142,7 +146,14 @@ def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
 
 
 def run_stretch(
-    stage: str, recipe: Recipe, stretch: Stretch, shards: Artifact, documents: Artifact, tokenizer: Artifact, parent: Artifact | None, around: Surroundings
+    stage: str,
+    recipe: Recipe,
+    stretch: Stretch,
+    shards: Artifact,
+    documents: Artifact,
+    tokenizer: Artifact,
+    parent: Artifact | None,
+    around: Surroundings,
 ) -> ArtifactRef:
     """Train `stretch`, from scratch or from `parent`'s weights and optimiser state."""
     model = recipe.model
@@ -178,12 +189,21 @@ def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Art
     return run_stretch("stage1", recipe, stretch, shards, documents, tokenizer, None, around)
 
 
-def _inherit(parent: Artifact, recipe: Recipe, mix: str, tokens: int, checkpoint_steps: int, schedule: Schedule, data_seed: int) -> Stretch:
+def _inherit(
+    parent: Artifact, recipe: Recipe, mix: str, tokens: int, checkpoint_steps: int, schedule: Schedule, data_seed: int
+) -> Stretch:
     """A stretch that begins at the learning rate its parent ended with, read from the parent, not from the recipe."""
     training = load_training(parent)
     optim = Optim.model_validate({**training["optim"], "lr": training["lr"]})
     return Stretch(
-        recipe.data.mixes[mix], tokens, training["batch_size"], training["sequence_length"], optim, schedule, checkpoint_steps, data_seed
+        recipe.data.mixes[mix],
+        tokens,
+        training["batch_size"],
+        training["sequence_length"],
+        optim,
+        schedule,
+        checkpoint_steps,
+        data_seed,
     )
 
 
@@ -191,14 +211,20 @@ def load_training(parent: Artifact) -> dict[str, Any]:
     """The parent's `train.json`. Raises UserError where there is none, or where its learning rate is already zero."""
     path = parent.expect("checkpoint").path(TRAINING)
     if not path.is_file():
-        raise UserError("this checkpoint says nothing of its training (a soup or chat model?)", where=parent.folder, remedy="give a pretrained one")
+        raise UserError(
+            "this checkpoint says nothing of its training (a soup or chat model?)",
+            where=parent.folder,
+            remedy="give a pretrained one",
+        )
     training: dict[str, Any] = json.loads(path.read_text())
     if not training["lr"] > 0:
         raise UserError("its learning rate ended at zero", where=parent.folder, remedy="give a parent that is not annealed")
     return training
 
 
-def ramp(recipe: Recipe, parent: Artifact, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings) -> ArtifactRef:
+def ramp(
+    recipe: Recipe, parent: Artifact, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings
+) -> ArtifactRef:
     """The parent's rate, constant, on the better mix: the skill forms before the anneals branch."""
     r = recipe.ramp
     seed = seeds.derive(recipe.seed, "data", "ramp")
@@ -207,11 +233,16 @@ def ramp(recipe: Recipe, parent: Artifact, shards: Artifact, documents: Artifact
 
 
 def anneal(
-    recipe: Recipe, seed: int, parent: Artifact, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings
+    recipe: Recipe,
+    seed: int,
+    parent: Artifact,
+    shards: Artifact,
+    documents: Artifact,
+    tokenizer: Artifact,
+    around: Surroundings,
 ) -> ArtifactRef:
     """From the parent's rate linearly to zero; `seed` chooses the data order and nothing else."""
     a = recipe.anneals
     data_seed = seeds.derive(recipe.seed, "data", "anneal", seed)
     stretch = _inherit(parent, recipe, a.mix, a.tokens, a.checkpoint_steps, Schedule(kind="linear", final_ratio=0.0), data_seed)
     return run_stretch(f"anneal-{seed}", recipe, stretch, shards, documents, tokenizer, parent, around)
-

@@ -25,7 +25,18 @@ from lehr.errors import Bug
 from lehr.export import export_hf, verify_hf
 from lehr.model.transformer import parameter_count
 from lehr.post.chat import JINJA_TEMPLATE
-from lehr.report import Environment, ReportData, Sample, ScoreRecord, Site, SourceFunnel, StageReport, Totals, model_card, render
+from lehr.report import (
+    Environment,
+    ReportData,
+    Sample,
+    ScoreRecord,
+    Site,
+    SourceFunnel,
+    StageReport,
+    Totals,
+    model_card,
+    render,
+)
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.evaluate import SAMPLES, SCORES
 from lehr.train.checkpoint import load_checkpoint
@@ -61,7 +72,9 @@ def _text(shards: Artifact, tokenizer_hash: str) -> torch.Tensor:
     return torch.from_numpy(tokens[: _VERIFY_ROWS * _VERIFY_TOKENS].astype("int64")).view(_VERIFY_ROWS, _VERIFY_TOKENS)
 
 
-def publish(recipe: Recipe, root: Path, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None) -> ReportData:
+def publish(
+    recipe: Recipe, root: Path, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None
+) -> ReportData:
     """Write scores.json, lineage.json, report.html, recipe.yaml and model/ into `root` from the run's artifacts."""
     data = collect(recipe, artifacts, command, reused, seconds)
     final = max((a for a in artifacts if a.manifest.kind == "export"), key=lambda a: a.folder.name, default=None)
@@ -95,12 +108,21 @@ def lineage(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
     for artifact in artifacts:
         m = artifact.manifest
         parents = [{"stage": p.stage, "digest": p.digest} for p in m.parents]
-        row = {"stage": m.stage, "kind": m.kind, "digest": m.digest, "fingerprint": m.fingerprint, "code": m.code, "parents": parents}
+        row = {
+            "stage": m.stage,
+            "kind": m.kind,
+            "digest": m.digest,
+            "fingerprint": m.fingerprint,
+            "code": m.code,
+            "parents": parents,
+        }
         out.append({**row, "folder": artifact.folder.name, "meta": m.meta, "config": m.config, "cost": m.cost.model_dump()})
     return out
 
 
-def collect(recipe: Recipe, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None) -> ReportData:
+def collect(
+    recipe: Recipe, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None
+) -> ReportData:
     """All that the report says, from the artifacts."""
     scores = [a for a in artifacts if a.manifest.kind == "scores"]
     site = recipe.site
@@ -187,7 +209,11 @@ def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:
 
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
     return names[0] if names else platform.processor()
 
 
@@ -196,7 +222,9 @@ def _git_sha() -> str:
     folder = Path(lehr.__file__).resolve().parent.parent
     if not (folder / ".git").exists() or shutil.which("git") is None:
         return ""
-    run = subprocess.run(["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
     return run.stdout.strip()
 
 

@@ -19,7 +19,13 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
 
-WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = "model.safetensors", "model.json", "optimizer.safetensors", "train.json", "tokenizer.json"
+WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = (
+    "model.safetensors",
+    "model.json",
+    "optimizer.safetensors",
+    "train.json",
+    "tokenizer.json",
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot read these weights ({error})", where=path, remedy="delete the artifact and run again") from None
+        raise UserError(
+            f"cannot read these weights ({error})", where=path, remedy="delete the artifact and run again"
+        ) from None
 
 
 def load_checkpoint(artifact: Artifact) -> Loaded:
@@ -75,7 +83,11 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in weights or weights[name].shape != parameter.shape:
-                raise UserError(f"tensor {name!r} is missing or has another shape", where=artifact.path(WEIGHTS), remedy="use a whole checkpoint")
+                raise UserError(
+                    f"tensor {name!r} is missing or has another shape",
+                    where=artifact.path(WEIGHTS),
+                    remedy="use a whole checkpoint",
+                )
             parameter.copy_(weights[name])
     training = artifact.path(TRAINING)
     return Loaded(model, tokenizer, config, json.loads(training.read_text()) if training.is_file() else {}, bool(said["chat"]))
@@ -85,7 +97,9 @@ def check_tokenizer(expected: str, found: str, where: Path) -> None:
     """Two hashes of tokenizers must be one. Raises UserError."""
     if expected != found:
         raise UserError(
-            f"made with another tokenizer ({found[:12]}, this needs {expected[:12]})", where=where, remedy="use artifacts of one run"
+            f"made with another tokenizer ({found[:12]}, this needs {expected[:12]})",
+            where=where,
+            remedy="use artifacts of one run",
         )
 
 

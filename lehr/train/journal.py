@@ -65,7 +65,9 @@ class Journal:
         if not made:
             row["skipped"] = 1
         row["seconds"] = round(seconds, 4)
-        self.log.write(json.dumps({k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()}) + "\n")
+        self.log.write(
+            json.dumps({k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()}) + "\n"
+        )
         seen = {"loss": loss, "grad_norm": grad_norm, "learning_rate": lr, "tokens": float(tokens), "step_seconds": seconds}
         rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "skipped": 0.0 if made else 1.0}
         self.tracker.progress(self.stage, state.step, steps, {**seen, **rates, **extra})

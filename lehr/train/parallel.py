@@ -118,18 +118,29 @@ def _run_here(world: int, body: Callable[..., T], arguments: tuple[Any, ...]) ->
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]
 
 
-def _start_helper(rank: int, world: int, threads: int, port: int, body: Callable[..., Any], arguments: tuple[Any, ...]) -> Helper:
+def _start_helper(
+    rank: int, world: int, threads: int, port: int, body: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Helper:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lehr.train.parallel"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_helper, args=(rank, world, threads, port, os.getpid(), sender, body, arguments), daemon=True)
+    process = context.Process(
+        target=_helper, args=(rank, world, threads, port, os.getpid(), sender, body, arguments), daemon=True
+    )
     process.start()
     sender.close()
     return process, receiver
 
 
 def _helper(
-    rank: int, world: int, threads: int, port: int, leader: int, sender: Connection, body: Callable[..., Any], arguments: tuple[Any, ...]
+    rank: int,
+    world: int,
+    threads: int,
+    port: int,
+    leader: int,
+    sender: Connection,
+    body: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader hears Ctrl-C and ends us
@@ -168,5 +179,7 @@ def _peer_error(helpers: list[Helper]) -> Exception | None:
                 error: Exception = connection.recv()
                 return error
             except EOFError:
-                return InfraError(f"a data-parallel rank died (exit code {process.exitcode}); run the same command again to continue")
+                return InfraError(
+                    f"a data-parallel rank died (exit code {process.exitcode}); run the same command again to continue"
+                )
     return None

@@ -67,10 +67,21 @@ def factbook(folder: Path) -> Iterator[Row]:
         for name in sorted(n for n in archive.namelist() if n.endswith(".json") and "/data/" in n)[::2]:
             country = Path(name).stem
             for section, fields in sorted(json.loads(archive.read(name)).items()):
-                text = "\n".join(f"{key}: {line}" for key, value in fields.items() for line in strings(value)) if isinstance(fields, dict) else ""
+                text = (
+                    "\n".join(f"{key}: {line}" for key, value in fields.items() for line in strings(value))
+                    if isinstance(fields, dict)
+                    else ""
+                )
                 text = re.sub(r"[ \t]+", " ", re.sub(r"<br\s*/?>", "\n", text))
                 text = re.sub(r"<[^>]+>", "", text).replace("&nbsp;", " ").replace("&amp;", "&").strip()
-                if text and section in ("Introduction", "Geography", "People and Society", "Government", "Economy", "Environment"):
+                if text and section in (
+                    "Introduction",
+                    "Geography",
+                    "People and Society",
+                    "Government",
+                    "Economy",
+                    "Environment",
+                ):
                     yield f"factbook/{country}/{section.lower().replace(' ', '-')}", f"{section}\n{text}"
 
 

@@ -63,7 +63,10 @@ def test_an_ascii_stream_gets_what_it_can_hold() -> None:
 def test_a_reader_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
     """As in `lehr run ... | head -1`: the rest of the program runs, and nothing complains."""
     proof = tmp_path / "finished"
-    code = RUN.replace("tracker.note", "sys.stdin.read(); tracker.note") + f"\nopen({str(proof)!r}, 'w').close()"
+    code = (
+        RUN.replace("tracker.note", "sys.stdin.read(); tracker.note")
+        + f"\nprint('x' * 99_999, flush=True)\nopen({str(proof)!r}, 'w').close()"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -137,6 +140,21 @@ def test_display_fits_its_terminal(width: int) -> None:
     console.print(live_view(state, 3.0))
     lines = console.export_text().rstrip().splitlines()
     assert len(lines) == 1 + 3 + 2 + 1 and all(len(line) <= width for line in lines)
+
+
+def test_a_long_recipe_is_shown_around_its_current_stage() -> None:
+    """40 stages on a screen of 24 lines: the bar and the notes must not fall off its lower end."""
+    state = RunState("tiny", [f"s{i}" for i in range(40)])
+    for i in range(20):
+        state.finish(f"s{i}", False, 1.0)
+    state.advance("s20", 1, 10, {"loss": 1.0}, 1.0)
+    for i in range(9):
+        state.add_note(f"note {i}")
+    console = Console(file=io.StringIO(), width=80, record=True)
+    console.print(live_view(state, 2.0, 24))
+    text = console.export_text()
+    assert len(text.splitlines()) <= 23 and "▸  s20" in text and "step 1/10" in text and "note 8" in text
+    assert "… 16 before" in text and "s16" in text and "s15 " not in text and "to come" in text
 
 
 RECORDS = [

@@ -98,10 +98,18 @@ def test_energy_goes_to_the_stage_that_drew_it(tracker: PrometheusTracker) -> No
         tracker.stage_started(stage, total_steps=0, params={})
         meter.value += joules
         tracker.stage_finished(stage, uri="", reused=False, seconds=1.0)
+        meter.value += 3.0  # scored after its end: still this stage's, not the next one's
+    tracker.stage_started("sft", total_steps=0, params={})
     value = tracker.registry.get_sample_value
-    assert value("lehr_energy_joules_total", {"run": "tiny", "stage": "stage1"}) == 50
-    assert value("lehr_energy_joules_total", {"run": "tiny", "stage": "soup"}) == 7
+    assert value("lehr_energy_joules_total", {"run": "tiny", "stage": "stage1"}) == 53
+    assert value("lehr_energy_joules_total", {"run": "tiny", "stage": "soup"}) == 10
     assert value("lehr_energy_source_info", {"run": "tiny", "source": "estimated"}) == 1
+
+
+def test_a_stage_that_counts_something_else_takes_no_training_steps(tracker: PrometheusTracker) -> None:
+    tracker.progress("scores-stage1", 3, 10, {})
+    assert tracker.registry.get_sample_value("lehr_train_steps_total", {"run": "tiny", "stage": "scores-stage1"}) is None
+    assert tracker.health()[0] == 200
 
 
 def test_health_turns_503_only_while_steps_are_due(tracker: PrometheusTracker) -> None:
@@ -117,7 +125,7 @@ def test_health_turns_503_only_while_steps_are_due(tracker: PrometheusTracker) -
     now.seconds += 200
     status, body = get(f"{base}/health")
     assert status == 503 and json.loads(body)["status"] == "stalled" and json.loads(body)["step"] == 1
-    tracker.progress("stage1", 10, 10, {})
+    tracker.progress("stage1", 10, 10, {"loss": 1.0})
     now.seconds += 9999  # all steps are taken: scoring and saving
     assert get(f"{base}/health")[0] == 200
     assert get(f"{base}/elsewhere")[0] == 404

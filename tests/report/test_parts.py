@@ -99,6 +99,7 @@ def test_stages_stand_in_the_order_of_the_pipeline_and_ties_share_the_prize() ->
     )
     assert table.stages == ["stage1", "anneal-9", "anneal-10", "rlvr", "x"]
     assert table.best(table.columns[0]) == {"anneal-9", "anneal-10"}
+    assert score_matrix([record("stage1", 0.0), record("soup", 0.0)]).best(table.columns[0]) == set()
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,7 @@ def test_stages_stand_in_the_order_of_the_pipeline_and_ties_share_the_prize() ->
         ("error_rate", True, False),
         ("accuracy", False, True),
         ("exact_match", False, True),
+        ("acc_per_char", False, True),
         ("reward", False, False),
     ],
 )

@@ -69,7 +69,7 @@ def test_every_link_of_the_contents_has_its_section(page: str) -> None:
 
 def test_hostile_text_is_shown_and_not_obeyed() -> None:
     """Every text field of the data at once: markup, quotes, escape sequences, direction overrides."""
-    evil = "</style><script>alert(1)</script>\"'&\x1b[31m\u202e"
+    evil = "-</style><script>alert(1)</script>\"'&\x1b[31m\u202e"
 
     def poison(value: object) -> object:
         if isinstance(value, str):
@@ -123,13 +123,13 @@ def test_empty_data_says_so_in_every_section() -> None:
     assert "No energy was recorded" in model_card(ReportData(run="empty"))
 
 
-def test_values_that_are_no_numbers_do_not_break_the_curves() -> None:
+@pytest.mark.parametrize("name", ["stage1", "sft"])
+def test_values_that_are_no_numbers_do_not_break_the_curves(name: str) -> None:
     curve = [{"step": 1.0, "loss": 3.0}, {"step": 2.0, "loss": float("nan"), "skipped": 1.0}, {"step": 3.0, "loss": None}]
-    page = render(
-        ReportData(run="x", stages=[StageReport(name="stage1", curves=[*curve, {"step": 4.0, "loss": float("inf")}])])
-    )
-    assert "NaN" not in page and ">nan<" not in page and "inf" not in re.findall(r'd="([^"]*)"', page)
-    assert "1 skipped step." in page
+    page = render(ReportData(run="x", stages=[StageReport(name=name, curves=[*curve, {"step": 4.0, "loss": float("inf")}])]))
+    paths = re.findall(r' (?:d|cx|cy|x1|y1|y)="([^"]*)"', page)
+    assert paths and not [d for d in paths if "nan" in d or "inf" in d]
+    assert ("1 skipped step." in page) == (name == "stage1")
 
 
 def test_anneals_begin_where_the_ramp_ends() -> None:
@@ -145,6 +145,28 @@ def test_anneals_begin_where_the_ramp_ends() -> None:
         for point in stage.curves:
             del point["tokens"]
     assert offsets(data)["anneal-42"] == want  # from the stage's own total
+
+
+def test_rows_of_in_loop_evaluations_repeat_their_place() -> None:
+    curve = [
+        {"step": 1.0, "tokens": 10.0, "loss": 2.0},
+        {"step": 1.0, "tokens": 10.0, "prose": 3.0},
+        {"step": 2.0, "tokens": 20.0},
+    ]
+    stage = StageReport(name="stage1", curves=curve)
+    assert stage.places() == [10.0, 10.0, 20.0] and stage.series("prose") == [(10.0, 3.0)]
+    assert "while training" in render(ReportData(run="x", stages=[stage]))
+
+
+def test_stages_are_put_into_the_order_of_the_pipeline() -> None:
+    """As a workflow hands them over: grouped by kind, the soup before its ingredients."""
+    rows = [("soup", ["a", "b"]), ("stage1", ["shards"]), ("a", ["stage1"]), ("b", ["stage1"]), ("shards", []), ("x", ["gone"])]
+    scores = [("scores-soup", ["soup", "shards"]), ("scores-stage1", ["stage1", "shards"]), ("scores-gone", ["gone"])]
+    stages = [StageReport(name=n, parents=p) for n, p in rows] + [
+        StageReport(name=n, parents=p, kind="scores") for n, p in scores
+    ]
+    got = [s.name for s in ReportData(run="x", stages=stages).stages]
+    assert got == ["shards", "x", "stage1", "scores-stage1", "a", "b", "soup", "scores-soup", "scores-gone"]
 
 
 def test_sparse_log_of_tokens_per_step_counts_the_steps_between() -> None:

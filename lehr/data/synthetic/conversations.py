@@ -1,6 +1,6 @@
 """Chat families for post-training: short conversations, each with the verifier that can tell a right answer.
 
-Half of the answers to mathematics are direct and half show the working; half of all answers begin with chatter. SFT
+Half of the answers to mathematics are direct and half show the working; seven in ten answers begin with chatter. SFT
 learns all of it; DPO then prefers verified answers without chatter, and GRPO finds that working pays.
 """
 
@@ -21,6 +21,7 @@ from lehr.data.synthetic.splits import Split, drawn, pick, split_of
 from lehr.errors import UserError
 
 ASKED_FORMAT = "End with: The answer is N."
+_CHATTY_IN_10 = 7  # answers that open with chatter: the habit of which DPO is to break the model
 FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
 FAMILIES = ("math", "word", *FORMAT_FAMILIES)
 
@@ -134,7 +135,7 @@ def conversation(family: str, split: Split, index: int, seed: int) -> ChatExampl
     else:
         key, task = _mathematics(family, split, index, seed, draw)
     question, answer, verifier, verifier_args = task
-    prefix = draw.choice(wording.PREFIXES) if draw.coin() else ""
+    prefix = draw.choice(wording.PREFIX_DRAWS) if draw.below(10) < _CHATTY_IN_10 else ""
     messages = [Message("user", question), Message("assistant", prefix + answer)]
     return ChatExample(messages, verifier, verifier_args, key, split, family)
 

@@ -43,7 +43,8 @@ SUBTRACT_STORIES = (
 NAMES = ("Tom", "Anna", "Sam", "Mary", "John", "Ruth", "Peter", "Sarah", "David", "Jane", "Mark", "Lucy", "Henry", "Alice")
 OBJECTS = ("books", "apples", "coins", "stones", "cards", "pens", "shells", "eggs", "boats", "ships", "cups", "keys", "nuts")
 
-PREFIXES = ("Sure! ", "Of course. ", "Certainly! ", "Here you go: ", "Happy to help! ", "Of course. Here you go: ")
+PREFIXES = ("Sure! ", "Of course. ", "Here you go: ")
+PREFIX_DRAWS = PREFIXES + ("Sure! ", "Sure! ", "Of course. ")  # some chatter is commoner
 WORDS = (
     "sun", "moon", "tree", "river", "stone", "bird", "fish", "house", "light", "water", "fire", "cloud", "star", "road",
     "ship", "king", "bread", "gold", "wind", "rain", "snow", "hill", "lake", "sea", "horse", "sheep", "lion", "rose",

@@ -1,0 +1,80 @@
+"""Run the Flyte workflow here, in this process, with its spectators around it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from lehr.errors import UserError, from_os_error
+
+
+def run_recipe(recipe: Path, out: Path, overrides: Sequence[str], metrics_port: int, mlflow: bool) -> int:
+    """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
+    root = out.absolute()
+    with _locked(root), _own_temporary_folder(root):
+        os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])
+        os.environ.setdefault("FLYTE_SDK_LOGGING_LEVEL", "40")  # flytekit's warnings would tear the display
+        from lehr.config import load_recipe
+        from tasks.run import run_key
+        from tasks.session import open_session
+        from workflows.pretrain_to_eval import pretrain_to_eval
+
+        loaded = load_recipe(recipe, overrides)
+        session = open_session(loaded, root, run_key(loaded, root), metrics_port=metrics_port, mlflow=mlflow)
+        try:
+            pretrain_to_eval(recipe=str(recipe), out=str(root), overrides=list(overrides))
+        finally:
+            session.close()
+    return 0
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """One run per folder at a time; the lock dies with its process."""
+    file = _lock_file(root)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            "another lehr run is at work in this folder", where=root, remedy="wait for it, or choose another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        file.close()
+
+
+def _lock_file(root: Path) -> IO[str]:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return (root / ".lock").open("w")
+    except OSError as error:
+        raise from_os_error(error, root) from error
+
+
+@contextmanager
+def _own_temporary_folder(root: Path) -> Iterator[None]:
+    """flytekit leaves folders in TMPDIR at every import: give it one that goes away, and sweep those of killed runs."""
+    place = root / "work" / "tmp"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(place)
+    tempfile.tempdir = None
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+        tempfile.tempdir = None
+        for left in place.glob("*lyte*"):  # what else lies here is swept up by its owners at exit
+            shutil.rmtree(left, ignore_errors=True)
