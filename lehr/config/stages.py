@@ -38,6 +38,14 @@ class Schedule(Config):
     final_ratio: Fraction = 0.1  # of the peak, at the horizon
 
 
+class StepSchedule(Config):
+    """Learning rate as a function of steps, for fine-tuning."""
+
+    kind: Literal["cosine", "linear", "constant"] = "linear"
+    warmup_steps: NonNegative = 0
+    final_ratio: Fraction = 0.0  # of the peak, at the end
+
+
 class Pretrain(Config):
     """One stretch of next-token training on a mix."""
 
@@ -101,7 +109,7 @@ class Finetune(Config):
     """What SFT, DPO and RLVR share."""
 
     optim: Optim
-    schedule: Schedule = Schedule(kind="linear", final_ratio=0.0)
+    schedule: StepSchedule = StepSchedule()
     steps: Positive
     batch_size: Positive
     checkpoint_steps: Positive = 20

@@ -22,7 +22,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.errors import Bug, UserError
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import flops_per_token
-from lehr.optim.schedule import learning_rate
+from lehr.optim.schedule import by_steps
 from lehr.post.chat import render
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.preference import DpoObjective, RenderedPair
@@ -86,7 +86,7 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     objective = _objective(work, section, loaded, seeds.derive(work.recipe.seed, stage))
     plan = Plan(
         section.steps,
-        lambda step, _tokens: learning_rate(section.schedule, section.optim.lr, step, section.steps),
+        lambda step, _tokens: by_steps(section.schedule, section.optim.lr, step, section.steps),
         section.optim.clip_norm,
         section.checkpoint_steps,
     )

@@ -20,7 +20,7 @@ from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer, flops_per_token
-from lehr.optim.schedule import learning_rate
+from lehr.optim.schedule import by_tokens
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.stages.in_loop import ProseEvaluator
@@ -50,7 +50,7 @@ class Stretch:
 
     def rate(self, step: int, tokens: int) -> float:
         """Learning rate after `step` steps; counted in tokens, which skipped updates have seen too."""
-        return learning_rate(self.schedule, self.optim.lr, tokens, self.steps * self.batch_size * self.sequence_length)
+        return by_tokens(self.schedule, self.optim.lr, tokens, self.steps * self.batch_size * self.sequence_length)
 
     def describe(self) -> dict[str, Any]:
         """For fingerprint and lineage."""
