@@ -10,6 +10,7 @@ from typing import Any
 
 from lehr.artifact import LOGS
 from lehr.config.recipe import Parallel
+from lehr.model.transformer import flops_per_token
 from lehr.ports import NullTracker, Tracker
 from lehr.stage import Job
 from lehr.train.journal import Journal
@@ -48,7 +49,9 @@ def conduct(
 ) -> TrainState:
     """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs."""
     tracker: Tracker = desk.tracker.value
-    journal = Journal(desk.stage, desk.scratch if ranks.first else None, tracker, desk.checkpointed.value, evaluator)
+    flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
+    folder = desk.scratch if ranks.first else None
+    journal = Journal(desk.stage, folder, tracker, desk.checkpointed.value, evaluator, flops)
     newest = ResumeFiles(desk.scratch / "resume").newest()
     if newest is not None:
         state.restore(newest[0], str(desk.scratch))

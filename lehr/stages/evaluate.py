@@ -17,7 +17,7 @@ from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk
-from lehr.stages.post import PAIRS
+from lehr.stages.post import PAIRS, reference_answer
 from lehr.train.checkpoint import load_checkpoint
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.shared_model import SharedModel
@@ -113,6 +113,11 @@ def sample_answers(model: SharedModel, recipe: Recipe) -> list[dict[str, str]]:
     prompts = [render(e.prompt, model.tokenizer, True)[0] for e in asked]
     ids = model.generate(prompts, recipe.evaluation.max_new_tokens, [model.tokenizer.eos_id], 0.0, recipe.seed)
     return [
-        {"family": e.family, "prompt": e.prompt[-1].content, "answer": model.tokenizer.decode(answer)}
+        {
+            "family": e.family,
+            "prompt": e.prompt[-1].content,
+            "expected": reference_answer(e),
+            "answer": model.tokenizer.decode(answer),
+        }
         for e, answer in zip(asked, ids, strict=True)
     ]

@@ -71,7 +71,7 @@ def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artif
         flops = flops_per_token(recipe.model, recipe.sft.max_length) * tokens
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops, recipe.parallel.processes)
 
-    config = {**section.model_dump(), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
+    config = {**section.model_dump(exclude={"checkpoint_steps"}), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
     if isinstance(section, Sft) and section.replay_rows:
         config["replay"] = [recipe.data.mixes[section.replay_mix].model_dump(), recipe.stage1.sequence_length]
     return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=section.steps)

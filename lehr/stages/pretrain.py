@@ -53,7 +53,7 @@ class Stretch:
         return by_tokens(self.schedule, self.optim.lr, tokens, self.steps * self.batch_size * self.sequence_length)
 
     def describe(self) -> dict[str, Any]:
-        """For fingerprint and lineage."""
+        """For fingerprint and lineage: what the result depends on, so not how often it is saved or looked at."""
         return {
             "mix": self.mix.model_dump(),
             "tokens": self.tokens,
@@ -61,7 +61,6 @@ class Stretch:
             "sequence_length": self.sequence_length,
             "optim": self.optim.model_dump(),
             "schedule": self.schedule.model_dump(),
-            "checkpoint_steps": self.checkpoint_steps,
             "data_seed": self.data_seed,
         }
 
@@ -171,7 +170,6 @@ def run_stretch(
         **stretch.describe(),
         "model": model.model_dump(),
         "parallel": recipe.parallel.model_dump(),
-        "in_loop_steps": recipe.evaluation.in_loop_steps,
     }
     if parent is None:
         config["seed"] = recipe.seed

@@ -77,7 +77,7 @@ def publish(
 ) -> ReportData:
     """Write scores.json, lineage.json, report.html, recipe.yaml and model/ into `root` from the run's artifacts."""
     data = collect(recipe, artifacts, command, reused, seconds)
-    final = max((a for a in artifacts if a.manifest.kind == "export"), key=lambda a: a.folder.name, default=None)
+    final = next((a for a in artifacts if a.manifest.kind == "export"), None)
     records = [r.model_dump() for r in data.scores]
     write_atomic(root / "scores.json", json.dumps(records, indent=1))
     write_atomic(root / "lineage.json", json.dumps(lineage(artifacts), indent=1))
@@ -187,10 +187,12 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
 def _samples(scores: Sequence[Artifact]) -> list[Sample]:
     """Answers to one prompt side by side, in the order of the stages."""
     found: dict[str, dict[str, str]] = {}
+    expected: dict[str, str] = {}
     for artifact in scores:
         for row in json.loads(artifact.path(SAMPLES).read_text()):
             found.setdefault(row["prompt"], {})[artifact.manifest.stage.removeprefix("scores-")] = row["answer"]
-    return [Sample(prompt=prompt, answers=answers) for prompt, answers in found.items()]
+            expected[row["prompt"]] = row["expected"]
+    return [Sample(prompt=prompt, answers=answers, expected=expected[prompt]) for prompt, answers in found.items()]
 
 
 def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:

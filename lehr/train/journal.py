@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -27,7 +28,9 @@ class Journal:
         tracker: Tracker,
         on_checkpoint: Callable[[], None] = lambda: None,
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
+        flops_per_token: float = 0.0,
     ) -> None:
+        self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
         self.stage, self.folder, self.tracker = stage, folder, tracker
         self.on_checkpoint, self.evaluator = on_checkpoint, evaluator
         self.log: TextIO | None = None
@@ -69,8 +72,10 @@ class Journal:
             json.dumps({k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()}) + "\n"
         )
         seen = {"loss": loss, "grad_norm": grad_norm, "learning_rate": lr, "tokens": float(tokens), "step_seconds": seconds}
-        rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "skipped": 0.0 if made else 1.0}
-        self.tracker.progress(self.stage, state.step, steps, {**seen, **rates, **extra})
+        rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "flops": tokens * self.flops_per_token}
+        skips = {"skipped": 0.0 if made else 1.0, "not_finite": float(not math.isfinite(loss + grad_norm))}
+        self.tracker.progress(self.stage, state.step, steps, {**seen, **rates, **skips, **extra, **self._saved})
+        self._saved = {}
 
     def evaluate(self, state: TrainState, ranks: Ranks) -> None:
         """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here."""
@@ -83,8 +88,10 @@ class Journal:
     def checkpoint(self, state: TrainState) -> None:
         if self.log is None:
             return
+        began = time.perf_counter()
         self.log.flush()
-        self.resume.save(state.step, state.tensors(), self.curves.stat().st_size)
+        size = self.resume.save(state.step, state.tensors(), self.curves.stat().st_size)
+        self._saved = {"checkpoint_seconds": time.perf_counter() - began, "checkpoint_bytes": float(size)}
         self.on_checkpoint()
 
     def close(self) -> None:

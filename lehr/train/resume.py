@@ -23,7 +23,8 @@ class ResumeFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, step: int, tensors: dict[str, Tensor], log_bytes: int) -> None:
+    def save(self, step: int, tensors: dict[str, Tensor], log_bytes: int) -> int:
+        """Write the state after `step`; returns the file's size in bytes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"state-{step:08d}.safetensors"
         beside = path.with_suffix(".tmp")
@@ -35,6 +36,7 @@ class ResumeFiles:
         for old in sorted(self.folder.glob("state-*.json"))[:-_KEEP]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
+        return path.stat().st_size
 
     def newest(self) -> tuple[dict[str, Tensor], int] | None:
         """(tensors, log_bytes) of the newest file whose hash is right, or None."""
