@@ -34,26 +34,27 @@ class TrainState:
             "first": self.optimizer.first,
             "second": self.optimizer.second,
             "updates": torch.tensor(self.optimizer.updates),
-            **self.guard.state(),
         }
 
     def load_optimizer(self, tensors: dict[str, Tensor], where: str) -> None:
-        """Copy inherited optimiser and guard state in. Raises UserError when it belongs to another model."""
+        """Copy inherited optimiser state in. Raises UserError when it belongs to another model.
+
+        The guard is not inherited: on another mix, the parent's window would take the new level for spikes.
+        """
         if tensors["first"].shape != self.optimizer.first.shape:
             raise UserError("this optimiser state belongs to another model", where=where, remedy="use its own checkpoint")
         self.optimizer.first.copy_(tensors["first"])
         self.optimizer.second.copy_(tensors["second"])
         self.optimizer.updates = int(tensors["updates"])
-        if tensors["guard.history"].shape == self.guard.history.shape:
-            self.guard.restore(tensors)
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state, for a resume file."""
         progress = {"step": torch.tensor(self.step), "tokens": torch.tensor(self.tokens)}
-        return {"values": self.optimizer.flat.values, **self.optimizer_tensors(), **progress}
+        return {"values": self.optimizer.flat.values, **self.optimizer_tensors(), **self.guard.state(), **progress}
 
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
         """Copy in, never alias: kernels may sum in another order at another memory alignment."""
         self.optimizer.flat.values.copy_(tensors["values"])
         self.load_optimizer(tensors, where)
+        self.guard.restore(tensors)
         self.step, self.tokens = int(tensors["step"]), int(tensors["tokens"])
