@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import click
+
 from lehr.errors import UserError, from_os_error
 
 
@@ -30,9 +32,10 @@ def run_recipe(recipe: Path, out: Path, overrides: Sequence[str], metrics_port: 
         loaded = load_recipe(recipe, overrides)
         session = open_session(loaded, root, run_key(loaded, root), metrics_port=metrics_port, mlflow=mlflow)
         try:
-            pretrain_to_eval(recipe=str(recipe), out=str(root), overrides=list(overrides))
+            report = pretrain_to_eval(recipe=str(recipe), out=str(root), overrides=list(overrides))
         finally:
             session.close()
+        click.echo(f"report: {report}\nmodel:  {root / 'model'}\ntalk:   lehr chat {out}")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Chat families for post-training: short conversations, each with the verifier that can tell a right answer.
 
-Half of the answers to mathematics are direct and half show the working; six in ten answers begin with chatter. SFT
+Six in ten answers to mathematics show the working, the others are direct; six in ten answers begin with chatter. SFT
 learns all of it; DPO then prefers verified answers without chatter, and GRPO finds that working pays.
 """
 
@@ -21,6 +21,7 @@ from lehr.data.synthetic.splits import Split, drawn, pick, split_of
 from lehr.errors import UserError
 
 ASKED_FORMAT = "End with: The answer is N."
+_WORKED_IN_10 = 6  # mathematical answers that show their working: the habit that RLVR is to find worth having
 _CHATTY_IN_10 = 6  # answers that open with chatter: the habit of which DPO is to break the model
 FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
 FAMILIES = ("math", "word", *FORMAT_FAMILIES)
@@ -60,7 +61,7 @@ _Task = tuple[str, str, str, dict[str, Any]]  # question, answer without chatter
 def _mathematics(family: str, split: Split, index: int, seed: int, draw: Draw) -> tuple[str, _Task]:
     p = problem("arithmetic" if family == "math" else "word_problems", split, index, seed)
     shown = p.working.removesuffix(p.answer)  # ends in ", so "
-    answer = f"{shown}the answer is {p.answer}." if draw.coin() else f"The answer is {p.answer}."
+    answer = f"{shown}the answer is {p.answer}." if draw.below(10) < _WORKED_IN_10 else f"The answer is {p.answer}."
     return p.key, (f"{p.question} {ASKED_FORMAT}", answer, "strict_answer", {"answer": p.answer})
 
 

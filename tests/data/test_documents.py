@@ -1,0 +1,147 @@
+"""Reading, filtering, deduplication, decontamination: every document is kept or dropped for a reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from lehr.config.data import Data, Filters, JsonlSource, Mix, SyntheticSource
+from lehr.data.decontaminate import Decontaminator
+from lehr.data.dedup import Deduplicator
+from lehr.data.document import Document, chunk, read_jsonl
+from lehr.data.filters import has_repeats, reject
+from lehr.data.prepare import prepare_corpus
+from lehr.errors import UserError
+
+ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
+LATIN = "Arma virumque cano Troiae qui primus ab oris et quae quod sed nec te atque haec nunc hic sunt iam cum ad ex "
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"text": "a"}\n{"text": \n', ":2: this line is not JSON"),
+        (b'{"text": "a"}\n\xff\xfe\n', ":2: invalid UTF-8"),
+        (b'{"id": "1"}\n', ":1: no `text`"),
+        (b'["text"]\n', ":1: no `text`"),
+        (b'{"text": "\\ud800"}\n', ":1: lone surrogates"),
+        (b"", "source 'web' is empty"),
+        (b"\n\n", "source 'web' is empty"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "web.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        list(read_jsonl(path, "web"))
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_truncated_gzip_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "web.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "' + b"abc " * 5000 + b'"}\n')[:-20])
+    with pytest.raises(UserError, match="damaged gzip"):
+        list(read_jsonl(path, "web"))
+    with pytest.raises(UserError, match="no such data file"):
+        list(read_jsonl(tmp_path / "none.jsonl", "web"))
+
+
+def test_chunks_make_up_the_document_and_remember_their_parent() -> None:
+    document = Document("d", "s", "First paragraph here.\n\n" * 40)
+    chunks = list(chunk(document, 200))
+    assert "".join(c.text for c in chunks) == document.text
+    assert all(len(c.text) <= 200 and c.family == "d" for c in chunks)
+    assert all(c.text.endswith("\n\n") for c in chunks)
+
+
+@pytest.mark.parametrize(
+    ("text", "text_type", "reason"),
+    [
+        (ENGLISH * 3, "prose", None),
+        ("The end of it.", "prose", "too few words"),
+        (LATIN * 3, "prose", "language la"),
+        ((ENGLISH + "\n") * 9, "prose", "duplicate lines"),
+        ("it was 1 2 3 4 5 6 the 7 8 9 10 and of 11 12 13 14 that 15 16 17 18 to 19 20 21 22 be 23 24 25 26", "prose", "mean word length"),
+        ("the of " * 24 + ENGLISH, "prose", "one word pair too often"),
+        ("x = 1\n" * 5 + "y " * 600, "code", "line too long"),
+        ("def f(a):\n    return a + 1\n" * 8, "code", None),
+    ],
+)
+def test_each_rule_has_its_reason(text: str, text_type: str, reason: str | None) -> None:
+    assert reject(text, text_type, Filters()) == reason
+
+
+@pytest.mark.parametrize("period", [1, 2, 13])
+def test_repeats_at_their_exact_edge(period: int) -> None:
+    """OLMo 2 section 3.1: 32 full repeats are dropped, 31 and a part are kept, a period of 14 is never looked for."""
+    gram = [f"w{i}" for i in range(period)]
+    assert has_repeats(["a", *gram * 32, "b"], 13, 32)
+    assert not has_repeats(["a", *(gram * 32)[: 32 * period - 1], "b"], 13, 32)
+    assert not has_repeats([f"w{i}" for i in range(14)] * 40, 13, 32)
+
+
+def test_exact_duplicates_keep_the_first() -> None:
+    seen = Deduplicator()
+    assert seen.twin("a", "The  Same text") is None
+    assert seen.twin("b", "the same\ntext") == "a"
+    assert seen.twin("c", "another text") is None
+
+
+def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
+    leak = "one two three four five six seven eight nine ten eleven"
+    form = "this form must be filled in with black ink by everybody who asks"
+    index = Decontaminator({"quiz": [leak], "held_out documents": [form + " for it"]}, 10, {"quiz": 1, "held_out documents": 1})
+    assert index.contaminated(f"Before. One, two; THREE four five six seven eight nine ten. After.") == "quiz"
+    assert index.contaminated("one two three four five six seven eight nine and then ten") is None
+    assert index.contaminated(form) == "held_out documents"
+    assert index.forget_boilerplate([form] * 11, 10, ["held_out documents"]) > 0
+    assert index.contaminated(form) is None
+    index.forget_boilerplate([leak] * 50, 10, ["held_out documents"])
+    assert index.contaminated(leak) == "quiz"  # a leak stays one, however often it stands there
+
+
+def _corpus(tmp_path: Path) -> Data:
+    rows = [{"id": f"d{i}", "text": f"Document number {i}. " + ENGLISH * 2 + f"It was the {i}th of them."} for i in range(200)]
+    rows += [{"id": "twin", "text": rows[0]["text"]}, {"id": "short", "text": "Too short."}, {"id": "latin", "text": LATIN * 3}]
+    path = tmp_path / "web.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
+    filters = Filters(boilerplate_documents=1)
+    return Data(sources={"web": source}, filters=filters, mixes={"m": Mix(weights={"web": 1.0})}, dev_share=0.1, held_out_share=0.1)
+
+
+def _nothing(name: str, source: SyntheticSource) -> list[Document]:
+    return []
+
+
+def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
+    funnel = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "out", lambda text: None)["web"]
+    dropped = [json.loads(line) for line in gzip.open(tmp_path / "out" / "dropped.jsonl.gz", "rt")]
+    assert funnel.read == 203 == funnel.kept + len(dropped)
+    reasons = {row["id"]: row["reason"] for row in dropped}
+    assert reasons["twin"] == "exact duplicate"
+    assert reasons["short"] == "too few words"
+    assert reasons["latin"] == "language la"
+    assert min(funnel.train, funnel.dev, funnel.held_out) > 5
+    again = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "again", lambda text: None)["web"]
+    assert again == funnel
+    for name in ("documents/web.jsonl.gz", "held_out.jsonl.gz", "dropped.jsonl.gz"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_leak_of_an_evaluation_text_is_dropped(tmp_path: Path) -> None:
+    leaked = "Document number 7. The ship was in the harbour for"
+    prepare_corpus(_corpus(tmp_path), {"quiz": [leaked]}, _nothing, tmp_path / "out", lambda text: None)
+    dropped = [json.loads(line) for line in gzip.open(tmp_path / "out" / "dropped.jsonl.gz", "rt")]
+    assert "d7" in {r["id"] for r in dropped if r["reason"] == "contaminates quiz"}
+
+
+def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    data = _corpus(tmp_path)
+    (tmp_path / "web.jsonl").write_text('{"text": "short"}\n')
+    with pytest.raises(UserError, match="nothing is left of source 'web'"):
+        prepare_corpus(data, {}, _nothing, tmp_path / "out", lambda text: None)

@@ -1,0 +1,117 @@
+"""Tokenizer, shards, mixes and batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lehr.config.data import Mix
+from lehr.data.document import Document
+from lehr.data.loader import Loader
+from lehr.data.mix import MixPlan, plan
+from lehr.data.shards import ShardSet, verify_body, write_shard
+from lehr.data.tokenizer import SPECIALS, Tokenizer
+from lehr.errors import UserError
+
+TEXTS = ["the quick brown fox jumps over the lazy dog " * 20, "numbers 12 345 6789 and the like " * 20, "Ünïcödé naïve façade " * 10]
+TOKENIZER = Tokenizer.train(TEXTS, 320)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text())
+def test_any_text_comes_back(text: str) -> None:
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+def test_no_text_becomes_a_special_token() -> None:
+    text = "".join(SPECIALS)
+    ids = TOKENIZER.encode(text)
+    assert min(ids) >= len(SPECIALS)
+    assert TOKENIZER.decode(ids) == text
+    assert TOKENIZER.decode([TOKENIZER.eos_id, *TOKENIZER.encode("a")]) == "a"
+
+
+def test_digits_stand_alone_and_training_repeats(tmp_path: Path) -> None:
+    assert len(TOKENIZER.encode("12345")) == 5
+    assert Tokenizer.train(TEXTS, 320).hash == TOKENIZER.hash
+    TOKENIZER.save(tmp_path)
+    assert Tokenizer.load(tmp_path).hash == TOKENIZER.hash
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="not a tokenizer"):
+        Tokenizer.load(tmp_path)
+
+
+def _shard(folder: Path, name: str, documents: int, words: int) -> ShardSet:
+    texts = [Document(f"{name}-{i}", name, f"{name} {i} " + "fox dog " * words) for i in range(documents)]
+    write_shard(texts, name, TOKENIZER, folder)
+    return ShardSet.open(folder / f"{name}.tokens", TOKENIZER.hash)
+
+
+def test_a_shard_says_what_it_is_and_refuses_damage(tmp_path: Path) -> None:
+    shard = _shard(tmp_path, "web", 5, 10)
+    path = tmp_path / "web.tokens"
+    assert TOKENIZER.decode(shard.tokens[shard.document_starts[3] : shard.document_starts[4]].tolist()).startswith("web 3 ")
+    assert (shard.tokens == TOKENIZER.eos_id).sum() == 5
+    assert shard.document_at(int(shard.document_starts[3])) == "web-3"
+    assert shard.document_at(int(shard.document_starts[3]) - 1) == "web-2"
+    with pytest.raises(UserError, match="another tokenizer"):
+        ShardSet.open(path, "0" * 64)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2])
+    with pytest.raises(UserError, match="truncated or grown"):
+        ShardSet.open(path, TOKENIZER.hash)
+    path.write_bytes(whole[:-2] + b"\x09\x09")
+    with pytest.raises(UserError, match="shard altered"):
+        verify_body(path)
+    path.write_bytes(b"not a shard at all, whatever")
+    with pytest.raises(UserError, match="not a token shard"):
+        ShardSet.open(path, TOKENIZER.hash)
+
+
+def _plan(folder: Path, instances: int) -> MixPlan:
+    sets = {"a": _shard(folder, "a", 30, 30), "b": _shard(folder, "b", 10, 30)}
+    return plan(Mix(weights={"a": 2.0, "b": 1.0}, max_epochs=9.0), sets, instances, 16)
+
+
+def test_weights_become_exact_counts_and_epochs_are_capped(tmp_path: Path) -> None:
+    resolved = _plan(tmp_path, 100)
+    assert [p.instances for p in resolved.parts] == [67, 33]
+    assert "epochs" in resolved.tree()
+    with pytest.raises(UserError, match=r"source '.' would be repeated .* more than max_epochs=9"):
+        _plan(tmp_path, 100_000)
+
+
+def test_the_global_batch_is_the_same_for_every_world(tmp_path: Path) -> None:
+    loader = Loader(_plan(tmp_path, 96), seed=3)
+    for step in (5, 0, 5):  # no state: any order, twice the same
+        whole = loader.batch(step, 0, 1, 8)
+        for world in (2, 4):
+            parts = [loader.batch(step, rank, world, 8) for rank in range(world)]
+            woven = np.stack([parts[i % world].tokens_BT[i // world] for i in range(8)])
+            assert (woven == whole.tokens_BT).all()
+    assert (whole.tokens_BT[:, 1:] == whole.labels_BT[:, :-1]).all()
+    assert not (Loader(loader.plan, seed=4).batch(5, 0, 1, 8).tokens_BT == whole.tokens_BT).all()
+    with pytest.raises(IndexError):
+        loader.batch(12, 0, 1, 8)
+
+
+def test_every_window_comes_once_an_epoch(tmp_path: Path) -> None:
+    sets = {"a": _shard(tmp_path, "a", 30, 30)}
+    windows = (len(sets["a"]) - 1) // 16
+    loader = Loader(plan(Mix(weights={"a": 1.0}), sets, windows * 2, 16), seed=1)
+    seen = Counter(window for _, window in loader.windows(np.arange(windows * 2)))
+    assert seen == Counter({w: 2 for w in range(windows)})
+
+
+def test_the_documents_of_a_step_are_named(tmp_path: Path) -> None:
+    loader = Loader(_plan(tmp_path, 96), seed=3)
+    tokens_BT = loader.batch(2, 0, 1, 8).tokens_BT
+    for row, (source, first, ids) in zip(tokens_BT, loader.documents(2, 8), strict=True):
+        part = next(p for p in loader.plan.parts if p.shards.source == source)
+        assert (part.shards.tokens[first : first + 16] == row).all()
+        assert ids == list(dict.fromkeys(part.shards.document_at(t) for t in range(first, first + 17)))  # with the last label

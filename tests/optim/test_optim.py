@@ -1,0 +1,103 @@
+"""The optimiser, the guard and the schedules against independent implementations and hand-checked numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lehr.config.stages import Guard, Optim, Schedule, StepSchedule
+from lehr.optim.adamw import AdamW, FlatParameters, clip_, is_embedding
+from lehr.optim.guard import SpikeGuard
+from lehr.optim.schedule import by_steps, by_tokens
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(7, 5)
+        self.body = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.body(self.embed(x)).square().sum()
+        return out
+
+
+def test_adamw_equals_torchs_with_embeddings_undecayed() -> None:
+    ours, theirs = Net(), Net()
+    config = Optim(lr=1e-2, weight_decay=0.3, eps=1e-8)
+    optimizer = AdamW(FlatParameters(ours), config)
+    groups = [
+        {"params": [p for n, p in theirs.named_parameters() if not is_embedding(n)], "weight_decay": 0.3},
+        {"params": [p for n, p in theirs.named_parameters() if is_embedding(n)], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8)
+    for step in range(20):
+        x = torch.tensor([step % 7, (2 * step + 1) % 7])
+        lr = 1e-2 / (1 + step)
+        optimizer.flat.grads.zero_()
+        ours(x).backward()
+        ours_norm = clip_(optimizer.flat.grads, 1.0)
+        optimizer.update(lr)
+        for group in reference.param_groups:
+            group["lr"] = lr
+        reference.zero_grad()
+        theirs(x).backward()
+        norm = nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        assert ours_norm == pytest.approx(float(norm), rel=1e-5)
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def _warmed(values: float = 1.0, n: int = 20) -> SpikeGuard:
+    guard = SpikeGuard(Guard(window=32, sigmas=6.0))
+    for i in range(n):
+        assert guard.admits(values + 0.01 * (i % 3), values + 0.01 * (i % 3))
+    return guard
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (1.0, math.inf), (5.0, 1.0), (1.0, 5.0)])
+def test_what_is_not_finite_or_stands_out_is_skipped(loss: float, norm: float) -> None:
+    assert not _warmed().admits(loss, norm)
+
+
+def test_one_outlier_does_not_let_the_next_through() -> None:
+    guard = _warmed()
+    assert not guard.admits(1e6, 1.0)
+    assert not guard.admits(5.0, 1.0)
+    assert guard.admits(1.01, 1.01)
+
+
+def test_a_lasting_change_of_level_is_learned() -> None:
+    guard = _warmed()
+    verdicts = [guard.admits(1.5, 1.0) for _ in range(32)]
+    assert not verdicts[0]
+    assert verdicts[-1]
+
+
+def test_a_guard_goes_on_where_it_stood() -> None:
+    guard, other = _warmed(), SpikeGuard(Guard(window=32, sigmas=6.0))
+    other.restore({k: v.clone() for k, v in guard.state().items()})
+    for value in (1.0, 1.05, 1.2, 1.02, 9.0):
+        assert guard.admits(value, value) == other.admits(value, value)
+    assert torch.equal(guard.history, other.history)
+
+
+def test_schedules_by_hand() -> None:
+    truncated = Schedule(kind="cosine", warmup_tokens=100, horizon_tokens=1100, final_ratio=0.1)
+    assert by_tokens(truncated, 2.0, 0, 600) == 0.0
+    assert by_tokens(truncated, 2.0, 50, 600) == 1.0
+    assert by_tokens(truncated, 2.0, 100, 600) == 2.0
+    assert by_tokens(truncated, 2.0, 600, 600) == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))  # half of the way, cut there
+    assert by_tokens(truncated, 2.0, 1100, 600) == pytest.approx(0.2)
+    to_zero = Schedule(kind="linear", final_ratio=0.0)
+    assert by_tokens(to_zero, 0.5, 0, 1000) == 0.5  # an anneal starts at its parent's rate
+    assert by_tokens(to_zero, 0.5, 750, 1000) == pytest.approx(0.125)
+    assert by_tokens(to_zero, 0.5, 1000, 1000) == 0.0
+    assert by_tokens(Schedule(kind="constant"), 0.5, 999, 1000) == 0.5
+    assert by_steps(StepSchedule(warmup_steps=10), 1.0, 5, 110) == 0.5
+    assert by_steps(StepSchedule(warmup_steps=10), 1.0, 60, 110) == 0.5

@@ -1,0 +1,96 @@
+"""A tiny training run, module-level so that other ranks can import it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lehr.config.recipe import Model, Parallel
+from lehr.config.stages import Guard, Optim
+from lehr.errors import UserError
+from lehr.model.transformer import Transformer
+from lehr.ports import NullTracker
+from lehr.stages.common import Desk, conduct
+from lehr.train.loop import Plan, Sums
+from lehr.train.losses import cross_entropy
+from lehr.train.parallel import Local, Ranks
+from lehr.train.state import TrainState
+
+MODEL = Model(vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=16, init_std=0.1)
+OPTIM = Optim(lr=3e-3, guard=Guard(window=16, sigmas=3.0))
+
+
+class Copying:
+    """Rows of a pattern that can be learned; `poison` puts a NaN into the gradients of that step."""
+
+    extras: tuple[str, ...] = ("rows",)
+
+    def __init__(self, model: Transformer, poison: int = -1) -> None:
+        self.model, self.poison = model, poison
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        generator = torch.Generator().manual_seed(step)
+        start_B1 = torch.randint(0, 50, (8, 1), generator=generator)
+        rows_BT = ((start_B1 + torch.arange(13) * 3) % 50)[ranks.rank :: ranks.world]
+        ce = cross_entropy(self.model, rows_BT[:, :-1], rows_BT[:, 1:], with_z=True)
+        (ce.nats + 1e-4 * ce.z).backward()  # type: ignore[no-untyped-call]
+        if step == self.poison:
+            self.model.embed.weight.grad.view(-1)[3] = float("nan")  # type: ignore[union-attr]
+        return Sums(float(ce.nats.detach()), ce.tokens, rows_BT.numel(), {"rows": (float(len(rows_BT)), 1.0)})
+
+
+class Stop(Exception):
+    """Stands for a kill: nothing is saved when it is raised."""
+
+
+@dataclass
+class StopAt(Copying):
+    model: Transformer
+    at: int
+    poison: int = 7
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        if step == self.at:
+            raise Stop
+        return Copying(self.model, self.poison).backward(step, ranks)
+
+
+def desk(folder: Path, processes: int = 1) -> Desk:
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    return Desk("t", folder, folder / "out", Parallel(processes=processes), Local(NullTracker(), NullTracker()), Local(_nothing, _nothing))
+
+
+def _nothing() -> None:
+    return None
+
+
+def run(folder: Path, stop: int = -1, steps: int = 30, every: int = 4, ranks: Ranks | None = None) -> TrainState:
+    """Thirty steps of it, stopped before step `stop` if that is reached."""
+    state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
+    plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), 1.0, every)
+    return conduct(desk(folder), ranks or Ranks(), state, StopAt(state.model, stop), plan)
+
+
+def on_ranks(ranks: Ranks, folder: Path) -> list[float]:
+    """The weights after ten steps; for run_ranks."""
+    state = run(folder, steps=10, ranks=ranks)
+    return [float(x) for x in state.optimizer.flat.values]
+
+
+def fails_on_rank_one(ranks: Ranks, how: str) -> int:
+    if ranks.rank == 1:
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("no such thing", where="rank 1")
+    tensor = torch.ones(3)
+    ranks.sum_(tensor)
+    return int(tensor.sum())
+
+
+def weave(ranks: Ranks) -> list[int]:
+    mine = ranks.split(list(range(11)))
+    return ranks.join(ranks.gather([10 * x for x in mine]))
