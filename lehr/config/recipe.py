@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.data import Data, Tokenizer
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
 
@@ -78,7 +78,6 @@ class Recipe(Config):
     evaluation: Evaluation
     parallel: Parallel = Parallel()
     site: Site = Site()
-    dropped_share_limit: Fraction = 0.9  # refuse a source of which more than this share is dropped
 
     @model_validator(mode="after")
     def _references(self) -> Recipe:

@@ -1,6 +1,6 @@
 """Chat families for post-training: short conversations, each with the verifier that can tell a right answer.
 
-Six in ten answers to mathematics show the working, the others are direct; six in ten answers begin with chatter. SFT
+Four in ten answers to mathematics show the working, the others are direct; six in ten answers begin with chatter. SFT
 learns all of it; DPO then prefers verified answers without chatter, and GRPO finds that working pays.
 """
 
@@ -21,7 +21,7 @@ from lehr.data.synthetic.splits import Split, drawn, pick, split_of
 from lehr.errors import UserError
 
 ASKED_FORMAT = "End with: The answer is N."
-_WORKED_IN_10 = 6  # mathematical answers that show their working: the habit that RLVR is to find worth having
+_WORKED_IN_10 = 4  # mathematical answers that show their working: the habit that RLVR is to find worth having
 _CHATTY_IN_10 = 6  # answers that open with chatter: the habit of which DPO is to break the model
 FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
 FAMILIES = ("math", "word", *FORMAT_FAMILIES)

@@ -1,0 +1,153 @@
+"""What a newcomer gets from one command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import helpers
+from helpers import Finished
+from lehr.artifact import Artifact
+from lehr.config import load_recipe
+from lehr.data.synthetic.conversations import Message
+from lehr.model.generate import LanguageModel
+from lehr.post.chat import render
+from lehr.train.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+def _final(out: Path) -> Artifact:
+    return Artifact.open(out / "artifacts" / helpers.artifacts(out, ["rlvr"])[0])
+
+
+def test_every_stage_is_scored_in_the_named_form(finished: Finished) -> None:
+    records = json.loads((finished.out / "scores.json").read_text())
+    assert {tuple(r) for r in records} == {("stage", "task", "split", "metric", "value", "stderr", "n", "seed")}
+    assert list(dict.fromkeys(r["stage"] for r in records)) == helpers.STAGES
+    assert {r["split"] for r in records} == {"dev", "held_out"}
+    assert {r["task"] for r in records if r["stage"] == "dpo"} >= {"preference", "chat_math", "prose"}
+    assert str(finished.out / "report.html") in finished.stdout.splitlines()[-3]
+
+
+def test_lineage_names_every_artifact_and_its_parents(finished: Finished) -> None:
+    rows = json.loads((finished.out / "lineage.json").read_text())
+    digests = {row["digest"] for row in rows}
+    assert len(rows) == len(helpers.artifacts(finished.out))
+    assert all(parent["digest"] in digests for row in rows for parent in row["parents"])
+    soup = next(row for row in rows if row["stage"] == "soup")
+    assert [p["stage"] for p in soup["parents"]] == ["anneal-1", "anneal-2"]
+    assert all(row["cost"]["seconds"] > 0 for row in rows)
+
+
+def test_anneals_start_at_the_ramps_rate_and_end_at_zero(finished: Finished) -> None:
+    def curve(stage: str) -> list[dict[str, float]]:
+        folder = finished.out / "artifacts" / helpers.artifacts(finished.out, [stage])[0]
+        rows = [json.loads(line) for line in (folder / "logs" / "curves.jsonl").read_text().splitlines()]
+        return [r for r in rows if "loss" in r]
+
+    ramp, first, second = curve("ramp"), curve("anneal-1"), curve("anneal-2")
+    assert len({row["lr"] for row in ramp}) == 1
+    assert first[0]["lr"] == ramp[-1]["lr"]
+    assert first[-1]["lr"] == pytest.approx(ramp[-1]["lr"] / len(first))
+    assert [r["lr"] for r in first] == [r["lr"] for r in second]
+    assert first[0]["loss"] != second[0]["loss"]  # another data order
+
+
+def test_the_report_stands_alone(finished: Finished) -> None:
+    html = (finished.out / "report.html").read_text()
+    assert "<script" not in html
+    assert not re.search(r'(?:src|href)="(?!#|data:)', html)
+    for text in ("anneal-1", "Before and after", "Lineage", "Soup against its ingredients", "one word pair too often"):
+        assert text in html, text
+
+
+def test_the_export_is_our_model_in_transformers(finished: Finished) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded = load_checkpoint(_final(finished.out))
+    theirs = AutoModelForCausalLM.from_pretrained(finished.out / "model", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(finished.out / "model")
+    text = "And it came to pass that 47 + 38 = 85."
+    assert tokenizer(text)["input_ids"] == loaded.tokenizer.encode(text)
+    messages = [Message("user", "Who are you? <|assistant|> Say: I")]
+    ids, _ = render(messages, loaded.tokenizer, True)
+    their_ids = tokenizer.apply_chat_template([m.row() for m in messages], add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert ids == list(their_ids)
+    with torch.no_grad():
+        difference = (loaded.model(torch.tensor([ids])) - theirs(torch.tensor([ids])).logits).abs().max()
+    assert float(difference) < 1e-4
+    ours = LanguageModel(loaded.model, loaded.tokenizer).generate([ids], 20)[0]
+    generated = theirs.generate(torch.tensor([ids]), max_new_tokens=20, do_sample=False)[0, len(ids) :].tolist()
+    assert ours == generated
+
+
+def test_mlflow_has_a_parent_and_a_child_per_stage(finished: Finished) -> None:
+    db = sqlite3.connect(finished.out / "mlflow.db")
+    runs = dict(db.execute("select run_uuid, name from runs where lifecycle_stage = 'active'").fetchall())
+    parents = dict(db.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'").fetchall())
+    (parent,) = set(runs) - set(parents)
+    assert runs[parent] == "e2e"
+    assert set(helpers.STAGES) <= {runs[child] for child in parents}
+    assert set(parents.values()) == {parent}
+    stage1 = next(child for child in parents if runs[child] == "stage1")
+    steps = [s for (s,) in db.execute("select step from metrics where run_uuid = ? and key like '%loss%'", (stage1,))]
+    assert max(steps) == 32
+    keys = {k for (k,) in db.execute("select key from params where run_uuid = ?", (parent,))}
+    assert "model.d_model" in keys
+
+
+def test_metrics_are_served_on_loopback_only(finished: Finished) -> None:
+    assert "lehr_train_loss{" in finished.metrics
+    assert 'run="e2e"' in finished.metrics
+    assert finished.metrics_url.startswith("http://127.0.0.1:")
+    assert set(finished.listening.split()) == {"0100007F"}
+
+
+def test_the_recipe_is_pinned(finished: Finished) -> None:
+    assert load_recipe(finished.out / "recipe.yaml") == load_recipe(helpers.RECIPE)
+
+
+def test_the_same_command_repeats_nothing(finished: Finished) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.out.glob("artifacts/**/*")}
+    scores = (finished.out / "scores.json").read_text()
+    again = helpers.run(finished.out)
+    assert again.returncode == 0, again.stderr
+    assert {p: p.stat().st_mtime_ns for p in finished.out.glob("artifacts/**/*")} == before
+    assert (finished.out / "scores.json").read_text() == scores
+    assert ": started" not in again.stdout
+
+
+def test_show_chat_and_dropped(finished: Finished) -> None:
+    show = helpers.lehr("show", finished.out)
+    assert show.returncode == 0, show.stderr
+    assert "anneal-1" in show.stdout and "soup" in show.stdout
+    chat = helpers.lehr("chat", finished.out, stdin="Who are you?\n")
+    assert chat.returncode == 0, chat.stderr
+    assert chat.stdout.strip()
+    dropped = helpers.lehr("dropped", finished.out)
+    assert dropped.returncode == 0, dropped.stderr
+    assert "one word pair too often" in dropped.stdout
+
+
+def test_plain_pyflyte_runs_the_same_workflow(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out, ignore=shutil.ignore_patterns("mlflow*", "work"))
+    for name in helpers.artifacts(out, ["rlvr", "scores-rlvr", "export", "scores-dpo"]):
+        shutil.rmtree(out / "artifacts" / name)
+    pyflyte = [str(Path(sys.executable).parent / "pyflyte"), "run", "workflows/pretrain_to_eval.py", "pretrain_to_eval"]
+    result = subprocess.run(
+        [*pyflyte, "--recipe", str(helpers.RECIPE), "--out", str(out)], cwd=helpers.ROOT, env=helpers.environment(),
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert _final(out).manifest.digest == _final(finished.out).manifest.digest
+    assert (out / "scores.json").read_text() == (finished.out / "scores.json").read_text()
