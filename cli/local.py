@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shlex
@@ -9,12 +10,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import click
 
+from lehr.artifact import sha256_text
 from lehr.errors import UserError, from_os_error
 
 
@@ -65,10 +67,13 @@ def _lock_file(root: Path) -> IO[str]:
 
 @contextmanager
 def _own_temporary_folder(root: Path) -> Iterator[None]:
-    """flytekit leaves folders in TMPDIR at every import: give it one that goes away, and sweep those of killed runs."""
-    place = root / "work" / "tmp"
+    """flytekit leaves folders in TMPDIR at every import: give it one that goes away, and sweep those of killed runs.
+
+    It lies in the system's own temporary folder, not in the run's: a rank's socket has 107 bytes for its path.
+    """
+    place = Path(tempfile.gettempdir()) / f"lehr-{sha256_text(str(root))[:12]}"
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    place.mkdir(mode=0o700)
     before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(place)
     tempfile.tempdir = None
     try:
@@ -81,3 +86,9 @@ def _own_temporary_folder(root: Path) -> Iterator[None]:
         tempfile.tempdir = None
         for left in place.glob("*lyte*"):  # what else lies here is swept up by its owners at exit
             shutil.rmtree(left, ignore_errors=True)
+        atexit.register(_remove_if_empty, place)
+
+
+def _remove_if_empty(place: Path) -> None:
+    with suppress(OSError):  # not empty: a rank's last file goes later, the folder with the next run
+        place.rmdir()

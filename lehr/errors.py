@@ -80,5 +80,5 @@ def from_os_error(error: OSError, where: str | Path = "") -> LehrError:
     place = str(where or error.filename or "")
     known = _DISK.get(error.errno or 0)
     if known is None:
-        return InfraError(f"{place}: {error.strerror or error}")
+        return InfraError(f"{place}: {error.strerror or error}" if place else str(error))
     return UserError(known[0], where=place, remedy=known[1])

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lehr.artifact import Artifact
 from lehr.errors import UserError
-from lehr.train.checkpoint import ARCHITECTURE, WEIGHTS, read_weights
+from lehr.tensors import read_tensors
+from lehr.train.checkpoint import ARCHITECTURE, WEIGHTS
 
 
 def check_ingredients(ingredients: Sequence[Artifact]) -> None:
@@ -42,11 +43,11 @@ def check_ingredients(ingredients: Sequence[Artifact]) -> None:
 
 def average(ingredients: Sequence[Artifact]) -> dict[str, Tensor]:
     """Mean of the weights, accumulated in fp32 tensor by tensor in the order given, cast once to the first's dtype."""
-    first = read_weights(ingredients[0].path(WEIGHTS))
+    first = read_tensors(ingredients[0].path(WEIGHTS))
     dtypes = {name: t.dtype for name, t in first.items()}
     total = {name: t.to(torch.float32) for name, t in first.items()}
     for other in ingredients[1:]:
-        weights = read_weights(other.path(WEIGHTS))
+        weights = read_tensors(other.path(WEIGHTS))
         for name, sum_ in total.items():
             sum_ += weights[name].to(torch.float32)
     return {name: (t / len(ingredients)).to(dtypes[name]) for name, t in total.items()}

@@ -20,8 +20,8 @@ from monitoring.energy import PowerMeter
 from monitoring.exporter import PrometheusTracker
 from monitoring.fan_out import FanOut
 from monitoring.mlflow_tracker import MlflowTracker
-from tasks.reuse import Reuse
 from tasks.refs import RunRef
+from tasks.reuse import Reuse
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,19 +19,20 @@ _STRIP = ".,;:!?\"'()[]{}-–—`*_"
 
 # The commonest words that tell these languages apart. A document belongs to the one whose words it has most of.
 _PROFILES = {
-    "en": "the and of to in that is was his with for he it as not be i they have on by this which at from but are thou you my a or will".split(),
-    "la": "et ad cum ut qui quae quod sed nec ab ex si te atque haec nunc hic sunt iam esse aut quam mihi tibi inter quoque".split(),
-    "it": "di che e la il non un per del si con gli una le dei da al della nel come ma".split(),
-    "fr": "de la le et les des en un du une que pour qui dans par au ce il sont avec cette".split(),
-    "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als".split(),
-    "es": "de la que el en y los del se las por un para con no una su al lo como".split(),
+    "en": "the and of to in that is was his with for he it as not be i they have on by this which at from "
+    "but are thou you my a or will",
+    "la": "et ad cum ut qui quae quod sed nec ab ex si te atque haec nunc hic sunt iam esse aut quam mihi tibi inter quoque",
+    "it": "di che e la il non un per del si con gli una le dei da al della nel come ma",
+    "fr": "de la le et les des en un du une que pour qui dans par au ce il sont avec cette",
+    "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als",
+    "es": "de la que el en y los del se las por un para con no una su al lo como",
 }
 _LANGUAGES = list(_PROFILES)
 _VOTES: dict[str, list[int]] = {}
 for _number, _language in enumerate(_LANGUAGES):
-    for _word in _PROFILES[_language]:
+    for _word in _PROFILES[_language].split():
         _VOTES.setdefault(_word, []).append(_number)
-_STOP_WORDS = frozenset("the be to of and that have with".split())  # Gopher's eight
+_STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"])  # Gopher's eight
 
 
 def language(words: list[str]) -> str:
@@ -77,7 +79,7 @@ def _prose(words: list[str], text: str, text_type: str, config: Filters) -> str 
     if len(lines) > 3 and 1 - len(set(lines)) / len(lines) > config.max_duplicate_lines:
         return "duplicate lines"
     if n >= 60:  # in fewer words a pair's share means little
-        (_, top) = Counter(zip(bare, bare[1:], strict=False)).most_common(1)[0]
+        (_, top) = Counter(pairwise(bare)).most_common(1)[0]
         if 2 * top / n > config.max_top_bigram * (1 if text_type == "prose" else 2):
             return "one word pair too often"
     return None

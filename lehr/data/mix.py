@@ -42,9 +42,8 @@ class MixPlan:
         for i, p in enumerate(self.parts):
             branch = "└─" if i == len(self.parts) - 1 else "├─"
             drawn, held = p.instances * self.sequence_length, len(p.shards)
-            lines.append(
-                f"{branch} {p.shards.source:<14} {p.instances / total:6.1%}  {drawn:>12,} of {held:>12,} tokens  {p.epochs:5.2f} epochs"
-            )
+            share = f"{branch} {p.shards.source:<14} {p.instances / total:6.1%}"
+        lines.append(f"{share}  {drawn:>12,} of {held:>12,} tokens  {p.epochs:5.2f} epochs")
         return "\n".join(lines)
 
 
@@ -68,7 +67,8 @@ def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_
             )
         if counts[name] > mix.max_epochs * windows:
             raise UserError(
-                f"source {name!r} would be repeated {counts[name] / windows:.1f} times, more than max_epochs={mix.max_epochs:g}",
+                f"source {name!r} would be repeated {counts[name] / windows:.1f} times, "
+                f"more than max_epochs={mix.max_epochs:g}",
                 remedy="lower its weight, train fewer tokens, add documents, or raise max_epochs",
             )
         parts.append(Part(shard_sets[name], weight, windows, counts[name]))

@@ -50,7 +50,7 @@ class Tokenizer:
             backend = Backend.from_str(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError("no tokenizer here", where=path, remedy="give the folder of a tokenizer or checkpoint") from None
-        except Exception as error:  # the library raises bare Exceptions on bad files
+        except Exception as error:  # noqa: BLE001 (the library raises bare Exceptions on bad files)
             raise UserError(f"not a tokenizer file ({error})", where=path, remedy="build the tokenizer again") from None
         if [backend.token_to_id(t) for t in SPECIALS] != list(range(5)):
             raise UserError(f"special tokens {SPECIALS} are not ids 0-4", where=path, remedy="use a tokenizer made by Lehr")

@@ -17,6 +17,9 @@ class Transformer(nn.Module):
     positions pay for few logits.
     """
 
+    cos: Tensor  # (max_seq_len, E), like sin: rotary tables, not part of the state
+    sin: Tensor
+
     def __init__(self, config: Model) -> None:
         super().__init__()
         self.config = config

@@ -65,7 +65,13 @@ class SftObjective:
     extras: tuple[str, ...] = ("chat_loss",)
 
     def __init__(
-        self, model: Transformer, pool: Sequence[Rendered], batch_size: int, seed: int, pad_id: int, replay: Replay | None = None
+        self,
+        model: Transformer,
+        pool: Sequence[Rendered],
+        batch_size: int,
+        seed: int,
+        pad_id: int,
+        replay: Replay | None = None,
     ) -> None:
         self.model, self.pool, self.batch_size, self.seed, self.pad_id = model, pool, batch_size, seed, pad_id
         self.replay = replay

@@ -1,6 +1,6 @@
 """Several runs of one recipe side by side: mean and spread over seeds, as a Markdown table.
 
-    python -m lehr.report.compare runs/seed7 runs/seed8 runs/seed9
+python -m lehr.report.compare runs/seed7 runs/seed8 runs/seed9
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def compare(folders: Sequence[Path]) -> str:
         stages += [k for k in dict.fromkeys(map(kind_of, table.stages)) if k not in stages]
         for kind in dict.fromkeys(map(kind_of, table.stages)):
             for column in table.columns:
-                found = [r.value for s in table.stages if kind_of(s) == kind and (r := table.cells.get((s, column))) is not None]
+                found = [
+                    r.value for s in table.stages if kind_of(s) == kind and (r := table.cells.get((s, column))) is not None
+                ]
                 if found:
                     cells.setdefault((kind, column), []).append(math.fsum(found) / len(found))
     lines = ["| task, metric | " + " | ".join(stages) + " |", "|---|" + "---:|" * len(stages)]

@@ -104,7 +104,9 @@ def _objective(work: _Work, section: Finetune, loaded: Loaded, seed: int) -> Obj
     reference = copy_parameters(model)
     if isinstance(section, Dpo):
         pairs = read_pairs(_data(work), "train", tokenizer)
-        return DpoObjective(model, reference, pairs, section.batch_size, section.beta, section.chosen_nll, seed, tokenizer.pad_id)
+        return DpoObjective(
+            model, reference, pairs, section.batch_size, section.beta, section.chosen_nll, seed, tokenizer.pad_id
+        )
     if isinstance(section, Rlvr):
         policy = LanguageModel(model, tokenizer, chat=True)
         return GrpoObjective(policy, reference, rlvr_prompts(section, tokenizer, seed), _settings(section), seed)
@@ -190,7 +192,7 @@ def _sample_pairs(ranks: Ranks, work: _Work) -> dict[str, int]:
     loaded = load_checkpoint(Artifact.open(work.parent, verify=False))
     model = SharedModel(LanguageModel(loaded.model, loaded.tokenizer, chat=True), ranks)
     d = work.recipe.dpo
-    counts = {}
+    counts: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     splits: list[tuple[Split, int]] = [("train", d.prompts), ("held_out", d.held_out_prompts)]
     for split, count in splits:

@@ -24,7 +24,8 @@ from lehr.optim.schedule import by_tokens
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.stages.in_loop import ProseEvaluator
-from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, read_weights, save_checkpoint
+from lehr.tensors import read_tensors
+from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, save_checkpoint
 from lehr.train.loop import Plan, Sums
 from lehr.train.losses import cross_entropy
 from lehr.train.parallel import Ranks, run_ranks
@@ -132,7 +133,7 @@ def _begin(work: _Work) -> TrainState:
     loaded = load_checkpoint(parent)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, loaded.tokenizer.hash, parent.folder)
     state = TrainState.fresh(loaded.model, work.stretch.optim)
-    state.load_optimizer(read_weights(parent.path(OPTIMIZER)), str(parent.folder))
+    state.load_optimizer(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
     return state
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lehr.artifact import Artifact, write_atomic
@@ -18,6 +16,7 @@ from lehr.config.recipe import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
+from lehr.tensors import read_tensors, save_tensors
 
 WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = (
     "model.safetensors",
@@ -53,22 +52,11 @@ def save_checkpoint(
     shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
     described = {"architecture": model.config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
     write_atomic(folder / ARCHITECTURE, json.dumps(described, indent=1, sort_keys=True))
-    # Views of one flat buffer: each is copied out, or safetensors would see shared memory.
-    save_file({name: p.detach().clone() for name, p in model.named_parameters()}, folder / WEIGHTS)
+    save_tensors(dict(model.named_parameters()), folder / WEIGHTS)
     if training is not None:
         write_atomic(folder / TRAINING, json.dumps(training, indent=1, sort_keys=True))
     if optimizer is not None:
-        save_file({k: v.detach().clone() for k, v in optimizer.items()}, folder / OPTIMIZER)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file; a damaged one raises UserError."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"cannot read these weights ({error})", where=path, remedy="delete the artifact and run again"
-        ) from None
+        save_tensors(optimizer, folder / OPTIMIZER)
 
 
 def load_checkpoint(artifact: Artifact) -> Loaded:
@@ -79,7 +67,7 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
     check_tokenizer(said["tokenizer"], tokenizer.hash, artifact.path(TOKENIZER))
     config = Model.model_validate(said["architecture"])
     model = Transformer(config)
-    weights = read_weights(artifact.path(WEIGHTS))
+    weights = read_tensors(artifact.path(WEIGHTS))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name not in weights or weights[name].shape != parameter.shape:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,7 +74,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     if "TORCHELASTIC_RUN_ID" in os.environ or world == 1:
         return _run_here(world, body, arguments)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)
+    store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
     helpers = [_start_helper(rank, world, threads, store.port, body, arguments) for rank in range(1, world)]
     try:
         dist.init_process_group("gloo", store=store, rank=0, world_size=world, timeout=_TIMEOUT)
@@ -147,15 +148,13 @@ def _helper(
     torch.set_num_threads(threads)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)
+        store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
         body(Ranks(rank, world), *arguments)
         dist.destroy_process_group()
     except LehrError as error:
         sender.send(error)
-    except Exception as error:
-        import traceback
-
+    except Exception as error:  # noqa: BLE001 (whatever it is, rank 0 must hear of it)
         sender.send(InfraError(f"rank {rank} of {world} on {socket.gethostname()} failed: {error!r}\n{traceback.format_exc()}"))
         raise SystemExit(1) from None
     finally:

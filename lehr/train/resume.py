@@ -6,10 +6,10 @@ import json
 import os
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lehr.artifact import sha256_file, write_atomic
+from lehr.tensors import read_tensors, save_tensors
 
 _KEEP = 2
 
@@ -28,7 +28,7 @@ class ResumeFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"state-{step:08d}.safetensors"
         beside = path.with_suffix(".tmp")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, beside)
+        save_tensors(tensors, beside)
         with beside.open("rb+") as f:
             os.fsync(f.fileno())
         os.replace(beside, path)
@@ -44,5 +44,5 @@ class ResumeFiles:
             path = record.with_suffix(".safetensors")
             said = json.loads(record.read_text())
             if path.is_file() and sha256_file(path) == said["sha256"]:
-                return load_file(path), int(said["log_bytes"])
+                return read_tensors(path), int(said["log_bytes"])
         return None

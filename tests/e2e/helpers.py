@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+
 @dataclass
 class Finished:
     """A run that has ended well."""

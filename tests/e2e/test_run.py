@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import pytest
 import torch
-
-import helpers
 from helpers import Finished
+
 from lehr.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.data.synthetic.conversations import Message
@@ -80,7 +80,9 @@ def test_the_export_is_our_model_in_transformers(finished: Finished) -> None:
     assert tokenizer(text)["input_ids"] == loaded.tokenizer.encode(text)
     messages = [Message("user", "Who are you? <|assistant|> Say: I")]
     ids, _ = render(messages, loaded.tokenizer, True)
-    their_ids = tokenizer.apply_chat_template([m.row() for m in messages], add_generation_prompt=True, return_dict=True)["input_ids"]
+    their_ids = tokenizer.apply_chat_template([m.row() for m in messages], add_generation_prompt=True, return_dict=True)[
+        "input_ids"
+    ]
     assert ids == list(their_ids)
     with torch.no_grad():
         difference = (loaded.model(torch.tensor([ids])) - theirs(torch.tensor([ids])).logits).abs().max()

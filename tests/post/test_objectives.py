@@ -20,7 +20,10 @@ from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
 from lehr.train.parallel import Ranks
 
 SETTINGS = GrpoSettings(prompts=2, samples=4, temperature=1.0, max_new_tokens=6, clip_low=0.2, clip_high=0.28, kl=0.0)
-ROWS = [Rendered([3, 9, 4, 20, 21, 0], [False, False, False, True, True, True]), Rendered([3, 8, 4, 22, 0], [False] * 3 + [True] * 2)]
+ROWS = [
+    Rendered([3, 9, 4, 20, 21, 0], [False, False, False, True, True, True]),
+    Rendered([3, 8, 4, 22, 0], [False] * 3 + [True] * 2),
+]
 
 
 def _model() -> Transformer:

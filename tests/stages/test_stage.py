@@ -82,7 +82,9 @@ def test_a_damaged_artifact_is_named(tmp_path: Path, damage: str) -> None:
     assert "run the same command again" in str(caught.value)
 
 
-@pytest.mark.parametrize(("number", "says"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "permission denied"), (errno.EROFS, "read-only")])
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "permission denied"), (errno.EROFS, "read-only")]
+)
 def test_the_disks_troubles_are_the_users_to_mend(tmp_path: Path, number: int, says: str) -> None:
     def fails(job: Job) -> Outcome:
         raise OSError(number, "no", str(job.out / "file"))
@@ -120,7 +122,9 @@ def test_a_soup_is_the_fp32_mean(tmp_path: Path) -> None:
     assert average([_ingredient(tmp_path, "b", 3.0), _ingredient(tmp_path, "c", 5.0)])["w"].tolist() == [4.0] * 3
 
 
-@pytest.mark.parametrize(("other", "says"), [({"parent": "q"}, "parents"), ({"width": 8}, "architecture"), ({"tokenizer": "u"}, "tokenizer")])
+@pytest.mark.parametrize(
+    ("other", "says"), [({"parent": "q"}, "parents"), ({"width": 8}, "architecture"), ({"tokenizer": "u"}, "tokenizer")]
+)
 def test_ingredients_must_belong_together(tmp_path: Path, other: dict[str, object], says: str) -> None:
     first = _ingredient(tmp_path, "a", 1.0)
     with pytest.raises(UserError, match=says):

@@ -61,7 +61,14 @@ class StopAt(Copying):
 
 def desk(folder: Path, processes: int = 1) -> Desk:
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    return Desk("t", folder, folder / "out", Parallel(processes=processes), Local(NullTracker(), NullTracker()), Local(_nothing, _nothing))
+    return Desk(
+        "t",
+        folder,
+        folder / "out",
+        Parallel(processes=processes),
+        Local(NullTracker(), NullTracker()),
+        Local(_nothing, _nothing),
+    )
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from lehr.train.parallel import run_ranks
 from lehr.train.resume import ResumeFiles
 
 sys.path.insert(0, str(Path(__file__).parent))
-import pieces  # noqa: E402
+import pieces
 
 
 def _log(folder: Path) -> list[dict[str, float]]:

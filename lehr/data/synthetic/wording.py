@@ -44,7 +44,7 @@ NAMES = ("Tom", "Anna", "Sam", "Mary", "John", "Ruth", "Peter", "Sarah", "David"
 OBJECTS = ("books", "apples", "coins", "stones", "cards", "pens", "shells", "eggs", "boats", "ships", "cups", "keys", "nuts")
 
 PREFIXES = ("Sure! ", "Of course. ", "Here you go: ")
-PREFIX_DRAWS = PREFIXES + ("Sure! ", "Sure! ", "Of course. ")  # some chatter is commoner
+PREFIX_DRAWS = (*PREFIXES, "Sure! ", "Sure! ", "Of course. ")  # some chatter is commoner
 WORDS = (
     "sun", "moon", "tree", "river", "stone", "bird", "fish", "house", "light", "water", "fire", "cloud", "star", "road",
     "ship", "king", "bread", "gold", "wind", "rain", "snow", "hill", "lake", "sea", "horse", "sheep", "lion", "rose",
