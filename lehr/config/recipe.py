@@ -110,12 +110,12 @@ class Recipe(Config):
             if tokens < step:
                 raise ValueError(f"{key}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
-        if self.sft.replay_rows % world:
-            raise ValueError(
-                f"sft.replay_rows={self.sft.replay_rows} is no multiple of parallel.processes={world}; change one of them"
-            )
         batches = (self.stage1.batch_size, self.sft.batch_size, self.dpo.batch_size, self.rlvr.batch_size)
         for key, size in zip(("stage1", "sft", "dpo", "rlvr"), batches, strict=True):
             if size % world:
                 raise ValueError(f"{key}.batch_size={size} is no multiple of parallel.processes={world}; change one of them")
+        if self.sft.replay_rows % world:
+            raise ValueError(
+                f"sft.replay_rows={self.sft.replay_rows} is no multiple of parallel.processes={world}; change one of them"
+            )
         return self

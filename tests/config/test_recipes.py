@@ -60,7 +60,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
             ["data.mixes.web.weights.foo: there is no source 'foo'", "sources are: arithmetic, bible"],
         ),
         ("data.mixes.web.weights.bible=0", ["data.mixes.web.weights.bible", "greater than 0"]),
-        ("anneals.mix=zz", ["--set", "anneals.mix: there is no mix 'zz'", "mixes are: dolmino, web"]),
+        ("anneals.mix=zz", ["--set", "anneals.mix: there is no mix 'zz'", "mixes are: chat_replay, dolmino, web"]),
         ("anneals.seeds=[1, 1]", ["seeds=[1, 1] repeat"]),
         ("data.sources.bible.kind=json", ["data.sources.bible", "'json'", "'jsonl', 'synthetic'"]),
         (

@@ -115,7 +115,7 @@ def test_chat_answers_must_end_and_sampled_ones_are_averaged_by_prompt() -> None
     found = examples("chat_math", "dev", 150, seed=3)
     model = TableModel(lambda ids, token: 0.5, _calculator)
     records = {r.metric: r for r in score(model, "rlvr", "chat_math", "dev", found, seed=3)}
-    assert set(records) == {"exact_match", "strict", "sampled_accuracy", "sampled_exact_match"}
+    assert set(records) == {"asked_format", "exact_match", "strict", "sampled_accuracy", "sampled_exact_match"}
     assert records["exact_match"].value == records["strict"].value == records["sampled_exact_match"].value > 0.1
     assert records["sampled_accuracy"].value == 0.0, "warm answers begin with chatter"
     assert all(r.n == 150 for r in records.values())

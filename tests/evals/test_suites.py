@@ -84,9 +84,13 @@ def test_letters_and_cloze_ask_the_same_questions() -> None:
 def test_generations_can_be_passed() -> None:
     for example in examples("chat_format", "held_out", 300, 5):
         assert isinstance(example, Generation)
-        [(name, args)] = example.checks.values()
+        name, args = example.checks["strict"]
         right = args.get("text") or ", ".join(args.get("items", [])) or " ".join([args.get("word", "")] * args.get("times", 0))
-        assert verify(name, args, right or json.dumps(args.get("object")), finished=True) == 1.0
+        answer = right or json.dumps(args.get("object"))
+        assert verify(name, args, answer, finished=True) == 1.0
+        loose, inner = example.checks["exact_match"]
+        assert verify(name, args, f"Sure! {answer}", finished=True) == 0.0
+        assert verify(loose, inner, f"Sure! {answer}", finished=True) == 1.0
     prompts = [e.messages[-1].content for e in examples("chat_math", "held_out", 300, 5) if isinstance(e, Generation)]
     assert len(set(prompts)) == 300 and all(p.endswith("End with: The answer is N.") for p in prompts)
 

@@ -127,13 +127,13 @@ def test_the_verifier_accepts_exactly_the_answers_without_chatter(family: str) -
             answer = chat.messages[-1].content
             chatty += has_prefix(answer)
             assert verify(chat.verifier, chat.verifier_args, answer, finished=True) == float(not has_prefix(answer))
-        assert 0.4 < chatty / 400 < 0.6
+        assert 0.5 < chatty / 400 < 0.7
         assert len({c.key for c in chats}) == min(400, count(family, split))
 
 
-def test_half_of_the_answers_to_mathematics_show_the_working() -> None:
+def test_four_in_ten_answers_to_mathematics_show_the_working() -> None:
     shown = sum(" = " in conversation("math", "train", i, 5).messages[-1].content for i in range(1000))
-    assert 440 < shown < 560
+    assert 340 < shown < 460
 
 
 def test_choices_differ_and_the_right_one_is_anywhere() -> None:
