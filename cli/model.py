@@ -59,7 +59,7 @@ def chat(artifact: Path, temperature: float, max_new_tokens: int, seed: int) -> 
     \b
     Examples:
       lehr chat runs/tiny-olmo2
-      echo 'What is 47 + 38?' | lehr chat runs/tiny-olmo2
+      echo 'What is 47 + 38? End with: The answer is N.' | lehr chat runs/tiny-olmo2
     """
     from cli.locate import find
     from lehr.errors import UserError

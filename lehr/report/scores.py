@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 PIPELINE = ("stage1", "ramp", "anneal", "soup", "sft", "dpo", "rlvr")
 _LOWER = re.compile(r"loss|bits_per_byte|bpb|perplexity|\bppl|nll|error|cross_entropy|nats")
-_SHARE = re.compile(r"accuracy|exact_match|(^|_)acc(_|$)|^em$|rate|share|pass|format|win|fraction|f1")
+_SHARE = re.compile(r"accuracy|strict|exact_match|(^|_)acc(_|$)|^em$|rate|share|pass|format|win|fraction|f1")
 
 
 class ScoreRecord(BaseModel):

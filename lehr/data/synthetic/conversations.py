@@ -22,6 +22,7 @@ from lehr.errors import UserError
 
 ASKED_FORMAT = "End with: The answer is N."
 _WORKED_IN_10 = 4  # mathematical answers that show their working: the habit that RLVR is to find worth having
+_ASKS_IN_10 = 7
 _CHATTY_IN_10 = 6  # answers that open with chatter: the habit of which DPO is to break the model
 FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
 FAMILIES = ("math", "word", *FORMAT_FAMILIES)
@@ -62,7 +63,9 @@ def _mathematics(family: str, split: Split, index: int, seed: int, draw: Draw) -
     p = problem("arithmetic" if family == "math" else "word_problems", split, index, seed)
     shown = p.working.removesuffix(p.answer)  # ends in ", so "
     answer = f"{shown}the answer is {p.answer}." if draw.below(10) < _WORKED_IN_10 else f"The answer is {p.answer}."
-    return p.key, (f"{p.question} {ASKED_FORMAT}", answer, "strict_answer", {"answer": p.answer})
+    # Some training questions leave the format to habit, as people do; evaluation always asks for it.
+    asks = split != "train" or draw.below(10) < _ASKS_IN_10
+    return p.key, (f"{p.question} {ASKED_FORMAT}" if asks else p.question, answer, "strict_answer", {"answer": p.answer})
 
 
 @lru_cache(maxsize=32)
