@@ -6,11 +6,12 @@ unless such a launcher says otherwise. A killed rank 0 takes the others with it.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
+import select
 import signal
 import socket
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,9 +126,7 @@ def _start_helper(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lehr.train.parallel"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_helper, args=(rank, world, threads, port, os.getpid(), sender, body, arguments), daemon=True
-    )
+    process = context.Process(target=_helper, args=(rank, world, threads, port, sender, body, arguments), daemon=True)
     process.start()
     sender.close()
     return process, receiver
@@ -138,12 +137,11 @@ def _helper(
     world: int,
     threads: int,
     port: int,
-    leader: int,
     sender: Connection,
     body: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
-    _die_with_parent()
+    threading.Thread(target=_end_with_leader, args=(sender.fileno(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader hears Ctrl-C and ends us
     torch.set_num_threads(threads)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -161,13 +159,16 @@ def _helper(
         sender.close()
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to kill this rank when the server that forked it ends (which it does when rank 0 is gone)."""
-    try:
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    except (AttributeError, OSError):
-        # Not Linux: the rank ends by gloo's error at its next collective instead.
-        return
+def _end_with_leader(pipe: int) -> None:
+    """Wait until nobody holds the other end of `pipe`, which rank 0 does while it lives, and end this process.
+
+    Works from the first moment on, when there is no connection yet whose loss gloo could notice, and for a leader that
+    is dead but not yet reaped.
+    """
+    watch = select.poll()
+    watch.register(pipe, 0)  # errors are always reported; there is nothing else to hear
+    watch.poll()
+    os._exit(1)
 
 
 def _peer_error(helpers: list[Helper]) -> Exception | None:

@@ -13,7 +13,7 @@ import helpers
 import pytest
 from helpers import Finished
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLED_IN = ["documents", "shards", "stage1", "ramp", "anneal-2", "scores-soup", "sft", "pairs", "dpo", "rlvr"]
 
 
