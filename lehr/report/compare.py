@@ -66,5 +66,15 @@ def _cell(values: Sequence[float] | None) -> str:
     return f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Print the table of the folders named; a folder without scores is one line and exit code 2."""
+    try:
+        print(compare([Path(argument) for argument in arguments]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    print(compare([Path(argument) for argument in sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

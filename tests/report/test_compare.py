@@ -1,0 +1,27 @@
+"""Runs side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lehr.report.compare import compare, main
+
+
+def _run(folder: Path, values: dict[str, float]) -> Path:
+    folder.mkdir()
+    row = {"task": "arithmetic", "split": "held_out", "metric": "exact_match", "stderr": 0.1, "n": 10, "seed": 1}
+    (folder / "scores.json").write_text(json.dumps([{**row, "stage": s, "value": v} for s, v in values.items()]))
+    return folder
+
+
+def test_anneals_are_averaged_and_runs_have_a_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = _run(tmp_path / "a", {"stage1": 0.0, "anneal-1": 0.5, "anneal-2": 0.7, "soup": 0.8})
+    second = _run(tmp_path / "b", {"stage1": 0.2, "anneal-1": 0.6, "anneal-2": 0.8, "soup": 1.0})
+    lines = compare([first, second]).splitlines()
+    assert lines[0] == "| task, metric | stage1 | anneal (mean of seeds) | soup |"
+    assert lines[2] == "| arithmetic, exact_match | 0.100 ± 0.141 | 0.650 ± 0.071 | 0.900 ± 0.141 |"
+    assert main([str(tmp_path / "none")]) == 2
+    assert "no scores here" in capsys.readouterr().err
