@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import shlex
 import shutil
@@ -12,18 +11,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import click
 
 from lehr.artifact import sha256_text
-from lehr.errors import UserError, from_os_error
+from tasks.lock import held
 
 
 def run_recipe(recipe: Path, out: Path, overrides: Sequence[str], metrics_port: int, mlflow: bool) -> int:
     """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
     root = out.absolute()
-    with _locked(root), _own_temporary_folder(root):
+    with held(root), _own_temporary_folder(root):
         os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])
         os.environ.setdefault("FLYTE_SDK_LOGGING_LEVEL", "40")  # flytekit's warnings would tear the display
         from lehr.config import load_recipe
@@ -39,30 +37,6 @@ def run_recipe(recipe: Path, out: Path, overrides: Sequence[str], metrics_port: 
             session.close()
         click.echo(f"report: {report}\nmodel:  {root / 'model'}\ntalk:   lehr chat {out}")
     return 0
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One run per folder at a time; the lock dies with its process."""
-    file = _lock_file(root)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            "another lehr run is at work in this folder", where=root, remedy="wait for it, or choose another --out"
-        ) from None
-    try:
-        yield
-    finally:
-        file.close()
-
-
-def _lock_file(root: Path) -> IO[str]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        return (root / ".lock").open("w")
-    except OSError as error:
-        raise from_os_error(error, root) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from lehr.artifact import ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.errors import from_os_error
 from lehr.report import render_fragment
+from tasks.lock import hold
 from tasks.refs import RunRef, opened
 from tasks.session import session
 from tasks.settings import SMALL, owned
@@ -38,6 +39,7 @@ def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     """Resolve the recipe at path `recipe` and pin it in the run's folder `out` (default runs/NAME)."""
     loaded = load_recipe(recipe, overrides)
     root = (Path(out) if out else Path("runs") / loaded.name).absolute()
+    hold(root)
     try:
         write_atomic(root / "recipe.yaml", recipe_yaml(loaded))
     except OSError as error:

@@ -14,5 +14,7 @@ class Deduplicator:
     def twin(self, id_: str, text: str) -> str | None:
         """The id of the earlier document with the same text but for case and white space, or None, and remember it."""
         key = hashlib.sha256(" ".join(text.lower().split()).encode()).digest()
-        first = self._seen.setdefault(key, id_)
-        return None if first == id_ else first
+        first = self._seen.get(key)
+        if first is None:  # not by comparing ids: a row that stands in a file twice has the same id both times
+            self._seen[key] = id_
+        return first

@@ -64,18 +64,21 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
         raise UserError(
             f"invalid UTF-8 at byte {error.start} of this line", where=where, remedy="re-encode the file as UTF-8"
         ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"this line is not JSON ({error.msg})", where=where, remedy="write one JSON object a line") from None
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python reads
+        why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UserError(f"this line is not JSON ({why})", where=where, remedy="write one JSON object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError("no `text` in this line", where=where, remedy='write objects like {"id": "...", "text": "..."}')
-    text = row["text"]
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            "lone surrogates in `text`: no valid Unicode", where=where, remedy="re-encode the file as UTF-8"
-        ) from None
-    return Document(str(row.get("id", f"{source}-{number}")), source, text)
+    id_ = row.get("id")
+    fields = {"id": f"{source}-{number}" if id_ is None else str(id_), "text": row["text"]}
+    for name, value in fields.items():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"lone surrogates in `{name}`: no valid Unicode", where=where, remedy="re-encode the file as UTF-8"
+            ) from None
+    return Document(fields["id"], source, fields["text"])
 
 
 def chunk(document: Document, characters: int) -> Iterator[Document]:

@@ -43,7 +43,7 @@ class MixPlan:
             branch = "└─" if i == len(self.parts) - 1 else "├─"
             drawn, held = p.instances * self.sequence_length, len(p.shards)
             share = f"{branch} {p.shards.source:<14} {p.instances / total:6.1%}"
-        lines.append(f"{share}  {drawn:>12,} of {held:>12,} tokens  {p.epochs:5.2f} epochs")
+            lines.append(f"{share}  {drawn:>12,} of {held:>12,} tokens  {p.epochs:5.2f} epochs")
         return "\n".join(lines)
 
 

@@ -109,7 +109,7 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
             funnel.read += 1
             funnel.characters_read += len(document.text)
             reason = reject(document.text, source.text_type, config.filters) if isinstance(source, JsonlSource) else None
-            if reason is None and seen.twin(document.id, document.text):
+            if reason is None and seen.twin(document.id, document.text) is not None:
                 reason = "exact duplicate"
             if reason:
                 corpus.drop(document, reason)

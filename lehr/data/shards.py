@@ -20,6 +20,8 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 
 _MAGIC = b"LEHRTOK1"
+_FIELDS = {"source", "dtype", "tokens", "documents", "tokenizer", "sha256"}
+_DTYPES = ("<u2", "<u4")
 _BATCH = 512  # documents tokenized at a time
 _REMEDY = "delete this artifact and run again: only tokenization is repeated"
 
@@ -99,17 +101,32 @@ class ShardSet:
                 f"truncated or grown: {path.stat().st_size} bytes instead of {expected}", where=path, remedy=_REMEDY
             )
         tokens = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(header["tokens"],))
-        rows = [json.loads(line) for line in path.with_suffix(".spans").read_text(encoding="utf-8").splitlines()]
-        starts = np.array([row[1] for row in rows], dtype=np.int64)
-        if len(rows) != header["documents"] or (
-            len(starts) and (starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= len(tokens))
-        ):
+        ids, starts = _read_spans(path.with_suffix(".spans"))
+        if len(ids) != header["documents"] or not _cover(starts, tokens):
             raise UserError("document spans do not fit the tokens", where=path.with_suffix(".spans"), remedy=_REMEDY)
-        return cls(header["source"], tokens, [row[0] for row in rows], starts)
+        return cls(header["source"], tokens, ids, starts)
 
     def document_at(self, token: int) -> str:
         """The id of the document that token number `token` belongs to."""
         return self.document_ids[int(np.searchsorted(self.document_starts, token, side="right")) - 1]
+
+
+def _read_spans(path: Path) -> tuple[list[str], np.ndarray]:
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [str(id_) for id_, _ in rows], np.array([start for _, start in rows], dtype=np.int64)
+    except FileNotFoundError:
+        raise UserError("no such document spans", where=path, remedy=_REMEDY) from None
+    except (ValueError, TypeError):
+        raise UserError("damaged document spans", where=path, remedy=_REMEDY) from None
+
+
+def _cover(starts: np.ndarray, tokens: np.ndarray) -> bool:
+    """Whether spans that begin at `starts` make up the body: the first at 0, and each ending in the end-of-text token."""
+    if not len(starts) or starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= len(tokens):
+        return False
+    ends = np.append(starts[1:], len(tokens)) - 1
+    return bool((tokens[ends] == Tokenizer.eos_id).all())
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -119,6 +136,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             if magic != _MAGIC or length > 1 << 20:
                 raise UserError("this is not a token shard", where=path, remedy=_REMEDY)
             header: dict[str, Any] = json.loads(f.read(length))
+            if set(header) != _FIELDS or header["dtype"] not in _DTYPES:
+                raise UserError("damaged shard header", where=path, remedy=_REMEDY)
             return header, 16 + length
     except FileNotFoundError:
         raise UserError("no such shard", where=path, remedy=_REMEDY) from None

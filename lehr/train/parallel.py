@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
     helpers = [_start_helper(rank, world, threads, store.port, body, arguments) for rank in range(1, world)]
     try:
+        _await(store, helpers)
         dist.init_process_group("gloo", store=store, rank=0, world_size=world, timeout=_TIMEOUT)
         result = body(Ranks(0, world), *arguments)
         for process, _ in helpers:
@@ -132,6 +134,15 @@ def _start_helper(
     return process, receiver
 
 
+def _await(store: Any, helpers: list[Helper]) -> None:
+    """Return when every rank has reported to `store`. For one that died before, gloo would wait out its timeout."""
+    for rank, (process, _) in enumerate(helpers, start=1):
+        while not store.check([f"here/{rank}"]):
+            if not process.is_alive():
+                raise _peer_error(helpers) or InfraError(f"rank {rank} ended before it began; run the same command again")
+            time.sleep(0.01)
+
+
 def _helper(
     rank: int,
     world: int,
@@ -147,6 +158,7 @@ def _helper(
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
         store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
+        store.set(f"here/{rank}", "1")
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
         body(Ranks(rank, world), *arguments)
         dist.destroy_process_group()

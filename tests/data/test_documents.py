@@ -27,7 +27,10 @@ LATIN = "Arma virumque cano Troiae qui primus ab oris et quae quod sed nec te at
         (b'{"text": "a"}\n\xff\xfe\n', ":2: invalid UTF-8"),
         (b'{"id": "1"}\n', ":1: no `text`"),
         (b'["text"]\n', ":1: no `text`"),
-        (b'{"text": "\\ud800"}\n', ":1: lone surrogates"),
+        (b'{"text": "\\ud800"}\n', ":1: lone surrogates in `text`"),
+        (b'{"text": "a", "id": "\\ud800"}\n', ":1: lone surrogates in `id`"),
+        (b"[" * 100_000 + b"\n", ":1: this line is not JSON"),
+        (b'{"text": "a", "n": ' + b"9" * 5000 + b"}\n", ":1: this line is not JSON"),
         (b"", "source 'web' is empty"),
         (b"\n\n", "source 'web' is empty"),
     ],
@@ -39,6 +42,12 @@ def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, content: bytes, s
         list(read_jsonl(path, "web"))
     assert says in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_rows_without_an_id_are_named_by_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "web.jsonl"
+    path.write_text('{"text": "a"}\n\n{"id": null, "text": "b"}\n{"id": 0, "text": "c"}\n', encoding="utf-8")
+    assert [d.id for d in read_jsonl(path, "web")] == ["web-1", "web-3", "0"]
 
 
 def test_a_truncated_gzip_and_a_missing_file_are_named(tmp_path: Path) -> None:
@@ -93,6 +102,7 @@ def test_exact_duplicates_keep_the_first() -> None:
     assert seen.twin("a", "The  Same text") is None
     assert seen.twin("b", "the same\ntext") == "a"
     assert seen.twin("c", "another text") is None
+    assert seen.twin("a", "the same text") == "a"  # the very row once more, its id too
 
 
 def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:

@@ -77,6 +77,31 @@ def test_a_shard_says_what_it_is_and_refuses_damage(tmp_path: Path) -> None:
         ShardSet.open(path, TOKENIZER.hash)
 
 
+def test_spans_must_make_up_the_body(tmp_path: Path) -> None:
+    shard = _shard(tmp_path, "web", 5, 10)
+    path, spans = tmp_path / "web.tokens", tmp_path / "web.spans"
+    whole = spans.read_text()
+    start = int(shard.document_starts[3])
+    for text, says in (
+        (whole[:-4], "damaged document spans"),
+        (whole.replace(f"{start}]", f"{start + 1}]"), "do not fit"),  # ends one token beyond the end of a document
+        ("".join(whole.splitlines(True)[:-1]), "do not fit"),
+        ("", "do not fit"),
+    ):
+        spans.write_text(text)
+        with pytest.raises(UserError, match=says):
+            ShardSet.open(path, TOKENIZER.hash)
+    spans.unlink()
+    with pytest.raises(UserError, match="no such document spans"):
+        ShardSet.open(path, TOKENIZER.hash)
+    spans.write_text(whole)
+    body = path.read_bytes()
+    for damage in ((b'"dtype"', b'"dtypo"'), (b'"<u2"', b'"<f2"')):
+        path.write_bytes(body.replace(*damage))
+        with pytest.raises(UserError, match="damaged shard header"):
+            ShardSet.open(path, TOKENIZER.hash)
+
+
 def _plan(folder: Path, instances: int) -> MixPlan:
     sets = {"a": _shard(folder, "a", 30, 30), "b": _shard(folder, "b", 10, 30)}
     return plan(Mix(weights={"a": 2.0, "b": 1.0}, max_epochs=9.0), sets, instances, 16)
@@ -85,7 +110,9 @@ def _plan(folder: Path, instances: int) -> MixPlan:
 def test_weights_become_exact_counts_and_epochs_are_capped(tmp_path: Path) -> None:
     resolved = _plan(tmp_path, 100)
     assert [p.instances for p in resolved.parts] == [67, 33]
-    assert "epochs" in resolved.tree()
+    head, *branches = resolved.tree().splitlines()
+    assert head == "mix: 1,600 tokens"  # 100 windows of 16
+    assert [(line.split()[:4]) for line in branches] == [["├─", "a", "67.0%", "1,072"], ["└─", "b", "33.0%", "528"]]
     with pytest.raises(UserError, match=r"source '.' would be repeated .* more than max_epochs=9"):
         _plan(tmp_path, 100_000)
 

@@ -17,6 +17,8 @@ import yaml
 from helpers import Finished
 
 from lehr.artifact import Artifact
+from lehr.data.document import Document
+from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.slow
@@ -86,17 +88,36 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(copied: Path) -> None:
     """Swapped consistently: the manifest vouches for the files, and still they do not belong together."""
     folder = copied / "artifacts" / helpers.artifacts(copied, ["rlvr"])[0]
     Tokenizer.train(["some other text " * 50], 300).save(folder)
+    _seal_again(folder)
+    before = helpers.artifacts(copied)
+    helpers.refused(helpers.lehr("chat", folder, stdin="Hello\n"), str(folder), "another tokenizer")
+    helpers.refused(helpers.run(copied), str(folder), "another tokenizer")
+    assert helpers.artifacts(copied) == before
+
+
+def test_shards_of_another_tokenizer_are_refused(copied: Path) -> None:
+    """As if the shards of another run had been copied in: their header says whose they are."""
+    folder = copied / "artifacts" / helpers.artifacts(copied, ["shards"])[0]
+    text = [Document(str(i), "bible", "some other text " * 50) for i in range(50)]
+    write_shard(text, "bible", Tokenizer.train([d.text for d in text], 300), folder)
+    _seal_again(folder)
+    before = helpers.artifacts(copied)
+    helpers.refused(helpers.run(copied), str(folder / "bible.tokens"), "another tokenizer")
+    assert helpers.artifacts(copied) == before
+
+
+def _seal_again(folder: Path) -> None:
+    """Let the manifest vouch for what now lies in `folder`."""
     m = Artifact.open(folder, verify=False).manifest
     Artifact.seal(
         folder, kind=m.kind, stage=m.stage, fingerprint=m.fingerprint, parents=m.parents, config=m.config, code=m.code,
         meta=m.meta, cost=m.cost,
     )  # fmt: skip
-    helpers.refused(helpers.lehr("chat", folder, stdin="Hello\n"), str(folder), "another tokenizer")
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of three megabytes. Where mounting is not allowed, a file system that is full already."""
+    """A file system of three megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "lehr-test", str(place)], capture_output=True, check=False)
@@ -116,10 +137,13 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(small_disk: Path) -> No
     assert helpers.run(out, "--no-mlflow").returncode == 0
 
 
-def test_an_unwritable_folder_is_named(tmp_path: Path, small_disk: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     helpers.refused(helpers.run(tmp_path / "file" / "run"), str(tmp_path / "file"), "choose another --out")
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_an_unwritable_folder_is_named(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     helpers.refused(helpers.run(small_disk / "run"), str(small_disk), "read-only", "--out")
 

@@ -1,9 +1,12 @@
-"""SIGKILL at ten random moments, one in each of ten stages, and the same command again: the same bits at the end."""
+"""SIGKILL at ten random moments, one in each of ten stages, a rank killed in another, and each time the same command
+again: the same bits at the end, and at no time half an artifact."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -13,41 +16,82 @@ import helpers
 import pytest
 from helpers import Finished
 
+from lehr.artifact import Artifact
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 _MARK = "LEHR_TEST_RUN"
 KILLED_IN = ["documents", "shards", "stage1", "ramp", "anneal-2", "scores-soup", "sft", "pairs", "dpo", "rlvr"]
 
 
+def _start(out: Path, stderr: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        helpers.command("run", helpers.RECIPE, "--out", out), cwd=helpers.ROOT, env={**helpers.environment(), _MARK: str(out)},
+        stdout=subprocess.PIPE, stderr=stderr, text=True,
+    )  # fmt: skip
+
+
 def _kill_in(stage: str, delay_seconds: float, out: Path) -> bool:
     """Start the run and kill it `delay_seconds` after `stage` began; False if it was too quick for us."""
-    process = subprocess.Popen(
-        helpers.command("run", helpers.RECIPE, "--out", out), cwd=helpers.ROOT, env={**helpers.environment(), _MARK: str(out)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
     killer: threading.Timer | None = None
-    for line in process.stdout:
-        if f"  {stage}: started" in line and killer is None:
-            killer = threading.Timer(delay_seconds, process.kill)
-            killer.start()
-    return process.wait() == -9
+    with _start(out, subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if f"  {stage}: started" in line and killer is None:
+                killer = threading.Timer(delay_seconds, process.kill)
+                killer.start()
+        return process.wait() == -9
 
 
-def _left_over(out: Path) -> list[str]:
-    """Command lines of processes that still carry this run's mark in their environment, ranks among them."""
-    found = []
+def _lose_a_rank_in(stage: str, out: Path) -> tuple[int, str]:
+    """Start the run and kill rank 1 as soon as it is there after `stage` began; the exit code and standard error."""
+    with _start(out, subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if f"  {stage}: started" in line:
+                break
+        while not (ranks := _ranks(out)) and process.poll() is None:
+            time.sleep(0.01)
+        for pid in ranks:
+            os.kill(pid, signal.SIGKILL)
+        process.stdout.read()
+        return process.wait(), process.stderr.read()
+
+
+def _marked(out: Path) -> dict[int, tuple[int, str]]:
+    """Processes that carry this run's mark in their environment: {pid: (parent's pid, command line)}."""
+    found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
             if f"{_MARK}={out}".encode() in (place / "environ").read_bytes():
-                found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                found[int(place.name)] = parent, (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
 
 
+def _ranks(out: Path) -> list[int]:
+    """Ranks beyond the first: forked by the fork server, whose command line they share."""
+    marked = _marked(out)
+    return [
+        pid for pid, (parent, line) in marked.items() if "forkserver" in line and "forkserver" in marked.get(parent, (0, ""))[1]
+    ]
+
+
+def _only_whole_artifacts(out: Path) -> None:
+    for folder in (out / "artifacts").glob("*"):
+        Artifact.open(folder)  # raises if it is incomplete or was altered
+
+
 def test_ten_kills_change_nothing(finished: Finished, tmp_path: Path) -> None:
-    rng, out = random.Random(20), tmp_path / "run"
-    kills = sum(_kill_in(stage, rng.uniform(0.0, 0.8), out) for stage in KILLED_IN)
+    rng, out, kills = random.Random(20), tmp_path / "run", 0
+    for stage in KILLED_IN:
+        if stage == "anneal-2":
+            code, errors = _lose_a_rank_in("anneal-1", out)
+            assert code == 75, (code, errors)
+            assert errors.startswith("error: ") and "run the same command again" in errors and errors.count("\n") == 1, errors
+        kills += _kill_in(stage, rng.uniform(0.0, 0.8), out)
+        _only_whole_artifacts(out)
     assert kills >= 7  # a stage of half a second may be over before we strike
     last = helpers.run(out)
     assert last.returncode == 0, last.stderr
@@ -58,7 +102,7 @@ def test_ten_kills_change_nothing(finished: Finished, tmp_path: Path) -> None:
     assert (out / "scores.json").read_text() == (finished.out / "scores.json").read_text()
     assert not list((out / "work").iterdir())
     for _ in range(100):
-        if not _left_over(out):
+        if not _marked(out):
             break
         time.sleep(0.2)
-    assert not _left_over(out)
+    assert not _marked(out)

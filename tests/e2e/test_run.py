@@ -21,6 +21,7 @@ from lehr.data.synthetic.conversations import Message
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
 from lehr.train.checkpoint import load_checkpoint
+from tasks.session import stage_names
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +37,11 @@ def test_every_stage_is_scored_in_the_named_form(finished: Finished) -> None:
     assert {r["split"] for r in records} == {"dev", "held_out"}
     assert {r["task"] for r in records if r["stage"] == "dpo"} >= {"preference", "chat_math", "prose"}
     assert str(finished.out / "report.html") in finished.stdout.splitlines()[-3]
+
+
+def test_the_display_knows_every_stage_in_its_order(finished: Finished) -> None:
+    started = re.findall(r"  (\S+): started", finished.stdout)
+    assert started == stage_names(load_recipe(helpers.RECIPE))
 
 
 def test_lineage_names_every_artifact_and_its_parents(finished: Finished) -> None:

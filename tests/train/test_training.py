@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from lehr.errors import InfraError, UserError
+from lehr.train import parallel
 from lehr.train.parallel import run_ranks
 from lehr.train.resume import ResumeFiles
 
@@ -82,3 +84,16 @@ def test_another_ranks_error_surfaces_as_itself() -> None:
 def test_a_killed_rank_is_the_machines_fault_and_no_hang() -> None:
     with pytest.raises(InfraError, match="rank died"):
         run_ranks(2, 1, pieces.fails_on_rank_one, "killed")
+
+
+def test_a_rank_that_dies_before_it_begins_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = parallel._start_helper
+
+    def dies(*arguments: Any) -> parallel.Helper:
+        helper = start(*arguments)
+        helper[0].kill()
+        return helper
+
+    monkeypatch.setattr(parallel, "_start_helper", dies)
+    with pytest.raises(InfraError, match="rank died"):
+        run_ranks(2, 1, pieces.weave)

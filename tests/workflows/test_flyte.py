@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from flytekit.tools.translator import get_serializable
 
 from lehr.artifact import ArtifactRef
 from lehr.config import load_recipe
+from lehr.config.base import Config
 from lehr.errors import InfraError, UserError
 from tasks.refs import RunRef
 from tasks.settings import owned
@@ -34,6 +36,26 @@ def test_runs_and_artifacts_survive_the_way_between_tasks() -> None:
     assert _round_trip(run) == run
     ref = ArtifactRef(uri="/data/run/artifacts/soup-1", digest="d" * 64, kind="checkpoint", stage="soup")
     assert _round_trip(ref) == ref
+
+
+def _parts(config: Config) -> Iterator[Config]:
+    """`config` and every model in it."""
+    yield config
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
+            if isinstance(inner, Config):
+                yield from _parts(inner)
+
+
+def test_every_part_of_a_recipe_survives_too() -> None:
+    """Each may become a task's own input when the pipeline is split further."""
+    parts = list(_parts(load_recipe(ROOT / "recipes" / "tiny" / "olmo2.yaml")))
+    assert {"Recipe", "Model", "JsonlSource", "SyntheticSource", "Mix", "Optim", "Guard", "Dpo", "TaskPlan"} <= {
+        type(p).__name__ for p in parts
+    }
+    for part in parts:
+        assert _round_trip(part) == part, type(part)
 
 
 def test_the_workflow_serialises_with_retries_and_a_map() -> None:

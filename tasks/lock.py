@@ -1,0 +1,45 @@
+"""One run per folder at a time on this machine, whether `lehr run` or plain pyflyte started it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from lehr.errors import UserError, from_os_error
+
+_held: dict[Path, IO[str]] = {}
+
+
+def hold(root: Path) -> None:
+    """Make `root` and keep it for this process, which may ask again; the lock dies with the process.
+
+    Raises UserError if another process has it, or if nothing can be written there.
+    """
+    if root in _held:
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / ".lock").open("w")
+    except OSError as error:
+        raise from_os_error(error, root) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(
+            "another lehr run is at work in this folder", where=root, remedy="wait for it, or choose another --out"
+        ) from None
+    _held[root] = file
+
+
+@contextmanager
+def held(root: Path) -> Iterator[None]:
+    """`hold`, and let go at the end."""
+    hold(root)
+    try:
+        yield
+    finally:
+        _held.pop(root).close()
