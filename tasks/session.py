@@ -50,10 +50,11 @@ _current: Session | None = None
 
 def stage_names(recipe: Recipe) -> list[str]:
     """The stages of the workflow in order, for the display."""
-    trained = ["stage1", "ramp", *(f"anneal-{seed}" for seed in recipe.anneals.seeds), "soup"]
-    scored = [name for stage in trained for name in (stage, f"scores-{stage}")]
+    anneals = [f"anneal-{seed}" for seed in recipe.anneals.seeds]
+    base = ["stage1", "scores-stage1", "ramp", "scores-ramp"]
+    souped = [*anneals, *(f"scores-{name}" for name in anneals), "soup", "scores-soup"]  # a map ends before the next begins
     post = ["sft", "pairs", "scores-sft", "dpo", "scores-dpo", "rlvr", "scores-rlvr"]
-    return ["documents", "tokenizer", "shards", *scored, *post, "export"]
+    return ["documents", "tokenizer", "shards", *base, *souped, *post, "export"]
 
 
 def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0, mlflow: bool = True) -> Session:
