@@ -37,7 +37,7 @@ def run_key(recipe: Recipe, root: Path) -> str:
 @owned
 def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     """Resolve the recipe at path `recipe` and pin it in the run's folder `out` (default runs/NAME)."""
-    loaded = load_recipe(recipe, overrides)
+    loaded = load_recipe(recipe, overrides).pinned()
     root = (Path(out) if out else Path("runs") / loaded.name).absolute()
     hold(root)
     try:

@@ -47,7 +47,7 @@ class Filters(Config):
     decontaminate_ngram: Positive = 10  # words
     decontaminate_hits: Positive = 1  # n-grams shared with an evaluation task's examples from which a document is dropped
     held_back_hits: Positive = 8  # and with the documents held back for evaluation, which are long: a run of 17 words
-    boilerplate_documents: Positive = 10  # an n-gram of held-back text in more training documents than this is a form's wording
+    boilerplate_documents: Positive = 4  # an n-gram of held-back text in more training documents than this is a form's wording
     chunk_characters: Positive = 6000  # longer documents are cut at a paragraph near this length
 
     @model_validator(mode="after")

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.data import Data, Tokenizer
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
+from lehr.hardware import bf16_units
+
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Model(Config):
@@ -77,7 +80,14 @@ class Recipe(Config):
     rlvr: Rlvr
     evaluation: Evaluation
     parallel: Parallel = Parallel()
+    precision: Precision = "fp32"  # of next-token training and SFT; auto: bf16 where the processor has units for it
     site: Site = Site()
+
+    def pinned(self) -> Recipe:
+        """This recipe with what depends on the machine decided: `auto` precision."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": "bf16" if bf16_units() else "fp32"})
 
     @model_validator(mode="after")
     def _references(self) -> Recipe:

@@ -35,7 +35,33 @@ def rope_tables(head_dim: int, length: int, theta: float) -> tuple[Tensor, Tenso
 def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (x[i], x[i + E/2]) by its position's angle. `cos`/`sin` broadcast to (B, H, T, E)."""
     first, second = x_BHTE.chunk(2, dim=-1)
-    return x_BHTE * cos + torch.cat([-second, first], dim=-1) * sin
+    return (x_BHTE * cos + torch.cat([-second, first], dim=-1) * sin).to(x_BHTE.dtype)
+
+
+_QUERIES = 128  # per block of dense causal attention
+
+
+def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
+    """Softmax(q k / sqrt(E)) v, causal, as (B, H, T, E); H is a multiple of K.
+
+    In bf16 on CPU as dense products per block of queries, each against the keys up to its own end: PyTorch's fused kernel
+    has no fast backward pass there. Elsewhere the fused kernel.
+    """
+    H, K, T, E = q_BHTE.shape[1], k_BKTE.shape[1], q_BHTE.shape[2], q_BHTE.shape[3]
+    if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=H != K)
+    if H != K:
+        k_BKTE, v_BKTE = k_BKTE.repeat_interleave(H // K, dim=1), v_BKTE.repeat_interleave(H // K, dim=1)
+    q_BHTE = q_BHTE * E**-0.5
+    out = []
+    for start in range(0, T, _QUERIES):
+        end = min(start + _QUERIES, T)
+        scores = q_BHTE[:, :, start:end] @ k_BKTE[:, :, :end].transpose(-1, -2)
+        # An added -inf needs no mask in the backward pass.
+        future = torch.full((end - start, end), float("-inf"), dtype=scores.dtype).triu_(start + 1)
+        weights = torch.softmax(scores + future, dim=-1)
+        out.append(weights @ v_BKTE[:, :, :end])
+    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
 
 
 class KVCache:
@@ -81,8 +107,10 @@ class Attention(nn.Module):
             cache.keys[self.layer, :, :, cache.used : end] = k
             cache.values[self.layer, :, :, cache.used : end] = v
             k, v = cache.keys[self.layer, :, :, :end], cache.values[self.layer, :, :, :end]
-        grouped = self.kv_heads != self.heads
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
+        if mask is None:
+            y = causal_attention(q, k, v)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), enable_gqa=self.kv_heads != self.heads)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return out
 

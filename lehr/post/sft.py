@@ -48,6 +48,14 @@ def pad(rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
     return tokens_BT, labels_BT
 
 
+def halves(rows: list[Rendered]) -> list[list[Rendered]]:
+    """The shorter and the longer half of `rows`: padded apart, they waste less. Few rows stay together."""
+    if len(rows) < 8:
+        return [rows]
+    ordered = sorted(rows, key=lambda row: len(row.ids))
+    return [ordered[: len(rows) // 2], ordered[len(rows) // 2 :]]
+
+
 @dataclass(frozen=True)
 class Replay:
     """`rows` windows of pretraining text a step."""
@@ -78,11 +86,13 @@ class SftObjective:
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pool), self.seed).tolist())
-        tokens_BT, labels_BT = pad([self.pool[i] for i in rows], self.pad_id)
-        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
-        ce.nats.backward()  # type: ignore[no-untyped-call]
-        nats, tokens = float(ce.nats.detach()), ce.tokens
-        sums = Sums(nats, tokens, tokens_BT.numel(), {"chat_loss": (nats, tokens)})
+        nats, tokens, seen = 0.0, 0, 0
+        for half in halves([self.pool[i] for i in rows]):
+            tokens_BT, labels_BT = pad(half, self.pad_id)
+            ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
+            ce.nats.backward()  # type: ignore[no-untyped-call]
+            nats, tokens, seen = nats + float(ce.nats.detach()), tokens + ce.tokens, seen + tokens_BT.numel()
+        sums = Sums(nats, tokens, seen, {"chat_loss": (nats, tokens)})
         return sums if self.replay is None else self._replayed(step, ranks, self.replay, sums)
 
     def _replayed(self, step: int, ranks: Ranks, replay: Replay, chat: Sums) -> Sums:

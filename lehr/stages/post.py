@@ -72,6 +72,8 @@ def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artif
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops, recipe.parallel.processes)
 
     config = {**section.model_dump(exclude={"checkpoint_steps"}), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
+    if isinstance(section, Sft):
+        config["precision"] = recipe.precision
     if isinstance(section, Sft) and section.replay_rows:
         config["replay"] = [recipe.data.mixes[section.replay_mix].model_dump(), recipe.stage1.sequence_length]
     return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=section.steps)
@@ -82,7 +84,9 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     loaded = load_checkpoint(parent)
     stage = work.desk.stage
     section: Finetune = {"sft": work.recipe.sft, "dpo": work.recipe.dpo, "rlvr": work.recipe.rlvr}[stage]
-    state = TrainState.fresh(loaded.model, section.optim)
+    # Preferences and roll-outs compare log-probabilities, which bf16 logits are too coarse for.
+    precision = work.recipe.precision if stage == "sft" else "fp32"
+    state = TrainState.fresh(loaded.model, section.optim, precision)
     objective = _objective(work, section, loaded, seeds.derive(work.recipe.seed, stage))
     plan = Plan(
         section.steps,
@@ -92,7 +96,7 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     )
     conduct(work.desk, ranks, state, objective, plan)
     if ranks.first:
-        save_checkpoint(work.desk.out, state.model, parent.folder, chat=True)
+        save_checkpoint(work.desk.out, loaded.architecture, state.weights(), parent.folder, chat=True)
     return state.tokens
 
 

@@ -12,7 +12,7 @@ import torch
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.config.data import Mix
-from lehr.config.recipe import Model, Recipe
+from lehr.config.recipe import Model, Precision, Recipe
 from lehr.config.stages import Optim, Schedule
 from lehr.data.loader import Loader
 from lehr.data.mix import plan as plan_mix
@@ -96,6 +96,7 @@ class _Work:
     tokenizer: Path
     parent: Path | None
     in_loop_steps: int
+    precision: Precision
 
 
 def _train_on_rank(ranks: Ranks, work: _Work) -> int:
@@ -120,7 +121,13 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
             "optim": stretch.optim.model_dump(),
         }
         save_checkpoint(
-            work.desk.out, state.model, work.tokenizer, chat=False, training=training, optimizer=state.optimizer_tensors()
+            work.desk.out,
+            work.model,
+            state.weights(),
+            work.tokenizer,
+            chat=False,
+            training=training,
+            optimizer=state.optimizer_tensors(),
         )
     return state.tokens
 
@@ -128,11 +135,11 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
 def _begin(work: _Work) -> TrainState:
     if work.parent is None:
         model = Transformer(work.model).initialise(seeds.derive(work.seed, "init"))
-        return TrainState.fresh(model, work.stretch.optim)
+        return TrainState.fresh(model, work.stretch.optim, work.precision)
     parent = Artifact.open(work.parent, verify=False)
     loaded = load_checkpoint(parent)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, loaded.tokenizer.hash, parent.folder)
-    state = TrainState.fresh(loaded.model, work.stretch.optim)
+    state = TrainState.fresh(loaded.model, work.stretch.optim, work.precision)
     state.load_optimizer(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
     return state
 
@@ -163,7 +170,10 @@ def run_stretch(
         desk = Desk.of(job, recipe.parallel)
         in_loop = recipe.evaluation.in_loop_steps
         folder = parent.folder if parent else None
-        args = _Work(desk, stretch, model, recipe.seed, shards.folder, documents.folder, tokenizer.folder, folder, in_loop)
+        args = _Work(
+            desk, stretch, model, recipe.seed, shards.folder, documents.folder, tokenizer.folder, folder, in_loop,
+            recipe.precision,
+        )
         tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops * tokens, recipe.parallel.processes)
 
@@ -171,6 +181,7 @@ def run_stretch(
         **stretch.describe(),
         "model": model.model_dump(),
         "parallel": recipe.parallel.model_dump(),
+        "precision": recipe.precision,
     }
     if parent is None:
         config["seed"] = recipe.seed

@@ -40,19 +40,20 @@ class Loaded:
 
 def save_checkpoint(
     folder: Path,
-    model: Transformer,
+    config: Model,
+    weights: dict[str, Tensor],
     tokenizer_folder: Path,
     *,
     chat: bool,
     training: dict[str, Any] | None = None,
     optimizer: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint's files into `folder`. Complete only when an artifact manifest seals them."""
+    """Write a checkpoint's files; `weights` are fp32 by name. Complete only when an artifact manifest seals them."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
-    described = {"architecture": model.config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
+    described = {"architecture": config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
     write_atomic(folder / ARCHITECTURE, json.dumps(described, indent=1, sort_keys=True))
-    save_tensors(dict(model.named_parameters()), folder / WEIGHTS)
+    save_tensors(weights, folder / WEIGHTS)
     if training is not None:
         write_atomic(folder / TRAINING, json.dumps(training, indent=1, sort_keys=True))
     if optimizer is not None:

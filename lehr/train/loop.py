@@ -54,6 +54,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
         began = time.perf_counter()
         flat.grads.zero_()
         sums = objective.backward(state.step, ranks)
+        flat.collect()
         # Gradients and scalars are summed over ranks, then divided once: world size changes no expectation.
         scalars = _reduce(sums, objective.extras, flat.grads, ranks)
         flat.grads.div_(max(scalars["weight"], 1.0))

@@ -31,8 +31,10 @@ def cross_entropy(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, w
     chosen = labels_BT != IGNORE
     logits_NV = model.logits(model.hidden(tokens_BT)[chosen]).float()
     labels_N = labels_BT[chosen]
-    nats = F.cross_entropy(logits_NV, labels_N, reduction="sum")
-    z = torch.logsumexp(logits_NV, dim=-1).square().sum() if with_z else nats.new_zeros(())
+    # One pass over the exponentials serves both: -log p(label) = logsumexp(logits) - logit(label).
+    lse_N = torch.logsumexp(logits_NV, dim=-1)
+    nats = (lse_N - logits_NV.gather(1, labels_N[:, None])[:, 0]).sum()
+    z = lse_N.square().sum() if with_z else nats.new_zeros(())
     return CrossEntropy(nats, z, int(labels_N.numel()))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lehr.config.recipe import Precision
 from lehr.config.stages import Optim
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
@@ -25,8 +26,13 @@ class TrainState:
     tokens: int = 0
 
     @classmethod
-    def fresh(cls, model: Transformer, optim: Optim) -> TrainState:
-        return cls(model, AdamW(FlatParameters(model), optim), SpikeGuard(optim.guard))
+    def fresh(cls, model: Transformer, optim: Optim, precision: Precision = "fp32") -> TrainState:
+        flat = FlatParameters(model, torch.bfloat16 if precision == "bf16" else torch.float32)
+        return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The fp32 weights by name, whatever precision the model computes in."""
+        return self.optimizer.flat.masters()
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """What a child stage inherits beside the weights (mid-training continues the optimiser: OLMo 2 section 4)."""
@@ -55,6 +61,7 @@ class TrainState:
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
         """Copy in, never alias: kernels may sum in another order at another memory alignment."""
         self.optimizer.flat.values.copy_(tensors["values"])
+        self.optimizer.flat.publish()
         self.load_optimizer(tensors, where)
         self.guard.restore(tensors)
         self.step, self.tokens = int(tensors["step"]), int(tensors["tokens"])

@@ -35,7 +35,8 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Artifact:
     tokenizer.save(tmp_path)
     config = Model(vocab_size=304, n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, mlp_hidden=48, max_seq_len=128)
     folder = tmp_path / "run/artifacts/rlvr-1"
-    save_checkpoint(folder, Transformer(config).initialise(1).eval(), tmp_path, chat=request.param)
+    weights = {name: p.detach() for name, p in Transformer(config).initialise(1).named_parameters()}
+    save_checkpoint(folder, config, weights, tmp_path, chat=request.param)
     return Artifact.seal(
         folder, kind="checkpoint", stage="rlvr", fingerprint="f", parents=[], config={}, code="c", meta={}, cost=Cost()
     )
