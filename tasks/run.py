@@ -22,10 +22,10 @@ from tasks.settings import SMALL, owned
 
 
 class Opened(NamedTuple):
-    """A run, and the seeds over which its anneals are mapped."""
+    """A run, and the numbers of its anneals, over which they are mapped."""
 
     run: RunRef
-    seeds: list[int]
+    anneals: list[int]
 
 
 def run_key(recipe: Recipe, root: Path) -> str:
@@ -47,7 +47,7 @@ def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     run = RunRef(recipe=loaded, root=str(root), key=run_key(loaded, root), command=command)
     session(run)
-    return Opened(run=run, seeds=loaded.anneals.seeds)
+    return Opened(run=run, anneals=list(range(len(loaded.anneals.runs) if loaded.anneals else 0)))
 
 
 @task(enable_deck=True, **SMALL)
@@ -69,7 +69,8 @@ def publish(
     from lehr.stages import publish as stages
 
     s, root = session(run), Path(run.root)
-    artifacts = [*data, *trained, *annealed, *tuned, *scores, *annealed_scores, *tuned_scores]
+    every = [*data, *trained, *annealed, *tuned, *scores, *annealed_scores, *tuned_scores]
+    artifacts = list({ref.uri: ref for ref in every}.values())  # a stage that a recipe leaves out hands its parent on
     seconds = time.monotonic() - s.began
     report = stages.publish(
         run.recipe, root, [opened(ref) for ref in artifacts], run.command, frozenset(s.reuse.stages), seconds

@@ -34,10 +34,10 @@ def pretrain_to_eval(recipe: str = "recipes/tiny/olmo2.yaml", out: str = "", ove
     ramped = ramp(run=run, parent=base, shards=tokens, corpus=corpus, tokenizer=vocabulary)
     ramped_scores = evaluate(run=run, checkpoint=ramped, corpus=corpus)
     annealed = map_task(partial(anneal, run=run, parent=ramped, shards=tokens, corpus=corpus, tokenizer=vocabulary))(
-        seed=opened.seeds
+        index=opened.anneals
     )
     annealed_scores = map_task(partial(evaluate, run=run, corpus=corpus, pairs=None))(checkpoint=annealed)
-    souped = soup(run=run, ingredients=annealed)
+    souped = soup(run=run, parent=ramped, ingredients=annealed)
     souped_scores = evaluate(run=run, checkpoint=souped, corpus=corpus)
 
     tuned = sft(run=run, parent=souped, shards=tokens)

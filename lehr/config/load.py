@@ -175,9 +175,14 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return sorted({name for m in models for name in m.model_fields})
 
 
-def _keys_of(loc: Sequence[str | int]) -> list[str | int]:
-    """`loc` as the recipe writes it: without the kind that pydantic puts after a source's name."""
-    return [part for i, part in enumerate(loc) if not (i == 3 and tuple(loc[:2]) == ("data", "sources"))]
+def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
+    """`loc` as the recipe writes it: without the `kind` that pydantic puts after the key of a section with kinds."""
+    keys: list[str | int] = []
+    for part in loc:
+        here = _value_at(values, keys)
+        if not (isinstance(here, dict) and part not in here and here.get("kind") == part):
+            keys.append(part)
+    return keys
 
 
 def _origin_of(key: str, origin: Origin) -> str:
@@ -210,7 +215,7 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, origin:
     """The first error of a validation as one UserError. Unknown keys come first: they cause the missing ones."""
     details = error.errors(include_url=False)
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
-    loc = _keys_of(first["loc"])
+    loc = _keys_of(first["loc"], values)
     key = ".".join(map(str, loc))
     where = _origin_of(key, origin) or shown
     value = _value_at(values, loc)

@@ -6,43 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.data import Data, Tokenizer
+from lehr.config.model import Model
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
 from lehr.hardware import bf16_units
 
 Precision = Literal["auto", "fp32", "bf16"]
-
-
-class Model(Config):
-    """Architecture. `olmo2`: RMSNorm on the sub-layers' outputs, QK-norm, SwiGLU, RoPE, no biases (OLMo 2 section 3)."""
-
-    family: Literal["olmo2"] = "olmo2"
-    vocab_size: Positive
-    n_layers: Positive
-    d_model: Positive
-    n_heads: Positive
-    n_kv_heads: Positive
-    mlp_hidden: Positive  # width of the gated MLP
-    max_seq_len: Positive
-    rope_theta: PositiveFloat = 500_000.0
-    norm_eps: PositiveFloat = 1e-6
-    tied_embeddings: bool = False
-    init_std: PositiveFloat = 0.02
-
-    @property
-    def head_dim(self) -> int:
-        return self.d_model // self.n_heads
-
-    @model_validator(mode="after")
-    def _divides(self) -> Model:
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model={self.d_model} is no multiple of n_heads={self.n_heads}; change one of them")
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads={self.n_heads} is no multiple of n_kv_heads={self.n_kv_heads}; change one of them")
-        if self.head_dim % 2:
-            raise ValueError(f"head size d_model/n_heads={self.head_dim} is odd, and RoPE turns pairs; make it even")
-        return self
+__all__ = ["Model", "Parallel", "Precision", "Recipe", "Site"]
 
 
 class Parallel(Config):
@@ -73,15 +44,34 @@ class Recipe(Config):
     tokenizer: Tokenizer
     data: Data
     stage1: Pretrain
-    ramp: Ramp
-    anneals: Anneals
+    ramp: Ramp | None = None
+    anneals: Anneals | None = None
     sft: Sft
-    dpo: Dpo
-    rlvr: Rlvr
+    dpo: Dpo | None = None
+    rlvr: Rlvr | None = None
     evaluation: Evaluation
     parallel: Parallel = Parallel()
-    precision: Precision = "fp32"  # of next-token training and SFT; auto: bf16 where the processor has units for it
+    precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
     site: Site = Site()
+
+    @property
+    def base_stage(self) -> str:
+        """Name of the checkpoint that pretraining ends with: what chat training starts from and is compared with."""
+        if self.anneals:
+            return "soup" if self.anneals.soup and len(self.anneals.runs) > 1 else self.anneals.names[0]
+        return "ramp" if self.ramp else "stage1"
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The stages of this recipe in the order in which they run."""
+        names = ["documents", "tokenizer", "shards", "stage1", "scores-stage1"]
+        names += ["ramp", "scores-ramp"] if self.ramp else []
+        anneals = self.anneals.names if self.anneals else []
+        names += [*anneals, *(f"scores-{name}" for name in anneals)]  # a map ends before the next begins
+        names += ["soup", "scores-soup"] if self.base_stage == "soup" else []
+        names += ["sft", *(["pairs"] if self.dpo else []), "scores-sft"]
+        names += ["dpo", "scores-dpo"] if self.dpo else []
+        return [*names, *(["rlvr", "scores-rlvr"] if self.rlvr else []), "export"]
 
     def pinned(self) -> Recipe:
         """This recipe with what depends on the machine decided: `auto` precision."""
@@ -96,7 +86,12 @@ class Recipe(Config):
                 if source not in self.data.sources:
                     known = ", ".join(sorted(self.data.sources))
                     raise ValueError(f"data.mixes.{name}.weights.{source}: there is no source {source!r}; sources are: {known}")
-        used = {"stage1.mix": self.stage1.mix, "ramp.mix": self.ramp.mix, "anneals.mix": self.anneals.mix}
+        used = {"stage1.mix": self.stage1.mix}
+        if self.ramp:
+            used["ramp.mix"] = self.ramp.mix
+        if self.anneals:
+            used["anneals.mix"] = self.anneals.mix
+            used |= {f"anneals.more.{i}.mix": run.mix for i, run in enumerate(self.anneals.more)}
         if self.sft.replay_rows:
             used["sft.replay_mix"] = self.sft.replay_mix
         for key, mix_name in used.items():
@@ -116,14 +111,18 @@ class Recipe(Config):
             if length > self.model.max_seq_len:
                 raise ValueError(f"{key}={length} is more than model.max_seq_len={self.model.max_seq_len}; lower it")
         step = self.stage1.batch_size * self.stage1.sequence_length
-        for key, tokens in (("ramp.tokens", self.ramp.tokens), ("anneals.tokens", self.anneals.tokens)):
+        lengths = {"ramp.tokens": self.ramp.tokens} if self.ramp else {}
+        lengths |= {f"anneals.tokens of seed {run.seed}": run.tokens for run in (self.anneals.runs if self.anneals else [])}
+        for key, tokens in lengths.items():
             if tokens < step:
-                raise ValueError(f"{key}={tokens} do not pay for one step of {step} tokens; raise it")
+                raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
-        batches = (self.stage1.batch_size, self.sft.batch_size, self.dpo.batch_size, self.rlvr.batch_size)
-        for key, size in zip(("stage1", "sft", "dpo", "rlvr"), batches, strict=True):
-            if size % world:
-                raise ValueError(f"{key}.batch_size={size} is no multiple of parallel.processes={world}; change one of them")
+        sections = {"stage1": self.stage1, "sft": self.sft, "dpo": self.dpo, "rlvr": self.rlvr}
+        for key, section in sections.items():
+            if section is not None and section.batch_size % world:
+                raise ValueError(
+                    f"{key}.batch_size={section.batch_size} is no multiple of parallel.processes={world}; change one of them"
+                )
         if self.sft.replay_rows % world:
             raise ValueError(
                 f"sft.replay_rows={self.sft.replay_rows} is no multiple of parallel.processes={world}; change one of them"

@@ -49,9 +49,13 @@ class Loader:
 
     def batch(self, step: int, rank: int, world: int, batch_size: int) -> Batch:
         """Rows rank, rank + world, ... of the global batch of `step`. Steps beyond the plan raise IndexError."""
-        instances = np.arange(step * batch_size + rank, (step + 1) * batch_size, world)
+        return self.rows(step * batch_size, batch_size, rank, world)
+
+    def rows(self, first: int, count: int, rank: int, world: int) -> Batch:
+        """Rows rank, rank + world, ... of the global batch that holds `count` instances from `first` on."""
+        instances = np.arange(first + rank, first + count, world)
         if instances[-1] >= self.plan.instances:
-            raise IndexError(f"step {step} is beyond the {self.plan.instances} instances of this mix")
+            raise IndexError(f"instance {instances[-1]} is beyond the {self.plan.instances} of this mix")
         T = self.plan.sequence_length
         rows_BT1 = np.empty((len(instances), T + 1), dtype=np.int64)
         for b, (part, window) in enumerate(self.windows(instances)):

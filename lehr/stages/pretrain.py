@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,25 @@ from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.config.data import Mix
 from lehr.config.recipe import Model, Precision, Recipe
-from lehr.config.stages import Optim, Schedule
+from lehr.config.schedule import BatchRamp, ConstantSchedule, LinearSchedule, Schedule, WsdSchedule
+from lehr.config.stages import Optim
 from lehr.data.loader import Loader
 from lehr.data.mix import plan as plan_mix
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
-from lehr.model.transformer import Transformer, flops_per_token
+from lehr.errors import Bug, UserError
+from lehr.model.moe import Routing
+from lehr.model.size import flops_per_token
+from lehr.model.transformer import Transformer
 from lehr.optim.schedule import by_tokens
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.stages.in_loop import ProseEvaluator
 from lehr.tensors import read_tensors
+from lehr.train.batches import Batches
 from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, save_checkpoint
 from lehr.train.loop import Plan, Sums
-from lehr.train.losses import cross_entropy
+from lehr.train.losses import cross_entropy, router_loss
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 
@@ -44,14 +49,24 @@ class Stretch:
     schedule: Schedule
     checkpoint_steps: int
     data_seed: int
+    batch_ramp: BatchRamp | None = None
+
+    @cached_property
+    def batches(self) -> Batches:
+        return Batches.of(self.tokens, self.batch_size, self.sequence_length, self.batch_ramp)
 
     @property
     def steps(self) -> int:
-        return self.tokens // (self.batch_size * self.sequence_length)
+        return self.batches.total
 
     def rate(self, step: int, tokens: int) -> float:
         """Learning rate after `step` steps; counted in tokens, which skipped updates have seen too."""
-        return by_tokens(self.schedule, self.optim.lr, tokens, self.steps * self.batch_size * self.sequence_length)
+        return by_tokens(self.schedule, self.optim.lr, tokens, self.batches.all_instances * self.sequence_length)
+
+    def clip_norm(self, step: int, tokens: int) -> float:
+        """The gradient norm's limit after `tokens`."""
+        warming = tokens < self.optim.clip_warmup_tokens
+        return self.optim.clip_norm * (self.optim.clip_warmup_factor if warming else 1.0)
 
     def describe(self) -> dict[str, Any]:
         """For fingerprint and lineage: what the result depends on, so not how often it is saved or looked at."""
@@ -63,26 +78,32 @@ class Stretch:
             "optim": self.optim.model_dump(),
             "schedule": self.schedule.model_dump(),
             "data_seed": self.data_seed,
+            "batch_ramp": self.batch_ramp.model_dump() if self.batch_ramp else None,
         }
 
 
 class NextToken:
-    """Cross entropy plus z-loss over the mix's windows; `weight` counts labelled tokens."""
+    """Cross entropy plus z-loss, and the routers' losses, over the mix's windows; `weight` counts labelled tokens."""
 
-    extras: tuple[str, ...] = ("cross_entropy",)
-
-    def __init__(self, model: Transformer, loader: Loader, batch_size: int, z_weight: float) -> None:
-        self.model, self.loader, self.batch_size, self.z_weight = model, loader, batch_size, z_weight
+    def __init__(self, model: Transformer, loader: Loader, batches: Batches, z_weight: float) -> None:
+        self.model, self.loader, self.batches, self.z_weight = model, loader, batches, z_weight
+        self.extras: tuple[str, ...] = ("cross_entropy", *(("least_load",) if model.config.n_experts else ()))
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
-        batch = self.loader.batch(step, ranks.rank, ranks.world, self.batch_size)
+        batch = self.loader.rows(*self.batches.at(step), ranks.rank, ranks.world)
         tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT)
         ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=self.z_weight > 0)
-        total = ce.nats + self.z_weight * ce.z
+        total = ce.nats + self.z_weight * ce.z + router_loss(ce, self.model.config)
         total.backward()  # type: ignore[no-untyped-call]
-        return Sums(
-            float(total.detach()), ce.tokens, tokens_BT.numel(), {"cross_entropy": (float(ce.nats.detach()), ce.tokens)}
-        )
+        extra = {"cross_entropy": (float(ce.nats.detach()), float(ce.tokens))}
+        if ce.routing:
+            extra["least_load"] = (least_load(ce.routing), 1.0)
+        return Sums(float(total.detach()), ce.tokens, tokens_BT.numel(), extra)
+
+
+def least_load(routing: list[Routing]) -> float:
+    """The smallest share of any layer's expert, relative to an even one: 1 is balanced, 0 an idle expert."""
+    return min(float(r.load_X.min()) * len(r.load_X) / float(r.load_X.sum()) for r in routing)
 
 
 @dataclass(frozen=True)
@@ -103,8 +124,8 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     stretch = work.stretch
     state = _begin(work)
     loader = make_loader(work.shards, work.tokenizer, stretch)
-    objective = NextToken(state.model, loader, stretch.batch_size, stretch.optim.z_loss)
-    plan = Plan(stretch.steps, stretch.rate, stretch.optim.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
+    objective = NextToken(state.model, loader, stretch.batches, stretch.optim.z_loss)
+    plan = Plan(stretch.steps, stretch.rate, stretch.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
     evaluator = (
         ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
     )
@@ -148,7 +169,7 @@ def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
     """The stretch's batches, as a pure function of step and rank."""
     hash_ = Tokenizer.load(tokenizer).hash
     sets = {name: ShardSet.open(shards / f"{name}.tokens", hash_) for name in stretch.mix.weights}
-    plan = plan_mix(stretch.mix, sets, stretch.steps * stretch.batch_size, stretch.sequence_length)
+    plan = plan_mix(stretch.mix, sets, stretch.batches.all_instances, stretch.sequence_length)
     return Loader(plan, stretch.data_seed)
 
 
@@ -194,7 +215,7 @@ def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Art
     s = recipe.stage1
     stretch = Stretch(
         recipe.data.mixes[s.mix], s.tokens, s.batch_size, s.sequence_length, s.optim, s.schedule, s.checkpoint_steps,
-        seeds.derive(recipe.seed, "data", "stage1"),
+        seeds.derive(recipe.seed, "data", "stage1"), s.batch_ramp,
     )  # fmt: skip
     return run_stretch("stage1", recipe, stretch, shards, documents, tokenizer, None, around)
 
@@ -235,24 +256,33 @@ def load_training(parent: Artifact) -> dict[str, Any]:
 def ramp(
     recipe: Recipe, parent: Artifact, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings
 ) -> ArtifactRef:
-    """The parent's rate, constant, on the better mix: the skill forms before the anneals branch."""
+    """The parent's rate, constant, on the better mix: the skill forms before the anneals branch. Without a ramp in the
+    recipe, the parent itself."""
     r = recipe.ramp
+    if r is None:
+        return parent.ref
     seed = seeds.derive(recipe.seed, "data", "ramp")
-    stretch = _inherit(parent, recipe, r.mix, r.tokens, r.checkpoint_steps, Schedule(kind="constant"), seed)
+    stretch = _inherit(parent, recipe, r.mix, r.tokens, r.checkpoint_steps, ConstantSchedule(kind="constant"), seed)
     return run_stretch("ramp", recipe, stretch, shards, documents, tokenizer, parent, around)
 
 
 def anneal(
     recipe: Recipe,
-    seed: int,
+    index: int,
     parent: Artifact,
     shards: Artifact,
     documents: Artifact,
     tokenizer: Artifact,
     around: Surroundings,
 ) -> ArtifactRef:
-    """From the parent's rate linearly to zero; `seed` chooses the data order and nothing else."""
+    """Run `index` of the recipe's anneals: from the parent's rate to zero. Its seed chooses the data order and nothing else."""
     a = recipe.anneals
-    data_seed = seeds.derive(recipe.seed, "data", "anneal", seed)
-    stretch = _inherit(parent, recipe, a.mix, a.tokens, a.checkpoint_steps, Schedule(kind="linear", final_ratio=0.0), data_seed)
-    return run_stretch(f"anneal-{seed}", recipe, stretch, shards, documents, tokenizer, parent, around)
+    if a is None:
+        raise Bug("a recipe without anneals was asked for one")
+    run, name = a.runs[index], a.names[index]
+    data_seed = seeds.derive(recipe.seed, "data", "anneal", run.seed)
+    schedule: Schedule = LinearSchedule(kind="linear", final_ratio=0.0)
+    if a.decay == "exponential":
+        schedule = WsdSchedule(kind="wsd", decay_tokens=run.tokens, decay="exponential")
+    stretch = _inherit(parent, recipe, run.mix, run.tokens, a.checkpoint_steps, schedule, data_seed)
+    return run_stretch(name, recipe, stretch, shards, documents, tokenizer, parent, around)

@@ -23,7 +23,7 @@ from lehr.config import Recipe, recipe_yaml
 from lehr.data.shards import ShardSet
 from lehr.errors import Bug
 from lehr.export import export_hf, verify_hf
-from lehr.model.transformer import parameter_count
+from lehr.model.size import parameter_count
 from lehr.post.chat import JINJA_TEMPLATE
 from lehr.report import (
     Environment,

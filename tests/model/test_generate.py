@@ -8,7 +8,8 @@ import torch
 from lehr.config.recipe import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
-from lehr.model.transformer import Transformer, parameter_count
+from lehr.model.size import parameter_count
+from lehr.model.transformer import Transformer
 
 TOKENIZER = Tokenizer.train(["the quick brown fox " * 30], 300)
 STOPS = list(range(0, 300, 7))
