@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from cli.data import dropped
+from cli.diagnose import diagnose
 from cli.failure import report_failure
 from cli.model import chat, show
 from cli.run import run_command, validate
@@ -35,7 +36,7 @@ def lehr() -> None:
     """
 
 
-for command in (run_command, validate, show, chat, dropped):
+for command in (run_command, validate, show, chat, dropped, diagnose):
     lehr.add_command(command)
 
 
