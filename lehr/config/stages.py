@@ -44,6 +44,7 @@ class Pretrain(Config):
     optim: Optim
     schedule: Schedule = CosineSchedule()
     batch_ramp: BatchRamp | None = None
+    document_mask: bool = False  # documents of one window do not see each other, positions restart (Stable LM 2's code)
     checkpoint_steps: Positive = 50
 
     @property

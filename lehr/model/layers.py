@@ -61,26 +61,32 @@ def scaled(x: Tensor, factor: float) -> Tensor:
 _QUERIES = 128  # per block of dense causal attention
 
 
-def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, scale: float) -> Tensor:
-    """Softmax(scale q k) v, causal, as (B, H, T, E); H is a multiple of K.
+def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+    """Softmax(scale q k + mask) v as (B, H, T, E); H is a multiple of K. Without `mask`, (B, 1, T, S), it is causal, T = S.
 
     In bf16 on CPU as dense products per block of queries, each against the keys up to its own end: PyTorch's fused kernel
     has no fast backward pass there. Elsewhere the fused kernel.
     """
-    H, K, T = q_BHTE.shape[1], k_BKTE.shape[1], q_BHTE.shape[2]
-    if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=H != K, scale=scale)
+    H, K, T, S = q_BHTE.shape[1], k_BKSE.shape[1], q_BHTE.shape[2], k_BKSE.shape[2]
+    if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16 or T != S:
+        added = None if mask is None else mask.to(q_BHTE.dtype)
+        return F.scaled_dot_product_attention(
+            q_BHTE, k_BKSE, v_BKSE, attn_mask=added, is_causal=mask is None, enable_gqa=H != K, scale=scale
+        )
     if H != K:
-        k_BKTE, v_BKTE = k_BKTE.repeat_interleave(H // K, dim=1), v_BKTE.repeat_interleave(H // K, dim=1)
+        k_BKSE, v_BKSE = k_BKSE.repeat_interleave(H // K, dim=1), v_BKSE.repeat_interleave(H // K, dim=1)
     q_BHTE = q_BHTE * scale
     out = []
     for start in range(0, T, _QUERIES):
         end = min(start + _QUERIES, T)
-        scores = q_BHTE[:, :, start:end] @ k_BKTE[:, :, :end].transpose(-1, -2)
+        scores = q_BHTE[:, :, start:end] @ k_BKSE[:, :, :end].transpose(-1, -2)
         # An added -inf needs no mask in the backward pass.
-        future = torch.full((end - start, end), float("-inf"), dtype=scores.dtype).triu_(start + 1)
-        weights = torch.softmax(scores + future, dim=-1)
-        out.append(weights @ v_BKTE[:, :, :end])
+        if mask is None:
+            unseen = torch.full((end - start, end), float("-inf"), dtype=scores.dtype).triu_(start + 1)
+        else:
+            unseen = mask[:, :, start:end, :end].to(scores.dtype)
+        weights = torch.softmax(scores + unseen, dim=-1)
+        out.append(weights @ v_BKSE[:, :, :end])
     return out[0] if len(out) == 1 else torch.cat(out, dim=2)
 
 
@@ -135,11 +141,7 @@ class Attention(nn.Module):
             cache.keys[self.layer, :, :, cache.used : end] = k
             cache.values[self.layer, :, :, cache.used : end] = v
             k, v = cache.keys[self.layer, :, :, :end], cache.values[self.layer, :, :, :end]
-        if mask is None:
-            y = causal_attention(q, k, v, self.scale)
-        else:
-            grouped = self.kv_heads != self.heads
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), enable_gqa=grouped, scale=self.scale)
+        y = attention(q, k, v, self.scale, mask)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return out
 

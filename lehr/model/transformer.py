@@ -44,16 +44,26 @@ class Transformer(nn.Module):
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         return self
 
-    def hidden(self, tokens_BT: Tensor, cache: KVCache | None = None, routing: list[Routing] | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        cache: KVCache | None = None,
+        routing: list[Routing] | None = None,
+        begins_BT: Tensor | None = None,
+    ) -> Tensor:
         """Final normed states, (B, T, D). With `cache`, `tokens_BT` are the next columns and the cache grows by T.
 
-        `routing`, where given, receives what each layer's router did.
+        `routing`, where given, receives what each layer's router did. `begins_BT` is true where a document begins: then
+        documents do not see each other and positions count from each one's beginning.
         """
-        if cache is None:
-            T = tokens_BT.shape[1]
-            cos, sin, mask = self.cos[:T], self.sin[:T], None
-        else:
+        mask: Tensor | None = None
+        if cache is not None:
             cos, sin, mask = self._cached_positions(tokens_BT, cache)
+        elif begins_BT is not None:
+            cos, sin, mask = self._document_positions(begins_BT)
+        else:
+            T = tokens_BT.shape[1]
+            cos, sin = self.cos[:T], self.sin[:T]
         x = scaled(self.embed(tokens_BT), self.config.embedding_multiplier)
         for layer in self.layers:
             x = layer(x, cos, sin, mask, cache, routing)
@@ -72,6 +82,16 @@ class Transformer(nn.Module):
         # A padded column has nothing to look at: let it see itself, or softmax gives NaN.
         seen |= column_S[None, None, :] == column_T[None, :, None]
         mask = torch.zeros(seen.shape, dtype=self.cos.dtype, device=tokens_BT.device).masked_fill_(~seen, float("-inf"))
+        return self.cos[position_BT][:, None], self.sin[position_BT][:, None], mask[:, None]
+
+    def _document_positions(self, begins_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, T): causal, and only inside a document."""
+        column_T = torch.arange(begins_BT.shape[1], device=begins_BT.device)
+        start_BT = torch.where(begins_BT, column_T, 0).cummax(dim=1).values
+        position_BT = column_T - start_BT
+        # A key is seen from its own column on, unless the query's document began after it.
+        seen = (column_T[None, None, :] <= column_T[None, :, None]) & (column_T[None, None, :] >= start_BT[:, :, None])
+        mask = torch.zeros(seen.shape, dtype=self.cos.dtype, device=begins_BT.device).masked_fill_(~seen, float("-inf"))
         return self.cos[position_BT][:, None], self.sin[position_BT][:, None], mask[:, None]
 
     def logits(self, hidden: Tensor) -> Tensor:

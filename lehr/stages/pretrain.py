@@ -50,6 +50,7 @@ class Stretch:
     checkpoint_steps: int
     data_seed: int
     batch_ramp: BatchRamp | None = None
+    document_mask: bool = False
 
     @cached_property
     def batches(self) -> Batches:
@@ -78,6 +79,7 @@ class Stretch:
             "optim": self.optim.model_dump(),
             "schedule": self.schedule.model_dump(),
             "data_seed": self.data_seed,
+            "document_mask": self.document_mask,
             "batch_ramp": self.batch_ramp.model_dump() if self.batch_ramp else None,
         }
 
@@ -85,14 +87,22 @@ class Stretch:
 class NextToken:
     """Cross entropy plus z-loss, and the routers' losses, over the mix's windows; `weight` counts labelled tokens."""
 
-    def __init__(self, model: Transformer, loader: Loader, batches: Batches, z_weight: float) -> None:
+    def __init__(
+        self, model: Transformer, loader: Loader, batches: Batches, z_weight: float, end_of_text: int | None = None
+    ) -> None:
+        """`end_of_text` is given where documents must not see each other: the token that each of them ends with."""
         self.model, self.loader, self.batches, self.z_weight = model, loader, batches, z_weight
+        self.end_of_text = end_of_text
         self.extras: tuple[str, ...] = ("cross_entropy", *(("least_load",) if model.config.n_experts else ()))
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         batch = self.loader.rows(*self.batches.at(step), ranks.rank, ranks.world)
         tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT)
-        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=self.z_weight > 0)
+        begins_BT = None
+        if self.end_of_text is not None:
+            ends_BT = tokens_BT == self.end_of_text
+            begins_BT = torch.cat([torch.ones_like(ends_BT[:, :1]), ends_BT[:, :-1]], dim=1)
+        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=self.z_weight > 0, begins_BT=begins_BT)
         total = ce.nats + self.z_weight * ce.z + router_loss(ce, self.model.config)
         total.backward()  # type: ignore[no-untyped-call]
         extra = {"cross_entropy": (float(ce.nats.detach()), float(ce.tokens))}
@@ -124,7 +134,8 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     stretch = work.stretch
     state = _begin(work)
     loader = make_loader(work.shards, work.tokenizer, stretch)
-    objective = NextToken(state.model, loader, stretch.batches, stretch.optim.z_loss)
+    end_of_text = Tokenizer.load(work.tokenizer).eos_id if stretch.document_mask else None
+    objective = NextToken(state.model, loader, stretch.batches, stretch.optim.z_loss, end_of_text)
     plan = Plan(stretch.steps, stretch.rate, stretch.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
     evaluator = (
         ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
@@ -139,6 +150,7 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
             "steps": state.step,
             "batch_size": stretch.batch_size,
             "sequence_length": stretch.sequence_length,
+            "document_mask": stretch.document_mask,
             "optim": stretch.optim.model_dump(),
         }
         save_checkpoint(
@@ -215,7 +227,7 @@ def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Art
     s = recipe.stage1
     stretch = Stretch(
         recipe.data.mixes[s.mix], s.tokens, s.batch_size, s.sequence_length, s.optim, s.schedule, s.checkpoint_steps,
-        seeds.derive(recipe.seed, "data", "stage1"), s.batch_ramp,
+        seeds.derive(recipe.seed, "data", "stage1"), s.batch_ramp, s.document_mask,
     )  # fmt: skip
     return run_stretch("stage1", recipe, stretch, shards, documents, tokenizer, None, around)
 
@@ -235,6 +247,7 @@ def _inherit(
         schedule,
         checkpoint_steps,
         data_seed,
+        document_mask=training["document_mask"],
     )
 
 

@@ -29,14 +29,16 @@ class CrossEntropy:
     routing: list[Routing]
 
 
-def cross_entropy(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, with_z: bool) -> CrossEntropy:
-    """Next-token loss at positions whose label is not -100; logits exist only there.
+def cross_entropy(
+    model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, with_z: bool, begins_BT: Tensor | None = None
+) -> CrossEntropy:
+    """Next-token loss at positions whose label is not -100; logits exist only there. `begins_BT`: see Transformer.hidden.
 
     z is OLMo 2's regulariser, logsumexp(logits) squared (section 3.2.3), which keeps logits from drifting.
     """
     chosen = labels_BT != IGNORE
     routing: list[Routing] = []
-    logits_NV = model.logits(model.hidden(tokens_BT, routing=routing)[chosen]).float()
+    logits_NV = model.logits(model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)[chosen]).float()
     labels_N = labels_BT[chosen]
     # One pass over the exponentials serves both: -log p(label) = logsumexp(logits) - logit(label).
     lse_N = torch.logsumexp(logits_NV, dim=-1)
