@@ -75,8 +75,11 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
     for key, value in new.items():
         dotted = f"{prefix}{key}"
-        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union.
-        if isinstance(value, dict) and isinstance(into.get(key), dict) and key not in ("weights", "examples"):
+        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union. Another
+        # kind of a section has other keys: it begins anew.
+        old = into.get(key)
+        whole = key in ("weights", "examples") or (isinstance(old, dict) and _other_kind(old, value))
+        if isinstance(value, dict) and isinstance(old, dict) and not whole:
             _merge(into[key], value, source, origin, base, f"{dotted}.")
             continue
         if isinstance(value, dict):
@@ -88,6 +91,10 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Or
         else:
             into[key] = value
         origin[dotted] = source
+
+
+def _other_kind(old: dict[str, Any], new: Any) -> bool:
+    return isinstance(new, dict) and "kind" in new and "kind" in old and new["kind"] != old["kind"]
 
 
 def _load_chain(path: Path, into: dict[str, Any], origin: Origin, seen: tuple[Path, ...] = ()) -> None:
