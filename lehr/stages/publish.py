@@ -23,6 +23,7 @@ from lehr.config import Recipe, recipe_yaml
 from lehr.data.shards import ShardSet
 from lehr.errors import Bug
 from lehr.export import export_hf, verify_hf
+from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.post.chat import JINJA_TEMPLATE
 from lehr.report import (
@@ -52,7 +53,7 @@ def export(recipe: Recipe, checkpoint: Artifact, shards: Artifact, around: Surro
         state = {name: p.detach() for name, p in loaded.model.named_parameters()}
         template = JINJA_TEMPLATE if loaded.chat else None
         export_hf(state, loaded.architecture, checkpoint.path("tokenizer.json"), template, job.out)
-        meta: dict[str, Any] = {"format": "Olmo2ForCausalLM", "checkpoint": checkpoint.manifest.digest}
+        meta: dict[str, Any] = {"format": CLASSES[loaded.architecture.family], "checkpoint": checkpoint.manifest.digest}
         if find_spec("transformers") is None:
             job.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
             return Outcome("export", {**meta, "verified": False})
