@@ -11,6 +11,7 @@ import click
 
 from cli.data import dropped
 from cli.diagnose import diagnose
+from cli.exchange import export, import_
 from cli.failure import report_failure
 from cli.model import chat, show
 from cli.run import run_command, validate
@@ -30,13 +31,15 @@ def lehr() -> None:
       lehr chat runs/tiny-olmo2                 talk to it
       lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
+      lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
+      lehr diagnose init                        how initialisations carry signal through depth
 
     Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
     130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
     """
 
 
-for command in (run_command, validate, show, chat, dropped, diagnose):
+for command in (run_command, validate, show, chat, dropped, diagnose, import_, export):
     lehr.add_command(command)
 
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from flytekit import Deck, task
 
@@ -57,6 +57,8 @@ def publish(
     data: list[ArtifactRef],
     trained: list[ArtifactRef],
     annealed: list[ArtifactRef],
+    base: list[ArtifactRef],
+    pairs: Optional[ArtifactRef],  # noqa: UP045 (flytekit)
     tuned: list[ArtifactRef],
     scores: list[ArtifactRef],
     annealed_scores: list[ArtifactRef],
@@ -69,7 +71,8 @@ def publish(
     from lehr.stages import publish as stages
 
     s, root = session(run), Path(run.root)
-    every = [*data, *trained, *annealed, *tuned, *scores, *annealed_scores, *tuned_scores]
+    models = [*data, *trained, *annealed, *base, *([pairs] if pairs else []), *tuned]
+    every = [*models, *scores, *annealed_scores, *tuned_scores]
     artifacts = list({ref.uri: ref for ref in every}.values())  # a stage that a recipe leaves out hands its parent on
     seconds = time.monotonic() - s.began
     report = stages.publish(
