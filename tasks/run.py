@@ -13,6 +13,7 @@ from flytekit import Deck, task
 
 from lehr.artifact import ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
+from lehr.config.runnable import check_runnable
 from lehr.errors import from_os_error
 from lehr.report import render_fragment
 from tasks.lock import hold
@@ -38,6 +39,7 @@ def run_key(recipe: Recipe, root: Path) -> str:
 def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     """Resolve the recipe at path `recipe` and pin it in the run's folder `out` (default runs/NAME)."""
     loaded = load_recipe(recipe, overrides).pinned()
+    check_runnable(loaded)
     root = (Path(out) if out else Path("runs") / loaded.name).absolute()
     hold(root)
     try:

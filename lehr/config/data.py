@@ -28,7 +28,19 @@ class SyntheticSource(Config):
     license: str = "CC0-1.0"
 
 
-Source = Annotated[JsonlSource | SyntheticSource, Field(discriminator="kind")]
+class ExternalSource(Config):
+    """Documents that others hold. The recipe says how many tokens the report used and where they are; to run it, supply them
+    and make the source one of kind jsonl."""
+
+    kind: Literal["external"]
+    uri: str
+    tokens: Positive  # as the report counts them
+    text_type: Literal["prose", "code", "reference", "instruction", "math"] = "prose"
+    license: str
+    supply: str  # what must be supplied
+
+
+Source = Annotated[JsonlSource | SyntheticSource | ExternalSource, Field(discriminator="kind")]
 
 
 class Filters(Config):
@@ -68,8 +80,9 @@ class Mix(Config):
 class Tokenizer(Config):
     """A byte-level BPE trained from scratch on the kept documents; digits are single tokens."""
 
-    vocab_size: Annotated[int, Field(ge=300, le=65_536)]
+    vocab_size: Annotated[int, Field(ge=300, le=262_144)]
     training_characters: Positive = 4_000_000
+    origin: str = ""  # a tokenizer that exists already and must be supplied
 
 
 class Data(Config):

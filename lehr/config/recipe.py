@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.data import Data, Tokenizer
 from lehr.config.model import Model
+from lehr.config.posttraining import PostStage
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
 from lehr.hardware import bf16_units
 
@@ -46,9 +47,10 @@ class Recipe(Config):
     stage1: Pretrain
     ramp: Ramp | None = None
     anneals: Anneals | None = None
-    sft: Sft
+    sft: Sft | None = None
     dpo: Dpo | None = None
     rlvr: Rlvr | None = None
+    posttraining: list[PostStage] = []
     evaluation: Evaluation
     parallel: Parallel = Parallel()
     precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
@@ -69,7 +71,7 @@ class Recipe(Config):
         anneals = self.anneals.names if self.anneals else []
         names += [*anneals, *(f"scores-{name}" for name in anneals)]  # a map ends before the next begins
         names += ["soup", "scores-soup"] if self.base_stage == "soup" else []
-        names += ["sft", *(["pairs"] if self.dpo else []), "scores-sft"]
+        names += ["sft", *(["pairs"] if self.dpo else []), "scores-sft"] if self.sft else []
         names += ["dpo", "scores-dpo"] if self.dpo else []
         return [*names, *(["rlvr", "scores-rlvr"] if self.rlvr else []), "export"]
 
@@ -92,7 +94,7 @@ class Recipe(Config):
         if self.anneals:
             used["anneals.mix"] = self.anneals.mix
             used |= {f"anneals.more.{i}.mix": run.mix for i, run in enumerate(self.anneals.more)}
-        if self.sft.replay_rows:
+        if self.sft and self.sft.replay_rows:
             used["sft.replay_mix"] = self.sft.replay_mix
         for key, mix_name in used.items():
             if mix_name not in self.data.mixes:
@@ -107,13 +109,15 @@ class Recipe(Config):
                 f"tokenizer.vocab_size={self.tokenizer.vocab_size} is more than model.vocab_size={self.model.vocab_size}; "
                 "the model needs a row for every token"
             )
-        for key, length in (("stage1.sequence_length", self.stage1.sequence_length), ("sft.max_length", self.sft.max_length)):
+        lengths = {"stage1.sequence_length": self.stage1.sequence_length}
+        lengths |= {"sft.max_length": self.sft.max_length} if self.sft else {}
+        for key, length in lengths.items():
             if length > self.model.max_seq_len:
                 raise ValueError(f"{key}={length} is more than model.max_seq_len={self.model.max_seq_len}; lower it")
         step = self.stage1.batch_size * self.stage1.sequence_length
-        lengths = {"ramp.tokens": self.ramp.tokens} if self.ramp else {}
-        lengths |= {f"anneals.tokens of seed {run.seed}": run.tokens for run in (self.anneals.runs if self.anneals else [])}
-        for key, tokens in lengths.items():
+        budgets = {"ramp.tokens": self.ramp.tokens} if self.ramp else {}
+        budgets |= {f"anneals.tokens of seed {run.seed}": run.tokens for run in (self.anneals.runs if self.anneals else [])}
+        for key, tokens in budgets.items():
             if tokens < step:
                 raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
@@ -123,7 +127,9 @@ class Recipe(Config):
                 raise ValueError(
                     f"{key}.batch_size={section.batch_size} is no multiple of parallel.processes={world}; change one of them"
                 )
-        if self.sft.replay_rows % world:
+        if self.sft is None and (self.dpo or self.rlvr):
+            raise ValueError("sft: missing, but dpo and rlvr start from it; add it, or take them out")
+        if self.sft and self.sft.replay_rows % world:
             raise ValueError(
                 f"sft.replay_rows={self.sft.replay_rows} is no multiple of parallel.processes={world}; change one of them"
             )

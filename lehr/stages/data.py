@@ -8,7 +8,7 @@ from typing import Any
 
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef, sha256_file
-from lehr.config.data import JsonlSource, SyntheticSource
+from lehr.config.data import JsonlSource, Source, SyntheticSource
 from lehr.config.recipe import Recipe
 from lehr.data.document import Document, read_jsonl
 from lehr.data.prepare import prepare_corpus
@@ -44,7 +44,7 @@ def documents(recipe: Recipe, around: Surroundings) -> ArtifactRef:
     return run_stage("documents", work, module=__name__, config=config, parents=[], around=around)
 
 
-def _described(source: JsonlSource | SyntheticSource) -> dict[str, Any]:
+def _described(source: Source) -> dict[str, Any]:
     """A source for the fingerprint: a file counts by its content, not by where it lies."""
     described = source.model_dump()
     if isinstance(source, JsonlSource):

@@ -110,7 +110,8 @@ def _score_on_rank(ranks: Ranks, work: _Work) -> int:
 
 def sample_answers(model: SharedModel, recipe: Recipe) -> list[dict[str, str]]:
     """Greedy answers to a few development questions of each family, for people to read."""
-    asked = [conversation(f, "dev", i, recipe.seed) for f in recipe.sft.examples for i in range(_SAMPLES_PER_FAMILY)]
+    families = recipe.sft.examples if recipe.sft else {}
+    asked = [conversation(f, "dev", i, recipe.seed) for f in families for i in range(_SAMPLES_PER_FAMILY)]
     prompts = [render(e.prompt, model.tokenizer, True)[0] for e in asked]
     ids = model.generate(prompts, recipe.evaluation.max_new_tokens, [model.tokenizer.eos_id], 0.0, recipe.seed)
     return [

@@ -49,7 +49,9 @@ class _Work:
 
 def sft(recipe: Recipe, parent: Artifact, shards: Artifact, around: Surroundings) -> ArtifactRef:
     """Teach `parent` to chat: generated training conversations, loss on the assistant's tokens, and a few windows of
-    `shards` in each batch so that it does not forget what it read."""
+    `shards` in each batch so that it does not forget what it read. Without SFT in the recipe, `parent` itself."""
+    if recipe.sft is None:
+        return parent.ref
     return _finetune("sft", recipe, recipe.sft, [parent, shards.expect("shards")], around)
 
 
@@ -73,7 +75,7 @@ def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artif
         data = parents[1].folder if len(parents) > 1 else None
         args = _Work(Desk.of(job, recipe.parallel), recipe, parents[0].folder, data)
         tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
-        flops = flops_per_token(recipe.model, recipe.sft.max_length) * tokens
+        flops = flops_per_token(recipe.model, recipe.sft.max_length if recipe.sft else recipe.model.max_seq_len) * tokens
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops, recipe.parallel.processes)
 
     config = {**section.model_dump(exclude={"checkpoint_steps"}), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
