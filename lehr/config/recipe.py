@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.data import Data, Tokenizer
+from lehr.config.hardware import Hardware
 from lehr.config.model import Model
 from lehr.config.posttraining import PostStage
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
@@ -31,8 +32,21 @@ class Site(Config):
     cpu_watts_per_core: NonNegativeFloat = 7.0
     pue: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     carbon_kg_per_kwh: NonNegativeFloat = 0.35
-    water_liters_per_kwh: NonNegativeFloat = 0.0
+    water_onsite_liters_per_kwh: NonNegativeFloat = 0.0  # water usage effectiveness of the cooling
+    water_offsite_liters_per_kwh: NonNegativeFloat = 0.0  # and of the power generation
+    water_liters_per_kwh: NonNegativeFloat = 0.0  # both together, where they are not told apart
     citation: str = "estimate"
+
+    @model_validator(mode="after")
+    def _water(self) -> Site:
+        both = self.water_onsite_liters_per_kwh + self.water_offsite_liters_per_kwh
+        if both and self.water_liters_per_kwh not in (0.0, both):
+            raise ValueError(
+                f"water_liters_per_kwh={self.water_liters_per_kwh} is not the {both:g} that "
+                "water_onsite_liters_per_kwh and water_offsite_liters_per_kwh give; leave it out"
+            )
+        self.water_liters_per_kwh = both or self.water_liters_per_kwh
+        return self
 
 
 class Recipe(Config):
@@ -55,6 +69,7 @@ class Recipe(Config):
     parallel: Parallel = Parallel()
     precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
     site: Site = Site()
+    hardware: Hardware | None = None  # what `lehr plan` reckons with
 
     @property
     def base_stage(self) -> str:

@@ -15,6 +15,14 @@ from lehr.config.schedule import (
 )
 
 
+def anneal_schedule(decay: str, tokens: int) -> Schedule:
+    """An anneal's schedule: from its parent's rate to zero over `tokens`, on a line (OLMo 2 section 4.3) or exponentially
+    (Granite 3.0 section 4.2)."""
+    if decay == "exponential":
+        return WsdSchedule(kind="wsd", decay_tokens=tokens, decay="exponential")
+    return LinearSchedule(kind="linear", final_ratio=0.0)
+
+
 def by_tokens(schedule: Schedule, peak: float, tokens: int, total: int) -> float:
     """The rate for the update that begins after `tokens` of a stage's `total`."""
     warmup = schedule.warmup_tokens

@@ -14,7 +14,7 @@ from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.config.data import Mix
 from lehr.config.recipe import Model, Precision, Recipe
-from lehr.config.schedule import BatchRamp, ConstantSchedule, LinearSchedule, Schedule, WsdSchedule
+from lehr.config.schedule import BatchRamp, ConstantSchedule, Schedule
 from lehr.config.stages import Optim
 from lehr.data.loader import Loader
 from lehr.data.mix import plan as plan_mix
@@ -24,7 +24,7 @@ from lehr.errors import Bug, UserError
 from lehr.model.moe import Routing
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
-from lehr.optim.schedule import by_tokens
+from lehr.optim.schedule import anneal_schedule, by_tokens
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.stages.in_loop import ProseEvaluator
@@ -294,8 +294,6 @@ def anneal(
         raise Bug("a recipe without anneals was asked for one")
     run, name = a.runs[index], a.names[index]
     data_seed = seeds.derive(recipe.seed, "data", "anneal", run.seed)
-    schedule: Schedule = LinearSchedule(kind="linear", final_ratio=0.0)
-    if a.decay == "exponential":
-        schedule = WsdSchedule(kind="wsd", decay_tokens=run.tokens, decay="exponential")
+    schedule = anneal_schedule(a.decay, run.tokens)
     stretch = _inherit(parent, recipe, run.mix, run.tokens, a.checkpoint_steps, schedule, data_seed)
     return run_stretch(name, recipe, stretch, shards, documents, tokenizer, parent, around)
