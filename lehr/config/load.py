@@ -102,10 +102,10 @@ def _load_chain(path: Path, into: dict[str, Any], origin: Origin, seen: tuple[Pa
     if path in seen:
         raise UserError("this recipe inherits itself", where=path, remedy="break the circle of `inherits`")
     raw = _read_file(path)
-    parent = raw.pop("inherits", None)
-    if parent is not None:
+    parents = raw.pop("inherits", [])
+    for parent in parents if isinstance(parents, list) else [parents]:  # of several the later one wins
         if not isinstance(parent, str):
-            raise UserError(f"inherits: {parent!r} is not a path", where=path, remedy="name one file")
+            raise UserError(f"inherits: {parent!r} is not a path", where=path, remedy="name a file, or a list of files")
         if not (path.parent / parent).is_file():
             raise UserError(f"inherits: there is no file {parent!r}", where=path, remedy="mend the path, relative to this file")
         _load_chain(path.parent / parent, into, origin, (*seen, path))
@@ -133,15 +133,20 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
     _merge(node, {parts[-1]: _parse(text, f"--set {key}")}, "--set", origin, Path.cwd(), ".".join([*parts[:-1], ""]))
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), machines: str | Path | None = None) -> Recipe:
     """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`.
 
-    Paths of sources are made absolute, relative to the file that names them. Raises UserError: one line that
+    `machines` is a file with sections `site` and `hardware` that go before the recipe's: what a report measured on other
+    machines (`hardware.reported`) is then left out. Paths of sources are made absolute, relative to the file that names them. Raises UserError: one line that
     names the file, the key, the value and the remedy.
     """
     values: dict[str, Any] = {}
     origin: Origin = {}
     _load_chain(Path(path), values, origin)
+    if machines is not None:
+        if isinstance(values.get("hardware"), dict):
+            values["hardware"].pop("reported", None)
+        _load_chain(Path(machines), values, origin)
     for assignment in overrides:
         _apply_set(values, assignment, origin)
     try:

@@ -17,6 +17,11 @@ def active_parameter_count(config: Model, *, embedding: bool = True) -> int:
     return active if embedding else active - config.vocab_size * config.d_model
 
 
+def block_parameters(config: Model) -> int:
+    """Parameters of one block, all experts included."""
+    return _block(config, config.n_experts)
+
+
 def _norm(width: int, config: Model) -> int:
     return width * {"rmsnorm": 1, "layernorm": 2, "nonparametric": 0}[config.norm]
 
