@@ -13,7 +13,9 @@ from cli.data import dropped
 from cli.diagnose import diagnose
 from cli.exchange import export, import_
 from cli.failure import report_failure
+from cli.lookup import lookup
 from cli.model import chat, show
+from cli.plan import plan
 from cli.run import run_command, validate
 
 
@@ -29,8 +31,10 @@ def lehr() -> None:
       lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
       lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
       lehr chat runs/tiny-olmo2                 talk to it
+      lehr plan recipes/tiny/olmo2.yaml         what it will cost, before anything is spent
       lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
+      lehr lookup runs/tiny-olmo2 --step 100    the documents of a training step, and the other way
       lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
       lehr diagnose init                        how initialisations carry signal through depth
 
@@ -39,7 +43,7 @@ def lehr() -> None:
     """
 
 
-for command in (run_command, validate, show, chat, dropped, diagnose, import_, export):
+for command in (run_command, plan, validate, show, chat, dropped, diagnose, import_, export, lookup):
     lehr.add_command(command)
 
 

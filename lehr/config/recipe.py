@@ -24,6 +24,7 @@ class Parallel(Config):
 
     processes: Positive = 1
     threads: Positive = 1
+    micro_batch: NonNegative = 0  # sequences at once on each rank, gradients accumulated; 0: its whole share of the batch
 
 
 class Site(Config):

@@ -44,6 +44,7 @@ class Pretrain(Config):
     optim: Optim
     schedule: Schedule = CosineSchedule()
     batch_ramp: BatchRamp | None = None
+    mask_repeats: bool = True  # no loss on instances that repeat an n-gram of up to 13 tokens 32 times (OLMo 2 section 3.1)
     document_mask: bool = False  # documents of one window do not see each other, positions restart (Stable LM 2's code)
     checkpoint_steps: Positive = 50
 

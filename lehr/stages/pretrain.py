@@ -4,116 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
-from lehr.config.data import Mix
 from lehr.config.recipe import Model, Precision, Recipe
-from lehr.config.schedule import BatchRamp, ConstantSchedule, Schedule
+from lehr.config.schedule import ConstantSchedule, Schedule
 from lehr.config.stages import Optim
-from lehr.data.loader import Loader
-from lehr.data.mix import plan as plan_mix
-from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import Bug, UserError
-from lehr.model.moe import Routing
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
-from lehr.optim.schedule import anneal_schedule, by_tokens
+from lehr.optim.schedule import anneal_schedule
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.stages.in_loop import ProseEvaluator
 from lehr.tensors import read_tensors
-from lehr.train.batches import Batches
 from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, save_checkpoint
-from lehr.train.loop import Plan, Sums
-from lehr.train.losses import cross_entropy, router_loss
+from lehr.train.loop import Plan
+from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """One stretch of next-token training: what to read, how long, at which rate."""
-
-    mix: Mix
-    tokens: int
-    batch_size: int
-    sequence_length: int
-    optim: Optim
-    schedule: Schedule
-    checkpoint_steps: int
-    data_seed: int
-    batch_ramp: BatchRamp | None = None
-    document_mask: bool = False
-
-    @cached_property
-    def batches(self) -> Batches:
-        return Batches.of(self.tokens, self.batch_size, self.sequence_length, self.batch_ramp)
-
-    @property
-    def steps(self) -> int:
-        return self.batches.total
-
-    def rate(self, step: int, tokens: int) -> float:
-        """Learning rate after `step` steps; counted in tokens, which skipped updates have seen too."""
-        return by_tokens(self.schedule, self.optim.lr, tokens, self.batches.all_instances * self.sequence_length)
-
-    def clip_norm(self, step: int, tokens: int) -> float:
-        """The gradient norm's limit after `tokens`."""
-        warming = tokens < self.optim.clip_warmup_tokens
-        return self.optim.clip_norm * (self.optim.clip_warmup_factor if warming else 1.0)
-
-    def describe(self) -> dict[str, Any]:
-        """For fingerprint and lineage: what the result depends on, so not how often it is saved or looked at."""
-        return {
-            "mix": self.mix.model_dump(),
-            "tokens": self.tokens,
-            "batch_size": self.batch_size,
-            "sequence_length": self.sequence_length,
-            "optim": self.optim.model_dump(),
-            "schedule": self.schedule.model_dump(),
-            "data_seed": self.data_seed,
-            "document_mask": self.document_mask,
-            "batch_ramp": self.batch_ramp.model_dump() if self.batch_ramp else None,
-        }
-
-
-class NextToken:
-    """Cross entropy plus z-loss, and the routers' losses, over the mix's windows; `weight` counts labelled tokens."""
-
-    def __init__(
-        self, model: Transformer, loader: Loader, batches: Batches, z_weight: float, end_of_text: int | None = None
-    ) -> None:
-        """`end_of_text` is given where documents must not see each other: the token that each of them ends with."""
-        self.model, self.loader, self.batches, self.z_weight = model, loader, batches, z_weight
-        self.end_of_text = end_of_text
-        self.extras: tuple[str, ...] = ("cross_entropy", *(("least_load",) if model.config.n_experts else ()))
-
-    def backward(self, step: int, ranks: Ranks) -> Sums:
-        batch = self.loader.rows(*self.batches.at(step), ranks.rank, ranks.world)
-        tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT)
-        begins_BT = None
-        if self.end_of_text is not None:
-            ends_BT = tokens_BT == self.end_of_text
-            begins_BT = torch.cat([torch.ones_like(ends_BT[:, :1]), ends_BT[:, :-1]], dim=1)
-        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=self.z_weight > 0, begins_BT=begins_BT)
-        total = ce.nats + self.z_weight * ce.z + router_loss(ce, self.model.config)
-        total.backward()  # type: ignore[no-untyped-call]
-        extra = {"cross_entropy": (float(ce.nats.detach()), float(ce.tokens))}
-        if ce.routing:
-            extra["least_load"] = (least_load(ce.routing), 1.0)
-        return Sums(float(total.detach()), ce.tokens, tokens_BT.numel(), extra)
-
-
-def least_load(routing: list[Routing]) -> float:
-    """The smallest share of any layer's expert, relative to an even one: 1 is balanced, 0 an idle expert."""
-    return min(float(r.load_X.min()) * len(r.load_X) / float(r.load_X.sum()) for r in routing)
 
 
 @dataclass(frozen=True)
@@ -134,8 +46,8 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     stretch = work.stretch
     state = _begin(work)
     loader = make_loader(work.shards, work.tokenizer, stretch)
-    end_of_text = Tokenizer.load(work.tokenizer).eos_id if stretch.document_mask else None
-    objective = NextToken(state.model, loader, stretch.batches, stretch.optim.z_loss, end_of_text)
+    eos = Tokenizer.load(work.tokenizer).eos_id
+    objective = NextToken(state, loader, stretch, work.desk.parallel.micro_batch, eos)
     plan = Plan(stretch.steps, stretch.rate, stretch.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
     evaluator = (
         ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
@@ -151,6 +63,7 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
             "batch_size": stretch.batch_size,
             "sequence_length": stretch.sequence_length,
             "document_mask": stretch.document_mask,
+            "mask_repeats": stretch.mask_repeats,
             "optim": stretch.optim.model_dump(),
         }
         save_checkpoint(
@@ -175,14 +88,6 @@ def _begin(work: _Work) -> TrainState:
     state = TrainState.fresh(loaded.model, work.stretch.optim, work.precision)
     state.load_optimizer(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
     return state
-
-
-def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
-    """The stretch's batches, as a pure function of step and rank."""
-    hash_ = Tokenizer.load(tokenizer).hash
-    sets = {name: ShardSet.open(shards / f"{name}.tokens", hash_) for name in stretch.mix.weights}
-    plan = plan_mix(stretch.mix, sets, stretch.batches.all_instances, stretch.sequence_length)
-    return Loader(plan, stretch.data_seed)
 
 
 def run_stretch(
@@ -227,7 +132,7 @@ def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Art
     s = recipe.stage1
     stretch = Stretch(
         recipe.data.mixes[s.mix], s.tokens, s.batch_size, s.sequence_length, s.optim, s.schedule, s.checkpoint_steps,
-        seeds.derive(recipe.seed, "data", "stage1"), s.batch_ramp, s.document_mask,
+        seeds.derive(recipe.seed, "data", "stage1"), s.batch_ramp, s.document_mask, s.mask_repeats,
     )  # fmt: skip
     return run_stretch("stage1", recipe, stretch, shards, documents, tokenizer, None, around)
 
@@ -248,6 +153,7 @@ def _inherit(
         checkpoint_steps,
         data_seed,
         document_mask=training["document_mask"],
+        mask_repeats=training["mask_repeats"],
     )
 
 

@@ -46,3 +46,8 @@ class Batches:
         """Sequences of all steps together."""
         first, size = self.at(self.total - 1)
         return first + size
+
+    def step_of(self, instance: int) -> int:
+        """The step that holds global instance number `instance`: the inverse of `at`."""
+        piece = bisect_right(self.instances, instance) - 1
+        return self.steps[piece] + (instance - self.instances[piece]) // self.sizes[piece]
