@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lehr.planning import RunPlan
 
 GIB = 2**30
+_UNITS = {"GiB": GIB, "MiB": 2**20, "KiB": 2**10}
 
 
 @click.command("plan")
@@ -61,7 +62,9 @@ def _check_plot(path: Path | None) -> None:
     from lehr.errors import UserError
 
     if path is not None and path.suffix not in (".svg", ".html"):
-        raise UserError(f"--plot {path}: cannot draw a {path.suffix or 'file without an ending'}", remedy="name it .svg or .html")
+        raise UserError(
+            f"--plot {path}: cannot draw a {path.suffix or 'file without an ending'}", remedy="name it .svg or .html"
+        )
 
 
 def _draw(made: RunPlan, path: Path) -> None:
@@ -98,7 +101,7 @@ def _show(made: RunPlan) -> None:
 
 def _head(made: RunPlan) -> list[str]:
     from lehr.model.size import active_parameter_count, flops_per_token, parameter_count
-    from lehr.report.format import count, duration
+    from lehr.report.format import duration
 
     h, site, model = made.hardware, made.recipe.site, made.recipe.model
     n, active = parameter_count(model), active_parameter_count(model)
@@ -112,9 +115,14 @@ def _head(made: RunPlan) -> list[str]:
         f"{made.recipe.name}: {shape}, {flops_per_token(model, made.recipe.stage1.sequence_length):.4g} FLOPs a token",
         f"on {h.count:,} x {h.accelerator} ({h.peak_tflops:g} TFLOP/s, {h.watts:g} W): {degrees}",
         f"site: PUE {site.pue:g}, {site.carbon_kg_per_kwh:g} kg CO2/kWh{water} ({site.citation})",
-        f"checkpoint: {made.checkpoint_bytes / GIB:.4g} GiB with optimiser state, {count(4 * n)}B weights alone; "
+        f"checkpoint: {_size(made.checkpoint_bytes)} with optimiser state, {_size(4 * n)} of weights alone",
         f"stages one after another: {wall}",
     ]
+
+
+def _size(value: float) -> str:
+    unit = next((u for u in ("GiB", "MiB") if value >= _UNITS[u]), "KiB")
+    return f"{value / _UNITS[unit]:,.4g} {unit}"
 
 
 def _stage_table(made: RunPlan) -> Table:
@@ -152,14 +160,13 @@ def _memory_table(made: RunPlan) -> Table:
     from rich.table import Table
 
     h, m = made.hardware, made.memory
-    title = f"memory of each {h.accelerator} in {made.heaviest.name}, micro-batch {h.micro_batch}"
-    table = Table("part", "GiB", box=None, title=title, title_justify="left")
+    table = Table(f"memory of each in {made.heaviest.name}, micro-batch {h.micro_batch}", "", box=None)
     table.columns[1].justify = "right"
     for name, size in m.parts().items():
         aside = " (instead of activations and logits)" if name == "update" else ""
-        table.add_row(f"{name}{aside}", f"{size / GIB:,.4g}")
-    table.add_row("at the peak", f"{m.total / GIB:,.4g}", style="bold")
-    table.add_row("without activation checkpointing", f"{made.kept.total / GIB:,.4g}")
-    table.add_row("with activation checkpointing", f"{made.checkpointed.total / GIB:,.4g}")
-    table.add_row("there is", f"{h.memory_gib:,.4g}")
+        table.add_row(f"{name}{aside}", _size(size))
+    table.add_row("at the peak", _size(m.total), style="bold")
+    table.add_row("without activation checkpointing", _size(made.kept.total))
+    table.add_row("with activation checkpointing", _size(made.checkpointed.total))
+    table.add_row("there is", _size(h.memory_gib * GIB))
     return table

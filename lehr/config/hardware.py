@@ -87,5 +87,7 @@ class Hardware(Config):
                 f"count={self.count} is no multiple of parallelism.tensor * parallelism.pipeline={self.model_ranks}; change one"
             )
         if self.data_ranks % p.replicas:
-            raise ValueError(f"parallelism.replicas={p.replicas} do not divide {self.data_ranks} data ranks; change one of them")
+            raise ValueError(
+                f"parallelism.replicas={p.replicas} do not divide {self.data_ranks} data ranks; change one of them"
+            )
         return self

@@ -137,8 +137,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), machines: str |
     """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`.
 
     `machines` is a file with sections `site` and `hardware` that go before the recipe's: what a report measured on other
-    machines (`hardware.reported`) is then left out. Paths of sources are made absolute, relative to the file that names them. Raises UserError: one line that
-    names the file, the key, the value and the remedy.
+    machines (`hardware.reported`) is then left out. Paths of sources are made absolute, relative to the file that names
+    them. Raises UserError: one line that names the file, the key, the value and the remedy.
     """
     values: dict[str, Any] = {}
     origin: Origin = {}

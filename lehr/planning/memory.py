@@ -132,7 +132,7 @@ def _eager_inside(m: Model, work: int, length: int) -> float:
     """Lehr's transformer on CPU without a compiler: fp32 through PyTorch's fused attention, bf16 through dense products."""
     q, k = _widths(m)
     if work == FP32:
-        attention = work * ((q + 2 * k) + (q + k) + q) + FP32 * m.n_heads
+        attention: float = work * ((q + 2 * k) + (q + k) + q) + FP32 * m.n_heads
     else:  # keys and values repeated for every query head, and the causal part of the weights, in blocks of 128 queries
         attention = work * (4 * q + m.n_heads * min(length, length / 2 + 64))
     if m.qk_norm:

@@ -28,8 +28,8 @@ _WEIGHT_BYTES, _STATE_BYTES = 4, 12  # fp32 weights; with both moments of AdamW
 
 @dataclass(frozen=True)
 class RunPlan:
-    """`memory` is of `heaviest`, the pretraining stage whose peak is the highest; `checkpointed` and `kept` the same with and without
-    activation checkpointing. `problems` do not fit; `notes` qualify."""
+    """`memory` is of `heaviest`, the pretraining stage whose peak is the highest; `checkpointed` and `kept` are the same with
+    and without activation checkpointing. `problems` do not fit; `notes` qualify."""
 
     recipe: Recipe
     hardware: Hardware
@@ -54,7 +54,7 @@ class RunPlan:
 
     def json(self) -> dict[str, Any]:
         """Plain numbers under the names of the documentation."""
-        model, parts = self.recipe.model, {k: v for k, v in self.memory.parts().items()}
+        model = self.recipe.model
         n = parameter_count(model)
         return {
             "recipe": self.recipe.name,
@@ -68,7 +68,7 @@ class RunPlan:
             "total": self.total,
             "memory": {
                 "stage": self.heaviest.name,
-                **{f"{k}_bytes": v for k, v in parts.items()},
+                **{f"{k}_bytes": v for k, v in self.memory.parts().items()},
                 "total_bytes": self.memory.total,
                 "without_checkpointing_bytes": self.kept.total,
                 "with_checkpointing_bytes": self.checkpointed.total,
@@ -94,7 +94,9 @@ def plan_run(recipe: Recipe) -> RunPlan:
     precision = planned_precision(recipe, hardware)
     stages, notes = works(recipe)
     if recipe.hardware is None:
-        notes = [f"the recipe names no hardware: planned for one {hardware.accelerator} at {hardware.mfu:.0%} utilisation", *notes]
+        notes.insert(
+            0, f"the recipe names no hardware: planned for one {hardware.accelerator} at {hardware.mfu:.0%} utilisation"
+        )
     if not hardware.price_per_hour:
         notes.append("no price is stated (hardware.price_per_hour), so the cost is 0")
 
