@@ -24,7 +24,11 @@ def _rates(work: Work) -> Iterator[tuple[float, float]]:
 
 
 def _batches(work: Work) -> Iterator[tuple[float, float]]:
-    """(tokens seen by the model, tokens in a batch), two points for each step of the staircase."""
+    """(tokens seen by the model, tokens in a batch), two points for each step of the staircase; the mean where sequences are
+    padded to the longest of a batch."""
+    if work.kind != "pretraining":
+        yield from ((work.start + at, work.tokens / work.steps) for at in (0, work.tokens))
+        return
     ends = [start for start, _ in work.pieces[1:]] + [work.tokens]
     for (start, size), end in zip(work.pieces, ends, strict=True):
         yield work.start + start, float(size * work.sequence_length)
