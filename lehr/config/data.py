@@ -34,7 +34,7 @@ class ExternalSource(Config):
 
     kind: Literal["external"]
     uri: str
-    tokens: Positive  # as the report counts them
+    tokens: NonNegative = 0  # as the report counts them; 0: not disclosed
     text_type: Literal["prose", "code", "reference", "instruction", "math"] = "prose"
     license: str
     supply: str  # what must be supplied
