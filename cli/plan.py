@@ -69,7 +69,7 @@ def _check_plot(path: Path | None) -> None:
 
 def _draw(made: RunPlan, path: Path) -> None:
     from lehr.artifact import write_atomic
-    from lehr.errors import from_os_error
+    from lehr.errors import UserError, from_os_error
     from lehr.planning.curves import schedule_lines
     from lehr.report.schedules import schedules_html, schedules_svg
 
@@ -77,6 +77,8 @@ def _draw(made: RunPlan, path: Path) -> None:
     text = (schedules_svg if path.suffix == ".svg" else schedules_html)(made.recipe.name, lines)
     try:
         write_atomic(path, text)
+    except (FileExistsError, IsADirectoryError):
+        raise UserError("a file or folder of that name is in the way", where=path, remedy="choose another --plot") from None
     except OSError as error:
         raise from_os_error(error, path) from None
 

@@ -52,19 +52,16 @@ def shape_problems(model: Model, hardware: Hardware) -> list[str]:
 
 
 def batch_notes(works: Sequence[Work], hardware: Hardware) -> list[str]:
-    """Steps in which some rank would wait, once for each batch size."""
-    notes: dict[int, str] = {}
+    """Steps in which some rank would wait."""
     at_once = hardware.data_ranks * hardware.micro_batch
+    ranks = f"{hardware.data_ranks:,} data ranks with micro-batches of {hardware.micro_batch}"
+    notes: dict[int, str] = {}
     for work in works:
         for _, size in work.pieces:
-            if size % at_once and size not in notes:
-                whole = -(-size // at_once)
-                idle = 1 - size / (whole * at_once)
-                notes[size] = (
-                    f"{work.name}: a batch of {size:,} sequences over {hardware.data_ranks:,} data ranks of micro-batch "
-                    f"{hardware.micro_batch} leaves {100 * idle:.0f} % of the last round idle or uneven"
-                    if whole > 1
-                    else f"{work.name}: a batch of {size:,} sequences gives work to {-(-size // hardware.micro_batch):,} of "
-                    f"{hardware.data_ranks:,} data ranks; the hours assume that all work"
-                )
+            if size > at_once and size % at_once:
+                idle = 100 * (1 - size / (-(-size // at_once) * at_once))
+                notes.setdefault(size, f"{work.name}: {size:,} sequences over {ranks} leave {idle:.0f} % of each step idle")
+    small = dict.fromkeys(work.name for work in works if work.pieces[0][1] < at_once)
+    if small:
+        notes[0] = f"{', '.join(small)}: batches begin too small for {ranks}; the hours assume that all of them work"
     return list(notes.values())
