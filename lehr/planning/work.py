@@ -141,7 +141,7 @@ def _tuning(
 def _described(recipe: Recipe, before: list[Work]) -> tuple[list[Work], list[str]]:
     """The post-training that a report describes: an upper bound of its tokens, where its lengths are known."""
     found: list[Work] = []
-    notes: list[str] = []
+    unknown: list[str] = []
     for i, stage in enumerate(recipe.posttraining):
         name = getattr(stage, "name", "") or stage.kind
         name = name if name not in {w.name for w in [*before, *found]} else f"{name}-{i + 1}"
@@ -152,7 +152,7 @@ def _described(recipe: Recipe, before: list[Work]) -> tuple[list[Work], list[str
         steps = getattr(stage, "steps", 0) or (math.ceil(examples / batch) if batch else 0)
         step_tokens = batch_tokens or batch * sides * length
         if not steps or not step_tokens:
-            notes.append(f"{name}: not planned, its source does not give steps, batch and length")
+            unknown.append(name)
             continue
         schedule = StepSchedule(
             kind=stage.schedule,  # type: ignore[union-attr]
@@ -165,6 +165,7 @@ def _described(recipe: Recipe, before: list[Work]) -> tuple[list[Work], list[str
         found.append(
             _tuning(name, stage.kind, step_tokens * steps, steps, length, flops, start, peak, schedule, batch, "at most")
         )
+    notes = [f"not planned, since steps, batch or length are not given: {', '.join(unknown)}"] if unknown else []
     return found, notes
 
 

@@ -203,5 +203,5 @@ def test_described_post_training_is_bounded_or_left_out() -> None:
     assert (sft.work.steps, sft.work.tokens, sft.work.how) == (14_674, 14_674 * 128 * 4096, "at most")
     assert (dpo.work.steps, dpo.work.tokens) == (2867, 2867 * 128 * 2 * 2048)
     assert sft.work.rate(0) == 0.0 and sft.work.rate(0.03 * sft.work.tokens) == pytest.approx(2e-5, rel=1e-2)
-    assert any(note.startswith("merge: not planned") for note in plan.notes)
+    assert "not planned, since steps, batch or length are not given: merge" in plan.notes
     assert MODELS["olmo2-7b"]["max_seq_len"] == sft.work.sequence_length
