@@ -136,16 +136,15 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), machines: str | Path | None = None) -> Recipe:
     """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`.
 
-    `machines` is a file with sections `site` and `hardware` that go before the recipe's: what a report measured on other
-    machines (`hardware.reported`) is then left out. Paths of sources are made absolute, relative to the file that names
-    them. Raises UserError: one line that names the file, the key, the value and the remedy.
+    `machines` is a file with sections `site` and `hardware` that replace the recipe's. Paths of sources are made absolute,
+    relative to the file that names them. Raises UserError: one line that names the file, the key, the value and the remedy.
     """
     values: dict[str, Any] = {}
     origin: Origin = {}
     _load_chain(Path(path), values, origin)
     if machines is not None:
-        if isinstance(values.get("hardware"), dict):
-            values["hardware"].pop("reported", None)
+        for section in ("site", "hardware"):  # they begin anew: nothing of one machine holds for another
+            values.pop(section, None)
         _load_chain(Path(machines), values, origin)
     for assignment in overrides:
         _apply_set(values, assignment, origin)

@@ -91,6 +91,12 @@ class Recipe(Config):
         names += ["dpo", "scores-dpo"] if self.dpo else []
         return [*names, *(["rlvr", "scores-rlvr"] if self.rlvr else []), "export"]
 
+    @property
+    def training_stages(self) -> list[str]:
+        """Those of `stage_names` that train."""
+        kinds = ("stage1", "ramp", "anneal", "sft", "dpo", "rlvr")
+        return [name for name in self.stage_names if name.split("-")[0] in kinds]
+
     def pinned(self) -> Recipe:
         """This recipe with what depends on the machine decided: `auto` precision."""
         if self.precision != "auto":
@@ -112,6 +118,10 @@ class Recipe(Config):
             used |= {f"anneals.more.{i}.mix": run.mix for i, run in enumerate(self.anneals.more)}
         if self.sft and self.sft.replay_rows:
             used["sft.replay_mix"] = self.sft.replay_mix
+        for name in self.hardware.reported.stages if self.hardware and self.hardware.reported else []:
+            if name not in self.training_stages:
+                known = ", ".join(self.training_stages)
+                raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {known}")
         for key, mix_name in used.items():
             if mix_name not in self.data.mixes:
                 known = ", ".join(sorted(self.data.mixes))

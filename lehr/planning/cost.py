@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from lehr.config.hardware import Hardware, Reported
 from lehr.config.recipe import Site
-from lehr.errors import UserError
 from lehr.planning.work import Work
 from lehr.report.footprint import JOULES_PER_KWH, ItJoules, carbon_kg, facility_energy, kwh, water_liters
 
@@ -45,7 +44,7 @@ SUMMED = ("tokens", "steps", "gpu_hours", "kwh", "co2_kg", "water_l", "cost", "f
 
 
 def costs(works: Sequence[Work], hardware: Hardware, site: Site) -> list[StageCost]:
-    """The cost of each stage at the stated utilisation, or as a report has it. Raises UserError for an unknown stage."""
+    """The cost of each stage at the stated utilisation, or as a report has it."""
     shares = _shares(works, hardware.reported)
     return [_cost(work, hardware, site, shares.get(work.name, 0.0)) for work in works]
 
@@ -54,12 +53,6 @@ def _shares(works: Sequence[Work], reported: Reported | None) -> dict[str, float
     """Each covered stage's part of what was reported, by FLOPs."""
     if reported is None:
         return {}
-    known = {w.name for w in works}
-    for name in reported.stages:
-        if name not in known:
-            raise UserError(
-                f"hardware.reported.stages: there is no stage {name!r}", remedy=f"stages are: {', '.join(sorted(known))}"
-            )
     covered = [w for w in works if (w.name in reported.stages if reported.stages else w.kind == "pretraining")]
     whole = sum(w.flops for w in covered)
     return {w.name: w.flops / whole for w in covered}

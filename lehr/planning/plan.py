@@ -88,8 +88,7 @@ class RunPlan:
 
 
 def plan_run(recipe: Recipe) -> RunPlan:
-    """Plan `recipe` on its own `hardware`, or on one assumed accelerator. Raises UserError for reported stages that the
-    recipe does not have."""
+    """Plan `recipe` on its own `hardware`, or on one assumed accelerator."""
     hardware, model = recipe.hardware or ASSUMED, recipe.model
     precision = planned_precision(recipe, hardware)
     stages, notes = works(recipe)
