@@ -7,7 +7,9 @@ from lehr.report import markup
 from lehr.report.data import PlannedStage, ReportData, StageReport
 from lehr.report.format import esc
 
-_HEAD = ("stage", "tokens", "", "steps", "", "time", "", "ratio", "FLOPs", "", "IT energy", "", "ratio")
+_MEASURED = "measured"
+_HEAD = ("stage", "tokens planned", _MEASURED, "steps", _MEASURED, "time", _MEASURED, "ratio", "FLOPs", _MEASURED)
+_HEAD += ("IT energy", _MEASURED, "ratio")
 
 
 def plan_section(data: ReportData) -> str:
@@ -19,7 +21,7 @@ def plan_section(data: ReportData) -> str:
     if pairs:
         rows.append([f"<strong>{cell}</strong>" for cell in _row("together", *_together(pairs))])
     absent = [p.name for p in data.plan if data.stage(p.name) is None]
-    note = "Of each pair the first is planned, the second measured; ratios are measured over planned. "
+    note = "Ratios are measured over planned. "
     note += f"The plan counts {data.plan_basis}. " if data.plan_basis else ""
     note += "Token counts of chat stages are estimated before there is a tokenizer. "
     note += f"Not in this run: {', '.join(absent)}. " if absent else ""

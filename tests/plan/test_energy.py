@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from lehr.config import load_recipe
 from lehr.planning import RunPlan, plan_run
-from tests.plan.released import released
+from tests.plan.released import ROOT, released
 
 
 def reproduced(name: str, machines: str, *overrides: str) -> RunPlan:
@@ -33,6 +34,29 @@ def test_olmo_tables(name: str, machines: str, mwh: float, tonnes: float, kiloli
     assert total["it_kwh"] == pytest.approx(1000 * mwh)
     assert round(total["co2_kg"] / 1000) == tonnes
     assert total["water_l"] / 1000 == pytest.approx(kilolitres, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "printed", "tonnes"),
+    [
+        ("olmo2-7b", "it_kwh", 131, 52),
+        ("olmo2-13b", "it_kwh", 257, 101),
+        ("olmo1-7b", "it_kwh", 135, 0),
+        ("granite3-2b", "kwh", 174.6, 68.1),
+        ("granite3-8b", "kwh", 757.0, 295.2),
+        ("granite3-1b-a400m", "kwh", 64.5, 25.2),
+        ("granite3-3b-a800m", "kwh", 121.2, 47.2),
+        ("stablelm2-1.6b", "kwh", 30, 11.55),  # printed as 11
+    ],
+)
+def test_shipped_recipes_reproduce_their_reports(recipe: str, key: str, printed: float, tonnes: float) -> None:
+    """Pretraining of recipes/released on the machines that they name; post-training is planned on top of it. The machines
+    hold the model, as they did."""
+    plan = plan_run(load_recipe(ROOT / f"recipes/released/{recipe}.yaml"))
+    rows = [s.row() for s in plan.stages if s.work.kind == "pretraining"]
+    assert sum(row[key] for row in rows) / 1000 == pytest.approx(printed, rel=0.005)  # type: ignore[misc, arg-type]
+    assert sum(row["co2_kg"] for row in rows) / 1000 == pytest.approx(tonnes, rel=0.005)  # type: ignore[misc, arg-type]
+    assert plan.problems == []
 
 
 def test_olmo_sums_in_the_text() -> None:
