@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lehr.planning import RunPlan
 
 GIB = 2**30
+JOULES = 3.6e6  # of a kWh
 _UNITS = {"GiB": GIB, "MiB": 2**20, "KiB": 2**10}
 
 
@@ -49,12 +51,13 @@ def plan(recipe: Path, overrides: tuple[str, ...], machines: Path | None, as_jso
 
     _check_plot(plot)
     made = plan_run(load_recipe(recipe, list(overrides), machines))
+    if plot is not None:
+        _draw(made, plot)
     if as_json:
         click.echo(json.dumps(made.json(), indent=1))
     else:
         _show(made)
     if plot is not None:
-        _draw(made, plot)
         click.echo(f"schedules: {plot}", err=as_json)
 
 
@@ -86,11 +89,16 @@ def _draw(made: RunPlan, path: Path) -> None:
 def _show(made: RunPlan) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     for line in _head(made):
         console.print(line, markup=False)
     console.print()
-    console.print(_stage_table(made))
+    console.print(_work_table(made))
+    console.print()
+    console.print(_footprint_table(made))
+    reported = made.hardware.reported
+    if reported and any(stage.reported for stage in made.stages):
+        console.print(f"* as reported: {reported.citation}", style="dim", markup=False)
     console.print()
     console.print(_memory_table(made))
     for problem in made.problems:
@@ -127,43 +135,48 @@ def _size(value: float) -> str:
     return f"{value / _UNITS[unit]:,.4g} {unit}"
 
 
-def _stage_table(made: RunPlan) -> Table:
-    from rich.table import Table
+def _work_table(made: RunPlan) -> Table:
+    from lehr.report.format import count, number
 
-    from lehr.report.format import count, energy, mass, number, volume
-
-    gpu, money = "GPU-hours", made.hardware.currency
-    table = Table("stage", "tokens", "steps", "FLOPs", "MFU", gpu, "IT energy", "with PUE", "CO2", "water", money, box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _right_aligned("stage", "tokens", "steps", "FLOPs", "MFU", "GPU-hours", made.hardware.currency)
     marks = {"exact": "", "estimated": "~", "at most": "<="}
     for s in made.stages:
         w = s.work
-        mfu = f"{100 * s.mfu:.3g} %"
-        hours, it = (f"{'*' if key in s.reported else ''}" for key in ("gpu_hours", "it_kwh"))
-        table.add_row(
-            w.name, marks[w.how] + count(w.tokens), f"{w.steps:,}", f"{w.flops:.3g}", mfu, number(s.gpu_hours, 4) + hours,
-            energy(s.it_kwh * 3.6e6) + it, energy(s.kwh * 3.6e6), mass(s.co2_kg), volume(s.water_l), number(s.cost, 4),
-        )  # fmt: skip
+        hours = number(s.gpu_hours, 4) + ("*" if "gpu_hours" in s.reported else "")
+        amounts = marks[w.how] + count(w.tokens), f"{w.steps:,}", f"{w.flops:.3g}", f"{100 * s.mfu:.3g} %"
+        table.add_row(w.name, *amounts, hours, number(s.cost, 4))
     t = made.total
-    table.add_row(
-        "total", count(t["tokens"]), f"{t['steps']:,.0f}", f"{t['flops']:.3g}", "", number(t["gpu_hours"], 4),
-        energy(t["it_kwh"] * 3.6e6), energy(t["kwh"] * 3.6e6), mass(t["co2_kg"]), volume(t["water_l"]), number(t["cost"], 4),
-        style="bold",
-    )  # fmt: skip
-    reported = made.hardware.reported
-    if reported and any(s.reported for s in made.stages):
-        table.caption = f"* as reported: {reported.citation}"
-        table.caption_justify = "left"
+    sums = count(t["tokens"]), f"{t['steps']:,.0f}", f"{t['flops']:.3g}", "", number(t["gpu_hours"], 4), number(t["cost"], 4)
+    table.add_row("total", *sums, style="bold")
+    return table
+
+
+def _footprint_table(made: RunPlan) -> Table:
+    from lehr.report.format import energy, mass, volume
+
+    table = _right_aligned("stage", "IT energy", "with PUE", "CO2", "water")
+    for s in made.stages:
+        mark = "*" if "it_kwh" in s.reported else ""
+        it, building = energy(s.it_kwh * JOULES) + mark, energy(s.kwh * JOULES)
+        table.add_row(s.work.name, it, building, mass(s.co2_kg), volume(s.water_l))
+    t = made.total
+    it, building = energy(t["it_kwh"] * JOULES), energy(t["kwh"] * JOULES)
+    table.add_row("total", it, building, mass(t["co2_kg"]), volume(t["water_l"]), style="bold")
+    return table
+
+
+def _right_aligned(*heads: str) -> Table:
+    from rich.table import Table
+
+    table = Table(*heads, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
     return table
 
 
 def _memory_table(made: RunPlan) -> Table:
-    from rich.table import Table
-
     h, m = made.hardware, made.memory
-    table = Table(f"memory of each in {made.heaviest.name}, micro-batch {h.micro_batch}", "", box=None)
-    table.columns[1].justify = "right"
+    table = _right_aligned(f"memory of each in {made.heaviest.name}, micro-batch {h.micro_batch}", "")
     for name, size in m.parts().items():
         aside = " (instead of activations and logits)" if name == "update" else ""
         table.add_row(f"{name}{aside}", _size(size))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from lehr.planning.work import Work
 from lehr.report.schedules import ScheduleLine
 
-_EVEN, _SPACED = 400, 120  # points evenly over a stage, and more towards its beginning, where the warm-up is
+_EVEN, _SPACED = 400, 600  # points evenly over a stage, and more towards its beginning, where the warm-up is
 
 
 def schedule_lines(works: Sequence[Work]) -> list[ScheduleLine]:

@@ -8,8 +8,8 @@ from lehr.report.data import PlannedStage, ReportData, StageReport
 from lehr.report.format import esc
 
 _MEASURED = "measured"
-_HEAD = ("stage", "tokens planned", _MEASURED, "steps", _MEASURED, "time", _MEASURED, "ratio", "FLOPs", _MEASURED)
-_HEAD += ("IT energy", _MEASURED, "ratio")
+_HEAD = ["stage", "tokens planned", _MEASURED, "steps", _MEASURED, "time", _MEASURED, "ratio", "FLOPs", _MEASURED]
+_HEAD += ["IT energy", _MEASURED, "ratio"]
 
 
 def plan_section(data: ReportData) -> str:

@@ -84,6 +84,18 @@ def schedules_svg(title: str, lines: Sequence[ScheduleLine]) -> str:
     )
 
 
+def _y_axis(scale: svg.Scale, panel: _Panel) -> list[str]:
+    """Grid lines with short labels: counts for batches, powers of ten where the axis has them."""
+    ticks = scale.ticks(4)
+    labels = svg.tick_labels(ticks)
+    if panel.of == "batches" or panel.log_y:
+        labels = [count(t) if panel.of == "batches" else f"{t:.0e}".replace("e-0", "e-") for t in ticks]
+    parts = []
+    for tick, label in zip(ticks, labels, strict=True):
+        parts += [svg.line(62, scale(tick), _WIDTH - 14, scale(tick)), svg.text(56, scale(tick) + 3.5, label, "tick", "end")]
+    return parts
+
+
 def _colours(lines: Sequence[ScheduleLine]) -> dict[str, str]:
     tints = itertools.cycle(ANNEAL_COLOURS)
     found = {}
@@ -104,7 +116,7 @@ def _body(panel: _Panel, lines: Sequence[ScheduleLine], colours: dict[str, str])
     first = min(line.batches[0][1] for line in lines) if panel.log_x else 0.0  # one step
     x = svg.Scale(first, max(ends), 62, _WIDTH - 14, panel.log_x)
     y = svg.Scale(low, top * (1.2 if panel.log_y else 1.05), _HEIGHT - 40, 10, panel.log_y)
-    body = [svg.y_axis(y, 62, _WIDTH - 14), svg.x_axis(x, _HEIGHT - 40, count, "tokens seen")]
+    body = [*_y_axis(y, panel), svg.x_axis(x, _HEIGHT - 40, count, "tokens seen")]
     for name, points in curves.items():
         seen = [(x(a), y(b)) for a, b in points if (b >= low or not panel.log_y) and a >= first]
         if len(seen) > 1:

@@ -104,7 +104,6 @@ def test_table_on_a_terminal() -> None:
     text = " ".join(done.stdout.split())
     assert "1,067,136 parameters" in text and "216 x NVIDIA A100 40GB" in text and "It fits." in text
     assert "stage1, ramp" in text and "batches begin too small for 216 data ranks" in text
-    assert max(map(len, done.stdout.splitlines())) <= 160
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=lambda p: p.stem)
