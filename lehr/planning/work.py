@@ -165,13 +165,15 @@ def _described(recipe: Recipe, before: list[Work]) -> tuple[list[Work], list[str
         found.append(
             _tuning(name, stage.kind, step_tokens * steps, steps, length, flops, start, peak, schedule, batch, "at most")
         )
-    notes = [f"not planned, since steps, batch or length are not given: {', '.join(unknown)}"] if unknown else []
+    rolled = [w.name for w in found if w.kind in ("ppo", "grpo")]
+    notes = [f"{', '.join(rolled)}: only the updates are counted, not sampling, reference and value passes"] if rolled else []
+    notes += [f"not planned, since steps, batch or length are not given: {', '.join(unknown)}"] if unknown else []
     return found, notes
 
 
 def _examples(stage: object) -> float:
-    """Examples that pass through training, over all epochs; episodes count one each."""
+    """Examples that pass through training, over all epochs; of PPO over the epochs on each batch of episodes too."""
     episodes: int = getattr(stage, "episodes", 0)
     samples: int = getattr(stage, "samples", 0)
     epochs: float = getattr(stage, "epochs", 0.0)
-    return episodes or samples * (epochs or 1.0)
+    return episodes * getattr(stage, "ppo_epochs", 1) or samples * (epochs or 1.0)
