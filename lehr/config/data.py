@@ -29,13 +29,14 @@ class SyntheticSource(Config):
 
 
 class ExternalSource(Config):
-    """Documents that others hold. The recipe says how many tokens the report used and where they are; to run it, supply them
-    and make the source one of kind jsonl."""
+    """Documents that others hold. The recipe says how many tokens the report counts and where they are; to run it, supply
+    them and make the source one of kind jsonl."""
 
     kind: Literal["external"]
-    uri: str
+    uri: Annotated[str, Field(pattern=r"^[a-z0-9]+://\S+$")]  # hf://: a data set of the Hugging Face hub; s3://: your own copy
     tokens: NonNegative = 0  # as the report counts them; 0: not disclosed
     text_type: Literal["prose", "code", "reference", "instruction", "math"] = "prose"
+    category: str = ""  # as the report groups it
     license: str
     supply: str  # what must be supplied
 
@@ -71,10 +72,24 @@ class Filters(Config):
 
 
 class Mix(Config):
-    """Shares by source. `weights` need not sum to one; `max_epochs` caps how often a source may repeat."""
+    """Shares by source. `weights` need not sum to one; `max_epochs` caps how often a source may repeat.
+
+    `epochs` is how often a report says that one pass of its mix reads each source (0.5: half of it, 4: four times). Drawing
+    follows `weights`; `epochs` is there to be compared, and may not go beyond `max_epochs`.
+    """
 
     weights: dict[str, PositiveFloat] = Field(min_length=1)
+    epochs: dict[str, PositiveFloat] = {}
     max_epochs: PositiveFloat = 8.0
+
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> Mix:
+        for source, times in self.epochs.items():
+            if source not in self.weights:
+                raise ValueError(f"epochs.{source}: this mix does not draw from {source!r}; give it a weight, or take it out")
+            if times > self.max_epochs:
+                raise ValueError(f"epochs.{source}={times} is more than max_epochs={self.max_epochs}; change one of them")
+        return self
 
 
 class Tokenizer(Config):

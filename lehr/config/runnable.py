@@ -8,20 +8,21 @@ from lehr.errors import UserError
 
 
 def check_runnable(recipe: Recipe) -> None:
-    """Raises UserError, with all that is missing in one line, for data that must be supplied and stages not built yet."""
-    absent = [name for name, source in recipe.data.sources.items() if isinstance(source, ExternalSource)]
+    """Raises UserError, with all that is missing in one line: data that must be supplied, stages that are not run."""
+    absent = {name: source for name, source in recipe.data.sources.items() if isinstance(source, ExternalSource)}
+    kinds = ", ".join(dict.fromkeys(stage.kind for stage in recipe.posttraining))
+    lacks, remedies = [], []
     if absent:
-        first = recipe.data.sources[absent[0]]
-        raise UserError(
-            f"{len(absent)} of its sources must be supplied: {', '.join(absent)}",
-            where=f"recipe {recipe.name}",
-            remedy=f"for each, put JSON lines on a disk and set data.sources.NAME to {{kind: jsonl, path: ..., license: ...}}; "
-            f"{absent[0]} is at {getattr(first, 'uri', '')}. `lehr plan` works without data",
+        first = next(iter(absent))
+        lacks.append(f"{len(absent)} of its sources must be supplied: {', '.join(absent)}")
+        remedies.append(
+            "for each, put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ...}; "
+            f"{first} is at {absent[first].uri}"
         )
-    if recipe.posttraining:
-        kinds = ", ".join(dict.fromkeys(stage.kind for stage in recipe.posttraining))
-        raise UserError(
-            f"its post-training plan ({kinds}) is a description that this version does not run",
-            where=f"recipe {recipe.name}",
-            remedy="set posttraining to [] and use the sections sft, dpo and rlvr",
-        )
+    if kinds:
+        what = f"its post-training plan ({kinds}) is a description that this version does not run"
+        lacks.append(f"and {what}" if absent else what)
+        remedies.append("set posttraining to [] and use the sections sft, dpo and rlvr for chat training")
+    if lacks:
+        remedy = f"{'; '.join(remedies)}. `lehr plan` works without either"
+        raise UserError("; ".join(lacks), where=f"recipe {recipe.name}", remedy=remedy)

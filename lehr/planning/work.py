@@ -155,13 +155,13 @@ def _described(recipe: Recipe, before: list[Work]) -> tuple[list[Work], list[str
             unknown.append(name)
             continue
         schedule = StepSchedule(
-            kind=stage.schedule,  # type: ignore[union-attr]
+            kind=stage.schedule or "linear",  # type: ignore[union-attr]
             warmup_steps=stage.warmup_steps or int(stage.warmup_ratio * steps),  # type: ignore[union-attr]
             final_ratio=stage.final_ratio,  # type: ignore[union-attr]
         )
         length = length or recipe.stage1.sequence_length
         flops, start = flops_per_token(recipe.model, length), _after([*before, *found])
-        peak, batch = stage.lr, batch or max(1, batch_tokens // length)  # type: ignore[union-attr]
+        peak, batch = stage.lr or 0.0, batch or max(1, batch_tokens // length)  # type: ignore[union-attr]
         found.append(
             _tuning(name, stage.kind, step_tokens * steps, steps, length, flops, start, peak, schedule, batch, "at most")
         )
@@ -176,4 +176,4 @@ def _examples(stage: object) -> float:
     episodes: int = getattr(stage, "episodes", 0)
     samples: int = getattr(stage, "samples", 0)
     epochs: float = getattr(stage, "epochs", 0.0)
-    return episodes * getattr(stage, "ppo_epochs", 1) or samples * (epochs or 1.0)
+    return episodes * (getattr(stage, "ppo_epochs", 0) or 1) or samples * (epochs or 1.0)
