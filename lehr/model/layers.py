@@ -68,6 +68,9 @@ def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask
     has no fast backward pass there. Elsewhere the fused kernel.
     """
     H, K, T, S = q_BHTE.shape[1], k_BKSE.shape[1], q_BHTE.shape[2], k_BKSE.shape[2]
+    if T == 1 and mask is not None and q_BHTE.device.type == "cpu":
+        return _one_query(q_BHTE, k_BKSE, v_BKSE, scale, mask)
+    k_BKSE, v_BKSE = k_BKSE.to(q_BHTE.dtype), v_BKSE.to(q_BHTE.dtype)
     if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16 or T != S:
         added = None if mask is None else mask.to(q_BHTE.dtype)
         return F.scaled_dot_product_attention(
@@ -90,16 +93,29 @@ def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask
     return out[0] if len(out) == 1 else torch.cat(out, dim=2)
 
 
+def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask_B11S: Tensor) -> Tensor:
+    """Attention of one new position, (B, H, 1, E): two small products, where the fused kernel sets up a large one. Query
+    heads that share keys go through them together."""
+    B, H, _, E = q_BH1E.shape
+    K, S = k_BKSE.shape[1], k_BKSE.shape[2]
+    q = (q_BH1E.to(k_BKSE.dtype) * scale).view(B, K, H // K, E)
+    scores = (q @ k_BKSE.transpose(-1, -2)).float().view(B, H, 1, S) + mask_B11S
+    weights = torch.softmax(scores, dim=-1).to(v_BKSE.dtype).view(B, K, H // K, S)
+    return (weights @ v_BKSE).view(B, H, 1, E).to(q_BH1E.dtype)
+
+
 class KVCache:
     """Keys and values of all layers for one batch of generations, in buffers of fixed size.
 
     Prompts of unequal length are padded on the LEFT, so that all rows append at the same column; `start_B` is each row's
-    first real column, and positions count from there.
+    first real column, and positions count from there. On CPU they are kept in fp32 whatever the model computes in: small
+    products of bf16 with strided keys are four times slower there.
     """
 
     def __init__(self, config: Model, batch: int, length: int, start_B: Tensor, dtype: torch.dtype) -> None:
         shape = (config.n_layers, batch, config.n_kv_heads, length, config.head_dim)
         device = start_B.device
+        dtype = torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
         self.keys, self.values = torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
         self.start_B, self.used, self.length = start_B, 0, length
 

@@ -8,7 +8,6 @@ from lehr.artifact import Artifact, ArtifactRef
 from lehr.config.recipe import Recipe
 from lehr.soup import average, check_ingredients
 from lehr.stage import Job, Outcome, Surroundings, run_stage
-from lehr.tensors import save_tensors
 from lehr.train.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
 
 
@@ -20,7 +19,7 @@ def soup(recipe: Recipe, parent: Artifact, ingredients: Sequence[Artifact], arou
 
     def work(job: Job) -> Outcome:
         check_ingredients(ingredients)
-        save_tensors(average(ingredients), job.out / WEIGHTS)
+        average(ingredients, job.out / WEIGHTS)
         for name in (ARCHITECTURE, TOKENIZER):
             (job.out / name).write_bytes(ingredients[0].path(name).read_bytes())
         return Outcome("checkpoint", {"ingredients": [a.manifest.stage for a in ingredients], "weights": "equal"})
