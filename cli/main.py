@@ -16,6 +16,7 @@ from cli.failure import report_failure
 from cli.lookup import lookup
 from cli.model import chat, show
 from cli.plan import plan
+from cli.profile import profile
 from cli.run import run_command, validate
 
 
@@ -36,6 +37,7 @@ def lehr() -> None:
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
       lehr lookup runs/tiny-olmo2 --step 100    the documents of a training step, and the other way
       lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
+      lehr profile recipes/tiny/olmo2.yaml      where a training step goes
       lehr diagnose init                        how initialisations carry signal through depth
 
     Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
@@ -43,7 +45,7 @@ def lehr() -> None:
     """
 
 
-for command in (run_command, plan, validate, show, chat, dropped, diagnose, import_, export, lookup):
+for command in (run_command, plan, validate, show, chat, dropped, diagnose, import_, export, lookup, profile):
     lehr.add_command(command)
 
 
