@@ -181,7 +181,9 @@ STAGE1_WORDS: dict[str, Reader] = {
     "anneal": lambda text: ("linear" if text.startswith("linear to 0") else "", "on the same data" in text),
     "anneal_schedule": lambda text: "linear" if text.startswith("linear to 0") else "",
     "decay": lambda text: text.split(",")[0],
-    "soup": lambda text: {"none": 0, "mean of the 3": 3, "mean of the 4": 4}.get(text.split(" (")[0], 4 * ("1x300B (S1)" in text)),
+    "soup": lambda text: {"none": 0, "mean of the 3": 3, "mean of the 4": 4}.get(
+        text.split(" (")[0], 4 * ("1x300B (S1)" in text)
+    ),
     "no_weight_decay": lambda text: ("norm weights" in text, "embeddings decayed" in text),
     "optimizer_code": lambda text: (text.startswith("SkipStep") and 6.0, 128 if "last 128" in text else 0),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.config.said import ARCHITECTURE, RECIPES, Rule, first_word, line_of, numbers, post, recipe, slug
+from tests.config.said import ARCHITECTURE, Rule, first_word, line_of, numbers, post, recipe, slug
 
 Reader = Callable[[Any], Any]
 SIZES = "(1b|7b|13b|32b)"
@@ -27,38 +27,19 @@ def share(key: str) -> float:
     return round(100 * weights[key] / sum(weights.values()), 2)
 
 
-def stages_of(names: set[str]) -> Callable[[Any], bool]:
-    """Whether the Granite sources of a list are in exactly these of its mixes."""
-
-    def holds(listed: list[str]) -> bool:
-        keys = {"instruction_sets" if name.startswith("instruction sets") else slug(name) for name in listed}
-        mixes = {name: set(mix("granite3-8b", name).weights) for name in ("stage1", "stage2")}
-        found = [{name for name, weights in mixes.items() if key in weights} for key in keys]
-        return all(where == names for where in found) and sum(w == names for w in map(_where(mixes), _all(mixes))) == len(keys)
-
-    return holds
+def only_in(*stages: str) -> set[str]:
+    """The Granite sources that are in exactly these of its two mixes."""
+    mixes = {name: set(mix("granite3-8b", name).weights) for name in ("stage1", "stage2")}
+    return {key for key in recipe("granite3-8b").data.sources if {m for m, keys in mixes.items() if key in keys} == set(stages)}
 
 
-def _all(mixes: dict[str, set[str]]) -> set[str]:
-    return mixes["stage1"] | mixes["stage2"]
-
-
-def _where(mixes: dict[str, set[str]]) -> Callable[[str], set[str]]:
-    return lambda key: {name for name, weights in mixes.items() if key in weights}
-
-
-def in_words(text: str) -> Callable[[Any], bool]:
-    """Whether a number stands in a text."""
-    return lambda fact: float(fact) in numbers(text)
-
-
-def yes(_: Any) -> bool:
-    return True
+def slugs(listed: list[str]) -> set[str]:
+    return {"instruction_sets" if name.startswith("instruction sets") else slug(name) for name in listed}
 
 
 def spoken(pattern: str, text: Callable[..., str]) -> Rule:
     """Facts that a recipe says in words: the text is asked for the number."""
-    return Rule(pattern, lambda *groups: numbers(text(*groups)), lambda fact: fact)
+    return Rule(pattern, lambda *groups: frozenset(numbers(text(*groups))), float)
 
 
 MATH_WORDS = {
@@ -78,9 +59,7 @@ def math_part(key: str) -> str:
 
 
 DATA = [
-    Rule(
-        r"data\.olmo2_mix_1124\.tokens_B\.(\w+)", lambda s: mix("olmo2-7b", "olmo_mix_1124").weights[_OURS.get(s, s)]
-    ),
+    Rule(r"data\.olmo2_mix_1124\.tokens_B\.(\w+)", lambda s: mix("olmo2-7b", "olmo_mix_1124").weights[_OURS.get(s, s)]),
     Rule(r"data\.olmo2_mix_1124\.total_B", lambda: round(sum(mix("olmo2-7b", "olmo_mix_1124").weights.values()), -1)),
     Rule(r"data\.olmo2_mix_1124\.percent\.(\w+)", lambda s: share(_OURS.get(s, s))),
     spoken(r"data\.olmo2_mix_1124\.starcoder_filters\.\w+", lambda: source("olmo2-7b", "starcoder").supply),
@@ -102,9 +81,9 @@ DATA = [
         r"data\.granite_data\.stage_mix_percentages_disclosed",
         lambda: len({w for m in ("stage1", "stage2") for w in mix("granite3-8b", m).weights.values()}) > 1,
     ),
-    Rule(r"data\.granite_data\.stage1_and_2", lambda: True, stages_of({"stage1", "stage2"})),
-    Rule(r"data\.granite_data\.stage1_only", lambda: True, stages_of({"stage1"})),
-    Rule(r"data\.granite_data\.stage2_only", lambda: True, stages_of({"stage2"})),
+    Rule(r"data\.granite_data\.stage1_and_2", lambda: only_in("stage1", "stage2"), slugs),
+    Rule(r"data\.granite_data\.stage1_only", lambda: only_in("stage1"), slugs),
+    Rule(r"data\.granite_data\.stage2_only", lambda: only_in("stage2"), slugs),
     Rule(r"data\.granite_data\.languages", lambda: recipe("granite3-8b").data.filters.languages),
     spoken(r"data\.granite_data\.programming_languages", lambda: source("granite3-8b", "code_pile").supply),
     spoken(r"data\.quality_filters\.(?:fasttext_threshold|fineweb_edu_min)", lambda: source("olmo2-7b", "dclm_hq").supply),
@@ -150,9 +129,13 @@ def plan_rules(pattern: str, name: Callable[..., str], kind: str, number: int = 
 
 
 def _ours(text: Any) -> Any:
-    """A fact's words in the recipe's: its first word; k1 and k3; the estimators and losses by their names here."""
+    """A fact's words as a recipe puts them: the first one, or our name for it."""
     names = {"kl1": "k1", "kl3": "k3", "Bradley-Terry": "bradley-terry", "dpo_norm": True, "from": "reward model"}
     return names.get(first_word(text), first_word(text)) if isinstance(text, str) else text
+
+
+def cosine(stage: Any) -> str:
+    return f"{stage.schedule} to {stage.final_ratio:g} of peak"
 
 
 def always(name: str) -> Callable[[], str]:
@@ -174,15 +157,22 @@ TUNING = [
     Rule(r"posttraining\.granite_sft\.stage([12])\.(\w+)", lambda n, key: tuned("granite3-8b", "sft", key, int(n) - 1)),
     Rule(r"posttraining\.granite_sft\.warmup_ratio\.8b", lambda: tuned("granite3-8b", "sft", "warmup_ratio")),
     Rule(r"posttraining\.granite_sft\.warmup_ratio\.3b", lambda: tuned("granite3-3b-a800m", "sft", "warmup_ratio")),
-    Rule(r"posttraining\.granite_sft\.schedule", lambda: _cosine(post("granite3-2b", "sft")), lambda f: f),
-    Rule(r"posttraining\.granite_sft\.eos_reinit", lambda: tuned("granite3-8b", "sft", "eos_reinit"), lambda t: "mean of all" in t),
+    Rule(r"posttraining\.granite_sft\.schedule", lambda: cosine(post("granite3-2b", "sft"))),
+    Rule(
+        r"posttraining\.granite_sft\.eos_reinit",
+        lambda: tuned("granite3-8b", "sft", "eos_reinit"),
+        lambda t: "mean of all" in t,
+    ),
     Rule(r"posttraining\.granite_sft\.domains\.(\w+)", lambda key: post("granite3-8b", "sft").domains[key]),
     spoken(
-        r"posttraining\.granite_sft\.total_steps_approx", lambda: line_of("granite3-base.yaml", "samples: 20_000_000").split("#")[1]
+        r"posttraining\.granite_sft\.total_steps_approx",
+        lambda: line_of("granite3-base.yaml", "samples: 20_000_000").split("#")[1],
     ),
     plan_rules(
-        r"posttraining\.granite_sft\.(weight_decay|packing|new_special_tokens|roles|turn)", always("granite3-8b"), "sft", words=lambda
-        f: f.split(" by tokens")[0] if isinstance(f, str) else f
+        r"posttraining\.granite_sft\.(weight_decay|packing|new_special_tokens|roles|turn)",
+        always("granite3-8b"),
+        "sft",
+        words=lambda f: f.split(" by tokens")[0] if isinstance(f, str) else f,
     ),
     Rule(
         r"posttraining\.granite_alignment\.order",
@@ -194,7 +184,9 @@ TUNING = [
     ),
     plan_rules(r"posttraining\.granite_alignment\.bon\.(\w+)", always("granite3-8b"), "best_of_n"),
     Rule(
-        r"posttraining\.granite_alignment\.ppo\.library", lambda: post("granite3-8b", "ppo").lora_rank > 0, lambda t: t.endswith("LoRA")
+        r"posttraining\.granite_alignment\.ppo\.library",
+        lambda: post("granite3-8b", "ppo").lora_rank > 0,
+        lambda t: t.endswith("LoRA"),
     ),
     plan_rules(r"posttraining\.granite_alignment\.ppo\.(\w+)", always("granite3-8b"), "ppo"),
     Rule(r"posttraining\.granite_alignment\.brain\.refresh_proposal_every", lambda: post("granite3-8b", "brain").refresh_steps),
@@ -226,16 +218,11 @@ TUNING = [
     ),
 ]
 
-
-def _cosine(stage: Any) -> str:
-    return f"{stage.schedule} to {stage.final_ratio:g} of peak"
-
-
 RULES = [*ARCHITECTURE, *DATA, *TUNING]
 _METHOD = "of the method, which its code and tests hold; no choice of a recipe"
 REASONS: dict[str, str] = {
     r"models\.\w+\.(eos|pad)_token_id": "of the tokenizer, which must be supplied",
-    r"models\.\w+\.(activation|final_norm|block|parallel_residual|rope_layout|init_detail)": "no switch: all models here have it so",
+    r"models\.\w+\.(activation|final_norm|block|parallel_residual|rope_layout|init_detail)": "no switch: all have it so",
     r"models\.\w+\.vocab_size_instruct": "of the instruct models: said in a comment",
     r"models\.\w+\.(reported|reported_n_params)": "as printed, rounded or off (conflict slm_params): n_params is compared",
     r"moe\.(router|lb_loss|[fP]_definition|router_z_loss|ibm_engine_formula|hf_value_is_topk_times_larger)": _METHOD,
@@ -250,7 +237,7 @@ REASONS: dict[str, str] = {
     r"pretraining\.\w+\.loss_denominator": _METHOD,
     r"pretraining\.stablelm2\.(dp|micro_batch|grad_accum|zero_stage|activation_checkpointing)": "of the machines; tests/plan",
     r"data\.dolma_1_5\.printed_total_GB": "a wrong sum (conflict dolma_total)",
-    r"data\.dolmino_official_config_B\..+": "the files' own sums, the other side of conflicts dolmino_math and dolmino_100_wiki",
+    r"data\.dolmino_official_config_B\..+": "sums of the files, the other side of conflict dolmino_math",
     r"data\.stablelm2_ablation_mixes\..+": "mixes that were tried, of no released model",
     r"data\.granite_data\.filters\..+": "how the authors filtered; the documents are supplied filtered",
     r"data\.quality_filters\.fineweb_edu_keep_percent\.3": "of a threshold that was not taken",
@@ -261,6 +248,5 @@ REASONS: dict[str, str] = {
     r"posttraining\.granite_sft\.loss_mask": _METHOD,
     r"posttraining\.granite_alignment\.brain\.loss": _METHOD,
     r"posttraining\.stablelm2\.dpo\.zephyr_base_before\..+": "the recipe before 2024-01-10 (conflict slm_dpo_lr)",
-    r"posttraining\.stablelm2\.dpo\.zephyr_base_since_2024_01_10\.(lr|optim|per_device_batch|grad_accum)": "what it departs from",
+    r"posttraining\.stablelm2\.dpo\.zephyr_base_since_2024_01_10\.(lr|optim|per_device_batch|grad_accum)": "it departs",
 }
-assert RECIPES.is_dir()
