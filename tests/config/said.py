@@ -195,4 +195,9 @@ def rules(prefix: str, table: dict[str, Callable[[Recipe], Any]], words: dict[st
         yield Rule(pattern, lambda name, said=said: said(of(name)), words.get(key, lambda fact: fact))
 
 
-ARCHITECTURE = [*rules("models", MODEL, MODEL_WORDS), *rules("pretraining", STAGE1, STAGE1_WORDS)]
+INIT = Rule(  # also its standard deviation
+    r"models\.stablelm2_1_6b\.init",
+    lambda: (recipe("stablelm2-1.6b").model.init, recipe("stablelm2-1.6b").model.init_std),
+    lambda text: ("scaled" if "output layers scaled" in text else text, min(numbers(text))),
+)
+ARCHITECTURE = [INIT, *rules("models", MODEL, MODEL_WORDS), *rules("pretraining", STAGE1, STAGE1_WORDS)]

@@ -134,8 +134,8 @@ def _ours(text: Any) -> Any:
     return names.get(first_word(text), first_word(text)) if isinstance(text, str) else text
 
 
-def cosine(stage: Any) -> str:
-    return f"{stage.schedule} to {stage.final_ratio:g} of peak"
+def falls(stage: Any) -> str:
+    return f"{stage.schedule} to {stage.final_ratio:g}"
 
 
 def always(name: str) -> Callable[[], str]:
@@ -153,11 +153,12 @@ TUNING = [
     Rule(rf"posttraining\.olmo2_ppo_rlvr\.(\w+)\.{SIZES}", lambda key, size: tuned(f"olmo2-{size}", "ppo", key)),
     plan_rules(r"posttraining\.olmo2_ppo_rlvr\.(\w+)", always("olmo2-13b"), "ppo", words=_ours),
     plan_rules(rf"posttraining\.olmo2_grpo\.{SIZES}\.(\w+)", lambda size: f"olmo2-{size}", "grpo", words=_ours),
+    Rule(r"posttraining\.olmo1_adaptation\.(sft|dpo)\.schedule", lambda kind: falls(post("olmo1-7b", kind))),
     Rule(r"posttraining\.olmo1_adaptation\.(sft|dpo)\.(\w+)", lambda kind, key: tuned("olmo1-7b", kind, key), _ours),
     Rule(r"posttraining\.granite_sft\.stage([12])\.(\w+)", lambda n, key: tuned("granite3-8b", "sft", key, int(n) - 1)),
     Rule(r"posttraining\.granite_sft\.warmup_ratio\.8b", lambda: tuned("granite3-8b", "sft", "warmup_ratio")),
     Rule(r"posttraining\.granite_sft\.warmup_ratio\.3b", lambda: tuned("granite3-3b-a800m", "sft", "warmup_ratio")),
-    Rule(r"posttraining\.granite_sft\.schedule", lambda: cosine(post("granite3-2b", "sft"))),
+    Rule(r"posttraining\.granite_sft\.schedule", lambda: f"{falls(post('granite3-8b', 'sft'))} of peak"),
     Rule(
         r"posttraining\.granite_sft\.eos_reinit",
         lambda: tuned("granite3-8b", "sft", "eos_reinit"),
@@ -203,6 +204,7 @@ TUNING = [
         lambda: [s.kind for s in recipe("granite3-8b").posttraining].count("merge"),
         lambda t: 2 if "between stages" in t else 0,
     ),
+    Rule(r"posttraining\.stablelm2\.self_knowledge\.schedule", lambda: falls(post(LM2, "self_knowledge"))),
     Rule(r"posttraining\.stablelm2\.(sft|self_knowledge)\.(?!packed|negative)(\w+)", lambda k, key: tuned(LM2, k, key), _ours),
     Rule(r"posttraining\.stablelm2\.self_knowledge\.packed", lambda: post(LM2, "self_knowledge").packing != "none"),
     Rule(
