@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from infra.actions import Action, Cordon, OpenBreaker, SetState
+from infra.actions import Action, Cordon, SetState
 from infra.policy import Policy
 from infra.views import CORDONED_STATES, Blocked, CordonEvent, FleetView, NodeState, NodeView, PoolView, ReporterScore
 
@@ -19,6 +19,7 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
     scores: dict[str, Counter[bool]] = {}
     cordons: list[CordonEvent] = []
     blocked: list[tuple[str, Blocked]] = []
+    horizon = max(policy.breaker_window_seconds, policy.breaker_half_open_seconds)
     for node in nodes:
         if not node.managed:
             continue
@@ -27,7 +28,7 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
         if node.record is None:
             continue
         cordoned[node.pool] += _cordoned_for_fault(node)
-        cordons += [e for e in node.record.quarantines if e.at > now - policy.breaker_window_seconds]
+        cordons += [e for e in node.record.quarantines if e.at > now - horizon]
         if node.record.blocked is not None:
             blocked.append((node.name, node.record.blocked))
         for report in node.record.dispositions:
@@ -49,7 +50,7 @@ def _cordoned_for_fault(node: NodeView) -> bool:
     return record.state in CORDONED_STATES and record.state is not NodeState.BURN_IN
 
 
-def fleet_after(fleet: FleetView, node: NodeView, actions: Iterable[Action], policy: Policy) -> FleetView:
+def fleet_after(fleet: FleetView, node: NodeView, actions: Iterable[Action]) -> FleetView:
     """`fleet` with the cordons and refusals just decided for `node`, for the next `decide` of the same round."""
     for action in actions:
         if isinstance(action, Cordon) and action.cordon.source != "burn-in":
@@ -61,9 +62,8 @@ def fleet_after(fleet: FleetView, node: NodeView, actions: Iterable[Action], pol
                 pools={**fleet.pools, node.pool: replace(pool, cordoned=pool.cordoned + 1)},
                 blocked=tuple(b for b in fleet.blocked if b[0] != node.name),
             )
-        elif isinstance(action, SetState | OpenBreaker):
+        elif isinstance(action, SetState):
             kept = tuple(b for b in fleet.blocked if b[0] != node.name)
-            stamp = action.record.blocked if isinstance(action, SetState) else None
-            if isinstance(action, SetState):
-                fleet = replace(fleet, blocked=(*kept, (node.name, stamp)) if stamp else kept)
+            stamp = action.record.blocked
+            fleet = replace(fleet, blocked=(*kept, (node.name, stamp)) if stamp else kept)
     return fleet

@@ -69,6 +69,7 @@ class PodView:
     namespace: str
     name: str
     uid: str
+    created_at: float = 0.0  # by the API server's clock
     verdict: Verdict | None = None
     at_gate: bool = True  # its init containers have not finished
     deleting: bool = False
@@ -208,6 +209,7 @@ class NodeRecord:
     next_attempt_at: float = 0.0
     blocked: Blocked | None = None
     ignore_before: float = 0.0  # evidence older than this was overruled by a person or a repair
+    lemon_since: float = 0.0  # quarantines before it do not count towards `lemon`
     override: HumanAct | None = None
     dispositions: tuple[Disposition, ...] = ()
     last_validated_at: float | None = None
