@@ -78,7 +78,7 @@ def statuses(fleet: FleetView, policy: Policy, now: float) -> list[BreakerStatus
     """Every pool's breakers, and those of checks and racks that counted a cordon or refused one. For the gauges."""
     keys = {f"pool/{name}" for name in fleet.pools}
     keys |= {key for event in fleet.cordons for key in keys_of(event)}
-    keys |= {key for _, blocked in fleet.blocked for key in blocked.keys if not key.startswith("cap/")}
+    keys |= {key for key in fleet.blocked if not key.startswith("cap/")}
     found = [_status(key, fleet, policy, now) for key in sorted(keys)]
     for name, pool in sorted(fleet.pools.items()):
         most = cap(pool.nodes, policy)
@@ -92,8 +92,7 @@ def _status(key: str, fleet: FleetView, policy: Policy, now: float) -> BreakerSt
     counted = [e for e in fleet.cordons if since < e.at <= now and key in keys_of(e)]
     most = _limit_of(key, fleet, policy)
     left = max(0, most - len(counted))
-    waiting = any(key in b.keys and b.at > fleet.resets.get(key, -math.inf) for _, b in fleet.blocked)
-    if waiting:
+    if key in fleet.blocked and fleet.blocked[key] > fleet.resets.get(key, -math.inf):
         # Half open: one at a time, whoever asks first.
         last = max((e.at for e in counted), default=-math.inf)
         left = min(left, 1) if now - last >= policy.breaker_half_open_seconds else 0

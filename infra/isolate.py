@@ -1,8 +1,8 @@
 """Which link or node is bad among suspects, from tests of pairs. Pure; two passes, as Google's health runner does it.
 
-First the suspects are paired with each other. A failed pair accuses both members, so each is tested again with a partner
-that has passed a test (or is known good). Only that second pass decides: a node that fails with a good partner is bad; if
-both pass with good partners, and the pair fails again when repeated, the link between them is bad.
+First the suspects are paired with each other. A failed pair accuses both members, so each is tested again with partners
+that have passed a test (or are known good). Only that second pass decides: a node that fails with two good partners is bad;
+if both pass with good partners, and the pair fails again when repeated, the link between them is bad.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PairResult:
 
 @dataclass(frozen=True)
 class Isolation:
-    """`next_pairs` are disjoint, so they can run at once; empty with `undecided` empty: finished."""
+    """`next_pairs` are disjoint, so they can run at once. Empty: finished; who is `undecided` then, a person must test."""
 
     bad_nodes: frozenset[str]
     bad_links: frozenset[tuple[str, str]]
@@ -40,11 +40,9 @@ def isolate(suspects: Iterable[str], known_good: Iterable[str], results: Iterabl
     passed_with = {name: {_other(t, name) for t in tests if t.passed and name in (t.a, t.b)} for name in names}
     # Whoever passes once, with anybody, is good: a bad node or port fails every pair it is in.
     good |= {name for name in names if passed_with[name]}
-    bad = {
-        name
-        for name in names
-        if name not in good and any(_other(t, name) in good for t in tests if not t.passed and name in (t.a, t.b))
-    }
+    against = {name: {_other(t, name) for t in tests if not t.passed and name in (t.a, t.b)} for name in names}
+    # One failure with a good partner may be the link's; two are the node's.
+    bad = {name for name in names if name not in good and len(against[name] & good) >= 2}
     accused = {pair for pair in failed if pair[0] in good and pair[1] in good}
     links = {pair for pair in accused if failed[pair] >= 2}
     undecided = [name for name in names if name not in good and name not in bad]

@@ -18,7 +18,7 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
     racks: Counter[str] = Counter()
     scores: dict[str, Counter[bool]] = {}
     cordons: list[CordonEvent] = []
-    blocked: list[tuple[str, Blocked]] = []
+    blocked: dict[str, float] = {}
     horizon = max(policy.breaker_window_seconds, policy.breaker_half_open_seconds)
     for node in nodes:
         if not node.managed:
@@ -30,14 +30,14 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
         cordoned[node.pool] += _cordoned_for_fault(node)
         cordons += [e for e in node.record.quarantines if e.at > now - horizon]
         if node.record.blocked is not None:
-            blocked.append((node.name, node.record.blocked))
+            _add_refusal(blocked, node.record.blocked)
         for report in node.record.dispositions:
             scores.setdefault(report.by, Counter())[report.confirmed] += 1
     return FleetView(
         pools={name: PoolView(count, cordoned[name]) for name, count in size.items()},
         racks={name: count for name, count in racks.items() if name},
         cordons=tuple(sorted(cordons, key=lambda e: (e.at, e.node))),
-        blocked=tuple(sorted(blocked, key=lambda b: b[0])),
+        blocked=blocked,
         resets=dict(resets or {}),
         reporters={by: ReporterScore(c[True], c[False]) for by, c in scores.items()},
     )
@@ -60,10 +60,14 @@ def fleet_after(fleet: FleetView, node: NodeView, actions: Iterable[Action]) -> 
                 fleet,
                 cordons=fleet.cordons + last,
                 pools={**fleet.pools, node.pool: replace(pool, cordoned=pool.cordoned + 1)},
-                blocked=tuple(b for b in fleet.blocked if b[0] != node.name),
             )
-        elif isinstance(action, SetState):
-            kept = tuple(b for b in fleet.blocked if b[0] != node.name)
-            stamp = action.record.blocked
-            fleet = replace(fleet, blocked=(*kept, (node.name, stamp)) if stamp else kept)
+        elif isinstance(action, SetState) and action.record.blocked is not None:
+            blocked = dict(fleet.blocked)
+            _add_refusal(blocked, action.record.blocked)
+            fleet = replace(fleet, blocked=blocked)
     return fleet
+
+
+def _add_refusal(newest: dict[str, float], refusal: Blocked) -> None:
+    for key in refusal.keys:
+        newest[key] = max(newest.get(key, refusal.at), refusal.at)

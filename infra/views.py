@@ -258,6 +258,6 @@ class FleetView:
     pools: Mapping[str, PoolView] = field(default_factory=dict)
     racks: Mapping[str, int] = field(default_factory=dict)  # nodes in each
     cordons: tuple[CordonEvent, ...] = ()  # automatic ones, the breaker's window at least
-    blocked: tuple[tuple[str, Blocked], ...] = ()  # (node, ...)
+    blocked: Mapping[str, float] = field(default_factory=dict)  # breaker key -> Unix time of the newest refusal that waits
     resets: Mapping[str, float] = field(default_factory=dict)  # breaker key -> Unix time of a person's reset
     reporters: Mapping[str, ReporterScore] = field(default_factory=dict)
