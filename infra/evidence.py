@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from infra.policy import Policy
+from infra.policy import NAMES, Policy
 from infra.views import FleetView, NodeRecord, NodeView, Outcome, PodView, ReporterScore, Signal, Verdict
 
 MAX_SIGNALS = 24
@@ -76,6 +76,9 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
     for pod in node.pods:
         if pod.trusted and pod.verdict is not None and (signal := _of_verdict(pod, pod.verdict, now)) is not None:
             yield signal if signal.at >= settled else replace(signal, confirmed=False)
+        if pod.trusted and pod.exit_code == NAMES.exit_suspect:  # the trainer says that its own node failed
+            at = max(pod.created_at, min(pod.ended_at or now, now))
+            yield Signal(f"exit/{pod.uid}", at, "trainer", Outcome.HARDWARE_FAILURE, "trainer", "", "NodeSuspectedByTrainer")
     for report in node.reports:
         yield Signal(
             f"report/{report.id}",

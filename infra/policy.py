@@ -99,50 +99,50 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # Evidence
-    startup_grace_seconds: float = Field(5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail for nothing
-    signal_window_seconds: float = Field(24 * HOUR, gt=0)  # evidence older than this counts no more
-    unconfirmed_hardware_signals: int = Field(2, ge=1)  # distinct pods that must say so; a confirmed failure needs one
-    performance_signals: int = Field(3, ge=1)
-    condition_seconds: float = Field(2 * MINUTE, ge=0)  # a condition must persist this long
+    startup_grace_seconds: float = Field(default=5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail for nothing
+    signal_window_seconds: float = Field(default=24 * HOUR, gt=0)  # evidence older than this counts no more
+    unconfirmed_hardware_signals: int = Field(default=2, ge=1)  # distinct pods that must say so; a confirmed failure needs one
+    performance_signals: int = Field(default=3, ge=1)
+    condition_seconds: float = Field(default=2 * MINUTE, ge=0)  # a condition must persist this long
     hardware_conditions: tuple[str, ...] = ("GpuUncorrectableEcc", "GpuFellOffBus", "GpuRowRemapFailure", "NvlinkDown")
     performance_conditions: tuple[str, ...] = ("GpuThrottled", "PcieDowntrained")
     observe_only_checks: tuple[str, ...] = ()  # kill switch: their failures are recorded and nothing else
 
     # Reports of users; a reporter weighs (confirmed + 1) / (confirmed + refuted + 2)
-    report_suspect_weight: float = Field(0.4, gt=0)
-    report_quarantine_weight: float = Field(1.2, gt=0)
-    report_quarantine_reporters: int = Field(2, ge=1)
+    report_suspect_weight: float = Field(default=0.4, gt=0)
+    report_quarantine_weight: float = Field(default=1.2, gt=0)
+    report_quarantine_reporters: int = Field(default=2, ge=1)
 
     # Hysteresis
-    suspect_seconds: float = Field(24 * HOUR, gt=0)  # without new evidence, then healthy again
-    override_seconds: float = Field(24 * HOUR, ge=0)  # after a person's uncordon: no automatic cordon
+    suspect_seconds: float = Field(default=24 * HOUR, gt=0)  # without new evidence, then healthy again
+    override_seconds: float = Field(default=24 * HOUR, ge=0)  # after a person's uncordon: no automatic cordon
 
     # Blast radius
-    breaker_window_seconds: float = Field(HOUR, gt=0)
-    breaker_false_open: float = Field(1e-6, gt=0, lt=1)  # chance per window that honest failures open it
-    breaker_headroom: float = Field(3.0, gt=0)  # times the expected failures
-    breaker_minimum: int = Field(2, ge=1)
-    breaker_half_open_seconds: float = Field(30 * MINUTE, gt=0)  # while demand is blocked, one cordon at most per this
-    failures_per_node_hour: float = Field(8 * 1.97e-5, gt=0)  # Llama 3: 419 in 54 days on 16,384 GPUs
-    check_share: float = Field(0.5, gt=0, le=1)  # share of all failures that one check may find
-    max_cordoned_fraction: float = Field(0.05, gt=0, le=1)  # of a pool at any time, never under breaker_minimum
+    breaker_window_seconds: float = Field(default=HOUR, gt=0)
+    breaker_false_open: float = Field(default=1e-6, gt=0, lt=1)  # chance per window that honest failures open it
+    breaker_headroom: float = Field(default=3.0, gt=0)  # times the expected failures
+    breaker_minimum: int = Field(default=2, ge=1)
+    breaker_half_open_seconds: float = Field(default=30 * MINUTE, gt=0)  # while demand is blocked, one cordon at most per this
+    failures_per_node_hour: float = Field(default=8 * 1.97e-5, gt=0)  # Llama 3: 419 in 54 days on 16,384 GPUs
+    check_share: float = Field(default=0.5, gt=0, le=1)  # share of all failures that one check may find
+    max_cordoned_fraction: float = Field(default=0.05, gt=0, le=1)  # of a pool at any time, never under breaker_minimum
 
     # Return to service
-    revalidation_passes: int = Field(2, ge=1)
-    revalidation_gap_seconds: float = Field(15 * MINUTE, ge=0)  # between the ends of two passes
-    revalidation_backoff_seconds: float = Field(15 * MINUTE, gt=0)  # doubles with each failure
-    revalidation_backoff_max_seconds: float = Field(4 * HOUR, gt=0)
-    revalidation_timeout_seconds: float = Field(30 * MINUTE, gt=0)  # a Job that takes longer is inconclusive
-    repair_after_failures: int = Field(2, ge=1)
-    inconclusive_before_repair: int = Field(5, ge=1)
-    lemon_quarantines: int = Field(3, ge=2)  # this many in the window: a person must look
-    lemon_window_seconds: float = Field(14 * DAY, gt=0)
+    revalidation_passes: int = Field(default=2, ge=1)
+    revalidation_gap_seconds: float = Field(default=15 * MINUTE, ge=0)  # between the ends of two passes
+    revalidation_backoff_seconds: float = Field(default=15 * MINUTE, gt=0)  # doubles with each failure
+    revalidation_backoff_max_seconds: float = Field(default=4 * HOUR, gt=0)
+    revalidation_timeout_seconds: float = Field(default=30 * MINUTE, gt=0)  # a Job that takes longer is inconclusive
+    repair_after_failures: int = Field(default=2, ge=1)
+    inconclusive_before_repair: int = Field(default=5, ge=1)
+    lemon_quarantines: int = Field(default=2, ge=2)  # this many in the window: a person must look
+    lemon_window_seconds: float = Field(default=14 * DAY, gt=0)
     burn_in_created_after: float | None = None  # Unix time; nodes created later burn in. None: no burn-in
 
     # What the controller does with it
     delete_running_pods_on_conditions: bool = True  # hardware conditions also end pods past their gate
     taint_quarantined: bool = False  # Kueue's topology-aware scheduling looks at taints, not at cordons
-    gate_seconds: float = Field(120.0, gt=0)  # how long the gate holds a pod with a bad verdict
+    gate_seconds: float = Field(default=120.0, gt=0)  # how long the gate holds a pod with a bad verdict
 
     @classmethod
     def load(cls, path: Path) -> Policy:

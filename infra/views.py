@@ -73,6 +73,8 @@ class PodView:
     verdict: Verdict | None = None
     at_gate: bool = True  # its init containers have not finished
     deleting: bool = False
+    exit_code: int | None = None  # of the main container, once it has ended
+    ended_at: float | None = None
     trusted: bool = True  # the preflight image's digest is on the allow-list
     gpus: int = 0
     grace_seconds: float = 30.0

@@ -95,6 +95,18 @@ def test_failure_while_the_driver_settles_needs_a_second_pod() -> None:
     assert world.state() == "quarantined"
 
 
+def test_trainer_that_suspects_its_own_node_counts_once_per_pod() -> None:
+    ended = pod("p1", None, at_gate=False, exit_code=172, ended_at=NOW - 5)
+    world = World(node(pods=(ended,)))
+    world.settle()
+    world.wait(HOUR)
+    world.settle()
+    assert world.state() == "suspect"
+    world.change("n1", pods=(ended, pod("p2", None, at_gate=False, exit_code=172, ended_at=world.now)))
+    world.settle()
+    assert world.state() == "quarantined"
+
+
 def test_observe_only_check_never_acts() -> None:
     world = World(node(pods=(pod("p1", BAD),)), policy=Policy(observe_only_checks=("matmul",)))
     world.settle()
@@ -171,12 +183,12 @@ def test_jobs_that_never_answer_end_in_repair_not_in_service() -> None:
     assert sum(k == "start-revalidation" for k in world.kinds()) == 5
 
 
-def test_third_quarantine_in_two_weeks_makes_a_lemon() -> None:
+def test_second_quarantine_in_two_weeks_makes_a_lemon() -> None:
     world = World(node())
-    for round_ in range(3):
+    for round_ in range(2):
         world.change("n1", pods=(pod(f"p{round_}", verdict(at=world.now)),))
         world.settle()
-        if round_ < 2:
+        if round_ < 1:
             for _ in range(2):
                 revalidate(world, Outcome.PASS)
                 world.wait(16 * MINUTE)
