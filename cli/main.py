@@ -13,6 +13,7 @@ from cli.data import dropped
 from cli.failure import report_failure
 from cli.model import chat, show
 from cli.run import run_command, validate
+from cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,13 +30,14 @@ def lehr() -> None:
       lehr chat runs/tiny-olmo2                 talk to it
       lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
+      lehr simulate fleet                       what failing nodes cost, and what a fleet policy saves
 
     Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
     130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
     """
 
 
-for command in (run_command, validate, show, chat, dropped):
+for command in (run_command, validate, show, chat, dropped, simulate):
     lehr.add_command(command)
 
 

@@ -73,9 +73,9 @@ class FailureTable(_Strict):
         return self.source.interruptions / (self.source.days * 86400.0 * nodes)
 
     def memoryless(self) -> FailureTable:
-        """The same rates with what the closed form knows: passing crashes only, all nodes alike."""
+        """The same rates with what the closed form knows: passing crashes only, all nodes alike, no people."""
         plain = {k: c.model_copy(update={"persistent": 0.0, "quiet": 0.0, "rack": 0.0}) for k, c in self.classes.items()}
-        alike = self.assumptions.model_copy(update={"lemon_fraction": 0.0, "false_failure": 0.0})
+        alike = self.assumptions.model_copy(update={"lemon_fraction": 0.0, "false_failure": 0.0, "person_crashes": 10**9})
         return self.model_copy(update={"classes": plain, "assumptions": alike})
 
     @classmethod

@@ -52,7 +52,7 @@ class Fleet:
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
         self.resets: dict[str, float] = {}
-        self.touched: dict[str, Node] = {}  # nodes with a record: all that a FleetView needs
+        self.touched: dict[str, Node] = {}  # nodes whose record a FleetView needs
         self.nodes = [self._new_node(i) for i in range(scenario.nodes + scenario.spares)]
         self.by_name = {node.view.name: node for node in self.nodes}
         self.racks = Counter(node.view.rack for node in self.nodes)
@@ -159,11 +159,18 @@ class Fleet:
             for action in actions:
                 node.view = applied(node.view, action, self.now)
                 self._follow(node, action)
-            if node.view.record is not None:
-                self.touched[node.view.name] = node
             if not actions:
                 break
+            self.touched[node.view.name] = node
+        if self._unremarkable(node):
+            self.touched.pop(node.view.name, None)
         self._wake(node)
+
+    def _unremarkable(self, node: Node) -> bool:
+        record = node.view.record
+        if record is None or record.cordon or record.blocked or record.dispositions:
+            return False
+        return all(event.at <= self.now - self.policy.breaker_window_seconds for event in record.quarantines)
 
     def _fleet_view(self) -> FleetView:
         view = fleet_view((n.view for n in self.touched.values()), self.policy, self.now, self.resets)

@@ -93,14 +93,18 @@ class _Job:
             self._spend("preflight", self.scenario.preflight)
             failed = [n for n in nodes if n.fault is not None and n.fault.preflight] + self._false_failures(nodes)
             cordoned = [self.fleet.refuse(node) for node in failed]
-            for node in failed:
+            for node, gone in zip(failed, cordoned, strict=True):
                 self.fleet.vacate(self.members.pop(node.view.name))
+                if not gone:  # it may get the pod again; a person sees that as any other crash
+                    self.fleet.crashed(node)
             if not all(cordoned):  # nobody takes the pod away: the gate gives up after a while
                 self._spend("preflight", self.scenario.policy.gate_seconds)
             nodes = self._take_nodes() if failed else []
 
     def _false_failures(self, nodes: list[Node]) -> list[Node]:
         chance = self.table.assumptions.false_failure
+        if chance > 1e-3:  # often enough for several at once
+            return [n for n in nodes if not (n.fault and n.fault.preflight) and self.random.random() < chance]
         if not chance or self.random.random() >= 1.0 - (1.0 - chance) ** len(nodes):
             return []
         node = self.random.choice(nodes)
