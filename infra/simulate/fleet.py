@@ -56,7 +56,7 @@ class Fleet:
         self.nodes = [self._new_node(i) for i in range(scenario.nodes + scenario.spares)]
         self.by_name = {node.view.name: node for node in self.nodes}
         self.racks = Counter(node.view.rack for node in self.nodes)
-        self.evicted = False  # a pod of the job was deleted while it ran
+        self.evicted = False  # a pod of the job was deleted; the job sets it back once it has taken other nodes
 
     def _new_node(self, number: int) -> Node:
         rack = f"r{number // self.assumed.rack_nodes}"
@@ -69,13 +69,11 @@ class Fleet:
 
     def advance(self, until: float, *, stop_on_eviction: bool = False) -> None:
         """Run all that happens up to `until`, or to the moment when the controller deletes a pod of the job."""
-        self.evicted = False
-        while self.queue and self.queue[0][0] <= until:
+        while not (self.evicted and stop_on_eviction) and self.queue and self.queue[0][0] <= until:
             self.now, _, call = heapq.heappop(self.queue)
             call()
-            if self.evicted and stop_on_eviction:
-                return
-        self.now = max(self.now, until)
+        if not (self.evicted and stop_on_eviction):
+            self.now = max(self.now, until)
 
     # Scheduling
 
@@ -108,7 +106,7 @@ class Fleet:
         if node.view.unschedulable:
             return
         node.view = replace(node.view, unschedulable=True, hold=HumanAct(PERSON, "keeps crashing", self.now))
-        self.evicted = bool(node.view.pods)
+        self.evicted = self.evicted or bool(node.view.pods)
         self._cordoned(node)
         self.at(self.now + self._repair_time(), lambda: self._returned_by_person(node))
 

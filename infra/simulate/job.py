@@ -65,6 +65,7 @@ class _Job:
                 for node in taken:
                     fleet.occupy(node)
                     members[node.view.name] = node
+                fleet.evicted = False
                 return taken
             self._spend("waiting", self._until_something_happens())
         return []
