@@ -46,6 +46,10 @@ class Names:
         return self._under("state")
 
     @property
+    def preflight_label(self) -> str:  # "true" on pods that carry preflight and gate
+        return self._under("preflight")
+
+    @property
     def pool_label(self) -> str:
         return self._under("pool")
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from infra.views import CheckResult, Outcome
 
 SKIPPED = "Skipped"
+# Of CUDA's errors, those that sound programs meet on broken devices. All others may be ours.
+DEVICE_ERRORS = ("uncorrectable ecc", "unspecified launch failure", "hardware stack error", "nvlink", "fallen off")
 
 
 class CheckFailed(Exception):
@@ -52,7 +54,10 @@ def once(check: Check) -> CheckResult:
     except CheckFailed as found:
         return result(found.outcome, found.reason, found.detail)
     except Exception as error:  # noqa: BLE001 - reported, not swallowed
-        return result(Outcome.INCONCLUSIVE, "CheckBroke", f"{type(error).__name__}: {error}")
+        text = f"{type(error).__name__}: {error}"
+        if "cuda" in text.lower() and any(words in text.lower() for words in DEVICE_ERRORS):
+            return result(Outcome.HARDWARE_FAILURE, "DeviceError", text)
+        return result(Outcome.INCONCLUSIVE, "CheckBroke", text)
     return result(Outcome.PASS, SKIPPED if detail is None else "", detail or "")
 
 

@@ -96,7 +96,8 @@ def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterable[dict[s
                 return
             block = os.read(process.stdout.fileno(), 65536)
             if not block:
-                process.wait(timeout=max(0.1, deadline - time.monotonic()))
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its output and hangs: late, below
+                    process.wait(timeout=max(0.1, deadline - time.monotonic()))
                 return
             *whole, rest = (rest + block).split(b"\n")
             yield from (json.loads(text) for text in whole)
