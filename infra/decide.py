@@ -67,7 +67,7 @@ def _pods_to_delete(node: NodeView, record: NodeRecord, policy: Policy) -> list[
     found: list[Action] = []
     for pod in node.pods:
         refused = pod.at_gate and pod.trusted and pod.verdict is not None and is_bad(pod.verdict)
-        if not pod.deleting and (refused or (ends_running and not pod.at_gate)):
+        if not pod.deleting and (refused or (ends_running and not pod.at_gate and not pod.ended)):
             reason = pod.verdict.reason if refused and pod.verdict else record.reason
             event = "PreflightFailed" if refused else "NodeQuarantined"
             found.append(DeletePod(node.name, pod.namespace, pod.name, pod.uid, reason, event))
@@ -93,7 +93,7 @@ def _schedulable(node: NodeView, record: NodeRecord, fleet: FleetView, policy: P
 def _must_burn_in(node: NodeView, policy: Policy) -> bool:
     since = policy.burn_in_created_after
     # A node where training runs already is in service, whoever let it in.
-    return since is not None and node.created_at > since and node.record is None and not node.pods
+    return since is not None and node.created_at > since and node.record is None and not returning.occupied(node)
 
 
 def _suspect(node: NodeView, seen: NodeRecord, found: Judgement, now: float) -> Action:
@@ -117,7 +117,7 @@ def _of_suspect(
     outcome = returning.result_of(job, policy, now) if job is not None else None
     if job is not None and outcome is not None and not job.deleting:
         return _second_opinion(node, record, outcome, job.verdict.reason if job.verdict else "", fleet, policy, now)
-    if job is None and not node.pods and now >= record.next_attempt_at:
+    if job is None and not returning.occupied(node) and now >= record.next_attempt_at:
         return [returning.start(node, record, NodeState.SUSPECT, "suspect", now)]
     return list(returning.stale_jobs(node, record, wanted=True))
 

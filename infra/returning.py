@@ -24,9 +24,14 @@ def of_cordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
         reason = f"quarantined {times} times in {policy.lemon_window_seconds / 86400:g} days"
         return FlagRepair(node.name, settled(record, NodeState.LEMON, reason, now, confirmed=True), reason)
     # Pods still run here: their GPUs are not ours to test. A Job would only wait and time out.
-    if node.pods or now < record.next_attempt_at:
+    if occupied(node) or now < record.next_attempt_at:
         return None
     return start(node, record, NodeState.REVALIDATING, suite_of(record), now)
+
+
+def occupied(node: NodeView) -> bool:
+    """A pod of a task is on the node, or about to start."""
+    return any(not pod.ended for pod in node.pods)
 
 
 def suite_of(record: NodeRecord) -> Suite:

@@ -86,6 +86,11 @@ class PodView:
     checkpoint_step: int | None = None
     gpu_hours_lost: float | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Its main container is through: it holds no devices any more."""
+        return self.exit_code is not None
+
 
 @dataclass(frozen=True)
 class JobView:

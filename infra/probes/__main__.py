@@ -1,7 +1,8 @@
 """The preflight init container: `python -m infra.probes`. Always exits 0: the gate and the controller read the verdict.
 
 Environment: LEHR_VERDICT (file in the volume that the gate shares), LEHR_TERMINATION_LOG (the pod's termination message),
-LEHR_PROBE_SECONDS (45), LEHR_EXPECTED_GPUS, LEHR_PROBE_<CHECK>=off for each check, LEHR_FLOOR_H2D, _D2H, _D2D (GB/s).
+LEHR_PROBE_SECONDS (45), LEHR_SUITE (set in a revalidation Job: the checks are repeated for LEHR_PROBE_SOAK_SECONDS, 600),
+LEHR_EXPECTED_GPUS, LEHR_PROBE_<CHECK>=off for each check, LEHR_FLOOR_H2D, _D2H, _D2D (GB/s).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from infra.probes.runner import checks, child, message, run_all
 from infra.views import CheckResult, Outcome, Verdict
 
 SECONDS = 45.0
+SOAK_SECONDS = 600.0
 MARGIN = 3.0  # interpreter start, killing the child, writing
 
 
@@ -24,10 +26,10 @@ def main(arguments: list[str]) -> int:
         # What libraries print on standard output (NCCL its version) must not get between our lines.
         with os.fdopen(os.dup(1), "wb") as out:
             os.dup2(2, 1)
-            child(checks(), out)
+            child(checks(), out, soak())
         return 0
     try:
-        verdict = run_all(float(os.environ.get("LEHR_PROBE_SECONDS", SECONDS)) - MARGIN)
+        verdict = run_all(soak() + float(os.environ.get("LEHR_PROBE_SECONDS", SECONDS)) - MARGIN)
     except Exception as error:  # noqa: BLE001 - a bug here must neither cordon a node nor hold a pod
         broke = CheckResult("runner", Outcome.INCONCLUSIVE, "CheckBroke", f"{type(error).__name__}: {error}"[:300])
         verdict = Verdict(Outcome.INCONCLUSIVE, VERSION, broke.check, broke.reason, broke.detail, results=(broke,))
@@ -35,6 +37,11 @@ def main(arguments: list[str]) -> int:
     print(text, flush=True)
     publish(text)
     return 0
+
+
+def soak() -> float:
+    """Seconds for which the checks are repeated: none before a task, some in a revalidation Job."""
+    return float(os.environ.get("LEHR_PROBE_SOAK_SECONDS", SOAK_SECONDS)) if os.environ.get("LEHR_SUITE") else 0.0
 
 
 def publish(text: str) -> None:
