@@ -61,7 +61,8 @@ def _preflight(image: str, gpus: int, python: str) -> V1Container:
     from kubernetes.client import V1Container, V1ResourceRequirements
 
     # The kubelet hands the same devices to the main container: it reuses those of init containers first.
-    wanted = {"cpu": "2", "memory": "4Gi"} | ({GPU_RESOURCE: str(gpus)} if gpus else {})
+    # Each GPU has a rank of its own in the all-reduce, which loads torch and opens the device.
+    wanted = {"cpu": str(2 + gpus), "memory": f"{4 + 3 * gpus}Gi"} | ({GPU_RESOURCE: str(gpus)} if gpus else {})
     return V1Container(
         name=NAMES.preflight_container,
         image=image,

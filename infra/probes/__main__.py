@@ -2,7 +2,8 @@
 
 Environment: LEHR_VERDICT (file in the volume that the gate shares), LEHR_TERMINATION_LOG (the pod's termination message),
 LEHR_PROBE_SECONDS (45), LEHR_SUITE (set in a revalidation Job: the checks are repeated for LEHR_PROBE_SOAK_SECONDS, 600),
-LEHR_EXPECTED_GPUS, LEHR_PROBE_<CHECK>=off for each check, LEHR_FLOOR_H2D, _D2H, _D2D (GB/s).
+LEHR_EXPECTED_GPUS, LEHR_PROBE_<CHECK>=off for each check, LEHR_FLOOR_H2D, _D2H, _D2D (GB/s),
+LEHR_COLLECTIVE_SECONDS (15).
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ fleets = st.builds(
 policies = st.sampled_from([Policy(), Policy(burn_in_created_after=NOW - DAY), Policy(observe_only_checks=("a",))])
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(views, fleets, policies)
 def test_every_view_comes_to_rest_and_only_our_own_things_are_touched(view: NodeView, fleet: FleetView, policy: Policy) -> None:
     seen = view

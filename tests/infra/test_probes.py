@@ -195,7 +195,7 @@ def run_module(folder: Path, **env: str) -> tuple[subprocess.CompletedProcess[st
 
 
 def test_preflight_on_this_machine_passes_and_writes_the_same_verdict_twice(tmp_path: Path) -> None:
-    done, seconds = run_module(tmp_path)
+    done, seconds = run_module(tmp_path, LEHR_COLLECTIVE_SECONDS="40")  # this machine may be busy
     assert done.returncode == 0
     assert seconds < 48
     verdict = decode(Verdict, (tmp_path / "verdict.json").read_bytes())
