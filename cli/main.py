@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import click
 
+from cli.controller import controller
 from cli.data import dropped
 from cli.failure import report_failure
 from cli.model import chat, show
+from cli.nodes import nodes
 from cli.run import run_command, validate
 from cli.simulate import simulate
 
@@ -31,13 +33,15 @@ def lehr() -> None:
       lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
       lehr simulate fleet                       what failing nodes cost, and what a fleet policy saves
+      lehr nodes list                           the cluster's nodes: which are cordoned, by whom and why
+      lehr controller run --dry-run             watch the nodes and say what should be done
 
     Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
     130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
     """
 
 
-for command in (run_command, validate, show, chat, dropped, simulate):
+for command in (run_command, validate, show, chat, dropped, simulate, nodes, controller):
     lehr.add_command(command)
 
 

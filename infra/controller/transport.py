@@ -158,3 +158,15 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Kuber
             remedy="set KUBECONFIG, or give --kubeconfig FILE and --context NAME",
         ) from error
     return KubernetesTransport(configuration)
+
+
+def namespace_of(kubeconfig: Path | None = None, context: str | None = None) -> str:
+    """The namespace of the kubeconfig's context, `default` when it has none."""
+    from kubernetes import config
+
+    try:
+        contexts, active = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig is not None else None)
+    except (config.ConfigException, OSError, TypeError):
+        return "default"
+    chosen = next((c for c in contexts if c["name"] == context), active) if context else active
+    return str(chosen["context"].get("namespace") or "default")
