@@ -200,8 +200,15 @@ class Cluster:
 
     def _status(self, pod: Object, phase: str, inits: list[Object], mains: list[Object]) -> None:
         meta = pod["metadata"]
-        status: dict[str, Any] = {"phase": phase, "startTime": stamp(), "initContainerStatuses": inits, "containerStatuses": mains}
-        self.api.merge(f"{pods_path(meta['namespace'], meta['name'])}/status", {"metadata": {"uid": meta["uid"]}, "status": status})
+        status: dict[str, Any] = {
+            "phase": phase,
+            "startTime": stamp(),
+            "initContainerStatuses": inits,
+            "containerStatuses": mains,
+        }
+        self.api.merge(
+            f"{pods_path(meta['namespace'], meta['name'])}/status", {"metadata": {"uid": meta["uid"]}, "status": status}
+        )
 
     def _end(self, pod: Object) -> None:
         meta = pod["metadata"]

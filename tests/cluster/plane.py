@@ -110,7 +110,10 @@ def _certificates(folder: Path) -> None:
     run("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "sa.key")
     users = [f'{ADMIN},admin,admin-uid,"system:masters"', f"{NOBODY},nobody,nobody-uid"]
     users += [f"{name}-token,{name},{name}-uid" for name in ("alice", "bob", "olga")]
-    users += ['manager-token,system:kube-controller-manager,m-uid,"system:masters"', 'scheduler-token,system:kube-scheduler,s-uid']
+    users += [
+        'manager-token,system:kube-controller-manager,m-uid,"system:masters"',
+        "scheduler-token,system:kube-scheduler,s-uid",
+    ]
     (folder / "tokens.csv").write_text("\n".join(users) + "\n")
     (folder / "tokens.csv").chmod(0o600)
 
@@ -131,10 +134,9 @@ def _wait(plane: ControlPlane, process: subprocess.Popen[bytes], name: str, url:
         if process.poll() is not None:
             break
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {ADMIN}"})
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(request, timeout=2, context=context) as answer:
-                if answer.status == 200:
-                    return
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=2, context=context) as answer:
+            if answer.status == 200:
+                return
         time.sleep(0.1)
     tail = (plane.folder / f"{name}.log").read_text(errors="replace")[-3000:]
     raise RuntimeError(f"{name} is not ready (exit code {process.poll()}):\n{tail}")
