@@ -135,8 +135,7 @@ class Actor:
             if found.get("kind") == "Pod":
                 table.put(pod_fact(found, self._settings.gpu_resource, self._settings.allowed_images))
         except ApiError as error:
-            # Gone, or another pod has its name: either way the pod that was meant is not there any more.
-            if error.status not in (NOT_FOUND, CONFLICT):
+            if error.status != NOT_FOUND:  # a conflict may mean another uid or only a bad moment: look again
                 raise
             outcome = "gone"
             known = table.get(f"{action.namespace}/{action.name}")
@@ -161,7 +160,7 @@ class Actor:
             if found.get("kind") == "Job":
                 self._state.jobs.put(job_fact(found))
         except ApiError as error:
-            if error.status not in (NOT_FOUND, CONFLICT):
+            if error.status != NOT_FOUND:
                 raise
         known = self._state.jobs.get(f"{self._settings.system_namespace}/{action.name}")
         if known is not None:

@@ -147,7 +147,7 @@ class Scenario:
             node = self.node(name)
             assert not node.fact.unschedulable and node.cordon is None, f"{name} was cordoned: {node.reason}"
             assert not node.fact.taints and node.fact.own_condition[0] != "True", name
-        self.check_pods(bad)
+        self.check_pods(bad | (gone or set()))
 
     def _marks(self, bad: set[str]) -> bool:
         for name in bad:

@@ -89,7 +89,7 @@ def test_killed_at_each_api_call(world: World, cluster: Cluster, after: bool) ->
             return sum(run.fired.values())
 
     runs("killed", once)
-    assert {kind.split()[-1] for kind in deaths} >= {"GET", "PATCH", "DELETE"}, deaths
+    assert INJECTIONS < 24 or {kind.split()[-1] for kind in deaths} >= {"GET", "PATCH", "POST", "DELETE"}, deaths
 
 
 def _lies() -> list[str]:
@@ -279,7 +279,7 @@ def test_people_cordon_meanwhile(world: World, cluster: Cluster) -> None:
     """A person holds a good node and a bad one at some moment: both stay theirs, and the bad pod is moved."""
 
     def once(seed: int) -> int:
-        with Scenario(world, cluster, bad=(0, 1)) as run:
+        with Scenario(world, cluster, bad=(0, 1), spares=3) as run:
             run.live()
             run.submit()
             time.sleep(0.02 * (seed % 10))
@@ -365,10 +365,12 @@ def test_a_late_controller_meets_refusing_gates(world: World, cluster: Cluster) 
             time.sleep(0.9)
             cluster.behaviours.update({n: Behaviour(cluster.behaviours[n].message) for n in run.nodes})
             run.live()
-            run.wait()
-            for name in run.bad_nodes:
-                cordon = run.node(name).cordon
-                assert cordon is not None
+            eventually(lambda: all(run.runs_on(i) not in ("", *run.bad_nodes) for i in range(3)), "all run on good nodes")
+            cordons = {name: run.node(name).cordon for name in run.nodes}
+            assert {name for name, cordon in cordons.items() if cordon is not None} <= run.bad_nodes
+            for name, cordon in cordons.items():
+                if cordon is None:  # its pods had found another node before the controller came
+                    continue
                 late = [
                     a
                     for i in range(3)
