@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint reference lock peers bench clean
+.PHONY: help setup demo test control-plane test-cluster lint reference lock peers bench clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,12 +38,19 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup ## train, anneal, soup, tune and score a small model on two CPU cores; its report: runs/tiny-olmo2/report.html
 	@$(VENV)/bin/lehr run recipes/tiny/olmo2.yaml
 
-test: setup ## the whole test suite: CPU only, no network
+test: setup ## the test suite: CPU only, no network; without the tests that need a control plane
+	@echo "left out here: the tests marked cluster (make test-cluster)"
 	@$(PY) -m pytest
+
+control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the cluster tests, into ~/.cache/lehr; 8 minutes cold
+	@$(PY) tests/cluster/provide.py
+
+test-cluster: control-plane ## the tests against a real kube-apiserver
+	@$(PY) -m pytest -m cluster
 
 lint: setup ## ruff and mypy --strict
 	@$(PY) -m ruff check .
-	@$(PY) -m mypy --no-error-summary $(wildcard lehr monitoring tasks workflows cli)
+	@$(PY) -m mypy --no-error-summary $(wildcard lehr monitoring tasks workflows cli infra)
 
 reference: setup ## write the tables of docs/recipes.md anew from the recipe's types
 	@$(PY) -m lehr.config.reference docs/recipes.md

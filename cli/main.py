@@ -9,15 +9,18 @@ from collections.abc import Sequence
 
 import click
 
+from cli.controller import controller
 from cli.data import dropped
 from cli.diagnose import diagnose
 from cli.exchange import export, import_
 from cli.failure import report_failure
 from cli.lookup import lookup
 from cli.model import chat, show
+from cli.nodes import nodes
 from cli.plan import plan
 from cli.profile import profile
 from cli.run import run_command, validate
+from cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -39,13 +42,19 @@ def lehr() -> None:
       lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
       lehr profile recipes/tiny/olmo2.yaml      where a training step goes
       lehr diagnose init                        how initialisations carry signal through depth
+      lehr simulate fleet                       what failing nodes cost, and what a fleet policy saves
+      lehr nodes list                           the cluster's nodes: which are cordoned, by whom and why
+      lehr controller run --dry-run             watch the nodes and say what should be done
 
     Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
     130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
     """
 
 
-for command in (run_command, plan, validate, show, chat, dropped, diagnose, import_, export, lookup, profile):
+_RUNS = (run_command, plan, validate, show, chat, dropped, lookup)
+_MODELS = (import_, export, diagnose, profile)
+_FLEET = (nodes, controller, simulate)
+for command in (*_RUNS, *_MODELS, *_FLEET):
     lehr.add_command(command)
 
 

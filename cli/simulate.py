@@ -1,0 +1,147 @@
+"""`lehr simulate`: a fleet of failing GPUs, and a policy tried on a recorded log, both around the controller's decision."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infra.decision_log import Replay
+    from infra.simulate.study import Row
+
+DEFAULT_GPUS = (1024, 4096, 16384)
+
+
+@click.group("simulate")
+def simulate() -> None:
+    """Try a fleet policy without a fleet."""
+
+
+@simulate.command("fleet")
+@click.option("--gpus", type=click.IntRange(min=8), multiple=True, default=DEFAULT_GPUS, show_default=True, help="Of the job.")
+@click.option("--seeds", type=click.IntRange(min=2), default=8, show_default=True, help="Runs of each case.")
+@click.option("--days", type=click.FloatRange(min=0.1), default=54.0, show_default=True, help="Length of a run.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0.1),
+    multiple=True,
+    default=(30.0, 10.0),
+    show_default=True,
+    help="Training between two checkpoints.",
+)
+@click.option("--policy", type=click.Path(path_type=Path), help="YAML file with a policy; without it the default.")
+@click.option("--failures", type=click.Path(path_type=Path), help="YAML file with failures; without it those of Llama 3.")
+@click.option("--figure", type=click.Path(path_type=Path), help="Write the loss breakdown as an SVG here.")
+@click.option("--check", is_flag=True, help="Compare with the closed form instead, where one exists.")
+@click.option("--sensitivity", is_flag=True, help="Change one assumption at a time instead, at the largest --gpus.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
+def fleet(
+    gpus: tuple[int, ...],
+    seeds: int,
+    days: float,
+    checkpoint_minutes: tuple[float, ...],
+    policy: Path | None,
+    failures: Path | None,
+    figure: Path | None,
+    check: bool,
+    sensitivity: bool,
+    as_json: bool,
+) -> None:
+    """Simulate a training job on failing nodes under three regimes.
+
+    restart-only restarts on the same nodes until a person cordons one; beaker-like checks nodes before each start,
+    cordons what fails and takes another; full is all that Lehr's controller decides, by the controller's own code.
+
+    \b
+    Examples:
+      lehr simulate fleet                                   the table (about a minute)
+      lehr simulate fleet --gpus 4096 --figure losses.svg
+      lehr simulate fleet --policy stricter.yaml --seeds 24
+      lehr simulate fleet --sensitivity                     what the assumptions matter
+    """
+    from cli.simulated import console, show_check, show_rows, show_sensitivity
+    from infra.policy import Policy
+    from infra.simulate.failures import LLAMA3, FailureTable
+    from infra.simulate.scenario import Regime, Scenario
+    from infra.simulate.study import run
+
+    table = FailureTable.load(failures or LLAMA3)
+    chosen = Policy.load(policy) if policy is not None else Policy()
+    if check:
+        show_check(gpus, table, as_json)
+        return
+    if sensitivity:
+        base = Scenario(max(gpus), Regime.FULL, days, checkpoint_interval=60 * checkpoint_minutes[0], policy=chosen)
+        show_sensitivity(base, table, range(seeds), as_json)
+        return
+    rows: list[Row] = []
+    for size in gpus:
+        for minutes in checkpoint_minutes:
+            for regime in Regime:
+                if sys.stderr.isatty():
+                    print(f"\r{size} GPUs, {minutes:g} min, {regime.value} ...\033[K", end="", file=sys.stderr, flush=True)
+                scenario = Scenario(size, regime, days, checkpoint_interval=60 * minutes, policy=chosen)
+                rows.append(run(scenario, table, range(seeds)))
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row.data()))
+    else:
+        show_rows(console(), rows)
+    if figure is not None:
+        _write_figure(figure, rows, as_json)
+
+
+def _write_figure(path: Path, rows: list[Row], quiet: bool) -> None:
+    from infra.simulate.figure import svg
+    from lehr.errors import from_os_error
+
+    try:
+        path.write_text(svg(rows), encoding="utf-8")
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    if not quiet:
+        click.echo(f"figure: {path}")
+
+
+@simulate.command("replay")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--policy", type=click.Path(path_type=Path), required=True, help="YAML file with the policy to try.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def replay(log: Path, policy: Path, as_json: bool) -> None:
+    """Decide a controller's LOG anew with another policy, and show what would have been different.
+
+    For each node the first decision that differs is a prediction; what follows it in the log was shaped by the policy
+    that ran then, and is only counted. Try larger changes with `lehr simulate fleet --policy`.
+
+    \b
+    Example:
+      lehr simulate replay decisions.jsonl --policy stricter.yaml
+    """
+    from cli.simulated import console, show_replay
+    from infra.decision_log import read
+    from infra.decision_log import replay as replay_log
+    from infra.policy import Policy
+
+    result: Replay = replay_log(read(log), Policy.load(policy))
+    if as_json:
+        data = {
+            "entries": result.entries,
+            "nodes": len(result.nodes),
+            "seconds": result.seconds,
+            "recorded": dict(result.recorded),
+            "replayed": dict(result.replayed),
+            "differences": [vars(d) for d in result.differences],
+            "after_difference": result.after_difference,
+        }
+        click.echo(json.dumps(data))
+        return
+    target: Console = console()
+    show_replay(target, result)

@@ -1,0 +1,119 @@
+"""Tables of `lehr simulate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from infra.decision_log import Replay
+from infra.simulate.failures import FailureTable
+from infra.simulate.figure import WORDS
+from infra.simulate.scenario import Scenario
+from infra.simulate.study import Row, check, sensitivities
+
+MAX_DIFFERENCES = 40
+
+
+def console() -> Console:
+    width = None if sys.stdout.isatty() else 140
+    return Console(highlight=False, width=width)
+
+
+def show_rows(target: Console, rows: Sequence[Row]) -> None:
+    table = Table(
+        title="Effective training time, and where the rest went (per cent of wall time; checkpoints every ... minutes)",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("GPUs", justify="right")
+    table.add_column("every", justify="right")
+    table.add_column("regime", no_wrap=True)
+    table.add_column("effective", justify="right", no_wrap=True)
+    for name in (*WORDS.values(), "crashes", "cordons", "of good nodes"):
+        table.add_column(name, justify="right", max_width=11)
+    last = None
+    for row in rows:
+        group = (row.gpus, row.checkpoint_minutes)
+        if last is not None and group != last:
+            table.add_section()
+        heads = (f"{row.gpus:,}", f"{row.checkpoint_minutes:g}") if group != last else ("", "")
+        last = group
+        table.add_row(
+            *heads,
+            row.regime,
+            f"{100 * row.effective:.1f} ± {100 * row.half_width:.1f}",
+            *(f"{100 * row.shares[name]:.2f}" for name in WORDS),
+            *(f"{row.counts[name]:.0f}" for name in ("crashes", "cordons", "false_cordons")),
+        )
+    target.print(table)
+    target.print(
+        "Counts are the failure table's source; how long faults last and what sees them are assumptions: --sensitivity."
+    )
+
+
+def show_check(sizes: Iterable[int], failures: FailureTable, as_json: bool) -> None:
+    """Prints how far the simulator is from the closed form, in points."""
+    results = [check(size, failures) for size in sizes]
+    if as_json:
+        for result in results:
+            click.echo(json.dumps(asdict(result)))
+        return
+    table = Table(title="Memoryless crashes: simulator and closed form")
+    for name in ("GPUs", "simulated", "closed form", "difference, points"):
+        table.add_column(name, justify="right")
+    for found in results:
+        simulated = f"{100 * found.simulated:.3f} ± {100 * found.half_width:.3f}"
+        apart = f"{100 * (found.simulated - found.exact):+.3f}"
+        table.add_row(f"{found.gpus:,}", simulated, f"{100 * found.exact:.3f}", apart)
+    console().print(table)
+
+
+def show_sensitivity(base: Scenario, failures: FailureTable, seeds: Sequence[int], as_json: bool) -> None:
+    every = f"{base.checkpoint_interval / 60:g}"
+    table = Table(title=f"{base.gpus:,} GPUs, checkpoint every {every} min: one assumption changed at a time")
+    table.add_column("what")
+    table.add_column("full, %", justify="right")
+    table.add_column("lead over restart-only, points", justify="right")
+    for found in sensitivities(base, failures, seeds):
+        if as_json:
+            click.echo(json.dumps(asdict(found)))
+        elif sys.stderr.isatty():
+            print(f"\r{found.what}\033[K", end="", file=sys.stderr, flush=True)
+        table.add_row(found.what, f"{100 * found.effective:.1f}", f"{100 * found.lead:+.1f}")
+    if not as_json:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        console().print(table)
+
+
+def show_replay(target: Console, result: Replay) -> None:
+    hours = result.seconds / 3600.0
+    target.print(f"{result.entries} decisions on {len(result.nodes)} nodes in {hours:.1f} hours")
+    counts = Table(title="Actions up to each node's first difference")
+    counts.add_column("action")
+    counts.add_column("recorded", justify="right")
+    counts.add_column("this policy", justify="right")
+    for kind in sorted(set(result.recorded) | set(result.replayed)):
+        counts.add_row(kind, str(result.recorded[kind]), str(result.replayed[kind]))
+    target.print(counts)
+    if not result.differences:
+        target.print("This policy would have decided the same.")
+        return
+    changes = Table(title=f"Nodes decided differently: {len(result.differences)}")
+    for name in ("time", "node", "recorded", "this policy"):
+        changes.add_column(name)
+    for found in result.differences[:MAX_DIFFERENCES]:
+        when = datetime.fromtimestamp(found.now, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        changes.add_row(when, found.node, ", ".join(found.recorded) or "nothing", ", ".join(found.replayed) or "nothing")
+    target.print(changes)
+    if len(result.differences) > MAX_DIFFERENCES:
+        target.print(f"... and {len(result.differences) - MAX_DIFFERENCES} more; --json has all of them")
+    target.print(f"{result.after_difference} later decisions on those nodes are not predictions and were left out.")

@@ -1,0 +1,208 @@
+"""Carries the actions of one decision out, in their order. The first request that fails ends it: the rest was decided upon
+a state that is not there. Every write on a Node carries the version decided upon, every deletion the uid.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from infra.actions import (
+    Action,
+    Cordon,
+    DeleteJob,
+    DeletePod,
+    FlagRepair,
+    OpenBreaker,
+    RecordHold,
+    Release,
+    SetState,
+    StartRevalidation,
+)
+from infra.controller import patches
+from infra.controller.api import NODES, Api, ApiError
+from infra.controller.facts import NodeFact, job_fact, node_fact, pod_fact
+from infra.controller.jobs import job, job_name
+from infra.controller.measures import Measures
+from infra.controller.notices import Notices
+from infra.controller.settings import Settings
+from infra.controller.state import State
+from infra.views import NodeView
+from monitoring.metrics import Fleet
+
+LOG = logging.getLogger("infra.controller")
+NOT_FOUND, CONFLICT = 404, 409
+
+
+class NotLeading(Exception):
+    """The Lease was lost between the decision and the request."""
+
+
+class Actor:
+    """`may_write` is asked right before every write; `clock` is Unix time."""
+
+    def __init__(
+        self,
+        api: Api,
+        state: State,
+        settings: Settings,
+        measures: Measures,
+        notices: Notices,
+        may_write: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._api, self._state, self._settings = api, state, settings
+        self._measures, self._notices, self._may_write, self._clock = measures, notices, may_write, clock
+
+    def carry_out(self, view: NodeView, node: NodeFact, actions: Sequence[Action]) -> None:
+        """Raises ApiError, InfraError or OSError of the request that failed, NotLeading if this replica leads no more."""
+        for action in actions:
+            self._one(view, node, action)
+
+    def tidy(self, node: NodeFact) -> bool:
+        """Put right our condition, label, taints and cordon annotation where they differ from the record. True: written."""
+        repair = patches.repairs(node, self._settings.policy)
+        if repair is not None:
+            self._fence()
+            self._note(self._api.merge(f"{NODES}/{node.key}", repair))
+        condition = patches.condition_patch(node, self._clock())
+        if condition is not None:
+            self._fence()
+            self._note(self._api.strategic(f"{NODES}/{node.key}/status", condition))
+        return repair is not None or condition is not None
+
+    def _one(self, view: NodeView, node: NodeFact, action: Action) -> None:
+        self._fence()
+        match action:
+            case Cordon() | Release() | SetState() | RecordHold() | FlagRepair():
+                self._write(node, action)
+                self._tell(view, node, action)
+            case StartRevalidation():
+                if view.record != action.record:
+                    self._write(node, action)
+                self._start_job(node, action)
+            case DeletePod():
+                self._delete_pod(view, node, action)
+            case DeleteJob():
+                self._delete_job(action)
+            case OpenBreaker():
+                self._measures.count(Fleet.BLOCKED)
+                self._notices.event(node, action.event, action.reason, self._clock())
+                self._notices.webhook("breaker-open", node.key, action, self._clock())
+            case _:
+                assert_never(action)
+
+    def _fence(self) -> None:
+        if not self._may_write():
+            raise NotLeading
+
+    def _write(self, node: NodeFact, action: Action) -> None:
+        """One patch, then read back: what `decide` sees next is what the server stores."""
+        patch = patches.node_patch(node, action, self._settings.policy)
+        self._api.merge(f"{NODES}/{node.key}", patch)
+        self.read_back(node)
+
+    def read_back(self, node: NodeFact) -> None:
+        try:
+            self._note(self._api.get(f"{NODES}/{node.key}"))
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            self._state.nodes.drop(node.key, node.uid, node.version)
+
+    def _note(self, item: dict[str, object]) -> None:
+        self._state.nodes.put(node_fact(item, self._settings.gpu_resource))
+
+    def _start_job(self, node: NodeFact, action: StartRevalidation) -> None:
+        path = f"/apis/batch/v1/namespaces/{self._settings.system_namespace}/jobs"
+        try:
+            made = self._api.create(path, job(node, action, self._settings))
+            self._measures.count(Fleet.REVALIDATIONS, suite=action.suite)
+            self._notices.event(node, action.event, f"{action.suite} {action.attempt} started", self._clock())
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+            made = self._api.get(f"{path}/{job_name(node.key, action.attempt)}")  # ours, from before a restart
+        self._state.jobs.put(job_fact(made))
+
+    def _delete_pod(self, view: NodeView, node: NodeFact, action: DeletePod) -> None:
+        outcome = "deleted"
+        path = f"/api/v1/namespaces/{action.namespace}/pods/{action.name}"
+        table = self._state.pods[action.namespace]
+        try:
+            found = self._api.delete(path, action.uid)
+            if found.get("kind") == "Pod":
+                table.put(pod_fact(found, self._settings.gpu_resource, self._settings.allowed_images))
+        except ApiError as error:
+            if error.status != NOT_FOUND:  # a conflict may mean another uid or only a bad moment: look again
+                raise
+            outcome = "gone"
+            known = table.get(f"{action.namespace}/{action.name}")
+            if known is not None:
+                table.drop(known.key, action.uid, known.version)
+        now = self._clock()
+        self._measures.count(Fleet.POD_DELETIONS, outcome=outcome)
+        if view.record is not None and view.record.cordon is not None and outcome == "deleted":
+            self._measures.observe(Fleet.CORDON_TO_DELETION, now - max(view.record.cordon.at, self._seen_at(view, action)))
+        self._notices.event(node, action.event, f"pod {action.namespace}/{action.name} removed: {action.reason}", now)
+
+    @staticmethod
+    def _seen_at(view: NodeView, action: DeletePod) -> float:
+        """A pod may land on a node that was cordoned long before: then the time runs from its verdict."""
+        pod = next((p for p in view.pods if p.uid == action.uid), None)
+        return pod.verdict.finished_at if pod is not None and pod.verdict is not None else 0.0
+
+    def _delete_job(self, action: DeleteJob) -> None:
+        path = f"/apis/batch/v1/namespaces/{self._settings.system_namespace}/jobs/{action.name}"
+        try:
+            found = self._api.delete(path, action.uid)
+            if found.get("kind") == "Job":
+                self._state.jobs.put(job_fact(found))
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+        known = self._state.jobs.get(f"{self._settings.system_namespace}/{action.name}")
+        if known is not None:
+            self._state.jobs.drop(known.key, action.uid, known.version)
+
+    def _tell(self, view: NodeView, node: NodeFact, action: Cordon | Release | SetState | RecordHold | FlagRepair) -> None:
+        now = self._clock()
+        reason = action.cordon.reason if isinstance(action, Cordon) else getattr(action, "reason", "")
+        reason = action.hold.reason if isinstance(action, RecordHold) else reason
+        self._notices.event(node, action.event, reason, now)
+        if isinstance(action, Cordon):
+            self._count_cordon(action, now)
+            self._notices.webhook("cordon", node.key, action.cordon, now)
+        elif isinstance(action, FlagRepair):
+            self._measures.count(Fleet.REPAIRS, state=action.record.state.value)
+            self._notices.webhook("repair", node.key, action.record, now)
+        elif isinstance(action, Release):
+            self._count_release(view, action, now)
+        elif isinstance(action, SetState) and action.event == "QuarantineBlocked":
+            self._measures.count(Fleet.BLOCKED)
+        elif isinstance(action, SetState) and action.event == "HumanOverride":
+            self._measures.count(Fleet.UNCORDONS, source="human")
+        if isinstance(action, SetState) and action.event.startswith("Revalidation"):
+            self._measures.count(Fleet.REVALIDATION_RESULTS, outcome=action.event.removeprefix("Revalidation").lower())
+        before = {d.report for d in view.record.dispositions} if view.record is not None else set()
+        for judged in action.record.dispositions:
+            if judged.report not in before:
+                self._measures.count(Fleet.REPORTS, disposition="confirmed" if judged.confirmed else "refuted")
+
+    def _count_cordon(self, action: Cordon, now: float) -> None:
+        cordon = action.cordon
+        self._measures.count(Fleet.CORDONS, source=cordon.source, reason=cordon.check or cordon.source)
+        self._measures.count(Fleet.GPU_HOURS_LOST, cordon.gpu_hours_lost or 0.0, source=cordon.source)
+        cause = next((s for s in action.record.signals if s.key == cordon.evidence), None)
+        if cause is not None and cause.source == "preflight":
+            self._measures.observe(Fleet.VERDICT_TO_CORDON, now - cause.at)
+
+    def _count_release(self, view: NodeView, action: Release, now: float) -> None:
+        self._measures.count(Fleet.UNCORDONS, source="revalidation" if action.event == "NodeReturned" else "hold-ended")
+        self._measures.count(Fleet.REVALIDATION_RESULTS, outcome="passed")
+        cordon = view.record.cordon if view.record is not None else None
+        if cordon is not None and cordon.source != "burn-in":
+            self._measures.observe(Fleet.QUARANTINE, now - cordon.at)
+            if view.record is not None and view.record.failures == 0:
+                self._measures.count(Fleet.FALSE_CORDONS, source=cordon.source)

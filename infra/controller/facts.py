@@ -1,0 +1,255 @@
+"""What the controller keeps of each object: small frozen values made from the API's JSON, as soon as it arrives.
+
+A Node is 10 to 30 KiB of JSON, its facts are well under 2. Whatever a pod or a person wrote may have any shape, so
+every reader here answers for bad text with "nothing", never with an exception.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from infra.codec import decode
+from infra.policy import NAMES
+from infra.views import UNKNOWN_PERSON, Condition, JobView, NodeRecord, PodView, Report, Verdict
+
+T = TypeVar("T")
+Object = dict[str, Any]
+READINESS = ("Ready", "NetworkUnavailable")
+FLYTE_EXECUTION, FLYTE_PROJECT = "execution-id", "project"
+PROGRESS = f"{NAMES.prefix}/progress"  # JSON: run, rank, step, checkpoint_step, checkpoint_at (of a pod that trains)
+NODE, ATTEMPT, SUITE = f"{NAMES.prefix}/node", f"{NAMES.prefix}/attempt", f"{NAMES.prefix}/suite"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """`node` is the node that the object bears upon. `version` orders the versions of one object."""
+
+    key: str
+    uid: str
+    version: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact(Fact):
+    labels: Mapping[str, str]  # ours
+    annotations: Mapping[str, str]  # ours
+    taints: tuple[Mapping[str, str], ...]  # all: the list can only be written as a whole
+    unschedulable: bool
+    unschedulable_by: str
+    ready: bool
+    ready_since: float
+    created_at: float
+    gpus: int
+    conditions: tuple[Condition, ...]  # others' that are True
+    own_condition: tuple[str, str]  # status and reason of ours; empty when there is none
+    record: NodeRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class PodFact(Fact):
+    view: PodView
+    finished: bool
+    started_at: float
+    checkpoint_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobFact(Fact):
+    view: JobView  # without its verdict: that is in the pod
+
+
+@dataclass(frozen=True, slots=True)
+class JobPodFact(Fact):
+    """A revalidation Job's pod."""
+
+    job: str
+    finished_at: float | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFact(Fact):
+    view: Report
+
+
+def seconds(text: Any) -> float:
+    """Unix time of an RFC 3339 time of the API; 0 for anything else."""
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def parsed(kind: type[T], text: str | None) -> T | None:
+    """`text` as `kind`, None when it is absent or anything else."""
+    try:
+        return decode(kind, text) if text else None
+    except ValueError:
+        return None
+
+
+def _base(item: Object, node: str) -> tuple[str, str, int, str]:
+    meta = item["metadata"]
+    version = str(meta.get("resourceVersion", "0"))
+    key = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
+    return key, str(meta.get("uid", "")), int(version) if version.isdigit() else 0, node
+
+
+def _ours(items: Mapping[str, str] | None) -> dict[str, str]:
+    return {key: value for key, value in (items or {}).items() if key.startswith(f"{NAMES.prefix}/")}
+
+
+def node_fact(item: Object, gpu_resource: str) -> NodeFact:
+    meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    conditions = {str(c.get("type")): c for c in status.get("conditions") or []}
+    ready, own = conditions.get("Ready", {}), conditions.get(NAMES.condition)
+    annotations = _ours(meta.get("annotations"))
+    unschedulable = bool(spec.get("unschedulable"))
+    return NodeFact(
+        *_base(item, str(meta["name"])),
+        labels=_ours(meta.get("labels")),
+        annotations=annotations,
+        taints=tuple({k: str(v) for k, v in taint.items()} for taint in spec.get("taints") or []),
+        unschedulable=unschedulable,
+        unschedulable_by=_cordoner(meta) if unschedulable else UNKNOWN_PERSON,
+        ready=ready.get("status") == "True",
+        ready_since=seconds(ready.get("lastTransitionTime")),
+        created_at=seconds(meta.get("creationTimestamp")),
+        gpus=_count((status.get("capacity") or {}).get(gpu_resource)),
+        conditions=tuple(_conditions(conditions)),
+        own_condition=(str(own.get("status")), str(own.get("reason", ""))) if own else ("", ""),
+        record=parsed(NodeRecord, annotations.get(NAMES.record_annotation)),
+    )
+
+
+def _conditions(found: Mapping[str, Object]) -> list[Condition]:
+    skipped = (*READINESS, NAMES.condition)
+    true = (c for kind, c in found.items() if kind not in skipped and c.get("status") == "True")
+    return [Condition(str(c["type"]), str(c.get("reason", "")), seconds(c.get("lastTransitionTime"))) for c in true]
+
+
+def _cordoner(meta: Object) -> str:
+    """The program that set unschedulable. The API keeps its name only; the person's is in the server's audit log."""
+    for entry in meta.get("managedFields") or []:
+        if "f:unschedulable" in ((entry.get("fieldsV1") or {}).get("f:spec") or {}):
+            return f"unknown ({entry.get('manager', 'kubectl')})"
+    return UNKNOWN_PERSON
+
+
+def _count(quantity: Any) -> int:
+    return int(quantity) if str(quantity).isdigit() else 0
+
+
+def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -> PodFact:
+    meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    inits = {str(s.get("name")): s for s in status.get("initContainerStatuses") or []}
+    preflight = inits.get(NAMES.preflight_container, {})
+    main = _main_state(status)
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    progress = {**_progress(annotations.get(PROGRESS)), **_progress(main.get("message"))}
+    finished = status.get("phase") in ("Succeeded", "Failed")
+    began = len(inits) == len(spec.get("initContainers") or []) and all(_done(s) for s in inits.values())
+    image = str(preflight.get("imageID", ""))
+    view = PodView(
+        namespace=str(meta["namespace"]),
+        name=str(meta["name"]),
+        uid=str(meta.get("uid", "")),
+        created_at=seconds(meta.get("creationTimestamp")),
+        verdict=parsed(Verdict, _terminated(preflight).get("message")),
+        at_gate=not began,
+        deleting=bool(meta.get("deletionTimestamp")),
+        exit_code=main.get("exitCode"),
+        ended_at=seconds(main["finishedAt"]) if main.get("finishedAt") else None,
+        trusted=not allowed_images or image.rpartition("@")[2] in allowed_images,
+        gpus=sum(_gpus(c, gpu_resource) for c in spec.get("containers") or []),
+        grace_seconds=float(spec.get("terminationGracePeriodSeconds") or 30),
+        project=str(labels.get(FLYTE_PROJECT, "")),
+        run=str(progress.get("run") or labels.get(f"{NAMES.prefix}/run", "")),
+        execution=str(labels.get(FLYTE_EXECUTION, "")),
+        rank=_whole(progress.get("rank")),
+        step=_whole(progress.get("step")),
+        checkpoint_step=_whole(progress.get("checkpoint_step")),
+    )
+    started = seconds(status.get("startTime")) or view.created_at
+    checkpoint_at = progress.get("checkpoint_at")
+    saved_at = float(checkpoint_at) if isinstance(checkpoint_at, int | float) else 0.0
+    return PodFact(*_base(item, str(spec.get("nodeName", ""))), view, finished, started, saved_at)
+
+
+def lost(pod: PodFact, now: float) -> PodView:
+    """The pod's view with the GPU time that its end at `now` costs: since its last checkpoint, else since its start."""
+    until = pod.view.ended_at or now
+    hours = max(0.0, until - max(pod.started_at, pod.checkpoint_at)) / 3600
+    return replace(pod.view, gpu_hours_lost=round(hours * pod.view.gpus, 3))
+
+
+def _terminated(container: Object) -> Object:
+    """State of an ended container; the one before its restart counts while the new one runs."""
+    state = (container.get("state") or {}).get("terminated") or (container.get("lastState") or {}).get("terminated")
+    return state if isinstance(state, dict) else {}
+
+
+def _done(container: Object) -> bool:
+    return ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0
+
+
+def _main_state(status: Object) -> Object:
+    """The ended main container's state: of those that ended, the one with the highest exit code."""
+    states = [(c.get("state") or {}).get("terminated") or {} for c in status.get("containerStatuses") or []]
+    return max((s for s in states if s), key=lambda s: int(s.get("exitCode") or 0), default={})
+
+
+def _progress(text: Any) -> Object:
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _gpus(container: Object, resource: str) -> int:
+    return _count(((container.get("resources") or {}).get("limits") or {}).get(resource))
+
+
+def job_fact(item: Object) -> JobFact:
+    meta, status = item["metadata"], item.get("status") or {}
+    annotations = meta.get("annotations") or {}
+    ends = [
+        seconds(c.get("lastTransitionTime"))
+        for c in status.get("conditions") or []
+        if c.get("type") in ("Complete", "Failed") and c.get("status") == "True"
+    ]
+    view = JobView(
+        name=str(meta["name"]),
+        uid=str(meta.get("uid", "")),
+        attempt=_count(annotations.get(ATTEMPT)),
+        created_at=seconds(meta.get("creationTimestamp")),
+        finished_at=min(ends) if ends else None,
+        deleting=bool(meta.get("deletionTimestamp")),
+    )
+    return JobFact(*_base(item, str(annotations.get(NODE, ""))), view)
+
+
+def job_pod_fact(item: Object) -> JobPodFact:
+    meta, status = item["metadata"], item.get("status") or {}
+    state = _main_state(status)
+    ended = seconds(state["finishedAt"]) if state.get("finishedAt") else None
+    job = str((meta.get("labels") or {}).get("batch.kubernetes.io/job-name", ""))
+    node = str((meta.get("annotations") or {}).get(NODE, ""))
+    return JobPodFact(*_base(item, node), job, ended, parsed(Verdict, state.get("message")))
+
+
+def report_fact(item: Object) -> ReportFact:
+    meta, spec = item["metadata"], item.get("spec") or {}
+    at = seconds(meta.get("creationTimestamp"))
+    view = Report(str(meta.get("uid", "")), str(spec.get("by", "")), str(spec.get("reason", ""))[:500], at)
+    return ReportFact(*_base(item, str(spec.get("node", ""))), view)

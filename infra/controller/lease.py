@@ -1,0 +1,120 @@
+"""Leader election by a Lease. Only the holder writes; the other replica keeps its mirror warm and takes over.
+
+Times of other machines are never compared with ours: a holder is gone when its Lease has not changed for as long as the
+Lease lasts, by our own monotonic clock. A holder stops writing after two thirds of that time without a renewal, so both
+never write at once as long as clocks run at about the same speed; what slips through meets versions and uids.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from infra.controller.api import Api, ApiError, Object
+from infra.controller.facts import parsed
+from infra.controller.settings import Settings
+from infra.policy import NAMES
+from infra.views import HumanAct
+from lehr.errors import InfraError
+
+LOG = logging.getLogger("infra.controller")
+NOT_FOUND = 404
+SAFE = 2 / 3
+
+
+class Election:
+    """`on_won` is called from the election's thread whenever this replica becomes the holder."""
+
+    def __init__(self, api: Api, settings: Settings, identity: str, on_won: Callable[[], None]) -> None:
+        self._api, self._identity, self._name, self._on_won = api, identity, settings.lease, on_won
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.system_namespace}/leases"
+        self._lease_seconds, self._renew_seconds = settings.lease_seconds, settings.renew_seconds
+        self._renewed_at = float("-inf")
+        self._seen_version, self._seen_at = "", 0.0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.resets: Mapping[str, float] = {}
+        self._thread = threading.Thread(target=self._run, name="election", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, release: bool = True) -> None:
+        """End it. With `release` the other replica can take over at once."""
+        self._stop.set()
+        self._thread.join(5.0)
+        if release and self.leading:
+            try:
+                self._give_up()
+            except (InfraError, OSError) as error:
+                LOG.warning("the Lease was not given back: %s", error)
+        self._renewed_at = float("-inf")
+
+    @property
+    def leading(self) -> bool:
+        return time.monotonic() - self._renewed_at < self._lease_seconds * SAFE
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.try_once()
+            except (InfraError, OSError, LookupError) as error:
+                LOG.warning("Lease %s: %s", self._name, error)
+            self._stop.wait(self._renew_seconds)
+
+    def try_once(self) -> None:
+        """Take or renew the Lease if it is free or ours. Raises InfraError."""
+        asked = time.monotonic()
+        try:
+            lease = self._api.get(f"{self._path}/{self._name}")
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            LOG.warning("Lease %s is missing; the manifests hold it, so that no right to create Leases is needed", self._name)
+            return
+        self.resets = _resets(lease)
+        spec = lease.get("spec") or {}
+        holder, version = spec.get("holderIdentity") or "", str(lease["metadata"]["resourceVersion"])
+        if version != self._seen_version:
+            self._seen_version, self._seen_at = version, asked
+        if holder and holder != self._identity and asked - self._seen_at < self._lease_seconds:
+            self._renewed_at = float("-inf")
+            return
+        won = holder != self._identity or not self.leading
+        lease["spec"] = self._spec(spec, taken=holder != self._identity)
+        try:
+            stored = self._api.replace(f"{self._path}/{self._name}", lease)
+        except ApiError as error:
+            if error.status != 409:  # somebody else wrote it first
+                raise
+            return
+        self._seen_version, self._seen_at = str(stored["metadata"]["resourceVersion"]), asked
+        if won and not self._stop.is_set():
+            LOG.info("%s leads", self._identity)
+            self._on_won()
+        self._renewed_at = asked
+
+    def _spec(self, before: Object, *, taken: bool) -> Object:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {**before, "holderIdentity": self._identity, "renewTime": now}
+        spec["leaseDurationSeconds"] = max(1, round(self._lease_seconds))
+        if taken:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = int(before.get("leaseTransitions") or 0) + 1
+        return spec
+
+    def _give_up(self) -> None:
+        lease = self._api.get(f"{self._path}/{self._name}")
+        if (lease.get("spec") or {}).get("holderIdentity") == self._identity:
+            lease["spec"]["holderIdentity"] = ""
+            self._api.replace(f"{self._path}/{self._name}", lease)
+
+
+def _resets(lease: Object) -> dict[str, float]:
+    """Breakers that a person closed, with the time of it. What is not readable closes nothing."""
+    text = (lease["metadata"].get("annotations") or {}).get(NAMES.reset_annotation)
+    acts = parsed(dict[str, HumanAct], text)
+    return {key: act.at for key, act in acts.items()} if acts else {}

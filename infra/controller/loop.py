@@ -1,0 +1,196 @@
+"""The controller's rounds: whatever changed is decided upon anew, from what the cluster shows now. It remembers nothing else.
+
+Level-triggered: an event only names a node to look at. A controller that dies at any point is continued by the next one,
+because every step that matters is on the Node before the one that depends on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from infra import decision_log
+from infra.actions import Action
+from infra.breaker import statuses
+from infra.controller.act import Actor, NotLeading
+from infra.controller.api import Api, ApiError
+from infra.controller.lease import Election
+from infra.controller.measures import Measures
+from infra.controller.notices import Notices
+from infra.controller.settings import Settings
+from infra.controller.state import State
+from infra.controller.transport import Transport
+from infra.decide import decide
+from infra.summary import fleet_after, fleet_view
+from infra.views import FleetView, NodeView
+from lehr.errors import InfraError
+from monitoring.metrics import Fleet
+
+LOG = logging.getLogger("infra.controller")
+BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 30.0
+STALE = (404, 409, 410, 422)  # the object changed or went: look again at once
+IDLE_SECONDS = 0.5
+
+
+class Controller:
+    """`log` takes the lines of the decision log. `clock` is Unix time; leases and waits use the monotonic clock."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        settings: Settings,
+        *,
+        log: Callable[[str], None] = lambda line: None,
+        measures: Measures | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings, self._log, self._clock = settings, log, clock
+        self.measures = measures or Measures()
+        self.identity = settings.identity or f"{socket.gethostname()}-{os.getpid()}"
+        api = Api(transport, self.measures.request)
+        self.state = State(api, settings, self.measures)
+        self._notices = Notices(api, self.measures, self.identity, settings.webhook_url)
+        self.election = Election(api, settings, self.identity, self._won)
+        self._actor = Actor(api, self.state, settings, self.measures, self._notices, lambda: self.election.leading, clock)
+        self._stop = threading.Event()
+        self._resync_at = 0.0
+        self._not_before: dict[str, tuple[float, float]] = {}  # node -> monotonic time, last wait
+        self._pause_until = 0.0
+        self._logged: dict[str, tuple[str, ...]] = {}
+
+    # -- life
+
+    def run(self) -> None:
+        """Until `stop`. Raises nothing that a server or a network can cause."""
+        for reflector in self.state.reflectors:
+            reflector.start()
+        if not self.settings.dry_run:
+            self.election.start()
+        try:
+            while not self._stop.is_set():
+                self._wait_and_round()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.state.dirty.add({"."})  # wakes the loop; no node has this name
+
+    def _close(self) -> None:
+        for reflector in self.state.reflectors:
+            reflector.stop()
+        self.election.stop()
+        self._notices.close()
+        for reflector in self.state.reflectors:
+            reflector.join(2.0)
+
+    def _won(self) -> None:
+        """What the other replica did until now must be seen before the first decision: breakers count its cordons."""
+        self.state.node_watch.relist()
+        self._resync_at = 0.0
+        self.state.dirty.add({"."})
+
+    # -- rounds
+
+    def _wait_and_round(self) -> None:
+        names = self.state.dirty.take(IDLE_SECONDS)
+        leads = self.settings.dry_run or self.election.leading
+        self.measures.set(Fleet.LEADER, float(leads))
+        if not leads or not self.state.synced:
+            self.state.dirty.add(names)
+            self._stop.wait(0.05)
+            return
+        now = time.monotonic()
+        if now >= self._resync_at:
+            self._resync_at = now + self.settings.resync_seconds
+            names |= {fact.key for fact in self.state.nodes.all()}
+            resync = True
+        else:
+            resync = False
+            names |= {name for name, (due, _) in self._not_before.items() if due <= now}
+        if now < self._pause_until:
+            self.state.dirty.add(names)
+            self._stop.wait(min(0.1, self._pause_until - now))
+            return
+        if names:
+            self.round(names, resync=resync)
+
+    def round(self, names: set[str], *, resync: bool = False) -> None:
+        """Decide for the nodes in `names` and carry it out."""
+        began, now = time.monotonic(), self._clock()
+        for name in names:
+            self._settle(name)
+            if self.state.nodes.get(name) is None:
+                self._not_before.pop(name, None)
+        views = self.state.refresh(names, now)
+        fleet = fleet_view(views.values(), self.settings.policy, now, self.election.resets)
+        for name in sorted(names & views.keys()):
+            if self._stop.is_set():
+                return
+            due = self._not_before.get(name)
+            if due is None or due[0] <= time.monotonic():
+                fleet = self._node(views[name], fleet, now)
+        if resync:
+            self.measures.show(views.values(), statuses(fleet, self.settings.policy, now), now)
+        self.measures.observe(Fleet.RECONCILE, time.monotonic() - began)
+
+    def _settle(self, name: str) -> None:
+        try:
+            self.state.settle_jobs(name)
+        except (InfraError, OSError, LookupError) as error:
+            self._later(name, error)
+
+    def _node(self, view: NodeView, fleet: FleetView, now: float) -> FleetView:
+        """Decide for one node and act. Returns the fleet as the next decision of the round must see it."""
+        fact = self.state.shown(view.name)
+        actions = decide(view, fleet, self.settings.policy, now)
+        self._write_log(view, fleet, actions, now)
+        if self.settings.dry_run:
+            return fleet_after(fleet, view, actions)
+        try:
+            self._actor.carry_out(view, fact, actions)
+            if not actions:
+                self._actor.tidy(fact)
+        except NotLeading:
+            self.state.dirty.add({view.name})
+            return fleet_after(fleet, view, actions)
+        except (InfraError, OSError, LookupError) as error:
+            self._later(view.name, error)
+            # It may have been applied all the same: the breakers of this round count it.
+            return fleet_after(fleet, view, actions)
+        self._not_before.pop(view.name, None)
+        return fleet_after(fleet, view, actions)
+
+    def _write_log(self, view: NodeView, fleet: FleetView, actions: list[Action], now: float) -> None:
+        kinds = tuple(action.kind for action in actions)
+        again = self.settings.dry_run and self._logged.get(view.name, ()) == kinds
+        if self.settings.dry_run:
+            self._logged[view.name] = kinds
+        if actions and not again:
+            self._log(decision_log.line(now, view, fleet, actions))
+
+    def _later(self, name: str, error: Exception) -> None:
+        """Look at the node again: at once after a conflict, else after a wait that grows."""
+        status = error.status if isinstance(error, ApiError) else 0
+        before = self._not_before.get(name, (0.0, 0.0))[1]
+        wait = min(max(BACKOFF_SECONDS, 2 * before), BACKOFF_MAX_SECONDS)
+        self._not_before[name] = (time.monotonic() + random.uniform(wait / 2, wait), wait)
+        self.measures.error(str(status) if status else "connection")
+        LOG.log(logging.INFO if status in STALE else logging.WARNING, "%s: %s; again in %.2f s", name, error, wait)
+        if status == 429 and isinstance(error, ApiError):
+            self._pause_until = time.monotonic() + min(error.retry_after or 1.0, BACKOFF_MAX_SECONDS)
+        if status in STALE:
+            self._look_again(name)
+
+    def _look_again(self, name: str) -> None:
+        fact = self.state.nodes.get(name)
+        if fact is not None:
+            try:
+                self._actor.read_back(fact)
+            except (InfraError, OSError, LookupError) as error:
+                LOG.info("%s: %s", name, error)

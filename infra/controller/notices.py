@@ -1,0 +1,114 @@
+"""What the controller tells people: Events on the Node, and a webhook with the evidence. Neither may stop an action."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import urllib3
+
+from infra.codec import to_data
+from infra.controller.api import Api, Object
+from infra.controller.facts import NodeFact
+from infra.controller.measures import Measures
+from lehr.errors import InfraError
+from monitoring.metrics import Fleet
+
+LOG = logging.getLogger("infra.controller")
+EVENTS_NAMESPACE = "default"  # where Events about Nodes live, which have no namespace
+WARNINGS = ("NodeQuarantined", "NodeSuspected", "PreflightFailed", "QuarantineBlocked", "RevalidationFailed", "RepairNeeded",
+            "BreakerOpened", "HumanOverride")  # fmt: skip
+EVENT_SECONDS, EVENT_BURST, EVENT_RATE = 2.0, 50.0, 5.0
+WEBHOOK_TRIES, WEBHOOK_SECONDS, WEBHOOK_QUEUE = 3, 5.0, 1000
+
+
+class Notices:
+    """Events at a bounded rate (a burst of 50, then 5 a second; the rest is dropped and counted) and webhook calls."""
+
+    def __init__(self, api: Api, measures: Measures, identity: str, webhook_url: str = "") -> None:
+        self._api, self._measures, self._identity, self._url = api, measures, identity, webhook_url
+        self._tokens, self._filled_at = EVENT_BURST, time.monotonic()
+        self._calls: queue.Queue[Object | None] = queue.Queue(WEBHOOK_QUEUE)
+        self._http = urllib3.PoolManager(maxsize=1, retries=False)
+        if webhook_url:
+            threading.Thread(target=self._call_webhook, name="webhook", daemon=True).start()
+
+    def event(self, node: NodeFact, reason: str, message: str, now: float) -> None:
+        """An Event about `node`. A failure is logged and counted, no more."""
+        if not reason or not self._may_send():
+            return
+        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{node.key[:200]}.", "namespace": EVENTS_NAMESPACE},
+            "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node.key, "uid": node.uid},
+            "reason": reason,
+            "message": message[:1000] or reason,
+            "type": "Warning" if reason in WARNINGS else "Normal",
+            "source": {"component": "lehr-controller"},
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+            "reportingComponent": "lehr-controller",
+            "reportingInstance": self._identity[:128],
+        }
+        try:
+            self._api.create(f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", body, EVENT_SECONDS)
+        except (InfraError, OSError) as error:
+            self._measures.error("event")
+            LOG.warning("no event %s for %s: %s", reason, node.key, error)
+
+    def _may_send(self) -> bool:
+        now = time.monotonic()
+        self._tokens = min(EVENT_BURST, self._tokens + (now - self._filled_at) * EVENT_RATE)
+        self._filled_at = now
+        if self._tokens < 1:
+            self._measures.error("event-dropped")
+            return False
+        self._tokens -= 1
+        return True
+
+    def webhook(self, kind: str, node: str, evidence: Any, now: float) -> None:
+        """Queue a call. `evidence` is any view; receivers may see one `id` twice after a restart of the controller."""
+        if not self._url:
+            return
+        at = datetime.fromtimestamp(now, UTC).isoformat()
+        body = {"v": 1, "id": f"{kind}/{node}/{now:.0f}", "kind": kind, "node": node, "at": at, "evidence": to_data(evidence)}
+        try:
+            self._calls.put_nowait(body)
+        except queue.Full:
+            self._measures.count(Fleet.WEBHOOKS, outcome="dropped")
+
+    def close(self) -> None:
+        """Let the webhook's thread end after what is queued."""
+        if self._url:
+            try:
+                self._calls.put_nowait(None)
+            except queue.Full:
+                LOG.warning("the webhook's queue is full at the end")
+
+    def _call_webhook(self) -> None:
+        while (body := self._calls.get()) is not None:
+            self._measures.count(Fleet.WEBHOOKS, outcome="delivered" if self._deliver(body) else "failed")
+
+    def _deliver(self, body: Object) -> bool:
+        headers = {"Content-Type": "application/json", "User-Agent": "lehr"}
+        for attempt in range(WEBHOOK_TRIES):
+            try:
+                answer = self._http.request(
+                    "POST", self._url, body=json.dumps(body).encode(), headers=headers, timeout=WEBHOOK_SECONDS, redirect=False
+                )
+                if answer.status < 300:
+                    return True
+                LOG.warning("webhook: status %s for %s", answer.status, body["id"])
+            except urllib3.exceptions.HTTPError as error:
+                LOG.warning("webhook: %s", " ".join(str(error).split())[:200])
+            if attempt + 1 < WEBHOOK_TRIES:
+                time.sleep(2.0**attempt)
+        return False

@@ -1,0 +1,67 @@
+"""Runs one controller in the foreground: `python -m infra.controller`, `lehr controller run`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.controller.loop import Controller
+from infra.controller.settings import Settings
+from infra.controller.transport import connect
+from lehr.errors import UserError, from_os_error
+
+
+def run(settings: Settings, kubeconfig: Path | None = None, context: str | None = None) -> int:
+    """Until SIGTERM or SIGINT; then 0. Raises UserError for what a person must mend before it can start."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    transport = connect(kubeconfig, context)
+    with _log(settings.decision_log) as log:
+        controller = Controller(transport, settings, log=log)
+        _serve(controller, settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: controller.stop())
+        if not settings.namespaces:
+            logging.getLogger("infra.controller").warning("no training namespace is set: no pod will ever be deleted")
+        try:
+            controller.run()
+        finally:
+            controller.measures.close()
+            transport.close()
+    return 0
+
+
+def _serve(controller: Controller, settings: Settings) -> None:
+    if not settings.metrics_port:
+        return
+    try:
+        controller.measures.serve(settings.metrics_address, settings.metrics_port)
+    except OSError as error:
+        place = f"{settings.metrics_address}:{settings.metrics_port}"
+        remedy = "choose another metrics_port, or 0 for no metrics"
+        raise UserError(f"cannot listen: {error.strerror or error}", where=place, remedy=remedy) from error
+
+
+@contextmanager
+def _log(place: str) -> Iterator[Callable[[str], None]]:
+    """A function that appends one line at once, whole: a reader never meets half of one but at the end of a crash."""
+    lock = threading.Lock()
+    try:
+        file = sys.stdout if place == "-" else Path(place).open("a", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise from_os_error(error, place) from error
+
+    def write(line: str) -> None:
+        with lock:
+            file.write(f"{line}\n")
+            file.flush()
+
+    try:
+        yield write
+    finally:
+        if file is not sys.stdout:
+            file.close()

@@ -1,0 +1,72 @@
+"""How one controller is set up: a YAML file with any of these fields. Thresholds are in its `policy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from infra.policy import NAMES, Policy
+from lehr.errors import UserError, from_os_error
+
+LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+
+class Settings(BaseModel):
+    """Immutable; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespaces: tuple[str, ...] = ()  # where training pods run; the only ones whose pods may be deleted
+    system_namespace: str = Field(default=NAMES.namespace, pattern=LABEL)
+    gpu_resource: str = "nvidia.com/gpu"
+    image: str = "lehr"  # of the revalidation Jobs: the same probes as before every task
+    image_pull_secret: str = ""
+    allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count; empty: all
+    dry_run: bool = False  # decide and log, write nothing
+    webhook_url: str = ""  # told of cordons, repairs and open breakers, with the evidence
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int = Field(default=9404, ge=0, le=65535)  # 0: no metrics
+    decision_log: str = "-"  # file, or - for standard output
+    identity: str = ""  # of this replica in the Lease; empty: host name and process id
+    lease: str = "lehr-controller"
+    lease_seconds: float = Field(default=15.0, gt=0)  # the other replica takes over when it was not renewed for so long
+    renew_seconds: float = Field(default=3.0, gt=0)
+    resync_seconds: float = Field(default=60.0, gt=0)  # every node is decided upon at least so often
+    relist_seconds: float = Field(default=600.0, gt=0)
+    policy: Policy = Policy()
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("a webhook is an http:// or https:// address")
+        return value
+
+    @classmethod
+    def load(cls, path: Path) -> Settings:
+        """Read a settings file. Raises UserError that names file, key and remedy."""
+        try:
+            data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError("there is no such settings file", where=path, remedy="check the path") from error
+        except OSError as error:
+            raise from_os_error(error, path) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError("not a YAML file", where=path, remedy=" ".join(str(error).split())[:200]) from error
+        if data is not None and not isinstance(data, dict):
+            raise UserError("settings are a mapping of names to values", where=path, remedy="write `name: value` lines")
+        return cls.checked(data or {}, path)
+
+    @classmethod
+    def checked(cls, data: dict[str, Any], where: str | Path = "") -> Settings:
+        """Settings of plain data. Raises UserError that names the key."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            remedy = f"known keys: {', '.join(sorted(cls.model_fields))}" if first["type"] == "extra_forbidden" else ""
+            raise UserError(first["msg"], where=f"{where}: {key}" if where else key, remedy=remedy) from error

@@ -1,0 +1,142 @@
+"""From the mirrored facts to the views that `decide` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from infra.controller.api import NODES, Api, Object
+from infra.controller.facts import (
+    SUITE,
+    Fact,
+    JobFact,
+    JobPodFact,
+    NodeFact,
+    PodFact,
+    ReportFact,
+    job_fact,
+    job_pod_fact,
+    lost,
+    node_fact,
+    parsed,
+    pod_fact,
+    report_fact,
+)
+from infra.controller.measures import Measures
+from infra.controller.mirror import Dirty, Table
+from infra.controller.settings import Settings
+from infra.controller.watch import Reflector
+from infra.policy import NAMES
+from infra.views import HumanAct, JobView, NodeRecord, NodeView, PodView
+
+F = TypeVar("F", bound=Fact)
+
+
+class State:
+    """Every watched table, and the views made of them. Views of nodes that did not change are kept."""
+
+    def __init__(self, api: Api, settings: Settings, measures: Measures) -> None:
+        self._api, self._settings, self._measures = api, settings, measures
+        self.dirty = Dirty()
+        gpu, images, system = settings.gpu_resource, settings.allowed_images, settings.system_namespace
+        self.nodes: Table[NodeFact] = Table(self.dirty)
+        self.jobs: Table[JobFact] = Table(self.dirty)
+        self.job_pods: Table[JobPodFact] = Table(self.dirty)
+        self.pods: dict[str, Table[PodFact]] = {name: Table(self.dirty) for name in settings.namespaces}
+        self.reports: dict[str, Table[ReportFact]] = {name: Table(self.dirty) for name in settings.namespaces}
+        self.node_watch = self._reflect(NODES, lambda o: node_fact(o, gpu), self.nodes, f"{NAMES.managed_label}=true")
+        self.reflectors: list[Reflector[Any]] = [
+            self.node_watch,
+            self._reflect(f"/apis/batch/v1/namespaces/{system}/jobs", job_fact, self.jobs, SUITE),
+            self._reflect(f"/api/v1/namespaces/{system}/pods", job_pod_fact, self.job_pods, SUITE),
+        ]
+        for name in settings.namespaces:
+            self.reflectors += [
+                self._reflect(f"/api/v1/namespaces/{name}/pods", lambda o: pod_fact(o, gpu, images), self.pods[name]),
+                self._reflect(f"/apis/{NAMES.prefix}/v1/namespaces/{name}/nodereports", report_fact, self.reports[name]),
+            ]
+        self._views: dict[str, NodeView] = {}
+        self._shown: dict[str, NodeFact] = {}
+
+    def _reflect(self, path: str, parse: Callable[[Object], F], table: Table[F], selector: str = "") -> Reflector[F]:
+        query = {"labelSelector": selector} if selector else {}
+        return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._measures.error)
+
+    @property
+    def synced(self) -> bool:
+        return all(r.synced.is_set() for r in self.reflectors)
+
+    def refresh(self, names: set[str], now: float) -> dict[str, NodeView]:
+        """All managed nodes' views, those in `names` made anew."""
+        for name in names:
+            fact = self.nodes.get(name)
+            if fact is None:
+                self._views.pop(name, None)
+                self._shown.pop(name, None)
+            else:
+                self._shown[name], self._views[name] = fact, self._view(fact, now)
+        return self._views
+
+    def shown(self, name: str) -> NodeFact:
+        """The Node as its view shows it. A write carries this version, so that it fails if anything changed since."""
+        return self._shown[name]
+
+    def _view(self, node: NodeFact, now: float) -> NodeView:
+        notes = node.annotations
+        return NodeView(
+            name=node.key,
+            pool=node.labels.get(NAMES.pool_label, "default"),
+            rack=node.labels.get(NAMES.rack_label, ""),
+            managed=node.labels.get(NAMES.managed_label) == "true",
+            unschedulable=node.unschedulable,
+            ready=node.ready,
+            ready_since=node.ready_since,
+            created_at=node.created_at,
+            gpus=node.gpus,
+            record=node.record,
+            hold=parsed(HumanAct, notes.get(NAMES.hold_annotation)),
+            override=parsed(HumanAct, notes.get(NAMES.override_annotation)),
+            repaired=parsed(HumanAct, notes.get(NAMES.repaired_annotation)),
+            unschedulable_by=node.unschedulable_by,
+            pods=tuple(self._pods(node, now)),
+            jobs=tuple(self._jobs(node.key)),
+            reports=tuple(r.view for t in self.reports.values() for r in sorted(t.of_node(node.key), key=lambda r: r.key)),
+            conditions=node.conditions,
+        )
+
+    def _pods(self, node: NodeFact, now: float) -> Iterator[PodView]:
+        for table in self.pods.values():
+            for pod in sorted(table.of_node(node.key), key=lambda p: p.key):
+                if not pod.finished or self._is_news(pod, node.record, now):
+                    yield lost(pod, now)
+
+    def _is_news(self, pod: PodFact, record: NodeRecord | None, now: float) -> bool:
+        """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""
+        view = pod.view
+        ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
+        if now - ended > self._settings.policy.signal_window_seconds:
+            return False
+        if view.exit_code != NAMES.exit_suspect and not (view.at_gate and view.verdict is not None):
+            return False
+        noted = {s.key for s in record.signals} if record is not None else set()
+        overruled = record.ignore_before if record is not None else 0.0
+        return ended > overruled and not noted & {f"pod/{view.uid}", f"exit/{view.uid}"}
+
+    def _jobs(self, node: str) -> Iterator[JobView]:
+        pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node), key=lambda p: p.version)}
+        for job in sorted(self.jobs.of_node(node), key=lambda j: j.view.attempt):
+            pod = pods.get(job.view.name)
+            if pod is not None and pod.finished_at is not None:
+                yield replace(job.view, verdict=pod.verdict, finished_at=pod.finished_at)
+            else:
+                yield job.view
+
+    def settle_jobs(self, node: str) -> None:
+        """The Jobs' watch may be ahead of their pods': before a finished Job counts as silent, its pods are asked for."""
+        heard = {pod.job for pod in self.job_pods.of_node(node) if pod.finished_at is not None}
+        for job in self.jobs.of_node(node):
+            if job.view.finished_at is not None and job.view.name not in heard and not job.view.deleting:
+                path = f"/api/v1/namespaces/{self._settings.system_namespace}/pods"
+                for item in self._api.items(path, {"labelSelector": f"batch.kubernetes.io/job-name={job.view.name}"}):
+                    self.job_pods.put(job_pod_fact(item))

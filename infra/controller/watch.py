@@ -1,0 +1,117 @@
+"""One watched list: list, watch from there, list again when the server has forgotten the version or a while has passed."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from infra.controller.api import Api, ApiError, Object, Watch
+from infra.controller.facts import Fact
+from infra.controller.mirror import Table
+from lehr.errors import InfraError
+
+LOG = logging.getLogger("infra.controller")
+F = TypeVar("F", bound=Fact)
+GONE = 410
+BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.1, 30.0
+
+
+class Reflector(Generic[F]):
+    """Keeps `table` equal to the objects at `path`. `parse` may raise LookupError, TypeError or ValueError: left out then."""
+
+    def __init__(
+        self,
+        api: Api,
+        path: str,
+        parse: Callable[[Object], F],
+        table: Table[F],
+        query: Mapping[str, str] | None = None,
+        relist_seconds: float = 600.0,
+        on_error: Callable[[str], None] | None = None,
+    ) -> None:
+        self._api, self._path, self._parse, self.table = api, path, parse, table
+        self._query, self._relist_seconds = query or {}, relist_seconds
+        self._on_error = on_error or (lambda reason: None)
+        self._stop, self.synced = threading.Event(), threading.Event()
+        self._watch: Watch | None = None
+        self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        watch = self._watch
+        if watch is not None:
+            watch.close()
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+    def relist(self) -> str:
+        """List everything once and return the list's version. Raises InfraError."""
+        facts: list[F] = []
+        version = "0"
+        for page in self._api.pages(self._path, self._query):
+            version = str(page["metadata"]["resourceVersion"])
+            facts += [fact for item in page.get("items") or [] if (fact := self._read(item)) is not None]
+        self.table.replace(facts, int(version))
+        self.synced.set()
+        return version
+
+    def _run(self) -> None:
+        wait = BACKOFF_SECONDS
+        while not self._stop.is_set():
+            try:
+                self._watch_until_old(self.relist())
+                wait = BACKOFF_SECONDS
+            except (InfraError, OSError, LookupError, ValueError) as error:
+                if self._stop.is_set():
+                    return
+                expired = isinstance(error, ApiError) and error.status == GONE
+                self._on_error("watch-expired" if expired else "watch")
+                LOG.log(logging.INFO if expired else logging.WARNING, "%s: %s; listing again", self._path, error)
+                self._stop.wait(0.0 if expired and wait == BACKOFF_SECONDS else random.uniform(wait / 2, wait))
+                wait = min(2 * wait, BACKOFF_MAX_SECONDS)
+
+    def _watch_until_old(self, version: str) -> None:
+        """Follow the watch, opening it again where it ends, until it is time to list again."""
+        spread = random.uniform(0.8, 1.2)  # replicas must not list at the same moment
+        end = time.monotonic() + self._relist_seconds * spread
+        while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
+            self._watch = watch = self._api.watch(self._path, version, self._query, max(1, min(300, round(left))))
+            if self._stop.is_set():
+                watch.close()
+                return
+            opened = time.monotonic()
+            for kind, item in watch:
+                version = str(item["metadata"]["resourceVersion"])
+                self._take(kind, item)
+                if time.monotonic() > end:
+                    watch.close()
+                    break
+            if time.monotonic() - opened < 0.5:  # a server that ends every watch at once must not be hammered
+                self._stop.wait(0.2)
+
+    def _take(self, kind: str, item: Object) -> None:
+        if kind == "BOOKMARK":
+            return
+        fact = self._read(item)
+        if fact is None:
+            return
+        if kind == "DELETED":
+            self.table.drop(fact.key, fact.uid, fact.version)
+        else:
+            self.table.put(fact)
+
+    def _read(self, item: Object) -> F | None:
+        try:
+            return self._parse(item)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            self._on_error("unreadable")
+            LOG.warning("%s: cannot read %s: %s", self._path, (item.get("metadata") or {}).get("name"), error)
+            return None

@@ -1,0 +1,115 @@
+"""From a node's pods, reports and conditions to signals, and from signals to what they justify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from infra.policy import NAMES, Policy
+from infra.views import FleetView, NodeRecord, NodeView, Outcome, PodView, ReporterScore, Signal, Verdict
+
+MAX_SIGNALS = 24
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the evidence justifies. `signal` is the one to name as the cause."""
+
+    quarantine: bool
+    suspect: bool
+    signal: Signal | None = None
+
+
+def is_bad(verdict: Verdict) -> bool:
+    """The gate holds pods with such a verdict, and the controller removes them."""
+    return verdict.outcome is Outcome.HARDWARE_FAILURE and verdict.confirmed
+
+
+def update_signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> NodeRecord:
+    """`record` with the node's new evidence. The same object if nothing is new, so that no write follows."""
+    kept = tuple(s for s in record.signals if _counts(s, record, policy, now))
+    known = {s.key for s in kept}
+    fresh = [s for s in _signals(node, record, policy, now) if s.key not in known and _counts(s, record, policy, now)]
+    fresh.sort(key=lambda s: not s.confirmed)
+    room = MAX_SIGNALS - len(kept)
+    if room <= 0 and any(s.confirmed for s in fresh) and not any(s.confirmed for s in kept):
+        kept, room = kept[1:], 1  # a flood of reports must not hide the one signal that decides
+    if not fresh or room <= 0:
+        return record
+    return replace(record, signals=kept + tuple(fresh[:room]))
+
+
+def judge(record: NodeRecord, fleet: FleetView, policy: Policy, now: float) -> Judgement:
+    """Weigh the record's signals that still count."""
+    live = [s for s in record.signals if _counts(s, record, policy, now) and s.check not in policy.observe_only_checks]
+    hardware = [s for s in live if s.outcome is Outcome.HARDWARE_FAILURE and s.source != "report"]
+    confirmed = [s for s in hardware if s.confirmed]
+    slow = [s for s in live if s.outcome is Outcome.PERFORMANCE_FAILURE]
+    if confirmed:
+        return Judgement(True, True, confirmed[0])
+    if len(hardware) >= policy.unconfirmed_hardware_signals:
+        return Judgement(True, True, hardware[-1])
+    if len(slow) >= policy.performance_signals:
+        return Judgement(True, True, slow[-1])
+    reports = [s for s in live if s.source == "report"]
+    weights = {s.by: weight(fleet.reporters.get(s.by, ReporterScore())) for s in reports}
+    total = sum(weights.values())
+    if total >= policy.report_quarantine_weight and len(weights) >= policy.report_quarantine_reporters:
+        return Judgement(True, True, reports[-1])
+    if hardware or slow or total >= policy.report_suspect_weight:
+        return Judgement(False, True, (hardware or slow or reports)[-1])
+    return Judgement(False, False)
+
+
+def weight(score: ReporterScore) -> float:
+    """Mean of the Beta posterior of a reporter being right, from a uniform prior: 0.5 for somebody new."""
+    return (score.confirmed + 1) / (score.confirmed + score.refuted + 2)
+
+
+def _counts(signal: Signal, record: NodeRecord, policy: Policy, now: float) -> bool:
+    return signal.at > max(now - policy.signal_window_seconds, record.ignore_before)
+
+
+def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Iterator[Signal]:
+    # Devices and drivers settle after a start: what fails then is noted, but cordons only when it repeats.
+    settled = node.ready_since + policy.startup_grace_seconds
+    for pod in node.pods:
+        if pod.trusted and pod.verdict is not None and (signal := _of_verdict(pod, pod.verdict, now)) is not None:
+            yield signal if signal.at >= settled else replace(signal, confirmed=False)
+        if pod.trusted and pod.exit_code == NAMES.exit_suspect:  # the trainer says that its own node failed
+            at = max(pod.created_at, min(pod.ended_at or now, now))
+            yield Signal(f"exit/{pod.uid}", at, "trainer", Outcome.HARDWARE_FAILURE, "trainer", "", "NodeSuspectedByTrainer")
+    for report in node.reports:
+        yield Signal(
+            f"report/{report.id}",
+            min(report.at, now),
+            "report",
+            Outcome.HARDWARE_FAILURE,
+            reason="ReportedByUser",
+            by=report.by,
+        )
+    for condition in node.conditions:
+        hardware = condition.type in policy.hardware_conditions
+        if not hardware and condition.type not in policy.performance_conditions:
+            continue
+        if condition.since <= record.ignore_before:  # a person, a repair or two passed tests overruled it
+            continue
+        if now < max(condition.since, settled) + policy.condition_seconds:
+            continue
+        outcome = Outcome.HARDWARE_FAILURE if hardware else Outcome.PERFORMANCE_FAILURE
+        key = f"condition/{condition.type}/{condition.since:.0f}"
+        # It stands now, whenever it began.
+        yield Signal(key, now, "condition", outcome, condition.type, "", condition.reason or condition.type, hardware)
+
+
+def _of_verdict(pod: PodView, verdict: Verdict, now: float) -> Signal | None:
+    # The node's clock may be wrong: ahead, and it would outlive a person's decision; behind, and it would look stale.
+    at = max(pod.created_at, min(verdict.finished_at or now, now))
+    key = f"pod/{pod.uid}"
+    if verdict.outcome in (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE):
+        confirmed = is_bad(verdict)
+        return Signal(key, at, "preflight", verdict.outcome, verdict.check, verdict.version, verdict.reason, confirmed)
+    once = next((r for r in verdict.results if r.outcome is Outcome.HARDWARE_FAILURE), None)
+    if verdict.outcome is Outcome.INCONCLUSIVE and once is not None:  # it failed, and the second run did not agree
+        return Signal(key, at, "preflight", Outcome.HARDWARE_FAILURE, once.check, verdict.version, once.reason)
+    return None

@@ -1,0 +1,59 @@
+"""The second init container: `python -m infra.gate`. Lets a pod with a good verdict start, and holds one with a bad verdict.
+
+If the pod ended at once, its successor could land on the same node before that is cordoned. So the gate waits until the
+controller has cordoned the node and deletes the pod, which reaches it as SIGTERM: it then leaves at once with exit code
+143. Not with 0: a pod whose containers all end well and that left no outputs costs the user a retry, and nothing may ever
+start here. If nobody comes in time (LEHR_GATE_SECONDS, 120) it leaves with 171. Flyte pays for both with a system retry.
+No verdict, or one that cannot be read, passes: the preflight always writes one, and a lost file says nothing against the
+node.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from infra.codec import decode
+from infra.evidence import is_bad
+from infra.policy import NAMES
+from infra.views import Verdict
+
+SECONDS = 120.0
+EXIT_REMOVED = 143  # 128 + SIGTERM
+
+
+def read(path: Path) -> Verdict | None:
+    """The verdict, or None with a line on stderr."""
+    try:
+        return decode(Verdict, path.read_bytes())
+    except (OSError, ValueError) as error:
+        print(f"gate: no verdict in {path}: {error}", file=sys.stderr, flush=True)
+        return None
+
+
+def hold(verdict: Verdict | None, seconds: float, removed: threading.Event) -> int:
+    """Exit code: 0 if the pod may start, EXIT_REMOVED if it is being removed, NAMES.exit_refused if nobody did in time."""
+    if verdict is None or not is_bad(verdict):
+        print(f"gate: {verdict.outcome.value if verdict else 'no verdict'}: the pod may start", flush=True)
+        return 0
+    print(f"gate: {verdict.reason} ({verdict.detail}): held for up to {seconds:g} s until the node is cordoned", flush=True)
+    if removed.wait(seconds):
+        print("gate: the pod is being removed", flush=True)
+        return EXIT_REMOVED
+    print("gate: nobody removed the pod", file=sys.stderr, flush=True)
+    return NAMES.exit_refused
+
+
+def main() -> int:
+    removed = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: removed.set())
+    seconds = float(os.environ.get("LEHR_GATE_SECONDS", SECONDS))
+    return hold(read(Path(os.environ.get("LEHR_VERDICT", "/lehr/verdict.json"))), seconds, removed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

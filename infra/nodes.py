@@ -1,0 +1,184 @@
+"""What people do to nodes: cordon, uncordon, say that one was repaired, report one. `decide` lets them win.
+
+Every act is one patch with the version that was read, so that nothing is done to a node that changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra.codec import encode
+from infra.controller.api import NODES, Api, ApiError, Object
+from infra.controller.facts import NodeFact, node_fact, parsed, seconds
+from infra.policy import NAMES
+from infra.views import CordonRecord, HumanAct, NodeState
+
+GPU_RESOURCE = "nvidia.com/gpu"
+TRIES = 5
+CONFLICT = 409
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """A node as a person sees it. `state` is "held" for a person's cordon, "unmanaged" for nodes that are not ours."""
+
+    fact: NodeFact
+    state: str
+    cordon: CordonRecord | None
+    hold: HumanAct | None
+
+    @property
+    def reason(self) -> str:
+        if self.hold is not None:
+            return self.hold.reason
+        if self.cordon is not None:
+            return f"{self.cordon.reason}: {self.cordon.detail}" if self.cordon.detail else self.cordon.reason
+        return self.fact.record.reason if self.fact.record is not None else ""
+
+    @property
+    def by(self) -> str:
+        if self.hold is not None:
+            return self.hold.by
+        if self.cordon is not None:
+            return self.cordon.source
+        return self.fact.unschedulable_by if self.fact.unschedulable else ""
+
+    @property
+    def since(self) -> float:
+        if self.hold is not None:
+            return self.hold.at
+        return self.fact.record.since if self.fact.record is not None else 0.0
+
+
+def info(item: Object) -> NodeInfo:
+    fact = node_fact(item, GPU_RESOURCE)
+    record = fact.record
+    cordon = record.cordon if record is not None else None
+    hold = parsed(HumanAct, fact.annotations.get(NAMES.hold_annotation)) if fact.unschedulable else None
+    if fact.unschedulable and cordon is None:
+        state = "held"
+    elif fact.labels.get(NAMES.managed_label) != "true":
+        state = "unmanaged"
+    else:
+        state = (record.state if record is not None else NodeState.HEALTHY).value
+    return NodeInfo(fact, state, cordon if fact.unschedulable else None, hold)
+
+
+def listed(api: Api, selector: str = "") -> list[NodeInfo]:
+    """All nodes, or those that the label selector picks, by name. Raises ApiError."""
+    items = api.items(NODES, {"labelSelector": selector} if selector else {})
+    return sorted((info(item) for item in items), key=lambda n: n.fact.key)
+
+
+def one(api: Api, name: str) -> NodeInfo:
+    return info(api.get(f"{NODES}/{name}"))
+
+
+def whoami(api: Api) -> str:
+    """The name under which the API server knows the caller."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    found = api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+    return str(found["status"]["userInfo"]["username"])
+
+
+def cordon(api: Api, name: str, act: HumanAct) -> NodeInfo:
+    """Hold the node until somebody lifts it, or until `act.until`. Raises ApiError."""
+    return _patch(api, name, {NAMES.hold_annotation: encode(act), NAMES.override_annotation: None}, unschedulable=True)
+
+
+def uncordon(api: Api, name: str, act: HumanAct) -> NodeInfo:
+    """Let work in again, whoever cordoned it; the controller keeps its hands off for Policy.override_seconds."""
+    return _patch(api, name, {NAMES.override_annotation: encode(act), NAMES.hold_annotation: None}, unschedulable=False)
+
+
+def repaired(api: Api, name: str, act: HumanAct) -> NodeInfo:
+    """Say that a node in repair, or a lemon, may be tested again. It returns to service when it passes."""
+    return _patch(api, name, {NAMES.repaired_annotation: encode(act)})
+
+
+def _patch(api: Api, name: str, notes: dict[str, str | None], unschedulable: bool | None = None) -> NodeInfo:
+    for attempt in range(TRIES):
+        version = api.get(f"{NODES}/{name}")["metadata"]["resourceVersion"]
+        patch: Object = {"metadata": {"resourceVersion": version, "annotations": notes}}
+        if unschedulable is not None:
+            patch["spec"] = {"unschedulable": unschedulable or None}
+        try:
+            return info(api.merge(f"{NODES}/{name}", patch))
+        except ApiError as error:
+            if error.status != CONFLICT or attempt + 1 == TRIES:
+                raise
+    raise AssertionError("unreachable")
+
+
+def report(api: Api, namespace: str, name: str, reason: str, by: str) -> str:
+    """Create a NodeReport and return its name. Raises ApiError; 404 when the cluster has no NodeReports."""
+    body = {
+        "apiVersion": f"{NAMES.prefix}/v1",
+        "kind": "NodeReport",
+        "metadata": {"generateName": "report-"},
+        "spec": {"node": name, "reason": reason, "by": by},
+    }
+    made = api.create(f"/apis/{NAMES.prefix}/v1/namespaces/{namespace}/nodereports", body)
+    return str(made["metadata"]["name"])
+
+
+def close_breaker(api: Api, namespace: str, lease: str, key: str, act: HumanAct) -> None:
+    """Forget what a breaker has counted: a person found that the cordons were right, or mended the check."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}"
+    found = api.get(path)["metadata"]
+    acts = parsed(dict[str, HumanAct], (found.get("annotations") or {}).get(NAMES.reset_annotation)) or {}
+    notes = {NAMES.reset_annotation: encode({**acts, key: act})}
+    api.merge(path, {"metadata": {"annotations": notes}})
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One line of a node's history."""
+
+    at: float
+    what: str
+    why: str
+    by: str = ""
+
+
+def history(node: NodeInfo, events: list[Object]) -> list[Happening]:
+    """What is known of a node's past, oldest first: its record, and the Events that the server still has (an hour of them)."""
+    found = [Happening(_event_time(e), str(e.get("reason", "")), str(e.get("message", "")), _component(e)) for e in events]
+    record = node.fact.record
+    if record is not None:
+        told = {(h.what, round(h.at / 10)) for h in found}
+        found += [
+            Happening(q.at, "NodeQuarantined", f"{q.check} {q.check_version}".strip() or "condition or report", "controller")
+            for q in record.quarantines
+            if not {("NodeQuarantined", round(q.at / 10)), ("NodeQuarantined", round(q.at / 10) + 1)} & told
+        ]
+        found += [Happening(s.at, f"Signal/{s.outcome.value}", s.reason or s.check, s.by or s.source) for s in record.signals]
+        found += [
+            Happening(d.at, "ReportConfirmed" if d.confirmed else "ReportRefuted", d.report, d.by) for d in record.dispositions
+        ]
+        if record.override is not None:
+            found.append(Happening(record.override.at, "Uncordoned", record.override.reason, record.override.by))
+        if record.last_validated_at is not None:
+            found.append(Happening(record.last_validated_at, "Validated", "passed its revalidations", "controller"))
+    if node.hold is not None:
+        found.append(Happening(node.hold.at, "Held", node.hold.reason, node.hold.by))
+    return sorted(found, key=lambda h: h.at)
+
+
+def events_of(api: Api, name: str) -> list[Object]:
+    """Events about a Node. Raises ApiError: reading Events is a right of its own."""
+    return api.items(
+        "/api/v1/namespaces/default/events", {"fieldSelector": f"involvedObject.name={name},involvedObject.kind=Node"}
+    )
+
+
+def _event_time(event: Object) -> float:
+    return seconds(
+        event.get("lastTimestamp") or event.get("eventTime") or (event.get("metadata") or {}).get("creationTimestamp")
+    )
+
+
+def _component(event: Object) -> str:
+    source: Any = event.get("source") or {}
+    return str(source.get("component") or event.get("reportingComponent") or "")

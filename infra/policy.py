@@ -1,0 +1,170 @@
+"""Every threshold of the fleet's policy, and every name that it writes on the cluster, in one place.
+
+A policy is a small YAML file with any of the fields of `Policy`; what it leaves out keeps the default here. Units are in
+the names. `Names` holds labels, taints, annotations, conditions and exit codes: the controller, the gate, `lehr nodes`,
+the chart and the admission policy read them from here, so that one prefix fences all that we may write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lehr.errors import UserError, from_os_error
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names under one domain prefix. Annotations hold JSON of the class in infra/views.py that is named in brackets."""
+
+    prefix: str = "lehr.dev"
+    namespace: str = "lehr-system"  # controller, Lease, revalidation Jobs
+    condition: str = "GPUUnhealthy"  # node condition, True = problem, as node-problem-detector has it
+    preflight_container: str = "preflight"  # init container whose termination message is the verdict
+    gate_container: str = "preflight-gate"
+    exit_restart: int = 170  # "start me again"
+    exit_refused: int = 171  # the gate's: nobody took the pod off the bad node in time
+    exit_suspect: int = 172  # the trainer suspects its own node
+    exit_hang: int = 173  # hang detected
+    exit_stop: int = 93  # do not restart
+
+    def _under(self, name: str) -> str:
+        return f"{self.prefix}/{name}"
+
+    @property
+    def managed_label(self) -> str:  # "true" on nodes, and on namespaces whose pods may be deleted
+        return self._under("managed")
+
+    @property
+    def state_label(self) -> str:  # NodeState
+        return self._under("state")
+
+    @property
+    def preflight_label(self) -> str:  # "true" on pods that carry preflight and gate
+        return self._under("preflight")
+
+    @property
+    def pool_label(self) -> str:
+        return self._under("pool")
+
+    @property
+    def rack_label(self) -> str:
+        return self._under("rack")
+
+    @property
+    def record_annotation(self) -> str:  # [NodeRecord] all of the node's state, cordon included
+        return self._under("record")
+
+    @property
+    def cordon_annotation(self) -> str:  # [CordonRecord] present exactly while the cordon is ours
+        return self._under("cordon")
+
+    @property
+    def hold_annotation(self) -> str:  # [HumanAct] a person's cordon
+        return self._under("hold")
+
+    @property
+    def override_annotation(self) -> str:  # [HumanAct] a person's uncordon
+        return self._under("override")
+
+    @property
+    def repaired_annotation(self) -> str:  # [HumanAct] a person says that the node was repaired
+        return self._under("repaired")
+
+    @property
+    def repair_annotation(self) -> str:  # reason for which the node waits for a repair
+        return self._under("repair")
+
+    @property
+    def reset_annotation(self) -> str:  # [{breaker key: HumanAct}] on the controller's Lease: breakers closed by hand
+        return self._under("breaker-reset")
+
+    @property
+    def suspect_taint(self) -> str:  # effect PreferNoSchedule
+        return self._under("suspect")
+
+    @property
+    def quarantine_taint(self) -> str:  # effect NoSchedule; only if Policy.taint_quarantined (Kueue)
+        return self._under("quarantined")
+
+
+NAMES = Names()
+
+
+class Policy(BaseModel):
+    """Thresholds of `decide`. Immutable; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Evidence
+    startup_grace_seconds: float = Field(default=5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail for nothing
+    signal_window_seconds: float = Field(default=24 * HOUR, gt=0)  # evidence older than this counts no more
+    unconfirmed_hardware_signals: int = Field(default=2, ge=1)  # distinct pods that must say so; a confirmed failure needs one
+    performance_signals: int = Field(default=3, ge=1)
+    condition_seconds: float = Field(default=2 * MINUTE, ge=0)  # a condition must persist this long
+    hardware_conditions: tuple[str, ...] = ("GpuUncorrectableEcc", "GpuFellOffBus", "GpuRowRemapFailure", "NvlinkDown")
+    performance_conditions: tuple[str, ...] = ("GpuThrottled", "PcieDowntrained")
+    observe_only_checks: tuple[str, ...] = ()  # kill switch: their failures are recorded and nothing else
+
+    # Reports of users; a reporter weighs (confirmed + 1) / (confirmed + refuted + 2)
+    report_suspect_weight: float = Field(default=0.4, gt=0)
+    report_quarantine_weight: float = Field(default=1.2, gt=0)
+    report_quarantine_reporters: int = Field(default=2, ge=1)
+
+    # Hysteresis
+    suspect_seconds: float = Field(default=24 * HOUR, gt=0)  # without new evidence, then healthy again
+    override_seconds: float = Field(default=24 * HOUR, ge=0)  # after a person's uncordon: no automatic cordon
+
+    # Blast radius
+    breaker_window_seconds: float = Field(default=HOUR, gt=0)
+    breaker_false_open: float = Field(default=1e-6, gt=0, lt=1)  # chance per window that honest failures open it
+    breaker_headroom: float = Field(default=3.0, gt=0)  # times the expected failures
+    breaker_minimum: int = Field(default=2, ge=1)
+    breaker_half_open_seconds: float = Field(default=30 * MINUTE, gt=0)  # while demand is blocked, one cordon at most per this
+    failures_per_node_hour: float = Field(default=8 * 1.97e-5, gt=0)  # Llama 3: 419 in 54 days on 16,384 GPUs
+    check_share: float = Field(default=0.5, gt=0, le=1)  # share of all failures that one check may find
+    max_cordoned_fraction: float = Field(default=0.05, gt=0, le=1)  # of a pool at any time, never under breaker_minimum
+
+    # Return to service
+    revalidation_passes: int = Field(default=2, ge=1)
+    revalidation_gap_seconds: float = Field(default=15 * MINUTE, ge=0)  # between the ends of two passes
+    revalidation_backoff_seconds: float = Field(default=15 * MINUTE, gt=0)  # doubles with each failure
+    revalidation_backoff_max_seconds: float = Field(default=4 * HOUR, gt=0)
+    revalidation_timeout_seconds: float = Field(default=30 * MINUTE, gt=0)  # a Job that takes longer is inconclusive
+    repair_after_failures: int = Field(default=2, ge=1)
+    inconclusive_before_repair: int = Field(default=5, ge=1)
+    lemon_quarantines: int = Field(default=2, ge=2)  # this many in the window: a person must look
+    lemon_window_seconds: float = Field(default=14 * DAY, gt=0)
+    burn_in_created_after: float | None = None  # Unix time; nodes created later burn in. None: no burn-in
+
+    # What the controller does with it
+    delete_running_pods_on_conditions: bool = True  # hardware conditions also end pods past their gate
+    taint_quarantined: bool = False  # Kueue's topology-aware scheduling looks at taints, not at cordons
+    gate_seconds: float = Field(default=120.0, gt=0)  # how long the gate holds a pod with a bad verdict
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """Read a policy file. Raises UserError that names file, key and remedy."""
+        try:
+            data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError("there is no such policy file", where=path, remedy="check the path") from error
+        except OSError as error:
+            raise from_os_error(error, path) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError("not a YAML file", where=path, remedy=" ".join(str(error).split())[:200]) from error
+        if data is not None and not isinstance(data, dict):
+            raise UserError("a policy is a mapping of names to values", where=path, remedy="write `name: value` lines")
+        try:
+            return cls.model_validate(data or {})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            remedy = f"known keys: {', '.join(sorted(cls.model_fields))}" if first["type"] == "extra_forbidden" else ""
+            raise UserError(first["msg"], where=f"{path}: {key}", remedy=remedy) from error

@@ -1,0 +1,65 @@
+"""The preflight init container: `python -m infra.probes`. Always exits 0: the gate and the controller read the verdict.
+
+Environment: LEHR_VERDICT (file in the volume that the gate shares), LEHR_TERMINATION_LOG (the pod's termination message),
+LEHR_PROBE_SECONDS (45), LEHR_SUITE (set in a revalidation Job: the checks are repeated for LEHR_PROBE_SOAK_SECONDS, 600),
+LEHR_EXPECTED_GPUS, LEHR_PROBE_<CHECK>=off for each check, LEHR_FLOOR_H2D, _D2H, _D2D (GB/s),
+LEHR_COLLECTIVE_SECONDS (15).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from infra.probes import VERSION
+from infra.probes.runner import checks, child, message, run_all
+from infra.views import CheckResult, Outcome, Verdict
+
+SECONDS = 45.0
+SOAK_SECONDS = 600.0
+MARGIN = 3.0  # interpreter start, killing the child, writing
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0, whatever happens. The child's is its own."""
+    if arguments == ["--child"]:
+        # What libraries print on standard output (NCCL its version) must not get between our lines.
+        with os.fdopen(os.dup(1), "wb") as out:
+            os.dup2(2, 1)
+            child(checks(), out, soak())
+        return 0
+    try:
+        verdict = run_all(soak() + float(os.environ.get("LEHR_PROBE_SECONDS", SECONDS)) - MARGIN)
+    except Exception as error:  # noqa: BLE001 - a bug here must neither cordon a node nor hold a pod
+        broke = CheckResult("runner", Outcome.INCONCLUSIVE, "CheckBroke", f"{type(error).__name__}: {error}"[:300])
+        verdict = Verdict(Outcome.INCONCLUSIVE, VERSION, broke.check, broke.reason, broke.detail, results=(broke,))
+    text = message(verdict)
+    print(text, flush=True)
+    publish(text)
+    return 0
+
+
+def soak() -> float:
+    """Seconds for which the checks are repeated: none before a task, some in a revalidation Job."""
+    return float(os.environ.get("LEHR_PROBE_SOAK_SECONDS", SOAK_SECONDS)) if os.environ.get("LEHR_SUITE") else 0.0
+
+
+def publish(text: str) -> None:
+    """Write the verdict where the gate and the kubelet look. A place that cannot be written is reported, no more."""
+    shared = Path(os.environ.get("LEHR_VERDICT", "/lehr/verdict.json"))
+    log = Path(os.environ.get("LEHR_TERMINATION_LOG", "/dev/termination-log"))
+    try:
+        part = shared.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(shared)  # the gate sees all of it or nothing
+    except OSError as error:
+        print(f"{shared}: {error}", file=sys.stderr)
+    try:
+        log.write_text(text, encoding="utf-8")  # mounted by the kubelet: it cannot be replaced
+    except OSError as error:
+        print(f"{log}: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:]))  # no interpreter shutdown: a stuck thread of a driver must not hold the pod

@@ -1,0 +1,139 @@
+"""The way back: revalidation Jobs, their results, repair and lemon, burn-in of new nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from infra.actions import Action, DeleteJob, FlagRepair, Release, SetState, StartRevalidation
+from infra.policy import Policy
+from infra.views import Disposition, JobView, NodeRecord, NodeState, NodeView, Outcome
+
+MAX_DISPOSITIONS = 32
+Suite = Literal["revalidation", "burn-in", "suspect"]
+
+
+def of_cordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Action | None:
+    """Next step of a node that is cordoned by us and not held by a person."""
+    if record.state in (NodeState.REPAIR, NodeState.LEMON):
+        return None
+    if record.state is NodeState.REVALIDATING:
+        return _of_job(node, record, policy, now)
+    if record.state is NodeState.QUARANTINED and _is_lemon(record, policy, now):
+        times = len(_recent(record, policy, now))
+        reason = f"quarantined {times} times in {policy.lemon_window_seconds / 86400:g} days"
+        return FlagRepair(node.name, settled(record, NodeState.LEMON, reason, now, confirmed=True), reason)
+    # Pods still run here: their GPUs are not ours to test. A Job would only wait and time out.
+    if occupied(node) or now < record.next_attempt_at:
+        return None
+    return start(node, record, NodeState.REVALIDATING, suite_of(record), now)
+
+
+def occupied(node: NodeView) -> bool:
+    """A pod of a task is on the node, or about to start."""
+    return any(not pod.ended for pod in node.pods)
+
+
+def suite_of(record: NodeRecord) -> Suite:
+    """Burn-in is known by its cordon, whatever state the node has gone through since."""
+    return "burn-in" if record.cordon is not None and record.cordon.source == "burn-in" else "revalidation"
+
+
+def start(node: NodeView, record: NodeRecord, state: NodeState, suite: Suite, now: float) -> StartRevalidation:
+    attempt = record.attempt + 1
+    since = now if state is not record.state else record.since
+    running = replace(record, state=state, since=since, attempt=attempt, reason=record.reason)
+    return StartRevalidation(node.name, running, attempt, suite)
+
+
+def job_of(node: NodeView, record: NodeRecord) -> JobView | None:
+    return next((job for job in node.jobs if job.attempt == record.attempt), None)
+
+
+def result_of(job: JobView, policy: Policy, now: float) -> Outcome | None:
+    """None while the Job may still answer."""
+    if job.finished_at is not None:
+        return job.verdict.outcome if job.verdict is not None else Outcome.INCONCLUSIVE
+    return Outcome.INCONCLUSIVE if now - job.created_at > policy.revalidation_timeout_seconds else None
+
+
+def stale_jobs(node: NodeView, record: NodeRecord, wanted: bool) -> list[Action]:
+    """Deletes Jobs whose result is counted; all but the current attempt while one is `wanted`."""
+    return [
+        DeleteJob(node.name, job.name, job.uid, "its result is counted")
+        for job in node.jobs
+        if not job.deleting and not (wanted and job.attempt == record.attempt)
+    ]
+
+
+def settled(record: NodeRecord, state: NodeState, reason: str, now: float, *, confirmed: bool) -> NodeRecord:
+    """`record` in `state`, with the reports that led here judged."""
+    judged = {d.report for d in record.dispositions}
+    new = tuple(
+        Disposition(s.key, s.by, now, confirmed) for s in record.signals if s.source == "report" and s.key not in judged
+    )
+    kept = (record.dispositions + new)[-MAX_DISPOSITIONS:]
+    return replace(record, state=state, since=now, reason=reason, dispositions=kept, blocked=None)
+
+
+def _of_job(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Action | None:
+    job = job_of(node, record)
+    if job is None:  # not created yet, or the controller stopped in between
+        return StartRevalidation(node.name, record, record.attempt, suite_of(record), event="")
+    outcome = result_of(job, policy, now)
+    if outcome is None:
+        return None
+    if outcome is Outcome.PASS:
+        return _passed(node, record, job, policy, now)
+    if outcome is Outcome.INCONCLUSIVE:
+        record = replace(record, inconclusive=record.inconclusive + 1)
+        reason, times = "revalidation gives no answer", record.inconclusive
+        broken = times >= policy.inconclusive_before_repair
+    else:
+        why = job.verdict.reason if job.verdict is not None else ""
+        record = replace(record, failures=record.failures + 1, passes=())
+        reason, times = f"revalidation failed: {why}", record.failures
+        broken = times >= policy.repair_after_failures
+    if broken:
+        confirmed = outcome is not Outcome.INCONCLUSIVE
+        return FlagRepair(node.name, settled(record, NodeState.REPAIR, reason, now, confirmed=confirmed), reason)
+    wait = min(policy.revalidation_backoff_seconds * 2 ** (times - 1), policy.revalidation_backoff_max_seconds)
+    back = replace(_waiting(record, reason, now), next_attempt_at=now + wait)
+    return SetState(node.name, back, reason, "RevalidationFailed")
+
+
+def _passed(node: NodeView, record: NodeRecord, job: JobView, policy: Policy, now: float) -> Action:
+    ended = min(job.finished_at or now, now)
+    passes = (*record.passes, ended)
+    if len(passes) >= policy.revalidation_passes:
+        reason = f"passed {len(passes)} revalidations"
+        good = settled(record, NodeState.HEALTHY, reason, now, confirmed=False)
+        good = replace(
+            good,
+            attempt=record.attempt + 1,  # so that this Job is never taken for a later suspect's
+            cordon=None,
+            signals=(),
+            passes=(),
+            failures=0,
+            inconclusive=0,
+            ignore_before=now,
+            last_validated_at=now,
+        )
+        return Release(node.name, good, reason)
+    # Timed from now, not from `ended`: a node's clock that runs behind must not shorten the gap.
+    back = replace(_waiting(record, "passed once", now), passes=passes, next_attempt_at=now + policy.revalidation_gap_seconds)
+    return SetState(node.name, back, "passed once", "RevalidationPassed")
+
+
+def _waiting(record: NodeRecord, reason: str, now: float) -> NodeRecord:
+    state = NodeState.BURN_IN if suite_of(record) == "burn-in" else NodeState.QUARANTINED
+    return replace(record, state=state, since=now, reason=reason)
+
+
+def _recent(record: NodeRecord, policy: Policy, now: float) -> list[float]:
+    since = max(now - policy.lemon_window_seconds, record.lemon_since)
+    return [event.at for event in record.quarantines if event.at > since]
+
+
+def _is_lemon(record: NodeRecord, policy: Policy, now: float) -> bool:
+    return len(_recent(record, policy, now)) >= policy.lemon_quarantines

@@ -1,0 +1,268 @@
+"""The simulated nodes, and the controller's side of them: views, `decide`, actions, repairs, people."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from infra.actions import Action, Cordon, DeletePod, FlagRepair, OpenBreaker, Release, StartRevalidation
+from infra.apply import applied
+from infra.decide import decide
+from infra.policy import DAY, HOUR, NAMES
+from infra.simulate.failures import FailureClass, FailureTable
+from infra.simulate.scenario import Ledger, Regime, Scenario
+from infra.summary import fleet_view
+from infra.views import Condition, FleetView, HumanAct, NodeState, NodeView, Outcome, PodView, PoolView, Verdict
+
+POOL = "default"
+PERSON = "a person"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that stays. What can see it was drawn when it appeared: looking twice does not help."""
+
+    name: str
+    preflight: bool
+    revalidation: bool
+
+
+@dataclass
+class Node:
+    view: NodeView
+    lemon: bool
+    fault: Fault | None = None
+    not_ready_until: float = 0.0
+    cordoned_at: float | None = None
+    wakes_at: float | None = None
+    crashes: list[float] = field(default_factory=list)
+
+
+class Fleet:
+    """All nodes and what happens to them outside the job. `advance` runs the event queue."""
+
+    def __init__(self, scenario: Scenario, table: FailureTable, random: Random, ledger: Ledger) -> None:
+        self.scenario, self.table, self.random, self.ledger = scenario, table, random, ledger
+        self.assumed, self.policy = table.assumptions, scenario.policy
+        self.now = 0.0
+        self.queue: list[tuple[float, int, Callable[[], None]]] = []
+        self.order = itertools.count()
+        self.resets: dict[str, float] = {}
+        self.touched: dict[str, Node] = {}  # nodes whose record a FleetView needs
+        self.nodes = [self._new_node(i) for i in range(scenario.nodes + scenario.spares)]
+        self.by_name = {node.view.name: node for node in self.nodes}
+        self.racks = Counter(node.view.rack for node in self.nodes)
+        self.evicted = False  # a pod of the job was deleted; the job sets it back once it has taken other nodes
+
+    def _new_node(self, number: int) -> Node:
+        rack = f"r{number // self.assumed.rack_nodes}"
+        return Node(NodeView(f"n{number}", POOL, rack), self.random.random() < self.assumed.lemon_fraction)
+
+    # Time
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self.queue, (max(when, self.now), next(self.order), call))
+
+    def advance(self, until: float, *, stop_on_eviction: bool = False) -> None:
+        """Run all that happens up to `until`, or to the moment when the controller deletes a pod of the job."""
+        while not (self.evicted and stop_on_eviction) and self.queue and self.queue[0][0] <= until:
+            self.now, _, call = heapq.heappop(self.queue)
+            call()
+        if not (self.evicted and stop_on_eviction):
+            self.now = max(self.now, until)
+
+    # Scheduling
+
+    def usable(self, node: Node) -> bool:
+        return not node.view.unschedulable and node.not_ready_until <= self.now
+
+    def suspect(self, node: Node) -> bool:
+        return node.view.record is not None and node.view.record.state is NodeState.SUSPECT
+
+    # Faults
+
+    def break_node(self, node: Node, name: str, kind: FailureClass) -> None:
+        """A fault of class `kind` has just crashed the job on `node`."""
+        if node.fault is None and self.random.random() < kind.persistent:
+            seen = self.random.random() < kind.preflight
+            node.fault = Fault(name, seen, seen or self.random.random() < kind.revalidation)
+        if self.scenario.regime is Regime.FULL and self.random.random() < kind.condition:
+            condition = Condition(self.policy.hardware_conditions[0], name.title().replace(" ", ""), self.now)
+            node.view = replace(node.view, conditions=(condition,))
+            self.at(self.now + self.policy.condition_seconds, lambda: self.touch(node))
+            self.at(self.now + HOUR, lambda: self._condition_clears(node, condition))
+
+    def crashed(self, node: Node) -> None:
+        """Counts a crash that `node` caused. After some a person sees the pattern and acts, in every regime."""
+        node.crashes = [t for t in node.crashes if t > self.now - DAY] + [self.now]
+        if len(node.crashes) == self.assumed.person_crashes:
+            self.at(self.now + self.assumed.person_seconds, lambda: self._held_by_person(node))
+
+    def _held_by_person(self, node: Node) -> None:
+        if node.view.unschedulable:
+            return
+        node.view = replace(node.view, unschedulable=True, hold=HumanAct(PERSON, "keeps crashing", self.now))
+        self.evicted = self.evicted or bool(node.view.pods)
+        self._cordoned(node)
+        self.at(self.now + self._repair_time(), lambda: self._returned_by_person(node))
+
+    def outage(self, rack: str) -> None:
+        for node in self.nodes:
+            if node.view.rack == rack:
+                node.not_ready_until = self.now + self.assumed.rack_outage_seconds
+
+    # The job's side
+
+    def occupy(self, node: Node) -> None:
+        node.view = replace(
+            node.view, pods=(PodView("train", f"job-{node.view.name}", f"job-{node.view.name}", at_gate=False),)
+        )
+
+    def vacate(self, node: Node) -> None:
+        node.view = replace(node.view, pods=())
+        if node.view.record is not None:
+            self.touch(node)  # now it can be tested
+
+    def blame(self, node: Node) -> None:
+        """The rank on `node` ended with the exit code that suspects its own node."""
+        if self.scenario.regime is Regime.FULL:
+            uid = f"job-{node.view.name}-{self.now}"
+            ended = PodView("train", uid, uid, at_gate=False, exit_code=NAMES.exit_suspect, ended_at=self.now)
+            node.view = replace(node.view, pods=(ended,))
+            self.touch(node)
+            self.occupy(node)
+
+    def refuse(self, node: Node) -> bool:
+        """A confirmed hardware failure in the preflight. True if the controller cordons the node."""
+        verdict = Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", confirmed=True, finished_at=self.now)
+        uid = f"{node.view.name}-{self.now}"
+        node.view = replace(node.view, pods=(PodView("train", uid, uid, self.now, verdict),))
+        self.touch(node)
+        return node.view.unschedulable
+
+    # The controller
+
+    def touch(self, node: Node) -> None:
+        """Decide for `node` until it is at rest."""
+        if self.scenario.regime is Regime.RESTART_ONLY:
+            return
+        for _ in range(8):
+            actions = decide(node.view, self._fleet_view(), self.policy, self.now)
+            if self.scenario.regime is Regime.BEAKER and node.view.unschedulable:
+                break  # people take it from here
+            for action in actions:
+                node.view = applied(node.view, action, self.now)
+                self._follow(node, action)
+            if not actions:
+                break
+            self.touched[node.view.name] = node
+        if self._unremarkable(node):
+            self.touched.pop(node.view.name, None)
+        self._wake(node)
+
+    def _unremarkable(self, node: Node) -> bool:
+        record = node.view.record
+        if record is None or record.cordon or record.blocked or record.dispositions:
+            return False
+        return all(event.at <= self.now - self.policy.breaker_window_seconds for event in record.quarantines)
+
+    def _fleet_view(self) -> FleetView:
+        view = fleet_view((n.view for n in self.touched.values()), self.policy, self.now, self.resets)
+        cordoned = view.pools[POOL].cordoned if POOL in view.pools else 0
+        return replace(view, pools={POOL: PoolView(len(self.nodes), cordoned)}, racks=self.racks)
+
+    def _follow(self, node: Node, action: Action) -> None:
+        """What the world does after an action of the controller."""
+        if isinstance(action, Cordon):
+            self._cordoned(node)
+            if self.scenario.regime is Regime.BEAKER:
+                self.at(self.now + self._repair_time(), lambda: self._returned_by_person(node))
+        elif isinstance(action, Release):
+            self._back(node)
+        elif isinstance(action, StartRevalidation):
+            name = node.view.jobs[-1].name
+            self.at(self.now + self.assumed.revalidation_seconds, lambda: self._job_ends(node, name))
+        elif isinstance(action, FlagRepair):
+            lemon = action.record.state is NodeState.LEMON
+            self.ledger.lemons_found += lemon
+            self.at(self.now + self._repair_time(), lambda: self._repaired(node, lemon))
+        elif isinstance(action, OpenBreaker):
+            self.ledger.refused += 1
+            self.at(self.now + self.assumed.breaker_reset_seconds, lambda: self._reset(action.keys))
+        elif isinstance(action, DeletePod) and action.event != "PreflightFailed":
+            self.evicted = True
+
+    def _wake(self, node: Node) -> None:
+        """Time alone moves states: look again when the record says that something is due."""
+        record = node.view.record
+        due = None
+        if record is not None and record.state in (NodeState.QUARANTINED, NodeState.SUSPECT):
+            quiet = self.policy.breaker_half_open_seconds if record.blocked else self.policy.suspect_seconds + 1.0
+            later = [t for t in (record.next_attempt_at, self.now + quiet) if t > self.now]
+            due = min(later)
+        if due is None or (node.wakes_at is not None and self.now < node.wakes_at <= due):
+            return
+        node.wakes_at = due
+        self.at(due, lambda: self.touch(node) if node.wakes_at == due else None)
+
+    def _job_ends(self, node: Node, name: str) -> None:
+        failed = node.fault is not None and node.fault.revalidation
+        outcome = Outcome.HARDWARE_FAILURE if failed else Outcome.PASS
+        verdict = Verdict(outcome, "1", "revalidation", "MatmulMismatch", confirmed=failed, finished_at=self.now)
+        jobs = tuple(replace(j, finished_at=self.now, verdict=verdict) if j.name == name else j for j in node.view.jobs)
+        node.view = replace(node.view, jobs=jobs)
+        self.touch(node)
+
+    def _condition_clears(self, node: Node, condition: Condition) -> None:
+        if node.view.conditions == (condition,):
+            node.view = replace(node.view, conditions=())
+
+    def _reset(self, keys: tuple[str, ...]) -> None:
+        """A person has looked at the alert and lets the waiting nodes go."""
+        self.resets.update(dict.fromkeys(keys, self.now))
+        for node in list(self.touched.values()):
+            if node.view.record is not None and node.view.record.blocked is not None:
+                self.touch(node)
+
+    # Cordons and repairs
+
+    def _cordoned(self, node: Node) -> None:
+        self.ledger.cordons += 1
+        self.ledger.false_cordons += node.fault is None
+        node.cordoned_at = self.now
+
+    def _back(self, node: Node) -> None:
+        if node.cordoned_at is not None:
+            self.ledger.cordoned_node_hours += (self.now - node.cordoned_at) / HOUR
+        node.cordoned_at = None
+
+    def _repair_time(self) -> float:
+        return self.random.expovariate(1.0 / (self.assumed.repair_hours * HOUR))
+
+    def _mend(self, node: Node) -> None:
+        if self.random.random() >= self.assumed.no_fault_found:
+            node.fault = None
+        node.crashes = []
+        node.view = replace(node.view, conditions=())
+
+    def _repaired(self, node: Node, lemon: bool) -> None:
+        self._mend(node)
+        if lemon:  # a person has looked at its history and replaced it
+            node.fault, node.lemon = None, False
+        node.view = replace(node.view, repaired=HumanAct(PERSON, "repaired", self.now))
+        self.touch(node)
+
+    def _returned_by_person(self, node: Node) -> None:
+        self._mend(node)
+        act = HumanAct(PERSON, "repaired", self.now)
+        if self.scenario.regime is Regime.FULL:
+            node.view = replace(node.view, unschedulable=False, hold=None, override=act)
+        else:
+            node.view = replace(node.view, unschedulable=False, hold=None, record=None)
+            self.touched.pop(node.view.name, None)
+        self._back(node)
+        self.touch(node)

