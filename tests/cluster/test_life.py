@@ -29,7 +29,7 @@ from tests.cluster.test_rights import granted
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 PASS = encode(Verdict(Outcome.PASS, "1"))
-PATIENT = {"policy": {"revalidation_timeout_seconds": 36000}}  # the tests' clock jumps, the Jobs' does not
+PATIENT = {"policy": {"revalidation_timeout_seconds": 864000}}  # the tests' clock jumps, the Jobs' does not
 
 
 @dataclass
@@ -165,7 +165,7 @@ def test_a_job_of_an_earlier_life(world: World, cluster: Cluster) -> None:
         fact = node_fact(world.admin.get(f"{NODES}/{run.nodes[0]}"), "nvidia.com/gpu")
         cluster.behaviours[run.nodes[0]].test = lambda: None
         orphan = job(fact, StartRevalidation(fact.key, NodeRecord(), 1, "revalidation"), Settings())
-        orphan["metadata"]["labels"] = {}  # so that no watch shows it before it is looked for
+        orphan["metadata"]["labels"] = {"test/orphan": "true"}  # so that no watch shows it before it is looked for
         world.admin.create(f"/apis/batch/v1/namespaces/{NAMES.namespace}/jobs", orphan)
         _, recorder = start(run, clock)
         run.submit()
