@@ -45,7 +45,8 @@ class Election:
     def stop(self, *, release: bool = True) -> None:
         """End it. With `release` the other replica can take over at once."""
         self._stop.set()
-        self._thread.join(5.0)
+        if self._thread.is_alive():
+            self._thread.join(5.0)
         if release and self.leading:
             try:
                 self._give_up()

@@ -29,6 +29,7 @@ class Plan:
     reset: float = 0.0  # the connection breaks; half of the time after the request was served
     slow_seconds: float = 0.0
     crash_at: int = -1  # the process dies at the n-th request of the loop
+    crash_on: str = ""  # ... or at its first request of this method
     crash_after: bool = False
     drop: float = 0.0  # watch events lost
     double: float = 0.0
@@ -60,7 +61,7 @@ class Faulty:
             if self._left <= 0 or self._random.random() >= chance:
                 return False
             self._left -= 1
-            self.fired[kind] += 1
+            self.fired[kind] += bool(kind)
             return True
 
     def _count(self, request: Request) -> int:
@@ -80,26 +81,26 @@ class Faulty:
 
     def send(self, request: Request) -> Reply:
         number, plan = self._count(request), self.plan
-        if number == plan.crash_at and not plan.crash_after:
+        here = number >= 0 and (number == plan.crash_at or request.method == plan.crash_on)
+        if here and not plan.crash_after:
             self._die(f"killed before {request.method}")
         if plan.slow_seconds and self._roll(0.3, "slow"):
             time.sleep(plan.slow_seconds)
         lease = "/leases/" in request.path
-        if not lease and plan.statuses and self._roll(plan.refuse, "refused"):
+        if not lease and plan.statuses and self._roll(plan.refuse, ""):
             return self._refused(request)
         if not lease and self._roll(plan.reset, "reset"):
             if self._random.random() < 0.5:
                 self.inner.send(request)
             raise InfraError("connection reset by the test")
         reply = self.inner.send(request)
-        if number == plan.crash_at and plan.crash_after:
+        if here:
             self._die(f"killed after {request.method}")
         return reply
 
     def _refused(self, request: Request) -> Reply:
         status = self._random.choice(self.plan.statuses)
         if request.method != "GET" and self._random.random() < self.plan.after:
-            self.fired[f"{status} though applied"] += 1
             self.inner.send(request)
         self.fired[str(status)] += 1
         headers = {"Retry-After": "1"} if status == 429 and self._random.random() < 0.3 else {}

@@ -73,8 +73,9 @@ def test_killed_at_each_api_call(world: World, cluster: Cluster, after: bool) ->
     def once(seed: int) -> int:
         with Scenario(world, cluster, bad=(0, 1)) as run:
             run.submit()
-            for point in points[seed % 5 :: 5]:
-                life = run.live(Plan(seed=seed, crash_at=point, crash_after=after))
+            first = [Plan(crash_on=method, crash_after=after) for method in ("DELETE", "POST", "PATCH")[seed % 3 :]]
+            for plan in [*first, *(Plan(crash_at=point, crash_after=after) for point in points[seed % 5 :: 5])]:
+                life = run.live(plan)
                 if not life.crashed(3.0):
                     break  # nothing is left to do
                 life.stop()

@@ -55,7 +55,7 @@ def test_leader_taken_over(world: World, cluster: Cluster) -> None:
             run.submit()
             assert first.crashed(10), "the plan kills it"
             run.wait()
-            assert second.controller.election.leading
+            eventually(lambda: second.controller.election.leading, "the second leads")
             run.check()
             return sum(run.fired.values())
 

@@ -1,0 +1,246 @@
+"""What the controller may and may not do, asked of the real API server; docs/security.md holds the answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.actions import StartRevalidation
+from infra.controller.api import NODES, Api, ApiError, Object
+from infra.controller.facts import NODE
+from infra.controller.jobs import job
+from infra.controller.settings import Settings
+from infra.controller.state import node_fact
+from infra.manifests import objects
+from infra.policy import NAMES
+from infra.views import NodeRecord
+from tests.cluster.conftest import OTHER, TRAINING, World, eventually
+from tests.cluster.kubelet import pods_path
+from tests.cluster.objects import bystander, make_node, sweep
+from tests.cluster.provide import find
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+START, END = "<!-- rights: written by tests/cluster/test_rights.py -->", "<!-- end of rights -->"
+SYSTEM = NAMES.namespace
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+ASKED = (
+    ("nodes", ""),
+    ("nodes/status", ""),
+    ("nodes/proxy", ""),
+    ("namespaces", ""),
+    ("persistentvolumes", ""),
+    ("pods", TRAINING),
+    ("pods/exec", TRAINING),
+    ("pods/eviction", TRAINING),
+    ("pods/log", TRAINING),
+    ("nodereports.lehr.dev", TRAINING),
+    ("secrets", TRAINING),
+    ("configmaps", TRAINING),
+    ("jobs.batch", TRAINING),
+    ("pods", SYSTEM),
+    ("jobs.batch", SYSTEM),
+    ("leases.coordination.k8s.io/lehr-controller", SYSTEM),
+    ("leases.coordination.k8s.io/another", SYSTEM),
+    ("secrets", SYSTEM),
+    ("configmaps", SYSTEM),
+    ("deployments.apps", SYSTEM),
+    ("serviceaccounts/token", SYSTEM),
+    ("events", "default"),
+    ("pods", OTHER),
+    ("pods", "kube-system"),
+    ("secrets", "kube-system"),
+    ("clusterroles.rbac.authorization.k8s.io", ""),
+    ("validatingadmissionpolicies.admissionregistration.k8s.io", ""),
+)
+
+
+def can_i(world: World, verb: str, resource: str, namespace: str) -> bool:
+    """`kubectl auth can-i`, as the controller's service account."""
+    kubectl = find("kubectl")
+    assert kubectl is not None, "run `make control-plane` first"
+    name, _, rest = resource.partition("/")
+    target = [resource] if name.startswith("leases") else [name, *([f"--subresource={rest}"] if rest else [])]
+    where = ["-n", namespace] if namespace else []
+    command = [str(kubectl), "auth", "can-i", verb, *target, *where, "--kubeconfig", str(world.controller_config), "-q"]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def granted() -> dict[tuple[str, str], set[str]]:
+    """What the manifests say: (resource, namespace) -> verbs. Only these may be answered with yes."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for item in objects([TRAINING]):
+        if item["kind"] not in ("Role", "ClusterRole") or not item["metadata"]["name"].startswith("lehr-controller"):
+            continue
+        for rule in item["rules"]:
+            group = rule["apiGroups"][0]
+            for resource in rule["resources"]:
+                full = f"{resource}.{group}" if group else resource
+                full += f"/{rule['resourceNames'][0]}" if "resourceNames" in rule else ""
+                found.setdefault((full, item["metadata"].get("namespace", "")), set()).update(rule["verbs"])
+    return found
+
+
+def test_rights_are_the_least(world: World, repository: Path) -> None:
+    """Every right in the manifests is there, no other one is, and docs/security.md says the same."""
+    lines = ["| resource | namespace | may | is refused |", "|---|---|---|---|"]
+    expected = granted()
+    assert set(expected) <= set(ASKED), "a right that nobody asks about"
+    for resource, namespace in ASKED:
+        allowed = [verb for verb in VERBS if can_i(world, verb, resource, namespace)]
+        refused = [verb for verb in VERBS if verb not in allowed]
+        assert set(allowed) == expected.get((resource, namespace), set()), (resource, namespace, allowed)
+        lines.append(f"| {resource} | {namespace or '(cluster)'} | {', '.join(allowed) or '-'} | {', '.join(refused) or '-'} |")
+    _agrees(repository / "docs/security.md", "\n".join(lines), START, END)
+
+
+def _agrees(path: Path, text: str, start: str, end: str) -> None:
+    """The section of the document is `text`; LEHR_WRITE_DOCS=1 writes it."""
+    document = path.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.S)
+    assert pattern.search(document), f"{path.name} has no section {start}"
+    wanted = pattern.sub(lambda _: f"{start}\n{text}\n{end}", document)
+    if os.environ.get("LEHR_WRITE_DOCS"):
+        path.write_text(wanted, encoding="utf-8")
+    assert document == wanted or os.environ.get("LEHR_WRITE_DOCS"), "run again with LEHR_WRITE_DOCS=1"
+
+
+Try = tuple[str, bool, Callable[[], object]]
+FENCE_START, FENCE_END = "<!-- fence: written by tests/cluster/test_rights.py -->", "<!-- end of fence -->"
+
+
+@pytest.fixture
+def all_powerful(world: World) -> Iterator[Api]:
+    """The controller's account with cluster-admin on top, as after a careless binding: only the policies hold it now."""
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    subject = {"kind": "ServiceAccount", "name": "lehr-controller", "namespace": SYSTEM}
+    made = world.admin.create(path, {"metadata": {"name": "careless"}, "roleRef": role, "subjects": [subject]})
+    api = Api(world.controller())
+    eventually(lambda: api.get("/api/v1/namespaces"), "the binding is in force")
+    yield api
+    world.admin.delete(f"{path}/careless", made["metadata"]["uid"])
+    eventually(lambda: not can_i(world, "list", "namespaces", ""), "the binding is gone")
+
+
+def test_the_fence_holds_even_cluster_admin(world: World, all_powerful: Api, repository: Path) -> None:
+    api, admin = all_powerful, world.admin
+    make_node(admin, "fenced", "fenced")
+    make_node(admin, "foreign", "fenced", managed=False)
+    for namespace in (TRAINING, OTHER, "default"):
+        eventually(lambda n=namespace: admin.get(f"/api/v1/namespaces/{n}/serviceaccounts/default"), "accounts")
+    admin.create(pods_path(TRAINING), bystander(TRAINING, "ours", "fenced"))
+    admin.create(pods_path(OTHER), bystander(OTHER, "theirs", "fenced"))
+    lines = ["| with cluster-admin the controller tries to | answer |", "|---|---|"]
+    try:
+        for what, allowed, call in _tries(api, admin):
+            answer = _answer(call)
+            assert (answer == "done") == allowed, (what, answer)
+            lines.append(f"| {what} | {answer} |")
+    finally:
+        sweep(admin, (TRAINING, OTHER), "fenced")
+    _agrees(repository / "docs/security.md", "\n".join(lines), FENCE_START, FENCE_END)
+
+
+def _answer(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except ApiError as error:
+        assert error.status in (403, 422) and "ValidatingAdmissionPolicy" in error.message, error
+        return "refused: " + error.message.rpartition("denied request: ")[2]
+    return "done"
+
+
+def _tries(api: Api, admin: Api) -> list[Try]:
+    def node(patch: Object, name: str = "fenced") -> Callable[[], object]:
+        return lambda: api.merge(f"{NODES}/{name}", patch)
+
+    def label(labels: Object, name: str = "fenced") -> Callable[[], object]:
+        return node({"metadata": {"labels": labels}}, name)
+
+    def make(path: str, name: str) -> Callable[[], object]:
+        return lambda: api.create(path, {"metadata": {"name": name}})
+
+    def status(patch: Object) -> Callable[[], object]:
+        return lambda: api.strategic(f"{NODES}/fenced/status", {"status": patch})
+
+    def pod(namespace: str, name: str) -> Callable[[], object]:
+        return lambda: api.delete(pods_path(namespace, name), admin.get(pods_path(namespace, name))["metadata"]["uid"])
+
+    taints = admin.get(f"{NODES}/fenced")["spec"].get("taints", [])
+    why = {"annotations": {NAMES.cordon_annotation: "{}"}}
+    suspect = {"key": NAMES.suspect_taint, "effect": "PreferNoSchedule"}
+    return [
+        ("label a managed node with its state", True, label({NAMES.state_label: "suspect"})),
+        ("change another label", False, label({"kubernetes.io/os": "x"})),
+        ("take a node under its own management", False, label({NAMES.managed_label: "true"}, "foreign")),
+        ("cordon a node that is not managed", False, node({"metadata": why, "spec": {"unschedulable": True}}, "foreign")),
+        ("cordon without a reason", False, node({"spec": {"unschedulable": True}})),
+        ("cordon with its reason", True, node({"metadata": why, "spec": {"unschedulable": True}})),
+        ("uncordon what it cordoned", True, node({"metadata": {"annotations": {NAMES.cordon_annotation: None}},
+                                                 "spec": {"unschedulable": None}})),
+        ("write another's annotation", False, node({"metadata": {"annotations": {"x/y": "z"}}})),
+        ("set its own taint", True, node({"spec": {"taints": [*taints, suspect]}})),
+        ("set another taint", False, node({"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}})),
+        ("change a node's provider id", False, node({"spec": {"providerID": "x://y"}})),
+        ("add a finalizer to a node", False, node({"metadata": {"finalizers": ["x/y"]}})),
+        ("set its own condition", True, status({"conditions": [{"type": NAMES.condition, "status": "False"}]})),
+        ("set the Ready condition", False, status({"conditions": [{"type": "Ready", "status": "False"}]})),
+        ("change a node's capacity", False, status({"capacity": {"cpu": "1"}})),
+        ("delete a node", False, lambda: api.delete(f"{NODES}/fenced", admin.get(f"{NODES}/fenced")["metadata"]["uid"])),
+        ("create a node", False, make(NODES, "new")),
+        ("delete a pod of a training namespace", True, pod(TRAINING, "ours")),
+        ("delete a pod of another namespace", False, pod(OTHER, "theirs")),
+        ("create a pod", False, lambda: api.create(pods_path(TRAINING), bystander(TRAINING, "new", "fenced"))),
+        ("create a secret", False, make("/api/v1/namespaces/default/secrets", "x")),
+        ("create a role", False, make("/apis/rbac.authorization.k8s.io/v1/clusterroles", "x")),
+        ("start a revalidation Job", True, lambda: api.create(_jobs(SYSTEM), _job(admin))),
+        ("start a Job elsewhere", False, lambda: api.create(_jobs("default"), _job(admin, namespace="default"))),
+        ("start a Job with a token", False, lambda: api.create(_jobs(SYSTEM), _job(admin, token=True))),
+        ("start a Job that reads a secret", False, lambda: api.create(_jobs(SYSTEM), _job(admin, secret=True))),
+        ("make a ConfigMap", False, make(f"/api/v1/namespaces/{SYSTEM}/configmaps", "x")),
+    ]  # fmt: skip
+
+
+def _jobs(namespace: str) -> str:
+    return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+
+
+def _job(admin: Api, namespace: str = SYSTEM, token: bool = False, secret: bool = False) -> Object:
+    fact = node_fact(admin.get(f"{NODES}/fenced"), "nvidia.com/gpu")
+    made = job(fact, StartRevalidation("fenced", NodeRecord(), 1, "revalidation"), Settings())
+    assert made["metadata"]["annotations"][NODE] == "fenced"
+    made["metadata"]["namespace"] = namespace
+    pod = made["spec"]["template"]["spec"]
+    if token:
+        pod["automountServiceAccountToken"] = True
+        made["metadata"]["name"] += "-token"
+    if secret:
+        pod["volumes"].append({"name": "s", "secret": {"secretName": "s"}})
+        made["metadata"]["name"] += "-secret"
+    return made
+
+
+def test_nobody_reports_in_anothers_name(world: World) -> None:
+    reports = f"/apis/{NAMES.prefix}/v1/namespaces/{TRAINING}/nodereports"
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lehr-reporter"}
+    binding = {"metadata": {"name": "alice"}, "roleRef": role, "subjects": [{"kind": "User", "name": "alice"}]}
+    world.admin.create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{TRAINING}/rolebindings", binding)
+    alice = Api(world.transport(world.plane.kubeconfig("alice", "alice-token")))
+
+    def report(by: str) -> Object:
+        body = {"apiVersion": "lehr.dev/v1", "kind": "NodeReport", "metadata": {"generateName": "r-"}}
+        return alice.create(reports, {**body, "spec": {"node": "n", "reason": "slow", "by": by}})
+
+    made: list[Object] = []
+    eventually(lambda: made.append(report("alice")) or made, "alice may report")
+    with pytest.raises(ApiError, match="your own name"):
+        report("bob")
+    with pytest.raises(ApiError) as error:
+        alice.merge(f"{reports}/{made[0]['metadata']['name']}", {"spec": {"by": "bob"}})
+    assert error.value.status == 403
+    world.admin.delete(f"{reports}/{made[0]['metadata']['name']}", made[0]["metadata"]["uid"])

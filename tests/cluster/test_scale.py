@@ -1,0 +1,245 @@
+"""2,048 nodes with a pod each on the real API server: time of a round, memory, requests when idle, latency, and a check that
+fails everywhere. The figures are printed, and stand in docs/fleet.md."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra import nodes as acts
+from infra.codec import encode
+from infra.controller.api import NODES, Api
+from infra.controller.settings import Settings
+from infra.nodes import NodeInfo
+from infra.policy import NAMES
+from infra.views import HumanAct, Outcome, Verdict
+from monitoring.metrics import Fleet
+from tests.cluster.conftest import OTHER, TRAINING, World, eventually
+from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
+from tests.cluster.objects import gated_pod, make_node, sweep
+from tests.cluster.plane import free_port
+from tests.cluster.scenario import BASE, Life
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+SIZE = int(os.environ.get("LEHR_FLEET", "2048"))
+VERDICTS = 200
+POOL = "big"
+CALM = {**BASE, "resync_seconds": 60.0, "relist_seconds": 600.0, "lease_seconds": 15.0, "renew_seconds": 3.0}
+WIDE = {"breaker_minimum": 10_000, "max_cordoned_fraction": 1.0, "revalidation_backoff_seconds": 36000.0}
+
+
+def name_of(number: int) -> str:
+    return f"{POOL}-{number:04d}"
+
+
+@pytest.fixture(scope="module")
+def fleet(world: World, cluster: Cluster) -> Iterator[list[str]]:
+    """Nodes in racks of 32, each with a running pod that fills it. Made once for this file."""
+    names = [name_of(i) for i in range(SIZE)]
+
+    def make(number: int) -> None:
+        cluster.behaviours[names[number]] = Behaviour(hold_seconds=36000)
+        make_node(world.admin, names[number], POOL)
+        world.admin.merge(f"{NODES}/{names[number]}", {"metadata": {"labels": {NAMES.rack_label: f"r{number // 32}"}}})
+        world.admin.create(pods_path(TRAINING), gated_pod(TRAINING, f"job{number}", 0, POOL, names[number]))
+
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(make, range(SIZE)))
+    running = {"fieldSelector": "status.phase=Running"}
+    eventually(lambda: len(world.admin.items(pods_path(TRAINING), running)) == SIZE, "all pods run", 300)
+    yield names
+    sweep(world.admin, (TRAINING, OTHER), POOL)
+
+
+@pytest.fixture
+def replicas(world: World, fleet: list[str], tmp_path: Path) -> Iterator[list[tuple[subprocess.Popen[bytes], int]]]:
+    """Two controllers as processes, as the Deployment runs them: (process, metrics port)."""
+    made = []
+    for number in range(2):
+        port, path = free_port(), tmp_path / f"settings{number}.yaml"
+        log = str(tmp_path / f"decisions{number}.jsonl")
+        path.write_text(yaml.safe_dump({**CALM, "identity": f"r{number}", "metrics_port": port, "decision_log": log}))
+        environment = {**os.environ, "KUBECONFIG": str(world.controller_config), "PYTHONPATH": str(Path.cwd())}
+        with (tmp_path / f"err{number}").open("wb") as errors:
+            command = [sys.executable, "-m", "infra.controller", str(path)]
+            made.append((subprocess.Popen(command, env=environment, stderr=errors), port))
+    yield made
+    for process, _ in made:
+        process.send_signal(signal.SIGTERM)
+    for process, _ in made:
+        assert process.wait(20) == 0
+
+
+def scrape(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    return {m[1]: float(m[2]) for m in re.finditer(r"^(lehr_[^ ]+) (\S+)$", text, re.M)}
+
+
+def requests(port: int) -> float:
+    return sum(v for k, v in scrape(port).items() if k.startswith(f"{Fleet.API_REQUESTS.name}{{"))
+
+
+def rss_mib(process: subprocess.Popen[bytes]) -> float:
+    text = Path(f"/proc/{process.pid}/status").read_text()
+    return max(float(m) for m in re.findall(r"Vm(?:HWM|RSS):\s+(\d+) kB", text)) / 1024
+
+
+def test_two_replicas_are_small_and_quiet(fleet: list[str], replicas: list[tuple[subprocess.Popen[bytes], int]]) -> None:
+    """A round over every node, peak memory of each process, and requests of both together while nothing happens."""
+
+    def leads() -> bool:
+        try:
+            return sum(scrape(port).get(Fleet.LEADER.name, 0) for _, port in replicas) == 1
+        except OSError:
+            return False
+
+    eventually(leads, "one of them leads", 60)
+    eventually(lambda: max(scrape(p).get(f"{Fleet.RECONCILE.name}_count", 0) for _, p in replicas) >= 1, "a round", 60)
+    time.sleep(3)
+    before, began = sum(requests(port) for _, port in replicas), time.monotonic()
+    time.sleep(20)
+    rate = (sum(requests(port) for _, port in replicas) - before) / (time.monotonic() - began)
+    memory = max(rss_mib(process) for process, _ in replicas)
+    first = max(scrape(port).get(f"{Fleet.RECONCILE.name}_sum", 0.0) for _, port in replicas)
+    print(f"{SIZE} nodes: {memory:.0f} MiB peak, {rate:.2f} requests/s idle for both, {first:.2f} s for all rounds so far")
+    assert rate <= 5 and memory < 200 and first < 5
+
+
+def test_a_cold_start_decides_for_all(world: World, fleet: list[str]) -> None:
+    """From nothing to a decision for each of the nodes: lists, election and the first round."""
+    began = time.monotonic()
+    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0}))
+    try:
+        value = life.controller.measures.registry.get_sample_value
+        eventually(lambda: (value(Fleet.RECONCILE_TIME.name) or 0) > 0, "a full round", 60)
+        cold = time.monotonic() - began
+        began = time.monotonic()
+        life.controller.round(set(fleet), resync=True)
+        print(f"cold start {cold:.2f} s, a full round {time.monotonic() - began:.2f} s")
+        assert cold < 5 + 1 and len(life.controller.state.nodes) >= SIZE  # a second is the wait for the Lease
+        assert time.monotonic() - began < 5
+    finally:
+        life.stop()
+
+
+class Sights:
+    """When each node was first seen cordoned."""
+
+    def __init__(self, api: Api) -> None:
+        self.cordoned: dict[str, float] = {}
+        listing = api.get(NODES, {"limit": "1"})
+        self._watch = api.watch(NODES, listing["metadata"]["resourceVersion"], {}, 3600)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        for kind, node in self._watch:
+            if kind == "MODIFIED" and node["spec"].get("unschedulable"):
+                self.cordoned.setdefault(node["metadata"]["name"], time.time())
+
+    def stop(self) -> None:
+        self._watch.close()
+
+
+def p99(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
+
+
+def test_latency_among_all_nodes(world: World, cluster: Cluster, fleet: list[str]) -> None:
+    """Bad verdicts on nodes of the full fleet, at random moments: each is answered within a second, twice."""
+    sights, said, uids = Sights(world.admin), {}, {}
+    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0, "policy": WIDE}))
+    try:
+        eventually(lambda: life.controller.election.leading and life.controller.state.synced, "it leads", 60)
+        chosen = random.Random(1).sample(fleet[: SIZE // 2], min(VERDICTS, SIZE // 4))
+        for name in chosen:
+            old = world.admin.items(pods_path(TRAINING), {"fieldSelector": f"spec.nodeName={name}"})[0]
+            cluster._end(old)
+        for name in chosen:
+
+            def accuse(name: str = name) -> str:
+                said[name] = time.time()
+                return encode(bad_verdict())
+
+            cluster.behaviours[name].message, cluster.behaviours[name].test = accuse, lambda: None
+            pod = gated_pod(TRAINING, f"late-{name}", 0, POOL, name)
+            uids[name] = world.admin.create(pods_path(TRAINING), pod)["metadata"]["uid"]
+            time.sleep(0.05)
+        eventually(lambda: all(uid in cluster.deleted_at for uid in uids.values()), "all removed", 120)
+        cordon = [sights.cordoned[name] - said[name] for name in chosen]
+        delete = [max(0.0, cluster.deleted_at[uids[name]] - sights.cordoned[name]) for name in chosen]
+        print(f"{len(chosen)} verdicts: to the cordon p50 {sorted(cordon)[len(cordon) // 2]:.3f} s p99 {p99(cordon):.3f} s;"
+              f" to the deletion p50 {sorted(delete)[len(delete) // 2]:.3f} s p99 {p99(delete):.3f} s")  # fmt: skip
+        assert p99(cordon) < 1 and p99(delete) < 1
+    finally:
+        life.stop()
+        sights.stop()
+
+
+def test_a_check_that_fails_everywhere(world: World, cluster: Cluster, fleet: list[str]) -> None:
+    """Every start of the fleet fails in one check: at most 8 cordons, an open breaker, nothing else touched, and a way back."""
+    ours = fleet[SIZE // 2 :]
+    for name in ours:
+        cluster.behaviours[name].message = lambda: encode(bad_verdict("nccl", "NcclMismatch"))
+        cluster.behaviours[name].test = lambda: encode(Verdict(Outcome.PASS, "2"))
+    ahead = [0.0]
+    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0}), lambda: time.time() + ahead[0])
+    try:
+        eventually(lambda: life.controller.election.leading and life.controller.state.synced, "it leads", 60)
+        with ThreadPoolExecutor(4) as workers:
+            uids = dict(zip(ours, workers.map(lambda n: _restart(world, cluster, n), ours), strict=True))
+        eventually(lambda: _blocked(world) >= len(ours) - 8, "every other node waits as a suspect", 400)
+        found = {n.fact.key: n for n in acts.listed(world.admin, f"test/pool={POOL}") if n.fact.key in uids}
+        cordoned = {name for name, node in found.items() if node.fact.unschedulable}
+        gone = {name for name in ours if uids[name] in cluster.deleted_at}
+        print(f"a check that fails on {len(ours)} nodes: {len(cordoned)} cordoned, {len(gone)} pods removed")
+        assert 1 <= len(cordoned) <= 8 and gone <= cordoned
+        life.controller._resync_at = 0.0
+        key = {"breaker": "check/nccl@1"}
+        value = life.controller.measures.registry.get_sample_value
+        eventually(lambda: value(Fleet.BREAKER_OPEN.name, key) == 1, "the breaker shows as open", 30)
+        acts.cordon(world.admin, ours[-1], HumanAct("olga", "by hand", time.time()))  # people are not stopped
+        _passes(world, cordoned, 1)
+        ahead[0] += 15 * 60 + 1
+        life.controller._resync_at = 0.0
+        eventually(lambda: not any(_one(world, name).fact.unschedulable for name in cordoned), "the good ones return", 90)
+        assert _one(world, ours[-1]).state == "held"
+    finally:
+        life.stop()
+
+
+def _restart(world: World, cluster: Cluster, name: str) -> str:
+    for old in world.admin.items(pods_path(TRAINING), {"fieldSelector": f"spec.nodeName={name}"}):
+        cluster._end(old)
+    pod = gated_pod(TRAINING, f"again-{name}", 0, POOL, name)
+    return str(world.admin.create(pods_path(TRAINING), pod)["metadata"]["uid"])
+
+
+def _one(world: World, name: str) -> NodeInfo:
+    return acts.one(world.admin, name)
+
+
+def _blocked(world: World) -> int:
+    found = acts.listed(world.admin, f"test/pool={POOL},{NAMES.state_label}=suspect")
+    return sum(1 for node in found if node.fact.record is not None and node.fact.record.blocked is not None)
+
+
+def _passes(world: World, names: set[str], number: int) -> None:
+    def all_passed() -> bool:
+        records = [_one(world, name).fact.record for name in names]
+        return all(record is not None and len(record.passes) == number for record in records)
+
+    eventually(all_passed, f"{number} passed tests each", 90)
