@@ -14,6 +14,7 @@ from torch import Tensor
 from lehr.model.layers import KVCache
 from lehr.model.transformer import Transformer
 
+_DROP = 8  # ended rows are dropped when they are this part of the batch
 Pick = Callable[[Tensor], Tensor]  # logits (B, V) -> ids (B,)
 
 
@@ -32,12 +33,13 @@ class Decoder:
         self.out: list[list[int]] = [[] for _ in prompts]
         self.device = model.embed.weight.device
         self.width = max(map(len, prompts))
-        self.length = 2 * (self.width + max(limits))
+        self.longest = self.width + max(limits)
 
     @torch.no_grad()
     def run(self, order: Sequence[int], rows: int, pick: Pick) -> list[list[int]]:
         """Answer the prompts numbered in `order`, up to and including a stop id; answers stand at the prompts' places."""
         waiting = deque(order)
+        self.length = self.longest if len(waiting) <= rows else 2 * self.longest  # only refills outlive the first answers
         self.owner = [waiting.popleft() for _ in range(min(rows, len(waiting)))]
         self.cache, ids_B = self._prefill(self.owner, self.width, self.length, pick)
         while True:
@@ -46,7 +48,7 @@ class Decoder:
             if ended and waiting:
                 ids_B = self._refill(ended, waiting, ids_B, pick)
                 continue  # what a prefill has picked is appended like any other
-            if ended:
+            if len(ended) == len(self.owner) or len(ended) * _DROP >= len(self.owner):  # each drop copies the cache
                 running = torch.tensor([r for r in range(len(self.owner)) if r not in set(ended)], device=self.device)
                 if not len(running):
                     return self.out

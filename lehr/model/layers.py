@@ -121,7 +121,11 @@ class KVCache:
 
     def keep_rows(self, rows: Tensor) -> None:
         """Drop finished generations: only `rows` (indices, in order) go on."""
-        self.keys, self.values = self.keys[:, rows].contiguous(), self.values[:, rows].contiguous()
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = torch.empty((old.shape[0], len(rows), *old.shape[2:]), dtype=old.dtype, device=old.device)
+            new[:, :, :, : self.used] = old[:, rows, :, : self.used]  # what lies beyond has not been written yet
+            setattr(self, name, new)
         self.start_B = self.start_B[rows]
 
 
