@@ -11,6 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lehr.config.recipe import Recipe
+from lehr.hardware import keep_freed_memory
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import clip_
@@ -35,6 +36,7 @@ def profile_step(recipe: Recipe, steps: int) -> StepProfile:
     """Run `steps` steps of stage 1's shape on one rank of the recipe and say where their time went."""
     s, precision = recipe.stage1, recipe.pinned().precision
     torch.set_num_threads(recipe.parallel.threads)
+    keep_freed_memory()
     state = TrainState.fresh(Transformer(recipe.model).initialise(0), s.optim, precision)
     rows = recipe.parallel.micro_batch or max(1, s.batch_size // recipe.parallel.processes)
     generator = torch.Generator().manual_seed(0)

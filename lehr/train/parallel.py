@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lehr.errors import InfraError, LehrError
+from lehr.hardware import keep_freed_memory
 from lehr.train.shared_sum import SharedSum
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     Raises the first rank's own error, or InfraError if a rank died without a word.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     if "TORCHELASTIC_RUN_ID" in os.environ or world == 1:
         return _run_here(world, body, arguments)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -168,6 +170,7 @@ def _helper(
     threading.Thread(target=_end_with_leader, args=(sender.fileno(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader hears Ctrl-C and ends us
     torch.set_num_threads(threads)
+    keep_freed_memory()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
         store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
