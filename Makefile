@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint reference lock clean
+.PHONY: help setup demo test control-plane test-cluster lint reference lock peers bench clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,12 +38,19 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup ## train, anneal, soup, tune and score a small model on two CPU cores; its report: runs/tiny-olmo2/report.html
 	@$(VENV)/bin/lehr run recipes/tiny/olmo2.yaml
 
-test: setup ## the whole test suite: CPU only, no network
+test: setup ## the test suite: CPU only, no network; without the tests that need a control plane
+	@echo "left out here: the tests marked cluster (make test-cluster)"
 	@$(PY) -m pytest
+
+control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the cluster tests, into ~/.cache/lehr; 8 minutes cold
+	@$(PY) tests/cluster/provide.py
+
+test-cluster: control-plane ## the tests against a real kube-apiserver
+	@$(PY) -m pytest -m cluster
 
 lint: setup ## ruff and mypy --strict
 	@$(PY) -m ruff check .
-	@$(PY) -m mypy --no-error-summary $(wildcard lehr monitoring tasks workflows cli)
+	@$(PY) -m mypy --no-error-summary $(wildcard lehr monitoring tasks workflows cli infra)
 
 reference: setup ## write the tables of docs/recipes.md anew from the recipe's types
 	@$(PY) -m lehr.config.reference docs/recipes.md
@@ -52,6 +59,16 @@ reference: setup ## write the tables of docs/recipes.md anew from the recipe's t
 lock: ## write requirements.lock anew from pyproject.toml
 	@uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url \
 	  --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+# The peers' packages lie apart, without dependencies of their own: torch and numpy stay the product's.
+PEERS ?= $(HOME)/.cache/lehr/peers
+peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
+	@$(PY) -m pip install -q --no-deps --upgrade --target $(PEERS) ai2-olmo-core==3.0.0 litgpt==0.5.13 lightning==2.6.6 \
+	  lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0 omegaconf==2.4.0 antlr4-python3-runtime==4.9.3 \
+	  cached-path==1.8.10 dataclass-extensions==0.5.0 bettermap==1.3.1 dill==0.4.1 psutil==7.2.2
+
+bench: setup ## run every benchmark and write docs/performance.md; minutes, on an idle machine
+	@for area in train generate checkpoint soup; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""Lehr against its peers on the same work, in one process tree and interleaved: python -m benchmarks.AREA [--json]."""

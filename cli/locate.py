@@ -51,6 +51,16 @@ def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
     return max(found, key=_progress)
 
 
+def find_stage(where: Path, stage: str) -> Artifact:
+    """The artifact at `where`; in a run's folder, the newest one of `stage`. Raises UserError if there is none."""
+    if (where / MANIFEST).is_file():
+        return Artifact.open(where, verify=False)
+    found = [a for a in of_run(where) if a.manifest.stage == stage]
+    if not found:
+        raise _missing(where, f"finished {stage}")
+    return max(found, key=_progress)
+
+
 def run_folder(artifact: Artifact) -> Path | None:
     """The run that an artifact lies in: the folder above its `artifacts`."""
     return next((p.parent for p in artifact.folder.absolute().parents if p.name == "artifacts"), None)

@@ -11,9 +11,14 @@ import click
 
 from cli.controller import controller
 from cli.data import dropped
+from cli.diagnose import diagnose
+from cli.exchange import export, import_
 from cli.failure import report_failure
+from cli.lookup import lookup
 from cli.model import chat, show
 from cli.nodes import nodes
+from cli.plan import plan
+from cli.profile import profile
 from cli.run import run_command, validate
 from cli.simulate import simulate
 
@@ -30,8 +35,13 @@ def lehr() -> None:
       lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
       lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
       lehr chat runs/tiny-olmo2                 talk to it
+      lehr plan recipes/tiny/olmo2.yaml         what it will cost, before anything is spent
       lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
+      lehr lookup runs/tiny-olmo2 --step 100    the documents of a training step, and the other way
+      lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
+      lehr profile recipes/tiny/olmo2.yaml      where a training step goes
+      lehr diagnose init                        how initialisations carry signal through depth
       lehr simulate fleet                       what failing nodes cost, and what a fleet policy saves
       lehr nodes list                           the cluster's nodes: which are cordoned, by whom and why
       lehr controller run --dry-run             watch the nodes and say what should be done
@@ -41,7 +51,10 @@ def lehr() -> None:
     """
 
 
-for command in (run_command, validate, show, chat, dropped, simulate, nodes, controller):
+_RUNS = (run_command, plan, validate, show, chat, dropped, lookup)
+_MODELS = (import_, export, diagnose, profile)
+_FLEET = (nodes, controller, simulate)
+for command in (*_RUNS, *_MODELS, *_FLEET):
     lehr.add_command(command)
 
 

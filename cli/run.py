@@ -14,8 +14,11 @@ set_option = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=Tr
 def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
     """Check the recipe, then train it into `out` (None: runs/NAME). Returns the exit code."""
     from lehr.config import load_recipe
+    from lehr.config.runnable import check_runnable
 
-    name = load_recipe(recipe, overrides).name  # before torch and flytekit are loaded: a bad recipe fails at once
+    loaded = load_recipe(recipe, overrides)  # before torch and flytekit are loaded: a bad recipe fails at once
+    check_runnable(loaded)
+    name = loaded.name
     from cli.local import run_recipe
 
     return run_recipe(recipe, out or Path("runs") / name, overrides, metrics_port, mlflow)

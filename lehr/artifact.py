@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,12 +86,16 @@ def sha256_text(text: str) -> str:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write beside, flush to the disk, rename: a reader sees the old text or the new one."""
+    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, flush it to the disk and rename it to `path`: complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
+        write(beside)
+        with beside.open("rb") as f:
             os.fsync(f.fileno())
         os.replace(beside, path)
     finally:

@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from lehr.config.recipe import Model
+from lehr.config.model import Model
 from lehr.data.tokenizer import EOS, PAD
 from lehr.errors import UserError
-from lehr.model.convert import hf_config, to_hf_state
+from lehr.model.convert import to_hf_state
+from lehr.model.hf_config import hf_config
 
 TOLERANCE = 1e-4  # largest difference of two logits, both in fp32
 
@@ -77,7 +78,7 @@ def export_hf(
     eos: str = EOS,
     pad: str = PAD,
 ) -> Path:
-    """Write an `Olmo2ForCausalLM` with its tokenizer into `folder`; the same input gives the same bytes.
+    """Write the family's Hugging Face model with its tokenizer into `folder`; the same input gives the same bytes.
 
     `tokenizer` is one of Hugging Face's or the path of its `tokenizer.json`. `eos` ends a generation: after chat
     training that is the token that ends the assistant's turn. Raises UserError where the weights do not fit `config` or

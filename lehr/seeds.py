@@ -37,6 +37,15 @@ def permute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
     `index` is an integer array; the result has its shape and dtype int64. Raises ValueError for an index outside
     [0, size): the walk back into range would not end.
     """
+    return _walk(index, size, seed, forward=True)
+
+
+def unpermute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """The inverse of `permute`: unpermute(permute(i)) == i. Raises ValueError as it does."""
+    return _walk(index, size, seed, forward=False)
+
+
+def _walk(index: np.ndarray, size: int, seed: int, *, forward: bool) -> np.ndarray:
     if size <= 0:
         raise ValueError(f"size must be positive, not {size}")
     half = max(1, ((size - 1).bit_length() + 1) // 2)
@@ -44,19 +53,23 @@ def permute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
     shift = np.uint64(half)
     keys = [derive(seed, "feistel", r) * 2 + 1 for r in range(_ROUNDS)]
 
-    def encrypt(x: np.ndarray) -> np.ndarray:
+    def turn(x: np.ndarray) -> np.ndarray:
         left, right = x >> shift, x & low
-        for key in keys:
-            left, right = right, left ^ (_mix(right, key) & low)
+        if forward:
+            for key in keys:
+                left, right = right, left ^ (_mix(right, key) & low)
+        else:
+            for key in reversed(keys):
+                left, right = right ^ (_mix(left, key) & low), left
         return (left << shift) | right
 
     index = np.asarray(index)
     if index.size and (index.min() < 0 or index.max() >= size):
         raise ValueError(f"index outside [0, {size})")
     with np.errstate(over="ignore"):
-        out = encrypt(index.reshape(-1).astype(np.uint64))
+        out = turn(index.reshape(-1).astype(np.uint64))
         outside = out >= np.uint64(size)
         while outside.any():
-            out[outside] = encrypt(out[outside])
+            out[outside] = turn(out[outside])
             outside = out >= np.uint64(size)
     return out.astype(np.int64).reshape(index.shape)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from lehr.artifact import Artifact
-from lehr.errors import UserError
-from lehr.tensors import read_tensors
+from lehr.errors import Bug, UserError
 from lehr.train.checkpoint import ARCHITECTURE, WEIGHTS
 
 
@@ -41,13 +44,66 @@ def check_ingredients(ingredients: Sequence[Artifact]) -> None:
             )
 
 
-def average(ingredients: Sequence[Artifact]) -> dict[str, Tensor]:
-    """Mean of the weights, accumulated in fp32 tensor by tensor in the order given, cast once to the first's dtype."""
-    first = read_tensors(ingredients[0].path(WEIGHTS))
-    dtypes = {name: t.dtype for name, t in first.items()}
-    total = {name: t.to(torch.float32) for name, t in first.items()}
-    for other in ingredients[1:]:
-        weights = read_tensors(other.path(WEIGHTS))
-        for name, sum_ in total.items():
-            sum_ += weights[name].to(torch.float32)
-    return {name: (t / len(ingredients)).to(dtypes[name]) for name, t in total.items()}
+def average(ingredients: Sequence[Artifact], out: Path) -> None:
+    """Write the mean of the weights to the file `out`: accumulated in fp32 in the order given, cast once to their dtype.
+
+    Read in blocks from all files at once, so that memory does not grow with the model: 1 MiB a file. Raises UserError for a
+    damaged file, or where names, shapes or dtypes differ from the first one's.
+    """
+    paths = [a.path(WEIGHTS) for a in ingredients]
+    layouts = [_layout(path) for path in paths]
+    first = layouts[0]
+    for path, layout in zip(paths, layouts, strict=True):
+        if layout.tensors != first.tensors:
+            raise UserError("its tensors are not the first ingredient's", where=path, remedy="soup checkpoints of one run")
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("rb")) for path in paths]
+        target = stack.enter_context(out.open("wb"))
+        target.write(files[0].read(first.body))
+        for file, layout in zip(files, layouts, strict=True):
+            file.seek(layout.body)
+        for dtype, size in first.spans:
+            for start in range(0, size, _BLOCK):
+                target.write(_mean_of_blocks(files, min(_BLOCK, size - start), dtype))
+
+
+_BLOCK = 1 << 20  # bytes of each file at once; a multiple of every dtype's size
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A safetensors file: where its body begins, its tensors by name, and the (dtype, bytes) of each in file order."""
+
+    body: int
+    tensors: dict[str, tuple[str, list[int], list[int]]]
+    spans: list[tuple[torch.dtype, int]]
+
+
+def _layout(path: Path) -> _Layout:
+    try:
+        with path.open("rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            header: dict[str, Any] = json.loads(f.read(length))
+        header.pop("__metadata__", None)
+        tensors = {name: (t["dtype"], t["shape"], t["data_offsets"]) for name, t in header.items()}
+        ordered = sorted(tensors.values(), key=lambda t: t[2])
+        spans = [(_DTYPES[dtype], end - begin) for dtype, _, (begin, end) in ordered]
+        whole = 8 + length + sum(size for _, size in spans) == path.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise UserError(f"not a whole safetensors file ({error})", where=path, remedy="make this ingredient again") from None
+    if not whole:
+        raise UserError("truncated or grown", where=path, remedy="make this ingredient again")
+    return _Layout(8 + length, tensors, spans)
+
+
+def _mean_of_blocks(files: Sequence[BinaryIO], size: int, dtype: torch.dtype) -> bytes:
+    """The next `size` bytes of every file as numbers, their mean as bytes."""
+    total: Tensor | None = None
+    for file in files:
+        numbers = torch.frombuffer(bytearray(file.read(size)), dtype=dtype).to(torch.float32)
+        total = numbers.clone() if total is None else total.add_(numbers)
+    if total is None:
+        raise Bug("a soup of nothing")
+    mean = total.div_(len(files)).to(dtype)
+    return mean.view(torch.uint8).numpy().tobytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from flytekit import task
 
 from lehr.artifact import ArtifactRef
@@ -21,7 +23,7 @@ def sft(run: RunRef, parent: ArtifactRef, shards: ArtifactRef) -> ArtifactRef:
 
 @task(**TRAINING)
 @owned
-def pairs(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
+def pairs(run: RunRef, parent: ArtifactRef) -> Optional[ArtifactRef]:  # noqa: UP045 (flytekit)
     """The model's own answers, judged by verifiers, as preference pairs."""
     from lehr.stages import post as stages
 
@@ -30,11 +32,15 @@ def pairs(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
 
 @task(**TRAINING)
 @owned
-def dpo(run: RunRef, parent: ArtifactRef, pairs: ArtifactRef) -> ArtifactRef:
+def dpo(
+    run: RunRef,
+    parent: ArtifactRef,
+    pairs: Optional[ArtifactRef] = None,  # noqa: UP045 (flytekit)
+) -> ArtifactRef:
     """Preference tuning on the pairs."""
     from lehr.stages import post as stages
 
-    return stages.dpo(run.recipe, opened(parent), opened(pairs), session(run).around(run))
+    return stages.dpo(run.recipe, opened(parent), opened(pairs) if pairs else None, session(run).around(run))
 
 
 @task(**TRAINING)

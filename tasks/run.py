@@ -7,12 +7,13 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from flytekit import Deck, task
 
 from lehr.artifact import ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
+from lehr.config.runnable import check_runnable
 from lehr.errors import from_os_error
 from lehr.report import render_fragment
 from tasks.lock import hold
@@ -22,10 +23,10 @@ from tasks.settings import SMALL, owned
 
 
 class Opened(NamedTuple):
-    """A run, and the seeds over which its anneals are mapped."""
+    """A run, and the numbers of its anneals, over which they are mapped."""
 
     run: RunRef
-    seeds: list[int]
+    anneals: list[int]
 
 
 def run_key(recipe: Recipe, root: Path) -> str:
@@ -38,6 +39,7 @@ def run_key(recipe: Recipe, root: Path) -> str:
 def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     """Resolve the recipe at path `recipe` and pin it in the run's folder `out` (default runs/NAME)."""
     loaded = load_recipe(recipe, overrides).pinned()
+    check_runnable(loaded)
     root = (Path(out) if out else Path("runs") / loaded.name).absolute()
     hold(root)
     try:
@@ -47,7 +49,7 @@ def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     run = RunRef(recipe=loaded, root=str(root), key=run_key(loaded, root), command=command)
     session(run)
-    return Opened(run=run, seeds=loaded.anneals.seeds)
+    return Opened(run=run, anneals=list(range(len(loaded.anneals.runs) if loaded.anneals else 0)))
 
 
 @task(enable_deck=True, **SMALL)
@@ -57,6 +59,8 @@ def publish(
     data: list[ArtifactRef],
     trained: list[ArtifactRef],
     annealed: list[ArtifactRef],
+    base: list[ArtifactRef],
+    pairs: Optional[ArtifactRef],  # noqa: UP045 (flytekit)
     tuned: list[ArtifactRef],
     scores: list[ArtifactRef],
     annealed_scores: list[ArtifactRef],
@@ -69,7 +73,9 @@ def publish(
     from lehr.stages import publish as stages
 
     s, root = session(run), Path(run.root)
-    artifacts = [*data, *trained, *annealed, *tuned, *scores, *annealed_scores, *tuned_scores]
+    models = [*data, *trained, *annealed, *base, *([pairs] if pairs else []), *tuned]
+    every = [*models, *scores, *annealed_scores, *tuned_scores]
+    artifacts = list({ref.uri: ref for ref in every}.values())  # a stage that a recipe leaves out hands its parent on
     seconds = time.monotonic() - s.began
     report = stages.publish(
         run.recipe, root, [opened(ref) for ref in artifacts], run.command, frozenset(s.reuse.stages), seconds

@@ -48,15 +48,6 @@ class Session:
 _current: Session | None = None
 
 
-def stage_names(recipe: Recipe) -> list[str]:
-    """The stages of the workflow in order, for the display."""
-    anneals = [f"anneal-{seed}" for seed in recipe.anneals.seeds]
-    base = ["stage1", "scores-stage1", "ramp", "scores-ramp"]
-    souped = [*anneals, *(f"scores-{name}" for name in anneals), "soup", "scores-soup"]  # a map ends before the next begins
-    post = ["sft", "pairs", "scores-sft", "dpo", "scores-dpo", "rlvr", "scores-rlvr"]
-    return ["documents", "tokenizer", "shards", *base, *souped, *post, "export"]
-
-
 def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0, mlflow: bool = True) -> Session:
     """Start the spectators of a run. Prometheus listens on loopback only; MLflow writes to `root`/mlflow.db unless
     MLFLOW_TRACKING_URI names another place."""
@@ -64,7 +55,7 @@ def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0,
     pinned = canonical(recipe.model_dump(mode="json"))
     power = PowerMeter(recipe.site.cpu_watts_per_core)
     reuse = Reuse()
-    console = ConsoleTracker(stage_names(recipe), title=recipe.name)
+    console = ConsoleTracker(recipe.stage_names, title=recipe.name)
     exporter = PrometheusTracker(recipe.name, model=recipe.model.family, recipe_sha256=sha256_text(pinned), power=power)
     tracked = _mlflow(recipe, root, key, pinned) if mlflow else None
     tracker = FanOut([console, exporter, reuse, *([tracked] if tracked else [])])

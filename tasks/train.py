@@ -32,19 +32,19 @@ def ramp(run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: Artifact
 @task(**TRAINING)
 @owned
 def anneal(
-    seed: int, run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef
+    index: int, run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef
 ) -> ArtifactRef:
-    """From the parent's rate to zero, in the data order of `seed`: one item of the map."""
+    """From the parent's rate to zero: run `index` of the recipe's anneals, one item of the map."""
     from lehr.stages import pretrain as stages
 
     around = session(run).around(run)
-    return stages.anneal(run.recipe, seed, opened(parent), opened(shards), opened(corpus), opened(tokenizer), around)
+    return stages.anneal(run.recipe, index, opened(parent), opened(shards), opened(corpus), opened(tokenizer), around)
 
 
 @task(**TRAINING)
 @owned
-def soup(run: RunRef, ingredients: list[ArtifactRef]) -> ArtifactRef:
-    """The mean of the anneals."""
+def soup(run: RunRef, parent: ArtifactRef, ingredients: list[ArtifactRef]) -> ArtifactRef:
+    """The mean of the anneals of `parent`."""
     from lehr.stages import soup as soup_stage
 
-    return soup_stage.soup(run.recipe, [opened(ref) for ref in ingredients], session(run).around(run))
+    return soup_stage.soup(run.recipe, opened(parent), [opened(ref) for ref in ingredients], session(run).around(run))

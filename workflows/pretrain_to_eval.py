@@ -34,10 +34,10 @@ def pretrain_to_eval(recipe: str = "recipes/tiny/olmo2.yaml", out: str = "", ove
     ramped = ramp(run=run, parent=base, shards=tokens, corpus=corpus, tokenizer=vocabulary)
     ramped_scores = evaluate(run=run, checkpoint=ramped, corpus=corpus)
     annealed = map_task(partial(anneal, run=run, parent=ramped, shards=tokens, corpus=corpus, tokenizer=vocabulary))(
-        seed=opened.seeds
+        index=opened.anneals
     )
     annealed_scores = map_task(partial(evaluate, run=run, corpus=corpus, pairs=None))(checkpoint=annealed)
-    souped = soup(run=run, ingredients=annealed)
+    souped = soup(run=run, parent=ramped, ingredients=annealed)
     souped_scores = evaluate(run=run, checkpoint=souped, corpus=corpus)
 
     tuned = sft(run=run, parent=souped, shards=tokens)
@@ -54,7 +54,9 @@ def pretrain_to_eval(recipe: str = "recipes/tiny/olmo2.yaml", out: str = "", ove
         data=[corpus, vocabulary, tokens],
         trained=[base, ramped],
         annealed=annealed,
-        tuned=[souped, tuned, preferences, preferred, verified, model],
+        base=[souped, tuned],
+        pairs=preferences,
+        tuned=[preferred, verified, model],
         scores=[base_scores, ramped_scores],
         annealed_scores=annealed_scores,
         tuned_scores=[souped_scores, tuned_scores, preferred_scores, verified_scores],

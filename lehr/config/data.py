@@ -28,7 +28,20 @@ class SyntheticSource(Config):
     license: str = "CC0-1.0"
 
 
-Source = Annotated[JsonlSource | SyntheticSource, Field(discriminator="kind")]
+class ExternalSource(Config):
+    """Documents that others hold. The recipe says how many tokens the report counts and where they are; to run it, supply
+    them and make the source one of kind jsonl."""
+
+    kind: Literal["external"]
+    uri: Annotated[str, Field(pattern=r"^[a-z0-9]+://\S+$")]  # hf://: a data set of the Hugging Face hub; s3://: your own copy
+    tokens: NonNegative = 0  # as the report counts them; 0: not disclosed
+    text_type: Literal["prose", "code", "reference", "instruction", "math"] = "prose"
+    category: str = ""  # as the report groups it
+    license: str
+    supply: str  # what must be supplied
+
+
+Source = Annotated[JsonlSource | SyntheticSource | ExternalSource, Field(discriminator="kind")]
 
 
 class Filters(Config):
@@ -59,17 +72,32 @@ class Filters(Config):
 
 
 class Mix(Config):
-    """Shares by source. `weights` need not sum to one; `max_epochs` caps how often a source may repeat."""
+    """Shares by source. `weights` need not sum to one; `max_epochs` caps how often a source may repeat.
+
+    `epochs` is how often a report says that one pass of its mix reads each source (0.5: half of it, 4: four times). Drawing
+    follows `weights`; `epochs` is there to be compared, and may not go beyond `max_epochs`.
+    """
 
     weights: dict[str, PositiveFloat] = Field(min_length=1)
+    epochs: dict[str, PositiveFloat] = {}
     max_epochs: PositiveFloat = 8.0
+
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> Mix:
+        for source, times in self.epochs.items():
+            if source not in self.weights:
+                raise ValueError(f"epochs.{source}: this mix does not draw from {source!r}; give it a weight, or take it out")
+            if times > self.max_epochs:
+                raise ValueError(f"epochs.{source}={times} is more than max_epochs={self.max_epochs}; change one of them")
+        return self
 
 
 class Tokenizer(Config):
     """A byte-level BPE trained from scratch on the kept documents; digits are single tokens."""
 
-    vocab_size: Annotated[int, Field(ge=300, le=65_536)]
+    vocab_size: Annotated[int, Field(ge=300, le=262_144)]
     training_characters: Positive = 4_000_000
+    origin: str = ""  # a tokenizer that exists already and must be supplied
 
 
 class Data(Config):

@@ -75,8 +75,11 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
     for key, value in new.items():
         dotted = f"{prefix}{key}"
-        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union.
-        if isinstance(value, dict) and isinstance(into.get(key), dict) and key not in ("weights", "examples"):
+        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union. Another
+        # kind of a section has other keys: it begins anew.
+        old = into.get(key)
+        whole = key in ("weights", "examples") or (isinstance(old, dict) and _other_kind(old, value))
+        if isinstance(value, dict) and isinstance(old, dict) and not whole:
             _merge(into[key], value, source, origin, base, f"{dotted}.")
             continue
         if isinstance(value, dict):
@@ -90,15 +93,19 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Or
         origin[dotted] = source
 
 
+def _other_kind(old: dict[str, Any], new: Any) -> bool:
+    return isinstance(new, dict) and "kind" in new and "kind" in old and new["kind"] != old["kind"]
+
+
 def _load_chain(path: Path, into: dict[str, Any], origin: Origin, seen: tuple[Path, ...] = ()) -> None:
     path = path.resolve()
     if path in seen:
         raise UserError("this recipe inherits itself", where=path, remedy="break the circle of `inherits`")
     raw = _read_file(path)
-    parent = raw.pop("inherits", None)
-    if parent is not None:
+    parents = raw.pop("inherits", [])
+    for parent in parents if isinstance(parents, list) else [parents]:  # of several the later one wins
         if not isinstance(parent, str):
-            raise UserError(f"inherits: {parent!r} is not a path", where=path, remedy="name one file")
+            raise UserError(f"inherits: {parent!r} is not a path", where=path, remedy="name a file, or a list of files")
         if not (path.parent / parent).is_file():
             raise UserError(f"inherits: there is no file {parent!r}", where=path, remedy="mend the path, relative to this file")
         _load_chain(path.parent / parent, into, origin, (*seen, path))
@@ -126,15 +133,19 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
     _merge(node, {parts[-1]: _parse(text, f"--set {key}")}, "--set", origin, Path.cwd(), ".".join([*parts[:-1], ""]))
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), machines: str | Path | None = None) -> Recipe:
     """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`.
 
-    Paths of sources are made absolute, relative to the file that names them. Raises UserError: one line that
-    names the file, the key, the value and the remedy.
+    `machines` is a file with sections `site` and `hardware` that replace the recipe's. Paths of sources are made absolute,
+    relative to the file that names them. Raises UserError: one line that names the file, the key, the value and the remedy.
     """
     values: dict[str, Any] = {}
     origin: Origin = {}
     _load_chain(Path(path), values, origin)
+    if machines is not None:
+        for section in ("site", "hardware"):  # they begin anew: nothing of one machine holds for another
+            values.pop(section, None)
+        _load_chain(Path(machines), values, origin)
     for assignment in overrides:
         _apply_set(values, assignment, origin)
     try:
@@ -175,9 +186,14 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return sorted({name for m in models for name in m.model_fields})
 
 
-def _keys_of(loc: Sequence[str | int]) -> list[str | int]:
-    """`loc` as the recipe writes it: without the kind that pydantic puts after a source's name."""
-    return [part for i, part in enumerate(loc) if not (i == 3 and tuple(loc[:2]) == ("data", "sources"))]
+def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
+    """`loc` as the recipe writes it: without the `kind` that pydantic puts after the key of a section with kinds."""
+    keys: list[str | int] = []
+    for part in loc:
+        here = _value_at(values, keys)
+        if not (isinstance(here, dict) and part not in here and here.get("kind") == part):
+            keys.append(part)
+    return keys
 
 
 def _origin_of(key: str, origin: Origin) -> str:
@@ -210,7 +226,7 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, origin:
     """The first error of a validation as one UserError. Unknown keys come first: they cause the missing ones."""
     details = error.errors(include_url=False)
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
-    loc = _keys_of(first["loc"])
+    loc = _keys_of(first["loc"], values)
     key = ".".join(map(str, loc))
     where = _origin_of(key, origin) or shown
     value = _value_at(values, loc)

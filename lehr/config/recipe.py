@@ -6,43 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.data import Data, Tokenizer
+from lehr.config.hardware import Hardware
+from lehr.config.model import Model
+from lehr.config.posttraining import PostStage
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
 from lehr.hardware import bf16_units
 
 Precision = Literal["auto", "fp32", "bf16"]
-
-
-class Model(Config):
-    """Architecture. `olmo2`: RMSNorm on the sub-layers' outputs, QK-norm, SwiGLU, RoPE, no biases (OLMo 2 section 3)."""
-
-    family: Literal["olmo2"] = "olmo2"
-    vocab_size: Positive
-    n_layers: Positive
-    d_model: Positive
-    n_heads: Positive
-    n_kv_heads: Positive
-    mlp_hidden: Positive  # width of the gated MLP
-    max_seq_len: Positive
-    rope_theta: PositiveFloat = 500_000.0
-    norm_eps: PositiveFloat = 1e-6
-    tied_embeddings: bool = False
-    init_std: PositiveFloat = 0.02
-
-    @property
-    def head_dim(self) -> int:
-        return self.d_model // self.n_heads
-
-    @model_validator(mode="after")
-    def _divides(self) -> Model:
-        if self.d_model % self.n_heads:
-            raise ValueError(f"d_model={self.d_model} is no multiple of n_heads={self.n_heads}; change one of them")
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads={self.n_heads} is no multiple of n_kv_heads={self.n_kv_heads}; change one of them")
-        if self.head_dim % 2:
-            raise ValueError(f"head size d_model/n_heads={self.head_dim} is odd, and RoPE turns pairs; make it even")
-        return self
+__all__ = ["Model", "Parallel", "Precision", "Recipe", "Site"]
 
 
 class Parallel(Config):
@@ -51,6 +24,7 @@ class Parallel(Config):
 
     processes: Positive = 1
     threads: Positive = 1
+    micro_batch: NonNegative = 0  # sequences at once on each rank, gradients accumulated; 0: its whole share of the batch
 
 
 class Site(Config):
@@ -59,8 +33,21 @@ class Site(Config):
     cpu_watts_per_core: NonNegativeFloat = 7.0
     pue: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     carbon_kg_per_kwh: NonNegativeFloat = 0.35
-    water_liters_per_kwh: NonNegativeFloat = 0.0
+    water_onsite_liters_per_kwh: NonNegativeFloat = 0.0  # water usage effectiveness of the cooling
+    water_offsite_liters_per_kwh: NonNegativeFloat = 0.0  # and of the power generation
+    water_liters_per_kwh: NonNegativeFloat = 0.0  # both together, where they are not told apart
     citation: str = "estimate"
+
+    @model_validator(mode="after")
+    def _water(self) -> Site:
+        both = self.water_onsite_liters_per_kwh + self.water_offsite_liters_per_kwh
+        if both and self.water_liters_per_kwh not in (0.0, both):
+            raise ValueError(
+                f"water_liters_per_kwh={self.water_liters_per_kwh} is not the {both:g} that "
+                "water_onsite_liters_per_kwh and water_offsite_liters_per_kwh give; leave it out"
+            )
+        self.water_liters_per_kwh = both or self.water_liters_per_kwh
+        return self
 
 
 class Recipe(Config):
@@ -73,15 +60,42 @@ class Recipe(Config):
     tokenizer: Tokenizer
     data: Data
     stage1: Pretrain
-    ramp: Ramp
-    anneals: Anneals
-    sft: Sft
-    dpo: Dpo
-    rlvr: Rlvr
+    ramp: Ramp | None = None
+    anneals: Anneals | None = None
+    sft: Sft | None = None
+    dpo: Dpo | None = None
+    rlvr: Rlvr | None = None
+    posttraining: list[PostStage] = []
     evaluation: Evaluation
     parallel: Parallel = Parallel()
-    precision: Precision = "fp32"  # of next-token training and SFT; auto: bf16 where the processor has units for it
+    precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
     site: Site = Site()
+    hardware: Hardware | None = None  # what `lehr plan` reckons with
+
+    @property
+    def base_stage(self) -> str:
+        """Name of the checkpoint that pretraining ends with: what chat training starts from and is compared with."""
+        if self.anneals:
+            return "soup" if self.anneals.soup and len(self.anneals.runs) > 1 else self.anneals.names[0]
+        return "ramp" if self.ramp else "stage1"
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The stages of this recipe in the order in which they run."""
+        names = ["documents", "tokenizer", "shards", "stage1", "scores-stage1"]
+        names += ["ramp", "scores-ramp"] if self.ramp else []
+        anneals = self.anneals.names if self.anneals else []
+        names += [*anneals, *(f"scores-{name}" for name in anneals)]  # a map ends before the next begins
+        names += ["soup", "scores-soup"] if self.base_stage == "soup" else []
+        names += ["sft", *(["pairs"] if self.dpo else []), "scores-sft"] if self.sft else []
+        names += ["dpo", "scores-dpo"] if self.dpo else []
+        return [*names, *(["rlvr", "scores-rlvr"] if self.rlvr else []), "export"]
+
+    @property
+    def training_stages(self) -> list[str]:
+        """Those of `stage_names` that train."""
+        kinds = ("stage1", "ramp", "anneal", "sft", "dpo", "rlvr")
+        return [name for name in self.stage_names if name.split("-")[0] in kinds]
 
     def pinned(self) -> Recipe:
         """This recipe with what depends on the machine decided: `auto` precision."""
@@ -96,9 +110,18 @@ class Recipe(Config):
                 if source not in self.data.sources:
                     known = ", ".join(sorted(self.data.sources))
                     raise ValueError(f"data.mixes.{name}.weights.{source}: there is no source {source!r}; sources are: {known}")
-        used = {"stage1.mix": self.stage1.mix, "ramp.mix": self.ramp.mix, "anneals.mix": self.anneals.mix}
-        if self.sft.replay_rows:
+        used = {"stage1.mix": self.stage1.mix}
+        if self.ramp:
+            used["ramp.mix"] = self.ramp.mix
+        if self.anneals:
+            used["anneals.mix"] = self.anneals.mix
+            used |= {f"anneals.more.{i}.mix": run.mix for i, run in enumerate(self.anneals.more)}
+        if self.sft and self.sft.replay_rows:
             used["sft.replay_mix"] = self.sft.replay_mix
+        for name in self.hardware.reported.stages if self.hardware and self.hardware.reported else []:
+            if name not in self.training_stages:
+                known = ", ".join(self.training_stages)
+                raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {known}")
         for key, mix_name in used.items():
             if mix_name not in self.data.mixes:
                 known = ", ".join(sorted(self.data.mixes))
@@ -112,19 +135,27 @@ class Recipe(Config):
                 f"tokenizer.vocab_size={self.tokenizer.vocab_size} is more than model.vocab_size={self.model.vocab_size}; "
                 "the model needs a row for every token"
             )
-        for key, length in (("stage1.sequence_length", self.stage1.sequence_length), ("sft.max_length", self.sft.max_length)):
+        lengths = {"stage1.sequence_length": self.stage1.sequence_length}
+        lengths |= {"sft.max_length": self.sft.max_length} if self.sft else {}
+        for key, length in lengths.items():
             if length > self.model.max_seq_len:
                 raise ValueError(f"{key}={length} is more than model.max_seq_len={self.model.max_seq_len}; lower it")
         step = self.stage1.batch_size * self.stage1.sequence_length
-        for key, tokens in (("ramp.tokens", self.ramp.tokens), ("anneals.tokens", self.anneals.tokens)):
+        budgets = {"ramp.tokens": self.ramp.tokens} if self.ramp else {}
+        budgets |= {f"anneals.tokens of seed {run.seed}": run.tokens for run in (self.anneals.runs if self.anneals else [])}
+        for key, tokens in budgets.items():
             if tokens < step:
-                raise ValueError(f"{key}={tokens} do not pay for one step of {step} tokens; raise it")
+                raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
-        batches = (self.stage1.batch_size, self.sft.batch_size, self.dpo.batch_size, self.rlvr.batch_size)
-        for key, size in zip(("stage1", "sft", "dpo", "rlvr"), batches, strict=True):
-            if size % world:
-                raise ValueError(f"{key}.batch_size={size} is no multiple of parallel.processes={world}; change one of them")
-        if self.sft.replay_rows % world:
+        sections = {"stage1": self.stage1, "sft": self.sft, "dpo": self.dpo, "rlvr": self.rlvr}
+        for key, section in sections.items():
+            if section is not None and section.batch_size % world:
+                raise ValueError(
+                    f"{key}.batch_size={section.batch_size} is no multiple of parallel.processes={world}; change one of them"
+                )
+        if self.sft is None and (self.dpo or self.rlvr):
+            raise ValueError("sft: missing, but dpo and rlvr start from it; add it, or take them out")
+        if self.sft and self.sft.replay_rows % world:
             raise ValueError(
                 f"sft.replay_rows={self.sft.replay_rows} is no multiple of parallel.processes={world}; change one of them"
             )

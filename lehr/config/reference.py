@@ -42,6 +42,8 @@ def _typed(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(_typed(part, []) for part in inner)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    if annotation is type(None):
+        return "nothing"
     return _WORDS[annotation] + _limits(metadata)
 
 

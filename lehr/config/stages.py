@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.schedule import BatchRamp, CosineSchedule, Schedule, StepSchedule
 
 
 class Guard(Config):
@@ -18,7 +19,7 @@ class Guard(Config):
 
 
 class Optim(Config):
-    """AdamW as in OLMo 2 (section 3, appendix): decoupled decay on everything but the embeddings."""
+    """AdamW with decoupled decay; the defaults are OLMo 2's (section 3). Under muP matrices learn at lr / m_width."""
 
     lr: PositiveFloat
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
@@ -26,24 +27,11 @@ class Optim(Config):
     weight_decay: NonNegativeFloat = 0.1
     clip_norm: PositiveFloat = 1.0
     z_loss: NonNegativeFloat = 1e-5
+    decay_embeddings: bool = False  # OLMo 2 does not (section 3.3.1), OLMo 1 did
+    decay_norms: bool = True  # and biases
+    clip_warmup_tokens: NonNegative = 0  # for these, clip_norm is clip_warmup_factor times as large (OLMo 1's configuration)
+    clip_warmup_factor: PositiveFloat = 1.0
     guard: Guard = Guard()
-
-
-class Schedule(Config):
-    """Learning rate as a function of tokens. `horizon_tokens` beyond the stage's own tokens truncates a cosine."""
-
-    kind: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_tokens: NonNegative = 0
-    horizon_tokens: NonNegative = 0  # 0: the stage's own tokens
-    final_ratio: Fraction = 0.1  # of the peak, at the horizon
-
-
-class StepSchedule(Config):
-    """Learning rate as a function of steps, for fine-tuning."""
-
-    kind: Literal["cosine", "linear", "constant"] = "linear"
-    warmup_steps: NonNegative = 0
-    final_ratio: Fraction = 0.0  # of the peak, at the end
 
 
 class Pretrain(Config):
@@ -54,12 +42,15 @@ class Pretrain(Config):
     batch_size: Positive  # sequences in the global batch
     sequence_length: Positive
     optim: Optim
-    schedule: Schedule = Schedule()
+    schedule: Schedule = CosineSchedule()
+    batch_ramp: BatchRamp | None = None
+    mask_repeats: bool = True  # no loss on instances that repeat an n-gram of up to 13 tokens 32 times (OLMo 2 section 3.1)
+    document_mask: bool = False  # documents of one window do not see each other, positions restart (Stable LM 2's code)
     checkpoint_steps: Positive = 50
 
     @property
     def steps(self) -> int:
-        """Whole optimiser steps that the token budget pays for."""
+        """Whole optimiser steps that the token budget pays for at the full batch size."""
         return self.tokens // (self.batch_size * self.sequence_length)
 
     @model_validator(mode="after")
@@ -71,11 +62,17 @@ class Pretrain(Config):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Pretrain:
-        horizon = self.schedule.horizon_tokens
+        horizon: int = getattr(self.schedule, "horizon_tokens", 0)
         if horizon and horizon < self.tokens:
             raise ValueError(f"schedule.horizon_tokens={horizon} end before tokens={self.tokens}; raise it or set it to 0")
         if self.schedule.warmup_tokens >= (horizon or self.tokens):
             raise ValueError(f"schedule.warmup_tokens={self.schedule.warmup_tokens} leave nothing after the warm-up; lower it")
+        for key in ("decay_tokens", "cooldown_tokens"):
+            length: int = getattr(self.schedule, key, 0)
+            if length and length + self.schedule.warmup_tokens > self.tokens:
+                raise ValueError(f"schedule.{key}={length} and the warm-up are longer than tokens={self.tokens}; lower it")
+        if self.batch_ramp and self.batch_ramp.start > self.batch_size:
+            raise ValueError(f"batch_ramp.start={self.batch_ramp.start} is more than batch_size={self.batch_size}; lower it")
         return self
 
 
@@ -87,20 +84,45 @@ class Ramp(Config):
     checkpoint_steps: Positive = 50
 
 
-class Anneals(Config):
-    """From one parent, once per seed: from the parent's learning rate linearly to zero (OLMo 2 section 4.3).
+class AnnealRun(Config):
+    """One anneal: its own mix, length and seed."""
 
-    Batch size, sequence length and optimiser come from the parent. Seeds differ only in data order.
+    mix: str
+    tokens: Positive
+    seed: NonNegative
+
+
+class Anneals(Config):
+    """From one parent, once per run: from the parent's learning rate to zero (OLMo 2 section 4.3).
+
+    `seeds` give one run each with `mix` and `tokens`; `more` adds runs of another mix or length. Batch size, sequence
+    length and optimiser come from the parent.
     """
 
     mix: str
     tokens: Positive
     seeds: list[NonNegative] = Field(min_length=1)
+    more: list[AnnealRun] = []
+    decay: Literal["linear", "exponential"] = "linear"
+    soup: bool = True  # average the runs; without it the first one goes on
     checkpoint_steps: Positive = 50
+
+    @property
+    def runs(self) -> list[AnnealRun]:
+        return [*(AnnealRun(mix=self.mix, tokens=self.tokens, seed=seed) for seed in self.seeds), *self.more]
+
+    @property
+    def names(self) -> list[str]:
+        """`anneal-SEED` of each run; one whose seed came before says its billions of tokens too."""
+        out: list[str] = []
+        for run in self.runs:
+            name = f"anneal-{run.seed}"
+            out.append(f"{name}-{run.tokens / 1e9:g}B" if name in out else name)
+        return out
 
     @model_validator(mode="after")
     def _distinct(self) -> Anneals:
-        if len(set(self.seeds)) != len(self.seeds):
+        if len({(run.seed, run.mix, run.tokens) for run in self.runs}) != len(self.runs):
             raise ValueError(f"seeds={self.seeds} repeat one another; a soup needs different data orders")
         return self
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from lehr.config.data import Filters
+from lehr.data.repeats import repeats
 
 _WORD = re.compile(r"\S+")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -86,21 +87,9 @@ def _prose(words: list[str], text: str, text_type: str, config: Filters) -> str 
 
 
 def has_repeats(words: list[str], max_period: int, times: int) -> bool:
-    """Whether some sequence of 1 to `max_period` words stands `times` or more full times in a row.
-
-    OLMo 2 section 3.1: 32 repeats of any n-gram of 1 to 13 tokens; 31 and two thirds are kept. A period p repeats `times`
-    times exactly where words[i] == words[i + p] holds for (times - 1) * p positions in a row.
-    """
+    """Whether some sequence of 1 to `max_period` words stands `times` or more full times in a row (OLMo 2 section 3.1)."""
     if len(words) < times:
         return False
     table: dict[str, int] = {}
     ids = np.fromiter((table.setdefault(w, len(table)) for w in words), dtype=np.int32, count=len(words))
-    for period in range(1, max_period + 1):
-        need = (times - 1) * period
-        if len(ids) - period < need:
-            break
-        differs = np.flatnonzero(ids[period:] != ids[:-period])
-        edges = np.concatenate([[-1], differs, [len(ids) - period]])
-        if int(np.diff(edges).max()) - 1 >= need:
-            return True
-    return False
+    return repeats(ids, max_period, times)

@@ -49,23 +49,50 @@ class Loader:
 
     def batch(self, step: int, rank: int, world: int, batch_size: int) -> Batch:
         """Rows rank, rank + world, ... of the global batch of `step`. Steps beyond the plan raise IndexError."""
-        instances = np.arange(step * batch_size + rank, (step + 1) * batch_size, world)
+        return self.rows(step * batch_size, batch_size, rank, world)
+
+    def rows(self, first: int, count: int, rank: int, world: int) -> Batch:
+        """Rows rank, rank + world, ... of the global batch that holds `count` instances from `first` on."""
+        instances = np.arange(first + rank, first + count, world)
         if instances[-1] >= self.plan.instances:
-            raise IndexError(f"step {step} is beyond the {self.plan.instances} instances of this mix")
+            raise IndexError(f"instance {instances[-1]} is beyond the {self.plan.instances} of this mix")
         T = self.plan.sequence_length
         rows_BT1 = np.empty((len(instances), T + 1), dtype=np.int64)
         for b, (part, window) in enumerate(self.windows(instances)):
             rows_BT1[b] = part.shards.tokens[window * T : window * T + T + 1]
         return Batch(rows_BT1[:, :-1].copy(), rows_BT1[:, 1:].copy())
 
-    def documents(self, step: int, batch_size: int) -> list[tuple[str, int, list[str]]]:
-        """What the global batch of `step` held: for each row (source, first token, ids of the documents in it)."""
+    def instances_of(self, source: str, document: str) -> list[int]:
+        """The global instance numbers that hold a token of `document`, in the order in which they are read. Raises KeyError
+        if `source` has no such document."""
+        T, end = self.plan.sequence_length, 0
+        found: list[int] = []
+        for part in self.plan.parts:
+            start, end = end, end + part.instances
+            if part.shards.source != source:
+                continue
+            number = part.shards.document_ids.index(document) if document in part.shards.document_ids else -1
+            if number < 0:
+                raise KeyError(document)
+            starts = part.shards.document_starts
+            first = int(starts[number])
+            last = (int(starts[number + 1]) if number + 1 < len(starts) else len(part.shards)) - 1
+            windows = np.arange(first // T, min(last // T, part.windows - 1) + 1)
+            for epoch in range(-(-part.instances // part.windows)):
+                key = seeds.derive(self.seed, "window", source, epoch)
+                slots = epoch * part.windows + seeds.unpermute(windows, part.windows, key)
+                slots = start + slots[slots < part.instances]
+                found += seeds.unpermute(slots, self.plan.instances, seeds.derive(self.seed, "slots")).tolist()
+        return sorted(found)
+
+    def documents(self, first: int, count: int) -> list[tuple[str, int, list[str]]]:
+        """What `count` instances from `first` on hold: for each (source, first token, ids of the documents in it)."""
         T = self.plan.sequence_length
         out = []
-        for part, window in self.windows(np.arange(step * batch_size, (step + 1) * batch_size)):
-            first = window * T
+        for part, window in self.windows(np.arange(first, first + count)):
+            begin = window * T
             starts = part.shards.document_starts
-            low = int(np.searchsorted(starts, first, side="right")) - 1
-            high = int(np.searchsorted(starts, first + T, side="right"))
-            out.append((part.shards.source, first, part.shards.document_ids[low:high]))
+            low = int(np.searchsorted(starts, begin, side="right")) - 1
+            high = int(np.searchsorted(starts, begin + T, side="right"))
+            out.append((part.shards.source, begin, part.shards.document_ids[low:high]))
         return out

@@ -99,11 +99,16 @@ def _rows(documents: Iterable[Document]) -> Iterator[dict[str, object]]:
 
 def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> None:
     real = isinstance(source, JsonlSource)
-    funnel = SourceFunnel(source.license, source.origin if isinstance(source, JsonlSource) else f"generator {source.generator}")
+    documents: Iterable[Document]
+    if isinstance(source, JsonlSource):
+        documents, origin = read_jsonl(source.path, name), source.origin
+    elif isinstance(source, SyntheticSource):
+        documents, origin = synthetic(name, source), f"generator {source.generator}"
+    else:
+        what = f"source {name!r} must be supplied: {source.supply}"
+        raise UserError(what, where=source.uri, remedy="make it one of kind jsonl")
+    funnel = SourceFunnel(source.license, origin)
     corpus.funnel[name], corpus.train[name] = funnel, []
-    documents: Iterable[Document] = (
-        read_jsonl(source.path, name) if isinstance(source, JsonlSource) else synthetic(name, source)
-    )
     for whole in documents:
         for document in chunk(whole, config.filters.chunk_characters):
             funnel.read += 1

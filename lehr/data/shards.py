@@ -122,11 +122,11 @@ def _read_spans(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _cover(starts: np.ndarray, tokens: np.ndarray) -> bool:
-    """Whether spans that begin at `starts` make up the body: the first at 0, and each ending in the end-of-text token."""
+    """Whether spans that begin at `starts` make up the body: the first at 0, and all ending in one token, the end of text."""
     if not len(starts) or starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= len(tokens):
         return False
     ends = np.append(starts[1:], len(tokens)) - 1
-    return bool((tokens[ends] == Tokenizer.eos_id).all())
+    return bool((tokens[ends] == tokens[ends[0]]).all())
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

@@ -16,12 +16,26 @@ EOS, PAD, SYSTEM, USER, ASSISTANT = SPECIALS = ("<|endoftext|>", "<|pad|>", "<|s
 FILE = "tokenizer.json"
 
 
-class Tokenizer:
-    """Text to ids and back, exactly, for any Unicode text. Ids 0-4 are the specials, which no text can produce."""
+END_OF_TEXT = (EOS, "<|end_of_text|>", "</s>")  # names of the end of a text in tokenizers that others made
 
-    eos_id, pad_id, system_id, user_id, assistant_id = range(5)
+
+class Tokenizer:
+    """Text to ids and back, exactly, for any Unicode text. In ours ids 0-4 are the specials, which no text can produce.
+
+    A tokenizer of others (of an imported model) has an end of text, stands in with it for a missing pad token, and has
+    no roles of a chat.
+    """
 
     def __init__(self, backend: Backend) -> None:
+        """Raises UserError if `backend` has no end of text."""
+        found = {token: backend.token_to_id(token) for token in (*SPECIALS, *END_OF_TEXT)}
+        eos = next((found[token] for token in END_OF_TEXT if found[token] is not None), None)
+        if eos is None:
+            raise UserError(f"the tokenizer has none of {END_OF_TEXT}", remedy="use a tokenizer with an end-of-text token")
+        self.eos_id: int = eos
+        pad = found[PAD]
+        self.pad_id: int = eos if pad is None else pad
+        self._roles = {role: found[token] for role, token in (("system", SYSTEM), ("user", USER), ("assistant", ASSISTANT))}
         self._backend = backend
         backend.encode_special_tokens = True  # a user who types <|user|> gets its characters, not its token
 
@@ -52,9 +66,33 @@ class Tokenizer:
             raise UserError("no tokenizer here", where=path, remedy="give the folder of a tokenizer or checkpoint") from None
         except Exception as error:  # noqa: BLE001 (the library raises bare Exceptions on bad files)
             raise UserError(f"not a tokenizer file ({error})", where=path, remedy="build the tokenizer again") from None
-        if [backend.token_to_id(t) for t in SPECIALS] != list(range(5)):
-            raise UserError(f"special tokens {SPECIALS} are not ids 0-4", where=path, remedy="use a tokenizer made by Lehr")
-        return cls(backend)
+        try:
+            return cls(backend)
+        except UserError as error:
+            raise UserError(error.what, where=path, remedy=error.remedy) from None
+
+    def token(self, token_id: int) -> str:
+        """The entry of the vocabulary with that id."""
+        return str(self._backend.id_to_token(token_id))
+
+    def role_id(self, role: str) -> int:
+        """The token that begins a message of `role` (system, user, assistant). Raises UserError if there is none."""
+        found = self._roles.get(role)
+        if found is None:
+            raise UserError(f"the tokenizer has no token for role {role!r}", remedy="take a model that Lehr taught to chat")
+        return found
+
+    @property
+    def system_id(self) -> int:
+        return self.role_id("system")
+
+    @property
+    def user_id(self) -> int:
+        return self.role_id("user")
+
+    @property
+    def assistant_id(self) -> int:
+        return self.role_id("assistant")
 
     def save(self, folder: str | Path) -> None:
         write_atomic(Path(folder) / FILE, self._text)

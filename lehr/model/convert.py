@@ -1,68 +1,95 @@
-"""Names and layouts of weights: ours and Hugging Face's `Olmo2ForCausalLM`. Both ways, without transformers.
+"""Weights and configurations, ours and Hugging Face's: Olmo, Olmo2, Granite, GraniteMoe, StableLm. Both ways, without
+transformers.
 
-Both sides use the half-rotation RoPE convention, so matrices are only cut and joined, never permuted.
-Row blocks of our joined matrices: `qkv` is query, key, value; `gate_up` is gate, up.
+Both sides use the half-rotation RoPE convention, so matrices are only cut and joined, never permuted. Row blocks of our
+joined matrices: `qkv` is query, key, value; `gate_up` is gate, up.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from lehr.config.recipe import Model
+from lehr.config.model import Model
 from lehr.errors import UserError
+from lehr.model.hf_config import hf_config, model_from_hf
+from lehr.model.transformer import Transformer
+from lehr.tensors import read_tensors
 
-# Ours -> theirs, for tensors that only change their name; `{i}` is the layer.
-_LAYER = {
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+
+_TOP = {"embed.weight": "model.embed_tokens.weight", "head.weight": "lm_head.weight"}
+_ATTENTION = {
     "attention.q_norm.weight": "self_attn.q_norm.weight",
     "attention.k_norm.weight": "self_attn.k_norm.weight",
     "attention.out.weight": "self_attn.o_proj.weight",
-    "attention_norm.weight": "post_attention_layernorm.weight",
-    "mlp.down.weight": "mlp.down_proj.weight",
-    "mlp_norm.weight": "post_feedforward_layernorm.weight",
 }
-_TOP = {"embed.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight", "head.weight": "lm_head.weight"}
+_DENSE = {"mlp.down.weight": "mlp.down_proj.weight"}
+_EXPERTS = {
+    "mlp.router.weight": "block_sparse_moe.router.layer.weight",
+    "mlp.gate_up": "block_sparse_moe.input_linear.weight",
+    "mlp.down": "block_sparse_moe.output_linear.weight",
+}
+# Modules of transformers 5 in memory; its files, like all before them, have the names above.
+_ALIASES = {
+    "block_sparse_moe.router.layer.weight": "block_sparse_moe.router.weight",
+    "block_sparse_moe.input_linear.weight": "block_sparse_moe.experts.gate_up_proj",
+    "block_sparse_moe.output_linear.weight": "block_sparse_moe.experts.down_proj",
+}
+
+
+def _same(config: Model) -> dict[str, str]:
+    """Tensors of a layer that only change their name: ours -> theirs."""
+    output = config.norm_placement == "output"
+    attention_norm = "post_attention_layernorm" if output else "input_layernorm"
+    mlp_norm = "post_feedforward_layernorm" if output else "post_attention_layernorm"
+    names = {**_ATTENTION, **(_EXPERTS if config.n_experts else _DENSE)}
+    for part in ("weight", "bias"):
+        names |= {f"attention_norm.{part}": f"{attention_norm}.{part}", f"mlp_norm.{part}": f"{mlp_norm}.{part}"}
+    return names
 
 
 def _joined(config: Model) -> dict[str, list[tuple[str, int]]]:
     """Our joined matrices of a layer: their parts on the other side, in order, with their rows."""
     q, kv, f = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim, config.mlp_hidden
-    return {
-        "attention.qkv.weight": [
-            ("self_attn.q_proj.weight", q),
-            ("self_attn.k_proj.weight", kv),
-            ("self_attn.v_proj.weight", kv),
-        ],
-        "mlp.gate_up.weight": [("mlp.gate_proj.weight", f), ("mlp.up_proj.weight", f)],
-    }
+    parts = {}
+    for kind in ("weight", "bias"):
+        sizes = (("q", q), ("k", kv), ("v", kv))
+        parts[f"attention.qkv.{kind}"] = [(f"self_attn.{name}_proj.{kind}", rows) for name, rows in sizes]
+    if not config.n_experts:
+        parts["mlp.gate_up.weight"] = [("mlp.gate_proj.weight", f), ("mlp.up_proj.weight", f)]
+    return parts
 
 
-def _expected(config: Model) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(config: Model) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor on our side."""
-    d, v, f = config.d_model, config.vocab_size, config.mlp_hidden
-    q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"embed.weight": (v, d), "norm.weight": (d,)}
-    if not config.tied_embeddings:
-        shapes["head.weight"] = (v, d)
-    for i in range(config.n_layers):
-        shapes |= {
-            f"layers.{i}.attention.qkv.weight": (q + 2 * kv, d),
-            f"layers.{i}.attention.q_norm.weight": (q,),
-            f"layers.{i}.attention.k_norm.weight": (kv,),
-            f"layers.{i}.attention.out.weight": (d, q),
-            f"layers.{i}.attention_norm.weight": (d,),
-            f"layers.{i}.mlp.gate_up.weight": (2 * f, d),
-            f"layers.{i}.mlp.down.weight": (d, f),
-            f"layers.{i}.mlp_norm.weight": (d,),
-        }
-    return shapes
+    with torch.device("meta"):
+        return {name: tuple(p.shape) for name, p in Transformer(config).named_parameters()}
+
+
+def name_map(config: Model) -> dict[str, list[tuple[str, int]]]:
+    """For each of our tensors, the tensors of the other side that it consists of, each with its rows (0: all of them)."""
+    same, joined = _same(config), _joined(config)
+    out: dict[str, list[tuple[str, int]]] = {}
+    for name in tensor_shapes(config):
+        first, _, rest = name.partition(".")
+        if first != "layers":
+            out[name] = [(_TOP.get(name, f"model.{name}"), 0)]
+            continue
+        layer, _, inner = rest.partition(".")
+        theirs = joined[inner] if inner in joined else [(same[inner], 0)]
+        out[name] = [(f"model.layers.{layer}.{t}", rows) for t, rows in theirs]
+    return out
 
 
 def _check(state: dict[str, Tensor], config: Model) -> None:
     """Every tensor there, none beside them, each of its shape: else UserError names the first that is not."""
-    expected = _expected(config)
+    expected = tensor_shapes(config)
     remedy = "give weights of the same architecture as the model section of the recipe"
     for name, shape in expected.items():
         if name not in state:
@@ -75,73 +102,98 @@ def _check(state: dict[str, Tensor], config: Model) -> None:
 
 
 def to_hf_state(state: dict[str, Tensor], config: Model) -> dict[str, Tensor]:
-    """Our state dict as `Olmo2ForCausalLM`'s: same numbers and dtype, contiguous copies that share no memory.
+    """Our state dict as Hugging Face's: same numbers and dtype, contiguous copies that share no memory.
 
     Raises UserError where a tensor is missing, superfluous or of another shape.
     """
     _check(state, config)
-    out = {theirs: state[ours].detach().clone() for ours, theirs in _TOP.items() if ours in state}
-    for i in range(config.n_layers):
-        for ours, theirs in _LAYER.items():
-            out[f"model.layers.{i}.{theirs}"] = state[f"layers.{i}.{ours}"].detach().clone()
-        for ours, parts in _joined(config).items():
-            blocks = torch.split(state[f"layers.{i}.{ours}"].detach(), [rows for _, rows in parts])
-            for (theirs, _), block in zip(parts, blocks, strict=True):
-                out[f"model.layers.{i}.{theirs}"] = block.clone()
+    out: dict[str, Tensor] = {}
+    for ours, theirs in name_map(config).items():
+        tensor = state[ours].detach()
+        blocks = [tensor] if len(theirs) == 1 else torch.split(tensor, [rows for _, rows in theirs])
+        out |= {name: block.clone() for (name, _), block in zip(theirs, blocks, strict=True)}
     return out
 
 
 def from_hf_state(hf: dict[str, Tensor], config: Model) -> dict[str, Tensor]:
-    """`Olmo2ForCausalLM`'s state dict as ours; the inverse of `to_hf_state`. Raises UserError as it does."""
+    """Hugging Face's state dict as ours; the inverse of `to_hf_state`. Raises UserError as it does, by their names."""
     hf = dict(hf)
+    remedy = f"give the whole weights of a {config.family} model of this size"
     if config.tied_embeddings:
         hf.pop("lm_head.weight", None)  # transformers lists the tied head a second time
-
-    def take(name: str) -> Tensor:
-        if name not in hf:
-            raise UserError(f"tensor {name} is missing", remedy="give the weights of an Olmo2ForCausalLM of this size")
-        return hf.pop(name).detach().clone()
-
-    out = {ours: take(theirs) for ours, theirs in _TOP.items() if not (ours == "head.weight" and config.tied_embeddings)}
-    for i in range(config.n_layers):
-        prefix = f"model.layers.{i}"
-        for ours, theirs in _LAYER.items():
-            out[f"layers.{i}.{ours}"] = take(f"{prefix}.{theirs}")
-        for ours, parts in _joined(config).items():
-            out[f"layers.{i}.{ours}"] = torch.cat([take(f"{prefix}.{theirs}") for theirs, _ in parts])
+    shapes = tensor_shapes(config)
+    out: dict[str, Tensor] = {}
+    for ours, theirs in name_map(config).items():
+        blocks = []
+        for name, rows in theirs:
+            found = _take(hf, name)
+            if found is None:
+                raise UserError(f"tensor {name} is missing", remedy=remedy)
+            wanted = (rows or shapes[ours][0], *shapes[ours][1:])
+            if tuple(found.shape) != wanted:
+                raise UserError(f"tensor {name} has shape {tuple(found.shape)} instead of {wanted}", remedy=remedy)
+            blocks.append(found.detach())
+        out[ours] = blocks[0].clone() if len(blocks) == 1 else torch.cat(blocks)
     if hf:
-        raise UserError(
-            f"tensor {min(hf)} has no place in this model", remedy="give the weights of an Olmo2ForCausalLM of this size"
-        )
-    _check(out, config)
+        raise UserError(f"tensor {min(hf)} has no place in this model", remedy=remedy)
     return out
 
 
-def hf_config(config: Model, *, eos: int, pad: int, bos: int | None = None, dtype: str = "float32") -> dict[str, Any]:
-    """`config.json` of an `Olmo2ForCausalLM`. `eos`, `pad`, `bos` are token ids; OLMo 2 has no BOS."""
-    return {
-        "architectures": ["Olmo2ForCausalLM"],
-        "model_type": "olmo2",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "intermediate_size": config.mlp_hidden,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.max_seq_len,
-        "initializer_range": config.init_std,
-        "rms_norm_eps": config.norm_eps,
-        # transformers 5 reads rope_parameters, 4 reads rope_theta: both say the same.
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "tie_word_embeddings": config.tied_embeddings,
-        "use_cache": True,
-        "bos_token_id": bos,
-        "eos_token_id": eos,
-        "pad_token_id": pad,
-        "dtype": dtype,
-        "torch_dtype": dtype,
-    }
+def _take(hf: dict[str, Tensor], name: str) -> Tensor | None:
+    if name in hf:
+        return hf.pop(name)
+    alias = next((name.replace(old, new) for old, new in _ALIASES.items() if name.endswith(old)), "")
+    return hf.pop(alias, None)
+
+
+def load_hf(folder: str | Path) -> Transformer:
+    """The model in a Hugging Face folder (`config.json` and safetensors, one file or several with an index), in fp32.
+
+    Raises UserError for an architecture or feature that we do not build, and for files that are absent or damaged.
+    """
+    folder = Path(folder)
+    model = Transformer(model_from_hf(read_json(folder / CONFIG)))
+    state = from_hf_state({name: t.float() for name, t in _read_weights(folder).items()}, model.config)
+    model.load_state_dict(state)
+    return model
+
+
+def save_hf(model: Transformer, folder: str | Path, *, eos: int = 0, pad: int = 0) -> Path:
+    """Write `config.json` and `model.safetensors` of a Hugging Face model. `eos`, `pad`: ids for its configuration."""
+    folder = Path(folder)
+    tensors = to_hf_state(dict(model.named_parameters()), model.config)
+    dtype = str(tensors["model.embed_tokens.weight"].dtype).removeprefix("torch.")
+    config = hf_config(model.config, eos=eos, pad=pad, dtype=dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file({name: tensors[name].cpu().contiguous() for name in sorted(tensors)}, folder / WEIGHTS, {"format": "pt"})
+    return folder
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file", where=path, remedy="give the folder of a Hugging Face model") from None
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        raise UserError("not JSON", where=path, remedy="fetch the model again") from None
+    if not isinstance(value, dict):
+        raise UserError("not a JSON object", where=path, remedy="fetch the model again")
+    return value
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    if (folder / WEIGHTS).is_file():
+        return read_tensors(folder / WEIGHTS)
+    if not (folder / INDEX).is_file():
+        raise UserError(f"neither {WEIGHTS} nor {INDEX}", where=folder, remedy="give a model saved as safetensors")
+    listed = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(listed, dict):
+        raise UserError("no weight_map", where=folder / INDEX, remedy="fetch the model again")
+    out: dict[str, Tensor] = {}
+    for name in sorted(set(listed.values())):
+        if Path(name).name != name or not (folder / name).is_file():
+            raise UserError(f"the index names {name!r}, which is not there", where=folder, remedy="fetch the model again")
+        out |= read_tensors(folder / name)
+    return out

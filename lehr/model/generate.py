@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lehr.data.tokenizer import Tokenizer
-from lehr.model.layers import KVCache
+from lehr.model.decode import Decoder
 from lehr.model.transformer import Transformer
 
 _SCORE_TOKENS = 8192  # padded tokens per scoring batch
@@ -72,53 +72,26 @@ class LanguageModel:
         stop_ids: Sequence[int] = (),
         temperature: float = 0.0,
         seed: int = 0,
+        *,
+        rows: int = _GENERATE_ROWS,
+        limits: Sequence[int] | None = None,
     ) -> list[list[int]]:
         """New token ids for each prompt, up to and including a stop id (end-of-text if none is given).
 
-        Temperature 0 is greedy. Sampling is a function of `seed` and the prompts. Prompts longer than the model's
-        length less `max_new_tokens` keep their end.
+        Temperature 0 is greedy. Sampling is a function of `seed` and the prompts. Prompts longer than the model's length
+        less `max_new_tokens` keep their end. At most `rows` prompts are decoded at once; `limits` gives each prompt a limit
+        of its own, at most `max_new_tokens`.
         """
+        if not prompts:
+            return []
         stops = list(stop_ids) or [self.tokenizer.eos_id]
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        out: list[list[int]] = [[] for _ in prompts]
+        room = max(1, self.max_length - max_new_tokens)
+        kept = [list(p or [self.tokenizer.eos_id])[-room:] for p in prompts]
+        allowed = [max(1, min(max_new_tokens, self.max_length - 1, n)) for n in (limits or [max_new_tokens] * len(kept))]
+        order = sorted(range(len(kept)), key=lambda i: len(kept[i]))
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        for start in range(0, len(order), _GENERATE_ROWS):
-            group = order[start : start + _GENERATE_ROWS]
-            decoded = self._decode([list(prompts[i]) for i in group], max_new_tokens, stops, temperature, generator)
-            for i, ids in zip(group, decoded, strict=True):
-                out[i] = ids
-        return out
-
-    @torch.no_grad()
-    def _decode(
-        self, prompts: list[list[int]], limit: int, stops: list[int], temperature: float, generator: torch.Generator
-    ) -> list[list[int]]:
-        room = max(1, self.max_length - limit)
-        prompts = [(p or [self.tokenizer.eos_id])[-room:] for p in prompts]
-        width = max(map(len, prompts))
-        tokens_BT = torch.full((len(prompts), width), self.tokenizer.pad_id)
-        for b, ids in enumerate(prompts):
-            tokens_BT[b, width - len(ids) :] = torch.tensor(ids)
-        start_B = torch.tensor([width - len(ids) for ids in prompts], device=self.device)
-        cache = KVCache(self.model.config, len(prompts), width + limit, start_B, self.model.embed.weight.dtype)
-        out: list[list[int]] = [[] for _ in prompts]
-        alive = list(range(len(prompts)))  # which prompt each row of the cache belongs to
-        next_BT = tokens_BT.to(self.device)
-        for _ in range(min(limit, self.max_length - 1)):
-            logits_BV = self.model.logits(self.model.hidden(next_BT, cache)[:, -1]).float()
-            picked_B = _pick(logits_BV, temperature, generator)
-            ids = picked_B.tolist()
-            for prompt, token in zip(alive, ids, strict=True):
-                out[prompt].append(token)
-            running = [row for row, token in enumerate(ids) if token not in stops]
-            if not running:
-                break
-            if len(running) < len(ids):  # finished rows cost as much as running ones: drop them at once
-                rows = torch.tensor(running, device=self.device)
-                cache.keep_rows(rows)
-                picked_B, alive = picked_B[rows], [alive[row] for row in running]
-            next_BT = picked_B[:, None]
-        return out
+        decoder = Decoder(self.model, kept, allowed, stops, self.tokenizer.pad_id)
+        return decoder.run(order, rows, lambda logits_BV: _pick(logits_BV, temperature, generator))
 
 
 def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

@@ -1,116 +1,167 @@
 """Layers of the transformer. Shapes: B batch, T positions of this call, S positions in the cache, D model width,
-H query heads, K key/value heads, E head size, F gated MLP width."""
+H query heads, K key/value heads, E head size, R rotary dimensions of a head, F gated MLP width."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lehr.config.recipe import Model
+from lehr.config.model import Model
+from lehr.model.moe import Experts, Routing
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight, computed in fp32 and cast back (Zhang & Sennrich 2019; OLMo 2 section 3.2)."""
+class Norm(nn.Module):
+    """One of three: RMSNorm with weight (Zhang & Sennrich 2019), LayerNorm with weight and bias, LayerNorm with neither
+    (OLMo 1 section 2.1). Computed in fp32 and cast back."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, width: int, config: Model, kind: str = "") -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        self.kind, self.width, self.eps = kind or config.norm, width, config.norm_eps
+        learned = self.kind != "nonparametric"
+        self.weight = nn.Parameter(torch.ones(width)) if learned else None
+        self.bias = nn.Parameter(torch.zeros(width)) if self.kind == "layernorm" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps).to(x.dtype)
+        weight = None if self.weight is None else self.weight.float()
+        if self.kind == "rmsnorm":
+            return F.rms_norm(x.float(), (self.width,), weight, self.eps).to(x.dtype)
+        bias = None if self.bias is None else self.bias.float()
+        return F.layer_norm(x.float(), (self.width,), weight, bias, self.eps).to(x.dtype)
 
 
-def rope_tables(head_dim: int, length: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary embedding, each of shape (length, head_dim), half-rotation order (Su et al. 2021)."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+def rope_tables(rotary_dim: int, length: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary embedding, each of shape (length, rotary_dim), half-rotation order (Su et al. 2021)."""
+    frequencies = theta ** (-torch.arange(0, rotary_dim, 2, dtype=torch.float64) / rotary_dim)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies[None, :]
     both = torch.cat([angles, angles], dim=-1)
     return both.cos().float(), both.sin().float()
 
 
 def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + E/2]) by its position's angle. `cos`/`sin` broadcast to (B, H, T, E)."""
+    """Turn each pair (x[i], x[i + R/2]) of the first R dimensions by its position's angle; the others pass.
+
+    `cos`/`sin` broadcast to (B, H, T, R).
+    """
+    R = cos.shape[-1]
+    if x_BHTE.shape[-1] > R:
+        return torch.cat([rotate(x_BHTE[..., :R], cos, sin), x_BHTE[..., R:]], dim=-1)
     first, second = x_BHTE.chunk(2, dim=-1)
     return (x_BHTE * cos + torch.cat([-second, first], dim=-1) * sin).to(x_BHTE.dtype)
+
+
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """x * factor, at no cost where the factor is one."""
+    return x if factor == 1.0 else x * factor
 
 
 _QUERIES = 128  # per block of dense causal attention
 
 
-def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
-    """Softmax(q k / sqrt(E)) v, causal, as (B, H, T, E); H is a multiple of K.
+def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+    """Softmax(scale q k + mask) v as (B, H, T, E); H is a multiple of K. Without `mask`, (B, 1, T, S), it is causal, T = S.
 
     In bf16 on CPU as dense products per block of queries, each against the keys up to its own end: PyTorch's fused kernel
     has no fast backward pass there. Elsewhere the fused kernel.
     """
-    H, K, T, E = q_BHTE.shape[1], k_BKTE.shape[1], q_BHTE.shape[2], q_BHTE.shape[3]
-    if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=H != K)
+    H, K, T, S = q_BHTE.shape[1], k_BKSE.shape[1], q_BHTE.shape[2], k_BKSE.shape[2]
+    if T == 1 and mask is not None and q_BHTE.device.type == "cpu":
+        return _one_query(q_BHTE, k_BKSE, v_BKSE, scale, mask)
+    k_BKSE, v_BKSE = k_BKSE.to(q_BHTE.dtype), v_BKSE.to(q_BHTE.dtype)
+    if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16 or T != S:
+        added = None if mask is None else mask.to(q_BHTE.dtype)
+        return F.scaled_dot_product_attention(
+            q_BHTE, k_BKSE, v_BKSE, attn_mask=added, is_causal=mask is None, enable_gqa=H != K, scale=scale
+        )
     if H != K:
-        k_BKTE, v_BKTE = k_BKTE.repeat_interleave(H // K, dim=1), v_BKTE.repeat_interleave(H // K, dim=1)
-    q_BHTE = q_BHTE * E**-0.5
+        k_BKSE, v_BKSE = k_BKSE.repeat_interleave(H // K, dim=1), v_BKSE.repeat_interleave(H // K, dim=1)
+    q_BHTE = q_BHTE * scale
     out = []
     for start in range(0, T, _QUERIES):
         end = min(start + _QUERIES, T)
-        scores = q_BHTE[:, :, start:end] @ k_BKTE[:, :, :end].transpose(-1, -2)
+        scores = q_BHTE[:, :, start:end] @ k_BKSE[:, :, :end].transpose(-1, -2)
         # An added -inf needs no mask in the backward pass.
-        future = torch.full((end - start, end), float("-inf"), dtype=scores.dtype).triu_(start + 1)
-        weights = torch.softmax(scores + future, dim=-1)
-        out.append(weights @ v_BKTE[:, :, :end])
+        if mask is None:
+            unseen = torch.full((end - start, end), float("-inf"), dtype=scores.dtype).triu_(start + 1)
+        else:
+            unseen = mask[:, :, start:end, :end].to(scores.dtype)
+        weights = torch.softmax(scores + unseen, dim=-1)
+        out.append(weights @ v_BKSE[:, :, :end])
     return out[0] if len(out) == 1 else torch.cat(out, dim=2)
+
+
+def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask_B11S: Tensor) -> Tensor:
+    """Attention of one new position, (B, H, 1, E): two small products, where the fused kernel sets up a large one. Query
+    heads that share keys go through them together."""
+    B, H, _, E = q_BH1E.shape
+    K, S = k_BKSE.shape[1], k_BKSE.shape[2]
+    q = (q_BH1E.to(k_BKSE.dtype) * scale).view(B, K, H // K, E)
+    scores = (q @ k_BKSE.transpose(-1, -2)).float().view(B, H, 1, S) + mask_B11S
+    weights = torch.softmax(scores, dim=-1).to(v_BKSE.dtype).view(B, K, H // K, S)
+    return (weights @ v_BKSE).view(B, H, 1, E).to(q_BH1E.dtype)
 
 
 class KVCache:
     """Keys and values of all layers for one batch of generations, in buffers of fixed size.
 
     Prompts of unequal length are padded on the LEFT, so that all rows append at the same column; `start_B` is each row's
-    first real column, and positions count from there.
+    first real column, and positions count from there. On CPU they are kept in fp32 whatever the model computes in: small
+    products of bf16 with strided keys are four times slower there.
     """
 
     def __init__(self, config: Model, batch: int, length: int, start_B: Tensor, dtype: torch.dtype) -> None:
         shape = (config.n_layers, batch, config.n_kv_heads, length, config.head_dim)
         device = start_B.device
+        dtype = torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
         self.keys, self.values = torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
         self.start_B, self.used, self.length = start_B, 0, length
 
     def keep_rows(self, rows: Tensor) -> None:
         """Drop finished generations: only `rows` (indices, in order) go on."""
-        self.keys, self.values = self.keys[:, rows].contiguous(), self.values[:, rows].contiguous()
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = torch.empty((old.shape[0], len(rows), *old.shape[2:]), dtype=old.dtype, device=old.device)
+            new[:, :, :, : self.used] = old[:, rows, :, : self.used]  # what lies beyond has not been written yet
+            setattr(self, name, new)
         self.start_B = self.start_B[rows]
 
 
 class Attention(nn.Module):
-    """Multi-head or grouped-query attention with QK-norm over the whole projection, before RoPE (OLMo 2 section 3.2)."""
+    """Multi-head or grouped-query attention. Between projection and RoPE, where the architecture has them: clamping (OLMo
+    0424) and QK-norm over the whole projection (OLMo 2 section 3.2)."""
 
     def __init__(self, config: Model, layer: int) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim, self.layer = config.n_heads, config.n_kv_heads, config.head_dim, layer
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         self.widths = [q_width, kv_width, kv_width]
-        self.qkv = nn.Linear(config.d_model, sum(self.widths), bias=False)
-        self.q_norm, self.k_norm = RMSNorm(q_width, config.norm_eps), RMSNorm(kv_width, config.norm_eps)
+        self.scale, self.clip = config.attention_multiplier or self.head_dim**-0.5, config.clip_qkv
+        self.qkv = nn.Linear(config.d_model, sum(self.widths), bias=config.qkv_bias)
+        self.q_norm = Norm(q_width, config, "rmsnorm") if config.qk_norm else None
+        self.k_norm = Norm(kv_width, config, "rmsnorm") if config.qk_norm else None
         self.out = nn.Linear(q_width, config.d_model, bias=False)
 
     def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """Returns (B, T, D). Without `mask` attention is causal; `mask` is additive, (B, 1, T, S)."""
         B, T, _ = x_BTD.shape
-        q, k, v = self.qkv(x_BTD).split(self.widths, dim=-1)
-        q = rotate(self.q_norm(q).view(B, T, self.heads, self.head_dim).transpose(1, 2), cos, sin)
-        k = rotate(self.k_norm(k).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
+        qkv = self.qkv(x_BTD)
+        if self.clip is not None:
+            qkv = qkv.clamp(-self.clip, self.clip)
+        q, k, v = qkv.split(self.widths, dim=-1)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q = rotate(q.view(B, T, self.heads, self.head_dim).transpose(1, 2), cos, sin)
+        k = rotate(k.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
         v = v.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
         if cache is not None:
             end = cache.used + T
             cache.keys[self.layer, :, :, cache.used : end] = k
             cache.values[self.layer, :, :, cache.used : end] = v
             k, v = cache.keys[self.layer, :, :, :end], cache.values[self.layer, :, :, :end]
-        if mask is None:
-            y = causal_attention(q, k, v)
-        else:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype), enable_gqa=self.kv_heads != self.heads)
+        y = attention(q, k, v, self.scale, mask)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return out
 
@@ -130,24 +181,37 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """h = x + norm(attention(x)); y = h + norm(mlp(h)): OLMo 2's reordered norm (section 3.2, equations 1 and 2)."""
+    """Attention, then MLP or experts, each added to the residual stream.
+
+    Pre-norm: h = x + r attention(norm(x)); y = h + r mlp(norm(h)), with r the residual multiplier. OLMo 2 norms the
+    sub-layers' outputs instead: h = x + norm(attention(x)); y = h + norm(mlp(h)) (section 3.2; its equation 2 prints
+    mlp(x), its code and text have mlp(h)).
+    """
 
     def __init__(self, config: Model, layer: int) -> None:
         super().__init__()
+        self.before, self.scale = config.norm_placement == "pre", config.residual_multiplier
         self.attention = Attention(config, layer)
-        self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp = MLP(config)
-        self.mlp_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.attention_norm = Norm(config.d_model, config)
+        self.mlp = Experts(config) if config.n_experts else MLP(config)
+        self.mlp_norm = Norm(config.d_model, config)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        h = x_BTD + self.attention_norm(self.attention(x_BTD, cos, sin, mask, cache))
-        out: Tensor = h + self.mlp_norm(self.mlp(h))
+    def forward(
+        self,
+        x_BTD: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        routing: list[Routing] | None = None,
+    ) -> Tensor:
+        """`routing`, where given, receives this block's routing if it has experts."""
+        if self.before:
+            h = x_BTD + scaled(self.attention(self.attention_norm(x_BTD), cos, sin, mask, cache), self.scale)
+            return h + scaled(self._mlp(self.mlp_norm(h), routing), self.scale)
+        h = x_BTD + scaled(self.attention_norm(self.attention(x_BTD, cos, sin, mask, cache)), self.scale)
+        return h + scaled(self.mlp_norm(self._mlp(h, routing)), self.scale)
+
+    def _mlp(self, x_BTD: Tensor, routing: list[Routing] | None) -> Tensor:
+        out: Tensor = self.mlp(x_BTD) if routing is None or isinstance(self.mlp, MLP) else self.mlp(x_BTD, routing)
         return out
-
-
-def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
-    """N(0, std) cut at three standard deviations, by the inverse CDF: one draw per element, so order alone decides."""
-    low, high = math.erf(-3 / math.sqrt(2)), math.erf(3 / math.sqrt(2))
-    with torch.no_grad():
-        u = torch.rand(weight.shape, generator=generator, dtype=torch.float64) * (high - low) + low
-        weight.copy_(torch.erfinv(u) * math.sqrt(2) * std)

@@ -1,4 +1,4 @@
-"""The transformer. Shapes: B batch, T positions, S positions in the cache, D model width, V vocabulary."""
+"""The transformer. Shapes: B batch, T positions, S positions in the cache, D model width, V vocabulary, R rotary dimensions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lehr.config.recipe import Model
-from lehr.model.layers import Block, KVCache, RMSNorm, rope_tables, truncated_normal_
+from lehr.config.model import Model
+from lehr.model.init import init_std, truncated_normal_
+from lehr.model.layers import Block, KVCache, Norm, rope_tables, scaled
+from lehr.model.moe import Routing
 
 
 class Transformer(nn.Module):
@@ -17,7 +19,7 @@ class Transformer(nn.Module):
     positions pay for few logits.
     """
 
-    cos: Tensor  # (max_seq_len, E), like sin: rotary tables, not part of the state
+    cos: Tensor  # (max_seq_len, R), like sin: rotary tables, not part of the state
     sin: Tensor
 
     def __init__(self, config: Model) -> None:
@@ -25,40 +27,53 @@ class Transformer(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.norm = Norm(config.d_model, config)
         self.head = None if config.tied_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
-        cos, sin = rope_tables(config.head_dim, config.max_seq_len, config.rope_theta)
+        cos, sin = rope_tables(config.rotary_dim, config.max_seq_len, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
     @torch.no_grad()
     def initialise(self, seed: int) -> Transformer:
-        """OLMo 2's initialisation (section 3.2.1): every matrix N(0, init_std) cut at 3 std, every norm weight one."""
+        """Every matrix by the architecture's scheme (`lehr.model.init`), cut at 3 std; norm weights one, biases zero."""
         generator = torch.Generator().manual_seed(seed)
-        for parameter in self.parameters():
+        for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
-                truncated_normal_(parameter, self.config.init_std, generator)
+                truncated_normal_(parameter, init_std(name, self.config), generator)
             else:
-                parameter.fill_(1.0)
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
         return self
 
-    def hidden(self, tokens_BT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Final normed states, (B, T, D). With `cache`, `tokens_BT` are the next columns and the cache grows by T."""
-        if cache is None:
-            T = tokens_BT.shape[1]
-            cos, sin, mask = self.cos[:T], self.sin[:T], None
-        else:
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        cache: KVCache | None = None,
+        routing: list[Routing] | None = None,
+        begins_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Final normed states, (B, T, D). With `cache`, `tokens_BT` are the next columns and the cache grows by T.
+
+        `routing`, where given, receives what each layer's router did. `begins_BT` is true where a document begins: then
+        documents do not see each other and positions count from each one's beginning.
+        """
+        mask: Tensor | None = None
+        if cache is not None:
             cos, sin, mask = self._cached_positions(tokens_BT, cache)
-        x = self.embed(tokens_BT)
+        elif begins_BT is not None:
+            cos, sin, mask = self._document_positions(begins_BT)
+        else:
+            T = tokens_BT.shape[1]
+            cos, sin = self.cos[:T], self.sin[:T]
+        x = scaled(self.embed(tokens_BT), self.config.embedding_multiplier)
         for layer in self.layers:
-            x = layer(x, cos, sin, mask, cache)
+            x = layer(x, cos, sin, mask, cache, routing)
         if cache is not None:
             cache.used += tokens_BT.shape[1]
         out: Tensor = self.norm(x)
         return out
 
     def _cached_positions(self, tokens_BT: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
-        """RoPE tables (B, 1, T, E) and additive mask (B, 1, T, S): a row sees its own columns from `start_B` on."""
+        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, S): a row sees its own columns from `start_B` on."""
         T = tokens_BT.shape[1]
         column_T = torch.arange(cache.used, cache.used + T, device=tokens_BT.device)
         column_S = torch.arange(cache.used + T, device=tokens_BT.device)
@@ -69,27 +84,21 @@ class Transformer(nn.Module):
         mask = torch.zeros(seen.shape, dtype=self.cos.dtype, device=tokens_BT.device).masked_fill_(~seen, float("-inf"))
         return self.cos[position_BT][:, None], self.sin[position_BT][:, None], mask[:, None]
 
+    def _document_positions(self, begins_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, T): causal, and only inside a document."""
+        column_T = torch.arange(begins_BT.shape[1], device=begins_BT.device)
+        start_BT = torch.where(begins_BT, column_T, 0).cummax(dim=1).values
+        position_BT = column_T - start_BT
+        # A key is seen from its own column on, unless the query's document began after it.
+        seen = (column_T[None, None, :] <= column_T[None, :, None]) & (column_T[None, None, :] >= start_BT[:, :, None])
+        mask = torch.zeros(seen.shape, dtype=self.cos.dtype, device=begins_BT.device).masked_fill_(~seen, float("-inf"))
+        return self.cos[position_BT][:, None], self.sin[position_BT][:, None], mask[:, None]
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
         weight = self.embed.weight if self.head is None else self.head.weight
-        return F.linear(hidden, weight)
+        return scaled(F.linear(hidden, weight), 1 / self.config.logits_scaling)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits (B, T, V); causal."""
         return self.logits(self.hidden(tokens_BT))
-
-
-def parameter_count(config: Model) -> int:
-    """Parameters in closed form; equals the instantiated model's."""
-    c = config
-    q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
-    block = c.d_model * (q + 2 * kv) + q * c.d_model + q + kv + 3 * c.d_model * c.mlp_hidden + 2 * c.d_model
-    return c.n_layers * block + c.d_model + c.vocab_size * c.d_model * (1 if c.tied_embeddings else 2)
-
-
-def flops_per_token(config: Model, sequence_length: int) -> float:
-    """Forward and backward: 6 for each matrix parameter, and the causal half of attention's two products."""
-    c = config
-    q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
-    matrices = c.n_layers * (c.d_model * (q + 2 * kv) + q * c.d_model + 3 * c.d_model * c.mlp_hidden) + c.vocab_size * c.d_model
-    return 6.0 * matrices + 6.0 * c.n_layers * sequence_length * q

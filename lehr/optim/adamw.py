@@ -5,42 +5,44 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lehr.config.stages import Optim
+from lehr.model.transformer import Transformer
+from lehr.optim.groups import Group, group_of
 
 
 class FlatParameters:
-    """A model's parameters and gradients as flat fp32 buffers, `values` and `grads`.
+    """A model's parameters and gradients as flat fp32 buffers, `values` and `grads`, sorted by optimiser group.
 
     At `dtype` fp32 the model's own tensors are views of them. At bf16 the model computes in bf16 working copies (views of
     `work` and `work_grads`), while the optimiser keeps and updates fp32 masters: after each backward pass `collect` adds
     the working gradients to the fp32 ones, after each update `publish` rounds the masters into the working copies.
 
-    Parameters that weight decay touches come first: `values[:decayed]`. OLMo 2 exempts the embeddings and nothing else
-    (section 3.3.1: decaying them shrinks early activations and lets gradients grow); norms and the head are decayed.
-    `order` lists the names in buffer order, so that optimiser state read from a file can be checked against it.
+    `spans` are the groups with their (start, end) in the buffers. `order` lists names and shapes in buffer order.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-        named = list(model.named_parameters())
-        decayed = [(n, p) for n, p in named if not is_embedding(n)]
-        exempt = [(n, p) for n, p in named if is_embedding(n)]
-        self.order = [(n, tuple(p.shape)) for n, p in decayed + exempt]
-        self.decayed = sum(p.numel() for _, p in decayed)
-        size = sum(p.numel() for _, p in named)
-        device = named[0][1].device
+    def __init__(self, model: Transformer, optim: Optim, dtype: torch.dtype = torch.float32) -> None:
+        named = [(group_of(n, p.dim(), model.config, optim), n, p) for n, p in model.named_parameters()]
+        named.sort(key=lambda entry: entry[0], reverse=True)  # stable: inside a group the model's own order
+        self.order = [(n, tuple(p.shape)) for _, n, p in named]
+        size, device = sum(p.numel() for _, _, p in named), named[0][2].device
         self.values = torch.empty(size, dtype=torch.float32, device=device)
         self.grads = torch.zeros(size, dtype=torch.float32, device=device)
         self.work, self.work_grads = self.values, self.grads
         if dtype != torch.float32:
             self.work, self.work_grads = self.values.to(dtype), self.grads.to(dtype)
+        self.spans: list[tuple[Group, int, int]] = []
         start = 0
-        for _, parameter in decayed + exempt:
+        for group, _, parameter in named:
             end = start + parameter.numel()
             self.values[start:end] = parameter.detach().reshape(-1)
             parameter.data = self.work[start:end].view(parameter.shape)
             parameter.grad = self.work_grads[start:end].view(parameter.shape)  # autograd adds into it in place
+            if self.spans and self.spans[-1][0] == group:
+                self.spans[-1] = (group, self.spans[-1][1], end)
+            else:
+                self.spans.append((group, start, end))
             start = end
         self.publish()
 
@@ -66,11 +68,6 @@ class FlatParameters:
         return out
 
 
-def is_embedding(name: str) -> bool:
-    """Whether a parameter name is of the input embedding, which weight decay leaves alone."""
-    return name.split(".")[-2:] == ["embed", "weight"]
-
-
 class AdamW:
     """Decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected moments: equal to torch.optim.AdamW.
 
@@ -84,15 +81,18 @@ class AdamW:
 
     @torch.no_grad()
     def update(self, lr: float) -> None:
-        """One update from `flat.grads` with learning rate `lr`."""
+        """One update from `flat.grads` with learning rate `lr`, scaled by group."""
         beta1, beta2 = self.config.betas
         self.updates += 1
         values, grads = self.flat.values, self.flat.grads
         self.first.lerp_(grads, 1 - beta1)
         self.second.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
         denominator = self.second.sqrt().div_((1 - beta2**self.updates) ** 0.5).add_(self.config.eps)
-        values[: self.flat.decayed].mul_(1 - lr * self.config.weight_decay)
-        values.addcdiv_(self.first, denominator, value=-lr / (1 - beta1**self.updates))
+        for group, start, end in self.flat.spans:
+            rate = lr * group.lr_scale
+            if group.decays and self.config.weight_decay:
+                values[start:end].mul_(1 - rate * self.config.weight_decay)
+            values[start:end].addcdiv_(self.first[start:end], denominator[start:end], value=-rate / (1 - beta1**self.updates))
         self.flat.publish()
 
 

@@ -84,6 +84,17 @@ class StageReport(_Model):
         return out
 
 
+class PlannedStage(_Model):
+    """What `lehr plan` said of a stage before it ran."""
+
+    name: str
+    tokens: int
+    steps: int
+    seconds: float
+    flops: float
+    energy_joules: float  # IT energy
+
+
 class Sample(_Model):
     """One prompt and what the model answered to it after each stage."""
 
@@ -160,6 +171,8 @@ class ReportData(_Model):
     environment: Environment = Field(default_factory=Environment)
     site: Site | None = None
     totals: Totals = Field(default_factory=Totals)
+    plan: list[PlannedStage] = []
+    plan_basis: str = ""  # the machines and the utilisation that the plan supposes
 
     @model_validator(mode="after")
     def _pipeline_order(self) -> ReportData:

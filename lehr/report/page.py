@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lehr.report import headline, learning, provenance, results
+from lehr.report import headline, learning, plan, provenance, results
 from lehr.report.data import ReportData
 from lehr.report.format import esc
 from lehr.report.style import CSS
@@ -17,6 +17,7 @@ _NAV = (
     ("data", "Data"),
     ("lineage", "Lineage"),
     ("cost", "Time and energy"),
+    ("plan", "Plan and reality"),
     ("reproduce", "Reproduce it"),
 )
 # The page forbids itself everything but its own styles: text of a model or a data set can do nothing here.
@@ -38,6 +39,7 @@ def render_fragment(data: ReportData) -> str:
         provenance.funnel(data),
         provenance.graph(data),
         provenance.cost(data),
+        plan.plan_section(data),
         provenance.reproduce(data),
     ]
     return f'<style>{CSS}</style><div class="lehr-report"><main>{"".join(parts)}</main></div>'

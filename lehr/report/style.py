@@ -147,11 +147,17 @@ _SMALL = """
 """
 
 
-def _sheet() -> str:
-    scheme = f".lehr-report{{color-scheme:light dark;{_LIGHT}}}"
-    scheme += f"\n@media screen and (prefers-color-scheme:dark){{.lehr-report{{{_DARK}}}}}"
-    text = scheme + _BASE + _TILES + _CHARTS + _TABLES + _SMALL
-    return text.replace("SERIF", _SERIF).replace("SANS", _SANS).replace("MONO", _MONO)
+_SCHEME = f".lehr-report{{color-scheme:light dark;{_LIGHT}}}"
+_SCHEME += f"\n@media screen and (prefers-color-scheme:dark){{.lehr-report{{{_DARK}}}}}"
 
 
-CSS = _sheet()
+def _sheet(text: str) -> str:
+    return (_SCHEME + text).replace("SERIF", _SERIF).replace("SANS", _SANS).replace("MONO", _MONO)
+
+
+CSS = _sheet(_BASE + _TILES + _CHARTS + _TABLES + _SMALL)
+# Of a drawing that stands alone: an <svg class="lehr-report"> around another one.
+DRAWING_CSS = _sheet(
+    "\n.lehr-report{background:var(--paper);font-family:SANS}\n"
+    + "\n".join(rule for rule in _CHARTS.splitlines() if rule.startswith(".lehr-report svg "))
+)

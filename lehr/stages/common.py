@@ -10,7 +10,7 @@ from typing import Any
 
 from lehr.artifact import LOGS
 from lehr.config.recipe import Parallel
-from lehr.model.transformer import flops_per_token
+from lehr.model.size import flops_per_token
 from lehr.ports import NullTracker, Tracker
 from lehr.stage import Job
 from lehr.train.journal import Journal

@@ -8,7 +8,7 @@ from typing import Any
 
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef, sha256_file
-from lehr.config.data import JsonlSource, SyntheticSource
+from lehr.config.data import ExternalSource, JsonlSource, Source, SyntheticSource
 from lehr.config.recipe import Recipe
 from lehr.data.document import Document, read_jsonl
 from lehr.data.prepare import prepare_corpus
@@ -39,13 +39,23 @@ def documents(recipe: Recipe, around: Surroundings) -> ArtifactRef:
         return Outcome("documents", {"read": read, "kept": kept})
 
     config = recipe.data.model_dump(exclude={"mixes", "sources"})
-    config |= {"sources": {name: _described(source) for name, source in recipe.data.sources.items()}, "seed": recipe.seed}
+    config |= {"sources": {name: _described(name, source) for name, source in recipe.data.sources.items()}, "seed": recipe.seed}
     config["evaluation"] = [plan.task for plan in recipe.evaluation.tasks]
     return run_stage("documents", work, module=__name__, config=config, parents=[], around=around)
 
 
-def _described(source: JsonlSource | SyntheticSource) -> dict[str, Any]:
-    """A source for the fingerprint: a file counts by its content, not by where it lies."""
+def _described(name: str, source: Source) -> dict[str, Any]:
+    """A source for the fingerprint: a file counts by its content, not by where it lies.
+
+    Raises UserError for a file that is not there, and for a source that must be supplied.
+    """
+    if isinstance(source, ExternalSource):
+        raise UserError(
+            f"source {name!r} must be supplied: {source.supply}",
+            where=source.uri,
+            remedy=f"put its documents on a disk as JSON lines, and set data.sources.{name} to "
+            "{kind: jsonl, path: ..., license: ...}",
+        )
     described = source.model_dump()
     if isinstance(source, JsonlSource):
         path = Path(described.pop("path"))

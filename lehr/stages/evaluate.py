@@ -23,7 +23,7 @@ from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.shared_model import SharedModel
 
 SCORES, SAMPLES = "scores.json", "samples.json"
-CHAT_STAGES = ("soup", "sft", "dpo", "rlvr")  # the soup is asked too: that is what chat training is compared with
+CHAT_STAGES = ("sft", "dpo", "rlvr")
 _SAMPLES_PER_FAMILY = 2
 
 
@@ -37,13 +37,14 @@ class _Work:
     plans: list[TaskPlan]
 
 
-def applies(plan: TaskPlan, stage: str, pairs: bool) -> bool:
-    """Whether a task is scored at a stage: chat tasks from the soup on, preference pairs once there are any."""
+def applies(plan: TaskPlan, stage: str, base: str, pairs: bool) -> bool:
+    """Whether a task is scored at a stage: chat tasks from `base` on, the checkpoint that chat training is compared with,
+    preference pairs once there are any."""
     if plan.task in NEEDS_PAIRS:
         return pairs
     if plan.stages == "chat":
-        return stage in CHAT_STAGES
-    return plan.stages == "all" or stage not in CHAT_STAGES or stage == "soup"
+        return stage == base or stage in CHAT_STAGES
+    return plan.stages == "all" or stage not in CHAT_STAGES
 
 
 def evaluate(
@@ -52,7 +53,7 @@ def evaluate(
     """Score a frozen checkpoint on every task that applies to its stage; `held_out` opens for its digest, which the
     score artifact records."""
     stage = checkpoint.expect("checkpoint").manifest.stage
-    plans = [p for p in recipe.evaluation.tasks if applies(p, stage, pairs is not None)]
+    plans = [p for p in recipe.evaluation.tasks if applies(p, stage, recipe.base_stage, pairs is not None)]
 
     def work(job: Job) -> Outcome:
         args = _Work(
@@ -100,7 +101,7 @@ def _score_on_rank(ranks: Ranks, work: _Work) -> int:
             )
             records += [r.model_dump() for r in scored]
         work.desk.tracker.value.progress(work.desk.stage, number, len(work.plans), {})
-    answers = sample_answers(model, work.recipe) if stage in CHAT_STAGES else []
+    answers = sample_answers(model, work.recipe) if stage in (work.recipe.base_stage, *CHAT_STAGES) else []
     if ranks.first:
         (work.desk.out / SCORES).write_text(json.dumps(records, indent=1), encoding="utf-8")
         (work.desk.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
@@ -109,7 +110,8 @@ def _score_on_rank(ranks: Ranks, work: _Work) -> int:
 
 def sample_answers(model: SharedModel, recipe: Recipe) -> list[dict[str, str]]:
     """Greedy answers to a few development questions of each family, for people to read."""
-    asked = [conversation(f, "dev", i, recipe.seed) for f in recipe.sft.examples for i in range(_SAMPLES_PER_FAMILY)]
+    families = recipe.sft.examples if recipe.sft else {}
+    asked = [conversation(f, "dev", i, recipe.seed) for f in families for i in range(_SAMPLES_PER_FAMILY)]
     prompts = [render(e.prompt, model.tokenizer, True)[0] for e in asked]
     ids = model.generate(prompts, recipe.evaluation.max_new_tokens, [model.tokenizer.eos_id], 0.0, recipe.seed)
     return [

@@ -21,7 +21,7 @@ from lehr.data.synthetic.wording import PREFIXES
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import Bug, UserError
 from lehr.model.generate import LanguageModel
-from lehr.model.transformer import flops_per_token
+from lehr.model.size import flops_per_token
 from lehr.optim.schedule import by_steps
 from lehr.post.chat import render
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
@@ -49,17 +49,24 @@ class _Work:
 
 def sft(recipe: Recipe, parent: Artifact, shards: Artifact, around: Surroundings) -> ArtifactRef:
     """Teach `parent` to chat: generated training conversations, loss on the assistant's tokens, and a few windows of
-    `shards` in each batch so that it does not forget what it read."""
+    `shards` in each batch so that it does not forget what it read. Without SFT in the recipe, `parent` itself."""
+    if recipe.sft is None:
+        return parent.ref
     return _finetune("sft", recipe, recipe.sft, [parent, shards.expect("shards")], around)
 
 
-def dpo(recipe: Recipe, parent: Artifact, pairs: Artifact, around: Surroundings) -> ArtifactRef:
-    """Prefer what the verifiers prefer: DPO from `parent`, which is its reference too, on `pairs`."""
+def dpo(recipe: Recipe, parent: Artifact, pairs: Artifact | None, around: Surroundings) -> ArtifactRef:
+    """Prefer what the verifiers prefer: DPO from `parent`, which is its reference too, on `pairs`. Without DPO in the
+    recipe, `parent` itself."""
+    if recipe.dpo is None or pairs is None:
+        return parent.ref
     return _finetune("dpo", recipe, recipe.dpo, [parent, pairs.expect("preferences")], around)
 
 
 def rlvr(recipe: Recipe, parent: Artifact, around: Surroundings) -> ArtifactRef:
-    """GRPO from `parent` on training problems whose answers can be verified."""
+    """GRPO from `parent` on training problems whose answers can be verified. Without it in the recipe, `parent` itself."""
+    if recipe.rlvr is None:
+        return parent.ref
     return _finetune("rlvr", recipe, recipe.rlvr, [parent], around)
 
 
@@ -68,12 +75,10 @@ def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artif
         data = parents[1].folder if len(parents) > 1 else None
         args = _Work(Desk.of(job, recipe.parallel), recipe, parents[0].folder, data)
         tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
-        flops = flops_per_token(recipe.model, recipe.sft.max_length) * tokens
+        flops = flops_per_token(recipe.model, recipe.sft.max_length if recipe.sft else recipe.model.max_seq_len) * tokens
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops, recipe.parallel.processes)
 
     config = {**section.model_dump(exclude={"checkpoint_steps"}), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
-    if isinstance(section, Sft):
-        config["precision"] = recipe.precision
     if isinstance(section, Sft) and section.replay_rows:
         config["replay"] = [recipe.data.mixes[section.replay_mix].model_dump(), recipe.stage1.sequence_length]
     return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=section.steps)
@@ -83,15 +88,15 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     parent = Artifact.open(work.parent, verify=False)
     loaded = load_checkpoint(parent)
     stage = work.desk.stage
-    section: Finetune = {"sft": work.recipe.sft, "dpo": work.recipe.dpo, "rlvr": work.recipe.rlvr}[stage]
-    # Preferences and roll-outs compare log-probabilities, which bf16 logits are too coarse for.
-    precision = work.recipe.precision if stage == "sft" else "fp32"
-    state = TrainState.fresh(loaded.model, section.optim, precision)
+    section: Finetune = getattr(work.recipe, stage)
+    # In fp32 always: preferences and roll-outs compare log-probabilities, which bf16 logits are too coarse for, and rows of
+    # odd lengths gain nothing from bf16 on a CPU.
+    state = TrainState.fresh(loaded.model, section.optim)
     objective = _objective(work, section, loaded, seeds.derive(work.recipe.seed, stage))
     plan = Plan(
         section.steps,
         lambda step, _tokens: by_steps(section.schedule, section.optim.lr, step, section.steps),
-        section.optim.clip_norm,
+        lambda _step, _tokens: section.optim.clip_norm,
         section.checkpoint_steps,
     )
     conduct(work.desk, ranks, state, objective, plan)
@@ -173,12 +178,14 @@ def _prompt(example: ChatExample, tokenizer: Tokenizer) -> Prompt:
     return Prompt(render(example.prompt, tokenizer, True)[0], reward)
 
 
-def pairs(recipe: Recipe, parent: Artifact, around: Surroundings) -> ArtifactRef:
+def pairs(recipe: Recipe, parent: Artifact, around: Surroundings) -> ArtifactRef | None:
     """Sample `parent` on training and held-out prompts; a verified answer against a failed one makes a pair.
 
     Pairs from held-out prompts are for scoring only. They are on-policy for `parent`: the same file judges SFT, DPO and
-    RLVR models.
+    RLVR models. None without DPO in the recipe.
     """
+    if recipe.dpo is None:
+        return None
 
     def work(job: Job) -> Outcome:
         args = _Work(Desk.of(job, recipe.parallel), recipe, parent.folder)
@@ -196,6 +203,8 @@ def _sample_pairs(ranks: Ranks, work: _Work) -> dict[str, int]:
     loaded = load_checkpoint(Artifact.open(work.parent, verify=False))
     model = SharedModel(LanguageModel(loaded.model, loaded.tokenizer, chat=True), ranks)
     d = work.recipe.dpo
+    if d is None:
+        raise Bug("pairs for a recipe without DPO")
     counts: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     splits: list[tuple[Split, int]] = [("train", d.prompts), ("held_out", d.held_out_prompts)]

@@ -7,82 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
-from lehr.config.data import Mix
 from lehr.config.recipe import Model, Precision, Recipe
-from lehr.config.stages import Optim, Schedule
-from lehr.data.loader import Loader
-from lehr.data.mix import plan as plan_mix
-from lehr.data.shards import ShardSet
+from lehr.config.schedule import ConstantSchedule, Schedule
+from lehr.config.stages import Optim
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
-from lehr.model.transformer import Transformer, flops_per_token
-from lehr.optim.schedule import by_tokens
+from lehr.errors import Bug, UserError
+from lehr.model.size import flops_per_token
+from lehr.model.transformer import Transformer
+from lehr.optim.schedule import anneal_schedule
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.stages.in_loop import ProseEvaluator
 from lehr.tensors import read_tensors
 from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, save_checkpoint
-from lehr.train.loop import Plan, Sums
-from lehr.train.losses import cross_entropy
+from lehr.train.loop import Plan
+from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """One stretch of next-token training: what to read, how long, at which rate."""
-
-    mix: Mix
-    tokens: int
-    batch_size: int
-    sequence_length: int
-    optim: Optim
-    schedule: Schedule
-    checkpoint_steps: int
-    data_seed: int
-
-    @property
-    def steps(self) -> int:
-        return self.tokens // (self.batch_size * self.sequence_length)
-
-    def rate(self, step: int, tokens: int) -> float:
-        """Learning rate after `step` steps; counted in tokens, which skipped updates have seen too."""
-        return by_tokens(self.schedule, self.optim.lr, tokens, self.steps * self.batch_size * self.sequence_length)
-
-    def describe(self) -> dict[str, Any]:
-        """For fingerprint and lineage: what the result depends on, so not how often it is saved or looked at."""
-        return {
-            "mix": self.mix.model_dump(),
-            "tokens": self.tokens,
-            "batch_size": self.batch_size,
-            "sequence_length": self.sequence_length,
-            "optim": self.optim.model_dump(),
-            "schedule": self.schedule.model_dump(),
-            "data_seed": self.data_seed,
-        }
-
-
-class NextToken:
-    """Cross entropy plus z-loss over the mix's windows; `weight` counts labelled tokens."""
-
-    extras: tuple[str, ...] = ("cross_entropy",)
-
-    def __init__(self, model: Transformer, loader: Loader, batch_size: int, z_weight: float) -> None:
-        self.model, self.loader, self.batch_size, self.z_weight = model, loader, batch_size, z_weight
-
-    def backward(self, step: int, ranks: Ranks) -> Sums:
-        batch = self.loader.batch(step, ranks.rank, ranks.world, self.batch_size)
-        tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT)
-        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=self.z_weight > 0)
-        total = ce.nats + self.z_weight * ce.z
-        total.backward()  # type: ignore[no-untyped-call]
-        return Sums(
-            float(total.detach()), ce.tokens, tokens_BT.numel(), {"cross_entropy": (float(ce.nats.detach()), ce.tokens)}
-        )
 
 
 @dataclass(frozen=True)
@@ -103,8 +46,9 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     stretch = work.stretch
     state = _begin(work)
     loader = make_loader(work.shards, work.tokenizer, stretch)
-    objective = NextToken(state.model, loader, stretch.batch_size, stretch.optim.z_loss)
-    plan = Plan(stretch.steps, stretch.rate, stretch.optim.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
+    eos = Tokenizer.load(work.tokenizer).eos_id
+    objective = NextToken(state, loader, stretch, work.desk.parallel.micro_batch, eos)
+    plan = Plan(stretch.steps, stretch.rate, stretch.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
     evaluator = (
         ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
     )
@@ -118,6 +62,8 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
             "steps": state.step,
             "batch_size": stretch.batch_size,
             "sequence_length": stretch.sequence_length,
+            "document_mask": stretch.document_mask,
+            "mask_repeats": stretch.mask_repeats,
             "optim": stretch.optim.model_dump(),
         }
         save_checkpoint(
@@ -142,14 +88,6 @@ def _begin(work: _Work) -> TrainState:
     state = TrainState.fresh(loaded.model, work.stretch.optim, work.precision)
     state.load_optimizer(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
     return state
-
-
-def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
-    """The stretch's batches, as a pure function of step and rank."""
-    hash_ = Tokenizer.load(tokenizer).hash
-    sets = {name: ShardSet.open(shards / f"{name}.tokens", hash_) for name in stretch.mix.weights}
-    plan = plan_mix(stretch.mix, sets, stretch.steps * stretch.batch_size, stretch.sequence_length)
-    return Loader(plan, stretch.data_seed)
 
 
 def run_stretch(
@@ -194,7 +132,7 @@ def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Art
     s = recipe.stage1
     stretch = Stretch(
         recipe.data.mixes[s.mix], s.tokens, s.batch_size, s.sequence_length, s.optim, s.schedule, s.checkpoint_steps,
-        seeds.derive(recipe.seed, "data", "stage1"),
+        seeds.derive(recipe.seed, "data", "stage1"), s.batch_ramp, s.document_mask, s.mask_repeats,
     )  # fmt: skip
     return run_stretch("stage1", recipe, stretch, shards, documents, tokenizer, None, around)
 
@@ -214,6 +152,8 @@ def _inherit(
         schedule,
         checkpoint_steps,
         data_seed,
+        document_mask=training["document_mask"],
+        mask_repeats=training["mask_repeats"],
     )
 
 
@@ -235,24 +175,31 @@ def load_training(parent: Artifact) -> dict[str, Any]:
 def ramp(
     recipe: Recipe, parent: Artifact, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings
 ) -> ArtifactRef:
-    """The parent's rate, constant, on the better mix: the skill forms before the anneals branch."""
+    """The parent's rate, constant, on the better mix: the skill forms before the anneals branch. Without a ramp in the
+    recipe, the parent itself."""
     r = recipe.ramp
+    if r is None:
+        return parent.ref
     seed = seeds.derive(recipe.seed, "data", "ramp")
-    stretch = _inherit(parent, recipe, r.mix, r.tokens, r.checkpoint_steps, Schedule(kind="constant"), seed)
+    stretch = _inherit(parent, recipe, r.mix, r.tokens, r.checkpoint_steps, ConstantSchedule(kind="constant"), seed)
     return run_stretch("ramp", recipe, stretch, shards, documents, tokenizer, parent, around)
 
 
 def anneal(
     recipe: Recipe,
-    seed: int,
+    index: int,
     parent: Artifact,
     shards: Artifact,
     documents: Artifact,
     tokenizer: Artifact,
     around: Surroundings,
 ) -> ArtifactRef:
-    """From the parent's rate linearly to zero; `seed` chooses the data order and nothing else."""
+    """Run `index` of the recipe's anneals: from the parent's rate to zero. Its seed chooses the data order and nothing else."""
     a = recipe.anneals
-    data_seed = seeds.derive(recipe.seed, "data", "anneal", seed)
-    stretch = _inherit(parent, recipe, a.mix, a.tokens, a.checkpoint_steps, Schedule(kind="linear", final_ratio=0.0), data_seed)
-    return run_stretch(f"anneal-{seed}", recipe, stretch, shards, documents, tokenizer, parent, around)
+    if a is None:
+        raise Bug("a recipe without anneals was asked for one")
+    run, name = a.runs[index], a.names[index]
+    data_seed = seeds.derive(recipe.seed, "data", "anneal", run.seed)
+    schedule = anneal_schedule(a.decay, run.tokens)
+    stretch = _inherit(parent, recipe, run.mix, run.tokens, a.checkpoint_steps, schedule, data_seed)
+    return run_stretch(name, recipe, stretch, shards, documents, tokenizer, parent, around)

@@ -23,10 +23,13 @@ from lehr.config import Recipe, recipe_yaml
 from lehr.data.shards import ShardSet
 from lehr.errors import Bug
 from lehr.export import export_hf, verify_hf
-from lehr.model.transformer import parameter_count
+from lehr.model.hf_config import CLASSES
+from lehr.model.size import parameter_count
+from lehr.planning import plan_run
 from lehr.post.chat import JINJA_TEMPLATE
 from lehr.report import (
     Environment,
+    PlannedStage,
     ReportData,
     Sample,
     ScoreRecord,
@@ -37,6 +40,7 @@ from lehr.report import (
     model_card,
     render,
 )
+from lehr.report.footprint import JOULES_PER_KWH
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.evaluate import SAMPLES, SCORES
 from lehr.train.checkpoint import load_checkpoint
@@ -52,7 +56,7 @@ def export(recipe: Recipe, checkpoint: Artifact, shards: Artifact, around: Surro
         state = {name: p.detach() for name, p in loaded.model.named_parameters()}
         template = JINJA_TEMPLATE if loaded.chat else None
         export_hf(state, loaded.architecture, checkpoint.path("tokenizer.json"), template, job.out)
-        meta: dict[str, Any] = {"format": "Olmo2ForCausalLM", "checkpoint": checkpoint.manifest.digest}
+        meta: dict[str, Any] = {"format": CLASSES[loaded.architecture.family], "checkpoint": checkpoint.manifest.digest}
         if find_spec("transformers") is None:
             job.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
             return Outcome("export", {**meta, "verified": False})
@@ -144,8 +148,27 @@ def collect(
             water_liters_per_kwh=site.water_liters_per_kwh,
             citation=site.citation,
         ),
+        plan=_plan(recipe),
+        plan_basis=_plan_basis(recipe),
         totals=Totals(wall_seconds=seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)),
     )
+
+
+def _plan(recipe: Recipe) -> list[PlannedStage]:
+    """The plan for the recipe's own machines; nothing where it does not describe them."""
+    stages = plan_run(recipe).stages if recipe.hardware else []
+    return [
+        PlannedStage(
+            name=s.work.name, tokens=s.work.tokens, steps=s.work.steps, seconds=s.seconds, flops=s.work.flops,
+            energy_joules=s.it_kwh * JOULES_PER_KWH,
+        )
+        for s in stages
+    ]  # fmt: skip
+
+
+def _plan_basis(recipe: Recipe) -> str:
+    h = recipe.hardware
+    return f"{h.count:,} x {h.accelerator} at {h.peak_tflops:g} TFLOP/s and {h.mfu:.0%} utilisation, {h.watts:g} W" if h else ""
 
 
 def _stage(artifact: Artifact, reused: bool) -> StageReport:

@@ -90,11 +90,16 @@ class Journal:
             return
         began = time.perf_counter()
         self.log.flush()
-        size = self.resume.save(state.step, state.tensors(), self.curves.stat().st_size)
-        self._saved = {"checkpoint_seconds": time.perf_counter() - began, "checkpoint_bytes": float(size)}
+        self.resume.save(state.step, state.tensors(), self.curves.stat().st_size, self._checkpointed)
+        self._saved["checkpoint_seconds"] = time.perf_counter() - began  # that training waited
+
+    def _checkpointed(self, size: int) -> None:
+        self._saved["checkpoint_bytes"] = float(size)
         self.on_checkpoint()
 
     def close(self) -> None:
+        """Wait for what is still being written. Raises what writing failed with."""
         if self.log is not None:
             self.log.close()
             self.log = None
+            self.resume.wait()

@@ -38,11 +38,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and at which rate: `rate(step, tokens)` is the learning rate of the update at that point."""
+    """How long and at which rate: `rate(step, tokens)` is the learning rate of the update at that point, `clip_norm` the
+    gradient norm's limit there."""
 
     steps: int
     rate: Callable[[int, int], float]
-    clip_norm: float
+    clip_norm: Callable[[int, int], float]
     checkpoint_steps: int
     evaluate_steps: int = 0
 
@@ -59,7 +60,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
         scalars = _reduce(sums, objective.extras, flat.grads, ranks)
         flat.grads.div_(max(scalars["weight"], 1.0))
         loss = scalars["loss"] / max(scalars["weight"], 1.0)
-        grad_norm = clip_(flat.grads, plan.clip_norm)
+        grad_norm = clip_(flat.grads, plan.clip_norm(state.step, state.tokens))
         lr = plan.rate(state.step, state.tokens)
         made = state.guard.admits(loss, grad_norm)  # a non-finite or outlying step changes nothing
         if made:

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -25,17 +25,24 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lehr.errors import InfraError, LehrError
+from lehr.train.shared_sum import SharedSum
 
 T = TypeVar("T")
 _TIMEOUT = timedelta(seconds=1800)
+_LARGE = 65_536  # elements from which a sum over ranks is worth shared memory
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ranks:
-    """This process's place among the data-parallel ones, and what it asks of them."""
+    """This process's place among the data-parallel ones, and what it asks of them.
+
+    `peers_alive` is set where all ranks are on this host: then large sums go through shared memory.
+    """
 
     rank: int = 0
     world: int = 1
+    peers_alive: Callable[[], bool] | None = None
+    _shared: SharedSum | None = field(default=None, repr=False)
 
     @property
     def first(self) -> bool:
@@ -43,8 +50,14 @@ class Ranks:
 
     def sum_(self, tensor: Tensor) -> None:
         """Add `tensor` over all ranks, in place. One rank pays nothing."""
-        if self.world > 1:
+        if self.world == 1:
+            return
+        if self.peers_alive is None or tensor.numel() < _LARGE or tensor.dtype != torch.float32 or not SharedSum.possible():
             dist.all_reduce(tensor)
+            return
+        if self._shared is None or self._shared.size != tensor.numel():
+            self._shared = SharedSum(tensor.numel(), self.rank, self.world, self.peers_alive)
+        self._shared.sum_(tensor)
 
     def gather(self, value: T) -> list[T]:
         """Every rank's `value`, in rank order, on every rank."""
@@ -81,7 +94,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     try:
         _await(store, helpers)
         dist.init_process_group("gloo", store=store, rank=0, world_size=world, timeout=_TIMEOUT)
-        result = body(Ranks(0, world), *arguments)
+        result = body(Ranks(0, world, lambda: all(p.is_alive() for p, _ in helpers)), *arguments)
         for process, _ in helpers:
             process.join(timeout=60)
         return result
@@ -160,7 +173,7 @@ def _helper(
         store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
         store.set(f"here/{rank}", "1")
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
-        body(Ranks(rank, world), *arguments)
+        body(Ranks(rank, world, lambda: True), *arguments)  # a rank ends with its leader, so it need not ask
         dist.destroy_process_group()
     except LehrError as error:
         sender.send(error)

@@ -27,7 +27,7 @@ class TrainState:
 
     @classmethod
     def fresh(cls, model: Transformer, optim: Optim, precision: Precision = "fp32") -> TrainState:
-        flat = FlatParameters(model, torch.bfloat16 if precision == "bf16" else torch.float32)
+        flat = FlatParameters(model, optim, torch.bfloat16 if precision == "bf16" else torch.float32)
         return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard))
 
     def weights(self) -> dict[str, Tensor]:

@@ -14,9 +14,11 @@ from lehr.config.data import Mix
 from lehr.data.document import Document
 from lehr.data.loader import Loader
 from lehr.data.mix import MixPlan, plan
+from lehr.data.repeats import repeats
 from lehr.data.shards import ShardSet, verify_body, write_shard
 from lehr.data.tokenizer import SPECIALS, Tokenizer
 from lehr.errors import UserError
+from lehr.seeds import permute, unpermute
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog " * 20,
@@ -142,7 +144,41 @@ def test_every_window_comes_once_an_epoch(tmp_path: Path) -> None:
 def test_the_documents_of_a_step_are_named(tmp_path: Path) -> None:
     loader = Loader(_plan(tmp_path, 96), seed=3)
     tokens_BT = loader.batch(2, 0, 1, 8).tokens_BT
-    for row, (source, first, ids) in zip(tokens_BT, loader.documents(2, 8), strict=True):
+    for row, (source, first, ids) in zip(tokens_BT, loader.documents(16, 8), strict=True):
         part = next(p for p in loader.plan.parts if p.shards.source == source)
         assert (part.shards.tokens[first : first + 16] == row).all()
         assert ids == list(dict.fromkeys(part.shards.document_at(t) for t in range(first, first + 17)))  # with the last label
+
+
+def test_a_documents_instances_are_those_that_hold_it(tmp_path: Path) -> None:
+    """The way back: over all sources, documents and epochs, exactly the instances whose windows touch the document."""
+    loader = Loader(_plan(tmp_path, 96), seed=3)
+    held = loader.documents(0, 96)
+    for part in loader.plan.parts:
+        for number, document in enumerate(part.shards.document_ids):
+            starts = [*part.shards.document_starts.tolist(), len(part.shards)]
+            inside = range(starts[number], starts[number + 1])
+            expected = [
+                i
+                for i, (source, first, _) in enumerate(held)
+                if source == part.shards.source and first < inside.stop and inside.start < first + 16
+            ]
+            assert loader.instances_of(part.shards.source, document) == expected
+    with pytest.raises(KeyError):
+        loader.instances_of("a", "nobody")
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**40))
+def test_a_permutation_is_undone(size: int, seed: int) -> None:
+    index = np.arange(size)
+    assert (unpermute(permute(index, size, seed), size, seed) == index).all()
+
+
+@pytest.mark.parametrize("period", [1, 2, 13, 14])
+@pytest.mark.parametrize("short", [0, 1])
+def test_repeats_by_the_rule(period: int, short: int) -> None:
+    """32 full times in a row of up to 13 tokens; one token less is kept, and a period of 14 always."""
+    rng = np.random.default_rng(period)
+    noise = rng.permutation(np.arange(100, 400))
+    ids = np.concatenate([noise[:50], np.tile(np.arange(period), 32)[: 32 * period - short], noise[50:90]])
+    assert repeats(ids, 13, 32) == (short == 0 and period <= 13)

@@ -21,7 +21,6 @@ from lehr.data.synthetic.conversations import Message
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
 from lehr.train.checkpoint import load_checkpoint
-from tasks.session import stage_names
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +40,7 @@ def test_every_stage_is_scored_in_the_named_form(finished: Finished) -> None:
 
 def test_the_display_knows_every_stage_in_its_order(finished: Finished) -> None:
     started = re.findall(r"  (\S+): started", finished.stdout)
-    assert started == stage_names(load_recipe(helpers.RECIPE))
+    assert started == load_recipe(helpers.RECIPE).stage_names
 
 
 def test_lineage_names_every_artifact_and_its_parents(finished: Finished) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from lehr.config.recipe import Model
 from lehr.errors import UserError
 from lehr.export import export_hf, verify_hf
-from lehr.model.convert import from_hf_state, hf_config, to_hf_state
+from lehr.model.convert import from_hf_state, to_hf_state
+from lehr.model.hf_config import hf_config
 from lehr.model.transformer import Transformer
 
 torch.set_num_threads(1)

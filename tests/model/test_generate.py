@@ -8,7 +8,8 @@ import torch
 from lehr.config.recipe import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
-from lehr.model.transformer import Transformer, parameter_count
+from lehr.model.size import parameter_count
+from lehr.model.transformer import Transformer
 
 TOKENIZER = Tokenizer.train(["the quick brown fox " * 30], 300)
 STOPS = list(range(0, 300, 7))
@@ -42,6 +43,20 @@ def test_cached_greedy_equals_recomputation(kv_heads: int) -> None:
                 break
         assert ids[len(prompt) :] == answer
     assert len({len(a) for a in ours}) > 1  # rows really ended at different steps
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 40])
+def test_refilled_rows_answer_as_alone(rows: int) -> None:
+    """40 prompts of 1 to 20 tokens with limits of their own, in few rows: each answer is the one it has alone, though rows are
+    taken over in the middle of others' answers and old columns are moved out."""
+    lm = _model(2)
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 21, (40,), generator=generator).tolist()
+    prompts = [torch.randint(5, 300, (n,), generator=generator).tolist() for n in lengths]
+    limits = torch.randint(1, 31, (40,), generator=generator).tolist()
+    alone = [lm.generate([p], n, STOPS[:6])[0] for p, n in zip(prompts, limits, strict=True)]
+    assert lm.generate(prompts, 30, STOPS[:6], rows=rows, limits=limits) == alone
+    assert len({len(a) for a in alone}) > 5
 
 
 def test_sampling_is_a_function_of_the_seed() -> None:

@@ -3,54 +3,77 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from lehr.config.stages import Guard, Optim, Schedule, StepSchedule
-from lehr.optim.adamw import AdamW, FlatParameters, clip_, is_embedding
+from lehr.config.model import Model
+from lehr.config.schedule import ConstantSchedule, CosineSchedule, LinearSchedule, StepSchedule
+from lehr.config.stages import Guard, Optim
+from lehr.model.transformer import Transformer
+from lehr.optim.adamw import AdamW, FlatParameters, clip_
 from lehr.optim.guard import SpikeGuard
 from lehr.optim.schedule import by_steps, by_tokens
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embed = nn.Embedding(7, 5)
-        self.body = nn.Linear(5, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.body(self.embed(x)).square().sum()
-        return out
+def _model(**changes: Any) -> Transformer:
+    sizes: dict[str, Any] = {"vocab_size": 17, "n_layers": 2, "d_model": 16, "n_heads": 2, "n_kv_heads": 1, "mlp_hidden": 24}
+    return Transformer(Model(**{**sizes, "max_seq_len": 8, **changes})).initialise(1)
 
 
-def test_adamw_equals_torchs_with_embeddings_undecayed() -> None:
-    ours, theirs = Net(), Net()
-    config = Optim(lr=1e-2, weight_decay=0.3, eps=1e-8)
-    optimizer = AdamW(FlatParameters(ours), config)
-    groups = [
-        {"params": [p for n, p in theirs.named_parameters() if not is_embedding(n)], "weight_decay": 0.3},
-        {"params": [p for n, p in theirs.named_parameters() if is_embedding(n)], "weight_decay": 0.0},
-    ]
+@pytest.mark.parametrize(
+    ("family", "changes", "embeddings", "norms"),
+    [
+        ("olmo2", {}, False, True),
+        ("stablelm", {"rope_fraction": 0.5}, True, False),
+        ("granite", {"mup_base_width": 4}, True, False),
+    ],
+)
+def test_adamw_equals_torchs_group_by_group(family: str, changes: dict[str, Any], embeddings: bool, norms: bool) -> None:
+    """Decay on what the recipe says; under muP the matrices of the blocks at a quarter of the rate (width 16 over 4)."""
+    ours, theirs = _model(family=family, **changes), _model(family=family, **changes)
+    config = Optim(lr=1e-2, weight_decay=0.3, eps=1e-8, decay_embeddings=embeddings, decay_norms=norms)
+    optimizer = AdamW(FlatParameters(ours, config), config)
+    groups = []
+    for name, p in theirs.named_parameters():
+        embedding, matrix = name == "embed.weight", p.dim() > 1
+        decays = embeddings if embedding else matrix or norms
+        scale = 0.25 if family == "granite" and matrix and not embedding else 1.0
+        groups.append({"params": [p], "weight_decay": 0.3 if decays else 0.0, "scale": scale})
     reference = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), eps=1e-8)
     for step in range(20):
-        x = torch.tensor([step % 7, (2 * step + 1) % 7])
+        x = torch.tensor([[step % 17, (2 * step + 1) % 17, 3]])
         lr = 1e-2 / (1 + step)
         optimizer.flat.grads.zero_()
-        ours(x).backward()
+        ours(x).square().mean().backward()
         ours_norm = clip_(optimizer.flat.grads, 1.0)
         optimizer.update(lr)
         for group in reference.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         reference.zero_grad()
-        theirs(x).backward()
+        theirs(x).square().mean().backward()
         norm = nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         assert ours_norm == pytest.approx(float(norm), rel=1e-5)
         reference.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_bf16_compute_keeps_fp32_masters() -> None:
+    """Updates far below bf16's resolution add up in the masters, and the working copies follow them."""
+    model = _model()
+    config = Optim(lr=1.0, weight_decay=0.0)
+    optimizer = AdamW(FlatParameters(model, config, torch.bfloat16), config)
+    before = {name: value.clone() for name, value in optimizer.flat.masters().items()}
+    for _ in range(50):
+        optimizer.flat.grads.fill_(1.0)
+        optimizer.update(1e-5)
+    assert all(p.dtype == torch.bfloat16 for p in model.parameters())
+    for name, value in optimizer.flat.masters().items():
+        torch.testing.assert_close(value, before[name] - 5e-4, rtol=0, atol=1e-6)
+        torch.testing.assert_close(model.get_parameter(name), value.bfloat16())
 
 
 def _warmed(values: float = 1.0, n: int = 20) -> SpikeGuard:
@@ -88,16 +111,16 @@ def test_a_guard_goes_on_where_it_stood() -> None:
 
 
 def test_schedules_by_hand() -> None:
-    truncated = Schedule(kind="cosine", warmup_tokens=100, horizon_tokens=1100, final_ratio=0.1)
+    truncated = CosineSchedule(kind="cosine", warmup_tokens=100, horizon_tokens=1100, final_ratio=0.1)
     assert by_tokens(truncated, 2.0, 0, 600) == 0.0
     assert by_tokens(truncated, 2.0, 50, 600) == 1.0
     assert by_tokens(truncated, 2.0, 100, 600) == 2.0
     assert by_tokens(truncated, 2.0, 600, 600) == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))  # half of the way, cut there
     assert by_tokens(truncated, 2.0, 1100, 600) == pytest.approx(0.2)
-    to_zero = Schedule(kind="linear", final_ratio=0.0)
+    to_zero = LinearSchedule(kind="linear", final_ratio=0.0)
     assert by_tokens(to_zero, 0.5, 0, 1000) == 0.5  # an anneal starts at its parent's rate
     assert by_tokens(to_zero, 0.5, 750, 1000) == pytest.approx(0.125)
     assert by_tokens(to_zero, 0.5, 1000, 1000) == 0.0
-    assert by_tokens(Schedule(kind="constant"), 0.5, 999, 1000) == 0.5
+    assert by_tokens(ConstantSchedule(kind="constant"), 0.5, 999, 1000) == 0.5
     assert by_steps(StepSchedule(warmup_steps=10), 1.0, 5, 110) == 0.5
     assert by_steps(StepSchedule(warmup_steps=10), 1.0, 60, 110) == 0.5

@@ -6,7 +6,7 @@ import hashlib
 import math
 import random
 
-from lehr.report import Environment, ReportData, Sample, ScoreRecord, Site, SourceFunnel, StageReport, Totals
+from lehr.report import Environment, PlannedStage, ReportData, Sample, ScoreRecord, Site, SourceFunnel, StageReport, Totals
 
 PARENTS = {
     "documents": [],
@@ -233,5 +233,7 @@ def example() -> ReportData:
             }
         ),
         site=Site(pue=1.1, carbon_kg_per_kwh=0.35, citation="estimate"),
+        plan=[PlannedStage(name="stage1", tokens=1_433_600, steps=700, seconds=80.0, flops=8.6e12, energy_joules=1040.0)],
+        plan_basis="2 x x86 core",
         totals=Totals(wall_seconds=512.0, peak_memory_bytes=1_430_000_000, parameters=1_070_000),
     )

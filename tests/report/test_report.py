@@ -64,7 +64,7 @@ def test_page_has_no_script_and_no_address(page: str) -> None:
 def test_every_link_of_the_contents_has_its_section(page: str) -> None:
     anchors = {value for name, value in Reader(page).attributes if name == "id"}
     links = {value[1:] for name, value in Reader(page).attributes if name == "href"}
-    assert links == anchors and len(links) == 10
+    assert links == anchors and len(links) == 11
 
 
 def test_hostile_text_is_shown_and_not_obeyed() -> None:
@@ -117,7 +117,7 @@ def test_best_of_each_row_is_bold_and_less_can_be_better(page: str) -> None:
 def test_empty_data_says_so_in_every_section() -> None:
     page = render(ReportData(run="empty"))
     sections = re.findall(r'<section id="([a-z-]+)">(.*?)</section>', page, re.S)
-    assert len(sections) == 10
+    assert len(sections) == 11
     assert [anchor for anchor, html in sections if 'class="missing"' not in html] == []
     assert "nan" not in page.lower().replace("finance", "")
     assert "No energy was recorded" in model_card(ReportData(run="empty"))

@@ -78,7 +78,7 @@ def _nothing() -> None:
 def run(folder: Path, stop: int = -1, steps: int = 30, every: int = 4, ranks: Ranks | None = None) -> TrainState:
     """Thirty steps of it, stopped before step `stop` if that is reached."""
     state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
-    plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), 1.0, every)
+    plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every)
     return conduct(desk(folder), ranks or Ranks(), state, StopAt(state.model, stop), plan)
 
 

@@ -1,0 +1,119 @@
+"""Timing, records, and the page that keeps the last results.
+
+A ratio above 1 means that Lehr is better. Contestants of a case run in turns in one process, so that what else the machine
+does meets all of them alike; figures are medians over the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/performance.md"
+PEERS = Path(os.environ.get("LEHR_PEERS", Path.home() / ".cache/lehr/peers"))  # made by `make peers`
+
+
+@dataclass(frozen=True)
+class Record:
+    """One comparison: `lehr` and `peer` in `unit`, `ratio` above 1 where Lehr is better. `note` says what bounds it."""
+
+    area: str
+    case: str
+    lehr: float
+    peer: float
+    peer_name: str
+    ratio: float
+    unit: str = ""
+    note: str = ""
+
+
+def compared(
+    area: str, case: str, lehr: float, peer: float, peer_name: str, unit: str, *, less_is_better: bool = False, note: str = ""
+) -> Record:
+    """A record from two figures."""
+    ratio = peer / lehr if less_is_better else lehr / peer
+    return Record(area, case, round(lehr, 4), round(peer, 4), peer_name, round(ratio, 3), unit, note)
+
+
+def with_peers() -> None:
+    """Put the peers' packages behind ours on the path: torch and numpy stay those of the product."""
+    if PEERS.is_dir() and str(PEERS) not in sys.path:
+        sys.path.append(str(PEERS))
+
+
+def in_turns(contestants: dict[str, Callable[[], object]], turns: int, warm: int = 2) -> dict[str, float]:
+    """Median seconds of one call of each contestant, called in turns; the first `warm` turns do not count."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns + warm):
+        for name, call in contestants.items():
+            gc.collect()
+            began = time.perf_counter()
+            call()
+            if turn >= warm:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def main(area: str, run: Callable[[], Sequence[Record]]) -> int:
+    """The command line of one area: run it, print a table or JSON, and keep the records on the page."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{area}", description=run.__doc__)
+    parser.add_argument("--json", action="store_true", help="print records instead of a table")
+    parser.add_argument("--no-page", action="store_true", help="do not write docs/performance.md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with_peers()
+    records = list(run())
+    if arguments.json:
+        print(json.dumps([asdict(r) for r in records], indent=1))
+    else:
+        print(table(records))
+    if not arguments.no_page:
+        write_page(area, records)
+    return 0
+
+
+def table(records: Sequence[Record]) -> str:
+    """Markdown."""
+    lines = ["| case | Lehr | peer | | unit | ratio | note |", "|---|---:|---:|---|---|---:|---|"]
+    lines += [
+        f"| {r.case} | {r.lehr:,.4g} | {r.peer:,.4g} | {r.peer_name} | {r.unit} | **{r.ratio:.2f}** | {r.note} |"
+        for r in records
+    ]
+    return "\n".join(lines)
+
+
+def write_page(area: str, records: Sequence[Record]) -> None:
+    """Replace the section of `area` in docs/performance.md, or add it."""
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = f"<!-- benchmarks.{area} -->", f"<!-- end of benchmarks.{area} -->"
+    machine = f"{os.cpu_count()} cores ({_processor()}), torch {torch.__version__}"
+    where = f"`python -m benchmarks.{area}`, {time.strftime('%Y-%m-%d')}, {machine}"
+    rule = "Ratio above 1: Lehr is better. One thread, medians of interleaved turns."
+    section = f"{begin}\n### {area}\n{where}. {rule}\n\n{table(records)}\n{end}"
+    if begin in text:
+        head, _, rest = text.partition(begin)
+        text = head + section + rest.partition(end)[2]
+    else:
+        text = text.rstrip() + "\n\n" + section + "\n"
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

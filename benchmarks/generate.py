@@ -1,0 +1,101 @@
+"""Generation with a KV cache against Hugging Face's `generate`, on the same weights and prompts, greedy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from benchmarks import models
+from benchmarks.common import Record, compared, in_turns, main
+from lehr.data.tokenizer import Tokenizer
+from lehr.model.generate import LanguageModel
+from lehr.model.transformer import Transformer
+
+PROMPT, NEW = 64, 64
+
+
+class _Vocabulary:
+    """What generation asks of a tokenizer, for a model without one."""
+
+    eos_id, pad_id = -1, 0
+
+
+def ours_of(model: Transformer) -> LanguageModel:
+    fake: Any = _Vocabulary()
+    tokenizer: Tokenizer = fake
+    return LanguageModel(model, tokenizer)
+
+
+def run() -> Sequence[Record]:
+    """New tokens per second at 15M parameters: batch 1, batch 16, and 64 prompts whose answers differ fivefold in length."""
+    model = models.ours("15M", 512)
+    theirs = models.hugging_face(model).eval()
+    mine = ours_of(model)
+    records = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model.to(dtype)
+        theirs.to(dtype)
+        name = str(dtype).removeprefix("torch.")
+        for rows in (1, 16):
+            prompts = torch.randint(2, 8000, (rows, PROMPT), generator=torch.Generator().manual_seed(rows))
+            found = in_turns(
+                {
+                    "lehr": lambda p=prompts: mine.generate(p.tolist(), NEW, [-1]),  # type: ignore[misc]
+                    "hf": lambda p=prompts: hf(theirs, p, NEW),  # type: ignore[misc]
+                },
+                turns=5,
+                warm=1,
+            )
+            total = rows * NEW
+            case = f"{name}, batch {rows}"
+            records.append(compared("generate", case, total / found["lehr"], total / found["hf"], "Hugging Face", "tokens/s"))
+        records.append(ragged(mine, theirs, name))
+    return records
+
+
+def hf(model: Any, prompts: torch.Tensor, new: int, lengths: Sequence[int] | None = None) -> None:
+    """Greedy, exactly `new` tokens; with `lengths`, rows end when they have so many, as a stop token would end them."""
+    criteria = None
+    if lengths is not None:
+        from transformers import StoppingCriteria, StoppingCriteriaList
+
+        limit = torch.tensor(lengths) + prompts.shape[1]
+
+        class Ends(StoppingCriteria):  # type: ignore[misc]
+            def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+                return ids.shape[1] >= limit
+
+        criteria = StoppingCriteriaList([Ends()])
+    with torch.no_grad():
+        model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new, min_new_tokens=1, do_sample=False,
+            eos_token_id=None, pad_token_id=0, stopping_criteria=criteria, use_cache=True,
+        )  # fmt: skip
+
+
+def ragged(mine: LanguageModel, theirs: Any, name: str) -> Record:
+    """64 prompts of 32 tokens, answers of 24 to 120 tokens, at most 16 rows at once on both sides: Hugging Face decodes
+    four batches, each until its longest answer ends; Lehr refills a row when its answer has ended."""
+    generator = torch.Generator().manual_seed(9)
+    prompts = torch.randint(2, 8000, (64, 32), generator=generator)
+    lengths = torch.randint(24, 121, (64,), generator=generator).tolist()
+
+    def batches() -> None:
+        for start in range(0, 64, 16):
+            part = lengths[start : start + 16]
+            hf(theirs, prompts[start : start + 16], max(part), part)
+
+    found = in_turns(
+        {"lehr": lambda: mine.generate(prompts.tolist(), 120, [-1], rows=16, limits=lengths), "hf": batches}, turns=3, warm=1
+    )
+    total = sum(lengths)
+    note = "at most 16 rows at once on both sides"
+    case = f"{name}, 64 prompts, answers of 24 to 120 tokens"
+    return compared("generate", case, total / found["lehr"], total / found["hf"], "Hugging Face", "tokens/s", note=note)
+
+
+if __name__ == "__main__":
+    sys.exit(main("generate", run))

@@ -1,0 +1,116 @@
+"""`lehr diagnose`: properties of a model before it is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lehr.diagnose import Growth
+
+
+@click.group("diagnose")
+def diagnose() -> None:
+    """Look into models before they are trained."""
+
+
+@diagnose.command("init")
+@click.option("--widths", default="128,256,512,1024", show_default=True, help="Model widths, comma separated, multiples of 64.")
+@click.option("--layers", type=click.IntRange(min=2), default=16, show_default=True, help="Blocks of each model.")
+@click.option("--documents", type=click.IntRange(min=1), default=50, show_default=True, help="How many documents to pass.")
+@click.option("--length", type=click.IntRange(min=8), default=128, show_default=True, help="Bytes of each document.")
+@click.option("--text", type=click.Path(path_type=Path), help="JSON lines with the documents (.gz too); default: recipes/data.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write a page with the curves here.")
+@click.option("--json", "as_json", is_flag=True, help="Print records instead of a table.")
+def init(
+    widths: str, layers: int, documents: int, length: int, text: Path | None, seed: int, out: Path | None, as_json: bool
+) -> None:
+    """Compare how initialisations carry signal through depth.
+
+    Repeats the comparison of OLMo 2 section 3.2: growth exponents of activations and gradients of freshly initialised
+    OLMo 0424 and OLMo 2 models over a sweep of widths, and how their norms go with the square root of the width. Bytes
+    stand for tokens: at initialisation one embedding row is as random as another.
+
+    \b
+    Example:
+      lehr diagnose init --widths 128,256,512 --out init.html
+    """
+    from rich.progress import track
+
+    from lehr.artifact import write_atomic
+    from lehr.diagnose import growth, schemes
+
+    sweep = _widths(widths)
+    tokens = _documents(text, documents, length)
+    jobs = [(name, config) for width in sweep for name, config in schemes(layers, width, length, 256).items()]
+    shown = jobs if as_json else track(jobs, "measuring", transient=True)
+    found = [growth(name, config, tokens, seed) for name, config in shown]
+    if as_json:
+        click.echo(json.dumps([vars(g) for g in found], indent=1))
+    else:
+        _table(found)
+    if out is not None:
+        from lehr.report.diagnosis import diagnosis_page
+
+        described = f"{layers} layers, {documents} documents of {length} bytes, seed {seed}; after OLMo 2 section 3.2."
+        write_atomic(out, diagnosis_page(found, described))
+        click.echo(f"page: {out}", err=as_json)
+
+
+def _widths(text: str) -> list[int]:
+    from lehr.errors import UserError
+
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--widths {text!r} are no numbers", remedy="write them as 128,256,512") from None
+    wrong = [w for w in found if w < 64 or w % 64]
+    if wrong:
+        raise UserError(f"--widths: {wrong[0]} is no multiple of 64", remedy="heads have 64 dimensions: give multiples of 64")
+    return found
+
+
+def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
+    import torch
+
+    from lehr.data.document import read_jsonl
+    from lehr.errors import UserError
+
+    source = path or Path("recipes/data/factbook.jsonl.gz")
+    found = []
+    for document in read_jsonl(source, source.stem):
+        raw = document.text.encode()
+        if len(raw) > length:
+            found.append(torch.tensor(list(raw[: length + 1])))
+        if len(found) == count:
+            return found
+    raise UserError(
+        f"only {len(found)} documents have more than {length} bytes", where=source, remedy="ask for fewer or shorter ones"
+    )
+
+
+def _table(found: list[Growth]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lehr.diagnose import sqrt_width_correlation
+
+    table = Table("scheme", "width", "activations λ", "gradients λ", "activation norm", "gradient norm", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for g in found:
+        exponents = f"{g.activation_exponent:+.4f}", f"{g.gradient_exponent:+.4f}"
+        table.add_row(g.scheme, str(g.width), *exponents, f"{g.activation_norm:.4g}", f"{g.gradient_norm:.3g}")
+    console = Console(highlight=False)
+    console.print(table)
+    for name in dict.fromkeys(g.scheme for g in found):
+        mine = [g for g in found if g.scheme == name]
+        if len(mine) > 1:
+            pair = [sqrt_width_correlation(mine, f"{kind}_norm") for kind in ("activation", "gradient")]
+            console.print(f"{name}: correlation with sqrt(width): activations {pair[0]:+.2f}, gradients {pair[1]:+.2f}")

@@ -1,0 +1,55 @@
+"""`lehr lookup`: from steps to documents and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("lookup")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--stage", default="stage1", show_default=True, help="Pretraining stage, where ARTIFACT is a run's folder.")
+@click.option("--step", type=click.IntRange(min=0), help="Show the documents of this step, counted from 0.")
+@click.option("--document", metavar="SOURCE:ID", help="Show the steps that saw this document.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def lookup(artifact: Path, stage: str, step: int | None, document: str | None, as_json: bool) -> None:
+    """Which documents were in a training step, and at which steps was a document seen.
+
+    ARTIFACT is a pretrained checkpoint's folder, or a run's folder with --stage. Both directions are computed from the
+    seed: nothing is logged while training, and the answer is exact for any step of any run.
+
+    \b
+    Examples:
+      lehr lookup runs/tiny-olmo2 --step 100
+      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:1790-washington
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from cli.locate import find_stage
+    from lehr.errors import UserError
+    from lehr.lookup import Lookup
+
+    if (step is None) == (document is None):
+        raise UserError("one question at a time", remedy="give either --step or --document")
+    order = Lookup(find_stage(artifact, stage))
+    console = Console(highlight=False, soft_wrap=True)
+    if step is not None:
+        rows = order.step(step)
+        if as_json:
+            click.echo(json.dumps([vars(row) for row in rows], indent=1))
+            return
+        table = Table("row", "source", "first token", "documents", box=None)
+        for number, row in enumerate(rows):
+            table.add_row(str(number), row.source, f"{row.first_token:,}", ", ".join(row.documents))
+        console.print(table)
+        return
+    source, _, name = str(document).partition(":")
+    steps = order.document(source, name)
+    if as_json:
+        click.echo(json.dumps(steps))
+    else:
+        seen = ", ".join(map(str, steps)) or "none"
+        console.print(f"{document}: seen in {len(steps)} of {order.stretch.steps} steps: {seen}")

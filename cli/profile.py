@@ -1,0 +1,52 @@
+"""`lehr profile`: where a training step goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from cli.run import recipe_argument, set_option
+
+_SHOWN = 16
+
+
+@click.command("profile")
+@recipe_argument
+@set_option
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="How many steps to average over.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool) -> None:
+    """Say where a training step of RECIPE goes, by phase and by operator.
+
+    One rank of stage 1 is run on random tokens: its model, precision, rows and sequence length. Nothing is read or written.
+
+    \b
+    Examples:
+      lehr profile recipes/tiny/olmo2.yaml
+      lehr profile recipes/tiny/olmo2.yaml --set precision=fp32
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler talks on stderr
+    from rich.console import Console
+    from rich.table import Table
+
+    from lehr.config import load_recipe
+    from lehr.profiling import profile_step
+
+    found = profile_step(load_recipe(recipe, list(overrides)), steps)
+    if as_json:
+        click.echo(json.dumps(vars(found), indent=1))
+        return
+    console = Console(highlight=False)
+    for title, times in (("phase", found.phases), ("operator", dict(list(found.operators.items())[:_SHOWN]))):
+        total = sum(found.phases.values())
+        table = Table(title, "ms a step", "share", box=None)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name, ms in times.items():
+            table.add_row(name, f"{ms:.2f}", f"{ms / total:.0%}")
+        console.print(table)
+        console.print()
+    console.print(f"{found.tokens_per_second:,.0f} tokens/s, {found.flops_per_second / 1e9:.1f} GFLOP/s on this rank")

@@ -1,0 +1,24 @@
+"""Repeated n-grams: found in words of a document, and in tokens of a training instance (OLMo 2 section 3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def repeats(ids: np.ndarray, max_period: int, times: int) -> bool:
+    """Whether some sequence of 1 to `max_period` of the integers `ids` stands `times` or more full times in a row.
+
+    A period p repeats `times` times exactly where ids[i] == ids[i + p] holds for (times - 1) * p positions in a row; 31 and
+    two thirds of 32 are kept.
+    """
+    for period in range(1, max_period + 1):
+        need = (times - 1) * period
+        if len(ids) - period < need:
+            break
+        same = ids[period:] == ids[:-period]
+        if int(same.sum()) < need:
+            continue
+        edges = np.concatenate([[-1], np.flatnonzero(~same), [len(same)]])
+        if int(np.diff(edges).max()) - 1 >= need:
+            return True
+    return False

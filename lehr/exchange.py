@@ -1,0 +1,112 @@
+"""Models from elsewhere and for elsewhere: Hugging Face folders in, Hugging Face folders and GGUF files out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from lehr.artifact import Artifact, Cost, canonical, sha256_file, sha256_text
+from lehr.code import code_version
+from lehr.data.tokenizer import FILE, Tokenizer
+from lehr.errors import Bug, UserError
+from lehr.export import VerifyResult, export_hf, verify_hf
+from lehr.gguf_file import read_gguf, write_gguf
+from lehr.model.convert import load_hf
+from lehr.model.transformer import Transformer
+from lehr.post.chat import JINJA_TEMPLATE
+from lehr.train.checkpoint import load_checkpoint, save_checkpoint
+
+Dtype = Literal["f32", "f16", "bf16"]
+_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+_GGUF_TOLERANCE = 1e-5  # the file holds the very numbers; only the order of sums could differ
+
+
+def import_hf(folder: Path, out: Path) -> Artifact:
+    """A Hugging Face model (config, safetensors, `tokenizer.json`) as a checkpoint artifact in `out`, in fp32.
+
+    Raises UserError for what is unsupported, damaged or already there; then `out` is not made.
+    """
+    if out.exists():
+        raise UserError("this folder exists already", where=out, remedy="give --out a new name")
+    model, tokenizer = load_hf(folder), Tokenizer.load(folder)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        what = f"its tokenizer has {tokenizer.vocab_size} entries, the embedding {model.config.vocab_size} rows"
+        raise UserError(what, where=folder, remedy="give a model with its own tokenizer")
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        weights = {name: p.detach() for name, p in model.named_parameters()}
+        save_checkpoint(beside, model.config, weights, folder, chat=False)
+        source = {p.name: sha256_file(p) for p in sorted(folder.glob("*.safetensors"))}
+        Artifact.seal(
+            beside, kind="checkpoint", stage="import", fingerprint=sha256_text(canonical(source)), parents=[],
+            config={"source": source}, code=code_version(__name__), meta={"family": model.config.family},
+            cost=Cost(seconds=0.0, tokens=0, flops=0.0, energy_joules=0.0, energy_source="none", processes=1),
+        )  # fmt: skip
+        os.replace(beside, out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Artifact.open(out)
+
+
+def export_to_hf(checkpoint: Artifact, out: Path) -> VerifyResult | None:
+    """Write `checkpoint` as a Hugging Face folder and compare it with transformers, where that is installed (else None)."""
+    _fresh(out)
+    loaded = load_checkpoint(checkpoint)
+    weights = {name: p.detach() for name, p in loaded.model.named_parameters()}
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        template = JINJA_TEMPLATE if loaded.chat else None
+        eos, pad = (loaded.tokenizer.token(i) for i in (loaded.tokenizer.eos_id, loaded.tokenizer.pad_id))
+        export_hf(weights, loaded.architecture, checkpoint.path(FILE), template, beside, eos=eos, pad=pad)
+        result = None
+        if find_spec("transformers") is not None:
+            result = verify_hf(beside, loaded.model, [_probe(loaded.model)])
+            if not result.ok:
+                raise Bug(f"exported logits differ by {result.max_abs_difference:.2e}, first at {result.first_difference}")
+        os.replace(beside, out)
+        return result
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+@torch.no_grad()
+def export_to_gguf(checkpoint: Artifact, out: Path, dtype: Dtype) -> float:
+    """Write `checkpoint` as the GGUF file `out`, read it back, and return the largest difference of the logits from those
+    of the model with its matrices rounded to `dtype`. Raises Bug if that is not the rounding of fp32 sums."""
+    _fresh(out)
+    loaded = load_checkpoint(checkpoint)
+    template = JINJA_TEMPLATE if loaded.chat else None
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        name = f"{loaded.architecture.family}-{checkpoint.manifest.stage}"
+        write_gguf(loaded.model, checkpoint.path(FILE), beside, name=name, dtype=dtype, chat_template=template)
+        again = read_gguf(beside, loaded.architecture)
+        for parameter_name, parameter in loaded.model.named_parameters():
+            if parameter.dim() > 1 and not parameter_name.endswith("router.weight"):
+                parameter.copy_(parameter.to(_DTYPES[dtype]))
+        tokens_BT = _probe(loaded.model)
+        difference = float((again(tokens_BT) - loaded.model(tokens_BT)).abs().max())
+        if not difference <= _GGUF_TOLERANCE:
+            raise Bug(f"logits of the file read back differ by {difference:.2e}")
+        os.replace(beside, out)
+        return difference
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _fresh(out: Path) -> None:
+    if out.exists():
+        raise UserError("this exists already", where=out, remedy="give --out a new name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _probe(model: Transformer) -> torch.Tensor:
+    """Token ids that reach all over the vocabulary, (2, T)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, model.config.vocab_size, (2, min(64, model.config.max_seq_len - 8)), generator=generator)

@@ -1,0 +1,42 @@
+"""Initialisation of weights: every scheme of the four reports, as the standard deviation of each matrix."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lehr.config.model import Model
+
+
+def init_std(name: str, config: Model) -> float:
+    """Standard deviation of matrix `name` under the scheme `config.init`.
+
+    - normal: init_std everywhere (OLMo 2 section 3.2.1).
+    - scaled: the same, but matrices that write to the residual stream divided by sqrt(2 layers) (Stable LM 2, its code).
+    - mitchell: 1/sqrt(d) for what reads the stream; 1/sqrt(2 d (l+1)) for the attention output and 1/sqrt(2 h (l+1)) for
+      the MLP output of layer l, h the gated width (OLMo 1; conflict olmo1_init_out: as in its code).
+    - mup: init_std / sqrt(m_width) inside the blocks, the writing ones also divided by sqrt(2 layers); embeddings at
+      init_std (Granite 3.0 Table 2; IBM's engine).
+    """
+    parts = name.split(".")
+    inside = parts[0] == "layers"
+    writes = inside and parts[2:4] in (["attention", "out"], ["mlp", "down"])
+    if config.init == "mitchell":
+        fan = config.mlp_hidden if parts[2:4] == ["mlp", "down"] else config.d_model
+        return 1 / math.sqrt(2 * fan * (int(parts[1]) + 1)) if writes else 1 / math.sqrt(config.d_model)
+    std = config.init_std
+    if config.init == "mup" and inside:
+        std /= math.sqrt(config.width_multiplier)
+    if config.init in ("scaled", "mup") and writes:
+        std /= math.sqrt(2 * config.n_layers)
+    return std
+
+
+@torch.no_grad()
+def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
+    """N(0, std) cut at three standard deviations, by the inverse CDF: one draw per element, so order alone decides."""
+    low, high = math.erf(-3 / math.sqrt(2)), math.erf(3 / math.sqrt(2))
+    u = torch.rand(weight.shape, generator=generator, dtype=torch.float64) * (high - low) + low
+    weight.copy_(torch.erfinv(u) * math.sqrt(2) * std)

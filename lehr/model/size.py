@@ -1,0 +1,51 @@
+"""Sizes of a model in closed form, without making it."""
+
+from __future__ import annotations
+
+from lehr.config.model import Model
+
+
+def parameter_count(config: Model) -> int:
+    """Parameters; equals the instantiated model's."""
+    return _outside(config) + config.n_layers * _block(config, config.n_experts)
+
+
+def active_parameter_count(config: Model, *, embedding: bool = True) -> int:
+    """Parameters that one token meets: `top_k` of the experts. Without `embedding`, the input table is left out, which a
+    token only looks up (a tied head's too: Granite 3.0 counts its 400M and 800M so)."""
+    active = _outside(config) + config.n_layers * _block(config, config.top_k)
+    return active if embedding else active - config.vocab_size * config.d_model
+
+
+def block_parameters(config: Model) -> int:
+    """Parameters of one block, all experts included."""
+    return _block(config, config.n_experts)
+
+
+def _norm(width: int, config: Model) -> int:
+    return width * {"rmsnorm": 1, "layernorm": 2, "nonparametric": 0}[config.norm]
+
+
+def _outside(c: Model) -> int:
+    return c.vocab_size * c.d_model * (1 if c.tied_embeddings else 2) + _norm(c.d_model, c)
+
+
+def _attention_matrices(c: Model) -> int:
+    q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    return c.d_model * (q + 2 * kv) + q * c.d_model
+
+
+def _block(c: Model, experts: int) -> int:
+    """One block with `experts` counted (the router whole); 0 experts: a dense MLP."""
+    q, kv = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    vectors = (q + kv if c.qk_norm else 0) + (q + 2 * kv if c.qkv_bias else 0) + 2 * _norm(c.d_model, c)
+    return _attention_matrices(c) + vectors + max(1, experts) * 3 * c.d_model * c.mlp_hidden + c.n_experts * c.d_model
+
+
+def flops_per_token(config: Model, sequence_length: int) -> float:
+    """Forward and backward: 6 for each matrix parameter that a token meets, and the causal half of attention's two products
+    (6 * layers * sequence length * query width)."""
+    c = config
+    mlp = max(1, c.top_k) * 3 * c.d_model * c.mlp_hidden + c.n_experts * c.d_model
+    matrices = c.n_layers * (_attention_matrices(c) + mlp) + c.vocab_size * c.d_model
+    return 6.0 * matrices + 6.0 * c.n_layers * sequence_length * c.n_heads * c.head_dim

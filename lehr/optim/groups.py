@@ -1,0 +1,34 @@
+"""Which parameters share a learning rate and weight decay: the groups of AdamW, from a parameter's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lehr.config.model import Model
+from lehr.config.stages import Optim
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """`lr_scale` multiplies the schedule's rate; `decays` says whether weight decay touches it."""
+
+    decays: bool
+    lr_scale: float
+
+
+def group_of(name: str, dimensions: int, config: Model, optim: Optim) -> Group:
+    """The group of parameter `name` with `dimensions` axes.
+
+    Decay: OLMo 2 exempts the embeddings and nothing else (section 3.3.1: decaying them shrinks early activations and lets
+    gradients grow). Under muP the matrices inside the blocks learn at lr / m_width, embeddings and norms at lr (Granite 3.0
+    Table 2); an untied head is an output matrix and learns at lr / m_width too.
+    """
+    embedding = is_embedding(name)
+    matrix = dimensions > 1 and not embedding
+    decays = optim.decay_embeddings if embedding else (matrix or optim.decay_norms)
+    return Group(decays, 1.0 / config.width_multiplier if matrix else 1.0)
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a parameter name is of the input embedding."""
+    return name.split(".")[-2:] == ["embed", "weight"]

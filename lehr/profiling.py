@@ -1,0 +1,79 @@
+"""Where a training step goes: phases on the clock, operators by torch's profiler, on the recipe's model and random tokens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from lehr.config.recipe import Recipe
+from lehr.model.size import flops_per_token
+from lehr.model.transformer import Transformer
+from lehr.optim.adamw import clip_
+from lehr.train.losses import cross_entropy, router_loss
+from lehr.train.state import TrainState
+
+_WARM = 3
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """Milliseconds a step by phase, and by operator (self time; the largest first); tokens and FLOPs a second of a rank."""
+
+    phases: dict[str, float]
+    operators: dict[str, float]
+    tokens_per_second: float
+    flops_per_second: float
+
+
+def profile_step(recipe: Recipe, steps: int) -> StepProfile:
+    """Run `steps` steps of stage 1's shape on one rank of the recipe and say where their time went."""
+    s, precision = recipe.stage1, recipe.pinned().precision
+    torch.set_num_threads(recipe.parallel.threads)
+    state = TrainState.fresh(Transformer(recipe.model).initialise(0), s.optim, precision)
+    rows = recipe.parallel.micro_batch or max(1, s.batch_size // recipe.parallel.processes)
+    generator = torch.Generator().manual_seed(0)
+    tokens_BT = torch.randint(0, recipe.model.vocab_size, (rows, s.sequence_length), generator=generator)
+    clock = _Clock()
+    flat = state.optimizer.flat
+
+    def step() -> None:
+        flat.grads.zero_()
+        ce = clock("forward", lambda: cross_entropy(state.model, tokens_BT, tokens_BT, with_z=s.optim.z_loss > 0))
+        loss = ce.nats + s.optim.z_loss * ce.z + router_loss(ce, recipe.model)
+        clock("backward", loss.backward)
+        clock("collect gradients", flat.collect)
+        clock("clip", lambda: clip_(flat.grads.div_(ce.tokens), s.optim.clip_norm))
+        clock("update", lambda: state.optimizer.update(s.optim.lr))
+
+    for _ in range(_WARM):
+        step()
+    clock.seconds.clear()
+    for _ in range(steps):
+        step()
+    phases = {name: 1000 * total / steps for name, total in clock.seconds.items()}
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        for _ in range(steps):
+            step()
+    found = {event.key: event.self_cpu_time_total / 1000 / steps for event in trace.key_averages()}
+    operators = dict(sorted(found.items(), key=lambda item: -item[1]))
+    rate = tokens_BT.numel() / (sum(phases.values()) / 1000)
+    return StepProfile(phases, operators, rate, rate * flops_per_token(recipe.model, s.sequence_length))
+
+
+class _Clock:
+    """Adds up the seconds of named calls."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str, call: Callable[[], T]) -> T:
+        began = time.perf_counter()
+        result = call()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        return result

@@ -1,0 +1,124 @@
+"""The drawing of `lehr plan --plot`: learning rate and batch size of all stages on one token axis, as SVG or HTML."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lehr.report import markup, svg
+from lehr.report.charts import ANNEAL_COLOURS
+from lehr.report.format import count, esc
+from lehr.report.style import CSS, DRAWING_CSS
+
+_WIDTH, _HEIGHT, _GAP = 560.0, 250.0, 34.0
+_DEPTH = 1e-4  # of the highest rate: how far down a logarithmic axis shows
+_TINTS = ("stage1", "ramp", "sft", "dpo", "rlvr")
+_KINDS = {"ppo": "rlvr", "grpo": "rlvr", "self_knowledge": "sft", "reward_model": "ramp"}
+
+
+@dataclass(frozen=True)
+class ScheduleLine:
+    """One stage: (tokens seen by the model, learning rate) and (tokens seen, tokens in a batch)."""
+
+    name: str
+    kind: str
+    rates: list[tuple[float, float]]
+    batches: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    note: str
+    of: str  # rates or batches
+    log_x: bool = False
+    log_y: bool = False
+
+
+_PANELS = (
+    _Panel("Learning rate", "linear", "rates"),
+    _Panel("Learning rate", "logarithmic", "rates", log_y=True),
+    _Panel("Learning rate", "both axes logarithmic", "rates", log_x=True, log_y=True),
+    _Panel("Batch size, tokens", "linear", "batches"),
+)
+
+
+def schedules_html(title: str, lines: Sequence[ScheduleLine]) -> str:
+    """A page that needs nothing else."""
+    colours = _colours(lines)
+    panels = [
+        markup.panel(p.title, svg.figure(_WIDTH, _HEIGHT, _body(p, lines, colours), f"{p.title}, {p.note}"), p.note)
+        for p in _PANELS
+    ]
+    body = markup.legend([(line.name, colours[line.name]) for line in lines]) + markup.grid(panels)
+    lede = "All stages on one axis of tokens; anneals of one parent begin together, post-training follows them."
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f"<title>{esc(title)} · schedules</title><style>body{{margin:0}}{CSS}</style></head><body>"
+        f'<div class="lehr-report"><main>{markup.section("schedules", title, body, lede)}</main></div></body></html>\n'
+    )
+
+
+def schedules_svg(title: str, lines: Sequence[ScheduleLine]) -> str:
+    """A drawing that needs nothing else: the panels below one another, the legend on top."""
+    colours = _colours(lines)
+    parts, y = [svg.text(10, 24, title, "strong")], 48.0
+    x = 10.0
+    for line in lines:
+        if x + 30 + 7.5 * len(line.name) > _WIDTH:
+            x, y = 10.0, y + 18
+        parts.append(f'<rect x="{x:g}" y="{y - 9:g}" width="10" height="10" rx="2" style="fill:{colours[line.name]}"/>')
+        parts.append(svg.text(x + 15, y, line.name))
+        x += 30 + 7.5 * len(line.name)
+    for panel in _PANELS:
+        y += _GAP
+        parts.append(svg.text(10, y, f"{panel.title} ({panel.note})", "strong"))
+        parts.append(f'<g transform="translate(0 {y + 8:g})">{"".join(_body(panel, lines, colours))}</g>')
+        y += _HEIGHT
+    size = f'width="{_WIDTH + 20:g}" height="{y + 10:g}" viewBox="0 0 {_WIDTH + 20:g} {y + 10:g}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="lehr-report" {size} role="img" aria-label="{esc(title)}">'
+        f"<style>{DRAWING_CSS}</style><svg>{''.join(parts)}</svg></svg>\n"
+    )
+
+
+def _y_axis(scale: svg.Scale, panel: _Panel) -> list[str]:
+    """Grid lines with short labels: counts for batches, powers of ten where the axis has them."""
+    ticks = scale.ticks(4)
+    labels = svg.tick_labels(ticks)
+    if panel.of == "batches" or panel.log_y:
+        labels = [count(t) if panel.of == "batches" else f"{t:.0e}".replace("e-0", "e-") for t in ticks]
+    parts = []
+    for tick, label in zip(ticks, labels, strict=True):
+        parts += [svg.line(62, scale(tick), _WIDTH - 14, scale(tick)), svg.text(56, scale(tick) + 3.5, label, "tick", "end")]
+    return parts
+
+
+def _colours(lines: Sequence[ScheduleLine]) -> dict[str, str]:
+    tints = itertools.cycle(ANNEAL_COLOURS)
+    found = {}
+    for line in lines:
+        family = line.name if line.name in _TINTS else _KINDS.get(line.kind, line.kind)
+        known = f"var(--c-{family})" if family in _TINTS else "var(--muted)"
+        found[line.name] = next(tints) if line.name.startswith("anneal") else known
+    return found
+
+
+def _body(panel: _Panel, lines: Sequence[ScheduleLine], colours: dict[str, str]) -> list[str]:
+    """Axes and curves. A logarithmic axis leaves out what is zero or far below the highest value."""
+    curves = {line.name: getattr(line, panel.of) for line in lines}
+    values = [y for points in curves.values() for _, y in points]
+    top = max(values)
+    low = max(min((v for v in values if v > 0), default=top), top * _DEPTH) if panel.log_y else 0.0
+    ends = [x for points in curves.values() for x, _ in points if x > 0]
+    first = min(line.batches[0][1] for line in lines) if panel.log_x else 0.0  # one step
+    x = svg.Scale(first, max(ends), 62, _WIDTH - 14, panel.log_x)
+    y = svg.Scale(low, top * (1.2 if panel.log_y else 1.05), _HEIGHT - 40, 10, panel.log_y)
+    body = [*_y_axis(y, panel), svg.x_axis(x, _HEIGHT - 40, count, "tokens seen")]
+    for name, points in curves.items():
+        seen = [(x(a), y(b)) for a, b in points if (b >= low or not panel.log_y) and a >= first]
+        if len(seen) > 1:
+            body.append(svg.path(seen, colours[name]))
+    return body

@@ -1,0 +1,139 @@
+"""Next-token training on a mix: what is read, for how long, at which rate, and the loss. Shapes: B rows of a micro-batch,
+T positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lehr.config.data import Mix
+from lehr.config.schedule import BatchRamp, Schedule
+from lehr.config.stages import Optim
+from lehr.data.loader import Batch, Loader
+from lehr.data.mix import plan as plan_mix
+from lehr.data.repeats import repeats
+from lehr.data.shards import ShardSet
+from lehr.data.tokenizer import Tokenizer
+from lehr.model.moe import Routing
+from lehr.optim.schedule import by_tokens
+from lehr.train.batches import Batches
+from lehr.train.loop import Sums
+from lehr.train.losses import IGNORE, cross_entropy, router_loss
+from lehr.train.parallel import Ranks
+from lehr.train.state import TrainState
+
+REPEAT_PERIOD, REPEAT_TIMES = 13, 32
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stretch of next-token training: what to read, how long, at which rate."""
+
+    mix: Mix
+    tokens: int
+    batch_size: int
+    sequence_length: int
+    optim: Optim
+    schedule: Schedule
+    checkpoint_steps: int
+    data_seed: int
+    batch_ramp: BatchRamp | None = None
+    document_mask: bool = False
+    mask_repeats: bool = True
+
+    @cached_property
+    def batches(self) -> Batches:
+        return Batches.of(self.tokens, self.batch_size, self.sequence_length, self.batch_ramp)
+
+    @property
+    def steps(self) -> int:
+        return self.batches.total
+
+    def rate(self, step: int, tokens: int) -> float:
+        """Learning rate after `step` steps; counted in tokens, which skipped updates have seen too."""
+        return by_tokens(self.schedule, self.optim.lr, tokens, self.batches.all_instances * self.sequence_length)
+
+    def clip_norm(self, step: int, tokens: int) -> float:
+        """The gradient norm's limit after `tokens`."""
+        warming = tokens < self.optim.clip_warmup_tokens
+        return self.optim.clip_norm * (self.optim.clip_warmup_factor if warming else 1.0)
+
+    def describe(self) -> dict[str, Any]:
+        """For fingerprint and lineage: what the result depends on, so not how often it is saved or looked at."""
+        return {
+            "mix": self.mix.model_dump(),
+            "tokens": self.tokens,
+            "batch_size": self.batch_size,
+            "sequence_length": self.sequence_length,
+            "optim": self.optim.model_dump(),
+            "schedule": self.schedule.model_dump(),
+            "data_seed": self.data_seed,
+            "document_mask": self.document_mask,
+            "mask_repeats": self.mask_repeats,
+            "batch_ramp": self.batch_ramp.model_dump() if self.batch_ramp else None,
+        }
+
+
+class NextToken:
+    """Cross entropy plus z-loss, and the routers' losses, over the mix's windows; `weight` counts labelled tokens.
+
+    Sums over micro-batches are sums over the batch: how it is cut up changes nothing but the order of additions.
+    """
+
+    def __init__(self, state: TrainState, loader: Loader, stretch: Stretch, micro_batch: int = 0, end_of_text: int = 0) -> None:
+        self.model, self.flat, self.loader, self.stretch = state.model, state.optimizer.flat, loader, stretch
+        self.micro_batch, self.end_of_text = micro_batch, end_of_text
+        self.extras: tuple[str, ...] = ("cross_entropy", "masked_instances")
+        self.extras += ("least_load",) if self.model.config.n_experts else ()
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        batch = self.loader.rows(*self.stretch.batches.at(step), ranks.rank, ranks.world)
+        masked = _mask_repeats(batch) if self.stretch.mask_repeats else 0
+        total = Sums(0.0, 0.0, 0, {"cross_entropy": (0.0, 0.0), "masked_instances": (float(masked), 1.0)})
+        rows = len(batch.tokens_BT)
+        size = self.micro_batch or rows
+        for start in range(0, rows, size):
+            total = self._micro(batch.tokens_BT[start : start + size], batch.labels_BT[start : start + size], total)
+            self.flat.collect()
+        return total
+
+    def _micro(self, tokens: np.ndarray, labels: np.ndarray, so_far: Sums) -> Sums:
+        tokens_BT, labels_BT = torch.from_numpy(tokens), torch.from_numpy(labels)
+        z_weight, begins_BT = self.stretch.optim.z_loss, None
+        if self.stretch.document_mask:
+            ends_BT = tokens_BT == self.end_of_text
+            begins_BT = torch.cat([torch.ones_like(ends_BT[:, :1]), ends_BT[:, :-1]], dim=1)
+        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=z_weight > 0, begins_BT=begins_BT)
+        loss = ce.nats + z_weight * ce.z + router_loss(ce, self.model.config)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nats, count = so_far.extra["cross_entropy"]
+        extra = {**so_far.extra, "cross_entropy": (nats + float(ce.nats.detach()), count + ce.tokens)}
+        if ce.routing:
+            least = least_load(ce.routing)
+            extra["least_load"] = (min(least, extra["least_load"][0]) if "least_load" in extra else least, 1.0)
+        return Sums(so_far.loss + float(loss.detach()), so_far.weight + ce.tokens, so_far.tokens + tokens_BT.numel(), extra)
+
+
+def _mask_repeats(batch: Batch) -> int:
+    """Take the loss off instances that repeat themselves (OLMo 2 section 3.1: they cause gradient spikes); how many."""
+    rows = [b for b, row in enumerate(batch.tokens_BT) if repeats(row, REPEAT_PERIOD, REPEAT_TIMES)]
+    batch.labels_BT[rows] = IGNORE
+    return len(rows)
+
+
+def least_load(routing: list[Routing]) -> float:
+    """The smallest share of any layer's expert, relative to an even one: 1 is balanced, 0 an idle expert."""
+    return min(float(r.load_X.min()) * len(r.load_X) / float(r.load_X.sum()) for r in routing)
+
+
+def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
+    """The stretch's batches, as a pure function of step and rank."""
+    hash_ = Tokenizer.load(tokenizer).hash
+    sets = {name: ShardSet.open(shards / f"{name}.tokens", hash_) for name in stretch.mix.weights}
+    plan = plan_mix(stretch.mix, sets, stretch.batches.all_instances, stretch.sequence_length)
+    return Loader(plan, stretch.data_seed)
