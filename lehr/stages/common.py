@@ -11,7 +11,7 @@ from typing import Any
 from lehr.artifact import LOGS
 from lehr.config.recipe import Parallel
 from lehr.model.size import flops_per_token
-from lehr.ports import NullTracker, Tracker
+from lehr.ports import ONLY_ATTEMPT, Claim, NullTracker, Tracker
 from lehr.stage import Job
 from lehr.train.journal import Journal
 from lehr.train.loop import Objective, Plan, train
@@ -32,12 +32,12 @@ class Desk:
     parallel: Parallel
     tracker: Any
     checkpointed: Any
+    claim: Claim = ONLY_ATTEMPT
 
     @classmethod
     def of(cls, job: Job, parallel: Parallel) -> Desk:
-        return cls(
-            job.stage, job.scratch, job.out, parallel, Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing)
-        )
+        tracker, checkpointed = Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing)
+        return cls(job.stage, job.scratch, job.out, parallel, tracker, checkpointed, job.claim)
 
 
 def _nothing() -> None:
@@ -51,8 +51,8 @@ def conduct(
     tracker: Tracker = desk.tracker.value
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
-    journal = Journal(desk.stage, folder, tracker, desk.checkpointed.value, evaluator, flops)
-    newest = ResumeFiles(desk.scratch / "resume").newest()
+    journal = Journal(desk.stage, folder, tracker, desk.checkpointed.value, evaluator, flops, desk.claim)
+    newest = ResumeFiles(desk.scratch / "resume", note=tracker.note).newest()
     if newest is not None:
         state.restore(newest[0], str(desk.scratch))
         if ranks.first:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from lehr.ports import Tracker
+from lehr.artifact import write_beside
+from lehr.ports import ONLY_ATTEMPT, Claim, Tracker
 from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
@@ -29,6 +31,7 @@ class Journal:
         on_checkpoint: Callable[[], None] = lambda: None,
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
         flops_per_token: float = 0.0,
+        claim: Claim = ONLY_ATTEMPT,
     ) -> None:
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
         self.stage, self.folder, self.tracker = stage, folder, tracker
@@ -36,16 +39,20 @@ class Journal:
         self.log: TextIO | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self.resume = ResumeFiles(folder / "resume")
+            self.resume = ResumeFiles(folder / "resume", claim, tracker.note)
             self.curves = folder / "curves.jsonl"
 
     def open(self, newest_log_bytes: int) -> None:
-        """Begin or go on with the log, cut back to what the resume file knew."""
+        """Begin or go on with the log, cut back to what the resume file knew. A copy takes its place: an older attempt that is
+        still at work goes on writing into the old file, which nobody reads any more."""
         if self.folder is None:
             return
-        self.curves.touch()
-        with self.curves.open("r+b") as f:
-            f.truncate(newest_log_bytes)
+        self.resume.sweep()
+        known = b""
+        if self.curves.is_file():
+            with self.curves.open("rb") as f:
+                known = f.read(newest_log_bytes)
+        write_beside(self.curves, lambda beside: beside.write_bytes(known))
         self.log = self.curves.open("a", encoding="utf-8")
 
     def step(
@@ -90,7 +97,7 @@ class Journal:
             return
         began = time.perf_counter()
         self.log.flush()
-        self.resume.save(state.step, state.tensors(), self.curves.stat().st_size, self._checkpointed)
+        self.resume.save(state.step, state.tensors(), os.fstat(self.log.fileno()).st_size, self._checkpointed)
         self._saved["checkpoint_seconds"] = time.perf_counter() - began  # that training waited
 
     def _checkpointed(self, size: int) -> None:

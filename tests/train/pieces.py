@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from lehr.artifact import ArtifactRef
 from lehr.config.recipe import Model, Parallel
 from lehr.config.stages import Guard, Optim
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker
+from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
-from lehr.train.loop import Plan, Sums
+from lehr.store import LocalStore
+from lehr.tensors import save_tensors
+from lehr.train.loop import Objective, Plan, Sums
 from lehr.train.losses import cross_entropy
 from lehr.train.parallel import Local, Ranks
 from lehr.train.state import TrainState
@@ -80,6 +85,19 @@ def run(folder: Path, stop: int = -1, steps: int = 30, every: int = 4, ranks: Ra
     state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
     plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every)
     return conduct(desk(folder), ranks or Ranks(), state, StopAt(state.model, stop), plan)
+
+
+def stage(root: Path, objective: Callable[[TrainState], Objective], steps: int = 30, every: int = 4) -> ArtifactRef:
+    """The same training as a stage, by the way that every stage goes; its artifact holds the final state."""
+
+    def work(job: Job) -> Outcome:
+        state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
+        plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every)
+        conduct(Desk.of(job, Parallel()), Ranks(), state, objective(state), plan)
+        save_tensors(state.tensors(), job.out / "state.safetensors")
+        return Outcome("checkpoint", tokens=state.tokens)
+
+    return run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(LocalStore(root)))
 
 
 def on_ranks(ranks: Ranks, folder: Path) -> list[float]:
