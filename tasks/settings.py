@@ -10,6 +10,7 @@ from flytekit import Resources
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.errors import InfraError, Preempted
+from lehr.stop import listening
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,12 +22,13 @@ TRAINING: dict[str, Any] = {"requests": Resources(cpu="2", mem="4Gi"), "retries"
 
 
 def owned(function: F) -> F:
-    """Tell Flyte which errors a retry can mend: the machine's, never the user's or ours."""
+    """Tell Flyte which errors a retry can mend: the machine's, and SIGTERM; never the user's or ours."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with listening():
+                return function(*args, **kwargs)
         except (InfraError, Preempted) as error:
             raise FlyteRecoverableException(str(error)) from error
 
