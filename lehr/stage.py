@@ -15,6 +15,7 @@ from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_t
 from lehr.code import code_version
 from lehr.errors import Preempted, from_os_error
 from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Store, SystemClock, Tracker
+from lehr.stop import listening
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def run_stage(
 ) -> ArtifactRef:
     """Find the artifact of `stage` or make it. `module` names the code that `work` runs, for the fingerprint.
 
-    Raises UserError for bad input and for a damaged artifact that is found, InfraError for a failing machine, Preempted if
-    a newer attempt began meanwhile.
+    Raises UserError for bad input and for a damaged artifact that is found, InfraError for a failing machine, Preempted
+    after SIGTERM, or if a newer attempt began meanwhile.
     """
     code = code_version(module)
     print_ = fingerprint(stage, config, parents, code)
@@ -93,7 +94,7 @@ def run_stage(
         if (found := around.store.find(name)) is not None:  # the attempt before ended well in between
             return _reuse(stage, found, around)
         job = Job(stage, around.store.scratch(name), around, claim)
-        with _own_folder(job):
+        with _own_folder(job), listening():
             around.tracker.stage_started(stage, total_steps=total_steps, params=config)
             outcome = work(job)
             return _publish(job, outcome, name, print_, config, parents, code, around)

@@ -12,6 +12,7 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from infra.pods import pod_template
 from lehr.errors import InfraError, Preempted, UserError
+from lehr.stop import listening
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,12 +54,13 @@ TRAINING: dict[str, Any] = {
 
 
 def owned(function: F) -> F:
-    """Tell Flyte which errors a retry can mend: the machine's, never the user's or ours."""
+    """Tell Flyte which errors a retry can mend: the machine's, and SIGTERM; never the user's or ours."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with listening():
+                return function(*args, **kwargs)
         except (InfraError, Preempted) as error:
             raise FlyteRecoverableException(str(error)) from error
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lehr import stop
 from lehr.artifact import LOGS
 from lehr.config.recipe import Parallel
 from lehr.model.size import flops_per_token
@@ -47,7 +48,10 @@ def _nothing() -> None:
 def conduct(
     desk: Desk, ranks: Ranks, state: TrainState, objective: Objective, plan: Plan, evaluator: Evaluator | None = None
 ) -> TrainState:
-    """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs."""
+    """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs.
+
+    Raises Preempted when SIGTERM came, with the state saved, or when a newer attempt began.
+    """
     tracker: Tracker = desk.tracker.value
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
@@ -58,6 +62,7 @@ def conduct(
         if ranks.first:
             tracker.note(f"{desk.stage}: going on at step {state.step}")
     journal.open(newest[1] if newest else 0)
+    stop.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
     try:
         train(state, objective, plan, ranks, journal)
     finally:

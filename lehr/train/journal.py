@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from lehr import stop
 from lehr.artifact import write_beside
 from lehr.ports import ONLY_ATTEMPT, Claim, Tracker
 from lehr.train.parallel import Ranks
@@ -68,7 +69,7 @@ class Journal:
     ) -> None:
         if self.log is None:
             return
-        known = ("loss", "weight", "tokens")
+        known = ("loss", "weight", "tokens", "stop")
         extra = {k: v for k, v in scalars.items() if k not in known and math.isfinite(v)}
         tokens = int(scalars["tokens"])
         row = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": grad_norm, "lr": lr, **extra}
@@ -84,13 +85,21 @@ class Journal:
         self.tracker.progress(self.stage, state.step, steps, {**seen, **rates, **skips, **extra, **self._saved})
         self._saved = {}
 
-    def evaluate(self, state: TrainState, ranks: Ranks) -> None:
-        """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here."""
-        if self.evaluator is None:
-            return
-        values = self.evaluator(state, ranks)
-        if self.log is not None:
-            self.log.write(json.dumps({"step": state.step, "tokens": state.tokens, **values}) + "\n")
+    def evaluate(self, state: TrainState, ranks: Ranks) -> bool:
+        """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here.
+
+        False if SIGTERM broke it off: the state says that it is owed. Only where the other ranks end with this one.
+        """
+        if self.evaluator is not None:
+            try:
+                with stop.interruptible(ranks.world == 1 or ranks.peers_alive is not None):
+                    values = self.evaluator(state, ranks)
+            except stop.Terminated:
+                return False
+            if self.log is not None:
+                self.log.write(json.dumps({"step": state.step, "tokens": state.tokens, **values}) + "\n")
+        state.evaluated = state.step
+        return True
 
     def checkpoint(self, state: TrainState) -> None:
         if self.log is None:

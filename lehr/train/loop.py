@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from lehr import stop
 from lehr.optim.adamw import clip_
 from lehr.train.journal import Journal
 from lehr.train.parallel import Ranks
@@ -47,11 +48,19 @@ class Plan:
     checkpoint_steps: int
     evaluate_steps: int = 0
 
+    def owes_evaluation(self, state: TrainState) -> bool:
+        """Whether the evaluation that belongs to the state's step is still to be made."""
+        return self.evaluate_steps > 0 and state.step % self.evaluate_steps == 0 and state.evaluated < state.step
+
 
 def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
-    """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums."""
+    """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums.
+
+    Raises Preempted after SIGTERM to any rank, once the running step is made and the state is saved.
+    """
     flat = state.optimizer.flat
-    while state.step < plan.steps:
+    stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
+    while state.step < plan.steps and not stopping:
         began = time.perf_counter()
         flat.grads.zero_()
         sums = objective.backward(state.step, ranks)
@@ -68,22 +77,26 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
         state.step += 1
         state.tokens += int(scalars["tokens"])
         journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, time.perf_counter() - began)
-        if plan.evaluate_steps and state.step % plan.evaluate_steps == 0:
-            journal.evaluate(state, ranks)
-        if state.step % plan.checkpoint_steps == 0 and state.step < plan.steps:
+        stopping = scalars["stop"] > 0
+        if plan.owes_evaluation(state) and not stopping:
+            stopping = not journal.evaluate(state, ranks)
+        if stopping or (state.step % plan.checkpoint_steps == 0 and state.step < plan.steps):
             journal.checkpoint(state)
+    if stopping:
+        raise stop.preempted(journal.stage, state.step, plan.steps)
     return state
 
 
 def _reduce(sums: Sums, extras: tuple[str, ...], grads: torch.Tensor, ranks: Ranks) -> dict[str, float]:
-    """Sum gradients in place and scalars over ranks; extras come back as means."""
+    """Sum gradients in place and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
-    scalars = torch.tensor([sums.loss, sums.weight, sums.tokens, *(x for pair in pairs for x in pair)], dtype=torch.float64)
+    own = [sums.loss, sums.weight, sums.tokens, float(stop.asked()), *(x for pair in pairs for x in pair)]
+    scalars = torch.tensor(own, dtype=torch.float64)
     ranks.sum_(grads)
     ranks.sum_(scalars)
     values = scalars.tolist()
-    out = {"loss": values[0], "weight": values[1], "tokens": values[2]}
+    out = dict(zip(("loss", "weight", "tokens", "stop"), values, strict=False))
     for i, name in enumerate(extras):
-        total, count = values[3 + 2 * i], values[4 + 2 * i]
+        total, count = values[4 + 2 * i], values[5 + 2 * i]
         out[name] = total / count if count else float("nan")
     return out

@@ -141,7 +141,7 @@ def _start_helper(
     rank: int, world: int, threads: int, port: int, body: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> Helper:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lehr.train.parallel"])
+    context.set_forkserver_preload(["lehr.train.deaf", "lehr.train.parallel"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_helper, args=(rank, world, threads, port, sender, body, arguments), daemon=True)
     process.start()
@@ -168,7 +168,8 @@ def _helper(
     arguments: tuple[Any, ...],
 ) -> None:
     threading.Thread(target=_end_with_leader, args=(sender.fileno(),), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader hears Ctrl-C and ends us
+    for heard_by_the_leader in (signal.SIGINT, signal.SIGTERM):  # who saves, and ends us
+        signal.signal(heard_by_the_leader, signal.SIG_IGN)
     torch.set_num_threads(threads)
     keep_freed_memory()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

@@ -17,13 +17,15 @@ from lehr.optim.guard import SpikeGuard
 
 @dataclass
 class TrainState:
-    """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage)."""
+    """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage). `evaluated` is the
+    last step whose evaluation on the way is written down."""
 
     model: Transformer
     optimizer: AdamW
     guard: SpikeGuard
     step: int = 0
     tokens: int = 0
+    evaluated: int = 0
 
     @classmethod
     def fresh(cls, model: Transformer, optim: Optim, precision: Precision = "fp32") -> TrainState:
@@ -55,7 +57,7 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state, for a resume file."""
-        progress = {"step": torch.tensor(self.step), "tokens": torch.tensor(self.tokens)}
+        progress = {name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}
         return {"values": self.optimizer.flat.values, **self.optimizer_tensors(), **self.guard.state(), **progress}
 
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
@@ -64,4 +66,4 @@ class TrainState:
         self.optimizer.flat.publish()
         self.load_optimizer(tensors, where)
         self.guard.restore(tensors)
-        self.step, self.tokens = int(tensors["step"]), int(tensors["tokens"])
+        self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
