@@ -42,7 +42,7 @@ def profile_step(recipe: Recipe, steps: int) -> StepProfile:
     generator = torch.Generator().manual_seed(0)
     tokens_BT = torch.randint(0, recipe.model.vocab_size, (rows, s.sequence_length), generator=generator)
     clock = _Clock()
-    flat = state.optimizer.flat
+    flat = state.whole.flat
 
     def step() -> None:
         flat.grads.zero_()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import TextIO
 
 from lehr import stop
 from lehr.artifact import write_beside
-from lehr.ports import ONLY_ATTEMPT, Claim, Tracker
+from lehr.ports import Tracker
+from lehr.train.engine import Saves
 from lehr.train.parallel import Ranks
-from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
 
 
@@ -29,18 +28,17 @@ class Journal:
         stage: str,
         folder: Path | None,
         tracker: Tracker,
+        saves: Saves,
         on_checkpoint: Callable[[], None] = lambda: None,
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
         flops_per_token: float = 0.0,
-        claim: Claim = ONLY_ATTEMPT,
     ) -> None:
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
-        self.stage, self.folder, self.tracker = stage, folder, tracker
+        self.stage, self.folder, self.tracker, self.saves = stage, folder, tracker, saves
         self.on_checkpoint, self.evaluator = on_checkpoint, evaluator
         self.log: TextIO | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self.resume = ResumeFiles(folder / "resume", claim, tracker.note)
             self.curves = folder / "curves.jsonl"
 
     def open(self, newest_log_bytes: int) -> None:
@@ -48,7 +46,6 @@ class Journal:
         still at work goes on writing into the old file, which nobody reads any more."""
         if self.folder is None:
             return
-        self.resume.sweep()
         known = b""
         if self.curves.is_file():
             with self.curves.open("rb") as f:
@@ -102,11 +99,11 @@ class Journal:
         return True
 
     def checkpoint(self, state: TrainState) -> None:
-        if self.log is None:
-            return
+        """Every rank takes part, in so far as it holds what must be saved."""
         began = time.perf_counter()
-        self.log.flush()
-        self.resume.save(state.step, state.tensors(), os.fstat(self.log.fileno()).st_size, self._checkpointed)
+        if self.log is not None:
+            self.log.flush()
+        self.saves.save(state, self.curves.stat().st_size if self.log is not None else 0, self._checkpointed)
         self._saved["checkpoint_seconds"] = time.perf_counter() - began  # that training waited
 
     def _checkpointed(self, size: int) -> None:
@@ -118,4 +115,4 @@ class Journal:
         if self.log is not None:
             self.log.close()
             self.log = None
-            self.resume.wait()
+        self.saves.wait()

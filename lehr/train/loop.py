@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from lehr import stop
-from lehr.optim.adamw import clip_
+from lehr.train.engine import Engine
 from lehr.train.journal import Journal
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
@@ -58,22 +58,20 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
 
     Raises Preempted after SIGTERM to any rank, once the running step is made and the state is saved.
     """
-    flat = state.optimizer.flat
+    engine = state.optimizer
     stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
     while state.step < plan.steps and not stopping:
         began = time.perf_counter()
-        flat.grads.zero_()
+        engine.zero()
         sums = objective.backward(state.step, ranks)
-        flat.collect()
         # Gradients and scalars are summed over ranks, then divided once: world size changes no expectation.
-        scalars = _reduce(sums, objective.extras, flat.grads, ranks)
-        flat.grads.div_(max(scalars["weight"], 1.0))
+        scalars = _reduce(sums, objective.extras, engine, ranks)
         loss = scalars["loss"] / max(scalars["weight"], 1.0)
-        grad_norm = clip_(flat.grads, plan.clip_norm(state.step, state.tokens))
+        grad_norm = engine.clip(max(scalars["weight"], 1.0), plan.clip_norm(state.step, state.tokens))
         lr = plan.rate(state.step, state.tokens)
         made = state.guard.admits(loss, grad_norm)  # a non-finite or outlying step changes nothing
         if made:
-            state.optimizer.update(lr)
+            engine.update(lr)
         state.step += 1
         state.tokens += int(scalars["tokens"])
         journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, time.perf_counter() - began)
@@ -87,13 +85,12 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
     return state
 
 
-def _reduce(sums: Sums, extras: tuple[str, ...], grads: torch.Tensor, ranks: Ranks) -> dict[str, float]:
-    """Sum gradients in place and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM."""
+def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -> dict[str, float]:
+    """Sum gradients and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
     own = [sums.loss, sums.weight, sums.tokens, float(stop.asked()), *(x for pair in pairs for x in pair)]
     scalars = torch.tensor(own, dtype=torch.float64)
-    ranks.sum_(grads)
-    ranks.sum_(scalars)
+    engine.sum_(scalars, ranks)
     values = scalars.tolist()
     out = dict(zip(("loss", "weight", "tokens", "stop"), values, strict=False))
     for i, name in enumerate(extras):
