@@ -55,8 +55,9 @@ def conduct(
     tracker: Tracker = desk.tracker.value
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
-    journal = Journal(desk.stage, folder, tracker, desk.checkpointed.value, evaluator, flops, desk.claim)
-    newest = ResumeFiles(desk.scratch / "resume", note=tracker.note).newest()
+    files = ResumeFiles(desk.scratch / "resume", desk.claim, tracker.note)
+    journal = Journal(desk.stage, folder, tracker, files, desk.checkpointed.value, evaluator, flops)
+    newest = files.newest()
     if newest is not None:
         state.restore(newest[0], str(desk.scratch))
         if ranks.first:
@@ -64,6 +65,8 @@ def conduct(
     journal.open(newest[1] if newest else 0)
     stop.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
     try:
+        if newest is None and state.rewinds.armed:
+            journal.checkpoint(state)  # else the first steps had nothing to go back to
         train(state, objective, plan, ranks, journal)
     finally:
         journal.close()

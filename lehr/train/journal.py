@@ -12,14 +12,14 @@ from typing import TextIO
 
 from lehr import stop
 from lehr.artifact import write_beside
-from lehr.ports import ONLY_ATTEMPT, Claim, Tracker
+from lehr.ports import Tracker
 from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
 
 
 class Journal:
-    """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` is silent.
+    """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` and `go_back` is silent.
 
     The log is `curves.jsonl` under `folder`: one object a step, flushed at checkpoints, cut back on resume.
     """
@@ -29,18 +29,17 @@ class Journal:
         stage: str,
         folder: Path | None,
         tracker: Tracker,
+        resume: ResumeFiles,
         on_checkpoint: Callable[[], None] = lambda: None,
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
         flops_per_token: float = 0.0,
-        claim: Claim = ONLY_ATTEMPT,
     ) -> None:
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
-        self.stage, self.folder, self.tracker = stage, folder, tracker
+        self.stage, self.folder, self.tracker, self.resume = stage, folder, tracker, resume
         self.on_checkpoint, self.evaluator = on_checkpoint, evaluator
         self.log: TextIO | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self.resume = ResumeFiles(folder / "resume", claim, tracker.note)
             self.curves = folder / "curves.jsonl"
 
     def open(self, newest_log_bytes: int) -> None:
@@ -101,13 +100,44 @@ class Journal:
         state.evaluated = state.step
         return True
 
-    def checkpoint(self, state: TrainState) -> None:
+    def checkpoint(self, state: TrainState, regular: bool = True) -> None:
+        """Begin to save `state`; `regular` at the recipe's interval, for rewinds to go back to."""
         if self.log is None:
             return
         began = time.perf_counter()
         self.log.flush()
-        self.resume.save(state.step, state.tensors(), os.fstat(self.log.fileno()).st_size, self._checkpointed)
+        self.resume.save(state.step, state.tensors(), os.fstat(self.log.fileno()).st_size, self._checkpointed, regular)
         self._saved["checkpoint_seconds"] = time.perf_counter() - began  # that training waited
+
+    def go_back(self, state: TrainState, first_bad: int, ranks: Ranks) -> bool:
+        """Put the newest regular checkpoint from which a step before `first_bad` was made into `state`, on every rank, and cut
+        the log and the later checkpoints back to it. False where there is none; the first one of a stage always counts."""
+        if self.log is not None:
+            self.resume.wait()
+        ranks.gather(None)  # nobody reads what is not yet written ...
+        found = self.resume.newest(before=max(first_bad, 1))
+        if found is not None:
+            state.restore(found[0], str(self.resume.folder))
+        ranks.gather(None)  # ... or no longer there
+        if found is not None and self.log is not None:
+            self.resume.forget_after(state.step)
+            self.log.close()
+            self.open(found[1])
+        return found is not None
+
+    def rewound(self, state: TrainState, came_from: int, first: int, last: int) -> None:
+        """Write down that `state` went back from step `came_from`, with the batches `first` to `last` left out."""
+        if self.log is None:
+            return
+        row = {"step": state.step, "tokens": state.tokens, "rewound_from": came_from, "skip_first": first, "skip_last": last}
+        self.log.write(json.dumps(row) + "\n")
+        if first > last:
+            self.tracker.note(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
+            return
+        self.tracker.note(
+            f"{self.stage}: bad steps up to {came_from}; went back to step {state.step}, leaving out batches {first} to {last}"
+        )
+        self.checkpoint(state)
 
     def _checkpointed(self, size: int) -> None:
         self._saved["checkpoint_bytes"] = float(size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,12 +13,13 @@ from lehr.errors import UserError
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
+from lehr.train.rewind import Rewinds
 
 
 @dataclass
 class TrainState:
     """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage). `evaluated` is the
-    last step whose evaluation on the way is written down."""
+    last step whose evaluation on the way is written down, `rewinds` what was left out."""
 
     model: Transformer
     optimizer: AdamW
@@ -26,11 +27,12 @@ class TrainState:
     step: int = 0
     tokens: int = 0
     evaluated: int = 0
+    rewinds: Rewinds = field(default_factory=lambda: Rewinds(None))
 
     @classmethod
     def fresh(cls, model: Transformer, optim: Optim, precision: Precision = "fp32") -> TrainState:
         flat = FlatParameters(model, optim, torch.bfloat16 if precision == "bf16" else torch.float32)
-        return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard))
+        return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard), rewinds=Rewinds(optim.guard.rewind))
 
     def weights(self) -> dict[str, Tensor]:
         """The fp32 weights by name, whatever precision the model computes in."""
@@ -58,7 +60,8 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """The whole state, for a resume file."""
         progress = {name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}
-        return {"values": self.optimizer.flat.values, **self.optimizer_tensors(), **self.guard.state(), **progress}
+        how_far = {**progress, **self.guard.state(), **self.rewinds.tensors()}
+        return {"values": self.optimizer.flat.values, **self.optimizer_tensors(), **how_far}
 
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
         """Copy in, never alias: kernels may sum in another order at another memory alignment."""
@@ -66,4 +69,5 @@ class TrainState:
         self.optimizer.flat.publish()
         self.load_optimizer(tensors, where)
         self.guard.restore(tensors)
+        self.rewinds.restore(tensors)
         self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
