@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.schedule import BatchRamp, CosineSchedule, Schedule, StepSchedule
+
+
+class Rewind(Config):
+    """After this many bad steps in a row go back to the last good checkpoint and leave out the batches since then, but no more
+    than `before` ahead of the first bad one."""
+
+    after: Annotated[int, Field(ge=2)] = 8  # steps whose loss or gradient was not finite or stood out
+    limit: Positive = 3  # times in a stage; then the guard is alone
+    before: NonNegative = 100  # PaLM's figure
 
 
 class Guard(Config):
@@ -16,6 +25,15 @@ class Guard(Config):
     enabled: bool = True
     window: Annotated[int, Field(ge=8)] = 128
     sigmas: PositiveFloat = 6.0
+    rewind: Rewind | None = None
+
+    @model_serializer(mode="wrap")
+    def _said_where_it_is_meant(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a rewind nothing is said of it: what was written down before there were any stays the same."""
+        said: dict[str, Any] = handler(self)
+        if self.rewind is None:
+            said.pop("rewind", None)
+        return said
 
 
 class Optim(Config):

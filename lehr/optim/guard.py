@@ -16,8 +16,9 @@ class SpikeGuard:
     """Skip when loss or gradient norm exceeds mean + `sigmas` * std of the last `window` values, or is not finite.
 
     The rule is OLMo-core's SkipStepAdamW (used for the 32B). Two of its traps are closed: the window is part of the
-    checkpointed state, and what enters it is winsorised at the threshold, so that one outlier cannot widen the window
-    and let the next one through, while a lasting change of level is learned after a few steps.
+    checkpointed state, and what enters it is winsorised at the threshold: an outlier of any size widens the window as one
+    right at the threshold does, and does not let the next one through, while a lasting change of level is learned after a
+    few steps. Where a rewind ends what lasts, nothing refused enters at all.
     State: `history` (2, window) float64, rows loss and gradient norm, a ring; `count` values ever entered.
     """
 
@@ -34,16 +35,20 @@ class SpikeGuard:
         limit = seen.mean(dim=1) + self.config.sigmas * seen.std(dim=1).clamp(min=1e-6)
         return float(limit[0]), float(limit[1])
 
-    def admits(self, loss: float, grad_norm: float) -> bool:
-        """Whether to make this update. Records finite values, so call it exactly once a step."""
+    def admits(self, loss: float, grad_norm: float, learn: bool = True) -> bool:
+        """Whether to make this update. Records finite values, refused ones only if it is to `learn` from them: call it exactly
+        once a step."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return False
         loss_limit, norm_limit = self.thresholds()
+        fits = loss <= loss_limit and grad_norm <= norm_limit
+        if not (fits or learn):
+            return not self.config.enabled
         self.history[:, self.count % self.config.window] = torch.tensor(
             [min(loss, loss_limit), min(grad_norm, norm_limit)], dtype=torch.float64
         )
         self.count += 1
-        return not self.config.enabled or (loss <= loss_limit and grad_norm <= norm_limit)
+        return not self.config.enabled or fits
 
     def state(self) -> dict[str, Tensor]:
         return {"guard.history": self.history, "guard.count": torch.tensor(self.count)}

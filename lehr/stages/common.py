@@ -71,6 +71,8 @@ def conduct(
     journal.open(log_bytes or 0)
     stop.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
     try:
+        if log_bytes is None and state.rewinds.armed:
+            journal.checkpoint(state)  # else the first steps had nothing to go back to
         train(state, objective, plan, ranks, journal)
     finally:
         journal.close()

@@ -78,7 +78,8 @@ def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artif
         flops = flops_per_token(recipe.model, recipe.sft.max_length if recipe.sft else recipe.model.max_seq_len) * tokens
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops, recipe.parallel.processes)
 
-    config = {**section.model_dump(exclude={"checkpoint_steps"}), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
+    how_often = set() if section.optim.guard.rewind else {"checkpoint_steps"}  # a rewind depends on it
+    config = {**section.model_dump(exclude=how_often), "seed": recipe.seed, "parallel": recipe.parallel.model_dump()}
     if isinstance(section, Sft) and section.replay_rows:
         config["replay"] = [recipe.data.mixes[section.replay_mix].model_dump(), recipe.stage1.sequence_length]
     return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=section.steps)

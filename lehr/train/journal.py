@@ -18,7 +18,7 @@ from lehr.train.state import TrainState
 
 
 class Journal:
-    """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` is silent.
+    """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` and `go_back` is silent.
 
     The log is `curves.jsonl` under `folder`: one object a step, flushed at checkpoints, cut back on resume.
     """
@@ -98,13 +98,41 @@ class Journal:
         state.evaluated = state.step
         return True
 
-    def checkpoint(self, state: TrainState) -> None:
-        """Every rank takes part, in so far as it holds what must be saved."""
+    def checkpoint(self, state: TrainState, regular: bool = True) -> None:
+        """Begin to save `state`; `regular` at the recipe's interval, for rewinds to go back to. Every rank takes part, in so
+        far as it holds what must be saved."""
         began = time.perf_counter()
         if self.log is not None:
             self.log.flush()
-        self.saves.save(state, self.curves.stat().st_size if self.log is not None else 0, self._checkpointed)
+        self.saves.save(state, self.curves.stat().st_size if self.log is not None else 0, self._checkpointed, regular)
         self._saved["checkpoint_seconds"] = time.perf_counter() - began  # that training waited
+
+    def go_back(self, state: TrainState, first_bad: int, ranks: Ranks) -> bool:
+        """Put the newest regular checkpoint from which a step before `first_bad` was made into `state`, on every rank, and cut
+        the log and the later checkpoints back to it. False where there is none; the first one of a stage always counts."""
+        self.saves.wait()
+        ranks.gather(None)  # nobody reads what is not yet written ...
+        log_bytes = self.saves.restore(state, before=max(first_bad, 1))
+        ranks.gather(None)  # ... or no longer there
+        if log_bytes is not None and self.log is not None:
+            self.saves.forget_after(state.step)
+            self.log.close()
+            self.open(log_bytes)
+        return log_bytes is not None
+
+    def rewound(self, state: TrainState, came_from: int, first: int, last: int) -> None:
+        """Write down that `state` went back from step `came_from`, with the batches `first` to `last` left out."""
+        if self.log is None:
+            return
+        row = {"step": state.step, "tokens": state.tokens, "rewound_from": came_from, "skip_first": first, "skip_last": last}
+        self.log.write(json.dumps(row) + "\n")
+        if first > last:
+            self.tracker.note(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
+            return
+        self.tracker.note(
+            f"{self.stage}: bad steps up to {came_from}; went back to step {state.step}, leaving out batches {first} to {last}"
+        )
+        self.checkpoint(state)
 
     def _checkpointed(self, size: int) -> None:
         self._saved["checkpoint_bytes"] = float(size)

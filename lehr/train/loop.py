@@ -13,6 +13,7 @@ from lehr import stop
 from lehr.train.engine import Engine
 from lehr.train.journal import Journal
 from lehr.train.parallel import Ranks
+from lehr.train.rewind import rewind
 from lehr.train.state import TrainState
 
 
@@ -61,6 +62,8 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
     engine = state.optimizer
     stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
     while state.step < plan.steps and not stopping:
+        if state.rewinds.pass_over(state):  # batches that a rewind left out
+            continue
         began = time.perf_counter()
         engine.zero()
         sums = objective.backward(state.step, ranks)
@@ -69,17 +72,22 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
         loss = scalars["loss"] / max(scalars["weight"], 1.0)
         grad_norm = engine.clip(max(scalars["weight"], 1.0), plan.clip_norm(state.step, state.tokens))
         lr = plan.rate(state.step, state.tokens)
-        made = state.guard.admits(loss, grad_norm)  # a non-finite or outlying step changes nothing
+        made = state.guard.admits(loss, grad_norm, not state.rewinds.armed)  # a non-finite or outlying step changes nothing
+        state.rewinds.saw(state.step, made)
         if made:
             engine.update(lr)
         state.step += 1
         state.tokens += int(scalars["tokens"])
         journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, time.perf_counter() - began)
+        if state.rewinds.due:
+            rewind(state, journal, ranks)
+            continue
         stopping = scalars["stop"] > 0
         if plan.owes_evaluation(state) and not stopping:
             stopping = not journal.evaluate(state, ranks)
-        if stopping or (state.step % plan.checkpoint_steps == 0 and state.step < plan.steps):
-            journal.checkpoint(state)
+        regular = state.step % plan.checkpoint_steps == 0 and state.rewinds.calm
+        if stopping or (regular and state.step < plan.steps):
+            journal.checkpoint(state, regular)
     if stopping:
         raise stop.preempted(journal.stage, state.step, plan.steps)
     return state

@@ -65,7 +65,7 @@ class Stretch:
 
     def describe(self) -> dict[str, Any]:
         """For fingerprint and lineage: what the result depends on, so not how often it is saved or looked at."""
-        return {
+        said = {
             "mix": self.mix.model_dump(),
             "tokens": self.tokens,
             "batch_size": self.batch_size,
@@ -77,6 +77,9 @@ class Stretch:
             "mask_repeats": self.mask_repeats,
             "batch_ramp": self.batch_ramp.model_dump() if self.batch_ramp else None,
         }
+        if self.optim.guard.rewind:  # what a rewind goes back to depends on it
+            said["checkpoint_steps"] = self.checkpoint_steps
+        return said
 
 
 class NextToken:

@@ -23,11 +23,12 @@ def _quiet(text: str) -> None:
 
 
 class ResumeFiles:
-    """`state-STEP.safetensors` and its `state-STEP.json` {sha256, log_bytes}, written in that order, under `folder`.
+    """`state-STEP.safetensors` and its `state-STEP.json` {sha256, log_bytes, regular}, written in that order, under `folder`.
 
     `save` copies the state into buffers that are kept, and a thread hashes, writes, flushes and renames: training waits for
     the copy alone. `log_bytes` is how long the stage's log was: a resumed stage cuts the log back to it, so no line stands
-    twice. An attempt whose `claim` is lost writes nothing more that could be found.
+    twice. An attempt whose `claim` is lost writes nothing more that could be found. `regular` files come at the recipe's
+    interval, whatever interrupts the training; only to those does a rewind go back. Two of them are kept.
     """
 
     def __init__(self, folder: Path, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = _quiet) -> None:
@@ -36,7 +37,9 @@ class ResumeFiles:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
-    def save(self, step: int, tensors: dict[str, Tensor], log_bytes: int, done: Callable[[int], None]) -> None:
+    def save(
+        self, step: int, tensors: dict[str, Tensor], log_bytes: int, done: Callable[[int], None], regular: bool = True
+    ) -> None:
         """Begin to write the state after `step`; `done` hears the file's size when it is complete, on the writing thread.
 
         Waits for the one before. Raises what that one failed with.
@@ -48,7 +51,7 @@ class ResumeFiles:
                 self._buffers[name] = tensor.detach().to("cpu", copy=True)
             else:
                 kept.copy_(tensor)
-        self._thread = threading.Thread(target=self._write, args=(step, log_bytes, done), name="resume-files")
+        self._thread = threading.Thread(target=self._write, args=(step, log_bytes, done, regular), name="resume-files")
         self._thread.start()
 
     def wait(self) -> None:
@@ -60,7 +63,7 @@ class ResumeFiles:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _write(self, step: int, log_bytes: int, done: Callable[[int], None]) -> None:
+    def _write(self, step: int, log_bytes: int, done: Callable[[int], None], regular: bool) -> None:
         path = self.folder / f"state-{step:08d}.safetensors"
         beside = path.with_suffix(f".{self.claim.number}.tmp")
         try:
@@ -69,7 +72,7 @@ class ResumeFiles:
             save_tensors(self._buffers, beside)
             with beside.open("rb+") as f:
                 os.fsync(f.fileno())
-            record = {"sha256": sha256_file(beside), "log_bytes": log_bytes}
+            record = {"sha256": sha256_file(beside), "log_bytes": log_bytes, "regular": regular}
             with self.claim.passage():
                 os.replace(beside, path)
                 write_atomic(path.with_suffix(".json"), json.dumps(record))
@@ -86,25 +89,46 @@ class ResumeFiles:
             half.unlink(missing_ok=True)
 
     def _drop_old(self) -> None:
-        for old in sorted(self.folder.glob("state-*.json"))[:-_KEEP]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+        """Keep the newest file and the newest two regular ones."""
+        records = sorted(self.folder.glob("state-*.json"))
+        regular = [r for r in records if (_read_record(r) or {}).get("regular")]
+        for old in set(records) - {*records[-1:], *regular[-_KEEP:]}:
+            _remove(old)
 
-    def newest(self) -> tuple[dict[str, Tensor], int] | None:
-        """(tensors, log_bytes) of the newest file whose hash is right, or None. Damaged ones are passed over and said."""
+    def forget_after(self, step: int) -> None:
+        """Take away what was saved after `step`."""
+        with self.claim.passage():
+            for record in self.folder.glob("state-*.json"):
+                if _step(record) > step:
+                    _remove(record)
+
+    def newest(self, before: int | None = None) -> tuple[dict[str, Tensor], int] | None:
+        """(tensors, log_bytes) of the newest file whose hash is right, or None: with `before`, of the regular ones that were
+        saved before that step. Damaged ones are passed over and said."""
         for record in sorted(self.folder.glob("state-*.json"), reverse=True):
             path = record.with_suffix(".safetensors")
             said = _read_record(record)
+            if said and before is not None and (_step(record) >= before or not said["regular"]):
+                continue
             if said and path.is_file() and sha256_file(path) == said["sha256"]:
                 return read_tensors(path), int(said["log_bytes"])
             self.note(f"{path.name} is damaged and passed over: its hash differs from its record's")
         return None
 
 
+def _step(record: Path) -> int:
+    return int(record.stem.split("-")[1])
+
+
+def _remove(record: Path) -> None:
+    record.unlink(missing_ok=True)
+    record.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """{sha256, log_bytes}, or None where the record itself is damaged."""
+    """{sha256, log_bytes, regular}, or None where the record itself is damaged."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    return said if isinstance(said, dict) and {"sha256", "log_bytes"} <= said.keys() else None
+    return said if isinstance(said, dict) and {"sha256", "log_bytes", "regular"} <= said.keys() else None

@@ -19,20 +19,24 @@ class WholeSaves:
     ) -> None:
         self.files, self.ranks = ResumeFiles(folder, claim, note), ranks
 
-    def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None]) -> None:
+    def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
         """See Saves.save."""
         if self.ranks.first:
-            self.files.save(state.step, state.tensors(), log_bytes, done)
+            self.files.save(state.step, state.tensors(), log_bytes, done, regular)
 
-    def restore(self, state: TrainState) -> int | None:
+    def restore(self, state: TrainState, before: int | None = None) -> int | None:
         """See Saves.restore. Takes away what killed or overtaken attempts were writing."""
         if self.ranks.first:
             self.files.sweep()
-        newest = self.files.newest()
+        newest = self.files.newest(before)
         if newest is None:
             return None
         state.restore(newest[0], str(self.files.folder))
         return newest[1]
+
+    def forget_after(self, step: int) -> None:
+        """See Saves.forget_after."""
+        self.files.forget_after(step)
 
     def wait(self) -> None:
         """See Saves.wait."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,12 +14,13 @@ from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
 from lehr.train.engine import Engine
+from lehr.train.rewind import Rewinds
 
 
 @dataclass
 class TrainState:
     """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage). `evaluated` is the
-    last step whose evaluation on the way is written down."""
+    last step whose evaluation on the way is written down, `rewinds` what was left out."""
 
     model: Transformer
     optimizer: Engine
@@ -27,11 +28,12 @@ class TrainState:
     step: int = 0
     tokens: int = 0
     evaluated: int = 0
+    rewinds: Rewinds = field(default_factory=lambda: Rewinds(None))
 
     @classmethod
     def fresh(cls, model: Transformer, optim: Optim, precision: Precision = "fp32") -> TrainState:
         flat = FlatParameters(model, optim, torch.bfloat16 if precision == "bf16" else torch.float32)
-        return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard))
+        return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard), rewinds=Rewinds(optim.guard.rewind))
 
     @property
     def whole(self) -> AdamW:
@@ -45,12 +47,14 @@ class TrainState:
         return self.whole.flat.masters()
 
     def progress(self) -> dict[str, Tensor]:
-        """What every rank knows, whatever the layout: the guard and how far training is."""
-        return {**self.guard.state(), **{name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}}
+        """What every rank knows, whatever the layout: the guard, what was left out, and how far training is."""
+        counts = {name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}
+        return {**self.guard.state(), **self.rewinds.tensors(), **counts}
 
     def restore_progress(self, tensors: dict[str, Tensor]) -> None:
         """Copy in what `progress` gave."""
         self.guard.restore(tensors)
+        self.rewinds.restore(tensors)
         self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
 
     def tensors(self) -> dict[str, Tensor]:

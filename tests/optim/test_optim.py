@@ -95,6 +95,25 @@ def test_one_outlier_does_not_let_the_next_through() -> None:
     assert guard.admits(1.01, 1.01)
 
 
+@pytest.mark.parametrize("outlier", [5.0, 1e3, 1e30])
+def test_an_outlier_weighs_no_more_than_one_right_at_the_threshold(outlier: float) -> None:
+    guard, other = _warmed(), _warmed()
+    limits = guard.thresholds()
+    assert not guard.admits(outlier, outlier)
+    assert other.admits(*limits)
+    assert torch.equal(guard.history, other.history)
+    assert max(new - old for new, old in zip(guard.thresholds(), limits, strict=True)) < 0.1
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(5.0, 1.0), (1.0, 1e9), (math.inf, 1.0)])
+def test_where_a_rewind_ends_what_lasts_nothing_refused_is_learned(loss: float, norm: float) -> None:
+    guard, before = _warmed(), _warmed()
+    for _ in range(100):
+        assert not guard.admits(loss, norm, learn=False)
+    assert torch.equal(guard.history, before.history) and guard.count == before.count
+    assert guard.admits(1.01, 1.01, learn=False) and guard.count == before.count + 1
+
+
 def test_a_lasting_change_of_level_is_learned() -> None:
     guard = _warmed()
     verdicts = [guard.admits(1.5, 1.0) for _ in range(32)]

@@ -16,7 +16,7 @@ from lehr.config.recipe import Model, Parallel
 from lehr.config.stages import Guard, Optim
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
-from lehr.ports import NullTracker
+from lehr.ports import NullTracker, Tracker
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, Evaluator, conduct
 from lehr.store import LocalStore
@@ -95,14 +95,17 @@ def stage(
     every: int = 4,
     evaluator: Evaluator | None = None,
     world: int = 1,
+    optim: Optim = OPTIM,
+    tracker: Tracker | None = None,
 ) -> Artifact:
     """The same training as a stage, by the way that every stage goes; its artifact holds the final state."""
 
     def work(job: Job) -> Outcome:
-        tokens = run_ranks(world, 1, stage_on_rank, Desk.of(job, Parallel(processes=world)), objective, steps, every, evaluator)
+        desk = Desk.of(job, Parallel(processes=world))
+        tokens = run_ranks(world, 1, stage_on_rank, desk, objective, steps, every, evaluator, optim)
         return Outcome("checkpoint", tokens=tokens)
 
-    around = Surroundings(LocalStore(root))
+    around = Surroundings(LocalStore(root), tracker or NullTracker())
     return Artifact.open(run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=around).uri)
 
 
@@ -113,13 +116,24 @@ def stage_on_rank(
     steps: int,
     every: int,
     evaluator: Evaluator | None,
+    optim: Optim,
 ) -> int:
-    state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
+    state = TrainState.fresh(Transformer(MODEL).initialise(1), optim)
     plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every, 5 if evaluator else 0)
     conduct(desk, ranks, state, objective(state), plan, evaluator)
     if ranks.first:
         save_tensors(state.tensors(), desk.out / "state.safetensors")
     return state.tokens
+
+
+class Notes(NullTracker):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
 
 
 def plain(state: TrainState) -> Objective:
