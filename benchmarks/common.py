@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from lehr.hardware import keep_freed_memory
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 PEERS = Path(os.environ.get("LEHR_PEERS", Path.home() / ".cache/lehr/peers"))  # made by `make peers`
@@ -73,6 +75,7 @@ def main(area: str, run: Callable[[], Sequence[Record]]) -> int:
     parser.add_argument("--no-page", action="store_true", help="do not write docs/performance.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every training process of ours does; here it serves the peers too
     with_peers()
     records = list(run())
     if arguments.json:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from benchmarks import models
 from benchmarks.common import Record, compared, in_turns, main
+from benchmarks.memory import peak_bytes
 from lehr.config.model import Model
 from lehr.config.stages import Optim
 from lehr.model.size import flops_per_token
@@ -70,20 +71,26 @@ def batch(config: Model, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x[:, :-1].contiguous(), x[:, 1:].contiguous()
 
 
-def contestants(size: str, compiled: bool) -> dict[str, Step]:
-    """Lehr and whichever peers are installed."""
-    rows, model = BATCH[size], models.ours(size, LENGTH)
-    config = model.config
-    hf = models.hugging_face(model)
-    out = {
-        "Hugging Face Olmo2": peer_step(hf, config, rows, compiled=compiled, logits=lambda m, x: m(x, use_cache=False).logits)
-    }
-    for name, peer in (("OLMo-core", models.olmo_core(size)), ("litgpt", models.litgpt(size))):
+def contestants(size: str, compiled: bool, rows: int = 0, only: str = "") -> dict[str, Step]:
+    """Lehr and whichever peers are installed, or `only` one of them."""
+    rows, config = rows or BATCH[size], models.config(size, LENGTH)
+    out: dict[str, Step] = {}
+    if only in ("", "Lehr"):
+        out["Lehr"] = lehr_step(models.ours(size, LENGTH), rows, compiled=compiled)
+    if only in ("", "Hugging Face Olmo2"):
+        hf = models.hugging_face(models.ours(size, LENGTH))
+        out["Hugging Face Olmo2"] = peer_step(
+            hf, config, rows, compiled=compiled, logits=lambda m, x: m(x, use_cache=False).logits
+        )
+    for name, build in (("OLMo-core", models.olmo_core), ("litgpt", models.litgpt)):
+        if only not in ("", name):
+            continue
+        peer = build(size)
         if peer is None:
             print(f"{name} is not installed: make peers", file=sys.stderr)
         else:
             out[name] = peer_step(peer, config, rows, compiled=compiled, logits=lambda m, x: m(x))
-    return {"Lehr": lehr_step(model, rows, compiled=compiled), **out}
+    return out
 
 
 def gemm_peak() -> float:
@@ -116,7 +123,24 @@ def run() -> Sequence[Record]:
                 )
                 case = f"{size}, {'compiled' if compiled else 'eager'}"
                 records.append(compared("train", case, mine, tokens / seconds, name, "tokens/s", note=note))
-    return [*records, moe_against_dense()]
+    return [*records, *memory(), moe_against_dense()]
+
+
+def memory() -> Sequence[Record]:
+    """Bytes at the peak of an eager step, each contestant alone: at small batches (state) and at large ones (activations)."""
+    records = []
+    for rows in (4, 32):
+        found = {}
+        for name in ("Lehr", "Hugging Face Olmo2", "OLMo-core", "litgpt"):
+            step = contestants("15M", False, rows, only=name).get(name)
+            if step is not None:
+                found[name] = peak_bytes(step) / 2**20
+            del step
+        mine = found.pop("Lehr")
+        for name, theirs in sorted(found.items(), key=lambda item: item[1]):
+            case = f"15M, eager, {rows} x {LENGTH} tokens, peak memory"
+            records.append(compared("train", case, mine, theirs, name, "MiB", less_is_better=True))
+    return records
 
 
 def moe_against_dense() -> Record:

@@ -15,13 +15,14 @@ from pathlib import Path
 import click
 
 from lehr.artifact import sha256_text
+from lehr.stop import listening
 from tasks.lock import held
 
 
 def run_recipe(recipe: Path, out: Path, overrides: Sequence[str], metrics_port: int, mlflow: bool) -> int:
     """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
     root = out.absolute()
-    with held(root), _own_temporary_folder(root):
+    with held(root), _own_temporary_folder(root), listening():
         os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])
         os.environ.setdefault("FLYTE_SDK_LOGGING_LEVEL", "40")  # flytekit's warnings would tear the display
         from lehr.config import load_recipe

@@ -6,47 +6,67 @@ from here (flytekit changes a template that it is given). Checked against the en
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flytekit import PodTemplate
 
 from infra.policy import NAMES
 
 if TYPE_CHECKING:
-    from flytekit import PodTemplate
     from kubernetes.client import V1Container, V1EnvVar, V1PodSpec, V1SecurityContext, V1Volume, V1VolumeMount
 
 PRIMARY = "primary"
 USER = 1000
-SHARED, SCRATCH = "/lehr", "/tmp"
-GPU_RESOURCE = "nvidia.com/gpu"
+SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
 
 
-def pod_template(image: str, gpus: int = 0, *, python: str = "python", grace_seconds: int = 120) -> PodTemplate:
-    """A fresh template for one task. `image` holds Lehr; give the task the same. `grace_seconds`: to save a checkpoint."""
-    from flytekit import PodTemplate
+class TaskPod(PodTemplate):  # type: ignore[misc] # flytekit is not typed
+    """A template that is made when a task is serialised, anew each time: importing tasks loads no Kubernetes client."""
 
-    spec = pod_spec(image, gpus, python=python, grace_seconds=grace_seconds)
-    return PodTemplate(pod_spec=spec, primary_container_name=PRIMARY, labels={NAMES.preflight_label: "true"})
+    def __init__(self, build: Callable[[], V1PodSpec], labels: dict[str, str]) -> None:
+        self._build, self.primary_container_name = build, PRIMARY
+        self.labels, self.annotations = labels, None
+
+    @property
+    def pod_spec(self) -> V1PodSpec:
+        return self._build()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PodTemplate:
+        """What flytekit works on."""
+        return PodTemplate(pod_spec=self._build(), primary_container_name=PRIMARY, labels=dict(self.labels))
 
 
-def pod_spec(image: str, gpus: int = 0, *, python: str = "python", grace_seconds: int = 120) -> V1PodSpec:
-    """Image, command, resources and environment of the primary container are the task's: flytekit fills them in."""
-    from kubernetes.client import V1Container, V1PodSecurityContext, V1PodSpec, V1SeccompProfile, V1Toleration
+def pod_template(image: str = "", *, checked: bool = True, python: str = "python", grace_seconds: int = 120) -> PodTemplate:
+    """A template for one task. `image` holds Lehr; without one the init containers have the task's. GPUs are the task's.
+
+    `checked`: with preflight and gate. `grace_seconds`: to save a checkpoint.
+    """
+    labels = {NAMES.preflight_label: "true"} if checked else {}
+    return TaskPod(lambda: pod_spec(image, checked=checked, python=python, grace_seconds=grace_seconds), labels)
+
+
+def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", grace_seconds: int = 120) -> V1PodSpec:
+    """Image, command and resources of the primary container are the task's: flytekit fills them in."""
+    from kubernetes.client import V1Container, V1PodSecurityContext, V1SeccompProfile
+
+    from infra.pod_spec import TaskPodSpec
 
     primary = V1Container(
         name=PRIMARY,
+        env=_environment(),
         security_context=_locked(),
         termination_message_policy="FallbackToLogsOnError",
-        volume_mounts=[_mount("tmp", SCRATCH)],
+        volume_mounts=[_mount("tmp", SCRATCH), _mount("shm", SHM)],
     )
-    return V1PodSpec(
-        init_containers=[_preflight(image, gpus, python), _gate(image, python)],
+    return TaskPodSpec(
+        init_containers=[_preflight(image, python), _gate(image, python)] if checked else None,
         containers=[primary],
         volumes=_volumes(),
         restart_policy="Never",
         automount_service_account_token=False,
         enable_service_links=False,
         termination_grace_period_seconds=grace_seconds,
-        tolerations=[V1Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")] if gpus else None,
         security_context=V1PodSecurityContext(
             run_as_non_root=True,
             run_as_user=USER,
@@ -57,22 +77,22 @@ def pod_spec(image: str, gpus: int = 0, *, python: str = "python", grace_seconds
     )
 
 
-def _preflight(image: str, gpus: int, python: str) -> V1Container:
-    from kubernetes.client import V1Container, V1ResourceRequirements
+def _preflight(image: str, python: str) -> V1Container:
+    from kubernetes.client import V1Container
 
-    # The kubelet hands the same devices to the main container: it reuses those of init containers first.
-    # Each GPU has a rank of its own in the all-reduce, which loads torch and opens the device.
-    wanted = {"cpu": str(2 + gpus), "memory": f"{4 + 3 * gpus}Gi"} | ({GPU_RESOURCE: str(gpus)} if gpus else {})
-    return V1Container(
+    from infra.pod_spec import require
+
+    container = V1Container(
         name=NAMES.preflight_container,
-        image=image,
+        image=image or None,
         command=[python, "-m", "infra.probes"],
-        env=[_env("LEHR_EXPECTED_GPUS", str(gpus)), *_environment()],
-        resources=V1ResourceRequirements(requests=dict(wanted), limits=dict(wanted)),
+        env=[_env("LEHR_VERDICT", f"{SHARED}/verdict.json"), *_environment()],
         security_context=_locked(),
         termination_message_policy="FallbackToLogsOnError",  # the verdict is in the file; the log only if it was killed
-        volume_mounts=[_mount("lehr", SHARED), _mount("tmp", SCRATCH), _mount("preflight-shm", "/dev/shm")],
+        volume_mounts=[_mount("lehr", SHARED), _mount("tmp", SCRATCH), _mount("shm", SHM)],
     )
+    require(container, 0)
+    return container
 
 
 def _gate(image: str, python: str) -> V1Container:
@@ -81,9 +101,9 @@ def _gate(image: str, python: str) -> V1Container:
     wanted = {"cpu": "50m", "memory": "256Mi"}
     return V1Container(
         name=NAMES.gate_container,
-        image=image,
+        image=image or None,
         command=[python, "-m", "infra.gate"],
-        env=_environment(),
+        env=[_env("LEHR_VERDICT", f"{SHARED}/verdict.json"), *_environment()],
         resources=V1ResourceRequirements(requests=dict(wanted), limits=dict(wanted)),
         security_context=_locked(),
         termination_message_policy="FallbackToLogsOnError",
@@ -92,7 +112,7 @@ def _gate(image: str, python: str) -> V1Container:
 
 
 def _environment() -> list[V1EnvVar]:
-    values = {"LEHR_VERDICT": f"{SHARED}/verdict.json", "TMPDIR": SCRATCH, "HOME": SCRATCH, "PYTHONDONTWRITEBYTECODE": "1"}
+    values = {"TMPDIR": SCRATCH, "HOME": SCRATCH, "PYTHONDONTWRITEBYTECODE": "1"}
     return [_env(name, value) for name, value in values.items()]
 
 
@@ -125,6 +145,6 @@ def _volumes() -> list[V1Volume]:
     return [
         V1Volume(name="lehr", empty_dir=V1EmptyDirVolumeSource(size_limit="16Mi")),
         V1Volume(name="tmp", empty_dir=V1EmptyDirVolumeSource()),
-        # NCCL's ranks on one node meet in shared memory; the runtime's default of 64 MiB is too little for eight.
-        V1Volume(name="preflight-shm", empty_dir=V1EmptyDirVolumeSource(medium="Memory", size_limit="2Gi")),
+        # Ranks on one node meet in shared memory; the runtime's default of 64 MiB is too little for eight.
+        V1Volume(name="shm", empty_dir=V1EmptyDirVolumeSource(medium="Memory")),
     ]

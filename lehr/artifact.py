@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lehr.errors import Bug, UserError
+from lehr.errors import UserError
 
 MANIFEST = "artifact.json"
 LOGS = "logs"  # files under this folder are kept and hashed, but are not part of the digest: they hold wall times
@@ -149,7 +148,7 @@ class Artifact:
             cost=cost,
         )
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1))
-        _fsync_folder(folder)
+        fsync_folder(folder)
         return cls(folder, manifest)
 
     @classmethod
@@ -227,48 +226,7 @@ class Artifact:
 _REPEAT = "delete this artifact's folder and run the same command again: only this stage is repeated"
 
 
-class LocalStore:
-    """The Store port on a local or shared folder: ROOT/artifacts/NAME is complete, ROOT/work/NAME is not."""
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).absolute()
-
-    def find(self, name: str) -> str | None:
-        folder = self.root / "artifacts" / name
-        return str(folder) if (folder / MANIFEST).is_file() else None
-
-    def fetch(self, uri: str) -> Path:
-        folder = Path(uri)
-        if not (folder / MANIFEST).is_file():
-            raise UserError("no complete artifact here", where=folder, remedy="run the stage that makes it first")
-        return folder
-
-    def scratch(self, name: str) -> Path:
-        folder = self.root / "work" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def commit(self, name: str, folder: Path) -> str:
-        if not (folder / MANIFEST).is_file():
-            raise Bug(f"{folder}: committed before it was sealed")
-        target = self.root / "artifacts" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (target / MANIFEST).is_file():  # another attempt was first; both hold the same content by construction
-            shutil.rmtree(folder)
-        else:
-            shutil.rmtree(target, ignore_errors=True)  # a leftover without a manifest is nothing
-            try:
-                os.replace(folder, target)
-            except OSError:
-                if not (target / MANIFEST).is_file():
-                    raise
-                shutil.rmtree(folder)  # another attempt was first after all
-            _fsync_folder(target.parent)
-        shutil.rmtree(self.root / "work" / name, ignore_errors=True)
-        return str(target)
-
-
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

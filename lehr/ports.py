@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -70,8 +71,49 @@ class NullTracker:
         return None
 
 
+class Claim(Protocol):
+    """One attempt's right to publish under a name, be it a resume file or the artifact. Attempts can overlap; the right is
+    lost for good at the moment when a newer attempt begins."""
+
+    @property
+    def number(self) -> int:
+        """Counted from 1 over all attempts at the name."""
+        ...
+
+    def check(self) -> None:
+        """Raises Preempted if a newer attempt has begun."""
+        ...
+
+    def passage(self) -> AbstractContextManager[None]:
+        """While inside, no newer attempt can begin; raises Preempted if one has. For the renames alone, not for writing."""
+        ...
+
+
+class OnlyAttempt:
+    """The claim of work that nobody else can be at."""
+
+    number = 1
+
+    def check(self) -> None:
+        return None
+
+    def passage(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+ONLY_ATTEMPT = OnlyAttempt()
+
+
+class Conflict(Exception):
+    """A conditional put found another version than the one it was to replace."""
+
+
 class Store(Protocol):
-    """Where artifacts live. A name is absent or complete; there is no third state."""
+    """Where artifacts live. A name is absent or complete; there is no third state.
+
+    `get` and `put` are for small values, such as who is at work. Where there are no locks, as in an object store, `put` is
+    the fence too: what an attempt publishes becomes visible by one put of a value whose version it read when it began.
+    """
 
     def find(self, name: str) -> str | None:
         """The uri of the complete artifact `name`, or None."""
@@ -81,10 +123,24 @@ class Store(Protocol):
         """A local folder with the artifact's files. Raises UserError if there is none."""
         ...
 
-    def scratch(self, name: str) -> Path:
-        """A private folder for the attempt at `name`: survives a kill, so that the next attempt resumes."""
+    def begin(self, name: str) -> Claim:
+        """Begin an attempt at `name`: from now on older ones are refused."""
         ...
 
-    def commit(self, name: str, folder: Path) -> str:
-        """Publish `folder` (with its artifact.json) as `name`, atomically, and drop the scratch. Returns the uri."""
+    def scratch(self, name: str) -> Path:
+        """The folder of the attempts at `name`: survives a kill, so that the next attempt resumes."""
+        ...
+
+    def commit(self, name: str, folder: Path, claim: Claim) -> str:
+        """Publish `folder` (with its artifact.json) as `name`, atomically, and drop the scratch. Returns the uri. Raises
+        Preempted if a newer attempt has begun."""
+        ...
+
+    def get(self, key: str) -> tuple[str, str] | None:
+        """A value and its version, or None."""
+        ...
+
+    def put(self, key: str, value: str, version: str | None) -> str:
+        """Replace the value of that version (None: there is none) and return the new version, atomically: S3's If-Match and
+        If-None-Match. Raises Conflict if another version stands there."""
         ...

@@ -11,6 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lehr.config.recipe import Recipe
+from lehr.hardware import keep_freed_memory
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import clip_
@@ -35,12 +36,13 @@ def profile_step(recipe: Recipe, steps: int) -> StepProfile:
     """Run `steps` steps of stage 1's shape on one rank of the recipe and say where their time went."""
     s, precision = recipe.stage1, recipe.pinned().precision
     torch.set_num_threads(recipe.parallel.threads)
+    keep_freed_memory()
     state = TrainState.fresh(Transformer(recipe.model).initialise(0), s.optim, precision)
     rows = recipe.parallel.micro_batch or max(1, s.batch_size // recipe.parallel.processes)
     generator = torch.Generator().manual_seed(0)
     tokens_BT = torch.randint(0, recipe.model.vocab_size, (rows, s.sequence_length), generator=generator)
     clock = _Clock()
-    flat = state.optimizer.flat
+    flat = state.whole.flat
 
     def step() -> None:
         flat.grads.zero_()

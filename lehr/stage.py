@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_text, write_atomic
 from lehr.code import code_version
-from lehr.errors import from_os_error
-from lehr.ports import Clock, NullPower, NullTracker, Power, Store, SystemClock, Tracker
+from lehr.errors import Preempted, from_os_error
+from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Store, SystemClock, Tracker
+from lehr.stop import listening
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class Outcome:
 
 
 class Job:
-    """One attempt at a stage: `out` becomes the artifact, `scratch` survives kills until then."""
+    """One attempt at a stage: `out`, this attempt's own, becomes the artifact; `scratch` survives kills until then. `claim` is
+    asked before anything is published."""
 
-    def __init__(self, stage: str, scratch: Path, around: Surroundings) -> None:
-        self.stage, self.scratch, self.tracker = stage, scratch, around.tracker
-        self.out = scratch / "out"
+    def __init__(self, stage: str, scratch: Path, around: Surroundings, claim: Claim) -> None:
+        self.stage, self.scratch, self.tracker, self.claim = stage, scratch, around.tracker, claim
+        self.out = scratch / f"out-{claim.number}"
         self._around, self._ledger = around, scratch / "cost.json"
         self._began_seconds, self._began_joules = around.clock.seconds(), around.power.joules()
         spent = json.loads(self._ledger.read_text()) if self._ledger.is_file() else {}
@@ -78,25 +81,50 @@ def run_stage(
 ) -> ArtifactRef:
     """Find the artifact of `stage` or make it. `module` names the code that `work` runs, for the fingerprint.
 
-    Raises UserError for bad input and for a damaged artifact that is found, InfraError for a failing machine.
+    Raises UserError for bad input and for a damaged artifact that is found, InfraError for a failing machine, Preempted
+    after SIGTERM, or if a newer attempt began meanwhile.
     """
     code = code_version(module)
     print_ = fingerprint(stage, config, parents, code)
     name = f"{stage}-{print_[:12]}"
     try:
-        found = around.store.find(name)
-        if found is not None:
-            artifact = Artifact.open(around.store.fetch(found))
-            around.tracker.stage_finished(stage, uri=found, reused=True, seconds=artifact.manifest.cost.seconds)
-            return artifact.ref
-        job = Job(stage, around.store.scratch(name), around)
-        shutil.rmtree(job.out, ignore_errors=True)  # half an attempt; what it needs to go on lies beside it
-        job.out.mkdir(parents=True)
-        around.tracker.stage_started(stage, total_steps=total_steps, params=config)
-        outcome = work(job)
-        return _publish(job, outcome, name, print_, config, parents, code, around)
+        if (found := around.store.find(name)) is not None:
+            return _reuse(stage, found, around)
+        claim = around.store.begin(name)
+        if (found := around.store.find(name)) is not None:  # the attempt before ended well in between
+            return _reuse(stage, found, around)
+        job = Job(stage, around.store.scratch(name), around, claim)
+        with _own_folder(job), listening():
+            around.tracker.stage_started(stage, total_steps=total_steps, params=config)
+            outcome = work(job)
+            return _publish(job, outcome, name, print_, config, parents, code, around)
     except OSError as error:
         raise from_os_error(error) from error
+
+
+def _reuse(stage: str, uri: str, around: Surroundings) -> ArtifactRef:
+    artifact = Artifact.open(around.store.fetch(uri))
+    around.tracker.stage_finished(stage, uri=uri, reused=True, seconds=artifact.manifest.cost.seconds)
+    return artifact.ref
+
+
+@contextmanager
+def _own_folder(job: Job) -> Iterator[None]:
+    """A fresh `job.out`; those of older attempts go away, and with a newer attempt this one."""
+    for half in job.scratch.glob("out*"):  # what the next attempt needs to go on lies beside it
+        shutil.rmtree(half, ignore_errors=True)
+    job.out.mkdir(parents=True)
+    try:
+        yield
+    except (Preempted, OSError) as error:
+        try:
+            job.claim.check()  # a file that a newer attempt took away is no fault of the disk's
+        except Preempted as overtaken:
+            shutil.rmtree(job.out, ignore_errors=True)
+            with suppress(OSError):  # not empty: the newer attempt is at work in it
+                job.scratch.rmdir()
+            raise overtaken from error
+        raise
 
 
 def _publish(
@@ -129,6 +157,6 @@ def _publish(
         meta=outcome.meta,
         cost=cost,
     )
-    uri = around.store.commit(name, job.out)
+    uri = around.store.commit(name, job.out, job.claim)
     around.tracker.stage_finished(job.stage, uri=uri, reused=False, seconds=seconds)
     return ArtifactRef(uri=uri, digest=artifact.manifest.digest, kind=outcome.kind, stage=job.stage)

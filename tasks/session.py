@@ -12,9 +12,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lehr.artifact import LocalStore, canonical, sha256_text
+from lehr.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
 from lehr.stage import Surroundings
+from lehr.store import LocalStore
 from monitoring.console import ConsoleTracker
 from monitoring.energy import PowerMeter
 from monitoring.exporter import PrometheusTracker

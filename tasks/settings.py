@@ -1,32 +1,66 @@
-"""Resources, retries and image of the tasks, in one place, and the translation of errors into Flyte's words."""
+"""Resources, retries, image and pod of the tasks, in one place, and the translation of errors into Flyte's words."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from flytekit import Resources
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from lehr.errors import InfraError, Preempted
+from infra.pods import pod_template
+from lehr.errors import InfraError, Preempted, UserError
+from lehr.stop import listening
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The image is named at registration: pyflyte register --image lehr=NAME@DIGEST.
 IMAGE = "{{.image.lehr.fqn}}:{{.image.lehr.version}}"
-SMALL: dict[str, Any] = {"requests": Resources(cpu="1", mem="2Gi"), "container_image": IMAGE}
+
+
+def asked_for(text: str) -> dict[str, Any]:
+    """Resources of a task that trains, from LEHR_TASK_RESOURCES at registration: `cpu=32,mem=256Gi,gpu=8`.
+
+    Raises UserError for anything else.
+    """
+    wanted = {"cpu": "2", "mem": "4Gi"}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, amount = part.partition("=")
+        if name not in ("cpu", "mem", "gpu") or not amount:
+            raise UserError(f"{part!r} asks for nothing", where="LEHR_TASK_RESOURCES", remedy="write cpu=32,mem=256Gi,gpu=8")
+        wanted[name] = amount
+    try:
+        asked = Resources(**wanted)
+    except (AssertionError, ValueError) as error:
+        raise UserError(str(error), where="LEHR_TASK_RESOURCES", remedy="write cpu=32,mem=256Gi,gpu=8") from error
+    # Kubernetes wants a limit for GPUs, and it is the request.
+    return {"requests": asked, "limits": asked} if "gpu" in wanted else {"requests": asked}
+
+
+SMALL: dict[str, Any] = {
+    "requests": Resources(cpu="1", mem="2Gi"),
+    "container_image": IMAGE,
+    "pod_template": pod_template(checked=False),
+}
 # Flyte never retries an error that is not marked recoverable, whatever `retries` says; `owned` marks them.
-TRAINING: dict[str, Any] = {"requests": Resources(cpu="2", mem="4Gi"), "retries": 3, "container_image": IMAGE}
+TRAINING: dict[str, Any] = {
+    **asked_for(os.environ.get("LEHR_TASK_RESOURCES", "")),
+    "retries": 3,
+    "container_image": IMAGE,
+    "pod_template": pod_template(),
+}
 
 
 def owned(function: F) -> F:
-    """Tell Flyte which errors a retry can mend: the machine's, never the user's or ours."""
+    """Tell Flyte which errors a retry can mend: the machine's, and SIGTERM; never the user's or ours."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with listening():
+                return function(*args, **kwargs)
         except (InfraError, Preempted) as error:
             raise FlyteRecoverableException(str(error)) from error
 

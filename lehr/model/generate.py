@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.decode import Decoder
+from lehr.model.packed import packed
 from lehr.model.transformer import Transformer
 
 _SCORE_TOKENS = 8192  # padded tokens per scoring batch
@@ -90,7 +91,8 @@ class LanguageModel:
         allowed = [max(1, min(max_new_tokens, self.max_length - 1, n)) for n in (limits or [max_new_tokens] * len(kept))]
         order = sorted(range(len(kept)), key=lambda i: len(kept[i]))
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        decoder = Decoder(self.model, kept, allowed, stops, self.tokenizer.pad_id)
+        model = packed(self.model, min(rows, len(kept)), max(allowed))
+        decoder = Decoder(model, kept, allowed, stops, self.tokenizer.pad_id)
         return decoder.run(order, rows, lambda logits_BV: _pick(logits_BV, temperature, generator))
 
 

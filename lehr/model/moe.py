@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,10 +48,10 @@ class Experts(nn.Module):
         if routing is not None:
             routing.append(_routing(logits_NX, load_X))
         order = chosen_NK.reshape(-1).argsort(stable=True)  # assignments by expert
-        token = order // self.top_k
-        y = self._grouped(x_ND[token], load_X)
-        y = y * gates_NK.reshape(-1)[order].to(y.dtype)[:, None]
-        return torch.zeros_like(x_ND).index_add(0, token, y).view(x_BTD.shape)
+        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        y: Tensor = self._grouped(_Rows.apply(x_ND, order, place, self.top_k), load_X)  # type: ignore[no-untyped-call]
+        y = _Rows.apply(y, place, order, 1)  # type: ignore[no-untyped-call]
+        return (y.view(*gates_NK.shape, -1) * gates_NK.to(y.dtype)[:, :, None]).sum(dim=1).view(x_BTD.shape)
 
     def _grouped(self, x: Tensor, load_X: Tensor) -> Tensor:
         """Rows sorted by expert through their experts: the grouped kernel on GPUs, a product a block on CPU."""
@@ -59,11 +61,58 @@ class Experts(nn.Module):
             out: Tensor = F.grouped_mm(F.silu(gate) * up, self.down.transpose(1, 2), offs=ends_X)
             return out
         rows: list[int] = load_X.tolist()
-        blocks = torch.split(x, rows)
-        joined = [F.linear(block, w) for block, w in zip(blocks, self.gate_up.unbind(), strict=True)]
-        gate, up = torch.cat(joined).chunk(2, dim=-1)
-        inner = torch.split(F.silu(gate) * up, rows)
-        return torch.cat([F.linear(block, w) for block, w in zip(inner, self.down.unbind(), strict=True)])
+        gate, up = _Blocks.apply(x, self.gate_up, rows).chunk(2, dim=-1)  # type: ignore[no-untyped-call]
+        y: Tensor = _Blocks.apply(F.silu(gate) * up, self.down, rows)  # type: ignore[no-untyped-call]
+        return y
+
+
+class _Rows(torch.autograd.Function):
+    """x[order // copies]: every row `copies` times, permuted. `place` undoes `order`, so that the gradient is a gather and a
+    short sum instead of a scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, order: Tensor, place: Tensor, copies: int) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.copies = copies
+        return x_ND.index_select(0, order // copies if copies > 1 else order)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (place,) = ctx.saved_tensors
+        back = grad.index_select(0, place)
+        return (back.view(-1, ctx.copies, grad.shape[-1]).sum(dim=1) if ctx.copies > 1 else back), None, None, None
+
+
+class _Blocks(torch.autograd.Function):
+    """Rows sorted by expert times their experts' matrices, (X, F, D): products write where their results belong."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_XFD: Tensor, rows: list[int]) -> Tensor:
+        ctx.save_for_backward(x, weight_XFD)
+        ctx.rows = rows
+        out = x.new_empty(len(x), weight_XFD.shape[1])
+        for expert, block in _blocks(rows):
+            torch.mm(x[block], weight_XFD[expert].t(), out=out[block])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight_XFD = ctx.saved_tensors
+        grad = grad.contiguous()
+        dx, dw = torch.empty_like(x), torch.zeros_like(weight_XFD)
+        for expert, block in _blocks(ctx.rows):
+            torch.mm(grad[block], weight_XFD[expert], out=dx[block])
+            torch.mm(grad[block].t(), x[block], out=dw[expert])
+        return dx, dw, None
+
+
+def _blocks(rows: list[int]) -> Iterator[tuple[int, slice]]:
+    """(expert, its rows) of the experts that have any."""
+    start = 0
+    for expert, n in enumerate(rows):
+        if n:
+            yield expert, slice(start, start + n)
+        start += n
 
 
 def _routing(logits_NX: Tensor, load_X: Tensor) -> Routing:

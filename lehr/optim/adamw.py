@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lehr.config.stages import Optim
+from lehr.errors import UserError
 from lehr.model.transformer import Transformer
 from lehr.optim.groups import Group, group_of
 
@@ -68,16 +70,64 @@ class FlatParameters:
         return out
 
 
+class Summing(Protocol):
+    """What the gradients are summed over."""
+
+    def sum_(self, tensor: Tensor) -> None: ...
+
+
 class AdamW:
     """Decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected moments: equal to torch.optim.AdamW.
 
-    State is `first` and `second`, flat fp32 like the parameters, and `updates`, the count of updates really made.
+    State is `first` and `second`, flat fp32 like the parameters, and `updates`, the count of updates really made. With its
+    flat buffers it is the loop's engine (lehr.train.engine) where every rank holds the whole state.
     """
 
     def __init__(self, flat: FlatParameters, config: Optim) -> None:
         self.flat, self.config = flat, config
         self.first, self.second = torch.zeros_like(flat.values), torch.zeros_like(flat.values)
         self.updates = 0
+
+    def zero(self) -> None:
+        """Forget the gradients."""
+        self.flat.grads.zero_()
+
+    def collect(self) -> None:
+        """See FlatParameters.collect."""
+        self.flat.collect()
+
+    def sum_(self, scalars: Tensor, ranks: Summing) -> None:
+        """Sum gradients and `scalars` over ranks, in place."""
+        self.flat.collect()
+        ranks.sum_(self.flat.grads)
+        ranks.sum_(scalars)
+
+    def clip(self, weight: float, limit: float) -> float:
+        """Divide the gradients by `weight` and clip them; returns their norm before clipping."""
+        self.flat.grads.div_(weight)
+        return clip_(self.flat.grads, limit)
+
+    def inherited(self) -> dict[str, Tensor]:
+        """What a child stage inherits beside the weights (mid-training continues the optimiser: OLMo 2 section 4)."""
+        return {"first": self.first, "second": self.second, "updates": torch.tensor(self.updates)}
+
+    def inherit(self, tensors: dict[str, Tensor], where: str) -> None:
+        """Copy in what a parent's `inherited` gave. Raises UserError when it belongs to another model."""
+        if tensors["first"].shape != self.first.shape:
+            raise UserError("this optimiser state belongs to another model", where=where, remedy="use its own checkpoint")
+        self.first.copy_(tensors["first"])
+        self.second.copy_(tensors["second"])
+        self.updates = int(tensors["updates"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and optimiser state, for a resume file."""
+        return {"values": self.flat.values, **self.inherited()}
+
+    def restore(self, tensors: dict[str, Tensor], where: str) -> None:
+        """Copy in, never alias: kernels may sum in another order at another memory alignment."""
+        self.flat.values.copy_(tensors["values"])
+        self.flat.publish()
+        self.inherit(tensors, where)
 
     @torch.no_grad()
     def update(self, lr: float) -> None:

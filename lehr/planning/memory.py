@@ -67,7 +67,7 @@ def _of_rank(model: Model, hardware: Hardware, precision: str, length: int, batc
         activations = tokens * in_flight * layers * layer
     if last:
         activations += tokens * _final_norm_bytes(model, work)
-    logits = tokens * model.vocab_size / p.tensor * _logit_bytes(hardware, work) if last else 0.0
+    logits = _logit_bytes(model, hardware, work, tokens) / p.tensor if last else 0.0
     return replace(state, activations=activations, logits=logits)
 
 
@@ -147,7 +147,11 @@ def _final_norm_bytes(m: Model, work: int) -> float:
     return m.d_model * (FP32 * (2 if m.norm == "rmsnorm" else 1) + work)
 
 
-def _logit_bytes(hardware: Hardware, work: int) -> int:
-    """Bytes of one logit at the peak of the backward pass. Eager: the fp32 logits and four fp32 temporaries of loss and
-    z-loss; fused: fp32 logits, their gradient in the working precision, and its operand."""
-    return FP32 + 2 * work if hardware.fused else 5 * FP32
+def _logit_bytes(model: Model, hardware: Hardware, work: int, tokens: int) -> float:
+    """Bytes of the logits at the peak of the backward pass. Fused: fp32 logits, their gradient in the working precision, and
+    its operand. Eager: one fp32 buffer is logits, probabilities and gradient in turn (`lehr.train.losses`), a lower working
+    precision holds the gradient's copy beside it, and the head's own gradient is made beside the one it is added to."""
+    logits = tokens * model.vocab_size
+    if hardware.fused:
+        return logits * (FP32 + 2 * work)
+    return logits * (FP32 if work == FP32 else FP32 + work) + model.vocab_size * model.d_model * work

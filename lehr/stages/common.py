@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lehr import stop
 from lehr.artifact import LOGS
 from lehr.config.recipe import Parallel
 from lehr.model.size import flops_per_token
-from lehr.ports import NullTracker, Tracker
+from lehr.ports import ONLY_ATTEMPT, Claim, NullTracker, Tracker
 from lehr.stage import Job
+from lehr.train.engine import Saves
 from lehr.train.journal import Journal
 from lehr.train.loop import Objective, Plan, train
 from lehr.train.parallel import Local, Ranks
-from lehr.train.resume import ResumeFiles
+from lehr.train.saves import WholeSaves
 from lehr.train.state import TrainState
 
 Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
@@ -32,12 +34,12 @@ class Desk:
     parallel: Parallel
     tracker: Any
     checkpointed: Any
+    claim: Claim = ONLY_ATTEMPT
 
     @classmethod
     def of(cls, job: Job, parallel: Parallel) -> Desk:
-        return cls(
-            job.stage, job.scratch, job.out, parallel, Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing)
-        )
+        tracker, checkpointed = Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing)
+        return cls(job.stage, job.scratch, job.out, parallel, tracker, checkpointed, job.claim)
 
 
 def _nothing() -> None:
@@ -45,19 +47,29 @@ def _nothing() -> None:
 
 
 def conduct(
-    desk: Desk, ranks: Ranks, state: TrainState, objective: Objective, plan: Plan, evaluator: Evaluator | None = None
+    desk: Desk,
+    ranks: Ranks,
+    state: TrainState,
+    objective: Objective,
+    plan: Plan,
+    evaluator: Evaluator | None = None,
+    saves: Saves | None = None,
 ) -> TrainState:
-    """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs."""
+    """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs. Without `saves`
+    every rank holds the whole state.
+
+    Raises Preempted when SIGTERM came, with the state saved, or when a newer attempt began.
+    """
     tracker: Tracker = desk.tracker.value
+    saves = saves or WholeSaves(desk.scratch / "resume", ranks, desk.claim, tracker.note)
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
-    journal = Journal(desk.stage, folder, tracker, desk.checkpointed.value, evaluator, flops)
-    newest = ResumeFiles(desk.scratch / "resume").newest()
-    if newest is not None:
-        state.restore(newest[0], str(desk.scratch))
-        if ranks.first:
-            tracker.note(f"{desk.stage}: going on at step {state.step}")
-    journal.open(newest[1] if newest else 0)
+    journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops)
+    log_bytes = saves.restore(state)
+    if log_bytes is not None and ranks.first:
+        tracker.note(f"{desk.stage}: going on at step {state.step}")
+    journal.open(log_bytes or 0)
+    stop.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
     try:
         train(state, objective, plan, ranks, journal)
     finally:

@@ -73,7 +73,7 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
             work.tokenizer,
             chat=False,
             training=training,
-            optimizer=state.optimizer_tensors(),
+            optimizer=state.whole.inherited(),
         )
     return state.tokens
 
@@ -86,7 +86,7 @@ def _begin(work: _Work) -> TrainState:
     loaded = load_checkpoint(parent)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, loaded.tokenizer.hash, parent.folder)
     state = TrainState.fresh(loaded.model, work.stretch.optim, work.precision)
-    state.load_optimizer(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
+    state.whole.inherit(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
     return state
 
 

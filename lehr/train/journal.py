@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from lehr import stop
+from lehr.artifact import write_beside
 from lehr.ports import Tracker
+from lehr.train.engine import Saves
 from lehr.train.parallel import Ranks
-from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
 
 
@@ -26,26 +28,29 @@ class Journal:
         stage: str,
         folder: Path | None,
         tracker: Tracker,
+        saves: Saves,
         on_checkpoint: Callable[[], None] = lambda: None,
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
         flops_per_token: float = 0.0,
     ) -> None:
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
-        self.stage, self.folder, self.tracker = stage, folder, tracker
+        self.stage, self.folder, self.tracker, self.saves = stage, folder, tracker, saves
         self.on_checkpoint, self.evaluator = on_checkpoint, evaluator
         self.log: TextIO | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self.resume = ResumeFiles(folder / "resume")
             self.curves = folder / "curves.jsonl"
 
     def open(self, newest_log_bytes: int) -> None:
-        """Begin or go on with the log, cut back to what the resume file knew."""
+        """Begin or go on with the log, cut back to what the resume file knew. A copy takes its place: an older attempt that is
+        still at work goes on writing into the old file, which nobody reads any more."""
         if self.folder is None:
             return
-        self.curves.touch()
-        with self.curves.open("r+b") as f:
-            f.truncate(newest_log_bytes)
+        known = b""
+        if self.curves.is_file():
+            with self.curves.open("rb") as f:
+                known = f.read(newest_log_bytes)
+        write_beside(self.curves, lambda beside: beside.write_bytes(known))
         self.log = self.curves.open("a", encoding="utf-8")
 
     def step(
@@ -61,7 +66,7 @@ class Journal:
     ) -> None:
         if self.log is None:
             return
-        known = ("loss", "weight", "tokens")
+        known = ("loss", "weight", "tokens", "stop")
         extra = {k: v for k, v in scalars.items() if k not in known and math.isfinite(v)}
         tokens = int(scalars["tokens"])
         row = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": grad_norm, "lr": lr, **extra}
@@ -77,20 +82,28 @@ class Journal:
         self.tracker.progress(self.stage, state.step, steps, {**seen, **rates, **skips, **extra, **self._saved})
         self._saved = {}
 
-    def evaluate(self, state: TrainState, ranks: Ranks) -> None:
-        """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here."""
-        if self.evaluator is None:
-            return
-        values = self.evaluator(state, ranks)
-        if self.log is not None:
-            self.log.write(json.dumps({"step": state.step, "tokens": state.tokens, **values}) + "\n")
+    def evaluate(self, state: TrainState, ranks: Ranks) -> bool:
+        """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here.
+
+        False if SIGTERM broke it off: the state says that it is owed. Only where the other ranks end with this one.
+        """
+        if self.evaluator is not None:
+            try:
+                with stop.interruptible(ranks.world == 1 or ranks.peers_alive is not None):
+                    values = self.evaluator(state, ranks)
+            except stop.Terminated:
+                return False
+            if self.log is not None:
+                self.log.write(json.dumps({"step": state.step, "tokens": state.tokens, **values}) + "\n")
+        state.evaluated = state.step
+        return True
 
     def checkpoint(self, state: TrainState) -> None:
-        if self.log is None:
-            return
+        """Every rank takes part, in so far as it holds what must be saved."""
         began = time.perf_counter()
-        self.log.flush()
-        self.resume.save(state.step, state.tensors(), self.curves.stat().st_size, self._checkpointed)
+        if self.log is not None:
+            self.log.flush()
+        self.saves.save(state, self.curves.stat().st_size if self.log is not None else 0, self._checkpointed)
         self._saved["checkpoint_seconds"] = time.perf_counter() - began  # that training waited
 
     def _checkpointed(self, size: int) -> None:
@@ -102,4 +115,4 @@ class Journal:
         if self.log is not None:
             self.log.close()
             self.log = None
-            self.resume.wait()
+        self.saves.wait()

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import torch
 
-from lehr.optim.adamw import clip_
+from lehr import stop
+from lehr.train.engine import Engine
 from lehr.train.journal import Journal
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
@@ -47,43 +48,52 @@ class Plan:
     checkpoint_steps: int
     evaluate_steps: int = 0
 
+    def owes_evaluation(self, state: TrainState) -> bool:
+        """Whether the evaluation that belongs to the state's step is still to be made."""
+        return self.evaluate_steps > 0 and state.step % self.evaluate_steps == 0 and state.evaluated < state.step
+
 
 def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
-    """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums."""
-    flat = state.optimizer.flat
-    while state.step < plan.steps:
+    """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums.
+
+    Raises Preempted after SIGTERM to any rank, once the running step is made and the state is saved.
+    """
+    engine = state.optimizer
+    stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
+    while state.step < plan.steps and not stopping:
         began = time.perf_counter()
-        flat.grads.zero_()
+        engine.zero()
         sums = objective.backward(state.step, ranks)
-        flat.collect()
         # Gradients and scalars are summed over ranks, then divided once: world size changes no expectation.
-        scalars = _reduce(sums, objective.extras, flat.grads, ranks)
-        flat.grads.div_(max(scalars["weight"], 1.0))
+        scalars = _reduce(sums, objective.extras, engine, ranks)
         loss = scalars["loss"] / max(scalars["weight"], 1.0)
-        grad_norm = clip_(flat.grads, plan.clip_norm(state.step, state.tokens))
+        grad_norm = engine.clip(max(scalars["weight"], 1.0), plan.clip_norm(state.step, state.tokens))
         lr = plan.rate(state.step, state.tokens)
         made = state.guard.admits(loss, grad_norm)  # a non-finite or outlying step changes nothing
         if made:
-            state.optimizer.update(lr)
+            engine.update(lr)
         state.step += 1
         state.tokens += int(scalars["tokens"])
         journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, time.perf_counter() - began)
-        if plan.evaluate_steps and state.step % plan.evaluate_steps == 0:
-            journal.evaluate(state, ranks)
-        if state.step % plan.checkpoint_steps == 0 and state.step < plan.steps:
+        stopping = scalars["stop"] > 0
+        if plan.owes_evaluation(state) and not stopping:
+            stopping = not journal.evaluate(state, ranks)
+        if stopping or (state.step % plan.checkpoint_steps == 0 and state.step < plan.steps):
             journal.checkpoint(state)
+    if stopping:
+        raise stop.preempted(journal.stage, state.step, plan.steps)
     return state
 
 
-def _reduce(sums: Sums, extras: tuple[str, ...], grads: torch.Tensor, ranks: Ranks) -> dict[str, float]:
-    """Sum gradients in place and scalars over ranks; extras come back as means."""
+def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -> dict[str, float]:
+    """Sum gradients and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
-    scalars = torch.tensor([sums.loss, sums.weight, sums.tokens, *(x for pair in pairs for x in pair)], dtype=torch.float64)
-    ranks.sum_(grads)
-    ranks.sum_(scalars)
+    own = [sums.loss, sums.weight, sums.tokens, float(stop.asked()), *(x for pair in pairs for x in pair)]
+    scalars = torch.tensor(own, dtype=torch.float64)
+    engine.sum_(scalars, ranks)
     values = scalars.tolist()
-    out = {"loss": values[0], "weight": values[1], "tokens": values[2]}
+    out = dict(zip(("loss", "weight", "tokens", "stop"), values, strict=False))
     for i, name in enumerate(extras):
-        total, count = values[3 + 2 * i], values[4 + 2 * i]
+        total, count = values[4 + 2 * i], values[5 + 2 * i]
         out[name] = total / count if count else float("nan")
     return out

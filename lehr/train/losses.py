@@ -4,9 +4,11 @@ accumulation nor world size changes the result. Shapes: B batch, T positions, N 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from lehr.config.model import Model
@@ -40,11 +42,35 @@ def cross_entropy(
     routing: list[Routing] = []
     logits_NV = model.logits(model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)[chosen]).float()
     labels_N = labels_BT[chosen]
-    # One pass over the exponentials serves both: -log p(label) = logsumexp(logits) - logit(label).
-    lse_N = torch.logsumexp(logits_NV, dim=-1)
-    nats = (lse_N - logits_NV.gather(1, labels_N[:, None])[:, 0]).sum()
-    z = lse_N.square().sum() if with_z else nats.new_zeros(())
-    return CrossEntropy(nats, z, int(labels_N.numel()), routing)
+    nats, z = _Sums.apply(logits_NV, labels_N)  # type: ignore[no-untyped-call]
+    return CrossEntropy(nats, z if with_z else nats.new_zeros(()), int(labels_N.numel()), routing)
+
+
+class _Sums(torch.autograd.Function):
+    """(sum of -log p(label), sum of logsumexp squared) of fp32 logits (N, V), which it overwrites.
+
+    One buffer serves the logits, the probabilities and the gradient: at a small width the head's buffers are most of what a
+    step moves and holds.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        picked_N = logits_NV.gather(1, labels_N[:, None])[:, 0]
+        top_N1 = logits_NV.amax(dim=-1, keepdim=True)
+        p_NV = logits_NV.sub_(top_N1).exp_()
+        total_N1 = p_NV.sum(dim=-1, keepdim=True)
+        lse_N = (total_N1.log() + top_N1)[:, 0]
+        ctx.save_for_backward(p_NV.div_(total_N1), labels_N, lse_N)
+        return (lse_N - picked_N).sum(), lse_N.square().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_nats: Tensor, d_z: Tensor) -> tuple[Tensor, None]:
+        """d nats / d logits = p - onehot(label); d z / d logits = 2 lse p."""
+        p_NV, labels_N, lse_N = ctx.saved_tensors
+        d_NV = p_NV.mul_((d_nats + 2 * d_z * lse_N)[:, None])
+        d_NV[torch.arange(len(labels_N), device=labels_N.device), labels_N] -= d_nats
+        return d_NV, None
 
 
 def router_loss(ce: CrossEntropy, config: Model) -> Tensor | float:

@@ -86,7 +86,7 @@ class NextToken:
     """
 
     def __init__(self, state: TrainState, loader: Loader, stretch: Stretch, micro_batch: int = 0, end_of_text: int = 0) -> None:
-        self.model, self.flat, self.loader, self.stretch = state.model, state.optimizer.flat, loader, stretch
+        self.model, self.engine, self.loader, self.stretch = state.model, state.optimizer, loader, stretch
         self.micro_batch, self.end_of_text = micro_batch, end_of_text
         self.extras: tuple[str, ...] = ("cross_entropy", "masked_instances")
         self.extras += ("least_load",) if self.model.config.n_experts else ()
@@ -99,7 +99,7 @@ class NextToken:
         size = self.micro_batch or rows
         for start in range(0, rows, size):
             total = self._micro(batch.tokens_BT[start : start + size], batch.labels_BT[start : start + size], total)
-            self.flat.collect()
+            self.engine.collect()
         return total
 
     def _micro(self, tokens: np.ndarray, labels: np.ndarray, so_far: Sums) -> Sums:

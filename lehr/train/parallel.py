@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lehr.errors import InfraError, LehrError
+from lehr.hardware import keep_freed_memory
 from lehr.train.shared_sum import SharedSum
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     Raises the first rank's own error, or InfraError if a rank died without a word.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     if "TORCHELASTIC_RUN_ID" in os.environ or world == 1:
         return _run_here(world, body, arguments)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -139,7 +141,7 @@ def _start_helper(
     rank: int, world: int, threads: int, port: int, body: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> Helper:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lehr.train.parallel"])
+    context.set_forkserver_preload(["lehr.train.deaf", "lehr.train.parallel"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_helper, args=(rank, world, threads, port, sender, body, arguments), daemon=True)
     process.start()
@@ -166,8 +168,10 @@ def _helper(
     arguments: tuple[Any, ...],
 ) -> None:
     threading.Thread(target=_end_with_leader, args=(sender.fileno(),), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the leader hears Ctrl-C and ends us
+    for heard_by_the_leader in (signal.SIGINT, signal.SIGTERM):  # who saves, and ends us
+        signal.signal(heard_by_the_leader, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    keep_freed_memory()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
         store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]

@@ -7,13 +7,19 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from lehr.artifact import sha256_file, write_atomic
+from lehr.ports import ONLY_ATTEMPT, Claim
 from lehr.tensors import read_tensors, save_tensors
 
 _KEEP = 2
+
+
+def _quiet(text: str) -> None:
+    return None
 
 
 class ResumeFiles:
@@ -21,11 +27,11 @@ class ResumeFiles:
 
     `save` copies the state into buffers that are kept, and a thread hashes, writes, flushes and renames: training waits for
     the copy alone. `log_bytes` is how long the stage's log was: a resumed stage cuts the log back to it, so no line stands
-    twice.
+    twice. An attempt whose `claim` is lost writes nothing more that could be found.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = _quiet) -> None:
+        self.folder, self.claim, self.note = folder, claim, note
         self._buffers: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -55,27 +61,50 @@ class ResumeFiles:
             raise failure
 
     def _write(self, step: int, log_bytes: int, done: Callable[[int], None]) -> None:
+        path = self.folder / f"state-{step:08d}.safetensors"
+        beside = path.with_suffix(f".{self.claim.number}.tmp")
         try:
+            self.claim.check()
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"state-{step:08d}.safetensors"
-            beside = path.with_suffix(".tmp")
             save_tensors(self._buffers, beside)
             with beside.open("rb+") as f:
                 os.fsync(f.fileno())
-            os.replace(beside, path)
-            write_atomic(path.with_suffix(".json"), json.dumps({"sha256": sha256_file(path), "log_bytes": log_bytes}))
-            for old in sorted(self.folder.glob("state-*.json"))[:-_KEEP]:
-                old.unlink()
-                old.with_suffix(".safetensors").unlink(missing_ok=True)
-            done(path.stat().st_size)
+            record = {"sha256": sha256_file(beside), "log_bytes": log_bytes}
+            with self.claim.passage():
+                os.replace(beside, path)
+                write_atomic(path.with_suffix(".json"), json.dumps(record))
+                self._drop_old()
+                done(path.stat().st_size)
         except BaseException as error:  # noqa: BLE001 (it is raised where the training can hear it)
             self._failure = error
+        finally:
+            beside.unlink(missing_ok=True)  # half a file would keep a full disk full
+
+    def sweep(self) -> None:
+        """Take away what killed or overtaken attempts were writing."""
+        for half in self.folder.glob("*.tmp"):
+            half.unlink(missing_ok=True)
+
+    def _drop_old(self) -> None:
+        for old in sorted(self.folder.glob("state-*.json"))[:-_KEEP]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
 
     def newest(self) -> tuple[dict[str, Tensor], int] | None:
-        """(tensors, log_bytes) of the newest file whose hash is right, or None."""
+        """(tensors, log_bytes) of the newest file whose hash is right, or None. Damaged ones are passed over and said."""
         for record in sorted(self.folder.glob("state-*.json"), reverse=True):
             path = record.with_suffix(".safetensors")
-            said = json.loads(record.read_text())
-            if path.is_file() and sha256_file(path) == said["sha256"]:
+            said = _read_record(record)
+            if said and path.is_file() and sha256_file(path) == said["sha256"]:
                 return read_tensors(path), int(said["log_bytes"])
+            self.note(f"{path.name} is damaged and passed over: its hash differs from its record's")
         return None
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """{sha256, log_bytes}, or None where the record itself is damaged."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and {"sha256", "log_bytes"} <= said.keys() else None

@@ -9,59 +9,56 @@ from torch import Tensor
 
 from lehr.config.recipe import Precision
 from lehr.config.stages import Optim
-from lehr.errors import UserError
+from lehr.errors import Bug
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
+from lehr.train.engine import Engine
 
 
 @dataclass
 class TrainState:
-    """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage)."""
+    """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage). `evaluated` is the
+    last step whose evaluation on the way is written down."""
 
     model: Transformer
-    optimizer: AdamW
+    optimizer: Engine
     guard: SpikeGuard
     step: int = 0
     tokens: int = 0
+    evaluated: int = 0
 
     @classmethod
     def fresh(cls, model: Transformer, optim: Optim, precision: Precision = "fp32") -> TrainState:
         flat = FlatParameters(model, optim, torch.bfloat16 if precision == "bf16" else torch.float32)
         return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard))
 
+    @property
+    def whole(self) -> AdamW:
+        """The engine of a rank that holds all of the state. Raises Bug under a sharded layout."""
+        if not isinstance(self.optimizer, AdamW):
+            raise Bug(f"{type(self.optimizer).__name__} holds a part of the state, and all of it was asked for")
+        return self.optimizer
+
     def weights(self) -> dict[str, Tensor]:
         """The fp32 weights by name, whatever precision the model computes in."""
-        return self.optimizer.flat.masters()
+        return self.whole.flat.masters()
 
-    def optimizer_tensors(self) -> dict[str, Tensor]:
-        """What a child stage inherits beside the weights (mid-training continues the optimiser: OLMo 2 section 4)."""
-        return {
-            "first": self.optimizer.first,
-            "second": self.optimizer.second,
-            "updates": torch.tensor(self.optimizer.updates),
-        }
+    def progress(self) -> dict[str, Tensor]:
+        """What every rank knows, whatever the layout: the guard and how far training is."""
+        return {**self.guard.state(), **{name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}}
 
-    def load_optimizer(self, tensors: dict[str, Tensor], where: str) -> None:
-        """Copy inherited optimiser state in. Raises UserError when it belongs to another model.
-
-        The guard is not inherited: on another mix, the parent's window would take the new level for spikes.
-        """
-        if tensors["first"].shape != self.optimizer.first.shape:
-            raise UserError("this optimiser state belongs to another model", where=where, remedy="use its own checkpoint")
-        self.optimizer.first.copy_(tensors["first"])
-        self.optimizer.second.copy_(tensors["second"])
-        self.optimizer.updates = int(tensors["updates"])
+    def restore_progress(self, tensors: dict[str, Tensor]) -> None:
+        """Copy in what `progress` gave."""
+        self.guard.restore(tensors)
+        self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state, for a resume file."""
-        progress = {"step": torch.tensor(self.step), "tokens": torch.tensor(self.tokens)}
-        return {"values": self.optimizer.flat.values, **self.optimizer_tensors(), **self.guard.state(), **progress}
+        return {**self.whole.tensors(), **self.progress()}
 
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
-        """Copy in, never alias: kernels may sum in another order at another memory alignment."""
-        self.optimizer.flat.values.copy_(tensors["values"])
-        self.optimizer.flat.publish()
-        self.load_optimizer(tensors, where)
-        self.guard.restore(tensors)
-        self.step, self.tokens = int(tensors["step"]), int(tensors["tokens"])
+        """Copy in what `tensors` gave. The guard is part of it here; a child stage starts with its own: on another mix,
+        the parent's window would take the new level for spikes."""
+        self.whole.restore(tensors, where)
+        self.restore_progress(tensors)

@@ -1,11 +1,11 @@
 """A real control plane for the whole session, with the controller's rights and policies in force. Never skipped: without the
-binaries these tests fail and say what provides them."""
+binaries these tests fail and say what provides them, and a test here that skips itself fails."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,14 @@ from tests.cluster.plane import ADMIN, ControlPlane, start
 
 TRAINING, OTHER = "training", "other"
 ACCOUNT = f"system:serviceaccount:{NAMES.namespace}:lehr-controller"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and item.get_closest_marker("cluster"):
+        report.outcome, report.longrepr = "failed", f"a cluster test may not be skipped: {report.longrepr}"
+    return report
 
 
 @dataclass
@@ -82,7 +90,7 @@ def _fenced(api: Api) -> bool:
     return False
 
 
-def eventually(check: object, what: str, seconds: float = 30.0) -> None:
+def eventually(check: object, what: str, seconds: float = 120.0) -> None:
     """Wait until `check()` is true. ApiErrors count as not yet."""
     end, last = time.monotonic() + seconds, ""
     while time.monotonic() < end:

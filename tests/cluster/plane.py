@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from tests.cluster.provide import find, missing
 ADMIN, NOBODY = "admin-token", "nobody-token"
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0
+PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
@@ -118,11 +120,19 @@ def _certificates(folder: Path) -> None:
     (folder / "tokens.csv").chmod(0o600)
 
 
+def die_with_parent() -> None:
+    """In the child, on Linux: SIGTERM when the tests' process ends, even if it was killed and no fixture could clean up."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _spawn(plane: ControlPlane, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     binary = find(name)
     assert binary is not None
     with (plane.folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen([str(binary), *arguments], stdout=log, stderr=log, cwd=plane.folder)
+        process = subprocess.Popen(
+            [str(binary), *arguments], stdout=log, stderr=log, cwd=plane.folder, preexec_fn=die_with_parent
+        )
     plane.processes.append(process)
     return process
 

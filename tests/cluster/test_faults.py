@@ -123,7 +123,7 @@ def test_verdicts_that_are_none(world: World, cluster: Cluster) -> None:
                 run.cluster.behaviours[run.nodes[i]].message = scripted(lies[(3 * seed + i) % len(lies)])
             run.live()
             run.submit()
-            run.wait(set(), 20)
+            run.wait(set())
             time.sleep(0.3)
             run.check(set())
             return 3
@@ -142,7 +142,7 @@ def test_preflights_that_hang(world: World, cluster: Cluster) -> None:
             verdict = encode(Verdict(Outcome.INCONCLUSIVE, "1", "nccl", "TimedOut"))
             for pod in world.admin.items(pods_path(TRAINING)):
                 cluster.finish_preflight(pod, verdict)
-            run.wait(set(), 20)
+            run.wait(set())
             run.check(set())
             return 3
 
@@ -163,7 +163,7 @@ def test_verdicts_of_foreign_images(world: World, cluster: Cluster) -> None:
                 lie.message, lie.image_id = scripted(encode(bad_verdict())), IMAGE_ID
             run.live()
             run.submit()
-            run.wait(set(), 20)
+            run.wait(set())
             assert not [n for n in run.nodes if run.node(n).fact.unschedulable]
             return 3
 

@@ -1,5 +1,5 @@
-"""SIGKILL at ten random moments, one in each of ten stages, a rank killed in another, and each time the same command
-again: the same bits at the end, and at no time half an artifact."""
+"""SIGKILL at ten random moments, one in each of ten stages, a rank killed in another, SIGTERM in one, and each time the same
+command again: the same bits at the end, and at no time half an artifact."""
 
 from __future__ import annotations
 
@@ -57,6 +57,21 @@ def _lose_a_rank_in(stage: str, out: Path) -> tuple[int, str]:
         return process.wait(), process.stderr.read()
 
 
+def _terminate_in(stage: str, out: Path) -> tuple[int, str]:
+    """Start the run and send SIGTERM to every process of it once `stage` has its ranks; exit code and standard error."""
+    with _start(out, subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if f"  {stage}: started" in line:
+                break
+        while not _ranks(out) and process.poll() is None:
+            time.sleep(0.01)
+        for pid in _marked(out):
+            os.kill(pid, signal.SIGTERM)
+        process.stdout.read()
+        return process.wait(), process.stderr.read()
+
+
 def _marked(out: Path) -> dict[int, tuple[int, str]]:
     """Processes that carry this run's mark in their environment: {pid: (parent's pid, command line)}."""
     found = {}
@@ -90,6 +105,10 @@ def test_ten_kills_change_nothing(finished: Finished, tmp_path: Path) -> None:
             code, errors = _lose_a_rank_in("anneal-1", out)
             assert code == 75, (code, errors)
             assert errors.startswith("error: ") and "run the same command again" in errors and errors.count("\n") == 1, errors
+        if stage == "sft":
+            code, errors = _terminate_in(stage, out)
+            assert code == 143, (code, errors)
+            assert errors.startswith("error: ") and "stopped by SIGTERM" in errors and errors.count("\n") == 1, errors
         kills += _kill_in(stage, rng.uniform(0.0, 0.8), out)
         _only_whole_artifacts(out)
     assert kills >= 7  # a stage of half a second may be over before we strike

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from flytekit import task
+from flytekit import Resources, task
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 
 from infra.codec import encode
@@ -23,7 +24,10 @@ SECRETS = ("AWS", "SECRET", "KEY", "TOKEN", "PASSWORD")
 
 
 def serialised(gpus: int) -> dict:
-    @task(pod_template=pod_template("lehr:1", gpus), container_image="lehr:1", environment={"AWS_SECRET_ACCESS_KEY": "x"})
+    asked = Resources(cpu="8", mem="32Gi", gpu=str(gpus)) if gpus else Resources(cpu="2")
+    keys = {"AWS_SECRET_ACCESS_KEY": "x"}
+
+    @task(pod_template=pod_template(), container_image="lehr:1", environment=keys, requests=asked, limits=asked)
     def train() -> None: ...
 
     images = ImageConfig(default_image=Image("default", "lehr", "1"))
@@ -68,10 +72,13 @@ def test_pod_has_no_token_no_root_nothing_writable_and_no_keys_before_the_task()
 
 
 def test_templates_are_fresh() -> None:
-    one, other = pod_template("lehr:1"), pod_template("lehr:1")
-    assert one.pod_spec is not other.pod_spec
-    one.pod_spec.containers[0].name = "changed"
-    assert other.pod_spec.containers[0].name == "primary"
+    one = pod_template()
+    spec = one.pod_spec
+    spec.containers[0].name = "changed"
+    assert one.pod_spec.containers[0].name == "primary"
+    other = copy.deepcopy(one)
+    assert other.pod_spec is other.pod_spec, "flytekit works on one that stays"
+    assert one.version_hash() == pod_template().version_hash() != pod_template(checked=False).version_hash()
 
 
 def gate(path: Path, seconds: float = 60.0) -> subprocess.Popen[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lehr.errors import UserError
 from lehr.model.convert import from_hf_state, load_hf, save_hf
+from lehr.model.packed import packed
 from lehr.train.losses import cross_entropy
 
 SIZES: dict[str, Any] = {
@@ -139,3 +140,19 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         load_hf(tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_packed_weights_give_the_same_logits(case: str, tmp_path: Path) -> None:
+    theirs_of(case).save_pretrained(tmp_path)
+    ours = load_hf(tmp_path)
+    twin = packed(ours, rows=2, steps=64)
+    assert twin is not ours
+    want = ours(tokens())
+    torch.testing.assert_close(twin(tokens()), want, rtol=0, atol=2e-5)
+    for layer in ours.layers:
+        layer.get_submodule("attention.out").weight.zero_()
+    assert not torch.allclose(ours(tokens()), want)
+    torch.testing.assert_close(twin(tokens()), want, rtol=0, atol=2e-5)  # matrices are copies
+    assert packed(ours, rows=2, steps=3) is ours  # too short to pay

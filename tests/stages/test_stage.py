@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lehr.artifact import Artifact, ArtifactRef, LocalStore
+from lehr.artifact import Artifact, ArtifactRef
 from lehr.code import code_version, reachable
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import InfraError, UserError
+from lehr.errors import InfraError, Preempted, UserError
 from lehr.soup import average, check_ingredients
 from lehr.stage import Job, Outcome, Surroundings, run_stage
+from lehr.store import LocalStore
 
 
 class Work:
@@ -67,6 +68,29 @@ def test_an_interrupted_stage_leaves_its_scratch_and_no_artifact(tmp_path: Path)
     run_stage("s", goes_on, module="lehr.seeds", config={}, parents=[], around=around)
     assert seen == ["kept"]
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_newer_attempt_has_a_folder_of_its_own_and_the_older_one_ends(tmp_path: Path) -> None:
+    around = Surroundings(LocalStore(tmp_path))
+
+    def newer(job: Job, older: Job) -> Outcome:
+        (job.out / "file").write_text("new")
+        with pytest.raises(FileNotFoundError):
+            (older.out / "stray").write_text("old")
+        return Outcome("tokenizer")
+
+    refs = []
+
+    def overtaken(job: Job) -> Outcome:
+        work = lambda newest: newer(newest, job)
+        refs.append(run_stage("s", work, module="lehr.seeds", config={}, parents=[], around=around))
+        (job.out / "file").write_text("old")
+        return Outcome("tokenizer")
+
+    with pytest.raises(Preempted, match="attempt 1 is over, attempt 2 began"):
+        run_stage("s", overtaken, module="lehr.seeds", config={}, parents=[], around=around)
+    assert (Path(refs[0].uri) / "file").read_text() == "new"
+    assert list(Artifact.open(refs[0].uri).manifest.files) == ["file"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])

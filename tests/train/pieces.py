@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from lehr.artifact import Artifact
 from lehr.config.recipe import Model, Parallel
 from lehr.config.stages import Guard, Optim
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker
-from lehr.stages.common import Desk, conduct
-from lehr.train.loop import Plan, Sums
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+from lehr.stages.common import Desk, Evaluator, conduct
+from lehr.store import LocalStore
+from lehr.tensors import save_tensors
+from lehr.train.loop import Objective, Plan, Sums
 from lehr.train.losses import cross_entropy
-from lehr.train.parallel import Local, Ranks
+from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
 
 MODEL = Model(vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=16, init_std=0.1)
@@ -80,6 +86,50 @@ def run(folder: Path, stop: int = -1, steps: int = 30, every: int = 4, ranks: Ra
     state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
     plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every)
     return conduct(desk(folder), ranks or Ranks(), state, StopAt(state.model, stop), plan)
+
+
+def stage(
+    root: Path,
+    objective: Callable[[TrainState], Objective],
+    steps: int = 30,
+    every: int = 4,
+    evaluator: Evaluator | None = None,
+    world: int = 1,
+) -> Artifact:
+    """The same training as a stage, by the way that every stage goes; its artifact holds the final state."""
+
+    def work(job: Job) -> Outcome:
+        tokens = run_ranks(world, 1, stage_on_rank, Desk.of(job, Parallel(processes=world)), objective, steps, every, evaluator)
+        return Outcome("checkpoint", tokens=tokens)
+
+    around = Surroundings(LocalStore(root))
+    return Artifact.open(run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=around).uri)
+
+
+def stage_on_rank(
+    ranks: Ranks,
+    desk: Desk,
+    objective: Callable[[TrainState], Objective],
+    steps: int,
+    every: int,
+    evaluator: Evaluator | None,
+) -> int:
+    state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
+    plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every, 5 if evaluator else 0)
+    conduct(desk, ranks, state, objective(state), plan, evaluator)
+    if ranks.first:
+        save_tensors(state.tensors(), desk.out / "state.safetensors")
+    return state.tokens
+
+
+def plain(state: TrainState) -> Objective:
+    return Copying(state.model)
+
+
+def curves(artifact: Artifact) -> list[dict[str, float]]:
+    """The log without what differs from run to run."""
+    rows = [json.loads(line) for line in artifact.path("logs/curves.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 def on_ranks(ranks: Ranks, folder: Path) -> list[float]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flytekit import FlyteContextManager
@@ -18,7 +23,7 @@ from lehr.config import load_recipe
 from lehr.config.base import Config
 from lehr.errors import InfraError, UserError
 from tasks.refs import RunRef
-from tasks.settings import owned
+from tasks.settings import asked_for, owned
 from workflows.pretrain_to_eval import pretrain_to_eval
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,22 +63,67 @@ def test_every_part_of_a_recipe_survives_too() -> None:
         assert _round_trip(part) == part, type(part)
 
 
-def test_the_workflow_serialises_with_retries_and_a_map() -> None:
+@pytest.fixture(scope="module")
+def serialised() -> tuple[object, dict[str, Any]]:
+    """The workflow's spec, and its tasks' templates by name, as `pyflyte register` sends them."""
     image = ImageConfig(default_image=Image("lehr", "example/lehr", "1"), images=[Image("lehr", "example/lehr", "1")])
     settings = SerializationSettings(project="p", domain="d", version="v", image_config=image)
     found: OrderedDict = OrderedDict()
     spec = get_serializable(found, settings, pretrain_to_eval)
     templates = [entity.template for entity in found.values() if hasattr(entity, "template")]
-    tasks = {t.id.name: t for t in templates if getattr(t, "container", None) is not None}
+    return spec, {t.id.name: t for t in templates if getattr(t, "k8s_pod", None) is not None}
+
+
+def test_the_workflow_serialises_with_retries_and_a_map(serialised: tuple[Any, dict[str, Any]]) -> None:
+    spec, tasks = serialised
     assert {"tasks.train.stage1", "tasks.train.soup", "tasks.post.rlvr", "tasks.run.publish"} <= set(tasks)
     stage1 = tasks["tasks.train.stage1"]
-    assert stage1.metadata.retries.retries == 3
-    assert stage1.container.image == "example/lehr:1"
-    requests = {r.name: r.value for r in stage1.container.resources.requests}
-    assert len(requests) == 2
+    assert stage1.metadata.retries.retries == 3 and stage1.container is None
+    primary = stage1.k8s_pod.pod_spec["containers"][0]
+    assert primary["image"] == "example/lehr:1" and primary["args"][0] == "pyflyte-execute"
+    assert primary["resources"]["requests"] == {"cpu": "2", "memory": "4Gi"}
     mapped = [n for n in spec.template.nodes if n.array_node is not None]
     assert len(mapped) == 2  # the anneals and their scores
     assert list(spec.template.interface.inputs) == ["recipe", "out", "overrides"]
+
+
+def test_every_task_that_trains_is_checked_first_and_none_has_rights(serialised: tuple[Any, dict[str, Any]]) -> None:
+    """The pods of the whole pipeline, anneals of the map included: what Flyte's engine makes its pods of."""
+    _, tasks = serialised
+    assert len(tasks) >= 13 and any("map" in name for name in tasks)
+    for name, template in tasks.items():
+        pod = template.k8s_pod
+        spec, small = pod.pod_spec, name.startswith("tasks.run.")
+        assert template.config["primary_container_name"] == spec["containers"][0]["name"] == "primary", name
+        assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] is True, name
+        inits = spec.get("initContainers") or []
+        assert [c["name"] for c in inits] == ([] if small else ["preflight", "preflight-gate"]), name
+        assert pod.metadata.labels == ({} if small else {"lehr.dev/preflight": "true"}), name
+        assert all(c["image"] == "example/lehr:1" for c in (*inits, *spec["containers"])), name
+        assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in (*inits, *spec["containers"])), name
+
+
+def test_resources_are_chosen_at_registration_and_the_preflight_has_the_tasks_gpus() -> None:
+    code = (
+        "from flytekit.configuration import *; from tasks.train import stage1; import json;"
+        "images = ImageConfig(default_image=Image('lehr', 'x', '1'), images=[Image('lehr', 'x', '1')]);"
+        "print(json.dumps(stage1.get_k8s_pod(SerializationSettings(image_config=images)).pod_spec))"
+    )
+    environment = {**os.environ, "LEHR_TASK_RESOURCES": "cpu=32,mem=256Gi,gpu=8", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    spec = json.loads(done.stdout)
+    preflight, primary = spec["initContainers"][0], spec["containers"][0]
+    assert primary["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "gpu": "8"}
+    assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
+    assert {"name": "LEHR_EXPECTED_GPUS", "value": "8"} in preflight["env"]
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    with pytest.raises(UserError, match="gpus=8"):
+        asked_for("gpus=8")
+
+
+def test_without_a_cluster_the_pods_cost_nothing() -> None:
+    code = "import sys, workflows.pretrain_to_eval; sys.exit(any(m.startswith('kubernetes') for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_only_the_machines_errors_are_retried() -> None:

@@ -1,0 +1,50 @@
+"""A pod spec whose init containers follow its primary container: the same image, and the same GPUs for the preflight.
+
+flytekit knows image and resources of a task only when it serialises it, and fills in the primary container alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubernetes.client import V1Container, V1EnvVar, V1PodSpec, V1ResourceRequirements, V1Toleration
+
+from infra.policy import NAMES
+
+PRIMARY = "primary"
+GPU_RESOURCE = "nvidia.com/gpu"
+GPU_NAMES = (GPU_RESOURCE, "gpu")  # Flyte's engine turns its own word into the device plugin's
+EXPECTED = "LEHR_EXPECTED_GPUS"
+
+
+class TaskPodSpec(V1PodSpec):  # type: ignore[misc] # kubernetes is not typed
+    """flytekit replaces `containers` as its last step: that is when the others learn from it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "containers":
+            self._follow(next(c for c in value if c.name == PRIMARY))
+
+    def _follow(self, primary: V1Container) -> None:
+        gpus = _gpus(primary)
+        for container in self.init_containers or []:
+            container.image = container.image or primary.image
+            if container.name == NAMES.preflight_container:
+                require(container, gpus)
+        tolerated = [V1Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")]
+        super().__setattr__("tolerations", tolerated if gpus else None)
+
+
+def require(preflight: V1Container, gpus: int) -> None:
+    """The kubelet hands the same devices to the main container: it reuses those of init containers first."""
+    # Each GPU has a rank of its own in the all-reduce, which loads torch and opens the device.
+    wanted = {"cpu": str(2 + gpus), "memory": f"{4 + 3 * gpus}Gi"} | ({GPU_RESOURCE: str(gpus)} if gpus else {})
+    preflight.resources = V1ResourceRequirements(requests=dict(wanted), limits=dict(wanted))
+    others = [variable for variable in preflight.env or [] if variable.name != EXPECTED]
+    preflight.env = [V1EnvVar(name=EXPECTED, value=str(gpus)), *others]
+
+
+def _gpus(container: V1Container) -> int:
+    asked = container.resources
+    amounts: dict[str, Any] = {**(asked.requests or {}), **(asked.limits or {})} if asked is not None else {}
+    return max((int(str(amounts[name])) for name in GPU_NAMES if name in amounts), default=0)

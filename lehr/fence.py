@@ -1,0 +1,112 @@
+"""Attempts at one stage overlap: an orchestrator starts the next pod while the old one still has its grace period. Each
+attempt takes the next number, and from then on no older one can publish anything: neither resume file nor artifact."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lehr.artifact import sha256_text, write_atomic
+from lehr.errors import InfraError, Preempted
+from lehr.ports import Conflict
+
+_PATIENCE_SECONDS = 60.0
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path`'s lock, which dies with its holder. Raises InfraError if another process keeps it for a minute: it is
+    held for renames only, so that one hangs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise InfraError(f"{path}: a process that hangs holds this lock; end it and try again") from None
+                time.sleep(0.005)
+        yield
+
+
+class Keys:
+    """Small values under a folder with conditional puts: a version is a value's hash, as an object store's ETag is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, key: str) -> tuple[str, str] | None:
+        """(value, version), or None if there is none."""
+        path = self.root / key
+        if not path.is_file():
+            return None
+        value = path.read_text(encoding="utf-8")
+        return value, sha256_text(value)
+
+    def put(self, key: str, value: str, version: str | None) -> str:
+        """Replace `version` (None: nothing) by `value`; returns the new version. Raises Conflict if another stands there."""
+        with self.lock(key):
+            found = self.get(key)
+            if (found[1] if found else None) != version:
+                raise Conflict(key)
+            write_atomic(self.root / key, value)
+        return sha256_text(value)
+
+    def lock(self, key: str) -> AbstractContextManager[None]:
+        path = self.root / key
+        return locked(path.with_name(f".{path.name}.lock"))
+
+
+@dataclass(frozen=True)
+class Fence:
+    """One attempt's claim, kept in `key` of the folder `root`; see `lehr.ports.Claim`."""
+
+    root: Path
+    key: str
+    number: int
+    token: str
+
+    @classmethod
+    def take(cls, root: Path, name: str) -> Fence:
+        """Take the next attempt number of `name`, atomically. Every older attempt is refused from now on."""
+        keys, key = Keys(root), f"attempts/{name}.json"
+        while True:
+            found = keys.get(key)
+            number = json.loads(found[0])["attempt"] + 1 if found else 1
+            token = uuid.uuid4().hex
+            claim = {"attempt": number, "token": token, "host": socket.gethostname(), "process": os.getpid()}
+            claim["began"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            try:
+                keys.put(key, json.dumps(claim), found[1] if found else None)
+            except Conflict:
+                continue  # another attempt began at the same moment: take the number after its
+            return cls(root, key, number, token)
+
+    def check(self) -> None:
+        """Raise Preempted if a newer attempt has begun."""
+        found = Keys(self.root).get(self.key)
+        now = json.loads(found[0]) if found else {}
+        if now.get("token") != self.token:
+            name = Path(self.key).stem
+            newer = "its record is gone: the run's folder was removed or replaced"
+            if now:
+                newer = f"attempt {now['attempt']} began on {now['host']} (process {now['process']}) at {now['began']}"
+            raise Preempted(f"{name}: attempt {self.number} is over, {newer}; nothing more of the older attempt is kept")
+
+    @contextmanager
+    def passage(self) -> Iterator[None]:
+        """While inside, no newer attempt can begin. Raises Preempted if one has."""
+        with Keys(self.root).lock(self.key):
+            self.check()
+            yield

@@ -1,0 +1,58 @@
+"""Weights laid out once for many small matrix products: decoding on a CPU reads every weight for a handful of rows.
+
+Shapes: N output width, K input width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lehr.model.moe import Experts
+from lehr.model.transformer import Transformer
+
+_WORTH_STEPS = 16  # packing costs about as much as three steps
+_MOST_PARAMETERS = 2_000_000_000  # packed weights stand beside the plain ones
+
+
+class PackedLinear(nn.Module):
+    """x W^T + b with W, (N, K), in oneDNN's blocked layout for `rows` rows; right for any number. No gradient."""
+
+    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, rows: int) -> None:
+        super().__init__()
+        self.bias = bias_N
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK.detach(), rows)
+        self.product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.product(x, self.packed, self.bias, "none", [], "")
+
+
+def packed(model: Transformer, rows: int, steps: int) -> Transformer:
+    """A twin of `model` for decoding about `steps` steps of `rows` rows: its matrices are packed copies, everything else is
+    shared. `model` itself where that would not pay or cannot be done. The twin does not follow later updates of `model`."""
+    weight = model.embed.weight
+    if steps < _WORTH_STEPS or weight.device.type != "cpu" or not torch._C._has_mkldnn:
+        return model
+    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return model
+    if weight.dtype not in (torch.float32, torch.bfloat16) or sum(p.numel() for p in model.parameters()) > _MOST_PARAMETERS:
+        return model
+    twin = _twin(model, rows)
+    assert isinstance(twin, Transformer)
+    if twin.head is None:
+        twin.head = PackedLinear(weight, None, rows)
+    return twin
+
+
+def _twin(module: nn.Module, rows: int) -> nn.Module:
+    if isinstance(module, nn.Linear):
+        return PackedLinear(module.weight, module.bias, rows)
+    if isinstance(module, (nn.Embedding, Experts)):  # looked up, and multiplied by groups of rows
+        return module
+    twin = copy.copy(module)
+    twin._modules = {name: None if child is None else _twin(child, rows) for name, child in module._modules.items()}
+    return twin

@@ -1,0 +1,64 @@
+"""The Store port on a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lehr.artifact import MANIFEST, fsync_folder
+from lehr.errors import Bug, UserError
+from lehr.fence import Fence, Keys
+from lehr.ports import ONLY_ATTEMPT, Claim
+
+
+class LocalStore:
+    """The Store port on a local or shared folder: ROOT/artifacts/NAME is complete, ROOT/work/NAME is not, and
+    ROOT/attempts/NAME.json says which attempt at it is the newest."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def find(self, name: str) -> str | None:
+        folder = self.root / "artifacts" / name
+        return str(folder) if (folder / MANIFEST).is_file() else None
+
+    def fetch(self, uri: str) -> Path:
+        folder = Path(uri)
+        if not (folder / MANIFEST).is_file():
+            raise UserError("no complete artifact here", where=folder, remedy="run the stage that makes it first")
+        return folder
+
+    def begin(self, name: str) -> Claim:
+        return Fence.take(self.root, name)
+
+    def scratch(self, name: str) -> Path:
+        folder = self.root / "work" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit(self, name: str, folder: Path, claim: Claim = ONLY_ATTEMPT) -> str:
+        if not (folder / MANIFEST).is_file():
+            raise Bug(f"{folder}: committed before it was sealed")
+        target = self.root / "artifacts" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with claim.passage():
+            if (target / MANIFEST).is_file():  # another attempt was first; both hold the same content by construction
+                shutil.rmtree(folder)
+            else:
+                shutil.rmtree(target, ignore_errors=True)  # a leftover without a manifest is nothing
+                try:
+                    os.replace(folder, target)
+                except OSError:
+                    if not (target / MANIFEST).is_file():
+                        raise
+                    shutil.rmtree(folder)  # another attempt was first after all
+                fsync_folder(target.parent)
+            shutil.rmtree(self.root / "work" / name, ignore_errors=True)
+        return str(target)
+
+    def get(self, key: str) -> tuple[str, str] | None:
+        return Keys(self.root).get(key)
+
+    def put(self, key: str, value: str, version: str | None) -> str:
+        return Keys(self.root).put(key, value, version)
