@@ -1,5 +1,11 @@
 """How a freshly initialised model carries signal through its depth: the growth exponents of OLMo 2 section 3.2.
 
+The report measures "at the initial and final layers (ignoring embeddings)". The initial layer is here the first block's
+output; the final layer is the state behind the final norm, the last of the hidden states that OLMo's code (and Hugging
+Face's) gives for every model. Behind the last block, before that norm, the residual stream of OLMo 2 grows like the square
+root of the depth by construction, as every block adds two normed vectors; those exponents are kept too (`stream_...`), and
+the report's result does not hold for them (docs/initialisation.md).
+
 Shapes: B documents at once, T positions, D model width.
 """
 
@@ -18,12 +24,13 @@ from lehr.model.transformer import Transformer
 from lehr.train.losses import cross_entropy
 
 _ROWS = 8  # documents at once
+OLD, NEW = "OLMo 0424", "OLMo 2"
 
 
 @dataclass(frozen=True)
 class Growth:
-    """One model at initialisation. Exponents are (1/layers) ln(norm at the last layer / norm at the first); near 0 the
-    scale is kept. Norms are those at the last layer (activations) and the first (gradients): where each flow ends."""
+    """One model at initialisation. An exponent is (1/layers) ln(norm at the final layer / norm behind the first block); near
+    0 the scale is kept. Norms are those at the final layer, behind the final norm; `stream_...`: behind the last block."""
 
     scheme: str
     width: int
@@ -31,6 +38,8 @@ class Growth:
     gradient_exponent: float
     activation_norm: float
     gradient_norm: float
+    stream_activation_exponent: float
+    stream_gradient_exponent: float
 
 
 def schemes(layers: int, width: int, length: int, vocab_size: int) -> dict[str, Model]:
@@ -44,39 +53,45 @@ def schemes(layers: int, width: int, length: int, vocab_size: int) -> dict[str, 
     old = {"family": "olmo", "clip_qkv": 8.0, **sizes}
     new = {"family": "olmo2", **sizes}
     return {
-        "OLMo 0424": Model.model_validate(old),
-        "OLMo 0424, new init": Model.model_validate({**old, "init": "normal", "init_std": 0.02}),
-        "OLMo 2, old init": Model.model_validate({**new, "init": "mitchell"}),
-        "OLMo 2": Model.model_validate(new),
+        OLD: Model.model_validate(old),
+        f"{OLD}, new init": Model.model_validate({**old, "init": "normal", "init_std": 0.02}),
+        f"{NEW}, old init": Model.model_validate({**new, "init": "mitchell"}),
+        NEW: Model.model_validate(new),
     }
 
 
 def growth(scheme: str, config: Model, documents: Sequence[Tensor], seed: int) -> Growth:
     """Measure a model of `config` on `documents`, each a tensor of at least T + 1 token ids, T = config.max_seq_len.
 
-    Activations and the loss's gradients with respect to them are taken behind the first and behind the last block and
-    averaged over documents and positions into vectors v and v' of length D (section 3.2).
+    Activations, and the gradients of each document's mean loss with respect to them, are averaged over documents and
+    positions into vectors v and v' of length D (section 3.2).
     """
     model = Transformer(config).initialise(seed)
     model.requires_grad_(False)
-    first, last = _Mean(config.d_model), _Mean(config.d_model)
-    first_gradient, last_gradient = _Mean(config.d_model), _Mean(config.d_model)
+    taps = (model.layers[0], model.layers[-1], model.norm)
+    activations, gradients = [[_Mean(config.d_model) for _ in taps] for _ in range(2)]
     for tokens_BT1 in _batches(documents, config.max_seq_len):
         kept: list[Tensor] = []
-        hooks = [model.layers[i].register_forward_hook(_keeper(kept)) for i in sorted({0, config.n_layers - 1})]
+        hooks = [tap.register_forward_hook(_keeper(kept)) for tap in taps]
         embedding = model.embed.register_forward_hook(lambda _m, _i, out: out.requires_grad_(True))
         ce = cross_entropy(model, tokens_BT1[:, :-1], tokens_BT1[:, 1:], with_z=False)
         for hook in (*hooks, embedding):
             hook.remove()
-        gradients = torch.autograd.grad(ce.nats / ce.tokens, [kept[0], kept[-1]])
-        first.add(kept[0])
-        last.add(kept[-1])
-        first_gradient.add(gradients[0])
-        last_gradient.add(gradients[1])
-    rise = math.log(last.norm() / first.norm()) / config.n_layers
-    # Gradients flow downwards; the exponent keeps the report's direction, last over first.
-    fall = math.log(last_gradient.norm() / first_gradient.norm()) / config.n_layers
-    return Growth(scheme, config.d_model, rise, fall, last.norm(), first_gradient.norm())
+        for mean, found in zip(gradients, torch.autograd.grad(ce.nats / config.max_seq_len, kept), strict=True):
+            mean.add(found)
+        for mean, found in zip(activations, kept, strict=True):
+            mean.add(found)
+    first, stream, final = (mean.norm() for mean in activations)
+    # Gradients flow downwards; their exponent keeps the report's direction, final over first.
+    first_gradient, stream_gradient, final_gradient = (mean.norm() for mean in gradients)
+
+    def exponent(last: float, begin: float) -> float:
+        return math.log(last / begin) / config.n_layers
+
+    return Growth(
+        scheme, config.d_model, exponent(final, first), exponent(final_gradient, first_gradient), final, final_gradient,
+        exponent(stream, first), exponent(stream_gradient, first_gradient),
+    )  # fmt: skip
 
 
 class _Mean:
@@ -105,8 +120,17 @@ def _batches(documents: Sequence[Tensor], length: int) -> Iterator[Tensor]:
         yield torch.stack([d[: length + 1] for d in documents[start : start + _ROWS]])
 
 
-def sqrt_width_correlation(found: Sequence[Growth], of: str) -> float:
-    """Pearson correlation of a norm (`activation_norm` or `gradient_norm`) with sqrt(width): positive is what learning-rate
-    transfer over widths asks for (section 3.2, figure 6). Needs two widths."""
-    pairs = torch.tensor([[math.sqrt(g.width), getattr(g, of)] for g in found], dtype=torch.float64)
-    return float(torch.corrcoef(pairs.T)[0, 1])
+def sqrt_width_power(found: Sequence[Growth], of: str) -> float:
+    """How a norm (`activation_norm` or `gradient_norm`) goes with sqrt(width): the slope of its logarithm over that of
+    sqrt(width), 1 where it is proportional, as transfer of the learning rate over widths asks for, 0 where it does not
+    depend on the width (section 3.2, figure 6). Needs two widths."""
+    logs = torch.tensor([[math.log(g.width) / 2, math.log(getattr(g, of))] for g in found], dtype=torch.float64)
+    covariance = torch.cov(logs.T)
+    return float(covariance[0, 1] / covariance[0, 0])
+
+
+def nearer_to_zero(found: Sequence[Growth], of: str) -> dict[int, bool]:
+    """By width: whether OLMo 2's exponent `of` (a field of Growth) is nearer to 0 than OLMo 0424's: the claim of figure 5."""
+    size = {(g.scheme, g.width): abs(getattr(g, of)) for g in found}
+    widths = dict.fromkeys(g.width for g in found)
+    return {w: size[NEW, w] < size[OLD, w] for w in widths if (NEW, w) in size and (OLD, w) in size}

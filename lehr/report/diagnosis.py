@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lehr.report import markup
-from lehr.report.charts import Series, curve_chart
+from lehr.report import markup, svg
 from lehr.report.format import esc
 from lehr.report.style import CSS
 
 if TYPE_CHECKING:
     from lehr.diagnose import Growth
 
-_COLOURS = ("var(--c-stage1)", "var(--c-ramp)", "var(--c-dpo)", "var(--c-soup)")
-_FORMS = ("d", "+.4f", "+.4f", ".4g", ".3g")
+# A colour for each architecture, dashes for the other's initialisation: names as lehr.diagnose.schemes gives them.
+_COLOURS = {"OLMo 0424": "var(--c-stage1)", "OLMo 2": "var(--c-soup)"}
+_FORMS = ("d", "+.4f", "+.4f", ".4g", ".3g", "+.4f", "+.4f")
+_HEAD = ("activations λ", "gradients λ", "activation norm", "gradient norm", "stream: activations λ", "stream: gradients λ")
 _PANELS = (
     ("activation_exponent", "Growth exponent of activations", "0 keeps the scale"),
     ("gradient_exponent", "Growth exponent of gradients", "0 keeps the scale"),
-    ("activation_norm", "Norm of activations", "behind the last block"),
-    ("gradient_norm", "Norm of gradients", "behind the first block"),
+    ("activation_norm", "Norm of activations", "at the final layer"),
+    ("gradient_norm", "Norm of gradients", "at the final layer"),
 )
 
 
 def diagnosis_page(found: Sequence[Growth], described: str) -> str:
     """One self-contained HTML page; `described` says what was measured."""
-    names = list(dict.fromkeys(g.scheme for g in found))
-    colours = dict(zip(names, _COLOURS, strict=False))
-    panels = []
-    for field, title, note in _PANELS:
-        series = [
-            Series(n, colours.get(n, "var(--muted)"), [(float(g.width), getattr(g, field)) for g in found if g.scheme == n])
-            for n in names
-        ]
-        chart = curve_chart(series, label=title, x_label="width", zero="exponent" in field, log="norm" in field)
-        panels.append(markup.panel(title, chart, note))
+    panels = [markup.panel(title, _chart(found, field, title), note) for field, title, note in _PANELS]
     rows = [
         [esc(g.scheme), *(f"{value:{form}}" for value, form in zip(list(vars(g).values())[1:], _FORMS, strict=True))]
         for g in found
     ]
-    head = ["scheme", "width", "activations λ", "gradients λ", "activation norm", "gradient norm"]
-    body = markup.legend([(n, colours.get(n, "var(--muted)")) for n in names]) + markup.grid(panels) + markup.table(head, rows)
+    names = ((name, _COLOURS[name]) for name in _COLOURS if any(g.scheme == name for g in found))
+    note = markup.caption(
+        "Dashed: the same architecture with the other's initialisation. Norms go over the square root of the width."
+    )
+    body = markup.legend(list(names)) + markup.grid(panels) + note + markup.table(["scheme", "width", *_HEAD], rows)
+    section = f'<h2>Initialisation</h2><p class="lede">{esc(described)}</p>{body}'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
         f"<title>Initialisation</title><style>body{{margin:0}}{CSS}</style></head><body><div class='lehr-report'><main>"
-        f"{markup.section('init', 'Initialisation', body, esc(described))}</main></div></body></html>\n"
+        f"{section}</main></div></body></html>\n"
     )
+
+
+def _chart(found: Sequence[Growth], field: str, label: str) -> str:
+    """One field over the measured widths: exponents around a line at 0 (figure 5), norms over sqrt(width) (figure 6)."""
+    is_norm = field.endswith("norm")
+    widths = sorted({g.width for g in found})
+    left, right, top, bottom = 50.0, 452.0, 10.0, 198.0
+    low, high = svg.padded([getattr(g, field) for g in found], include=(0.0,))
+    y = svg.Scale(0.0 if is_norm else low, high, bottom, top)
+    x = svg.Scale(_place(widths[0], is_norm), _place(widths[-1], is_norm), left + 8, right - 8)
+    body = [svg.y_axis(y, left, right), svg.line(left, y(0.0), right, y(0.0), "axis")]
+    for width in widths:
+        at = x(_place(width, is_norm))
+        shown = f"√{width}" if is_norm else str(width)
+        body += [svg.line(at, bottom, at, bottom + 4, "axis"), svg.text(at, bottom + 16, shown, "tick", "middle")]
+    body.append(svg.text(right, bottom + 31, "√width" if is_norm else "width", "axis-label", "end"))
+    for name in dict.fromkeys(g.scheme for g in found):
+        points = [(x(_place(g.width, is_norm)), y(getattr(g, field))) for g in found if g.scheme == name]
+        colour = _COLOURS.get(name.partition(",")[0], "var(--muted)")
+        body.append(svg.path(points, colour, dash="" if name in _COLOURS else "4 4"))
+        fill = colour if name in _COLOURS else "var(--paper)"
+        body += [f'<circle cx="{a:g}" cy="{b:g}" r="2.8" style="fill:{fill};stroke:{colour}"/>' for a, b in points]
+    return svg.figure(460, 236, body, label)
+
+
+def _place(width: int, is_norm: bool) -> float:
+    """Widths double, so exponents go over their logarithm."""
+    return math.sqrt(width) if is_norm else math.log2(width)
