@@ -50,8 +50,8 @@ class Experts(nn.Module):
         order = chosen_NK.reshape(-1).argsort(stable=True)  # assignments by expert
         place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
         y: Tensor = self._grouped(_Rows.apply(x_ND, order, place, self.top_k), load_X)  # type: ignore[no-untyped-call]
-        y = _Rows.apply(y, place, order, 1)  # type: ignore[no-untyped-call]
-        return (y.view(*gates_NK.shape, -1) * gates_NK.to(y.dtype)[:, :, None]).sum(dim=1).view(x_BTD.shape)
+        out: Tensor = _Combined.apply(y, gates_NK.to(y.dtype), order, place)  # type: ignore[no-untyped-call]
+        return out.view(x_BTD.shape)
 
     def _grouped(self, x: Tensor, load_X: Tensor) -> Tensor:
         """Rows sorted by expert through their experts: the grouped kernel on GPUs, a product a block on CPU."""
@@ -74,13 +74,38 @@ class _Rows(torch.autograd.Function):
     def forward(ctx: Any, x_ND: Tensor, order: Tensor, place: Tensor, copies: int) -> Tensor:
         ctx.save_for_backward(place)
         ctx.copies = copies
-        return x_ND.index_select(0, order // copies if copies > 1 else order)
+        return x_ND.index_select(0, order // copies)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (place,) = ctx.saved_tensors
-        back = grad.index_select(0, place)
-        return (back.view(-1, ctx.copies, grad.shape[-1]).sum(dim=1) if ctx.copies > 1 else back), None, None, None
+        back_NKD = grad.index_select(0, place).view(-1, ctx.copies, grad.shape[-1])
+        return _added(back_NKD), None, None, None
+
+
+class _Combined(torch.autograd.Function):
+    """A token's experts' answers, (N * K, D) sorted by expert, times their gates, added: (N, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, gates_NK: Tensor, order: Tensor, place: Tensor) -> Tensor:
+        y_NKD = y.index_select(0, place).view(*gates_NK.shape, -1)
+        ctx.save_for_backward(y_NKD, gates_NK, order)
+        return _added(y_NKD * gates_NK[:, :, None])
+
+    @staticmethod
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        y_NKD, gates_NK, order = ctx.saved_tensors
+        dy_NKD = grad_ND[:, None] * gates_NK[:, :, None]
+        d_gates_NK = torch.linalg.vecdot(y_NKD, grad_ND[:, None])
+        return dy_NKD.flatten(0, 1).index_select(0, order), d_gates_NK, None, None
+
+
+def _added(x_NKD: Tensor) -> Tensor:
+    """The sum over K, a few whole rows each: a reduction over so short an axis is many times slower on a CPU."""
+    out = x_NKD[:, 0].clone()
+    for k in range(1, x_NKD.shape[1]):
+        out += x_NKD[:, k]
+    return out
 
 
 class _Blocks(torch.autograd.Function):
