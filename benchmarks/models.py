@@ -64,7 +64,7 @@ def litgpt(size: str) -> nn.Module | None:
         return None
     s = SIZES[size]
     built = Config.from_name(
-        "OLMo-2-0425-1B", n_layer=s["n_layers"], n_head=s["n_heads"], n_query_groups=s["n_heads"], n_embd=s["d_model"],
+        "OLMo-2-1124-7B", n_layer=s["n_layers"], n_head=s["n_heads"], n_query_groups=s["n_heads"], n_embd=s["d_model"],
         head_size=s["d_model"] // s["n_heads"], intermediate_size=s["mlp_hidden"], padded_vocab_size=s["vocab_size"],
         block_size=512, rope_base=10_000,
     )  # fmt: skip
