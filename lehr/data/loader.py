@@ -9,6 +9,8 @@ import numpy as np
 from lehr import seeds
 from lehr.data.mix import MixPlan, Part
 
+_BLOCK = 4096  # instances that are located together
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -19,7 +21,7 @@ class Batch:
 
 
 class Loader:
-    """No state: what step N holds depends on nothing but the plan and the seed.
+    """No state that matters: what step N holds depends on nothing but the plan and the seed.
 
     A keyed permutation maps each instance of the stage to a slot; the slots of a source lie side by side; within each
     of a source's epochs another keyed permutation picks the window. So every window comes once an epoch, the global
@@ -29,23 +31,37 @@ class Loader:
     def __init__(self, plan: MixPlan, seed: int) -> None:
         self.plan, self.seed = plan, seed
         self._ends = np.cumsum([p.instances for p in plan.parts])
+        self._near = (-1, np.empty(0, np.int64), np.empty(0, np.int64))  # a block's number, and what _locate says of it
 
     def windows(self, instances: np.ndarray) -> list[tuple[Part, int]]:
         """For each global instance number: its source and the window in it."""
+        which, windows = self._locate(instances)
+        return [(self.plan.parts[p], w) for p, w in zip(which.tolist(), windows.tolist(), strict=True)]
+
+    def _locate(self, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each global instance number: the place of its source in the plan, and the window in it."""
         slots = seeds.permute(instances, self.plan.instances, seeds.derive(self.seed, "slots"))
         which = np.searchsorted(self._ends, slots, side="right")
-        out: list[tuple[Part, int]] = [(self.plan.parts[0], 0)] * len(instances)
+        windows = np.empty(len(instances), np.int64)
         for number, part in enumerate(self.plan.parts):
             mine = np.flatnonzero(which == number)
             position = slots[mine] - (self._ends[number] - part.instances)
             epochs = position // part.windows
             for epoch in np.unique(epochs):
-                chosen = mine[epochs == epoch]
                 within = position[epochs == epoch] % part.windows
                 key = seeds.derive(self.seed, "window", part.shards.source, int(epoch))
-                for i, window in zip(chosen.tolist(), seeds.permute(within, part.windows, key).tolist(), strict=True):
-                    out[i] = (part, window)
-        return out
+                windows[mine[epochs == epoch]] = seeds.permute(within, part.windows, key)
+        return which, windows
+
+    def _located_near(self, instance: int) -> tuple[np.ndarray, np.ndarray]:
+        """`_locate` of the block of instances that holds `instance`, kept until another block is asked for: a permutation of
+        thousands of numbers costs little more than one of a batch."""
+        near, block = self._near, instance // _BLOCK
+        if near[0] != block:
+            first = block * _BLOCK
+            near = (block, *self._locate(np.arange(first, min(first + _BLOCK, self.plan.instances))))
+            self._near = near  # whole or not at all: a prefetching thread may ask too
+        return near[1], near[2]
 
     def batch(self, step: int, rank: int, world: int, batch_size: int) -> Batch:
         """Rows rank, rank + world, ... of the global batch of `step`. Steps beyond the plan raise IndexError."""
@@ -53,14 +69,17 @@ class Loader:
 
     def rows(self, first: int, count: int, rank: int, world: int) -> Batch:
         """Rows rank, rank + world, ... of the global batch that holds `count` instances from `first` on."""
-        instances = np.arange(first + rank, first + count, world)
+        instances = range(first + rank, first + count, world)
         if instances[-1] >= self.plan.instances:
             raise IndexError(f"instance {instances[-1]} is beyond the {self.plan.instances} of this mix")
         T = self.plan.sequence_length
-        rows_BT1 = np.empty((len(instances), T + 1), dtype=np.int64)
-        for b, (part, window) in enumerate(self.windows(instances)):
-            rows_BT1[b] = part.shards.tokens[window * T : window * T + T + 1]
-        return Batch(rows_BT1[:, :-1].copy(), rows_BT1[:, 1:].copy())
+        tokens_BT, labels_BT = (np.empty((len(instances), T), dtype=np.int64) for _ in range(2))
+        for b, instance in enumerate(instances):
+            which, windows = self._located_near(instance)
+            begin = int(windows[instance % _BLOCK]) * T
+            window = self.plan.parts[int(which[instance % _BLOCK])].shards.tokens[begin : begin + T + 1]
+            tokens_BT[b], labels_BT[b] = window[:-1], window[1:]
+        return Batch(tokens_BT, labels_BT)
 
     def instances_of(self, source: str, document: str) -> list[int]:
         """The global instance numbers that hold a token of `document`, in the order in which they are read. Raises KeyError
@@ -71,7 +90,7 @@ class Loader:
             start, end = end, end + part.instances
             if part.shards.source != source:
                 continue
-            number = part.shards.document_ids.index(document) if document in part.shards.document_ids else -1
+            number = part.shards.document_ids.find(document)
             if number < 0:
                 raise KeyError(document)
             starts = part.shards.document_starts

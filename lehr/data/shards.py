@@ -1,7 +1,8 @@
 """Token shards: one file a source, with a header that says what it is and spans that say where documents begin.
 
 `SOURCE.tokens` = 8-byte magic, 8-byte little-endian header length, JSON header, body of little-endian uint16 or uint32.
-`SOURCE.spans` = JSON lines [document id, first token]. The end-of-text token follows each document and belongs to it.
+`SOURCE.spans` (lehr.data.spans) = each document's id and first token. The end-of-text token follows each document and
+belongs to it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lehr.data.document import Document
+from lehr.data.spans import DocumentIds, SpansWriter, read_spans
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 
@@ -23,39 +25,33 @@ _MAGIC = b"LEHRTOK1"
 _FIELDS = {"source", "dtype", "tokens", "documents", "tokenizer", "sha256"}
 _DTYPES = ("<u2", "<u4")
 _BATCH = 512  # documents tokenized at a time
+_CHECKED = 1024  # documents whose spans are looked at when a shard is opened
 _REMEDY = "delete this artifact and run again: only tokenization is repeated"
 
 
 def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer, folder: Path) -> int:
-    """Tokenize `documents` into `folder`/SOURCE.tokens and .spans; returns the number of tokens."""
+    """Tokenize `documents` into `folder`/SOURCE.tokens and .spans; returns the number of tokens. Memory does not grow with
+    their number; the header is written last, so a shard that was broken off is none."""
     dtype = np.dtype("<u2") if tokenizer.vocab_size <= 1 << 16 else np.dtype("<u4")
-    body, digest, spans, count = folder / f"{source}.body", hashlib.sha256(), [], 0
-    with body.open("wb") as f:
+    path, digest, count, written = folder / f"{source}.tokens", hashlib.sha256(), 0, 0
+
+    def header(tokens: int, documents: int) -> bytes:
+        fields = {"source": source, "dtype": dtype.str, "tokens": tokens, "documents": documents}
+        return json.dumps({**fields, "tokenizer": tokenizer.hash, "sha256": digest.hexdigest()}, sort_keys=True).encode()
+
+    room = -(-len(header(10**18, 10**18)) // 64) * 64  # the body begins aligned
+    with path.open("wb") as f, SpansWriter(path.with_suffix(".spans")) as spans:
+        f.seek(len(_MAGIC) + 8 + room)
         for batch in _batches(documents):
             for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
-                spans.append([document.id, count])
+                spans.add(document.id, count)
                 count += len(ids) + 1
                 block = np.array([*ids, tokenizer.eos_id], dtype=dtype).tobytes()
                 digest.update(block)
                 f.write(block)
-    (folder / f"{source}.spans").write_text("".join(json.dumps(s) + "\n" for s in spans), encoding="utf-8")
-    header = json.dumps(
-        {
-            "source": source,
-            "dtype": dtype.str,
-            "tokens": count,
-            "documents": len(spans),
-            "tokenizer": tokenizer.hash,
-            "sha256": digest.hexdigest(),
-        },
-        sort_keys=True,
-    ).encode()
-    header += b" " * (-len(header) % 64)  # the body begins aligned
-    with (folder / f"{source}.tokens").open("wb") as out, body.open("rb") as f:
-        out.write(_MAGIC + len(header).to_bytes(8, "little") + header)
-        while block := f.read(1 << 20):
-            out.write(block)
-    body.unlink()
+            written += len(batch)
+        f.seek(0)
+        f.write(_MAGIC + room.to_bytes(8, "little") + header(count, written).ljust(room))
     return count
 
 
@@ -72,11 +68,11 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """One source's tokens, memory-mapped, and its documents' ids and first tokens."""
+    """One source's tokens and its documents' ids and first tokens, all memory-mapped."""
 
     source: str
     tokens: np.ndarray
-    document_ids: list[str]
+    document_ids: DocumentIds
     document_starts: np.ndarray
 
     def __len__(self) -> int:
@@ -84,8 +80,8 @@ class ShardSet:
 
     @classmethod
     def open(cls, path: str | Path, tokenizer_hash: str) -> ShardSet:
-        """Open `SOURCE.tokens` with its spans. Raises UserError for a truncated or damaged file, for spans that do not
-        cover the body, and for a shard of another tokenizer."""
+        """Open `SOURCE.tokens` with its spans, at a cost that does not grow with either. Raises UserError for a truncated or
+        damaged file, for spans that do not fit the body, and for a shard of another tokenizer."""
         path = Path(path)
         header, offset = _read_header(path)
         if header["tokenizer"] != tokenizer_hash:
@@ -100,9 +96,10 @@ class ShardSet:
             raise UserError(
                 f"truncated or grown: {path.stat().st_size} bytes instead of {expected}", where=path, remedy=_REMEDY
             )
-        tokens = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(header["tokens"],))
-        ids, starts = _read_spans(path.with_suffix(".spans"))
-        if len(ids) != header["documents"] or not _cover(starts, tokens):
+        # As a plain array: slicing a memmap makes another memmap, at ten times the price.
+        tokens = np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(header["tokens"],)))
+        ids, starts = read_spans(path.with_suffix(".spans"), _REMEDY)
+        if len(ids) != header["documents"] or not _fit(starts, tokens):
             raise UserError("document spans do not fit the tokens", where=path.with_suffix(".spans"), remedy=_REMEDY)
         return cls(header["source"], tokens, ids, starts)
 
@@ -111,22 +108,20 @@ class ShardSet:
         return self.document_ids[int(np.searchsorted(self.document_starts, token, side="right")) - 1]
 
 
-def _read_spans(path: Path) -> tuple[list[str], np.ndarray]:
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [str(id_) for id_, _ in rows], np.array([start for _, start in rows], dtype=np.int64)
-    except FileNotFoundError:
-        raise UserError("no such document spans", where=path, remedy=_REMEDY) from None
-    except (ValueError, TypeError):
-        raise UserError("damaged document spans", where=path, remedy=_REMEDY) from None
+def _fit(starts: np.ndarray, tokens: np.ndarray) -> bool:
+    """Whether spans that begin at `starts` make up the body: the first at 0, and all ending in one token, the end of text.
 
-
-def _cover(starts: np.ndarray, tokens: np.ndarray) -> bool:
-    """Whether spans that begin at `starts` make up the body: the first at 0, and all ending in one token, the end of text."""
-    if not len(starts) or starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= len(tokens):
+    Of many documents, _CHECKED spread evenly are looked at, and the last: that the rest is what was written, the hashes of
+    the artifact say.
+    """
+    if starts[0] != 0:
         return False
-    ends = np.append(starts[1:], len(tokens)) - 1
-    return bool((tokens[ends] == tokens[ends[0]]).all())
+    numbers = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), _CHECKED)).astype(np.int64))
+    begins = starts[numbers]
+    ends = np.where(numbers + 1 < len(starts), starts[np.minimum(numbers + 1, len(starts) - 1)], len(tokens))
+    if (ends <= begins).any() or (begins[1:] < ends[:-1]).any() or ends[-1] > len(tokens):
+        return False
+    return bool((tokens[ends - 1] == tokens[-1]).all())
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

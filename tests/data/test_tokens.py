@@ -82,21 +82,27 @@ def test_a_shard_says_what_it_is_and_refuses_damage(tmp_path: Path) -> None:
 def test_spans_must_make_up_the_body(tmp_path: Path) -> None:
     shard = _shard(tmp_path, "web", 5, 10)
     path, spans = tmp_path / "web.tokens", tmp_path / "web.spans"
-    whole = spans.read_text()
-    start = int(shard.document_starts[3])
-    for text, says in (
+    assert list(shard.document_ids) == [f"web-{i}" for i in range(5)]
+    assert shard.document_ids[1:3] == ["web-1", "web-2"]
+    assert [shard.document_ids.find(d) for d in ("web-0", "web-4", "web-", "eb-1", "")] == [0, 4, -1, -1, -1]
+    whole = spans.read_bytes()
+    start = int(shard.document_starts[3]).to_bytes(8, "little")
+    later = int(shard.document_starts[3] + 1).to_bytes(8, "little")
+    fewer = (4).to_bytes(8, "little") + whole[16:48] + whole[56:88] + whole[96:-6]  # the last document's span is gone
+    for raw, says in (
         (whole[:-4], "damaged document spans"),
-        (whole.replace(f"{start}]", f"{start + 1}]"), "do not fit"),  # ends one token beyond the end of a document
-        ("".join(whole.splitlines(True)[:-1]), "do not fit"),
-        ("", "do not fit"),
+        (whole + b"more", "damaged document spans"),
+        (whole.replace(start, later), "do not fit"),  # ends one token beyond the end of a document
+        (whole[:8] + fewer, "do not fit"),
+        (b"", "damaged document spans"),
     ):
-        spans.write_text(text)
+        spans.write_bytes(raw)
         with pytest.raises(UserError, match=says):
             ShardSet.open(path, TOKENIZER.hash)
     spans.unlink()
     with pytest.raises(UserError, match="no such document spans"):
         ShardSet.open(path, TOKENIZER.hash)
-    spans.write_text(whole)
+    spans.write_bytes(whole)
     body = path.read_bytes()
     for damage in ((b'"dtype"', b'"dtypo"'), (b'"<u2"', b'"<f2"')):
         path.write_bytes(body.replace(*damage))
