@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from lehr import pulse
 from lehr.optim.adamw import clip_
 from lehr.train.journal import Journal
 from lehr.train.parallel import Ranks
@@ -50,8 +51,16 @@ class Plan:
 
 def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
     """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums."""
+    try:
+        return _train(state, objective, plan, ranks, journal)
+    finally:
+        pulse.pausing(state.step)
+
+
+def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
     flat = state.optimizer.flat
     while state.step < plan.steps:
+        pulse.stepping(state.step)
         began = time.perf_counter()
         flat.grads.zero_()
         sums = objective.backward(state.step, ranks)
@@ -68,6 +77,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
         state.step += 1
         state.tokens += int(scalars["tokens"])
         journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, time.perf_counter() - began)
+        pulse.pausing(state.step)
         if plan.evaluate_steps and state.step % plan.evaluate_steps == 0:
             journal.evaluate(state, ranks)
         if state.step % plan.checkpoint_steps == 0 and state.step < plan.steps:
