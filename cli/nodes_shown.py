@@ -112,6 +112,9 @@ def detail_table(node: NodeInfo, now: float) -> Table:
         rows.append(
             ("tests", f"{len(record.passes)} passed in a row, {record.failures} failed, {record.inconclusive} without answer")
         )
+        pairs = [f"{'passed' if t.passed else 'failed'} with {t.partner}" for t in record.pair_tests]
+        pairs += [f"runs with {record.pairing.partner}"] if record.pairing is not None else []
+        rows += [("pair tests", ", ".join(pairs))] if pairs else []
         rows += [("next test", clock(record.next_attempt_at))] if record.next_attempt_at > now else []
         rows += [("signal", f"{clock(s.at)} {s.source} {s.outcome.value} {s.reason}".rstrip()) for s in record.signals]
         rows += [("blocked by", ", ".join(record.blocked.keys))] if record.blocked is not None else []

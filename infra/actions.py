@@ -91,6 +91,23 @@ class StartRevalidation:
 
 
 @dataclass(frozen=True)
+class StartPair:
+    """Write the record (its `attempt` is new), then create one of the two Jobs of a pair test; AlreadyExists is fine.
+
+    `listen` runs on the node itself, `connect` on `partner`, with the address of the first.
+    """
+
+    node: str
+    record: NodeRecord
+    attempt: int
+    partner: str
+    role: Literal["listen", "connect"]
+    address: str = ""
+    event: str = "PairTestStarted"
+    kind: Literal["start-pair"] = "start-pair"
+
+
+@dataclass(frozen=True)
 class DeletePod:
     """Delete one pod with this UID as precondition. Only asked for once the view shows the node unschedulable."""
 
@@ -125,8 +142,10 @@ class OpenBreaker:
     kind: Literal["open-breaker"] = "open-breaker"
 
 
-Action = Cordon | Release | SetState | RecordHold | FlagRepair | StartRevalidation | DeletePod | DeleteJob | OpenBreaker
-WRITES_NODE = (Cordon, Release, SetState, RecordHold, FlagRepair, StartRevalidation)
+Action = (
+    Cordon | Release | SetState | RecordHold | FlagRepair | StartRevalidation | StartPair | DeletePod | DeleteJob | OpenBreaker
+)
+WRITES_NODE = (Cordon, Release, SetState, RecordHold, FlagRepair, StartRevalidation, StartPair)
 
 
 def writes_node(action: Action) -> bool:

@@ -15,6 +15,7 @@ from infra.actions import (
     RecordHold,
     Release,
     SetState,
+    StartPair,
     StartRevalidation,
 )
 from infra.views import JobView, NodeView
@@ -37,6 +38,11 @@ def applied(node: NodeView, action: Action, now: float) -> NodeView:
             job = JobView(f"{node.name}-{action.attempt}", f"{node.name}-{action.attempt}", action.attempt, now)
             there = any(j.attempt == action.attempt for j in node.jobs)
             return replace(node, record=action.record, jobs=node.jobs if there else (*node.jobs, job))
+        case StartPair():
+            name = f"{node.name}-{action.attempt}-{action.role}"
+            pair = JobView(name, name, action.attempt, now, role=action.role)
+            there = any(j.name == name for j in node.jobs)
+            return replace(node, record=action.record, jobs=node.jobs if there else (*node.jobs, pair))
         case DeletePod():
             return replace(node, pods=tuple(p for p in node.pods if p.uid != action.uid))
         case DeleteJob():

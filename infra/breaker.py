@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from infra.fleet_view import FleetView
 from infra.policy import HOUR, Policy
-from infra.views import CordonEvent, FleetView
+from infra.views import CordonEvent
 
 
 @dataclass(frozen=True)

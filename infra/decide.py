@@ -17,17 +17,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from infra import people, returning
+from infra import pairing, people, returning
 from infra.actions import Action, Cordon, DeletePod, OpenBreaker, SetState
 from infra.breaker import refusals
-from infra.evidence import Judgement, is_bad, judge, update_signals
+from infra.evidence import LINK, Judgement, is_bad, judge, update_signals
+from infra.fleet_view import FleetView
 from infra.policy import Policy
 from infra.views import (
     CORDONED_STATES,
     Blocked,
     CordonEvent,
     CordonRecord,
-    FleetView,
     NodeRecord,
     NodeState,
     NodeView,
@@ -109,6 +109,15 @@ def _of_suspect(
         return [SetState(node.name, replace(seen, blocked=None), seen.reason, "")]
     if seen is not record:
         return [SetState(node.name, seen, seen.reason, "")]
+    if record.pairing is not None:
+        return pairing.running(node, record, record.pairing, policy, now)
+    link = fleet.links.get(node.name)
+    if link is not None and link.verdict == "bad":
+        proof = Signal(f"pairs/{record.attempt}", now, "pairs", Outcome.HARDWARE_FAILURE, LINK, "", link.reason, True)
+        found = replace(seen, signals=(*seen.signals, proof), attempt=record.attempt + 1)
+        return _quarantine(node, found, proof, fleet, policy, now, link.detail)
+    if link is not None and (step := pairing.next_step(node, record, link, now)) is not None:
+        return [step]
     quiet_since = max([record.since, *(s.at for s in record.signals)])
     if now - quiet_since > policy.suspect_seconds and not judge(record, fleet, policy, now).suspect:
         calm = replace(record, state=NodeState.HEALTHY, since=now, reason="nothing new", signals=())
@@ -117,7 +126,7 @@ def _of_suspect(
     outcome = returning.result_of(job, policy, now) if job is not None else None
     if job is not None and outcome is not None and not job.deleting:
         return _second_opinion(node, record, outcome, job.verdict.reason if job.verdict else "", fleet, policy, now)
-    if job is None and not returning.occupied(node) and now >= record.next_attempt_at:
+    if link is None and job is None and not returning.occupied(node) and now >= record.next_attempt_at:
         return [returning.start(node, record, NodeState.SUSPECT, "suspect", now)]
     return list(returning.stale_jobs(node, record, wanted=True))
 
@@ -138,14 +147,16 @@ def _second_opinion(
     return _quarantine(node, after, signal, fleet, policy, now)
 
 
-def _quarantine(node: NodeView, seen: NodeRecord, signal: Signal, fleet: FleetView, policy: Policy, now: float) -> list[Action]:
+def _quarantine(
+    node: NodeView, seen: NodeRecord, signal: Signal, fleet: FleetView, policy: Policy, now: float, detail: str = ""
+) -> list[Action]:
     if seen.override is not None and now < (seen.override.until or 0.0):
         reason = f"{seen.override.by} uncordoned it: {seen.override.reason}"
         return _refuse(node, replace(seen, blocked=None), signal, reason, now)
     event = CordonEvent(node.name, node.pool, node.rack, signal.check, signal.check_version, now)
     keys = refusals(event, fleet, policy)
     if not keys:
-        return [_cordon(node, seen, signal, signal.source, now)]
+        return [_cordon(node, seen, signal, signal.source, now, detail)]
     if seen.blocked is not None and node.record is not None and node.record.signals == seen.signals:
         return []
     stamp = Blocked(keys, seen.blocked.at if seen.blocked is not None else now)
@@ -163,7 +174,7 @@ def _refuse(node: NodeView, seen: NodeRecord, signal: Signal, reason: str, now: 
     return [SetState(node.name, written, reason, "QuarantineBlocked")]
 
 
-def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str, now: float) -> Cordon:
+def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str, now: float, detail: str = "") -> Cordon:
     pod = _pod_of(node, signal)
     cordon = CordonRecord(
         id=f"{node.name}-{now:.0f}",
@@ -172,7 +183,7 @@ def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str
         at=now,
         check=signal.check if signal is not None else "",
         check_version=signal.check_version if signal is not None else "",
-        detail=pod.verdict.detail if pod is not None and pod.verdict is not None else "",
+        detail=detail or (pod.verdict.detail if pod is not None and pod.verdict is not None else ""),
         evidence=signal.key if signal is not None else "",
     )
     if pod is not None:
@@ -201,11 +212,13 @@ def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str
         inconclusive=0,
         next_attempt_at=now,
         blocked=None,
+        pairing=None,
+        pair_tests=(),
     )
     return Cordon(node.name, record, cordon)
 
 
 def _pod_of(node: NodeView, signal: Signal | None) -> PodView | None:
     """The pod whose run the cordon costs: the one that accused the node, else any that runs there."""
-    accuser = next((p for p in node.pods if signal is not None and signal.key == f"pod/{p.uid}"), None)
+    accuser = next((p for p in node.pods if signal is not None and signal.key.partition("/")[2] == p.uid), None)
     return accuser or next(iter(node.pods), None)

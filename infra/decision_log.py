@@ -16,8 +16,9 @@ from pathlib import Path
 from infra.actions import Action
 from infra.codec import from_data, to_data
 from infra.decide import decide
+from infra.fleet_view import FleetView
 from infra.policy import Policy
-from infra.views import FleetView, NodeView
+from infra.views import NodeView
 from lehr.errors import UserError, from_os_error
 
 

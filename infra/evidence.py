@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from infra.fleet_view import FleetView, ReporterScore
 from infra.policy import NAMES, Policy
-from infra.views import FleetView, NodeRecord, NodeView, Outcome, PodView, ReporterScore, Signal, Verdict
+from infra.views import NodeRecord, NodeView, Outcome, PodView, Signal, Verdict
 
 MAX_SIGNALS = 24
+LINK = "link"  # check of signals that accuse the way between nodes, no node
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,21 @@ def judge(record: NodeRecord, fleet: FleetView, policy: Policy, now: float) -> J
     total = sum(weights.values())
     if total >= policy.report_quarantine_weight and len(weights) >= policy.report_quarantine_reporters:
         return Judgement(True, True, reports[-1])
-    if hardware or slow or total >= policy.report_suspect_weight:
-        return Judgement(False, True, (hardware or slow or reports)[-1])
+    links = [s for s in live if s.check == LINK]
+    if hardware or slow or links or total >= policy.report_suspect_weight:
+        return Judgement(False, True, (hardware or slow or links or reports)[-1])
     return Judgement(False, False)
 
 
 def weight(score: ReporterScore) -> float:
     """Mean of the Beta posterior of a reporter being right, from a uniform prior: 0.5 for somebody new."""
     return (score.confirmed + 1) / (score.confirmed + score.refuted + 2)
+
+
+def hung_with(record: NodeRecord, policy: Policy, now: float) -> str:
+    """The execution whose hang makes the node a suspect; empty if anything else accuses it too, or nothing does."""
+    live = [s for s in record.signals if _counts(s, record, policy, now) and s.check not in policy.observe_only_checks]
+    return live[-1].by if live and all(s.check == LINK and not s.confirmed for s in live) else ""
 
 
 def _counts(signal: Signal, record: NodeRecord, policy: Policy, now: float) -> bool:
@@ -79,6 +88,8 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
         if pod.trusted and pod.exit_code == NAMES.exit_suspect:  # the trainer says that its own node failed
             at = max(pod.created_at, min(pod.ended_at or now, now))
             yield Signal(f"exit/{pod.uid}", at, "trainer", Outcome.HARDWARE_FAILURE, "trainer", "", "NodeSuspectedByTrainer")
+        if pod.trusted and pod.exit_code == NAMES.exit_hang and pod.nodes <= policy.pair_nodes_max:
+            yield _of_hang(pod, now)
     for report in node.reports:
         yield Signal(
             f"report/{report.id}",
@@ -100,6 +111,15 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
         key = f"condition/{condition.type}/{condition.since:.0f}"
         # It stands now, whenever it began.
         yield Signal(key, now, "condition", outcome, condition.type, "", condition.reason or condition.type, hardware)
+
+
+def _of_hang(pod: PodView, now: float) -> Signal:
+    """Training hung. On one node alone, that is slow or stuck; among several, the way between them may be bad as well."""
+    at = max(pod.created_at, min(pod.ended_at or now, now))
+    if pod.nodes > 1:
+        key, by = f"hang/{pod.uid}", pod.execution or pod.run or pod.name
+        return Signal(key, at, "trainer", Outcome.INCONCLUSIVE, LINK, "", "HangDetected", by=by)
+    return Signal(f"hang/{pod.uid}", at, "trainer", Outcome.PERFORMANCE_FAILURE, "trainer", "", "HangDetected")
 
 
 def _of_verdict(pod: PodView, verdict: Verdict, now: float) -> Signal | None:

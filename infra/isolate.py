@@ -2,13 +2,15 @@
 
 First the suspects are paired with each other. A failed pair accuses both members, so each is tested again with partners
 that have passed a test (or are known good). Only that second pass decides: a node that fails with two good partners is bad;
-if both pass with good partners, and the pair fails again when repeated, the link between them is bad.
+if both pass with good partners, and the pair fails again when repeated, the link between them is bad. Where nobody failed, a
+third pass goes through the pairs of suspects that were never tested: one of those links may be the bad one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Isolation:
     next_pairs: tuple[tuple[str, str], ...]
 
 
-def isolate(suspects: Iterable[str], known_good: Iterable[str], results: Iterable[PairResult]) -> Isolation:
-    """Conclusions from all `results` so far, and the pairs to test next."""
+def isolate(
+    suspects: Iterable[str], known_good: Iterable[str], results: Iterable[PairResult], free: Iterable[str] | None = None
+) -> Isolation:
+    """Conclusions from all `results` so far, and the pairs to test next, among the nodes that are `free` (None: all)."""
     names = sorted(set(suspects))
     tests = list(results)
     failed = _counts(t for t in tests if not t.passed)
@@ -46,14 +50,17 @@ def isolate(suspects: Iterable[str], known_good: Iterable[str], results: Iterabl
     accused = {pair for pair in failed if pair[0] in good and pair[1] in good}
     links = {pair for pair in accused if failed[pair] >= 2}
     undecided = [name for name in names if name not in good and name not in bad]
-    pairs = _next_pairs(undecided, sorted(good), {_key(t.a, t.b) for t in tests}, accused - links)
+    tested = {_key(t.a, t.b) for t in tests}
+    busy = set() if free is None else {*names, *good} - set(free)
+    # What has failed once explains the trouble: no need to look further.
+    rest = [] if failed or undecided else [p for p in combinations(names, 2) if p not in tested]
+    pairs = _next_pairs(undecided, sorted(good), tested, [*sorted(accused - links), *rest], busy)
     return Isolation(frozenset(bad), frozenset(links), frozenset(good), frozenset(undecided), pairs)
 
 
 def _next_pairs(
-    undecided: list[str], good: list[str], tested: set[tuple[str, str]], repeat: set[tuple[str, str]]
+    undecided: list[str], good: list[str], tested: set[tuple[str, str]], repeat: list[tuple[str, str]], busy: set[str]
 ) -> tuple[tuple[str, str], ...]:
-    busy: set[str] = set()
     pairs: list[tuple[str, str]] = []
 
     def take(a: str, b: str) -> None:
@@ -71,7 +78,7 @@ def _next_pairs(
         free = next((p for p in partners if p not in busy and p != name and _key(name, p) not in tested), None)
         if free is not None:
             take(name, free)
-    for a, b in sorted(repeat):
+    for a, b in repeat:
         if a not in busy and b not in busy:
             take(a, b)
     return tuple(pairs)

@@ -67,6 +67,8 @@ def _schedulable(record: NodeRecord, since: float) -> NodeRecord:
         inconclusive=0,
         blocked=None,
         attempt=record.attempt + 1,
+        pairing=None,
+        pair_tests=(),
     )
 
 

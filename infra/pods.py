@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PRIMARY = "primary"
 USER = 1000
 SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
+LAST_WORD = "/dev/termination-log"  # where the kubelet looks
+# What a task ends with; the controller reads the same names.
+EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 
 
 class TaskPod(PodTemplate):  # type: ignore[misc] # flytekit is not typed
@@ -54,7 +57,7 @@ def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", g
 
     primary = V1Container(
         name=PRIMARY,
-        env=_environment(),
+        env=[_env("LEHR_TERMINATION_LOG", LAST_WORD), *_environment()],
         security_context=_locked(),
         termination_message_policy="FallbackToLogsOnError",
         volume_mounts=[_mount("tmp", SCRATCH), _mount("shm", SHM)],

@@ -117,6 +117,10 @@ class Policy(BaseModel):
     report_quarantine_weight: float = Field(default=1.2, gt=0)
     report_quarantine_reporters: int = Field(default=2, ge=1)
 
+    # Pair tests: where work of several nodes hung, and no device says why
+    pair_nodes_max: int = Field(default=16, ge=2)  # a hang of more nodes accuses none of them
+    pair_timeout_seconds: float = Field(default=15 * MINUTE, gt=0)  # a test that takes longer says nothing
+
     # Hysteresis
     suspect_seconds: float = Field(default=24 * HOUR, gt=0)  # without new evidence, then healthy again
     override_seconds: float = Field(default=24 * HOUR, ge=0)  # after a person's uncordon: no automatic cordon

@@ -19,6 +19,9 @@ def of_cordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
         return None
     if record.state is NodeState.REVALIDATING:
         return _of_job(node, record, policy, now)
+    if record.state is NodeState.QUARANTINED and _beyond_tests(record):
+        reason = f"{record.reason}: {record.cordon.detail}" if record.cordon is not None else record.reason
+        return FlagRepair(node.name, settled(record, NodeState.REPAIR, reason, now, confirmed=True), reason)
     if record.state is NodeState.QUARANTINED and _is_lemon(record, policy, now):
         times = len(_recent(record, policy, now))
         reason = f"quarantined {times} times in {policy.lemon_window_seconds / 86400:g} days"
@@ -123,6 +126,12 @@ def _passed(node: NodeView, record: NodeRecord, job: JobView, policy: Policy, no
     # Timed from now, not from `ended`: a node's clock that runs behind must not shorten the gap.
     back = replace(_waiting(record, "passed once", now), passes=passes, next_attempt_at=now + policy.revalidation_gap_seconds)
     return SetState(node.name, back, "passed once", "RevalidationPassed")
+
+
+def _beyond_tests(record: NodeRecord) -> bool:
+    """Pair tests found it, and no test of the node alone can clear it: a person repairs it first."""
+    cordon = record.cordon
+    return cordon is not None and cordon.source == "pairs" and record.ignore_before < cordon.at
 
 
 def _waiting(record: NodeRecord, reason: str, now: float) -> NodeRecord:

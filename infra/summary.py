@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from infra.actions import Action, Cordon, SetState
+from infra.fleet_view import FleetView, PoolView, ReporterScore
+from infra.pairing import link_views
 from infra.policy import Policy
-from infra.views import CORDONED_STATES, Blocked, CordonEvent, FleetView, NodeState, NodeView, PoolView, ReporterScore
+from infra.views import CORDONED_STATES, Blocked, CordonEvent, NodeState, NodeView
 
 
 def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Mapping[str, float] | None = None) -> FleetView:
@@ -19,6 +21,7 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
     scores: dict[str, Counter[bool]] = {}
     cordons: list[CordonEvent] = []
     blocked: dict[str, float] = {}
+    nodes = list(nodes)
     horizon = max(policy.breaker_window_seconds, policy.breaker_half_open_seconds)
     for node in nodes:
         if not node.managed:
@@ -40,6 +43,7 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
         blocked=blocked,
         resets=dict(resets or {}),
         reporters={by: ReporterScore(c[True], c[False]) for by, c in scores.items()},
+        links=link_views(nodes, policy, now),
     )
 
 

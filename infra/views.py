@@ -1,14 +1,13 @@
 """What `decide` sees: plain frozen values, times in Unix seconds. The controller, the simulator and the replay build them.
 
-`NodeView` is one Node object with the pods and Jobs on it; `FleetView` is what one decision needs to know of the others.
+`NodeView` is one Node object with the pods and Jobs on it; infra/fleet_view.py holds what one decision needs of the others.
 All state that outlives a decision is in `NodeRecord`, which is stored on the Node as one annotation: a controller that
 starts anew reads it back. infra/codec.py turns every class here into JSON and back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 UNKNOWN_PERSON = "unknown (kubectl)"
@@ -82,6 +81,7 @@ class PodView:
     run: str = ""
     execution: str = ""
     rank: int | None = None
+    nodes: int = 0  # that worked together, by the trainer's last word; 0: unknown
     step: int | None = None
     checkpoint_step: int | None = None
     gpu_hours_lost: float | None = None
@@ -94,7 +94,11 @@ class PodView:
 
 @dataclass(frozen=True)
 class JobView:
-    """A revalidation or burn-in Job on the node. `verdict` None with `finished_at` set: it died without one."""
+    """A revalidation or burn-in Job on the node. `verdict` None with `finished_at` set: it died without one.
+
+    A pair test is two Jobs of the node that began it: one listens there, `role` "listen", and one on its partner connects to
+    the `address` that the first has once it runs.
+    """
 
     name: str
     uid: str
@@ -103,6 +107,8 @@ class JobView:
     finished_at: float | None = None
     verdict: Verdict | None = None
     deleting: bool = False
+    role: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,6 +206,23 @@ class Disposition:
 
 
 @dataclass(frozen=True)
+class Pairing:
+    """A pair test that runs: Jobs of this node and of `partner`."""
+
+    partner: str
+    since: float
+
+
+@dataclass(frozen=True)
+class PairTest:
+    """One that has ended."""
+
+    partner: str
+    passed: bool
+    at: float
+
+
+@dataclass(frozen=True)
 class NodeRecord:
     """All state of a node. Histories are trimmed by `decide`, so that the annotation stays small (a few KiB)."""
 
@@ -220,6 +243,8 @@ class NodeRecord:
     override: HumanAct | None = None
     dispositions: tuple[Disposition, ...] = ()
     last_validated_at: float | None = None
+    pairing: Pairing | None = None
+    pair_tests: tuple[PairTest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,27 +269,3 @@ class NodeView:
     jobs: tuple[JobView, ...] = ()
     reports: tuple[Report, ...] = ()
     conditions: tuple[Condition, ...] = ()
-
-
-@dataclass(frozen=True)
-class PoolView:
-    nodes: int
-    cordoned: int = 0  # by us, because of a fault, right now (burn-in and people's cordons not counted)
-
-
-@dataclass(frozen=True)
-class ReporterScore:
-    confirmed: int = 0
-    refuted: int = 0
-
-
-@dataclass(frozen=True)
-class FleetView:
-    """The rest of the fleet. infra/summary.py makes it of all NodeViews; small whatever the number of nodes."""
-
-    pools: Mapping[str, PoolView] = field(default_factory=dict)
-    racks: Mapping[str, int] = field(default_factory=dict)  # nodes in each
-    cordons: tuple[CordonEvent, ...] = ()  # automatic ones, the breaker's window at least
-    blocked: Mapping[str, float] = field(default_factory=dict)  # breaker key -> Unix time of the newest refusal that waits
-    resets: Mapping[str, float] = field(default_factory=dict)  # breaker key -> Unix time of a person's reset
-    reporters: Mapping[str, ReporterScore] = field(default_factory=dict)

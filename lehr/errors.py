@@ -51,6 +51,12 @@ class InfraError(LehrError):
     exit_code = 75  # EX_TEMPFAIL: a caller may try again
 
 
+class NodeFault(InfraError):
+    """A device of this machine failed, by its own word. A retry must go to another machine."""
+
+    owner = "node"
+
+
 class Preempted(LehrError):
     """Somebody took the machine away. State is saved; run again to continue."""
 
@@ -63,6 +69,30 @@ class Bug(LehrError):
 
     owner = "bug"
     exit_code = 70
+
+
+# CUDA's words for a device that failed (cudaError 46, 100, 214, 220, 714, 721, 802, 999). Not among them: illegal
+# addresses, assertions and memory that ran out, which are programs' mistakes.
+_DEVICE = (
+    "cuda-capable device(s) is/are busy or unavailable",
+    "no cuda-capable device is detected",
+    "uncorrectable ecc error",
+    "uncorrectable nvlink error",
+    "hardware stack error",
+    "contained by hardware",
+    "cuda error: unknown error",
+    "system not yet initialized",
+    "gpu is lost",
+)
+
+
+def node_fault(error: BaseException) -> NodeFault | None:
+    """`error` as a NodeFault if it is one, or if a device says in it that it failed; else None."""
+    if isinstance(error, NodeFault):
+        return error
+    text = str(error)
+    named = next((words for words in _DEVICE if words in text.lower()), None)
+    return NodeFault(" ".join(text.split())[:500]) if named else None
 
 
 _DISK = {

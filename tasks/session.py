@@ -7,11 +7,15 @@ the process closes it.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from infra.pods import EXIT_HANG
+from lehr import pulse
 from lehr.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
 from lehr.stage import Surroundings
@@ -21,8 +25,11 @@ from monitoring.energy import PowerMeter
 from monitoring.exporter import PrometheusTracker
 from monitoring.fan_out import FanOut
 from monitoring.mlflow_tracker import MlflowTracker
+from tasks.ending import in_pod, leave
+from tasks.progress import Progress
 from tasks.refs import RunRef
 from tasks.reuse import Reuse
+from tasks.watchdog import Watchdog
 
 
 @dataclass
@@ -33,6 +40,7 @@ class Session:
     power: PowerMeter
     reuse: Reuse
     mlflow: MlflowTracker | None
+    progress: Progress
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set when the run is published; a session that closes without it has failed
 
@@ -59,12 +67,33 @@ def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0,
     console = ConsoleTracker(recipe.stage_names, title=recipe.name)
     exporter = PrometheusTracker(recipe.name, model=recipe.model.family, recipe_sha256=sha256_text(pinned), power=power)
     tracked = _mlflow(recipe, root, key, pinned) if mlflow else None
-    tracker = FanOut([console, exporter, reuse, *([tracked] if tracked else [])])
+    progress = Progress(recipe.name)
+    tracker = FanOut([console, exporter, reuse, progress, *([tracked] if tracked else [])])
     url = exporter.start(metrics_port, note=console.note)
     console.note(f"metrics: {url}")
-    _current = Session(tracker, power, reuse, tracked)
+    _current = Session(tracker, power, reuse, tracked, progress)
     atexit.register(_current.close)
+    if in_pod():
+        _watch(progress)
     return _current
+
+
+def _watch(progress: Progress) -> None:
+    """In a pod, training that hangs ends the process, so that it starts again from its checkpoint."""
+
+    def hangs(step: int, seconds: float) -> None:
+        faulthandler.dump_traceback()  # where every thread stands
+        leave(EXIT_HANG, f"no step for {seconds:.0f} s", {**progress.words(), "step": step})
+
+    limit = float(os.environ.get("LEHR_WATCHDOG_SECONDS", "60"))
+    dog = Watchdog(hangs, limit, min(1.0, limit / 4))
+    pulse.listen(dog.beat)
+    dog.start()
+
+
+def last_words() -> dict[str, Any]:
+    """What the open session knows of the run's progress."""
+    return _current.progress.words() if _current is not None else {}
 
 
 def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:

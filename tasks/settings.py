@@ -10,9 +10,10 @@ from typing import Any, TypeVar, cast
 from flytekit import Resources
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from infra.pods import pod_template
-from lehr.errors import InfraError, Preempted, UserError
+from infra.pods import EXIT_RESTART, EXIT_SUSPECT, pod_template
+from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
 from lehr.stop import listening
+from tasks.ending import in_pod, leave
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,14 +55,24 @@ TRAINING: dict[str, Any] = {
 
 
 def owned(function: F) -> F:
-    """Tell Flyte which errors a retry can mend: the machine's, and SIGTERM; never the user's or ours."""
+    """Tell Flyte which errors a retry can mend: the machine's, and SIGTERM; never the user's or ours.
+
+    In a pod these end the process with an exit code, which costs none of the user's retries (tasks/ending.py).
+    """
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             with listening():
                 return function(*args, **kwargs)
-        except (InfraError, Preempted) as error:
-            raise FlyteRecoverableException(str(error)) from error
+        except Exception as error:
+            known = node_fault(error) or error
+            if not isinstance(known, InfraError | Preempted):
+                raise
+            if in_pod():
+                from tasks.session import last_words
+
+                leave(EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART, str(known), last_words())
+            raise FlyteRecoverableException(str(known)) from error
 
     return cast(F, call)

@@ -18,12 +18,13 @@ from infra.actions import (
     RecordHold,
     Release,
     SetState,
+    StartPair,
     StartRevalidation,
 )
 from infra.controller import patches
-from infra.controller.api import NODES, Api, ApiError
+from infra.controller.api import NODES, Api, ApiError, Object
 from infra.controller.facts import NodeFact, job_fact, node_fact, pod_fact
-from infra.controller.jobs import job, job_name
+from infra.controller.jobs import job, pair_job
 from infra.controller.measures import Measures
 from infra.controller.notices import Notices
 from infra.controller.settings import Settings
@@ -81,7 +82,11 @@ class Actor:
             case StartRevalidation():
                 if view.record != action.record:
                     self._write(node, action)
-                self._start_job(node, action)
+                self._create_job(node, job(node, action, self._settings), action.suite, action.event)
+            case StartPair():
+                if view.record != action.record:
+                    self._write(node, action)
+                self._start_pair(node, action)
             case DeletePod():
                 self._delete_pod(view, node, action)
             case DeleteJob():
@@ -114,16 +119,22 @@ class Actor:
     def _note(self, item: dict[str, object]) -> None:
         self._state.nodes.put(node_fact(item, self._settings.gpu_resource))
 
-    def _start_job(self, node: NodeFact, action: StartRevalidation) -> None:
+    def _start_pair(self, node: NodeFact, action: StartPair) -> None:
+        place = node if action.role == "listen" else self._state.nodes.get(action.partner)
+        if place is None:  # it went: the test will run out of time
+            raise LookupError(f"{action.partner}, with which it is to be tested, is gone")
+        self._create_job(node, pair_job(node, place, action, self._settings), "pair", action.event)
+
+    def _create_job(self, node: NodeFact, body: Object, suite: str, event: str) -> None:
         path = f"/apis/batch/v1/namespaces/{self._settings.system_namespace}/jobs"
         try:
-            made = self._api.create(path, job(node, action, self._settings))
-            self._measures.count(Fleet.REVALIDATIONS, suite=action.suite)
-            self._notices.event(node, action.event, f"{action.suite} {action.attempt} started", self._clock())
+            made = self._api.create(path, body)
+            self._measures.count(Fleet.REVALIDATIONS, suite=suite)
+            self._notices.event(node, event, f"{suite}: {body['metadata']['name']} started", self._clock())
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
-            made = self._api.get(f"{path}/{job_name(node.key, action.attempt)}")  # ours, from before a restart
+            made = self._api.get(f"{path}/{body['metadata']['name']}")  # ours, from before a restart
         self._state.jobs.put(job_fact(made))
 
     def _delete_pod(self, view: NodeView, node: NodeFact, action: DeletePod) -> None:

@@ -20,8 +20,9 @@ T = TypeVar("T")
 Object = dict[str, Any]
 READINESS = ("Ready", "NetworkUnavailable")
 FLYTE_EXECUTION, FLYTE_PROJECT = "execution-id", "project"
-PROGRESS = f"{NAMES.prefix}/progress"  # JSON: run, rank, step, checkpoint_step, checkpoint_at (of a pod that trains)
+PROGRESS = f"{NAMES.prefix}/progress"  # JSON: run, rank, nodes, step, checkpoint_step, checkpoint_at
 NODE, ATTEMPT, SUITE = f"{NAMES.prefix}/node", f"{NAMES.prefix}/attempt", f"{NAMES.prefix}/suite"
+ROLE = f"{NAMES.prefix}/role"  # in a pair test: "listen" or "connect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,12 @@ class JobFact(Fact):
 
 @dataclass(frozen=True, slots=True)
 class JobPodFact(Fact):
-    """A revalidation Job's pod."""
+    """A revalidation Job's pod. `address`: of one that runs."""
 
     job: str
     finished_at: float | None
     verdict: Verdict | None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,7 @@ def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -
         run=str(progress.get("run") or labels.get(f"{NAMES.prefix}/run", "")),
         execution=str(labels.get(FLYTE_EXECUTION, "")),
         rank=_whole(progress.get("rank")),
+        nodes=max(0, _whole(progress.get("nodes")) or 0),
         step=_whole(progress.get("step")),
         checkpoint_step=_whole(progress.get("checkpoint_step")),
     )
@@ -235,6 +238,7 @@ def job_fact(item: Object) -> JobFact:
         created_at=seconds(meta.get("creationTimestamp")),
         finished_at=min(ends) if ends else None,
         deleting=bool(meta.get("deletionTimestamp")),
+        role=str(annotations.get(ROLE, "")),
     )
     return JobFact(*_base(item, str(annotations.get(NODE, ""))), view)
 
@@ -245,7 +249,8 @@ def job_pod_fact(item: Object) -> JobPodFact:
     ended = seconds(state["finishedAt"]) if state.get("finishedAt") else None
     job = str((meta.get("labels") or {}).get("batch.kubernetes.io/job-name", ""))
     node = str((meta.get("annotations") or {}).get(NODE, ""))
-    return JobPodFact(*_base(item, node), job, ended, parsed(Verdict, state.get("message")))
+    address = str(status.get("podIP", "")) if status.get("phase") == "Running" else ""
+    return JobPodFact(*_base(item, node), job, ended, parsed(Verdict, state.get("message")), address)
 
 
 def report_fact(item: Object) -> ReportFact:

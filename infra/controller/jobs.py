@@ -1,16 +1,16 @@
-"""The Job that tests a node: the preflight probes as the only container, on all its GPUs, on that node and no other."""
+"""The Jobs that test nodes: probes as the only container, on all GPUs of one node and on no other."""
 
 from __future__ import annotations
 
 import hashlib
 
-from infra.actions import StartRevalidation
-from infra.controller.facts import ATTEMPT, NODE, SUITE, NodeFact, Object
+from infra.actions import StartPair, StartRevalidation
+from infra.controller.facts import ATTEMPT, NODE, ROLE, SUITE, NodeFact, Object
 from infra.controller.settings import Settings
 from infra.policy import NAMES
 
 KEPT_SECONDS = 24 * 3600  # a finished Job that nobody deleted
-
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 USER = 1000
 PROFILE = {"type": "RuntimeDefault"}
 MOUNTS = {"lehr": "/lehr", "tmp": "/tmp", "shm": "/dev/shm"}
@@ -26,27 +26,43 @@ def job_name(node: str, attempt: int) -> str:
 def job(node: NodeFact, action: StartRevalidation, settings: Settings) -> Object:
     """The Job's manifest. It carries node, attempt and suite as annotations, its pod too."""
     notes = {NODE: node.key, ATTEMPT: str(action.attempt), SUITE: action.suite}
-    labels = {SUITE: action.suite}
-    meta = {"name": job_name(node.key, action.attempt), "namespace": settings.system_namespace}
+    tolerated = [] if action.suite == "suspect" else [UNSCHEDULABLE]  # a suspect that a person cordons meanwhile is theirs
+    container = _container(node, ["python", "-m", "infra.probes"], {"LEHR_SUITE": action.suite}, settings)
+    seconds = settings.policy.revalidation_timeout_seconds
+    return _manifest(job_name(node.key, action.attempt), notes, _pod(node, container, tolerated, settings), seconds, settings)
+
+
+def pair_job(owner: NodeFact, place: NodeFact, action: StartPair, settings: Settings) -> Object:
+    """One side of a pair test, on `place`. Its annotations name `owner`, the node whose record the test is in."""
+    notes = {NODE: owner.key, ATTEMPT: str(action.attempt), SUITE: "pair", ROLE: action.role}
+    environment = {"LEHR_PAIR_ROLE": action.role, "LEHR_PAIR_ADDRESS": action.address}
+    container = _container(place, ["python", "-m", "infra.probes.pair"], environment, settings)
+    if settings.pair_resources:
+        limits = {**container.get("resources", {}).get("limits", {}), **settings.pair_resources}
+        container["resources"] = {"limits": limits}
+    name = f"{job_name(owner.key, action.attempt)}-{action.role[0]}"
+    return _manifest(name, notes, _pod(place, container, [], settings), settings.policy.pair_timeout_seconds, settings)
+
+
+def _manifest(name: str, notes: dict[str, str], pod: Object, seconds: float, settings: Settings) -> Object:
+    labels = {SUITE: notes[SUITE]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {**meta, "labels": labels, "annotations": notes},
+        "metadata": {"name": name, "namespace": settings.system_namespace, "labels": labels, "annotations": notes},
         "spec": {
             "backoffLimit": 0,  # what a failure means is decided by `decide`
-            "activeDeadlineSeconds": int(settings.policy.revalidation_timeout_seconds),
+            "activeDeadlineSeconds": int(seconds),
             "ttlSecondsAfterFinished": KEPT_SECONDS,
-            "template": {"metadata": {"labels": labels, "annotations": notes}, "spec": _pod(node, action, settings)},
+            "template": {"metadata": {"labels": labels, "annotations": notes}, "spec": pod},
         },
     }
 
 
-def _pod(node: NodeFact, action: StartRevalidation, settings: Settings) -> Object:
+def _pod(node: NodeFact, container: Object, tolerated: list[str], settings: Settings) -> Object:
     on_node = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.key]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [on_node]}}
-    tolerated = [settings.gpu_resource, NAMES.suspect_taint, NAMES.quarantine_taint]
-    if action.suite != "suspect":  # a suspect that a person cordons meanwhile is theirs
-        tolerated.append("node.kubernetes.io/unschedulable")
+    tolerated = [settings.gpu_resource, NAMES.suspect_taint, NAMES.quarantine_taint, *tolerated]
     pod: Object = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -54,7 +70,7 @@ def _pod(node: NodeFact, action: StartRevalidation, settings: Settings) -> Objec
         "affinity": {"nodeAffinity": required},
         "tolerations": [{"key": key, "operator": "Exists"} for key in tolerated],
         "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "fsGroup": USER, "seccompProfile": PROFILE},
-        "containers": [_container(node, action, settings)],
+        "containers": [container],
         "volumes": [
             {"name": "lehr", "emptyDir": {"sizeLimit": "16Mi"}},
             {"name": "tmp", "emptyDir": {}},
@@ -66,19 +82,20 @@ def _pod(node: NodeFact, action: StartRevalidation, settings: Settings) -> Objec
     return pod
 
 
-def _container(node: NodeFact, action: StartRevalidation, settings: Settings) -> Object:
+def _container(node: NodeFact, command: list[str], extra: dict[str, str], settings: Settings) -> Object:
+    environment = {
+        "LEHR_VERDICT": "/lehr/verdict.json",
+        "LEHR_EXPECTED_GPUS": str(node.gpus),
+        "TMPDIR": "/tmp",
+        "HOME": "/tmp",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **extra,
+    }
     container: Object = {
         "name": NAMES.preflight_container,
         "image": settings.image,
-        "command": ["python", "-m", "infra.probes"],
-        "env": [
-            {"name": "LEHR_VERDICT", "value": "/lehr/verdict.json"},
-            {"name": "LEHR_EXPECTED_GPUS", "value": str(node.gpus)},
-            {"name": "LEHR_SUITE", "value": action.suite},
-            {"name": "TMPDIR", "value": "/tmp"},
-            {"name": "HOME", "value": "/tmp"},
-            {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
-        ],
+        "command": command,
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
         "terminationMessagePolicy": "File",
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -26,8 +26,9 @@ from infra.controller.settings import Settings
 from infra.controller.state import State
 from infra.controller.transport import Transport
 from infra.decide import decide
+from infra.fleet_view import FleetView
 from infra.summary import fleet_after, fleet_view
-from infra.views import FleetView, NodeView
+from infra.views import NodeView
 from lehr.errors import InfraError
 from monitoring.metrics import Fleet
 

@@ -23,6 +23,7 @@ class Settings(BaseModel):
     system_namespace: str = Field(default=NAMES.namespace, pattern=LABEL)
     gpu_resource: str = "nvidia.com/gpu"
     image: str = "lehr"  # of the revalidation Jobs: the same probes as before every task
+    pair_resources: dict[str, str] = {}  # that a pair test needs besides GPUs, such as an RDMA device
     image_pull_secret: str = ""
     allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count; empty: all
     dry_run: bool = False  # decide and log, write nothing

@@ -117,11 +117,11 @@ class State:
         ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
         if now - ended > self._settings.policy.signal_window_seconds:
             return False
-        if view.exit_code != NAMES.exit_suspect and not (view.at_gate and view.verdict is not None):
+        if view.exit_code not in (NAMES.exit_suspect, NAMES.exit_hang) and not (view.at_gate and view.verdict is not None):
             return False
         noted = {s.key for s in record.signals} if record is not None else set()
         overruled = record.ignore_before if record is not None else 0.0
-        return ended > overruled and not noted & {f"pod/{view.uid}", f"exit/{view.uid}"}
+        return ended > overruled and not noted & {f"{kind}/{view.uid}" for kind in ("pod", "exit", "hang")}
 
     def _jobs(self, node: str) -> Iterator[JobView]:
         pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node), key=lambda p: p.version)}
@@ -130,7 +130,7 @@ class State:
             if pod is not None and pod.finished_at is not None:
                 yield replace(job.view, verdict=pod.verdict, finished_at=pod.finished_at)
             else:
-                yield job.view
+                yield replace(job.view, address=pod.address) if pod is not None and pod.address else job.view
 
     def settle_jobs(self, node: str) -> None:
         """The Jobs' watch may be ahead of their pods': before a finished Job counts as silent, its pods are asked for."""

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from infra.codec import encode, from_data, to_data
 from infra.probes import VERSION
-from infra.probes.result import SKIPPED, Check, twice
+from infra.probes.result import SKIPPED, Check, once, twice
 from infra.views import CheckResult, Outcome, Verdict
 
 MAX_BYTES = 4096  # of a termination message
@@ -62,6 +62,12 @@ def child(todo: list[Check], out: BinaryIO, soak_seconds: float = 0.0) -> None:
             good = good and fine
             if rounds == 1 or not fine:
                 _say(out, {"ended": [to_data(result) for result in group]})
+
+
+def child_once(check: Check, out: BinaryIO) -> None:
+    """Run one check once: for a test of two nodes, where one cannot repeat it alone."""
+    _say(out, {"began": check.name})
+    _say(out, {"ended": [to_data(once(check))]})
 
 
 def _say(out: BinaryIO, data: object) -> None:

@@ -12,11 +12,12 @@ from random import Random
 from infra.actions import Action, Cordon, DeletePod, FlagRepair, OpenBreaker, Release, StartRevalidation
 from infra.apply import applied
 from infra.decide import decide
+from infra.fleet_view import FleetView, PoolView
 from infra.policy import DAY, HOUR, NAMES
 from infra.simulate.failures import FailureClass, FailureTable
 from infra.simulate.scenario import Ledger, Regime, Scenario
 from infra.summary import fleet_view
-from infra.views import Condition, FleetView, HumanAct, NodeState, NodeView, Outcome, PodView, PoolView, Verdict
+from infra.views import Condition, HumanAct, NodeState, NodeView, Outcome, PodView, Verdict
 
 POOL = "default"
 PERSON = "a person"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from lehr import stop
+from lehr import pulse, stop
 from lehr.train.engine import Engine
 from lehr.train.journal import Journal
 from lehr.train.parallel import Ranks
@@ -59,11 +59,19 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
 
     Raises Preempted after SIGTERM to any rank, once the running step is made and the state is saved.
     """
+    try:
+        return _train(state, objective, plan, ranks, journal)
+    finally:
+        pulse.pausing(state.step)
+
+
+def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
     engine = state.optimizer
     stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
     while state.step < plan.steps and not stopping:
         if state.rewinds.pass_over(state):  # batches that a rewind left out
             continue
+        pulse.stepping(state.step)
         began = time.perf_counter()
         engine.zero()
         sums = objective.backward(state.step, ranks)
@@ -79,6 +87,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
         state.step += 1
         state.tokens += int(scalars["tokens"])
         journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, time.perf_counter() - began)
+        pulse.pausing(state.step)
         if state.rewinds.due:
             rewind(state, journal, ranks)
             continue

@@ -13,19 +13,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from infra.codec import decode, encode
 from infra.controller.api import Api, ApiError, Object, Watch
+from infra.controller.facts import ROLE
 from infra.evidence import is_bad
 from infra.policy import NAMES
 from infra.views import Outcome, Verdict
 from lehr.errors import InfraError
+from tests.cluster.network import Network
+from tests.cluster.statuses import IMAGE_ID, ended, running, stamp, waiting
 
 EXECUTION = "execution-id"
 FOUND, GOOD, GOODNESS = 404, "pass", Verdict(Outcome.PASS, "1")
-IMAGE_ID = "registry.test/lehr@sha256:" + "a" * 64
 
 
 def bad_verdict(check: str = "matmul", reason: str = "MatmulMismatch") -> Verdict:
@@ -41,10 +42,6 @@ class Behaviour:
     hold_seconds: float = 120.0
     grace_seconds: float = 0.0  # between a deletion and the pod's end
     image_id: str = IMAGE_ID
-
-
-def stamp() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pods_path(namespace: str, name: str = "") -> str:
@@ -74,6 +71,7 @@ class Cluster:
     restart_seconds: float = 0.05
     deleted_at: dict[str, float] = field(default_factory=dict)  # uid -> when its deletion was seen
     errors: list[str] = field(default_factory=list)
+    network: Network = field(default_factory=Network)
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -164,41 +162,43 @@ class Cluster:
         if NAMES.preflight_container in names:
             message = behaviour.message()
             if message is None:
-                self._status(pod, "Pending", [_running(NAMES.preflight_container), _waiting(NAMES.gate_container)], [])
+                self._status(pod, "Pending", [running(NAMES.preflight_container), waiting(NAMES.gate_container)], [])
                 return
             self._preflight_ended(pod, behaviour, message)
+        elif pod["metadata"].get("annotations", {}).get(ROLE):
+            self.network.begin(self._status, pod)
         elif pod["metadata"].get("labels", {}).get(f"{NAMES.prefix}/suite"):
             message = behaviour.test()
             if message is not None:
-                self._status(pod, "Succeeded", [], [_ended(NAMES.preflight_container, message)])
+                self._status(pod, "Succeeded", [], [ended(NAMES.preflight_container, message)])
         else:
-            self._status(pod, "Running", [], [_running(c["name"]) for c in pod["spec"]["containers"]])
+            self._status(pod, "Running", [], [running(c["name"]) for c in pod["spec"]["containers"]])
 
     def finish_preflight(self, pod: Object, message: str) -> None:
         """End a preflight that hung."""
         self._preflight_ended(pod, self.behaviours.get(pod["spec"]["nodeName"], Behaviour()), message)
 
     def _preflight_ended(self, pod: Object, behaviour: Behaviour, message: str) -> None:
-        done = {**_ended(NAMES.preflight_container, message), "imageID": behaviour.image_id}
+        done = {**ended(NAMES.preflight_container, message), "imageID": behaviour.image_id}
         if _is_bad(message):
-            self._status(pod, "Pending", [done, _running(NAMES.gate_container)], [])
+            self._status(pod, "Pending", [done, running(NAMES.gate_container)], [])
             self._later(behaviour.hold_seconds, lambda: self._refused(pod, done))
         else:
-            mains = [_running(c["name"]) for c in pod["spec"]["containers"]]
-            self._status(pod, "Running", [done, _ended(NAMES.gate_container, "")], mains)
+            mains = [running(c["name"]) for c in pod["spec"]["containers"]]
+            self._status(pod, "Running", [done, ended(NAMES.gate_container, "")], mains)
 
     def _refused(self, pod: Object, preflight: Object) -> None:
         if self._seen.get(pod["metadata"]["uid"]) != "ending":
-            gate = _ended(NAMES.gate_container, "", NAMES.exit_refused)
+            gate = ended(NAMES.gate_container, "", NAMES.exit_refused)
             self._status(pod, "Failed", [preflight, gate], [])
 
-    def exit_main(self, pod: Object, code: int) -> None:
-        """The main container of a running pod ends."""
+    def exit_main(self, pod: Object, code: int, message: str = "") -> None:
+        """The main container of a running pod ends, with a termination message."""
         inits = pod["status"].get("initContainerStatuses") or []
-        mains = [_ended(c["name"], "", code) for c in pod["spec"]["containers"]]
+        mains = [ended(c["name"], message, code) for c in pod["spec"]["containers"]]
         self._status(pod, "Failed" if code else "Succeeded", inits, mains)
 
-    def _status(self, pod: Object, phase: str, inits: list[Object], mains: list[Object]) -> None:
+    def _status(self, pod: Object, phase: str, inits: list[Object], mains: list[Object], ip: str = "") -> None:
         meta = pod["metadata"]
         status: dict[str, Any] = {
             "phase": phase,
@@ -206,6 +206,8 @@ class Cluster:
             "initContainerStatuses": inits,
             "containerStatuses": mains,
         }
+        if ip:
+            status |= {"podIP": ip, "podIPs": [{"ip": ip}]}
         self.api.merge(
             f"{pods_path(meta['namespace'], meta['name'])}/status", {"metadata": {"uid": meta["uid"]}, "status": status}
         )
@@ -251,20 +253,3 @@ def _is_bad(message: str) -> bool:
         return is_bad(decode(Verdict, message))
     except ValueError:
         return False
-
-
-def _base(name: str) -> Object:
-    return {"name": name, "image": "lehr", "imageID": IMAGE_ID, "ready": False, "restartCount": 0}
-
-
-def _running(name: str) -> Object:
-    return {**_base(name), "ready": True, "started": True, "state": {"running": {"startedAt": stamp()}}}
-
-
-def _waiting(name: str) -> Object:
-    return {**_base(name), "state": {"waiting": {"reason": "PodInitializing"}}}
-
-
-def _ended(name: str, message: str, code: int = 0) -> Object:
-    ended = {"exitCode": code, "startedAt": stamp(), "finishedAt": stamp(), "message": message, "reason": "Completed"}
-    return {**_base(name), "state": {"terminated": ended}}

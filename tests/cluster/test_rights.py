@@ -85,6 +85,47 @@ def granted() -> dict[tuple[str, str], set[str]]:
     return found
 
 
+LIFE, EARLIER = "test_life.py::test_quarantine_tests_and_return", "test_life.py::test_a_job_of_an_earlier_life"
+LEASE = "leases.coordination.k8s.io/lehr-controller"
+# Every right, what the controller does with it, and the test that sees the request answered.
+USES = (
+    ("get", "nodes", "", "read back what was written, before a pod is deleted", LIFE),
+    ("list", "nodes", "", "know the nodes", LIFE),
+    ("watch", "nodes", "", "hear of every change", LIFE),
+    ("patch", "nodes", "", "cordon, release, record, label, taints", LIFE),
+    ("patch", "nodes/status", "", "the condition GPUUnhealthy", LIFE),
+    ("list", "pods", TRAINING, "verdicts and last words", LIFE),
+    ("watch", "pods", TRAINING, "hear of them at once", LIFE),
+    ("delete", "pods", TRAINING, "remove the one pod whose gate holds it", LIFE),
+    ("list", "nodereports.lehr.dev", TRAINING, "people's reports", LIFE),
+    ("watch", "nodereports.lehr.dev", TRAINING, "hear of them", LIFE),
+    ("create", "jobs.batch", SYSTEM, "revalidation, burn-in and pair tests", LIFE),
+    ("get", "jobs.batch", SYSTEM, "find the Job that an earlier life created", EARLIER),
+    ("list", "jobs.batch", SYSTEM, "tests that run", LIFE),
+    ("watch", "jobs.batch", SYSTEM, "hear of their end", LIFE),
+    ("delete", "jobs.batch", SYSTEM, "remove a Job whose result is counted", LIFE),
+    ("list", "pods", SYSTEM, "the tests' verdicts", LIFE),
+    ("watch", "pods", SYSTEM, "hear of them, and of a pair test's address", LIFE),
+    ("get", LEASE, SYSTEM, "see who leads, and breakers closed by hand", LIFE),
+    ("update", LEASE, SYSTEM, "lead", LIFE),
+    ("create", "events", "default", "tell people", LIFE),
+)
+USES_START, USES_END = "<!-- uses: written by tests/cluster/test_rights.py -->", "<!-- end of uses -->"
+
+
+def test_every_right_is_used(repository: Path) -> None:
+    """The table of docs/security.md. The tests that it names check the use: they record what was answered."""
+    named: dict[tuple[str, str], set[str]] = {}
+    lines = ["| right | namespace | what for | used in |", "|---|---|---|---|"]
+    for verb, resource, namespace, what, test in USES:
+        named.setdefault((resource, namespace), set()).add(verb)
+        file, _, function = test.partition("::")
+        assert f"def {function}(" in (repository / "tests/cluster" / file).read_text(), test
+        lines.append(f"| {verb} {resource} | {namespace or '(cluster)'} | {what} | `{test}` |")
+    assert named == granted()
+    _agrees(repository / "docs/security.md", "\n".join(lines), USES_START, USES_END)
+
+
 def test_rights_are_the_least(world: World, repository: Path) -> None:
     """Every right in the manifests is there, no other one is, and docs/security.md says the same."""
     lines = ["| resource | namespace | may | is refused |", "|---|---|---|---|"]

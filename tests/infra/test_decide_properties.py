@@ -12,6 +12,7 @@ from infra.apply import applied
 from infra.breaker import limit, poisson_quantile, statuses
 from infra.codec import decode, encode
 from infra.decide import decide
+from infra.fleet_view import FleetView, PoolView, ReporterScore
 from infra.policy import DAY, HOUR, MINUTE, Policy
 from infra.summary import fleet_view
 from infra.views import (
@@ -20,7 +21,6 @@ from infra.views import (
     Condition,
     CordonEvent,
     CordonRecord,
-    FleetView,
     HumanAct,
     JobView,
     NodeRecord,
@@ -28,9 +28,7 @@ from infra.views import (
     NodeView,
     Outcome,
     PodView,
-    PoolView,
     Report,
-    ReporterScore,
     Signal,
     Verdict,
 )

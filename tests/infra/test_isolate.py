@@ -35,6 +35,7 @@ def test_bad_nodes_are_found_and_nobody_else_is_accused(case: tuple[int, set[int
     assert found.bad_nodes == bad
     assert not found.undecided
     assert {frozenset(pair) for pair in found.bad_links} <= links
+    assert bad or {frozenset(pair) for pair in found.bad_links} == links, "a hang with no other cause: the link is found"
 
 
 def test_bad_link_between_two_good_nodes_is_named() -> None:

@@ -1,0 +1,39 @@
+"""A spectator that knows how far training is: what a pod's last words tell of the run that its end costs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lehr.ports import NullTracker
+
+
+class Progress(NullTracker):
+    """Knows run and step, and step and Unix time of the newest checkpoint."""
+
+    def __init__(self, run: str) -> None:
+        self._run, self._stage = run, ""
+        self._step, self._begun_step, self._saved_step, self._saved_at = 0, 0, 0, 0.0
+
+    def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
+        self._stage, self._step, self._begun_step, self._saved_step, self._saved_at = stage, 0, 0, 0, 0.0
+
+    def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        if "checkpoint_seconds" in metrics:  # begun after the step before; written beside the training
+            self._begun_step = step - 1
+        if not self._saved_at:  # what this process began with: a checkpoint, or nothing at all
+            self._saved_step, self._saved_at = step - 1, time.time()
+        elif "checkpoint_bytes" in metrics:
+            self._saved_step, self._saved_at = self._begun_step, time.time()
+        self._step = step
+
+    def words(self) -> dict[str, Any]:
+        """Under the names that the controller reads (infra/controller/facts.py). `nodes`: hosts that work together."""
+        found: dict[str, Any] = {"run": self._run, "stage": self._stage, "step": self._step}
+        if self._saved_at:
+            found |= {"checkpoint_step": self._saved_step, "checkpoint_at": round(self._saved_at, 3)}
+        found["rank"] = int(os.environ.get("RANK", "0"))
+        found["nodes"] = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+        return found

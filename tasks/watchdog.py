@@ -1,0 +1,51 @@
+"""Ends a training process that hangs, within a minute: the collectives' own time-out is ten to thirty.
+
+A step may take `limit_seconds`, or ten times the longest step before it. The first two steps of a process are not timed (they
+compile and warm up), nor is anything but steps. Time is counted in this thread's own ticks, so that a process that was
+stopped, or a machine that slept, is not taken for one that hangs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+FACTOR = 10.0
+UNTIMED_STEPS = 2
+
+
+class Watchdog:
+    """Give `beat` to lehr.pulse.listen. `hangs(step, seconds)` is called once, from the watchdog's thread."""
+
+    def __init__(self, hangs: Callable[[int, float], None], limit_seconds: float = 60.0, tick_seconds: float = 1.0) -> None:
+        self._hangs, self._limit, self._tick = hangs, limit_seconds, tick_seconds
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._stepping, self._step, self._seen, self._silent = False, 0, 0, 0.0
+        self._began, self._longest = 0.0, 0.0
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def beat(self, stepping: bool, step: int) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if self._stepping and self._seen > UNTIMED_STEPS:
+                self._longest = max(self._longest, now - self._began)
+            self._seen += stepping
+            self._stepping, self._step, self._silent, self._began = stepping, step, 0.0, now
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._tick):
+            with self._lock:
+                timed = self._stepping and self._seen > UNTIMED_STEPS
+                self._silent += self._tick if timed else 0.0
+                late = timed and self._silent > max(self._limit, FACTOR * self._longest)
+                step, silent = self._step, self._silent
+            if late:
+                self._hangs(step, silent)
+                return

@@ -1,0 +1,72 @@
+"""What a task leaves behind when its machine fails it: an exit code for the fleet and a last word, no error for Flyte."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lehr.errors import InfraError, NodeFault, node_fault
+from tasks.watchdog import Watchdog
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "why"), [("hang", 173, "no step for"), ("device", 172, "uncorrectable ECC"), ("mistake", 1, "")]
+)
+def test_the_exit_code_of_a_pod_says_what_failed(tmp_path: Path, how: str, code: int, why: str) -> None:
+    """A mistake of the program ends as ever: nobody's node is blamed for it."""
+    log = tmp_path / "termination-log"
+    environment = {**os.environ, "LEHR_TERMINATION_LOG": str(log), "LEHR_WATCHDOG_SECONDS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.tasks.trainer", str(tmp_path / "run"), how]
+    (tmp_path / "run").mkdir()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert log.exists() == bool(why)
+    if why:
+        words = json.loads(log.read_text())
+        assert why in words["why"] and (words["run"], words["stage"], words["rank"]) == ("tiny-olmo2", "stage1", 0)
+        # Ten steps are done; the newest checkpoint is that of step eight, or four if it was still being written.
+        assert words["step"] == 10 and words["checkpoint_step"] in (4, 8) and time.time() - words["checkpoint_at"] < 300
+        assert ("in backward" in done.stderr) == (how == "hang"), "a hang shows where every thread stands"
+
+
+def barked(steps: list[float], limit: float = 0.2, after: float = 0.0, stop: bool = False) -> list[int]:
+    """Steps at which the watchdog of a loop with these step times barks; the last step lasts until it would have."""
+    found: list[int] = []
+    heard = threading.Event()
+    dog = Watchdog(lambda step, seconds: (found.append(step), heard.set()), limit, limit / 10)
+    dog.start()
+    for step, seconds in enumerate(steps):
+        dog.beat(True, step)
+        time.sleep(seconds)
+    if stop:
+        dog.beat(False, len(steps))
+    heard.wait(after)
+    dog.stop()
+    return found
+
+
+def test_the_watchdog_barks_at_a_hanging_step_and_at_nothing_else() -> None:
+    quick = [0.005] * 5
+    assert barked(quick, after=5.0) == [4], "the fifth step never ends"
+    assert barked(quick, after=0.6, stop=True) == [], "an evaluation or a checkpoint takes its time"
+    assert barked([0.5, 0.5], after=0.1) == [], "the first steps compile"
+    assert barked([*quick, 0.1, 0.6, 0.005], after=0.1) == [], "ten times the longest step so far is no hang"
+
+
+def test_devices_accuse_themselves_and_programs_do_not() -> None:
+    for text in ("CUDA error: uncorrectable ECC error encountered", "RuntimeError: No CUDA-capable device is detected"):
+        found = node_fault(RuntimeError(text))
+        assert isinstance(found, NodeFault) and isinstance(found, InfraError)
+    # A rank that is not the first sends its error in these words.
+    assert node_fault(InfraError("rank 3 of 8 on h failed: RuntimeError('CUDA error: unknown error')")) is not None
+    for text in ("CUDA out of memory", "CUDA error: device-side assert triggered", "CUDA error: an illegal memory access", "x"):
+        assert node_fault(RuntimeError(text)) is None

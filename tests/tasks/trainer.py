@@ -1,0 +1,54 @@
+"""The main process of a task's pod: `python -m tests.tasks.trainer FOLDER hang|device|network|mistake|well`.
+
+The real loop under the real spectators; at step 10 it hangs, or a device or the network fails. Checkpoints every four steps.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from lehr.config import load_recipe
+from lehr.errors import InfraError
+from lehr.stages.common import conduct
+from lehr.train.loop import Plan, Sums
+from lehr.train.parallel import Local, Ranks
+from lehr.train.state import TrainState
+from tasks.session import open_session
+from tasks.settings import owned
+from tests.train.pieces import MODEL, OPTIM, Copying, Transformer, desk
+
+TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"
+AT = 10
+
+
+class Failing(Copying):
+    how = "well"
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        if step == AT and self.how == "hang":
+            time.sleep(3600)
+        if step == AT and self.how == "device":
+            raise RuntimeError("CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be reported later")
+        if step == AT and self.how == "network":
+            raise InfraError("the store does not answer")
+        if step == AT and self.how == "mistake":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return super().backward(step, ranks)
+
+
+@owned
+def main(folder: Path, how: str) -> None:
+    session = open_session(load_recipe(TINY), folder, "k", mlflow=False)
+    session.tracker.stage_started("stage1", total_steps=20, params={})
+    state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
+    objective = Failing(state.model)
+    objective.how = how
+    place = replace(desk(folder), tracker=Local(session.tracker, session.tracker))
+    conduct(place, Ranks(), state, objective, Plan(20, lambda s, t: 1e-3, lambda s, t: 1.0, 4))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
