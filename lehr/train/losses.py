@@ -42,9 +42,14 @@ def cross_entropy(
     labels_N = labels_BT[chosen]
     # One pass over the exponentials serves both: -log p(label) = logsumexp(logits) - logit(label).
     lse_N = torch.logsumexp(logits_NV, dim=-1)
-    nats = (lse_N - logits_NV.gather(1, labels_N[:, None])[:, 0]).sum()
+    return summed(lse_N, logits_NV.gather(1, labels_N[:, None])[:, 0], with_z, routing)
+
+
+def summed(lse_N: Tensor, picked_N: Tensor, with_z: bool, routing: list[Routing]) -> CrossEntropy:
+    """The sums, from each position's logsumexp of the logits and the label's logit."""
+    nats = (lse_N - picked_N).sum()
     z = lse_N.square().sum() if with_z else nats.new_zeros(())
-    return CrossEntropy(nats, z, int(labels_N.numel()), routing)
+    return CrossEntropy(nats, z, int(lse_N.numel()), routing)
 
 
 def router_loss(ce: CrossEntropy, config: Model) -> Tensor | float:
