@@ -6,25 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
+from lehr.config.base import Config, NonNegative, NonNegativeFloat
 from lehr.config.data import Data, Tokenizer
 from lehr.config.hardware import Hardware
 from lehr.config.model import Model
+from lehr.config.parallel import Parallel
 from lehr.config.posttraining import PostStage
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
 from lehr.hardware import bf16_units
 
 Precision = Literal["auto", "fp32", "bf16"]
 __all__ = ["Model", "Parallel", "Precision", "Recipe", "Site"]
-
-
-class Parallel(Config):
-    """Data-parallel processes per stage (gloo on CPU, NCCL on GPUs) and threads in each. Part of a run's identity:
-    sums over ranks are taken in rank order, so another world size gives equal batches but other last bits."""
-
-    processes: Positive = 1
-    threads: Positive = 1
-    micro_batch: NonNegative = 0  # sequences at once on each rank, gradients accumulated; 0: its whole share of the batch
 
 
 class Site(Config):
@@ -147,8 +139,11 @@ class Recipe(Config):
             if tokens < step:
                 raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
-        sections = {"stage1": self.stage1, "sft": self.sft, "dpo": self.dpo, "rlvr": self.rlvr}
-        for key, section in sections.items():
+        self.parallel.check_model(self.model)
+        self.parallel.check_batch("stage1.batch_size", self.stage1.batch_size)
+        if self.stage1.batch_ramp and not self.parallel.whole:
+            self.parallel.check_batch("stage1.batch_ramp.start", self.stage1.batch_ramp.start)
+        for key, section in {"sft": self.sft, "dpo": self.dpo, "rlvr": self.rlvr}.items():
             if section is not None and section.batch_size % world:
                 raise ValueError(
                     f"{key}.batch_size={section.batch_size} is no multiple of parallel.processes={world}; change one of them"

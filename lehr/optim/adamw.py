@@ -21,14 +21,16 @@ class FlatParameters:
     `work` and `work_grads`), while the optimiser keeps and updates fp32 masters: after each backward pass `collect` adds
     the working gradients to the fp32 ones, after each update `publish` rounds the masters into the working copies.
 
-    `spans` are the groups with their (start, end) in the buffers. `order` lists names and shapes in buffer order.
+    `spans` are the groups with their (start, end) in the buffers. `order` lists names and shapes in buffer order. The buffers'
+    size is rounded up to a `multiple`.
     """
 
-    def __init__(self, model: Transformer, optim: Optim, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Transformer, optim: Optim, dtype: torch.dtype = torch.float32, multiple: int = 1) -> None:
         named = [(group_of(n, p.dim(), model.config, optim), n, p) for n, p in model.named_parameters()]
         named.sort(key=lambda entry: entry[0], reverse=True)  # stable: inside a group the model's own order
         self.order = [(n, tuple(p.shape)) for _, n, p in named]
         size, device = sum(p.numel() for _, _, p in named), named[0][2].device
+        size += -size % multiple
         self.values = torch.empty(size, dtype=torch.float32, device=device)
         self.grads = torch.zeros(size, dtype=torch.float32, device=device)
         self.work, self.work_grads = self.values, self.grads
@@ -129,21 +131,34 @@ class AdamW:
         self.flat.publish()
         self.inherit(tensors, where)
 
-    @torch.no_grad()
     def update(self, lr: float) -> None:
         """One update from `flat.grads` with learning rate `lr`, scaled by group."""
-        beta1, beta2 = self.config.betas
         self.updates += 1
-        values, grads = self.flat.values, self.flat.grads
-        self.first.lerp_(grads, 1 - beta1)
-        self.second.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
-        denominator = self.second.sqrt().div_((1 - beta2**self.updates) ** 0.5).add_(self.config.eps)
-        for group, start, end in self.flat.spans:
-            rate = lr * group.lr_scale
-            if group.decays and self.config.weight_decay:
-                values[start:end].mul_(1 - rate * self.config.weight_decay)
-            values[start:end].addcdiv_(self.first[start:end], denominator[start:end], value=-rate / (1 - beta1**self.updates))
+        adamw_(self.flat.values, self.flat.grads, self.first, self.second, self.flat.spans, lr, self.config, self.updates)
         self.flat.publish()
+
+
+@torch.no_grad()
+def adamw_(
+    values: Tensor,
+    grads: Tensor,
+    first: Tensor,
+    second: Tensor,
+    spans: list[tuple[Group, int, int]],
+    lr: float,
+    config: Optim,
+    updates: int,
+) -> None:
+    """Update flat `values` and their moments in place, for the `updates`th time; `spans` are the groups in them."""
+    beta1, beta2 = config.betas
+    first.lerp_(grads, 1 - beta1)
+    second.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
+    denominator = second.sqrt().div_((1 - beta2**updates) ** 0.5).add_(config.eps)
+    for group, start, end in spans:
+        rate = lr * group.lr_scale
+        if group.decays and config.weight_decay:
+            values[start:end].mul_(1 - rate * config.weight_decay)
+        values[start:end].addcdiv_(first[start:end], denominator[start:end], value=-rate / (1 - beta1**updates))
 
 
 @torch.no_grad()

@@ -73,6 +73,13 @@ class _Sums(torch.autograd.Function):
         return d_NV, None
 
 
+def summed(lse_N: Tensor, picked_N: Tensor, with_z: bool, routing: list[Routing]) -> CrossEntropy:
+    """The sums, from each position's logsumexp of the logits and the label's logit."""
+    nats = (lse_N - picked_N).sum()
+    z = lse_N.square().sum() if with_z else nats.new_zeros(())
+    return CrossEntropy(nats, z, int(lse_N.numel()), routing)
+
+
 def router_loss(ce: CrossEntropy, config: Model) -> Tensor | float:
     """The routers' own losses, summed over layers and weighed by the tokens, so that dividing once by the global tokens
     gives their mean: balance_loss * L_b + router_z_loss * L_z (Granite 3.0 equations 4 and 5).

@@ -3,6 +3,7 @@ T positions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from lehr.model.moe import Routing
 from lehr.optim.schedule import by_tokens
 from lehr.train.batches import Batches
 from lehr.train.loop import Sums
-from lehr.train.losses import IGNORE, cross_entropy, router_loss
+from lehr.train.losses import IGNORE, CrossEntropy, cross_entropy, router_loss
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 
@@ -88,15 +89,22 @@ class NextToken:
     Sums over micro-batches are sums over the batch: how it is cut up changes nothing but the order of additions.
     """
 
-    def __init__(self, state: TrainState, loader: Loader, stretch: Stretch, micro_batch: int = 0, end_of_text: int = 0) -> None:
+    def __init__(
+        self,
+        state: TrainState,
+        loader: Loader,
+        stretch: Stretch,
+        micro_batch: int = 0,
+        end_of_text: int = 0,
+        loss: Callable[..., CrossEntropy] = cross_entropy,
+    ) -> None:
         self.model, self.engine, self.loader, self.stretch = state.model, state.optimizer, loader, stretch
-        self.micro_batch, self.end_of_text = micro_batch, end_of_text
+        self.micro_batch, self.end_of_text, self.loss = micro_batch, end_of_text, loss
         self.extras: tuple[str, ...] = ("cross_entropy", "masked_instances")
         self.extras += ("least_load",) if self.model.config.n_experts else ()
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
-        batch = self.loader.rows(*self.stretch.batches.at(step), ranks.rank, ranks.world)
-        masked = _mask_repeats(batch) if self.stretch.mask_repeats else 0
+        batch, masked = self.batch(step, ranks)
         total = Sums(0.0, 0.0, 0, {"cross_entropy": (0.0, 0.0), "masked_instances": (float(masked), 1.0)})
         rows = len(batch.tokens_BT)
         size = self.micro_batch or rows
@@ -105,13 +113,23 @@ class NextToken:
             self.engine.collect()
         return total
 
+    def batch(self, step: int, ranks: Ranks) -> tuple[Batch, int]:
+        """This rank's rows of global step `step`, and how many of them bear no loss because they repeat themselves."""
+        batch = self.loader.rows(*self.stretch.batches.at(step), ranks.rank, ranks.world)
+        return batch, _mask_repeats(batch) if self.stretch.mask_repeats else 0
+
+    def begins(self, tokens_BT: torch.Tensor) -> torch.Tensor | None:
+        """Where documents begin, if they must not see each other."""
+        if not self.stretch.document_mask:
+            return None
+        ends_BT = tokens_BT == self.end_of_text
+        return torch.cat([torch.ones_like(ends_BT[:, :1]), ends_BT[:, :-1]], dim=1)
+
     def _micro(self, tokens: np.ndarray, labels: np.ndarray, so_far: Sums) -> Sums:
-        tokens_BT, labels_BT = torch.from_numpy(tokens), torch.from_numpy(labels)
-        z_weight, begins_BT = self.stretch.optim.z_loss, None
-        if self.stretch.document_mask:
-            ends_BT = tokens_BT == self.end_of_text
-            begins_BT = torch.cat([torch.ones_like(ends_BT[:, :1]), ends_BT[:, :-1]], dim=1)
-        ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=z_weight > 0, begins_BT=begins_BT)
+        device = self.model.cos.device
+        tokens_BT, labels_BT = torch.from_numpy(tokens).to(device), torch.from_numpy(labels).to(device)
+        z_weight = self.stretch.optim.z_loss
+        ce = self.loss(self.model, tokens_BT, labels_BT, with_z=z_weight > 0, begins_BT=self.begins(tokens_BT))
         loss = ce.nats + z_weight * ce.z + router_loss(ce, self.model.config)
         loss.backward()  # type: ignore[no-untyped-call]
         nats, count = so_far.extra["cross_entropy"]

@@ -1,0 +1,101 @@
+"""How a stage's work and state are laid out over processes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from lehr.config.base import Config, NonNegative, Positive
+from lehr.config.model import Model
+
+Layout = Literal["flat", "ddp", "zero1", "fsdp", "hybrid"]
+Recompute = Literal["none", "selective", "full"]
+
+
+class Parallel(Config):
+    """Processes per stage (gloo on CPU, NCCL on GPUs), threads in each, and what each process holds. Part of a run's identity:
+    sums over ranks are taken in rank order, so another world size gives equal batches but other last bits.
+
+    `layout`: every rank holds everything (flat; ddp is its usual name), the optimiser state is cut over the ranks (zero1),
+    weights and gradients too (fsdp), or within each of `replicas` groups (hybrid). `tensor` ranks share every matrix product,
+    `pipeline` ranks the layers; data-parallel ranks are processes / (tensor * pipeline). Only next-token training is laid out
+    so; chat training and evaluation take all processes as data-parallel ranks that hold everything.
+    """
+
+    processes: Positive = 1
+    threads: Positive = 1
+    micro_batch: NonNegative = (
+        0  # sequences at once on each rank, gradients accumulated; 0: all of its share, of a pipeline one
+    )
+    layout: Layout = "flat"
+    replicas: Positive = 1  # hybrid only: groups that each hold the whole state
+    tensor: Positive = 1
+    pipeline: Positive = 1
+    recompute: Recompute = "none"  # activations in the backward pass: all but matrix products (selective), or each block (full)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every rank holds all of the state."""
+        return self.layout in ("flat", "ddp")
+
+    @property
+    def data_ranks(self) -> int:
+        """Ranks that share out a batch."""
+        return self.processes // (self.tensor * self.pipeline)
+
+    @property
+    def shards(self) -> int:
+        """Ranks that a data-parallel group's state is cut over."""
+        return self.data_ranks // self.replicas
+
+    @model_validator(mode="after")
+    def _fits(self) -> Parallel:
+        model_ranks = self.tensor * self.pipeline
+        if model_ranks > 1 and self.layout not in ("fsdp", "hybrid"):
+            key = "tensor" if self.tensor > 1 else "pipeline"
+            raise ValueError(
+                f"layout={self.layout} with {key}={getattr(self, key)}; set layout to fsdp, or to hybrid with replicas"
+            )
+        if self.processes % model_ranks:
+            raise ValueError(
+                f"processes={self.processes} is no multiple of tensor * pipeline={model_ranks}; change one of them"
+            )
+        if self.replicas > 1 and self.layout != "hybrid":
+            raise ValueError(f"replicas={self.replicas} with layout={self.layout}; set layout to hybrid, or leave replicas out")
+        if self.data_ranks % self.replicas:
+            raise ValueError(
+                f"replicas={self.replicas} do not divide {self.data_ranks} data-parallel ranks; change one of them"
+            )
+        if not self.whole and self.processes == 1:
+            raise ValueError(f"layout={self.layout} with processes=1; raise processes, or leave layout out")
+        return self
+
+    def check_model(self, model: Model) -> None:
+        """Raises ValueError where `model` cannot be cut so."""
+        if self.tensor > 1:
+            sizes = {name: getattr(model, name) for name in ("n_heads", "n_kv_heads", "mlp_hidden", "vocab_size")}
+            for name, size in sizes.items():
+                if size % self.tensor:
+                    raise ValueError(f"parallel.tensor={self.tensor} does not divide model.{name}={size}; change one of them")
+        if self.pipeline > model.n_layers:
+            raise ValueError(f"parallel.pipeline={self.pipeline} is more than model.n_layers={model.n_layers}; lower it")
+        if model.n_experts and self.tensor * self.pipeline > 1:
+            key = "tensor" if self.tensor > 1 else "pipeline"
+            raise ValueError(
+                f"parallel.{key}={getattr(self, key)} with model.n_experts={model.n_experts}; "
+                f"leave parallel.{key} out: experts are cut by fsdp and hybrid"
+            )
+
+    def check_batch(self, key: str, rows: int) -> None:
+        """Raises ValueError where a global batch of `rows`, the recipe's `key`, cannot be shared out."""
+        if rows % self.data_ranks:
+            cut = "" if self.tensor * self.pipeline == 1 else f" / {self.tensor * self.pipeline}"
+            named = f"parallel.processes={self.processes}{cut}"
+            raise ValueError(f"{key}={rows} is no multiple of {named}; change one of them")
+        share, micro = rows // self.data_ranks, self.micro_batch or 1
+        if self.pipeline > 1 and (share % micro or share // micro < self.pipeline):
+            raise ValueError(
+                f"{key}={rows} gives each pipeline {share} sequences, in micro-batches of {micro}, and it needs at least "
+                f"parallel.pipeline={self.pipeline} whole ones; raise it, or lower parallel.micro_batch"
+            )

@@ -1,0 +1,129 @@
+"""The engine of FSDP2, tensor and pipeline parallelism: AdamW on this rank's shards, one norm for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from lehr.config.stages import Optim
+from lehr.optim.groups import Group, group_of, is_embedding
+from lehr.train.parallel import Ranks
+from lehr.train.sharded.mesh import Place
+from lehr.train.sharded.part import Part
+from lehr.train.sharded.pieces import Pieces, shard_pieces
+from lehr.train.sharded.tensor_parallel import cut_of
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This rank's part of one parameter: `local` are its fp32 masters, `first` and `second` the moments of the same shape;
+    `copies` ranks hold the very same part."""
+
+    name: str
+    parameter: nn.Parameter
+    group: Group
+    shape: tuple[int, ...]  # of the whole parameter
+    copies: int
+    local: Tensor
+    first: Tensor
+    second: Tensor
+
+    def gradient(self) -> Tensor:
+        """This rank's part of the summed gradient; zeros where there was none."""
+        if self.parameter.grad is None:
+            return torch.zeros_like(self.local)
+        return _local(self.parameter.grad)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    out: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return out
+
+
+class ShardedEngine:
+    """See lehr.train.engine.Engine. FSDP2 has summed the gradients over the data-parallel ranks when `sum_` is called."""
+
+    def __init__(self, part: Part, place: Place, config: Optim, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.place, self.config, self.model_config, self.updates = place, config, part.config, 0
+        self.tied = part.config.tied_embeddings and place.ends is not None
+        shards = [self._shard(part, name, p, shapes[name]) for name, p in part.named_parameters()]
+        self.shards = sorted(shards, key=lambda shard: shard.group, reverse=True)
+        self._grads: list[Tensor] = []
+
+    def _shard(self, part: Part, name: str, parameter: nn.Parameter, shape: tuple[int, ...]) -> Shard:
+        p, local = self.place.parallel, _local(parameter.detach())
+        cut = cut_of(name, part.config, self.place.tensor, p.tensor)
+        copies = p.replicas * (1 if cut.some else p.tensor) * (2 if self.tied and is_embedding(name) else 1)
+        group = group_of(name, len(shape), part.config, self.config)
+        return Shard(name, parameter, group, shape, copies, local, torch.zeros_like(local), torch.zeros_like(local))
+
+    def zero(self) -> None:
+        """Forget the gradients."""
+        for shard in self.shards:
+            shard.parameter.grad = None
+
+    def collect(self) -> None:
+        """FSDP2 adds each backward pass to the sharded fp32 gradients by itself."""
+
+    def sum_(self, scalars: Tensor, ranks: Ranks) -> None:
+        """Scalars are added up over one rank of each model replica; a tied embedding's two gradients are added."""
+        if not self.place.counts:
+            scalars.zero_()
+        ranks.sum_(scalars)
+        self._grads = [shard.gradient() for shard in self.shards]
+        if self.tied:
+            for shard, grad in zip(self.shards, self._grads, strict=True):
+                if is_embedding(shard.name):
+                    dist.all_reduce(grad, group=self.place.ends)
+
+    @torch.no_grad()
+    def clip(self, weight: float, limit: float) -> float:
+        """One sum over all ranks, in which what several ranks hold counts once."""
+        torch._foreach_div_(self._grads, weight)
+        norms = torch.stack(torch._foreach_norm(self._grads)).double()
+        copies = torch.tensor([shard.copies for shard in self.shards], dtype=torch.float64, device=norms.device)
+        total = (norms.square() / copies).sum()
+        dist.all_reduce(total)
+        norm = float(total.sqrt())
+        if norm > limit:
+            torch._foreach_mul_(self._grads, limit / norm)
+        return norm
+
+    @torch.no_grad()
+    def update(self, lr: float) -> None:
+        """AdamW as lehr.optim.adamw has it, a group of shards at a time."""
+        beta1, beta2 = self.config.betas
+        self.updates += 1
+        pairs = zip(self.shards, self._grads, strict=True)
+        for group, members in groupby(pairs, key=lambda pair: pair[0].group):
+            both = list(members)
+            grads = [grad for _, grad in both]
+            values, first, second = ([getattr(shard, key) for shard, _ in both] for key in ("local", "first", "second"))
+            torch._foreach_lerp_(first, grads, 1 - beta1)
+            torch._foreach_mul_(second, beta2)
+            torch._foreach_addcmul_(second, grads, grads, value=1 - beta2)
+            denominators = torch._foreach_sqrt(second)
+            torch._foreach_div_(denominators, (1 - beta2**self.updates) ** 0.5)
+            torch._foreach_add_(denominators, self.config.eps)
+            rate = lr * group.lr_scale
+            if group.decays and self.config.weight_decay:
+                torch._foreach_mul_(values, 1 - rate * self.config.weight_decay)
+            torch._foreach_addcdiv_(values, first, denominators, value=-rate / (1 - beta1**self.updates))
+
+    def pieces(self) -> dict[str, Pieces]:
+        """Everything that this rank holds of weights and moments, by kind and name: `values.NAME`, `first.NAME`, ..."""
+        out = {}
+        p = self.place.parallel
+        for shard in self.shards:
+            cut = cut_of(shard.name, self.model_config, self.place.tensor, p.tensor)
+            for kind, memory in (("values", shard.local), ("first", shard.first), ("second", shard.second)):
+                out[f"{kind}.{shard.name}"] = shard_pieces(shard.shape, cut, self.place.shard, p.shards, memory)
+        return out
+
+    def publish(self) -> None:
+        """Masters are what FSDP2 gathers from: nothing to do after they were filled."""

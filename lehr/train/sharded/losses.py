@@ -1,0 +1,34 @@
+"""The loss of a part that holds the head. Shapes: B batch, T positions, D model width, N labelled positions, V vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lehr.model.moe import Routing
+from lehr.model.transformer import Transformer
+from lehr.train.losses import IGNORE, CrossEntropy, summed
+from lehr.train.sharded.part import Part
+from lehr.train.sharded.tensor_parallel import cut_lse_and_label, local_logits
+
+
+def part_cross_entropy(
+    model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, with_z: bool, begins_BT: Tensor | None = None
+) -> CrossEntropy:
+    """lehr.train.losses.cross_entropy of a model that is one stage; `model` is a Part."""
+    assert isinstance(model, Part)
+    routing: list[Routing] = []
+    hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)
+    return head_loss(model, hidden_BTD, labels_BT, with_z, routing)
+
+
+def head_loss(part: Part, hidden_BTD: Tensor, labels_BT: Tensor, with_z: bool, routing: list[Routing]) -> CrossEntropy:
+    """The sums over the labelled positions, from the last stage's normed states."""
+    chosen = labels_BT != IGNORE
+    hidden_ND, labels_N = hidden_BTD[chosen], labels_BT[chosen]
+    if part.place.parallel.tensor > 1:
+        logits_NL = local_logits(part, hidden_ND).float()
+        return summed(*cut_lse_and_label(logits_NL, labels_N, part.place.group("tensor")), with_z, routing)
+    logits_NV = Transformer.logits(part, hidden_ND).float()
+    lse_N = torch.logsumexp(logits_NV, dim=-1)
+    return summed(lse_N, logits_NV.gather(1, labels_N[:, None])[:, 0], with_z, routing)

@@ -1,0 +1,90 @@
+"""The device mesh of a recipe: which rank stands where, and on which device it computes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from lehr.config.parallel import Parallel
+from lehr.train.parallel import Ranks
+
+_DIMENSIONS = ("pipeline", "replicate", "shard", "tensor")  # tensor innermost: its ranks talk most and should be neighbours
+
+
+@dataclass(frozen=True)
+class Place:
+    """This rank's coordinates in the mesh, and the sizes of its four dimensions."""
+
+    mesh: DeviceMesh
+    parallel: Parallel
+    device: torch.device
+    activations: torch.dtype  # what is computed in
+    stage: int
+    replica: int
+    shard: int
+    tensor: int
+    ends: dist.ProcessGroup | None  # the first and the last stage of this pipeline, on those ranks
+
+    @property
+    def data(self) -> Ranks:
+        """This rank's share of a batch: ranks of one pipeline or of one tensor group read the same rows."""
+        p = self.parallel
+        return Ranks(self.replica * p.shards + self.shard, p.data_ranks)
+
+    @property
+    def counts(self) -> bool:
+        """Whether this rank speaks for its replica of the model when losses and tokens are added up."""
+        return self.tensor == 0 and self.last
+
+    @property
+    def first(self) -> bool:
+        return self.stage == 0
+
+    @property
+    def last(self) -> bool:
+        return self.stage == self.parallel.pipeline - 1
+
+    def group(self, dimension: str) -> dist.ProcessGroup:
+        """The process group of one dimension."""
+        return self.mesh.get_group(dimension)
+
+    @property
+    def fsdp_mesh(self) -> DeviceMesh:
+        """What FSDP2 shards over: one dimension, or replicate and shard for hybrid sharding."""
+        return self.mesh["replicate", "shard"] if self.parallel.replicas > 1 else self.mesh["shard"]
+
+
+def own_device() -> torch.device:
+    """This rank's GPU, where the machine has one for each of its ranks; else the CPU."""
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
+    if torch.cuda.is_available() and torch.cuda.device_count() >= local_world:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", dist.get_rank())))
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def take_place(parallel: Parallel, activations: torch.dtype) -> Place:
+    """Make the mesh; every rank calls it once a stage, after the process group is there."""
+    device = own_device()
+    sizes = (parallel.pipeline, parallel.replicas, parallel.shards, parallel.tensor)
+    mesh = init_device_mesh(device.type, sizes, mesh_dim_names=_DIMENSIONS)
+    stage, replica, shard, tensor = mesh.get_coordinate() or (0, 0, 0, 0)
+    return Place(mesh, parallel, device, activations, stage, replica, shard, tensor, _ends(mesh, parallel))
+
+
+def _ends(mesh: DeviceMesh, parallel: Parallel) -> dist.ProcessGroup | None:
+    """Groups of the first and the last stage, which share a tied embedding. Every rank makes all of them, in one order."""
+    if parallel.pipeline == 1:
+        return None
+    mine = None
+    columns = mesh.mesh.view(parallel.pipeline, -1)
+    for pair in torch.stack([columns[0], columns[-1]], dim=1).tolist():
+        group = dist.new_group(pair)
+        if dist.get_rank() in pair:
+            mine = group
+    return mine

@@ -1,0 +1,130 @@
+"""The part of a transformer that one rank computes. Shapes: B batch, T positions, D model width, N chosen positions,
+V vocabulary."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from lehr.config.model import Model
+from lehr.model.layers import KVCache, rope_tables, scaled
+from lehr.model.moe import Routing
+from lehr.model.transformer import Transformer
+from lehr.train.recompute import recompute_blocks
+from lehr.train.sharded.mesh import Place
+from lehr.train.sharded.tensor_parallel import cut_model, gathered_logits
+
+
+class Routings(list[Routing]):
+    """What the layers' routers did. A type of its own: hooks of FSDP2 make new lists of plain ones."""
+
+
+class Part(Transformer):
+    """The layers of one pipeline stage, under their names in the whole model; with one stage all of them.
+
+    The first stage embeds, the last one norms and holds the head; a tied embedding is held by both. Made on the meta device:
+    no rank ever holds the whole model. `forward` is what FSDP2 and pipelining call; `hidden` and `logits` are those of
+    Transformer, and every rank must call them alike.
+    """
+
+    def __init__(self, config: Model, place: Place) -> None:
+        super().__init__(config)
+        self.place, self.routing = place, Routings()
+        self.first, self.last = place.first, place.last
+        stages, all_layers = place.parallel.pipeline, self.layers
+        bounds = [config.n_layers * s // stages for s in range(stages + 1)]
+        self.layers = nn.ModuleList()
+        for i in range(bounds[place.stage], bounds[place.stage + 1]):
+            self.layers.add_module(str(i), all_layers[i])
+        if not (self.first or (self.last and config.tied_embeddings)):
+            del self.embed
+        if not self.last:
+            del self.norm
+            self.head = None
+
+    def forward(self, x: Tensor, begins_BT: Tensor | None = None) -> Tensor:
+        """Tokens (B, T) on the first stage, else (B, T, D), to (B, T, D): normed on the last stage."""
+        mask: Tensor | None = None
+        if begins_BT is not None:
+            cos, sin, mask = self._document_positions(begins_BT)
+        else:
+            cos, sin = self.cos[: x.shape[1]], self.sin[: x.shape[1]]
+        if self.first:
+            x = scaled(self.embed(x), self.config.embedding_multiplier)
+        for layer in self.layers:
+            x = layer(x, cos, sin, mask, None, self.routing)
+        out: Tensor = self.norm(x) if self.last else x
+        return out
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        cache: KVCache | None = None,
+        routing: list[Routing] | None = None,
+        begins_BT: Tensor | None = None,
+    ) -> Tensor:
+        """See Transformer.hidden; without a cache. Over several stages without gradients: that is for evaluation."""
+        self.routing.clear()
+        if self.place.parallel.pipeline > 1:
+            return self._through_stages(tokens_BT)
+        out: Tensor = self(tokens_BT, begins_BT)
+        if routing is not None:
+            routing.extend(self.routing)
+        return out
+
+    @torch.no_grad()
+    def _through_stages(self, tokens_BT: Tensor) -> Tensor:
+        """Each stage in turn, its result told to all: the last one's is what every stage returns."""
+        x, group = tokens_BT, self.place.group("pipeline")
+        shape = (*tokens_BT.shape, self.config.d_model)
+        for stage in range(self.place.parallel.pipeline):
+            here = stage == self.place.stage
+            x = self(x) if here else torch.empty(shape, dtype=self.place.activations, device=tokens_BT.device)
+            dist.broadcast(x, group=group, group_src=stage)
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V), whole on every rank."""
+        stages = self.place.parallel.pipeline
+        if stages == 1 or self.last:
+            out = gathered_logits(self, hidden) if self.place.parallel.tensor > 1 else super().logits(hidden)
+        if stages > 1:
+            if not self.last:
+                out = hidden.new_empty((*hidden.shape[:-1], self.config.vocab_size))
+            dist.broadcast(out, group=self.place.group("pipeline"), group_src=stages - 1)
+        return out
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output matrix (V, D) as this rank computes with it."""
+        return self.embed.weight if self.head is None else self.head.weight
+
+
+def build(config: Model, place: Place) -> Part:
+    """This rank's part, cut and sharded, its parameters still without values; the rotary tables are there.
+
+    Every block is a unit of FSDP2, what lies outside of them another. Compute is in `place.activations`, gradients are summed
+    in fp32, masters stay fp32. Gradients are summed, not averaged: the loop divides once by the global weight.
+    """
+    with torch.device("meta"):
+        part = Part(config, place)
+    if place.parallel.tensor > 1:
+        cut_model(part, place.mesh["tensor"])
+    recompute_blocks(part, place.parallel.recompute)
+    # Inputs are not cast: the rotary tables stay fp32.
+    policy = MixedPrecisionPolicy(place.activations, torch.float32, cast_forward_inputs=False)
+    alone = place.parallel.pipeline > 1  # a stage comes back to its blocks many times a step: keep them gathered
+    for layer in part.layers:
+        fully_shard(layer, mesh=place.fsdp_mesh, mp_policy=policy, reshard_after_forward=not alone)
+    fully_shard(part, mesh=place.fsdp_mesh, mp_policy=policy, reshard_after_forward=False)  # the loss needs the head
+    for module in part.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    part.to_empty(device=place.device)
+    cos, sin = rope_tables(config.rotary_dim, config.max_seq_len, config.rope_theta)
+    part.cos.copy_(cos)
+    part.sin.copy_(sin)
+    return part

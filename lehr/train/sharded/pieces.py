@@ -1,0 +1,111 @@
+"""What a rank holds of a tensor, in the coordinates of the whole tensor. This is what makes a checkpoint of one layout
+readable by any other: every layout says where its numbers belong, and none of them says how it came by them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Block = tuple[tuple[int, ...], tuple[int, ...], int]  # offset, sizes, and where it begins in the row-major range
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block of a whole tensor: its `offset` there, and this rank's memory of it, a view."""
+
+    offset: tuple[int, ...]
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The blocks that this rank holds of one tensor of `shape`; they do not overlap."""
+
+    shape: tuple[int, ...]
+    boxes: list[Box] = field(default_factory=list)
+
+    @classmethod
+    def whole(cls, tensor: Tensor) -> Pieces:
+        """All of `tensor`, as one block."""
+        return cls(tuple(tensor.shape), [Box((0,) * tensor.dim(), tensor)])
+
+    @classmethod
+    def of_range(cls, shape: tuple[int, ...], start: int, memory: Tensor) -> Pieces:
+        """Elements `start` to `start + len(memory)` of a row-major tensor of `shape`, held in flat `memory`."""
+        found = blocks(shape, start, start + memory.numel())
+        return cls(shape, [Box(o, memory[at : at + math.prod(s)].view(s)) for o, s, at in found])
+
+    @torch.no_grad()
+    def fill(self, whole: Tensor) -> None:
+        """Copy this rank's part of `whole` in."""
+        for box in self.boxes:
+            here = tuple(slice(o, o + n) for o, n in zip(box.offset, box.tensor.shape, strict=True))
+            box.tensor.copy_(whole[here])
+
+
+def blocks(shape: tuple[int, ...], start: int, end: int) -> list[Block]:
+    """The row-major range [start, end) of a tensor of `shape`, cut into blocks: at most two for each axis but the last."""
+    return list(_blocks(shape, start, end, ()))
+
+
+def _blocks(shape: tuple[int, ...], start: int, end: int, outer: tuple[int, ...]) -> Iterator[Block]:
+    if end <= start:
+        return
+    lead = (1,) * len(outer)
+    if len(shape) == 1:
+        yield (*outer, start), (*lead, end - start), 0
+        return
+    inner = math.prod(shape[1:])
+    first, last = -(-start // inner), end // inner  # whole rows
+    if first > last:  # inside one row
+        row = start // inner
+        yield from _blocks(shape[1:], start - row * inner, end - row * inner, (*outer, row))
+        return
+    head = first * inner - start
+    if head:
+        yield from _blocks(shape[1:], inner - head, inner, (*outer, first - 1))
+    if last > first:
+        zeros = (0,) * (len(shape) - 1)
+        yield (*outer, first, *zeros), (*lead, last - first, *shape[1:]), head
+    before = end - last * inner
+    if before:
+        for offset, sizes, at in _blocks(shape[1:], 0, before, (*outer, last)):
+            yield offset, sizes, at + last * inner - start
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What tensor parallelism leaves one rank of a parameter: runs of rows (start, length), which lie one after the other in
+    its memory, or a run of columns."""
+
+    rows: tuple[tuple[int, int], ...] = ()
+    columns: tuple[int, int] | None = None
+
+    @property
+    def some(self) -> bool:
+        """Whether anything is cut at all."""
+        return bool(self.rows) or self.columns is not None
+
+
+def shard_pieces(shape: tuple[int, ...], cut: Cut, index: int, count: int, memory: Tensor) -> Pieces:
+    """Where `memory` belongs: shard `index` of `count` along the rows of what `cut` leaves of a parameter of `shape`.
+
+    Rows are shared out as FSDP2 does: the first ranks get ceil(rows / count), the last what is left.
+    """
+    runs = cut.rows or ((0, shape[0]),)
+    each = -(-sum(length for _, length in runs) // count)
+    begin, end = index * each, (index + 1) * each
+    boxes, at = [], 0
+    for start, length in runs:
+        low, high = max(begin, at), min(end, at + length)
+        if low < high:
+            offset = (start + low - at, *((0,) * (len(shape) - 1)))
+            if cut.columns is not None:
+                offset = (offset[0], cut.columns[0])
+            boxes.append(Box(offset, memory[low - begin : high - begin]))
+        at += length
+    return Pieces(shape, boxes)

@@ -1,0 +1,86 @@
+"""ZeRO-1 on flat buffers (Rajbhandari et al. 2020): every rank has weights and gradients, each keeps the optimiser state and
+the masters of its own slice, updates that, and tells the others."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lehr.config.stages import Optim
+from lehr.optim.adamw import FlatParameters, adamw_
+from lehr.optim.groups import Group
+from lehr.train.parallel import Ranks
+from lehr.train.sharded.pieces import Pieces
+
+
+class Zero1:
+    """See lehr.train.engine.Engine. `flat`'s buffers must be a multiple of the ranks long.
+
+    A step costs one reduce-scatter of the gradients and one all-gather of the weights, together what an all-reduce costs.
+    """
+
+    def __init__(self, flat: FlatParameters, config: Optim, ranks: Ranks) -> None:
+        self.flat, self.config, self.updates = flat, config, 0
+        size = len(flat.grads) // ranks.world
+        self.start, self.end = ranks.rank * size, (ranks.rank + 1) * size
+        self.mixed = flat.work is not flat.values
+        self.values = flat.values[self.start : self.end]
+        if self.mixed:  # the other ranks' masters are theirs: only the working copies are whole
+            self.values = self.values.clone()
+            flat.values = flat.values.new_empty(0)
+        self.grads, self.first, self.second = (torch.zeros_like(self.values) for _ in range(3))
+        spans = [(g, max(start, self.start), min(end, self.end)) for g, start, end in flat.spans]
+        self.spans: list[tuple[Group, int, int]] = [(g, a - self.start, b - self.start) for g, a, b in spans if a < b]
+
+    def zero(self) -> None:
+        """Forget the gradients."""
+        self.flat.grads.zero_()
+
+    def collect(self) -> None:
+        """See FlatParameters.collect."""
+        self.flat.collect()
+
+    def sum_(self, scalars: Tensor, ranks: Ranks) -> None:
+        """Sum this rank's slice of the gradients, and `scalars`, over ranks."""
+        self.flat.collect()
+        dist.reduce_scatter_single(self.grads, self.flat.grads)
+        ranks.sum_(scalars)
+
+    def clip(self, weight: float, limit: float) -> float:
+        """Divide the gradients by `weight` and clip them; returns the norm over all slices before clipping."""
+        self.grads.div_(weight)
+        total = self.grads.norm().double().square()
+        dist.all_reduce(total)
+        norm = float(total.sqrt())
+        if norm > limit:
+            self.grads.mul_(limit / norm)
+        return norm
+
+    def update(self, lr: float) -> None:
+        """One update of this rank's slice, then everybody's weights."""
+        self.updates += 1
+        adamw_(self.values, self.grads, self.first, self.second, self.spans, lr, self.config, self.updates)
+        self.publish()
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Round this rank's masters into the working copies and gather those of all ranks."""
+        mine = self.flat.work[self.start : self.end]
+        if self.mixed:
+            mine.copy_(self.values)
+        dist.all_gather_single(self.flat.work, mine.clone())
+
+    def pieces(self) -> dict[str, Pieces]:
+        """Everything that this rank holds of masters and moments, by kind and name."""
+        out, start = {}, 0
+        for name, shape in self.flat.order:
+            end = start + math.prod(shape)
+            low, high = max(start, self.start), min(end, self.end)
+            for kind, memory in (("values", self.values), ("first", self.first), ("second", self.second)):
+                own = memory[low - self.start : max(low, high) - self.start]
+                out[f"{kind}.{name}"] = Pieces.of_range(shape, low - start, own)
+            start = end
+        return out
