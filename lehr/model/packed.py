@@ -44,7 +44,7 @@ def packed(model: Transformer, rows: int, steps: int) -> Transformer:
     twin = _twin(model, rows)
     assert isinstance(twin, Transformer)
     if twin.head is None:
-        twin.head = PackedLinear(weight, None, rows)
+        twin.head = PackedLinear(weight, None, rows)  # type: ignore[assignment]
     return twin
 
 

@@ -28,9 +28,7 @@ class Transformer(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
         self.norm = Norm(config.d_model, config)
-        self.head: nn.Module | None = None
-        if not config.tied_embeddings:
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None if config.tied_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
         cos, sin = rope_tables(config.rotary_dim, config.max_seq_len, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -98,7 +96,7 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        out = F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        out: Tensor = F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
         return scaled(out, 1 / self.config.logits_scaling)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
