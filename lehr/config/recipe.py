@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.data import Data, Tokenizer
@@ -15,7 +15,7 @@ from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, S
 from lehr.hardware import bf16_units
 
 Precision = Literal["auto", "fp32", "bf16"]
-__all__ = ["Model", "Parallel", "Precision", "Recipe", "Site"]
+__all__ = ["Model", "Parallel", "Precision", "Recipe", "Site", "Watch"]
 
 
 class Parallel(Config):
@@ -25,6 +25,14 @@ class Parallel(Config):
     processes: Positive = 1
     threads: Positive = 1
     micro_batch: NonNegative = 0  # sequences at once on each rank, gradients accumulated; 0: its whole share of the batch
+
+
+class Watch(Config):
+    """How often training looks at itself, in steps. No result depends on it, and no fingerprint."""
+
+    model_config = ConfigDict(frozen=True)
+
+    norm_steps: Positive = 20  # norms of the embedding and of the gradients by kind of parameter
 
 
 class Site(Config):
@@ -68,6 +76,7 @@ class Recipe(Config):
     posttraining: list[PostStage] = []
     evaluation: Evaluation
     parallel: Parallel = Parallel()
+    watch: Watch = Watch()
     precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
     site: Site = Site()
     hardware: Hardware | None = None  # what `lehr plan` reckons with
