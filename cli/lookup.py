@@ -45,6 +45,8 @@ def lookup(artifact: Path, stage: str, step: int | None, document: str | None, a
         for number, row in enumerate(rows):
             table.add_row(str(number), row.source, f"{row.first_token:,}", ", ".join(row.documents))
         console.print(table)
+        if order.was_left_out(step):
+            console.print(f"step {step} was left out by a rewind: nothing was learned from these")
         return
     source, _, name = str(document).partition(":")
     steps = order.document(source, name)

@@ -3,18 +3,20 @@ from a finished stage's record and its shards; nothing was logged."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from lehr.artifact import Artifact
+from lehr.artifact import LOGS, Artifact
 from lehr.config.data import Mix
 from lehr.config.schedule import BatchRamp, Schedule
 from lehr.config.stages import Optim
 from lehr.data.loader import Loader
 from lehr.errors import UserError
 from lehr.train.next_token import Stretch, make_loader
+from lehr.train.stability import FILE
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Lookup:
             raise UserError("its shards are not here", where=checkpoint.folder, remedy="look it up in the run's own folder")
         self.stretch = _stretch(config)
         self.loader: Loader = make_loader(shards[0].folder, tokenizers[0].folder, self.stretch)
+        steadiness = checkpoint.path(f"{LOGS}/{FILE}")
+        self.left_out: list[list[int]] = json.loads(steadiness.read_text())["left_out"] if steadiness.is_file() else []
+
+    def was_left_out(self, step: int) -> bool:
+        """Whether a rewind left the batch of `step` out: nothing was learned from it."""
+        return any(first <= step <= last for first, last in self.left_out)
 
     def step(self, step: int) -> list[Row]:
         """The rows of the global batch of `step`, counted from 0. Raises UserError beyond the last one."""
@@ -50,7 +58,7 @@ class Lookup:
         return [Row(*row) for row in self.loader.documents(*self.stretch.batches.at(step))]
 
     def document(self, source: str, document: str) -> list[int]:
-        """The steps that saw a token of `document`, each once, in order. Raises UserError if the mix has no such one."""
+        """The steps that learned from a token of `document`, each once, in order. Raises UserError if the mix has none such."""
         sources = [part.shards.source for part in self.loader.plan.parts]
         if source not in sources:
             raise UserError(f"the mix has no source {source!r}", remedy=f"name one of: {', '.join(sources)}")
@@ -61,7 +69,8 @@ class Lookup:
                 f"source {source!r} has no training document {document!r}",
                 remedy="take an id from `lehr lookup --step`, or see `lehr dropped`",
             ) from None
-        return sorted({self.stretch.batches.step_of(i) for i in instances if i < self.stretch.batches.all_instances})
+        steps = {self.stretch.batches.step_of(i) for i in instances if i < self.stretch.batches.all_instances}
+        return sorted(step for step in steps if not self.was_left_out(step))
 
 
 def _stretch(config: dict[str, Any]) -> Stretch:

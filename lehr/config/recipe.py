@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.data import Data, Tokenizer
 from lehr.config.hardware import Hardware
 from lehr.config.model import Model
@@ -16,7 +16,15 @@ from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, S
 from lehr.hardware import bf16_units
 
 Precision = Literal["auto", "fp32", "bf16"]
-__all__ = ["Model", "Parallel", "Precision", "Recipe", "Site"]
+__all__ = ["Model", "Parallel", "Precision", "Recipe", "Site", "Watch"]
+
+
+class Watch(Config):
+    """How often training looks at itself, in steps. No result depends on it, and no fingerprint."""
+
+    model_config = ConfigDict(frozen=True)
+
+    norm_steps: Positive = 20  # norms of the embedding and of the gradients by kind of parameter
 
 
 class Site(Config):
@@ -60,6 +68,7 @@ class Recipe(Config):
     posttraining: list[PostStage] = []
     evaluation: Evaluation
     parallel: Parallel = Parallel()
+    watch: Watch = Watch()
     precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
     site: Site = Site()
     hardware: Hardware | None = None  # what `lehr plan` reckons with

@@ -28,6 +28,8 @@ _POST_NAMES = {
 }
 _NOT_PANELS = {"step", "tokens", "tokens_per_second", "step_seconds", "skipped", "not_finite", "flops"}
 _NOT_PANELS |= {"checkpoint_seconds", "checkpoint_bytes", "seconds", "cross_entropy"}
+_NOT_PANELS |= {"rewound_from", "skip_first", "skip_last"}
+_NOT_PANELS |= {f"grad_norm_{kind}" for kind in ("embedding", "attention", "mlp", "norms", "head")}
 _MOST_PANELS, _MOST_IN_LOOP = 6, 4
 
 
@@ -78,7 +80,26 @@ def pretraining(data: ReportData) -> str:
     )
     note = "Lines are means over consecutive steps, bands their lowest to highest value." + branch + marks
     html = markup.legend([(s.name, colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
+    html += _steadiness(data)
     return markup.section("learning", "Pretraining", html)
+
+
+def _steadiness(data: ReportData) -> str:
+    """Spike scores, refused updates and batches that were left out, of every stage that recorded them."""
+    rows = []
+    for stage in data.stages:
+        if s := stage.stability:
+            left_out = ", ".join(f"{first}–{last}" for first, last in s["left_out"]) or "none"
+            scores = [f"{s[f'spike_score_{of}_percent']:.2f}" for of in ("loss", "grad_norm")]
+            rows.append([esc(stage.name), f"{s['steps']:,}", f"{s['skipped_steps']:,}", *scores, esc(left_out)])
+    if not rows:
+        return ""
+    head = ["stage", "steps", "refused", "spike score of the loss, %", "of the gradient norm, %", "batches left out"]
+    note = (
+        "Spike score: the share of values at least seven standard deviations from the mean of the 1,000 before (OLMo 2, "
+        "section 3.2). Batches are left out by a rewind, after bad steps in a row."
+    )
+    return markup.table(head, rows) + markup.caption(note)
 
 
 def _in_loop(stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]) -> list[str]:

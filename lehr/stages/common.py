@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lehr import stop
-from lehr.artifact import LOGS
-from lehr.config.recipe import Parallel
+from lehr.artifact import LOGS, write_atomic
+from lehr.config.recipe import Parallel, Watch
 from lehr.model.size import flops_per_token
 from lehr.ports import ONLY_ATTEMPT, Claim, NullTracker, Tracker
 from lehr.stage import Job
@@ -19,8 +20,10 @@ from lehr.train.journal import Journal
 from lehr.train.loop import Objective, Plan, train
 from lehr.train.parallel import Local, Ranks
 from lehr.train.saves import WholeSaves
+from lehr.train.stability import FILE, summary
 from lehr.train.state import TrainState
 
+_WATCH = Watch()
 Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
 
 
@@ -35,11 +38,12 @@ class Desk:
     tracker: Any
     checkpointed: Any
     claim: Claim = ONLY_ATTEMPT
+    watch: Watch = _WATCH
 
     @classmethod
-    def of(cls, job: Job, parallel: Parallel) -> Desk:
+    def of(cls, job: Job, parallel: Parallel, watch: Watch = _WATCH) -> Desk:
         tracker, checkpointed = Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing)
-        return cls(job.stage, job.scratch, job.out, parallel, tracker, checkpointed, job.claim)
+        return cls(job.stage, job.scratch, job.out, parallel, tracker, checkpointed, job.claim, watch)
 
 
 def _nothing() -> None:
@@ -64,7 +68,7 @@ def conduct(
     saves = saves or WholeSaves(desk.scratch / "resume", ranks, desk.claim, tracker.note)
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
-    journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops)
+    journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops, desk.watch)
     log_bytes = saves.restore(state)
     if log_bytes is not None and ranks.first:
         tracker.note(f"{desk.stage}: going on at step {state.step}")
@@ -77,6 +81,16 @@ def conduct(
     finally:
         journal.close()
     if ranks.first:
-        (desk.out / LOGS).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(journal.curves, desk.out / LOGS / "curves.jsonl")
+        _leave_logs(desk, journal, state, plan.steps)
     return state
+
+
+def _leave_logs(desk: Desk, journal: Journal, state: TrainState, steps: int) -> None:
+    """Curves and what they say of the stage's steadiness, for the artifact's record and the spectators."""
+    logs = desk.out / LOGS
+    logs.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(journal.curves, logs / "curves.jsonl")
+    steadiness = summary([json.loads(line) for line in journal.curves.read_text().splitlines()], state.rewinds)
+    write_atomic(logs / FILE, json.dumps(steadiness, indent=1))
+    scores = {key: value for key, value in steadiness.items() if key.startswith("spike_score")}
+    desk.tracker.value.progress(desk.stage, state.step, steps, scores)

@@ -73,7 +73,7 @@ def rlvr(recipe: Recipe, parent: Artifact, around: Surroundings) -> ArtifactRef:
 def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artifact], around: Surroundings) -> ArtifactRef:
     def work(job: Job) -> Outcome:
         data = parents[1].folder if len(parents) > 1 else None
-        args = _Work(Desk.of(job, recipe.parallel), recipe, parents[0].folder, data)
+        args = _Work(Desk.of(job, recipe.parallel, recipe.watch), recipe, parents[0].folder, data)
         tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
         flops = flops_per_token(recipe.model, recipe.sft.max_length if recipe.sft else recipe.model.max_seq_len) * tokens
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops, recipe.parallel.processes)

@@ -105,7 +105,7 @@ def run_stretch(
     flops = flops_per_token(model, stretch.sequence_length)
 
     def work(job: Job) -> Outcome:
-        desk = Desk.of(job, recipe.parallel)
+        desk = Desk.of(job, recipe.parallel, recipe.watch)
         in_loop = recipe.evaluation.in_loop_steps
         folder = parent.folder if parent else None
         args = _Work(

@@ -44,6 +44,7 @@ from lehr.report.footprint import JOULES_PER_KWH
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.evaluate import SAMPLES, SCORES
 from lehr.train.checkpoint import load_checkpoint
+from lehr.train.stability import FILE as STABILITY
 
 _VERIFY_ROWS, _VERIFY_TOKENS = 4, 64
 
@@ -119,9 +120,17 @@ def lineage(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
             "fingerprint": m.fingerprint,
             "code": m.code,
             "parents": parents,
+            **({"stability": steadiness} if (steadiness := _stability(artifact)) else {}),
         }
         out.append({**row, "folder": artifact.folder.name, "meta": m.meta, "config": m.config, "cost": m.cost.model_dump()})
     return out
+
+
+def _stability(artifact: Artifact) -> dict[str, Any]:
+    """What a training stage recorded of its steadiness; empty for others."""
+    path = artifact.path(f"{LOGS}/{STABILITY}")
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
 
 
 def collect(
@@ -188,6 +197,7 @@ def _stage(artifact: Artifact, reused: bool) -> StageReport:
         reused=reused,
         curves=[json.loads(line) for line in curves.read_text().splitlines()] if curves.is_file() else [],
         params=m.config,
+        stability=_stability(artifact),
     )
 
 

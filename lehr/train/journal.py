@@ -11,10 +11,14 @@ from typing import TextIO
 
 from lehr import stop
 from lehr.artifact import write_beside
+from lehr.config.recipe import Watch
 from lehr.ports import Tracker
 from lehr.train.engine import Saves
 from lehr.train.parallel import Ranks
+from lehr.train.stability import norms
 from lehr.train.state import TrainState
+
+_WATCH = Watch()
 
 
 class Journal:
@@ -32,10 +36,11 @@ class Journal:
         on_checkpoint: Callable[[], None] = lambda: None,
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
         flops_per_token: float = 0.0,
+        watch: Watch = _WATCH,
     ) -> None:
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
         self.stage, self.folder, self.tracker, self.saves = stage, folder, tracker, saves
-        self.on_checkpoint, self.evaluator = on_checkpoint, evaluator
+        self.on_checkpoint, self.evaluator, self.watch = on_checkpoint, evaluator, watch
         self.log: TextIO | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +73,8 @@ class Journal:
             return
         known = ("loss", "weight", "tokens", "stop")
         extra = {k: v for k, v in scalars.items() if k not in known and math.isfinite(v)}
+        if state.step % self.watch.norm_steps == 0:
+            extra |= norms(state, grad_norm)
         tokens = int(scalars["tokens"])
         row = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": grad_norm, "lr": lr, **extra}
         if not made:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lehr.report import format as fmt
+from lehr.report import learning
 from lehr.report.charts import bucketed
+from lehr.report.data import ReportData, StageReport
 from lehr.report.lineage import draw, layers_of, needed_edges
 from lehr.report.scores import Column, score_matrix, soup_rows
 from lehr.report.svg import Scale, tick_labels
@@ -127,3 +129,14 @@ def test_soup_is_compared_in_the_metrics_own_direction() -> None:
     row = soup_rows(score_matrix([record(s, v, "accuracy") for s, v in values.items()]))[0]
     assert (row.best.stage, row.gain_over_mean, row.gain_over_best) == ("anneal-2", -0.25, -0.75)
     assert soup_rows(score_matrix([record("soup", 1.0)])) == []
+
+
+def test_steadiness_of_every_stage_that_recorded_it() -> None:
+    said = {"steps": 1200, "skipped_steps": 3, "spike_score_loss_percent": 0.25, "spike_score_grad_norm_percent": 1.5}
+    plain = StageReport(name="stage1", curves=[{"step": 1, "loss": 2.0}])
+    stage = plain.model_copy(update={"stability": {**said, "left_out": [[8, 17], [40, 41]]}})
+    page = learning.pretraining(ReportData(run="r", stages=[stage, StageReport(name="soup")]))
+    cells = [page.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0] for name in ("stage1", "soup")]
+    assert all(f">{cell}<" in cells[0] for cell in ("1,200", "3", "0.25", "1.50", "8–17, 40–41"))
+    assert not cells[1]
+    assert "Spike score" not in learning.pretraining(ReportData(run="r", stages=[plain]))
