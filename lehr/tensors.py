@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lehr.errors import UserError
+from lehr.errors import Bug, UserError
+
+_NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -22,6 +27,23 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         if found is None:
             raise
         raise OSError(int(found[1]), str(error), str(path)) from error
+
+
+def stream_tensors(path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], parts: Iterable[Tensor]) -> None:
+    """Write a file of the tensors in `layout`, in its order; `parts` are their elements in row-major order, in as many pieces
+    as one likes, of which one at a time is in memory."""
+    header, end = {}, 0
+    for name, (dtype, shape) in layout.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for part in parts:
+            file.write(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if file.tell() != 8 + len(text) + end:
+            raise Bug(f"{path}: {file.tell() - 8 - len(text)} bytes were given for tensors of {end}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

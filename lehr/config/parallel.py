@@ -49,6 +49,12 @@ class Parallel(Config):
         """Ranks that a data-parallel group's state is cut over."""
         return self.data_ranks // self.replicas
 
+    @property
+    def described(self) -> str:
+        """In a few words, such as `fsdp x4, tensor 2`."""
+        sizes = {"replicas": self.replicas, "tensor": self.tensor, "pipeline": self.pipeline}
+        return ", ".join([f"{self.layout} x{self.processes}", *(f"{k} {n}" for k, n in sizes.items() if n > 1)])
+
     @model_validator(mode="after")
     def _fits(self) -> Parallel:
         model_ranks = self.tensor * self.pipeline

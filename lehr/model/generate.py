@@ -64,7 +64,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        return self.model.embed.weight.device
+        return self.model.cos.device
 
     def generate(
         self,

@@ -35,6 +35,15 @@ def init_std(name: str, config: Model) -> float:
 
 
 @torch.no_grad()
+def initial_(tensor: Tensor, name: str, config: Model, generator: torch.Generator) -> None:
+    """Fill parameter `name`: matrices cut at 3 std, norm weights one, biases zero. Called in the model's own order."""
+    if tensor.dim() > 1:
+        truncated_normal_(tensor, init_std(name, config), generator)
+    else:
+        tensor.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+@torch.no_grad()
 def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
     """N(0, std) cut at three standard deviations, by the inverse CDF: one draw per element, so order alone decides."""
     low, high = math.erf(-3 / math.sqrt(2)), math.erf(3 / math.sqrt(2))

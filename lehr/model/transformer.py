@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lehr.config.model import Model
-from lehr.model.init import init_std, truncated_normal_
+from lehr.model.init import initial_
 from lehr.model.layers import Block, KVCache, Norm, rope_tables, scaled
 from lehr.model.moe import Routing
 
@@ -38,10 +38,7 @@ class Transformer(nn.Module):
         """Every matrix by the architecture's scheme (`lehr.model.init`), cut at 3 std; norm weights one, biases zero."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if parameter.dim() > 1:
-                truncated_normal_(parameter, init_std(name, self.config), generator)
-            else:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            initial_(parameter, name, self.config, generator)
         return self
 
     def hidden(

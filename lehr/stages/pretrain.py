@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,17 @@ from lehr.stages.in_loop import ProseEvaluator
 from lehr.tensors import read_tensors
 from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, save_checkpoint
 from lehr.train.loop import Plan
+from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.parallel import Ranks, run_ranks
+from lehr.train.recompute import recompute_blocks
 from lehr.train.state import TrainState
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
+    """What every rank of a stretch is told."""
+
     desk: Desk
     stretch: Stretch
     model: Model
@@ -41,44 +46,61 @@ class _Work:
     in_loop_steps: int
     precision: Precision
 
+    @property
+    def plan(self) -> Plan:
+        s = self.stretch
+        return Plan(s.steps, s.rate, s.clip_norm, s.checkpoint_steps, self.in_loop_steps)
 
-def _train_on_rank(ranks: Ranks, work: _Work) -> int:
-    stretch = work.stretch
-    state = _begin(work)
-    loader = make_loader(work.shards, work.tokenizer, stretch)
-    eos = Tokenizer.load(work.tokenizer).eos_id
-    objective = NextToken(state, loader, stretch, work.desk.parallel.micro_batch, eos)
-    plan = Plan(stretch.steps, stretch.rate, stretch.clip_norm, stretch.checkpoint_steps, work.in_loop_steps)
-    evaluator = (
-        ProseEvaluator(work.documents, work.tokenizer, work.seed, stretch.sequence_length) if work.in_loop_steps else None
-    )
-    conduct(work.desk, ranks, state, objective, plan, evaluator)
-    if ranks.first:
-        (work.desk.out / "mix.txt").write_text(loader.plan.tree() + "\n", encoding="utf-8")
-        end = stretch.rate(state.step, state.tokens)
-        training = {
-            "lr": end,
+    def objective(self, state: TrainState, loss: Callable[..., CrossEntropy] = cross_entropy) -> NextToken:
+        """Next-token training on the stretch's mix."""
+        loader = make_loader(self.shards, self.tokenizer, self.stretch)
+        eos = Tokenizer.load(self.tokenizer).eos_id
+        return NextToken(state, loader, self.stretch, self.desk.parallel.micro_batch, eos, loss)
+
+    def evaluator(self) -> ProseEvaluator | None:
+        """What is measured on the way, if anything."""
+        if not self.in_loop_steps:
+            return None
+        return ProseEvaluator(self.documents, self.tokenizer, self.seed, self.stretch.sequence_length)
+
+    def training(self, state: TrainState) -> dict[str, Any]:
+        """What a child stage must know of this one: `train.json`."""
+        return {
+            "lr": self.stretch.rate(state.step, state.tokens),
             "tokens": state.tokens,
             "steps": state.step,
-            "batch_size": stretch.batch_size,
-            "sequence_length": stretch.sequence_length,
-            "document_mask": stretch.document_mask,
-            "mask_repeats": stretch.mask_repeats,
-            "optim": stretch.optim.model_dump(),
+            "batch_size": self.stretch.batch_size,
+            "sequence_length": self.stretch.sequence_length,
+            "document_mask": self.stretch.document_mask,
+            "mask_repeats": self.stretch.mask_repeats,
+            "optim": self.stretch.optim.model_dump(),
         }
+
+
+def _train_on_rank(ranks: Ranks, work: Work) -> int:
+    if not work.desk.parallel.whole:
+        from lehr.stages.sharded import train_sharded  # torch's sharding modules take a second to load
+
+        return train_sharded(ranks, work)
+    state = _begin(work)
+    recompute_blocks(state.model, work.desk.parallel.recompute)
+    objective = work.objective(state)
+    conduct(work.desk, ranks, state, objective, work.plan, work.evaluator())
+    if ranks.first:
+        (work.desk.out / "mix.txt").write_text(objective.loader.plan.tree() + "\n", encoding="utf-8")
         save_checkpoint(
             work.desk.out,
             work.model,
             state.weights(),
             work.tokenizer,
             chat=False,
-            training=training,
+            training=work.training(state),
             optimizer=state.whole.inherited(),
         )
     return state.tokens
 
 
-def _begin(work: _Work) -> TrainState:
+def _begin(work: Work) -> TrainState:
     if work.parent is None:
         model = Transformer(work.model).initialise(seeds.derive(work.seed, "init"))
         return TrainState.fresh(model, work.stretch.optim, work.precision)
@@ -108,7 +130,7 @@ def run_stretch(
         desk = Desk.of(job, recipe.parallel, recipe.watch)
         in_loop = recipe.evaluation.in_loop_steps
         folder = parent.folder if parent else None
-        args = _Work(
+        args = Work(
             desk, stretch, model, recipe.seed, shards.folder, documents.folder, tokenizer.folder, folder, in_loop,
             recipe.precision,
         )

@@ -49,15 +49,22 @@ def save_checkpoint(
     optimizer: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint's files; `weights` are fp32 by name. Complete only when an artifact manifest seals them."""
+    describe_checkpoint(folder, config, tokenizer_folder, chat=chat, training=training)
+    save_tensors(weights, folder / WEIGHTS)
+    if optimizer is not None:
+        save_tensors(optimizer, folder / OPTIMIZER)
+
+
+def describe_checkpoint(
+    folder: Path, config: Model, tokenizer_folder: Path, *, chat: bool, training: dict[str, Any] | None = None
+) -> None:
+    """Write all of a checkpoint but its weights and optimiser state."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
     described = {"architecture": config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
     write_atomic(folder / ARCHITECTURE, json.dumps(described, indent=1, sort_keys=True))
-    save_tensors(weights, folder / WEIGHTS)
     if training is not None:
         write_atomic(folder / TRAINING, json.dumps(training, indent=1, sort_keys=True))
-    if optimizer is not None:
-        save_tensors(optimizer, folder / OPTIMIZER)
 
 
 def load_checkpoint(artifact: Artifact) -> Loaded:

@@ -91,7 +91,7 @@ class ResumeFiles:
     def _drop_old(self) -> None:
         """Keep the newest file and the newest two regular ones."""
         records = sorted(self.folder.glob("state-*.json"))
-        regular = [r for r in records if (_read_record(r) or {}).get("regular")]
+        regular = [r for r in records if (read_record(r) or {}).get("regular")]
         for old in set(records) - {*records[-1:], *regular[-_KEEP:]}:
             _remove(old)
 
@@ -107,7 +107,7 @@ class ResumeFiles:
         saved before that step. Damaged ones are passed over and said."""
         for record in sorted(self.folder.glob("state-*.json"), reverse=True):
             path = record.with_suffix(".safetensors")
-            said = _read_record(record)
+            said = read_record(record)
             if said and before is not None and (_step(record) >= before or not said["regular"]):
                 continue
             if said and path.is_file() and sha256_file(path) == said["sha256"]:
@@ -125,7 +125,7 @@ def _remove(record: Path) -> None:
     record.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """{sha256, log_bytes, regular}, or None where the record itself is damaged."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,54 @@
+"""A stretch of next-token training whose state is spread over the ranks; it ends in the same checkpoint as any other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lehr import seeds
+from lehr.artifact import Artifact
+from lehr.data.tokenizer import Tokenizer
+from lehr.stages.common import Evaluator, conduct
+from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
+from lehr.train.parallel import Ranks
+from lehr.train.sharded.export import consolidate
+from lehr.train.sharded.saves import ShardedSaves
+from lehr.train.sharded.start import Sharded, inherit, start
+
+if TYPE_CHECKING:
+    from lehr.stages.pretrain import Work
+
+
+def train_sharded(ranks: Ranks, work: Work) -> int:
+    """Train `work` under its sharded layout, from the start, its parent or its newest save of whatever layout. The last save is
+    made whole for the checkpoint, by rank 0, a parameter at a time."""
+    sharded = _begin(ranks, work)
+    state = sharded.state
+    inner = work.objective(state, sharded.loss)
+    saves = ShardedSaves(work.desk.scratch / "resume", ranks, work.desk.parallel.described, work.desk.claim)
+    conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, _evaluator(work, sharded), saves)
+    manifest = saves.write(work.desk.scratch / "final", state)
+    if ranks.first:
+        (work.desk.out / "mix.txt").write_text(inner.loader.plan.tree() + "\n", encoding="utf-8")
+        describe_checkpoint(work.desk.out, work.model, work.tokenizer, chat=False, training=work.training(state))
+        consolidate(manifest, work.model, work.stretch.optim, work.desk.out)
+    return state.tokens
+
+
+def _begin(ranks: Ranks, work: Work) -> Sharded:
+    dtype = torch.bfloat16 if work.precision == "bf16" else torch.float32
+    parallel, optim = work.desk.parallel, work.stretch.optim
+    if work.parent is None:
+        return start(ranks, parallel, work.model, optim, dtype, seeds.derive(work.seed, "init"))
+    parent = Artifact.open(work.parent, verify=False)
+    check_tokenizer(Tokenizer.load(work.tokenizer).hash, Tokenizer.load(parent.folder).hash, parent.path(TOKENIZER))
+    return inherit(ranks, parallel, work.model, optim, dtype, parent.folder)
+
+
+def _evaluator(work: Work, sharded: Sharded) -> Evaluator | None:
+    """On a mesh every rank must run the same batches, for each of them takes all ranks: nothing is shared out."""
+    inner = work.evaluator()
+    if inner is None or sharded.place is None:
+        return inner
+    return lambda state, _ranks: inner(state, Ranks())

@@ -1,0 +1,91 @@
+"""Reading the newest good save, whatever layout wrote it and whatever layout reads it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from lehr.artifact import sha256_file
+from lehr.train.parallel import Ranks
+from lehr.train.resume import read_record
+from lehr.train.sharded.pieces import Pieces
+from lehr.train.sharded.planning import load
+from lehr.train.sharded.spread import KINDS, Spread, fill_from_flat, flat_order, spread
+from lehr.train.sharded.storage import MANIFEST, Manifest
+from lehr.train.state import TrainState
+
+PROGRESS = "progress."
+
+
+@dataclass(frozen=True)
+class Save:
+    """A save of either kind: `path` is a folder with a manifest, or the record of a flat file."""
+
+    step: int
+    path: Path
+
+    @property
+    def sharded(self) -> bool:
+        return self.path.is_dir()
+
+    @property
+    def regular(self) -> bool:
+        """Whether it came at the recipe's interval. False where its record cannot be read."""
+        if self.sharded:
+            manifest = Manifest.read(self.path)
+            return manifest is not None and bool(manifest.facts["regular"])
+        return bool((read_record(self.path) or {}).get("regular"))
+
+    def intact(self, rank: int, world: int) -> bool:
+        """Whether this rank's share of its files is what was written."""
+        if self.sharded:
+            manifest = Manifest.read(self.path)
+            return manifest is not None and manifest.intact(rank, world)
+        file, said = self.path.with_suffix(".safetensors"), read_record(self.path)
+        return rank > 0 or (said is not None and file.is_file() and sha256_file(file) == said["sha256"])
+
+
+def saves_in(folder: Path) -> list[Save]:
+    """Complete saves of both kinds, the newest first; of one step the sharded one first."""
+    found = [*(p.parent for p in folder.glob(f"sharded-*/{MANIFEST}")), *folder.glob("state-*.json")]
+    return sorted((Save(int(p.stem.split("-")[1]), p) for p in found), key=lambda s: (s.step, s.sharded), reverse=True)
+
+
+def restore_any(folder: Path, state: TrainState, ranks: Ranks, before: int | None = None) -> dict[str, Any] | None:
+    """Copy the newest save whose hashes are right into `state`, whatever layout wrote it; returns its facts (`log_bytes`,
+    `layout`). With `before`, the newest regular one of an earlier step. Every rank checks a share of the files, and all take
+    the same save."""
+    for save in ranks.gather(saves_in(folder))[0]:
+        if before is not None and (save.step >= before or not ranks.gather(save.regular)[0]):
+            continue
+        if not all(ranks.gather(save.intact(ranks.rank, ranks.world))):
+            continue
+        engine = spread(state)
+        facts = _read_sharded(save, state, engine) if save.sharded else _read_flat(save, state, engine)
+        engine.publish()
+        return facts
+    return None
+
+
+def _read_sharded(save: Save, state: TrainState, engine: Spread) -> dict[str, Any]:
+    manifest = Manifest.read(save.path)
+    assert manifest is not None
+    progress = {name: manifest.empty(name) for name in manifest.tensors if name.startswith(PROGRESS)}
+    load(manifest, {**engine.pieces(), **{name: Pieces.whole(t) for name, t in progress.items()}})
+    state.restore_progress({name.removeprefix(PROGRESS): t for name, t in progress.items()})
+    engine.updates = int(manifest.facts["updates"])
+    return manifest.facts
+
+
+def _read_flat(save: Save, state: TrainState, engine: Spread) -> dict[str, Any]:
+    path = save.path.with_suffix(".safetensors")
+    fill_from_flat(engine, path, KINDS, flat_order(state.model.config, engine.config))
+    with safe_open(path, "pt") as file:
+        kept = [name for name in file.keys() if name not in (*KINDS, "updates")]  # noqa: SIM118
+        state.restore_progress({name: file.get_tensor(name) for name in kept})
+    said: dict[str, Any] = json.loads(save.path.read_text())
+    return said

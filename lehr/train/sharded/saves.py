@@ -1,0 +1,145 @@
+"""The saves of a stage whose state is spread over ranks: written beside the training by all of them, read under any layout."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_saver import async_save
+
+from lehr.errors import InfraError
+from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.train.parallel import Ranks
+from lehr.train.sharded.pieces import Box, Pieces
+from lehr.train.sharded.planning import SaveBlocks, as_saved
+from lehr.train.sharded.restore import PROGRESS, Save, restore_any, saves_in
+from lehr.train.sharded.spread import spread
+from lehr.train.sharded.storage import MANIFEST, FolderWriter, Manifest
+from lehr.train.state import TrainState
+
+_KEEP = 2
+
+
+class Stager:
+    """PyTorch's AsyncStager: one copy of this rank's part into memory that is kept, then training goes on."""
+
+    should_synchronize_after_execute = False
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+
+    def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        out = {name: Pieces(p.shape, [Box(b.offset, self._copy(name, b)) for b in p.boxes]) for name, p in state_dict.items()}
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return as_saved(out)
+
+    def _copy(self, name: str, box: Box) -> Tensor:
+        key = (name, box.offset)
+        kept = self._kept.get(key)
+        if kept is None or kept.shape != box.tensor.shape:
+            kept = torch.empty(box.tensor.shape, dtype=box.tensor.dtype, pin_memory=box.tensor.is_cuda)
+            self._kept[key] = kept
+        return kept.copy_(box.tensor.detach(), non_blocking=True)
+
+    def synchronize_staging(self) -> None:
+        """`stage` has copied everything when it returns."""
+
+    def close(self) -> None:
+        """The memory goes with the stager."""
+
+
+class ShardedSaves:
+    """See lehr.train.engine.Saves. A save is a folder `sharded-STEP`; it is written by a thread that talks through a gloo
+    group of its own, so that it can never meet the training's messages."""
+
+    def __init__(self, folder: Path, ranks: Ranks, layout: str, claim: Claim = ONLY_ATTEMPT) -> None:
+        self.folder, self.ranks, self.layout, self.claim = folder, ranks, layout, claim
+        self._group, self._stager = dist.new_group(backend="gloo"), Stager()
+        self._running: Future[Any] | None = None
+
+    def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
+        """See Saves.save. Overlapping attempts write into folders of their own; only the newest can complete one."""
+        folder = self.folder / f"sharded-{state.step:08d}-{self.claim.number}"
+        self._begin(folder, state, log_bytes, lambda size: self._completed(size, done), regular)
+
+    def write(self, folder: Path, state: TrainState) -> Manifest:
+        """Write `state` into `folder` and wait for it: every rank has written when it returns."""
+        self._begin(folder, state, 0, lambda size: None)
+        self.wait()
+        manifest = Manifest.read(folder)
+        if manifest is None:
+            raise InfraError(f"{folder}: a save that was just written cannot be read; run the same command again")
+        return manifest
+
+    def _begin(
+        self, folder: Path, state: TrainState, log_bytes: int, complete: Callable[[int], None], regular: bool = True
+    ) -> None:
+        self.wait()
+        engine = spread(state)
+        facts = {"step": state.step, "log_bytes": log_bytes, "updates": engine.updates, "layout": self.layout, "regular": regular}
+        progress = {PROGRESS + name: Pieces.whole(t) for name, t in state.progress().items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            self._running = cast(
+                "Future[Any]",
+                async_save(
+                    {**engine.pieces(), **progress},
+                    storage_writer=FolderWriter(folder, facts, complete, self.claim),
+                    planner=SaveBlocks(),
+                    process_group=self._group,
+                    async_stager=cast(Any, self._stager),
+                ),
+            )
+
+    def _completed(self, size: int, done: Callable[[int], None]) -> None:
+        """On rank 0, when a save is there: all but the newest and the newest regular ones go."""
+        complete = [save for save in saves_in(self.folder) if save.sharded]
+        regular = [save for save in complete if save.regular]
+        for old in complete[1:]:
+            if old not in regular[:_KEEP]:
+                _remove(old)
+        for left in self.folder.glob("sharded-*"):  # of an attempt that was killed while it wrote
+            if not (left / MANIFEST).is_file():
+                shutil.rmtree(left)
+        done(size)
+
+    def restore(self, state: TrainState, before: int | None = None) -> int | None:
+        """See Saves.restore."""
+        facts = restore_any(self.folder, state, self.ranks, before)
+        return None if facts is None else int(facts["log_bytes"])
+
+    def forget_after(self, step: int) -> None:
+        """See Saves.forget_after."""
+        with self.claim.passage():
+            for save in saves_in(self.folder):
+                if save.step > step:
+                    _remove(save)
+
+    def wait(self) -> None:
+        """See Saves.wait."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        try:
+            running.result()
+        except CheckpointException as error:  # PyTorch wraps what each rank failed with; the first is the reason
+            raise next(iter(error.failures.values()))[0] from None
+
+
+def _remove(save: Save) -> None:
+    """What says that it is complete goes first."""
+    if save.sharded:
+        (save.path / MANIFEST).unlink()
+        shutil.rmtree(save.path)
+    else:
+        save.path.unlink()
+        save.path.with_suffix(".safetensors").unlink(missing_ok=True)

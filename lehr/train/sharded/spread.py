@@ -1,0 +1,83 @@
+"""What every layout can say of its state: which parts of which tensors it holds. The flat layout holds all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from safetensors import safe_open
+
+from lehr.config.model import Model
+from lehr.config.stages import Optim
+from lehr.model.transformer import Transformer
+from lehr.optim.adamw import AdamW, FlatParameters
+from lehr.train.sharded.pieces import Pieces
+from lehr.train.state import TrainState
+
+KINDS = ("values", "first", "second")
+Order = list[tuple[str, tuple[int, ...]]]  # names and shapes in the order of the flat buffers
+
+
+class Spread(Protocol):
+    """An engine that can say what it holds of the whole state."""
+
+    config: Optim
+    updates: int
+
+    def pieces(self) -> dict[str, Pieces]: ...
+
+    def publish(self) -> None: ...
+
+
+class WholePieces:
+    """The flat engine, so seen: it holds everything."""
+
+    def __init__(self, engine: AdamW) -> None:
+        self.engine, self.config = engine, engine.config
+
+    @property
+    def updates(self) -> int:
+        return self.engine.updates
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        self.engine.updates = count
+
+    def pieces(self) -> dict[str, Pieces]:
+        out, start, e = {}, 0, self.engine
+        for name, shape in e.flat.order:
+            end = start + torch.Size(shape).numel()
+            for kind, memory in (("values", e.flat.values), ("first", e.first), ("second", e.second)):
+                out[f"{kind}.{name}"] = Pieces.whole(memory[start:end].view(shape))
+            start = end
+        return out
+
+    def publish(self) -> None:
+        self.engine.flat.publish()
+
+
+def spread(state: TrainState) -> Spread:
+    """The state's engine as one that can say what it holds."""
+    engine = state.optimizer
+    return WholePieces(engine) if isinstance(engine, AdamW) else cast(Spread, engine)
+
+
+def flat_order(config: Model, optim: Optim) -> Order:
+    """Names and shapes in the order of the flat buffers, without making them."""
+    with torch.device("meta"):
+        return FlatParameters(Transformer(config), optim).order
+
+
+def fill_from_flat(engine: Spread, path: Path, kinds: tuple[str, ...], order: Order) -> None:
+    """Fill this rank's part of `kinds` from a file that holds each as one flat buffer, and the updates."""
+    pieces = engine.pieces()
+    with safe_open(path, "pt") as file:
+        for kind in kinds:
+            flat, start = file.get_slice(kind), 0
+            for name, shape in order:
+                end = start + torch.Size(shape).numel()
+                if f"{kind}.{name}" in pieces:
+                    pieces[f"{kind}.{name}"].fill(flat[start:end].view(shape))
+                start = end
+        engine.updates = int(file.get_tensor("updates"))

@@ -1,0 +1,103 @@
+"""How a sharded stage begins: from initial values or from a parent checkpoint, a parameter at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from lehr.config.model import Model
+from lehr.config.parallel import Parallel
+from lehr.config.stages import Optim
+from lehr.model.init import initial_
+from lehr.model.transformer import Transformer
+from lehr.optim.adamw import FlatParameters
+from lehr.optim.guard import SpikeGuard
+from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
+from lehr.train.engine import Engine
+from lehr.train.loop import Objective
+from lehr.train.losses import CrossEntropy, cross_entropy
+from lehr.train.next_token import NextToken
+from lehr.train.parallel import Ranks
+from lehr.train.recompute import recompute_blocks
+from lehr.train.sharded.engine import ShardedEngine
+from lehr.train.sharded.losses import part_cross_entropy
+from lehr.train.sharded.mesh import Place, take_place
+from lehr.train.sharded.objective import OnMesh, PipelineNextToken
+from lehr.train.sharded.part import Part, build
+from lehr.train.sharded.spread import fill_from_flat, flat_order, spread
+from lehr.train.sharded.zero import Zero1
+from lehr.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """A stage's beginning under a sharded layout. `place` is None for ZeRO-1, whose model is whole."""
+
+    state: TrainState
+    place: Place | None
+    loss: Callable[..., CrossEntropy]
+
+    def objective(self, inner: NextToken) -> Objective:
+        """`inner` as this layout runs it."""
+        if self.place is None:
+            return inner
+        part = self.state.model
+        piped = PipelineNextToken(inner, part) if self.place.parallel.pipeline > 1 and isinstance(part, Part) else inner
+        return OnMesh(piped, self.place.data)
+
+
+def start(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, seed: int) -> Sharded:
+    """A fresh model, with the values that the flat layout would begin with. Every rank draws all of them, in order, and keeps
+    its own: the model does not depend on the layout."""
+    with torch.device("meta"):
+        shapes = {name: tuple(p.shape) for name, p in Transformer(config).named_parameters()}
+    sharded = _empty(ranks, parallel, config, optim, dtype, shapes)
+    _fill(sharded, _initial(config, shapes, seed))
+    return sharded
+
+
+def inherit(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, parent: Path) -> Sharded:
+    """A model with the weights and the optimiser state of checkpoint `parent`."""
+    with torch.device("meta"):
+        shapes = {name: tuple(p.shape) for name, p in Transformer(config).named_parameters()}
+    sharded = _empty(ranks, parallel, config, optim, dtype, shapes)
+    with safe_open(parent / WEIGHTS, "pt") as file:
+        _fill(sharded, ((name, file.get_tensor(name)) for name in shapes))
+    fill_from_flat(spread(sharded.state), parent / OPTIMIZER, ("first", "second"), flat_order(config, optim))
+    return sharded
+
+
+def _empty(
+    ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, shapes: dict[str, tuple[int, ...]]
+) -> Sharded:
+    guard = SpikeGuard(optim.guard)
+    if parallel.layout == "zero1":
+        model = Transformer(config)
+        recompute_blocks(model, parallel.recompute)
+        zero: Engine = Zero1(FlatParameters(model, optim, dtype, ranks.world), optim, ranks)
+        return Sharded(TrainState(model, zero, guard), None, cross_entropy)
+    place = take_place(parallel, dtype)
+    part = build(config, place)
+    return Sharded(TrainState(part, ShardedEngine(part, place, optim, shapes), guard), place, part_cross_entropy)
+
+
+def _initial(config: Model, shapes: dict[str, tuple[int, ...]], seed: int) -> Iterator[tuple[str, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    for name, shape in shapes.items():
+        whole = torch.empty(shape)
+        initial_(whole, name, config, generator)
+        yield name, whole
+
+
+def _fill(sharded: Sharded, values: Iterator[tuple[str, Tensor]]) -> None:
+    engine = spread(sharded.state)
+    pieces = engine.pieces()
+    for name, whole in values:
+        if f"values.{name}" in pieces:
+            pieces[f"values.{name}"].fill(whole)
+    engine.publish()

@@ -1,0 +1,206 @@
+"""torch.distributed.checkpoint on a folder: a safetensors file from each rank, and a manifest with their hashes, written last.
+
+PyTorch plans who writes what, moves the plans between ranks and works out which saved block meets which wanted one; this is
+where the bytes go. Its own file system writer pickles, and what is read here is data and never code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
+from torch.futures import Future
+
+from lehr.artifact import canonical, sha256_file, sha256_text, write_atomic, write_beside
+from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.tensors import save_tensors
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One block's place, and the file's size and hash."""
+
+    file: str
+    key: str
+    bytes: int
+    sha256: str
+
+
+class FolderWriter(StorageWriter):
+    """Writes one save into `folder`. `facts` stand in its manifest; `complete` hears the bytes on the coordinator when the
+    manifest is there. An attempt whose `claim` is lost completes nothing."""
+
+    def __init__(
+        self, folder: Path, facts: dict[str, Any], complete: Callable[[int], None], claim: Claim = ONLY_ATTEMPT
+    ) -> None:
+        self.folder, self.facts, self.complete, self.claim = folder, facts, complete, claim
+
+    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
+        """Nothing is kept from one save to the next."""
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Make the folder, or make an old save of the same step incomplete before a file of it changes."""
+        if is_coordinator:
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in self.folder.glob("*.safetensors"):
+                old.unlink()
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        return [replace(plan, storage_data=f"shard-{rank:05d}.safetensors") for rank, plan in enumerate(plans)]
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """This rank's file: written beside, flushed, renamed, hashed."""
+        future: Future[list[WriteResult]] = Future()
+        results: list[WriteResult] = []
+        tensors = {_key(item.index): cast(Tensor, planner.resolve_data(item)) for item in plan.items}
+        if tensors:
+            path = self.folder / str(plan.storage_data)
+            write_beside(path, lambda beside: save_tensors(tensors, beside))
+            size, hash_ = path.stat().st_size, sha256_file(path)
+            results = [WriteResult(i.index, size, Stored(path.name, _key(i.index), size, hash_)) for i in plan.items]
+        future.set_result(results)
+        return future
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """The manifest, last: before it is there, the save is not."""
+        stored: dict[MetadataIndex, Stored] = {r.index: r.storage_data for part in results for r in part}
+        tensors = {name: _described(name, entry, stored) for name, entry in metadata.state_dict_metadata.items()}
+        files = {s.file: {"bytes": s.bytes, "sha256": s.sha256} for s in stored.values()}
+        content = {"facts": self.facts, "files": files, "tensors": tensors}
+        text = json.dumps({"content": content, "sha256": sha256_text(canonical(content))})
+        with self.claim.passage():
+            write_atomic(self.folder / MANIFEST, text)
+            self.complete(sum(int(str(f["bytes"])) for f in files.values()))
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        return True
+
+
+def _key(index: MetadataIndex) -> str:
+    return f"{index.fqn}@{','.join(map(str, index.offset or ()))}"
+
+
+def _described(name: str, entry: Any, stored: dict[MetadataIndex, Stored]) -> dict[str, Any]:
+    blocks = []
+    for chunk in entry.chunks:
+        place = stored[MetadataIndex(name, chunk.offsets)]
+        blocks.append({"offset": list(chunk.offsets), "size": list(chunk.sizes), "file": place.file, "key": place.key})
+    dtype = str(entry.properties.dtype).removeprefix("torch.")
+    return {"dtype": dtype, "shape": list(entry.size), "blocks": blocks}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the manifest of a save says."""
+
+    folder: Path
+    facts: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    tensors: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """None where it is missing or not what was written."""
+        try:
+            said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            content = said["content"]
+            if sha256_text(canonical(content)) != said["sha256"]:
+                return None
+            return cls(folder, content["facts"], content["files"], content["tensors"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def intact(self, rank: int = 0, world: int = 1) -> bool:
+        """Whether files rank, rank + world, ... are there with the size and hash that the manifest says."""
+        for name in sorted(self.files)[rank::world]:
+            path, said = self.folder / name, self.files[name]
+            if not path.is_file() or path.stat().st_size != said["bytes"] or sha256_file(path) != said["sha256"]:
+                return False
+        return True
+
+    def empty(self, name: str) -> Tensor:
+        """Memory for the whole of tensor `name`."""
+        said = self.tensors[name]
+        return torch.empty(said["shape"], dtype=getattr(torch, said["dtype"]))
+
+    def read_whole(self, name: str) -> Tensor:
+        """Tensor `name`, from all of its blocks."""
+        out = self.empty(name)
+        for block in self.tensors[name]["blocks"]:
+            here = tuple(slice(o, o + n) for o, n in zip(block["offset"], block["size"], strict=True))
+            with safe_open(self.folder / block["file"], "pt") as file:
+                out[here] = file.get_tensor(block["key"])
+        return out
+
+
+class FolderReader(StorageReader):
+    """Reads a save's blocks, those that a plan asks for."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+
+    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
+        """Nothing is kept from one load to the next."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        tensors: dict[str, Any] = {}
+        places: dict[MetadataIndex, tuple[str, str]] = {}
+        for name, said in self.manifest.tensors.items():
+            chunks = [ChunkStorageMetadata(torch.Size(b["offset"]), torch.Size(b["size"])) for b in said["blocks"]]
+            properties = TensorProperties(dtype=getattr(torch, said["dtype"]))
+            tensors[name] = TensorStorageMetadata(properties, torch.Size(said["shape"]), chunks)
+            places |= {MetadataIndex(name, torch.Size(b["offset"])): (b["file"], b["key"]) for b in said["blocks"]}
+        return Metadata(tensors, storage_data=places)
+
+    def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        self.places: dict[MetadataIndex, tuple[str, str]] = metadata.storage_data
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        return plan
+
+    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        return plans
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Only the wanted part of each block is read."""
+        by_file: dict[str, list[Any]] = {}
+        for item in plan.items:
+            by_file.setdefault(self.places[item.storage_index][0], []).append(item)
+        for name, items in by_file.items():
+            with safe_open(self.manifest.folder / name, "pt") as file:
+                for item in items:
+                    key = self.places[item.storage_index][1]
+                    span = tuple(slice(o, o + n) for o, n in zip(item.storage_offsets, item.lengths, strict=True))
+                    target = planner.resolve_tensor(item).detach()
+                    target.copy_(file.get_slice(key)[span] if span else file.get_tensor(key))
+                    planner.commit_tensor(item, target)
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        return True
