@@ -85,7 +85,8 @@ class ShardedSaves:
     ) -> None:
         self.wait()
         engine = spread(state)
-        facts = {"step": state.step, "log_bytes": log_bytes, "updates": engine.updates, "layout": self.layout, "regular": regular}
+        how = {"updates": engine.updates, "layout": self.layout, "regular": regular}
+        facts = {"step": state.step, "log_bytes": log_bytes, **how}
         progress = {PROGRESS + name: Pieces.whole(t) for name, t in state.progress().items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
