@@ -21,11 +21,11 @@ from lehr.data.spans import DocumentIds, SpansWriter, read_spans
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 
-_MAGIC = b"LEHRTOK1"
+HEADER_MAGIC = b"LEHRTOK1"
 _FIELDS = {"source", "dtype", "tokens", "documents", "tokenizer", "sha256"}
 _DTYPES = ("<u2", "<u4")
 _BATCH = 512  # documents tokenized at a time
-_CHECKED = 1024  # documents whose spans are looked at when a shard is opened
+SPANS_CHECKED = 1024  # documents whose spans are looked at when a shard is opened
 _REMEDY = "delete this artifact and run again: only tokenization is repeated"
 
 
@@ -41,7 +41,7 @@ def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer
 
     room = -(-len(header(10**18, 10**18)) // 64) * 64  # the body begins aligned
     with path.open("wb") as f, SpansWriter(path.with_suffix(".spans")) as spans:
-        f.seek(len(_MAGIC) + 8 + room)
+        f.seek(len(HEADER_MAGIC) + 8 + room)
         for batch in _batches(documents):
             for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
                 spans.add(document.id, count)
@@ -51,7 +51,7 @@ def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer
                 f.write(block)
             written += len(batch)
         f.seek(0)
-        f.write(_MAGIC + room.to_bytes(8, "little") + header(count, written).ljust(room))
+        f.write(HEADER_MAGIC + room.to_bytes(8, "little") + header(count, written).ljust(room))
     return count
 
 
@@ -111,12 +111,12 @@ class ShardSet:
 def _fit(starts: np.ndarray, tokens: np.ndarray) -> bool:
     """Whether spans that begin at `starts` make up the body: the first at 0, and all ending in one token, the end of text.
 
-    Of many documents, _CHECKED spread evenly are looked at, and the last: that the rest is what was written, the hashes of
+    Of many documents, SPANS_CHECKED spread evenly are looked at, and the last: that the rest is what was written, the hashes of
     the artifact say.
     """
     if starts[0] != 0:
         return False
-    numbers = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), _CHECKED)).astype(np.int64))
+    numbers = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), SPANS_CHECKED)).astype(np.int64))
     begins = starts[numbers]
     ends = np.where(numbers + 1 < len(starts), starts[np.minimum(numbers + 1, len(starts) - 1)], len(tokens))
     if (ends <= begins).any() or (begins[1:] < ends[:-1]).any() or ends[-1] > len(tokens):
@@ -128,7 +128,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open("rb") as f:
             magic, length = f.read(8), int.from_bytes(f.read(8), "little")
-            if magic != _MAGIC or length > 1 << 20:
+            if magic != HEADER_MAGIC or length > 1 << 20:
                 raise UserError("this is not a token shard", where=path, remedy=_REMEDY)
             header: dict[str, Any] = json.loads(f.read(length))
             if set(header) != _FIELDS or header["dtype"] not in _DTYPES:

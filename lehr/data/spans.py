@@ -17,7 +17,7 @@ import numpy as np
 
 from lehr.errors import UserError
 
-_MAGIC = b"LEHRSPN1"
+SPANS_MAGIC = b"LEHRSPN1"
 _HEAD, _ITEM = 16, 8
 _LIMIT = b"\xff"
 
@@ -64,7 +64,7 @@ def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
             head = f.read(_HEAD)
             size = path.stat().st_size
             count = int.from_bytes(head[8:], "little")
-            if head[:8] != _MAGIC or not count or size < _HEAD + 2 * _ITEM * count + 2 * len(_LIMIT):
+            if head[:8] != SPANS_MAGIC or not count or size < _HEAD + 2 * _ITEM * count + 2 * len(_LIMIT):
                 raise UserError("damaged document spans", where=path, remedy=remedy)
             mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
@@ -102,7 +102,7 @@ class SpansWriter:
             file.close()
         if error is None:
             with self._path.open("wb") as out:
-                out.write(_MAGIC + self._count.to_bytes(8, "little"))
+                out.write(SPANS_MAGIC + self._count.to_bytes(8, "little"))
                 for part in self._parts:
                     with part.open("rb") as f:
                         shutil.copyfileobj(f, out, 1 << 20)

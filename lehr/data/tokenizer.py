@@ -10,6 +10,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lehr.artifact import sha256_text, write_atomic
+from lehr.data.words import Words, pre_tokenizer
 from lehr.errors import UserError
 
 EOS, PAD, SYSTEM, USER, ASSISTANT = SPECIALS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -43,9 +44,7 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
         """Learn merges until `vocab_size` entries, specials and the 256 bytes included. Equal texts, equal result."""
         backend = Backend(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
-        )
+        backend.pre_tokenizer = pre_tokenizer()
         backend.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
@@ -118,7 +117,14 @@ class Tokenizer:
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each."""
+        if self._words is not None:
+            return self._words.encode(texts)
         return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    @cached_property
+    def _words(self) -> Words | None:
+        return Words(self._backend) if Words.serve(self._backend) else None
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text; bytes that are no UTF-8 (a model may produce them) come as replacement characters."""

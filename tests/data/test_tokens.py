@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import pre_tokenizers
 
 from lehr.config.data import Mix
 from lehr.data.document import Document
@@ -17,6 +21,7 @@ from lehr.data.mix import MixPlan, plan
 from lehr.data.repeats import repeats
 from lehr.data.shards import ShardSet, verify_body, write_shard
 from lehr.data.tokenizer import SPECIALS, Tokenizer
+from lehr.data.words import Words
 from lehr.errors import UserError
 from lehr.seeds import permute, unpermute
 
@@ -32,6 +37,34 @@ TOKENIZER = Tokenizer.train(TEXTS, 320)
 @given(st.text())
 def test_any_text_comes_back(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+_CLASSES = [
+    *"ab'sd t're0 5\t\n\r\x0b\x1c\x85\xa0²½éß_-.,|<>‘’—…\u2003\u2028\u200b\u0301Ж中٣🦊",
+    " ",
+    "  ",
+    " the",
+    "'ll",
+    "n't",
+]
+
+# Merges of everything with everything, so that a piece cut elsewhere gives other ids.
+_MERGING = Tokenizer.train(["".join(random.Random(i).choices(_CLASSES, k=40)) for i in range(400)], 2000)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(_CLASSES)).map("".join), max_size=3))
+def test_encoding_by_words_equals_the_librarys(texts: list[str]) -> None:
+    words = Words(_MERGING._backend)
+    for _ in range(2):  # new words, then known ones
+        assert words.encode(texts) == [_MERGING.encode(t) for t in texts]
+
+
+def test_encoding_by_words_serves_our_tokenizers_alone() -> None:
+    assert Words.serve(TOKENIZER._backend) == ((os.cpu_count() or 1) < 8)
+    other = Backend.from_str(TOKENIZER._backend.to_str())
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert not Words.serve(other)
 
 
 def test_no_text_becomes_a_special_token() -> None:

@@ -1,0 +1,61 @@
+"""Corpora for measuring loaders: one of real tokens, and sparse ones of any size that take no disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lehr.config.data import Mix
+from lehr.data.document import Document, read_jsonl
+from lehr.data.loader import Loader
+from lehr.data.mix import plan
+from lehr.data.shards import HEADER_MAGIC, SPANS_CHECKED, ShardSet
+from lehr.data.spans import SPANS_MAGIC
+from lehr.data.tokenizer import Tokenizer
+
+TEXTS = Path(__file__).resolve().parent.parent / "recipes/data"
+LENGTH = 256  # positions of a window
+_WINDOWS_PER_DOCUMENT = 4
+
+
+def texts(characters: int, names: tuple[str, ...] = ("factbook", "plays", "novel", "speeches")) -> list[Document]:
+    """About so many characters of the shipped text pack, in the documents' own lengths."""
+    found: list[Document] = []
+    left = characters
+    for name in names:
+        for document in read_jsonl(TEXTS / f"{name}.jsonl.gz", name):
+            if left <= 0:
+                return found
+            found.append(document)
+            left -= len(document.text)
+    return found
+
+
+def loader(shards: ShardSet, seed: int = 0) -> Loader:
+    """Every window of `shards` once."""
+    return Loader(plan(Mix(weights={shards.source: 1.0}), {shards.source: shards}, (len(shards) - 1) // LENGTH, LENGTH), seed)
+
+
+def sparse(folder: Path, instances: int, tokenizer: Tokenizer) -> Path:
+    """A shard of `instances` windows whose body and spans are holes in their files, but for what opening looks at."""
+    tokens, documents = instances * LENGTH + 1, max(1, instances // _WINDOWS_PER_DOCUMENT)
+    path = folder / f"n{instances}.tokens"
+    fields = {"source": path.stem, "dtype": "<u2", "tokens": tokens, "documents": documents, "tokenizer": tokenizer.hash}
+    header = json.dumps({**fields, "sha256": "0" * 64}, sort_keys=True).encode()
+    header = header.ljust(-(-len(header) // 64) * 64)
+    with path.open("wb") as f:
+        f.write(HEADER_MAGIC + len(header).to_bytes(8, "little") + header)
+        f.truncate(f.tell() + 2 * tokens)
+    numbers = np.unique(np.linspace(0, documents - 1, min(documents, SPANS_CHECKED)).astype(np.int64))
+    id_bytes = 9 * documents  # eight bytes each and a limit
+    with path.with_suffix(".spans").open("wb") as f:
+        f.write(SPANS_MAGIC + documents.to_bytes(8, "little"))
+        for number in {*numbers.tolist(), *(n for n in (numbers + 1).tolist() if n < documents)}:
+            f.seek(16 + 8 * number)
+            f.write((number * _WINDOWS_PER_DOCUMENT * LENGTH).to_bytes(8, "little"))
+        f.seek(16 + 8 * (2 * documents - 1))
+        f.write((id_bytes - 1).to_bytes(8, "little"))
+        f.truncate(16 + 16 * documents + 1 + id_bytes)
+    return path

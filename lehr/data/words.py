@@ -1,0 +1,85 @@
+"""Encoding word by word from memory: a text's words repeat, so most of a corpus is looked up instead of merged again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import chain
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
+
+# Characters whose classes are the same in every version of Unicode that Python or the library may know: Latin, and
+# punctuation. A text with any other goes to the library.
+_CHARACTERS = [chr(c) for c in (*range(0x250), *range(0x2000, 0x2070))]
+
+
+def _class(wanted: Callable[[str], bool]) -> str:
+    return "".join(re.escape(c) for c in _CHARACTERS if wanted(c))
+
+
+_L = _class(lambda c: unicodedata.category(c)[0] == "L")
+_N = _class(lambda c: unicodedata.category(c)[0] == "N")
+_S = _class(lambda c: c in "\t\n\v\f\r \x85" or unicodedata.category(c) in ("Zs", "Zl", "Zp"))  # White_Space
+_STRANGE = re.compile("[^" + _class(lambda c: unicodedata.category(c) != "Cn") + "]")
+# The pieces that our pre-tokenizer (single digits, then GPT-2's pattern) cuts a text into. Digits end a piece, so white space
+# before one is never split as it is before a letter.
+_PIECES = re.compile(f"[{_N}]|'s|'t|'re|'ve|'m|'ll|'d| ?[{_L}]+| ?[^{_S}{_L}{_N}]+|[{_S}]+(?![^{_S}{_N}])|[{_S}]+")
+_MOST = 1 << 20  # words kept
+_CORES = 8  # from here on the library's own threads are faster than one Python
+
+
+class Words:
+    """`encode(texts)`: the ids that `backend` gives for each text, several times as fast on one core."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._known = backend, dict[str, list[int]]()
+
+    @staticmethod
+    def serve(backend: Backend) -> bool:
+        """Whether the pieces above are those of `backend`, an ordinary BPE behind our pre-tokenizer, on a small machine."""
+        parts = json.loads(backend.to_str())
+        return parts["pre_tokenizer"] == _ours() and _is_plain(parts) and (os.cpu_count() or 1) < _CORES
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        strange = [_STRANGE.search(t) is not None for t in texts]
+        other = [t for t, is_strange in zip(texts, strange, strict=True) if is_strange]
+        whole = iter(self._encode(other))
+        pieces = [[] if is_strange else _PIECES.findall(t) for t, is_strange in zip(texts, strange, strict=True)]
+        if len(self._known) > _MOST:
+            self._known.clear()
+        new = list(set(chain.from_iterable(pieces)).difference(self._known))
+        self._known.update(zip(new, self._encode(new), strict=True))
+        look = self._known.__getitem__
+        return [
+            next(whole) if is_strange else list(chain.from_iterable(map(look, found)))
+            for found, is_strange in zip(pieces, strange, strict=True)
+        ]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _is_plain(parts: dict[str, object]) -> bool:
+    model = parts["model"]
+    plain = isinstance(model, dict) and model["type"] == "BPE" and not model["dropout"] and not model["ignore_merges"]
+    return plain and parts["normalizer"] is None
+
+
+def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    """Every digit a token of its own, then GPT-2's pattern, then bytes."""
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+
+
+@cache
+def _ours() -> object:
+    """Our pre-tokenizer as a tokenizer's file describes it."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizer()
+    return json.loads(backend.to_str())["pre_tokenizer"]
