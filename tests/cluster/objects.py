@@ -45,13 +45,15 @@ def long_ago(seconds: float = 7200) -> str:
     return datetime.fromtimestamp(time.time() - seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def make_node(api: Api, name: str, pool: str, *, managed: bool = True, gpus: int = 8, ready_seconds: float = 7200) -> None:
+def make_node(api: Api, name: str, pool: str, *, managed: bool = True, gpus: int = 8, rack: str = "") -> None:
     """A ready node with GPUs. Capacity can only be set through the status subresource."""
     labels = {"kubernetes.io/hostname": name, NAMES.pool_label: pool, "test/pool": pool}
+    if rack:
+        labels[NAMES.rack_label] = rack
     if managed:
         labels[NAMES.managed_label] = "true"
     api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
-    stamp = long_ago(ready_seconds)
+    stamp = long_ago()
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "", "lastHeartbeatTime": stamp}
     resources = {"cpu": "96", "memory": "1Ti", "pods": "110", "nvidia.com/gpu": str(gpus)}
     status = {"capacity": resources, "allocatable": resources, "conditions": [{**ready, "lastTransitionTime": stamp}]}

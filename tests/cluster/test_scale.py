@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,23 +45,51 @@ def name_of(number: int) -> str:
     return f"{POOL}-{number:04d}"
 
 
+def on_all(work: Callable[[int], None]) -> None:
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(work, range(SIZE)))
+
+
 @pytest.fixture(scope="module")
-def fleet(world: World, cluster: Cluster) -> Iterator[list[str]]:
-    """Nodes in racks of 32, each with a running pod that fills it. Made once for this file."""
-    names = [name_of(i) for i in range(SIZE)]
+def broken(world: World, cluster: Cluster) -> Iterator[dict[str, str]]:
+    """Nodes in racks of 32, each with a pod that fills it and whose preflight has failed: node -> the pod's uid."""
+    uids: dict[str, str] = {}
 
     def make(number: int) -> None:
-        cluster.behaviours[names[number]] = Behaviour(hold_seconds=36000)
-        make_node(world.admin, names[number], POOL)
-        world.admin.merge(f"{NODES}/{names[number]}", {"metadata": {"labels": {NAMES.rack_label: f"r{number // 32}"}}})
-        world.admin.create(pods_path(TRAINING), gated_pod(TRAINING, f"job{number}", 0, POOL, names[number]))
+        name = name_of(number)
+        cluster.behaviours[name] = Behaviour(
+            lambda: encode(bad_verdict("nccl", "NcclMismatch")), lambda: encode(Verdict(Outcome.PASS, "2")), hold_seconds=36000
+        )
+        make_node(world.admin, name, POOL, rack=f"r{number // 32}")
+        made = world.admin.create(pods_path(TRAINING), gated_pod(TRAINING, f"job{number}", 0, POOL, name))
+        uids[name] = made["metadata"]["uid"]
 
-    with ThreadPoolExecutor(4) as workers:
-        list(workers.map(make, range(SIZE)))
+    on_all(make)
+    yield uids
+    sweep(world.admin, (TRAINING, OTHER), POOL)
+
+
+@pytest.fixture(scope="module")
+def fleet(world: World, cluster: Cluster, broken: dict[str, str]) -> list[str]:
+    """The same nodes in service, as if nothing had happened, each with a running pod."""
+    clear = dict.fromkeys((NAMES.record_annotation, NAMES.cordon_annotation, NAMES.hold_annotation, NAMES.override_annotation))
+    healthy = {"metadata": {"annotations": clear, "labels": {NAMES.state_label: None}}, "spec": {"taints": None}}
+    healthy["spec"]["unschedulable"] = None
+    pods = {pod["spec"].get("nodeName"): pod for pod in world.admin.items(pods_path(TRAINING))}
+
+    def mend(number: int) -> None:
+        name = name_of(number)
+        cluster.behaviours[name] = Behaviour(hold_seconds=36000)
+        world.admin.merge(f"{NODES}/{name}", healthy)
+        if name in pods:
+            cluster.finish_preflight(pods[name], encode(Verdict(Outcome.PASS, "1")))
+        else:
+            world.admin.create(pods_path(TRAINING), gated_pod(TRAINING, f"new{number}", 0, POOL, name))
+
+    on_all(mend)
     running = {"fieldSelector": "status.phase=Running"}
     eventually(lambda: len(world.admin.items(pods_path(TRAINING), running)) == SIZE, "all pods run", 300)
-    yield names
-    sweep(world.admin, (TRAINING, OTHER), POOL)
+    return [name_of(i) for i in range(SIZE)]
 
 
 @pytest.fixture
@@ -96,6 +124,51 @@ def requests(port: int) -> float:
 def rss_mib(process: subprocess.Popen[bytes]) -> float:
     text = Path(f"/proc/{process.pid}/status").read_text()
     return max(float(m) for m in re.findall(r"Vm(?:HWM|RSS):\s+(\d+) kB", text)) / 1024
+
+
+def test_a_check_that_fails_everywhere(world: World, cluster: Cluster, broken: dict[str, str]) -> None:
+    """Every start of the fleet fails in one check: at most 8 cordons, an open breaker, nothing else touched, and a way back."""
+    ahead = [0.0]
+    began = time.monotonic()
+    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0}), lambda: time.time() + ahead[0])
+    try:
+        eventually(lambda: _blocked(world) >= SIZE - 8, "every other node waits as a suspect", 400)
+        found = {n.fact.key: n for n in acts.listed(world.admin, f"test/pool={POOL}")}
+        cordoned = {name for name, node in found.items() if node.fact.unschedulable}
+        gone = {name for name, uid in broken.items() if uid in cluster.deleted_at}
+        said = f"a check that fails on {len(found)} nodes: {len(cordoned)} cordoned, {len(gone)} pods removed"
+        print(f"{said}, all decided after {time.monotonic() - began:.0f} s")
+        assert len(found) == SIZE and 1 <= len(cordoned) <= 8 and gone <= cordoned
+        life.controller._resync_at = 0.0
+        key = {"breaker": "check/nccl@1"}
+        value = life.controller.measures.registry.get_sample_value
+        eventually(lambda: value(Fleet.BREAKER_OPEN.name, key) == 1, "the breaker shows as open")
+        last = max(set(broken) - cordoned)
+        acts.cordon(world.admin, last, HumanAct("olga", "by hand", time.time()))  # people are not stopped
+        _passes(world, cordoned, 1)
+        ahead[0] += 15 * 60 + 1
+        life.controller._resync_at = 0.0
+        eventually(lambda: not any(_one(world, name).fact.unschedulable for name in cordoned), "the good ones return")
+        assert _one(world, last).state == "held"
+    finally:
+        life.stop()
+
+
+def _one(world: World, name: str) -> NodeInfo:
+    return acts.one(world.admin, name)
+
+
+def _blocked(world: World) -> int:
+    found = acts.listed(world.admin, f"test/pool={POOL},{NAMES.state_label}=suspect")
+    return sum(1 for node in found if node.fact.record is not None and node.fact.record.blocked is not None)
+
+
+def _passes(world: World, names: set[str], number: int) -> None:
+    def all_passed() -> bool:
+        records = [_one(world, name).fact.record for name in names]
+        return all(record is not None and len(record.passes) == number for record in records)
+
+    eventually(all_passed, f"{number} passed tests each")
 
 
 def test_two_replicas_are_small_and_quiet(fleet: list[str], replicas: list[tuple[subprocess.Popen[bytes], int]]) -> None:
@@ -164,7 +237,7 @@ def test_latency_among_all_nodes(world: World, cluster: Cluster, fleet: list[str
     life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0, "policy": WIDE}))
     try:
         eventually(lambda: life.controller.election.leading and life.controller.state.synced, "it leads", 60)
-        chosen = random.Random(1).sample(fleet[: SIZE // 2], min(VERDICTS, SIZE // 4))
+        chosen = random.Random(1).sample(fleet, min(VERDICTS, SIZE // 4))
         for name in chosen:
             old = world.admin.items(pods_path(TRAINING), {"fieldSelector": f"spec.nodeName={name}"})[0]
             cluster._end(old)
@@ -187,59 +260,3 @@ def test_latency_among_all_nodes(world: World, cluster: Cluster, fleet: list[str
     finally:
         life.stop()
         sights.stop()
-
-
-def test_a_check_that_fails_everywhere(world: World, cluster: Cluster, fleet: list[str]) -> None:
-    """Every start of the fleet fails in one check: at most 8 cordons, an open breaker, nothing else touched, and a way back."""
-    ours = fleet[SIZE // 2 :]
-    for name in ours:
-        cluster.behaviours[name].message = lambda: encode(bad_verdict("nccl", "NcclMismatch"))
-        cluster.behaviours[name].test = lambda: encode(Verdict(Outcome.PASS, "2"))
-    ahead = [0.0]
-    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0}), lambda: time.time() + ahead[0])
-    try:
-        eventually(lambda: life.controller.election.leading and life.controller.state.synced, "it leads", 60)
-        with ThreadPoolExecutor(4) as workers:
-            uids = dict(zip(ours, workers.map(lambda n: _restart(world, cluster, n), ours), strict=True))
-        eventually(lambda: _blocked(world) >= len(ours) - 8, "every other node waits as a suspect", 400)
-        found = {n.fact.key: n for n in acts.listed(world.admin, f"test/pool={POOL}") if n.fact.key in uids}
-        cordoned = {name for name, node in found.items() if node.fact.unschedulable}
-        gone = {name for name in ours if uids[name] in cluster.deleted_at}
-        print(f"a check that fails on {len(ours)} nodes: {len(cordoned)} cordoned, {len(gone)} pods removed")
-        assert 1 <= len(cordoned) <= 8 and gone <= cordoned
-        life.controller._resync_at = 0.0
-        key = {"breaker": "check/nccl@1"}
-        value = life.controller.measures.registry.get_sample_value
-        eventually(lambda: value(Fleet.BREAKER_OPEN.name, key) == 1, "the breaker shows as open", 30)
-        acts.cordon(world.admin, ours[-1], HumanAct("olga", "by hand", time.time()))  # people are not stopped
-        _passes(world, cordoned, 1)
-        ahead[0] += 15 * 60 + 1
-        life.controller._resync_at = 0.0
-        eventually(lambda: not any(_one(world, name).fact.unschedulable for name in cordoned), "the good ones return", 90)
-        assert _one(world, ours[-1]).state == "held"
-    finally:
-        life.stop()
-
-
-def _restart(world: World, cluster: Cluster, name: str) -> str:
-    for old in world.admin.items(pods_path(TRAINING), {"fieldSelector": f"spec.nodeName={name}"}):
-        cluster._end(old)
-    pod = gated_pod(TRAINING, f"again-{name}", 0, POOL, name)
-    return str(world.admin.create(pods_path(TRAINING), pod)["metadata"]["uid"])
-
-
-def _one(world: World, name: str) -> NodeInfo:
-    return acts.one(world.admin, name)
-
-
-def _blocked(world: World) -> int:
-    found = acts.listed(world.admin, f"test/pool={POOL},{NAMES.state_label}=suspect")
-    return sum(1 for node in found if node.fact.record is not None and node.fact.record.blocked is not None)
-
-
-def _passes(world: World, names: set[str], number: int) -> None:
-    def all_passed() -> bool:
-        records = [_one(world, name).fact.record for name in names]
-        return all(record is not None and len(record.passes) == number for record in records)
-
-    eventually(all_passed, f"{number} passed tests each", 90)
