@@ -30,16 +30,24 @@ class CrossEntropy:
 
 
 def cross_entropy(
-    model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, with_z: bool, begins_BT: Tensor | None = None
+    model: Transformer,
+    tokens_BT: Tensor,
+    labels_BT: Tensor,
+    *,
+    with_z: bool,
+    begins_BT: Tensor | None = None,
+    whole: bool = False,
 ) -> CrossEntropy:
     """Next-token loss at positions whose label is not -100; logits exist only there. `begins_BT`: see Transformer.hidden.
+    `whole`: there is no -100, so nothing need be picked, which a host would have to wait for.
 
     z is OLMo 2's regulariser, logsumexp(logits) squared (section 3.2.3), which keeps logits from drifting.
     """
-    chosen = labels_BT != IGNORE
     routing: list[Routing] = []
-    logits_NV = model.logits(model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)[chosen]).float()
-    labels_N = labels_BT[chosen]
+    hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)
+    chosen = None if whole else labels_BT != IGNORE
+    hidden_ND, labels_N = (x.flatten(0, 1) if chosen is None else x[chosen] for x in (hidden_BTD, labels_BT))
+    logits_NV = model.logits(hidden_ND).float()
     # One pass over the exponentials serves both: -log p(label) = logsumexp(logits) - logit(label).
     lse_N = torch.logsumexp(logits_NV, dim=-1)
     nats = (lse_N - logits_NV.gather(1, labels_N[:, None])[:, 0]).sum()
