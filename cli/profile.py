@@ -18,7 +18,8 @@ _SHOWN = 16
 @set_option
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="How many steps to average over.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool) -> None:
+@click.option("--debug-sync", is_flag=True, help="Instead, name the places where the host waits for the device.")
+def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool, debug_sync: bool) -> None:
     """Say where a training step of RECIPE goes, by phase and by operator.
 
     One rank of stage 1 is run on random tokens: its model, precision, rows and sequence length. Nothing is read or written.
@@ -27,7 +28,11 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool)
     Examples:
       lehr profile recipes/tiny/olmo2.yaml
       lehr profile recipes/tiny/olmo2.yaml --set precision=fp32
+      lehr profile recipes/tiny/olmo2.yaml --debug-sync
     """
+    if debug_sync:
+        _show_syncs(recipe, overrides, steps, as_json)
+        return
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler talks on stderr
     from rich.console import Console
     from rich.table import Table
@@ -50,3 +55,19 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool)
         console.print(table)
         console.print()
     console.print(f"{found.tokens_per_second:,.0f} tokens/s, {found.flops_per_second / 1e9:.1f} GFLOP/s on this rank")
+
+
+def _show_syncs(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool) -> None:
+    """The places where the loop of stage 1 makes the host wait, by file and line, each with its number a step."""
+    from lehr.config import load_recipe
+    from lehr.profiling import profile_syncs
+    from lehr.train.syncs import lines
+
+    calls = profile_syncs(load_recipe(recipe, list(overrides)), steps)
+    if as_json:
+        rows = [{"place": place, "operator": what, "per_step": count / steps} for (place, what), count in calls.most_common()]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for line in lines(calls, steps):
+        click.echo(line)
+    click.echo(f"{sum(calls.values()) / steps:6.2f} a step in all")

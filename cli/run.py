@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -36,7 +37,10 @@ def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int,
     help="Serve Prometheus metrics on 127.0.0.1 at this port while training; 0 picks a free one.",
 )
 @click.option("--no-mlflow", is_flag=True, help="Do not track the run in MLflow.")
-def run_command(recipe: Path, out: Path | None, overrides: tuple[str, ...], metrics_port: int, no_mlflow: bool) -> int:
+@click.option("--debug-sync", is_flag=True, help="Slower: say after each training stage where the host waited for the device.")
+def run_command(
+    recipe: Path, out: Path | None, overrides: tuple[str, ...], metrics_port: int, no_mlflow: bool, debug_sync: bool
+) -> int:
     """Train RECIPE: documents, pretraining, anneals, soup, post-training, scores, report.
 
     Everything goes into one folder: scores.json, lineage.json, report.html, the Hugging Face export in model/, and the
@@ -49,6 +53,8 @@ def run_command(recipe: Path, out: Path | None, overrides: tuple[str, ...], metr
       lehr run recipes/tiny/olmo2.yaml --out /data/first --set seed=8 --set 'anneals.seeds=[1, 2]'
       lehr run recipes/tiny/olmo2.yaml --metrics-port 9400     # then: curl 127.0.0.1:9400/metrics
     """
+    if debug_sync:
+        os.environ["LEHR_DEBUG_SYNC"] = "1"  # the stages run in tasks, and know no flags of ours
     return run(recipe, out, list(overrides), metrics_port, not no_mlflow)
 
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lehr.config.recipe import Recipe
+from lehr.data.loader import Batch
 from lehr.hardware import keep_freed_memory
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import clip_
+from lehr.ports import NullTracker
+from lehr.train.journal import Journal
+from lehr.train.loop import Plan, train
 from lehr.train.losses import cross_entropy, router_loss
+from lehr.train.next_token import NextToken, Stretch
+from lehr.train.parallel import Ranks
+from lehr.train.saves import WholeSaves
 from lehr.train.state import TrainState
+from lehr.train.syncs import Calls, watched
 
 _WARM = 3
 T = TypeVar("T")
@@ -66,6 +76,39 @@ def profile_step(recipe: Recipe, steps: int) -> StepProfile:
     operators = dict(sorted(found.items(), key=lambda item: -item[1]))
     rate = tokens_BT.numel() / (sum(phases.values()) / 1000)
     return StepProfile(phases, operators, rate, rate * flops_per_token(recipe.model, s.sequence_length))
+
+
+class _RandomRows:
+    """Stands for a loader: the same random tokens for every step."""
+
+    def __init__(self, vocab_size: int, length: int) -> None:
+        self.vocab_size, self.length = vocab_size, length
+
+    def rows(self, first: int, count: int, rank: int, world: int) -> Batch:
+        """See Loader.rows."""
+        rows = np.random.default_rng(0).integers(0, self.vocab_size, (-(-count // world), self.length + 1))
+        return Batch(rows[:, :-1].copy(), rows[:, 1:].copy())
+
+
+def profile_syncs(recipe: Recipe, steps: int) -> Calls:
+    """Where the host waits in `steps` steps of the training loop itself, on one rank's rows of stage 1."""
+    s, p = recipe.stage1, recipe.parallel
+    torch.set_num_threads(p.threads)
+    state = TrainState.fresh(Transformer(recipe.model).initialise(0), s.optim, recipe.pinned().precision)
+    stretch = Stretch(
+        recipe.data.mixes[s.mix], s.tokens, max(1, s.batch_size // p.processes), s.sequence_length, s.optim, s.schedule,
+        s.checkpoint_steps, 0, None, s.document_mask, s.mask_repeats,
+    )  # fmt: skip
+    objective = NextToken(state, _RandomRows(recipe.model.vocab_size, s.sequence_length), stretch, p.micro_batch)
+    journal = Journal("profile", None, NullTracker(), WholeSaves(Path(), Ranks()), watch=recipe.watch)
+
+    def run(end: int) -> None:
+        train(state, objective, Plan(end, stretch.rate, stretch.clip_norm, checkpoint_steps=end + 1), Ranks(), journal)
+
+    run(_WARM)
+    with watched() as calls:
+        run(_WARM + steps)
+    return calls
 
 
 class _Clock:

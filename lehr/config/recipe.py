@@ -25,6 +25,8 @@ class Watch(Config):
     model_config = ConfigDict(frozen=True)
 
     norm_steps: Positive = 20  # norms of the embedding and of the gradients by kind of parameter
+    metrics_steps: Positive = 1  # what only the log needs: 1 with each step's sums; more: of so many steps at once, beside them
+    collect_steps: Positive = 100  # Python's garbage
 
 
 class Site(Config):

@@ -15,13 +15,16 @@ from lehr.config.recipe import Parallel, Watch
 from lehr.model.size import flops_per_token
 from lehr.ports import ONLY_ATTEMPT, Claim, NullTracker, Tracker
 from lehr.stage import Job
+from lehr.train.collection import collector_off
 from lehr.train.engine import Saves
-from lehr.train.journal import Journal
+from lehr.train.journal import Journal, Row
+from lehr.train.later import Later
 from lehr.train.loop import Objective, Plan, train
 from lehr.train.parallel import Local, Ranks
 from lehr.train.saves import WholeSaves
 from lehr.train.stability import FILE, summary
 from lehr.train.state import TrainState
+from lehr.train.syncs import sync_report
 
 _WATCH = Watch()
 Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
@@ -68,7 +71,9 @@ def conduct(
     saves = saves or WholeSaves(desk.scratch / "resume", ranks, desk.claim, tracker.note)
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
-    journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops, desk.watch)
+    every = desk.watch.metrics_steps
+    later: Later[Row | None] | None = Later(objective.extras, every, ranks) if every > 1 else None
+    journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops, desk.watch, later)
     log_bytes = saves.restore(state)
     if log_bytes is not None and ranks.first:
         tracker.note(f"{desk.stage}: going on at step {state.step}")
@@ -77,7 +82,9 @@ def conduct(
     try:
         if log_bytes is None and state.rewinds.armed:
             journal.checkpoint(state)  # else the first steps had nothing to go back to
-        train(state, objective, plan, ranks, journal)
+        with collector_off(), sync_report(desk.stage, desk.out, state, tracker, ranks):
+            train(state, objective, plan, ranks, journal)
+        journal.catch_up()
     finally:
         journal.close()
     if ranks.first:

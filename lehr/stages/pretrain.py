@@ -57,6 +57,10 @@ class Work:
         eos = Tokenizer.load(self.tokenizer).eos_id
         return NextToken(state, loader, self.stretch, self.desk.parallel.micro_batch, eos, loss)
 
+    def mix(self) -> str:
+        """How the mix was resolved, as a tree."""
+        return make_loader(self.shards, self.tokenizer, self.stretch).plan.tree()
+
     def evaluator(self) -> ProseEvaluator | None:
         """What is measured on the way, if anything."""
         if not self.in_loop_steps:
@@ -87,7 +91,7 @@ def _train_on_rank(ranks: Ranks, work: Work) -> int:
     objective = work.objective(state)
     conduct(work.desk, ranks, state, objective, work.plan, work.evaluator())
     if ranks.first:
-        (work.desk.out / "mix.txt").write_text(objective.loader.plan.tree() + "\n", encoding="utf-8")
+        (work.desk.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")
         save_checkpoint(
             work.desk.out,
             work.model,

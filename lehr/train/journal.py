@@ -5,20 +5,52 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from lehr import stop
 from lehr.artifact import write_beside
 from lehr.config.recipe import Watch
 from lehr.ports import Tracker
 from lehr.train.engine import Saves
+from lehr.train.later import Later, Pair
 from lehr.train.parallel import Ranks
 from lehr.train.stability import norms
 from lehr.train.state import TrainState
 
 _WATCH = Watch()
+_OWN = ("loss", "weight", "tokens", "stop")
+
+
+@dataclass
+class Row:
+    """One step on its way into the log. `tokens` so far, `step_tokens` of this one."""
+
+    step: int
+    tokens: int
+    steps: int
+    loss: float
+    grad_norm: float
+    lr: float
+    made: bool
+    step_tokens: int
+    seconds: float
+    norms: dict[str, float] = field(default_factory=dict)
+
+    def line(self, extra: dict[str, float]) -> dict[str, Any]:
+        """As `curves.jsonl` has it."""
+        own = {name: getattr(self, name) for name in ("step", "tokens", "loss", "grad_norm", "lr")}
+        return {**own, **extra, **({} if self.made else {"skipped": 1}), "seconds": round(self.seconds, 4)}
+
+    def metrics(self, flops_per_token: float) -> dict[str, float]:
+        """As spectators hear it."""
+        tokens, seconds = self.step_tokens, self.seconds
+        seen = {"loss": self.loss, "grad_norm": self.grad_norm, "learning_rate": self.lr}
+        rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "flops": tokens * flops_per_token}
+        skips = {"skipped": float(not self.made), "not_finite": float(not math.isfinite(self.loss + self.grad_norm))}
+        return {**seen, "tokens": float(tokens), "step_seconds": seconds, **rates, **skips}
 
 
 class Journal:
@@ -37,10 +69,11 @@ class Journal:
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
         flops_per_token: float = 0.0,
         watch: Watch = _WATCH,
+        later: Later[Row | None] | None = None,
     ) -> None:
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
         self.stage, self.folder, self.tracker, self.saves = stage, folder, tracker, saves
-        self.on_checkpoint, self.evaluator, self.watch = on_checkpoint, evaluator, watch
+        self.on_checkpoint, self.evaluator, self.watch, self.later = on_checkpoint, evaluator, watch, later
         self.log: TextIO | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,27 +100,42 @@ class Journal:
         lr: float,
         made: bool,
         scalars: dict[str, float],
+        extra: Mapping[str, Pair],
         seconds: float,
     ) -> None:
-        if self.log is None:
+        """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come."""
+        row = None
+        if self.log is not None:
+            row = Row(state.step, state.tokens, steps, loss, grad_norm, lr, made, int(scalars["tokens"]), seconds)
+            if state.step % self.watch.norm_steps == 0:
+                row.norms = norms(state, grad_norm)
+        if self.later is None:
+            self._put(row, {name: value for name, value in scalars.items() if name not in _OWN})
+        else:
+            self.later.add(row, extra)
+            self._put_all(self.later.ready())
+
+    def _put_all(self, rows: list[tuple[Row | None, dict[str, float]]]) -> None:
+        for row, means in rows:
+            self._put(row, means)
+
+    def _put(self, row: Row | None, means: dict[str, float]) -> None:
+        if self.log is None or row is None:
             return
-        known = ("loss", "weight", "tokens", "stop")
-        extra = {k: v for k, v in scalars.items() if k not in known and math.isfinite(v)}
-        if state.step % self.watch.norm_steps == 0:
-            extra |= norms(state, grad_norm)
-        tokens = int(scalars["tokens"])
-        row = {"step": state.step, "tokens": state.tokens, "loss": loss, "grad_norm": grad_norm, "lr": lr, **extra}
-        if not made:
-            row["skipped"] = 1
-        row["seconds"] = round(seconds, 4)
-        self.log.write(
-            json.dumps({k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in row.items()}) + "\n"
-        )
-        seen = {"loss": loss, "grad_norm": grad_norm, "learning_rate": lr, "tokens": float(tokens), "step_seconds": seconds}
-        rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "flops": tokens * self.flops_per_token}
-        skips = {"skipped": 0.0 if made else 1.0, "not_finite": float(not math.isfinite(loss + grad_norm))}
-        self.tracker.progress(self.stage, state.step, steps, {**seen, **rates, **skips, **extra, **self._saved})
+        extra = {k: v for k, v in {**means, **row.norms}.items() if math.isfinite(v)}
+        self._write(row.line(extra))
+        self.tracker.progress(self.stage, row.step, row.steps, {**row.metrics(self.flops_per_token), **extra, **self._saved})
         self._saved = {}
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.log is not None:
+            known = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in line.items()}
+            self.log.write(json.dumps(known) + "\n")
+
+    def catch_up(self) -> None:
+        """Write down the steps whose metrics are still under way. Every rank takes part."""
+        if self.later is not None:
+            self._put_all(self.later.drain())
 
     def evaluate(self, state: TrainState, ranks: Ranks) -> bool:
         """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here.
@@ -95,19 +143,20 @@ class Journal:
         False if SIGTERM broke it off: the state says that it is owed. Only where the other ranks end with this one.
         """
         if self.evaluator is not None:
+            self.catch_up()
             try:
                 with stop.interruptible(ranks.world == 1 or ranks.peers_alive is not None):
                     values = self.evaluator(state, ranks)
             except stop.Terminated:
                 return False
-            if self.log is not None:
-                self.log.write(json.dumps({"step": state.step, "tokens": state.tokens, **values}) + "\n")
+            self._write({"step": state.step, "tokens": state.tokens, **values})
         state.evaluated = state.step
         return True
 
     def checkpoint(self, state: TrainState, regular: bool = True) -> None:
         """Begin to save `state`; `regular` at the recipe's interval, for rewinds to go back to. Every rank takes part, in so
         far as it holds what must be saved."""
+        self.catch_up()
         began = time.perf_counter()
         if self.log is not None:
             self.log.flush()
@@ -117,6 +166,7 @@ class Journal:
     def go_back(self, state: TrainState, first_bad: int, ranks: Ranks) -> bool:
         """Put the newest regular checkpoint from which a step before `first_bad` was made into `state`, on every rank, and cut
         the log and the later checkpoints back to it. False where there is none; the first one of a stage always counts."""
+        self.catch_up()
         self.saves.wait()
         ranks.gather(None)  # nobody reads what is not yet written ...
         log_bytes = self.saves.restore(state, before=max(first_bad, 1))
@@ -131,8 +181,8 @@ class Journal:
         """Write down that `state` went back from step `came_from`, with the batches `first` to `last` left out."""
         if self.log is None:
             return
-        row = {"step": state.step, "tokens": state.tokens, "rewound_from": came_from, "skip_first": first, "skip_last": last}
-        self.log.write(json.dumps(row) + "\n")
+        left_out = {"rewound_from": came_from, "skip_first": first, "skip_last": last}
+        self._write({"step": state.step, "tokens": state.tokens, **left_out})
         if first > last:
             self.tracker.note(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
             return
@@ -146,7 +196,9 @@ class Journal:
         self.on_checkpoint()
 
     def close(self) -> None:
-        """Wait for what is still being written. Raises what writing failed with."""
+        """Wait for what is still being written; what was not caught up with is dropped. Raises what writing failed with."""
+        if self.later is not None:
+            self.later.close()
         if self.log is not None:
             self.log.close()
             self.log = None

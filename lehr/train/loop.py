@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
+from torch import Tensor
 
 from lehr import pulse, stop
+from lehr.train.collection import collect_at
 from lehr.train.engine import Engine
 from lehr.train.journal import Journal
+from lehr.train.later import Pair, mean, stacked
 from lehr.train.parallel import Ranks
 from lehr.train.rewind import rewind
 from lehr.train.state import TrainState
@@ -21,13 +23,14 @@ from lehr.train.state import TrainState
 class Sums:
     """What one rank adds to a step: `loss` is a sum, to be divided once by the global `weight` (tokens, or pairs).
 
-    `tokens` were processed; `extra` holds further (sum, count) pairs under the names the objective declares.
+    `tokens` were processed; `extra` holds further (sum, count) pairs under the names the objective declares. Numbers may be
+    tensors on the model's device: reading them would make the host wait.
     """
 
-    loss: float
+    loss: float | Tensor
     weight: float
     tokens: int
-    extra: dict[str, tuple[float, float]]
+    extra: Mapping[str, Pair]
 
 
 class Objective(Protocol):
@@ -69,6 +72,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
     engine = state.optimizer
     stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
     while state.step < plan.steps and not stopping:
+        collect_at(state.step, journal.watch.collect_steps)
         if state.rewinds.pass_over(state):  # batches that a rewind left out
             continue
         pulse.stepping(state.step)
@@ -76,7 +80,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
         engine.zero()
         sums = objective.backward(state.step, ranks)
         # Gradients and scalars are summed over ranks, then divided once: world size changes no expectation.
-        scalars = _reduce(sums, objective.extras, engine, ranks)
+        scalars = _reduce(sums, () if journal.later else objective.extras, engine, ranks)
         loss = scalars["loss"] / max(scalars["weight"], 1.0)
         grad_norm = engine.clip(max(scalars["weight"], 1.0), plan.clip_norm(state.step, state.tokens))
         lr = plan.rate(state.step, state.tokens)
@@ -86,7 +90,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
             engine.update(lr)
         state.step += 1
         state.tokens += int(scalars["tokens"])
-        journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, time.perf_counter() - began)
+        journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, sums.extra, time.perf_counter() - began)
         pulse.pausing(state.step)
         if state.rewinds.due:
             rewind(state, journal, ranks)
@@ -103,14 +107,12 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
 
 
 def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -> dict[str, float]:
-    """Sum gradients and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM."""
+    """Sum gradients and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM. The host waits
+    for the device here, and for the gradients' norm."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
-    own = [sums.loss, sums.weight, sums.tokens, float(stop.asked()), *(x for pair in pairs for x in pair)]
-    scalars = torch.tensor(own, dtype=torch.float64)
+    scalars = stacked([sums.loss, sums.weight, sums.tokens, float(stop.asked()), *(x for pair in pairs for x in pair)])
     engine.sum_(scalars, ranks)
     values = scalars.tolist()
     out = dict(zip(("loss", "weight", "tokens", "stop"), values, strict=False))
-    for i, name in enumerate(extras):
-        total, count = values[4 + 2 * i], values[5 + 2 * i]
-        out[name] = total / count if count else float("nan")
+    out |= {name: mean(*values[4 + 2 * i : 6 + 2 * i]) for i, name in enumerate(extras)}
     return out

@@ -32,18 +32,33 @@ class CrossEntropy:
 
 
 def cross_entropy(
-    model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, with_z: bool, begins_BT: Tensor | None = None
+    model: Transformer,
+    tokens_BT: Tensor,
+    labels_BT: Tensor,
+    *,
+    with_z: bool,
+    begins_BT: Tensor | None = None,
+    whole: bool = False,
 ) -> CrossEntropy:
     """Next-token loss at positions whose label is not -100; logits exist only there. `begins_BT`: see Transformer.hidden.
+    `whole`: there is no -100, so nothing need be picked, which a host would have to wait for.
 
     z is OLMo 2's regulariser, logsumexp(logits) squared (section 3.2.3), which keeps logits from drifting.
     """
-    chosen = labels_BT != IGNORE
     routing: list[Routing] = []
-    logits_NV = model.logits(model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)[chosen]).float()
-    labels_N = labels_BT[chosen]
+    hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)
+    hidden_ND, labels_N = labelled(hidden_BTD, labels_BT, whole)
+    logits_NV = model.logits(hidden_ND).float()
     nats, z = _Sums.apply(logits_NV, labels_N)  # type: ignore[no-untyped-call]
     return CrossEntropy(nats, z if with_z else nats.new_zeros(()), int(labels_N.numel()), routing)
+
+
+def labelled(hidden_BTD: Tensor, labels_BT: Tensor, whole: bool) -> tuple[Tensor, Tensor]:
+    """States and labels, (N, D) and (N,), of the labelled positions; `whole` says that all are, and saves the look."""
+    if whole:
+        return hidden_BTD.flatten(0, 1), labels_BT.flatten()
+    chosen = labels_BT != IGNORE
+    return hidden_BTD[chosen], labels_BT[chosen]
 
 
 class _Sums(torch.autograd.Function):

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from lehr.config.data import Mix
 from lehr.config.schedule import BatchRamp, Schedule
@@ -22,6 +22,7 @@ from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.moe import Routing
 from lehr.optim.schedule import by_tokens
+from lehr.train.ahead import Fetched, fetcher
 from lehr.train.batches import Batches
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, CrossEntropy, cross_entropy, router_loss
@@ -83,6 +84,12 @@ class Stretch:
         return said
 
 
+class Rows(Protocol):
+    """Where batches come from: see Loader.rows."""
+
+    def rows(self, first: int, count: int, rank: int, world: int) -> Batch: ...
+
+
 class NextToken:
     """Cross entropy plus z-loss, and the routers' losses, over the mix's windows; `weight` counts labelled tokens.
 
@@ -92,7 +99,7 @@ class NextToken:
     def __init__(
         self,
         state: TrainState,
-        loader: Loader,
+        loader: Rows,
         stretch: Stretch,
         micro_batch: int = 0,
         end_of_text: int = 0,
@@ -102,42 +109,50 @@ class NextToken:
         self.micro_batch, self.end_of_text, self.loss = micro_batch, end_of_text, loss
         self.extras: tuple[str, ...] = ("cross_entropy", "masked_instances")
         self.extras += ("least_load",) if self.model.config.n_experts else ()
+        self._ahead: Callable[[int], Fetched] | None = None
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
-        batch, masked = self.batch(step, ranks)
-        total = Sums(0.0, 0.0, 0, {"cross_entropy": (0.0, 0.0), "masked_instances": (float(masked), 1.0)})
+        if self._ahead is None:
+            self._ahead = fetcher(lambda step: self._fetch(step, ranks), self.stretch.steps, self.model.cos.device)
+        batch = self._ahead(step).use()
+        total = Sums(0.0, 0.0, 0, {"cross_entropy": (0.0, 0.0), "masked_instances": (float(batch.masked), 1.0)})
         rows = len(batch.tokens_BT)
         size = self.micro_batch or rows
         for start in range(0, rows, size):
-            total = self._micro(batch.tokens_BT[start : start + size], batch.labels_BT[start : start + size], total)
+            part = slice(start, start + size)
+            total = self._micro(batch.tokens_BT[part], batch.labels_BT[part], batch.whole, total)
             self.engine.collect()
         return total
+
+    def _fetch(self, step: int, ranks: Ranks) -> Fetched:
+        batch, masked = self.batch(step, ranks)
+        whole = bool((batch.labels_BT != IGNORE).all())
+        return Fetched(torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT), masked, whole)
 
     def batch(self, step: int, ranks: Ranks) -> tuple[Batch, int]:
         """This rank's rows of global step `step`, and how many of them bear no loss because they repeat themselves."""
         batch = self.loader.rows(*self.stretch.batches.at(step), ranks.rank, ranks.world)
         return batch, _mask_repeats(batch) if self.stretch.mask_repeats else 0
 
-    def begins(self, tokens_BT: torch.Tensor) -> torch.Tensor | None:
+    def begins(self, tokens_BT: Tensor) -> Tensor | None:
         """Where documents begin, if they must not see each other."""
         if not self.stretch.document_mask:
             return None
         ends_BT = tokens_BT == self.end_of_text
         return torch.cat([torch.ones_like(ends_BT[:, :1]), ends_BT[:, :-1]], dim=1)
 
-    def _micro(self, tokens: np.ndarray, labels: np.ndarray, so_far: Sums) -> Sums:
-        device = self.model.cos.device
-        tokens_BT, labels_BT = torch.from_numpy(tokens).to(device), torch.from_numpy(labels).to(device)
-        z_weight = self.stretch.optim.z_loss
-        ce = self.loss(self.model, tokens_BT, labels_BT, with_z=z_weight > 0, begins_BT=self.begins(tokens_BT))
+    def _micro(self, tokens_BT: Tensor, labels_BT: Tensor, whole: bool, so_far: Sums) -> Sums:
+        z_weight, begins_BT = self.stretch.optim.z_loss, self.begins(tokens_BT)
+        ce = self.loss(self.model, tokens_BT, labels_BT, with_z=z_weight > 0, begins_BT=begins_BT, whole=whole)
         loss = ce.nats + z_weight * ce.z + router_loss(ce, self.model.config)
         loss.backward()  # type: ignore[no-untyped-call]
         nats, count = so_far.extra["cross_entropy"]
-        extra = {**so_far.extra, "cross_entropy": (nats + float(ce.nats.detach()), count + ce.tokens)}
+        extra = {**so_far.extra, "cross_entropy": (nats + ce.nats.detach().double(), count + ce.tokens)}
         if ce.routing:
             least = least_load(ce.routing)
-            extra["least_load"] = (min(least, extra["least_load"][0]) if "least_load" in extra else least, 1.0)
-        return Sums(so_far.loss + float(loss.detach()), so_far.weight + ce.tokens, so_far.tokens + tokens_BT.numel(), extra)
+            before = torch.as_tensor(extra["least_load"][0]) if "least_load" in extra else least
+            extra["least_load"] = (torch.minimum(least, before), 1.0)
+        return Sums(so_far.loss + loss.detach().double(), so_far.weight + ce.tokens, so_far.tokens + tokens_BT.numel(), extra)
 
 
 def _mask_repeats(batch: Batch) -> int:
@@ -147,9 +162,9 @@ def _mask_repeats(batch: Batch) -> int:
     return len(rows)
 
 
-def least_load(routing: list[Routing]) -> float:
+def least_load(routing: list[Routing]) -> Tensor:
     """The smallest share of any layer's expert, relative to an even one: 1 is balanced, 0 an idle expert."""
-    return min(float(r.load_X.min()) * len(r.load_X) / float(r.load_X.sum()) for r in routing)
+    return torch.stack([r.load_X.min().double() * len(r.load_X) / r.load_X.sum().double() for r in routing]).min()
 
 
 def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lehr.artifact import Artifact
-from lehr.config.recipe import Model, Parallel
+from lehr.config.recipe import Model, Parallel, Watch
 from lehr.config.stages import Guard, Optim
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
@@ -97,11 +97,12 @@ def stage(
     world: int = 1,
     optim: Optim = OPTIM,
     tracker: Tracker | None = None,
+    watch: Watch | None = None,
 ) -> Artifact:
     """The same training as a stage, by the way that every stage goes; its artifact holds the final state."""
 
     def work(job: Job) -> Outcome:
-        desk = Desk.of(job, Parallel(processes=world))
+        desk = Desk.of(job, Parallel(processes=world), watch or Watch())
         tokens = run_ranks(world, 1, stage_on_rank, desk, objective, steps, every, evaluator, optim)
         return Outcome("checkpoint", tokens=tokens)
 

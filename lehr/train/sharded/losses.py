@@ -7,25 +7,32 @@ from torch import Tensor
 
 from lehr.model.moe import Routing
 from lehr.model.transformer import Transformer
-from lehr.train.losses import IGNORE, CrossEntropy, summed
+from lehr.train.losses import CrossEntropy, labelled, summed
 from lehr.train.sharded.part import Part
 from lehr.train.sharded.tensor_parallel import cut_lse_and_label, local_logits
 
 
 def part_cross_entropy(
-    model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, *, with_z: bool, begins_BT: Tensor | None = None
+    model: Transformer,
+    tokens_BT: Tensor,
+    labels_BT: Tensor,
+    *,
+    with_z: bool,
+    begins_BT: Tensor | None = None,
+    whole: bool = False,
 ) -> CrossEntropy:
     """lehr.train.losses.cross_entropy of a model that is one stage; `model` is a Part."""
     assert isinstance(model, Part)
     routing: list[Routing] = []
     hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)
-    return head_loss(model, hidden_BTD, labels_BT, with_z, routing)
+    return head_loss(model, hidden_BTD, labels_BT, with_z, routing, whole)
 
 
-def head_loss(part: Part, hidden_BTD: Tensor, labels_BT: Tensor, with_z: bool, routing: list[Routing]) -> CrossEntropy:
+def head_loss(
+    part: Part, hidden_BTD: Tensor, labels_BT: Tensor, with_z: bool, routing: list[Routing], whole: bool = False
+) -> CrossEntropy:
     """The sums over the labelled positions, from the last stage's normed states."""
-    chosen = labels_BT != IGNORE
-    hidden_ND, labels_N = hidden_BTD[chosen], labels_BT[chosen]
+    hidden_ND, labels_N = labelled(hidden_BTD, labels_BT, whole)
     if part.place.parallel.tensor > 1:
         logits_NL = local_logits(part, hidden_ND).float()
         return summed(*cut_lse_and_label(logits_NL, labels_N, part.place.group("tensor")), with_z, routing)
