@@ -66,8 +66,8 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(PEERS) ai2-olmo-core==3.0.0 litgpt==0.5.13 lightning==2.6.6 \
 	  lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0 omegaconf==2.4.0 antlr4-python3-runtime==4.9.3 \
 	  cached-path==1.8.10 dataclass-extensions==0.5.0 bettermap==1.3.1 dill==0.4.1 psutil==7.2.2 \
-  datasets==5.2.0 pyarrow==26.0.1 pandas==3.1.1 xxhash==4.1.0 multiprocess==0.70.19 \
-  litdata==0.2.76 datatrove==0.10.1 loguru==0.7.3 humanize==4.17.0
+	  datasets==5.2.0 pyarrow==26.0.1 pandas==3.1.1 xxhash==4.1.0 multiprocess==0.70.19 \
+	  litdata==0.2.76 datatrove==0.10.1 loguru==0.7.3 humanize==4.17.0
 
 bench: setup ## run every benchmark and write docs/performance.md; minutes, on an idle machine
 	@for area in train generate checkpoint soup data cost; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done

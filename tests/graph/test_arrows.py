@@ -25,6 +25,7 @@ WITHOUT_TORCH = ("workflows", "infra")
 SERVICES = ("flytekit", "kubernetes", "mlflow", "boto3", "botocore", "prometheus_client")
 # The library reads no service; monitoring and tasks are where they are met.
 PACKAGE_OF_MODULE = {
+    "olmo_core": "ai2-olmo-core",
     "yaml": "pyyaml",
     "mlflow": "mlflow-skinny",
     "prometheus_client": "prometheus-client",
@@ -72,18 +73,24 @@ def test_every_third_party_import_is_a_pinned_dependency() -> None:
     pins = [*project["dependencies"], *(pin for extra in project["optional-dependencies"].values() for pin in extra)]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=]+|lehr\[.*\]", pin) for pin in pins), pins
     declared = {re.split(r"[=\[]", pin)[0].lower() for pin in pins}
-    # Peers of the benchmarks lie in a place of their own (make peers), pinned in the Makefile.
-    peers = {"olmo_core", "litgpt"} if "ai2-olmo-core==" in (ROOT / "Makefile").read_text() else set()
-    known = {*ROOMS, *peers, "tests", "cli", "benchmarks", *sys.stdlib_module_names}
+    known = {*ROOMS, "tests", "cli", "benchmarks", *sys.stdlib_module_names}
     wrong = [
         f"{shown(path, line)} imports {name}"
         for path in sources()
         for name, line in imports(path)
         if (top := name.split(".")[0]) not in known
         and not (path.parent / f"{top}.py").is_file()  # a test's own helper, beside it
-        and PACKAGE_OF_MODULE.get(top, top).lower() not in declared
+        and (package := PACKAGE_OF_MODULE.get(top, top).lower()) not in declared
+        and not (path.is_relative_to(ROOT / "benchmarks") and package in peers())
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def peers() -> set[str]:
+    """Packages that benchmarks compare with: they lie in a place of their own, pinned in the Makefile's `peers`."""
+    recipe = re.search(r"^peers:.*\n((?:\t.*\n|  .*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe, "the Makefile has no target `peers`"
+    return {name.lower() for name in re.findall(r"([A-Za-z0-9._-]+)==", recipe[1])}
 
 
 def test_no_circles_between_modules_of_the_library() -> None:
