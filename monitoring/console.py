@@ -88,7 +88,7 @@ class ConsoleTracker:
         with self._lock:
             self._records += [{**record, "stage": record.get("stage", stage)} for record in records]
             self._state.scored(stage, records)
-        names = [f"{r.get('task')} {_short(r)}" for r in records if r.get("split") == "held_out"]
+        names = [f"{r.get('task')} {r.get('metric')} {_short(r)}" for r in records if r.get("split") == "held_out"]
         if names:
             self._line(f"{stage}: scores (held out): " + ", ".join(names))
 

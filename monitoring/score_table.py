@@ -11,7 +11,7 @@ from rich.text import Text
 from lehr.report import format as fmt
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
 
-_CELL = 12  # characters of a column with its padding: "100.0 ±2.3"
+_CELL = 13  # characters of a column with its padding: "100.0 ±2.3", "exact match"
 _STAGE = 14
 
 
@@ -38,13 +38,20 @@ def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_
     shown = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     shown.add_column("stage", no_wrap=True)
     for column in columns:
-        head = [column.task.replace("_", " "), column.unit]
+        head = [column.task.replace("_", " "), *_measure(table, column)]
         shown.add_column("\n".join([*head, column.split] if split_in_header else head), justify="right", max_width=_CELL)
     best = {column: table.best(column) for column in columns}
     for stage in table.stages:
         if any((stage, c) in table.cells for c in columns):
             shown.add_row(stage, *(_cell(table, stage, c, stage in best[c]) for c in columns))
     return shown
+
+
+def _measure(table: ScoreTable, column: Column) -> list[str]:
+    """The unit, with the metric's name before it where the task has several."""
+    if column.is_share and sum(c.task == column.task and c.split == column.split for c in table.columns) > 1:
+        return [column.name, column.unit]
+    return [column.unit]
 
 
 def _cell(table: ScoreTable, stage: str, column: Column, best: bool) -> Text:
