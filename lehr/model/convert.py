@@ -152,7 +152,11 @@ def load_hf(folder: str | Path) -> Transformer:
     Raises UserError for an architecture or feature that we do not build, and for files that are absent or damaged.
     """
     folder = Path(folder)
-    model = Transformer(model_from_hf(read_json(folder / CONFIG)))
+    try:
+        config = model_from_hf(read_json(folder / CONFIG))
+    except UserError as error:
+        raise UserError(error.what, where=error.where or folder / CONFIG, remedy=error.remedy) from None
+    model = Transformer(config)
     state = from_hf_state({name: t.float() for name, t in _read_weights(folder).items()}, model.config)
     model.load_state_dict(state)
     return model

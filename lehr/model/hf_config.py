@@ -105,7 +105,7 @@ def model_from_hf(hf: Mapping[str, Any]) -> Model:
     _refuse(hf)
     missing = next((theirs for theirs in _RENAMED.values() if theirs not in hf and theirs != "num_key_value_heads"), None)
     if missing:
-        raise UserError(f"config.json has no {missing!r}", remedy="give the model's complete configuration")
+        raise UserError(f"there is no {missing!r}", remedy="give the model's complete configuration")
     values: dict[str, Any] = {ours: hf.get(theirs) for ours, theirs in _RENAMED.items()}
     values["n_kv_heads"] = values["n_kv_heads"] or values["n_heads"]
     rope = hf.get("rope_parameters") or {}
@@ -131,7 +131,7 @@ def model_from_hf(hf: Mapping[str, Any]) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the sizes"
-        raise UserError(f"config.json: {key}: {first['msg']}", remedy="mend the configuration") from None
+        raise UserError(f"{key}: {first['msg']}", remedy="mend the configuration") from None
 
 
 def _refuse(hf: Mapping[str, Any]) -> None:
