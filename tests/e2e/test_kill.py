@@ -24,10 +24,11 @@ KILLED_IN = ["documents", "shards", "stage1", "ramp", "anneal-2", "scores-soup",
 
 
 def _start(out: Path, stderr: int) -> subprocess.Popen[str]:
+    """A run without MLflow, which is slow to load and has a test of kills of its own."""
+    command, environment = helpers.command("run", helpers.RECIPE, "--out", out, "--no-mlflow"), helpers.environment()
     return subprocess.Popen(
-        helpers.command("run", helpers.RECIPE, "--out", out), cwd=helpers.ROOT, env={**helpers.environment(), _MARK: str(out)},
-        stdout=subprocess.PIPE, stderr=stderr, text=True,
-    )  # fmt: skip
+        command, cwd=helpers.ROOT, env={**environment, _MARK: str(out)}, stdout=subprocess.PIPE, stderr=stderr, text=True
+    )
 
 
 def _kill_in(stage: str, delay_seconds: float, out: Path) -> bool:

@@ -14,10 +14,7 @@ import torch
 from lehr.config.data import Mix
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.config.stages import Optim
-from lehr.data.document import Document
 from lehr.data.loader import Batch
-from lehr.data.shards import write_shard
-from lehr.data.tokenizer import Tokenizer
 from lehr.errors import InfraError
 from lehr.model.transformer import Transformer
 from lehr.stages.common import conduct
@@ -26,20 +23,10 @@ from lehr.train.loop import Plan
 from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
-from tests.train.pieces import MODEL, desk
+from tests.train.corpus import MODEL_320, corpus
+from tests.train.pieces import desk
 
 STEPS = 100
-MODEL_50 = MODEL.model_copy(update={"vocab_size": 320})
-
-
-def _corpus(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(["sun", "moon", "star", "12", "rose", "at"], 30)) for _ in range(60)]
-    texts.append("ha " * 90)  # an instance of it repeats itself, and is masked
-    tokenizer = Tokenizer.train(texts, 320)
-    tokenizer.save(folder)
-    write_shard((Document(str(i), "a", t) for i, t in enumerate(texts)), "a", tokenizer, folder)
-    return folder
 
 
 def _stretch(ramp: BatchRamp | None = None) -> Stretch:
@@ -50,7 +37,7 @@ def _stretch(ramp: BatchRamp | None = None) -> Stretch:
 
 def train_on_rank(ranks: Ranks, folder: Path, out: Path, micro_batch: int) -> list[float]:
     stretch = _stretch()
-    state = TrainState.fresh(Transformer(MODEL_50).initialise(1), stretch.optim)
+    state = TrainState.fresh(Transformer(MODEL_320).initialise(1), stretch.optim)
     objective = NextToken(state, make_loader(folder, folder, stretch), stretch, micro_batch)
     conduct(desk(out), ranks, state, objective, Plan(STEPS, stretch.rate, stretch.clip_norm, 1000))
     if not ranks.first:
@@ -60,7 +47,7 @@ def train_on_rank(ranks: Ranks, folder: Path, out: Path, micro_batch: int) -> li
 
 def test_world_size_and_micro_batches_change_no_loss(tmp_path: Path) -> None:
     """100 steps on 1, 2 and 4 ranks, and in micro-batches of 3: the same losses to 1e-5 relative."""
-    folder = _corpus(tmp_path)
+    folder = corpus(tmp_path)
     alone = train_on_rank(Ranks(), folder, tmp_path / "alone", 0)
     assert alone[-1] < 0.8 * alone[0]
     for name, world, micro in (("cut", 1, 3), ("two", 2, 0), ("four", 4, 1)):
@@ -72,8 +59,8 @@ def test_world_size_and_micro_batches_change_no_loss(tmp_path: Path) -> None:
 
 def test_instances_that_repeat_themselves_bear_no_loss(tmp_path: Path) -> None:
     stretch = _stretch()
-    loader = make_loader(_corpus(tmp_path), tmp_path, stretch)
-    state = TrainState.fresh(Transformer(MODEL_50).initialise(1), stretch.optim)
+    loader = make_loader(corpus(tmp_path), tmp_path, stretch)
+    state = TrainState.fresh(Transformer(MODEL_320).initialise(1), stretch.optim)
     row = np.tile(np.arange(5), 40)[None, :].astype(np.int64)
     good = np.random.default_rng(0).integers(0, 300, row.shape)
     both = Batch(np.concatenate([row, good]), np.concatenate([row, good]))
@@ -86,7 +73,7 @@ def test_instances_that_repeat_themselves_bear_no_loss(tmp_path: Path) -> None:
     masked = NextToken(state, OneBatch(), stretch).backward(0, Ranks())  # type: ignore[arg-type]
     assert masked.weight == 32 and masked.extra["masked_instances"][0] == 0  # 16 tokens hold no 32 repeats of anything
     OneBatch.rows = lambda self, *_: Batch(both.tokens_BT.copy(), both.labels_BT.copy())  # type: ignore[assignment,method-assign]
-    long = TrainState.fresh(Transformer(MODEL_50.model_copy(update={"max_seq_len": 200})).initialise(1), stretch.optim)
+    long = TrainState.fresh(Transformer(MODEL_320.model_copy(update={"max_seq_len": 200})).initialise(1), stretch.optim)
     masked = NextToken(long, OneBatch(), stretch).backward(0, Ranks())  # type: ignore[arg-type]
     assert masked.weight == 200 and masked.extra["masked_instances"][0] == 1
 

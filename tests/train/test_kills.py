@@ -1,0 +1,30 @@
+"""Killed at any moment, as often as you like: the same bits at the end. Fifty seeded cases, with SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.train.killing import KINDS
+
+CASES = 50
+
+
+def test_fifty_killed_runs_of_fifty_end_bit_identical(tmp_path: Path, repository: Path) -> None:
+    """Kills before a step, between micro-batches, with half a resume file written, before its record, and at any time; with
+    the guard refusing updates, rewinds, accumulation and a growing batch."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.train.killing", str(tmp_path), "0", str(CASES)],
+        cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(cases) == CASES and [c["case"] for c in cases if not c["same"]] == []
+    assert all(c["kills"] for c in cases)
+    assert set(Counter(kind for c in cases for kind in c["kinds"])) == set(KINDS)
+    for what in ("skipped", "rewinds", "accumulates"):
+        assert sum(c[what] > 0 for c in cases) >= 5, what
