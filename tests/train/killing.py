@@ -91,9 +91,9 @@ class Bad:
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         self.left -= 1
-        if self.left < 0 and self.kind == "step":
+        if self.left == -1 and self.kind == "step":
             die()
-        if self.left < 0 and self.kind == "micro":
+        if self.left == -1 and self.kind == "micro":
             self.inner.loss = self._first_only
         sums = self.inner.backward(step, ranks)
         if step in self.case.bad:
