@@ -82,7 +82,7 @@ class Loader:
         return Batch(tokens_BT, labels_BT)
 
     def instances_of(self, source: str, document: str) -> list[int]:
-        """The global instance numbers that hold a token of `document`, in the order in which they are read. Raises KeyError
+        """The global instance numbers that hold a token of `document`, be it a label, in the order in which they are read. Raises KeyError
         if `source` has no such document."""
         T, end = self.plan.sequence_length, 0
         found: list[int] = []
@@ -96,7 +96,8 @@ class Loader:
             starts = part.shards.document_starts
             first = int(starts[number])
             last = (int(starts[number + 1]) if number + 1 < len(starts) else len(part.shards)) - 1
-            windows = np.arange(first // T, min(last // T, part.windows - 1) + 1)
+            # A window's last label is the token after it: what begins there is learned from in the window before, too.
+            windows = np.arange(max(first - 1, 0) // T, min(last // T, part.windows - 1) + 1)
             for epoch in range(-(-part.instances // part.windows)):
                 key = seeds.derive(self.seed, "window", source, epoch)
                 slots = epoch * part.windows + seeds.unpermute(windows, part.windows, key)
