@@ -82,8 +82,8 @@ class Loader:
         return Batch(tokens_BT, labels_BT)
 
     def instances_of(self, source: str, document: str) -> list[int]:
-        """The global instance numbers that hold a token of `document`, be it a label, in the order in which they are read. Raises KeyError
-        if `source` has no such document."""
+        """The global instance numbers that hold a token of `document`, if only as a label, in the order in which they are
+        read. Raises KeyError if `source` has no such document."""
         T, end = self.plan.sequence_length, 0
         found: list[int] = []
         for part in self.plan.parts:

@@ -190,7 +190,7 @@ def test_the_documents_of_a_step_are_named(tmp_path: Path) -> None:
 
 
 def test_a_documents_instances_are_those_that_hold_it(tmp_path: Path) -> None:
-    """The way back: over all sources, documents and epochs, exactly the instances whose windows touch the document."""
+    """The way back: over all sources, documents and epochs, exactly the instances that touch the document, the last label too."""
     loader = Loader(_plan(tmp_path, 96), seed=3)
     held = loader.documents(0, 96)
     for part in loader.plan.parts:
