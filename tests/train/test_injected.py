@@ -1,0 +1,96 @@
+"""Trouble put into a stage that trains as every stage does: it ends as good as without, and says what happened."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from lehr.artifact import Artifact
+from lehr.config.stages import Guard, Optim
+from lehr.train.loop import Sums
+from lehr.train.parallel import Ranks
+from lehr.train.state import TrainState
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pieces
+
+BAD = (12, 13, 25)  # two in a row, and one more
+OPTIM = Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0))
+
+
+@dataclass
+class Injected(pieces.Copying):
+    """Does `harm` to the gradients of the steps BAD, and multiplies their losses by `loss`."""
+
+    state: TrainState
+    harm: Callable[[Tensor], object]
+    loss: float
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        sums = pieces.Copying(self.state.model).backward(step, ranks)
+        if step in BAD:
+            self.harm(self.state.optimizer.flat.grads)
+            sums.loss *= self.loss
+        return sums
+
+
+class Heard(pieces.Notes):
+    """Keeps the steps at which spectators were told of a refused update, or of numbers that are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: list[int] = []
+        self.not_finite: list[int] = []
+
+    def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        self.skipped += [step] if metrics.get("skipped") else []
+        self.not_finite += [step] if metrics.get("not_finite") else []
+
+
+def _end(artifact: Artifact) -> float:
+    return statistics.mean(row["loss"] for row in pieces.curves(artifact)[-5:])
+
+
+@pytest.mark.parametrize(
+    ("harm", "loss", "finite"),
+    [
+        (lambda grads: grads[3:4].fill_(float("nan")), 1.0, False),  # one number of a gradient
+        (lambda grads: grads.mul_(1e4), 1.0, True),  # a gradient spike
+        (lambda grads: None, 50.0, True),  # a loss spike
+        (lambda grads: grads.mul_(1e30), float("inf"), False),
+    ],
+)
+def test_bad_steps_are_refused_and_said(tmp_path: Path, harm: Callable[[Tensor], object], loss: float, finite: bool) -> None:
+    heard = Heard()
+    artifact = pieces.stage(
+        tmp_path / "run", lambda state: Injected(state, harm, loss), steps=60, optim=OPTIM, tracker=heard
+    )  # fmt: skip
+    quiet = pieces.stage(tmp_path / "quiet", pieces.plain, steps=60, optim=OPTIM)
+    assert _end(artifact) == pytest.approx(_end(quiet), rel=0.05)
+    refused = [step + 1 for step in BAD]
+    assert [row["step"] for row in pieces.curves(artifact) if row.get("skipped")] == refused == heard.skipped
+    assert heard.not_finite == ([] if finite else refused)
+    record = json.loads(artifact.path("logs/stability.json").read_text())
+    assert record["skipped_steps"] == 3 and json.loads(quiet.path("logs/stability.json").read_text())["skipped_steps"] == 0
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said(tmp_path: Path) -> None:
+    quiet = pieces.stage(tmp_path / "quiet", pieces.plain)
+    with pytest.raises(pieces.Stop):
+        pieces.stage(tmp_path / "run", lambda state: pieces.StopAt(state.model, 23, poison=-1))
+    newest = max((tmp_path / "run").glob("work/*/resume/*.safetensors"))
+    raw = bytearray(newest.read_bytes())
+    raw[-5] ^= 1
+    newest.write_bytes(raw)
+    notes = pieces.Notes()
+    artifact = pieces.stage(tmp_path / "run", pieces.plain, tracker=notes)
+    assert artifact.manifest.digest == quiet.manifest.digest
+    assert [text for text in notes.texts if newest.name in text and "damaged" in text]
+    assert "t: going on at step 16" in notes.texts
