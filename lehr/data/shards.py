@@ -32,7 +32,7 @@ _REMEDY = "delete this artifact and run again: only tokenization is repeated"
 def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer, folder: Path) -> int:
     """Tokenize `documents` into `folder`/SOURCE.tokens and .spans; returns the number of tokens. Memory does not grow with
     their number; the header is written last, so a shard that was broken off is none."""
-    dtype = np.dtype("<u2") if tokenizer.vocab_size <= 1 << 16 else np.dtype("<u4")
+    dtype, end = tokenizer.dtype, np.array(tokenizer.eos_id, tokenizer.dtype).tobytes()
     path, digest, count, written = folder / f"{source}.tokens", hashlib.sha256(), 0, 0
 
     def header(tokens: int, documents: int) -> bytes:
@@ -46,7 +46,7 @@ def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer
             for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
                 spans.add(document.id, count)
                 count += len(ids) + 1
-                block = np.array([*ids, tokenizer.eos_id], dtype=dtype).tobytes()
+                block = ids.tobytes() + end
                 digest.update(block)
                 f.write(block)
             written += len(batch)
