@@ -17,11 +17,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from lehr.hardware import keep_freed_memory
 
+T = TypeVar("T")
+LEHR = "Lehr"  # among contestants
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 PEERS = Path(os.environ.get("LEHR_PEERS", Path.home() / ".cache/lehr/peers"))  # made by `make peers`
@@ -55,17 +58,42 @@ def with_peers() -> None:
         sys.path.append(str(PEERS))
 
 
-def in_turns(contestants: dict[str, Callable[[], object]], turns: int, warm: int = 2) -> dict[str, float]:
-    """Median seconds of one call of each contestant, called in turns; the first `warm` turns do not count."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+def installed(peers: dict[str, Callable[[], T]]) -> dict[str, T]:
+    """What those peers make that can be made here; the others are named, on stderr, and left out."""
+    found = {}
+    for name, make in peers.items():
+        try:
+            found[name] = make()
+        except Exception as error:  # noqa: BLE001 (a broken package of others may raise anything; the rest is still measured)
+            left_out(name, error)
+    return found
+
+
+def left_out(name: str, error: Exception) -> None:
+    """Say that a peer is missing or broken."""
+    print(f"left out: {name} ({type(error).__name__}: {error}); try make peers", file=sys.stderr)
+
+
+def in_turns(
+    contestants: dict[str, Callable[[], object]], turns: int, warm: int = 2, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of one call of each contestant, called in turns; the first `warm` turns do not count. With
+    `time.process_time` as `clock`, CPU seconds. A peer that fails is named and left out; Lehr may not fail."""
+    running, times = dict(contestants), {name: list[float]() for name in contestants}
     for turn in range(turns + warm):
-        for name, call in contestants.items():
+        for name, call in list(running.items()):
             gc.collect()
-            began = time.perf_counter()
-            call()
-            if turn >= warm:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(found) for name, found in times.items()}
+            began = clock()
+            try:
+                call()
+            except Exception as error:
+                if name == LEHR:
+                    raise
+                left_out(name, error)
+                del running[name]
+            else:
+                times[name] += [clock() - began] if turn >= warm else []
+    return {name: statistics.median(times[name]) for name in running}
 
 
 def main(area: str, run: Callable[[], Sequence[Record]]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks import models
-from benchmarks.common import Record, compared, in_turns, main
+from benchmarks.common import LEHR, Record, compared, in_turns, main
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
@@ -43,7 +43,7 @@ def run() -> Sequence[Record]:
             prompts = torch.randint(2, 8000, (rows, PROMPT), generator=torch.Generator().manual_seed(rows))
             found = in_turns(
                 {
-                    "lehr": lambda p=prompts: mine.generate(p.tolist(), NEW, [-1]),  # type: ignore[misc]
+                    LEHR: lambda p=prompts: mine.generate(p.tolist(), NEW, [-1]),  # type: ignore[misc]
                     "hf": lambda p=prompts: hf(theirs, p, NEW),  # type: ignore[misc]
                 },
                 turns=5,
@@ -51,7 +51,7 @@ def run() -> Sequence[Record]:
             )
             total = rows * NEW
             case = f"{name}, batch {rows}"
-            records.append(compared("generate", case, total / found["lehr"], total / found["hf"], "Hugging Face", "tokens/s"))
+            records.append(compared("generate", case, total / found[LEHR], total / found["hf"], "Hugging Face", "tokens/s"))
         records.append(ragged(mine, theirs, name))
     return records
 
@@ -89,12 +89,12 @@ def ragged(mine: LanguageModel, theirs: Any, name: str) -> Record:
             hf(theirs, prompts[start : start + 16], max(part), part)
 
     found = in_turns(
-        {"lehr": lambda: mine.generate(prompts.tolist(), 120, [-1], rows=16, limits=lengths), "hf": batches}, turns=3, warm=1
+        {LEHR: lambda: mine.generate(prompts.tolist(), 120, [-1], rows=16, limits=lengths), "hf": batches}, turns=3, warm=1
     )
     total = sum(lengths)
     note = "at most 16 rows at once on both sides"
     case = f"{name}, 64 prompts, answers of 24 to 120 tokens"
-    return compared("generate", case, total / found["lehr"], total / found["hf"], "Hugging Face", "tokens/s", note=note)
+    return compared("generate", case, total / found[LEHR], total / found["hf"], "Hugging Face", "tokens/s", note=note)
 
 
 if __name__ == "__main__":
