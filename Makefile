@@ -72,8 +72,8 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  weasel==1.0.1 spacy-legacy==3.0.12 spacy-loggers==1.0.5 cloudpathlib==0.26.0 smart-open==9.0.2 httpx==0.28.1 \
 	  httpcore==1.0.9 orjson==3.11.4
 
-bench: setup ## run every benchmark and write docs/performance.md; minutes, on an idle machine
-	@for area in train generate checkpoint soup data cost; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
+	@for area in train generate checkpoint soup data cost overhead; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

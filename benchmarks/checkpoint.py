@@ -92,9 +92,7 @@ def _records(case: str, found: dict[str, float]) -> list[Record]:
     mine = found[LEHR] * 1000
     limit = "the target is a ratio of at least 0.67 (1.5 times as long)"
     return [
-        compared(
-            "checkpoint", case, mine, s * 1000, name, "ms", less_is_better=True, note=limit if name == _COPY else ""
-        )
+        compared("checkpoint", case, mine, s * 1000, name, "ms", less_is_better=True, note=limit if name == _COPY else "")
         for name, s in found.items()
         if name not in (LEHR, "wait", "drain")
     ]

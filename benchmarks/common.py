@@ -7,6 +7,7 @@ does meets all of them alike; figures are medians over the turns.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -96,8 +97,9 @@ def in_turns(
     return {name: statistics.median(times[name]) for name in running}
 
 
-def main(area: str, run: Callable[[], Sequence[Record]]) -> int:
-    """The command line of one area: run it, print a table or JSON, and keep the records on the page."""
+def main(area: str, run: Callable[[], Sequence[Record]], more: Callable[[], str] = lambda: "") -> int:
+    """The command line of one area: run it, print a table or JSON, and keep the records on the page, with what `more` says
+    beneath them. With --json nothing but JSON goes to stdout, whatever the peers print."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{area}", description=run.__doc__)
     parser.add_argument("--json", action="store_true", help="print records instead of a table")
     parser.add_argument("--no-page", action="store_true", help="do not write docs/performance.md")
@@ -105,13 +107,14 @@ def main(area: str, run: Callable[[], Sequence[Record]]) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()  # as every training process of ours does; here it serves the peers too
     with_peers()
-    records = list(run())
+    with contextlib.redirect_stdout(sys.stderr):
+        records = list(run())
     if arguments.json:
         print(json.dumps([asdict(r) for r in records], indent=1))
     else:
         print(table(records))
     if not arguments.no_page:
-        write_page(area, records)
+        write_page(area, records, more())
     return 0
 
 
@@ -125,14 +128,14 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def write_page(area: str, records: Sequence[Record]) -> None:
+def write_page(area: str, records: Sequence[Record], more: str) -> None:
     """Replace the section of `area` in docs/performance.md, or add it."""
     text = PAGE.read_text(encoding="utf-8")
     begin, end = f"<!-- benchmarks.{area} -->", f"<!-- end of benchmarks.{area} -->"
     machine = f"{os.cpu_count()} cores ({_processor()}), torch {torch.__version__}"
     where = f"`python -m benchmarks.{area}`, {time.strftime('%Y-%m-%d')}, {machine}"
     rule = "Ratio above 1: Lehr is better. One thread, medians of interleaved turns."
-    section = f"{begin}\n### {area}\n{where}. {rule}\n\n{table(records)}\n{end}"
+    section = f"{begin}\n### {area}\n{where}. {rule}\n\n{table(records)}\n{more}{end}"
     if begin in text:
         head, _, rest = text.partition(begin)
         text = head + section + rest.partition(end)[2]

@@ -48,9 +48,8 @@ def prepared(folder: Path) -> list[Record]:
     source = folder / "pack" / "pack.jsonl.gz"
     write_jsonl(source, ({"id": d.id, "text": d.text} for d in documents))
     out = folder / "prepared"
-    data = Data(
-        sources={"pack": JsonlSource(kind="jsonl", path=str(source), license="as shipped")}, mixes={"all": Mix(weights={"pack": 1})}
-    )
+    pack = JsonlSource(kind="jsonl", path=str(source), license="as shipped")
+    data = Data(sources={"pack": pack}, mixes={"all": Mix(weights={"pack": 1})})
 
     def lehr() -> None:
         prepare_corpus(data, {}, lambda name, source: [], out, lambda text: None)
@@ -144,5 +143,3 @@ def _one_thread() -> Iterator[None]:
         del os.environ["TOKENIZERS_PARALLELISM"]
         if kept is not None:
             os.environ["TOKENIZERS_PARALLELISM"] = kept
-
-

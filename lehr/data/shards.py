@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lehr.data.document import Document
-from lehr.data.spans import DocumentIds, SpansWriter, read_spans
+from lehr.data.spans import DocumentIds, SpansWriter, read_spans, scattered
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 
@@ -96,10 +97,14 @@ class ShardSet:
             raise UserError(
                 f"truncated or grown: {path.stat().st_size} bytes instead of {expected}", where=path, remedy=_REMEDY
             )
+        with path.open("rb") as f:
+            mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
         # As a plain array: slicing a memmap makes another memmap, at ten times the price.
-        tokens = np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(header["tokens"],)))
+        tokens = np.frombuffer(mapped, dtype, header["tokens"], offset)
         ids, starts = read_spans(path.with_suffix(".spans"), _REMEDY)
-        if len(ids) != header["documents"] or not _fit(starts, tokens):
+        with scattered(mapped):
+            fit = len(ids) == header["documents"] and _fit(starts, tokens)
+        if not fit:
             raise UserError("document spans do not fit the tokens", where=path.with_suffix(".spans"), remedy=_REMEDY)
         return cls(header["source"], tokens, ids, starts)
 
