@@ -68,10 +68,13 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0 omegaconf==2.4.0 antlr4-python3-runtime==4.9.3 \
 	  cached-path==1.8.10 dataclass-extensions==0.5.0 bettermap==1.3.1 dill==0.4.1 psutil==7.2.2 \
 	  datasets==5.2.0 pyarrow==26.0.1 pandas==3.1.1 xxhash==4.1.0 multiprocess==0.70.19 \
-	  litdata==0.2.76 datatrove==0.10.1 loguru==0.7.3 humanize==4.17.0
+	  litdata==0.2.76 datatrove==0.10.1 loguru==0.7.3 humanize==4.17.0 spacy==3.8.18 thinc==8.3.14 cymem==2.0.16 \
+	  preshed==3.0.15 murmurhash==1.0.16 blis==1.3.4 wasabi==1.1.3 srsly==2.5.6 catalogue==2.0.10 confection==1.3.4 \
+	  weasel==1.0.1 spacy-legacy==3.0.12 spacy-loggers==1.0.5 cloudpathlib==0.26.0 smart-open==9.0.2 httpx==0.28.1 \
+	  httpcore==1.0.9 orjson==3.11.4
 
-bench: setup ## run every benchmark and write docs/performance.md; minutes, on an idle machine
-	@for area in train generate checkpoint soup data cost; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
+	@for area in train generate checkpoint soup data cost overhead; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -7,6 +7,7 @@ does meets all of them alike; figures are medians over the turns.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -17,11 +18,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from lehr.hardware import keep_freed_memory
 
+T = TypeVar("T")
+LEHR = "Lehr"  # among contestants
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 PEERS = Path(os.environ.get("LEHR_PEERS", Path.home() / ".cache/lehr/peers"))  # made by `make peers`
@@ -55,21 +59,47 @@ def with_peers() -> None:
         sys.path.append(str(PEERS))
 
 
-def in_turns(contestants: dict[str, Callable[[], object]], turns: int, warm: int = 2) -> dict[str, float]:
-    """Median seconds of one call of each contestant, called in turns; the first `warm` turns do not count."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+def installed(peers: dict[str, Callable[[], T]]) -> dict[str, T]:
+    """What those peers make that can be made here; the others are named, on stderr, and left out."""
+    found = {}
+    for name, make in peers.items():
+        try:
+            found[name] = make()
+        except Exception as error:  # noqa: BLE001 (a broken package of others may raise anything; the rest is still measured)
+            left_out(name, error)
+    return found
+
+
+def left_out(name: str, error: Exception) -> None:
+    """Say that a peer is missing or broken."""
+    print(f"left out: {name} ({type(error).__name__}: {error}); try make peers", file=sys.stderr)
+
+
+def in_turns(
+    contestants: dict[str, Callable[[], object]], turns: int, warm: int = 2, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of one call of each contestant, called in turns; the first `warm` turns do not count. With
+    `time.process_time` as `clock`, CPU seconds. A peer that fails is named and left out; Lehr may not fail."""
+    running, times = dict(contestants), {name: list[float]() for name in contestants}
     for turn in range(turns + warm):
-        for name, call in contestants.items():
+        for name, call in list(running.items()):
             gc.collect()
-            began = time.perf_counter()
-            call()
-            if turn >= warm:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(found) for name, found in times.items()}
+            began = clock()
+            try:
+                call()
+            except Exception as error:
+                if name == LEHR:
+                    raise
+                left_out(name, error)
+                del running[name]
+            else:
+                times[name] += [clock() - began] if turn >= warm else []
+    return {name: statistics.median(times[name]) for name in running}
 
 
-def main(area: str, run: Callable[[], Sequence[Record]]) -> int:
-    """The command line of one area: run it, print a table or JSON, and keep the records on the page."""
+def main(area: str, run: Callable[[], Sequence[Record]], more: Callable[[], str] = lambda: "") -> int:
+    """The command line of one area: run it, print a table or JSON, and keep the records on the page, with what `more` says
+    beneath them. With --json nothing but JSON goes to stdout, whatever the peers print."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{area}", description=run.__doc__)
     parser.add_argument("--json", action="store_true", help="print records instead of a table")
     parser.add_argument("--no-page", action="store_true", help="do not write docs/performance.md")
@@ -77,13 +107,14 @@ def main(area: str, run: Callable[[], Sequence[Record]]) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()  # as every training process of ours does; here it serves the peers too
     with_peers()
-    records = list(run())
+    with contextlib.redirect_stdout(sys.stderr):
+        records = list(run())
     if arguments.json:
         print(json.dumps([asdict(r) for r in records], indent=1))
     else:
         print(table(records))
     if not arguments.no_page:
-        write_page(area, records)
+        write_page(area, records, more())
     return 0
 
 
@@ -97,14 +128,14 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def write_page(area: str, records: Sequence[Record]) -> None:
+def write_page(area: str, records: Sequence[Record], more: str) -> None:
     """Replace the section of `area` in docs/performance.md, or add it."""
     text = PAGE.read_text(encoding="utf-8")
     begin, end = f"<!-- benchmarks.{area} -->", f"<!-- end of benchmarks.{area} -->"
     machine = f"{os.cpu_count()} cores ({_processor()}), torch {torch.__version__}"
     where = f"`python -m benchmarks.{area}`, {time.strftime('%Y-%m-%d')}, {machine}"
     rule = "Ratio above 1: Lehr is better. One thread, medians of interleaved turns."
-    section = f"{begin}\n### {area}\n{where}. {rule}\n\n{table(records)}\n{end}"
+    section = f"{begin}\n### {area}\n{where}. {rule}\n\n{table(records)}\n{more}{end}"
     if begin in text:
         head, _, rest = text.partition(begin)
         text = head + section + rest.partition(end)[2]

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from benchmarks import models
-from benchmarks.common import Record, compared, in_turns, main
+from benchmarks.common import LEHR, Record, compared, in_turns, main
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 
 PROMPT, NEW = 64, 64
+HF = "Hugging Face"
 
 
 class _Vocabulary:
@@ -34,7 +35,7 @@ def run() -> Sequence[Record]:
     model = models.ours("15M", 512)
     theirs = models.hugging_face(model).eval()
     mine = ours_of(model)
-    records = []
+    records: list[Record] = []
     for dtype in (torch.float32, torch.bfloat16):
         model.to(dtype)
         theirs.to(dtype)
@@ -43,16 +44,16 @@ def run() -> Sequence[Record]:
             prompts = torch.randint(2, 8000, (rows, PROMPT), generator=torch.Generator().manual_seed(rows))
             found = in_turns(
                 {
-                    "lehr": lambda p=prompts: mine.generate(p.tolist(), NEW, [-1]),  # type: ignore[misc]
-                    "hf": lambda p=prompts: hf(theirs, p, NEW),  # type: ignore[misc]
+                    LEHR: lambda p=prompts: mine.generate(p.tolist(), NEW, [-1]),  # type: ignore[misc]
+                    HF: lambda p=prompts: hf(theirs, p, NEW),  # type: ignore[misc]
                 },
                 turns=5,
                 warm=1,
             )
             total = rows * NEW
             case = f"{name}, batch {rows}"
-            records.append(compared("generate", case, total / found["lehr"], total / found["hf"], "Hugging Face", "tokens/s"))
-        records.append(ragged(mine, theirs, name))
+            records += _records(case, total, found)
+        records += ragged(mine, theirs, name)
     return records
 
 
@@ -76,7 +77,7 @@ def hf(model: Any, prompts: torch.Tensor, new: int, lengths: Sequence[int] | Non
         )  # fmt: skip
 
 
-def ragged(mine: LanguageModel, theirs: Any, name: str) -> Record:
+def ragged(mine: LanguageModel, theirs: Any, name: str) -> list[Record]:
     """64 prompts of 32 tokens, answers of 24 to 120 tokens, at most 16 rows at once on both sides: Hugging Face decodes
     four batches, each until its longest answer ends; Lehr refills a row when its answer has ended."""
     generator = torch.Generator().manual_seed(9)
@@ -89,12 +90,19 @@ def ragged(mine: LanguageModel, theirs: Any, name: str) -> Record:
             hf(theirs, prompts[start : start + 16], max(part), part)
 
     found = in_turns(
-        {"lehr": lambda: mine.generate(prompts.tolist(), 120, [-1], rows=16, limits=lengths), "hf": batches}, turns=3, warm=1
+        {LEHR: lambda: mine.generate(prompts.tolist(), 120, [-1], rows=16, limits=lengths), HF: batches}, turns=3, warm=1
     )
     total = sum(lengths)
     note = "at most 16 rows at once on both sides"
     case = f"{name}, 64 prompts, answers of 24 to 120 tokens"
-    return compared("generate", case, total / found["lehr"], total / found["hf"], "Hugging Face", "tokens/s", note=note)
+    return _records(case, total, found, note)
+
+
+def _records(case: str, tokens: int, found: dict[str, float], note: str = "") -> list[Record]:
+    """Of what took `found` seconds for `tokens` new tokens."""
+    rates = {name: tokens / seconds for name, seconds in found.items()}
+    mine = rates.pop(LEHR)
+    return [compared("generate", case, mine, theirs, name, "tokens/s", note=note) for name, theirs in rates.items()]
 
 
 if __name__ == "__main__":

@@ -5,8 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, repeat
+
+import numpy as np
 
 _TOKEN = re.compile(r"[^\W_]+")
+_BATCH = 512  # documents that are searched at once: most are short, and a NumPy call costs as much as a hundred words
+_ODD = 0x9E3779B97F4A7C15  # multiplier of the rolling hash: 2^64 over the golden ratio, made odd
+
+Shared = list[int]  # numbers of the n-grams that a document shares with evaluation texts, in its order, repeats included
 
 
 def tokens(text: str) -> list[str]:
@@ -16,43 +23,80 @@ def tokens(text: str) -> list[str]:
 
 class Decontaminator:
     """An index of all word n-grams of the evaluation texts, by task. Texts shorter than `n` words cannot be found
-    this way: short problems are kept apart by their keys instead (lehr.data.synthetic.splits)."""
+    this way: short problems are kept apart by their keys instead (lehr.data.synthetic.splits).
+
+    Words of evaluation texts have numbers from 1 on, all others are 0. A table of bits, by hash, says where an n-gram may
+    stand; the n-gram itself is compared only there.
+    """
 
     def __init__(self, texts: Mapping[str, Sequence[str]], n: int, hits: Mapping[str, int]) -> None:
         """`hits[task]`: from how many shared n-grams on a document counts as contaminated by that task."""
         self.n, self.hits = n, hits
         self._tasks = list(texts)
-        self._grams: dict[tuple[str, ...], int] = {}
-        self._first: set[str] = set()
+        self._words: dict[str, int] = {}
+        self._grams: dict[bytes, int] = {}
+        self._task_of: list[int | None] = []  # of each n-gram; None: forgotten
         for number, task in enumerate(self._tasks):
             for text in texts[task]:
-                words = tokens(text)
-                for start in range(len(words) - n + 1):
-                    self._grams.setdefault(tuple(words[start : start + n]), number)
-                    self._first.add(words[start])
+                self._learn(tokens(text), number)
+        learnt = np.frombuffer(b"".join(self._grams), np.uint32).reshape(-1, n)
+        self._bits = max(16, (8 * len(learnt)).bit_length())
+        self._maybe = np.zeros(1 << self._bits, np.bool_)
+        self._maybe[self._places(learnt.ravel())[::n]] = True
 
-    def forget_boilerplate(self, texts: Iterable[str], limit: int, tasks: Collection[str]) -> int:
-        """Drop n-grams of `tasks` that stand in more than `limit` of `texts`: a phrase that a whole source repeats (a
+    def _learn(self, words: list[str], task: int) -> None:
+        ids = [self._words.setdefault(word, len(self._words) + 1) for word in words]
+        for gram in self._cut(np.array(ids, np.uint32), range(len(ids) - self.n + 1)):
+            if self._grams.setdefault(gram, len(self._task_of)) == len(self._task_of):
+                self._task_of.append(task)
+
+    def _cut(self, ids: np.ndarray, starts: Iterable[int]) -> Iterator[bytes]:
+        """The n-grams that begin at `starts`."""
+        raw, width = ids.tobytes(), ids.itemsize
+        return (raw[width * start : width * (start + self.n)] for start in starts)
+
+    def _places(self, ids: np.ndarray) -> np.ndarray:
+        """Of each n-gram in `ids`, where its bit is: the highest bits of a polynomial of its words."""
+        count, total = len(ids) - self.n + 1, np.zeros(max(0, len(ids) - self.n + 1), np.uint64)
+        for offset in range(self.n):
+            total *= np.uint64(_ODD)
+            total += ids[offset : offset + count]
+        return (total * np.uint64(_ODD)) >> np.uint64(64 - self._bits)
+
+    def shared(self, texts: Iterable[str]) -> Iterator[Shared]:
+        """For each text, the n-grams that it shares with an evaluation text."""
+        waiting = iter(texts)
+        while batch := list(islice(waiting, _BATCH)):
+            yield from self._shared([tokens(text) for text in batch])
+
+    def _shared(self, documents: list[list[str]]) -> list[Shared]:
+        """All documents in one row of numbers. Behind each stands a 0, which no n-gram of the index holds."""
+        words = chain.from_iterable(chain(document, ("",)) for document in documents)
+        ids = np.fromiter(map(self._words.get, words, repeat(0)), np.uint32)
+        found: list[Shared] = [[] for _ in documents]
+        if len(ids) < self.n:
+            return found
+        starts = np.flatnonzero(self._maybe[self._places(ids)])
+        ends = np.cumsum([len(document) + 1 for document in documents])
+        owners = np.searchsorted(ends, starts, side="right").tolist()
+        for owner, gram in zip(owners, self._cut(ids, starts.tolist()), strict=True):
+            number = self._grams.get(gram)
+            if number is not None:
+                found[owner].append(number)
+        return found
+
+    def forget_boilerplate(self, documents: Iterable[Shared], limit: int, tasks: Collection[str]) -> int:
+        """Drop n-grams of `tasks` that stand in more than `limit` of `documents`: a phrase that a whole source repeats (a
         form's wording, a licence) tells nothing about one document. Returns how many were dropped."""
         numbers = {self._tasks.index(task) for task in tasks}
-        seen: Counter[tuple[str, ...]] = Counter()
-        for text in texts:
-            seen.update(set(self._found(text)))
-        common = [gram for gram, count in seen.items() if count > limit and self._grams[gram] in numbers]
+        seen = Counter(chain.from_iterable(set(shared) for shared in documents))
+        common = [gram for gram, count in seen.items() if count > limit and self._task_of[gram] in numbers]
         for gram in common:
-            del self._grams[gram]
+            self._task_of[gram] = None
         return len(common)
 
-    def _found(self, text: str) -> Iterator[tuple[str, ...]]:
-        words = tokens(text)
-        grams, n, first = self._grams, self.n, self._first
-        for start in range(len(words) - n + 1):
-            if words[start] in first:
-                gram = tuple(words[start : start + n])
-                if gram in grams:
-                    yield gram
-
-    def contaminated(self, text: str) -> str | None:
+    def contaminated(self, shared: Shared) -> str | None:
         """The task that a document shares too many n-grams with, or None."""
-        found = Counter(self._tasks[self._grams[gram]] for gram in self._found(text))
+        numbers = [self._task_of[gram] for gram in shared]
+        found = Counter(self._tasks[number] for number in numbers if number is not None)
         return next((task for task, count in found.most_common() if count >= self.hits[task]), None)

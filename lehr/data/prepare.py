@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lehr.config.data import Data, JsonlSource, Source, SyntheticSource
-from lehr.data.decontaminate import Decontaminator
+from lehr.data.decontaminate import Decontaminator, Shared
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
 from lehr.data.filters import reject
@@ -76,10 +77,11 @@ def prepare_corpus(
         held_back, config.filters.held_back_hits
     )
     index = Decontaminator({**evaluation_texts, **held_back}, config.filters.decontaminate_ngram, hits)
-    texts = (d.text for documents in corpus.train.values() for d in documents)
-    forgotten = index.forget_boilerplate(texts, config.filters.boilerplate_documents, held_back)
+    shared = {name: list(index.shared(d.text for d in documents)) for name, documents in corpus.train.items()}
+    every = chain.from_iterable(shared.values())
+    forgotten = index.forget_boilerplate(every, config.filters.boilerplate_documents, held_back)
     note(f"{forgotten:,} phrases of held-back documents are boilerplate, no contamination")
-    _decontaminate(corpus, index)
+    _decontaminate(corpus, index, shared)
     _check(corpus)
     for name, documents in corpus.train.items():
         write_jsonl(out / "documents" / f"{name}.jsonl.gz", _rows(documents))
@@ -131,11 +133,11 @@ def _split(document: Document, config: Data) -> str:
     return "dev" if place < config.held_out_share + config.dev_share else "train"
 
 
-def _decontaminate(corpus: _Corpus, index: Decontaminator) -> None:
+def _decontaminate(corpus: _Corpus, index: Decontaminator, shared: Mapping[str, Sequence[Shared]]) -> None:
     for name, documents in corpus.train.items():
         kept = []
-        for document in documents:
-            task = index.contaminated(document.text)
+        for document, found in zip(documents, shared[name], strict=True):
+            task = index.contaminated(found)
             if task is None:
                 kept.append(document)
             else:

@@ -16,7 +16,7 @@ def repeats(ids: np.ndarray, max_period: int, times: int) -> bool:
         if len(ids) - period < need:
             break
         same = ids[period:] == ids[:-period]
-        if int(same.sum()) < need:
+        if np.count_nonzero(same) < need:
             continue
         edges = np.concatenate([[-1], np.flatnonzero(~same), [len(same)]])
         if int(np.diff(edges).max()) - 1 >= need:

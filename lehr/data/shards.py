@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lehr.data.document import Document
-from lehr.data.spans import DocumentIds, SpansWriter, read_spans
+from lehr.data.spans import DocumentIds, SpansWriter, read_spans, scattered
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 
@@ -32,7 +33,7 @@ _REMEDY = "delete this artifact and run again: only tokenization is repeated"
 def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer, folder: Path) -> int:
     """Tokenize `documents` into `folder`/SOURCE.tokens and .spans; returns the number of tokens. Memory does not grow with
     their number; the header is written last, so a shard that was broken off is none."""
-    dtype = np.dtype("<u2") if tokenizer.vocab_size <= 1 << 16 else np.dtype("<u4")
+    dtype, end = tokenizer.dtype, np.array(tokenizer.eos_id, tokenizer.dtype).tobytes()
     path, digest, count, written = folder / f"{source}.tokens", hashlib.sha256(), 0, 0
 
     def header(tokens: int, documents: int) -> bytes:
@@ -46,7 +47,7 @@ def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer
             for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
                 spans.add(document.id, count)
                 count += len(ids) + 1
-                block = np.array([*ids, tokenizer.eos_id], dtype=dtype).tobytes()
+                block = ids.tobytes() + end
                 digest.update(block)
                 f.write(block)
             written += len(batch)
@@ -96,10 +97,14 @@ class ShardSet:
             raise UserError(
                 f"truncated or grown: {path.stat().st_size} bytes instead of {expected}", where=path, remedy=_REMEDY
             )
+        with path.open("rb") as f:
+            mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
         # As a plain array: slicing a memmap makes another memmap, at ten times the price.
-        tokens = np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(header["tokens"],)))
+        tokens = np.frombuffer(mapped, dtype, header["tokens"], offset)
         ids, starts = read_spans(path.with_suffix(".spans"), _REMEDY)
-        if len(ids) != header["documents"] or not _fit(starts, tokens):
+        with scattered(mapped):
+            fit = len(ids) == header["documents"] and _fit(starts, tokens)
+        if not fit:
             raise UserError("document spans do not fit the tokens", where=path.with_suffix(".spans"), remedy=_REMEDY)
         return cls(header["source"], tokens, ids, starts)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import overload
@@ -73,6 +74,19 @@ def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
     if size != ids.file_bytes:
         raise UserError("damaged document spans", where=path, remedy=remedy)
     return ids, np.frombuffer(mapped, dtype="<i8", count=count, offset=_HEAD)
+
+
+@contextmanager
+def scattered(mapped: mmap.mmap) -> Iterator[None]:
+    """Inside, single items far apart are looked at: the kernel is not to read their neighbourhoods (128 KiB each) as well."""
+    known = hasattr(mmap, "MADV_RANDOM")
+    if known:
+        mapped.madvise(mmap.MADV_RANDOM)
+    try:
+        yield
+    finally:
+        if known:
+            mapped.madvise(mmap.MADV_NORMAL)
 
 
 class SpansWriter:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -116,15 +117,22 @@ class Tokenizer:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each."""
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest little-endian integers of 16 or 32 bits that hold every id."""
+        return np.dtype("<u2") if self.vocab_size <= 1 << 16 else np.dtype("<u4")
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """`encode` of each, as arrays of `dtype`."""
         if self._words is not None:
             return self._words.encode(texts)
-        return [e.ids for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        found = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        dtype = self.dtype
+        return [np.array(e.ids, dtype) for e in found]
 
     @cached_property
     def _words(self) -> Words | None:
-        return Words(self._backend) if Words.serve(self._backend) else None
+        return Words(self._backend, self.dtype) if Words.serve(self._backend) else None
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text; bytes that are no UTF-8 (a model may produce them) come as replacement characters."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from lehr.config.data import Data, Filters, JsonlSource, Mix, SyntheticSource
 from lehr.data.decontaminate import Decontaminator
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl
-from lehr.data.filters import has_repeats, reject
+from lehr.data.filters import reject
+from lehr.data.lexicon import Lexicon
 from lehr.data.prepare import prepare_corpus
+from lehr.data.repeats import repeats
 from lehr.errors import UserError
 
 ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
@@ -92,9 +95,10 @@ def test_each_rule_has_its_reason(text: str, text_type: str, reason: str | None)
 def test_repeats_at_their_exact_edge(period: int) -> None:
     """OLMo 2 section 3.1: 32 full repeats are dropped, 31 and a part are kept, a period of 14 is never looked for."""
     gram = [f"w{i}" for i in range(period)]
-    assert has_repeats(["a", *gram * 32, "b"], 13, 32)
-    assert not has_repeats(["a", *(gram * 32)[: 32 * period - 1], "b"], 13, 32)
-    assert not has_repeats([f"w{i}" for i in range(14)] * 40, 13, 32)
+    numbers = Lexicon().numbers
+    assert repeats(numbers(["a", *gram * 32, "b"]), 13, 32)
+    assert not repeats(numbers(["a", *(gram * 32)[: 32 * period - 1], "b"]), 13, 32)
+    assert not repeats(numbers([f"w{i}" for i in range(14)] * 40), 13, 32)
 
 
 def test_exact_duplicates_keep_the_first() -> None:
@@ -109,13 +113,31 @@ def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
     leak = "one two three four five six seven eight nine ten eleven"
     form = "this form must be filled in with black ink by everybody who asks"
     index = Decontaminator({"quiz": [leak], "held_out documents": [form + " for it"]}, 10, {"quiz": 1, "held_out documents": 1})
-    assert index.contaminated("Before. One, two; THREE four five six seven eight nine ten. After.") == "quiz"
-    assert index.contaminated("one two three four five six seven eight nine and then ten") is None
-    assert index.contaminated(form) == "held_out documents"
-    assert index.forget_boilerplate([form] * 11, 10, ["held_out documents"]) > 0
-    assert index.contaminated(form) is None
-    index.forget_boilerplate([leak] * 50, 10, ["held_out documents"])
-    assert index.contaminated(leak) == "quiz"  # a leak stays one, however often it stands there
+
+    def contaminated(text: str) -> str | None:
+        return index.contaminated(next(index.shared([text])))
+
+    assert contaminated("Before. One, two; THREE four five six seven eight nine ten. After.") == "quiz"
+    assert contaminated("one two three four five six seven eight nine and then ten") is None
+    assert contaminated(form) == "held_out documents"
+    assert index.forget_boilerplate(index.shared([form] * 11), 10, ["held_out documents"]) > 0
+    assert contaminated(form) is None
+    index.forget_boilerplate(index.shared([leak] * 50), 10, ["held_out documents"])
+    assert contaminated(leak) == "quiz"  # a leak stays one, however often it stands there
+
+
+def test_shared_ngrams_are_those_that_a_plain_search_finds() -> None:
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices("abcdef", k=draw.randrange(40))) for _ in range(300)]
+    index = Decontaminator({"quiz": texts[:50]}, 4, {"quiz": 1})
+
+    def grams(text: str) -> list[tuple[str, ...]]:
+        return list(zip(*(text.split()[i:] for i in range(4)), strict=False))
+
+    known = {gram for text in texts[:50] for gram in grams(text)}
+    expected = [sum(gram in known for gram in grams(text)) for text in texts]
+    assert [len(shared) for shared in index.shared(texts)] == expected  # none runs from one document into the next
+    assert 0 < sum(expected) < sum(len(grams(text)) for text in texts)
 
 
 def _corpus(tmp_path: Path) -> Data:
