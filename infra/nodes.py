@@ -10,7 +10,8 @@ from typing import Any
 
 from infra.codec import encode
 from infra.controller.api import NODES, Api, ApiError, Object
-from infra.controller.facts import NodeFact, node_fact, parsed, seconds
+from infra.controller.facts import NodeFact, node_fact
+from infra.controller.readers import parsed, seconds
 from infra.policy import NAMES
 from infra.views import CordonRecord, HumanAct, NodeState
 

@@ -21,7 +21,7 @@ BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.1, 30.0
 
 
 class Reflector(Generic[F]):
-    """Keeps `table` equal to the objects at `path`. `parse` may raise LookupError, TypeError or ValueError: left out then."""
+    """Keeps `table` equal to the objects at `path`. An object that `parse` cannot read is left out, logged and counted."""
 
     def __init__(
         self,
@@ -48,6 +48,11 @@ class Reflector(Generic[F]):
         watch = self._watch
         if watch is not None:
             watch.close()
+
+    @property
+    def alive(self) -> bool:
+        """False for one that was never started, was stopped, or met an error of ours."""
+        return self._thread.is_alive()
 
     def join(self, seconds: float) -> None:
         self._thread.join(seconds)
@@ -111,7 +116,7 @@ class Reflector(Generic[F]):
     def _read(self, item: Object) -> F | None:
         try:
             return self._parse(item)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - one object, whatever is in it, must not end the watch of all others
             self._on_error("unreadable")
             LOG.warning("%s: cannot read %s: %s", self._path, (item.get("metadata") or {}).get("name"), error)
             return None

@@ -43,7 +43,8 @@ class Life:
         except Crash:
             return
         except BaseException as error:  # noqa: BLE001 - shown by `stop`
-            self.failure = error
+            if not self.crashed(0):  # its loop may notice that its watches are dead before it dies itself
+                self.failure = error
 
     def crashed(self, seconds: float) -> bool:
         """True once the process is dead, by whichever thread died of it first."""
