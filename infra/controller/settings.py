@@ -31,6 +31,7 @@ class Settings(BaseModel):
     metrics_address: str = "127.0.0.1"
     metrics_port: int = Field(default=9404, ge=0, le=65535)  # 0: no metrics
     decision_log: str = "-"  # file, or - for standard output
+    decision_log_mib: float = Field(default=64.0, gt=0)  # of the file; the one before it is kept as FILE.1
     identity: str = ""  # of this replica in the Lease; empty: host name and process id
     lease: str = "lehr-controller"
     lease_seconds: float = Field(default=15.0, gt=0)  # the other replica takes over when it was not renewed for so long

@@ -109,7 +109,7 @@ class State:
     def _reports(self, node: NodeFact) -> Iterator[Report]:
         for table in self.reports.values():
             for report in sorted(table.of_node(node.key), key=lambda r: r.key):
-                if report.view.at >= node.created_at:  # else it is about a machine that had this name before
+                if report.view.at > node.created_at:  # else it is about a machine that had this name before
                     yield report.view
 
     def _pods(self, node: NodeFact, now: float) -> Iterator[PodView]:

@@ -17,6 +17,7 @@ from lehr.errors import InfraError
 LOG = logging.getLogger("infra.controller")
 F = TypeVar("F", bound=Fact)
 GONE = 410
+WATCH_SECONDS = 100.0  # less than a stream may be silent: there are no bookmarks of a resource that never changed
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.1, 30.0
 
 
@@ -88,7 +89,7 @@ class Reflector(Generic[F]):
         spread = random.uniform(0.8, 1.2)  # replicas must not list at the same moment
         end = time.monotonic() + self._relist_seconds * spread
         while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
-            self._watch = watch = self._api.watch(self._path, version, self._query, max(1, min(300, round(left))))
+            self._watch = watch = self._api.watch(self._path, version, self._query, max(1, round(min(WATCH_SECONDS, left))))
             if self._stop.is_set():
                 watch.close()
                 return
