@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from infra.policy import NAMES, Policy
 from lehr.errors import UserError, from_os_error
@@ -47,6 +47,12 @@ class Settings(BaseModel):
             raise ValueError("a webhook is an http:// or https:// address")
         return value
 
+    @model_validator(mode="after")
+    def _renews_in_time(self) -> Settings:
+        if self.renew_seconds > self.lease_seconds / 3:
+            raise ValueError("renew_seconds must be at most a third of lease_seconds, else it leads now and then only")
+        return self
+
     @classmethod
     def load(cls, path: Path) -> Settings:
         """Read a settings file. Raises UserError that names file, key and remedy."""
@@ -71,4 +77,5 @@ class Settings(BaseModel):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             remedy = f"known keys: {', '.join(sorted(cls.model_fields))}" if first["type"] == "extra_forbidden" else ""
-            raise UserError(first["msg"], where=f"{where}: {key}" if where else key, remedy=remedy) from error
+            place = ": ".join(part for part in (str(where), key) if part)
+            raise UserError(first["msg"].removeprefix("Value error, "), where=place, remedy=remedy) from error

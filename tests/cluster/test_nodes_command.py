@@ -134,7 +134,12 @@ def test_a_breaker_is_closed_by_hand(run: Scenario, lehr: Lehr) -> None:
 
 def test_the_controller_refuses_bad_settings(run: Scenario, lehr: Lehr, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    for text, said in (("namespace: x", "namespaces"), ("webhook_url: ftp://x", "webhook"), ("policy: {x: 1}", "policy.x")):
+    for text, said in (
+        ("namespace: x", "namespaces"),
+        ("webhook_url: ftp://x", "webhook"),
+        ("policy: {x: 1}", "policy.x"),
+        ("lease_seconds: 5", "renew_seconds"),
+    ):
         path.write_text(text)
         done = lehr("olga", "controller", "run", "--settings", str(path))
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
