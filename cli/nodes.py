@@ -201,6 +201,18 @@ def repaired(context: click.Context, node: str, reason: str) -> None:
     click.echo(f"{node} will be tested again, says {person.by}: {person.reason}")
 
 
+def _must_exist(api: Api, node: str) -> None:
+    """A mistyped name would be a report of nothing; whoever may not read nodes is believed. Raises ApiError."""
+    from infra.controller.api import ApiError
+    from infra.nodes import one
+
+    try:
+        one(api, node)
+    except ApiError as error:
+        if error.status == 404:
+            raise
+
+
 @nodes.command("report")
 @click.argument("node")
 @reason_option
@@ -214,6 +226,7 @@ def report(context: click.Context, node: str, reason: str, namespace: str | None
     api = _api(context)
     place = namespace or namespace_of(*context.obj)
     with _refusals(f"report nodes in namespace {place}", node, "choose your own namespace with -n, or ask for lehr-reporter"):
+        _must_exist(api, node)
         person = _act(api, reason)
         name = send(api, place, node, person.reason, person.by)
     click.echo(f"reported {node} as {person.by}: {place}/{name}")

@@ -15,6 +15,7 @@ from rich.text import Text
 from infra.codec import to_data
 from infra.nodes import Happening, NodeInfo
 from infra.policy import NAMES
+from infra.views import Signal
 
 STYLES = {
     "healthy": "green",
@@ -103,20 +104,20 @@ def detail_table(node: NodeInfo, now: float) -> Table:
         end = f", until {clock(node.hold.until)}" if node.hold.until else ""
         rows.append(("held by", f"{node.hold.by}, {clock(node.hold.at)}{end}: {node.hold.reason}"))
     if cordon is not None:
-        rows.append(("cordoned", f"{clock(cordon.at)} by {cordon.source}: {cordon.reason} {cordon.check_version}".rstrip()))
+        check = f" (check {cordon.check}, version {cordon.check_version})" if cordon.check_version else ""
+        rows.append(("cordoned", f"{clock(cordon.at)} by {cordon.source}: {cordon.reason}{check}"))
         rows += [("evidence", f"{cordon.detail} ({cordon.evidence})".strip())] if cordon.evidence else []
         run: dict[str, Any] = {"run": cordon.run, "execution": cordon.execution, "rank": cordon.rank, "step": cordon.step}
         run |= {"last checkpoint": cordon.checkpoint_step, "GPU-hours lost": cordon.gpu_hours_lost}
         rows += [(name, str(value)) for name, value in run.items() if value not in ("", None)]
     if record is not None:
-        rows.append(
-            ("tests", f"{len(record.passes)} passed in a row, {record.failures} failed, {record.inconclusive} without answer")
-        )
+        tests = f"{len(record.passes)} passed in a row, {record.failures} failed, {record.inconclusive} without answer"
+        rows += [("tests", tests)] if record.passes or record.failures or record.inconclusive or cordon is not None else []
         pairs = [f"{'passed' if t.passed else 'failed'} with {t.partner}" for t in record.pair_tests]
         pairs += [f"runs with {record.pairing.partner}"] if record.pairing is not None else []
         rows += [("pair tests", ", ".join(pairs))] if pairs else []
         rows += [("next test", clock(record.next_attempt_at))] if record.next_attempt_at > now else []
-        rows += [("signal", f"{clock(s.at)} {s.source} {s.outcome.value} {s.reason}".rstrip()) for s in record.signals]
+        rows += [("signal", _signal(s)) for s in record.signals]
         rows += [("blocked by", ", ".join(record.blocked.keys))] if record.blocked is not None else []
         rows += [("overridden by", f"{record.override.by}: {record.override.reason}")] if record.override is not None else []
         rows += [("quarantines", str(len(record.quarantines)))] if record.quarantines else []
@@ -124,6 +125,11 @@ def detail_table(node: NodeInfo, now: float) -> Table:
     for name, value in rows:
         table.add_row(Text(name, "bold"), Text(value, STYLES.get(node.state, "") if name == "state" else ""))
     return table
+
+
+def _signal(signal: Signal) -> str:
+    told = f", {signal.by}: {signal.detail}" if signal.detail else ""
+    return f"{clock(signal.at)} {signal.source} {signal.outcome.value} {signal.reason}".rstrip() + told
 
 
 def history_table(lines: Sequence[Happening]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,25 +113,25 @@ def _write_figure(path: Path, rows: list[Row], quiet: bool) -> None:
 
 
 @simulate.command("replay")
-@click.argument("log", type=click.Path(path_type=Path))
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", type=click.Path(path_type=Path), required=True, help="YAML file with the policy to try.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def replay(log: Path, policy: Path, as_json: bool) -> None:
-    """Decide a controller's LOG anew with another policy, and show what would have been different.
+def replay(logs: tuple[Path, ...], policy: Path, as_json: bool) -> None:
+    """Decide a controller's LOG anew with another policy, and show what would have been different. Older files first.
 
     For each node the first decision that differs is a prediction; what follows it in the log was shaped by the policy
     that ran then, and is only counted. Try larger changes with `lehr simulate fleet --policy`.
 
     \b
     Example:
-      lehr simulate replay decisions.jsonl --policy stricter.yaml
+      lehr simulate replay decisions.jsonl.1 decisions.jsonl --policy stricter.yaml
     """
     from cli.simulated import console, show_replay
     from infra.decision_log import read
     from infra.decision_log import replay as replay_log
     from infra.policy import Policy
 
-    result: Replay = replay_log(read(log), Policy.load(policy))
+    result: Replay = replay_log(chain.from_iterable(map(read, logs)), Policy.load(policy))
     if as_json:
         data = {
             "entries": result.entries,

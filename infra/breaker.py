@@ -90,7 +90,8 @@ def statuses(fleet: FleetView, policy: Policy, now: float) -> list[BreakerStatus
 
 def _status(key: str, fleet: FleetView, policy: Policy, now: float) -> BreakerStatus:
     since = max(now - policy.breaker_window_seconds, fleet.resets.get(key, -math.inf))
-    counted = [e for e in fleet.cordons if since < e.at <= now and key in keys_of(e)]
+    # Some may lie ahead, when a clock that ran ahead was set right. Left out, they would make room for as many again.
+    counted = [e for e in fleet.cordons if since < e.at <= now + policy.breaker_window_seconds and key in keys_of(e)]
     most = _limit_of(key, fleet, policy)
     left = max(0, most - len(counted))
     if key in fleet.blocked and fleet.blocked[key] > fleet.resets.get(key, -math.inf):

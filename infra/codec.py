@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Hashable, Mapping
 from enum import Enum
 from functools import cache
@@ -49,12 +50,24 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def decode(kind: type[T], text: str | bytes) -> T:
-    """The value of class `kind` in `text`. Raises ValueError when it is not JSON or has another shape."""
+    """The value of class `kind` in `text`. Raises ValueError when it is not JSON, has another shape, or a time that is none."""
     try:
         found: T = _adapter(cast(Hashable, kind)).validate_json(text)
     except ValidationError as error:
         raise ValueError(f"not a {kind.__name__}: {error.errors()[0]['msg']}") from error
+    if not _is_finite(found):
+        raise ValueError(f"not a {kind.__name__}: a number in it is not finite")
     return found
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if dataclasses.is_dataclass(value):
+        return all(_is_finite(getattr(value, field.name)) for field in dataclasses.fields(value))
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return all(map(_is_finite, value)) if isinstance(value, tuple | list) else True
 
 
 def from_data(kind: Any, data: Any) -> Any:

@@ -116,7 +116,7 @@ def _of_suspect(
         proof = Signal(f"pairs/{record.attempt}", now, "pairs", Outcome.HARDWARE_FAILURE, LINK, "", link.reason, True)
         found = replace(seen, signals=(*seen.signals, proof), attempt=record.attempt + 1)
         return _quarantine(node, found, proof, fleet, policy, now, link.detail)
-    if link is not None and (step := pairing.next_step(node, record, link, now)) is not None:
+    if link is not None and (step := pairing.next_step(node, record, link, policy, now)) is not None:
         return [step]
     quiet_since = max([record.since, *(s.at for s in record.signals)])
     if now - quiet_since > policy.suspect_seconds and not judge(record, fleet, policy, now).suspect:
@@ -126,7 +126,7 @@ def _of_suspect(
     outcome = returning.result_of(job, policy, now) if job is not None else None
     if job is not None and outcome is not None and not job.deleting:
         return _second_opinion(node, record, outcome, job.verdict.reason if job.verdict else "", fleet, policy, now)
-    if link is None and job is None and not returning.occupied(node) and now >= record.next_attempt_at:
+    if link is None and job is None and not returning.occupied(node) and returning.due(record, policy, now):
         return [returning.start(node, record, NodeState.SUSPECT, "suspect", now)]
     return list(returning.stale_jobs(node, record, wanted=True))
 
@@ -183,7 +183,7 @@ def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str
         at=now,
         check=signal.check if signal is not None else "",
         check_version=signal.check_version if signal is not None else "",
-        detail=detail or (pod.verdict.detail if pod is not None and pod.verdict is not None else ""),
+        detail=detail or (pod.verdict.detail if pod is not None and pod.verdict is not None else "") or _told(signal),
         evidence=signal.key if signal is not None else "",
     )
     if pod is not None:
@@ -216,6 +216,10 @@ def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str
         pair_tests=(),
     )
     return Cordon(node.name, record, cordon)
+
+
+def _told(signal: Signal | None) -> str:
+    return f"{signal.by}: {signal.detail}" if signal is not None and signal.detail else ""
 
 
 def _pod_of(node: NodeView, signal: Signal | None) -> PodView | None:

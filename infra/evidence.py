@@ -10,6 +10,7 @@ from infra.policy import NAMES, Policy
 from infra.views import NodeRecord, NodeView, Outcome, PodView, Signal, Verdict
 
 MAX_SIGNALS = 24
+REPORT_CHARACTERS = 200  # that a node's record keeps of each
 LINK = "link"  # check of signals that accuse the way between nodes, no node
 
 
@@ -98,6 +99,7 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
             Outcome.HARDWARE_FAILURE,
             reason="ReportedByUser",
             by=report.by,
+            detail=report.reason[:REPORT_CHARACTERS],
         )
     for condition in node.conditions:
         hardware = condition.type in policy.hardware_conditions

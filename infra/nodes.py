@@ -10,9 +10,10 @@ from typing import Any
 
 from infra.codec import encode
 from infra.controller.api import NODES, Api, ApiError, Object
-from infra.controller.facts import NodeFact, node_fact, parsed, seconds
+from infra.controller.facts import NodeFact, node_fact
+from infra.controller.readers import parsed, seconds
 from infra.policy import NAMES
-from infra.views import CordonRecord, HumanAct, NodeState
+from infra.views import CordonRecord, HumanAct, NodeState, Signal
 
 GPU_RESOURCE = "nvidia.com/gpu"
 TRIES = 5
@@ -34,7 +35,18 @@ class NodeInfo:
             return self.hold.reason
         if self.cordon is not None:
             return f"{self.cordon.reason}: {self.cordon.detail}" if self.cordon.detail else self.cordon.reason
+        cause = self._cause
+        if cause is not None and cause.detail:
+            return f"{cause.reason}: {cause.detail}"
         return self.fact.record.reason if self.fact.record is not None else ""
+
+    @property
+    def _cause(self) -> Signal | None:
+        """The newest signal that says why the node is in its state."""
+        record = self.fact.record
+        if record is None or self.fact.unschedulable:
+            return None
+        return next((s for s in reversed(record.signals) if s.reason == record.reason), None)
 
     @property
     def by(self) -> str:
@@ -42,6 +54,8 @@ class NodeInfo:
             return self.hold.by
         if self.cordon is not None:
             return self.cordon.source
+        if self._cause is not None:
+            return self._cause.by or self._cause.source
         return self.fact.unschedulable_by if self.fact.unschedulable else ""
 
     @property
@@ -153,17 +167,23 @@ def history(node: NodeInfo, events: list[Object]) -> list[Happening]:
             for q in record.quarantines
             if not {("NodeQuarantined", round(q.at / 10)), ("NodeQuarantined", round(q.at / 10) + 1)} & told
         ]
-        found += [Happening(s.at, f"Signal/{s.outcome.value}", s.reason or s.check, s.by or s.source) for s in record.signals]
+        found += [Happening(s.at, f"Signal/{s.outcome.value}", _words(s), s.by or s.source) for s in record.signals]
         found += [
             Happening(d.at, "ReportConfirmed" if d.confirmed else "ReportRefuted", d.report, d.by) for d in record.dispositions
         ]
-        if record.override is not None:
+        if record.override is not None and "HumanOverride" not in {h.what for h in found}:
             found.append(Happening(record.override.at, "Uncordoned", record.override.reason, record.override.by))
         if record.last_validated_at is not None:
             found.append(Happening(record.last_validated_at, "Validated", "passed its revalidations", "controller"))
     if node.hold is not None:
         found.append(Happening(node.hold.at, "Held", node.hold.reason, node.hold.by))
-    return sorted(found, key=lambda h: h.at)
+    # Events have whole seconds, and no cause comes after its effect.
+    return sorted(found, key=lambda h: (int(h.at), not h.what.startswith("Signal/"), h.at))
+
+
+def _words(signal: Signal) -> str:
+    reason = signal.reason or signal.check
+    return f"{reason}: {signal.detail}" if signal.detail else reason
 
 
 def events_of(api: Api, name: str) -> list[Object]:

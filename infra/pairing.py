@@ -97,13 +97,13 @@ def _accused(names: set[str], found: Isolation, results: list[PairResult]) -> di
     return bad
 
 
-def next_step(node: NodeView, record: NodeRecord, link: LinkView, now: float) -> Action | None:
+def next_step(node: NodeView, record: NodeRecord, link: LinkView, policy: Policy, now: float) -> Action | None:
     """Start the pair test that is due, or let a node go that passed. None: nothing yet."""
     if link.verdict == "good":
         calm = returning.settled(record, NodeState.HEALTHY, "passed its pair tests", now, confirmed=False)
         calm = replace(calm, signals=(), ignore_before=now, pair_tests=(), attempt=record.attempt + 1)
         return SetState(node.name, calm, calm.reason, "NodeCleared")
-    if not link.partner or now < record.next_attempt_at:
+    if not link.partner or not returning.due(record, policy, now):
         return None
     begun = replace(record, attempt=record.attempt + 1, pairing=Pairing(link.partner, now))
     return StartPair(node.name, begun, begun.attempt, link.partner, "listen")

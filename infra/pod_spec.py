@@ -18,7 +18,16 @@ EXPECTED = "LEHR_EXPECTED_GPUS"
 
 
 class TaskPodSpec(V1PodSpec):  # type: ignore[misc] # kubernetes is not typed
-    """flytekit replaces `containers` as its last step: that is when the others learn from it."""
+    """flytekit replaces `containers` as its last step: that is when the others learn from it.
+
+    `entry` is put before the task's own command.
+    """
+
+    _entry: list[str] = []
+
+    def __init__(self, entry: tuple[str, ...] = (), **values: Any) -> None:
+        super().__init__(**values)
+        self._entry = list(entry)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -27,6 +36,8 @@ class TaskPodSpec(V1PodSpec):  # type: ignore[misc] # kubernetes is not typed
 
     def _follow(self, primary: V1Container) -> None:
         gpus = _gpus(primary)
+        if primary.args and primary.args[: len(self._entry)] != self._entry:
+            primary.args = [*self._entry, *primary.args]
         for container in self.init_containers or []:
             container.image = container.image or primary.image
             if container.name == NAMES.preflight_container:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flytekit import PodTemplate
 
+from infra.entry import ADDRESS, MAX_BYTES
 from infra.policy import NAMES
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ PRIMARY = "primary"
 USER = 1000
 SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
 LAST_WORD = "/dev/termination-log"  # where the kubelet looks
+LAST_WORDS_TO, MAX_WORD_BYTES = ADDRESS, MAX_BYTES  # where a task says it: the pod's first process passes the worst on
 # What a task ends with; the controller reads the same names.
 EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 
@@ -63,6 +65,7 @@ def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", g
         volume_mounts=[_mount("tmp", SCRATCH), _mount("shm", SHM)],
     )
     return TaskPodSpec(
+        (python, "-m", "infra.entry"),
         init_containers=[_preflight(image, python), _gate(image, python)] if checked else None,
         containers=[primary],
         volumes=_volumes(),

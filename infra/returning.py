@@ -27,9 +27,15 @@ def of_cordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
         reason = f"quarantined {times} times in {policy.lemon_window_seconds / 86400:g} days"
         return FlagRepair(node.name, settled(record, NodeState.LEMON, reason, now, confirmed=True), reason)
     # Pods still run here: their GPUs are not ours to test. A Job would only wait and time out.
-    if occupied(node) or now < record.next_attempt_at:
+    if occupied(node) or not due(record, policy, now):
         return None
     return start(node, record, NodeState.REVALIDATING, suite_of(record), now)
+
+
+def due(record: NodeRecord, policy: Policy, now: float) -> bool:
+    """It is time for the next test; or its time lies further ahead than we ever wait: a clock was wrong when that was set."""
+    longest = max(policy.revalidation_backoff_max_seconds, policy.revalidation_backoff_seconds, policy.revalidation_gap_seconds)
+    return not 0 < record.next_attempt_at - now <= longest
 
 
 def occupied(node: NodeView) -> bool:

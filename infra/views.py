@@ -173,6 +173,7 @@ class Signal:
     reason: str = ""
     confirmed: bool = False
     by: str = ""
+    detail: str = ""  # a reporter's own words
 
 
 @dataclass(frozen=True)

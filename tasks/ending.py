@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
+import time
 from typing import Any, NoReturn
 
-MAX_BYTES = 4096  # of a termination message
+from infra.pods import LAST_WORDS_TO, MAX_WORD_BYTES
+
+WAIT_SECONDS = 30.0  # for infra/entry.py to end this process with the others; it takes up to ten
 
 
 def in_pod() -> bool:
@@ -19,13 +23,43 @@ def in_pod() -> bool:
     return bool(os.environ.get("LEHR_TERMINATION_LOG"))
 
 
-def leave(code: int, why: str, words: dict[str, Any]) -> NoReturn:
-    """End this process at once. Nothing is cleaned up: whatever hangs must not hold the pod."""
+def leave(code: int, why: str, words: dict[str, Any], *, stopped: bool = False) -> NoReturn:
+    """End this process. Nothing is cleaned up: whatever hangs must not hold the pod. `stopped`: it was told to end."""
     print(f"ending with {code}: {why}", file=sys.stderr, flush=True)
-    text = json.dumps({**words, "why": why[:1000]})
+    mark = {"code": code, "ranks": int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "stopped": stopped}
+    if not _say(_text({**mark, **words}, why)):
+        _write(_text(words, why))
+    elif not stopped:  # a launcher that sees a rank die begins to judge; what was told to stop ends as ever
+        time.sleep(WAIT_SECONDS)
+    os._exit(code)
+
+
+def _text(words: dict[str, Any], why: str) -> bytes:
+    """JSON that fits a termination message; the reason is cut as far as that takes."""
+    text, length = b"", 1000
+    while not text or len(text) > MAX_WORD_BYTES:
+        text, length = json.dumps({**words, "why": why[:length]}).encode(), length // 2
+    return text
+
+
+def _say(word: bytes) -> bool:
+    """Tell the pod's first process, which knows what the other ranks say. False if there is none."""
+    place = os.environ.get(LAST_WORDS_TO)
+    if not place:
+        return False
     try:
-        with open(os.environ.get("LEHR_TERMINATION_LOG", "/dev/termination-log"), "w", encoding="utf-8") as file:
-            file.write(text[:MAX_BYTES])
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+            door.settimeout(1.0)
+            door.sendto(word, place)
+    except OSError as error:
+        print(f"nobody hears the last word: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def _write(text: bytes) -> None:
+    try:
+        with open(os.environ.get("LEHR_TERMINATION_LOG", "/dev/termination-log"), "wb") as file:
+            file.write(text)
     except OSError as error:
         print(f"no termination message: {error}", file=sys.stderr, flush=True)
-    os._exit(code)

@@ -72,7 +72,8 @@ def owned(function: F) -> F:
             if in_pod():
                 from tasks.session import last_words
 
-                leave(EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART, str(known), last_words())
+                code = EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART
+                leave(code, str(known), last_words(), stopped=isinstance(known, Preempted))
             raise FlyteRecoverableException(str(known)) from error
 
     return cast(F, call)

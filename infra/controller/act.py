@@ -103,10 +103,11 @@ class Actor:
             raise NotLeading
 
     def _write(self, node: NodeFact, action: Action) -> None:
-        """One patch, then read back: what `decide` sees next is what the server stores."""
+        """One patch; what `decide` sees next is what the server stored. A cordon is read back: a pod is deleted upon it."""
         patch = patches.node_patch(node, action, self._settings.policy)
-        self._api.merge(f"{NODES}/{node.key}", patch)
-        self.read_back(node)
+        self._note(self._api.merge(f"{NODES}/{node.key}", patch))
+        if isinstance(action, Cordon):
+            self.read_back(node)
 
     def read_back(self, node: NodeFact) -> None:
         try:

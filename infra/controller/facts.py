@@ -1,27 +1,34 @@
 """What the controller keeps of each object: small frozen values made from the API's JSON, as soon as it arrives.
 
-A Node is 10 to 30 KiB of JSON, its facts are well under 2. Whatever a pod or a person wrote may have any shape, so
-every reader here answers for bad text with "nothing", never with an exception.
+A Node is 10 to 30 KiB of JSON, its facts are well under 2. What pods and people wrote goes through infra/controller/readers.py.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from infra.codec import decode
+from infra.controller.readers import moment, parsed, plain, progress, seconds, verdict_of, whole
 from infra.policy import NAMES
-from infra.views import UNKNOWN_PERSON, Condition, JobView, NodeRecord, PodView, Report, Verdict
+from infra.views import (
+    UNKNOWN_PERSON,
+    Condition,
+    CordonRecord,
+    JobView,
+    NodeRecord,
+    NodeState,
+    PodView,
+    Report,
+    Verdict,
+)
 
-T = TypeVar("T")
 Object = dict[str, Any]
 READINESS = ("Ready", "NetworkUnavailable")
 FLYTE_EXECUTION, FLYTE_PROJECT = "execution-id", "project"
 PROGRESS = f"{NAMES.prefix}/progress"  # JSON: run, rank, nodes, step, checkpoint_step, checkpoint_at
 NODE, ATTEMPT, SUITE = f"{NAMES.prefix}/node", f"{NAMES.prefix}/attempt", f"{NAMES.prefix}/suite"
+MACHINE = f"{NAMES.prefix}/node-uid"
 ROLE = f"{NAMES.prefix}/role"  # in a pair test: "listen" or "connect"
 
 
@@ -62,6 +69,7 @@ class PodFact(Fact):
 @dataclass(frozen=True, slots=True)
 class JobFact(Fact):
     view: JobView  # without its verdict: that is in the pod
+    machine: str  # uid of the Node object that it was made for
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +85,6 @@ class JobPodFact(Fact):
 @dataclass(frozen=True, slots=True)
 class ReportFact(Fact):
     view: Report
-
-
-def seconds(text: Any) -> float:
-    """Unix time of an RFC 3339 time of the API; 0 for anything else."""
-    try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return 0.0
-
-
-def parsed(kind: type[T], text: str | None) -> T | None:
-    """`text` as `kind`, None when it is absent or anything else."""
-    try:
-        return decode(kind, text) if text else None
-    except ValueError:
-        return None
 
 
 def _base(item: Object, node: str) -> tuple[str, str, int, str]:
@@ -125,8 +117,14 @@ def node_fact(item: Object, gpu_resource: str) -> NodeFact:
         gpus=_count((status.get("capacity") or {}).get(gpu_resource)),
         conditions=tuple(_conditions(conditions)),
         own_condition=(str(own.get("status")), str(own.get("reason", ""))) if own else ("", ""),
-        record=parsed(NodeRecord, annotations.get(NAMES.record_annotation)),
+        record=parsed(NodeRecord, annotations.get(NAMES.record_annotation)) or _remembered(annotations, unschedulable),
     )
+
+
+def _remembered(annotations: Mapping[str, str], unschedulable: bool) -> NodeRecord | None:
+    """Where the record is gone or unreadable, the cordon's own annotation still says that the cordon is ours, and why."""
+    cordon = parsed(CordonRecord, annotations.get(NAMES.cordon_annotation)) if unschedulable else None
+    return NodeRecord(NodeState.QUARANTINED, cordon.at, cordon.reason, cordon) if cordon is not None else None
 
 
 def _conditions(found: Mapping[str, Object]) -> list[Condition]:
@@ -153,7 +151,7 @@ def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -
     preflight = inits.get(NAMES.preflight_container, {})
     main = _main_state(status)
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-    progress = {**_progress(annotations.get(PROGRESS)), **_progress(main.get("message"))}
+    words = {**progress(annotations.get(PROGRESS)), **progress(main.get("message"))}
     finished = status.get("phase") in ("Succeeded", "Failed")
     began = len(inits) == len(spec.get("initContainers") or []) and all(_done(s) for s in inits.values())
     image = str(preflight.get("imageID", ""))
@@ -162,7 +160,7 @@ def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -
         name=str(meta["name"]),
         uid=str(meta.get("uid", "")),
         created_at=seconds(meta.get("creationTimestamp")),
-        verdict=parsed(Verdict, _terminated(preflight).get("message")),
+        verdict=verdict_of(_terminated(preflight).get("message")),
         at_gate=not began,
         deleting=bool(meta.get("deletionTimestamp")),
         exit_code=main.get("exitCode"),
@@ -171,17 +169,15 @@ def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -
         gpus=sum(_gpus(c, gpu_resource) for c in spec.get("containers") or []),
         grace_seconds=float(spec.get("terminationGracePeriodSeconds") or 30),
         project=str(labels.get(FLYTE_PROJECT, "")),
-        run=str(progress.get("run") or labels.get(f"{NAMES.prefix}/run", "")),
+        run=plain(words.get("run") or labels.get(f"{NAMES.prefix}/run", ""), 200),
         execution=str(labels.get(FLYTE_EXECUTION, "")),
-        rank=_whole(progress.get("rank")),
-        nodes=max(0, _whole(progress.get("nodes")) or 0),
-        step=_whole(progress.get("step")),
-        checkpoint_step=_whole(progress.get("checkpoint_step")),
+        rank=whole(words.get("rank")),
+        nodes=max(0, whole(words.get("nodes")) or 0),
+        step=whole(words.get("step")),
+        checkpoint_step=whole(words.get("checkpoint_step")),
     )
     started = seconds(status.get("startTime")) or view.created_at
-    checkpoint_at = progress.get("checkpoint_at")
-    saved_at = float(checkpoint_at) if isinstance(checkpoint_at, int | float) else 0.0
-    return PodFact(*_base(item, str(spec.get("nodeName", ""))), view, finished, started, saved_at)
+    return PodFact(*_base(item, str(spec.get("nodeName", ""))), view, finished, started, moment(words.get("checkpoint_at")))
 
 
 def lost(pod: PodFact, now: float) -> PodView:
@@ -207,18 +203,6 @@ def _main_state(status: Object) -> Object:
     return max((s for s in states if s), key=lambda s: int(s.get("exitCode") or 0), default={})
 
 
-def _progress(text: Any) -> Object:
-    try:
-        found = json.loads(text) if text else {}
-    except (ValueError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _gpus(container: Object, resource: str) -> int:
     return _count(((container.get("resources") or {}).get("limits") or {}).get(resource))
 
@@ -240,7 +224,7 @@ def job_fact(item: Object) -> JobFact:
         deleting=bool(meta.get("deletionTimestamp")),
         role=str(annotations.get(ROLE, "")),
     )
-    return JobFact(*_base(item, str(annotations.get(NODE, ""))), view)
+    return JobFact(*_base(item, str(annotations.get(NODE, ""))), view, str(annotations.get(MACHINE, "")))
 
 
 def job_pod_fact(item: Object) -> JobPodFact:
@@ -250,11 +234,11 @@ def job_pod_fact(item: Object) -> JobPodFact:
     job = str((meta.get("labels") or {}).get("batch.kubernetes.io/job-name", ""))
     node = str((meta.get("annotations") or {}).get(NODE, ""))
     address = str(status.get("podIP", "")) if status.get("phase") == "Running" else ""
-    return JobPodFact(*_base(item, node), job, ended, parsed(Verdict, state.get("message")), address)
+    return JobPodFact(*_base(item, node), job, ended, verdict_of(state.get("message")), address)
 
 
 def report_fact(item: Object) -> ReportFact:
     meta, spec = item["metadata"], item.get("spec") or {}
     at = seconds(meta.get("creationTimestamp"))
-    view = Report(str(meta.get("uid", "")), str(spec.get("by", "")), str(spec.get("reason", ""))[:500], at)
+    view = Report(str(meta.get("uid", "")), plain(spec.get("by", "")), plain(spec.get("reason", "")), at)
     return ReportFact(*_base(item, str(spec.get("node", ""))), view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from infra.actions import StartPair, StartRevalidation
-from infra.controller.facts import ATTEMPT, NODE, ROLE, SUITE, NodeFact, Object
+from infra.controller.facts import ATTEMPT, MACHINE, NODE, ROLE, SUITE, NodeFact, Object
 from infra.controller.settings import Settings
 from infra.policy import NAMES
 
@@ -16,31 +16,34 @@ PROFILE = {"type": "RuntimeDefault"}
 MOUNTS = {"lehr": "/lehr", "tmp": "/tmp", "shm": "/dev/shm"}
 
 
-def job_name(node: str, attempt: int) -> str:
-    """Stable, at most 63 characters: the start of the node's name for people, a hash for uniqueness."""
-    digest = hashlib.sha256(node.encode()).hexdigest()[:10]
-    short = "".join(c if c.isalnum() else "-" for c in node.lower())[:30].strip("-")
+def job_name(node: NodeFact, attempt: int) -> str:
+    """Stable, at most 63 characters: the start of the node's name for people, a hash for uniqueness.
+
+    The uid is in it: another machine may take the name, and must not be given its predecessor's results.
+    """
+    digest = hashlib.sha256(f"{node.key}/{node.uid}".encode()).hexdigest()[:10]
+    short = "".join(c if c.isalnum() else "-" for c in node.key.lower())[:30].strip("-")
     return f"test-{short}-{digest}-{attempt}"
 
 
 def job(node: NodeFact, action: StartRevalidation, settings: Settings) -> Object:
     """The Job's manifest. It carries node, attempt and suite as annotations, its pod too."""
-    notes = {NODE: node.key, ATTEMPT: str(action.attempt), SUITE: action.suite}
+    notes = {NODE: node.key, MACHINE: node.uid, ATTEMPT: str(action.attempt), SUITE: action.suite}
     tolerated = [] if action.suite == "suspect" else [UNSCHEDULABLE]  # a suspect that a person cordons meanwhile is theirs
     container = _container(node, ["python", "-m", "infra.probes"], {"LEHR_SUITE": action.suite}, settings)
     seconds = settings.policy.revalidation_timeout_seconds
-    return _manifest(job_name(node.key, action.attempt), notes, _pod(node, container, tolerated, settings), seconds, settings)
+    return _manifest(job_name(node, action.attempt), notes, _pod(node, container, tolerated, settings), seconds, settings)
 
 
 def pair_job(owner: NodeFact, place: NodeFact, action: StartPair, settings: Settings) -> Object:
     """One side of a pair test, on `place`. Its annotations name `owner`, the node whose record the test is in."""
-    notes = {NODE: owner.key, ATTEMPT: str(action.attempt), SUITE: "pair", ROLE: action.role}
+    notes = {NODE: owner.key, MACHINE: owner.uid, ATTEMPT: str(action.attempt), SUITE: "pair", ROLE: action.role}
     environment = {"LEHR_PAIR_ROLE": action.role, "LEHR_PAIR_ADDRESS": action.address}
     container = _container(place, ["python", "-m", "infra.probes.pair"], environment, settings)
     if settings.pair_resources:
         limits = {**container.get("resources", {}).get("limits", {}), **settings.pair_resources}
         container["resources"] = {"limits": limits}
-    name = f"{job_name(owner.key, action.attempt)}-{action.role[0]}"
+    name = f"{job_name(owner, action.attempt)}-{action.role[0]}"
     return _manifest(name, notes, _pod(place, container, [], settings), settings.policy.pair_timeout_seconds, settings)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from infra.controller.api import Api, ApiError, Object
-from infra.controller.facts import parsed
+from infra.controller.readers import parsed
 from infra.controller.settings import Settings
 from infra.policy import NAMES
 from infra.views import HumanAct
@@ -53,6 +53,10 @@ class Election:
             except (InfraError, OSError) as error:
                 LOG.warning("the Lease was not given back: %s", error)
         self._renewed_at = float("-inf")
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def leading(self) -> bool:

@@ -29,7 +29,7 @@ from infra.decide import decide
 from infra.fleet_view import FleetView
 from infra.summary import fleet_after, fleet_view
 from infra.views import NodeView
-from lehr.errors import InfraError
+from lehr.errors import Bug, InfraError
 from monitoring.metrics import Fleet
 
 LOG = logging.getLogger("infra.controller")
@@ -67,13 +67,14 @@ class Controller:
     # -- life
 
     def run(self) -> None:
-        """Until `stop`. Raises nothing that a server or a network can cause."""
+        """Until `stop`. Raises nothing that a server, a network or an object can cause; Bug if a thread of ours died."""
         for reflector in self.state.reflectors:
             reflector.start()
         if not self.settings.dry_run:
             self.election.start()
         try:
             while not self._stop.is_set():
+                self._check_threads()
                 self._wait_and_round()
         finally:
             self._close()
@@ -97,6 +98,12 @@ class Controller:
         self.state.dirty.add({"."})
 
     # -- rounds
+
+    def _check_threads(self) -> None:
+        """A thread that died of an error of ours must not leave a controller that leads and sees nothing."""
+        watching = all(reflector.alive for reflector in self.state.reflectors)
+        if not watching or not (self.settings.dry_run or self.election.alive):
+            raise Bug("a watch or the election ended by itself; see the error above")
 
     def _wait_and_round(self) -> None:
         names = self.state.dirty.take(IDLE_SECONDS)
@@ -149,18 +156,19 @@ class Controller:
     def _node(self, view: NodeView, fleet: FleetView, now: float) -> FleetView:
         """Decide for one node and act. Returns the fleet as the next decision of the round must see it."""
         fact = self.state.shown(view.name)
-        actions = decide(view, fleet, self.settings.policy, now)
-        self._write_log(view, fleet, actions, now)
-        if self.settings.dry_run:
-            return fleet_after(fleet, view, actions)
+        actions: list[Action] = []
         try:
+            actions = decide(view, fleet, self.settings.policy, now)
+            self._write_log(view, fleet, actions, now)
+            if self.settings.dry_run:
+                return fleet_after(fleet, view, actions)
             self._actor.carry_out(view, fact, actions)
             if not actions:
                 self._actor.tidy(fact)
         except NotLeading:
             self.state.dirty.add({view.name})
             return fleet_after(fleet, view, actions)
-        except (InfraError, OSError, LookupError) as error:
+        except Exception as error:  # noqa: BLE001 - one node, whatever is the matter with it, must not stop the care of others
             self._later(view.name, error)
             # It may have been applied all the same: the breakers of this round count it.
             return fleet_after(fleet, view, actions)
@@ -173,7 +181,11 @@ class Controller:
         if self.settings.dry_run:
             self._logged[view.name] = kinds
         if actions and not again:
-            self._log(decision_log.line(now, view, fleet, actions))
+            try:
+                self._log(decision_log.line(now, view, fleet, actions))
+            except (OSError, ValueError) as error:  # a full disk must not keep bad nodes in service
+                self.measures.error("decision-log")
+                LOG.warning("%s: not in the decision log: %s", view.name, error)
 
     def _later(self, name: str, error: Exception) -> None:
         """Look at the node again: at once after a conflict, else after a wait that grows."""
@@ -181,8 +193,10 @@ class Controller:
         before = self._not_before.get(name, (0.0, 0.0))[1]
         wait = min(max(BACKOFF_SECONDS, 2 * before), BACKOFF_MAX_SECONDS)
         self._not_before[name] = (time.monotonic() + random.uniform(wait / 2, wait), wait)
-        self.measures.error(str(status) if status else "connection")
-        LOG.log(logging.INFO if status in STALE else logging.WARNING, "%s: %s; again in %.2f s", name, error, wait)
+        known = isinstance(error, InfraError | OSError | LookupError)
+        self.measures.error(str(status) if status else "connection" if known else "bug")
+        level = logging.INFO if status in STALE else logging.WARNING if known else logging.ERROR
+        LOG.log(level, "%s: %s; again in %.2f s", name, error, wait, exc_info=None if known else error)
         if status == 429 and isinstance(error, ApiError):
             self._pause_until = time.monotonic() + min(error.retry_after or 1.0, BACKOFF_MAX_SECONDS)
         if status in STALE:

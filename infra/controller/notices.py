@@ -1,4 +1,5 @@
-"""What the controller tells people: Events on the Node, and a webhook with the evidence. Neither may stop an action."""
+"""What the controller tells people: Events on the Node, and a webhook with the evidence. Neither may stop or delay an action:
+each has a queue and a thread of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ EVENTS_NAMESPACE = "default"  # where Events about Nodes live, which have no nam
 WARNINGS = ("NodeQuarantined", "NodeSuspected", "PreflightFailed", "QuarantineBlocked", "RevalidationFailed", "RepairNeeded",
             "BreakerOpened", "HumanOverride")  # fmt: skip
 EVENT_SECONDS, EVENT_BURST, EVENT_RATE = 2.0, 50.0, 5.0
-WEBHOOK_TRIES, WEBHOOK_SECONDS, WEBHOOK_QUEUE = 3, 5.0, 1000
+WEBHOOK_TRIES, WEBHOOK_SECONDS, QUEUE = 3, 5.0, 1000
 
 
 class Notices:
@@ -33,13 +34,16 @@ class Notices:
     def __init__(self, api: Api, measures: Measures, identity: str, webhook_url: str = "") -> None:
         self._api, self._measures, self._identity, self._url = api, measures, identity, webhook_url
         self._tokens, self._filled_at = EVENT_BURST, time.monotonic()
-        self._calls: queue.Queue[Object | None] = queue.Queue(WEBHOOK_QUEUE)
+        self._events: queue.Queue[Object | None] = queue.Queue(QUEUE)
+        self._calls: queue.Queue[Object | None] = queue.Queue(QUEUE)
+        self._sender = threading.Thread(target=self._send_events, name="events", daemon=True)
+        self._sender.start()
         self._http = urllib3.PoolManager(maxsize=1, retries=False)
         if webhook_url:
             threading.Thread(target=self._call_webhook, name="webhook", daemon=True).start()
 
     def event(self, node: NodeFact, reason: str, message: str, now: float) -> None:
-        """An Event about `node`. A failure is logged and counted, no more."""
+        """Queue an Event about `node`. A failure is logged and counted, no more."""
         if not reason or not self._may_send():
             return
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -59,10 +63,17 @@ class Notices:
             "reportingInstance": self._identity[:128],
         }
         try:
-            self._api.create(f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", body, EVENT_SECONDS)
-        except (InfraError, OSError) as error:
-            self._measures.error("event")
-            LOG.warning("no event %s for %s: %s", reason, node.key, error)
+            self._events.put_nowait(body)
+        except queue.Full:
+            self._measures.error("event-dropped")
+
+    def _send_events(self) -> None:
+        while (body := self._events.get()) is not None:
+            try:
+                self._api.create(f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", body, EVENT_SECONDS)
+            except (InfraError, OSError, ValueError) as error:
+                self._measures.error("event")
+                LOG.warning("no event %s for %s: %s", body["reason"], body["involvedObject"]["name"], error)
 
     def _may_send(self) -> bool:
         now = time.monotonic()
@@ -86,12 +97,13 @@ class Notices:
             self._measures.count(Fleet.WEBHOOKS, outcome="dropped")
 
     def close(self) -> None:
-        """Let the webhook's thread end after what is queued."""
-        if self._url:
+        """Let the threads end after what is queued; wait a moment for the Events, which take milliseconds each."""
+        for calls in (self._events, *([self._calls] if self._url else [])):
             try:
-                self._calls.put_nowait(None)
+                calls.put_nowait(None)
             except queue.Full:
-                LOG.warning("the webhook's queue is full at the end")
+                LOG.warning("a queue of notices is full at the end")
+        self._sender.join(EVENT_SECONDS)
 
     def _call_webhook(self) -> None:
         while (body := self._calls.get()) is not None:

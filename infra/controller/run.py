@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
+from infra.controller.log_file import LogFile
 from infra.controller.loop import Controller
 from infra.controller.settings import Settings
 from infra.controller.transport import connect
-from lehr.errors import UserError, from_os_error
+from lehr.errors import UserError
 
 
 def run(settings: Settings, kubeconfig: Path | None = None, context: str | None = None) -> int:
     """Until SIGTERM or SIGINT; then 0. Raises UserError for what a person must mend before it can start."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     transport = connect(kubeconfig, context)
-    with _log(settings.decision_log) as log:
+    with ExitStack() as stack:
+        log = _standard_output
+        if settings.decision_log != "-":
+            log = stack.enter_context(LogFile(Path(settings.decision_log), round(settings.decision_log_mib * 2**20))).write
         controller = Controller(transport, settings, log=log)
         _serve(controller, settings)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,22 +48,5 @@ def _serve(controller: Controller, settings: Settings) -> None:
         raise UserError(f"cannot listen: {error.strerror or error}", where=place, remedy=remedy) from error
 
 
-@contextmanager
-def _log(place: str) -> Iterator[Callable[[str], None]]:
-    """A function that appends one line at once, whole: a reader never meets half of one but at the end of a crash."""
-    lock = threading.Lock()
-    try:
-        file = sys.stdout if place == "-" else Path(place).open("a", encoding="utf-8")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise from_os_error(error, place) from error
-
-    def write(line: str) -> None:
-        with lock:
-            file.write(f"{line}\n")
-            file.flush()
-
-    try:
-        yield write
-    finally:
-        if file is not sys.stdout:
-            file.close()
+def _standard_output(line: str) -> None:
+    print(line, flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from infra.policy import NAMES, Policy
 from lehr.errors import UserError, from_os_error
@@ -31,6 +31,7 @@ class Settings(BaseModel):
     metrics_address: str = "127.0.0.1"
     metrics_port: int = Field(default=9404, ge=0, le=65535)  # 0: no metrics
     decision_log: str = "-"  # file, or - for standard output
+    decision_log_mib: float = Field(default=64.0, gt=0)  # of the file; the one before it is kept as FILE.1
     identity: str = ""  # of this replica in the Lease; empty: host name and process id
     lease: str = "lehr-controller"
     lease_seconds: float = Field(default=15.0, gt=0)  # the other replica takes over when it was not renewed for so long
@@ -45,6 +46,12 @@ class Settings(BaseModel):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("a webhook is an http:// or https:// address")
         return value
+
+    @model_validator(mode="after")
+    def _renews_in_time(self) -> Settings:
+        if self.renew_seconds > self.lease_seconds / 3:
+            raise ValueError("renew_seconds must be at most a third of lease_seconds, else it leads now and then only")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Settings:
@@ -70,4 +77,5 @@ class Settings(BaseModel):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             remedy = f"known keys: {', '.join(sorted(cls.model_fields))}" if first["type"] == "extra_forbidden" else ""
-            raise UserError(first["msg"], where=f"{where}: {key}" if where else key, remedy=remedy) from error
+            place = ": ".join(part for part in (str(where), key) if part)
+            raise UserError(first["msg"].removeprefix("Value error, "), where=place, remedy=remedy) from error

@@ -19,18 +19,19 @@ from infra.controller.facts import (
     job_pod_fact,
     lost,
     node_fact,
-    parsed,
     pod_fact,
     report_fact,
 )
 from infra.controller.measures import Measures
 from infra.controller.mirror import Dirty, Table
+from infra.controller.readers import parsed
 from infra.controller.settings import Settings
 from infra.controller.watch import Reflector
 from infra.policy import NAMES
-from infra.views import HumanAct, JobView, NodeRecord, NodeView, PodView
+from infra.views import HumanAct, JobView, NodeView, PodView, Report
 
 F = TypeVar("F", bound=Fact)
+EARLIER = -1  # attempt of a Job that nobody waits for
 
 
 class State:
@@ -100,33 +101,42 @@ class State:
             repaired=parsed(HumanAct, notes.get(NAMES.repaired_annotation)),
             unschedulable_by=node.unschedulable_by,
             pods=tuple(self._pods(node, now)),
-            jobs=tuple(self._jobs(node.key)),
-            reports=tuple(r.view for t in self.reports.values() for r in sorted(t.of_node(node.key), key=lambda r: r.key)),
+            jobs=tuple(self._jobs(node)),
+            reports=tuple(self._reports(node)),
             conditions=node.conditions,
         )
+
+    def _reports(self, node: NodeFact) -> Iterator[Report]:
+        for table in self.reports.values():
+            for report in sorted(table.of_node(node.key), key=lambda r: r.key):
+                if report.view.at > node.created_at:  # else it is about a machine that had this name before
+                    yield report.view
 
     def _pods(self, node: NodeFact, now: float) -> Iterator[PodView]:
         for table in self.pods.values():
             for pod in sorted(table.of_node(node.key), key=lambda p: p.key):
-                if not pod.finished or self._is_news(pod, node.record, now):
+                if not pod.finished or self._is_news(pod, node, now):
                     yield lost(pod, now)
 
-    def _is_news(self, pod: PodFact, record: NodeRecord | None, now: float) -> bool:
+    def _is_news(self, pod: PodFact, node: NodeFact, now: float) -> bool:
         """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""
-        view = pod.view
+        view, record = pod.view, node.record
         ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
         if now - ended > self._settings.policy.signal_window_seconds:
             return False
         if view.exit_code not in (NAMES.exit_suspect, NAMES.exit_hang) and not (view.at_gate and view.verdict is not None):
             return False
         noted = {s.key for s in record.signals} if record is not None else set()
-        overruled = record.ignore_before if record is not None else 0.0
+        overruled = max(node.created_at, record.ignore_before if record is not None else 0.0)
         return ended > overruled and not noted & {f"{kind}/{view.uid}" for kind in ("pod", "exit", "hang")}
 
-    def _jobs(self, node: str) -> Iterator[JobView]:
-        pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node), key=lambda p: p.version)}
-        for job in sorted(self.jobs.of_node(node), key=lambda j: j.view.attempt):
+    def _jobs(self, node: NodeFact) -> Iterator[JobView]:
+        pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node.key), key=lambda p: p.version)}
+        for job in sorted(self.jobs.of_node(node.key), key=lambda j: j.view.attempt):
             pod = pods.get(job.view.name)
+            if job.machine not in ("", node.uid):  # of the machine that had this name before: no attempt of ours
+                yield replace(job.view, attempt=EARLIER)
+                continue
             if pod is not None and pod.finished_at is not None:
                 yield replace(job.view, verdict=pod.verdict, finished_at=pod.finished_at)
             else:

@@ -21,7 +21,7 @@ from lehr.errors import InfraError, UserError
 
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 CONNECT_SECONDS, READ_SECONDS = 3.0, 20.0
-SILENCE_SECONDS = 120.0  # the server sends a bookmark about once a minute: a stream silent for longer is dead
+SILENCE_SECONDS = 120.0  # longer than a watch is asked to last (watch.py): a stream silent for longer is dead
 
 
 @dataclass(frozen=True)

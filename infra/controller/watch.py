@@ -17,11 +17,12 @@ from lehr.errors import InfraError
 LOG = logging.getLogger("infra.controller")
 F = TypeVar("F", bound=Fact)
 GONE = 410
+WATCH_SECONDS = 100.0  # less than a stream may be silent: there are no bookmarks of a resource that never changed
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.1, 30.0
 
 
 class Reflector(Generic[F]):
-    """Keeps `table` equal to the objects at `path`. `parse` may raise LookupError, TypeError or ValueError: left out then."""
+    """Keeps `table` equal to the objects at `path`. An object that `parse` cannot read is left out, logged and counted."""
 
     def __init__(
         self,
@@ -48,6 +49,11 @@ class Reflector(Generic[F]):
         watch = self._watch
         if watch is not None:
             watch.close()
+
+    @property
+    def alive(self) -> bool:
+        """False for one that was never started, was stopped, or met an error of ours."""
+        return self._thread.is_alive()
 
     def join(self, seconds: float) -> None:
         self._thread.join(seconds)
@@ -83,7 +89,7 @@ class Reflector(Generic[F]):
         spread = random.uniform(0.8, 1.2)  # replicas must not list at the same moment
         end = time.monotonic() + self._relist_seconds * spread
         while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
-            self._watch = watch = self._api.watch(self._path, version, self._query, max(1, min(300, round(left))))
+            self._watch = watch = self._api.watch(self._path, version, self._query, max(1, round(min(WATCH_SECONDS, left))))
             if self._stop.is_set():
                 watch.close()
                 return
@@ -111,7 +117,7 @@ class Reflector(Generic[F]):
     def _read(self, item: Object) -> F | None:
         try:
             return self._parse(item)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - one object, whatever is in it, must not end the watch of all others
             self._on_error("unreadable")
             LOG.warning("%s: cannot read %s: %s", self._path, (item.get("metadata") or {}).get("name"), error)
             return None

@@ -91,15 +91,16 @@ def _fenced(api: Api) -> bool:
 
 
 def eventually(check: object, what: str, seconds: float = 120.0) -> None:
-    """Wait until `check()` is true. ApiErrors count as not yet."""
-    end, last = time.monotonic() + seconds, ""
+    """Wait until `check()` is true, looking less and less often. ApiErrors count as not yet."""
+    end, last, pause = time.monotonic() + seconds, "", 0.02
     while time.monotonic() < end:
         try:
             if check():  # type: ignore[operator]
                 return
         except (ApiError, AssertionError) as error:
             last = str(error)
-        time.sleep(0.03)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.25 if seconds <= 120 else 1.0)
     raise AssertionError(f"not within {seconds:g} s: {what}. {last}")
 
 

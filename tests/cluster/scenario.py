@@ -29,9 +29,15 @@ BASE = {"namespaces": [TRAINING], "lease_seconds": 1.0, "renew_seconds": 0.1, "r
 class Life:
     """A controller in a thread, from its start to its stop or crash."""
 
-    def __init__(self, transport: Transport, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        write: Callable[[str], None] | None = None,
+    ) -> None:
         self.log: list[str] = []
-        self.controller = Controller(transport, settings, log=self.log.append, clock=clock)
+        self.controller = Controller(transport, settings, log=write or self.log.append, clock=clock)
         self.transport = transport
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -43,7 +49,8 @@ class Life:
         except Crash:
             return
         except BaseException as error:  # noqa: BLE001 - shown by `stop`
-            self.failure = error
+            if not self.crashed(0):  # its loop may notice that its watches are dead before it dies itself
+                self.failure = error
 
     def crashed(self, seconds: float) -> bool:
         """True once the process is dead, by whichever thread died of it first."""

@@ -204,9 +204,9 @@ def test_failed_tests_end_in_repair(world: World, cluster: Cluster, hook: tuple[
 def test_new_nodes_burn_in(world: World, cluster: Cluster) -> None:
     clock = Clock()
     with Scenario(world, cluster, bad=()) as run:
-        before = time.time() + 1
+        before = time.time()
         start(run, clock, policy={**PATIENT["policy"], "burn_in_created_after": before})
-        time.sleep(1.5)
+        time.sleep(1.01)  # the server's times are whole seconds
         new = f"{run.pool}-new"
         make_node(world.admin, new, run.pool)
         eventually(lambda: (r := run.node(new).fact.record) is not None and len(r.passes) == 1, "the first test")
@@ -225,6 +225,22 @@ def test_a_dry_run_writes_nothing(world: World, cluster: Cluster) -> None:
         time.sleep(1.2)
         assert not any(run.node(name).fact.unschedulable or run.node(name).fact.record for name in run.nodes)
         assert len([line for line in life.log if '"kind":"cordon"' in line]) == 1, "and says it once"
+
+
+def test_a_check_that_the_policy_switches_off(world: World, cluster: Cluster) -> None:
+    """Its failures are noted and cordon nobody; another check's do as ever."""
+    policy = {"observe_only_checks": ["nccl"]}
+    with Scenario(world, cluster, bad=(0, 1), hold_seconds=0.3) as run:
+        cluster.behaviours[run.nodes[0]].message = lambda: encode(bad_verdict("nccl", "NcclMismatch"))
+        run.live(policy=policy)
+        for number in (0, 1):
+            pod = gated_pod(TRAINING, run.execution(number), 0, run.pool, run.nodes[number])
+            pod["metadata"]["labels"]["retry"] = "no"
+            world.admin.create(pods_path(TRAINING), pod)
+        eventually(lambda: run.node(run.nodes[1]).cordon is not None, "matmul's failure cordons")
+        eventually(lambda: (r := run.node(run.nodes[0]).fact.record) is not None and bool(r.signals), "nccl's is noted")
+        time.sleep(0.7)  # a resync
+        assert run.node(run.nodes[0]).state == "healthy" and not run.node(run.nodes[0]).fact.unschedulable
 
 
 def test_reports_of_users_add_up(world: World, cluster: Cluster) -> None:

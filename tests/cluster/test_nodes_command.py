@@ -112,7 +112,13 @@ def test_a_user_without_rights_reports(run: Scenario, lehr: Lehr) -> None:
     done = lehr("alice", "nodes", "report", node, "--reason", "NaN in layer 3, only here")
     assert done.returncode == 0 and f"reported {node} as alice: {TRAINING}/report-" in done.stdout, done.stderr
     eventually(lambda: run.node(node).state == "suspect", "a suspect")
-    assert "alice" in lehr("olga", "nodes", "history", node).stdout
+    for command in ("history", "show"):
+        told = lehr("olga", "nodes", command, node).stdout
+        assert "alice" in told and "NaN in layer 3, only here" in told, told
+    (row,) = json.loads(lehr("olga", "nodes", "list", "--state", "suspect", "--json").stdout)
+    assert row["by"] == "alice" and row["reason"] == "ReportedByUser: NaN in layer 3, only here"
+    mistyped = lehr("alice", "nodes", "report", "gpu-404", "--reason", "x")
+    assert mistyped.returncode == 2 and '"gpu-404" not found' in mistyped.stderr
     refused = lehr("alice", "nodes", "report", node, "--reason", "x", "-n", "other")
     assert refused.returncode == 2 and "lehr-reporter" in refused.stderr
 
@@ -128,7 +134,12 @@ def test_a_breaker_is_closed_by_hand(run: Scenario, lehr: Lehr) -> None:
 
 def test_the_controller_refuses_bad_settings(run: Scenario, lehr: Lehr, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    for text, said in (("namespace: x", "namespaces"), ("webhook_url: ftp://x", "webhook"), ("policy: {x: 1}", "policy.x")):
+    for text, said in (
+        ("namespace: x", "namespaces"),
+        ("webhook_url: ftp://x", "webhook"),
+        ("policy: {x: 1}", "policy.x"),
+        ("lease_seconds: 5", "renew_seconds"),
+    ):
         path.write_text(text)
         done = lehr("olga", "controller", "run", "--settings", str(path))
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -38,6 +38,7 @@ SIZE = int(os.environ.get("LEHR_FLEET", "2048"))
 VERDICTS = 200
 POOL = "big"
 CALM = {**BASE, "resync_seconds": 60.0, "relist_seconds": 600.0, "lease_seconds": 15.0, "renew_seconds": 3.0}
+QUICK = {**CALM, "lease_seconds": 1.0, "renew_seconds": 0.2}
 WIDE = {"breaker_minimum": 10_000, "max_cordoned_fraction": 1.0, "revalidation_backoff_seconds": 36000.0}
 
 
@@ -130,14 +131,15 @@ def test_a_check_that_fails_everywhere(world: World, cluster: Cluster, broken: d
     """Every start of the fleet fails in one check: at most 8 cordons, an open breaker, nothing else touched, and a way back."""
     ahead = [0.0]
     began = time.monotonic()
-    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0}), lambda: time.time() + ahead[0])
+    life = Life(world.controller(), Settings.checked(QUICK), lambda: time.time() + ahead[0])
     try:
-        eventually(lambda: _blocked(world) >= SIZE - 8, "every other node waits as a suspect", 400)
+        eventually(lambda: _blocked(life) >= SIZE - 8, "every other node waits as a suspect", 600)
         found = {n.fact.key: n for n in acts.listed(world.admin, f"test/pool={POOL}")}
         cordoned = {name for name, node in found.items() if node.fact.unschedulable}
         gone = {name for name, uid in broken.items() if uid in cluster.deleted_at}
         said = f"a check that fails on {len(found)} nodes: {len(cordoned)} cordoned, {len(gone)} pods removed"
         print(f"{said}, all decided after {time.monotonic() - began:.0f} s")
+        assert sum(n.state == "suspect" for n in found.values()) >= SIZE - 8
         assert len(found) == SIZE and 1 <= len(cordoned) <= 8 and gone <= cordoned
         life.controller._resync_at = 0.0
         key = {"breaker": "check/nccl@1"}
@@ -158,9 +160,9 @@ def _one(world: World, name: str) -> NodeInfo:
     return acts.one(world.admin, name)
 
 
-def _blocked(world: World) -> int:
-    found = acts.listed(world.admin, f"test/pool={POOL},{NAMES.state_label}=suspect")
-    return sum(1 for node in found if node.fact.record is not None and node.fact.record.blocked is not None)
+def _blocked(life: Life) -> int:
+    """As the server answered to the controller's own writes: to list 2,048 nodes again and again takes the time of both."""
+    return sum(1 for fact in life.controller.state.nodes.all() if fact.record is not None and fact.record.blocked is not None)
 
 
 def _passes(world: World, names: set[str], number: int) -> None:
@@ -195,7 +197,7 @@ def test_two_replicas_are_small_and_quiet(fleet: list[str], replicas: list[tuple
 def test_a_cold_start_decides_for_all(world: World, fleet: list[str]) -> None:
     """From nothing to a decision for each of the nodes: lists, election and the first round."""
     began = time.monotonic()
-    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0}))
+    life = Life(world.controller(), Settings.checked(QUICK))
     try:
         value = life.controller.measures.registry.get_sample_value
         eventually(lambda: (value(Fleet.RECONCILE_TIME.name) or 0) > 0, "a full round", 60)
@@ -234,10 +236,11 @@ def p99(values: list[float]) -> float:
 def test_latency_among_all_nodes(world: World, cluster: Cluster, fleet: list[str]) -> None:
     """Bad verdicts on nodes of the full fleet, at random moments: each is answered within a second, twice."""
     sights, said, uids = Sights(world.admin), {}, {}
-    life = Life(world.controller(), Settings.checked({**CALM, "lease_seconds": 1.0, "policy": WIDE}))
+    life = Life(world.controller(), Settings.checked({**QUICK, "policy": WIDE}))
     try:
         eventually(lambda: life.controller.election.leading and life.controller.state.synced, "it leads", 60)
-        chosen = random.Random(1).sample(fleet, min(VERDICTS, SIZE // 4))
+        gaps = random.Random(1)
+        chosen = gaps.sample(fleet, min(VERDICTS, SIZE // 4))
         for name in chosen:
             old = world.admin.items(pods_path(TRAINING), {"fieldSelector": f"spec.nodeName={name}"})[0]
             cluster._end(old)
@@ -250,7 +253,7 @@ def test_latency_among_all_nodes(world: World, cluster: Cluster, fleet: list[str
             cluster.behaviours[name].message, cluster.behaviours[name].test = accuse, lambda: None
             pod = gated_pod(TRAINING, f"late-{name}", 0, POOL, name)
             uids[name] = world.admin.create(pods_path(TRAINING), pod)["metadata"]["uid"]
-            time.sleep(0.05)
+            time.sleep(gaps.expovariate(10.0))
         eventually(lambda: all(uid in cluster.deleted_at for uid in uids.values()), "all removed", 120)
         cordon = [sights.cordoned[name] - said[name] for name in chosen]
         delete = [max(0.0, cluster.deleted_at[uids[name]] - sights.cordoned[name]) for name in chosen]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from infra.actions import Cordon, DeletePod, OpenBreaker, RecordHold, Release, SetState
+from infra.actions import Cordon, DeletePod, OpenBreaker, RecordHold, Release, SetState, StartRevalidation
 from infra.policy import DAY, HOUR, MINUTE
 from infra.views import CheckResult, HumanAct, NodeView, Outcome, Report
 from tests.infra.world import NOW, World, pod, verdict
@@ -178,3 +179,27 @@ def test_small_pool_may_always_lose_two_nodes_at_a_time_and_not_more() -> None:
         world.settle()
         world.wait(MINUTE)
     assert sum(n.unschedulable for n in world.nodes.values()) == 2
+
+
+# Clocks
+
+
+def test_a_clock_that_is_set_back_makes_no_room_for_more_cordons() -> None:
+    """Six nodes were cordoned by a clock that ran 40 minutes ahead: now that it is right, they count as ever."""
+    world = World(*(node(f"n{i}", pods=(pod(f"p{i}", BAD),) if i < 6 else ()) for i in range(2048)), now=NOW + 40 * MINUTE)
+    assert len([a for a in world.step() if isinstance(a, Cordon)]) == 6
+    world.now = NOW
+    for i in range(6, 12):
+        world.nodes[f"n{i}"] = replace(world.nodes[f"n{i}"], pods=(pod(f"p{i}", BAD),))
+    assert not [a for a in world.step() + world.step() if isinstance(a, Cordon)]
+
+
+def test_a_test_that_a_wrong_clock_put_off_for_days_comes_at_once() -> None:
+    world = quarantined()
+    revalidate(world, Outcome.PASS)
+    away = world.nodes["n1"]
+    assert away.record is not None
+    world.nodes["n1"] = replace(away, record=replace(away.record, next_attempt_at=world.now + 10 * DAY))
+    assert [type(a) for a in world.step()] == [StartRevalidation]
+    world.nodes["n1"] = replace(away, record=replace(away.record, next_attempt_at=world.now + 14 * MINUTE))
+    assert world.step() == []

@@ -43,6 +43,7 @@ def test_task_carries_preflight_then_gate_before_its_own_container() -> None:
     (primary,) = spec["containers"]
     assert preflight["command"][-1] == "infra.probes"
     assert gate["command"][-1] == "infra.gate"
+    assert not primary.get("command") and primary["args"][:4] == ["python", "-m", "infra.entry", "pyflyte-execute"]
     assert (preflight["image"], gate["image"], primary["image"]) == ("lehr:1", "lehr:1", "lehr:1")
     assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
     assert "nvidia.com/gpu" not in gate["resources"]["limits"]

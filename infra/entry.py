@@ -1,0 +1,222 @@
+"""The first process of a task's container: `python -m infra.entry COMMAND ...`. It ends as the worst of its ranks did.
+
+Under torchrun, or Flyte's Elastic task, a pod ends as its launcher does: with 1, whichever rank said what, and with an error
+that costs one of the user's retries. So whoever has a last word (tasks/ending.py) says it here, through a socket, and waits.
+This process then ends them all, the launcher before it can judge, and takes the worst word and its code as the pod's: a
+device that failed (172), wherever it comes; else what came first, a hang (173) or a store or network that failed (170), because
+ranks hang while they wait for one that has failed.
+
+A 170 of a rank that was told to stop is no reason to end the others, which may still be saving; and where the launcher ends by
+itself, a rank has died without a word: that counts for more than the broken connections of its peers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from infra.policy import NAMES
+
+ADDRESS = "LEHR_LAST_WORDS"  # environment: the socket that takes last words
+MAX_BYTES = 4096  # of a termination message, and so of a word
+SETTLE_SECONDS = 3.0  # for the others' words
+RESTART_SETTLE_SECONDS = 10.0  # who lost a peer may speak before the peer that was lost, or before the launcher notices
+CODES = (NAMES.exit_restart, NAMES.exit_hang, NAMES.exit_suspect)
+NOT_FOUND = 127
+SUBREAPER = 36  # prctl
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a rank said: `ranks` speak in this pod, and `stopped` is one that was told to end."""
+
+    code: int
+    ranks: int
+    stopped: bool
+    text: dict[str, Any]
+
+
+def heard(data: bytes) -> Word | None:
+    """The word in a message, None for anything else."""
+    try:
+        text = json.loads(data)
+        code, ranks, stopped = int(text.pop("code")), int(text.pop("ranks", 1)), bool(text.pop("stopped", False))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+    return Word(code, ranks, stopped, text) if code in CODES else None
+
+
+@dataclass
+class Ranks:
+    """What was said so far, and when it is enough. `leaving`: the pod itself was told to end."""
+
+    leaving: bool = False
+    words: list[Word] = field(default_factory=list)
+    first_at: float = 0.0
+
+    def say(self, word: Word, now: float) -> None:
+        if self.worst is None:
+            self.first_at = now
+        self.words.append(word)
+
+    @property
+    def worst(self) -> Word | None:
+        counted = [word for word in self.words if self.leaving or not word.stopped]
+        return next((word for word in counted if word.code == NAMES.exit_suspect), counted[0] if counted else None)
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until all is to be ended, 0 for now; None: not before the command ends by itself."""
+        worst = self.worst
+        if worst is None or (self.leaving and worst.code == NAMES.exit_restart):
+            return None
+        everybody = len(self.words) >= max(word.ranks for word in self.words)
+        settle = RESTART_SETTLE_SECONDS if worst.code == NAMES.exit_restart else SETTLE_SECONDS
+        return 0.0 if everybody else max(0.0, self.first_at + settle - now)
+
+    def code(self, command: int) -> int:
+        """The pod's exit code when `command` ended by itself with that code: it was the launcher's, or a rank's own."""
+        worst = self.worst
+        if worst is None or command == 0:
+            return command
+        return worst.code if self.leaving or worst.code != NAMES.exit_restart else command
+
+
+def run(command: list[str]) -> int:
+    """Run `command` to its end, or to that of its ranks. The exit code: 128 + n for signal n, 127 if it is not there."""
+    ctypes.CDLL(None).prctl(SUBREAPER, 1)  # ranks whose launcher has died become ours
+    ranks = Ranks()
+    with tempfile.TemporaryDirectory(prefix="lehr-") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        door.bind(f"{folder}/words")
+        wake = _wake_on_signals(door, f"{folder}/words")
+        try:
+            child = os.posix_spawnp(command[0], command, {**os.environ, ADDRESS: f"{folder}/words"})
+        except OSError as error:
+            print(f"error: {command[0]}: {error.strerror}", file=sys.stderr)
+            return NOT_FOUND
+        _pass_on(child, ranks)
+        try:
+            code = _watch(child, door, ranks)
+        finally:
+            signal.set_wakeup_fd(wake)
+    if code is None and ranks.worst is not None:
+        code = ranks.worst.code
+    _end_others()
+    assert code is not None
+    if ranks.worst is not None and code == ranks.worst.code:
+        _publish(ranks.worst)
+    return code
+
+
+def _wake_on_signals(door: socket.socket, address: str) -> int:
+    """Signals arrive at the door too, as an empty word, so that one wait hears both."""
+    ring = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ring.connect(address)
+    ring.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # the default would not wake anybody
+    return signal.set_wakeup_fd(ring.detach(), warn_on_full_buffer=False)
+
+
+def _pass_on(child: int, ranks: Ranks) -> None:
+    """The kubelet tells this process alone that the pod has to go."""
+
+    def told(number: int, frame: FrameType | None) -> None:
+        ranks.leaving = True
+        _send(child, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
+
+
+def _watch(child: int, door: socket.socket, ranks: Ranks) -> int | None:
+    """The pod's exit code once the command has ended, None when its ranks have said enough."""
+    while True:
+        code = _reaped(child)
+        if code is not None:
+            _drain(door, ranks)
+            return ranks.code(code)
+        wait = ranks.wait(time.monotonic())
+        if wait == 0.0:
+            return None
+        door.settimeout(wait)
+        with contextlib.suppress(TimeoutError):
+            _take(door.recv(MAX_BYTES), ranks)
+
+
+def _take(data: bytes, ranks: Ranks) -> None:
+    word = heard(data)
+    if word is not None:
+        ranks.say(word, time.monotonic())
+
+
+def _drain(door: socket.socket, ranks: Ranks) -> None:
+    door.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            _take(door.recv(MAX_BYTES), ranks)
+
+
+def _reaped(child: int) -> int | None:
+    """Bury whoever has died, as the first process of a container must; the exit code of `child` if it is among them."""
+    code = None
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            if found[0] == child:
+                ended = os.waitstatus_to_exitcode(found[1])
+                code = ended if ended >= 0 else 128 - ended
+    return code
+
+
+def _send(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def _end_others() -> None:
+    """Kill all that is left below us. One that hangs in the kernel is left behind: the pod's end takes it."""
+    for _ in range(20):
+        found = descendants(os.getpid())
+        if not found:
+            return
+        for process in found:
+            _send(process, signal.SIGKILL)
+        _reaped(-1)
+        time.sleep(0.05)
+
+
+def descendants(root: int) -> set[int]:
+    """Processes below `root`, by /proc."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+    found, before = {root}, 0
+    while len(found) > before:
+        before = len(found)
+        found |= {process for process, parent in parents.items() if parent in found}
+    return found - {root}
+
+
+def _publish(word: Word) -> None:
+    place = os.environ.get("LEHR_TERMINATION_LOG", "/dev/termination-log")
+    try:
+        Path(place).write_text(json.dumps(word.text)[:MAX_BYTES], encoding="utf-8")
+    except OSError as error:
+        print(f"no termination message: {error}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    if not sys.argv[1:]:
+        print("usage: python -m infra.entry COMMAND ...", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(run(sys.argv[1:]))
