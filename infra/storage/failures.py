@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
@@ -55,7 +54,7 @@ def deleted(answer: dict[str, Any], where: str) -> None:
     """Raise what a DeleteObjects, which succeeds as a whole, says of single keys."""
     for said in answer.get("Errors", []):
         if said["Code"] not in NO_SUCH_KEY:
-            raise _refused(ClientError({"Error": said, "ResponseMetadata": {"HTTPStatusCode": 403}}, "DeleteObjects"), where, "")
+            raise InfraError(f"{where}: {said['Key']} was not deleted ({said['Code']}); check that these keys may delete there")
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,67 @@
+"""Where a run lives: a folder, or a part of an object store with a folder of this machine beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lehr.ports import Store
+from lehr.remote.cache import folder_of
+from lehr.store import LocalStore
+
+_ARTIFACTS = "/artifacts/"
+_checked: set[str] = set()
+
+
+def is_remote(where: str | Path) -> bool:
+    """Whether it is an object store's address rather than a folder."""
+    return str(where).startswith("s3://")
+
+
+class Place:
+    """`root` is how references and messages name the run. `folder` is on this machine: for a run in a folder that folder, else
+    one in the cache. Locks, MLflow's sqlite file and the public files on their way live there."""
+
+    def __init__(self, out: str | Path) -> None:
+        self.remote = is_remote(out)
+        self.root = str(out).rstrip("/") if self.remote else str(Path(out).absolute())
+        self.folder = folder_of(self.root) if self.remote else Path(self.root)
+
+    def store(self) -> Store:
+        """Raises UserError for an address that names no bucket."""
+        if not self.remote:
+            return LocalStore(self.root)
+        from infra.storage import S3Objects  # boto3, which a run in a folder does not need
+        from lehr.remote.store import ObjectStore
+
+        return ObjectStore(S3Objects(self.root), self.folder)
+
+    def check(self) -> None:
+        """Before anything is made, once a process: does the store answer, and does it keep what the fence rests on? Raises
+        UserError if not."""
+        if self.remote and self.root not in _checked:
+            from infra.storage import S3Objects
+            from lehr.remote.promise import require_conditions
+
+            require_conditions(S3Objects(self.root))
+            _checked.add(self.root)
+
+    def share(self, names: Iterable[str]) -> None:
+        """Put files and whole folders of `folder` beside the artifacts, where they are not there already."""
+        if not self.remote:
+            return
+        from infra.storage import S3Objects
+
+        found = [p for name in names for p in [self.folder / name, *(self.folder / name).rglob("*")] if p.is_file()]
+        S3Objects(self.root).upload({p.relative_to(self.folder).as_posix(): p for p in found})
+
+    def shown(self, name: str) -> str:
+        """A public file as a user may ask for it."""
+        return f"{self.root}/{name}"
+
+
+def local(uri: str) -> Path:
+    """A folder of this machine with the artifact at `uri`. Raises UserError if it is not complete there."""
+    if not is_remote(uri):
+        return Path(uri)
+    return Place(uri.rpartition(_ARTIFACTS)[0]).store().fetch(uri)
