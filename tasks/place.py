@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
-from lehr.ports import Store
+from lehr.ports import Objects, Store
 from lehr.remote.cache import folder_of
+from lehr.remote.promise import require_conditions
+from lehr.remote.store import ObjectStore
 from lehr.store import LocalStore
 
 _ARTIFACTS = "/artifacts/"
-_checked: set[str] = set()
 
 
 def is_remote(where: str | Path) -> bool:
     """Whether it is an object store's address rather than a folder."""
     return str(where).startswith("s3://")
+
+
+@cache
+def _objects(root: str) -> Objects:
+    """Connections are kept, and shared by all that this process does there. Raises UserError for an address that names no
+    bucket."""
+    from infra.storage import S3Objects  # boto3, which a run in a folder does not need
+
+    return S3Objects(root)
+
+
+@cache
+def _checked(root: str) -> None:
+    require_conditions(_objects(root))
 
 
 class Place:
@@ -28,32 +44,19 @@ class Place:
         self.folder = folder_of(self.root) if self.remote else Path(self.root)
 
     def store(self) -> Store:
-        """Raises UserError for an address that names no bucket."""
-        if not self.remote:
-            return LocalStore(self.root)
-        from infra.storage import S3Objects  # boto3, which a run in a folder does not need
-        from lehr.remote.store import ObjectStore
-
-        return ObjectStore(S3Objects(self.root), self.folder)
+        return ObjectStore(_objects(self.root), self.folder) if self.remote else LocalStore(self.root)
 
     def check(self) -> None:
         """Before anything is made, once a process: does the store answer, and does it keep what the fence rests on? Raises
         UserError if not."""
-        if self.remote and self.root not in _checked:
-            from infra.storage import S3Objects
-            from lehr.remote.promise import require_conditions
-
-            require_conditions(S3Objects(self.root))
-            _checked.add(self.root)
+        if self.remote:
+            _checked(self.root)
 
     def share(self, names: Iterable[str]) -> None:
         """Put files and whole folders of `folder` beside the artifacts, where they are not there already."""
-        if not self.remote:
-            return
-        from infra.storage import S3Objects
-
-        found = [p for name in names for p in [self.folder / name, *(self.folder / name).rglob("*")] if p.is_file()]
-        S3Objects(self.root).upload({p.relative_to(self.folder).as_posix(): p for p in found})
+        if self.remote:
+            found = [p for name in names for p in [self.folder / name, *(self.folder / name).rglob("*")] if p.is_file()]
+            _objects(self.root).upload({p.relative_to(self.folder).as_posix(): p for p in found})
 
     def shown(self, name: str) -> str:
         """A public file as a user may ask for it."""

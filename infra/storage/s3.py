@@ -115,9 +115,7 @@ class S3Objects:
 
     def abort_uploads(self, prefix: str) -> None:
         with self._owned(prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.bucket, Prefix=self._key(prefix)
-            )
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._key(prefix))
             for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
                 try:
                     self._client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])

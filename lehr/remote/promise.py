@@ -9,9 +9,10 @@ from lehr.ports import Conflict, Objects
 
 
 def require_conditions(objects: Objects) -> None:
-    """Put a small object of our own twice under either condition. Raises UserError where a second put is taken though its
-    condition does not hold: two attempts would overwrite each other there."""
+    """Ask for a small object of our own, and put it twice under either condition. Raises UserError where the second put is
+    taken although its condition does not hold: two attempts would overwrite each other there."""
     key = f"probe/{uuid.uuid4().hex}"
+    objects.get(key)  # a bucket that is missing: some stores make it when they are written to, none when they are read
     try:
         first = objects.put(key, "1", None)
         objects.put(key, "2", first)

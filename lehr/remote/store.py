@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from lehr.artifact import MANIFEST, Manifest
@@ -99,10 +98,6 @@ class ObjectStore:
 
     def put(self, key: str, value: str, version: str | None) -> str:
         return self.objects.put(key, value, version)
-
-    def share(self, files: Mapping[str, Path]) -> None:
-        """Put a run's public files, which are written anew each time, beside its artifacts."""
-        self.objects.upload(files)
 
 
 def _own(name: str, claim: Claim) -> OwnClaim:

@@ -47,6 +47,7 @@ def seaweed(folder: Path) -> Iterator[str]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     command = [weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3", "-volume.max=20"]
     command += [f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=256", "-s3.iam=false", "-master.telemetry=false"]
+    command += ["-s3.port.lance=0", "-s3.port.iceberg=0"]
     command += [f"-{name}={port}" for name, port in ports.items()]
     address = f"http://127.0.0.1:{ports['s3.port']}"
     with (folder / "log").open("w") as log:
@@ -57,6 +58,11 @@ def seaweed(folder: Path) -> Iterator[str]:
     finally:
         process.kill()  # to SIGTERM it listens for a quarter of a minute
         process.wait()
+        for port in ports.values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # its own choice of a place
+                left.unlink()
+            for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port + 10_000}.sock"):
+                left.unlink()
 
 
 def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -83,7 +89,7 @@ class Careless(BaseHTTPRequestHandler):
         self._answer(503 if self.failing else 200, etag=hashlib.md5(body).hexdigest())
 
     def do_GET(self) -> None:
-        self._answer(503)
+        self._answer(503 if self.failing else 404)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
