@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from lehr.ports import Objects, Store
 from lehr.remote.cache import folder_of
+from lehr.remote.outline import outline
 from lehr.remote.promise import require_conditions
 from lehr.remote.store import ObjectStore
 from lehr.store import LocalStore
@@ -57,6 +61,14 @@ class Place:
         if self.remote:
             found = [p for name in names for p in [self.folder / name, *(self.folder / name).rglob("*")] if p.is_file()]
             _objects(self.root).upload({p.relative_to(self.folder).as_posix(): p for p in found})
+
+    def outline(self) -> Path:
+        """A folder like the run's own that holds no more of its artifacts than their manifests; it goes with this process.
+        Raises UserError where there is no run."""
+        folder = Path(tempfile.mkdtemp(prefix="lehr-outline-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        outline(_objects(self.root), folder)
+        return folder
 
     def shown(self, name: str) -> str:
         """A public file as a user may ask for it."""
