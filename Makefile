@@ -70,7 +70,7 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  litdata==0.2.76 datatrove==0.10.1 loguru==0.7.3 humanize==4.17.0
 
 bench: setup ## run every benchmark and write docs/performance.md; minutes, on an idle machine
-	@for area in train generate checkpoint soup data cost; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+	@for area in train generate checkpoint soup data cost storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

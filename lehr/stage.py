@@ -13,7 +13,7 @@ from typing import Any
 
 from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_text, write_atomic
 from lehr.code import code_version
-from lehr.errors import Preempted, from_os_error
+from lehr.errors import LehrError, Preempted, from_os_error
 from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Store, SystemClock, Tracker
 from lehr.stop import listening
 
@@ -119,8 +119,19 @@ def _own_folder(job: Job) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, Preempted | OSError):
             _unless_overtaken(job, error)
-        job.claim.settle()  # what was saved last may still be on its way to the next attempt
+        _settle(job, error)
         raise
+
+
+def _settle(job: Job, error: BaseException) -> None:
+    """What was saved last may still be on its way to where the next attempt looks. Raises what that failed with if the stage
+    ends as Preempted, which says that its state is saved."""
+    try:
+        job.claim.settle()
+    except LehrError as lost:
+        if isinstance(error, Preempted):
+            raise
+        error.add_note(f"the last save did not arrive either: {lost}")
 
 
 def _unless_overtaken(job: Job, error: BaseException) -> None:

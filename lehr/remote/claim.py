@@ -105,6 +105,7 @@ class OwnClaim(RemoteClaim):
     def _copy(self, folder: Path) -> None:
         """On the keeper's thread: what is new of a snapshot goes up, the record says so, and what it named before goes away."""
         try:
+            self.check()  # before gigabytes are sent for nothing
             entries, fresh = self._compare(folder)
             try:
                 self.objects.upload({entries[path].object: folder / path for path in fresh})
