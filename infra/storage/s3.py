@@ -20,8 +20,7 @@ from lehr.errors import UserError
 from lehr.ports import Conflict
 
 _MIB = 1 << 20
-# 64 MiB parts and 8 streams a process; S3 takes at most 10,000 parts, and s3transfer takes larger ones beyond that.
-_TRANSFERS = {"multipart_threshold": 64 * _MIB, "multipart_chunksize": 64 * _MIB, "max_concurrency": 8}
+_STREAMS = 8  # a process
 _ATTEMPTS = 8  # in boto3's standard mode: a store that is away for about half a minute is waited for
 _BATCH = 1000  # keys that one DeleteObjects takes
 
@@ -29,6 +28,8 @@ _BATCH = 1000  # keys that one DeleteObjects takes
 class S3Objects:
     """See lehr.ports.Objects. Endpoint, region and keys come from boto3's own configuration (AWS_ENDPOINT_URL, profiles,
     workload identity): none of them is read, kept or written here. Every part travels with its SHA-256."""
+
+    part_bytes = 64 * _MIB  # S3 takes at most 10,000 parts; s3transfer takes larger ones for files beyond that
 
     def __init__(self, root: str) -> None:
         parts = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[^/]+)*)/*", root)
@@ -97,7 +98,9 @@ class S3Objects:
     @contextmanager
     def _transfers(self) -> Iterator[Any]:
         """Ends when everything that was begun inside has ended; an error inside cancels the rest."""
-        with self._owned(), create_transfer_manager(self._client, TransferConfig(**_TRANSFERS)) as manager:
+        size = self.part_bytes
+        config = TransferConfig(multipart_threshold=size, multipart_chunksize=size, max_concurrency=_STREAMS)
+        with self._owned(), create_transfer_manager(self._client, config) as manager:
             yield manager
 
     def keys(self, prefix: str) -> list[str]:

@@ -24,6 +24,16 @@ def folder_of(root: str) -> Path:
     return cache_root() / "stores" / sha256_text(root)[:16]
 
 
+def below(folder: Path, path: str) -> Path:
+    """`path` in `folder`, with the folders that it needs. Raises UserError where it leads out of it: who can write a store must
+    not write everywhere on the machines that read it."""
+    file = folder / path
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"a file's name in the store leads out of its folder: {path}", where=folder, remedy="delete it there")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
 class Cache:
     """FOLDER/artifacts/NAME is complete, as in a run's own folder; FOLDER/work/NAME-NUMBER belongs to one attempt. All of it
     can be deleted when no run is at work: the store has it."""

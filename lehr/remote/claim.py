@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lehr.artifact import sha256_file
-from lehr.errors import Preempted
+from lehr.errors import Preempted, UserError
 from lehr.fence import overtaken
 from lehr.ports import Conflict, Objects
 from lehr.remote import record as records
+from lehr.remote.cache import below
 from lehr.remote.keeping import Identity, Keeper, identity, snapshot
 from lehr.remote.record import Kept, Record
 
@@ -78,7 +79,12 @@ class OwnClaim(RemoteClaim):
         """Bring what earlier attempts kept into the scratch. A file that is not what was kept is left out: who reads a save
         checks it, and takes the one before."""
         self.scratch.mkdir(parents=True)
-        self.objects.download({kept.object: _below(self.scratch, path) for path, kept in self.record.kept.items()})
+        wanted = {kept.object: below(self.scratch, path) for path, kept in self.record.kept.items()}
+        try:
+            self.objects.download(wanted)
+        except UserError:  # an object is gone
+            self.check()  # because a newer attempt keeps saves of its own by now
+            raise
         for path, kept in self.record.kept.items():
             file = self.scratch / path
             if file.stat().st_size == kept.bytes and sha256_file(file) == kept.sha256:
@@ -132,10 +138,3 @@ class OwnClaim(RemoteClaim):
             entries[path] = Kept(object=key, bytes=file.stat().st_size, sha256=sha256_file(file))
             fresh.append(path)
         return entries, fresh
-
-
-def _below(folder: Path, path: str) -> Path:
-    """`path` in `folder`, with the folders that it needs."""
-    file = folder / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file

@@ -9,7 +9,7 @@ from lehr.artifact import MANIFEST, Manifest
 from lehr.errors import Bug, Preempted, UserError
 from lehr.ports import ONLY_ATTEMPT, Claim, Objects
 from lehr.remote import record as records
-from lehr.remote.cache import REPEAT, Cache, folder_of
+from lehr.remote.cache import REPEAT, Cache, below, folder_of
 from lehr.remote.claim import OwnClaim
 from lehr.remote.record import Published
 
@@ -47,13 +47,7 @@ class ObjectStore:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError("damaged manifest", where=uri, remedy=REPEAT) from error
-        wanted: dict[str, Path] = {}
-        for path in manifest.files:
-            file = (folder / path).resolve()
-            if not file.is_relative_to(folder.resolve()):  # who can write the store must not write everywhere here
-                raise UserError(f"its manifest names a file outside of it, {path}", where=uri, remedy=REPEAT)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            wanted[f"{published.folder}/{path}"] = file
+        wanted = {f"{published.folder}/{path}": below(folder, path) for path in manifest.files}
         self.objects.download(wanted)
 
     def begin(self, name: str) -> Claim:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef, Cost
 from lehr.config.recipe import Parallel, Watch
 from lehr.errors import Preempted
@@ -24,8 +25,6 @@ from tests.train import pieces
 
 
 def machine(root: str, cache: Path) -> ObjectStore:
-    from infra.storage import S3Objects
-
     return ObjectStore(S3Objects(root), cache)
 
 
@@ -89,6 +88,7 @@ class Waiting(pieces.Copying):
 def main(what: str, root: str, cache: str, place: str) -> None:
     """In a process of its own: `commit` publishes the sealed folder `place` and says when it begins; `train` trains and is
     killed before step `place`."""
+    S3Objects.part_bytes = 5 << 20  # the smallest that S3 takes: a small file is a large one
     store = machine(root, Path(cache))
     if what == "commit":
         claim = store.begin("big")
