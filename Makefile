@@ -74,7 +74,7 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  httpcore==1.0.9 orjson==3.11.4
 
 bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
-	@for area in train generate checkpoint soup data cost overhead; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+	@for area in train generate checkpoint soup data cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -50,10 +50,10 @@ def export(artifact: Path, out: Path, kind: str, dtype: str) -> None:
       lehr export runs/tiny-olmo2 --out model
       lehr export runs/tiny-olmo2 --out model.gguf --format gguf --dtype bf16
     """
-    from cli.locate import find
+    from cli.locate import find, whole
     from lehr.exchange import export_to_gguf, export_to_hf
 
-    checkpoint = find(artifact).expect("checkpoint")
+    checkpoint = whole(find(artifact).expect("checkpoint"))
     if kind == "gguf":
         difference = export_to_gguf(checkpoint, out, dtype)  # type: ignore[arg-type]
         click.echo(f"{out}: {out.stat().st_size:,} bytes; logits read back differ by {difference:.1e}")

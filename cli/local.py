@@ -17,12 +17,15 @@ import click
 from lehr.artifact import sha256_text
 from lehr.stop import listening
 from tasks.lock import held
+from tasks.place import Place
 
 
-def run_recipe(recipe: Path, out: Path, overrides: Sequence[str], metrics_port: int, mlflow: bool) -> int:
+def run_recipe(recipe: Path, out: str, overrides: Sequence[str], metrics_port: int, mlflow: bool) -> int:
     """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
-    root = out.absolute()
-    with held(root), _own_temporary_folder(root), listening():
+    place = Place(out)
+    place.check()
+    root = place.folder
+    with held(root, place.root), _own_temporary_folder(root), listening():
         os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])
         os.environ.setdefault("FLYTE_SDK_LOGGING_LEVEL", "40")  # flytekit's warnings would tear the display
         from lehr.config import load_recipe
@@ -31,12 +34,12 @@ def run_recipe(recipe: Path, out: Path, overrides: Sequence[str], metrics_port: 
         from workflows.pretrain_to_eval import pretrain_to_eval
 
         loaded = load_recipe(recipe, overrides)
-        session = open_session(loaded, root, run_key(loaded, root), metrics_port=metrics_port, mlflow=mlflow)
+        session = open_session(loaded, root, run_key(loaded, place.root), metrics_port=metrics_port, mlflow=mlflow)
         try:
-            report = pretrain_to_eval(recipe=str(recipe), out=str(root), overrides=list(overrides))
+            report = pretrain_to_eval(recipe=str(recipe), out=place.root, overrides=list(overrides))
         finally:
             session.close()
-        click.echo(f"report: {report}\nmodel:  {root / 'model'}\ntalk:   lehr chat {out}")
+        click.echo(f"report: {report}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")
     return 0
 
 

@@ -17,7 +17,46 @@ def of_run(run: Path) -> list[Artifact]:
     return [Artifact.open(m.parent, verify=False) for m in manifests]
 
 
+def _address(where: Path) -> str | None:
+    """`where` as a user gave it, if that was an object store's: of its two slashes a Path keeps one."""
+    return str(where).replace("s3:/", "s3://", 1) if str(where).startswith("s3:/") else None
+
+
+def _names_one(where: Path) -> bool:
+    """Whether it is an artifact's place rather than a run's."""
+    return "/artifacts/" in str(where) if _address(where) else (where / MANIFEST).is_file()
+
+
+def _candidates(where: Path) -> list[Artifact]:
+    """The artifact at `where`, or those of the run there. Of an object store's, manifests alone: see `whole`."""
+    address = _address(where)
+    if address is None:
+        return [Artifact.open(where, verify=False)] if _names_one(where) else of_run(where)
+    from tasks.place import Place
+
+    root, _, name = address.partition("/artifacts/")
+    found = of_run(Place(root).outline())
+    for artifact in found:
+        artifact.uri = f"{root}/artifacts/{artifact.folder.name}"
+    return [artifact for artifact in found if not name or artifact.folder.name == name]
+
+
+def whole(artifact: Artifact, *kinds: Kind) -> Artifact:
+    """`artifact` with all of its files on this machine, and those of its parents that are of these kinds."""
+    if "://" not in artifact.uri:
+        return artifact
+    from tasks.place import local
+
+    for parent in artifact.parents():
+        if parent.manifest.kind in kinds:
+            local(parent.uri)
+    return Artifact.open(local(artifact.uri), verify=False, uri=artifact.uri)
+
+
 def _missing(where: Path, what: str) -> UserError:
+    if address := _address(where):
+        remedy = "give a run's address or an artifact's; `lehr run` makes one"
+        return UserError(f"no {what} there", where=address, remedy=remedy)
     if not where.exists():
         return UserError(
             "there is no such folder", where=where, remedy="give a run's folder or an artifact's, such as runs/tiny-olmo2"
@@ -27,8 +66,7 @@ def _missing(where: Path, what: str) -> UserError:
 
 def with_file(where: Path, name: str) -> list[Artifact]:
     """The artifact at `where`, or those of the run there, that hold a file `name`. Raises UserError if none does."""
-    given = [Artifact.open(where, verify=False)] if (where / MANIFEST).is_file() else of_run(where)
-    found = [a for a in given if name in a.manifest.files]
+    found = [whole(a) for a in _candidates(where) if name in a.manifest.files]
     if not found:
         raise _missing(where, f"artifact with a {name}")
     return found
@@ -43,9 +81,9 @@ def _progress(artifact: Artifact) -> tuple[int, float]:
 
 def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
     """The artifact at `where`; in a run's folder, the furthest one of that kind. Raises UserError if there is none."""
-    if (where / MANIFEST).is_file():
-        return Artifact.open(where, verify=False)
-    found = [a for a in of_run(where) if a.manifest.kind == kind]
+    found = _candidates(where)
+    if not _names_one(where):
+        found = [a for a in found if a.manifest.kind == kind]
     if not found:
         raise _missing(where, f"finished {kind}")
     return max(found, key=_progress)
@@ -53,9 +91,9 @@ def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
 
 def find_stage(where: Path, stage: str) -> Artifact:
     """The artifact at `where`; in a run's folder, the newest one of `stage`. Raises UserError if there is none."""
-    if (where / MANIFEST).is_file():
-        return Artifact.open(where, verify=False)
-    found = [a for a in of_run(where) if a.manifest.stage == stage]
+    found = _candidates(where)
+    if not _names_one(where):
+        found = [a for a in found if a.manifest.stage == stage]
     if not found:
         raise _missing(where, f"finished {stage}")
     return max(found, key=_progress)

@@ -28,13 +28,13 @@ def lookup(artifact: Path, stage: str, step: int | None, document: str | None, a
     from rich.console import Console
     from rich.table import Table
 
-    from cli.locate import find_stage
+    from cli.locate import find_stage, whole
     from lehr.errors import UserError
     from lehr.lookup import Lookup
 
     if (step is None) == (document is None):
         raise UserError("one question at a time", remedy="give either --step or --document")
-    order = Lookup(find_stage(artifact, stage))
+    order = Lookup(whole(find_stage(artifact, stage), "shards", "tokenizer"))
     console = Console(highlight=False, soft_wrap=True)
     if step is not None:
         rows = order.step(step)

@@ -16,8 +16,9 @@ artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
 def show(artifact: Path, verify: bool) -> None:
     """Show where ARTIFACT comes from, what it cost, and its scores.
 
-    ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Costs are summed over all
-    ancestors, each counted once. Scores come from the run's scores.json, beside those of the model it was made from.
+    ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Either may be an s3:// address.
+    Costs are summed over all ancestors, each counted once. Scores come from the run's scores.json, beside those of the
+    model it was made from.
 
     \b
     Examples:
@@ -27,12 +28,12 @@ def show(artifact: Path, verify: bool) -> None:
     from rich.console import Console
 
     from cli.card import cost_table, lineage_tree, score_table
-    from cli.locate import find
+    from cli.locate import find, whole
 
     model = find(artifact)
     if verify:
         for ancestor in model.lineage():
-            ancestor.verify()
+            whole(ancestor).verify()
     console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     console.print(lineage_tree(model))
     console.print()
@@ -61,10 +62,10 @@ def chat(artifact: Path, temperature: float, max_new_tokens: int, seed: int) -> 
       lehr chat runs/tiny-olmo2
       echo 'What is 47 + 38? End with: The answer is N.' | lehr chat runs/tiny-olmo2
     """
-    from cli.locate import find
+    from cli.locate import find, whole
     from lehr.errors import UserError
 
-    model = find(artifact).expect("checkpoint")
+    model = whole(find(artifact).expect("checkpoint"))
     model.verify()
     message = None if sys.stdin.isatty() else sys.stdin.read().strip()
     if message == "":

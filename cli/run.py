@@ -12,7 +12,7 @@ recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
 set_option = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
 
 
-def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
+def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
     """Check the recipe, then train it into `out` (None: runs/NAME). Returns the exit code."""
     from lehr.config import load_recipe
     from lehr.config.runnable import check_runnable
@@ -22,12 +22,12 @@ def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int,
     name = loaded.name
     from cli.local import run_recipe
 
-    return run_recipe(recipe, out or Path("runs") / name, overrides, metrics_port, mlflow)
+    return run_recipe(recipe, out or str(Path("runs") / name), overrides, metrics_port, mlflow)
 
 
 @click.command("run")
 @recipe_argument
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/NAME of the recipe]")
+@click.option("--out", type=click.Path(), help="Folder of the run, or s3://BUCKET/PREFIX. [default: runs/NAME of the recipe]")
 @set_option
 @click.option(
     "--metrics-port",
@@ -39,7 +39,7 @@ def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int,
 @click.option("--no-mlflow", is_flag=True, help="Do not track the run in MLflow.")
 @click.option("--debug-sync", is_flag=True, help="Slower: say after each training stage where the host waited for the device.")
 def run_command(
-    recipe: Path, out: Path | None, overrides: tuple[str, ...], metrics_port: int, no_mlflow: bool, debug_sync: bool
+    recipe: Path, out: str | None, overrides: tuple[str, ...], metrics_port: int, no_mlflow: bool, debug_sync: bool
 ) -> int:
     """Train RECIPE: documents, pretraining, anneals, soup, post-training, scores, report.
 

@@ -108,10 +108,11 @@ def _content_digest(kind: str, files: dict[str, FileRecord], meta: dict[str, Any
 
 
 class Artifact:
-    """A complete artifact on a local folder: its manifest, its files, and its ancestors."""
+    """A complete artifact on a local folder: its manifest, its files, and its ancestors. `uri` is where others find it, which
+    is not the folder where that is a copy."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, manifest: Manifest, uri: str = "") -> None:
+        self.folder, self.manifest, self.uri = folder, manifest, uri or str(folder)
 
     @classmethod
     def seal(
@@ -152,7 +153,7 @@ class Artifact:
         return cls(folder, manifest)
 
     @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = True) -> Artifact:
+    def open(cls, folder: str | Path, *, verify: bool = True, uri: str = "") -> Artifact:
         """Open a complete artifact. `verify` re-hashes every file: a truncated or altered one raises UserError."""
         folder = Path(folder)
         path = folder / MANIFEST
@@ -162,7 +163,7 @@ class Artifact:
             manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"damaged manifest ({str(error).splitlines()[0]})", where=path, remedy=_REPEAT) from None
-        artifact = cls(folder, manifest)
+        artifact = cls(folder, manifest, uri)
         if verify:
             artifact.verify()
         return artifact
@@ -188,7 +189,7 @@ class Artifact:
     @property
     def ref(self) -> ArtifactRef:
         m = self.manifest
-        return ArtifactRef(uri=str(self.folder), digest=m.digest, kind=m.kind, stage=m.stage)
+        return ArtifactRef(uri=self.uri, digest=m.digest, kind=m.kind, stage=m.stage)
 
     def expect(self, kind: Kind) -> Artifact:
         """This artifact, if it is of that kind; else UserError."""
@@ -198,12 +199,12 @@ class Artifact:
         return self
 
     def parents(self) -> list[Artifact]:
-        """The parents that can still be found: at their uri, or beside this artifact after a move."""
+        """The parents that can still be found: at their uri, or beside this artifact after a move or where it is a copy."""
         found = []
         for ref in self.manifest.parents:
             for place in (Path(ref.uri), self.folder.parent / Path(ref.uri).name):
                 if (place / MANIFEST).is_file():
-                    parent = Artifact.open(place, verify=False)
+                    parent = Artifact.open(place, verify=False, uri=ref.uri if "://" in ref.uri else "")
                     if parent.manifest.digest == ref.digest:
                         found.append(parent)
                         break

@@ -9,11 +9,12 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lehr.artifact import sha256_text, write_atomic
 from lehr.errors import InfraError, Preempted
@@ -68,6 +69,21 @@ class Keys:
         return locked(path.with_name(f".{path.name}.lock"))
 
 
+def attempt(number: int) -> dict[str, str | int]:
+    """What an attempt that begins now says of itself."""
+    who: dict[str, str | int] = {"attempt": number, "token": uuid.uuid4().hex}
+    began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return {**who, "host": socket.gethostname(), "process": os.getpid(), "began": began}
+
+
+def overtaken(name: str, number: int, now: Mapping[str, Any]) -> Preempted:
+    """The error with which attempt `number` at `name` ends; `now` is what the newest one says of itself."""
+    newer = "its record is gone: the run's folder was removed or replaced"
+    if now:
+        newer = f"attempt {now['attempt']} began on {now['host']} (process {now['process']}) at {now['began']}"
+    return Preempted(f"{name}: attempt {number} is over, {newer}; nothing more of the older attempt is kept")
+
+
 @dataclass(frozen=True)
 class Fence:
     """One attempt's claim, kept in `key` of the folder `root`; see `lehr.ports.Claim`."""
@@ -84,25 +100,19 @@ class Fence:
         while True:
             found = keys.get(key)
             number = json.loads(found[0])["attempt"] + 1 if found else 1
-            token = uuid.uuid4().hex
-            claim = {"attempt": number, "token": token, "host": socket.gethostname(), "process": os.getpid()}
-            claim["began"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            who = attempt(number)
             try:
-                keys.put(key, json.dumps(claim), found[1] if found else None)
+                keys.put(key, json.dumps(who), found[1] if found else None)
             except Conflict:
                 continue  # another attempt began at the same moment: take the number after its
-            return cls(root, key, number, token)
+            return cls(root, key, number, str(who["token"]))
 
     def check(self) -> None:
         """Raise Preempted if a newer attempt has begun."""
         found = Keys(self.root).get(self.key)
         now = json.loads(found[0]) if found else {}
         if now.get("token") != self.token:
-            name = Path(self.key).stem
-            newer = "its record is gone: the run's folder was removed or replaced"
-            if now:
-                newer = f"attempt {now['attempt']} began on {now['host']} (process {now['process']}) at {now['began']}"
-            raise Preempted(f"{name}: attempt {self.number} is over, {newer}; nothing more of the older attempt is kept")
+            raise overtaken(Path(self.key).stem, self.number, now)
 
     @contextmanager
     def passage(self) -> Iterator[None]:
@@ -110,3 +120,9 @@ class Fence:
         with Keys(self.root).lock(self.key):
             self.check()
             yield
+
+    def keep(self) -> None:
+        """The scratch is where the next attempt looks already."""
+
+    def settle(self) -> None:
+        """See `keep`."""

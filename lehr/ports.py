@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -85,7 +85,17 @@ class Claim(Protocol):
         ...
 
     def passage(self) -> AbstractContextManager[None]:
-        """While inside, no newer attempt can begin; raises Preempted if one has. For the renames alone, not for writing."""
+        """While inside, no newer attempt can begin; raises Preempted if one has. For the renames alone, not for writing. Where
+        the scratch is this attempt's own, what is renamed there is nobody else's yet, and a look at the start is enough."""
+        ...
+
+    def keep(self) -> None:
+        """What the scratch holds now (the files in it, and RESUME) is a state to go on from: where the next attempt may begin
+        on another machine, copy it there, beside the work. Called inside a passage. Raises what an earlier copy failed with."""
+        ...
+
+    def settle(self) -> None:
+        """Return when what was kept is safe. Raises what copying failed with."""
         ...
 
 
@@ -100,8 +110,17 @@ class OnlyAttempt:
     def passage(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def keep(self) -> None:
+        return None
+
+    def settle(self) -> None:
+        return None
+
 
 ONLY_ATTEMPT = OnlyAttempt()
+
+
+RESUME = "resume"  # the folder in a scratch whose files are complete, and replaced rather than changed
 
 
 class Conflict(Exception):
@@ -127,8 +146,8 @@ class Store(Protocol):
         """Begin an attempt at `name`: from now on older ones are refused."""
         ...
 
-    def scratch(self, name: str) -> Path:
-        """The folder of the attempts at `name`: survives a kill, so that the next attempt resumes."""
+    def scratch(self, name: str, claim: Claim) -> Path:
+        """The folder of this attempt at `name`, with what earlier ones kept: what survives a kill, so that it resumes."""
         ...
 
     def commit(self, name: str, folder: Path, claim: Claim) -> str:
@@ -143,4 +162,44 @@ class Store(Protocol):
     def put(self, key: str, value: str, version: str | None) -> str:
         """Replace the value of that version (None: there is none) and return the new version, atomically: S3's If-Match and
         If-None-Match. Raises Conflict if another version stands there."""
+        ...
+
+
+class Objects(Protocol):
+    """An object store below some root: all of it that lehr.remote needs. Keys are relative to the root, with slashes.
+
+    Raises UserError where the bucket or the right to it is missing, InfraError where the store fails or is not reached.
+    """
+
+    @property
+    def root(self) -> str:
+        """As users write it: `s3://bucket/prefix`."""
+        ...
+
+    def get(self, key: str) -> tuple[str, str] | None:
+        """See Store.get."""
+        ...
+
+    def put(self, key: str, value: str, version: str | None) -> str:
+        """See Store.put."""
+        ...
+
+    def upload(self, files: Mapping[str, Path]) -> None:
+        """Put each file under its key, several at once, large ones in parts. Whole objects appear, or none."""
+        ...
+
+    def download(self, files: Mapping[str, Path]) -> None:
+        """The objects under these keys into files, several at once. Raises UserError for one that is not there."""
+        ...
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with `prefix`."""
+        ...
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Keys that are not there are as good as deleted."""
+        ...
+
+    def abort_uploads(self, prefix: str) -> None:
+        """Take away the parts that unfinished uploads left under `prefix`."""
         ...

@@ -13,7 +13,7 @@ from typing import Any
 
 from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_text, write_atomic
 from lehr.code import code_version
-from lehr.errors import Preempted, from_os_error
+from lehr.errors import LehrError, Preempted, from_os_error
 from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Store, SystemClock, Tracker
 from lehr.stop import listening
 
@@ -93,7 +93,7 @@ def run_stage(
         claim = around.store.begin(name)
         if (found := around.store.find(name)) is not None:  # the attempt before ended well in between
             return _reuse(stage, found, around)
-        job = Job(stage, around.store.scratch(name), around, claim)
+        job = Job(stage, around.store.scratch(name, claim), around, claim)
         with _own_folder(job), listening():
             around.tracker.stage_started(stage, total_steps=total_steps, params=config)
             outcome = work(job)
@@ -103,7 +103,7 @@ def run_stage(
 
 
 def _reuse(stage: str, uri: str, around: Surroundings) -> ArtifactRef:
-    artifact = Artifact.open(around.store.fetch(uri))
+    artifact = Artifact.open(around.store.fetch(uri), uri=uri)
     around.tracker.stage_finished(stage, uri=uri, reused=True, seconds=artifact.manifest.cost.seconds)
     return artifact.ref
 
@@ -116,15 +116,33 @@ def _own_folder(job: Job) -> Iterator[None]:
     job.out.mkdir(parents=True)
     try:
         yield
-    except (Preempted, OSError) as error:
-        try:
-            job.claim.check()  # a file that a newer attempt took away is no fault of the disk's
-        except Preempted as overtaken:
-            shutil.rmtree(job.out, ignore_errors=True)
-            with suppress(OSError):  # not empty: the newer attempt is at work in it
-                job.scratch.rmdir()
-            raise overtaken from error
+    except BaseException as error:
+        if isinstance(error, Preempted | OSError):
+            _unless_overtaken(job, error)
+        _settle(job, error)
         raise
+
+
+def _settle(job: Job, error: BaseException) -> None:
+    """What was saved last may still be on its way to where the next attempt looks. Raises what that failed with if the stage
+    ends as Preempted, which says that its state is saved."""
+    try:
+        job.claim.settle()
+    except LehrError as lost:
+        if isinstance(error, Preempted):
+            raise
+        error.add_note(f"the last save did not arrive either: {lost}")
+
+
+def _unless_overtaken(job: Job, error: BaseException) -> None:
+    """A file that a newer attempt took away is no fault of the disk's. Raises Preempted if there is a newer attempt."""
+    try:
+        job.claim.check()
+    except Preempted as overtaken:
+        shutil.rmtree(job.out, ignore_errors=True)
+        with suppress(OSError):  # not empty: the newer attempt is at work in it
+            job.scratch.rmdir()
+        raise overtaken from error
 
 
 def _publish(

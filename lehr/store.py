@@ -32,7 +32,7 @@ class LocalStore:
     def begin(self, name: str) -> Claim:
         return Fence.take(self.root, name)
 
-    def scratch(self, name: str) -> Path:
+    def scratch(self, name: str, claim: Claim = ONLY_ATTEMPT) -> Path:
         folder = self.root / "work" / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder

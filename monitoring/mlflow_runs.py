@@ -117,13 +117,14 @@ class Runs:
         child.last_step = max([child.last_step, *(step for _, step, _ in fresh)])
         curve.outbox.clear()
 
-    def stage_finished(self, stage: str, uri: str, reused: bool, seconds: float) -> None:
+    def stage_finished(self, stage: str, uri: str, folder: Path | None, reused: bool, seconds: float) -> None:
+        """`folder` is where this machine has the artifact, if it has it."""
         child = self._child(stage)
         if reused and child is not None and child.finished:
             self._pending.pop(stage, None)
             return  # MLflow has this stage from the run that made it
         child = self._working_child(stage)
-        manifest = _read_manifest(uri)
+        manifest = _read_manifest(folder)
         cost = manifest.get("cost", {})
         values = {
             "stage_seconds": seconds,
@@ -245,12 +246,11 @@ def _log_params(client: Any, run_id: str, params: dict[str, str]) -> None:
         client.log_batch(run_id, params=fresh[at : at + 100])
 
 
-def _read_manifest(uri: str) -> dict[str, Any]:
+def _read_manifest(folder: Path | None) -> dict[str, Any]:
     """The artifact's manifest if it lies on this machine: its digest and cost go to MLflow, its content does not."""
-    path = Path(uri) / MANIFEST
-    if not uri or not path.is_file():
+    if folder is None or not (folder / MANIFEST).is_file():
         return {}
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return manifest if isinstance(manifest, dict) else {}
 
 

@@ -38,10 +38,12 @@ class MlflowTracker:
         tags: Mapping[str, str] | None = None,
         *,
         run_key: str = "",
+        copies: Path | None = None,
         flush_seconds: float = 3.0,
         max_points: int = MAX_POINTS,
     ) -> None:
         """`params` is the recipe, nested or flat. `run_key` names the run across restarts; it is tag `lehr.run_key`.
+        `copies` is where this machine has artifacts, by name, whose uri is no folder.
 
         Without a key, one is made of the run's name and parameters. Nothing is imported or opened here.
         """
@@ -50,7 +52,7 @@ class MlflowTracker:
         self._open: Callable[[], Runs] = lambda: Runs.open(
             tracking_uri, experiment, run_name, artifact_location, flat, dict(tags or {}), key
         )
-        self._uri, self._max_points = tracking_uri, max_points
+        self._uri, self._max_points, self._copies = tracking_uri, max_points, copies
         self._flush_seconds = self._pause_seconds = flush_seconds
         self._events: deque[Event] = deque()
         self._runs: Runs | None = None
@@ -77,11 +79,12 @@ class MlflowTracker:
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         curve = self._curves.pop(stage, None)
+        folder = self._copies / uri.rpartition("/")[2] if self._copies and "://" in uri else Path(uri) if uri else None
 
         def finish(runs: Runs) -> None:
             if curve is not None:
                 runs.send(curve)
-            runs.stage_finished(stage, uri, reused, seconds)
+            runs.stage_finished(stage, uri, folder, reused, seconds)
 
         self._events.append(finish)
 

@@ -13,8 +13,9 @@ from lehr.errors import UserError, from_os_error
 _held: dict[Path, IO[str]] = {}
 
 
-def hold(root: Path) -> None:
-    """Make `root` and keep it for this process, which may ask again; the lock dies with the process.
+def hold(root: Path, name: str | Path = "") -> None:
+    """Make `root` and keep it for this process, which may ask again; the lock dies with the process. `name` is what users call
+    it, where that is another: two machines at one object store are kept apart by the fence, stage by stage.
 
     Raises UserError if another process has it, or if nothing can be written there.
     """
@@ -30,15 +31,15 @@ def hold(root: Path) -> None:
     except BlockingIOError:
         file.close()
         raise UserError(
-            "another lehr run is at work in this folder", where=root, remedy="wait for it, or choose another --out"
+            "another lehr run is at work in this folder", where=name or root, remedy="wait for it, or choose another --out"
         ) from None
     _held[root] = file
 
 
 @contextmanager
-def held(root: Path) -> Iterator[None]:
+def held(root: Path, name: str | Path = "") -> Iterator[None]:
     """`hold`, and let go at the end."""
-    hold(root)
+    hold(root, name)
     try:
         yield
     finally:

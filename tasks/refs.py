@@ -5,6 +5,7 @@ from __future__ import annotations
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.config.base import Config
 from lehr.config.recipe import Recipe
+from tasks.place import local
 
 
 class RunRef(Config):
@@ -18,4 +19,4 @@ class RunRef(Config):
 
 def opened(ref: ArtifactRef) -> Artifact:
     """The artifact behind a reference. Its files were verified when its stage ended or found it."""
-    return Artifact.open(ref.uri, verify=False)
+    return Artifact.open(local(ref.uri), verify=False, uri=ref.uri)

@@ -17,9 +17,12 @@ from lehr.config.runnable import check_runnable
 from lehr.errors import from_os_error
 from lehr.report import render_fragment
 from tasks.lock import hold
+from tasks.place import Place
 from tasks.refs import RunRef, opened
 from tasks.session import session
 from tasks.settings import SMALL, owned
+
+PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
 
 
 class Opened(NamedTuple):
@@ -29,25 +32,27 @@ class Opened(NamedTuple):
     anneals: list[int]
 
 
-def run_key(recipe: Recipe, root: Path) -> str:
-    """Names a run in MLflow across restarts: the same recipe in the same folder goes on."""
+def run_key(recipe: Recipe, root: str | Path) -> str:
+    """Names a run in MLflow across restarts: the same recipe in the same place goes on."""
     return sha256_text(canonical([str(root), recipe.model_dump(mode="json")]))[:16]
 
 
 @task(**SMALL)
 @owned
 def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
-    """Resolve the recipe at path `recipe` and pin it in the run's folder `out` (default runs/NAME)."""
+    """Resolve the recipe at path `recipe` and pin it in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME)."""
     loaded = load_recipe(recipe, overrides).pinned()
     check_runnable(loaded)
-    root = (Path(out) if out else Path("runs") / loaded.name).absolute()
-    hold(root)
+    place = Place(out or Path("runs") / loaded.name)
+    place.check()
+    hold(place.folder, place.root)
     try:
-        write_atomic(root / "recipe.yaml", recipe_yaml(loaded))
+        write_atomic(place.folder / "recipe.yaml", recipe_yaml(loaded))
     except OSError as error:
-        raise from_os_error(error, root) from error
+        raise from_os_error(error, place.folder) from error
+    place.share(["recipe.yaml"])
     command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    run = RunRef(recipe=loaded, root=str(root), key=run_key(loaded, root), command=command)
+    run = RunRef(recipe=loaded, root=place.root, key=run_key(loaded, place.root), command=command)
     session(run)
     return Opened(run=run, anneals=list(range(len(loaded.anneals.runs) if loaded.anneals else 0)))
 
@@ -72,17 +77,18 @@ def publish(
     """
     from lehr.stages import publish as stages
 
-    s, root = session(run), Path(run.root)
+    s, place = session(run), Place(run.root)
     models = [*data, *trained, *annealed, *base, *([pairs] if pairs else []), *tuned]
     every = [*models, *scores, *annealed_scores, *tuned_scores]
     artifacts = list({ref.uri: ref for ref in every}.values())  # a stage that a recipe leaves out hands its parent on
     seconds = time.monotonic() - s.began
     report = stages.publish(
-        run.recipe, root, [opened(ref) for ref in artifacts], run.command, frozenset(s.reuse.stages), seconds
+        run.recipe, place.folder, [opened(ref) for ref in artifacts], run.command, frozenset(s.reuse.stages), seconds
     )
     Deck("Lehr", render_fragment(report))
+    place.share([*PUBLIC, "model"])
     if s.mlflow is not None:
-        s.mlflow.log_artifacts([root / name for name in ("report.html", "scores.json", "lineage.json", "recipe.yaml")])
+        s.mlflow.log_artifacts([place.folder / name for name in PUBLIC])
     s.done = True
-    s.tracker.note(f"report: {root / 'report.html'}")
-    return str(root / "report.html")
+    s.tracker.note(f"report: {place.shown('report.html')}")
+    return place.shown("report.html")

@@ -19,13 +19,13 @@ from lehr import pulse
 from lehr.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
 from lehr.stage import Surroundings
-from lehr.store import LocalStore
 from monitoring.console import ConsoleTracker
 from monitoring.energy import PowerMeter
 from monitoring.exporter import PrometheusTracker
 from monitoring.fan_out import FanOut
 from monitoring.mlflow_tracker import MlflowTracker
 from tasks.ending import in_pod, leave
+from tasks.place import Place
 from tasks.progress import Progress
 from tasks.refs import RunRef
 from tasks.reuse import Reuse
@@ -45,7 +45,7 @@ class Session:
     done: bool = False  # set when the run is published; a session that closes without it has failed
 
     def around(self, run: RunRef) -> Surroundings:
-        return Surroundings(LocalStore(run.root), self.tracker, self.power)
+        return Surroundings(Place(run.root).store(), self.tracker, self.power)
 
     def close(self) -> None:
         global _current
@@ -58,8 +58,8 @@ _current: Session | None = None
 
 
 def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0, mlflow: bool = True) -> Session:
-    """Start the spectators of a run. Prometheus listens on loopback only; MLflow writes to `root`/mlflow.db unless
-    MLFLOW_TRACKING_URI names another place."""
+    """Start the spectators of a run, whose folder on this machine is `root`. Prometheus listens on loopback only; MLflow writes
+    to `root`/mlflow.db unless MLFLOW_TRACKING_URI names another place."""
     global _current
     pinned = canonical(recipe.model_dump(mode="json"))
     power = PowerMeter(recipe.site.cpu_watts_per_core)
@@ -107,9 +107,10 @@ def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:
         recipe.model_dump(mode="json"),
         {"lehr.recipe_sha256": sha256_text(pinned)},
         run_key=key,
+        copies=root / "artifacts",
     )
 
 
 def session(run: RunRef) -> Session:
     """The open session, or one opened now."""
-    return _current or open_session(run.recipe, Path(run.root), run.key)
+    return _current or open_session(run.recipe, Place(run.root).folder, run.key)

@@ -13,7 +13,7 @@ from lehr import stop
 from lehr.artifact import LOGS, write_atomic
 from lehr.config.recipe import Parallel, Watch
 from lehr.model.size import flops_per_token
-from lehr.ports import ONLY_ATTEMPT, Claim, NullTracker, Tracker
+from lehr.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Tracker
 from lehr.stage import Job
 from lehr.train.collection import collector_off
 from lehr.train.engine import Saves
@@ -68,7 +68,7 @@ def conduct(
     Raises Preempted when SIGTERM came, with the state saved, or when a newer attempt began.
     """
     tracker: Tracker = desk.tracker.value
-    saves = saves or WholeSaves(desk.scratch / "resume", ranks, desk.claim, tracker.note)
+    saves = saves or WholeSaves(desk.scratch / RESUME, ranks, desk.claim, tracker.note)
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
     every = desk.watch.metrics_steps

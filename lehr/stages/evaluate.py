@@ -73,7 +73,7 @@ def evaluate(
     ref = run_stage(
         f"scores-{stage}", work, module=__name__, config=config, parents=parents, around=around, total_steps=len(plans)
     )
-    records = json.loads(Artifact.open(ref.uri, verify=False).path(SCORES).read_text())
+    records = json.loads((around.store.fetch(ref.uri) / SCORES).read_text())
     around.tracker.scored(stage, records)  # whether made now or found again
     return ref
 

@@ -78,6 +78,7 @@ class ResumeFiles:
                 write_atomic(path.with_suffix(".json"), json.dumps(record))
                 self._drop_old()
                 done(path.stat().st_size)
+                self.claim.keep()
         except BaseException as error:  # noqa: BLE001 (it is raised where the training can hear it)
             self._failure = error
         finally:

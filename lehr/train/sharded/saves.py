@@ -112,6 +112,7 @@ class ShardedSaves:
             if not (left / MANIFEST).is_file():
                 shutil.rmtree(left)
         done(size)
+        self.claim.keep()
 
     def restore(self, state: TrainState, before: int | None = None) -> int | None:
         """See Saves.restore."""

@@ -1,0 +1,140 @@
+"""One attempt's claim where there are no locks: what it publishes becomes visible by a conditional put of its record."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import sha256_file
+from lehr.errors import Preempted, UserError
+from lehr.fence import overtaken
+from lehr.ports import Conflict, Objects
+from lehr.remote import record as records
+from lehr.remote.cache import below
+from lehr.remote.keeping import Identity, Keeper, identity, snapshot
+from lehr.remote.record import Kept, Record
+
+
+class RemoteClaim:
+    """A claim as ranks hold it that publish nothing themselves; see lehr.ports.Claim."""
+
+    def __init__(self, objects: Objects, name: str, number: int, token: str) -> None:
+        self.objects, self.name, self.number, self.token = objects, name, number, token
+
+    def check(self) -> None:
+        """Raises Preempted if a newer attempt has begun."""
+        self._current()
+
+    def _current(self) -> tuple[Record, str]:
+        """The record and its version, while it is this attempt's. Raises Preempted."""
+        found = records.read(self.objects, self.name)
+        if found is None or found[0].token != self.token:
+            raise overtaken(self.name, self.number, found[0].model_dump() if found else {})
+        return found
+
+    @contextmanager
+    def passage(self) -> Iterator[None]:
+        """The scratch is this attempt's own, so a newer one is not disturbed by what is renamed there."""
+        self.check()
+        yield
+
+    def keep(self) -> None:
+        """The first rank keeps, for all."""
+
+    def settle(self) -> None:
+        """See `keep`."""
+
+
+class OwnClaim(RemoteClaim):
+    """The claim of the process that began the attempt. It alone writes the record, and knows its version."""
+
+    def __init__(self, objects: Objects, name: str, record: Record, version: str, scratch: Path) -> None:
+        super().__init__(objects, name, record.attempt, record.token)
+        self.record, self.scratch = record, scratch
+        self._version, self._lock = version, threading.Lock()
+        self._known: dict[str, tuple[Identity, Kept]] = {}
+        self._keeper, self._snapshots = Keeper(self._copy), 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Other ranks receive it in a process of their own.
+        return (RemoteClaim, (self.objects, self.name, self.number, self.token))
+
+    def publish(self, **changes: object) -> None:
+        """Change the record. Raises Preempted, with nothing published, if a newer attempt has begun."""
+        with self._lock:
+            record = self.record.model_copy(update={**changes, "change": self.record.change + 1})
+            while True:
+                try:
+                    self._version = records.write(self.objects, self.name, record, self._version)
+                    break
+                except Conflict:  # a newer attempt; or the store was busy with two puts, and asks for another try
+                    self._version = self._current()[1]
+            self.record = record
+
+    def restore(self) -> None:
+        """Bring what earlier attempts kept into the scratch. A file that is not what was kept is left out: who reads a save
+        checks it, and takes the one before."""
+        self.scratch.mkdir(parents=True)
+        wanted = {kept.object: below(self.scratch, path) for path, kept in self.record.kept.items()}
+        try:
+            self.objects.download(wanted)
+        except UserError:  # an object is gone
+            self.check()  # because a newer attempt keeps saves of its own by now
+            raise
+        for path, kept in self.record.kept.items():
+            file = self.scratch / path
+            if file.stat().st_size == kept.bytes and sha256_file(file) == kept.sha256:
+                self._known[path] = identity(file), kept
+            else:
+                file.unlink()
+
+    def keep(self) -> None:
+        """See lehr.ports.Claim. Only links and a copy of the log are made here; a thread does the rest. Where the store is
+        slower than the saves come, saves that were overtaken by newer ones are not copied at all."""
+        self._snapshots += 1
+        folder = self.scratch / f".kept-{self._snapshots}"
+        snapshot(self.scratch, folder)
+        self._keeper.hand(folder)
+
+    def settle(self) -> None:
+        """See lehr.ports.Claim."""
+        self._keeper.settle()
+
+    def stop_keeping(self) -> None:
+        """What still waits to be copied is not wanted any more: the stage is done."""
+        self._keeper.stop()
+
+    def _copy(self, folder: Path) -> None:
+        """On the keeper's thread: what is new of a snapshot goes up, the record says so, and what it named before goes away."""
+        try:
+            self.check()  # before gigabytes are sent for nothing
+            entries, fresh = self._compare(folder)
+            try:
+                self.objects.upload({entries[path].object: folder / path for path in fresh})
+                before = self.record.kept
+                self.publish(kept=entries)
+            except Preempted:
+                self.objects.delete([entries[path].object for path in fresh])
+                raise
+            self._known = {path: (identity(folder / path), kept) for path, kept in entries.items()}
+            self.objects.delete({kept.object for kept in before.values()} - {kept.object for kept in entries.values()})
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _compare(self, folder: Path) -> tuple[dict[str, Kept], list[str]]:
+        """Every file of a snapshot as the record has to name it, and which of them the store does not have yet."""
+        entries, fresh = dict[str, Kept](), list[str]()
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            path = file.relative_to(folder).as_posix()
+            known = self._known.get(path)
+            if known is not None and known[0] == identity(file):
+                entries[path] = known[1]
+                continue
+            key = f"work/{self.name}/{self.number}{folder.name.removeprefix('.kept')}/{path}"
+            entries[path] = Kept(object=key, bytes=file.stat().st_size, sha256=sha256_file(file))
+            fresh.append(path)
+        return entries, fresh

@@ -1,0 +1,32 @@
+"""A run's manifests and public files without its weights: what a question about a run needs."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lehr.artifact import MANIFEST
+from lehr.ports import Objects
+from lehr.remote import record as records
+from lehr.remote.cache import below
+
+_PUBLIC = ("recipe.yaml", "scores.json", "lineage.json")
+
+
+def outline(objects: Objects, folder: Path) -> None:
+    """Fill `folder` as a run's own is, with manifests alone in its artifacts. A manifest's time is when its attempt began, so
+    that of two artifacts of one stage the newer one is known."""
+    wanted = {name: folder / name for name in _PUBLIC if name in objects.keys(name)}
+    began: dict[Path, str] = {}
+    for key in objects.keys("attempts/"):
+        name = key.removeprefix("attempts/").removesuffix(".json")
+        found = records.read(objects, name)
+        if found is not None and found[0].artifact is not None:
+            manifest = below(folder, f"artifacts/{name}/{MANIFEST}")
+            wanted[f"{found[0].artifact.folder}/{MANIFEST}"] = manifest
+            began[manifest] = found[0].began
+    objects.download(wanted)
+    for manifest, when in began.items():
+        seconds = datetime.strptime(when, "%Y-%m-%d %H:%M:%S %Z").replace(tzinfo=UTC).timestamp()
+        os.utime(manifest, (seconds, seconds))

@@ -1,0 +1,100 @@
+"""The Store port on an object store."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lehr.artifact import MANIFEST, Manifest
+from lehr.errors import Bug, Preempted, UserError
+from lehr.ports import ONLY_ATTEMPT, Claim, Objects
+from lehr.remote import record as records
+from lehr.remote.cache import REPEAT, Cache, below, folder_of
+from lehr.remote.claim import OwnClaim
+from lehr.remote.record import Published
+
+_ARTIFACTS = "artifacts"
+
+
+class ObjectStore:
+    """See lehr.ports.Store. The uri of an artifact is ROOT/artifacts/NAME; attempt N at it puts the files under
+    ROOT/artifacts/NAME/N, its saves under ROOT/work/NAME, and ROOT/attempts/NAME.json says which of them count."""
+
+    def __init__(self, objects: Objects, folder: Path | None = None) -> None:
+        self.objects = objects
+        self.cache = Cache(folder or folder_of(objects.root))
+
+    def find(self, name: str) -> str | None:
+        return self._uri(name) if self._published(name) else None
+
+    def _uri(self, name: str) -> str:
+        return f"{self.objects.root}/{_ARTIFACTS}/{name}"
+
+    def _published(self, name: str) -> Published | None:
+        found = records.read(self.objects, name)
+        return found[0].artifact if found else None
+
+    def fetch(self, uri: str) -> Path:
+        name = uri.removeprefix(f"{self.objects.root}/{_ARTIFACTS}/")
+        published = self._published(name) if name != uri else None
+        if published is None:
+            raise UserError("no complete artifact here", where=uri, remedy="run the stage that makes it first")
+        return self.cache.fetch(name, published.digest, uri, lambda folder: self._download(published, folder, uri))
+
+    def _download(self, published: Published, folder: Path, uri: str) -> None:
+        self.objects.download({f"{published.folder}/{MANIFEST}": folder / MANIFEST})
+        try:
+            manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError("damaged manifest", where=uri, remedy=REPEAT) from error
+        wanted = {f"{published.folder}/{path}": below(folder, path) for path in manifest.files}
+        self.objects.download(wanted)
+
+    def begin(self, name: str) -> Claim:
+        record, version = records.begin(self.objects, name)
+        return OwnClaim(self.objects, name, record, version, self.cache.scratch(name, record.attempt))
+
+    def scratch(self, name: str, claim: Claim) -> Path:
+        own = _own(name, claim)
+        own.restore()
+        return own.scratch
+
+    def commit(self, name: str, folder: Path, claim: Claim = ONLY_ATTEMPT) -> str:
+        """See lehr.ports.Store. The artifact's digest goes into the record, and what no record names is swept up last."""
+        own, manifest = _own(name, claim), folder / MANIFEST
+        if not manifest.is_file():
+            raise Bug(f"{folder}: committed before it was sealed")
+        own.stop_keeping()
+        place = f"{_ARTIFACTS}/{name}/{own.number}"
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        digest = Manifest.model_validate_json(manifest.read_text(encoding="utf-8")).digest
+        try:
+            own.check()  # before gigabytes are sent for nothing
+            self.objects.upload({f"{place}/{path}": file for path, file in files.items()})
+            own.publish(artifact=Published(folder=place, digest=digest), kept={})
+        except Preempted:
+            self._clear(f"{place}/")
+            raise
+        with self.cache.lock(name):
+            self.cache.adopt(name, folder)
+        shutil.rmtree(own.scratch, ignore_errors=True)
+        self._clear(f"work/{name}/")
+        self._clear(f"{_ARTIFACTS}/{name}/", f"{place}/")
+        return self._uri(name)
+
+    def _clear(self, prefix: str, but: str | None = None) -> None:
+        """Take away what overtaken and killed attempts left under `prefix`, with the parts of unfinished uploads."""
+        self.objects.abort_uploads(prefix)
+        self.objects.delete([key for key in self.objects.keys(prefix) if but is None or not key.startswith(but)])
+
+    def get(self, key: str) -> tuple[str, str] | None:
+        return self.objects.get(key)
+
+    def put(self, key: str, value: str, version: str | None) -> str:
+        return self.objects.put(key, value, version)
+
+
+def _own(name: str, claim: Claim) -> OwnClaim:
+    if not isinstance(claim, OwnClaim) or claim.name != name:
+        raise Bug(f"{name}: in an object store only the attempt that began may work and publish")
+    return claim

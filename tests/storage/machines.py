@@ -1,0 +1,106 @@
+"""Machines that share nothing but a bucket: stores with caches of their own, in this process or in one that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.storage import S3Objects
+from lehr.artifact import Artifact, ArtifactRef, Cost
+from lehr.config.recipe import Parallel, Watch
+from lehr.errors import Preempted
+from lehr.ports import NullTracker, Store, Tracker
+from lehr.remote.store import ObjectStore
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+from lehr.stages.common import Desk
+from lehr.train.loop import Objective, Sums
+from lehr.train.parallel import Ranks, run_ranks
+from lehr.train.state import TrainState
+from tests.train import pieces
+
+
+def machine(root: str, cache: Path) -> ObjectStore:
+    return ObjectStore(S3Objects(root), cache)
+
+
+def sealed(folder: Path, files: dict[str, bytes], parents: list[ArtifactRef] | None = None) -> Artifact:
+    """An artifact that is not published yet."""
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    made = {"kind": "documents", "stage": "s", "fingerprint": "f", "config": {}, "code": "c", "meta": {}}
+    return Artifact.seal(folder, parents=parents or [], cost=Cost(), **made)  # type: ignore[arg-type]
+
+
+def train(
+    store: Store, objective: Callable[[TrainState], Objective], world: int = 1, tracker: Tracker | None = None
+) -> ArtifactRef:
+    """Thirty steps of tests/train/pieces.py as a stage, saved every four."""
+
+    def work(job: Job) -> Outcome:
+        desk = Desk.of(job, Parallel(processes=world), Watch())
+        args = (desk, objective, 30, 4, None, pieces.OPTIM)
+        return Outcome("checkpoint", tokens=run_ranks(world, 1, pieces.stage_on_rank, *args))
+
+    around = Surroundings(store, tracker or NullTracker())
+    return run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=around)
+
+
+def stops_at_22(state: TrainState) -> Objective:
+    return pieces.StopAt(state.model, 22, poison=-1)
+
+
+@dataclass
+class KilledAt(pieces.Copying):
+    """kill -9 before step `at`."""
+
+    state: TrainState
+    at: int
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pieces.Copying(self.state.model).backward(step, ranks)
+
+
+@dataclass
+class Waiting(pieces.Copying):
+    """Waits before step `at` until it is let go."""
+
+    state: TrainState
+    at: int
+    reached: threading.Event
+    go: threading.Event
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        if step == self.at:
+            self.reached.set()
+            assert self.go.wait(60)
+        return pieces.Copying(self.state.model).backward(step, ranks)
+
+
+def main(what: str, root: str, cache: str, place: str) -> None:
+    """In a process of its own: `commit` publishes the sealed folder `place` and says when it begins; `train` trains and is
+    killed before step `place`."""
+    S3Objects.part_bytes = 5 << 20  # the smallest that S3 takes: a small file is a large one
+    store = machine(root, Path(cache))
+    if what == "commit":
+        claim = store.begin("big")
+        print("begun", flush=True)
+        try:
+            store.commit("big", Path(place), claim)
+        except Preempted:
+            sys.exit(143)
+        print("committed", flush=True)
+    else:
+        train(store, lambda state: KilledAt(state, int(place)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,154 @@
+"""What a stage in progress saved reaches the store, and the next attempt goes on from it on another machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lehr.artifact import Artifact
+from lehr.errors import InfraError, Preempted
+from lehr.remote import record as records
+from lehr.remote.keeping import Keeper
+from lehr.remote.store import ObjectStore
+from lehr.store import LocalStore
+from tests.storage.machines import Waiting, machine, sealed, stops_at_22, train
+from tests.train import pieces
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _alone(tmp_path: Path) -> Artifact:
+    """What an attempt makes that nobody disturbs, in a folder."""
+    return Artifact.open(train(LocalStore(tmp_path / "alone"), pieces.plain).uri)
+
+
+def _kept(store: ObjectStore) -> records.Record:
+    (key,) = store.objects.keys("attempts/")
+    found = records.read(store.objects, key.removeprefix("attempts/").removesuffix(".json"))
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_stage_goes_on_on_another_machine_with_the_same_bits(root: str, world: int, tmp_path: Path) -> None:
+    alone = Artifact.open(train(LocalStore(tmp_path / "alone"), pieces.plain, world).uri)
+    first, second, notes = machine(root, tmp_path / "1"), machine(root, tmp_path / "2"), pieces.Notes()
+    with pytest.raises(pieces.Stop):
+        train(first, stops_at_22, world)
+    kept = _kept(first).kept
+    assert sorted(kept) == [
+        "cost.json",
+        "curves.jsonl",
+        *(f"resume/state-000000{step}.{end}" for step in (16, 20) for end in ("json", "safetensors")),
+    ]
+    assert {entry.object for entry in kept.values()} == set(first.objects.keys("work/"))  # older saves are gone there too
+    ref = train(second, pieces.plain, world, notes)
+    assert "t: going on at step 20" in notes.texts
+    made = Artifact.open(second.fetch(ref.uri))
+    assert made.manifest.digest == alone.manifest.digest
+    assert pieces.curves(made) == pieces.curves(alone)
+    assert second.objects.keys("work/") == []
+    assert train(first, pieces.plain) == ref  # and the first machine finds it
+
+
+def test_after_kill_9_the_next_machine_goes_on_from_what_had_arrived(root: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("machines.py")), "train", root, str(tmp_path / "1"), "18"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == -signal.SIGKILL
+    second = machine(root, tmp_path / "2")
+    ref = train(second, pieces.plain)
+    assert _kept(second).attempt == 2
+    made, alone = Artifact.open(second.fetch(ref.uri)), _alone(tmp_path)
+    assert made.manifest.digest == alone.manifest.digest
+    assert pieces.curves(made) == pieces.curves(alone)
+
+
+def test_an_older_attempt_on_another_machine_changes_nothing(root: str, tmp_path: Path) -> None:
+    """It trains on while the newer one, which began from its save, comes to the end: it publishes neither save nor artifact."""
+    old, new = machine(root, tmp_path / "1"), machine(root, tmp_path / "2")
+    reached, go = threading.Event(), threading.Event()
+    ended: list[BaseException] = []
+
+    def older() -> None:
+        try:
+            train(old, lambda state: Waiting(state, 14, reached, go))
+        except Preempted as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=older)
+    thread.start()
+    assert reached.wait(60)
+    ref = train(new, pieces.plain)
+    before = _kept(new)
+    go.set()
+    thread.join()
+    assert len(ended) == 1 and "attempt 1 is over, attempt 2 began on" in str(ended[0])
+    assert _kept(new) == before
+    assert new.objects.keys("work/") == []
+    assert Artifact.open(new.fetch(ref.uri)).manifest.digest == _alone(tmp_path).manifest.digest
+
+
+def test_a_save_that_was_damaged_on_the_way_is_passed_over(root: str, tmp_path: Path) -> None:
+    first, second, notes = machine(root, tmp_path / "1"), machine(root, tmp_path / "2"), pieces.Notes()
+    with pytest.raises(pieces.Stop):
+        train(first, stops_at_22)
+    newest = _kept(first).kept["resume/state-00000020.safetensors"]
+    (tmp_path / "damaged").write_bytes(b"x" * newest.bytes)
+    first.objects.upload({newest.object: tmp_path / "damaged"})
+    ref = train(second, pieces.plain, 1, notes)
+    assert "t: going on at step 16" in notes.texts
+    assert Artifact.open(second.fetch(ref.uri)).manifest.digest == _alone(tmp_path).manifest.digest
+
+
+def test_a_slow_store_gets_the_newest_state_and_none_that_was_overtaken(tmp_path: Path) -> None:
+    copied, reached, go = list[str](), threading.Event(), threading.Event()
+
+    def copy(folder: Path) -> None:
+        reached.set()
+        assert go.wait(60)
+        copied.append(folder.name)
+
+    keeper = Keeper(copy)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        keeper.hand(tmp_path / name)
+        assert reached.wait(60)
+    assert not (tmp_path / "b").exists()
+    go.set()
+    keeper.settle()
+    assert copied == ["a", "c"]
+
+
+def test_a_copy_that_fails_is_heard_of_at_the_next_save(tmp_path: Path) -> None:
+    def copy(folder: Path) -> None:
+        raise InfraError("the store is away")
+
+    keeper = Keeper(copy)
+    keeper.hand(tmp_path)
+    with pytest.raises(InfraError, match="away"):
+        keeper.settle()
+    keeper.hand(tmp_path)
+    keeper.stop()  # when the stage is done, its saves are of no more use
+    keeper.settle()
+
+
+def test_other_ranks_can_only_ask(root: str, tmp_path: Path) -> None:
+    """A claim travels to processes that must not publish: there it says no more than whether it is over."""
+    from multiprocessing.reduction import ForkingPickler
+
+    store = machine(root, tmp_path)
+    claim = store.begin("s")
+    sent = ForkingPickler.loads(ForkingPickler.dumps(claim))
+    sent.check()
+    store.begin("s")
+    with pytest.raises(Preempted, match="attempt 1 is over, attempt 2 began"), sent.passage():
+        pass
+    made = sealed(tmp_path / "made", {"a": b"a"})
+    with pytest.raises(Preempted):
+        store.commit("s", made.folder, claim)
