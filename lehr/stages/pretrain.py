@@ -81,7 +81,8 @@ class Work:
         }
 
 
-def _train_on_rank(ranks: Ranks, work: Work) -> int:
+def train_on_rank(ranks: Ranks, work: Work) -> int:
+    """Train `work` to its end and leave the checkpoint in its desk's `out`; returns the tokens seen. Every rank calls it."""
     if not work.desk.parallel.whole:
         from lehr.stages.sharded import train_sharded  # torch's sharding modules take a second to load
 
@@ -138,7 +139,7 @@ def run_stretch(
             desk, stretch, model, recipe.seed, shards.folder, documents.folder, tokenizer.folder, folder, in_loop,
             recipe.precision,
         )
-        tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
+        tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, train_on_rank, args)
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops * tokens, recipe.parallel.processes)
 
     config = {

@@ -1,7 +1,7 @@
 """Data-parallel ranks: rank 0 is this process, the others are forked from a clean server that has torch loaded.
 
-Under torchrun or Flyte's Elastic task the ranks exist already and are used as they are. All traffic stays on loopback
-unless such a launcher says otherwise. A killed rank 0 takes the others with it.
+Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (lehr.train.company). All traffic stays on
+loopback unless such a launcher says otherwise. A killed rank 0 takes the others with it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from torch import Tensor
 
 from lehr.errors import InfraError, LehrError
 from lehr.hardware import keep_freed_memory
+from lehr.launcher import launched, together
+from lehr.train.company import Company
 from lehr.train.shared_sum import SharedSum
 
 T = TypeVar("T")
@@ -88,8 +90,10 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
-    if "TORCHELASTIC_RUN_ID" in os.environ or world == 1:
-        return _run_here(world, body, arguments)
+    if launched():
+        return together(lambda: _send(world, threads, body, arguments))
+    if world == 1:
+        return body(Ranks(), *arguments)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
     helpers = [_start_helper(rank, world, threads, store.port, body, arguments) for rank in range(1, world)]
@@ -124,14 +128,18 @@ class Local:
         return (Local, (self.fallback, self.fallback))
 
 
-def _run_here(world: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    if world == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
-        return body(Ranks(), *arguments)
-    if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
-    if dist.get_world_size() != world:
-        raise InfraError(f"the launcher started {dist.get_world_size()} ranks, the recipe asks for {world}")
-    return body(Ranks(dist.get_rank(), world), *arguments)
+def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """Rank 0 of a launcher's ranks sends `body` to the others."""
+    company = Company.leading
+    assert company is not None
+    result: T = company.run(_on_launched, world, (threads, body, arguments))
+    return result
+
+
+def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    return body(Ranks(rank, world), *arguments)
 
 
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]
