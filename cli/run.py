@@ -20,13 +20,14 @@ def run(recipe: Path, out: Path | None, overrides: list[str], metrics_port: int,
 
     A launcher's further ranks only follow: they say nothing, and end with the code of the first.
     """
-    from lehr.launcher import follows, together
+    from lehr.launcher import follows, give_way, together
 
     try:
         return together(lambda: _lead(recipe, out, overrides, metrics_port, mlflow))
     except (LehrError, KeyboardInterrupt) as error:
         if not follows():
             raise
+        give_way()
         return error.exit_code if isinstance(error, LehrError) else INTERRUPTED
 
 

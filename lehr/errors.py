@@ -75,7 +75,7 @@ _KINDS = {kind.__name__: kind for kind in (InfraError, NodeFault, Preempted, Bug
 
 
 def in_words(error: BaseException) -> dict[str, str]:
-    """`error` as plain values, for another process: what is no LehrError becomes a Bug, what is no Exception an interruption."""
+    """`error` as plain values, for another process. What is no LehrError becomes a Bug, what is no Exception Preempted."""
     if isinstance(error, OSError):
         error = from_os_error(error)
     if isinstance(error, UserError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from lehr.errors import UserError
 
 T = TypeVar("T")
+_GIVE_WAY_SECONDS = 10.0
 
 
 def launched() -> bool:
@@ -19,6 +21,13 @@ def launched() -> bool:
 def follows() -> bool:
     """Whether this process is such a rank, and not the first."""
     return launched() and int(os.environ["RANK"]) > 0
+
+
+def give_way() -> None:
+    """For a rank that is about to end with rank 0's error. Rank 0 ends first, or the launcher would end it in the middle of its
+    last words; then the launcher ends this one."""
+    if follows():
+        time.sleep(_GIVE_WAY_SECONDS)
 
 
 def check_world(processes: int) -> None:

@@ -12,7 +12,7 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from infra.pods import EXIT_RESTART, EXIT_SUSPECT, pod_template
 from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
-from lehr.launcher import together
+from lehr.launcher import give_way, together
 from lehr.stop import listening
 from tasks.ending import in_pod, leave
 
@@ -72,6 +72,7 @@ def owned(function: F) -> F:
             known = node_fault(error) or error
             if not isinstance(known, InfraError | Preempted):
                 raise
+            give_way()
             if in_pod():
                 from tasks.session import last_words
 

@@ -145,13 +145,15 @@ def run_stretch(
     config = {
         **stretch.describe(),
         "model": model.model_dump(),
-        "parallel": recipe.parallel.model_dump(),
         "precision": recipe.precision,
     }
     if parent is None:
         config["seed"] = recipe.seed
     parents = [shards, documents, tokenizer, *([parent] if parent else [])]
-    return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=stretch.steps)
+    layout = {"parallel": recipe.parallel.model_dump()}
+    return run_stage(
+        stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=stretch.steps, layout=layout
+    )
 
 
 def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings) -> ArtifactRef:

@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.distributed.rendezvous import rendezvous
 
 from lehr.errors import InfraError, LehrError, from_words, in_words, node_fault
 from lehr.launcher import check_world
@@ -36,8 +38,7 @@ def keep_company(work: Callable[[], T]) -> T:
     if Company.leading is not None:
         return work()
     company = Company()
-    result = company.lead(work) if company.rank == 0 else company.follow()
-    return result  # type: ignore[no-any-return]
+    return company.lead(work) if company.rank == 0 else company.follow()
 
 
 class Company:
@@ -45,11 +46,12 @@ class Company:
 
     leading: Company | None = None
     rounds = 0  # calls so far: every rank counts them alike
+    group = ""  # name of the process group that this rank is in
 
     def __init__(self) -> None:
         Company.rounds += 1
-        store, self.rank, self.world = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        self._store = dist.PrefixStore(f"lehr/{Company.rounds}", store)
+        store, self.rank, self.world = next(rendezvous("env://", timeout=TIMEOUT))
+        self._store = PrefixStore(f"lehr/{Company.rounds}", store)
         self._sent = 0
 
     def lead(self, work: Callable[[], T]) -> T:
@@ -58,23 +60,25 @@ class Company:
         try:
             result = work()
         except BaseException as error:
-            self._store.set("end", json.dumps(in_words(error)))
+            self._store.set("error", json.dumps(in_words(error)))
+            self._store.set("end", "")
             get_error_handler().record_exception(error)  # for the launcher's report
             raise
         finally:
             Company.leading = None
-        self._store.set("end", "{}")
-        self._share([result], "end")
+        try:
+            self._send("end", [result])
+        except RuntimeError as error:
+            raise InfraError(f"a rank died when the work was done ({error}); run the same command again") from error
         return result
 
     def run(self, body: Body, processes: int, arguments: tuple[Any, ...]) -> Any:
-        """Rank 0: call `body(rank, world, *arguments)` on every rank; returns its own result. Raises the first rank's own error,
-        or InfraError if a rank died without a word."""
+        """Rank 0: call `body(rank, world, *arguments)` on every rank; returns its own result. Raises the first rank's own
+        error, or InfraError if a rank died without a word."""
         check_world(processes)
         self._sent += 1
-        self._store.set(f"sent/{self._sent}", "1")
-        self._share([body, arguments], f"sent/{self._sent}")
         try:
+            self._send(f"sent/{self._sent}", [body, arguments])
             return body(self.rank, self.world, *arguments)
         except RuntimeError as error:  # gloo's way of saying that a peer is gone
             raise self._peer_error() or error from None
@@ -94,7 +98,7 @@ class Company:
 
     def _act(self) -> None:
         try:
-            body, arguments = self._share([None, None], f"sent/{self._sent}")
+            body, arguments = self._receive(f"sent/{self._sent}", 2)
             with listening():  # its end undoes that the body deferred SIGTERM
                 body(self.rank, self.world, *arguments)
         except BaseException as error:  # noqa: BLE001 (whatever it is, rank 0 must hear of it)
@@ -120,12 +124,10 @@ class Company:
             time.sleep(_LOOK_SECONDS)
 
     def _ended(self) -> Any:
-        """Rank 0's result, or its error. Rank 0 goes first when something failed: the launcher then ends the others."""
-        words = json.loads(self._store.get("end"))
-        if not words:
-            return self._share([None], "end")[0]
-        time.sleep(_PATIENCE_SECONDS)
-        raise from_words(words)
+        """Rank 0's result, or its error."""
+        if self._said("error"):
+            raise from_words(json.loads(self._store.get("error")))
+        return self._receive("end", 1)[0]
 
     def _said(self, key: str) -> bool:
         try:
@@ -133,21 +135,37 @@ class Company:
         except RuntimeError as error:
             raise InfraError(f"rank 0's machine cannot be reached ({error}); run the same command again to continue") from error
 
-    def _share(self, objects: list[Any], group: str) -> list[Any]:
-        """Rank 0's `objects`, on every rank, through a process group that is made where there is none."""
-        if not dist.is_initialized():
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            store = dist.PrefixStore(group, self._store)
-            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
+    def _send(self, key: str, objects: list[Any]) -> None:
+        """Rank 0: announce under `key` that `objects` come, and in which group; then send them."""
+        group = Company.group or f"{Company.rounds}.{key}"
+        self._store.set(key, group)
+        self._join(group)
+        dist.broadcast_object_list(objects, src=0)
+
+    def _receive(self, key: str, count: int) -> list[Any]:
+        """What rank 0 announced under `key`."""
+        group = self._store.get(key).decode()
+        if Company.group != group:  # rank 0 left the last one
+            self._break()
+        self._join(group)
+        objects = [None] * count
         dist.broadcast_object_list(objects, src=0)
         return objects
+
+    def _join(self, group: str) -> None:
+        if not dist.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            store = PrefixStore(group, self._store)
+            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
+            Company.group = group
 
     def _peer_error(self) -> LehrError | None:
         """The error of a rank that failed before this one; InfraError for one that says nothing even when the group is broken,
         which wakes all that live. None where all answer to that only: then the fault is rank 0's own."""
-        if told := self._failures():
-            return told[0]
+        told = self._failures()
         self._break()
+        if told:
+            return told[0]
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while len(self._failed()) < self.world - 1 and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
@@ -167,4 +185,5 @@ class Company:
         sees this process end, ends the others."""
         if dist.is_initialized() and dist.get_backend() == "gloo":
             dist.destroy_process_group()
+            Company.group = ""
 

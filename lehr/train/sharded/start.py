@@ -24,6 +24,7 @@ from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken
 from lehr.train.parallel import Ranks
 from lehr.train.recompute import recompute_blocks
+from lehr.train.rewind import Rewinds
 from lehr.train.sharded.engine import ShardedEngine
 from lehr.train.sharded.losses import part_cross_entropy
 from lehr.train.sharded.mesh import Place, take_place
@@ -75,15 +76,16 @@ def inherit(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype
 def _empty(
     ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, shapes: dict[str, tuple[int, ...]]
 ) -> Sharded:
-    guard = SpikeGuard(optim.guard)
+    guard, rewinds = SpikeGuard(optim.guard), Rewinds(optim.guard.rewind)
     if parallel.layout == "zero1":
         model = Transformer(config)
         recompute_blocks(model, parallel.recompute)
         zero: Engine = Zero1(FlatParameters(model, optim, dtype, ranks.world), optim, ranks)
-        return Sharded(TrainState(model, zero, guard), None, cross_entropy)
+        return Sharded(TrainState(model, zero, guard, rewinds=rewinds), None, cross_entropy)
     place = take_place(parallel, dtype)
     part = build(config, place)
-    return Sharded(TrainState(part, ShardedEngine(part, place, optim, shapes), guard), place, part_cross_entropy)
+    engine = ShardedEngine(part, place, optim, shapes)
+    return Sharded(TrainState(part, engine, guard, rewinds=rewinds), place, part_cross_entropy)
 
 
 def _initial(config: Model, shapes: dict[str, tuple[int, ...]], seed: int) -> Iterator[tuple[str, Tensor]]:
