@@ -14,6 +14,8 @@ from lehr.train.state import TrainState
 class WholeSaves:
     """ResumeFiles behind the seam of lehr.train.engine.Saves."""
 
+    alone = True
+
     def __init__(
         self, folder: Path, ranks: Ranks, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet
     ) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
+from lehr import stop
 from lehr.errors import LehrError, UserError
 from lehr.launcher import together
+from lehr.stop import listening
 from lehr.train.parallel import Local, Ranks, run_ranks
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -47,6 +49,12 @@ def _succeeds() -> list[Any]:
     return [first, together(lambda: run_ranks(2, 1, gathered, Local(1, 2)))]
 
 
+def _loses_a_rank() -> None:
+    with listening():
+        stop.defer()  # as training does: the launcher's SIGTERM comes while the reason is being found out
+        run_ranks(2, 1, fails, 1, "killed")
+
+
 def _refuses() -> None:
     raise UserError("a bad recipe", where="recipe.yaml", remedy="mend it")
 
@@ -72,7 +80,7 @@ def _outcome(work: Callable[[], Any]) -> Any:
 def main(folder: Path, how: str) -> int:
     if how == "killed":
         try:
-            together(lambda: run_ranks(2, 1, fails, 1, "killed"))
+            together(_loses_a_rank)
         except LehrError as error:
             (folder / f"rank-{RANK}.json").write_text(json.dumps([type(error).__name__, str(error)]))
             return error.exit_code

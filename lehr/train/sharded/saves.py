@@ -62,6 +62,8 @@ class ShardedSaves:
     """See lehr.train.engine.Saves. A save is a folder `sharded-STEP`; it is written by a thread that talks through a gloo
     group of its own, so that it can never meet the training's messages."""
 
+    alone = False
+
     def __init__(
         self, folder: Path, ranks: Ranks, layout: str, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet
     ) -> None:

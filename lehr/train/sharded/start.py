@@ -49,7 +49,7 @@ class Sharded:
             return inner
         part = self.state.model
         piped = PipelineNextToken(inner, part) if self.place.parallel.pipeline > 1 and isinstance(part, Part) else inner
-        return OnMesh(piped, self.place.data)
+        return OnMesh(piped, self.place)
 
 
 def start(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, seed: int) -> Sharded:
