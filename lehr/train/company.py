@@ -41,6 +41,11 @@ def keep_company(work: Callable[[], T]) -> T:
     return company.lead(work) if company.rank == 0 else company.follow()
 
 
+def backend() -> str:
+    """What carries sums over ranks: NCCL between GPUs, gloo between hosts' memories."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
 class Company:
     """One call of `together` on every rank. `leading` is the one under way, on rank 0 only."""
 
@@ -154,9 +159,8 @@ class Company:
 
     def _join(self, group: str) -> None:
         if not dist.is_initialized():
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             store = PrefixStore(group, self._store)
-            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
+            dist.init_process_group(backend(), store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
             Company.group = group
 
     def _peer_error(self) -> LehrError | None:
@@ -183,7 +187,7 @@ class Company:
     def _break(self) -> None:
         """Leave the group, which ends what others wait for in it. NCCL's kernels cannot be left so; there the launcher, which
         sees this process end, ends the others."""
-        if dist.is_initialized() and dist.get_backend() == "gloo":
+        if dist.is_initialized() and not torch.cuda.is_available():
             dist.destroy_process_group()
             Company.group = ""
 

@@ -18,6 +18,7 @@ from lehr.model.transformer import Transformer
 from lehr.optim.adamw import FlatParameters
 from lehr.optim.guard import SpikeGuard
 from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
+from lehr.train.device import own_device
 from lehr.train.engine import Engine
 from lehr.train.loop import Objective
 from lehr.train.losses import CrossEntropy, cross_entropy
@@ -78,11 +79,11 @@ def _empty(
 ) -> Sharded:
     guard, rewinds = SpikeGuard(optim.guard), Rewinds(optim.guard.rewind)
     if parallel.layout == "zero1":
-        model = Transformer(config)
+        model = Transformer(config).to(own_device(ranks))
         recompute_blocks(model, parallel.recompute)
         zero: Engine = Zero1(FlatParameters(model, optim, dtype, ranks.world), optim, ranks)
         return Sharded(TrainState(model, zero, guard, rewinds=rewinds), None, cross_entropy)
-    place = take_place(parallel, dtype)
+    place = take_place(ranks, parallel, dtype)
     part = build(config, place)
     engine = ShardedEngine(part, place, optim, shapes)
     return Sharded(TrainState(part, engine, guard, rewinds=rewinds), place, part_cross_entropy)
