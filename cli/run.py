@@ -7,22 +7,44 @@ from pathlib import Path
 
 import click
 
+from cli.failure import INTERRUPTED, owned_error
+from lehr.errors import LehrError
+
 SET_HELP = "Change one key of the recipe, such as stage1.tokens=200000. May be given several times."
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
 set_option = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
 
 
 def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
-    """Check the recipe, then train it into `out` (None: runs/NAME). Returns the exit code."""
+    """Check the recipe, then train it into `out` (None: runs/NAME). Returns the exit code.
+
+    A launcher's further ranks only follow: they say nothing, and end with the code of the first.
+    """
+    from lehr.launcher import follows, give_way, together
+
+    try:
+        return together(lambda: _lead(recipe, out, overrides, metrics_port, mlflow))
+    except (LehrError, KeyboardInterrupt) as error:
+        if not follows():
+            raise
+        give_way()
+        return error.exit_code if isinstance(error, LehrError) else INTERRUPTED
+
+
+def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
     from lehr.config import load_recipe
     from lehr.config.runnable import check_runnable
+    from lehr.launcher import check_world
 
     loaded = load_recipe(recipe, overrides)  # before torch and flytekit are loaded: a bad recipe fails at once
     check_runnable(loaded)
-    name = loaded.name
+    check_world(loaded.parallel.processes)
     from cli.local import run_recipe
 
-    return run_recipe(recipe, out or str(Path("runs") / name), overrides, metrics_port, mlflow)
+    try:
+        return run_recipe(recipe, out or str(Path("runs") / loaded.name), overrides, metrics_port, mlflow)
+    except Exception as error:
+        raise owned_error(error) or error from error  # flytekit's wrapping says nothing to the other ranks
 
 
 @click.command("run")

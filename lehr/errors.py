@@ -71,6 +71,28 @@ class Bug(LehrError):
     exit_code = 70
 
 
+_KINDS = {kind.__name__: kind for kind in (InfraError, NodeFault, Preempted, Bug)}
+
+
+def in_words(error: BaseException) -> dict[str, str]:
+    """`error` as plain values, for another process. What is no LehrError becomes a Bug, what is no Exception Preempted."""
+    if isinstance(error, OSError):
+        error = from_os_error(error)
+    if isinstance(error, UserError):
+        return {"kind": "UserError", "what": error.what, "where": error.where, "remedy": error.remedy}
+    if isinstance(error, LehrError):
+        return {"kind": type(error).__name__, "what": str(error)}
+    kind = "Bug" if isinstance(error, Exception) else "Preempted"
+    return {"kind": kind, "what": f"{type(error).__name__}: {error}"}
+
+
+def from_words(words: dict[str, str]) -> LehrError:
+    """The error that `in_words` described."""
+    if words["kind"] == "UserError":
+        return UserError(words["what"], where=words["where"], remedy=words["remedy"])
+    return _KINDS[words["kind"]](words["what"])
+
+
 # CUDA's words for a device that failed (cudaError 46, 100, 214, 220, 714, 721, 802, 999). Not among them: illegal
 # addresses, assertions and memory that ran out, which are programs' mistakes.
 _DEVICE = (

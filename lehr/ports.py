@@ -151,8 +151,8 @@ class Store(Protocol):
         ...
 
     def commit(self, name: str, folder: Path, claim: Claim) -> str:
-        """Publish `folder` (with its artifact.json) as `name`, atomically, and drop the scratch. Returns the uri. Raises
-        Preempted if a newer attempt has begun."""
+        """Publish `folder` (with its artifact.json) as `name`, atomically, and drop the scratch it lies in. Returns the uri.
+        Raises Preempted if a newer attempt has begun."""
         ...
 
     def get(self, key: str) -> tuple[str, str] | None:

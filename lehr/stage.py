@@ -78,22 +78,27 @@ def run_stage(
     parents: Sequence[Artifact],
     around: Surroundings,
     total_steps: int = 0,
+    layout: dict[str, Any] | None = None,
 ) -> ArtifactRef:
-    """Find the artifact of `stage` or make it. `module` names the code that `work` runs, for the fingerprint.
+    """Find the artifact of `stage` or make it. `module` names the code that `work` runs, for the fingerprint. `layout` is the
+    part of the configuration with which the result differs in its last bits only: it belongs to the artifact's fingerprint,
+    but work under one layout is gone on with under another.
 
     Raises UserError for bad input and for a damaged artifact that is found, InfraError for a failing machine, Preempted
     after SIGTERM, or if a newer attempt began meanwhile.
     """
     code = code_version(module)
+    begun = f"{stage}-{fingerprint(stage, config, parents, code)[:12]}"
+    config = {**config, **(layout or {})}
     print_ = fingerprint(stage, config, parents, code)
     name = f"{stage}-{print_[:12]}"
     try:
         if (found := around.store.find(name)) is not None:
             return _reuse(stage, found, around)
-        claim = around.store.begin(name)
+        claim = around.store.begin(begun)
         if (found := around.store.find(name)) is not None:  # the attempt before ended well in between
             return _reuse(stage, found, around)
-        job = Job(stage, around.store.scratch(name, claim), around, claim)
+        job = Job(stage, around.store.scratch(begun, claim), around, claim)
         with _own_folder(job), listening():
             around.tracker.stage_started(stage, total_steps=total_steps, params=config)
             outcome = work(job)

@@ -54,7 +54,8 @@ class LocalStore:
                         raise
                     shutil.rmtree(folder)  # another attempt was first after all
                 fsync_folder(target.parent)
-            shutil.rmtree(self.root / "work" / name, ignore_errors=True)
+            if folder.parent.parent == self.root / "work":
+                shutil.rmtree(folder.parent, ignore_errors=True)
         return str(target)
 
     def get(self, key: str) -> tuple[str, str] | None:

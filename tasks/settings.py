@@ -12,6 +12,7 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from infra.pods import EXIT_RESTART, EXIT_SUSPECT, pod_template
 from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
+from lehr.launcher import give_way, together
 from lehr.stop import listening
 from tasks.ending import in_pod, leave
 
@@ -57,6 +58,8 @@ TRAINING: dict[str, Any] = {
 def owned(function: F) -> F:
     """Tell Flyte which errors a retry can mend: the machine's, and SIGTERM; never the user's or ours.
 
+    Called on every rank of a launcher, it runs on the first; the others follow and end alike.
+
     In a pod these end the process with an exit code, which costs none of the user's retries (tasks/ending.py).
     """
 
@@ -64,11 +67,12 @@ def owned(function: F) -> F:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             with listening():
-                return function(*args, **kwargs)
+                return together(lambda: function(*args, **kwargs))
         except Exception as error:
             known = node_fault(error) or error
             if not isinstance(known, InfraError | Preempted):
                 raise
+            give_way()
             if in_pod():
                 from tasks.session import last_words
 

@@ -74,12 +74,13 @@ class GrpoObjective:
         chosen = ranks.split(rows_of_step(step, s.prompts, len(self.prompts), self.seed).tolist())
         prompts = [self.prompts[i] for i in chosen]
         rows, rewards_PS, unfinished = self._roll_out(prompts, seeds.derive(self.seed, "rollout", step, ranks.rank))
-        tokens_BT, labels_BT = pad(rows, pad_id)
+        tokens_BT, labels_BT = pad(rows, pad_id, self.policy.device)
         with torch.no_grad():
             reference_BT = token_logprobs(self.reference, tokens_BT, labels_BT)
         new_BT = token_logprobs(self.policy.model, tokens_BT, labels_BT)
+        advantages_B = advantages(rewards_PS).reshape(-1).to(new_BT.device)
         # One update per roll-out: the old policy is this one, so the ratio is 1 and only its gradient counts.
-        loss_BT, k3_BT = grpo_token_loss(new_BT, new_BT.detach(), reference_BT, advantages(rewards_PS).reshape(-1), s)
+        loss_BT, k3_BT = grpo_token_loss(new_BT, new_BT.detach(), reference_BT, advantages_B, s)
         answer_BT = labels_BT != IGNORE
         total = (loss_BT * answer_BT).sum()
         total.backward()  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ class RenderedPair:
 
 def mean_logprobs(model: Transformer, rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
     """Per row: mean log-probability of the masked tokens in nats, shape (B,), and their number, shape (B,)."""
-    tokens_BT, labels_BT = pad(rows, pad_id)
+    tokens_BT, labels_BT = pad(rows, pad_id, model.cos.device)
     lengths_B = (labels_BT != IGNORE).sum(dim=1)
     return token_logprobs(model, tokens_BT, labels_BT).sum(dim=1) / lengths_B, lengths_B
 

@@ -24,6 +24,8 @@ class Rendered:
     ids: list[int]
     mask: list[bool]
 
+_HOST = torch.device("cpu")
+
 
 def rows_of_step(step: int, batch_size: int, size: int, seed: int) -> np.ndarray:
     """Which of `size` examples make the global batch of `step`: a keyed permutation per epoch, shape (batch_size,)."""
@@ -36,8 +38,8 @@ def rows_of_step(step: int, batch_size: int, size: int, seed: int) -> np.ndarray
     return out
 
 
-def pad(rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Right-padded inputs and shifted labels (-100 off the mask), both (B, T)."""
+def pad(rows: Sequence[Rendered], pad_id: int, device: torch.device = _HOST) -> tuple[Tensor, Tensor]:
+    """Right-padded inputs and shifted labels (-100 off the mask), both (B, T), made on the host and then moved to `device`."""
     width = max(len(row.ids) for row in rows) - 1
     tokens_BT = torch.full((len(rows), width), pad_id)
     labels_BT = torch.full((len(rows), width), IGNORE)
@@ -45,7 +47,7 @@ def pad(rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
         ids = torch.tensor(row.ids)
         tokens_BT[b, : len(row.ids) - 1] = ids[:-1]
         labels_BT[b, : len(row.ids) - 1] = torch.where(torch.tensor(row.mask[1:]), ids[1:], IGNORE)
-    return tokens_BT, labels_BT
+    return tokens_BT.to(device), labels_BT.to(device)
 
 
 def halves(rows: list[Rendered]) -> list[list[Rendered]]:
@@ -88,7 +90,7 @@ class SftObjective:
         rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pool), self.seed).tolist())
         nats, tokens, seen = 0.0, 0, 0
         for half in halves([self.pool[i] for i in rows]):
-            tokens_BT, labels_BT = pad(half, self.pad_id)
+            tokens_BT, labels_BT = pad(half, self.pad_id, self.model.cos.device)
             ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
             ce.nats.backward()  # type: ignore[no-untyped-call]
             nats, tokens, seen = nats + float(ce.nats.detach()), tokens + ce.tokens, seen + tokens_BT.numel()
@@ -97,7 +99,8 @@ class SftObjective:
 
     def _replayed(self, step: int, ranks: Ranks, replay: Replay, chat: Sums) -> Sums:
         batch = replay.loader.batch(step, ranks.rank, ranks.world, replay.rows)
-        tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT)
+        device = self.model.cos.device
+        tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT).to(device), torch.from_numpy(batch.labels_BT).to(device)
         ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
         ce.nats.backward()  # type: ignore[no-untyped-call]
         return Sums(chat.loss + float(ce.nats.detach()), chat.weight + ce.tokens, chat.tokens + tokens_BT.numel(), chat.extra)

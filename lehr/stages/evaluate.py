@@ -19,6 +19,7 @@ from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk
 from lehr.stages.post import PAIRS, reference_answer
 from lehr.train.checkpoint import load_checkpoint
+from lehr.train.device import own_device
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.shared_model import SharedModel
 
@@ -81,6 +82,7 @@ def evaluate(
 def _score_on_rank(ranks: Ranks, work: _Work) -> int:
     artifact = Artifact.open(work.checkpoint, verify=False)
     loaded = load_checkpoint(artifact)
+    loaded.model.to(own_device(ranks))
     model = SharedModel(LanguageModel(loaded.model, loaded.tokenizer, loaded.chat), ranks)
     stage, seed = artifact.manifest.stage, work.recipe.seed
     pairs = work.pairs / PAIRS if work.pairs else None

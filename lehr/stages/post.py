@@ -31,6 +31,7 @@ from lehr.post.verifiers import verify
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.train.checkpoint import Loaded, copy_parameters, load_checkpoint, save_checkpoint
+from lehr.train.device import own_device
 from lehr.train.loop import Objective, Plan
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.shared_model import SharedModel
@@ -88,6 +89,7 @@ def _finetune(stage: str, recipe: Recipe, section: Finetune, parents: list[Artif
 def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     parent = Artifact.open(work.parent, verify=False)
     loaded = load_checkpoint(parent)
+    loaded.model.to(own_device(ranks))
     stage = work.desk.stage
     section: Finetune = getattr(work.recipe, stage)
     # In fp32 always: preferences and roll-outs compare log-probabilities, which bf16 logits are too coarse for, and rows of
@@ -202,6 +204,7 @@ _SAMPLING = {"families", "reference_answers", "prompts", "held_out_prompts", "sa
 
 def _sample_pairs(ranks: Ranks, work: _Work) -> dict[str, int]:
     loaded = load_checkpoint(Artifact.open(work.parent, verify=False))
+    loaded.model.to(own_device(ranks))
     model = SharedModel(LanguageModel(loaded.model, loaded.tokenizer, chat=True), ranks)
     d = work.recipe.dpo
     if d is None:

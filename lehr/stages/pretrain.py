@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.config.recipe import Model, Precision, Recipe
@@ -23,6 +25,7 @@ from lehr.stages.common import Desk, conduct
 from lehr.stages.in_loop import ProseEvaluator
 from lehr.tensors import read_tensors
 from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, save_checkpoint
+from lehr.train.device import own_device
 from lehr.train.loop import Plan
 from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken, Stretch, make_loader
@@ -81,12 +84,13 @@ class Work:
         }
 
 
-def _train_on_rank(ranks: Ranks, work: Work) -> int:
+def train_on_rank(ranks: Ranks, work: Work) -> int:
+    """Train `work` to its end and leave the checkpoint in its desk's `out`; returns the tokens seen. Every rank calls it."""
     if not work.desk.parallel.whole:
         from lehr.stages.sharded import train_sharded  # torch's sharding modules take a second to load
 
         return train_sharded(ranks, work)
-    state = _begin(work)
+    state = _begin(work, own_device(ranks))
     recompute_blocks(state.model, work.desk.parallel.recompute)
     objective = work.objective(state)
     conduct(work.desk, ranks, state, objective, work.plan, work.evaluator())
@@ -104,14 +108,14 @@ def _train_on_rank(ranks: Ranks, work: Work) -> int:
     return state.tokens
 
 
-def _begin(work: Work) -> TrainState:
+def _begin(work: Work, device: torch.device) -> TrainState:
     if work.parent is None:
         model = Transformer(work.model).initialise(seeds.derive(work.seed, "init"))
-        return TrainState.fresh(model, work.stretch.optim, work.precision)
+        return TrainState.fresh(model.to(device), work.stretch.optim, work.precision)
     parent = Artifact.open(work.parent, verify=False)
     loaded = load_checkpoint(parent)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, loaded.tokenizer.hash, parent.folder)
-    state = TrainState.fresh(loaded.model, work.stretch.optim, work.precision)
+    state = TrainState.fresh(loaded.model.to(device), work.stretch.optim, work.precision)
     state.whole.inherit(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
     return state
 
@@ -138,19 +142,21 @@ def run_stretch(
             desk, stretch, model, recipe.seed, shards.folder, documents.folder, tokenizer.folder, folder, in_loop,
             recipe.precision,
         )
-        tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, _train_on_rank, args)
+        tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, train_on_rank, args)
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops * tokens, recipe.parallel.processes)
 
     config = {
         **stretch.describe(),
         "model": model.model_dump(),
-        "parallel": recipe.parallel.model_dump(),
         "precision": recipe.precision,
     }
     if parent is None:
         config["seed"] = recipe.seed
     parents = [shards, documents, tokenizer, *([parent] if parent else [])]
-    return run_stage(stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=stretch.steps)
+    layout = {"parallel": recipe.parallel.model_dump()}
+    return run_stage(
+        stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=stretch.steps, layout=layout
+    )
 
 
 def stage1(recipe: Recipe, shards: Artifact, documents: Artifact, tokenizer: Artifact, around: Surroundings) -> ArtifactRef:

@@ -9,7 +9,7 @@ import torch
 from lehr import seeds
 from lehr.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
-from lehr.ports import RESUME
+from lehr.ports import RESUME, Tracker
 from lehr.stages.common import Evaluator, conduct
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.parallel import Ranks
@@ -27,7 +27,8 @@ def train_sharded(ranks: Ranks, work: Work) -> int:
     sharded = _begin(ranks, work)
     state = sharded.state
     inner = work.objective(state, sharded.loss)
-    saves = ShardedSaves(work.desk.scratch / RESUME, ranks, work.desk.parallel.described, work.desk.claim)
+    tracker: Tracker = work.desk.tracker.value
+    saves = ShardedSaves(work.desk.scratch / RESUME, ranks, work.desk.parallel.described, work.desk.claim, tracker.note)
     conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, _evaluator(work, sharded), saves)
     manifest = saves.write(work.desk.scratch / "final", state)
     if ranks.first:

@@ -101,7 +101,7 @@ def check_tokenizer(expected: str, found: str, where: Path) -> None:
 
 def copy_parameters(model: Transformer) -> Transformer:
     """A frozen twin, for reference log-probabilities."""
-    twin = Transformer(model.config)
+    twin = Transformer(model.config).to(model.cos.device)
     with torch.no_grad():
         for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
             ours.copy_(theirs)

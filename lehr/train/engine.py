@@ -40,7 +40,9 @@ class Engine(Protocol):
 
 
 class Saves(Protocol):
-    """Where a stage in progress saves itself. Every rank makes the same calls."""
+    """Where a stage in progress saves itself. Every rank makes the same calls. `alone`: rank 0 can save without the others."""
+
+    alone: bool
 
     def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
         """Begin to write `state`; `done` hears the bytes on rank 0 when all is there. `regular` saves come at the recipe's

@@ -140,12 +140,12 @@ class Journal:
     def evaluate(self, state: TrainState, ranks: Ranks) -> bool:
         """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here.
 
-        False if SIGTERM broke it off: the state says that it is owed. Only where the other ranks end with this one.
+        False if SIGTERM broke it off: the state says that it is owed. Only where rank 0 saves alone and ends the others.
         """
         if self.evaluator is not None:
             self.catch_up()
             try:
-                with stop.interruptible(ranks.world == 1 or ranks.peers_alive is not None):
+                with stop.interruptible(ranks.world == 1 or (ranks.peers_alive is not None and self.saves.alone)):
                     values = self.evaluator(state, ranks)
             except stop.Terminated:
                 return False

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from lehr import pulse, stop
@@ -31,6 +32,15 @@ class Sums:
     weight: float
     tokens: int
     extra: Mapping[str, Pair]
+
+    def unsaid(self) -> Sums:
+        """Zeros in their place, on the same devices: what a rank adds whose sums another one reports."""
+        extra = {name: (_zero(total), _zero(count)) for name, (total, count) in self.extra.items()}
+        return Sums(_zero(self.loss), 0.0, 0, extra)
+
+
+def _zero(number: float | Tensor) -> float | Tensor:
+    return torch.zeros_like(number) if isinstance(number, Tensor) else 0.0
 
 
 class Objective(Protocol):

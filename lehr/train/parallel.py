@@ -1,7 +1,7 @@
 """Data-parallel ranks: rank 0 is this process, the others are forked from a clean server that has torch loaded.
 
-Under torchrun or Flyte's Elastic task the ranks exist already and are used as they are. All traffic stays on loopback
-unless such a launcher says otherwise. A killed rank 0 takes the others with it.
+Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (lehr.train.company). All traffic stays on
+loopback unless such a launcher says otherwise. A killed rank 0 takes the others with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -26,10 +25,11 @@ from torch import Tensor
 
 from lehr.errors import InfraError, LehrError
 from lehr.hardware import keep_freed_memory
+from lehr.launcher import launched, together
+from lehr.train.company import TIMEOUT, Company, backend
 from lehr.train.shared_sum import SharedSum
 
 T = TypeVar("T")
-_TIMEOUT = timedelta(seconds=1800)
 _LARGE = 65_536  # elements from which a sum over ranks is worth shared memory
 
 
@@ -53,7 +53,7 @@ class Ranks:
         """Add `tensor` over all ranks, in place. One rank pays nothing."""
         if self.world == 1:
             return
-        if self.peers_alive is None or tensor.numel() < _LARGE or tensor.dtype != torch.float32 or not SharedSum.possible():
+        if self.peers_alive is None or not _through_memory(tensor):
             dist.all_reduce(tensor)
             return
         if self._shared is None or self._shared.size != tensor.numel():
@@ -80,6 +80,12 @@ class Ranks:
         return out
 
 
+def _through_memory(tensor: Tensor) -> bool:
+    """Whether a sum over ranks of one host is quicker through shared memory."""
+    large = tensor.numel() >= _LARGE and tensor.dtype == torch.float32
+    return large and tensor.device.type == "cpu" and SharedSum.possible()
+
+
 def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any) -> T:
     """Call `body(ranks, *arguments)` on every rank and return rank 0's result.
 
@@ -88,14 +94,16 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
-    if "TORCHELASTIC_RUN_ID" in os.environ or world == 1:
-        return _run_here(world, body, arguments)
+    if launched():
+        return together(lambda: _send(world, threads, body, arguments))
+    if world == 1:
+        return body(Ranks(), *arguments)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
+    store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
     helpers = [_start_helper(rank, world, threads, store.port, body, arguments) for rank in range(1, world)]
     try:
         _await(store, helpers)
-        dist.init_process_group("gloo", store=store, rank=0, world_size=world, timeout=_TIMEOUT)
+        dist.init_process_group(backend(), store=store, rank=0, world_size=world, timeout=TIMEOUT)
         result = body(Ranks(0, world, lambda: all(p.is_alive() for p, _ in helpers)), *arguments)
         for process, _ in helpers:
             process.join(timeout=60)
@@ -124,14 +132,18 @@ class Local:
         return (Local, (self.fallback, self.fallback))
 
 
-def _run_here(world: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    if world == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
-        return body(Ranks(), *arguments)
-    if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
-    if dist.get_world_size() != world:
-        raise InfraError(f"the launcher started {dist.get_world_size()} ranks, the recipe asks for {world}")
-    return body(Ranks(dist.get_rank(), world), *arguments)
+def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """Rank 0 of a launcher's ranks sends `body` to the others."""
+    company = Company.leading
+    assert company is not None
+    result: T = company.run(_on_launched, world, (threads, body, arguments))
+    return result
+
+
+def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    return body(Ranks(rank, world), *arguments)
 
 
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]
@@ -174,9 +186,9 @@ def _helper(
     keep_freed_memory()
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
+        store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
         store.set(f"here/{rank}", "1")
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
+        dist.init_process_group(backend(), store=store, rank=rank, world_size=world, timeout=TIMEOUT)
         body(Ranks(rank, world, lambda: True), *arguments)  # a rank ends with its leader, so it need not ask
         dist.destroy_process_group()
     except LehrError as error:

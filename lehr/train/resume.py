@@ -18,8 +18,8 @@ from lehr.tensors import read_tensors, save_tensors
 _KEEP = 2
 
 
-def _quiet(text: str) -> None:
-    return None
+def quiet(text: str) -> None:
+    """Says nothing."""
 
 
 class ResumeFiles:
@@ -31,7 +31,7 @@ class ResumeFiles:
     interval, whatever interrupts the training; only to those does a rewind go back. Two of them are kept.
     """
 
-    def __init__(self, folder: Path, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = _quiet) -> None:
+    def __init__(self, folder: Path, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet) -> None:
         self.folder, self.claim, self.note = folder, claim, note
         self._buffers: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None

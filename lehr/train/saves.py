@@ -7,15 +7,17 @@ from pathlib import Path
 
 from lehr.ports import ONLY_ATTEMPT, Claim
 from lehr.train.parallel import Ranks
-from lehr.train.resume import ResumeFiles
+from lehr.train.resume import ResumeFiles, quiet
 from lehr.train.state import TrainState
 
 
 class WholeSaves:
     """ResumeFiles behind the seam of lehr.train.engine.Saves."""
 
+    alone = True
+
     def __init__(
-        self, folder: Path, ranks: Ranks, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = lambda _text: None
+        self, folder: Path, ranks: Ranks, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet
     ) -> None:
         self.files, self.ranks = ResumeFiles(folder, claim, note), ranks
 
@@ -28,10 +30,10 @@ class WholeSaves:
         """See Saves.restore. Takes away what killed or overtaken attempts were writing."""
         if self.ranks.first:
             self.files.sweep()
-        if any(self.files.folder.glob("sharded-*")):  # of a time when this stage ran under another layout
+        if self._other_layouts():
             from lehr.train.sharded.restore import restore_any
 
-            facts = restore_any(self.files.folder, state, self.ranks, before)
+            facts = restore_any(self.files.folder, state, self.ranks, before, self.files.note)
             return None if facts is None else int(facts["log_bytes"])
         newest = self.files.newest(before)
         if newest is None:
@@ -41,7 +43,15 @@ class WholeSaves:
 
     def forget_after(self, step: int) -> None:
         """See Saves.forget_after."""
-        self.files.forget_after(step)
+        if not self._other_layouts():
+            return self.files.forget_after(step)
+        from lehr.train.sharded.restore import forget_after
+
+        return forget_after(self.files.folder, step, self.files.claim)
+
+    def _other_layouts(self) -> bool:
+        """Whether there are saves of a time when this stage ran under a sharded layout."""
+        return any(self.files.folder.glob("sharded-*"))
 
     def wait(self) -> None:
         """See Saves.wait."""

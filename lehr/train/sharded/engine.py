@@ -71,9 +71,8 @@ class ShardedEngine:
         """FSDP2 adds each backward pass to the sharded fp32 gradients by itself."""
 
     def sum_(self, scalars: Tensor, ranks: Ranks) -> None:
-        """Scalars are added up over one rank of each model replica; a tied embedding's two gradients are added."""
-        if not self.place.counts:
-            scalars.zero_()
+        """Scalars are added up over all ranks, of which one of each model replica reports its own (see OnMesh); a tied
+        embedding's two gradients are added."""
         ranks.sum_(scalars)
         self._grads = [shard.gradient() for shard in self.shards]
         if self.tied:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from lehr.config.parallel import Parallel
+from lehr.train.device import own_device
 from lehr.train.parallel import Ranks
 
 _DIMENSIONS = ("pipeline", "replicate", "shard", "tensor")  # tensor innermost: its ranks talk most and should be neighbours
@@ -58,19 +58,9 @@ class Place:
         return self.mesh["replicate", "shard"] if self.parallel.replicas > 1 else self.mesh["shard"]
 
 
-def own_device() -> torch.device:
-    """This rank's GPU, where the machine has one for each of its ranks; else the CPU."""
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
-    if torch.cuda.is_available() and torch.cuda.device_count() >= local_world:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", dist.get_rank())))
-        torch.cuda.set_device(device)
-        return device
-    return torch.device("cpu")
-
-
-def take_place(parallel: Parallel, activations: torch.dtype) -> Place:
+def take_place(ranks: Ranks, parallel: Parallel, activations: torch.dtype) -> Place:
     """Make the mesh; every rank calls it once a stage, after the process group is there."""
-    device = own_device()
+    device = own_device(ranks)
     sizes = (parallel.pipeline, parallel.replicas, parallel.shards, parallel.tensor)
     mesh = init_device_mesh(device.type, sizes, mesh_dim_names=_DIMENSIONS)
     stage, replica, shard, tensor = mesh.get_coordinate() or (0, 0, 0, 0)

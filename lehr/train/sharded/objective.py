@@ -13,18 +13,21 @@ from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken
 from lehr.train.parallel import Ranks
 from lehr.train.sharded.losses import head_loss
+from lehr.train.sharded.mesh import Place
 from lehr.train.sharded.part import Part
 
 
 class OnMesh:
-    """An objective whose batch is shared out over the data-parallel ranks `data`: others of a mesh read the same rows."""
+    """An objective whose batch is shared out over the data-parallel ranks of a mesh: the others read the same rows, and one
+    rank of each replica of the model reports the sums."""
 
-    def __init__(self, inner: Objective, data: Ranks) -> None:
-        self.inner, self.data, self.extras = inner, data, inner.extras
+    def __init__(self, inner: Objective, place: Place) -> None:
+        self.inner, self.place, self.extras = inner, place, inner.extras
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         """See Objective.backward."""
-        return self.inner.backward(step, self.data)
+        sums = self.inner.backward(step, self.place.data)
+        return sums if self.place.counts else sums.unsaid()
 
 
 class PipelineNextToken:

@@ -17,8 +17,14 @@ from lehr.train.sharded.mesh import Place
 from lehr.train.sharded.tensor_parallel import cut_model, gathered_logits
 
 
-class Routings(list[Routing]):
-    """What the layers' routers did. A type of its own: hooks of FSDP2 make new lists of plain ones."""
+class Routings:
+    """Takes what the layers' routers did. No list: FSDP2's hooks hand a block a copy of every list among its arguments."""
+
+    def __init__(self) -> None:
+        self.found: list[Routing] = []
+
+    def append(self, routing: Routing) -> None:
+        self.found.append(routing)
 
 
 class Part(Transformer):
@@ -66,12 +72,12 @@ class Part(Transformer):
         begins_BT: Tensor | None = None,
     ) -> Tensor:
         """See Transformer.hidden; without a cache. Over several stages without gradients: that is for evaluation."""
-        self.routing.clear()
+        self.routing.found = []
         if self.place.parallel.pipeline > 1:
             return self._through_stages(tokens_BT)
         out: Tensor = self(tokens_BT, begins_BT)
         if routing is not None:
-            routing.extend(self.routing)
+            routing.extend(self.routing.found)
         return out
 
     @torch.no_grad()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 from safetensors import safe_open
 
 from lehr.artifact import sha256_file
+from lehr.ports import Claim
 from lehr.train.parallel import Ranks
-from lehr.train.resume import read_record
+from lehr.train.resume import quiet, read_record
 from lehr.train.sharded.pieces import Pieces
 from lehr.train.sharded.planning import load
 from lehr.train.sharded.spread import KINDS, Spread, fill_from_flat, flat_order, spread
@@ -55,20 +58,41 @@ def saves_in(folder: Path) -> list[Save]:
     return sorted((Save(int(p.stem.split("-")[1]), p) for p in found), key=lambda s: (s.step, s.sharded), reverse=True)
 
 
-def restore_any(folder: Path, state: TrainState, ranks: Ranks, before: int | None = None) -> dict[str, Any] | None:
+def restore_any(
+    folder: Path, state: TrainState, ranks: Ranks, before: int | None = None, note: Callable[[str], None] = quiet
+) -> dict[str, Any] | None:
     """Copy the newest save whose hashes are right into `state`, whatever layout wrote it; returns its facts (`log_bytes`,
     `layout`). With `before`, the newest regular one of an earlier step. Every rank checks a share of the files, and all take
-    the same save."""
+    the same save. Damaged ones are passed over and said."""
     for save in ranks.gather(saves_in(folder))[0]:
         if before is not None and (save.step >= before or not ranks.gather(save.regular)[0]):
             continue
         if not all(ranks.gather(save.intact(ranks.rank, ranks.world))):
+            note(f"{save.path.stem} is damaged and passed over: its hashes differ from its record's")
             continue
         engine = spread(state)
         facts = _read_sharded(save, state, engine) if save.sharded else _read_flat(save, state, engine)
         engine.publish()
         return facts
     return None
+
+
+def remove(save: Save) -> None:
+    """Take `save` away, first what says that it is complete."""
+    if save.sharded:
+        (save.path / MANIFEST).unlink()
+        shutil.rmtree(save.path)
+    else:
+        save.path.unlink()
+        save.path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def forget_after(folder: Path, step: int, claim: Claim) -> None:
+    """Take away what was saved after `step`, of both kinds."""
+    with claim.passage():
+        for save in saves_in(folder):
+            if save.step > step:
+                remove(save)
 
 
 def _read_sharded(save: Save, state: TrainState, engine: Spread) -> dict[str, Any]:

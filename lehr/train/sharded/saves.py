@@ -18,9 +18,10 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from lehr.errors import InfraError
 from lehr.ports import ONLY_ATTEMPT, Claim
 from lehr.train.parallel import Ranks
+from lehr.train.resume import quiet
 from lehr.train.sharded.pieces import Box, Pieces
 from lehr.train.sharded.planning import SaveBlocks, as_saved
-from lehr.train.sharded.restore import PROGRESS, Save, restore_any, saves_in
+from lehr.train.sharded.restore import PROGRESS, forget_after, remove, restore_any, saves_in
 from lehr.train.sharded.spread import spread
 from lehr.train.sharded.storage import MANIFEST, FolderWriter, Manifest
 from lehr.train.state import TrainState
@@ -61,8 +62,12 @@ class ShardedSaves:
     """See lehr.train.engine.Saves. A save is a folder `sharded-STEP`; it is written by a thread that talks through a gloo
     group of its own, so that it can never meet the training's messages."""
 
-    def __init__(self, folder: Path, ranks: Ranks, layout: str, claim: Claim = ONLY_ATTEMPT) -> None:
-        self.folder, self.ranks, self.layout, self.claim = folder, ranks, layout, claim
+    alone = False
+
+    def __init__(
+        self, folder: Path, ranks: Ranks, layout: str, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet
+    ) -> None:
+        self.folder, self.ranks, self.layout, self.claim, self.note = folder, ranks, layout, claim, note
         self._group, self._stager = dist.new_group(backend="gloo"), Stager()
         self._running: Future[Any] | None = None
 
@@ -107,7 +112,7 @@ class ShardedSaves:
         regular = [save for save in complete if save.regular]
         for old in complete[1:]:
             if old not in regular[:_KEEP]:
-                _remove(old)
+                remove(old)
         for left in self.folder.glob("sharded-*"):  # of an attempt that was killed while it wrote
             if not (left / MANIFEST).is_file():
                 shutil.rmtree(left)
@@ -116,15 +121,12 @@ class ShardedSaves:
 
     def restore(self, state: TrainState, before: int | None = None) -> int | None:
         """See Saves.restore."""
-        facts = restore_any(self.folder, state, self.ranks, before)
+        facts = restore_any(self.folder, state, self.ranks, before, self.note)
         return None if facts is None else int(facts["log_bytes"])
 
     def forget_after(self, step: int) -> None:
         """See Saves.forget_after."""
-        with self.claim.passage():
-            for save in saves_in(self.folder):
-                if save.step > step:
-                    _remove(save)
+        forget_after(self.folder, step, self.claim)
 
     def wait(self) -> None:
         """See Saves.wait."""
@@ -136,12 +138,3 @@ class ShardedSaves:
         except CheckpointException as error:  # PyTorch wraps what each rank failed with; the first is the reason
             raise next(iter(error.failures.values()))[0] from None
 
-
-def _remove(save: Save) -> None:
-    """What says that it is complete goes first."""
-    if save.sharded:
-        (save.path / MANIFEST).unlink()
-        shutil.rmtree(save.path)
-    else:
-        save.path.unlink()
-        save.path.with_suffix(".safetensors").unlink(missing_ok=True)

@@ -18,12 +18,14 @@ from lehr.model.transformer import Transformer
 from lehr.optim.adamw import FlatParameters
 from lehr.optim.guard import SpikeGuard
 from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
+from lehr.train.device import own_device
 from lehr.train.engine import Engine
 from lehr.train.loop import Objective
 from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken
 from lehr.train.parallel import Ranks
 from lehr.train.recompute import recompute_blocks
+from lehr.train.rewind import Rewinds
 from lehr.train.sharded.engine import ShardedEngine
 from lehr.train.sharded.losses import part_cross_entropy
 from lehr.train.sharded.mesh import Place, take_place
@@ -48,7 +50,7 @@ class Sharded:
             return inner
         part = self.state.model
         piped = PipelineNextToken(inner, part) if self.place.parallel.pipeline > 1 and isinstance(part, Part) else inner
-        return OnMesh(piped, self.place.data)
+        return OnMesh(piped, self.place)
 
 
 def start(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, seed: int) -> Sharded:
@@ -75,15 +77,16 @@ def inherit(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype
 def _empty(
     ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, shapes: dict[str, tuple[int, ...]]
 ) -> Sharded:
-    guard = SpikeGuard(optim.guard)
+    guard, rewinds = SpikeGuard(optim.guard), Rewinds(optim.guard.rewind)
     if parallel.layout == "zero1":
-        model = Transformer(config)
+        model = Transformer(config).to(own_device(ranks))
         recompute_blocks(model, parallel.recompute)
         zero: Engine = Zero1(FlatParameters(model, optim, dtype, ranks.world), optim, ranks)
-        return Sharded(TrainState(model, zero, guard), None, cross_entropy)
-    place = take_place(parallel, dtype)
+        return Sharded(TrainState(model, zero, guard, rewinds=rewinds), None, cross_entropy)
+    place = take_place(ranks, parallel, dtype)
     part = build(config, place)
-    return Sharded(TrainState(part, ShardedEngine(part, place, optim, shapes), guard), place, part_cross_entropy)
+    engine = ShardedEngine(part, place, optim, shapes)
+    return Sharded(TrainState(part, engine, guard, rewinds=rewinds), place, part_cross_entropy)
 
 
 def _initial(config: Model, shapes: dict[str, tuple[int, ...]], seed: int) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,19 @@
+"""Which device a rank computes on. Models, batches and optimiser state go there; a move to the CPU is no move."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from lehr.train.parallel import Ranks
+
+
+def own_device(ranks: Ranks) -> torch.device:
+    """This rank's GPU, where its machine has one for each of its ranks; else the CPU."""
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world))
+    if not torch.cuda.is_available() or torch.cuda.device_count() < local_world:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", ranks.rank)))
+    torch.cuda.set_device(device)
+    return device
