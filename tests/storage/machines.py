@@ -57,15 +57,16 @@ def stops_at_22(state: TrainState) -> Objective:
 
 
 @dataclass
-class KilledAt(pieces.Copying):
-    """kill -9 before step `at`."""
+class SignalledAt(pieces.Copying):
+    """This process gets `number` in step `at`."""
 
     state: TrainState
     at: int
+    number: signal.Signals
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         if step == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
         return pieces.Copying(self.state.model).backward(step, ranks)
 
 
@@ -99,7 +100,7 @@ def main(what: str, root: str, cache: str, place: str) -> None:
             sys.exit(143)
         print("committed", flush=True)
     else:
-        train(store, lambda state: KilledAt(state, int(place)))
+        train(store, lambda state: SignalledAt(state, int(place), signal.SIGKILL))
 
 
 if __name__ == "__main__":

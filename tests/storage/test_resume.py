@@ -17,7 +17,7 @@ from lehr.remote import record as records
 from lehr.remote.keeping import Keeper
 from lehr.remote.store import ObjectStore
 from lehr.store import LocalStore
-from tests.storage.machines import Waiting, machine, sealed, stops_at_22, train
+from tests.storage.machines import SignalledAt, Waiting, machine, sealed, stops_at_22, train
 from tests.train import pieces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +67,15 @@ def test_after_kill_9_the_next_machine_goes_on_from_what_had_arrived(root: str, 
     made, alone = Artifact.open(second.fetch(ref.uri)), _alone(tmp_path)
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
+
+
+def test_sigterm_waits_until_the_last_save_has_arrived(root: str, tmp_path: Path) -> None:
+    first, second, notes = machine(root, tmp_path / "1"), machine(root, tmp_path / "2"), pieces.Notes()
+    with pytest.raises(Preempted, match="after step 15 of 30, which is saved"):
+        train(first, lambda state: SignalledAt(state, 14, signal.SIGTERM))
+    ref = train(second, pieces.plain, 1, notes)
+    assert "t: going on at step 15" in notes.texts
+    assert Artifact.open(second.fetch(ref.uri)).manifest.digest == _alone(tmp_path).manifest.digest
 
 
 def test_an_older_attempt_on_another_machine_changes_nothing(root: str, tmp_path: Path) -> None:
