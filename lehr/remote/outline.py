@@ -22,7 +22,7 @@ def outline(objects: Objects, folder: Path) -> None:
     for key in objects.keys("attempts/"):
         name = key.removeprefix("attempts/").removesuffix(".json")
         found = records.read(objects, name)
-        if found is not None and found[0].artifact is not None:
+        if found is not None and found[0].artifact is not None and found[0].artifact.name == name:
             manifest = below(folder, f"artifacts/{name}/{MANIFEST}")
             wanted[f"{found[0].artifact.folder}/{MANIFEST}"] = manifest
             began[manifest] = found[0].began

@@ -26,8 +26,10 @@ class Kept(_Said):
 
 
 class Published(_Said):
-    """A complete artifact: the key of its folder, and its digest."""
+    """A complete artifact: its name, the key of its folder, and its digest. Work that began under a name of its own (see
+    lehr.stage) may end in an artifact of another, whose own record then points there too."""
 
+    name: str
     folder: str
     digest: str
 
@@ -93,3 +95,17 @@ def begin(objects: Objects, name: str) -> tuple[Record, str]:
             return record, write(objects, name, record, version)
         except Conflict:
             continue  # another attempt began, or kept something, at the same moment
+
+
+def point(objects: Objects, record: Record) -> None:
+    """Let the artifact that `record` publishes be found under its own name. Safe to repeat."""
+    published = record.artifact
+    while published is not None:
+        found = read(objects, published.name)
+        if found is not None and found[0].artifact == published:
+            return
+        before, version = found or (record, None)
+        try:
+            write(objects, published.name, before.model_copy(update={"artifact": published, "kept": {}}), version)
+        except Conflict:
+            continue  # another attempt points there at the same moment

@@ -32,7 +32,8 @@ class ObjectStore:
 
     def _published(self, name: str) -> Published | None:
         found = records.read(self.objects, name)
-        return found[0].artifact if found else None
+        published = found[0].artifact if found else None
+        return published if published is not None and published.name == name else None
 
     def fetch(self, uri: str) -> Path:
         name = uri.removeprefix(f"{self.objects.root}/{_ARTIFACTS}/")
@@ -52,16 +53,17 @@ class ObjectStore:
 
     def begin(self, name: str) -> Claim:
         record, version = records.begin(self.objects, name)
+        records.point(self.objects, record)  # what an attempt before published, if it was killed right after
         return OwnClaim(self.objects, name, record, version, self.cache.scratch(name, record.attempt))
 
     def scratch(self, name: str, claim: Claim) -> Path:
-        own = _own(name, claim)
+        own = _own(claim)
         own.restore()
         return own.scratch
 
     def commit(self, name: str, folder: Path, claim: Claim = ONLY_ATTEMPT) -> str:
         """See lehr.ports.Store. The artifact's digest goes into the record, and what no record names is swept up last."""
-        own, manifest = _own(name, claim), folder / MANIFEST
+        own, manifest = _own(claim), folder / MANIFEST
         if not manifest.is_file():
             raise Bug(f"{folder}: committed before it was sealed")
         own.stop_keeping()
@@ -71,14 +73,15 @@ class ObjectStore:
         try:
             own.check()  # before gigabytes are sent for nothing
             self.objects.upload({f"{place}/{path}": file for path, file in files.items()})
-            own.publish(artifact=Published(folder=place, digest=digest), kept={})
+            own.publish(artifact=Published(name=name, folder=place, digest=digest), kept={})
+            records.point(self.objects, own.record)
         except Preempted:
             self._clear(f"{place}/")
             raise
         with self.cache.lock(name):
             self.cache.adopt(name, folder)
         shutil.rmtree(own.scratch, ignore_errors=True)
-        self._clear(f"work/{name}/")
+        self._clear(f"work/{own.name}/")
         self._clear(f"{_ARTIFACTS}/{name}/", f"{place}/")
         return self._uri(name)
 
@@ -94,7 +97,7 @@ class ObjectStore:
         return self.objects.put(key, value, version)
 
 
-def _own(name: str, claim: Claim) -> OwnClaim:
-    if not isinstance(claim, OwnClaim) or claim.name != name:
-        raise Bug(f"{name}: in an object store only the attempt that began may work and publish")
+def _own(claim: Claim) -> OwnClaim:
+    if not isinstance(claim, OwnClaim):
+        raise Bug("in an object store only the attempt that began may work and publish")
     return claim

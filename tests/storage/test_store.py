@@ -42,6 +42,21 @@ def test_another_machine_finds_and_fetches_what_was_committed(root: str, tmp_pat
         second.fetch(f"{root}/artifacts/s-2")
 
 
+def test_work_begun_under_another_name_is_found_under_the_artifacts(root: str, tmp_path: Path) -> None:
+    """A stage that another layout may go on with begins under a name without the layout. Killed between its record's put and
+    that of the artifact's name, the next attempt finds the artifact all the same."""
+    first, second = machine(root, tmp_path / "1"), machine(root, tmp_path / "2")
+    claim = first.begin("begun")
+    made = sealed(first.scratch("begun", claim) / "out-1", FILES)
+    uri = first.commit("named", made.folder, claim)
+    assert second.find("named") == uri and second.find("begun") is None
+    assert Artifact.open(second.fetch(uri)).manifest == made.manifest
+    first.objects.delete(["attempts/named.json"])
+    assert second.find("named") is None
+    assert second.begin("begun").number == 2
+    assert second.find("named") == uri
+
+
 def test_a_child_finds_its_parent_by_its_address(root: str, tmp_path: Path) -> None:
     first, second = machine(root, tmp_path / "1"), machine(root, tmp_path / "2")
     claim = first.begin("parent")
