@@ -20,13 +20,15 @@ __all__ = ["Model", "Parallel", "Precision", "Recipe", "Site", "Watch"]
 
 
 class Watch(Config):
-    """How often training looks at itself, in steps. No result depends on it, and no fingerprint."""
+    """How often training looks at itself, in steps, and which saves it keeps. No result depends on it, and no fingerprint."""
 
     model_config = ConfigDict(frozen=True)
 
     norm_steps: Positive = 20  # norms of the embedding and of the gradients by kind of parameter
     metrics_steps: Positive = 1  # what only the log needs: 1 with each step's sums; more: of so many steps at once, beside them
     collect_steps: Positive = 100  # Python's garbage
+    keep_saves: Annotated[int, Field(ge=2)] = 2  # of those at a stage's checkpoint_steps; the newest of all stays anyway
+    keep_saves_every_steps: NonNegative = 0  # these stay until the stage ends; 0: none
 
 
 class Site(Config):

@@ -21,6 +21,7 @@ from lehr.train.journal import Journal, Row
 from lehr.train.later import Later
 from lehr.train.loop import Objective, Plan, train
 from lehr.train.parallel import Local, Ranks
+from lehr.train.retention import Retention
 from lehr.train.saves import WholeSaves
 from lehr.train.stability import FILE, summary
 from lehr.train.state import TrainState
@@ -49,6 +50,11 @@ class Desk:
         return cls(job.stage, job.scratch, job.out, parallel, tracker, checkpointed, job.claim, watch)
 
 
+def retention(watch: Watch) -> Retention:
+    """What the recipe says of it."""
+    return Retention(watch.keep_saves, watch.keep_saves_every_steps)
+
+
 def _nothing() -> None:
     return None
 
@@ -68,7 +74,7 @@ def conduct(
     Raises Preempted when SIGTERM came, with the state saved, or when a newer attempt began.
     """
     tracker: Tracker = desk.tracker.value
-    saves = saves or WholeSaves(desk.scratch / RESUME, ranks, desk.claim, tracker.note)
+    saves = saves or WholeSaves(desk.scratch / RESUME, ranks, desk.claim, tracker.note, retention(desk.watch))
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
     every = desk.watch.metrics_steps

@@ -10,7 +10,7 @@ from lehr import seeds
 from lehr.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
 from lehr.ports import RESUME, Tracker
-from lehr.stages.common import Evaluator, conduct
+from lehr.stages.common import Evaluator, conduct, retention
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.parallel import Ranks
 from lehr.train.sharded.export import consolidate
@@ -28,7 +28,9 @@ def train_sharded(ranks: Ranks, work: Work) -> int:
     state = sharded.state
     inner = work.objective(state, sharded.loss)
     tracker: Tracker = work.desk.tracker.value
-    saves = ShardedSaves(work.desk.scratch / RESUME, ranks, work.desk.parallel.described, work.desk.claim, tracker.note)
+    desk = work.desk
+    layout, kept = desk.parallel.described, retention(desk.watch)
+    saves = ShardedSaves(desk.scratch / RESUME, ranks, layout, desk.claim, tracker.note, kept)
     conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, _evaluator(work, sharded), saves)
     manifest = saves.write(work.desk.scratch / "final", state)
     if ranks.first:

@@ -14,8 +14,9 @@ from torch import Tensor
 from lehr.artifact import sha256_file, write_atomic
 from lehr.ports import ONLY_ATTEMPT, Claim
 from lehr.tensors import read_tensors, save_tensors
+from lehr.train.retention import Retention
 
-_KEEP = 2
+_TWO = Retention()
 
 
 def quiet(text: str) -> None:
@@ -28,11 +29,17 @@ class ResumeFiles:
     `save` copies the state into buffers that are kept, and a thread hashes, writes, flushes and renames: training waits for
     the copy alone. `log_bytes` is how long the stage's log was: a resumed stage cuts the log back to it, so no line stands
     twice. An attempt whose `claim` is lost writes nothing more that could be found. `regular` files come at the recipe's
-    interval, whatever interrupts the training; only to those does a rewind go back. Two of them are kept.
+    interval, whatever interrupts the training; only to those does a rewind go back. `retention` says which stay.
     """
 
-    def __init__(self, folder: Path, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet) -> None:
-        self.folder, self.claim, self.note = folder, claim, note
+    def __init__(
+        self,
+        folder: Path,
+        claim: Claim = ONLY_ATTEMPT,
+        note: Callable[[str], None] = quiet,
+        retention: Retention = _TWO,
+    ) -> None:
+        self.folder, self.claim, self.note, self.retention = folder, claim, note, retention
         self._buffers: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -90,11 +97,10 @@ class ResumeFiles:
             half.unlink(missing_ok=True)
 
     def _drop_old(self) -> None:
-        """Keep the newest file and the newest two regular ones."""
-        records = sorted(self.folder.glob("state-*.json"))
-        regular = [r for r in records if (read_record(r) or {}).get("regular")]
-        for old in set(records) - {*records[-1:], *regular[-_KEEP:]}:
-            _remove(old)
+        records = {_step(record): record for record in self.folder.glob("state-*.json")}
+        saves = [(step, bool((read_record(record) or {}).get("regular"))) for step, record in records.items()]
+        for step in self.retention.old(saves):
+            _remove(records[step])
 
     def forget_after(self, step: int) -> None:
         """Take away what was saved after `step`."""

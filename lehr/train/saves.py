@@ -8,7 +8,10 @@ from pathlib import Path
 from lehr.ports import ONLY_ATTEMPT, Claim
 from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles, quiet
+from lehr.train.retention import Retention
 from lehr.train.state import TrainState
+
+_TWO = Retention()
 
 
 class WholeSaves:
@@ -17,9 +20,14 @@ class WholeSaves:
     alone = True
 
     def __init__(
-        self, folder: Path, ranks: Ranks, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet
+        self,
+        folder: Path,
+        ranks: Ranks,
+        claim: Claim = ONLY_ATTEMPT,
+        note: Callable[[str], None] = quiet,
+        retention: Retention = _TWO,
     ) -> None:
-        self.files, self.ranks = ResumeFiles(folder, claim, note), ranks
+        self.files, self.ranks = ResumeFiles(folder, claim, note, retention), ranks
 
     def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
         """See Saves.save."""

@@ -19,6 +19,7 @@ from lehr.errors import InfraError
 from lehr.ports import ONLY_ATTEMPT, Claim
 from lehr.train.parallel import Ranks
 from lehr.train.resume import quiet
+from lehr.train.retention import Retention
 from lehr.train.sharded.pieces import Box, Pieces
 from lehr.train.sharded.planning import SaveBlocks, as_saved
 from lehr.train.sharded.restore import PROGRESS, forget_after, remove, restore_any, saves_in
@@ -26,7 +27,7 @@ from lehr.train.sharded.spread import spread
 from lehr.train.sharded.storage import MANIFEST, FolderWriter, Manifest
 from lehr.train.state import TrainState
 
-_KEEP = 2
+_TWO = Retention()
 
 
 class Stager:
@@ -65,9 +66,16 @@ class ShardedSaves:
     alone = False
 
     def __init__(
-        self, folder: Path, ranks: Ranks, layout: str, claim: Claim = ONLY_ATTEMPT, note: Callable[[str], None] = quiet
+        self,
+        folder: Path,
+        ranks: Ranks,
+        layout: str,
+        claim: Claim = ONLY_ATTEMPT,
+        note: Callable[[str], None] = quiet,
+        retention: Retention = _TWO,
     ) -> None:
         self.folder, self.ranks, self.layout, self.claim, self.note = folder, ranks, layout, claim, note
+        self.retention = retention
         self._group, self._stager = dist.new_group(backend="gloo"), Stager()
         self._running: Future[Any] | None = None
 
@@ -107,12 +115,12 @@ class ShardedSaves:
             )
 
     def _completed(self, size: int, done: Callable[[int], None]) -> None:
-        """On rank 0, when a save is there: all but the newest and the newest regular ones go."""
+        """On rank 0, when a save is there: old ones go."""
         complete = [save for save in saves_in(self.folder) if save.sharded]
-        regular = [save for save in complete if save.regular]
-        for old in complete[1:]:
-            if old not in regular[:_KEEP]:
-                remove(old)
+        old = self.retention.old((save.step, save.regular) for save in complete)
+        for save in complete:
+            if save.step in old:
+                remove(save)
         for left in self.folder.glob("sharded-*"):  # of an attempt that was killed while it wrote
             if not (left / MANIFEST).is_file():
                 shutil.rmtree(left)
