@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -28,12 +29,17 @@ T = TypeVar("T")
 LEHR = "Lehr"  # among contestants
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
+_SECTION = re.compile(r"<!-- benchmarks\.(\w+) -->\n### (.*?)<!-- end of", re.DOTALL)
+_ROW = re.compile(  # case, peer, ratio, target, verdict
+    r"^\| (.+?) \| .*? \| .*? \| (.*?) \| .*? \| \*\*(\S+)\*\* \| (\S+): (met|not met) \|", re.MULTILINE
+)
 PEERS = Path(os.environ.get("LEHR_PEERS", Path.home() / ".cache/lehr/peers"))  # made by `make peers`
 
 
 @dataclass(frozen=True)
 class Record:
-    """One comparison: `lehr` and `peer` in `unit`, `ratio` above 1 where Lehr is better. `note` says what bounds it."""
+    """One comparison: `lehr` and `peer` in `unit`, `ratio` above 1 where Lehr is better, `target` the least it should be.
+    `note` says what bounds it."""
 
     area: str
     case: str
@@ -43,14 +49,24 @@ class Record:
     ratio: float
     unit: str = ""
     note: str = ""
+    target: float = 1.0
 
 
 def compared(
-    area: str, case: str, lehr: float, peer: float, peer_name: str, unit: str, *, less_is_better: bool = False, note: str = ""
+    area: str,
+    case: str,
+    lehr: float,
+    peer: float,
+    peer_name: str,
+    unit: str,
+    *,
+    less_is_better: bool = False,
+    note: str = "",
+    target: float = 1.0,
 ) -> Record:
     """A record from two figures."""
     ratio = peer / lehr if less_is_better else lehr / peer
-    return Record(area, case, round(lehr, 4), round(peer, 4), peer_name, round(ratio, 3), unit, note)
+    return Record(area, case, round(lehr, 4), round(peer, 4), peer_name, round(ratio, 3), unit, note, target)
 
 
 def with_peers() -> None:
@@ -120,28 +136,43 @@ def main(area: str, run: Callable[[], Sequence[Record]], more: Callable[[], str]
 
 def table(records: Sequence[Record]) -> str:
     """Markdown."""
-    lines = ["| case | Lehr | peer | | unit | ratio | note |", "|---|---:|---:|---|---|---:|---|"]
-    lines += [
-        f"| {r.case} | {r.lehr:,.4g} | {r.peer:,.4g} | {r.peer_name} | {r.unit} | **{r.ratio:.2f}** | {r.note} |"
-        for r in records
-    ]
+    lines = ["| case | Lehr | peer | | unit | ratio | target | note |", "|---|---:|---:|---|---|---:|---|---|"]
+    for r in records:
+        figures = f"{r.lehr:,.4g} | {r.peer:,.4g} | {r.peer_name} | {r.unit}"
+        lines.append(f"| {r.case} | {figures} | **{r.ratio:.3g}** | {r.target:g}: {verdict(r.ratio, r.target)} | {r.note} |")
     return "\n".join(lines)
 
 
+def verdict(ratio: float, target: float) -> str:
+    return "met" if ratio >= target else "not met"
+
+
 def write_page(area: str, records: Sequence[Record], more: str) -> None:
-    """Replace the section of `area` in docs/performance.md, or add it."""
-    text = PAGE.read_text(encoding="utf-8")
-    begin, end = f"<!-- benchmarks.{area} -->", f"<!-- end of benchmarks.{area} -->"
+    """Replace the section of `area` in docs/performance.md, or add it, and count anew what is met."""
     machine = f"{os.cpu_count()} cores ({_processor()}), torch {torch.__version__}"
     where = f"`python -m benchmarks.{area}`, {time.strftime('%Y-%m-%d')}, {machine}"
     rule = "Ratio above 1: Lehr is better. One thread, medians of interleaved turns."
-    section = f"{begin}\n### {area}\n{where}. {rule}\n\n{table(records)}\n{more}{end}"
-    if begin in text:
-        head, _, rest = text.partition(begin)
-        text = head + section + rest.partition(end)[2]
-    else:
-        text = text.rstrip() + "\n\n" + section + "\n"
-    PAGE.write_text(text, encoding="utf-8")
+    text = _with_section(PAGE.read_text(encoding="utf-8"), area, f"### {area}\n{where}. {rule}\n\n{table(records)}\n{more}")
+    PAGE.write_text(_with_section(text, "summary", summary(text)), encoding="utf-8")
+
+
+def _with_section(text: str, name: str, section: str) -> str:
+    begin, end = f"<!-- benchmarks.{name} -->", f"<!-- end of benchmarks.{name} -->"
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    head, _, rest = text.partition(begin)
+    return f"{head}{begin}\n{section}{end}{rest.partition(end)[2]}"
+
+
+def summary(page: str) -> str:
+    """Markdown of what the areas' tables on the page say about their targets."""
+    lines = ["| area | targets met | not met |", "|---|---:|---|"]
+    for area, section in _SECTION.findall(page):
+        rows = _ROW.findall(section)
+        missed = [f"{case} ({peer}: {ratio}, target {target})" for case, peer, ratio, target, met in rows if met != "met"]
+        if rows:
+            lines.append(f"| {area} | {len(rows) - len(missed)} of {len(rows)} | {'; '.join(missed)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _processor() -> str:

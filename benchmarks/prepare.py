@@ -21,7 +21,7 @@ from lehr.data.prepare import prepare_corpus
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
 
-PREPARED = 6_000_000  # characters
+PREPARED = 3_000_000  # characters
 
 
 def tokenised(documents: list[Document], folder: Path) -> list[Record]:
