@@ -47,7 +47,7 @@ control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the clus
 	@$(PY) tests/cluster/provide.py
 
 test-cluster: control-plane ## the tests against a real kube-apiserver
-	@$(PY) -m pytest -m cluster
+	@$(PY) -m pytest -m cluster tests/cluster
 
 lint: setup ## ruff and mypy --strict
 	@$(PY) -m ruff check .

@@ -71,6 +71,7 @@ def fleet(
     from infra.simulate.failures import LLAMA3, FailureTable
     from infra.simulate.scenario import Regime, Scenario
     from infra.simulate.study import run
+    from lehr.errors import UserError
 
     table = FailureTable.load(failures or LLAMA3)
     chosen = Policy.load(policy) if policy is not None else Policy()
@@ -81,12 +82,16 @@ def fleet(
         base = Scenario(max(gpus), Regime.FULL, days, checkpoint_interval=60 * checkpoint_minutes[0], policy=chosen)
         show_sensitivity(base, table, range(seeds), as_json)
         return
+    if figure is not None and not figure.parent.is_dir():  # said before a minute of work, not after it
+        raise UserError("there is no such folder", where=figure.parent, remedy="make it, or choose another place")
+    cases = len(gpus) * len(checkpoint_minutes) * len(Regime)
     rows: list[Row] = []
     for size in gpus:
         for minutes in checkpoint_minutes:
             for regime in Regime:
                 if sys.stderr.isatty():
-                    print(f"\r{size} GPUs, {minutes:g} min, {regime.value} ...\033[K", end="", file=sys.stderr, flush=True)
+                    case = f"{len(rows) + 1} of {cases}: {size:,} GPUs, {minutes:g} min, {regime.value}"
+                    print(f"\r{case} ...\033[K", end="", file=sys.stderr, flush=True)
                 scenario = Scenario(size, regime, days, checkpoint_interval=60 * minutes, policy=chosen)
                 rows.append(run(scenario, table, range(seeds)))
     if sys.stderr.isatty():

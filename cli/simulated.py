@@ -20,6 +20,7 @@ from infra.simulate.scenario import Scenario
 from infra.simulate.study import Row, check, sensitivities
 
 MAX_DIFFERENCES = 40
+WIDE = 130  # columns that the whole table takes
 
 
 def console() -> Console:
@@ -28,8 +29,9 @@ def console() -> Console:
 
 
 def show_rows(target: Console, rows: Sequence[Row]) -> None:
+    rest = ", and where the rest went" if target.width >= WIDE else ""
     table = Table(
-        title="Effective training time, and where the rest went (per cent of wall time; checkpoints every ... minutes)",
+        title=f"Effective training time{rest} (per cent of wall time; checkpoints every ... minutes)",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -37,7 +39,8 @@ def show_rows(target: Console, rows: Sequence[Row]) -> None:
     table.add_column("every", justify="right")
     table.add_column("regime", no_wrap=True)
     table.add_column("effective", justify="right", no_wrap=True)
-    for name in (*WORDS.values(), "crashes", "cordons", "of good nodes"):
+    lost = WORDS if target.width >= WIDE else {}
+    for name in (*lost.values(), "crashes", "cordons", "of good nodes"):
         table.add_column(name, justify="right", max_width=11)
     last = None
     for row in rows:
@@ -50,13 +53,13 @@ def show_rows(target: Console, rows: Sequence[Row]) -> None:
             *heads,
             row.regime,
             f"{100 * row.effective:.1f} ± {100 * row.half_width:.1f}",
-            *(f"{100 * row.shares[name]:.2f}" for name in WORDS),
+            *(f"{100 * row.shares[name]:.2f}" for name in lost),
             *(f"{row.counts[name]:.0f}" for name in ("crashes", "cordons", "false_cordons")),
         )
     target.print(table)
-    target.print(
-        "Counts are the failure table's source; how long faults last and what sees them are assumptions: --sensitivity."
-    )
+    target.print("How often what fails is published; how long faults last and what sees them are assumptions: --sensitivity.")
+    if target.width < WIDE:
+        target.print(f"Where the rest went: in a terminal of {WIDE} columns, or with --json.")
 
 
 def show_check(sizes: Iterable[int], failures: FailureTable, as_json: bool) -> None:

@@ -109,7 +109,7 @@ class State:
     def _reports(self, node: NodeFact) -> Iterator[Report]:
         for table in self.reports.values():
             for report in sorted(table.of_node(node.key), key=lambda r: r.key):
-                if report.view.at > node.created_at:  # else it is about a machine that had this name before
+                if report.view.at >= node.created_at:  # else it is about a machine that had this name before
                     yield report.view
 
     def _pods(self, node: NodeFact, now: float) -> Iterator[PodView]:
@@ -122,12 +122,12 @@ class State:
         """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""
         view, record = pod.view, node.record
         ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
-        if now - ended > self._settings.policy.signal_window_seconds:
+        if ended < node.created_at or now - ended > self._settings.policy.signal_window_seconds:
             return False
         if view.exit_code not in (NAMES.exit_suspect, NAMES.exit_hang) and not (view.at_gate and view.verdict is not None):
             return False
         noted = {s.key for s in record.signals} if record is not None else set()
-        overruled = max(node.created_at, record.ignore_before if record is not None else 0.0)
+        overruled = record.ignore_before if record is not None else 0.0
         return ended > overruled and not noted & {f"{kind}/{view.uid}" for kind in ("pod", "exit", "hang")}
 
     def _jobs(self, node: NodeFact) -> Iterator[JobView]:

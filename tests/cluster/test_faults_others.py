@@ -35,6 +35,7 @@ def test_two_leaders(world: World, cluster: Cluster) -> None:
         with Scenario(world, cluster, bad=(0, 1)) as run:
             run.live(identity="one")
             run.live(identity="two", lease="second")
+            eventually(lambda: all(life.controller.election.leading for life in run.lives), "both lead")
             run.submit()
             run.wait()
             assert all(life.controller.election.leading for life in run.lives)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
 import infra.decide
 import infra.decision_log
 import infra.simulate.fleet
 from cli.main import main
+from cli.simulated import show_rows
 from infra.decide import decide
 from infra.decision_log import line, read, replay
 from infra.policy import Policy
 from infra.simulate.failures import FailureTable
+from infra.simulate.figure import WORDS
 from infra.simulate.job import simulate
-from infra.simulate.scenario import Regime, Scenario
-from infra.simulate.study import check, run, t_quantile
+from infra.simulate.scenario import COUNTS, TIMES, Regime, Scenario
+from infra.simulate.study import Row, check, run, t_quantile
 from infra.summary import fleet_view
 from infra.views import NodeView
 from lehr.errors import UserError
@@ -131,6 +135,21 @@ def test_command_prints_rows_and_draws(tmp_path: Path, capsys: pytest.CaptureFix
     assert all(sum(r["shares"].values()) == pytest.approx(1.0) for r in rows)
     root = ElementTree.fromstring(figure.read_text())
     assert len([e for e in root.iter() if e.tag.endswith("rect")]) == 6 + 6 * len(rows)
+
+
+def test_a_figure_that_cannot_be_written_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "fleet", "--figure", "/no/such/x.svg"]) == 2
+    assert "/no/such: there is no such folder" in capsys.readouterr().err
+
+
+def test_a_narrow_terminal_cuts_no_number() -> None:
+    row = Row(16384, "restart-only", 30.0, 2, 0.984, 0.01, dict.fromkeys(TIMES, 0.0123), dict.fromkeys(COUNTS, 123.0))
+    for width, columns in ((80, 7), (140, 7 + len(WORDS))):
+        shown = Console(width=width, file=io.StringIO())
+        show_rows(shown, [row])
+        text = shown.file.getvalue()  # type: ignore[attr-defined]
+        line = next(line for line in text.splitlines() if "restart-only" in line)
+        assert len(line.replace(" ± ", "±").split()) == columns and "…" not in text, text
 
 
 def test_command_replays_and_refuses_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
