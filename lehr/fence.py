@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lehr.artifact import sha256_text, write_atomic
 from lehr.errors import InfraError, Preempted
@@ -92,6 +92,7 @@ class Fence:
     key: str
     number: int
     token: str
+    shared: ClassVar[bool] = True  # a folder that several machines work in is one that they share
 
     @classmethod
     def take(cls, root: Path, name: str) -> Fence:

@@ -30,6 +30,11 @@ def give_way() -> None:
         time.sleep(_GIVE_WAY_SECONDS)
 
 
+def machines() -> int:
+    """On how many machines the launcher started ranks."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1")) if launched() else 1
+
+
 def check_world(processes: int) -> None:
     """Raises UserError if a launcher started another number of ranks than the recipe's `processes`."""
     if launched() and int(os.environ["WORLD_SIZE"]) != processes:

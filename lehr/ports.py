@@ -80,6 +80,11 @@ class Claim(Protocol):
         """Counted from 1 over all attempts at the name."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether every machine of a job sees the scratch and the artifacts under the paths that this one sees."""
+        ...
+
     def check(self) -> None:
         """Raises Preempted if a newer attempt has begun."""
         ...
@@ -103,6 +108,7 @@ class OnlyAttempt:
     """The claim of work that nobody else can be at."""
 
     number = 1
+    shared = True
 
     def check(self) -> None:
         return None

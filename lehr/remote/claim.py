@@ -22,6 +22,8 @@ from lehr.remote.record import Kept, Record
 class RemoteClaim:
     """A claim as ranks hold it that publish nothing themselves; see lehr.ports.Claim."""
 
+    shared = False  # each machine has copies of its own
+
     def __init__(self, objects: Objects, name: str, number: int, token: str) -> None:
         self.objects, self.name, self.number, self.token = objects, name, number, token
 

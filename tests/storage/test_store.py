@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from infra.storage import S3Objects
-from lehr.artifact import Artifact
+from lehr.artifact import Artifact, ArtifactRef
 from lehr.errors import Preempted, UserError
-from lehr.ports import Conflict
+from lehr.ports import Conflict, Store
 from lehr.remote.promise import require_conditions
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+from lehr.store import LocalStore
 from tests.storage.machines import machine, sealed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,23 @@ def test_work_begun_under_another_name_is_found_under_the_artifacts(root: str, t
     assert second.find("named") is None
     assert second.begin("begun").number == 2
     assert second.find("named") == uri
+
+
+def test_ranks_on_several_machines_are_refused(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each machine would save into a cache of its own. In a folder that they share it works."""
+    for key, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "RANK": "0", "GROUP_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(key, value)
+
+    def work(job: Job) -> Outcome:
+        (job.out / "a").write_text("a")
+        return Outcome("tokenizer")
+
+    def run(store: Store) -> ArtifactRef:
+        return run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(store))
+
+    with pytest.raises(UserError, match=r"ranks on 2 machines .* give --out a folder that all of them share"):
+        run(machine(root, tmp_path / "cache"))
+    assert run(LocalStore(tmp_path / "shared")).stage == "t"
 
 
 def test_a_child_finds_its_parent_by_its_address(root: str, tmp_path: Path) -> None:
