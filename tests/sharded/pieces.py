@@ -112,6 +112,8 @@ def agree(ours: Path, theirs: Path, *, loss: float, weight: float) -> None:
     a, b = curve(ours), curve(theirs)
     assert [row["step"] for row in a] == [row["step"] for row in b]
     assert [row.get("skipped") for row in a] == [row.get("skipped") for row in b], ours.name
+    assert [row.get("rewound_from") for row in a] == [row.get("rewound_from") for row in b], ours.name
+    a, b = ([row for row in rows if "loss" in row] for rows in (a, b))
     for key, tolerance in (("loss", loss), ("cross_entropy", loss), ("grad_norm", 100 * loss)):
         np.testing.assert_allclose([r[key] for r in a], [r[key] for r in b], rtol=tolerance, err_msg=f"{ours.name}: {key}")
     assert distance(weights(ours), weights(theirs)) < weight, (ours.name, distance(weights(ours), weights(theirs)))

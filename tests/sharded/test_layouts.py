@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from lehr.config.stages import Guard, Rewind
 from lehr.train.parallel import Ranks, run_ranks
-from tests.sharded.pieces import Case, agree, corpus, curve, train_each, weights
+from tests.sharded.pieces import OPTIM, Case, agree, corpus, curve, train_each, weights
 
 FP32 = {"loss": 2e-6, "weight": 1e-4}  # measured: 2e-7; 3e-7, and 4e-5 where keys have a bias
 BF16 = {"loss": 2e-3, "weight": 1e-2}  # measured: 2e-4 and 1e-3
@@ -85,6 +86,18 @@ def test_four_ranks_train_as_one_process_does(alone: Path, data: Path, tmp_path:
     _train(FOUR, 4, tmp_path, data)
     for case in FOUR:
         agree(tmp_path / case.name, alone / case.model, **FP32)
+
+
+def test_going_back_after_bad_steps(data: Path, tmp_path: Path) -> None:
+    """Two refused steps in a row send the training back to its beginning, until the rewinds are used up."""
+    guard = Guard(window=16, sigmas=0.1, rewind=Rewind(after=2, limit=2, before=1))
+    layouts: dict[str, dict[str, Any]] = {"flat": {}, "fsdp": FSDP, "pipeline": PIPELINE}
+    optim = OPTIM.model_copy(update={"guard": guard})
+    cases = [Case(f"back-{name}", "granite", how, optim=optim) for name, how in layouts.items()]
+    _train(cases, 2, tmp_path, data)
+    assert sum("rewound_from" in row for row in curve(tmp_path / "back-flat")) == 2
+    for case in cases[1:]:
+        agree(tmp_path / case.name, tmp_path / "back-flat", **FP32)
 
 
 def test_experts_in_bf16_and_what_is_computed_again(data: Path, tmp_path: Path) -> None:
