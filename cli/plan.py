@@ -158,10 +158,10 @@ def _footprint_table(made: RunPlan) -> Table:
     for s in made.stages:
         mark = "*" if "it_kwh" in s.reported else ""
         it, building = energy(s.it_kwh * JOULES) + mark, energy(s.kwh * JOULES)
-        table.add_row(s.work.name, it, building, mass(s.co2_kg), volume(s.water_l))
+        table.add_row(s.work.name, it, building, mass(s.co2_kg), volume(s.water_l or None))  # none: the site gives no figure
     t = made.total
     it, building = energy(t["it_kwh"] * JOULES), energy(t["kwh"] * JOULES)
-    table.add_row("total", it, building, mass(t["co2_kg"]), volume(t["water_l"]), style="bold")
+    table.add_row("total", it, building, mass(t["co2_kg"]), volume(t["water_l"] or None), style="bold")
     return table
 
 

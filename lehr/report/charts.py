@@ -13,7 +13,7 @@ from lehr.report.format import count
 
 _BUCKETS = 140  # points that a curve is thinned to: more than a page can show are noise and bytes
 _FEW = 12  # points that are shown one by one
-ANNEAL_COLOURS = ("var(--c-anneal-1)", "var(--c-anneal-2)", "var(--c-anneal-3)")
+ANNEAL_COLOURS = tuple(f"var(--c-anneal-{number})" for number in (1, 2, 3, 4))  # OLMo 2 13B has four
 _COLOURS = {family: f"var(--c-{family})" for family in ("stage1", "ramp", "soup", "sft", "dpo", "rlvr")}
 
 

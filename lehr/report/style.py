@@ -4,12 +4,14 @@ from __future__ import annotations
 
 _LIGHT = """
 --paper:#fcfcfa;--ink:#1d2126;--muted:#68707a;--faint:#9aa1a9;--rule:#dfe1de;--grid:#e8e9e6;--card:#ffffff;--accent:#2a5d9c;
---c-stage1:#2a5d9c;--c-ramp:#14857b;--c-anneal-1:#d07a1c;--c-anneal-2:#a3500c;--c-anneal-3:#e2a851;--c-soup:#b3253f;
+--c-stage1:#2a5d9c;--c-ramp:#14857b;--c-anneal-1:#d07a1c;--c-anneal-2:#a3500c;--c-anneal-3:#e2a851;--c-anneal-4:#857612;
+--c-soup:#b3253f;
 --c-sft:#6b4fa0;--c-dpo:#2f86bd;--c-rlvr:#33702f;--kept:#2a5d9c;--r1:#c9743a;--r2:#e0b15e;--r3:#8c6d8f;--r4:#7d9a86;--r5:#b9bdc1;
 """
 _DARK = """
 --paper:#14171a;--ink:#e6e8ea;--muted:#9aa3ac;--faint:#6c747c;--rule:#2c3238;--grid:#252a2f;--card:#1a1e22;--accent:#7fb0ea;
---c-stage1:#7fb0ea;--c-ramp:#4fc0b3;--c-anneal-1:#f0a24a;--c-anneal-2:#d97b35;--c-anneal-3:#f4cd8a;--c-soup:#f0718a;
+--c-stage1:#7fb0ea;--c-ramp:#4fc0b3;--c-anneal-1:#f0a24a;--c-anneal-2:#d97b35;--c-anneal-3:#f4cd8a;--c-anneal-4:#b9a944;
+--c-soup:#f0718a;
 --c-sft:#b39be4;--c-dpo:#72c3f2;--c-rlvr:#86c97f;--kept:#5f93d3;--r1:#d98a52;--r2:#e3bd74;--r3:#ab8cae;--r4:#93b39d;--r5:#5b6269;
 """
 _SERIF = "Charter,'Bitstream Charter','Iowan Old Style','Sitka Text',Cambria,Georgia,serif"
