@@ -57,7 +57,8 @@ def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     return Opened(run=run, anneals=list(range(len(loaded.anneals.runs) if loaded.anneals else 0)))
 
 
-@task(enable_deck=True, **SMALL)
+# Without flytekit's own fields: one of them is `pip freeze`, seconds at the end of every run.
+@task(enable_deck=True, deck_fields=(), **SMALL)
 @owned
 def publish(
     run: RunRef,

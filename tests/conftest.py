@@ -24,6 +24,7 @@ settings.load_profile("lehr")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers (`make test`) one of them makes all the end-to-end runs, from the start: they share a finished run,
     and each takes as many cores as it has ranks."""

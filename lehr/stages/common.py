@@ -28,6 +28,7 @@ from lehr.train.state import TrainState
 from lehr.train.syncs import sync_report
 
 _WATCH = Watch()
+INCIDENTS = "incidents.txt"
 Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
 
 
@@ -59,6 +60,18 @@ def _nothing() -> None:
     return None
 
 
+def teller(desk: Desk, ranks: Ranks) -> Callable[[str], None]:
+    """Says what happened where people look, and keeps it for the artifact's logs over all attempts."""
+
+    def tell(text: str) -> None:
+        if ranks.first:
+            desk.tracker.value.note(text)
+            with (desk.scratch / INCIDENTS).open("a", encoding="utf-8") as kept:
+                kept.write(text + "\n")
+
+    return tell
+
+
 def conduct(
     desk: Desk,
     ranks: Ranks,
@@ -74,15 +87,16 @@ def conduct(
     Raises Preempted when SIGTERM came, with the state saved, or when a newer attempt began.
     """
     tracker: Tracker = desk.tracker.value
-    saves = saves or WholeSaves(desk.scratch / RESUME, ranks, desk.claim, tracker.note, retention(desk.watch))
+    tell = teller(desk, ranks)
+    saves = saves or WholeSaves(desk.scratch / RESUME, ranks, desk.claim, tell, retention(desk.watch))
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = desk.scratch if ranks.first else None
     every = desk.watch.metrics_steps
     later: Later[Row | None] | None = Later(objective.extras, every, ranks) if every > 1 else None
     journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops, desk.watch, later)
     log_bytes = saves.restore(state)
-    if log_bytes is not None and ranks.first:
-        tracker.note(f"{desk.stage}: going on at step {state.step}")
+    if log_bytes is not None:
+        tell(f"{desk.stage}: going on at step {state.step}")
     journal.open(log_bytes or 0)
     stop.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
     try:
@@ -103,6 +117,8 @@ def _leave_logs(desk: Desk, journal: Journal, state: TrainState, steps: int) -> 
     logs = desk.out / LOGS
     logs.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(journal.curves, logs / "curves.jsonl")
+    if (desk.scratch / INCIDENTS).is_file():
+        shutil.copyfile(desk.scratch / INCIDENTS, logs / INCIDENTS)
     steadiness = summary([json.loads(line) for line in journal.curves.read_text().splitlines()], state.rewinds)
     write_atomic(logs / FILE, json.dumps(steadiness, indent=1))
     scores = {key: value for key, value in steadiness.items() if key.startswith("spike_score")}

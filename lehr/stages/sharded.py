@@ -9,8 +9,8 @@ import torch
 from lehr import seeds
 from lehr.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
-from lehr.ports import RESUME, Tracker
-from lehr.stages.common import Evaluator, conduct, retention
+from lehr.ports import RESUME
+from lehr.stages.common import Evaluator, conduct, retention, teller
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.parallel import Ranks
 from lehr.train.sharded.export import consolidate
@@ -27,10 +27,9 @@ def train_sharded(ranks: Ranks, work: Work) -> int:
     sharded = _begin(ranks, work)
     state = sharded.state
     inner = work.objective(state, sharded.loss)
-    tracker: Tracker = work.desk.tracker.value
     desk = work.desk
     layout, kept = desk.parallel.described, retention(desk.watch)
-    saves = ShardedSaves(desk.scratch / RESUME, ranks, layout, desk.claim, tracker.note, kept)
+    saves = ShardedSaves(desk.scratch / RESUME, ranks, layout, desk.claim, teller(desk, ranks), kept)
     conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, _evaluator(work, sharded), saves)
     manifest = saves.write(work.desk.scratch / "final", state)
     if ranks.first:

@@ -94,3 +94,6 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(tmp_path: Path) -> 
     assert artifact.manifest.digest == quiet.manifest.digest
     assert [text for text in notes.texts if newest.name in text and "damaged" in text]
     assert "t: going on at step 16" in notes.texts
+    kept = artifact.path("logs/incidents.txt").read_text()
+    assert newest.name in kept and "going on at step 16" in kept
+    assert not quiet.path("logs/incidents.txt").exists()
