@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from itertools import chain
+from collections.abc import Sequence
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from infra.decision_log import Replay
+    from infra.simulate.failures import FailureTable
+    from infra.simulate.scenario import Scenario
     from infra.simulate.study import Row
 
 DEFAULT_GPUS = (1024, 4096, 16384)
@@ -70,7 +73,6 @@ def fleet(
     from infra.policy import Policy
     from infra.simulate.failures import LLAMA3, FailureTable
     from infra.simulate.scenario import Regime, Scenario
-    from infra.simulate.study import run
     from lehr.errors import UserError
 
     table = FailureTable.load(failures or LLAMA3)
@@ -84,18 +86,11 @@ def fleet(
         return
     if figure is not None and not figure.parent.is_dir():  # said before a minute of work, not after it
         raise UserError("there is no such folder", where=figure.parent, remedy="make it, or choose another place")
-    cases = len(gpus) * len(checkpoint_minutes) * len(Regime)
-    rows: list[Row] = []
-    for size in gpus:
-        for minutes in checkpoint_minutes:
-            for regime in Regime:
-                if sys.stderr.isatty():
-                    case = f"{len(rows) + 1} of {cases}: {size:,} GPUs, {minutes:g} min, {regime.value}"
-                    print(f"\r{case} ...\033[K", end="", file=sys.stderr, flush=True)
-                scenario = Scenario(size, regime, days, checkpoint_interval=60 * minutes, policy=chosen)
-                rows.append(run(scenario, table, range(seeds)))
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    cases = [
+        Scenario(size, regime, days, checkpoint_interval=60 * minutes, policy=chosen)
+        for size, minutes, regime in product(gpus, checkpoint_minutes, Regime)
+    ]
+    rows = _simulated(cases, table, range(seeds))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row.data()))
@@ -103,6 +98,21 @@ def fleet(
         show_rows(console(), rows)
     if figure is not None:
         _write_figure(figure, rows, as_json)
+
+
+def _simulated(scenarios: Sequence[Scenario], table: FailureTable, seeds: range) -> list[Row]:
+    """One row each; which one is at work stands on a terminal's last line."""
+    from infra.simulate.study import run
+
+    rows = []
+    for number, case in enumerate(scenarios, 1):
+        if sys.stderr.isatty():
+            what = f"{case.gpus:,} GPUs, {case.checkpoint_interval / 60:g} min, {case.regime.value}"
+            print(f"\r{number} of {len(scenarios)}: {what} ...\033[K", end="", file=sys.stderr, flush=True)
+        rows.append(run(case, table, seeds))
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return rows
 
 
 def _write_figure(path: Path, rows: list[Row], quiet: bool) -> None:
