@@ -178,8 +178,8 @@ class Journal:
         return log_bytes is not None
 
     def rewound(self, state: TrainState, came_from: int, first: int, last: int) -> None:
-        """Write down that `state` went back from step `came_from`, with the batches `first` to `last` left out, and save it as it
-        is now. Every rank takes part."""
+        """Write down that `state` went back from step `came_from`, with the batches `first` to `last` left out, and save it.
+        Every rank takes part."""
         left_out = {"rewound_from": came_from, "skip_first": first, "skip_last": last}
         self._write({"step": state.step, "tokens": state.tokens, **left_out})
         if first > last:

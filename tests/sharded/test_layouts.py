@@ -71,7 +71,7 @@ def _on(case: Case, world: int) -> Case:
 def test_what_is_compared_clips_gradients_and_refuses_steps(alone: Path) -> None:
     for model in ("olmo2", "granite"):
         rows = curve(alone / model)
-        assert rows[-1]["loss"] < 0.85 * rows[0]["loss"]
+        assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
         assert sum(row["grad_norm"] > 1.0 for row in rows) > 5
     assert any(row.get("skipped") for row in curve(alone / "granite"))
 
