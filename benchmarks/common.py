@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 _SECTION = re.compile(r"<!-- benchmarks\.(\w+) -->\n### (.*?)<!-- end of", re.DOTALL)
 _ROW = re.compile(  # case, peer, ratio, target, verdict
-    r"^\| (.+?) \| .*? \| .*? \| (.*?) \| .*? \| \*\*(\S+)\*\* \| (\S+): (met|not met) \|", re.MULTILINE
+    r"^\| (.+?) \| .*? \| .*? \| (.*?) \| .*? \| \*\*(\S+)\*\* \| (\S+): (met|not met|cannot tell) \|", re.MULTILINE
 )
 PEERS = Path(os.environ.get("LEHR_PEERS", Path.home() / ".cache/lehr/peers"))  # made by `make peers`
 
@@ -39,7 +39,7 @@ PEERS = Path(os.environ.get("LEHR_PEERS", Path.home() / ".cache/lehr/peers"))  #
 @dataclass(frozen=True)
 class Record:
     """One comparison: `lehr` and `peer` in `unit`, `ratio` above 1 where Lehr is better, `target` the least it should be.
-    `note` says what bounds it."""
+    `note` says what bounds it. `unsure`: the figures' interval holds the target."""
 
     area: str
     case: str
@@ -50,6 +50,7 @@ class Record:
     unit: str = ""
     note: str = ""
     target: float = 1.0
+    unsure: bool = False
 
 
 def compared(
@@ -139,12 +140,14 @@ def table(records: Sequence[Record]) -> str:
     lines = ["| case | Lehr | peer | | unit | ratio | target | note |", "|---|---:|---:|---|---|---:|---|---|"]
     for r in records:
         figures = f"{r.lehr:,.4g} | {r.peer:,.4g} | {r.peer_name} | {r.unit}"
-        lines.append(f"| {r.case} | {figures} | **{r.ratio:.3g}** | {r.target:g}: {verdict(r.ratio, r.target)} | {r.note} |")
+        lines.append(f"| {r.case} | {figures} | **{r.ratio:.3g}** | {r.target:g}: {verdict(r)} | {r.note} |")
     return "\n".join(lines)
 
 
-def verdict(ratio: float, target: float) -> str:
-    return "met" if ratio >= target else "not met"
+def verdict(record: Record) -> str:
+    if record.unsure:
+        return "cannot tell"
+    return "met" if record.ratio >= record.target else "not met"
 
 
 def write_page(area: str, records: Sequence[Record], more: str) -> None:
@@ -166,10 +169,12 @@ def _with_section(text: str, name: str, section: str) -> str:
 
 def summary(page: str) -> str:
     """Markdown of what the areas' tables on the page say about their targets."""
-    lines = ["| area | targets met | not met |", "|---|---:|---|"]
+    lines = ["| area | targets met | not met, or not to be told on this machine |", "|---|---:|---|"]
     for area, section in _SECTION.findall(page):
         rows = _ROW.findall(section)
-        missed = [f"{case} ({peer}: {ratio}, target {target})" for case, peer, ratio, target, met in rows if met != "met"]
+        missed = [
+            f"{case} ({peer}: {ratio}, target {target}: {met})" for case, peer, ratio, target, met in rows if met != "met"
+        ]
         if rows:
             lines.append(f"| {area} | {len(rows) - len(missed)} of {len(rows)} | {'; '.join(missed)} |")
     return "\n".join(lines) + "\n"

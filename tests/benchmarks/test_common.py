@@ -33,7 +33,7 @@ def test_json_comes_alone_and_only_its_own_section_is_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# Top\n\n<!-- benchmarks.a -->\nold\n<!-- end of benchmarks.a -->\n\nbetween\n", encoding="utf-8")
+    page.write_text("# Top\n\n<!-- benchmarks.a -->\nstale\n<!-- end of benchmarks.a -->\n\nbetween\n", encoding="utf-8")
     monkeypatch.setattr(common, "PAGE", page)
     monkeypatch.setattr("sys.argv", ["benchmarks.a", "--json"])
 
@@ -46,8 +46,8 @@ def test_json_comes_alone_and_only_its_own_section_is_replaced(
     assert common.main("a", run, lambda: "\nmore\n") == 0
     assert json.loads(capsys.readouterr().out)[0]["ratio"] == 3.0
     text = page.read_text(encoding="utf-8")
-    assert "old" not in text and "**3** | 1: met" in text and "\nmore\n<!-- end" in text and "\nbetween\n" in text
-    assert "| a | 1 of 2 | worse (peer: 0.5, target 1) |" in text
+    assert "stale" not in text and "**3** | 1: met" in text and "\nmore\n<!-- end" in text and "\nbetween\n" in text
+    assert "| a | 1 of 2 | worse (peer: 0.5, target 1: not met) |" in text
 
 
 def test_the_drawing_shows_every_measured_point() -> None:
