@@ -41,7 +41,7 @@ demo: setup ## train, anneal, soup, tune and score a small model on two CPU core
 # Two workers: one makes the end-to-end runs, one after another (tests/conftest.py), the other everything else.
 test: setup ## the test suite: CPU only, no network; without the tests that need a control plane
 	@echo "left out here: the tests marked cluster (make test-cluster)"
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(PY) -m pytest -n 2
 
 control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the cluster tests, into ~/.cache/lehr; 8 minutes cold
 	@$(PY) tests/cluster/provide.py

@@ -24,14 +24,18 @@ settings.load_profile("lehr")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers (`make test`) one of them makes all the end-to-end runs, from the start: they share a finished run,
-    and each takes as many cores as it has ranks."""
-    for item in items:
-        if "e2e" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    and each takes as many cores as it has ranks. Other files go whole to whoever is free."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class EndToEndTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "e2e" if "/e2e/" in file else file
+
+    return EndToEndTogether(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ WITHOUT_TORCH = ("workflows", "infra")
 SERVICES = ("flytekit", "kubernetes", "mlflow", "boto3", "botocore", "prometheus_client")
 # The library reads no service; monitoring and tasks are where they are met.
 PACKAGE_OF_MODULE = {
+    "xdist": "pytest-xdist",
     "olmo_core": "ai2-olmo-core",
     "yaml": "pyyaml",
     "mlflow": "mlflow-skinny",
