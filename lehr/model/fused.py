@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_ROWS = 128  # of an MLP's width, as fp32, stay in a core's cache
+
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean x^2 + eps) * weight over the last axis, in fp32, as x's dtype (Zhang & Sennrich 2019)."""
@@ -51,19 +53,20 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         wide = x.float()
-        scale = torch.linalg.vecdot(wide, wide)[..., None].div_(x.shape[-1]).add_(eps).rsqrt_()
+        scale: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+        scale.div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight_D, scale)
         return (wide * scale).mul_(weight_D.float()).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """With n = x scale and g = grad weight: d x = scale (g - n mean(g n)), d weight = sum of grad n over the rows."""
+        """With s = scale and g = grad weight: d x = s (g - x s^2 mean(g x)), d weight = sum of grad x s over the rows."""
         x, weight_D, scale = ctx.saved_tensors
-        normed, grad = x.float() * scale, grad.float()
-        both = grad * normed
-        d_weight_D = both.flatten(0, -2).sum(dim=0)
-        mean = (both @ weight_D.float())[..., None].div_(x.shape[-1])
-        dx = (grad * weight_D.float()).sub_(normed.mul_(mean)).mul_(scale)
+        wide, grad, weight = x.float(), grad.float(), weight_D.float()
+        both = grad * wide
+        d_weight_D = scale.flatten() @ both.flatten(0, -2)
+        pull = (both @ weight)[..., None].mul_(scale.square()).div_(-x.shape[-1])
+        dx = (grad * weight).addcmul_(wide, pull).mul_(scale)
         return dx.to(x.dtype), d_weight_D.to(weight_D.dtype), None
 
 
@@ -72,14 +75,16 @@ class _Rotate(torch.autograd.Function):
     def forward(ctx: Any, x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         ctx.like = torch.empty_like(x_BHTE, device="meta")  # a gradient laid out as the input is can be viewed as it was
-        return _turned(x_BHTE, cos, sin).to(x_BHTE.dtype, memory_format=torch.contiguous_format)
+        turned: Tensor = _turned(x_BHTE, cos, sin).to(x_BHTE.dtype, memory_format=torch.contiguous_format)
+        return turned
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """The turn back: its angles are the negative ones."""
         cos, sin = ctx.saved_tensors
-        dx = torch.empty_like(ctx.like, device=grad.device)
-        return dx.copy_(_turned(grad, cos, -sin)), None, None
+        dx: Tensor = torch.empty_like(ctx.like, device=grad.device)
+        dx.copy_(_turned(grad, cos, -sin))
+        return dx, None, None
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -99,10 +104,17 @@ class _SwiGLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """With s = sigmoid(gate): d gate = grad up (s + gate s (1 - s)), d up = grad gate s. In fp32, a few rows at a time."""
         (gate_up,) = ctx.saved_tensors
-        gate, up = gate_up.chunk(2, dim=-1)
         out = torch.empty_like(gate_up)
-        d_gate, d_up = out.chunk(2, dim=-1)
-        torch.mul(grad, F.silu(gate), out=d_up)
-        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=d_gate)
+        rows = len(gate_up.flatten(0, -2)) if gate_up.is_cuda else _ROWS
+        parts = (t.flatten(0, -2).split(rows) for t in (gate_up, grad, out))
+        for both, upper, into in zip(*parts, strict=True):
+            gate, up = both.float().chunk(2, dim=-1)
+            d_gate, d_up = into.chunk(2, dim=-1)
+            upper = upper.float()
+            sigmoid = torch.sigmoid(gate)
+            silu = gate * sigmoid
+            d_up.copy_(upper * silu)
+            d_gate.copy_((upper * up).mul_(silu.addcmul_(silu, sigmoid, value=-1).add_(sigmoid)))
         return out

@@ -47,7 +47,7 @@ class FlatParameters:
             if dtype == torch.float32:
                 parameter.grad = self.grads[start:end].view(parameter.shape)  # autograd adds into it in place
             else:
-                parameter.register_post_accumulate_grad_hook(self._taker(start, end))
+                parameter.register_post_accumulate_grad_hook(self._taker(start, end))  # type: ignore[no-untyped-call]
                 self.ranges.append((start, end))
             if self.spans and self.spans[-1][0] == group:
                 self.spans[-1] = (group, self.spans[-1][1], end)
