@@ -36,12 +36,11 @@ def lehr_step(model: Transformer, rows: int, *, compiled: bool, dtype: torch.dty
     tokens_BT, labels_BT = batch(model.config, rows)
 
     def step() -> None:
-        flat.grads.zero_()
+        flat.zero()
         ce = cross_entropy(model, tokens_BT, labels_BT, with_z=True)
         (ce.nats + 1e-5 * ce.z + router_loss(ce, model.config)).backward()  # type: ignore[no-untyped-call]
         flat.collect()
-        flat.grads.div_(ce.tokens)
-        clip_(flat.grads, 1.0)
+        clip_(flat.grads, 1.0, ce.tokens)
         optimizer.update(1e-3)
 
     return step

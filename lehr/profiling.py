@@ -55,12 +55,12 @@ def profile_step(recipe: Recipe, steps: int) -> StepProfile:
     flat = state.whole.flat
 
     def step() -> None:
-        flat.grads.zero_()
+        flat.zero()
         ce = clock("forward", lambda: cross_entropy(state.model, tokens_BT, tokens_BT, with_z=s.optim.z_loss > 0))
         loss = ce.nats + s.optim.z_loss * ce.z + router_loss(ce, recipe.model)
         clock("backward", loss.backward)
         clock("collect gradients", flat.collect)
-        clock("clip", lambda: clip_(flat.grads.div_(ce.tokens), s.optim.clip_norm))
+        clock("clip", lambda: clip_(flat.grads, s.optim.clip_norm, ce.tokens))
         clock("update", lambda: state.optimizer.update(s.optim.lr))
 
     for _ in range(_WARM):

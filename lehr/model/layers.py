@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lehr.config.model import Model
+from lehr.model.attention import attention
+from lehr.model.fused import rms_norm, rotate, swiglu
 from lehr.model.moe import Experts, Routing
 
 
@@ -26,9 +28,9 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if self.kind == "layernorm" else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "rmsnorm" and self.weight is not None:
+            return rms_norm(x, self.weight, self.eps)
         weight = None if self.weight is None else self.weight.float()
-        if self.kind == "rmsnorm":
-            return F.rms_norm(x.float(), (self.width,), weight, self.eps).to(x.dtype)
         bias = None if self.bias is None else self.bias.float()
         return F.layer_norm(x.float(), (self.width,), weight, bias, self.eps).to(x.dtype)
 
@@ -41,67 +43,9 @@ def rope_tables(rotary_dim: int, length: int, theta: float) -> tuple[Tensor, Ten
     return both.cos().float(), both.sin().float()
 
 
-def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + R/2]) of the first R dimensions by its position's angle; the others pass.
-
-    `cos`/`sin` broadcast to (B, H, T, R).
-    """
-    R = cos.shape[-1]
-    if x_BHTE.shape[-1] > R:
-        return torch.cat([rotate(x_BHTE[..., :R], cos, sin), x_BHTE[..., R:]], dim=-1)
-    first, second = x_BHTE.chunk(2, dim=-1)
-    return (x_BHTE * cos + torch.cat([-second, first], dim=-1) * sin).to(x_BHTE.dtype)
-
-
 def scaled(x: Tensor, factor: float) -> Tensor:
     """x * factor, at no cost where the factor is one."""
     return x if factor == 1.0 else x * factor
-
-
-_QUERIES = 128  # per block of dense causal attention
-
-
-def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-    """Softmax(scale q k + mask) v as (B, H, T, E); H is a multiple of K. Without `mask`, (B, 1, T, S), it is causal, T = S.
-
-    In bf16 on CPU as dense products per block of queries, each against the keys up to its own end: PyTorch's fused kernel
-    has no fast backward pass there. Elsewhere the fused kernel.
-    """
-    H, K, T, S = q_BHTE.shape[1], k_BKSE.shape[1], q_BHTE.shape[2], k_BKSE.shape[2]
-    if T == 1 and mask is not None and q_BHTE.device.type == "cpu":
-        return _one_query(q_BHTE, k_BKSE, v_BKSE, scale, mask)
-    k_BKSE, v_BKSE = k_BKSE.to(q_BHTE.dtype), v_BKSE.to(q_BHTE.dtype)
-    if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16 or T != S:
-        added = None if mask is None else mask.to(q_BHTE.dtype)
-        return F.scaled_dot_product_attention(
-            q_BHTE, k_BKSE, v_BKSE, attn_mask=added, is_causal=mask is None, enable_gqa=H != K, scale=scale
-        )
-    if H != K:
-        k_BKSE, v_BKSE = k_BKSE.repeat_interleave(H // K, dim=1), v_BKSE.repeat_interleave(H // K, dim=1)
-    q_BHTE = q_BHTE * scale
-    out = []
-    for start in range(0, T, _QUERIES):
-        end = min(start + _QUERIES, T)
-        scores = q_BHTE[:, :, start:end] @ k_BKSE[:, :, :end].transpose(-1, -2)
-        # An added -inf needs no mask in the backward pass.
-        if mask is None:
-            unseen = torch.full((end - start, end), float("-inf"), dtype=scores.dtype).triu_(start + 1)
-        else:
-            unseen = mask[:, :, start:end, :end].to(scores.dtype)
-        weights = torch.softmax(scores + unseen, dim=-1)
-        out.append(weights @ v_BKSE[:, :, :end])
-    return out[0] if len(out) == 1 else torch.cat(out, dim=2)
-
-
-def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask_B11S: Tensor) -> Tensor:
-    """Attention of one new position, (B, H, 1, E): two small products, where the fused kernel sets up a large one. Query
-    heads that share keys go through them together."""
-    B, H, _, E = q_BH1E.shape
-    K, S = k_BKSE.shape[1], k_BKSE.shape[2]
-    q = (q_BH1E.to(k_BKSE.dtype) * scale).view(B, K, H // K, E)
-    scores = (q @ k_BKSE.transpose(-1, -2)).float().view(B, H, 1, S) + mask_B11S
-    weights = torch.softmax(scores, dim=-1).to(v_BKSE.dtype).view(B, K, H // K, S)
-    return (weights @ v_BKSE).view(B, H, 1, E).to(q_BH1E.dtype)
 
 
 class KVCache:
@@ -175,8 +119,7 @@ class MLP(nn.Module):
         self.down = nn.Linear(config.mlp_hidden, config.d_model, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate) * up)
+        out: Tensor = self.down(swiglu(self.gate_up(x_BTD)))
         return out
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim import adamw
 
 from lehr.config.stages import Optim
 from lehr.errors import UserError
@@ -18,8 +20,8 @@ class FlatParameters:
     """A model's parameters and gradients as flat fp32 buffers, `values` and `grads`, sorted by optimiser group.
 
     At `dtype` fp32 the model's own tensors are views of them. At bf16 the model computes in bf16 working copies (views of
-    `work` and `work_grads`), while the optimiser keeps and updates fp32 masters: after each backward pass `collect` adds
-    the working gradients to the fp32 ones, after each update `publish` rounds the masters into the working copies.
+    `work`), while the optimiser keeps and updates fp32 masters: during a backward pass each working gradient is added to the
+    fp32 ones as soon as it is whole, and freed; after each update `publish` rounds the masters into the working copies.
 
     `spans` are the groups with their (start, end) in the buffers. `order` lists names and shapes in buffer order. The buffers'
     size is rounded up to a `multiple`.
@@ -33,16 +35,20 @@ class FlatParameters:
         size += -size % multiple
         self.values = torch.empty(size, dtype=torch.float32, device=device)
         self.grads = torch.zeros(size, dtype=torch.float32, device=device)
-        self.work, self.work_grads = self.values, self.grads
-        if dtype != torch.float32:
-            self.work, self.work_grads = self.values.to(dtype), self.grads.to(dtype)
+        self.work = self.values if dtype == torch.float32 else self.values.to(dtype)
+        self.stale: set[tuple[int, int]] = set()  # ranges of `grads` that hold an old step's, to be overwritten
         self.spans: list[tuple[Group, int, int]] = []
+        self.ranges: list[tuple[int, int]] = []
         start = 0
         for group, _, parameter in named:
             end = start + parameter.numel()
             self.values[start:end] = parameter.detach().reshape(-1)
             parameter.data = self.work[start:end].view(parameter.shape)
-            parameter.grad = self.work_grads[start:end].view(parameter.shape)  # autograd adds into it in place
+            if dtype == torch.float32:
+                parameter.grad = self.grads[start:end].view(parameter.shape)  # autograd adds into it in place
+            else:
+                parameter.register_post_accumulate_grad_hook(self._taker(start, end))  # type: ignore[no-untyped-call]
+                self.ranges.append((start, end))
             if self.spans and self.spans[-1][0] == group:
                 self.spans[-1] = (group, self.spans[-1][1], end)
             else:
@@ -50,11 +56,33 @@ class FlatParameters:
             start = end
         self.publish()
 
+    def _taker(self, start: int, end: int) -> Callable[[Tensor], None]:
+        """A hook that takes a working gradient into `grads` while it is still in the cache."""
+
+        def take(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            gradient, own = parameter.grad.view(-1), self.grads[start:end]
+            if (start, end) in self.stale:
+                own.copy_(gradient)
+                self.stale.remove((start, end))
+            else:
+                own.add_(gradient)
+            parameter.grad = None
+
+        return take
+
+    def zero(self) -> None:
+        """Forget the gradients. Those that the next backward pass will overwrite need not be written now."""
+        if self.ranges:
+            self.stale.update(self.ranges)
+        else:
+            self.grads.zero_()
+
     def collect(self) -> None:
-        """Add what a backward pass left in the working gradients to the fp32 ones."""
-        if self.work_grads is not self.grads:
-            self.grads.add_(self.work_grads)
-            self.work_grads.zero_()
+        """After a backward pass: `grads` are its sums from here on, also where it did not reach."""
+        for start, end in self.stale:
+            self.grads[start:end].zero_()
+        self.stale.clear()
 
     @torch.no_grad()
     def publish(self) -> None:
@@ -92,7 +120,7 @@ class AdamW:
 
     def zero(self) -> None:
         """Forget the gradients."""
-        self.flat.grads.zero_()
+        self.flat.zero()
 
     def collect(self) -> None:
         """See FlatParameters.collect."""
@@ -106,8 +134,7 @@ class AdamW:
 
     def clip(self, weight: float, limit: float) -> float:
         """Divide the gradients by `weight` and clip them; returns their norm before clipping."""
-        self.flat.grads.div_(weight)
-        return clip_(self.flat.grads, limit)
+        return clip_(self.flat.grads, limit, weight)
 
     def inherited(self) -> dict[str, Tensor]:
         """What a child stage inherits beside the weights (mid-training continues the optimiser: OLMo 2 section 4)."""
@@ -149,22 +176,24 @@ def adamw_(
     config: Optim,
     updates: int,
 ) -> None:
-    """Update flat `values` and their moments in place, for the `updates`th time; `spans` are the groups in them."""
-    beta1, beta2 = config.betas
-    first.lerp_(grads, 1 - beta1)
-    second.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
-    denominator = second.sqrt().div_((1 - beta2**updates) ** 0.5).add_(config.eps)
+    """Update flat `values` and their moments in place, for the `updates`th time; `spans` are the groups in them. PyTorch's
+    fused kernel: one pass over each group's memory."""
     for group, start, end in spans:
-        rate = lr * group.lr_scale
-        if group.decays and config.weight_decay:
-            values[start:end].mul_(1 - rate * config.weight_decay)
-        values[start:end].addcdiv_(first[start:end], denominator[start:end], value=-rate / (1 - beta1**updates))
+        own = slice(start, end)
+        adamw.adamw(
+            [values[own]], [grads[own]], [first[own]], [second[own]], [],
+            [torch.tensor(float(updates - 1), device=values.device)],  # the kernel's own count, which it moves on
+            fused=True, amsgrad=False, maximize=False, beta1=config.betas[0], beta2=config.betas[1], eps=config.eps,
+            lr=lr * group.lr_scale, weight_decay=config.weight_decay if group.decays else 0.0,
+        )  # fmt: skip
 
 
 @torch.no_grad()
-def clip_(grads: Tensor, limit: float) -> float:
-    """Scale flat gradients in place so that their global 2-norm is at most `limit`; returns the norm before."""
-    norm = float(grads.norm())
-    if norm > limit:
-        grads.mul_(limit / norm)
+def clip_(grads: Tensor, limit: float, weight: float = 1.0) -> float:
+    """Divide flat gradients by `weight` in place and scale them so that their global 2-norm is at most `limit`; returns the
+    norm between the two."""
+    norm = float(grads.norm()) / weight
+    factor = (limit / norm if norm > limit else 1.0) / weight  # a norm that is no number changes nothing
+    if factor != 1.0:
+        grads.mul_(factor)
     return norm

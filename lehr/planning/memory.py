@@ -1,5 +1,5 @@
 """Memory of one accelerator during training, in bytes. Counts what PyTorch allocates at the peak, which lies in the backward
-pass of the logits or, for small batches, in the optimiser's update.
+pass of the logits or, under FSDP2 with small batches, in the optimiser's update.
 
 Per token: D model width, Q and K widths of all query and key heads, F gated MLP width, V vocabulary.
 """
@@ -13,12 +13,13 @@ from lehr.config.model import Model
 from lehr.model.size import block_parameters, parameter_count
 
 FP32 = 4
+LOGITS_AT_ONCE, SWIGLU_ROWS = 2**19, 128  # in fp32 on a CPU (lehr.train.losses, lehr.model.fused)
 
 
 @dataclass(frozen=True)
 class Memory:
     """The parts of the peak on the fullest accelerator. `gathered` is what FSDP assembles for the blocks at work, `update`
-    the optimiser's scratch space, alive when activations and logits are not."""
+    the optimiser's scratch space, alive when activations and logits are not; the fused update of flat buffers has none."""
 
     weights: float
     gradients: float
@@ -66,7 +67,7 @@ def _of_rank(model: Model, hardware: Hardware, precision: str, length: int, batc
     else:
         activations = tokens * in_flight * layers * layer
     if last:
-        activations += tokens * _final_norm_bytes(model, work)
+        activations += tokens * _norm_bytes(model, work)
     logits = _logit_bytes(model, hardware, work, tokens) / p.tensor if last else 0.0
     return replace(state, activations=activations, logits=logits)
 
@@ -90,13 +91,13 @@ def _state(held: float, block: float, outside: float, hardware: Hardware, work: 
     """Weights, gradients and optimiser state of `held` parameters: AdamW with fp32 masters and moments, and in bf16 working
     weights beside the masters. ddp is Lehr's own layout (`lehr.optim.adamw.FlatParameters`)."""
     kind, shards = hardware.parallelism.data, hardware.shards
-    copy = work if work != FP32 else 0  # bf16 working weights and gradients
+    copy = work if work != FP32 else 0  # bf16 working weights; each working gradient is freed once it is added to the fp32 ones
     if kind == "ddp" or (shards == 1 and kind != "zero1"):
-        return Memory((FP32 + copy) * held, (FP32 + copy) * held, 2 * FP32 * held, 0.0, 0.0, 0.0, FP32 * held)
+        return Memory((FP32 + copy) * held, FP32 * held, 2 * FP32 * held, 0.0, 0.0, 0.0, 0.0)
     mine = held / shards
     if kind == "zero1":  # gradients in fp32 and whole, masters with the optimiser's shard (Stable LM 2 section 2.1)
         masters = FP32 * mine if copy else 0.0
-        return Memory(work * held, FP32 * held, 2 * FP32 * mine + masters, 0.0, 0.0, 0.0, FP32 * mine)
+        return Memory(work * held, FP32 * held, 2 * FP32 * mine + masters, 0.0, 0.0, 0.0, 0.0)
     # FSDP2: the root (tables, final norm) stays assembled, of the blocks the one at work and the next; gradients of one.
     gathered = work * (2 * block + outside) + work * (block + outside)
     return Memory(FP32 * mine, FP32 * mine, 2 * FP32 * mine, gathered, 0.0, 0.0, FP32 * mine)
@@ -110,11 +111,16 @@ def layer_bytes(model: Model, hardware: Hardware, work: int, length: int) -> flo
 
 
 def _stream_bytes(m: Model, work: int, fused: bool) -> float:
-    """Norms' and residuals' share. Eager norms keep an fp32 input and, with a weight, the normalised vector; fused ones
-    compute both again from their input, which the output placement must keep beside the residual."""
+    """Norms' and residuals' share. LayerNorms keep an fp32 input and what they give; RMSNorms (`lehr.model.fused`) their input
+    as it is, and a number. Fused ones keep what cannot be computed again from the residual."""
     if fused:
         return work * m.d_model * (4 if m.norm_placement == "output" else 2)
-    return 2 * m.d_model * (FP32 * (2 if m.norm == "rmsnorm" else 1) + work)
+    return 2 * _norm_bytes(m, work)
+
+
+def _norm_bytes(m: Model, work: int) -> float:
+    """Of one eager norm, with its output."""
+    return m.d_model * 2 * work + FP32 if m.norm == "rmsnorm" else m.d_model * (FP32 + work)
 
 
 def _widths(m: Model) -> tuple[int, int]:
@@ -135,23 +141,27 @@ def _eager_inside(m: Model, work: int, length: int) -> float:
         attention: float = work * ((q + 2 * k) + (q + k) + q) + FP32 * m.n_heads
     else:  # keys and values repeated for every query head, and the causal part of the weights, in blocks of 128 queries
         attention = work * (4 * q + m.n_heads * min(length, length / 2 + 64))
-    if m.qk_norm:
-        attention += FP32 * (q + k) * (1 if work == FP32 else 2)
+    if m.qk_norm:  # the projections themselves; in fp32 the values are a view of them
+        attention += 2 * FP32 + (work * (q + 2 * k) if work != FP32 else 0)
     if m.clip_qkv:
         attention += work * (q + 2 * k)
     experts = m.top_k * (4 * m.mlp_hidden + 3 * m.d_model)
-    return attention + work * (experts if m.n_experts else 4 * m.mlp_hidden)
-
-
-def _final_norm_bytes(m: Model, work: int) -> float:
-    return m.d_model * (FP32 * (2 if m.norm == "rmsnorm" else 1) + work)
+    return attention + work * (experts if m.n_experts else 3 * m.mlp_hidden)
 
 
 def _logit_bytes(model: Model, hardware: Hardware, work: int, tokens: int) -> float:
     """Bytes of the logits at the peak of the backward pass. Fused: fp32 logits, their gradient in the working precision, and
-    its operand. Eager: one fp32 buffer is logits, probabilities and gradient in turn (`lehr.train.losses`), a lower working
-    precision holds the gradient's copy beside it, and the head's own gradient is made beside the one it is added to."""
+    its operand. Eager: they become their gradient in place, a block of rows at a time in fp32 (`lehr.train.losses`), then the
+    head's own gradient is made beside them; or, beside a small vocabulary, what the last MLP's backward pass needs."""
     logits = tokens * model.vocab_size
     if hardware.fused:
         return logits * (FP32 + 2 * work)
-    return logits * (FP32 if work == FP32 else FP32 + work) + model.vocab_size * model.d_model * work
+    blocks = FP32 * min(logits, 2 * LOGITS_AT_ONCE) if work != FP32 else 0  # the next is made before the last is freed
+    head = logits * work + max(model.vocab_size * model.d_model * work, blocks)
+    return head if model.n_experts else max(head, _mlp_backward_bytes(model, work, tokens))
+
+
+def _mlp_backward_bytes(m: Model, work: int, tokens: int) -> float:
+    """Gradients of gate and up, of the stream and of the matrix; fp32 vectors of the rows at work (`lehr.model.fused`)."""
+    wide = (6 if work != FP32 else 3) * FP32 * m.mlp_hidden * min(tokens, SWIGLU_ROWS)
+    return work * (tokens * (2 * m.mlp_hidden + m.d_model) + 2 * m.mlp_hidden * m.d_model) + wide

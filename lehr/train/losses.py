@@ -3,12 +3,13 @@ accumulation nor world size changes the result. Shapes: B batch, T positions, N 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lehr.config.model import Model
@@ -48,8 +49,7 @@ def cross_entropy(
     routing: list[Routing] = []
     hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)
     hidden_ND, labels_N = labelled(hidden_BTD, labels_BT, whole)
-    logits_NV = model.logits(hidden_ND).float()
-    nats, z = _Sums.apply(logits_NV, labels_N)  # type: ignore[no-untyped-call]
+    nats, z = _Sums.apply(model.logits(hidden_ND), labels_N)  # type: ignore[no-untyped-call]
     return CrossEntropy(nats, z if with_z else nats.new_zeros(()), int(labels_N.numel()), routing)
 
 
@@ -62,30 +62,38 @@ def labelled(hidden_BTD: Tensor, labels_BT: Tensor, whole: bool) -> tuple[Tensor
 
 
 class _Sums(torch.autograd.Function):
-    """(sum of -log p(label), sum of logsumexp squared) of fp32 logits (N, V), which it overwrites.
+    """(sum of -log p(label), sum of logsumexp squared) of logits (N, V), which the backward pass turns into their gradient.
 
-    One buffer serves the logits, the probabilities and the gradient: at a small width the head's buffers are most of what a
-    step moves and holds.
+    The logits exist once, in the working precision. In fp32 there is only a block of rows at a time, small enough for a CPU's
+    cache: at a small width the head's buffers are most of what a step moves and holds.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
-        picked_N = logits_NV.gather(1, labels_N[:, None])[:, 0]
-        top_N1 = logits_NV.amax(dim=-1, keepdim=True)
-        p_NV = logits_NV.sub_(top_N1).exp_()
-        total_N1 = p_NV.sum(dim=-1, keepdim=True)
-        lse_N = (total_N1.log() + top_N1)[:, 0]
-        ctx.save_for_backward(p_NV.div_(total_N1), labels_N, lse_N)
+    def forward(ctx: Any, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        lse_N = torch.empty(len(labels_N), dtype=torch.float32, device=labels_N.device)
+        for rows in _row_blocks(logits_NV):
+            torch.logsumexp(logits_NV[rows].float(), dim=-1, out=lse_N[rows])
+        picked_N = logits_NV.gather(1, labels_N[:, None])[:, 0].float()
+        ctx.save_for_backward(logits_NV, labels_N, lse_N)
         return (lse_N - picked_N).sum(), lse_N.square().sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_nats: Tensor, d_z: Tensor) -> tuple[Tensor, None]:
         """d nats / d logits = p - onehot(label); d z / d logits = 2 lse p."""
-        p_NV, labels_N, lse_N = ctx.saved_tensors
-        d_NV = p_NV.mul_((d_nats + 2 * d_z * lse_N)[:, None])
-        d_NV[torch.arange(len(labels_N), device=labels_N.device), labels_N] -= d_nats
-        return d_NV, None
+        logits_NV, labels_N, lse_N = ctx.saved_tensors
+        of_p_N = d_nats + 2 * d_z * lse_N
+        for rows in _row_blocks(logits_NV):
+            d_MV = logits_NV[rows].float().sub_(lse_N[rows, None]).exp_().mul_(of_p_N[rows, None])
+            d_MV.scatter_add_(1, labels_N[rows, None], -d_nats.expand(len(d_MV), 1))
+            logits_NV[rows] = d_MV
+        return logits_NV, None
+
+
+def _row_blocks(logits_NV: Tensor) -> Iterator[slice]:
+    """Rows to hold in fp32 at once: 2 MiB of them on a CPU, 256 MiB on a GPU, whose kernels must be large."""
+    step = max(1, (2**26 if logits_NV.is_cuda else 2**19) // logits_NV.shape[1])
+    return (slice(start, start + step) for start in range(0, len(logits_NV), step))
 
 
 def summed(lse_N: Tensor, picked_N: Tensor, with_z: bool, routing: list[Routing]) -> CrossEntropy:

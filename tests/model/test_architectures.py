@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from lehr.config.model import Model
+from lehr.model.attention import attention
 from lehr.model.init import init_std
-from lehr.model.layers import attention
 from lehr.model.moe import Experts, Routing
 from lehr.model.size import active_parameter_count, flops_per_token, parameter_count
 from lehr.model.transformer import Transformer

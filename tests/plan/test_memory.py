@@ -40,7 +40,7 @@ def allocated(config: Model, precision: Precision, rows: int, length: int) -> in
     tokens = torch.randint(0, config.vocab_size, (rows, length))
 
     def step() -> None:
-        state.optimizer.flat.grads.zero_()
+        state.optimizer.flat.zero()
         ce = cross_entropy(state.model, tokens, tokens, with_z=True)
         (ce.nats + 1e-5 * ce.z).backward()  # type: ignore[no-untyped-call]
         state.optimizer.flat.collect()
@@ -61,7 +61,7 @@ def allocated(config: Model, precision: Precision, rows: int, length: int) -> in
         total, peak = total + size, max(peak, total + size)
     flat = state.optimizer.flat
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in
-            (flat.values, flat.grads, flat.work, flat.work_grads, state.optimizer.first, state.optimizer.second)}  # fmt: skip
+            (flat.values, flat.grads, flat.work, state.optimizer.first, state.optimizer.second)}  # fmt: skip
     return peak + sum(held.values())
 
 
@@ -86,9 +86,10 @@ def test_plan_is_what_torch_allocates(family: str, changes: dict[str, Any], rows
 
 
 def test_a_batch_so_small_that_the_update_is_the_peak() -> None:
+    """The update of flat buffers is in place: not even then does it need more than the state."""
     config = model_of("olmo2", mlp_hidden=2048)
     planned = memory_per_accelerator(config, machines(fused=False), "fp32", 4, 1)
-    assert planned.update > planned.activations + planned.logits
+    assert planned.activations + planned.logits < 0.1 * planned.total
     assert planned.total == pytest.approx(allocated(config, "fp32", 1, 4), rel=TOLERANCE)
 
 
@@ -99,10 +100,10 @@ def plan(name: str, count: int, precision: str = "bf16", **changes: Any) -> Memo
 
 
 def test_state_is_cut_as_its_strategy_says() -> None:
-    """Bytes of a parameter by hand: fp32 masters and moments 4 + 8, gradients 4; bf16 copies of weights and gradients 2 + 2."""
+    """Bytes of a parameter by hand: fp32 masters and moments 4 + 8, gradients 4; bf16 copies of weights 2."""
     n = parameter_count(Model.model_validate(MODELS["olmo2-7b"]))
     parts = {
-        "ddp": (6 * n, 6 * n, 8 * n),
+        "ddp": (6 * n, 4 * n, 8 * n),
         "zero1": (2 * n, 4 * n, 12 * n / 64),
         "fsdp": (4 * n / 64, 4 * n / 64, 8 * n / 64),
     }
@@ -131,8 +132,9 @@ def test_tensor_and_pipeline_ranks_hold_their_share() -> None:
 def test_checkpointing_keeps_one_input_a_block() -> None:
     without, with_ = (plan("olmo2-7b", 64, activation_checkpointing=on) for on in (False, True))
     inputs = 4096 * 32 * 4096 * 2  # tokens, layers, width, bf16
-    one_block = (without.activations - 10 * 4096 * 4096) / 32
-    assert with_.activations == pytest.approx(inputs + one_block + 10 * 4096 * 4096)
+    final_norm = 4096 * (2 * 2 * 4096 + 4)  # its input and output, and a number a token
+    one_block = (without.activations - final_norm) / 32
+    assert with_.activations == pytest.approx(inputs + one_block + final_norm)
 
 
 def test_stable_lm_2_removes_checkpointing_with_two_sequences_and_no_more() -> None:

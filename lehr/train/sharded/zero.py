@@ -37,7 +37,7 @@ class Zero1:
 
     def zero(self) -> None:
         """Forget the gradients."""
-        self.flat.grads.zero_()
+        self.flat.zero()
 
     def collect(self) -> None:
         """See FlatParameters.collect."""

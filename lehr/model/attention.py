@@ -1,0 +1,92 @@
+"""Softmax attention. Shapes: B batch, T queries, S keys, H query heads, K key/value heads, N = B * H, E head size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_QUERIES = 128  # per block of dense causal attention
+
+
+def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+    """Softmax(scale q k + mask) v as (B, H, T, E); H is a multiple of K. Without `mask`, (B, 1, T, S), it is causal, T = S.
+
+    In bf16 on CPU as dense products per block of queries, each against the keys up to its own end: PyTorch's fused kernel
+    has no fast backward pass there. Elsewhere the fused kernel.
+    """
+    H, K, T, S = q_BHTE.shape[1], k_BKSE.shape[1], q_BHTE.shape[2], k_BKSE.shape[2]
+    if T == 1 and mask is not None and q_BHTE.device.type == "cpu":
+        return _one_query(q_BHTE, k_BKSE, v_BKSE, scale, mask)
+    k_BKSE, v_BKSE = k_BKSE.to(q_BHTE.dtype), v_BKSE.to(q_BHTE.dtype)
+    if q_BHTE.device.type != "cpu" or q_BHTE.dtype != torch.bfloat16 or T != S:
+        added = None if mask is None else mask.to(q_BHTE.dtype)
+        return F.scaled_dot_product_attention(
+            q_BHTE, k_BKSE, v_BKSE, attn_mask=added, is_causal=mask is None, enable_gqa=H != K, scale=scale
+        )
+    if H != K:
+        k_BKSE, v_BKSE = k_BKSE.repeat_interleave(H // K, dim=1), v_BKSE.repeat_interleave(H // K, dim=1)
+    q_NTE, k_NSE, v_NSE = q_BHTE.flatten(0, 1), k_BKSE.flatten(0, 1), v_BKSE.flatten(0, 1)
+    if mask is not None:
+        mask = mask.to(q_BHTE.dtype).expand(q_BHTE.shape[0], H, T, S).flatten(0, 1)
+    out: Tensor
+    if torch.compiler.is_compiling():
+        out = _blocks(q_NTE, k_NSE, v_NSE, scale, mask)[0]
+    else:
+        out = _Blocks.apply(q_NTE, k_NSE, v_NSE, scale, mask)  # type: ignore[no-untyped-call]
+    return out.view_as(q_BHTE)
+
+
+def _blocks(q_NTE: Tensor, k_NSE: Tensor, v_NSE: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+    """Attention by blocks of queries, (N, T, E), and each block's weights."""
+    out, kept = [], []
+    for start, end in _bounds(q_NTE.shape[1]):
+        if mask is None:  # an added -inf needs no mask in the backward pass
+            unseen = torch.full((end - start, end), float("-inf"), dtype=q_NTE.dtype).triu_(start + 1)
+        else:
+            unseen = mask[:, start:end, :end]
+        scores = torch.baddbmm(unseen, q_NTE[:, start:end], k_NSE[:, :end].transpose(1, 2), alpha=scale)
+        weights = torch.softmax(scores, dim=-1)
+        out.append(weights @ v_NSE[:, :end])
+        kept.append(weights)
+    return out[0] if len(out) == 1 else torch.cat(out, dim=1), kept
+
+
+def _bounds(T: int) -> list[tuple[int, int]]:
+    return [(start, min(start + _QUERIES, T)) for start in range(0, T, _QUERIES)]
+
+
+class _Blocks(torch.autograd.Function):
+    """`_blocks` for autograd: gradients of keys and values are added in place, where autograd would pad each block's."""
+
+    @staticmethod
+    def forward(ctx: Any, q_NTE: Tensor, k_NSE: Tensor, v_NSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+        out, weights = _blocks(q_NTE, k_NSE, v_NSE, scale, mask)
+        ctx.save_for_backward(q_NTE, k_NSE, v_NSE, *weights)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q_NTE, k_NSE, v_NSE, *weights = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q_NTE), torch.zeros_like(k_NSE), torch.zeros_like(v_NSE)
+        for (start, end), w in zip(_bounds(q_NTE.shape[1]), weights, strict=True):
+            g, q = grad[:, start:end], q_NTE[:, start:end]
+            dv[:, :end].baddbmm_(w.transpose(1, 2), g)
+            d_scores = torch._softmax_backward_data(g @ v_NSE[:, :end].transpose(1, 2), w, -1, w.dtype).mul_(ctx.scale)
+            dk[:, :end].baddbmm_(d_scores.transpose(1, 2), q)
+            dq[:, start:end] = d_scores @ k_NSE[:, :end]
+        return dq, dk, dv, None, None
+
+
+def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask_B11S: Tensor) -> Tensor:
+    """Attention of one new position, (B, H, 1, E): two small products, where the fused kernel sets up a large one. Query
+    heads that share keys go through them together."""
+    B, H, _, E = q_BH1E.shape
+    K, S = k_BKSE.shape[1], k_BKSE.shape[2]
+    q = (q_BH1E.to(k_BKSE.dtype) * scale).view(B, K, H // K, E)
+    scores = (q @ k_BKSE.transpose(-1, -2)).float().view(B, H, 1, S) + mask_B11S
+    weights = torch.softmax(scores, dim=-1).to(v_BKSE.dtype).view(B, K, H // K, S)
+    return (weights @ v_BKSE).view(B, H, 1, E).to(q_BH1E.dtype)

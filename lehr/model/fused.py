@@ -1,0 +1,120 @@
+"""The parts of a block between its matrix products, each as one operation for autograd. Shapes: D width, F gated MLP width,
+B batch, H heads, T positions, E head size, R rotary dimensions of a head.
+
+Without a compiler every operator of a plain formula is a pass over memory, forward and backward, and keeps its input for the
+backward pass. These keep one input in the working precision and compute the rest again. A compiler fuses the plain formulas
+better than it could these, so under torch.compile the plain ones run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_ROWS = 128  # of an MLP's width, as fp32, stay in a core's cache
+
+
+def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean x^2 + eps) * weight over the last axis, in fp32, as x's dtype (Zhang & Sennrich 2019)."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return F.rms_norm(x.float(), (x.shape[-1],), weight_D.float(), eps).to(x.dtype)
+    out: Tensor = _RMSNorm.apply(x, weight_D, eps)  # type: ignore[no-untyped-call]
+    return out
+
+
+def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (x[i], x[i + R/2]) of the first R dimensions by its position's angle; the others pass.
+
+    `cos`/`sin` broadcast to (B, H, T, R).
+    """
+    R = cos.shape[-1]
+    if x_BHTE.shape[-1] > R:
+        return torch.cat([rotate(x_BHTE[..., :R], cos, sin), x_BHTE[..., R:]], dim=-1)
+    if torch.compiler.is_compiling():
+        first, second = x_BHTE.chunk(2, dim=-1)
+        return (x_BHTE * cos + torch.cat([-second, first], dim=-1) * sin).to(x_BHTE.dtype)
+    out: Tensor = _Rotate.apply(x_BHTE, cos, sin)  # type: ignore[no-untyped-call]
+    return out
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up, (..., 2F) -> (..., F)."""
+    if torch.compiler.is_compiling():
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate) * up
+    out: Tensor = _SwiGLU.apply(gate_up)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        wide = x.float()
+        scale: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+        scale.div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight_D, scale)
+        return (wide * scale).mul_(weight_D.float()).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """With s = scale and g = grad weight: d x = s (g - x s^2 mean(g x)), d weight = sum of grad x s over the rows."""
+        x, weight_D, scale = ctx.saved_tensors
+        wide, grad, weight = x.float(), grad.float(), weight_D.float()
+        both = grad * wide
+        d_weight_D = scale.flatten() @ both.flatten(0, -2)
+        pull = (both @ weight)[..., None].mul_(scale.square()).div_(-x.shape[-1])
+        dx = (grad * weight).addcmul_(wide, pull).mul_(scale)
+        return dx.to(x.dtype), d_weight_D.to(weight_D.dtype), None
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        ctx.like = torch.empty_like(x_BHTE, device="meta")  # a gradient laid out as the input is can be viewed as it was
+        turned: Tensor = _turned(x_BHTE, cos, sin).to(x_BHTE.dtype, memory_format=torch.contiguous_format)
+        return turned
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """The turn back: its angles are the negative ones."""
+        cos, sin = ctx.saved_tensors
+        dx: Tensor = torch.empty_like(ctx.like, device=grad.device)
+        dx.copy_(_turned(grad, cos, -sin))
+        return dx, None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    wide, half = x.float(), x.shape[-1] // 2
+    out = wide * cos
+    out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(wide[..., :half], sin[..., half:])
+    return out
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """With s = sigmoid(gate): d gate = grad up (s + gate s (1 - s)), d up = grad gate s. In fp32, a few rows at a time."""
+        (gate_up,) = ctx.saved_tensors
+        out = torch.empty_like(gate_up)
+        rows = len(gate_up.flatten(0, -2)) if gate_up.is_cuda else _ROWS
+        parts = (t.flatten(0, -2).split(rows) for t in (gate_up, grad, out))
+        for both, upper, into in zip(*parts, strict=True):
+            gate, up = both.float().chunk(2, dim=-1)
+            d_gate, d_up = into.chunk(2, dim=-1)
+            upper = upper.float()
+            sigmoid = torch.sigmoid(gate)
+            silu = gate * sigmoid
+            d_up.copy_(upper * silu)
+            d_gate.copy_((upper * up).mul_(silu.addcmul_(silu, sigmoid, value=-1).add_(sigmoid)))
+        return out
