@@ -23,6 +23,7 @@ from lehr.train.losses import cross_entropy, router_loss
 
 LENGTH = 256
 BATCH = {"4M": 8, "15M": 4}
+NANO_GPT = "nanoGPT's architecture, rewritten"
 Step = Callable[[], object]
 
 
@@ -81,7 +82,10 @@ def contestants(size: str, compiled: bool, rows: int = 0, only: str = "") -> dic
         out["Hugging Face Olmo2"] = peer_step(
             hf, config, rows, compiled=compiled, logits=lambda m, x: m(x, use_cache=False).logits
         )
-    for name, build in (("OLMo-core", models.olmo_core), ("litgpt", models.litgpt)):
+    builders: dict[str, Callable[[str], nn.Module | None]] = {
+        "OLMo-core": models.olmo_core, "litgpt": models.litgpt, NANO_GPT: models.nano_gpt
+    }  # fmt: skip
+    for name, build in builders.items():
         if only not in ("", name):
             continue
         peer = build(size)
@@ -130,7 +134,7 @@ def memory() -> Sequence[Record]:
     records = []
     for rows in (4, 32):
         found = {}
-        for name in ("Lehr", "Hugging Face Olmo2", "OLMo-core", "litgpt"):
+        for name in ("Lehr", "Hugging Face Olmo2", "OLMo-core", "litgpt", NANO_GPT):
             step = contestants("15M", False, rows, only=name).get(name)
             if step is not None:
                 found[name] = peak_bytes(step) / 2**20

@@ -80,7 +80,7 @@ def test_the_workflow_serialises_with_retries_and_a_map(serialised: tuple[Any, d
     stage1 = tasks["tasks.train.stage1"]
     assert stage1.metadata.retries.retries == 3 and stage1.container is None
     primary = stage1.k8s_pod.pod_spec["containers"][0]
-    assert primary["image"] == "example/lehr:1" and primary["args"][0] == "pyflyte-execute"
+    assert primary["image"] == "example/lehr:1" and primary["args"][:4] == ["python", "-m", "infra.entry", "pyflyte-execute"]
     assert primary["resources"]["requests"] == {"cpu": "2", "memory": "4Gi"}
     mapped = [n for n in spec.template.nodes if n.array_node is not None]
     assert len(mapped) == 2  # the anneals and their scores
