@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -69,6 +69,33 @@ class NullTracker:
 
     def note(self, text: str) -> None:
         return None
+
+
+class Sampler(Protocol):
+    """Who answers prompts, for roll-outs, preference pairs and evaluation: the model itself (lehr.model.generate), or an
+    inference engine that serves its weights. Token ids go in and come out, so no tokenizer can differ."""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop_ids: Sequence[int] = (),
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """New ids for each prompt, in order, up to and including the first stop id. Temperature 0 is greedy; sampling is a
+        function of `seed` and the prompts, or a run that goes on after a kill is another one."""
+        ...
+
+    def follow(self, step: int) -> None:
+        """The model's weights are those after `step` updates from now on: an engine elsewhere takes them over before it
+        answers again. Every rank calls it, each step of on-policy training."""
+        ...
+
+
+def itself(model: Any) -> Any:
+    """A model is its own sampler."""
+    return model
 
 
 class Claim(Protocol):

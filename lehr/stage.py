@@ -15,7 +15,7 @@ from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_t
 from lehr.code import code_version
 from lehr.errors import LehrError, Preempted, UserError, from_os_error
 from lehr.launcher import machines
-from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Store, SystemClock, Tracker
+from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
 from lehr.stop import listening
 
 
@@ -27,6 +27,7 @@ class Surroundings:
     tracker: Tracker = field(default_factory=NullTracker)
     power: Power = field(default_factory=NullPower)
     clock: Clock = field(default_factory=SystemClock)
+    serve: Callable[[Any], Sampler] = itself  # who samples from a LanguageModel; goes to every rank, so it can be pickled
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Job:
 
     def __init__(self, stage: str, scratch: Path, around: Surroundings, claim: Claim) -> None:
         self.stage, self.scratch, self.tracker, self.claim = stage, scratch, around.tracker, claim
+        self.serve = around.serve
         self.out = scratch / f"out-{claim.number}"
         self._around, self._ledger = around, scratch / "cost.json"
         self._began_seconds, self._began_joules = around.clock.seconds(), around.power.joules()

@@ -20,7 +20,7 @@ _GENERATE_ROWS = 128
 
 @dataclass
 class LanguageModel:
-    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and the roll-outs' sampler."""
+    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and `lehr.ports.Sampler`."""
 
     model: Transformer
     tokenizer: Tokenizer
@@ -61,6 +61,9 @@ class LanguageModel:
             greedy = bool((logits_NV.argmax(dim=-1) == target_N).all())
             results.append((float(picked.sum()), n, greedy))
         return results
+
+    def follow(self, step: int) -> None:
+        """See lehr.ports.Sampler: what is sampled from is what is trained."""
 
     @property
     def device(self) -> torch.device:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lehr import seeds
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
+from lehr.ports import Sampler
 from lehr.post.sft import Rendered, pad, rows_of_step
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
@@ -65,14 +66,22 @@ class GrpoObjective:
     extras: tuple[str, ...] = ("reward", "kl", "response_tokens", "unfinished")
 
     def __init__(
-        self, policy: LanguageModel, reference: Transformer, prompts: Sequence[Prompt], settings: GrpoSettings, seed: int
+        self,
+        policy: LanguageModel,
+        reference: Transformer,
+        prompts: Sequence[Prompt],
+        settings: GrpoSettings,
+        seed: int,
+        sampler: Sampler | None = None,
     ) -> None:
+        self.sampler = sampler or policy
         self.policy, self.reference, self.prompts, self.settings, self.seed = policy, reference, prompts, settings, seed
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         s, pad_id = self.settings, self.policy.tokenizer.pad_id
         chosen = ranks.split(rows_of_step(step, s.prompts, len(self.prompts), self.seed).tolist())
         prompts = [self.prompts[i] for i in chosen]
+        self.sampler.follow(step)
         rows, rewards_PS, unfinished = self._roll_out(prompts, seeds.derive(self.seed, "rollout", step, ranks.rank))
         tokens_BT, labels_BT = pad(rows, pad_id, self.policy.device)
         with torch.no_grad():
@@ -97,7 +106,7 @@ class GrpoObjective:
         """Sampled answers as rows, prompt-major; rewards (prompts, samples); how many never ended."""
         s, eos = self.settings, self.policy.tokenizer.eos_id
         repeated = [p for p in prompts for _ in range(s.samples)]
-        answers = self.policy.generate([p.ids for p in repeated], s.max_new_tokens, [eos], s.temperature, seed)
+        answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [eos], s.temperature, seed)
         rows, rewards, unfinished = [], [], 0
         for prompt, answer in zip(repeated, answers, strict=True):
             finished = bool(answer) and answer[-1] == eos

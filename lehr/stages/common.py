@@ -13,7 +13,7 @@ from lehr import stop
 from lehr.artifact import LOGS, write_atomic
 from lehr.config.recipe import Parallel, Watch
 from lehr.model.size import flops_per_token
-from lehr.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Tracker
+from lehr.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
 from lehr.stage import Job
 from lehr.train.collection import collector_off
 from lehr.train.engine import Saves
@@ -44,11 +44,12 @@ class Desk:
     checkpointed: Any
     claim: Claim = ONLY_ATTEMPT
     watch: Watch = _WATCH
+    serve: Callable[[Any], Sampler] = itself  # see Surroundings
 
     @classmethod
     def of(cls, job: Job, parallel: Parallel, watch: Watch = _WATCH) -> Desk:
         tracker, checkpointed = Local(job.tracker, NullTracker()), Local(job.checkpointed, _nothing)
-        return cls(job.stage, job.scratch, job.out, parallel, tracker, checkpointed, job.claim, watch)
+        return cls(job.stage, job.scratch, job.out, parallel, tracker, checkpointed, job.claim, watch, job.serve)
 
 
 def retention(watch: Watch) -> Retention:

@@ -83,7 +83,8 @@ def _score_on_rank(ranks: Ranks, work: _Work) -> int:
     artifact = Artifact.open(work.checkpoint, verify=False)
     loaded = load_checkpoint(artifact)
     loaded.model.to(own_device(ranks))
-    model = SharedModel(LanguageModel(loaded.model, loaded.tokenizer, loaded.chat), ranks)
+    own = LanguageModel(loaded.model, loaded.tokenizer, loaded.chat)
+    model = SharedModel(own, ranks, work.desk.serve(own))
     stage, seed = artifact.manifest.stage, work.recipe.seed
     pairs = work.pairs / PAIRS if work.pairs else None
     records: list[dict[str, Any]] = []

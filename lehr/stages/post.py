@@ -121,7 +121,8 @@ def _objective(work: _Work, section: Finetune, loaded: Loaded, seed: int) -> Obj
         )
     if isinstance(section, Rlvr):
         policy = LanguageModel(model, tokenizer, chat=True)
-        return GrpoObjective(policy, reference, rlvr_prompts(section, tokenizer, seed), _settings(section), seed)
+        prompts = rlvr_prompts(section, tokenizer, seed)
+        return GrpoObjective(policy, reference, prompts, _settings(section), seed, work.desk.serve(policy))
     raise Bug(f"no objective for {type(section).__name__}")
 
 
@@ -205,7 +206,8 @@ _SAMPLING = {"families", "reference_answers", "prompts", "held_out_prompts", "sa
 def _sample_pairs(ranks: Ranks, work: _Work) -> dict[str, int]:
     loaded = load_checkpoint(Artifact.open(work.parent, verify=False))
     loaded.model.to(own_device(ranks))
-    model = SharedModel(LanguageModel(loaded.model, loaded.tokenizer, chat=True), ranks)
+    own = LanguageModel(loaded.model, loaded.tokenizer, chat=True)
+    model = SharedModel(own, ranks, work.desk.serve(own))
     d = work.recipe.dpo
     if d is None:
         raise Bug("pairs for a recipe without DPO")

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from lehr import seeds
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
+from lehr.ports import Sampler
 from lehr.train.parallel import Ranks
 
 
 @dataclass
 class SharedModel:
-    """Every rank calls the same methods with the same arguments and gets the same results."""
+    """Every rank calls the same methods with the same arguments and gets the same results. `sampler` answers in the place of
+    `inner`."""
 
     inner: LanguageModel
     ranks: Ranks
+    sampler: Sampler | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -35,6 +38,6 @@ class SharedModel:
         self, prompts: Sequence[list[int]], max_new_tokens: int, stop_ids: Sequence[int], temperature: float, seed: int
     ) -> list[list[int]]:
         """See LanguageModel.generate. Each rank samples with a seed of its own."""
-        own = seeds.derive(seed, "rank", self.ranks.rank)
-        mine = self.inner.generate(self.ranks.split(list(prompts)), max_new_tokens, stop_ids, temperature, own)
+        own, answering = seeds.derive(seed, "rank", self.ranks.rank), self.sampler or self.inner
+        mine = answering.generate(self.ranks.split(list(prompts)), max_new_tokens, stop_ids, temperature, own)
         return self.ranks.join(self.ranks.gather(mine))
