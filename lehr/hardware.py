@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,11 @@ def bf16_units() -> bool:
     lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
     flags = set(next(lines, "").partition(":")[2].split())
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cpp_compiler() -> bool:
+    """Whether there is what torch.compile builds its kernels with on a CPU, and the launchers of its kernels on a GPU."""
+    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
 def keep_freed_memory() -> None:

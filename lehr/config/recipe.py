@@ -13,10 +13,11 @@ from lehr.config.model import Model
 from lehr.config.parallel import Parallel
 from lehr.config.posttraining import PostStage
 from lehr.config.stages import Anneals, Dpo, Evaluation, Pretrain, Ramp, Rlvr, Sft
-from lehr.hardware import bf16_units
+from lehr.hardware import bf16_units, cpp_compiler
 
 Precision = Literal["auto", "fp32", "bf16"]
-__all__ = ["Model", "Parallel", "Precision", "Recipe", "Site", "Watch"]
+Compile = Literal["auto", "off", "on"]
+__all__ = ["Compile", "Model", "Parallel", "Precision", "Recipe", "Site", "Watch"]
 
 
 class Watch(Config):
@@ -73,6 +74,7 @@ class Recipe(Config):
     evaluation: Evaluation
     parallel: Parallel = Parallel()
     watch: Watch = Watch()
+    compile: Compile = "auto"  # pretraining's blocks; auto: stages of a quarter of an hour and more, where a compiler is
     precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
     site: Site = Site()
     hardware: Hardware | None = None  # what `lehr plan` reckons with
@@ -103,10 +105,13 @@ class Recipe(Config):
         return [name for name in self.stage_names if name.split("-")[0] in kinds]
 
     def pinned(self) -> Recipe:
-        """This recipe with what depends on the machine decided: `auto` precision."""
-        if self.precision != "auto":
-            return self
-        return self.model_copy(update={"precision": "bf16" if bf16_units() else "fp32"})
+        """This recipe with what depends on the machine decided: `auto` precision, and `auto` compilation without a compiler."""
+        decided = {}
+        if self.precision == "auto":
+            decided["precision"] = "bf16" if bf16_units() else "fp32"
+        if self.compile == "auto" and not cpp_compiler():
+            decided["compile"] = "off"
+        return self.model_copy(update=decided) if decided else self
 
     @model_validator(mode="after")
     def _references(self) -> Recipe:
@@ -152,6 +157,9 @@ class Recipe(Config):
             if tokens < step:
                 raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
+        if self.compile == "on" and (self.model.n_experts or not self.parallel.whole):
+            key = "model.n_experts" if self.model.n_experts else "parallel.layout"
+            raise ValueError(f"compile=on with {key}: only whole dense models are compiled; set compile to auto or off")
         self.parallel.check_model(self.model)
         self.parallel.check_batch("stage1.batch_size", self.stage1.batch_size)
         if self.stage1.batch_ramp and not self.parallel.whole:

@@ -12,7 +12,7 @@ import torch
 
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
-from lehr.config.recipe import Model, Precision, Recipe
+from lehr.config.recipe import Compile, Model, Precision, Recipe
 from lehr.config.schedule import ConstantSchedule, Schedule
 from lehr.config.stages import Optim
 from lehr.data.tokenizer import Tokenizer
@@ -21,10 +21,11 @@ from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.schedule import anneal_schedule
 from lehr.stage import Job, Outcome, Surroundings, run_stage
-from lehr.stages.common import Desk, conduct
+from lehr.stages.common import Desk, Evaluator, conduct
 from lehr.stages.in_loop import ProseEvaluator
 from lehr.tensors import read_tensors
 from lehr.train.checkpoint import OPTIMIZER, TRAINING, check_tokenizer, load_checkpoint, save_checkpoint
+from lehr.train.compiled import compile_blocks, pays, uncompiled
 from lehr.train.device import own_device
 from lehr.train.loop import Plan
 from lehr.train.losses import CrossEntropy, cross_entropy
@@ -48,6 +49,7 @@ class Work:
     parent: Path | None
     in_loop_steps: int
     precision: Precision
+    compile: Compile = "off"
 
     @property
     def plan(self) -> Plan:
@@ -69,6 +71,10 @@ class Work:
         if not self.in_loop_steps:
             return None
         return ProseEvaluator(self.documents, self.tokenizer, self.seed, self.stretch.sequence_length)
+
+    def compiles(self, model: Transformer, ranks: int) -> bool:
+        """Whether the blocks are compiled: see lehr.train.compiled."""
+        return pays(self.compile, model, flops_per_token(self.model, self.stretch.sequence_length) * self.stretch.tokens, ranks)
 
     def training(self, state: TrainState) -> dict[str, Any]:
         """What a child stage must know of this one: `train.json`."""
@@ -93,7 +99,11 @@ def train_on_rank(ranks: Ranks, work: Work) -> int:
     state = _begin(work, own_device(ranks))
     recompute_blocks(state.model, work.desk.parallel.recompute)
     objective = work.objective(state)
-    conduct(work.desk, ranks, state, objective, work.plan, work.evaluator())
+    evaluator: Evaluator | None = work.evaluator()
+    if work.compiles(state.model, ranks.world):
+        compile_blocks(state.model)
+        evaluator = uncompiled(evaluator) if evaluator else None
+    conduct(work.desk, ranks, state, objective, work.plan, evaluator)
     if ranks.first:
         (work.desk.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")
         save_checkpoint(
@@ -140,7 +150,7 @@ def run_stretch(
         folder = parent.folder if parent else None
         args = Work(
             desk, stretch, model, recipe.seed, shards.folder, documents.folder, tokenizer.folder, folder, in_loop,
-            recipe.precision,
+            recipe.precision, recipe.compile,
         )
         tokens = run_ranks(recipe.parallel.processes, recipe.parallel.threads, train_on_rank, args)
         return Outcome("checkpoint", {"tokens": tokens}, tokens, flops * tokens, recipe.parallel.processes)
@@ -153,7 +163,7 @@ def run_stretch(
     if parent is None:
         config["seed"] = recipe.seed
     parents = [shards, documents, tokenizer, *([parent] if parent else [])]
-    layout = {"parallel": recipe.parallel.model_dump()}
+    layout = {"parallel": recipe.parallel.model_dump(), "compile": recipe.compile}
     return run_stage(
         stage, work, module=__name__, config=config, parents=parents, around=around, total_steps=stretch.steps, layout=layout
     )

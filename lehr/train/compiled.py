@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
+from lehr.config.recipe import Compile
+from lehr.errors import UserError
+from lehr.hardware import cpp_compiler
 from lehr.model.transformer import Transformer
 
+T = TypeVar("T")
+# Compiling costs 13 to 47 s on a core (measured) and brings a tenth to a seventh of the time.
+_WORTH_SECONDS = 900.0
+_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 3e14}  # of a rank; for deciding, not for planning
 
-def can_compile() -> bool:
-    """Whether the compiler that inductor needs on this machine is there: a C++ one on CPU, Triton on GPUs."""
-    if torch.cuda.is_available():
-        return True
-    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+def pays(wish: Compile, model: Transformer, flops: float, ranks: int) -> bool:
+    """Whether a stage of `flops` on `ranks` compiles its blocks. Experts do not: each step cuts their rows anew.
+
+    Raises UserError where a recipe says `on` and there is no compiler.
+    """
+    if wish == "on" and not cpp_compiler():
+        what = "this machine has no C++ compiler"
+        raise UserError(what, where="compile=on", remedy="install g++, or set compile to auto or off")
+    seconds = flops / ranks / _FLOPS_PER_SECOND.get(model.cos.device.type, 1e11)
+    return wish == "on" or (wish == "auto" and seconds >= _WORTH_SECONDS and not model.config.n_experts and cpp_compiler())
 
 
 def compile_blocks(model: Transformer) -> None:
@@ -21,3 +35,13 @@ def compile_blocks(model: Transformer) -> None:
     compiled graph, so the first layer pays and the others reuse it."""
     for layer in model.layers:
         layer.compile(dynamic=False)
+
+
+def uncompiled(call: Callable[..., T]) -> Callable[..., T]:
+    """`call` with the blocks as they were written: evaluation asks for every length there is, and each would be compiled."""
+
+    def plain(*arguments: object) -> T:
+        with torch.compiler.set_stance("force_eager"):
+            return call(*arguments)
+
+    return plain
