@@ -38,10 +38,10 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup ## train, anneal, soup, tune and score a small model on two CPU cores; its report: runs/tiny-olmo2/report.html
 	@$(VENV)/bin/lehr run recipes/tiny/olmo2.yaml
 
-# Two workers: one makes the end-to-end runs, one after another (tests/conftest.py), the other everything else.
+# Two workers: tests/conftest.py says who does what.
 test: setup ## the test suite: CPU only, no network; without the tests that need a control plane
 	@echo "left out here: the tests marked cluster (make test-cluster)"
-	@$(PY) -m pytest -n 2
+	@$(PY) -m pytest -n 2 --no-loadscope-reorder
 
 control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the cluster tests, into ~/.cache/lehr; 8 minutes cold
 	@$(PY) tests/cluster/provide.py

@@ -24,16 +24,21 @@ settings.load_profile("lehr")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The end-to-end runs come first: they take longest, and with several workers nobody should wait for them at the end."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers (`make test`) one of them makes all the end-to-end runs, from the start: they share a finished run,
-    and each takes as many cores as it has ranks. Other files go whole to whoever is free."""
+    """With several workers (`make test`) one makes the kills, another the other end-to-end runs, which share a finished one.
+    Other files go whole to whoever is free."""
     from xdist.scheduler import LoadScopeScheduling
 
     class EndToEndTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "e2e" if "/e2e/" in file else file
+            return "e2e" if "/e2e/" in file and not file.endswith("test_kill.py") else file
 
     return EndToEndTogether(config, log)
 

@@ -62,11 +62,15 @@ def _refuses() -> None:
 ROUNDS: dict[str, Callable[[], Any]] = {
     "result": _succeeds,
     "user error before anything is sent": _refuses,
-    "user error on rank 1": lambda: run_ranks(2, 1, fails, 1, "user"),
-    "full disk on rank 0": lambda: run_ranks(2, 1, fails, 0, "disk"),
-    "bug on rank 1": lambda: run_ranks(2, 1, fails, 1, "bug"),
     "another number of ranks": lambda: run_ranks(3, 1, gathered, Local(1, 2)),
     "result again": _succeeds,
+}
+
+# In each of these a rank waits in a sum for one that does not come. Ranks end then: gloo aborts some that go on (seen once).
+BROKEN: dict[str, Callable[[], Any]] = {
+    "user": lambda: run_ranks(2, 1, fails, 1, "user"),
+    "disk": lambda: run_ranks(2, 1, fails, 0, "disk"),
+    "bug": lambda: run_ranks(2, 1, fails, 1, "bug"),
 }
 
 
@@ -84,7 +88,7 @@ def main(folder: Path, how: str) -> int:
         except LehrError as error:
             (folder / f"rank-{RANK}.json").write_text(json.dumps([type(error).__name__, str(error)]))
             return error.exit_code
-    outcomes = {name: _outcome(work) for name, work in ROUNDS.items()}
+    outcomes = {name: _outcome(work) for name, work in ROUNDS.items()} if how == "well" else _outcome(BROKEN[how])
     (folder / f"rank-{RANK}.json").write_text(json.dumps(outcomes))
     return 0
 

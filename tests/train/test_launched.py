@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,15 +33,25 @@ def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
     assert first["result"] == other["result"] == first["result again"] == other["result again"] == jobs
     for name, says in {
         "user error before anything is sent": "recipe.yaml: a bad recipe. mend it.",
-        "user error on rank 1": "rank 1: no such thing. give another.",
         "another number of ranks": "parallel.processes=3: the launcher started 2 ranks, the recipe asks for 3. "
         "start 3 ranks, or set parallel.processes=2.",
     }.items():
         assert first[name] == other[name] == ["UserError", says]
-    assert first["full disk on rank 0"][0] == "OSError"  # as it was raised; its owner is told to the others
-    assert other["full disk on rank 0"][0] == "UserError" and "the disk is full" in other["full disk on rank 0"][1]
-    assert first["bug on rank 1"] == other["bug on rank 1"]
-    assert first["bug on rank 1"][0] == "InfraError" and "nobody expected this" in first["bug on rank 1"][1]
+
+
+@pytest.mark.parametrize(
+    ("how", "first", "other", "says"),
+    [
+        ("user", "UserError", "UserError", "rank 1: no such thing. give another."),
+        ("disk", "OSError", "UserError", "the disk is full"),  # as it was raised; its owner is told to the other
+        ("bug", "InfraError", "InfraError", "nobody expected this"),
+    ],
+)
+def test_a_rank_that_fails_while_the_other_waits(tmp_path: Path, how: str, first: str, other: str, says: str) -> None:
+    _torchrun(tmp_path, how)
+    outcomes = [_outcomes(tmp_path, rank) for rank in (0, 1)]
+    assert [kind for kind, _ in outcomes] == [first, other]
+    assert says in outcomes[1][1] and (how == "disk" or outcomes[0] == outcomes[1])
 
 
 def test_a_killed_rank_ends_all_with_one_verdict(tmp_path: Path) -> None:
