@@ -15,8 +15,10 @@ from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
 from lehr.launcher import give_way, together
 from lehr.stop import listening
 from tasks.ending import in_pod, leave
+from tasks.schemas import remember_types
 
 F = TypeVar("F", bound=Callable[..., Any])
+remember_types()  # before the first task is declared
 
 # The image is named at registration: pyflyte register --image lehr=NAME@DIGEST.
 IMAGE = "{{.image.lehr.fqn}}:{{.image.lehr.version}}"

@@ -7,91 +7,96 @@ import json
 import os
 import random
 import signal
-import subprocess
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import helpers
 import pytest
 from helpers import Finished
+from preloaded import Command, Preloaded
 
 from lehr.artifact import Artifact
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-_MARK = "LEHR_TEST_RUN"
 KILLED_IN = ["documents", "shards", "stage1", "ramp", "anneal-2", "scores-soup", "sft", "pairs", "dpo", "rlvr"]
 
 
-def _start(out: Path, stderr: int) -> subprocess.Popen[str]:
-    """A run without MLflow, which is slow to load and has a test of kills of its own."""
-    command, environment = helpers.command("run", helpers.RECIPE, "--out", out, "--no-mlflow"), helpers.environment()
-    return subprocess.Popen(
-        command, cwd=helpers.ROOT, env={**environment, _MARK: str(out)}, stdout=subprocess.PIPE, stderr=stderr, text=True
-    )
+@pytest.fixture
+def preloaded() -> Iterator[Preloaded]:
+    with tempfile.TemporaryDirectory() as temporary:  # a short name: sockets of the ranks lie under it
+        server = Preloaded(Path(temporary))
+        yield server
+        server.close()
 
 
-def _kill_in(stage: str, delay_seconds: float, out: Path) -> bool:
-    """Start the run and kill it `delay_seconds` after `stage` began; False if it was too quick for us."""
-    killer: threading.Timer | None = None
-    with _start(out, subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if f"  {stage}: started" in line and killer is None:
-                killer = threading.Timer(delay_seconds, process.kill)
-                killer.start()
-        return process.wait() == -9
+class Runs:
+    """The same command, again and again. Without MLflow, which is slow to load and has a test of kills of its own."""
+
+    def __init__(self, preloaded: Preloaded, out: Path) -> None:
+        self._preloaded, self.out, self.sessions = preloaded, out, set[int]()
+
+    def run(self, stage: str, then: Callable[[Command], None]) -> tuple[int, str]:
+        """Do `then` as soon as `stage` begins, which it may not; the exit code and standard error."""
+        with self._preloaded.lehr("run", helpers.RECIPE, "--out", self.out, "--no-mlflow") as command:
+            self.sessions.add(command.pid)
+            for line in command.output:
+                if f"  {stage}: started" in line:
+                    then(command)
+                    break
+            command.output.read()
+            code = command.wait()
+            assert code is not None
+            return code, command.errors.read()
+
+    def kill_in(self, stage: str, delay_seconds: float) -> bool:
+        """Kill the leader `delay_seconds` after `stage` began; False if it was too quick for us."""
+
+        def later(run: Command) -> None:
+            threading.Timer(delay_seconds, lambda: _strike([run.pid], signal.SIGKILL)).start()
+
+        return self.run(stage, later)[0] == -9
+
+    def lose_a_rank_in(self, stage: str) -> tuple[int, str]:
+        """Kill rank 1 as soon as it is there."""
+        return self.run(stage, lambda run: _strike(_ranks(run), signal.SIGKILL))
+
+    def terminate_in(self, stage: str) -> tuple[int, str]:
+        """Send SIGTERM to every process of the run once `stage` has its ranks."""
+        return self.run(stage, lambda run: _ranks(run) and _strike(list(_parents({run.pid})), signal.SIGTERM))
 
 
-def _lose_a_rank_in(stage: str, out: Path) -> tuple[int, str]:
-    """Start the run and kill rank 1 as soon as it is there after `stage` began; the exit code and standard error."""
-    with _start(out, subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
-        for line in process.stdout:
-            if f"  {stage}: started" in line:
-                break
-        while not (ranks := _ranks(out)) and process.poll() is None:
-            time.sleep(0.01)
-        for pid in ranks:
-            os.kill(pid, signal.SIGKILL)
-        process.stdout.read()
-        return process.wait(), process.stderr.read()
+def _strike(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
 
 
-def _terminate_in(stage: str, out: Path) -> tuple[int, str]:
-    """Start the run and send SIGTERM to every process of it once `stage` has its ranks; exit code and standard error."""
-    with _start(out, subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
-        for line in process.stdout:
-            if f"  {stage}: started" in line:
-                break
-        while not _ranks(out) and process.poll() is None:
-            time.sleep(0.01)
-        for pid in _marked(out):
-            os.kill(pid, signal.SIGTERM)
-        process.stdout.read()
-        return process.wait(), process.stderr.read()
-
-
-def _marked(out: Path) -> dict[int, tuple[int, str]]:
-    """Processes that carry this run's mark in their environment: {pid: (parent's pid, command line)}."""
+def _parents(sessions: set[int]) -> dict[int, int]:
+    """{pid: parent's pid} of the processes of these sessions that are not yet ended."""
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{_MARK}={out}".encode() in (place / "environ").read_bytes():
-                parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-                found[int(place.name)] = parent, (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            state, parent, _, session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
             continue
+        if int(session) in sessions and state != "Z":
+            found[int(place.name)] = int(parent)
     return found
 
 
-def _ranks(out: Path) -> list[int]:
-    """Ranks beyond the first: forked by the fork server, whose command line they share."""
-    marked = _marked(out)
-    return [
-        pid for pid, (parent, line) in marked.items() if "forkserver" in line and "forkserver" in marked.get(parent, (0, ""))[1]
-    ]
+def _ranks(run: Command) -> list[int]:
+    """Ranks beyond the first, awaited: children of the leader's fork server."""
+    while run.wait(0) is None:
+        parents = _parents({run.pid})
+        if ranks := [pid for pid, parent in parents.items() if parents.get(parent) == run.pid]:
+            return ranks
+        time.sleep(0.01)
+    return []
 
 
 def _only_whole_artifacts(out: Path) -> None:
@@ -99,18 +104,19 @@ def _only_whole_artifacts(out: Path) -> None:
         Artifact.open(folder)  # raises if it is incomplete or was altered
 
 
-def test_ten_kills_change_nothing(finished: Finished, tmp_path: Path) -> None:
+def test_ten_kills_change_nothing(finished: Finished, preloaded: Preloaded, tmp_path: Path) -> None:
     rng, out, kills = random.Random(20), tmp_path / "run", 0
+    runs = Runs(preloaded, out)
     for stage in KILLED_IN:
         if stage == "anneal-2":
-            code, errors = _lose_a_rank_in("anneal-1", out)
+            code, errors = runs.lose_a_rank_in("anneal-1")
             assert code == 75, (code, errors)
             assert errors.startswith("error: ") and "run the same command again" in errors and errors.count("\n") == 1, errors
         if stage == "sft":
-            code, errors = _terminate_in(stage, out)
+            code, errors = runs.terminate_in(stage)
             assert code == 143, (code, errors)
             assert errors.startswith("error: ") and "stopped by SIGTERM" in errors and errors.count("\n") == 1, errors
-        kills += _kill_in(stage, rng.uniform(0.0, 0.8), out)
+        kills += runs.kill_in(stage, rng.uniform(0.0, 0.8))
         _only_whole_artifacts(out)
     assert kills >= 7  # a stage of half a second may be over before we strike
     last = helpers.run(out)
@@ -122,7 +128,7 @@ def test_ten_kills_change_nothing(finished: Finished, tmp_path: Path) -> None:
     assert (out / "scores.json").read_text() == (finished.out / "scores.json").read_text()
     assert not list((out / "work").iterdir())
     for _ in range(100):
-        if not _marked(out):
+        if not _parents(runs.sessions):
             break
         time.sleep(0.2)
-    assert not _marked(out)
+    assert not _parents(runs.sessions)

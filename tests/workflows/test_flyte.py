@@ -16,13 +16,16 @@ from flytekit import FlyteContextManager
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.core.type_engine import TypeEngine
 from flytekit.exceptions.user import FlyteRecoverableException
+from flytekit.extras.pydantic_transformer.transformer import PydanticTransformer
 from flytekit.tools.translator import get_serializable
+from pydantic import BaseModel
 
 from lehr.artifact import ArtifactRef
 from lehr.config import load_recipe
 from lehr.config.base import Config
 from lehr.errors import InfraError, UserError
 from tasks.refs import RunRef
+from tasks.schemas import RememberingTransformer
 from tasks.settings import asked_for, owned
 from workflows.pretrain_to_eval import pretrain_to_eval
 
@@ -61,6 +64,15 @@ def test_every_part_of_a_recipe_survives_too() -> None:
     }
     for part in parts:
         assert _round_trip(part) == part, type(part)
+
+
+def test_types_are_those_that_flytekit_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours are remembered (tasks/schemas.py), and flytekit writes into what it is given for a union."""
+    kinds: list[Any] = [RunRef, ArtifactRef, list[ArtifactRef], ArtifactRef | None, ArtifactRef, RunRef]
+    ours = [TypeEngine.to_literal_type(kind).to_flyte_idl() for kind in kinds]
+    assert isinstance(TypeEngine.get_transformer(RunRef), RememberingTransformer)
+    monkeypatch.setitem(TypeEngine._REGISTRY, BaseModel, PydanticTransformer())
+    assert [TypeEngine.to_literal_type(kind).to_flyte_idl() for kind in kinds] == ours
 
 
 @pytest.fixture(scope="module")
