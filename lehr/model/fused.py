@@ -87,7 +87,7 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        ctx.like = torch.empty_like(x_BHTE, device="meta")  # a gradient laid out as the input is can be viewed as it was
+        ctx.strides = torch.empty_like(x_BHTE, device="meta").stride()  # a gradient laid out so can be viewed as the input was
         turned: Tensor = _turned(x_BHTE, cos, sin).to(x_BHTE.dtype, memory_format=torch.contiguous_format)
         return turned
 
@@ -95,7 +95,7 @@ class _Rotate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """The turn back: its angles are the negative ones."""
         cos, sin = ctx.saved_tensors
-        dx: Tensor = torch.empty_like(ctx.like, device=grad.device)
+        dx = torch.empty_strided(grad.shape, ctx.strides, dtype=grad.dtype, device=grad.device)
         dx.copy_(_turned(grad, cos, -sin))
         return dx, None, None
 
