@@ -17,7 +17,7 @@ _LEXICON = Lexicon()
 def reject(text: str, text_type: str, config: Filters) -> str | None:
     """Why a document is to be dropped, or None. `text_type` is prose, reference (lists and tables allowed) or code."""
     words = text.split()
-    if len(words) < config.min_words:
+    if len(words) < max(config.min_words, 1):
         return "too few words"
     ids = _LEXICON.numbers(words)
     if text_type == "code":

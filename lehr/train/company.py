@@ -7,6 +7,7 @@ process group. Whoever fails breaks the group, so that nobody waits in a collect
 
 from __future__ import annotations
 
+import atexit
 import json
 import socket
 import time
@@ -162,6 +163,8 @@ class Company:
             store = PrefixStore(group, self._store)
             dist.init_process_group(backend(), store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
             Company.group = group
+            atexit.unregister(_leave)
+            atexit.register(_leave)
 
     def _peer_error(self) -> LehrError | None:
         """The error of a rank that failed before this one; InfraError for one that says nothing even when the group is broken,
@@ -185,9 +188,13 @@ class Company:
         return sorted(errors, key=lambda error: isinstance(error, InfraError))
 
     def _break(self) -> None:
-        """Leave the group, which ends what others wait for in it. NCCL's kernels cannot be left so; there the launcher, which
-        sees this process end, ends the others."""
-        if dist.is_initialized() and not torch.cuda.is_available():
-            dist.destroy_process_group()
-            Company.group = ""
+        """Leave the group, which ends what others wait for in it."""
+        _leave()
 
+
+def _leave() -> None:
+    """Leave the process group. NCCL's kernels cannot be left so; there the launcher, which sees this process end, ends the
+    others. At exit too: gloo's threads do not always outlive a process that is still in a group, which then aborts."""
+    if dist.is_initialized() and not torch.cuda.is_available():
+        dist.destroy_process_group()
+        Company.group = ""

@@ -91,6 +91,10 @@ def test_each_rule_has_its_reason(text: str, text_type: str, reason: str | None)
     assert reject(text, text_type, Filters()) == reason
 
 
+def test_an_empty_document_has_too_few_words_whatever_is_asked() -> None:
+    assert reject(" \n", "prose", Filters(min_words=0)) == "too few words"
+
+
 @pytest.mark.parametrize("period", [1, 2, 13])
 def test_repeats_at_their_exact_edge(period: int) -> None:
     """OLMo 2 section 3.1: 32 full repeats are dropped, 31 and a part are kept, a period of 14 is never looked for."""

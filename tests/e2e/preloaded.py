@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -105,12 +106,6 @@ def _become(arguments: Sequence[str], streams: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    import torch  # noqa: F401
-
-    import cli.local
-    import lehr.stages.evaluate  # stages are loaded by the tasks when they run
-    import lehr.stages.post
-    import lehr.stages.pretrain  # noqa: F401
-    import workflows.pretrain_to_eval  # noqa: F401
-
+    for room in ("torch", "cli.local", "lehr.stages.evaluate", "lehr.stages.post", "workflows.pretrain_to_eval"):
+        importlib.import_module(room)  # the tasks load their stages late
     _serve(socket.socket(fileno=int(sys.argv[1])))
