@@ -15,6 +15,7 @@ from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
 from lehr.launcher import give_way, together
 from lehr.stop import listening
 from tasks.ending import in_pod, leave
+from tasks.ranks import VARIABLE, elastic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,10 +42,15 @@ def asked_for(text: str) -> dict[str, Any]:
     return {"requests": asked, "limits": asked} if "gpu" in wanted else {"requests": asked}
 
 
+_RANKS = os.environ.get(VARIABLE, "")
+# A task is made anew in its container, which must therefore know what was asked for at registration.
+_ENVIRONMENT = {VARIABLE: _RANKS} if _RANKS else {}
+
 SMALL: dict[str, Any] = {
     "requests": Resources(cpu="1", mem="2Gi"),
     "container_image": IMAGE,
     "pod_template": pod_template(checked=False),
+    "environment": _ENVIRONMENT,
 }
 # Flyte never retries an error that is not marked recoverable, whatever `retries` says; `owned` marks them.
 TRAINING: dict[str, Any] = {
@@ -52,7 +58,9 @@ TRAINING: dict[str, Any] = {
     "retries": 3,
     "container_image": IMAGE,
     "pod_template": pod_template(),
+    "environment": _ENVIRONMENT,
 }
+RANKED: dict[str, Any] = {**TRAINING, **elastic(_RANKS)}
 
 
 def owned(function: F) -> F:
