@@ -14,8 +14,9 @@ from infra.pods import EXIT_RESTART, EXIT_SUSPECT, pod_template
 from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
 from lehr.launcher import give_way, together
 from lehr.stop import listening
-from tasks.ending import in_pod, leave
+from tasks.ending import in_pod, last_words, leave
 from tasks.ranks import VARIABLE, elastic
+from tasks.watchdog import watch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,6 +74,8 @@ def owned(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if in_pod():
+            watch()
         try:
             with listening():
                 return together(lambda: function(*args, **kwargs))
@@ -82,8 +85,6 @@ def owned(function: F) -> F:
                 raise
             give_way()
             if in_pod():
-                from tasks.session import last_words
-
                 code = EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART
                 leave(code, str(known), last_words(), stopped=isinstance(known, Preempted))
             raise FlyteRecoverableException(str(known)) from error
