@@ -11,16 +11,31 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from infra.pods import LAST_WORDS_TO, MAX_WORD_BYTES
 
+_progress: Callable[[], dict[str, Any]] = dict
 WAIT_SECONDS = 30.0  # for infra/entry.py to end this process with the others; it takes up to ten
 
 
 def in_pod() -> bool:
     """The pod template says where the last word goes."""
     return bool(os.environ.get("LEHR_TERMINATION_LOG"))
+
+
+def tell(progress: Callable[[], dict[str, Any]]) -> None:
+    """Who knows how far this process's run is."""
+    global _progress
+    _progress = progress
+
+
+def last_words() -> dict[str, Any]:
+    """Rank and nodes, and what is known of the run's progress. A rank that follows another knows no more than its place: the
+    controller must hear of the other nodes, or a hang that all share would accuse this one."""
+    place = {"rank": int(os.environ.get("RANK", "0")), "nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1"))}
+    return {**place, **_progress()}
 
 
 def leave(code: int, why: str, words: dict[str, Any], *, stopped: bool = False) -> NoReturn:

@@ -9,10 +9,10 @@ from flytekit import task
 from lehr.artifact import ArtifactRef
 from tasks.refs import RunRef, opened
 from tasks.session import session
-from tasks.settings import TRAINING, owned
+from tasks.settings import RANKED, TRAINING, owned
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def evaluate(
     checkpoint: ArtifactRef,

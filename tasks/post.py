@@ -9,10 +9,10 @@ from flytekit import task
 from lehr.artifact import ArtifactRef
 from tasks.refs import RunRef, opened
 from tasks.session import session
-from tasks.settings import TRAINING, owned
+from tasks.settings import RANKED, owned
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def sft(run: RunRef, parent: ArtifactRef, shards: ArtifactRef) -> ArtifactRef:
     """Supervised fine-tuning on conversations, with pretraining text replayed."""
@@ -21,7 +21,7 @@ def sft(run: RunRef, parent: ArtifactRef, shards: ArtifactRef) -> ArtifactRef:
     return stages.sft(run.recipe, opened(parent), opened(shards), session(run).around(run))
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def pairs(run: RunRef, parent: ArtifactRef) -> Optional[ArtifactRef]:  # noqa: UP045 (flytekit)
     """The model's own answers, judged by verifiers, as preference pairs."""
@@ -30,7 +30,7 @@ def pairs(run: RunRef, parent: ArtifactRef) -> Optional[ArtifactRef]:  # noqa: U
     return stages.pairs(run.recipe, opened(parent), session(run).around(run))
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def dpo(
     run: RunRef,
@@ -43,7 +43,7 @@ def dpo(
     return stages.dpo(run.recipe, opened(parent), opened(pairs) if pairs else None, session(run).around(run))
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def rlvr(run: RunRef, parent: ArtifactRef) -> ArtifactRef:
     """GRPO with verifiable rewards."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -30,10 +29,8 @@ class Progress(NullTracker):
         self._step = step
 
     def words(self) -> dict[str, Any]:
-        """Under the names that the controller reads (infra/controller/facts.py). `nodes`: hosts that work together."""
+        """Under the names that the controller reads (infra/controller/facts.py)."""
         found: dict[str, Any] = {"run": self._run, "stage": self._stage, "step": self._step}
         if self._saved_at:
             found |= {"checkpoint_step": self._saved_step, "checkpoint_at": round(self._saved_at, 3)}
-        found["rank"] = int(os.environ.get("RANK", "0"))
-        found["nodes"] = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
         return found

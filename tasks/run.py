@@ -16,6 +16,7 @@ from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
 from lehr.errors import from_os_error
 from lehr.report import render_fragment
+from tasks import ranks
 from tasks.lock import hold
 from tasks.place import Place
 from tasks.refs import RunRef, opened
@@ -43,6 +44,7 @@ def open_run(recipe: str, out: str, overrides: list[str]) -> Opened:
     """Resolve the recipe at path `recipe` and pin it in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME)."""
     loaded = load_recipe(recipe, overrides).pinned()
     check_runnable(loaded)
+    ranks.check(loaded.parallel.processes)
     place = Place(out or Path("runs") / loaded.name)
     place.check()
     hold(place.folder, place.root)

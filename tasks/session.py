@@ -7,15 +7,11 @@ the process closes it.
 from __future__ import annotations
 
 import atexit
-import faulthandler
 import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from infra.pods import EXIT_HANG
-from lehr import pulse
 from lehr.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
 from lehr.stage import Surroundings
@@ -24,12 +20,11 @@ from monitoring.energy import PowerMeter
 from monitoring.exporter import PrometheusTracker
 from monitoring.fan_out import FanOut
 from monitoring.mlflow_tracker import MlflowTracker
-from tasks.ending import in_pod, leave
+from tasks.ending import tell
 from tasks.place import Place
 from tasks.progress import Progress
 from tasks.refs import RunRef
 from tasks.reuse import Reuse
-from tasks.watchdog import Watchdog
 
 
 @dataclass
@@ -40,7 +35,6 @@ class Session:
     power: PowerMeter
     reuse: Reuse
     mlflow: MlflowTracker | None
-    progress: Progress
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set when the run is published; a session that closes without it has failed
 
@@ -51,6 +45,7 @@ class Session:
         global _current
         if _current is self:
             _current = None
+            tell(dict)
             self.tracker.close(failed=not self.done)
 
 
@@ -71,29 +66,10 @@ def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0,
     tracker = FanOut([console, exporter, reuse, progress, *([tracked] if tracked else [])])
     url = exporter.start(metrics_port, note=console.note)
     console.note(f"metrics: {url}")
-    _current = Session(tracker, power, reuse, tracked, progress)
+    _current = Session(tracker, power, reuse, tracked)
     atexit.register(_current.close)
-    if in_pod():
-        _watch(progress)
+    tell(progress.words)
     return _current
-
-
-def _watch(progress: Progress) -> None:
-    """In a pod, training that hangs ends the process, so that it starts again from its checkpoint."""
-
-    def hangs(step: int, seconds: float) -> None:
-        faulthandler.dump_traceback()  # where every thread stands
-        leave(EXIT_HANG, f"no step for {seconds:.0f} s", {**progress.words(), "step": step})
-
-    limit = float(os.environ.get("LEHR_WATCHDOG_SECONDS", "60"))
-    dog = Watchdog(hangs, limit, min(1.0, limit / 4))
-    pulse.listen(dog.beat)
-    dog.start()
-
-
-def last_words() -> dict[str, Any]:
-    """What the open session knows of the run's progress."""
-    return _current.progress.words() if _current is not None else {}
 
 
 def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:

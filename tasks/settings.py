@@ -14,8 +14,10 @@ from infra.pods import EXIT_RESTART, EXIT_SUSPECT, pod_template
 from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
 from lehr.launcher import give_way, together
 from lehr.stop import listening
-from tasks.ending import in_pod, leave
+from tasks.ending import in_pod, last_words, leave
+from tasks.ranks import VARIABLE, elastic
 from tasks.schemas import remember_types
+from tasks.watchdog import watch
 
 F = TypeVar("F", bound=Callable[..., Any])
 remember_types()  # before the first task is declared
@@ -43,10 +45,15 @@ def asked_for(text: str) -> dict[str, Any]:
     return {"requests": asked, "limits": asked} if "gpu" in wanted else {"requests": asked}
 
 
+_RANKS = os.environ.get(VARIABLE, "")
+# A task is made anew in its container, which must therefore know what was asked for at registration.
+_ENVIRONMENT = {VARIABLE: _RANKS} if _RANKS else {}
+
 SMALL: dict[str, Any] = {
     "requests": Resources(cpu="1", mem="2Gi"),
     "container_image": IMAGE,
     "pod_template": pod_template(checked=False),
+    "environment": _ENVIRONMENT,
 }
 # Flyte never retries an error that is not marked recoverable, whatever `retries` says; `owned` marks them.
 TRAINING: dict[str, Any] = {
@@ -54,7 +61,9 @@ TRAINING: dict[str, Any] = {
     "retries": 3,
     "container_image": IMAGE,
     "pod_template": pod_template(),
+    "environment": _ENVIRONMENT,
 }
+RANKED: dict[str, Any] = {**TRAINING, **elastic(_RANKS)}
 
 
 def owned(function: F) -> F:
@@ -67,6 +76,8 @@ def owned(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if in_pod():
+            watch()
         try:
             with listening():
                 return together(lambda: function(*args, **kwargs))
@@ -76,8 +87,6 @@ def owned(function: F) -> F:
                 raise
             give_way()
             if in_pod():
-                from tasks.session import last_words
-
                 code = EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART
                 leave(code, str(known), last_words(), stopped=isinstance(known, Preempted))
             raise FlyteRecoverableException(str(known)) from error

@@ -7,10 +7,10 @@ from flytekit import task
 from lehr.artifact import ArtifactRef
 from tasks.refs import RunRef, opened
 from tasks.session import session
-from tasks.settings import TRAINING, owned
+from tasks.settings import RANKED, TRAINING, owned
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def stage1(run: RunRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
     """From random weights, on the first mix."""
@@ -19,7 +19,7 @@ def stage1(run: RunRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: Art
     return stages.stage1(run.recipe, opened(shards), opened(corpus), opened(tokenizer), session(run).around(run))
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def ramp(run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef) -> ArtifactRef:
     """The parent's rate, constant, on the better mix."""
@@ -29,7 +29,7 @@ def ramp(run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: Artifact
     return stages.ramp(run.recipe, opened(parent), opened(shards), opened(corpus), opened(tokenizer), around)
 
 
-@task(**TRAINING)
+@task(**RANKED)
 @owned
 def anneal(
     index: int, run: RunRef, parent: ArtifactRef, shards: ArtifactRef, corpus: ArtifactRef, tokenizer: ArtifactRef

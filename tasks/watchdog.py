@@ -7,12 +7,20 @@ stopped, or a machine that slept, is not taken for one that hangs.
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import threading
 import time
 from collections.abc import Callable
 
+from infra.pods import EXIT_HANG
+from lehr import pulse
+from lehr.launcher import machines
+from tasks.ending import last_words, leave
+
 FACTOR = 10.0
 UNTIMED_STEPS = 2
+SPREAD_SECONDS = 5.0  # between the ranks' barks: a tick or two, and ten times what their longest steps differ by
 
 
 class Watchdog:
@@ -49,3 +57,25 @@ class Watchdog:
             if late:
                 self._hangs(step, silent)
                 return
+
+
+_watching: Watchdog | None = None
+
+
+def watch() -> None:
+    """From now on training that hangs ends this process, so that it starts again from its checkpoint. Every rank of a launcher
+    watches itself: when one hangs all wait, and each pod says so of its own node. Once a process."""
+    global _watching
+    if _watching is not None:
+        return
+
+    def hangs(step: int, seconds: float) -> None:
+        faulthandler.dump_traceback()  # where every thread stands
+        if machines() > 1:  # who ends first looks to the others like a rank that died, unless they have barked too
+            time.sleep(SPREAD_SECONDS)
+        leave(EXIT_HANG, f"no step for {seconds:.0f} s", {**last_words(), "step": step})
+
+    limit = float(os.environ.get("LEHR_WATCHDOG_SECONDS", "60"))
+    _watching = Watchdog(hangs, limit, min(1.0, limit / 4))
+    pulse.listen(_watching.beat)
+    _watching.start()

@@ -40,6 +40,11 @@ class Parallel(Config):
         return self.layout in ("flat", "ddp")
 
     @property
+    def compiles(self) -> bool:
+        """Whether torch can compile blocks laid out so: 2.13 fails where tensor ranks compute all of a block again."""
+        return self.tensor == 1 or self.recompute != "full"
+
+    @property
     def data_ranks(self) -> int:
         """Ranks that share out a batch."""
         return self.processes // (self.tensor * self.pipeline)

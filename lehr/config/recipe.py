@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.data import Data, Tokenizer
@@ -113,6 +113,12 @@ class Recipe(Config):
             decided["compile"] = "off"
         return self.model_copy(update=decided) if decided else self
 
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _spelled(cls, value: object) -> object:
+        """YAML reads a bare `on` and `off` as booleans."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _references(self) -> Recipe:
         for name, mix in self.data.mixes.items():
@@ -157,9 +163,11 @@ class Recipe(Config):
             if tokens < step:
                 raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
         world = self.parallel.processes
-        if self.compile == "on" and (self.model.n_experts or not self.parallel.whole):
-            key = "model.n_experts" if self.model.n_experts else "parallel.layout"
-            raise ValueError(f"compile=on with {key}: only whole dense models are compiled; set compile to auto or off")
+        if self.compile == "on" and self.model.n_experts:
+            raise ValueError("compile=on with model.n_experts: only dense models are compiled; set compile to auto or off")
+        if self.compile == "on" and not self.parallel.compiles:
+            where = f"parallel.recompute=full and parallel.tensor={self.parallel.tensor}"
+            raise ValueError(f"compile=on with {where}: set recompute to selective, or compile to auto or off")
         self.parallel.check_model(self.model)
         self.parallel.check_batch("stage1.batch_size", self.stage1.batch_size)
         if self.stage1.batch_ramp and not self.parallel.whole:

@@ -72,9 +72,13 @@ class Work:
             return None
         return ProseEvaluator(self.documents, self.tokenizer, self.seed, self.stretch.sequence_length)
 
-    def compiles(self, model: Transformer, ranks: int) -> bool:
-        """Whether the blocks are compiled: see lehr.train.compiled."""
-        return pays(self.compile, model, flops_per_token(self.model, self.stretch.sequence_length) * self.stretch.tokens, ranks)
+    def compiled(self, model: Transformer, ranks: int, evaluator: Evaluator | None) -> Evaluator | None:
+        """Compile the blocks if that pays (see lehr.train.compiled); `evaluator`, which then runs them as they are written."""
+        flops = flops_per_token(self.model, self.stretch.sequence_length) * self.stretch.tokens
+        if not self.desk.parallel.compiles or not pays(self.compile, model, flops, ranks):
+            return evaluator
+        compile_blocks(model)
+        return uncompiled(evaluator) if evaluator else None
 
     def training(self, state: TrainState) -> dict[str, Any]:
         """What a child stage must know of this one: `train.json`."""
@@ -99,10 +103,7 @@ def train_on_rank(ranks: Ranks, work: Work) -> int:
     state = _begin(work, own_device(ranks))
     recompute_blocks(state.model, work.desk.parallel.recompute)
     objective = work.objective(state)
-    evaluator: Evaluator | None = work.evaluator()
-    if work.compiles(state.model, ranks.world):
-        compile_blocks(state.model)
-        evaluator = uncompiled(evaluator) if evaluator else None
+    evaluator = work.compiled(state.model, ranks.world, work.evaluator())
     conduct(work.desk, ranks, state, objective, work.plan, evaluator)
     if ranks.first:
         (work.desk.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")

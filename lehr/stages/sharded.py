@@ -30,7 +30,8 @@ def train_sharded(ranks: Ranks, work: Work) -> int:
     desk = work.desk
     layout, kept = desk.parallel.described, retention(desk.watch)
     saves = ShardedSaves(desk.scratch / RESUME, ranks, layout, desk.claim, teller(desk, ranks), kept)
-    conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, _evaluator(work, sharded), saves)
+    evaluator = work.compiled(state.model, ranks.world, _evaluator(work, sharded))
+    conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, evaluator, saves)
     manifest = saves.write(work.desk.scratch / "final", state)
     if ranks.first:
         (work.desk.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")

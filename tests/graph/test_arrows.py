@@ -31,6 +31,7 @@ PACKAGE_OF_MODULE = {
     "mlflow": "mlflow-skinny",
     "prometheus_client": "prometheus-client",
     "pynvml": "nvidia-ml-py",
+    "flytekitplugins": "flytekitplugins-kfpytorch",
     "botocore": "boto3",  # which pins it, and s3transfer
     "s3transfer": "boto3",
 }

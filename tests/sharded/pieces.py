@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lehr.config.data import Mix
 from lehr.config.parallel import Parallel
-from lehr.config.recipe import Model, Precision
+from lehr.config.recipe import Compile, Model, Precision
 from lehr.config.schedule import ConstantSchedule
 from lehr.config.stages import Guard, Optim
 from lehr.data.document import Document
@@ -60,6 +60,7 @@ class Case:
     document_mask: bool = False
     steps: int = 20
     optim: Optim = field(default_factory=lambda: OPTIM)
+    compile: Compile = "off"
 
     def work(self, folder: Path, data: Path, parent: Path | None = None) -> Work:
         """The stretch as its stage would begin it, in `folder`/name."""
@@ -72,7 +73,7 @@ class Case:
         stretch = Stretch(
             mix, self.steps * ROWS * T, ROWS, T, self.optim, constant, 1000, 5, None, self.document_mask, mask_repeats=True
         )
-        return Work(desk, stretch, MODELS[self.model], 3, data, data, data, parent, 0, self.precision)
+        return Work(desk, stretch, MODELS[self.model], 3, data, data, data, parent, 0, self.precision, self.compile)
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +37,27 @@ def test_the_exit_code_of_a_pod_says_what_failed(tmp_path: Path, how: str, code:
         # Ten steps are done; the newest checkpoint is that of step eight, or four if it was still being written.
         assert words["step"] == 10 and words["checkpoint_step"] in (4, 8) and time.time() - words["checkpoint_at"] < 300
         assert ("in backward" in done.stderr) == (how == "hang"), "a hang shows where every thread stands"
+
+
+def test_each_pod_says_that_training_hangs_when_the_rank_of_one_does(tmp_path: Path) -> None:
+    """Two pods of a rank each. Both nodes are named, and none is accused: the way between them may be at fault."""
+    (tmp_path / "run").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = ["--rdzv-backend", "static", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    pods = []
+    for node in (0, 1):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node), *meet, "-m"]
+        log = {"LEHR_TERMINATION_LOG": str(tmp_path / f"log-{node}"), "LEHR_WATCHDOG_SECONDS": "3"}
+        environment = {**os.environ, **log, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+        argv = [sys.executable, "-m", "infra.entry", *command, "tests.tasks.trainer", str(tmp_path / "run"), "peer"]
+        pods.append(subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=-3, stderr=subprocess.PIPE, text=True))
+    said = [pod.communicate(timeout=280)[1] for pod in pods]
+    assert [pod.returncode for pod in pods] == [173, 173], said
+    words = [json.loads((tmp_path / f"log-{node}").read_text()) for node in (0, 1)]
+    assert [(w["rank"], w["nodes"], w["step"]) for w in words] == [(0, 2, 10), (1, 2, 10)]
+    assert "no step for" in words[1]["why"] and words[0]["run"] == "tiny-olmo2"
 
 
 def barked(steps: list[float], limit: float = 0.2, after: float = 0.0, stop: bool = False) -> list[int]:

@@ -1,6 +1,7 @@
-"""The main process of a task's pod: `python -m tests.tasks.trainer FOLDER hang|device|network|mistake|well`.
+"""The main process of a task's pod: `python -m tests.tasks.trainer FOLDER hang|peer|device|network|mistake|well`.
 
 The real loop under the real spectators; at step 10 it hangs, or a device or the network fails. Checkpoints every four steps.
+`peer` is for two ranks that a launcher started: the second one hangs.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from lehr.config import load_recipe
 from lehr.errors import InfraError
-from lehr.stages.common import conduct
+from lehr.ports import NullTracker
+from lehr.stages.common import Desk, conduct
 from lehr.train.loop import Plan, Sums
-from lehr.train.parallel import Local, Ranks
+from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
 from tasks.session import open_session
 from tasks.settings import owned
@@ -43,11 +45,18 @@ class Failing(Copying):
 def main(folder: Path, how: str) -> None:
     session = open_session(load_recipe(TINY), folder, "k", mlflow=False)
     session.tracker.stage_started("stage1", total_steps=20, params={})
+    place = replace(desk(folder), tracker=Local(session.tracker, NullTracker()))
+    if how == "peer":
+        run_ranks(2, 1, train, place, how)
+    else:
+        train(Ranks(), place, how)
+
+
+def train(ranks: Ranks, place: Desk, how: str) -> None:
     state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
     objective = Failing(state.model)
-    objective.how = how
-    place = replace(desk(folder), tracker=Local(session.tracker, session.tracker))
-    conduct(place, Ranks(), state, objective, Plan(20, lambda s, t: 1e-3, lambda s, t: 1.0, 4))
+    objective.how = "hang" if how == "peer" and ranks.rank == 1 else how
+    conduct(place, ranks, state, objective, Plan(20, lambda s, t: 1e-3, lambda s, t: 1.0, 4))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from lehr.artifact import ArtifactRef
 from lehr.config import load_recipe
 from lehr.config.base import Config
 from lehr.errors import InfraError, UserError
+from tasks import ranks
 from tasks.refs import RunRef
 from tasks.schemas import RememberingTransformer
 from tasks.settings import asked_for, owned
@@ -115,15 +117,61 @@ def test_every_task_that_trains_is_checked_first_and_none_has_rights(serialised:
         assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in (*inits, *spec["containers"])), name
 
 
-def test_resources_are_chosen_at_registration_and_the_preflight_has_the_tasks_gpus() -> None:
-    code = (
-        "from flytekit.configuration import *; from tasks.train import stage1; import json;"
-        "images = ImageConfig(default_image=Image('lehr', 'x', '1'), images=[Image('lehr', 'x', '1')]);"
-        "print(json.dumps(stage1.get_k8s_pod(SerializationSettings(image_config=images)).pod_spec))"
-    )
-    environment = {**os.environ, "LEHR_TASK_RESOURCES": "cpu=32,mem=256Gi,gpu=8", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    spec = json.loads(done.stdout)
+REGISTER = """
+import json
+from collections import OrderedDict
+from flytekit.configuration import Image, ImageConfig, SerializationSettings
+from flytekit.tools.translator import get_serializable
+from workflows.pretrain_to_eval import pretrain_to_eval
+images = ImageConfig(default_image=Image('lehr', 'x', '1'), images=[Image('lehr', 'x', '1')])
+found = OrderedDict()
+get_serializable(found, SerializationSettings(project='p', domain='d', version='v', image_config=images), pretrain_to_eval)
+templates = [e.template for e in found.values() if getattr(getattr(e, 'template', None), 'k8s_pod', None)]
+print(json.dumps({t.id.name: [t.type, t.custom, t.metadata.retries.retries, t.k8s_pod.pod_spec] for t in templates}))
+"""
+
+
+@pytest.fixture(scope="module")
+def registered() -> dict[str, list[Any]]:
+    """[type, custom, retries, pod] of each task, registered for GPUs and for several ranks on several nodes."""
+    asked = {"LEHR_TASK_RESOURCES": "cpu=32,mem=256Gi,gpu=8", "LEHR_TASK_RANKS": "nodes=4,ranks=8"}
+    environment = {**os.environ, **asked, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", REGISTER], env=environment, capture_output=True, text=True, check=True)
+    found: dict[str, list[Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_ranks_are_chosen_at_registration_and_started_by_flyte(
+    registered: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every pod of a PyTorchJob is made from the task's own: preflight, gate and all."""
+    ranked = {re.sub("_(anneal|evaluate)_.*", "", name) for name, (kind, *_) in registered.items() if kind == "pytorch"}
+    assert ranked == {
+        *("tasks.train.stage1", "tasks.train.ramp", "tasks.train.map", "tasks.evaluate.evaluate", "tasks.evaluate.map"),
+        *("tasks.post.sft", "tasks.post.pairs", "tasks.post.dpo", "tasks.post.rlvr"),
+    }
+    assert registered["tasks.train.soup"][:2] == registered["tasks.run.open_run"][:2] == ["python-task", None]
+    for name, (kind, custom, retries, pod) in registered.items():
+        primary = pod["containers"][0]
+        assert {"name": "LEHR_TASK_RANKS", "value": "nodes=4,ranks=8"} in primary["env"], name
+        if kind == "pytorch":
+            elastic = {"rdzvBackend": "c10d", "minReplicas": 4, "maxReplicas": 4, "nprocPerNode": 8}
+            assert custom["elasticConfig"] == elastic and custom["workerReplicas"] == {"replicas": 4}, name
+            assert custom["runPolicy"] == {"cleanPodPolicy": "CLEANPOD_POLICY_RUNNING"} and retries == 3, name
+            assert [c["name"] for c in pod["initContainers"]] == ["preflight", "preflight-gate"], name
+            assert primary["args"][:3] == ["python", "-m", "infra.entry"], name
+            mounts = [mount["mountPath"] for mount in primary["volumeMounts"]]
+            assert len(mounts) == len(set(mounts)) and "/dev/shm" in mounts, name
+    monkeypatch.setenv("LEHR_TASK_RANKS", "nodes=4,ranks=8")
+    ranks.check(32)
+    with pytest.raises(UserError, match="registered for 32 ranks, the recipe asks for 2"):
+        ranks.check(2)
+    with pytest.raises(UserError, match="nodes=0"):
+        ranks.elastic("nodes=0,ranks=8")
+
+
+def test_resources_are_chosen_at_registration_and_the_preflight_has_the_tasks_gpus(registered: dict[str, list[Any]]) -> None:
+    spec = registered["tasks.train.stage1"][3]
     preflight, primary = spec["initContainers"][0], spec["containers"][0]
     assert primary["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "gpu": "8"}
     assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"

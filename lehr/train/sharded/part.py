@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from lehr.config.model import Model
@@ -59,6 +60,8 @@ class Part(Transformer):
             cos, sin = self.cos[: x.shape[1]], self.sin[: x.shape[1]]
         if self.first:
             x = scaled(self.embed(x), self.config.embedding_multiplier)
+            if isinstance(x, AsyncCollectiveTensor):
+                x = x.clone()  # waits for it: compiled blocks would compute with what is still under way (torch 2.13)
         for layer in self.layers:
             x = layer(x, cos, sin, mask, None, self.routing)
         out: Tensor = self.norm(x) if self.last else x

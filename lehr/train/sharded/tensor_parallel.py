@@ -5,7 +5,6 @@ Shapes: N chosen positions, D model width, V vocabulary, L this rank's share of 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,15 +77,20 @@ class CutNorm(ParallelStyle):
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         assert isinstance(module, Norm) and module.weight is not None
         module.weight = nn.Parameter(distribute_tensor(module.weight, device_mesh, [Shard(0)]))
-        module.forward = partial(_cut_rms_norm, module, device_mesh.get_group())  # type: ignore[method-assign]
+        module.__class__ = _CutRMSNorm  # a forward of each module's own would be compiled for each
+        assert isinstance(module, _CutRMSNorm)
+        module.group = device_mesh.get_group()
         return module
 
 
-def _cut_rms_norm(norm: Norm, group: dist.ProcessGroup, x: Tensor) -> Tensor:
-    wide = x.float()
-    total = _Sum.apply(wide.square().sum(dim=-1, keepdim=True), group)  # type: ignore[no-untyped-call]
-    normed = wide * torch.rsqrt(total / norm.width + norm.eps)
-    return (normed * _local(norm.weight).float()).to(x.dtype)
+class _CutRMSNorm(Norm):
+    group: dist.ProcessGroup
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        total = _Sum.apply(wide.square().sum(dim=-1, keepdim=True), self.group)  # type: ignore[no-untyped-call]
+        normed = wide * torch.rsqrt(total / self.width + self.eps)
+        return (normed * _local(self.weight).float()).to(x.dtype)
 
 
 def _local(weight: Tensor | None) -> Tensor:
