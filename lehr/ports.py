@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,6 +112,15 @@ class Claim(Protocol):
         """Whether every machine of a job sees the scratch and the artifacts under the paths that this one sees."""
         ...
 
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        """The work begins in `scratch`: `tell` what became of older attempts there, a line each, and leave a sign by which the
+        next attempt can tell how this one ends."""
+        ...
+
+    def leave(self, ending: str) -> None:
+        """The work is over; `ending` says what with, in a line, and is empty where nobody needs to know."""
+        ...
+
     def check(self) -> None:
         """Raises Preempted if a newer attempt has begun."""
         ...
@@ -136,6 +145,12 @@ class OnlyAttempt:
 
     number = 1
     shared = True
+
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        return None
+
+    def leave(self, ending: str) -> None:
+        return None
 
     def check(self) -> None:
         return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lehr import incidents
 from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_text, write_atomic
 from lehr.code import code_version
 from lehr.errors import LehrError, Preempted, UserError, from_os_error
@@ -53,6 +54,11 @@ class Job:
         self._began_seconds, self._began_joules = around.clock.seconds(), around.power.joules()
         spent = json.loads(self._ledger.read_text()) if self._ledger.is_file() else {}
         self._earlier_seconds, self._earlier_joules = spent.get("seconds", 0.0), spent.get("joules", 0.0)
+
+    def tell(self, text: str) -> None:
+        """Say what happened where people look, and keep it for the artifact's logs over all attempts."""
+        self.tracker.note(f"{self.stage}: {text}")
+        incidents.record(self.scratch, f"{self.stage}: {text}")
 
     def spent(self) -> tuple[float, float]:
         """Seconds and joules over all attempts so far; a killed attempt counts up to its last checkpoint."""
@@ -131,13 +137,18 @@ def _own_folder(job: Job) -> Iterator[None]:
     for half in job.scratch.glob("out*"):  # what the next attempt needs to go on lies beside it
         shutil.rmtree(half, ignore_errors=True)
     job.out.mkdir(parents=True)
+    job.claim.enter(job.scratch, job.tell)
+    ending = ""
     try:
         yield
     except BaseException as error:
         if isinstance(error, Preempted | OSError):
             _unless_overtaken(job, error)
+        ending = incidents.ending(error)
         _settle(job, error)
         raise
+    finally:
+        job.claim.leave(ending)
 
 
 def _settle(job: Job, error: BaseException) -> None:

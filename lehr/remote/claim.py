@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lehr.artifact import sha256_file
-from lehr.errors import Preempted, UserError
+from lehr.errors import LehrError, Preempted, UserError
 from lehr.fence import overtaken
+from lehr.incidents import FILE as INCIDENTS
 from lehr.ports import Conflict, Objects
 from lehr.remote import record as records
 from lehr.remote.cache import below
@@ -26,6 +27,12 @@ class RemoteClaim:
 
     def __init__(self, objects: Objects, name: str, number: int, token: str) -> None:
         self.objects, self.name, self.number, self.token = objects, name, number, token
+
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        """The first rank's claim tells, for all."""
+
+    def leave(self, ending: str) -> None:
+        """See `enter`."""
 
     def check(self) -> None:
         """Raises Preempted if a newer attempt has begun."""
@@ -77,6 +84,17 @@ class OwnClaim(RemoteClaim):
                     self._version = self._current()[1]
             self.record = record
 
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        """See lehr.ports.Claim. The record has the sign: what an older attempt said there before this one began."""
+        for line in self.record.untold:
+            tell(line)
+
+    def leave(self, ending: str) -> None:
+        """See lehr.ports.Claim. Where the store is away, the next attempt does without the reason."""
+        if ending:
+            with suppress(LehrError):
+                self.publish(ended=ending)
+
     def restore(self) -> None:
         """Bring what earlier attempts kept into the scratch. A file that is not what was kept is left out: who reads a save
         checks it, and takes the one before."""
@@ -118,7 +136,7 @@ class OwnClaim(RemoteClaim):
             try:
                 self.objects.upload({entries[path].object: folder / path for path in fresh})
                 before = self.record.kept
-                self.publish(kept=entries)
+                self.publish(kept=entries, untold=[] if INCIDENTS in entries else self.record.untold)
             except Preempted:
                 self.objects.delete([entries[path].object for path in fresh])
                 raise

@@ -73,7 +73,7 @@ class ObjectStore:
         try:
             own.check()  # before gigabytes are sent for nothing
             self.objects.upload({f"{place}/{path}": file for path, file in files.items()})
-            own.publish(artifact=Published(name=name, folder=place, digest=digest), kept={})
+            own.publish(artifact=Published(name=name, folder=place, digest=digest), kept={}, untold=[])
             records.point(self.objects, own.record)
         except Preempted:
             self._clear(f"{place}/")
