@@ -139,6 +139,20 @@ class Claim(Protocol):
         """Return when what was kept is safe. Raises what copying failed with."""
         ...
 
+    def here(self, path: Path) -> Path:
+        """This machine's own path for one that rank 0 gave: an artifact is fetched, a scratch made. Where all machines see the
+        same folders, and on rank 0's, it is that path."""
+        ...
+
+    def send(self, part: Path) -> str:
+        """Copy a rank's part of a save to where `keep` can name it, from a machine that is not rank 0's; returns its key there.
+        Empty where rank 0 sees the file itself."""
+        ...
+
+    def bring(self, folder: Path) -> None:
+        """Make the parts that were sent and stand in `folder` as `NAME.far` ({object, bytes, sha256}) files of it."""
+        ...
+
 
 class OnlyAttempt:
     """The claim of work that nobody else can be at."""
@@ -162,6 +176,15 @@ class OnlyAttempt:
         return None
 
     def settle(self) -> None:
+        return None
+
+    def here(self, path: Path) -> Path:
+        return path
+
+    def send(self, part: Path) -> str:
+        return ""
+
+    def bring(self, folder: Path) -> None:
         return None
 
 

@@ -14,8 +14,7 @@ from typing import Any
 from lehr import incidents
 from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_text, write_atomic
 from lehr.code import code_version
-from lehr.errors import LehrError, Preempted, UserError, from_os_error
-from lehr.launcher import machines
+from lehr.errors import LehrError, Preempted, from_os_error
 from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
 from lehr.stop import listening
 
@@ -107,7 +106,6 @@ def run_stage(
         claim = around.store.begin(begun)
         if (found := around.store.find(name)) is not None:  # the attempt before ended well in between
             return _reuse(stage, found, around)
-        _check_place(stage, claim)
         job = Job(stage, around.store.scratch(begun, claim), around, claim)
         with _own_folder(job), listening():
             around.tracker.stage_started(stage, total_steps=total_steps, params=config)
@@ -115,14 +113,6 @@ def run_stage(
             return _publish(job, outcome, name, print_, config, parents, code, around)
     except OSError as error:
         raise from_os_error(error) from error
-
-
-def _check_place(stage: str, claim: Claim) -> None:
-    if machines() > 1 and not claim.shared:
-        raise UserError(
-            f"{stage}: ranks on {machines()} machines would each save into a cache of their own, which no other attempt sees",
-            remedy="give --out a folder that all of them share, or start the ranks on one machine",
-        )
 
 
 def _reuse(stage: str, uri: str, around: Surroundings) -> ArtifactRef:

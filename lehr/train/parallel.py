@@ -143,7 +143,9 @@ def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any
 def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     torch.set_num_threads(threads)
     keep_freed_memory()
-    return body(Ranks(rank, world), *arguments)
+    from lehr.train.apart import arrived
+
+    return body(Ranks(rank, world), *map(arrived, arguments))
 
 
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]

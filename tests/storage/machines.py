@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef, Cost
+from lehr.config import Recipe, load_recipe
 from lehr.config.recipe import Parallel, Watch
 from lehr.errors import Preempted
 from lehr.ports import NullTracker, Store, Tracker
@@ -22,6 +23,13 @@ from lehr.train.loop import Objective, Sums
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.train import pieces
+
+RECIPE = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
+
+def small(processes: int, layout: str) -> Recipe:
+    """The run of the end-to-end tests, with a stage 1 of ten steps that is saved after every third."""
+    sizes = ["stage1.tokens=10240", "stage1.checkpoint_steps=3", "precision=fp32"]
+    return load_recipe(RECIPE, [*sizes, f"parallel.processes={processes}", f"parallel.layout={layout}"])
 
 
 def machine(root: str, cache: Path) -> ObjectStore:
