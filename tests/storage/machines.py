@@ -20,6 +20,7 @@ from lehr.remote.store import ObjectStore
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk
 from lehr.train.loop import Objective, Sums
+from lehr.train.next_token import NextToken
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.train import pieces
@@ -27,9 +28,22 @@ from tests.train import pieces
 RECIPE = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
 
 def small(processes: int, layout: str) -> Recipe:
-    """The run of the end-to-end tests, with a stage 1 of ten steps that is saved after every third."""
-    sizes = ["stage1.tokens=10240", "stage1.checkpoint_steps=3", "precision=fp32"]
+    """The run of the end-to-end tests, with a stage 1 of eighteen steps that is saved after every third, and may go back."""
+    sizes = ["stage1.tokens=18432", "stage1.checkpoint_steps=3", "precision=fp32", "stage1.optim.guard.rewind={after: 2}"]
     return load_recipe(RECIPE, [*sizes, f"parallel.processes={processes}", f"parallel.layout={layout}"])
+
+
+def misled() -> Callable[..., Sums]:
+    """NextToken.backward with two losses, one after the other, that are far too high: training goes back."""
+    whole = NextToken.backward
+
+    def backward(self: NextToken, step: int, ranks: Ranks) -> Sums:
+        sums = whole(self, step, ranks)
+        if ranks.first and step in (13, 14):
+            sums.loss *= 50
+        return sums
+
+    return backward
 
 
 def machine(root: str, cache: Path) -> ObjectStore:

@@ -13,11 +13,13 @@ import pytest
 
 from lehr.artifact import Artifact
 from lehr.incidents import told
+from lehr.remote import record as records
 from lehr.stage import Surroundings
 from lehr.stages import data, pretrain
 from lehr.store import LocalStore
+from lehr.train.next_token import NextToken
 from tests.storage import s3_server
-from tests.storage.machines import machine, small
+from tests.storage.machines import machine, misled, small
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +45,11 @@ def _both(tmp_path: Path, arguments: list[str]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["flat", "fsdp"])
-def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(root: str, tmp_path: Path, layout: str) -> None:
+def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(
+    root: str, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the way they go back once, to a save of which each machine has a part."""
+    monkeypatch.setattr(NextToken, "backward", misled())
     plan, store = small(2, layout), machine(root, tmp_path / "maker")
     around = Surroundings(store)
     made = []
@@ -56,6 +62,9 @@ def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(root: str, 
     addresses = [artifact.uri for artifact in inputs]
     killed, other = _both(tmp_path, [root, layout, "8", *addresses])
     assert killed[0] == -signal.SIGKILL and other[0] != 0
+    (record,) = (records.read(store.objects, key[9:-5]) or () for key in store.objects.keys("attempts/stage1-"))
+    parts = [path for path, kept in record[0].kept.items() if "/far/" in kept.object]
+    assert all("shard-00001" in path for path in parts) and bool(parts) == (layout == "fsdp")
     for rank in range(2):
         shutil.rmtree(tmp_path / f"machine-{rank}")
     first, second = _both(tmp_path, [root, layout, "-1", *addresses])
@@ -63,6 +72,7 @@ def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(root: str, 
     assert first[1] == second[1]
     again = Artifact.open(store.fetch(first[1].split()[-1]))
     assert again.manifest.digest == alone.manifest.digest
-    assert [line for line in told(again) if line.endswith(("going on at step 3", "going on at step 6"))]
+    assert "attempt 1 (host " in told(again)[0] and "going on at step" in told(again)[1]
+    assert "went back to step 12, leaving out batches" in told(again)[2] and "went back to step 12" in told(alone)[0]
     assert store.objects.keys("work/") == []
     assert not list((tmp_path / "machine-1").rglob("*.safetensors"))  # of saves, nothing stays there
