@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+import torch.distributed as dist
+
 from infra.storage import S3Objects
 from lehr.artifact import Artifact
 from lehr.launcher import together
@@ -45,6 +47,7 @@ def main(root: str, layout: str, at: str, *addresses: str) -> None:
         return pretrain.stage1(small(2, layout), *inputs, Surroundings(store, Dies(int(at), store.objects))).uri
 
     print(together(work), flush=True)
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
