@@ -18,7 +18,7 @@ def show(artifact: Path, verify: bool) -> None:
 
     ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Either may be an s3:// address.
     Costs are summed over all ancestors, each counted once. Scores come from the run's scores.json, beside those of the
-    model it was made from.
+    model it was made from. Last come restarts, full disks, dead ranks and rewinds on the way, if there were any.
 
     \b
     Examples:
@@ -29,6 +29,7 @@ def show(artifact: Path, verify: bool) -> None:
 
     from cli.card import cost_table, lineage_tree, score_table
     from cli.locate import find, whole
+    from lehr.incidents import told
 
     model = find(artifact)
     if verify:
@@ -40,6 +41,8 @@ def show(artifact: Path, verify: bool) -> None:
     console.print(cost_table(model))
     console.print()
     console.print(score_table(model))
+    for line in (line for ancestor in model.lineage() for line in told(ancestor)):
+        console.print(line, markup=False)
 
 
 @click.command("chat")

@@ -9,15 +9,16 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lehr.artifact import sha256_text, write_atomic
 from lehr.errors import InfraError, Preempted
+from lehr.incidents import Sign, described, of_older
 from lehr.ports import Conflict
 
 _PATIENCE_SECONDS = 60.0
@@ -92,7 +93,12 @@ class Fence:
     key: str
     number: int
     token: str
+    signs: list[Sign] = field(default_factory=list, compare=False, repr=False)  # at most one, where the work is at
     shared: ClassVar[bool] = True  # a folder that several machines work in is one that they share
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Other ranks receive it in a process of their own; the sign stays with the rank that lives the stage.
+        return (Fence, (self.root, self.key, self.number, self.token))
 
     @classmethod
     def take(cls, root: Path, name: str) -> Fence:
@@ -107,6 +113,19 @@ class Fence:
             except Conflict:
                 continue  # another attempt began at the same moment: take the number after its
             return cls(root, key, number, str(who["token"]))
+
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        """See `lehr.ports.Claim`."""
+        of_older(scratch, self.number, tell)
+        found = Keys(self.root).get(self.key)
+        who = json.loads(found[0]) if found else {}
+        if who.get("token") == self.token:  # else there is a newer attempt, which will end this one
+            self.signs.append(Sign(scratch, self.number, described(who)))
+
+    def leave(self, ending: str) -> None:
+        """See `lehr.ports.Claim`."""
+        while self.signs:
+            self.signs.pop().leave(ending)
 
     def check(self) -> None:
         """Raise Preempted if a newer attempt has begun."""
@@ -127,3 +146,14 @@ class Fence:
 
     def settle(self) -> None:
         """See `keep`."""
+
+    def here(self, path: Path) -> Path:
+        """Every machine sees the same folder."""
+        return path
+
+    def send(self, part: Path) -> str:
+        """See `here`."""
+        return ""
+
+    def bring(self, folder: Path) -> None:
+        """See `here`."""

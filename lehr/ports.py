@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,6 +112,15 @@ class Claim(Protocol):
         """Whether every machine of a job sees the scratch and the artifacts under the paths that this one sees."""
         ...
 
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        """The work begins in `scratch`: `tell` what became of older attempts there, a line each, and leave a sign by which the
+        next attempt can tell how this one ends."""
+        ...
+
+    def leave(self, ending: str) -> None:
+        """The work is over; `ending` says what with, in a line, and is empty where nobody needs to know."""
+        ...
+
     def check(self) -> None:
         """Raises Preempted if a newer attempt has begun."""
         ...
@@ -130,12 +139,32 @@ class Claim(Protocol):
         """Return when what was kept is safe. Raises what copying failed with."""
         ...
 
+    def here(self, path: Path) -> Path:
+        """This machine's own path for one that rank 0 gave: an artifact is fetched, a scratch made. Where all machines see the
+        same folders, and on rank 0's, it is that path."""
+        ...
+
+    def send(self, part: Path) -> str:
+        """Copy a rank's part of a save to where `keep` can name it, from a machine that is not rank 0's; returns its key there.
+        Empty where rank 0 sees the file itself."""
+        ...
+
+    def bring(self, folder: Path) -> None:
+        """Make the parts that were sent and stand in `folder` as `NAME.far` ({object, bytes, sha256}) files of it."""
+        ...
+
 
 class OnlyAttempt:
     """The claim of work that nobody else can be at."""
 
     number = 1
     shared = True
+
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        return None
+
+    def leave(self, ending: str) -> None:
+        return None
 
     def check(self) -> None:
         return None
@@ -147,6 +176,15 @@ class OnlyAttempt:
         return None
 
     def settle(self) -> None:
+        return None
+
+    def here(self, path: Path) -> Path:
+        return path
+
+    def send(self, part: Path) -> str:
+        return ""
+
+    def bring(self, folder: Path) -> None:
         return None
 
 

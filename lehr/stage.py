@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lehr import incidents
 from lehr.artifact import Artifact, ArtifactRef, Cost, Kind, canonical, sha256_text, write_atomic
 from lehr.code import code_version
-from lehr.errors import LehrError, Preempted, UserError, from_os_error
-from lehr.launcher import machines
+from lehr.errors import LehrError, Preempted, from_os_error
 from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
 from lehr.stop import listening
 
@@ -53,6 +53,11 @@ class Job:
         self._began_seconds, self._began_joules = around.clock.seconds(), around.power.joules()
         spent = json.loads(self._ledger.read_text()) if self._ledger.is_file() else {}
         self._earlier_seconds, self._earlier_joules = spent.get("seconds", 0.0), spent.get("joules", 0.0)
+
+    def tell(self, text: str) -> None:
+        """Say what happened where people look, and keep it for the artifact's logs over all attempts."""
+        self.tracker.note(f"{self.stage}: {text}")
+        incidents.record(self.scratch, f"{self.stage}: {text}")
 
     def spent(self) -> tuple[float, float]:
         """Seconds and joules over all attempts so far; a killed attempt counts up to its last checkpoint."""
@@ -101,7 +106,6 @@ def run_stage(
         claim = around.store.begin(begun)
         if (found := around.store.find(name)) is not None:  # the attempt before ended well in between
             return _reuse(stage, found, around)
-        _check_place(stage, claim)
         job = Job(stage, around.store.scratch(begun, claim), around, claim)
         with _own_folder(job), listening():
             around.tracker.stage_started(stage, total_steps=total_steps, params=config)
@@ -109,14 +113,6 @@ def run_stage(
             return _publish(job, outcome, name, print_, config, parents, code, around)
     except OSError as error:
         raise from_os_error(error) from error
-
-
-def _check_place(stage: str, claim: Claim) -> None:
-    if machines() > 1 and not claim.shared:
-        raise UserError(
-            f"{stage}: ranks on {machines()} machines would each save into a cache of their own, which no other attempt sees",
-            remedy="give --out a folder that all of them share, or start the ranks on one machine",
-        )
 
 
 def _reuse(stage: str, uri: str, around: Surroundings) -> ArtifactRef:
@@ -131,13 +127,18 @@ def _own_folder(job: Job) -> Iterator[None]:
     for half in job.scratch.glob("out*"):  # what the next attempt needs to go on lies beside it
         shutil.rmtree(half, ignore_errors=True)
     job.out.mkdir(parents=True)
+    job.claim.enter(job.scratch, job.tell)
+    ending = ""
     try:
         yield
     except BaseException as error:
         if isinstance(error, Preempted | OSError):
             _unless_overtaken(job, error)
+        ending = incidents.ending(error)
         _settle(job, error)
         raise
+    finally:
+        job.claim.leave(ending)
 
 
 def _settle(job: Job, error: BaseException) -> None:

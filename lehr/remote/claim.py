@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lehr.artifact import sha256_file
-from lehr.errors import Preempted, UserError
+from lehr.errors import LehrError, Preempted, UserError
 from lehr.fence import overtaken
+from lehr.incidents import FILE as INCIDENTS
 from lehr.ports import Conflict, Objects
 from lehr.remote import record as records
 from lehr.remote.cache import below
+from lehr.remote.far import FAR, Far
 from lehr.remote.keeping import Identity, Keeper, identity, snapshot
 from lehr.remote.record import Kept, Record
 
@@ -24,8 +26,14 @@ class RemoteClaim:
 
     shared = False  # each machine has copies of its own
 
-    def __init__(self, objects: Objects, name: str, number: int, token: str) -> None:
-        self.objects, self.name, self.number, self.token = objects, name, number, token
+    def __init__(self, objects: Objects, name: str, number: int, token: str, far: Far) -> None:
+        self.objects, self.name, self.number, self.token, self.far = objects, name, number, token, far
+
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        """The first rank's claim tells, for all."""
+
+    def leave(self, ending: str) -> None:
+        """See `enter`."""
 
     def check(self) -> None:
         """Raises Preempted if a newer attempt has begun."""
@@ -50,12 +58,24 @@ class RemoteClaim:
     def settle(self) -> None:
         """See `keep`."""
 
+    def here(self, path: Path) -> Path:
+        """See lehr.ports.Claim."""
+        return self.far.here(path, self.name, self.number)
+
+    def send(self, part: Path) -> str:
+        """See lehr.ports.Claim."""
+        return self.far.send(part, self.name, self.number)
+
+    def bring(self, folder: Path) -> None:
+        """See lehr.ports.Claim."""
+        self.far.bring(folder)
+
 
 class OwnClaim(RemoteClaim):
     """The claim of the process that began the attempt. It alone writes the record, and knows its version."""
 
-    def __init__(self, objects: Objects, name: str, record: Record, version: str, scratch: Path) -> None:
-        super().__init__(objects, name, record.attempt, record.token)
+    def __init__(self, objects: Objects, name: str, record: Record, version: str, scratch: Path, far: Far) -> None:
+        super().__init__(objects, name, record.attempt, record.token, far)
         self.record, self.scratch = record, scratch
         self._version, self._lock = version, threading.Lock()
         self._known: dict[str, tuple[Identity, Kept]] = {}
@@ -63,7 +83,7 @@ class OwnClaim(RemoteClaim):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Other ranks receive it in a process of their own.
-        return (RemoteClaim, (self.objects, self.name, self.number, self.token))
+        return (RemoteClaim, (self.objects, self.name, self.number, self.token, self.far))
 
     def publish(self, **changes: object) -> None:
         """Change the record. Raises Preempted, with nothing published, if a newer attempt has begun."""
@@ -76,6 +96,17 @@ class OwnClaim(RemoteClaim):
                 except Conflict:  # a newer attempt; or the store was busy with two puts, and asks for another try
                     self._version = self._current()[1]
             self.record = record
+
+    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+        """See lehr.ports.Claim. The record has the sign: what an older attempt said there before this one began."""
+        for line in self.record.untold:
+            tell(line)
+
+    def leave(self, ending: str) -> None:
+        """See lehr.ports.Claim. Where the store is away, the next attempt does without the reason."""
+        if ending:
+            with suppress(LehrError):
+                self.publish(ended=ending)
 
     def restore(self) -> None:
         """Bring what earlier attempts kept into the scratch. A file that is not what was kept is left out: who reads a save
@@ -118,12 +149,16 @@ class OwnClaim(RemoteClaim):
             try:
                 self.objects.upload({entries[path].object: folder / path for path in fresh})
                 before = self.record.kept
-                self.publish(kept=entries)
+                self.publish(kept=entries, untold=[] if INCIDENTS in entries else self.record.untold)
             except Preempted:
                 self.objects.delete([entries[path].object for path in fresh])
                 raise
-            self._known = {path: (identity(folder / path), kept) for path, kept in entries.items()}
-            self.objects.delete({kept.object for kept in before.values()} - {kept.object for kept in entries.values()})
+            here = {path: kept for path, kept in entries.items() if not (folder / f"{path}{FAR}").is_file()}
+            self._known = {path: (identity(folder / path), kept) for path, kept in here.items()}
+            named = {kept.object for kept in entries.values()}
+            self.objects.delete({kept.object for kept in before.values()} - named)
+            if len(here) < len(entries):
+                self.far.clear(self.name, self.number, named)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -132,6 +167,10 @@ class OwnClaim(RemoteClaim):
         entries, fresh = dict[str, Kept](), list[str]()
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             path = file.relative_to(folder).as_posix()
+            if file.suffix == FAR:
+                entries[path.removesuffix(FAR)] = Kept.model_validate_json(file.read_text(encoding="utf-8"))
+            if file.suffix == FAR or file.with_name(file.name + FAR).is_file():
+                continue  # another machine's part, which is there already
             known = self._known.get(path)
             if known is not None and known[0] == identity(file):
                 entries[path] = known[1]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lehr.errors import UserError
 from lehr.fence import attempt
+from lehr.incidents import described, ended
 from lehr.ports import Conflict, Objects
 
 
@@ -36,7 +37,8 @@ class Published(_Said):
 
 class Record(_Said):
     """The first five say who is at work; `kept` holds the newest save by path in the scratch. `change` counts what one attempt
-    wrote, so that no two values are equal."""
+    wrote, so that no two values are equal. `ended` is what this attempt ended with, `untold` the lines about older ones that
+    stand in no save yet."""
 
     attempt: int
     token: str
@@ -46,6 +48,8 @@ class Record(_Said):
     change: int = 0
     kept: dict[str, Kept] = {}
     artifact: Published | None = None
+    ended: str = ""
+    untold: list[str] = []
 
 
 def key(name: str) -> str:
@@ -90,7 +94,9 @@ def begin(objects: Objects, name: str) -> tuple[Record, str]:
         who = attempt(before.attempt + 1 if before else 1)
         record = Record.model_validate(who)
         if before is not None:
-            record = record.model_copy(update={"kept": before.kept, "artifact": before.artifact})
+            about = ended(described(before.model_dump()), before.ended, record.attempt, lives=None)
+            untold = [*before.untold, about] if before.artifact is None else []
+            record = record.model_copy(update={"kept": before.kept, "artifact": before.artifact, "untold": untold})
         try:
             return record, write(objects, name, record, version)
         except Conflict:
@@ -106,6 +112,6 @@ def point(objects: Objects, record: Record) -> None:
             return
         before, version = found or (record, None)
         try:
-            write(objects, published.name, before.model_copy(update={"artifact": published, "kept": {}}), version)
+            write(objects, published.name, before.model_copy(update={"artifact": published, "kept": {}, "untold": []}), version)
         except Conflict:
             continue  # another attempt points there at the same moment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from lehr.artifact import MANIFEST, Manifest
 from lehr.errors import Bug, Preempted, UserError
@@ -11,6 +12,7 @@ from lehr.ports import ONLY_ATTEMPT, Claim, Objects
 from lehr.remote import record as records
 from lehr.remote.cache import REPEAT, Cache, below, folder_of
 from lehr.remote.claim import OwnClaim
+from lehr.remote.far import Far
 from lehr.remote.record import Published
 
 _ARTIFACTS = "artifacts"
@@ -23,6 +25,9 @@ class ObjectStore:
     def __init__(self, objects: Objects, folder: Path | None = None) -> None:
         self.objects = objects
         self.cache = Cache(folder or folder_of(objects.root))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ObjectStore, (self.objects,))  # another machine's cache is its own
 
     def find(self, name: str) -> str | None:
         return self._uri(name) if self._published(name) else None
@@ -54,7 +59,8 @@ class ObjectStore:
     def begin(self, name: str) -> Claim:
         record, version = records.begin(self.objects, name)
         records.point(self.objects, record)  # what an attempt before published, if it was killed right after
-        return OwnClaim(self.objects, name, record, version, self.cache.scratch(name, record.attempt))
+        far = Far(self.objects, self.cache.folder, self)
+        return OwnClaim(self.objects, name, record, version, self.cache.scratch(name, record.attempt), far)
 
     def scratch(self, name: str, claim: Claim) -> Path:
         own = _own(claim)
@@ -73,7 +79,7 @@ class ObjectStore:
         try:
             own.check()  # before gigabytes are sent for nothing
             self.objects.upload({f"{place}/{path}": file for path, file in files.items()})
-            own.publish(artifact=Published(name=name, folder=place, digest=digest), kept={})
+            own.publish(artifact=Published(name=name, folder=place, digest=digest), kept={}, untold=[])
             records.point(self.objects, own.record)
         except Preempted:
             self._clear(f"{place}/")

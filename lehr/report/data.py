@@ -51,6 +51,7 @@ class StageReport(_Model):
     reused: bool = False
     curves: list[Point] = []
     params: dict[str, Any] = {}
+    incidents: list[str] = []  # what happened on the way, a dated line each
     stability: dict[str, Any] = {}  # spike scores in percent, skipped steps, batches left out; empty: nothing recorded
 
     @property

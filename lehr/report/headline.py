@@ -105,6 +105,15 @@ def measured(data: ReportData) -> str:
     return "; ".join(known) if known else "not recorded"
 
 
+def _incidents(data: ReportData) -> str:
+    """What happened on the way, over all attempts: restarts, full disks, dead ranks, attempts that overlapped, rewinds."""
+    lines = [line for stage in data.stages for line in stage.incidents]
+    if not lines:
+        return ""
+    items = "".join(f"<li>{esc(line)}</li>" for line in lines)
+    return f'<h3>What happened on the way</h3><ul class="incidents">{items}</ul>'
+
+
 def timeline(data: ReportData) -> str:
     """Stages one after the other, each bar as long as its stage took."""
     if not data.stages:
@@ -127,4 +136,5 @@ def timeline(data: ReportData) -> str:
         "Each bar starts where the one above it ends and is as long as the stage took; "
         "reused stages show the time of the run that made them."
     )
-    return markup.section("timeline", "Stages", f'<div class="gantt-box">{"".join(rows)}</div>' + markup.caption(note))
+    html = f'<div class="gantt-box">{"".join(rows)}</div>' + markup.caption(note) + _incidents(data)
+    return markup.section("timeline", "Stages", html)

@@ -12,6 +12,8 @@ from typing import Any
 from lehr import stop
 from lehr.artifact import LOGS, write_atomic
 from lehr.config.recipe import Parallel, Watch
+from lehr.incidents import FILE as INCIDENTS
+from lehr.incidents import record
 from lehr.model.size import flops_per_token
 from lehr.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
 from lehr.stage import Job
@@ -28,7 +30,6 @@ from lehr.train.state import TrainState
 from lehr.train.syncs import sync_report
 
 _WATCH = Watch()
-INCIDENTS = "incidents.txt"
 Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
 
 
@@ -67,8 +68,7 @@ def teller(desk: Desk, ranks: Ranks) -> Callable[[str], None]:
     def tell(text: str) -> None:
         if ranks.first:
             desk.tracker.value.note(text)
-            with (desk.scratch / INCIDENTS).open("a", encoding="utf-8") as kept:
-                kept.write(text + "\n")
+            record(desk.scratch, text)
 
     return tell
 
@@ -94,7 +94,7 @@ def conduct(
     folder = desk.scratch if ranks.first else None
     every = desk.watch.metrics_steps
     later: Later[Row | None] | None = Later(objective.extras, every, ranks) if every > 1 else None
-    journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops, desk.watch, later)
+    journal = Journal(desk.stage, folder, tracker, saves, desk.checkpointed.value, evaluator, flops, desk.watch, later, tell)
     log_bytes = saves.restore(state)
     if log_bytes is not None:
         tell(f"{desk.stage}: going on at step {state.step}")
@@ -106,6 +106,9 @@ def conduct(
         with collector_off(), sync_report(desk.stage, desk.out, state, tracker, ranks):
             train(state, objective, plan, ranks, journal)
         journal.catch_up()
+    except BaseException as error:
+        error.add_note(f"{desk.stage} stood after step {state.step} of {plan.steps}")  # for the next attempt's incidents
+        raise
     finally:
         journal.close()
     if ranks.first:

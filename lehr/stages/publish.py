@@ -23,6 +23,7 @@ from lehr.config import Recipe, recipe_yaml
 from lehr.data.shards import ShardSet
 from lehr.errors import Bug
 from lehr.export import export_hf, verify_hf
+from lehr.incidents import told
 from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.planning import plan_run
@@ -197,6 +198,7 @@ def _stage(artifact: Artifact, reused: bool) -> StageReport:
         reused=reused,
         curves=[json.loads(line) for line in curves.read_text().splitlines()] if curves.is_file() else [],
         params=m.config,
+        incidents=told(artifact),
         stability=_stability(artifact),
     )
 

@@ -33,7 +33,7 @@ def train_sharded(ranks: Ranks, work: Work) -> int:
     evaluator = work.compiled(state.model, ranks.world, _evaluator(work, sharded))
     conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, evaluator, saves)
     manifest = saves.write(work.desk.scratch / "final", state)
-    if ranks.first:
+    if ranks.first and manifest is not None:
         (work.desk.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")
         describe_checkpoint(work.desk.out, work.model, work.tokenizer, chat=False, training=work.training(state))
         consolidate(manifest, work.model, work.stretch.optim, work.desk.out)

@@ -70,7 +70,9 @@ class Journal:
         flops_per_token: float = 0.0,
         watch: Watch = _WATCH,
         later: Later[Row | None] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
+        self.tell = tell or tracker.note
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
         self.stage, self.folder, self.tracker, self.saves = stage, folder, tracker, saves
         self.on_checkpoint, self.evaluator, self.watch, self.later = on_checkpoint, evaluator, watch, later
@@ -183,9 +185,9 @@ class Journal:
         left_out = {"rewound_from": came_from, "skip_first": first, "skip_last": last}
         self._write({"step": state.step, "tokens": state.tokens, **left_out})
         if first > last:
-            self.tracker.note(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
+            self.tell(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
             return
-        self.tracker.note(
+        self.tell(
             f"{self.stage}: bad steps up to {came_from}; went back to step {state.step}, leaving out batches {first} to {last}"
         )
         self.checkpoint(state)

@@ -143,7 +143,9 @@ def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any
 def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     torch.set_num_threads(threads)
     keep_freed_memory()
-    return body(Ranks(rank, world), *arguments)
+    from lehr.train.apart import arrived
+
+    return body(Ranks(rank, world), *map(arrived, arguments))
 
 
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]
@@ -213,14 +215,21 @@ def _end_with_leader(pipe: int) -> None:
 
 
 def _peer_error(helpers: list[Helper]) -> Exception | None:
-    for process, connection in helpers:
+    for rank, (process, connection) in enumerate(helpers, start=1):
         process.join(timeout=5)
         if connection.poll():
             try:
                 error: Exception = connection.recv()
                 return error
             except EOFError:
-                return InfraError(
-                    f"a data-parallel rank died (exit code {process.exitcode}); run the same command again to continue"
-                )
+                how = _how(process.exitcode)
+                which = f"rank {rank} of {len(helpers) + 1}, {how}"
+                return InfraError(f"a data-parallel rank died: {which}; run the same command again to continue")
     return None
+
+
+def _how(exit_code: int | None) -> str:
+    """What a process ended with, in words; a negative code is the signal's."""
+    if exit_code is None:
+        return "it hangs"
+    return f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.train.apart import mirrored
 from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles, quiet
 from lehr.train.retention import Retention
@@ -38,6 +39,10 @@ class WholeSaves:
         """See Saves.restore. Takes away what killed or overtaken attempts were writing."""
         if self.ranks.first:
             self.files.sweep()
+        with mirrored(self.files.folder, self.ranks, self.files.claim):
+            return self._restore(state, before)
+
+    def _restore(self, state: TrainState, before: int | None) -> int | None:
         if self._other_layouts():
             from lehr.train.sharded.restore import restore_any
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef, Cost
+from lehr.config import Recipe, load_recipe
 from lehr.config.recipe import Parallel, Watch
 from lehr.errors import Preempted
 from lehr.ports import NullTracker, Store, Tracker
@@ -19,9 +20,30 @@ from lehr.remote.store import ObjectStore
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk
 from lehr.train.loop import Objective, Sums
+from lehr.train.next_token import NextToken
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.train import pieces
+
+RECIPE = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
+
+def small(processes: int, layout: str) -> Recipe:
+    """The run of the end-to-end tests, with a stage 1 of eighteen steps that is saved after every third, and may go back."""
+    sizes = ["stage1.tokens=18432", "stage1.checkpoint_steps=3", "precision=fp32", "stage1.optim.guard.rewind={after: 2}"]
+    return load_recipe(RECIPE, [*sizes, f"parallel.processes={processes}", f"parallel.layout={layout}"])
+
+
+def misled() -> Callable[..., Sums]:
+    """NextToken.backward with two losses, one after the other, that are far too high: training goes back."""
+    whole = NextToken.backward
+
+    def backward(self: NextToken, step: int, ranks: Ranks) -> Sums:
+        sums = whole(self, step, ranks)
+        if ranks.first and step in (13, 14):
+            sums.loss *= 50
+        return sums
+
+    return backward
 
 
 def machine(root: str, cache: Path) -> ObjectStore:

@@ -13,6 +13,7 @@ import pytest
 
 from lehr.artifact import Artifact
 from lehr.errors import InfraError, Preempted
+from lehr.incidents import told
 from lehr.remote import record as records
 from lehr.remote.keeping import Keeper
 from lehr.remote.store import ObjectStore
@@ -53,6 +54,7 @@ def test_a_stage_goes_on_on_another_machine_with_the_same_bits(root: str, world:
     made = Artifact.open(second.fetch(ref.uri))
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
+    assert "attempt 1 (host " in told(made)[0] and "ended with Stop" in told(made)[0]
     assert second.objects.keys("work/") == []
     assert train(first, pieces.plain) == ref  # and the first machine finds it
 
@@ -67,6 +69,7 @@ def test_after_kill_9_the_next_machine_goes_on_from_what_had_arrived(root: str, 
     made, alone = Artifact.open(second.fetch(ref.uri)), _alone(tmp_path)
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
+    assert "attempt 1 (host " in told(made)[0] and "had said no end when attempt 2 began" in told(made)[0]
 
 
 def test_sigterm_waits_until_the_last_save_has_arrived(root: str, tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def test_work_begun_under_another_name_is_found_under_the_artifacts(root: str, t
     assert second.find("named") == uri
 
 
-def test_ranks_on_several_machines_are_refused(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each machine would save into a cache of its own. In a folder that they share it works."""
+def test_ranks_on_several_machines_may_use_either(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store, where tests/storage/test_apart.py has what they do there, and a folder that they share."""
     for key, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "RANK": "0", "GROUP_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(key, value)
 
@@ -71,8 +71,7 @@ def test_ranks_on_several_machines_are_refused(root: str, tmp_path: Path, monkey
     def run(store: Store) -> ArtifactRef:
         return run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(store))
 
-    with pytest.raises(UserError, match=r"ranks on 2 machines .* give --out a folder that all of them share"):
-        run(machine(root, tmp_path / "cache"))
+    assert run(machine(root, tmp_path / "cache")).stage == "t"
     assert run(LocalStore(tmp_path / "shared")).stage == "t"
 
 

@@ -26,6 +26,7 @@ from lehr.config.data import Mix
 from lehr.config.recipe import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.config.stages import Guard, Optim, Rewind
+from lehr.incidents import told
 from lehr.model.transformer import Transformer
 from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
@@ -183,6 +184,7 @@ def trial(number: int, folder: Path, shards: Path) -> dict[str, Any]:
         "case": number,
         "same": whole.manifest.digest == cut.manifest.digest and rows == curves(cut),
         "kills": kills,
+        "told": sum("ended without a word" in line for line in told(cut)),
         "kinds": [kind for kind, _ in case.kills],
         "skipped": sum("skipped" in row for row in rows),
         "rewinds": sum("rewound_from" in row for row in rows),

@@ -65,6 +65,19 @@ class StopAt(Copying):
         return Copying(self.model, self.poison).backward(step, ranks)
 
 
+@dataclass
+class LosesRankOne(Copying):
+    """Rank 1 is killed in step `at`."""
+
+    state: TrainState
+    at: int = 13
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        if step == self.at and ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Copying(self.state.model).backward(step, ranks)
+
+
 def desk(folder: Path, processes: int = 1) -> Desk:
     (folder / "out").mkdir(parents=True, exist_ok=True)
     return Desk(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lehr.errors import Preempted
+from lehr.incidents import told
 from lehr.ports import Conflict
 from lehr.store import LocalStore
 from lehr.train import resume
@@ -129,4 +130,6 @@ def test_an_older_attempt_that_goes_on_changes_nothing(
     assert "t-" in str(ended[0]) and "attempt 1 is over, attempt 2 began" in str(ended[0])
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
+    (overlap,) = (line for line in told(made) if "attempt 1 (host" in line)
+    assert "was still running when attempt 2 began: overtaken" in overlap
     assert not list((tmp_path / "run" / "work").iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import statistics
 import sys
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from lehr.artifact import Artifact
 from lehr.config.stages import Guard, Optim
+from lehr.errors import InfraError, UserError
+from lehr.incidents import told
+from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
@@ -97,3 +101,37 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(tmp_path: Path) -> 
     kept = artifact.path("logs/incidents.txt").read_text()
     assert newest.name in kept and "going on at step 16" in kept
     assert not quiet.path("logs/incidents.txt").exists()
+
+
+def test_a_disk_that_fills_up_in_a_save_is_one_error_and_said_by_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet, save = pieces.stage(tmp_path / "quiet", pieces.plain), resume.save_tensors
+
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        if path.name.startswith("state-00000012"):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(tensors, path)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match=r"state-00000012.*the disk is full") as caught:
+        patched.setattr(resume, "save_tensors", full)
+        pieces.stage(tmp_path / "run", pieces.plain)
+    assert caught.value.exit_code == 2
+    artifact = pieces.stage(tmp_path / "run", pieces.plain)
+    assert artifact.manifest.digest == quiet.manifest.digest
+    ended, on = told(artifact)
+    assert "attempt 1 (host " in ended and "ended with UserError: " in ended
+    assert "state-00000012.1.tmp: the disk is full" in ended
+    assert "t stood after step 1" in ended and on.endswith("t: going on at step 8")
+
+
+def test_a_killed_rank_is_named_to_the_next_attempt(tmp_path: Path) -> None:
+    quiet = pieces.stage(tmp_path / "quiet", pieces.plain, world=2)
+    with pytest.raises(InfraError, match="rank 1 of 2, killed by SIGKILL"):
+        pieces.stage(tmp_path / "run", pieces.LosesRankOne, world=2)
+    artifact = pieces.stage(tmp_path / "run", pieces.plain, world=2)
+    assert artifact.manifest.digest == quiet.manifest.digest
+    ended, on = told(artifact)
+    assert "attempt 1 (host " in ended and "rank 1 of 2, killed by SIGKILL" in ended and "t stood after step 13 of 30" in ended
+    assert on.endswith("t: going on at step 12")

@@ -64,7 +64,8 @@ def restore_any(
     """Copy the newest save whose hashes are right into `state`, whatever layout wrote it; returns its facts (`log_bytes`,
     `layout`). With `before`, the newest regular one of an earlier step. Every rank checks a share of the files, and all take
     the same save. Damaged ones are passed over and said."""
-    for save in ranks.gather(saves_in(folder))[0]:
+    for step, name in ranks.gather([(save.step, save.path.name) for save in saves_in(folder)])[0]:
+        save = Save(step, folder / name)
         if before is not None and (save.step >= before or not ranks.gather(save.regular)[0]):
             continue
         if not all(ranks.gather(save.intact(ranks.rank, ranks.world))):

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from lehr.errors import InfraError
 from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.train.apart import apart, mirrored
 from lehr.train.parallel import Ranks
 from lehr.train.resume import quiet
 from lehr.train.retention import Retention
@@ -84,10 +85,15 @@ class ShardedSaves:
         folder = self.folder / f"sharded-{state.step:08d}-{self.claim.number}"
         self._begin(folder, state, log_bytes, lambda size: self._completed(size, done), regular)
 
-    def write(self, folder: Path, state: TrainState) -> Manifest:
-        """Write `state` into `folder` and wait for it: every rank has written when it returns."""
+    def write(self, folder: Path, state: TrainState) -> Manifest | None:
+        """Write `state` into `folder` and wait for it: every rank has written when it returns. None on ranks that do not see
+        all of it."""
         self._begin(folder, state, 0, lambda size: None)
         self.wait()
+        if apart(self.claim):
+            if not self.ranks.first:
+                return None
+            self.claim.bring(folder)
         manifest = Manifest.read(folder)
         if manifest is None:
             raise InfraError(f"{folder}: a save that was just written cannot be read; run the same command again")
@@ -129,7 +135,8 @@ class ShardedSaves:
 
     def restore(self, state: TrainState, before: int | None = None) -> int | None:
         """See Saves.restore."""
-        facts = restore_any(self.folder, state, self.ranks, before, self.note)
+        with mirrored(self.folder, self.ranks, self.claim):
+            facts = restore_any(self.folder, state, self.ranks, before, self.note)
         return None if facts is None else int(facts["log_bytes"])
 
     def forget_after(self, step: int) -> None:

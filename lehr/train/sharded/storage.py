@@ -42,6 +42,7 @@ class Stored:
     key: str
     bytes: int
     sha256: str
+    far: str = ""  # where it was sent, from a machine that shares no folder with the coordinator's
 
 
 class FolderWriter(StorageWriter):
@@ -61,7 +62,7 @@ class FolderWriter(StorageWriter):
         if is_coordinator:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            for old in self.folder.glob("*.safetensors"):
+            for old in self.folder.glob("*.safetensors*"):
                 old.unlink()
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
@@ -79,7 +80,9 @@ class FolderWriter(StorageWriter):
             path = self.folder / str(plan.storage_data)
             write_beside(path, lambda beside: save_tensors(tensors, beside))
             size, hash_ = path.stat().st_size, sha256_file(path)
-            results = [WriteResult(i.index, size, Stored(path.name, _key(i.index), size, hash_)) for i in plan.items]
+            if far := self.claim.send(path):
+                path.unlink()
+            results = [WriteResult(i.index, size, Stored(path.name, _key(i.index), size, hash_, far)) for i in plan.items]
         future.set_result(results)
         return future
 
@@ -90,6 +93,9 @@ class FolderWriter(StorageWriter):
         files = {s.file: {"bytes": s.bytes, "sha256": s.sha256} for s in stored.values()}
         content = {"facts": self.facts, "files": files, "tensors": tensors}
         text = json.dumps({"content": content, "sha256": sha256_text(canonical(content))})
+        for part in {s.file: s for s in stored.values() if s.far}.values():
+            far = {"object": part.far, "bytes": part.bytes, "sha256": part.sha256}
+            write_atomic(self.folder / f"{part.file}.far", json.dumps(far))
         with self.claim.passage():
             write_atomic(self.folder / MANIFEST, text)
             self.complete(sum(int(str(f["bytes"])) for f in files.values()))

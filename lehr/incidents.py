@@ -1,0 +1,122 @@
+"""What happened to a stage on its way, a dated line each, over all attempts; and the sign that an attempt leaves in the
+scratch, by which the next one can tell how it ended."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import LOGS, Artifact
+from lehr.errors import from_os_error
+
+FILE = "incidents.txt"
+_ROOM = 4096  # bytes, set aside when an attempt begins: how it ended can be written on a disk that is full by then
+
+
+def record(scratch: Path, text: str) -> None:
+    """Add a line to the scratch's incidents."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    with (scratch / FILE).open("a", encoding="utf-8") as kept:
+        kept.write(f"{now} {_one_line(text)}\n")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def told(artifact: Artifact) -> list[str]:
+    """The lines in an artifact's logs, the oldest first."""
+    path = artifact.path(f"{LOGS}/{FILE}")
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def described(who: Mapping[str, Any]) -> str:
+    """An attempt by number, place and time; `who` is what it said of itself."""
+    return f"attempt {who['attempt']} (host {who['host']}, process {who['process']}, began {who['began']})"
+
+
+def ending(error: BaseException) -> str:
+    """`error` on one line, with its notes and those of the error that it replaced: gloo's, where a rank is gone."""
+    owned = from_os_error(error) if isinstance(error, OSError) else error
+    notes: list[str] = []
+    inner: BaseException | None = error
+    for _ in range(4):
+        notes += getattr(inner, "__notes__", [])
+        inner = inner and (inner.__cause__ or inner.__context__)
+    first = str(owned).partition("\n")[0] or "no more is said"
+    return _one_line("; ".join([f"{type(owned).__name__}: {first}", *dict.fromkeys(notes)]))
+
+
+class Sign:
+    """A file `.attempt-N` in the scratch, locked while the attempt lives: the lock dies with its holder."""
+
+    def __init__(self, scratch: Path, number: int, about: str) -> None:
+        path = scratch / f".attempt-{number}"
+        self._file = path.open("wb", buffering=0)
+        self._about = about
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._write("")
+            os.fsync(self._file.fileno())
+        except OSError:  # the disk is full already, or knows no locks
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
+
+    def _write(self, ending: str) -> None:
+        line = f"{self._about}\n{ending}\n".encode()[: _ROOM - 1]
+        self._file.seek(0)
+        if self._file.write(line.ljust(_ROOM - 1) + b"\n") < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file.name))
+
+    def leave(self, ending: str) -> None:
+        """Say how the attempt ended, in place, and give up the lock."""
+        try:
+            if ending:
+                with suppress(OSError):  # the error that is on its way matters more
+                    self._write(ending)
+        finally:
+            self._file.close()
+
+
+def of_older(scratch: Path, number: int, tell: Callable[[str], None]) -> None:
+    """`tell` what became of attempts before `number`, a line each, and take their signs away."""
+    for path in sorted(scratch.glob(".attempt-*"), key=_number):
+        if _number(path) >= number:
+            continue
+        with suppress(FileNotFoundError):  # another newer attempt was quicker
+            lives = _held(path)
+            about, said = (*path.read_text(encoding="utf-8", errors="replace").split("\n"), "", "")[:2]
+            tell(ended(about, said.strip(), number, lives=lives))
+            path.unlink()
+
+
+def ended(about: str, said: str, number: int, *, lives: bool | None) -> str:
+    """The line about an attempt that attempt `number` follows; `lives` is None where nobody can tell."""
+    if lives:
+        return f"{about} was still running when attempt {number} began: overtaken, nothing more of it is kept"
+    if said:
+        return f"{about} ended with {said}"
+    if lives is None:
+        return f"{about} had said no end when attempt {number} began: killed, or overtaken and nothing more of it kept"
+    return f"{about} ended without a word: it was killed, or its machine stopped; attempt {number} goes on from what it saved"
+
+
+def _number(path: Path) -> int:
+    said = path.name.rpartition("-")[2]
+    return int(said) if said.isdecimal() else 0
+
+
+def _held(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,63 @@
+"""What a machine that is not rank 0's does with a store: it fetches what rank 0 names, and sends its ranks' parts of a save."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from lehr.launcher import machines
+from lehr.ports import Objects, Store
+from lehr.remote.cache import folder_of
+from lehr.remote.record import Kept
+
+FAR = ".far"  # ends the name of a file that says where a part is which this machine does not have
+
+
+@dataclass(frozen=True)
+class Far:
+    """`home` is rank 0's cache; `store` fetches into this machine's own."""
+
+    objects: Objects
+    home: Path
+    store: Store
+
+    @property
+    def away(self) -> bool:
+        """Whether this machine is another than rank 0's."""
+        return machines() > 1 and os.environ.get("GROUP_RANK", "0") != "0"
+
+    def here(self, path: Path, name: str, number: int) -> Path:
+        """See lehr.ports.Claim.here."""
+        if not self.away or not path.is_relative_to(self.home):
+            return path
+        kind, folder, *rest = path.relative_to(self.home).parts
+        if kind == "artifacts":
+            return self.store.fetch(f"{self.objects.root}/{kind}/{folder}").joinpath(*rest)
+        return folder_of(self.objects.root).joinpath(kind, f"{name}-{number}", *rest)
+
+    def send(self, part: Path, name: str, number: int) -> str:
+        """See lehr.ports.Claim.send. A key of its own each time: what the record names is never overwritten."""
+        if not self.away:
+            return ""
+        key = f"work/{name}/{number}/far/{uuid.uuid4().hex}/{part.parent.name}/{part.name}"
+        self.objects.upload({key: part})
+        return key
+
+    def bring(self, folder: Path) -> None:
+        """See lehr.ports.Claim.bring."""
+        said = {p: Kept.model_validate_json(p.read_text(encoding="utf-8")) for p in folder.rglob(f"*{FAR}")}
+        missing = {kept.object: p.with_suffix("") for p, kept in said.items() if not p.with_suffix("").is_file()}
+        if missing:
+            self.objects.download(missing)
+
+    def clear(self, name: str, number: int, named: set[str]) -> None:
+        """Take away parts of saves that are older than the newest of `named`, and not of them: saves that were not kept."""
+        prefix = f"work/{name}/{number}/far/"
+        newest = max(_save(key) for key in named if key.startswith(prefix))
+        self.objects.delete([key for key in self.objects.keys(prefix) if key not in named and _save(key) < newest])
+
+
+def _save(key: str) -> str:
+    return key.split("/")[-2]

@@ -1,0 +1,81 @@
+"""Ranks on machines that share no folder: each works with paths of its own, and rank 0's machine sends the others its saves."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lehr.launcher import machines
+from lehr.ports import Claim
+from lehr.train.parallel import Ranks
+
+_PIECE = 16 << 20  # bytes sent at once
+
+
+def apart(claim: Claim) -> bool:
+    """Whether other machines' ranks see other folders than rank 0."""
+    return machines() > 1 and not claim.shared
+
+
+def arrived(argument: Any, claim: Claim | None = None) -> Any:
+    """A stage's `argument` (a Desk, or a dataclass that has one) with this machine's paths in place of rank 0's. Fetches the
+    artifacts among them. Raises what fetching does."""
+    if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
+        return argument
+    desk = getattr(argument, "desk", None)
+    claim = claim or getattr(desk or argument, "claim", None)
+    if claim is None or not apart(claim):
+        return argument
+    changes: dict[str, Any] = {} if desk is None else {"desk": arrived(desk, claim)}
+    for field in dataclasses.fields(argument):
+        if isinstance(path := getattr(argument, field.name), Path):
+            changes[field.name] = claim.here(path)
+    return dataclasses.replace(argument, **changes)
+
+
+@contextmanager
+def mirrored(folder: Path, ranks: Ranks, claim: Claim) -> Iterator[None]:
+    """Inside, where ranks are apart, every machine has the files that `folder` holds on rank 0's. Every rank takes part. They
+    come through the process group: not all of rank 0's saves have reached the store."""
+    if not apart(claim):
+        yield
+        return
+    files: list[tuple[str, int]] = []
+    if ranks.first:
+        claim.bring(folder)
+        found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tmp", ".far"))
+        files = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in found]
+    writes = os.environ.get("GROUP_RANK", "0") != "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+    if writes:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name, size in ranks.gather(files)[0]:
+        _send(folder / name, size, ranks.first, writes)
+    ranks.gather(None)  # nobody reads what is not yet there ...
+    yield
+    ranks.gather(None)  # ... or no longer
+    if writes:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _send(path: Path, size: int, reads: bool, writes: bool) -> None:
+    if writes:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for start in range(0, size, _PIECE):
+        piece = torch.empty(min(_PIECE, size - start), dtype=torch.uint8)
+        if reads:
+            with path.open("rb") as file:
+                file.seek(start)
+                file.readinto(piece.numpy().data)
+        dist.broadcast(piece, src=0)
+        if writes:
+            with path.open("ab") as file:
+                file.write(piece.numpy().data)

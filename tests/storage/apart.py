@@ -1,0 +1,54 @@
+"""One rank of two, on a machine that shares nothing but a bucket with the other's; what a launcher would start there.
+
+    python -m tests.storage.apart ROOT LAYOUT DIE_AT SHARDS DOCUMENTS TOKENIZER       the last three: addresses
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+import torch.distributed as dist
+
+from infra.storage import S3Objects
+from lehr.artifact import Artifact
+from lehr.launcher import together
+from lehr.ports import NullTracker, Objects
+from lehr.remote.store import ObjectStore
+from lehr.stage import Surroundings
+from lehr.stages import pretrain
+from lehr.train.next_token import NextToken
+from tests.storage.machines import misled, small
+
+
+class Dies(NullTracker):
+    """Rank 0 is killed when step `at` is made and a save has arrived."""
+
+    def __init__(self, at: int, objects: Objects) -> None:
+        self.at, self.objects = at, objects
+
+    def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        if step == self.at:
+            (key,) = self.objects.keys("attempts/stage1-")
+            while "manifest.json" not in str(found := self.objects.get(key)) and "state-0" not in str(found):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(root: str, layout: str, at: str, *addresses: str) -> None:
+    store = ObjectStore(S3Objects(root))
+    NextToken.backward = misled()  # type: ignore[method-assign]
+
+    def work() -> str:
+        inputs = [Artifact.open(store.fetch(uri), uri=uri) for uri in addresses]
+        return pretrain.stage1(small(2, layout), *inputs, Surroundings(store, Dies(int(at), store.objects))).uri
+
+    print(together(work), flush=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
