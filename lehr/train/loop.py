@@ -111,6 +111,8 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
         regular = state.step % plan.checkpoint_steps == 0 and state.rewinds.calm
         if stopping or (regular and state.step < plan.steps):
             journal.checkpoint(state, regular)
+            if not stopping:
+                ranks.gather(None)  # nobody's next step is timed while another rank waits for its disk
     if stopping:
         raise stop.preempted(journal.stage, state.step, plan.steps)
     return state

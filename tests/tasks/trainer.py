@@ -1,7 +1,7 @@
 """The main process of a task's pod: `python -m tests.tasks.trainer FOLDER hang|peer|device|network|mistake|well`.
 
 The real loop under the real spectators; at step 10 it hangs, or a device or the network fails. Checkpoints every four steps.
-`peer` is for two ranks that a launcher started: the second one hangs.
+`peer` is for two ranks that a launcher started: the second one hangs, after a save that the first one waited for.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tests.train.pieces import MODEL, OPTIM, Copying, Transformer, desk
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"
 AT = 10
+SLOW_DISK_SECONDS = 8.0  # longer than a watchdog's 3
 
 
 class Failing(Copying):
@@ -47,6 +48,7 @@ def main(folder: Path, how: str) -> None:
     session.tracker.stage_started("stage1", total_steps=20, params={})
     place = replace(desk(folder), tracker=Local(session.tracker, NullTracker()))
     if how == "peer":
+        place = replace(place, checkpointed=Local(lambda: time.sleep(SLOW_DISK_SECONDS), None))  # step 8 waits for 4's
         run_ranks(2, 1, train, place, how)
     else:
         train(Ranks(), place, how)
