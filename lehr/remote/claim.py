@@ -63,7 +63,9 @@ class RemoteClaim:
         return self.far.here(path, self.name, self.number)
 
     def send(self, part: Path) -> str:
-        """See lehr.ports.Claim."""
+        """See lehr.ports.Claim. Raises Preempted if a newer attempt has begun: nobody would take the part away."""
+        if self.far.away:
+            self.check()
         return self.far.send(part, self.name, self.number)
 
     def bring(self, folder: Path) -> None:
@@ -158,7 +160,7 @@ class OwnClaim(RemoteClaim):
             named = {kept.object for kept in entries.values()}
             self.objects.delete({kept.object for kept in before.values()} - named)
             if len(here) < len(entries):
-                self.far.clear(self.name, self.number, named)
+                self.far.clear(self.name, named, self.scratch)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -52,12 +52,9 @@ class Far:
         if missing:
             self.objects.download(missing)
 
-    def clear(self, name: str, number: int, named: set[str]) -> None:
-        """Take away parts of saves that are older than the newest of `named`, and not of them: saves that were not kept."""
-        prefix = f"work/{name}/{number}/far/"
-        newest = max(_save(key) for key in named if key.startswith(prefix))
-        self.objects.delete([key for key in self.objects.keys(prefix) if key not in named and _save(key) < newest])
-
-
-def _save(key: str) -> str:
-    return key.split("/")[-2]
+    def clear(self, name: str, named: set[str], scratch: Path) -> None:
+        """Take away parts that are not `named`, of saves that `scratch` no longer has. One whose folder is there, be it in a
+        picture that waits for the keeper, may be named yet: it is being written, or its turn has not come."""
+        parts = [key for key in self.objects.keys(f"work/{name}/") if "/far/" in key]
+        there = {Path(folder).name for folder, _, _ in os.walk(scratch)}  # after the keys: parts follow their folder
+        self.objects.delete([key for key in parts if key not in named and key.split("/")[-2] not in there])

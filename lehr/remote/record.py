@@ -95,12 +95,17 @@ def begin(objects: Objects, name: str) -> tuple[Record, str]:
         record = Record.model_validate(who)
         if before is not None:
             about = ended(described(before.model_dump()), before.ended, record.attempt, lives=None)
-            untold = [*before.untold, about] if before.artifact is None else []
+            untold = [] if _published(before) else [*before.untold, about]
             record = record.model_copy(update={"kept": before.kept, "artifact": before.artifact, "untold": untold})
         try:
             return record, write(objects, name, record, version)
         except Conflict:
             continue  # another attempt began, or kept something, at the same moment
+
+
+def _published(record: Record) -> bool:
+    """Whether this attempt itself ended in an artifact. An earlier one's, under another layout, may stand there before it."""
+    return record.artifact is not None and record.artifact.folder.endswith(f"/{record.attempt}")
 
 
 def point(objects: Objects, record: Record) -> None:

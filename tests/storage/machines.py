@@ -27,6 +27,7 @@ from tests.train import pieces
 
 RECIPE = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
 
+
 def small(processes: int, layout: str) -> Recipe:
     """The run of the end-to-end tests, with a stage 1 of eighteen steps that is saved after every third, and may go back."""
     sizes = ["stage1.tokens=18432", "stage1.checkpoint_steps=3", "precision=fp32", "stage1.optim.guard.rewind={after: 2}"]

@@ -15,6 +15,7 @@ from lehr.artifact import Artifact
 from lehr.errors import InfraError, Preempted
 from lehr.incidents import told
 from lehr.remote import record as records
+from lehr.remote.claim import OwnClaim
 from lehr.remote.keeping import Keeper
 from lehr.remote.store import ObjectStore
 from lehr.store import LocalStore
@@ -29,8 +30,8 @@ def _alone(tmp_path: Path) -> Artifact:
     return Artifact.open(train(LocalStore(tmp_path / "alone"), pieces.plain).uri)
 
 
-def _kept(store: ObjectStore) -> records.Record:
-    (key,) = store.objects.keys("attempts/")
+def _kept(store: ObjectStore, name: str = "") -> records.Record:
+    (key,) = store.objects.keys(f"attempts/{name}")
     found = records.read(store.objects, key.removeprefix("attempts/").removesuffix(".json"))
     assert found is not None
     return found[0]
@@ -148,6 +149,51 @@ def test_a_copy_that_fails_is_heard_of_at_the_next_save(tmp_path: Path) -> None:
     keeper.hand(tmp_path)
     keeper.stop()  # when the stage is done, its saves are of no more use
     keeper.settle()
+
+
+def test_parts_that_may_be_named_yet_stay(root: str, tmp_path: Path) -> None:
+    """The keeper is behind: a newer picture waits, training has gone back, and the last state is on its way."""
+    store = machine(root, tmp_path / "1")
+    claim = store.begin("s")
+    scratch = store.scratch("s", claim)
+    gone, named, waits = "1/far/a/sharded-00000004-1/x", "1/far/b/sharded-00000012-1/x", "1/far/c/sharded-00000008-1/x"
+    again, final = "1/far/d/sharded-00000006-1/x", "1/far/e/final/x"
+    parts = [f"work/s/{key}" for key in (gone, named, waits, again, final)]
+    for folder in ("resume/sharded-00000006-1", "final", ".kept-2/resume/sharded-00000008-1"):
+        (scratch / folder).mkdir(parents=True)
+    (tmp_path / "part").write_bytes(b"x")
+    store.objects.upload(dict.fromkeys(parts, tmp_path / "part"))
+    assert isinstance(claim, OwnClaim)
+    claim.far.clear("s", {f"work/s/{named}"}, scratch)
+    assert sorted(store.objects.keys("work/s/")) == sorted(parts[1:])
+
+
+def test_another_machines_part_is_sent_while_its_attempt_is_the_newest(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1", "GROUP_WORLD_SIZE": "2", "GROUP_RANK": "1"}
+    for key, value in launcher.items():
+        monkeypatch.setenv(key, value)
+    store = machine(root, tmp_path / "1")
+    claim = store.begin("s")
+    (tmp_path / "part").write_bytes(b"x")
+    key = claim.send(tmp_path / "part")
+    assert store.objects.keys("work/s/") == [key]
+    store.begin("s")
+    with pytest.raises(Preempted, match="attempt 1 is over"):
+        claim.send(tmp_path / "part")
+    assert len(store.objects.keys("work/s/")) == 1
+
+
+def test_an_artifact_of_another_layout_hides_no_killed_attempt(root: str, tmp_path: Path) -> None:
+    store = machine(root, tmp_path / "1")
+    whole = store.begin("begun")
+    store.commit("flat", sealed(store.scratch("begun", whole) / "out", {"a": b"a"}).folder, whole)
+    store.begin("begun")  # well ended, the first one is nobody's business; this one is killed
+    assert _kept(store, "begun").untold == []
+    store.begin("begun")
+    (line,) = _kept(store, "begun").untold
+    assert line.startswith("attempt 2 (host ") and "attempt 3 began" in line
 
 
 def test_other_ranks_can_only_ask(root: str, tmp_path: Path) -> None:
