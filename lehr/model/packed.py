@@ -15,6 +15,7 @@ from lehr.model.moe import Experts
 from lehr.model.transformer import Transformer
 
 _WORTH_STEPS = 16  # packing costs about as much as three steps
+_LEAST_ROWS = 4  # oneDNN's product of so many rows is faster than that of one: it is the memory's speed
 _MOST_PARAMETERS = 2_000_000_000  # packed weights stand beside the plain ones
 
 
@@ -24,11 +25,15 @@ class PackedLinear(nn.Module):
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, rows: int) -> None:
         super().__init__()
         self.bias = bias_N
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK.detach(), rows)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK.detach(), max(rows, _LEAST_ROWS))
         self.product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.product(x, self.packed, self.bias, "none", [], "")
+        if x.shape[:-1].numel() >= _LEAST_ROWS:
+            return self.product(x, self.packed, self.bias, "none", [], "")
+        n = len(x_RK := x.reshape(-1, x.shape[-1]))
+        more_RK = x_RK.expand(_LEAST_ROWS, -1) if n == 1 else torch.cat([x_RK] * -(-_LEAST_ROWS // n))
+        return self.product(more_RK.contiguous(), self.packed, self.bias, "none", [], "")[:n].view(*x.shape[:-1], -1)
 
 
 def packed(model: Transformer, rows: int, steps: int) -> Transformer:
