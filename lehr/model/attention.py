@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _QUERIES = 128  # per block of dense causal attention
+_BAGS = 32  # heads of one new position from which on a sum of weighted rows repays its set-up
 
 
 def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
@@ -91,7 +92,7 @@ def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mas
     scores = k_BKSE @ q.mT if H == K else q @ k_BKSE.mT  # one vector a matrix: half again as fast this way round
     weights = torch.softmax(torch.add(mask_B11S, scores.view(B, H, 1, S).float(), alpha=scale), dim=-1).to(v_BKSE.dtype)
     stride_B, stride_K, *inner = v_BKSE.stride()
-    if inner != [E, 1] or stride_B % E or stride_K % E:
+    if B * K < _BAGS or inner != [E, 1] or stride_B % E or stride_K % E:
         return (weights.view(B, K, H // K, S) @ v_BKSE).view(B, H, 1, E).to(q_BH1E.dtype)
     rows = v_BKSE.as_strided(((stride_B * (B - 1) + stride_K * (K - 1)) // E + S, E), (E, 1))
     places, ends = _places(B, K, H // K, S, stride_B // E, stride_K // E)
