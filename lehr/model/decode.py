@@ -67,14 +67,16 @@ class Decoder:
         answer = self.out[prompt]
         return bool(answer) and (answer[-1] in self.stops or len(answer) >= self.limits[prompt])
 
-    def _prefill(self, numbers: Sequence[int], width: int, length: int, pick: Pick) -> tuple[KVCache, Tensor]:
-        """A cache of `length` columns that holds the prompts, padded on the left to `width`, and their first tokens."""
+    def _prefill(self, numbers: Sequence[int], end: int, length: int, pick: Pick) -> tuple[KVCache, Tensor]:
+        """A cache of `length` columns that holds the prompts, padded on the left, up to `end`, and their first tokens."""
+        width = max(len(self.prompts[n]) for n in numbers)
         tokens_BT = torch.full((len(numbers), width), self.pad)
         for row, number in enumerate(numbers):
             ids = self.prompts[number]
             tokens_BT[row, width - len(ids) :] = torch.tensor(ids)
-        start_B = torch.tensor([width - len(self.prompts[n]) for n in numbers], device=self.device)
+        start_B = torch.tensor([end - len(self.prompts[n]) for n in numbers], device=self.device)
         cache = KVCache(self.model.config, len(numbers), length, start_B, self.model.embed.weight.dtype)
+        cache.first = cache.used = end - width
         hidden_BTD = self.model.hidden(tokens_BT.to(self.device), cache)
         return cache, pick(self.model.logits(hidden_BTD[:, -1]).float())
 
@@ -92,6 +94,7 @@ class Decoder:
         self.cache.keys[:, rows, :, at] = fresh.keys
         self.cache.values[:, rows, :, at] = fresh.values
         self.cache.start_B[rows] = self.cache.used - width + fresh.start_B
+        self.cache.first = int(self.cache.start_B.min())
         ids_B[rows] = first_B
         for row, number in zip(taken, numbers, strict=True):
             self.owner[row] = number
@@ -102,9 +105,9 @@ class Decoder:
         cache = self.cache
         if cache.used < self.length:
             return
-        first = min(int(cache.start_B.min()), cache.used - self.width)  # a refill needs the width of the longest prompt
+        first = min(cache.first, cache.used - self.width)  # a refill needs the width of the longest prompt
         kept = cache.used - first
         cache.keys[:, :, :, :kept] = cache.keys[:, :, :, first : cache.used].clone()
         cache.values[:, :, :, :kept] = cache.values[:, :, :, first : cache.used].clone()
         cache.start_B -= first
-        cache.used = kept
+        cache.first, cache.used = cache.first - first, kept

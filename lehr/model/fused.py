@@ -63,23 +63,28 @@ def _inverse_rms(wide: Tensor, eps: float) -> Tensor:
     return norm.square_().div_(wide.shape[-1]).add_(eps).rsqrt_()
 
 
+def _times(wide: Tensor, factor: Tensor, source: Tensor) -> Tensor:
+    """wide * factor, in place where `wide` is a copy of `source`: its memory is in the cache, new memory would not be."""
+    return wide * factor if wide is source else wide.mul_(factor)
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         wide = x.float()
         scale = _inverse_rms(wide, eps)
         ctx.save_for_backward(x, weight_D, scale)
-        return (wide * scale).mul_(weight_D.float()).to(x.dtype)
+        return _times(wide, scale, x).mul_(weight_D.float()).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """With s = scale and g = grad weight: d x = s (g - x s^2 mean(g x)), d weight = sum of grad x s over the rows."""
         x, weight_D, scale = ctx.saved_tensors
-        wide, grad, weight = x.float(), grad.float(), weight_D.float()
-        both = grad * wide
+        wide, wide_grad, weight = x.float(), grad.float(), weight_D.float()
+        both = wide_grad * wide
         d_weight_D = scale.flatten() @ both.flatten(0, -2)
         pull = (both @ weight)[..., None].mul_(scale.square()).div_(-x.shape[-1])
-        dx = (grad * weight).addcmul_(wide, pull).mul_(scale)
+        dx = _times(wide_grad, weight, grad).addcmul_(wide, pull).mul_(scale)
         return dx.to(x.dtype), d_weight_D.to(weight_D.dtype), None
 
 
@@ -88,8 +93,9 @@ class _Rotate(torch.autograd.Function):
     def forward(ctx: Any, x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
         ctx.strides = torch.empty_like(x_BHTE, device="meta").stride()  # a gradient laid out so can be viewed as the input was
-        turned: Tensor = _turned(x_BHTE, cos, sin).to(x_BHTE.dtype, memory_format=torch.contiguous_format)
-        return turned
+        packed = torch.contiguous_format  # laid out by the first pass, for all that follow run along memory then
+        wide = x_BHTE.to(torch.float32, memory_format=packed)
+        return _turned(wide, cos, sin).to(x_BHTE.dtype, memory_format=packed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

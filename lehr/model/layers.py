@@ -52,8 +52,9 @@ class KVCache:
     """Keys and values of all layers for one batch of generations, in buffers of fixed size.
 
     Prompts of unequal length are padded on the LEFT, so that all rows append at the same column; `start_B` is each row's
-    first real column, and positions count from there. On CPU they are kept in fp32 whatever the model computes in: small
-    products of bf16 with strided keys are four times slower there.
+    first real column, and positions count from there; columns before `first` belong to no row, so nothing looks at them.
+    On CPU they are kept in fp32 whatever the model computes in: small products of bf16 with strided keys are four times
+    slower there.
     """
 
     def __init__(self, config: Model, batch: int, length: int, start_B: Tensor, dtype: torch.dtype) -> None:
@@ -61,16 +62,18 @@ class KVCache:
         device = start_B.device
         dtype = torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
         self.keys, self.values = torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
-        self.start_B, self.used, self.length = start_B, 0, length
+        self.start_B, self.first, self.used = start_B, 0, 0
 
     def keep_rows(self, rows: Tensor) -> None:
         """Drop finished generations: only `rows` (indices, in order) go on."""
         for name in ("keys", "values"):
             old = getattr(self, name)
             new = torch.empty((old.shape[0], len(rows), *old.shape[2:]), dtype=old.dtype, device=old.device)
-            new[:, :, :, : self.used] = old[:, rows, :, : self.used]  # what lies beyond has not been written yet
+            written = slice(self.first, self.used)
+            new[:, :, :, written] = old[:, rows, :, written]
             setattr(self, name, new)
         self.start_B = self.start_B[rows]
+        self.first = int(self.start_B.min())
 
 
 class Attention(nn.Module):
@@ -104,7 +107,7 @@ class Attention(nn.Module):
             end = cache.used + T
             cache.keys[self.layer, :, :, cache.used : end] = k
             cache.values[self.layer, :, :, cache.used : end] = v
-            k, v = cache.keys[self.layer, :, :, :end], cache.values[self.layer, :, :, :end]
+            k, v = cache.keys[self.layer, :, :, cache.first : end], cache.values[self.layer, :, :, cache.first : end]
         y = attention(q, k, v, self.scale, mask)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return out

@@ -70,10 +70,10 @@ class Transformer(nn.Module):
         return out
 
     def _cached_positions(self, tokens_BT: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
-        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, S): a row sees its own columns from `start_B` on."""
+        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, S) from `first` on: a row sees its own columns."""
         T = tokens_BT.shape[1]
         column_T = torch.arange(cache.used, cache.used + T, device=tokens_BT.device)
-        column_S = torch.arange(cache.used + T, device=tokens_BT.device)
+        column_S = torch.arange(cache.first, cache.used + T, device=tokens_BT.device)
         position_BT = (column_T[None, :] - cache.start_B[:, None]).clamp(min=0)
         seen = (column_S[None, None, :] <= column_T[None, :, None]) & (column_S[None, None, :] >= cache.start_B[:, None, None])
         # A padded column has nothing to look at: let it see itself, or softmax gives NaN.
