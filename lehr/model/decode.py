@@ -55,7 +55,7 @@ class Decoder:
                 self.cache.keep_rows(running)
                 self.owner, ids_B = [self.owner[r] for r in running.tolist()], ids_B[running]
             self._make_room()
-            logits_BV = self.model.logits(self.model.hidden(ids_B[:, None], self.cache)[:, -1]).float()
+            logits_BV = self.model.logits(self.model.newest(ids_B[:, None], self.cache)).float()
             ids_B = pick(logits_BV)
 
     def _append(self, ids_B: Tensor) -> None:
@@ -77,13 +77,12 @@ class Decoder:
         start_B = torch.tensor([end - len(self.prompts[n]) for n in numbers], device=self.device)
         cache = KVCache(self.model.config, len(numbers), length, start_B, self.model.embed.weight.dtype)
         cache.first = cache.used = end - width
-        hidden_BTD = self.model.hidden(tokens_BT.to(self.device), cache)
-        return cache, pick(self.model.logits(hidden_BTD[:, -1]).float())
+        return cache, pick(self.model.logits(self.model.newest(tokens_BT.to(self.device), cache)).float())
 
     def _refill(self, ended: list[int], waiting: deque[int], ids_B: Tensor, pick: Pick) -> Tensor:
         """Give ended rows to waiting prompts. Rows that stay append their own token in the same step, so it is fed first."""
         self._make_room()
-        logits_BV = self.model.logits(self.model.hidden(ids_B[:, None], self.cache)[:, -1]).float()
+        logits_BV = self.model.logits(self.model.newest(ids_B[:, None], self.cache)).float()
         ids_B = pick(logits_BV)
         taken = ended[: len(waiting)]
         numbers = [waiting.popleft() for _ in taken]

@@ -91,26 +91,46 @@ class Attention(nn.Module):
         self.k_norm = Norm(kv_width, config, "rmsnorm") if config.qk_norm else None
         self.out = nn.Linear(q_width, config.d_model, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        """Returns (B, T, D). Without `mask` attention is causal; `mask` is additive, (B, 1, T, S)."""
+    def forward(
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, newest: bool = False
+    ) -> Tensor:
+        """Returns (B, T, D), or the last column's (B, 1, D) if `newest`, which needs a mask. `mask` is additive, (B, 1, T, S);
+        without one attention is causal."""
         B, T, _ = x_BTD.shape
         qkv = self.qkv(x_BTD)
         if self.clip is not None:
             qkv = qkv.clamp(-self.clip, self.clip)
         q, k, v = qkv.split(self.widths, dim=-1)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q = rotate(q.view(B, T, self.heads, self.head_dim).transpose(1, 2), cos, sin)
-        k = rotate(k.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
+        if cache is not None and self.heads == self.kv_heads:
+            q, k = self._at_once(qkv, cos, sin)
+        else:
+            if self.q_norm is not None and self.k_norm is not None:
+                q, k = self.q_norm(q), self.k_norm(k)
+            q = rotate(q.view(B, T, self.heads, self.head_dim).transpose(1, 2), cos, sin)
+            k = rotate(k.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2), cos, sin)
         v = v.view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
         if cache is not None:
             end = cache.used + T
             cache.keys[self.layer, :, :, cache.used : end] = k
             cache.values[self.layer, :, :, cache.used : end] = v
             k, v = cache.keys[self.layer, :, :, cache.first : end], cache.values[self.layer, :, :, cache.first : end]
+        if newest and mask is not None:
+            q, mask, T = q[:, :, -1:], mask[:, :, -1:], 1
         y = attention(q, k, v, self.scale, mask)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return out
+
+
+    def _at_once(self, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys, (B, H, T, E) each, normed and turned together: decoding is many small calls."""
+        B, T, _ = qkv.shape
+        both = qkv[..., : 2 * self.widths[0]].view(B, T, 2, self.widths[0])
+        if self.q_norm is not None and self.k_norm is not None:
+            weights = self.q_norm.weight, self.k_norm.weight
+            assert weights[0] is not None and weights[1] is not None
+            both = rms_norm(both, torch.stack([weights[0], weights[1]]), self.q_norm.eps)
+        both = rotate(both.view(B, T, 2 * self.heads, self.head_dim).transpose(1, 2), cos, sin)
+        return both[:, : self.heads], both[:, self.heads :]
 
 
 class MLP(nn.Module):
@@ -150,12 +170,15 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         routing: list[Routing] | None = None,
+        newest: bool = False,
     ) -> Tensor:
-        """`routing`, where given, receives this block's routing if it has experts."""
+        """`routing`, where given, receives this block's routing if it has experts. If `newest`, the last column's state alone,
+        (B, 1, D): see Transformer.newest."""
+        kept = x_BTD[:, -1:] if newest else x_BTD
         if self.before:
-            h = x_BTD + scaled(self.attention(self.attention_norm(x_BTD), cos, sin, mask, cache), self.scale)
+            h = kept + scaled(self.attention(self.attention_norm(x_BTD), cos, sin, mask, cache, newest), self.scale)
             return h + scaled(self._mlp(self.mlp_norm(h), routing), self.scale)
-        h = x_BTD + scaled(self.attention_norm(self.attention(x_BTD, cos, sin, mask, cache)), self.scale)
+        h = kept + scaled(self.attention_norm(self.attention(x_BTD, cos, sin, mask, cache, newest)), self.scale)
         return h + scaled(self.mlp_norm(self._mlp(h, routing)), self.scale)
 
     def _mlp(self, x_BTD: Tensor, routing: list[Routing] | None) -> Tensor:

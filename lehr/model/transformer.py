@@ -69,6 +69,17 @@ class Transformer(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
+    def newest(self, tokens_BT: Tensor, cache: KVCache) -> Tensor:
+        """The last column's final normed state alone, (B, D); the cache grows by all T columns. What decoding asks of a prompt:
+        of the other columns the last block makes keys and values, and nothing else."""
+        cos, sin, mask = self._cached_positions(tokens_BT, cache)
+        x = scaled(self.embed(tokens_BT), self.config.embedding_multiplier)
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, cos, sin, mask, cache, None, number == len(self.layers))
+        cache.used += tokens_BT.shape[1]
+        out: Tensor = self.norm(x[:, -1])
+        return out
+
     def _cached_positions(self, tokens_BT: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
         """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, S) from `first` on: a row sees its own columns."""
         T = tokens_BT.shape[1]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lehr.errors import UserError
 from lehr.model.convert import from_hf_state, load_hf, save_hf
+from lehr.model.layers import KVCache
 from lehr.model.packed import packed
 from lehr.train.losses import cross_entropy
 
@@ -140,6 +141,19 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         load_hf(tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_decoding_asks_for_the_last_column_alone(case: str, tmp_path: Path) -> None:
+    """A prompt of five tokens in one call, then token by token, against the same without a cache."""
+    theirs_of(case).save_pretrained(tmp_path)
+    ours, ids_BT = load_hf(tmp_path), tokens()
+    cache = KVCache(ours.config, len(ids_BT), ids_BT.shape[1], torch.zeros(len(ids_BT), dtype=torch.int64), torch.float32)
+    want = ours.hidden(ids_BT)
+    for start, end in [(0, 5), *((i, i + 1) for i in range(5, ids_BT.shape[1]))]:
+        found = ours.newest(ids_BT[:, start:end], cache)
+        torch.testing.assert_close(found, want[:, end - 1], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
