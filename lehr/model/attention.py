@@ -88,7 +88,7 @@ def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mas
     that share keys go through them together."""
     B, H, _, E = q_BH1E.shape
     K, S = k_BKSE.shape[1], k_BKSE.shape[2]
-    q = q_BH1E.to(k_BKSE.dtype).view(B, K, H // K, E)
+    q = q_BH1E.to(k_BKSE.dtype).contiguous().view(B, K, H // K, E)  # or the product would copy all keys to fit it
     scores = k_BKSE @ q.mT if H == K else q @ k_BKSE.mT  # one vector a matrix: half again as fast this way round
     weights = torch.softmax(torch.add(mask_B11S, scores.view(B, H, 1, S).float(), alpha=scale), dim=-1).to(v_BKSE.dtype)
     stride_B, stride_K, *inner = v_BKSE.stride()

@@ -76,7 +76,7 @@ class Decoder:
             tokens_BT[row, width - len(ids) :] = torch.tensor(ids)
         start_B = torch.tensor([end - len(self.prompts[n]) for n in numbers], device=self.device)
         cache = KVCache(self.model.config, len(numbers), length, start_B, self.model.embed.weight.dtype)
-        cache.first = cache.used = end - width
+        cache.begin_at(end - width)
         return cache, pick(self.model.logits(self.model.newest(tokens_BT.to(self.device), cache)).float())
 
     def _refill(self, ended: list[int], waiting: deque[int], ids_B: Tensor, pick: Pick) -> Tensor:

@@ -61,8 +61,14 @@ class KVCache:
         shape = (config.n_layers, batch, config.n_kv_heads, length, config.head_dim)
         device = start_B.device
         dtype = torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
-        self.keys, self.values = torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device)
+        self.keys, self.values = torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device)
         self.start_B, self.first, self.used = start_B, 0, 0
+
+    def begin_at(self, column: int) -> None:
+        """Nothing is held and the next column is `column`. Those before it are zeros: a row that is taken over later may make
+        others look at them with a weight of zero, which a number that is none would survive."""
+        self.first = self.used = column
+        self.keys[:, :, :, :column], self.values[:, :, :, :column] = 0, 0
 
     def keep_rows(self, rows: Tensor) -> None:
         """Drop finished generations: only `rows` (indices, in order) go on."""
