@@ -83,8 +83,13 @@ class Transformer(nn.Module):
     def _cached_positions(self, tokens_BT: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
         """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, S) from `first` on: a row sees its own columns."""
         T = tokens_BT.shape[1]
-        column_T = torch.arange(cache.used, cache.used + T, device=tokens_BT.device)
         column_S = torch.arange(cache.first, cache.used + T, device=tokens_BT.device)
+        if T == 1:  # all that is there is before it: fewer calls for the same
+            position_B = cache.used - cache.start_B
+            unseen = column_S < cache.start_B[:, None]
+            mask = torch.zeros(unseen.shape, dtype=self.cos.dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
+            return self.cos[position_B][:, None, None], self.sin[position_B][:, None, None], mask[:, None, None]
+        column_T = torch.arange(cache.used, cache.used + T, device=tokens_BT.device)
         position_BT = (column_T[None, :] - cache.start_B[:, None]).clamp(min=0)
         seen = (column_S[None, None, :] <= column_T[None, :, None]) & (column_S[None, None, :] >= cache.start_B[:, None, None])
         # A padded column has nothing to look at: let it see itself, or softmax gives NaN.
