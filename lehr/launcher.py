@@ -35,6 +35,11 @@ def machines() -> int:
     return int(os.environ.get("GROUP_WORLD_SIZE", "1")) if launched() else 1
 
 
+def away() -> bool:
+    """Whether this machine is another than rank 0's."""
+    return machines() > 1 and os.environ.get("GROUP_RANK", "0") != "0"
+
+
 def check_world(processes: int) -> None:
     """Raises UserError if a launcher started another number of ranks than the recipe's `processes`."""
     if launched() and int(os.environ["WORLD_SIZE"]) != processes:

@@ -98,6 +98,9 @@ def itself(model: Any) -> Any:
     return model
 
 
+FAR = ".far"  # ends the name of a file that says where a part of a save is which this machine does not have
+
+
 class Claim(Protocol):
     """One attempt's right to publish under a name, be it a resume file or the artifact. Attempts can overlap; the right is
     lost for good at the moment when a newer attempt begins."""
@@ -150,7 +153,7 @@ class Claim(Protocol):
         ...
 
     def bring(self, folder: Path) -> None:
-        """Make the parts that were sent and stand in `folder` as `NAME.far` ({object, bytes, sha256}) files of it."""
+        """Make the parts that were sent and stand in `folder` as `NAME` + FAR ({object, bytes, sha256}) files of it."""
         ...
 
 

@@ -13,10 +13,11 @@ from lehr.artifact import sha256_file
 from lehr.errors import LehrError, Preempted, UserError
 from lehr.fence import overtaken
 from lehr.incidents import FILE as INCIDENTS
-from lehr.ports import Conflict, Objects
+from lehr.launcher import away
+from lehr.ports import FAR, Conflict, Objects
 from lehr.remote import record as records
 from lehr.remote.cache import below
-from lehr.remote.far import FAR, Far
+from lehr.remote.far import Far
 from lehr.remote.keeping import Identity, Keeper, identity, snapshot
 from lehr.remote.record import Kept, Record
 
@@ -64,7 +65,7 @@ class RemoteClaim:
 
     def send(self, part: Path) -> str:
         """See lehr.ports.Claim. Raises Preempted if a newer attempt has begun: nobody would take the part away."""
-        if self.far.away:
+        if away():
             self.check()
         return self.far.send(part, self.name, self.number)
 

@@ -7,12 +7,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from lehr.launcher import machines
-from lehr.ports import Objects, Store
+from lehr.launcher import away
+from lehr.ports import FAR, Objects, Store
 from lehr.remote.cache import folder_of
 from lehr.remote.record import Kept
-
-FAR = ".far"  # ends the name of a file that says where a part is which this machine does not have
 
 
 @dataclass(frozen=True)
@@ -23,14 +21,9 @@ class Far:
     home: Path
     store: Store
 
-    @property
-    def away(self) -> bool:
-        """Whether this machine is another than rank 0's."""
-        return machines() > 1 and os.environ.get("GROUP_RANK", "0") != "0"
-
     def here(self, path: Path, name: str, number: int) -> Path:
         """See lehr.ports.Claim.here."""
-        if not self.away or not path.is_relative_to(self.home):
+        if not away() or not path.is_relative_to(self.home):
             return path
         kind, folder, *rest = path.relative_to(self.home).parts
         if kind == "artifacts":
@@ -39,7 +32,7 @@ class Far:
 
     def send(self, part: Path, name: str, number: int) -> str:
         """See lehr.ports.Claim.send. A key of its own each time: what the record names is never overwritten."""
-        if not self.away:
+        if not away():
             return ""
         key = f"work/{name}/{number}/far/{uuid.uuid4().hex}/{part.parent.name}/{part.name}"
         self.objects.upload({key: part})

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from lehr.launcher import machines
-from lehr.ports import Claim
+from lehr.launcher import away, machines
+from lehr.ports import FAR, Claim
 from lehr.train.parallel import Ranks
 
 _PIECE = 16 << 20  # bytes sent at once
@@ -51,9 +51,9 @@ def mirrored(folder: Path, ranks: Ranks, claim: Claim) -> Iterator[None]:
     files: list[tuple[str, int]] = []
     if ranks.first:
         claim.bring(folder)
-        found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tmp", ".far"))
+        found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tmp", FAR))
         files = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in found]
-    writes = os.environ.get("GROUP_RANK", "0") != "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+    writes = away() and os.environ.get("LOCAL_RANK", "0") == "0"
     if writes:
         shutil.rmtree(folder, ignore_errors=True)
     for name, size in ranks.gather(files)[0]:

@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, W
 from torch.futures import Future
 
 from lehr.artifact import canonical, sha256_file, sha256_text, write_atomic, write_beside
-from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.ports import FAR, ONLY_ATTEMPT, Claim
 from lehr.tensors import save_tensors
 
 MANIFEST = "manifest.json"
@@ -95,7 +95,7 @@ class FolderWriter(StorageWriter):
         text = json.dumps({"content": content, "sha256": sha256_text(canonical(content))})
         for part in {s.file: s for s in stored.values() if s.far}.values():
             far = {"object": part.far, "bytes": part.bytes, "sha256": part.sha256}
-            write_atomic(self.folder / f"{part.file}.far", json.dumps(far))
+            write_atomic(self.folder / f"{part.file}{FAR}", json.dumps(far))
         with self.claim.passage():
             write_atomic(self.folder / MANIFEST, text)
             self.complete(sum(int(str(f["bytes"])) for f in files.values()))
