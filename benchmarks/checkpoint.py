@@ -17,8 +17,8 @@ from torch import Tensor
 
 from benchmarks import models
 from benchmarks.common import LEHR, Record, compared, in_turns, main
+from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
-from lehr.config.stages import Optim
 from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles
 from lehr.train.sharded.saves import ShardedSaves

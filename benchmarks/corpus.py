@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
 from lehr.data.document import Document, read_jsonl
 from lehr.data.loader import Loader
 from lehr.data.mix import plan

@@ -18,7 +18,7 @@ from benchmarks import corpus
 from benchmarks.common import PAGE, Record, compared, in_turns, main
 from benchmarks.cost_figure import Panel, Point, drawing
 from lehr.config.model import Model
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.size import flops_per_token

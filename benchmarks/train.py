@@ -14,7 +14,7 @@ from benchmarks import models
 from benchmarks.common import Record, compared, in_turns, main
 from benchmarks.memory import peak_bytes
 from lehr.config.model import Model
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters, clip_

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from lehr.artifact import LOGS, Artifact
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
+from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, Schedule
-from lehr.config.stages import Optim
 from lehr.data.loader import Loader
 from lehr.errors import UserError
 from lehr.train.next_token import Stretch, make_loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from lehr.config.base_model import Fetch, resolve_base
+from lehr.config.posttraining import PLUGIN, with_names
 from lehr.config.recipe import Recipe
 from lehr.errors import UserError
 
@@ -83,14 +86,39 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Or
             _merge(into[key], value, source, origin, base, f"{dotted}.")
             continue
         if isinstance(value, dict):
-            copy: dict[str, Any] = {}
-            _merge(copy, value, source, origin, base, f"{dotted}.")
-            into[key] = copy
-        elif key == "path" and dotted.startswith("data.sources.") and isinstance(value, str):
-            into[key] = str((base / value).resolve())
+            into[key] = {}
+            _merge(into[key], value, source, origin, base, f"{dotted}.")
+        elif dotted == "posttraining" and value is not None:
+            into[key] = _merge_steps(old, value, source, origin, base)
+        elif isinstance(value, str) and _is_path(dotted):
+            into[key] = value if "://" in value else str((base / value).resolve())
         else:
             into[key] = value
         origin[dotted] = source
+
+
+def _is_path(dotted: str) -> bool:
+    """Keys whose paths are relative to the file that names them."""
+    named = dotted in ("tokenizer.path", "base.checkpoint", "base.huggingface")
+    return named or (dotted.startswith("data.sources.") and dotted.endswith(".path"))
+
+
+def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) -> Any:
+    """Steps by name. A child's list says which there are, and in which order; a step that an ancestor has under the same name
+    and kind inherits its keys."""
+    if not isinstance(new, list):
+        return new
+    known, out = (old if isinstance(old, dict) else {}), dict[str, Any]()
+    for number, step in enumerate(with_names(new)):
+        if not isinstance(step, dict) or not isinstance(step.get("name"), str):
+            raise UserError(f"posttraining.{number}: a step is a section with a kind", where=source, remedy="write {kind: sft}")
+        name = step["name"]
+        if name in out:
+            raise UserError(f"posttraining: the name {name!r} stands twice", where=source, remedy="give each step its own")
+        before = known.get(name, {})
+        out[name] = {} if _other_kind(before, step) else copy.deepcopy(before)
+        _merge(out[name], step, source, origin, base, f"posttraining.{name}.")
+    return out
 
 
 def _other_kind(old: dict[str, Any], new: Any) -> bool:
@@ -126,6 +154,9 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
     node = values
     parts = key.strip().split(".")
     for part in parts[:-1]:
+        if parts[0] == "posttraining" and node is values.get("posttraining") and part not in node:
+            known = ", ".join(node) or "none"
+            raise UserError(f"--set {key}: there is no step {part!r}; steps are: {known}", remedy="name one of them")
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
             raise UserError(f"--set {key}: {part!r} holds a value, not a section", remedy="name a key of the recipe")
@@ -133,11 +164,14 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
     _merge(node, {parts[-1]: _parse(text, f"--set {key}")}, "--set", origin, Path.cwd(), ".".join([*parts[:-1], ""]))
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = (), machines: str | Path | None = None) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), machines: str | Path | None = None, fetch: Fetch = Path
+) -> Recipe:
     """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`.
 
-    `machines` is a file with sections `site` and `hardware` that replace the recipe's. Paths of sources are made absolute,
-    relative to the file that names them. Raises UserError: one line that names the file, the key, the value and the remedy.
+    `machines` is a file with sections `site` and `hardware` that replace the recipe's. Paths are made absolute, relative to
+    the file that names them. Of a `base`, the architecture and what its record says of its training are read; `fetch` makes a
+    local folder of its address. Raises UserError: one line that names the file, the key, the value and the remedy.
     """
     values: dict[str, Any] = {}
     origin: Origin = {}
@@ -148,10 +182,14 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), machines: str |
         _load_chain(Path(machines), values, origin)
     for assignment in overrides:
         _apply_set(values, assignment, origin)
+    shown = _shown(Path(path).resolve())
+    resolve_base(values, fetch, origin, shown)
+    steps = values.get("posttraining")
+    listed = {"posttraining": list(steps.values())} if isinstance(steps, dict) else {}
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate({**values, **listed})
     except ValidationError as error:
-        raise explain(error, Recipe, values, origin, _shown(Path(path).resolve())) from None
+        raise explain(error, Recipe, values, origin, shown) from None
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -187,11 +225,14 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
 
 
 def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
-    """`loc` as the recipe writes it: without the `kind` that pydantic puts after the key of a section with kinds."""
+    """`loc` as the recipe writes it: without the `kind` that pydantic puts after the key of a section with kinds, and with the
+    name of a step for its number."""
     keys: list[str | int] = []
     for part in loc:
         here = _value_at(values, keys)
-        if not (isinstance(here, dict) and part not in here and here.get("kind") == part):
+        if keys == ["posttraining"] and isinstance(here, dict) and isinstance(part, int):
+            keys.append(list(here)[part])
+        elif not (isinstance(here, dict) and part not in here and (here.get("kind") == part or part == PLUGIN)):
             keys.append(part)
     return keys
 
@@ -236,6 +277,10 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, origin:
         near = difflib.get_close_matches(str(loc[-1]), _fields_at(model, loc), n=1)
         remedy = f"did you mean {near[0]!r}?" if near else "remove it, or see docs/recipes.md for the known keys"
         return UserError(f"{key}: unknown key{given}", where=where, remedy=remedy)
+    if kind == "union_tag_invalid":
+        known = str(first["ctx"]["expected_tags"]).replace(f", '{PLUGIN}'", "")
+        given = str(first["ctx"]["tag"])
+        return UserError(f"{key}: there is no kind {given!r}; kinds are: {known}", where=where, remedy="name one of them")
     if kind == "missing":
         return UserError(f"{key}: this key is missing", where=where, remedy="add it, or inherit a recipe that has it")
     if kind == "value_error":

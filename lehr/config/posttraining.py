@@ -1,179 +1,194 @@
-"""Post-training plans of released models: each stage with the hyperparameters that its report or code gives.
+"""Post-training: an ordered list of steps, each a kind with its own keys. What a recipe lists here is what runs.
 
-These are descriptions of runs on data that others hold. `sft`, `dpo` and `rlvr` of the recipe are what this version runs
-itself, on generated data. What a source does not give is left out here too: None, 0 and "" mean "not given".
+A step begins with the model before it, or with the one that `parent` names. Steps of released models whose data others hold say
+with `supply` what must be supplied; `reported` holds what a report says of them and nothing here executes.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag
 
-from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.names import StepName
+from lehr.config.optim import Optim
+from lehr.config.schedule import StepSchedule
 
-Ensemble = Literal["", "arithmetic", "geometric"]  # mean of normalised rewards, or of ranks
-
-
-class Described(Config):
-    """What every stage may say."""
-
-    name: str = ""
-    domains: dict[str, Fraction] = {}  # shares of the examples or prompts
-    supply: str = ""  # what must be supplied
+Reported = dict[str, Any]
 
 
-class Lengths(Described):
-    """What the gradient-based stages share; lengths are in epochs, steps or episodes, whichever the source gives."""
+class Step(Config):
+    """What every step says."""
 
-    batch_size: NonNegative = 0  # sequences, pairs or episodes
-    batch_tokens: NonNegative = 0
-    epochs: NonNegativeFloat = 0.0
+    name: StepName  # of its model, in scores and files; where a recipe gives none, the kind
+    parent: str = ""  # name of the model that it begins with; without it the one before
+    supply: str = ""  # data that others hold: what must be supplied before it can run
+    reported: Reported = {}  # facts of a released model that nothing here executes
+
+
+class TuningOptim(Optim):
+    """AdamW for post-training: without weight decay and z-loss, as the code of all four reports has it."""
+
+    weight_decay: NonNegativeFloat = 0.0
+    z_loss: NonNegativeFloat = 0.0
+
+
+class Tuning(Step):
+    """A step that trains by gradients. Its length is `steps`, or follows from `epochs` over `samples`."""
+
+    optim: TuningOptim
+    schedule: StepSchedule = StepSchedule()
     steps: NonNegative = 0
-    samples: NonNegative = 0  # examples, prompts or pairs
-    datasets: dict[str, Positive] = {}  # the same by data set
-    schedule: Literal["linear", "cosine", "constant"] | None = None
-    final_ratio: Fraction = 0.0  # of the peak
-    warmup_ratio: Fraction = 0.0
-    warmup_steps: NonNegative = 0
-    weight_decay: NonNegativeFloat | None = None
-    clip_norm: PositiveFloat | None = None
-    max_length: NonNegative = 0  # tokens
-    prompt_length: NonNegative = 0  # tokens of it that may be prompt
+    epochs: NonNegativeFloat = 0.0
+    samples: NonNegative = 0  # examples, pairs or prompts in one epoch
+    batch_size: NonNegative = 0  # conversations, pairs or prompts; 0: not given
+    batch_tokens: NonNegative = 0  # instead of batch_size, where batches are filled up to so many tokens
+    max_length: NonNegative = 0  # tokens of a row; 0: the model's
+    checkpoint_steps: Positive = 20
 
-    @model_validator(mode="after")
-    def _sums(self) -> Lengths:
-        total = sum(self.datasets.values())
-        if self.samples and total not in (0, self.samples):
-            raise ValueError(f"samples={self.samples} is not the {total} that datasets sum to; mend one of them")
-        return self
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps; 0 where neither `steps` nor what they follow from is given."""
+        if self.steps or not self.batch_size:
+            return self.steps
+        return math.ceil(self.samples * (self.epochs or 1.0) / self.batch_size)
 
 
-class Tuning(Lengths):
-    """A stage that trains the model itself."""
-
-    lr: PositiveFloat
-
-
-class SftPlan(Tuning):
-    """Supervised fine-tuning on conversations, loss on the assistant's tokens."""
+class SftStep(Tuning):
+    """Supervised fine-tuning on conversations, loss on the assistant's tokens only."""
 
     kind: Literal["sft"]
-    loss_reduction: Literal["", "sum", "mean"] = ""  # over tokens
-    packing: Literal["", "none", "concatenate", "first-fit-decreasing"] = ""
-    max_turns: NonNegative = 0
-    majority_of: NonNegative = 0  # synthetic mathematics is kept where this many completions reach a majority
-    special_tokens: list[str] = []  # added to the vocabulary
-    roles: list[str] = []
-    turn: str = ""  # how a turn is written
-    end_token_from_mean: bool = False  # its embedding begins anew as the mean of all
+    examples: dict[str, Positive] = {}  # generated conversations: chat family -> how many
+    replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting
+    replay_mix: str = ""
 
 
-class DpoPlan(Tuning):
-    """Direct preference optimisation; `normalised` divides log-probabilities by length."""
+class Pairs(Config):
+    """Preference pairs sampled from the step's parent on generated prompts and judged by verifiers."""
+
+    families: list[str] = Field(min_length=1)
+    prompts: Positive
+    held_out_prompts: Positive
+    samples: Annotated[int, Field(ge=2)] = 3  # answers to each prompt
+    reference_answers: bool = False  # prefer the data's own answer where no sample passes; off-policy, so not by default
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+
+
+class DpoStep(Tuning):
+    """Direct preference optimisation (Rafailov et al. 2023)."""
 
     kind: Literal["dpo"]
-    beta: PositiveFloat
-    normalised: bool = False
-    judged: list[str] = []  # aspects that a judge rates
-    chosen: str = ""
-    rejected: str = ""
-    filters: list[str] = []
+    pairs: Pairs | None = None
+    beta: PositiveFloat = 5.0
+    normalised: bool = True  # log-probabilities per token rather than per answer: OLMo 2's `dpo_norm`
+    chosen_nll: NonNegativeFloat = 0.0  # weight of the chosen answer's own negative log-likelihood
 
 
-class RewardModelPlan(Lengths):
-    """A reward model: Bradley-Terry on pairs, regression on aspects, or a contrast of two models' log-probabilities, which
-    trains nothing."""
-
-    kind: Literal["reward_model"]
-    loss: Literal["bradley-terry", "multi-aspect", "contrastive"] = "bradley-terry"
-    lr: PositiveFloat | None = None
-    seeds: Positive = 1
-    base: str = ""  # the model that it begins with, or the two that are contrasted
-    aspects: list[str] = []
-    aspect_range: list[float] = []
-    gold_share: Fraction = 0.0  # of the pairs; the rest is synthetic
-
-
-class PpoPlan(Tuning):
-    """PPO, with verifiable rewards or reward models."""
-
-    kind: Literal["ppo"]
-    kl: list[PositiveFloat] = Field(min_length=1)  # coefficient, one value a run
-    kl_estimator: Literal["", "k1", "k3"] = ""
-    kl_target: NonNegativeFloat = 0.0  # of an adaptive controller
-    kl_horizon: NonNegative = 0
-    episodes: NonNegative = 0  # of one run
-    gamma: Fraction | None = None
-    gae_lambda: Fraction | None = None
-    ppo_epochs: NonNegative = 0  # passes over each batch of episodes
-    mini_batches: NonNegative = 0
-    clip: PositiveFloat | None = None
-    value_coefficient: PositiveFloat | None = None
-    value_init: str = ""
-    whitened_advantages: bool = False
-    temperature: PositiveFloat | None = None
-    response_length: NonNegative = 0
-    no_eos_reward: float | None = None  # instead of the others, where no end token comes
-    correct_reward: float | None = None
-    wrong_reward: float | None = None
-    reward_model_weight: NonNegativeFloat | None = None
-    reward_models: NonNegative = 0
-    ensemble: Ensemble = ""
-    lora_rank: NonNegative = 0
-    lora_alpha: NonNegative = 0
-    roll_outs: NonNegative = 0
-    prompts: list[str] = []  # prompt sets, one entry a run
-
-
-class GrpoPlan(Tuning):
-    """GRPO with verifiable rewards."""
+class GrpoStep(Tuning):
+    """GRPO with verifiable rewards: advantages within a prompt's group of samples. `batch_size` counts prompts."""
 
     kind: Literal["grpo"]
-    kl: PositiveFloat
-    kl_estimator: Literal["", "k1", "k3"] = ""
-    samples_per_prompt: Positive
-    prompts_per_rollout: NonNegative = 0
-    mini_batches: NonNegative = 0
-    episodes: NonNegative = 0
-    temperature: PositiveFloat | None = None
-    no_eos_reward: float | None = None
-    prompts: list[str] = []  # prompt sets, one entry a run
+    families: list[str] = []  # of generated prompts with verifiers
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+    clip_low: PositiveFloat = 0.2
+    clip_high: PositiveFloat = 0.28
+    kl: NonNegativeFloat = 0.01
+    bonus: dict[str, float] = {}  # verifier without arguments -> what it adds to the reward when it passes
+    rollout_epochs: Positive = 1  # passes over each roll-out
+    mini_batches: Positive = 1  # pieces of it in each pass, an update each
+    episodes: NonNegative = 0  # samples in all, where a report counts so
 
 
-class BestOfNPlan(Described):
-    """The best of n samples by reward models becomes training data."""
+class RewardModelStep(Tuning):
+    """A reward model. Not run by this version."""
 
-    kind: Literal["best_of_n"]
-    n: Positive
-    iterations: Positive = 1
-    reward_models: Positive = 1
-    ensemble: Ensemble = ""
+    kind: Literal["reward_model"]
+    optim: TuningOptim | None = None  # type: ignore[assignment]  # not every report gives its rate
 
 
-class BrainPlan(Described):
-    """BRAIn (Pandey et al. 2024): the proposal is refreshed every so many steps."""
+class PpoStep(Tuning):
+    """PPO, with verifiable rewards or reward models. Not run by this version."""
 
-    kind: Literal["brain"]
-    refresh_steps: Positive
-    ensemble: Ensemble = ""
+    kind: Literal["ppo"]
+    episodes: NonNegative = 0  # of one run
+    ppo_epochs: NonNegative = 0  # passes over each batch of episodes
 
 
-class SelfKnowledgePlan(Tuning):
-    """Self-knowledge: questions about the model itself, wrong answers behind a negative token (Stable LM 2 section 3.3)."""
+class SelfKnowledgeStep(Tuning):
+    """Self-knowledge: questions about the model itself (Stable LM 2 section 3.3). Not run by this version."""
 
     kind: Literal["self_knowledge"]
-    packing: Literal["", "none"] = ""
-    negative: str = ""  # what marks a wrong answer
 
 
-class MergePlan(Described):
-    """The mean of models specialised in different domains."""
+class BestOfNStep(Step):
+    """The best of n samples by reward models becomes training data. Not run by this version."""
+
+    kind: Literal["best_of_n"]
+
+
+class BrainStep(Step):
+    """BRAIn (Pandey et al. 2024). Not run by this version."""
+
+    kind: Literal["brain"]
+
+
+class MergeStep(Step):
+    """The mean of models specialised in different domains. Not run by this version."""
 
     kind: Literal["merge"]
 
 
-PostStage = Annotated[
-    SftPlan | DpoPlan | RewardModelPlan | PpoPlan | GrpoPlan | BestOfNPlan | BrainPlan | SelfKnowledgePlan | MergePlan,
-    Field(discriminator="kind"),
+class PluginStep(Step):
+    """A kind that a module of one's own declares: `kind: my_module:SPEC`, a lehr.pipeline.spec.StageSpec. `settings` are its
+    configuration's keys."""
+
+    kind: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    settings: dict[str, Any] = {}
+
+
+PLUGIN = "plugin"
+
+
+def _tag(value: Any) -> str:
+    kind = str(value.get("kind", "") if isinstance(value, dict) else getattr(value, "kind", ""))
+    return PLUGIN if ":" in kind else kind
+
+
+PostStep = Annotated[
+    Annotated[SftStep, Tag("sft")]
+    | Annotated[DpoStep, Tag("dpo")]
+    | Annotated[GrpoStep, Tag("grpo")]
+    | Annotated[RewardModelStep, Tag("reward_model")]
+    | Annotated[PpoStep, Tag("ppo")]
+    | Annotated[SelfKnowledgeStep, Tag("self_knowledge")]
+    | Annotated[BestOfNStep, Tag("best_of_n")]
+    | Annotated[BrainStep, Tag("brain")]
+    | Annotated[MergeStep, Tag("merge")]
+    | Annotated[PluginStep, Tag(PLUGIN)],
+    Discriminator(_tag),
 ]
+
+
+def with_names(steps: Any) -> Any:
+    """`steps` as a recipe writes them, each with a name: its kind, numbered from the second one on."""
+    if not isinstance(steps, list):
+        return steps
+    taken = {step["name"] for step in steps if isinstance(step, dict) and step.get("name")}
+    out = []
+    for step in steps:
+        if isinstance(step, dict) and not step.get("name") and isinstance(step.get("kind"), str):
+            wanted = re.sub(r"[^a-z0-9]+", "-", step["kind"].rpartition(":")[2].lower()).strip("-")
+            name, number = wanted, 1
+            while name in taken:
+                number += 1
+                name = f"{wanted}-{number}"
+            taken.add(name)
+            step = {**step, "name": name}
+        out.append(step)
+    return out

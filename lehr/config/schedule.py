@@ -83,6 +83,7 @@ class StepSchedule(Config):
 
     kind: Literal["cosine", "linear", "constant"] = "linear"
     warmup_steps: NonNegative = 0
+    warmup_ratio: Fraction = 0.0  # of all steps, where warmup_steps is 0
     final_ratio: Fraction = 0.0  # of the peak, at the end
 
 

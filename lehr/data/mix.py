@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
 from lehr.data.shards import ShardSet
 from lehr.errors import UserError
 

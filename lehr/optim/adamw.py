@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import adamw
 
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
 from lehr.optim.groups import Group, group_of

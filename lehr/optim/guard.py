@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lehr.config.stages import Guard
+from lehr.config.optim import Guard
 
 _WARM = 8  # accepted values before a deviation means anything
 

@@ -48,7 +48,7 @@ def by_tokens(schedule: Schedule, peak: float, tokens: int, total: int) -> float
 
 def by_steps(schedule: StepSchedule, peak: float, step: int, total: int) -> float:
     """The rate for the update that begins after `step` of a stage's `total` steps."""
-    warmup = schedule.warmup_steps
+    warmup = schedule.warmup_steps or int(schedule.warmup_ratio * total)
     if step < warmup:
         return peak * step / warmup
     if schedule.kind == "constant":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lehr.config.hardware import Hardware, Reported
-from lehr.config.recipe import Site
+from lehr.config.site import Site
 from lehr.planning.work import Work
 from lehr.report.footprint import JOULES_PER_KWH, ItJoules, carbon_kg, facility_energy, kwh, water_liters
 

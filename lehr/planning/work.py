@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lehr.config.posttraining import Finetune
 from lehr.config.recipe import Recipe
 from lehr.config.schedule import ConstantSchedule, Schedule, StepSchedule
-from lehr.config.stages import Finetune
 from lehr.model.size import flops_per_token
 from lehr.optim.schedule import anneal_schedule, by_steps, by_tokens
 from lehr.planning.chat import tokens_per_step

@@ -11,7 +11,8 @@ from typing import Any
 
 from lehr import stop
 from lehr.artifact import LOGS, write_atomic
-from lehr.config.recipe import Parallel, Watch
+from lehr.config.parallel import Parallel
+from lehr.config.training import Watch
 from lehr.incidents import FILE as INCIDENTS
 from lehr.incidents import record
 from lehr.model.size import flops_per_token

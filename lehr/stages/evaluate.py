@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lehr.artifact import Artifact, ArtifactRef
+from lehr.config.evaluation import TaskPlan
 from lehr.config.recipe import Recipe
-from lehr.config.stages import TaskPlan
 from lehr.data.synthetic.conversations import conversation
 from lehr.evals.score import score
 from lehr.evals.suites import NEEDS_PAIRS, examples

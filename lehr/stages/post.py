@@ -10,8 +10,8 @@ from typing import Any
 
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
+from lehr.config.posttraining import Dpo, Finetune, Rlvr, Sft
 from lehr.config.recipe import Recipe
-from lehr.config.stages import Dpo, Finetune, Rlvr, Sft
 from lehr.data.loader import Loader
 from lehr.data.mix import plan as plan_mix
 from lehr.data.shards import ShardSet

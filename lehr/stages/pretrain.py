@@ -12,9 +12,11 @@ import torch
 
 from lehr import seeds
 from lehr.artifact import Artifact, ArtifactRef
-from lehr.config.recipe import Compile, Model, Precision, Recipe
+from lehr.config.model import Model
+from lehr.config.optim import Optim
+from lehr.config.recipe import Recipe
 from lehr.config.schedule import ConstantSchedule, Schedule
-from lehr.config.stages import Optim
+from lehr.config.training import Compile, Precision
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import Bug, UserError
 from lehr.model.size import flops_per_token

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lehr.artifact import Artifact, write_atomic
-from lehr.config.recipe import Model
+from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer

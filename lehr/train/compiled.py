@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from lehr.config.recipe import Compile
+from lehr.config.training import Compile
 from lehr.errors import UserError
 from lehr.hardware import cpp_compiler
 from lehr.model.transformer import Transformer

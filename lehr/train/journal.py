@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from lehr import stop
 from lehr.artifact import write_beside
-from lehr.config.recipe import Watch
+from lehr.config.training import Watch
 from lehr.ports import Tracker
 from lehr.train.engine import Saves
 from lehr.train.later import Later, Pair

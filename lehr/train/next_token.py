@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
+from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, Schedule
-from lehr.config.stages import Optim
 from lehr.data.loader import Batch, Loader
 from lehr.data.mix import plan as plan_mix
 from lehr.data.repeats import repeats

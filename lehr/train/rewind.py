@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lehr.config.stages import Rewind
+from lehr.config.optim import Rewind
 
 if TYPE_CHECKING:
     from lehr.train.journal import Journal

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lehr.config.recipe import Precision
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
+from lehr.config.training import Precision
 from lehr.errors import Bug
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters

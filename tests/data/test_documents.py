@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lehr.config.data import Data, Filters, JsonlSource, Mix, SyntheticSource
+from lehr.config.data import Data, Filters, JsonlSource, SyntheticSource
+from lehr.config.mix import Mix
 from lehr.data.decontaminate import Decontaminator
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl

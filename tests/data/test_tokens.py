@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import pre_tokenizers
 
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
 from lehr.data.document import Document
 from lehr.data.loader import Loader
 from lehr.data.mix import MixPlan, plan

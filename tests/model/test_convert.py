@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
-from lehr.config.recipe import Model
+from lehr.config.model import Model
 from lehr.errors import UserError
 from lehr.export import export_hf, verify_hf
 from lehr.model.convert import from_hf_state, to_hf_state

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lehr.artifact import Artifact, Cost
-from lehr.config.recipe import Model
+from lehr.config.model import Model
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.export import export_hf, verify_hf

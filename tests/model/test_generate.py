@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lehr.config.recipe import Model
+from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.size import parameter_count

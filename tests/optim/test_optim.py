@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lehr.config.model import Model
+from lehr.config.optim import Guard, Optim
 from lehr.config.schedule import ConstantSchedule, CosineSchedule, LinearSchedule, StepSchedule
-from lehr.config.stages import Guard, Optim
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters, clip_
 from lehr.optim.guard import SpikeGuard

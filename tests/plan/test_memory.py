@@ -10,8 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from lehr.config.hardware import Hardware, Parallelism
 from lehr.config.model import Model
-from lehr.config.recipe import Precision
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
+from lehr.config.training import Precision
 from lehr.model.size import parameter_count
 from lehr.model.transformer import Transformer
 from lehr.planning.memory import Memory, layers_of, memory_per_accelerator

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lehr.config.recipe import Model
+from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lehr.config.model import Model
-from lehr.config.recipe import Parallel
+from lehr.config.parallel import Parallel
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer

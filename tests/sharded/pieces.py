@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
+from lehr.config.model import Model
+from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
-from lehr.config.recipe import Compile, Model, Precision
 from lehr.config.schedule import ConstantSchedule
-from lehr.config.stages import Guard, Optim
+from lehr.config.training import Compile, Precision
 from lehr.data.document import Document
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer

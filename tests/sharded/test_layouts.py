@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lehr.config.stages import Guard, Rewind
+from lehr.config.optim import Guard, Rewind
 from lehr.train.parallel import Ranks, run_ranks
 from tests.sharded.pieces import OPTIM, Case, agree, corpus, curve, train_each, weights
 

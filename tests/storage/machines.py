@@ -13,7 +13,8 @@ from pathlib import Path
 from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef, Cost
 from lehr.config import Recipe, load_recipe
-from lehr.config.recipe import Parallel, Watch
+from lehr.config.parallel import Parallel
+from lehr.config.training import Watch
 from lehr.errors import Preempted
 from lehr.ports import NullTracker, Store, Tracker
 from lehr.remote.store import ObjectStore

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from lehr.artifact import Artifact
-from lehr.config.data import Mix
-from lehr.config.recipe import Parallel
+from lehr.config.mix import Mix
+from lehr.config.optim import Guard, Optim, Rewind
+from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
-from lehr.config.stages import Guard, Optim, Rewind
 from lehr.incidents import told
 from lehr.model.transformer import Transformer
 from lehr.stage import Job, Outcome, Surroundings, run_stage

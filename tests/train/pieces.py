@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 
 from lehr.artifact import Artifact
-from lehr.config.recipe import Model, Parallel, Watch
-from lehr.config.stages import Guard, Optim
+from lehr.config.model import Model
+from lehr.config.optim import Guard, Optim
+from lehr.config.parallel import Parallel
+from lehr.config.training import Watch
 from lehr.errors import UserError
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker, Tracker

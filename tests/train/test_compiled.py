@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
+from lehr.config.optim import Optim
 from lehr.config.schedule import ConstantSchedule
-from lehr.config.stages import Optim
 from lehr.hardware import cpp_compiler
 from lehr.model.transformer import Transformer
 from lehr.train.compiled import compile_blocks, pays, uncompiled

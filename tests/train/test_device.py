@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from lehr.config.model import Model
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.model.decode import Decoder
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoSettings, advantages, grpo_token_loss

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from lehr.config.data import Mix
+from lehr.config.mix import Mix
+from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, ConstantSchedule
-from lehr.config.stages import Optim
 from lehr.data.loader import Batch
 from lehr.errors import InfraError
 from lehr.model.transformer import Transformer

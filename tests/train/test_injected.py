@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 from lehr.artifact import Artifact
-from lehr.config.stages import Guard, Optim
+from lehr.config.optim import Guard, Optim
 from lehr.errors import InfraError, UserError
 from lehr.incidents import told
 from lehr.train import resume

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from cli.main import lehr
 from lehr.artifact import Artifact, Cost, Kind
-from lehr.config.data import Mix
-from lehr.config.recipe import Parallel
+from lehr.config.mix import Mix
+from lehr.config.optim import Guard, Optim, Rewind
+from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
-from lehr.config.stages import Guard, Optim, Rewind
 from lehr.data.document import Document
 from lehr.data.loader import Batch
 from lehr.data.shards import write_shard

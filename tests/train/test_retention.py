@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.config.recipe import Watch
+from lehr.config.training import Watch
 from lehr.train.retention import Retention
 
 sys.path.insert(0, str(Path(__file__).parent))

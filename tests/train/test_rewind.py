@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lehr.artifact import Artifact
-from lehr.config.stages import Guard, Optim, Rewind
+from lehr.config.optim import Guard, Optim, Rewind
 from lehr.errors import Preempted
 from lehr.tensors import read_tensors
 from lehr.train.loop import Objective, Sums

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from lehr.config.data import Mix
-from lehr.config.recipe import Watch
+from lehr.config.mix import Mix
+from lehr.config.optim import Optim
 from lehr.config.schedule import ConstantSchedule
-from lehr.config.stages import Optim
+from lehr.config.training import Watch
 from lehr.data.loader import Batch
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.optim.groups import Group, group_of, is_embedding
 from lehr.train.parallel import Ranks
 from lehr.train.sharded.mesh import Place

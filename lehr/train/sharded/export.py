@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lehr.config.model import Model
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.tensors import stream_tensors
 from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
 from lehr.train.sharded.spread import flat_order

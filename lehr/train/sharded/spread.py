@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from lehr.config.model import Model
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.train.sharded.pieces import Pieces

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lehr.config.model import Model
+from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
-from lehr.config.stages import Optim
 from lehr.model.init import initial_
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import FlatParameters

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lehr.config.stages import Optim
+from lehr.config.optim import Optim
 from lehr.optim.adamw import FlatParameters, adamw_
 from lehr.optim.groups import Group
 from lehr.train.parallel import Ranks

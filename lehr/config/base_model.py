@@ -1,0 +1,65 @@
+"""What a recipe must know of the model that it begins with: architecture, and the rate and batch that its training ended with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lehr.errors import UserError
+
+Fetch = Callable[[str], Path]
+_REMEDY = "give a checkpoint artifact's folder or address, as `lehr show RUN` names it"
+
+
+def resolve_base(values: dict[str, Any], fetch: Fetch, origin: Mapping[str, str], shown: str) -> None:
+    """Fill `model` and `base.training` of a recipe's `values` in from its base. A recipe that has both is resolved already.
+
+    Raises UserError where there is no such model, and for a key of `model` that the base has otherwise.
+    """
+    base = values.get("base")
+    if not isinstance(base, dict):
+        return
+    checkpoint, folder = base.get("checkpoint"), base.get("huggingface")
+    if bool(checkpoint) == bool(folder) or "training" in base:
+        return
+    if checkpoint:
+        model, base["training"] = _of_checkpoint(fetch(str(checkpoint)), str(checkpoint))
+    else:
+        model, base["training"] = _of_huggingface(Path(str(folder))), None
+    for key, value in (values.get("model") or {}).items():
+        if key in model and model[key] != value:
+            where = origin.get(f"model.{key}", shown)
+            raise UserError(
+                f"model.{key}={value!r} is not the base's {model[key]!r}", where=where, remedy="leave model out: it is the base's"
+            )
+    values["model"] = model
+
+
+def _of_checkpoint(folder: Path, named: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    said = _read(folder / "model.json", named)
+    training = _read(folder / "train.json", named) if (folder / "train.json").is_file() else None
+    if training is not None:
+        training = {key: training[key] for key in ("lr", "batch_size", "sequence_length")}
+    architecture: dict[str, Any] = said["architecture"]
+    return architecture, training if training and training["lr"] > 0 else None
+
+
+def _of_huggingface(folder: Path) -> dict[str, Any]:
+    from lehr.model.hf_config import model_from_hf
+
+    if not (folder / "config.json").is_file():
+        raise UserError("no Hugging Face model here", where=folder, remedy="give a folder with config.json and safetensors")
+    model: dict[str, Any] = model_from_hf(_read(folder / "config.json", str(folder))).model_dump()
+    return model
+
+
+def _read(path: Path, named: str) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError("no checkpoint there", where=named, remedy=_REMEDY) from None
+    except ValueError as error:
+        raise UserError(f"damaged ({error})", where=path, remedy=_REMEDY) from None
+    return said

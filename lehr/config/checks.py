@@ -1,0 +1,124 @@
+"""What must hold between the parts of a recipe. Each check raises ValueError: `key: what is wrong; what to do`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lehr.config.parts import RecipeParts
+from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
+
+_TAKEN = ("documents", "tokenizer", "shards", "stage1", "base", "ramp", "soup", "export", "pairs", "scores", "anneal")
+
+
+def beginning(r: RecipeParts) -> None:
+    """One of stage1 and base, and what each needs."""
+    if (r.stage1 is None) == (r.base is None):
+        raise ValueError("stage1: give either stage1, to pretrain from scratch, or base, a model that exists; a run has one")
+    if r.base is None and r.tokenizer is None:
+        raise ValueError("tokenizer: missing, and without base there is none to take; add vocab_size, or a path")
+    if r.base and r.base.training is None and (r.ramp or r.anneals):
+        raise ValueError(
+            "base: its checkpoint has no record of a learning rate, and ramp and anneals begin with that; take them out"
+        )
+    if r.data is None and (r.stage1 or r.ramp or r.anneals):
+        raise ValueError("data: missing, and pretraining reads it; add sources and mixes")
+
+
+def mixes(r: RecipeParts) -> None:
+    """Mixes draw from sources that exist, and stages name mixes that do."""
+    known_mixes = r.data.mixes if r.data else {}
+    for name, mix in known_mixes.items():
+        for source in mix.weights:
+            if r.data and source not in r.data.sources:
+                known = ", ".join(sorted(r.data.sources))
+                raise ValueError(f"data.mixes.{name}.weights.{source}: there is no source {source!r}; sources are: {known}")
+    used = {"stage1.mix": r.stage1.mix} if r.stage1 else {}
+    if r.ramp:
+        used["ramp.mix"] = r.ramp.mix
+    if r.anneals:
+        used["anneals.mix"] = r.anneals.mix
+        used |= {f"anneals.more.{i}.mix": run.mix for i, run in enumerate(r.anneals.more)}
+    for step in r.posttraining:
+        if isinstance(step, SftStep) and step.replay_rows:
+            used[f"posttraining.{step.name}.replay_mix"] = step.replay_mix
+    for key, mix_name in used.items():
+        if mix_name not in known_mixes:
+            raise ValueError(f"{key}: there is no mix {mix_name!r}; mixes are: {', '.join(sorted(known_mixes)) or 'none'}")
+
+
+def lengths(r: RecipeParts) -> None:
+    """Vocabulary, row lengths and token budgets fit the model."""
+    if r.tokenizer and r.tokenizer.vocab_size > r.model.vocab_size:
+        raise ValueError(
+            f"tokenizer.vocab_size={r.tokenizer.vocab_size} is more than model.vocab_size={r.model.vocab_size}; "
+            "the model needs a row for every token"
+        )
+    rows = {"stage1.sequence_length": r.stage1.sequence_length} if r.stage1 else {}
+    rows |= {f"posttraining.{s.name}.max_length": s.max_length for s in r.posttraining if isinstance(s, Tuning)}
+    for key, length in rows.items():
+        if length > r.model.max_seq_len:
+            raise ValueError(f"{key}={length} is more than model.max_seq_len={r.model.max_seq_len}; lower it")
+    begun = r.stage1 or (r.base.training if r.base else None)
+    step = begun.batch_size * begun.sequence_length if begun else 0
+    budgets = {"ramp.tokens": r.ramp.tokens} if r.ramp else {}
+    budgets |= {f"anneals.tokens of seed {run.seed}": run.tokens for run in (r.anneals.runs if r.anneals else [])}
+    for key, tokens in budgets.items():
+        if tokens < step:
+            raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
+
+
+def layout(r: RecipeParts) -> None:
+    """The ranks can share out model and batches."""
+    if r.compile == "on" and r.model.n_experts:
+        raise ValueError("compile=on with model.n_experts: only dense models are compiled; set compile to auto or off")
+    if r.compile == "on" and not r.parallel.compiles:
+        where = f"parallel.recompute=full and parallel.tensor={r.parallel.tensor}"
+        raise ValueError(f"compile=on with {where}: set recompute to selective, or compile to auto or off")
+    r.parallel.check_model(r.model)
+    if r.stage1:
+        r.parallel.check_batch("stage1.batch_size", r.stage1.batch_size)
+        if r.stage1.batch_ramp and not r.parallel.whole:
+            r.parallel.check_batch("stage1.batch_ramp.start", r.stage1.batch_ramp.start)
+    world = r.parallel.processes
+    for step in r.posttraining:
+        rows = {"batch_size": step.batch_size} if isinstance(step, Tuning) else {}
+        rows |= {"replay_rows": step.replay_rows} if isinstance(step, SftStep) else {}
+        for key, count in rows.items():
+            if count % world:
+                raise ValueError(
+                    f"posttraining.{step.name}.{key}={count} is no multiple of parallel.processes={world}; change one of them"
+                )
+
+
+def steps(r: RecipeParts) -> None:
+    """Names are free and distinct, parents come before, and preferences and rewards begin with a model that chats."""
+    chats = {"base"} if r.base else set()
+    before = [r.base_stage]
+    for step in r.posttraining:
+        key = f"posttraining.{step.name}"
+        if step.name.split("-")[0] in _TAKEN or step.name.endswith("-pairs"):
+            raise ValueError(f"{key}: the name {step.name!r} is taken by another stage; choose another")
+        if step.name in before:
+            raise ValueError(f"{key}: the name {step.name!r} stands twice; give each step its own")
+        if step.parent and step.parent not in before:
+            raise ValueError(f"{key}.parent={step.parent!r} is no model before this step; those are: {', '.join(before)}")
+        parent = step.parent or before[-1]
+        needs_chat = (isinstance(step, DpoStep) and step.pairs) or (isinstance(step, GrpoStep) and step.families)
+        if needs_chat and parent not in chats:
+            raise ValueError(f"{key}: it begins with {parent}, which was not taught to chat; put a step of kind sft before it")
+        if isinstance(step, SftStep) or parent in chats:
+            chats.add(step.name)
+        before.append(step.name)
+
+
+def reported(r: RecipeParts) -> None:
+    """Stages that a report gives hours or energy of are stages of this recipe."""
+    if r.hardware and r.hardware.reported:
+        trained = ["stage1"] if r.stage1 else []
+        trained += [*(["ramp"] if r.ramp else []), *(r.anneals.names if r.anneals else []), *(s.name for s in r.posttraining)]
+        for name in r.hardware.reported.stages:
+            if name not in trained:
+                raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
+
+
+ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, layout, steps, reported)

@@ -1,0 +1,51 @@
+"""AdamW, the guard against loss spikes, and going back after one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+
+
+class Rewind(Config):
+    """After this many bad steps in a row go back to the last good checkpoint and leave out the batches since then, but no more
+    than `before` ahead of the first bad one."""
+
+    after: Annotated[int, Field(ge=2)] = 8  # steps whose loss or gradient was not finite or stood out
+    limit: Positive = 3  # times in a stage; then the guard is alone
+    before: NonNegative = 100  # PaLM's figure
+
+
+class Guard(Config):
+    """Skip an update whose loss or gradient norm stands out of the last `window` ones (OLMo-core's skip-step)."""
+
+    enabled: bool = True
+    window: Annotated[int, Field(ge=8)] = 128
+    sigmas: PositiveFloat = 6.0
+    rewind: Rewind | None = None
+
+    @model_serializer(mode="wrap")
+    def _said_where_it_is_meant(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a rewind nothing is said of it: what was written down before there were any stays the same."""
+        said: dict[str, Any] = handler(self)
+        if self.rewind is None:
+            said.pop("rewind", None)
+        return said
+
+
+class Optim(Config):
+    """AdamW with decoupled decay; the defaults are OLMo 2's (section 3). Under muP matrices learn at lr / m_width."""
+
+    lr: PositiveFloat
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.1
+    clip_norm: PositiveFloat = 1.0
+    z_loss: NonNegativeFloat = 1e-5
+    decay_embeddings: bool = False  # OLMo 2 does not (section 3.3.1), OLMo 1 did
+    decay_norms: bool = True  # and biases
+    clip_warmup_tokens: NonNegative = 0  # for these, clip_norm is clip_warmup_factor times as large (OLMo 1's configuration)
+    clip_warmup_factor: PositiveFloat = 1.0
+    guard: Guard = Guard()

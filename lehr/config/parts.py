@@ -1,0 +1,58 @@
+"""The parts of a recipe, before anything is said of how they fit together (lehr.config.checks)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lehr.config.base import Config, NonNegative
+from lehr.config.compute import Compute
+from lehr.config.data import Data, Tokenizer
+from lehr.config.evaluation import Evaluation
+from lehr.config.hardware import Hardware
+from lehr.config.model import Model
+from lehr.config.parallel import Parallel
+from lehr.config.posttraining import PostStep
+from lehr.config.pretraining import Anneals, Pretrain, Ramp
+from lehr.config.site import Site
+from lehr.config.start import Base
+from lehr.config.training import Compile, Precision, Watch
+
+
+class RecipeParts(Config):
+    """The keys of a recipe."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    description: str = ""
+    seed: NonNegative = 0
+    base: Base | None = None  # in place of stage1
+    model: Model  # with `base` it is the base's own
+    tokenizer: Tokenizer | None = None  # without it the base's
+    data: Data | None = None
+    stage1: Pretrain | None = None
+    ramp: Ramp | None = None
+    anneals: Anneals | None = None
+    posttraining: list[PostStep] = []
+    evaluation: Evaluation
+    parallel: Parallel = Parallel()
+    watch: Watch = Watch()
+    compile: Compile = "auto"  # pretraining's blocks; auto: stages of a quarter of an hour and more, where a compiler is
+    precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
+    compute: Compute = Compute()  # of pods on a cluster
+    site: Site = Site()
+    hardware: Hardware | None = None  # what `lehr plan` reckons with
+
+    @property
+    def base_stage(self) -> str:
+        """Name of the checkpoint that pretraining ends with: what post-training starts from and is compared with."""
+        if self.anneals:
+            return "soup" if self.anneals.soup and len(self.anneals.runs) > 1 else self.anneals.names[0]
+        return "ramp" if self.ramp else "base" if self.base else "stage1"
+
+    @property
+    def window_tokens(self) -> int:
+        """Positions that pretraining reached: scores of running text look no further. 0: the model's length."""
+        if self.stage1:
+            return self.stage1.sequence_length
+        return self.base.training.sequence_length if self.base and self.base.training else 0

@@ -1,0 +1,29 @@
+"""Where a run begins that does not pretrain from scratch."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from lehr.config.base import Config, NonNegative
+
+
+class BaseTraining(Config):
+    """What the checkpoint's own record says of its training; filled in when the recipe is resolved."""
+
+    lr: float
+    batch_size: NonNegative
+    sequence_length: NonNegative
+
+
+class Base(Config):
+    """A model that exists, in place of `stage1`: another run's checkpoint, or a Hugging Face folder."""
+
+    checkpoint: str = ""  # an artifact's folder or s3:// address, as `lehr show` names it
+    huggingface: str = ""  # a folder with config.json, safetensors and tokenizer.json
+    training: BaseTraining | None = None  # read from the checkpoint; a Hugging Face folder has none
+
+    @model_validator(mode="after")
+    def _one(self) -> Base:
+        if bool(self.checkpoint) == bool(self.huggingface):
+            raise ValueError("base: give either checkpoint or huggingface; a run begins with one model")
+        return self
