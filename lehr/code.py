@@ -13,7 +13,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent
 # Words for people and for spectators: they change no result.
-_SILENT = frozenset({"lehr.errors", "lehr.ports", "lehr.code"})
+_SILENT = frozenset({"lehr.errors", "lehr.ports", "lehr.code", "lehr.metrics"})
 
 
 def _source(module: str) -> Path | None:

@@ -15,6 +15,7 @@ from lehr.artifact import Artifact
 from lehr.config.recipe import Model, Parallel, Watch
 from lehr.config.stages import Guard, Optim
 from lehr.errors import UserError
+from lehr.metrics import Metric, declare
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker, Tracker
 from lehr.stage import Job, Outcome, Surroundings, run_stage
@@ -28,6 +29,9 @@ from lehr.train.state import TrainState
 
 MODEL = Model(vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=16, init_std=0.1)
 OPTIM = Optim(lr=3e-3, guard=Guard(window=16, sigmas=3.0))
+
+
+declare(Metric("rows", "rows of a rank", live=False))
 
 
 class Copying:
