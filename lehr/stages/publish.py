@@ -90,7 +90,7 @@ def publish(
     write_atomic(root / "recipe.yaml", recipe_yaml(recipe))
     write_atomic(root / "report.html", render(data))
     if final is not None:
-        _replace_folder(final.folder, root / "model", model_card(data))
+        _replace_folder(final.folder, root / "model", model_card(data, architecture=CLASSES[recipe.model.family]))
     return data
 
 
@@ -181,12 +181,28 @@ def _plan_basis(recipe: Recipe) -> str:
     return f"{h.count:,} x {h.accelerator} at {h.peak_tflops:g} TFLOP/s and {h.mfu:.0%} utilisation, {h.watts:g} W" if h else ""
 
 
+_ROLES = {
+    **{stage: (stage, "data") for stage in ("documents", "tokenizer", "shards")},
+    "stage1": ("pretrain", "pretraining"), "ramp": ("midtrain", "pretraining"), "anneal": ("midtrain", "pretraining"),
+    "soup": ("soup", "soup"), "sft": ("sft", "post-training"), "pairs": ("pairs", "post-training"),
+    "dpo": ("dpo", "post-training"), "rlvr": ("grpo", "post-training"),
+    "scores": ("evaluate", "evaluation"), "export": ("export", "export"),
+}  # fmt: skip
+
+
+def _role(stage: str) -> dict[str, str]:
+    """Kind and phase of a stage; the registry of stages will say it."""
+    kind, phase = _ROLES.get(stage.split("-")[0], ("", ""))
+    return {"stage_kind": kind, "phase": phase}
+
+
 def _stage(artifact: Artifact, reused: bool) -> StageReport:
     m = artifact.manifest
     curves = artifact.path(f"{LOGS}/curves.jsonl")
     return StageReport(
         name=m.stage,
         kind=m.kind,
+        **_role(m.stage),
         uri=artifact.folder.name,
         digest=m.digest,
         parents=[p.digest for p in m.parents],
