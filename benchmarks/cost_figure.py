@@ -10,7 +10,7 @@ from lehr.report.format import count
 from lehr.report.style import DRAWING_CSS
 
 _WIDTH, _HEIGHT, _LEFT = 400.0, 250.0, 52.0
-_TIME, _FLOPS, _LINEAR = "var(--c-stage1)", "var(--c-anneal-1)", "var(--faint)"
+_TIME, _FLOPS, _LINEAR = "var(--c-trunk-1)", "var(--c-branch-1)", "var(--faint)"
 
 
 @dataclass(frozen=True)

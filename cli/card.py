@@ -13,6 +13,8 @@ from rich.tree import Tree
 from cli.locate import run_folder
 from lehr.artifact import Artifact
 from lehr.errors import UserError
+from lehr.report import format as fmt
+from lehr.report.scores import Column, ScoreRecord, score_matrix
 
 
 def duration(seconds: float) -> str:
@@ -105,11 +107,11 @@ def read_scores(run: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _value(record: dict[str, Any] | None) -> str:
+def _value(record: ScoreRecord | None, column: Column) -> str:
     if record is None:
         return ""
-    error = record.get("stderr")
-    return f"{record['value']:.3f}" + (f" ± {error:.3f}" if error else "")
+    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr else ""
+    return fmt.value(record.value, column.about) + error
 
 
 def score_table(artifact: Artifact) -> Table | Text:
@@ -117,18 +119,16 @@ def score_table(artifact: Artifact) -> Table | Text:
     run = run_folder(artifact)
     records = read_scores(run) if run else []
     stages = [p.stage for p in artifact.manifest.parents if p.kind == "checkpoint"] + [artifact.manifest.stage]
-    by_key: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
-    for record in records:
-        if record["stage"] in stages:
-            by_key.setdefault((record["task"], record["split"], record["metric"]), {})[record["stage"]] = record
-    if not by_key:
+    scores = score_matrix([record for record in records if record["stage"] in stages])
+    if not scores.columns:
         return Text(f"No scores of {artifact.manifest.stage} in this run yet.")
     table = Table(title="Scores", title_justify="left", box=None, pad_edge=False)
     for heading in ("task", "split", "metric", "n"):
         table.add_column(heading, justify="right" if heading == "n" else "left")
     for stage in stages:
         table.add_column(stage, justify="right", style="bold" if stage == stages[-1] else None)
-    for (task, split, metric), of_stage in sorted(by_key.items()):
-        size = next(iter(of_stage.values())).get("n", "")
-        table.add_row(task, split, metric, str(size), *(_value(of_stage.get(stage)) for stage in stages))
+    for column in scores.columns:
+        size = max(record.n for _, record in scores.of(column))
+        values = (_value(scores.cells.get((stage, column)), column) for stage in stages)
+        table.add_row(column.task, column.split, column.about.heading, str(size), *values)
     return table

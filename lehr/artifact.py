@@ -56,6 +56,7 @@ class Manifest(_Model):
 
     kind: Kind
     stage: str
+    stage_kind: str = ""  # what made it: a name in lehr.pipeline.registry
     digest: str
     fingerprint: str
     parents: list[ArtifactRef]
@@ -128,6 +129,7 @@ class Artifact:
         code: str,
         meta: dict[str, Any],
         cost: Cost,
+        stage_kind: str = "",
     ) -> Artifact:
         """Hash every file under `folder` and write the manifest last."""
         for leftover in folder.rglob(".*.tmp"):  # of a `write_atomic` that was killed: it must not enter the digest
@@ -140,6 +142,7 @@ class Artifact:
         manifest = Manifest(
             kind=kind,
             stage=stage,
+            stage_kind=stage_kind,
             digest=_content_digest(kind, files, meta, parents),
             fingerprint=fingerprint,
             parents=parents,

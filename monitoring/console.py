@@ -15,6 +15,7 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from lehr.metrics import metric
 from lehr.report import format as fmt
 from monitoring.live_view import Progress, RunState, live_view
 from monitoring.score_table import score_tables
@@ -88,7 +89,7 @@ class ConsoleTracker:
         with self._lock:
             self._records += [{**record, "stage": record.get("stage", stage)} for record in records]
             self._state.scored(stage, records)
-        names = [f"{r.get('task')} {r.get('metric')} {_short(r)}" for r in records if r.get("split") == "held_out"]
+        names = [f"{r.get('task')} {_scored(r)}" for r in records if r.get("split") == "held_out"]
         if names:
             self._line(f"{stage}: scores (held out): " + ", ".join(names))
 
@@ -116,7 +117,7 @@ class ConsoleTracker:
         console = Console(
             file=buffer, width=width, force_terminal=live, color_system="auto" if live else None, no_color=not live
         )
-        for table in score_tables(self._records, width):
+        for table in score_tables(self._records, width, self._state.stages):
             console.print(table)
         self._stream.write(self._fit(buffer.getvalue()))
         self._stream.flush()
@@ -159,6 +160,7 @@ def _progress_line(p: Progress, now: float) -> str:
     return ", ".join(parts)
 
 
-def _short(record: Mapping[str, object]) -> str:
-    value = record.get("value")
-    return fmt.number(value) if isinstance(value, int | float) else str(value)
+def _scored(record: Mapping[str, object]) -> str:
+    """`exact match 75.0 %`."""
+    m, value = metric(str(record.get("metric"))), record.get("value")
+    return f"{m.short or m.title} {fmt.with_unit(value, m) if isinstance(value, int | float) else value}"

@@ -13,20 +13,14 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
+from lehr.metrics import find
 from lehr.ports import NullPower, Power
 from monitoring import metrics as m
 
 LOG = logging.getLogger("monitoring")
 STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without alarm
 STALL_STEPS = 20.0  # ... and so many times the slowest recent step on slow models
-_GAUGES = {
-    "loss": m.TRAIN_LOSS,
-    "grad_norm": m.TRAIN_GRAD_NORM,
-    "learning_rate": m.TRAIN_LEARNING_RATE,
-    "reward": m.TRAIN_REWARD,
-    "kl": m.TRAIN_KL,
-    "margin": m.TRAIN_MARGIN,
-}
+_GAUGES = {metric.of: metric for metric in m.METRICS if metric.of}
 
 
 def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
@@ -45,8 +39,8 @@ def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
 class PrometheusTracker:
     """The Tracker port as metrics. `start()` serves them; without it the registry can still be read.
 
-    Keys of `progress` metrics that become metrics: loss, grad_norm, learning_rate, reward, kl, margin, tokens, flops,
-    step_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow and the report, and are ignored.
+    Keys of `progress` metrics that become metrics: what is declared (`lehr.metrics`) with a panel of the report, and tokens,
+    flops, step_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow, and are ignored.
     """
 
     def __init__(
@@ -98,9 +92,11 @@ class PrometheusTracker:
         for key, counter in (("tokens", m.TRAIN_TOKENS), ("flops", m.TRAIN_FLOPS)):
             if key in metrics:
                 self._get(counter, stage=stage).inc(max(metrics[key], 0))
-        for key, gauge in _GAUGES.items():
-            if key in metrics:
-                self._get(gauge, stage=stage).set(metrics[key])
+        for key, value in metrics.items():
+            if key in _GAUGES:
+                self._get(_GAUGES[key], stage=stage).set(value)
+            elif (declared := find(key)) is not None and declared.panel:
+                self._get(m.TRAIN_METRIC, stage=stage, metric=key).set(value)
         if "step_seconds" in metrics:
             self._slowest_seconds = max(self._slowest_seconds * 0.99, metrics["step_seconds"])
             self._get(m.TRAIN_STEP_SECONDS, stage=stage).observe(metrics["step_seconds"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lehr.metrics import metric, ordered
 from lehr.report import format as fmt
 
 NOTES = 4
-_FACTS = (("loss", "loss"), ("reward", "reward"), ("kl", "KL"), ("margin", "margin"), ("grad_norm", "grad norm"))
 
 
 @dataclass
@@ -30,9 +29,6 @@ class Progress:
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))  # (time, step) of the last reports
     skipped: int = 0
 
-    def tokens_per_second(self) -> float | None:
-        return self.metrics.get("tokens_per_second")
-
     def seconds_left(self, now: float) -> float | None:
         """At the pace of the last 200 reports; None before the second one. Counts on while a step takes long."""
         if len(self.recent) < 2 or not self.total_steps:
@@ -44,11 +40,12 @@ class Progress:
         return max((self.total_steps - last_step) * pace - (now - last_at), 0.0)
 
     def facts(self) -> list[tuple[str, str]]:
-        """(name, value) of what is known, in a fixed order; unknown metrics are left to the report."""
-        shown = [(name, fmt.number(self.metrics[key])) for key, name in _FACTS if key in self.metrics]
-        speed = self.tokens_per_second()
-        if speed is not None and math.isfinite(speed):
-            shown.append(("tokens/s", f"{speed:,.0f}"))
+        """(name, value) of what is known, in the order of the declarations; metrics that are not for here are left out."""
+        shown = []
+        for m in ordered(self.metrics):
+            if m.live:
+                value = self.metrics[m.name]
+                shown.append((m.label, fmt.value(value, m) if m.label == m.unit else fmt.with_unit(value, m)))
         if self.skipped:
             shown.append(("skipped", str(self.skipped)))
         return shown
@@ -91,7 +88,8 @@ class RunState:
 
     def scored(self, stage: str, records: Sequence[Mapping[str, object]]) -> None:
         held_out = [r for r in records if r.get("split") == "held_out" and isinstance(r.get("value"), int | float)]
-        self.headline[stage] = "  ".join(f"{r['task']} {fmt.number(float(str(r['value'])))}" for r in held_out[:3])
+        shown = [(r["task"], fmt.with_unit(float(str(r["value"])), metric(str(r.get("metric"))))) for r in held_out[:3]]
+        self.headline[stage] = "  ".join(f"{task} {value}" for task, value in shown)
 
     def add_note(self, text: str) -> None:
         self.notes.append(" ".join(text.split()))

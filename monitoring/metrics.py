@@ -19,13 +19,15 @@ CHECKPOINT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric as it appears on /metrics: `name` is complete, counters end in `_total`."""
+    """One metric as it appears on /metrics: `name` is complete, counters end in `_total`. `of` is the metric of the training
+    loop (`lehr.metrics`) whose last value it is, if it is one's."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = RUN_STAGE
     buckets: tuple[float, ...] = ()
+    of: str = ""
 
 
 def _metric(
@@ -36,6 +38,11 @@ def _metric(
     buckets: tuple[float, ...] = (),
 ) -> Metric:
     return Metric(PREFIX + name, kind, text, labels, buckets)
+
+
+def _last(name: str, of: str, text: str) -> Metric:
+    """A gauge of the loop's metric `of` at the last step."""
+    return Metric(PREFIX + name, "gauge", text, RUN_STAGE, of=of)
 
 
 TRAIN_INFO = _metric(
@@ -51,12 +58,15 @@ TRAIN_STEPS_SKIPPED = _metric(
 )
 TRAIN_TOKENS = _metric("train_tokens_total", "counter", "Tokens trained on by this process.")
 TRAIN_FLOPS = _metric("train_flops_total", "counter", "Floating point operations of the model, forward and backward.")
-TRAIN_LOSS = _metric("train_loss", "gauge", "Loss of the last step, nats per token in pretraining.")
-TRAIN_GRAD_NORM = _metric("train_grad_norm", "gauge", "Global gradient norm before clipping, last step.")
-TRAIN_LEARNING_RATE = _metric("train_learning_rate", "gauge", "Learning rate of the last step.")
-TRAIN_REWARD = _metric("train_reward", "gauge", "Mean reward of the last step's samples.")
-TRAIN_KL = _metric("train_kl_nats", "gauge", "Divergence from the reference model, last step.")
-TRAIN_MARGIN = _metric("train_preference_margin", "gauge", "Mean reward of chosen minus rejected answers, last step.")
+TRAIN_LOSS = _last("train_loss", "loss", "Loss of the last step, nats per token in pretraining.")
+TRAIN_GRAD_NORM = _last("train_grad_norm", "grad_norm", "Global gradient norm before clipping, last step.")
+TRAIN_LEARNING_RATE = _last("train_learning_rate", "learning_rate", "Learning rate of the last step.")
+TRAIN_REWARD = _last("train_reward", "reward", "Mean reward of the last step's samples.")
+TRAIN_KL = _last("train_kl_nats", "kl", "Divergence from the reference model, last step.")
+TRAIN_MARGIN = _last("train_preference_margin", "margin", "Mean reward of chosen minus rejected answers, last step.")
+TRAIN_METRIC = _metric(
+    "train_metric", "gauge", "Any other metric of the last step that the report draws, by name.", (*RUN_STAGE, "metric")
+)
 TRAIN_STEP_SECONDS = _metric("train_step_seconds", "histogram", "Wall time of a step.", RUN_STAGE, STEP_BUCKETS)
 CHECKPOINT_SECONDS = _metric(
     "checkpoint_blocking_seconds",

@@ -21,9 +21,9 @@ def score_table(records: Sequence[Mapping[str, object] | ScoreRecord], title: st
     return _rich_table(table, table.columns, title)
 
 
-def score_tables(records: Sequence[Mapping[str, object] | ScoreRecord], width: int) -> list[Table]:
-    """Tables that fit into `width` characters, held-out scores first."""
-    table = score_matrix(records)
+def score_tables(records: Sequence[Mapping[str, object] | ScoreRecord], width: int, stages: Sequence[str] = ()) -> list[Table]:
+    """Tables that fit into `width` characters, held-out scores first; rows in the order of `stages`."""
+    table = score_matrix(records, stages)
     room = max((width - _STAGE) // _CELL, 1)
     tables = []
     for split in sorted({c.split for c in table.columns}, key=lambda s: (s != "held_out", s)):
@@ -48,17 +48,19 @@ def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_
 
 
 def _measure(table: ScoreTable, column: Column) -> list[str]:
-    """The unit, with the metric's name before it where the task has several."""
-    if column.is_share and sum(c.task == column.task and c.split == column.split for c in table.columns) > 1:
-        return [column.name, column.unit]
-    return [column.unit]
+    """The metric with its unit; of a task's only share per cent alone."""
+    m = column.about
+    if not m.is_share:
+        return [m.brief]
+    several = sum(c.task == column.task and c.split == column.split for c in table.columns) > 1
+    return [*([m.short or m.title] if several else []), m.shown_unit + m.mark]
 
 
 def _cell(table: ScoreTable, stage: str, column: Column, best: bool) -> Text:
     record = table.cells.get((stage, column))
     if record is None:
         return Text("–", style="dim")
-    text = Text(fmt.score(record.value, column.is_share), style="bold" if best else "")
+    text = Text(fmt.value(record.value, column.about), style="bold" if best else "")
     if record.stderr is not None:
-        text.append(f" ±{fmt.score(record.stderr, column.is_share)}", style="dim not bold")
+        text.append(f" ±{fmt.value(record.stderr, column.about)}", style="dim not bold")
     return text

@@ -138,7 +138,7 @@ def _ancestors(refs: Mapping[str, ArtifactRef]) -> list[Made]:
             for artifact in base.lineage():
                 own = artifact.manifest.digest == base.manifest.digest
                 label = "base" if own else f"base/{artifact.manifest.stage}"
-                found.setdefault(artifact.manifest.digest, Made(label, "", artifact))
+                found.setdefault(artifact.manifest.digest, Made(label, artifact.manifest.stage_kind, artifact))
     return list(found.values())
 
 

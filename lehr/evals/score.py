@@ -14,6 +14,7 @@ from lehr.errors import UserError
 from lehr.evals.estimate import Estimate, mean
 from lehr.evals.perplexity import Request, bits_per_byte
 from lehr.evals.task import Choice, Example, Generation, Pair, Record, ScoringModel, Text
+from lehr.metrics import require
 from lehr.post.chat import render
 from lehr.post.verifiers import verify
 from lehr.seeds import derive
@@ -38,7 +39,7 @@ def score(
     Development scores are free; held-out ones open only for a finished model: `frozen` is the artifact that is scored
     (OLMo 2 section 2.4: the held-out suite is never run during development). `window_tokens` bounds the windows of
     bits per byte, for a model that was trained on shorter sequences than it takes; 0 is the model's length. Raises
-    UserError if held-out examples are still closed or if there are no examples.
+    UserError if held-out examples are still closed or if there are no examples, and Bug where a metric is declared nowhere.
     """
     if split == "held_out" and frozen is None:
         raise UserError(
@@ -48,6 +49,7 @@ def score(
     if not examples:
         raise UserError(f"task {task} has no {split} examples", remedy="raise its limit")
     estimates = _estimates(model, examples, derive(seed, "evaluation", task), max_new_tokens, window_tokens)
+    require(estimates)
     return [
         Record(stage=stage, task=task, split=split, metric=metric, value=e.value, stderr=e.stderr, n=e.n, seed=seed)
         for metric, e in estimates.items()
@@ -130,6 +132,7 @@ def _prompt_ids(model: ScoringModel, example: Generation) -> list[int]:
 
 
 def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int, max_new_tokens: int) -> dict[str, Estimate]:
+    require([*examples[0].checks, *examples[0].sampled_checks])  # before everything is decoded
     plain, samples = not examples[0].messages, examples[0].samples
     prompts, stops = [_prompt_ids(model, e) for e in examples], _stop_ids(model, plain)
     greedy = [_response(model, ids, plain) for ids in model.generate(prompts, max_new_tokens, stops, 0.0, seed)]

@@ -152,6 +152,7 @@ def _publish(
         code=identity.code,
         meta=outcome.meta,
         cost=cost,
+        stage_kind=spec.kind,
     )
     uri = context.store.commit(identity.artifact, attempt.out, attempt.claim)
     context.tracker.stage_finished(attempt.name, uri=uri, reused=False, seconds=seconds)

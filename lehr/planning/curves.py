@@ -12,7 +12,8 @@ _EVEN, _SPACED = 400, 600  # points evenly over a stage, and more towards its be
 
 def schedule_lines(works: Sequence[Work]) -> list[ScheduleLine]:
     """One line a stage, on the axis of tokens that all stages share."""
-    return [ScheduleLine(w.name, w.kind, list(_rates(w)), list(_batches(w))) for w in works]
+    phases = ["pretraining" if w.kind == "pretraining" else "post-training" for w in works]
+    return [ScheduleLine(w.name, p, list(_rates(w)), list(_batches(w))) for w, p in zip(works, phases, strict=True)]
 
 
 def _rates(work: Work) -> Iterator[tuple[float, float]]:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import yaml
 
 from lehr.report import format as fmt
-from lehr.report.data import ReportData
+from lehr.report.data import ReportData, StageReport
 from lehr.report.headline import measured
 from lehr.report.scores import Column, ScoreRecord
-
-_TAGS = ("lehr", "from-scratch", "model-soup", "sft", "dpo", "rlvr")
 
 
 def model_card(
@@ -21,18 +19,18 @@ def model_card(
     stage: str = "",
     license: str = "apache-2.0",
     language: str = "en",
-    architecture: str = "OLMo 2",
-    tags: Sequence[str] = _TAGS,
+    architecture: str = "",
+    tags: Sequence[str] | None = None,
 ) -> str:
     """README.md with YAML front matter. `stage` is the exported one (by default the last scored); `model_id` is the name
-    or folder that the loading example uses."""
+    or folder that the loading example uses; `tags` are by default those of the stages that made the model."""
     final = stage or (data.table().stages[-1] if data.scores else "")
     parts = [
-        _front_matter(data, final, license, language, tags),
+        _front_matter(data, final, license, language, _tags(data, final) if tags is None else tags),
         f"# {data.run}",
         _intro(data, final, architecture),
         "## How to load it",
-        _loading(model_id or "model"),
+        _loading(model_id or "model", chat=any(s.phase == "post-training" for s in _making(data, final))),
         "## How it was made",
         _stages(data),
         "## Scores",
@@ -47,6 +45,26 @@ def model_card(
         _reproduce(data),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _making(data: ReportData, final: str) -> list[StageReport]:
+    """The stage `final` and all that it was made from, in the order of the stages; every stage where it is not known."""
+    waiting = [stage] if (stage := data.stage(final)) else list(data.stages)
+    seen: set[str] = set()
+    while waiting:
+        if (stage := waiting.pop()).name not in seen:
+            seen.add(stage.name)
+            waiting += data.parents_of(stage)
+    return [s for s in data.stages if s.name in seen]
+
+
+def _tags(data: ReportData, final: str) -> list[str]:
+    """What the model went through, as people search for it."""
+    made = [s for s in _making(data, final) if s.kind == "checkpoint"]
+    found = ["lehr", *(["from-scratch"] if data.from_scratch else [])]
+    found += ["model-soup"] if any(s.phase == "soup" for s in made) else []
+    kinds = [s.stage_kind.replace("_", "-") for s in made if s.phase == "post-training" and s.stage_kind]
+    return list(dict.fromkeys([*found, *kinds]))
 
 
 def _front_matter(data: ReportData, final: str, license: str, language: str, tags: Sequence[str]) -> str:
@@ -77,14 +95,26 @@ def _final_scores(data: ReportData, final: str) -> list[tuple[Column, ScoreRecor
 
 def _intro(data: ReportData, final: str, architecture: str) -> str:
     size = f"{fmt.count(data.totals.parameters)}-parameter " if data.totals.parameters else ""
-    text = f"A {size}language model of the {architecture} architecture, trained from scratch with Lehr"
+    text = f"A {size}language model{f' of the {architecture} architecture' if architecture else ''}, "
+    text += f"trained{' from scratch' if data.from_scratch else ''} with Lehr"
     text += f" on {fmt.count(data.tokens)} tokens." if data.tokens else "."
     if data.description:
         text += f" {data.description}."
     return text + (f" This is the model after stage `{final}`." if final else "")
 
 
-def _loading(model_id: str) -> str:
+def _loading(model_id: str, chat: bool) -> str:
+    """An example that answers a question, or goes on with a text where no stage has taught the model to chat."""
+    if not chat:
+        return f"""```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({model_id!r})
+tokenizer = AutoTokenizer.from_pretrained({model_id!r})
+inputs = tokenizer("The sea was calm, and", return_tensors="pt")
+text = model.generate(input_ids=inputs["input_ids"], max_new_tokens=60, do_sample=False)
+print(tokenizer.decode(text[0], skip_special_tokens=True))
+```"""
     return f"""```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -132,7 +162,7 @@ def _scores(data: ReportData, final: str) -> str:
     for column in table.columns:
         n = max(record.n for _, record in table.of(column))
         cells = [_shown(table.cells.get((stage, column)), column, stage in table.best(column)) for stage in table.stages]
-        rows.append([column.task, column.described, f"{n:,}", *cells])
+        rows.append([column.task, column.about.heading, f"{n:,}", *cells])
     note = "Held-out examples, which no stage has trained on; value ± one standard error, the best in bold; ↓: less is better."
     return f"{note}\n\n" + _table(["task", "metric", "n", *table.stages], rows, left=2)
 
@@ -140,8 +170,8 @@ def _scores(data: ReportData, final: str) -> str:
 def _shown(record: ScoreRecord | None, column: Column, best: bool) -> str:
     if record is None:
         return "–"
-    value = fmt.score(record.value, column.is_share)
-    error = f" ± {fmt.score(record.stderr, column.is_share)}" if record.stderr is not None else ""
+    value = fmt.value(record.value, column.about)
+    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr is not None else ""
     return f"**{value}**{error}" if best else f"{value}{error}"
 
 
@@ -176,8 +206,9 @@ def _footprint(data: ReportData) -> str:
 
 def _limitations(data: ReportData) -> str:
     size = f" It has {fmt.count(data.totals.parameters)} parameters." if data.totals.parameters else ""
+    sources = "its sources hold" if data.from_scratch or not data.stages else "its sources and the model before it hold"
     return (
-        f"- It knows only what its sources hold, as of when they were written, with their errors and their views.{size}\n"
+        f"- It knows only what {sources}, as of when they were written, with their errors and their views.{size}\n"
         "- It states falsehoods fluently. Do not use it for decisions about people, health, law or money.\n"
         "- It was not trained or tested for safety: it has no refusals and no filter on what it writes.\n"
         "- Scores are on examples like those it was trained for; they say little about other tasks or languages."

@@ -4,24 +4,57 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from lehr.report import svg
-from lehr.report.data import ReportData
+from lehr.report.data import ReportData, StageReport
 from lehr.report.format import count
+from lehr.report.style import PALETTES
 
 _BUCKETS = 140  # points that a curve is thinned to: more than a page can show are noise and bytes
 _FEW = 12  # points that are shown one by one
-ANNEAL_COLOURS = tuple(f"var(--c-anneal-{number})" for number in (1, 2, 3, 4))  # OLMo 2 13B has four
-_COLOURS = {family: f"var(--c-{family})" for family in ("stage1", "ramp", "soup", "sft", "dpo", "rlvr")}
+GREY = "var(--muted)"
+_PALETTE_OF = {"pretraining": "trunk", "soup": "merge", "post-training": "post"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage to be coloured. Pretraining stages of equal `origin` are siblings: they continue the same model."""
+
+    name: str
+    phase: str
+    origin: Hashable
+
+
+def colours_of(steps: Sequence[Step]) -> dict[str, str]:
+    """A colour per stage, by its phase and its place among the stages of that phase; siblings share a hue."""
+    siblings = Counter(step.origin for step in steps if step.phase == "pretraining")
+    turns = {
+        palette: itertools.cycle([f"var(--c-{palette}-{number})" for number in range(1, len(colours) + 1)])
+        for palette, colours in PALETTES.items()
+    }
+    found = {}
+    for step in steps:
+        palette = _PALETTE_OF.get(step.phase)
+        if step.phase == "pretraining" and siblings[step.origin] > 1:
+            palette = "branch"
+        found[step.name] = next(turns[palette]) if palette else GREY
+    return found
+
+
+def origin(data: ReportData, stage: StageReport) -> tuple[str, ...]:
+    """The models that a stage was made from; where none of them is in the report, everything that it was made from."""
+    models = tuple(parent.name for parent in data.parents_of(stage) if parent.kind == "checkpoint")
+    return models or tuple(stage.parents)
 
 
 def stage_colours(data: ReportData) -> dict[str, str]:
-    """One colour per stage, the same in every chart: anneals share a hue; what is no model is grey."""
-    tints = itertools.cycle(ANNEAL_COLOURS)
-    names = dict.fromkeys([*(s.name for s in data.stages), *(r.stage for r in data.scores)])
-    return {n: next(tints) if n.startswith("anneal") else _COLOURS.get(n, "var(--muted)") for n in names}
+    """One colour per stage, the same in every chart: models by phase and place, everything else grey."""
+    models = [Step(s.name, s.phase, origin(data, s)) for s in data.stages if s.kind == "checkpoint"]
+    names = [*(s.name for s in data.stages), *(r.stage for r in data.scores)]
+    return {**dict.fromkeys(names, GREY), **colours_of(models)}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from lehr.errors import UserError
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
@@ -24,9 +26,28 @@ def load_scores(folder: Path) -> ScoreTable:
     return score_matrix([r for r in records if r.split == "held_out"])
 
 
-def kind_of(stage: str) -> str:
-    """Anneals of different seeds are one row: their mean."""
-    return "anneal (mean of seeds)" if stage.startswith("anneal-") else stage
+def rows_of(folder: Path) -> dict[str, str]:
+    """The row that each stage of a run belongs to, by its lineage: models that differ in nothing but their seed share one, of
+    their mean. Empty where the run has no lineage: every stage is a row."""
+    path = folder / "lineage.json"
+    alike: dict[str, list[str]] = {}
+    for made in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
+        if made["kind"] == "checkpoint":
+            same = [[parent["digest"] for parent in made["parents"]], _without_seeds(made["config"])]
+            alike.setdefault(json.dumps(same, sort_keys=True), []).append(made["stage"])
+    return {stage: f"{_in_common(stages)} (mean of seeds)" for stages in alike.values() if len(stages) > 1 for stage in stages}
+
+
+def _without_seeds(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without its seeds and its name, which follows from them."""
+    return {key: value for key, value in config.items() if key not in ("seed", "name") and not key.endswith("_seed")}
+
+
+def _in_common(stages: Sequence[str]) -> str:
+    """The words that names joined by hyphens begin with alike; all names where there are none."""
+    words = [stage.split("-") for stage in stages]
+    shared = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))]
+    return "-".join(shared) or ", ".join(stages)
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
@@ -42,20 +63,21 @@ def compare(folders: Sequence[Path]) -> str:
     stages: list[str] = []
     columns: list[Column] = []
     for folder in folders:
-        table = load_scores(folder)
+        table, shared = load_scores(folder), rows_of(folder)
         columns += [c for c in table.columns if c not in columns]
-        stages += [k for k in dict.fromkeys(map(kind_of, table.stages)) if k not in stages]
-        for kind in dict.fromkeys(map(kind_of, table.stages)):
+        rows: dict[str, list[str]] = {}
+        for stage in table.stages:
+            rows.setdefault(shared.get(stage, stage), []).append(stage)
+        stages += [row for row in rows if row not in stages]
+        for row, members in rows.items():
             for column in table.columns:
-                found = [
-                    r.value for s in table.stages if kind_of(s) == kind and (r := table.cells.get((s, column))) is not None
-                ]
+                found = [r.value for s in members if (r := table.cells.get((s, column))) is not None]
                 if found:
-                    cells.setdefault((kind, column), []).append(math.fsum(found) / len(found))
+                    cells.setdefault((row, column), []).append(math.fsum(found) / len(found))
     lines = ["| task, metric | " + " | ".join(stages) + " |", "|---|" + "---:|" * len(stages)]
     for column in columns:
-        row = [_cell(cells.get((stage, column))) for stage in stages]
-        lines.append(f"| {column.task}, {column.metric} | " + " | ".join(row) + " |")
+        values = [_cell(cells.get((stage, column))) for stage in stages]
+        lines.append(f"| {column.task}, {column.metric} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
 

@@ -32,14 +32,19 @@ class SourceFunnel(_Model):
 
 
 class StageReport(_Model):
-    """One stage. `parents` names stages or digests.
+    """One stage. `parents` names stages or digests; `kind` is its artifact's, `stage_kind` its own (pretrain, soup, sft ...).
 
-    A point of `curves` holds `step` and any of: tokens (trained on so far in this stage, or in this step), loss, grad_norm,
-    lr or learning_rate, tokens_per_second, skipped, reward, kl, margin. Unknown keys get a panel of their own.
+    `phase` is the part of the pipeline that it belongs to: data, pretraining, soup, post-training, evaluation or export. Where
+    and in which colour a stage is shown depends on it and on its place among the stages, never on its name.
+
+    A point of `curves` holds `step`, `tokens` (trained on so far in this stage, or in this step) and any metrics: those of
+    `lehr.metrics` as declared there, others under their own names.
     """
 
     name: str
     kind: str = "checkpoint"
+    stage_kind: str = ""
+    phase: str = ""
     uri: str = ""
     digest: str = ""
     parents: list[str] = []
@@ -182,13 +187,23 @@ class ReportData(_Model):
         return self
 
     def table(self, split: str | None = None) -> ScoreTable:
-        return score_matrix([r for r in self.scores if split in (None, r.split)])
+        """Scores in the order of the stages; those of stages that are not among them last."""
+        return score_matrix([r for r in self.scores if split in (None, r.split)], [s.name for s in self.stages])
+
+    def made_by(self, *kinds: str) -> list[StageReport]:
+        """The stages of these kinds."""
+        return [stage for stage in self.stages if stage.stage_kind in kinds]
 
     def stage(self, name_or_digest: str) -> StageReport | None:
         return next((s for s in self.stages if name_or_digest and name_or_digest in (s.name, s.digest)), None)
 
     def parents_of(self, stage: StageReport) -> list[StageReport]:
         return [found for parent in stage.parents if (found := self.stage(parent)) is not None and found is not stage]
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the first weights were drawn in this run, not taken from a model that was there."""
+        return bool(self.made_by("pretrain"))
 
     @property
     def seconds(self) -> float:

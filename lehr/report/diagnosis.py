@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lehr.diagnose import Growth
 
 # A colour for each architecture, dashes for the other's initialisation: names as lehr.diagnose.schemes gives them.
-_COLOURS = {"OLMo 0424": "var(--c-stage1)", "OLMo 2": "var(--c-soup)"}
+_COLOURS = {"OLMo 0424": "var(--c-trunk-1)", "OLMo 2": "var(--c-merge-1)"}
 _FORMS = ("d", "+.4f", "+.4f", ".4g", ".3g", "+.4f", "+.4f")
 _HEAD = ("activations λ", "gradients λ", "activation norm", "gradient norm", "stream: activations λ", "stream: gradients λ")
 _PANELS = (

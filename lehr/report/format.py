@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import math
 
+from lehr.metrics import Metric
+
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -90,11 +92,18 @@ def volume(liters: float | None) -> str:
     return _scaled(liters, ((1e3, "kL"), (1.0, "L"), (1e-3, "mL")))
 
 
-def score(value: float, unit_interval: bool) -> str:
-    """Shares as per cent with one decimal, everything else with three decimals."""
-    if not math.isfinite(value):
+def value(amount: float | None, of: Metric) -> str:
+    """A number as its declaration has it, without its unit; shares in per cent."""
+    if amount is None or not math.isfinite(amount):
         return "–"
-    return f"{100 * value:.1f}" if unit_interval else f"{value:.3f}"
+    if of.is_share:
+        return f"{100 * amount:{of.format or '.1f'}}"
+    return f"{amount:{of.format}}" if of.format else number(amount)
+
+
+def with_unit(amount: float | None, of: Metric) -> str:
+    """`75.0 %`, `2.036 bits/byte`."""
+    return f"{value(amount, of)} {of.shown_unit}".rstrip()
 
 
 _CONTROL = {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10, 13)} | {127: "\u2421"}

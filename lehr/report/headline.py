@@ -34,7 +34,8 @@ def _sentence(data: ReportData) -> str:
         parts.append("A language model")
     trained = [s for s in data.stages if s.tokens]
     if trained:
-        parts.append(f"trained from scratch on {fmt.count(data.tokens)} tokens in {len(trained)} stages")
+        stages = f"{len(trained)} stage{'s' if len(trained) != 1 else ''}"
+        parts.append(f"trained{' from scratch' if data.from_scratch else ''} on {fmt.count(data.tokens)} tokens in {stages}")
     env = data.environment
     if env.cpu or env.cores:
         cores = f"{env.cores} core{'s' if env.cores != 1 else ''}" if env.cores else ""
@@ -60,14 +61,15 @@ def movers(data: ReportData) -> list[tuple[Column, tuple[str, ScoreRecord], tupl
 def _score_tiles(data: ReportData) -> list[str]:
     tiles = []
     for column, (first_stage, first), (last_stage, last) in movers(data)[:_TILES]:
-        unit = "%" if column.is_share else ""
-        error = f" ± {fmt.score(last.stderr, column.is_share)}" if last.stderr is not None else ""
-        name = f"{column.task.replace('_', ' ')}, {column.name}"
-        better = "lower is better, " if column.lower_is_better else ""
-        before = f"{fmt.score(first.value, column.is_share)}{unit} at {first_stage}"
+        m = column.about
+        unit = "%" if m.is_share else ""
+        error = f" ± {fmt.value(last.stderr, m)}" if last.stderr is not None else ""
+        name = f"{column.task.replace('_', ' ')}, {m.title}"
+        better = "lower is better, " if m.better == "lower" else ""
+        before = f"{fmt.value(first.value, m)}{unit} at {first_stage}"
         tiles.append(
             f'<div class="tile"><p class="name">{esc(name)}</p>'
-            f'<p class="figure">{fmt.score(last.value, column.is_share)}<small>{unit}{esc(error)}</small></p>'
+            f'<p class="figure">{fmt.value(last.value, m)}<small>{unit}{esc(error)}</small></p>'
             f'<p class="from">at {esc(last_stage)}, from {esc(before)}<br>held out, {better}n = {last.n:,}</p></div>'
         )
     return tiles or [markup.missing("No held-out scores of two stages are recorded, so there is nothing to compare.")]

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
 
+from lehr import metrics
+from lehr.metrics import Metric
 from lehr.report import markup
-from lehr.report.charts import Series, curve_chart, stage_colours
+from lehr.report.charts import Series, curve_chart, origin, stage_colours
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
 
-_CHAT = ("sft", "dpo", "rlvr", "ppo", "grpo", "reward")
-_PRETRAINING: tuple[tuple[str, tuple[str, ...], bool], ...] = (
-    ("Loss, nats per token", ("loss",), False),
-    ("Gradient norm before clipping", ("grad_norm",), True),
-    ("Learning rate", ("lr", "learning_rate"), False),
-)
-_POST_NAMES = {
-    "loss": "loss",
-    "reward": "mean reward",
-    "kl": "KL from reference, nats",
-    "margin": "reward margin, chosen − rejected",
-    "accuracy": "preference accuracy",
-    "preference_accuracy": "preference accuracy",
-    "grad_norm": "gradient norm",
-    "lr": "learning rate",
-    "learning_rate": "learning rate",
-}
-_NOT_PANELS = {"step", "tokens", "tokens_per_second", "step_seconds", "skipped", "not_finite", "flops"}
-_NOT_PANELS |= {"checkpoint_seconds", "checkpoint_bytes", "seconds", "cross_entropy"}
-_NOT_PANELS |= {"rewound_from", "skip_first", "skip_last"}
-_NOT_PANELS |= {f"grad_norm_{kind}" for kind in ("embedding", "attention", "mlp", "norms", "head")}
-_MOST_PANELS, _MOST_IN_LOOP = 6, 4
+# Where next tokens are trained, every unit of weight is a token: only there has the loss a unit.
+_LOSS = replace(metrics.metric("loss"), unit="nats/token")
+_PRETRAINING = (_LOSS, metrics.metric("grad_norm"), metrics.metric("learning_rate"))
+_MOST_UNDECLARED = 4  # panels of names that nobody declared, a stage or section
+_ARROW = f"{metrics.LOWER_MARK} marks metrics of which less is better."
 
 
 def is_post_training(stage: StageReport) -> bool:
-    return stage.name.split("-")[0] in _CHAT
+    return stage.phase == "post-training"
 
 
 def offsets(data: ReportData) -> dict[str, float]:
@@ -54,34 +41,36 @@ def offsets(data: ReportData) -> dict[str, float]:
 
 
 def pretraining(data: ReportData) -> str:
-    """Stage 1, ramp and anneals over the tokens that the model has seen."""
+    """Every stage that trains before post-training, over the tokens that the model has seen."""
     stages = [s for s in data.stages if s.curves and not is_post_training(s)]
     if not stages:
         return markup.section("learning", "Pretraining", markup.missing("No pretraining curves are recorded."))
     colours, begin = stage_colours(data), offsets(data)
-    panels = []
-    for title, keys, log in _PRETRAINING:
-        series = [_series(s, keys, colours[s.name], begin[s.name]) for s in stages]
-        chart = curve_chart(series, label=title, x_label="tokens seen", log=log, zero="rate" in title)
-        if chart:
-            panels.append(markup.panel(title, chart))
-    anneals = [s for s in stages if s.name.startswith("anneal")]
-    zoomed = [_series(s, ("loss",), colours[s.name], begin[s.name]) for s in anneals]
-    if len(anneals) > 1 and any(s.points for s in zoomed):
+    panels = [p for m in _PRETRAINING if (p := _pretraining_panel(m, stages, colours, begin))]
+    siblings = _siblings(data, stages)
+    zoomed = [_series(s, _LOSS, colours[s.name], begin[s.name]) for s in siblings]
+    if any(s.points for s in zoomed):
         chart = curve_chart(zoomed, label="Loss of the anneals", x_label="tokens seen")
         panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
-    panels += _in_loop(stages, colours, begin)
+    on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
+    panels += [p for m in on_the_way if (p := _pretraining_panel(m, stages, colours, begin, "while training"))]
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
-    branch = " Anneals start where their parent ends and differ only in the order of their data." if len(anneals) > 1 else ""
+    branch = " Anneals of one parent start where it ends." if siblings else ""
     marks = (
         f" Small triangles mark the {skipped} skipped step{'s' if skipped != 1 else ''}."
         if skipped
         else " No step was skipped."
     )
-    note = "Lines are means over consecutive steps, bands their lowest to highest value." + branch + marks
+    note = f"Lines are means over consecutive steps, bands their lowest to highest value.{branch}{marks} {_ARROW}"
     html = markup.legend([(s.name, colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
     html += _steadiness(data)
     return markup.section("learning", "Pretraining", html)
+
+
+def _siblings(data: ReportData, stages: list[StageReport]) -> list[StageReport]:
+    """Those of `stages` that continue the same model as another one of them: anneals."""
+    continued = Counter(origin(data, s) for s in stages)
+    return [s for s in stages if continued[origin(data, s)] > 1]
 
 
 def _steadiness(data: ReportData) -> str:
@@ -102,62 +91,57 @@ def _steadiness(data: ReportData) -> str:
     return markup.table(head, rows) + markup.caption(note)
 
 
-def _in_loop(stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]) -> list[str]:
-    """Panels of what else the loop wrote down while pretraining: its own evaluations, a few points each."""
-    drawn = {key for _, keys, _ in _PRETRAINING for key in keys}
+def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = frozenset()) -> list[Metric]:
+    """What a log holds that has a panel, in the order of the declarations; of undeclared names a few."""
     found = {key for s in stages for point in s.curves for key, value in point.items() if value is not None}
-    panels = []
-    for key in sorted(found - drawn - _NOT_PANELS)[:_MOST_IN_LOOP]:
-        title = key.replace("_", " ")
-        chart = curve_chart(
-            [_series(s, (key,), colours[s.name], begin[s.name]) for s in stages], label=title, x_label="tokens seen"
-        )
-        if chart:
-            panels.append(markup.panel(title, chart, "while training"))
-    return panels
+    wanted = [m for m in metrics.ordered(found - leave_out) if m.panel]
+    undeclared = [m for m in wanted if metrics.find(m.name) is None]
+    return [m for m in wanted if m not in undeclared[_MOST_UNDECLARED:]]
 
 
-def _series(stage: StageReport, keys: tuple[str, ...], colour: str, offset: float) -> Series:
-    points = [(place + offset, value) for place, value in stage.series(*keys)]
+def _pretraining_panel(
+    m: Metric, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float], note: str = ""
+) -> str:
+    series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
+    title = m.heading[0].upper() + m.heading[1:] if not note else m.heading
+    chart = curve_chart(series, label=m.heading, x_label="tokens seen", log=m.axis == "log", zero=m.axis == "zero")
+    return markup.panel(title, chart, note) if chart else ""
+
+
+def _series(stage: StageReport, m: Metric, colour: str, offset: float) -> Series:
+    points = [(place + offset, _scaled(value, m)) for place, value in stage.series(m.name)]
     skipped = [place + offset for place, point in zip(stage.places(), stage.curves, strict=True) if point.get("skipped")]
-    return Series(stage.name, colour, points, skipped if keys == ("loss",) else [])
+    return Series(stage.name, colour, points, skipped if m.name == "loss" else [])
+
+
+def _scaled(value: float, m: Metric) -> float:
+    """As the axis has it: shares in per cent."""
+    return 100 * value if m.is_share else value
 
 
 def post_training(data: ReportData) -> str:
-    """A row of panels per stage: whatever the loop recorded, in a fixed order, unknown metrics last."""
+    """A row of panels per stage: whatever the loop recorded, undeclared metrics behind declared ones, the optimiser's last."""
     stages = [s for s in data.stages if s.curves and is_post_training(s)]
     if not stages:
         return markup.section("post-training", "Post-training", markup.missing("No post-training curves are recorded."))
     colours = stage_colours(data)
     blocks = []
     for stage in stages:
-        panels = [_post_panel(stage, key, colours[stage.name]) for key in _panel_keys(stage)]
+        panels = [_post_panel(stage, m, colours[stage.name]) for m in _drawn([stage])]
         blocks.append(f'<h3 class="stage-name">{esc(stage.name)}</h3>{markup.grid([p for p in panels if p], "three")}')
     note = (
         "Panels per stage, over its optimiser steps. Lines are means over consecutive steps where there are many, "
-        "bands their lowest to highest value."
+        f"bands their lowest to highest value. {_ARROW}"
     )
     return markup.section("post-training", "Post-training", "".join(blocks) + markup.caption(note))
 
 
-def _post_panel(stage: StageReport, key: str, colour: str) -> str:
+def _post_panel(stage: StageReport, m: Metric, colour: str) -> str:
     points = []
     for i, point in enumerate(stage.curves):
-        value = point.get(key)
+        value = point.get(m.name)
         if value is not None and math.isfinite(value):
-            points.append((float(point.get("step") or i + 1), value))
-    title = _POST_NAMES.get(key, key.replace("_", " "))
-    series = [Series(stage.name, colour, points)]
-    log = key == "grad_norm"
-    chart = curve_chart(
-        series, label=f"{stage.name}: {title}", x_label="step", log=log, zero="rate" in title, width=340, height=190
-    )
-    return markup.panel(title, chart) if chart else ""
-
-
-def _panel_keys(stage: StageReport) -> list[str]:
-    found = {key for point in stage.curves for key, value in point.items() if value is not None} - _NOT_PANELS
-    known = [key for key in _POST_NAMES if key in found]
-    late = [key for key in known if key in ("grad_norm", "lr", "learning_rate")]
-    early = [key for key in known if key not in late]
-    return (early + sorted(found - set(known)) + late)[:_MOST_PANELS]
+            points.append((float(point.get("step") or i + 1), _scaled(value, m)))
+    series, log, zero = [Series(stage.name, colour, points)], m.axis == "log", m.axis == "zero"
+    chart = curve_chart(series, label=f"{stage.name}: {m.heading}", x_label="step", log=log, zero=zero, width=340, height=190)
+    return markup.panel(m.heading, chart) if chart else ""

@@ -7,42 +7,34 @@ from lehr.report.data import ReportData
 from lehr.report.format import esc
 from lehr.report.style import CSS
 
-_NAV = (
-    ("scores", "Scores"),
-    ("soup", "Soup"),
-    ("conversations", "Before and after"),
-    ("timeline", "Stages"),
-    ("learning", "Pretraining"),
-    ("post-training", "Post-training"),
-    ("data", "Data"),
-    ("lineage", "Lineage"),
-    ("cost", "Time and energy"),
-    ("plan", "Plan and reality"),
-    ("reproduce", "Reproduce it"),
-)
 # The page forbids itself everything but its own styles: text of a model or a data set can do nothing here.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
+def _sections(data: ReportData) -> list[tuple[str, str, str]]:
+    """(anchor, name in the contents, section), in reading order."""
+    return [
+        ("scores", "Scores", results.scores(data)),
+        *results.soups(data),
+        ("conversations", "Before and after", results.conversations(data)),
+        ("timeline", "Stages", headline.timeline(data)),
+        ("learning", "Pretraining", learning.pretraining(data)),
+        ("post-training", "Post-training", learning.post_training(data)),
+        ("data", "Data", provenance.funnel(data)),
+        ("lineage", "Lineage", provenance.graph(data)),
+        ("cost", "Time and energy", provenance.cost(data)),
+        ("plan", "Plan and reality", plan.plan_section(data)),
+        ("reproduce", "Reproduce it", provenance.reproduce(data)),
+    ]
+
+
 def render_fragment(data: ReportData) -> str:
     """The report without <html> and <head>, for a page that has its own: a Flyte Deck."""
-    links = "".join(f'<a href="#{anchor}">{esc(name)}</a>' for anchor, name in _NAV)
-    parts = [
-        headline.headline(data),
-        f'<nav aria-label="Sections">{links}</nav>',
-        results.scores(data),
-        results.soup(data),
-        results.conversations(data),
-        headline.timeline(data),
-        learning.pretraining(data),
-        learning.post_training(data),
-        provenance.funnel(data),
-        provenance.graph(data),
-        provenance.cost(data),
-        plan.plan_section(data),
-        provenance.reproduce(data),
-    ]
-    return f'<style>{CSS}</style><div class="lehr-report"><main>{"".join(parts)}</main></div>'
+    sections = _sections(data)
+    links = "".join(f'<a href="#{anchor}">{esc(name)}</a>' for anchor, name, _ in sections)
+    contents = f'<nav aria-label="Sections">{links}</nav>'
+    body = "".join(html for _, _, html in sections)
+    return f'<style>{CSS}</style><div class="lehr-report"><main>{headline.headline(data)}{contents}{body}</main></div>'
 
 
 def render(data: ReportData) -> str:

@@ -73,7 +73,7 @@ def publish(run: RunRecord, root: Path) -> ReportData:
     write_atomic(root / "recipe.yaml", recipe_yaml(run.recipe))
     write_atomic(root / "report.html", render(data))
     if final is not None:
-        _replace_folder(final.folder, root / "model", model_card(data))
+        _replace_folder(final.folder, root / "model", model_card(data, architecture=CLASSES[recipe.model.family]))
     return data
 
 
@@ -176,6 +176,8 @@ def _stage(made: Made, reused: bool) -> StageReport:
     return StageReport(
         name=made.name,
         kind=m.kind,
+        stage_kind=made.kind,
+        phase=stage(made.kind).phase if made.kind else "",
         uri=artifact.folder.name,
         digest=m.digest,
         parents=[p.digest for p in m.parents],

@@ -5,14 +5,14 @@ from __future__ import annotations
 from lehr.report import format as fmt
 from lehr.report import markup
 from lehr.report.charts import Dot, dot_plot, stage_colours
-from lehr.report.data import ReportData
+from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, SoupRow, soup_rows
 
 
 def value_text(record: ScoreRecord, column: Column) -> str:
-    error = f" ±{fmt.score(record.stderr, column.is_share)}" if record.stderr is not None else ""
-    return fmt.score(record.value, column.is_share) + error
+    error = f" ±{fmt.value(record.stderr, column.about)}" if record.stderr is not None else ""
+    return fmt.value(record.value, column.about) + error
 
 
 def scores(data: ReportData) -> str:
@@ -44,7 +44,7 @@ def _table(table: ScoreTable) -> str:
     for column in table.columns:
         best = table.best(column)
         n = max(record.n for _, record in table.of(column))
-        cells = [f"{esc(column.task.replace('_', ' '))}<small>{esc(column.described)}</small>", f"{n:,}"]
+        cells = [f"{esc(column.task.replace('_', ' '))}<small>{esc(column.about.heading)}</small>", f"{n:,}"]
         for stage in table.stages:
             record = table.cells.get((stage, column))
             cells.append(_cell(record, column, stage in best) if record else '<span class="none">–</span>')
@@ -53,8 +53,8 @@ def _table(table: ScoreTable) -> str:
 
 
 def _cell(record: ScoreRecord, column: Column, best: bool) -> str:
-    value = fmt.score(record.value, column.is_share)
-    error = f"<small>±{fmt.score(record.stderr, column.is_share)}</small>" if record.stderr is not None else ""
+    value = fmt.value(record.value, column.about)
+    error = f"<small>±{fmt.value(record.stderr, column.about)}</small>" if record.stderr is not None else ""
     return f"<strong>{value}</strong>{error}" if best else f"{value}{error}"
 
 
@@ -63,61 +63,64 @@ def _charts(table: ScoreTable, colours: dict[str, str]) -> str:
     for column in table.columns:
         best = table.best(column)
         dots = [Dot(s, r.value, r.stderr, value_text(r, column), colours[s], strong=s in best) for s, r in table.of(column)]
-        domain = (0.0, 1.0) if column.is_share else None
-        title = column.task.replace("_", " ")
-        panels.append(
-            markup.panel(
-                title, dot_plot(dots, label=f"{title} per stage", percent=column.is_share, domain=domain), column.described
-            )
-        )
+        share, title = column.about.is_share, column.task.replace("_", " ")
+        chart = dot_plot(dots, label=f"{title} per stage", percent=share, domain=(0.0, 1.0) if share else None)
+        panels.append(markup.panel(title, chart, column.about.heading))
     return markup.grid(panels, "three")
 
 
-def soup(data: ReportData) -> str:
+def soups(data: ReportData) -> list[tuple[str, str, str]]:
+    """(anchor, name, section) for each soup; one section that says so where there is none."""
+    made = data.made_by("soup")
+    if len(made) <= 1:
+        html = _soup(data, made[0], "soup", "Soup against its ingredients") if made else _no_soup("soup")
+        return [("soup", "Soup", html)]
+    anchors = [f"soup-{number}" for number in range(1, len(made) + 1)]
+    titles = [f"{stage.name} against its ingredients" for stage in made]
+    return [(a, s.name, _soup(data, s, a, title)) for a, s, title in zip(anchors, made, titles, strict=True)]
+
+
+def _no_soup(anchor: str, title: str = "Soup against its ingredients") -> str:
+    text = "No held-out scores of a soup and all of its ingredients are recorded."
+    return markup.section(anchor, title, markup.missing(text))
+
+
+def _soup(data: ReportData, stage: StageReport, anchor: str, title: str) -> str:
     """One panel per held-out score: ingredients, their mean, the soup."""
     table = data.table("held_out")
-    stage = data.stage("soup")
-    listed = [p.name for p in data.parents_of(stage)] if stage else []
-    ingredients = [name for name in listed if name in table.stages]
-    rows = soup_rows(table, "soup", ingredients)
+    ingredients = [p.name for p in data.parents_of(stage) if p.name in table.stages]
+    rows = soup_rows(table, stage.name, ingredients)
     if not rows:
-        return markup.section(
-            "soup",
-            "Soup against its ingredients",
-            markup.missing("No held-out scores of a soup and all of its ingredients are recorded."),
-        )
+        return _no_soup(anchor, title)
     panels = [_soup_panel(row, stage_colours(data)) for row in rows]
     note = (
         f"n = {min(r.soup.n for r in rows):,} to {max(r.soup.n for r in rows):,} held-out examples; bars are one standard "
         "error of each score on its own. All models answer the same examples, so differences between them are known better "
         "than the bars suggest. The mean (hollow, dotted line) is of the ingredients' scores. Axes are zoomed to the data."
     )
-    return markup.section(
-        "soup", "Soup against its ingredients", markup.grid(panels, "three") + markup.caption(note), _verdict(rows)
-    )
+    return markup.section(anchor, title, markup.grid(panels, "three") + markup.caption(note), _verdict(rows))
 
 
 def _soup_panel(row: SoupRow, colours: dict[str, str]) -> str:
-    c = row.column
+    c, name = row.column, row.soup.stage
     dots = [Dot(r.stage, r.value, r.stderr, value_text(r, c), colours[r.stage]) for r in row.ingredients]
-    dots.append(Dot("their mean", row.mean, None, fmt.score(row.mean, c.is_share), "var(--muted)", hollow=True))
-    dots.append(Dot("soup", row.soup.value, row.soup.stderr, value_text(row.soup, c), "var(--c-soup)", strong=True))
-    return markup.panel(
-        c.task.replace("_", " "),
-        dot_plot(dots, label=f"soup against its ingredients, {c.task}", percent=c.is_share, guide=row.mean),
-        c.described,
-    )
+    dots.append(Dot("their mean", row.mean, None, fmt.value(row.mean, c.about), "var(--muted)", hollow=True))
+    dots.append(Dot(name, row.soup.value, row.soup.stderr, value_text(row.soup, c), colours[name], strong=True))
+    chart = dot_plot(dots, label=f"{name} against its ingredients, {c.task}", percent=c.about.is_share, guide=row.mean)
+    return markup.panel(c.task.replace("_", " "), chart, c.about.heading)
 
 
 def _verdict(rows: list[SoupRow]) -> str:
-    over_mean = sum(r.gain_over_mean > -1e-9 for r in rows)  # a mean of equal scores is equal up to rounding
-    over_best = sum(r.gain_over_best > -1e-9 for r in rows)
-    k = len(rows[0].ingredients)
-    text = (
-        f"The soup is the average of the weights of {k} anneals. It is no worse than the mean of its ingredients in "
-        f"{over_mean} of {len(rows)} held-out scores, and no worse than the best ingredient, chosen per score with hindsight, "
-        f"in {over_best}."
-    )
+    """In how many of the scores that have a better way the soup is no worse."""
+    judged = [r for r in rows if r.column.about.better]
+    over_mean = sum(r.gain_over_mean > -1e-9 for r in judged)  # a mean of equal scores is equal up to rounding
+    over_best = sum(r.gain_over_best > -1e-9 for r in judged)
+    text = f"The soup is the average of the weights of {len(rows[0].ingredients)} models."
+    if judged:
+        text += (
+            f" It is no worse than the mean of its ingredients in {over_mean} of {len(judged)} held-out scores, and no worse "
+            f"than the best ingredient, chosen per score with hindsight, in {over_best}."
+        )
     return esc(text)
 
 

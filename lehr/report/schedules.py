@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lehr.report import markup, svg
-from lehr.report.charts import ANNEAL_COLOURS
+from lehr.report.charts import Step, colours_of
 from lehr.report.format import count, esc
 from lehr.report.style import CSS, DRAWING_CSS
 
 _WIDTH, _HEIGHT, _GAP = 560.0, 250.0, 34.0
 _DEPTH = 1e-4  # of the highest rate: how far down a logarithmic axis shows
-_TINTS = ("stage1", "ramp", "sft", "dpo", "rlvr")
-_KINDS = {"ppo": "rlvr", "grpo": "rlvr", "self_knowledge": "sft", "reward_model": "ramp"}
 
 
 @dataclass(frozen=True)
 class ScheduleLine:
-    """One stage: (tokens seen by the model, learning rate) and (tokens seen, tokens in a batch)."""
+    """One stage: (tokens seen by the model, learning rate) and (tokens seen, tokens in a batch). `phase` is pretraining or
+    post-training."""
 
     name: str
-    kind: str
+    phase: str
     rates: list[tuple[float, float]]
     batches: list[tuple[float, float]]
 
@@ -97,13 +95,8 @@ def _y_axis(scale: svg.Scale, panel: _Panel) -> list[str]:
 
 
 def _colours(lines: Sequence[ScheduleLine]) -> dict[str, str]:
-    tints = itertools.cycle(ANNEAL_COLOURS)
-    found = {}
-    for line in lines:
-        family = line.name if line.name in _TINTS else _KINDS.get(line.kind, line.kind)
-        known = f"var(--c-{family})" if family in _TINTS else "var(--muted)"
-        found[line.name] = next(tints) if line.name.startswith("anneal") else known
-    return found
+    """As in the report; pretraining stages that begin at the same token continue the same model."""
+    return colours_of([Step(line.name, line.phase, line.rates[0][0]) for line in lines])
 
 
 def _body(panel: _Panel, lines: Sequence[ScheduleLine], colours: dict[str, str]) -> list[str]:

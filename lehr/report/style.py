@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+# Of stages, by what they are: pretraining one after the other, siblings of one parent, soups, post-training steps. Light, dark.
+PALETTES: dict[str, tuple[tuple[str, str], ...]] = {
+    "trunk": (("#2a5d9c", "#7fb0ea"), ("#14857b", "#4fc0b3"), ("#5b8c1a", "#c3dc6a")),
+    "branch": (("#d07a1c", "#f0a24a"), ("#a3500c", "#d97b35"), ("#e2a851", "#f4cd8a"), ("#857612", "#b9a944")),
+    "merge": (("#b3253f", "#f0718a"), ("#e0647c", "#c9506a")),
+    "post": (
+        ("#6b4fa0", "#b39be4"), ("#2f86bd", "#72c3f2"), ("#33702f", "#86c97f"), ("#b0438f", "#e58acb"),
+        ("#6f4a33", "#c7a48c"), ("#0b5563", "#9fdce6"), ("#c56bb8", "#a763a0"), ("#1d2b66", "#8486e6"),
+    ),
+}  # fmt: skip
+PAPER = ("#fcfcfa", "#14171a")
 _LIGHT = """
---paper:#fcfcfa;--ink:#1d2126;--muted:#68707a;--faint:#9aa1a9;--rule:#dfe1de;--grid:#e8e9e6;--card:#ffffff;--accent:#2a5d9c;
---c-stage1:#2a5d9c;--c-ramp:#14857b;--c-anneal-1:#d07a1c;--c-anneal-2:#a3500c;--c-anneal-3:#e2a851;--c-anneal-4:#857612;
---c-soup:#b3253f;
---c-sft:#6b4fa0;--c-dpo:#2f86bd;--c-rlvr:#33702f;--kept:#2a5d9c;--r1:#c9743a;--r2:#e0b15e;--r3:#8c6d8f;--r4:#7d9a86;--r5:#b9bdc1;
+--ink:#1d2126;--muted:#68707a;--faint:#9aa1a9;--rule:#dfe1de;--grid:#e8e9e6;--card:#ffffff;--accent:#2a5d9c;
+--kept:#2a5d9c;--r1:#c9743a;--r2:#e0b15e;--r3:#8c6d8f;--r4:#7d9a86;--r5:#b9bdc1;
 """
 _DARK = """
---paper:#14171a;--ink:#e6e8ea;--muted:#9aa3ac;--faint:#6c747c;--rule:#2c3238;--grid:#252a2f;--card:#1a1e22;--accent:#7fb0ea;
---c-stage1:#7fb0ea;--c-ramp:#4fc0b3;--c-anneal-1:#f0a24a;--c-anneal-2:#d97b35;--c-anneal-3:#f4cd8a;--c-anneal-4:#b9a944;
---c-soup:#f0718a;
---c-sft:#b39be4;--c-dpo:#72c3f2;--c-rlvr:#86c97f;--kept:#5f93d3;--r1:#d98a52;--r2:#e3bd74;--r3:#ab8cae;--r4:#93b39d;--r5:#5b6269;
+--ink:#e6e8ea;--muted:#9aa3ac;--faint:#6c747c;--rule:#2c3238;--grid:#252a2f;--card:#1a1e22;--accent:#7fb0ea;
+--kept:#5f93d3;--r1:#d98a52;--r2:#e3bd74;--r3:#ab8cae;--r4:#93b39d;--r5:#5b6269;
 """
 _SERIF = "Charter,'Bitstream Charter','Iowan Old Style','Sitka Text',Cambria,Georgia,serif"
 _SANS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue','Noto Sans','Liberation Sans',Arial,sans-serif"
@@ -149,8 +156,17 @@ _SMALL = """
 """
 
 
-_SCHEME = f".lehr-report{{color-scheme:light dark;{_LIGHT}}}"
-_SCHEME += f"\n@media screen and (prefers-color-scheme:dark){{.lehr-report{{{_DARK}}}}}"
+def _variables(theme: int) -> str:
+    """Paper and palettes of the light (0) or the dark (1) theme."""
+    rows = [
+        "".join(f"--c-{palette}-{number}:{pair[theme]};" for number, pair in enumerate(pairs, 1))
+        for palette, pairs in PALETTES.items()
+    ]
+    return "\n".join([f"\n--paper:{PAPER[theme]};", *rows])
+
+
+_SCHEME = f".lehr-report{{color-scheme:light dark;{_variables(0)}{_LIGHT}}}"
+_SCHEME += f"\n@media screen and (prefers-color-scheme:dark){{.lehr-report{{{_variables(1)}{_DARK}}}}}"
 
 
 def _sheet(text: str) -> str:

@@ -1,6 +1,6 @@
 """Scales, ticks and marks: the few parts of a chart that this report needs, as SVG text.
 
-Colours are CSS variables of the page (`var(--c-soup)`), so that one drawing serves the light and the dark page. Sizes
+Colours are CSS variables of the page (`var(--c-trunk-1)`), so that one drawing serves the light and the dark page. Sizes
 are in units of the drawing's viewBox.
 """
 

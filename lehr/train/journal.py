@@ -41,7 +41,7 @@ class Row:
 
     def line(self, extra: dict[str, float]) -> dict[str, Any]:
         """As `curves.jsonl` has it."""
-        own = {name: getattr(self, name) for name in ("step", "tokens", "loss", "grad_norm", "lr")}
+        own = {name: getattr(self, name) for name in ("step", "tokens", "loss", "grad_norm")} | {"learning_rate": self.lr}
         return {**own, **extra, **({} if self.made else {"skipped": 1}), "seconds": round(self.seconds, 4)}
 
     def metrics(self, flops_per_token: float) -> dict[str, float]:

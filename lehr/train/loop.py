@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lehr import pulse, stop
+from lehr.metrics import require
 from lehr.train.collection import collect_at
 from lehr.train.engine import Engine
 from lehr.train.journal import Journal
@@ -70,8 +71,10 @@ class Plan:
 def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
     """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums.
 
-    Raises Preempted after SIGTERM to any rank, once the running step is made and the state is saved.
+    Raises Bug where the objective reports a metric that is declared nowhere, and Preempted after SIGTERM to any rank, once the
+    running step is made and the state is saved.
     """
+    require(objective.extras)
     try:
         return _train(state, objective, plan, ranks, journal)
     finally:

@@ -111,15 +111,16 @@ def test_show_prints_lineage_cost_and_scores(run: Path) -> None:
     assert scores.split() == [
         "arithmetic",
         "held_out",
-        "accuracy",
+        "accuracy,",
+        "%",
         "300",
-        "0.800",
+        "80.0",
         "±",
-        "0.023",
-        "0.700",
+        "2.3",
+        "70.0",
         "±",
-        "0.026",
-        "0.850",
+        "2.6",
+        "85.0",
     ]
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from lehr.stage import Surroundings
+from lehr.stages.data import documents
 
 from lehr.config import load_recipe
 from lehr.errors import UserError
 from lehr.model.size import parameter_count
-from lehr.stage import Surroundings
-from lehr.stages.data import documents
 from tests.config.said import RECIPES, Rule, of, recipe
 from tests.config.said_data import REASONS, RULES
 

@@ -18,6 +18,7 @@ from helpers import Finished
 from lehr.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.data.synthetic.conversations import Message
+from lehr.metrics import require
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
 from lehr.train.checkpoint import load_checkpoint
@@ -60,10 +61,10 @@ def test_anneals_start_at_the_ramps_rate_and_end_at_zero(finished: Finished) -> 
         return [r for r in rows if "loss" in r]
 
     ramp, first, second = curve("ramp"), curve("anneal-1"), curve("anneal-2")
-    assert len({row["lr"] for row in ramp}) == 1
-    assert first[0]["lr"] == ramp[-1]["lr"]
-    assert first[-1]["lr"] == pytest.approx(ramp[-1]["lr"] / len(first))
-    assert [r["lr"] for r in first] == [r["lr"] for r in second]
+    assert len({row["learning_rate"] for row in ramp}) == 1
+    assert first[0]["learning_rate"] == ramp[-1]["learning_rate"]
+    assert first[-1]["learning_rate"] == pytest.approx(ramp[-1]["learning_rate"] / len(first))
+    assert [r["learning_rate"] for r in first] == [r["learning_rate"] for r in second]
     assert first[0]["loss"] != second[0]["loss"]  # another data order
 
 
@@ -131,6 +132,13 @@ def test_the_same_command_repeats_nothing(finished: Finished) -> None:
     assert {p: p.stat().st_mtime_ns for p in finished.out.glob("artifacts/**/*")} == before
     assert (finished.out / "scores.json").read_text() == scores
     assert ": started" not in again.stdout
+
+
+def test_every_number_that_a_run_wrote_is_declared(finished: Finished) -> None:
+    logs = [line for log in finished.out.glob("artifacts/*/logs/curves.jsonl") for line in log.read_text().splitlines()]
+    names = {name for line in logs for name in json.loads(line)}
+    assert "learning_rate" in names
+    require(names | {record["metric"] for record in json.loads((finished.out / "scores.json").read_text())})
 
 
 def test_show_chat_and_dropped(finished: Finished) -> None:

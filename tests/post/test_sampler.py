@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from lehr.stage import Job, Surroundings
 
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
@@ -14,7 +15,6 @@ from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker, Sampler, itself
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
-from lehr.stage import Job, Surroundings
 from lehr.stages.common import Desk
 from lehr.store import LocalStore
 from lehr.train.checkpoint import copy_parameters

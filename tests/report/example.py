@@ -31,6 +31,19 @@ KINDS = {
     "preferences": "preferences",
     "export": "export",
 }
+ROLES = {
+    "pretraining": {
+        "stage1": "pretrain",
+        "ramp": "midtrain",
+        "anneal-42": "midtrain",
+        "anneal-42069": "midtrain",
+        "anneal-666": "midtrain",
+    },
+    "data": {"documents": "documents", "tokenizer": "tokenizer", "shards": "shards"},
+    "soup": {"soup": "soup"},
+    "post-training": {"sft": "sft", "preferences": "preferences", "dpo": "dpo", "rlvr": "grpo"},
+    "export": {"export": "export"},
+}
 SECONDS = dict(zip(PARENTS, (14.1, 6.3, 5.2, 96.0, 54.0, 36.2, 35.9, 37.0, 0.4, 41.0, 38.0, 21.0, 62.0, 2.6), strict=True))
 STEPS = {
     "stage1": 800,
@@ -51,7 +64,7 @@ VALUES: dict[str, tuple[str, int, list[float | None]]] = {
     "arithmetic_mcf": ("accuracy", 200, [0.255, 0.245, 0.26, 0.235, 0.27, 0.25, 0.265, 0.26, 0.255]),
     "continuation_cf": ("accuracy", 150, [0.42, 0.433, 0.447, 0.453, 0.44, 0.46, 0.407, 0.4, 0.407]),
     "chat_math": ("exact_match", 300, [None] * 6 + [0.657, 0.663, 0.793]),
-    "chat_format": ("format_followed", 300, [None] * 6 + [0.91, 0.923, 0.947]),
+    "chat_format": ("strict", 300, [None] * 6 + [0.91, 0.923, 0.947]),
     "preference": ("accuracy", 300, [None] * 6 + [0.5, 0.83, 0.817]),
 }
 SCORED = ("stage1", "ramp", "anneal-42", "anneal-42069", "anneal-666", "soup", "sft", "dpo", "rlvr")
@@ -88,7 +101,7 @@ def curve(stage: str, rng: random.Random) -> list[dict[str, float | None]]:
         if stage == "dpo":
             point |= {
                 "margin": 1.6 * (1 - math.exp(-3 * share)) + rng.gauss(0, 0.1),
-                "accuracy": min(0.5 + 0.35 * share + rng.gauss(0, 0.03), 1),
+                "preference_accuracy": min(0.5 + 0.35 * share + rng.gauss(0, 0.03), 1),
             }
         if stage == "rlvr":
             point |= {
@@ -102,9 +115,12 @@ def curve(stage: str, rng: random.Random) -> list[dict[str, float | None]]:
 
 def stage(name: str, rng: random.Random) -> StageReport:
     trains = name in STEPS
+    phase = next(phase for phase, names in ROLES.items() if name in names)
     return StageReport(
         name=name,
         kind=KINDS.get(name, "checkpoint"),
+        stage_kind=ROLES[phase][name],
+        phase=phase,
         uri=f"runs/tiny-olmo2/artifacts/{name}-{digest(name)[:8]}",
         digest=digest(name),
         parents=[digest(parent) for parent in PARENTS[name]],

@@ -17,11 +17,34 @@ def _run(folder: Path, values: dict[str, float]) -> Path:
     return folder
 
 
-def test_anneals_are_averaged_and_runs_have_a_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def _made(stage: str, parent: str, **config: object) -> dict[str, object]:
+    parents = [{"stage": parent, "digest": f"digest of {parent}"}] if parent else []
+    return {"stage": stage, "kind": "checkpoint", "parents": parents, "config": {"lr": 1.0, **config}}
+
+
+LINEAGE = [
+    _made("stage1", ""),
+    _made("anneal-1", "stage1", data_seed=1),
+    _made("anneal-2", "stage1", data_seed=2),
+    _made("anneal-2-300B", "stage1", data_seed=2, tokens=300),  # more than its seed is different
+    _made("soup", "anneal-1"),
+    _made("rlvr-1", "soup", data_seed=2),
+    _made("rlvr-2", "rlvr-1", data_seed=1),
+]
+
+
+def test_seeds_are_averaged_and_runs_have_a_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = _run(tmp_path / "a", {"stage1": 0.0, "anneal-1": 0.5, "anneal-2": 0.7, "soup": 0.8})
     second = _run(tmp_path / "b", {"stage1": 0.2, "anneal-1": 0.6, "anneal-2": 0.8, "soup": 1.0})
     lines = compare([first, second]).splitlines()
+    assert lines[0] == "| task, metric | stage1 | anneal-1 | anneal-2 | soup |"  # without lineage every stage is its own
+    for folder in (first, second):
+        (folder / "lineage.json").write_text(json.dumps(LINEAGE))
+    lines = compare([first, second]).splitlines()
     assert lines[0] == "| task, metric | stage1 | anneal (mean of seeds) | soup |"
     assert lines[2] == "| arithmetic, exact_match | 0.100 ± 0.141 | 0.650 ± 0.071 | 0.900 ± 0.141 |"
+    others = _run(tmp_path / "c", {"anneal-2-300B": 0.1, "rlvr-1": 0.2, "rlvr-2": 0.3})
+    (others / "lineage.json").write_text(json.dumps(LINEAGE))
+    assert compare([others]).splitlines()[0] == "| task, metric | anneal-2-300B | rlvr-1 | rlvr-2 |"
     assert main([str(tmp_path / "none")]) == 2
     assert "no scores here" in capsys.readouterr().err

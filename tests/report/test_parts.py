@@ -14,7 +14,7 @@ from lehr.report import learning
 from lehr.report.charts import bucketed
 from lehr.report.data import ReportData, StageReport
 from lehr.report.lineage import draw, layers_of, needed_edges
-from lehr.report.scores import Column, score_matrix, soup_rows
+from lehr.report.scores import ScoreRecord, score_matrix, soup_rows
 from lehr.report.svg import Scale, tick_labels
 
 
@@ -95,45 +95,30 @@ def record(stage: str, value: float, metric: str = "accuracy", task: str = "t") 
     }
 
 
-def test_stages_stand_in_the_order_of_the_pipeline_and_ties_share_the_prize() -> None:
-    table = score_matrix(
-        [record(s, v) for s, v in (("rlvr", 0.5), ("anneal-9", 0.9), ("stage1", 0.1), ("anneal-10", 0.9), ("x", 0.2))]
-    )
-    assert table.stages == ["stage1", "anneal-9", "anneal-10", "rlvr", "x"]
+def test_stages_stand_in_the_order_of_the_graph_and_ties_share_the_prize() -> None:
+    records = [record(s, v) for s, v in (("rlvr", 0.5), ("x", 0.2), ("anneal-9", 0.9), ("stage1", 0.1), ("anneal-10", 0.9))]
+    assert score_matrix(records).stages == ["rlvr", "x", "anneal-9", "stage1", "anneal-10"]  # as they first appear
+    graph = [StageReport(name=s, parents=p) for s, p in (("ppo", ["stage1"]), ("stage1", []), ("anneal-10", ["ppo"]))]
+    table = ReportData(run="r", stages=graph, scores=[ScoreRecord.model_validate(r) for r in records]).table()
+    assert table.stages == ["stage1", "anneal-10", "rlvr", "x", "anneal-9"]  # those without a stage last
     assert table.best(table.columns[0]) == {"anneal-9", "anneal-10"}
     assert score_matrix([record("stage1", 0.0), record("soup", 0.0)]).best(table.columns[0]) == set()
 
 
-@pytest.mark.parametrize(
-    ("metric", "lower", "share"),
-    [
-        ("bits_per_byte", True, False),
-        ("loss", True, False),
-        ("perplexity", True, False),
-        ("error_rate", True, False),
-        ("accuracy", False, True),
-        ("exact_match", False, True),
-        ("acc_per_char", False, True),
-        ("reward", False, False),
-    ],
-)
-def test_direction_and_unit_of_a_metric(metric: str, lower: bool, share: bool) -> None:
-    column = Column("held_out", "t", metric)
-    assert (column.lower_is_better, column.is_share) == (lower, share)
-
-
 def test_soup_is_compared_in_the_metrics_own_direction() -> None:
     values = {"anneal-1": 2.0, "anneal-2": 3.0, "soup": 2.25}
-    row = soup_rows(score_matrix([record(s, v, "bits_per_byte") for s, v in values.items()]))[0]
+    ingredients = ["anneal-1", "anneal-2"]
+    row = soup_rows(score_matrix([record(s, v, "bits_per_byte") for s, v in values.items()]), "soup", ingredients)[0]
     assert (row.mean, row.best.stage, row.gain_over_mean, row.gain_over_best) == (2.5, "anneal-1", 0.25, -0.25)
-    row = soup_rows(score_matrix([record(s, v, "accuracy") for s, v in values.items()]))[0]
+    row = soup_rows(score_matrix([record(s, v, "accuracy") for s, v in values.items()]), "soup", ingredients)[0]
     assert (row.best.stage, row.gain_over_mean, row.gain_over_best) == ("anneal-2", -0.25, -0.75)
-    assert soup_rows(score_matrix([record("soup", 1.0)])) == []
+    table = score_matrix([record("soup", 1.0), record("anneal-1", 1.0)])
+    assert soup_rows(table, "soup", ingredients) == soup_rows(table, "soup", []) == []
 
 
 def test_steadiness_of_every_stage_that_recorded_it() -> None:
     said = {"steps": 1200, "skipped_steps": 3, "spike_score_loss_percent": 0.25, "spike_score_grad_norm_percent": 1.5}
-    plain = StageReport(name="stage1", curves=[{"step": 1, "loss": 2.0}])
+    plain = StageReport(name="stage1", phase="pretraining", curves=[{"step": 1, "loss": 2.0}])
     stage = plain.model_copy(update={"stability": {**said, "left_out": [[8, 17], [40, 41]]}})
     page = learning.pretraining(ReportData(run="r", stages=[stage, StageReport(name="soup")]))
     cells = [page.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0] for name in ("stage1", "soup")]

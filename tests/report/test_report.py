@@ -74,6 +74,8 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
     def poison(value: object) -> object:
         if isinstance(value, str):
             return value + evil
+        if isinstance(value, dict) and "phase" in value:  # the code's own words, by which the sections choose their stages
+            return {k: v if k in ("phase", "stage_kind") else poison(v) for k, v in value.items()}
         if isinstance(value, dict):
             return {str(poison(k)) if isinstance(k, str) and v_is_free(k) else k: poison(v) for k, v in value.items()}
         return [poison(v) for v in value] if isinstance(value, list) else value
@@ -123,13 +125,14 @@ def test_empty_data_says_so_in_every_section() -> None:
     assert "No energy was recorded" in model_card(ReportData(run="empty"))
 
 
-@pytest.mark.parametrize("name", ["stage1", "sft"])
-def test_values_that_are_no_numbers_do_not_break_the_curves(name: str) -> None:
+@pytest.mark.parametrize("phase", ["pretraining", "post-training"])
+def test_values_that_are_no_numbers_do_not_break_the_curves(phase: str) -> None:
     curve = [{"step": 1.0, "loss": 3.0}, {"step": 2.0, "loss": float("nan"), "skipped": 1.0}, {"step": 3.0, "loss": None}]
-    page = render(ReportData(run="x", stages=[StageReport(name=name, curves=[*curve, {"step": 4.0, "loss": float("inf")}])]))
+    stage = StageReport(name="x", phase=phase, curves=[*curve, {"step": 4.0, "loss": float("inf")}])
+    page = render(ReportData(run="x", stages=[stage]))
     paths = re.findall(r' (?:d|cx|cy|x1|y1|y)="([^"]*)"', page)
     assert paths and not [d for d in paths if "nan" in d or "inf" in d]
-    assert ("1 skipped step." in page) == (name == "stage1")
+    assert ("1 skipped step." in page) == (phase == "pretraining")
 
 
 def test_anneals_begin_where_the_ramp_ends() -> None:
@@ -153,7 +156,7 @@ def test_rows_of_in_loop_evaluations_repeat_their_place() -> None:
         {"step": 1.0, "tokens": 10.0, "prose": 3.0},
         {"step": 2.0, "tokens": 20.0},
     ]
-    stage = StageReport(name="stage1", curves=curve)
+    stage = StageReport(name="stage1", phase="pretraining", curves=curve)
     assert stage.places() == [10.0, 10.0, 20.0] and stage.series("prose") == [(10.0, 3.0)]
     assert "while training" in render(ReportData(run="x", stages=[stage]))
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lehr.stage import Surroundings
 
 from lehr.artifact import Artifact
 from lehr.config import Recipe, load_recipe
 from lehr.errors import Preempted
 from lehr.ports import NullTracker
-from lehr.stage import Surroundings
 from lehr.stages import data, pretrain, soup
 from lehr.store import LocalStore
 from lehr.tensors import read_tensors

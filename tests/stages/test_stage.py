@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lehr.stage import Job, Outcome, Surroundings, run_stage
 from safetensors.torch import load_file, save_file
 
 from lehr.artifact import Artifact, ArtifactRef
@@ -15,7 +16,6 @@ from lehr.code import code_version, reachable
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import InfraError, Preempted, UserError
 from lehr.soup import average, check_ingredients
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.store import LocalStore
 
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Mapping
 
 import torch.distributed as dist
+from lehr.stage import Surroundings
 
 from infra.storage import S3Objects
 from lehr.artifact import Artifact
 from lehr.launcher import together
 from lehr.ports import NullTracker, Objects
 from lehr.remote.store import ObjectStore
-from lehr.stage import Surroundings
 from lehr.stages import pretrain
 from lehr.train.next_token import NextToken
 from tests.storage.machines import misled, small

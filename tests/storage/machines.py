@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+
 from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef, Cost
 from lehr.config import Recipe, load_recipe
@@ -18,7 +20,6 @@ from lehr.config.training import Watch
 from lehr.errors import Preempted
 from lehr.ports import NullTracker, Store, Tracker
 from lehr.remote.store import ObjectStore
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken

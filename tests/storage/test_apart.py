@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from lehr.stage import Surroundings
 
 from lehr.artifact import Artifact
 from lehr.incidents import told
 from lehr.remote import record as records
-from lehr.stage import Surroundings
 from lehr.stages import data, pretrain
 from lehr.store import LocalStore
 from lehr.train.next_token import NextToken

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tasks.data import documents, tokenizer
+from tasks.run import open_run
 
 from lehr.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.config.recipe import Recipe
-from tasks.data import documents, tokenizer
 from tasks.place import Place
 from tasks.refs import opened
-from tasks.run import open_run
 from tasks.session import open_session
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.errors import Preempted, UserError
 from lehr.ports import Conflict, Store
 from lehr.remote.promise import require_conditions
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.store import LocalStore
 from tests.storage.machines import machine, sealed
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tasks.run import open_run
 
 from lehr.errors import UserError
 from tasks.lock import held, hold
-from tasks.run import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 _HOLD = """

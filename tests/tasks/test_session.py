@@ -8,11 +8,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tasks.reuse import Reuse
+from tasks.run import run_key
 
 from lehr.config import load_recipe
 from tasks.refs import RunRef
-from tasks.reuse import Reuse
-from tasks.run import run_key
 from tasks.session import open_session, session
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"

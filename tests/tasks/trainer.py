@@ -11,6 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.settings import owned
+
 from lehr.config import load_recipe
 from lehr.errors import InfraError
 from lehr.ports import NullTracker
@@ -19,7 +21,6 @@ from lehr.train.loop import Plan, Sums
 from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
 from tasks.session import open_session
-from tasks.settings import owned
 from tests.train.pieces import MODEL, OPTIM, Copying, Transformer, desk
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"

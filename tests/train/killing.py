@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lehr.stage import Job, Outcome, Surroundings, run_stage
 from torch import Tensor
 
 from lehr.artifact import Artifact
@@ -28,7 +29,6 @@ from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.incidents import told
 from lehr.model.transformer import Transformer
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.store import LocalStore
 from lehr.tensors import save_tensors

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from lehr.artifact import Artifact
 from lehr.config.model import Model
@@ -17,9 +18,9 @@ from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
 from lehr.errors import UserError
+from lehr.metrics import Metric, declare
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker, Tracker
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, Evaluator, conduct
 from lehr.store import LocalStore
 from lehr.tensors import save_tensors
@@ -30,6 +31,9 @@ from lehr.train.state import TrainState
 
 MODEL = Model(vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=16, init_std=0.1)
 OPTIM = Optim(lr=3e-3, guard=Guard(window=16, sigmas=3.0))
+
+
+declare(Metric("rows", "rows of a rank", live=False))
 
 
 class Copying:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from click.testing import CliRunner
+from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from cli.main import lehr
 from lehr.artifact import Artifact, Cost, Kind
@@ -21,7 +22,6 @@ from lehr.data.loader import Batch
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.transformer import Transformer
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.common import Desk, conduct
 from lehr.store import LocalStore
 from lehr.train.loop import Plan, Sums

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from lehr import stop
 from lehr.errors import Preempted
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.store import LocalStore
 from lehr.train import resume
 from lehr.train.loop import Sums

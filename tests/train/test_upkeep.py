@@ -17,6 +17,7 @@ from lehr.config.optim import Optim
 from lehr.config.schedule import ConstantSchedule
 from lehr.config.training import Watch
 from lehr.data.loader import Batch
+from lehr.metrics import Metric, declare
 from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker
 from lehr.train.ahead import Ahead
@@ -120,6 +121,10 @@ def test_garbage_is_collected_at_fixed_steps_and_at_no_other(tmp_path: Path) -> 
         gc.callbacks.remove(note)
     assert seen == [(10, 1), (20, 1)]
     assert gc.isenabled()
+
+
+declare(Metric("where", "rank"))
+declare(Metric("loss_again", "loss, again"))
 
 
 class Telling(pieces.Copying):

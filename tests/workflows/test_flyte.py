@@ -20,6 +20,9 @@ from flytekit.exceptions.user import FlyteRecoverableException
 from flytekit.extras.pydantic_transformer.transformer import PydanticTransformer
 from flytekit.tools.translator import get_serializable
 from pydantic import BaseModel
+from tasks.schemas import RememberingTransformer
+from tasks.settings import asked_for, owned
+from workflows.pretrain_to_eval import pretrain_to_eval
 
 from lehr.artifact import ArtifactRef
 from lehr.config import load_recipe
@@ -27,9 +30,6 @@ from lehr.config.base import Config
 from lehr.errors import InfraError, UserError
 from tasks import ranks
 from tasks.refs import RunRef
-from tasks.schemas import RememberingTransformer
-from tasks.settings import asked_for, owned
-from workflows.pretrain_to_eval import pretrain_to_eval
 
 ROOT = Path(__file__).resolve().parents[2]
 

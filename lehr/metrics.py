@@ -1,0 +1,177 @@
+"""Every number that training logs or scoring reports, declared once: what it is called, its unit, which way is better.
+
+Objectives, recorder and evaluation emit names; report, score tables, live display and exporter read here what they mean. A
+name means one thing, in a training log and among scores alike: a number of another meaning gets another name. A module that
+emits numbers of its own declares them beside the code that computes them; nothing else need be touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from lehr.errors import Bug
+
+SHARE = "share"  # the unit of a number in [0, 1], which is shown in per cent
+DEV = "dev_"  # before the name of a score that was measured while training, on development data
+LOWER_MARK = "↓"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number is, for people.
+
+    `title` says it in words without the unit; `short` takes its place where there is little room. `unit` is written as in
+    "nats/token", "bits/byte", "tokens/s", "s", "bytes"; "share" is a number in [0, 1]. `format` is Python's format of the
+    value (of a share: of its per cent), by default three significant digits. `live`: the terminal shows it while training.
+    `panel`: the report draws it over the steps, with a logarithmic axis or one that begins at 0 as `axis` says. `order` is its
+    place among others, lower first; equal ones stand as they were declared.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    better: Literal["lower", "higher", ""] = ""
+    format: str = ""
+    short: str = ""
+    live: bool = True
+    panel: bool = True
+    axis: Literal["", "log", "zero"] = ""
+    order: int = 0
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is shown in per cent."""
+        return self.unit == SHARE
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit as it stands behind a value: `%` for a share."""
+        return "%" if self.is_share else self.unit
+
+    @property
+    def heading(self) -> str:
+        """`exact match, %`, `bits per byte ↓`: the title, the unit unless the title says it, an arrow if less is better."""
+        unit = self.shown_unit.replace("/", " per ")
+        named = self.title if not unit or unit in self.title else f"{self.title}, {unit}"
+        return named + self.mark
+
+    @property
+    def brief(self) -> str:
+        """The heading where there is little room."""
+        return replace(self, title=self.short or self.title).heading
+
+    @property
+    def label(self) -> str:
+        """What stands before a value on one line: `short` as it is, or the title with its arrow."""
+        return self.short or self.title + self.mark
+
+    @property
+    def mark(self) -> str:
+        """An arrow, with a space that no line breaks at, if less is better."""
+        return f"\N{NO-BREAK SPACE}{LOWER_MARK}" if self.better == "lower" else ""
+
+
+_DECLARED: dict[str, Metric] = {}
+
+
+def declare(metric: Metric) -> Metric:
+    """Make `metric` known to whoever shows numbers, and give it back. Raises Bug if its name means something else already."""
+    known = _DECLARED.setdefault(metric.name, metric)
+    if known != metric:
+        raise Bug(f"the metric {metric.name} is declared twice, as {known} and as {metric}: give one of them another name")
+    return metric
+
+
+def find(name: str) -> Metric | None:
+    """The declaration of `name`, or None. `dev_X` is X measured while training."""
+    known = _DECLARED.get(name)
+    base = _DECLARED.get(name.removeprefix(DEV)) if known is None and name.startswith(DEV) else None
+    return known if base is None else replace(base, name=name, title=f"dev {base.title}", short="", live=False)
+
+
+def metric(name: str) -> Metric:
+    """The declaration of `name`; of a name that nobody declared what its words say, with no unit and no better."""
+    return find(name) or Metric(name, name.replace("_", " "), format=".3f", live=False)
+
+
+def require(names: Iterable[str]) -> None:
+    """Raise Bug if one of `names` is declared nowhere: where numbers begin, so that none is shown without its meaning."""
+    unknown = sorted({name for name in names if find(name) is None})
+    if unknown:
+        raise Bug(f"declared nowhere: {', '.join(unknown)}; declare each with lehr.metrics.declare where it is computed")
+
+
+def ordered(names: Iterable[str]) -> list[Metric]:
+    """What `names` mean, each once, in the order in which they are shown; undeclared ones behind declared ones, by name."""
+    places = {name: place for place, name in enumerate(_DECLARED)}
+
+    def key(m: Metric) -> tuple[int, int, str]:
+        return m.order, places.get(m.name, places.get(m.name.removeprefix(DEV), len(places))), m.name
+
+    return sorted((metric(name) for name in set(names)), key=key)
+
+
+def declared() -> list[Metric]:
+    """Every declaration, in the order in which they are shown."""
+    return ordered(_DECLARED)
+
+
+def _logged(name: str, title: str, unit: str = "", better: Literal["lower", "higher", ""] = "", format: str = "") -> Metric:
+    """A number of the run, not of the model: for the log and MLflow alone."""
+    return Metric(name, title, unit, better, format, live=False, panel=False)
+
+
+BUILT_IN = (
+    # What objectives report of a step.
+    Metric("loss", "loss", better="lower", short="loss"),
+    Metric("reward", "mean reward", better="higher", short="reward"),
+    Metric("kl", "KL from reference", "nats/token", short="KL"),
+    Metric("margin", "margin, chosen − rejected", "nats/token", "higher", ".3f", short="margin"),
+    Metric("preference_accuracy", "preference accuracy", SHARE, "higher"),
+    Metric("chat_loss", "loss on answers", "nats/token", "lower", short="chat loss"),
+    _logged("cross_entropy", "cross entropy", "nats/token", "lower"),  # the loss without its regularisers
+    Metric("response_tokens", "length of an answer", "tokens", live=False),
+    Metric("unfinished", "answers without an end", SHARE, "lower", live=False),
+    Metric("masked_instances", "masked instances", live=False),
+    Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an idle expert
+    # Scores.
+    Metric("bits_per_byte", "bits per byte", "bits/byte", "lower", ".3f"),
+    Metric("accuracy", "accuracy", SHARE, "higher"),
+    Metric("acc", "accuracy", SHARE, "higher"),
+    Metric("acc_per_char", "accuracy per character", SHARE, "higher"),
+    Metric("exact_match", "exact match", SHARE, "higher"),
+    Metric("strict", "strict", SHARE, "higher"),
+    Metric("asked_format", "asked format", SHARE, "higher"),
+    Metric("sampled_accuracy", "sampled accuracy", SHARE, "higher"),
+    Metric("sampled_exact_match", "sampled exact match", SHARE, "higher"),
+    # What the recorder adds to every step, and the norms at an interval.
+    Metric("embedding_norm", "embedding norm", live=False),
+    Metric("grad_norm", "gradient norm before clipping", short="grad norm", axis="log", order=1),
+    Metric("learning_rate", "learning rate", live=False, axis="zero", order=1),
+    Metric("tokens_per_second", "speed", "tokens/s", "higher", ",.0f", short="tokens/s", panel=False, order=2),
+    *(
+        _logged(f"grad_norm_{of}", f"gradient norm of {words}")
+        for of, words in {
+            "embedding": "the embedding", "attention": "attention", "mlp": "the MLP", "norms": "norms", "head": "the head",
+        }.items()
+    ),
+    _logged("step", "step", format=",.0f"),
+    _logged("tokens", "tokens", "tokens", format=",.0f"),
+    _logged("seconds", "time of a step", "s", "lower"),
+    _logged("step_seconds", "time of a step", "s", "lower"),
+    _logged("flops", "floating point operations of a step", "FLOP"),
+    _logged("skipped", "update refused"),
+    _logged("not_finite", "loss or gradient not finite"),
+    _logged("checkpoint_seconds", "wait for a checkpoint", "s", "lower"),
+    _logged("checkpoint_bytes", "size of a checkpoint", "bytes", format=",.0f"),
+    _logged("rewound_from", "step that a rollback came from", format=",.0f"),
+    _logged("skip_first", "first batch that a rollback left out", format=",.0f"),
+    _logged("skip_last", "last batch that a rollback left out", format=",.0f"),
+    # Of a whole stage.
+    _logged("spike_score_loss_percent", "spike score of the loss", "%", "lower", ".2f"),
+    _logged("spike_score_grad_norm_percent", "spike score of the gradient norm", "%", "lower", ".2f"),
+)  # fmt: skip
+for _metric in BUILT_IN:
+    declare(_metric)

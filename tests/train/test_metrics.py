@@ -1,0 +1,141 @@
+"""Declarations and what is emitted, held against each other: the names are collected from objectives, recorder and scoring."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lehr import metrics
+from lehr.code import reachable
+from lehr.config.data import Mix
+from lehr.config.model import Model
+from lehr.config.optim import Guard, Optim, Rewind
+from lehr.config.schedule import ConstantSchedule
+from lehr.config.training import Watch
+from lehr.data.loader import Batch
+from lehr.data.tokenizer import Tokenizer
+from lehr.errors import Bug
+from lehr.evals.score import score
+from lehr.evals.suites import TASKS, examples
+from lehr.evals.task import Generation
+from lehr.model.generate import LanguageModel
+from lehr.model.transformer import Transformer
+from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.post.preference import DpoObjective, RenderedPair
+from lehr.post.sft import Rendered, SftObjective
+from lehr.train.checkpoint import copy_parameters
+from lehr.train.journal import Journal
+from lehr.train.loop import Objective, Plan, Sums, train
+from lehr.train.next_token import NextToken, Stretch
+from lehr.train.parallel import Ranks
+from lehr.train.resume import ResumeFiles
+from lehr.train.state import TrainState
+from tests.evals.fakes import TableModel
+from tests.train.test_stability import Curves
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pieces
+
+EXPERTS = Model(
+    family="granitemoe", vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=16,
+    n_experts=4, top_k=2,
+)  # fmt: skip
+
+
+class Rows:
+    """Random windows, as a loader would give them."""
+
+    def rows(self, first: int, count: int, rank: int, world: int) -> Batch:
+        rows = np.random.default_rng(first).integers(0, 50, (count, 17))
+        return Batch(rows[:, :-1].copy(), rows[:, 1:].copy())
+
+
+def _next_token(model: Model) -> Objective:
+    state = TrainState.fresh(Transformer(model).initialise(1), pieces.OPTIM)
+    stretch = Stretch(Mix(weights={"a": 1.0}), 8 * 16, 8, 16, pieces.OPTIM, ConstantSchedule(kind="constant"), 100, 0)
+    return NextToken(state, Rows(), stretch)
+
+
+def _post_training() -> list[Objective]:
+    tokenizer = Tokenizer.train(["a b c " * 50], 300)
+    model = Transformer(pieces.MODEL.model_copy(update={"vocab_size": 300})).initialise(1)
+    chosen, rejected = Rendered([3, 9, 20, 0], [False, False, True, True]), Rendered([3, 8, 0], [False, False, True])
+    reference, settings = copy_parameters(model), GrpoSettings(2, 2, 1.0, 3, 0.2, 0.28, 0.1)
+    prompts = [Prompt([9, 10], lambda ids, finished: float(ids[0] < 150))]
+    return [
+        SftObjective(model, [chosen, rejected], 2, 0, 1),
+        DpoObjective(model, reference, [RenderedPair(chosen, rejected)], 1, 5.0, 0.1, 0, 1),
+        GrpoObjective(LanguageModel(model, tokenizer, chat=True), reference, prompts, settings, 0),
+    ]
+
+
+def _objectives() -> set[str]:
+    """Names that every objective says it reports and does report."""
+    found: set[str] = set()
+    for objective in [_next_token(pieces.MODEL), _next_token(EXPERTS), *_post_training()]:
+        assert set(objective.backward(0, Ranks()).extra) == set(objective.extras), type(objective).__name__
+        found |= set(objective.extras)
+    return found
+
+
+@dataclass
+class Bad(pieces.Copying):
+    """Steps 12 to 14 are refused: the stage goes back."""
+
+    state: TrainState
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        return pieces.Copying(self.state.model, step if 12 <= step < 15 else -1).backward(step, ranks)
+
+
+def _recorder(folder: Path) -> set[str]:
+    """Names in the log and at the trackers of a stage that saves, measures norms and goes back."""
+    tracker = Curves()
+    optim = Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0, rewind=Rewind(after=3, limit=2)))
+    artifact = pieces.stage(folder, Bad, optim=optim, tracker=tracker, watch=Watch(norm_steps=2))
+    rows = [json.loads(line) for line in artifact.path("logs/curves.jsonl").read_text().splitlines()]
+    return {name for row in rows for name in row} | {name for _, point in tracker.points for name in point}
+
+
+def _scores(folder: Path) -> set[str]:
+    """Names that scoring gives every task."""
+    words = " ".join(f"word{k}" for k in range(200))
+    documents = "".join(json.dumps({"id": f"{i}", "source": "novel", "text": f"{i} {words}"}) + "\n" for i in range(8))
+    (folder / "dev.jsonl.gz").write_bytes(gzip.compress(documents.encode()))
+    pair = {"prompt": [{"role": "user", "content": "q"}], "chosen": "yes", "rejected": "no", "split": "dev"}
+    (folder / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    model, found = TableModel(lambda ids, token: 0.5, max_length=512), set()
+    for task in TASKS:
+        asked = examples(task, "dev", 4, 5, folder, folder / "pairs.jsonl")
+        found |= {record.metric for record in score(model, "soup", task, "dev", asked, seed=1)}
+    return found
+
+
+def test_every_name_is_declared_and_every_declaration_is_used(tmp_path: Path) -> None:
+    emitted = _objectives() | _recorder(tmp_path) | _scores(tmp_path)
+    metrics.require(emitted | {metrics.DEV + "bits_per_byte"})
+    assert {m.name for m in metrics.BUILT_IN} == emitted - {"rows"}  # that one is of the tests' own objective
+
+
+def test_training_and_scoring_refuse_a_name_that_nobody_declared(tmp_path: Path) -> None:
+    state = TrainState.fresh(Transformer(pieces.MODEL).initialise(1), pieces.OPTIM)
+    objective = pieces.Copying(state.model)
+    objective.extras = ("rows", "sparkle")
+    journal = Journal("t", None, Curves(), ResumeFiles(tmp_path))
+    with pytest.raises(Bug, match="declared nowhere: sparkle;"):
+        train(state, objective, Plan(3, lambda step, tokens: 1e-3, lambda step, tokens: 1.0, 100), Ranks(), journal)
+    assert state.step == 0
+    asked = [Generation("q", [], {"sparkle": ("last_integer", {"answer": 1})}, {})]
+    with pytest.raises(Bug, match="declared nowhere: sparkle;"):
+        score(TableModel(lambda ids, token: 0.5), "soup", "t", "dev", asked, seed=1)
+
+
+def test_what_a_metric_is_called_changes_no_stage() -> None:
+    assert {"lehr.train.loop", "lehr.evals.score"} <= set(reachable("lehr.stages.pretrain"))
+    assert "lehr.metrics" not in reachable("lehr.stages.pretrain")
