@@ -15,6 +15,7 @@ from lehr.config.recipe import Recipe
 from lehr.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
+_PATHS = re.compile(r"data\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
 
 
 class _Loader(yaml.SafeLoader):
@@ -86,11 +87,22 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Or
             copy: dict[str, Any] = {}
             _merge(copy, value, source, origin, base, f"{dotted}.")
             into[key] = copy
-        elif key == "path" and dotted.startswith("data.sources.") and isinstance(value, str):
-            into[key] = str((base / value).resolve())
         else:
-            into[key] = value
+            if dotted == "tokenizer.path" and bool(value) != bool(old):
+                _begin_anew(into, source, origin)
+            into[key] = _absolute(value, base) if _PATHS.fullmatch(dotted) and isinstance(value, str) else value
         origin[dotted] = source
+
+
+def _absolute(path: str, base: Path) -> str:
+    """`path` relative to the folder `base` of the file that names it. An address and an empty text stay as they are."""
+    return str((base / path).resolve()) if path and "://" not in path else path
+
+
+def _begin_anew(tokenizer: dict[str, Any], source: str, origin: Origin) -> None:
+    """Drop what ancestors say of a tokenizer: how to train one says nothing of one that exists, nor the other way round."""
+    for key in [k for k in tokenizer if origin.get(f"tokenizer.{k}") != source]:
+        del tokenizer[key]
 
 
 def _other_kind(old: dict[str, Any], new: Any) -> bool:
