@@ -64,7 +64,9 @@ def read(config: Config) -> Backend:
     if file.suffix == ".tiktoken":
         spec = tokenizer_json(file, config.pattern, config.special_tokens)
     else:
-        spec = json.loads(_backend(_text(file), file).to_str())
+        text = _text(file)
+        _check_model(_object(text, file), file)
+        spec = json.loads(_backend(text, file).to_str())
     spec |= {"truncation": None, "padding": None, "post_processor": None}
     for token in spec["added_tokens"]:
         if token["special"]:
@@ -82,6 +84,26 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise UserError("not UTF-8", where=f"{file}:{line}", remedy="fetch the file again") from None
+
+
+def _object(text: str, file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError("not JSON", where=f"{file}:{error.lineno}", remedy="fetch the file again") from None
+    if not isinstance(found, dict):
+        raise UserError("not a JSON object", where=file, remedy="fetch the file again")
+    return found
+
+
+def _check_model(spec: dict[str, Any], file: Path) -> None:
+    """Raises UserError for a BPE that marks the beginning or end of words: it loses spaces, and one of that kind that is damaged
+    makes the library abort this process."""
+    model = spec.get("model")
+    marks = ("continuing_subword_prefix", "end_of_word_suffix")
+    if isinstance(model, dict) and "merges" in model and any(model.get(mark) for mark in marks):
+        what = "its tokens are marked as parts of words, so it loses something of texts"
+        raise UserError(what, where=file, remedy="take a byte-level tokenizer that keeps texts as they are")
 
 
 def _backend(text: str, file: Path) -> Backend:
@@ -126,12 +148,7 @@ def _said_beside(vocab: dict[str, int], beside: list[Path]) -> tuple[str | None,
     """The end of text that a file beside the tokenizer names, and that file; (None, "") if none does."""
     names = {i: name for name, i in vocab.items()}
     for path in beside:
-        try:
-            found = json.loads(_text(path))
-        except json.JSONDecodeError as error:
-            raise UserError("not JSON", where=f"{path}:{error.lineno}", remedy="fetch the file again") from None
-        if not isinstance(found, dict):
-            raise UserError("not a JSON object", where=path, remedy="fetch the file again")
+        found = _object(_text(path), path)
         token, ids = found.get("eos_token"), found.get("eos_token_id")
         if isinstance(token, dict):  # a token with its flags
             token = token.get("content")

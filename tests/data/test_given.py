@@ -113,6 +113,11 @@ def _prefixed() -> Backend:
     return theirs
 
 
+def _suffixed() -> Backend:
+    """CLIP's form. Damaged, such a file would end the process."""
+    return Backend(models.BPE({"a": 0, "b</w>": 1, "ab</w>": 2}, [("a", "b</w>")], end_of_word_suffix="</w>"))
+
+
 def _greedy() -> Backend:
     theirs = byte_level([END])
     theirs.add_tokens([AddedToken("<tab>", lstrip=True)])
@@ -125,11 +130,12 @@ def _greedy() -> Backend:
         (_lower, "it has a normalizer: Lowercase"),
         (_words, "a WordPiece model"),
         (_prefixed, "comes back as ' Ab Ünïcödé'"),
+        (_suffixed, "marked as parts of words"),
         (_greedy, "<tab>"),
     ],
 )
 def test_a_tokenizer_that_loses_something_is_refused(theirs: Callable[[], Backend], part: str, tmp_path: Path) -> None:
-    refused(Config(path=str(save(tmp_path, theirs()))), "tokenizer.json: it loses something of texts", part)
+    refused(Config(path=str(save(tmp_path, theirs()))), "tokenizer.json: ", "it loses something of texts", part)
 
 
 def test_composing_characters_is_no_loss(tmp_path: Path) -> None:
@@ -148,9 +154,11 @@ def test_files_that_are_no_tokenizers(tmp_path: Path) -> None:
     refused(Config(path=str(tmp_path / "tokenizer.model")), "neither .json nor .tiktoken")
     for content, parts in (
         (b"{}", ["not a tokenizer file"]),
-        (b"", ["not a tokenizer file"]),
+        (b"", ["tokenizer.json:1: not JSON"]),
+        (b"[]", ["not a JSON object"]),
         (b'{\n"a": "\xff"}', ["tokenizer.json:2", "not UTF-8"]),
-        (byte_level([END]).to_str().encode()[:-200], ["not a tokenizer file"]),
+        (byte_level([END]).to_str().encode()[:-200], ["tokenizer.json:", "not JSON"]),
+        (byte_level([END]).to_str().replace('"merges":[', '"merges":[["no", "pe"],').encode(), ["not a tokenizer file"]),
     ):
         path.write_bytes(content)
         refused(Config(path=str(path)), *parts)
