@@ -97,8 +97,8 @@ def _object(text: str, file: Path) -> dict[str, Any]:
 
 
 def _check_model(spec: dict[str, Any], file: Path) -> None:
-    """Raises UserError for a BPE that marks the beginning or end of words: it loses spaces, and one of that kind that is damaged
-    makes the library abort this process."""
+    """Raises UserError for a BPE that marks the beginning or end of words: it loses spaces, and a damaged one of that
+    kind makes the library abort this process."""
     model = spec.get("model")
     marks = ("continuing_subword_prefix", "end_of_word_suffix")
     if isinstance(model, dict) and "merges" in model and any(model.get(mark) for mark in marks):
