@@ -7,12 +7,15 @@ import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 
 from lehr.artifact import LOGS, Artifact, Cost, canonical, sha256_file, sha256_text, write_atomic
 from lehr.code import code_version
+from lehr.config.data import Tokenizer as TokenizerConfig
+from lehr.config.model import Model
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import FILE, Tokenizer
 from lehr.errors import Bug, UserError
@@ -23,7 +26,7 @@ from lehr.model.hf_config import CLASSES
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.post.chat import JINJA_TEMPLATE
+from lehr.post.chat import chat_template
 from lehr.train.checkpoint import load_checkpoint, save_checkpoint
 
 Dtype = Literal["f32", "f16", "bf16"]
@@ -39,19 +42,14 @@ def import_hf(folder: Path, out: Path) -> Artifact:
     """
     if out.exists():
         raise UserError("this folder exists already", where=out, remedy="give --out a new name")
-    model, tokenizer = load_hf(folder), Tokenizer.load(folder)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        what = f"its tokenizer has {tokenizer.vocab_size} entries, the embedding {model.config.vocab_size} rows"
-        raise UserError(what, where=folder, remedy="give a model with its own tokenizer")
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        weights = {name: p.detach() for name, p in model.named_parameters()}
-        save_checkpoint(beside, model.config, weights, folder, chat=False)
+        config = import_checkpoint(folder, beside)
         source = {p.name: sha256_file(p) for p in sorted(folder.glob("*.safetensors"))}
         Artifact.seal(
             beside, kind="checkpoint", stage="import", fingerprint=sha256_text(canonical(source)), parents=[],
-            config={"source": source}, code=code_version(import_hf), meta={"family": model.config.family},
+            config={"source": source}, code=code_version(import_hf), meta={"family": config.family},
             cost=Cost(seconds=0.0, tokens=0, flops=0.0, energy_joules=0.0, energy_source="none", processes=1),
         )  # fmt: skip
         os.replace(beside, out)
@@ -60,14 +58,30 @@ def import_hf(folder: Path, out: Path) -> Artifact:
     return Artifact.open(out)
 
 
+def import_checkpoint(folder: Path, out: Path, own: Tokenizer | None = None) -> Model:
+    """Write a Hugging Face model's checkpoint files (weights in fp32, architecture, tokenizer) into `out`, and no manifest.
+
+    The tokenizer, unless it is one's `own`, is read as `Tokenizer.given` reads one: its end of text is what the folder's
+    configuration says. Raises UserError for what is unsupported or damaged.
+    """
+    model, tokenizer = load_hf(folder), own or Tokenizer.given(TokenizerConfig(path=str(folder)))
+    if tokenizer.vocab_size > model.config.vocab_size:
+        what = f"its tokenizer has {tokenizer.vocab_size} entries, the embedding {model.config.vocab_size} rows"
+        raise UserError(what, where=folder, remedy="give a model with its own tokenizer")
+    with TemporaryDirectory() as beside:
+        tokenizer.save(beside)
+        weights = {name: p.detach() for name, p in model.named_parameters()}
+        save_checkpoint(out, model.config, weights, Path(beside), chat=False)
+    return model.config
+
+
 def export_checkpoint(checkpoint: Artifact, shards: Artifact | None, attempt: Attempt) -> Outcome:
     """Write `checkpoint` for Hugging Face into the attempt's folder and, where transformers is installed, compare logits and
     greedy text: on the first windows of `shards`, else on ids from all over the vocabulary. Raises Bug if they differ."""
     loaded = load_checkpoint(checkpoint)
     state = {name: p.detach() for name, p in loaded.model.named_parameters()}
-    eos, pad = (loaded.tokenizer.token(i) for i in (loaded.tokenizer.eos_id, loaded.tokenizer.pad_id))
-    template = JINJA_TEMPLATE if loaded.chat else None
-    export_hf(state, loaded.architecture, checkpoint.path(FILE), template, attempt.out, eos=eos, pad=pad)
+    template = chat_template(loaded.tokenizer) if loaded.chat else None
+    export_hf(state, loaded.architecture, checkpoint.path(FILE), template, attempt.out)
     meta: dict[str, Any] = {"format": CLASSES[loaded.architecture.family], "checkpoint": checkpoint.manifest.digest}
     if find_spec("transformers") is None:
         attempt.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
@@ -94,9 +108,8 @@ def export_to_hf(checkpoint: Artifact, out: Path) -> VerifyResult | None:
     weights = {name: p.detach() for name, p in loaded.model.named_parameters()}
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        template = JINJA_TEMPLATE if loaded.chat else None
-        eos, pad = (loaded.tokenizer.token(i) for i in (loaded.tokenizer.eos_id, loaded.tokenizer.pad_id))
-        export_hf(weights, loaded.architecture, checkpoint.path(FILE), template, beside, eos=eos, pad=pad)
+        template = chat_template(loaded.tokenizer) if loaded.chat else None
+        export_hf(weights, loaded.architecture, checkpoint.path(FILE), template, beside)
         result = None
         if find_spec("transformers") is not None:
             result = verify_hf(beside, loaded.model, [_probe(loaded.model)])
@@ -114,7 +127,7 @@ def export_to_gguf(checkpoint: Artifact, out: Path, dtype: Dtype) -> float:
     of the model with its matrices rounded to `dtype`. Raises Bug if that is not the rounding of fp32 sums."""
     _fresh(out)
     loaded = load_checkpoint(checkpoint)
-    template = JINJA_TEMPLATE if loaded.chat else None
+    template = chat_template(loaded.tokenizer) if loaded.chat else None
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         name = f"{loaded.architecture.family}-{checkpoint.manifest.stage}"

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer as Backend
 from torch import Tensor, nn
 
 from lehr.config.model import Model
-from lehr.data.tokenizer import EOS, PAD
+from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.convert import to_hf_state
 from lehr.model.hf_config import hf_config
@@ -29,7 +29,7 @@ def _write(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _id_of(tokenizer: Tokenizer, token: str) -> int:
+def _id_of(tokenizer: Backend, token: str) -> int:
     found = tokenizer.token_to_id(token)
     if found is None:
         raise UserError(
@@ -38,7 +38,7 @@ def _id_of(tokenizer: Tokenizer, token: str) -> int:
     return int(found)
 
 
-def tokenizer_config(tokenizer: Tokenizer, chat_template: str | None, *, eos: str, pad: str, max_length: int) -> dict[str, Any]:
+def tokenizer_config(tokenizer: Backend, chat_template: str | None, *, eos: str, pad: str, max_length: int) -> dict[str, Any]:
     """`tokenizer_config.json`: special tokens by id, the chat template, and no clean-up that would change a text."""
     added = {
         str(token_id): {
@@ -71,21 +71,24 @@ def tokenizer_config(tokenizer: Tokenizer, chat_template: str | None, *, eos: st
 def export_hf(
     model_state: dict[str, Tensor],
     config: Model,
-    tokenizer: Tokenizer | Path,
+    tokenizer: Backend | Path,
     chat_template: str | None,
     folder: Path,
     *,
-    eos: str = EOS,
-    pad: str = PAD,
+    eos: str = "",
+    pad: str = "",
 ) -> Path:
     """Write the family's Hugging Face model with its tokenizer into `folder`; the same input gives the same bytes.
 
-    `tokenizer` is one of Hugging Face's or the path of its `tokenizer.json`. `eos` ends a generation: after chat
-    training that is the token that ends the assistant's turn. Raises UserError where the weights do not fit `config` or
-    a token is unknown; then nothing has been written.
+    `tokenizer` is one of Hugging Face's or the path of its `tokenizer.json`. `eos` and `pad` are names of tokens; unless
+    given, they are those of `lehr.data.tokenizer.Tokenizer`. Raises UserError where the weights do not fit `config` or a
+    token is unknown; then nothing has been written.
     """
     if isinstance(tokenizer, Path):
-        tokenizer = Tokenizer.from_file(str(tokenizer))
+        tokenizer = Backend.from_file(str(tokenizer))
+    if not (eos and pad):
+        ours = Tokenizer(tokenizer)
+        eos, pad = eos or ours.token(ours.eos_id), pad or ours.token(ours.pad_id)
     tensors = to_hf_state(model_state, config)
     eos_id, pad_id = _id_of(tokenizer, eos), _id_of(tokenizer, pad)
     dtype = str(tensors["model.embed_tokens.weight"].dtype).removeprefix("torch.")

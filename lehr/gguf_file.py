@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lehr.artifact import write_beside
 from lehr.config.model import Model
-from lehr.data.tokenizer import END_OF_TEXT
+from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.convert import from_hf_state, to_hf_state
 from lehr.model.hf_config import check_family
@@ -195,11 +195,9 @@ def _add_tokenizer(gguf: Any, writer: Any, path: Path, rows: int, chat_template:
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in spec["model"]["merges"]])
-    specials = {added["content"]: added["id"] for added in spec["added_tokens"]}
-    for names, add in ((END_OF_TEXT, writer.add_eos_token_id), (("<|pad|>", *END_OF_TEXT), writer.add_pad_token_id)):
-        found = next((specials[n] for n in names if n in specials), None)
-        if found is not None:
-            add(found)
+    ours = Tokenizer.load(path.parent)
+    writer.add_eos_token_id(ours.eos_id)
+    writer.add_pad_token_id(ours.pad_id)
     writer.add_add_bos_token(False)
     if chat_template:
         writer.add_chat_template(chat_template)

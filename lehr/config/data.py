@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from lehr.config.base import Config, Fraction, NonNegative, Positive, PositiveFloat
 from lehr.config.mix import Mix
 
+MOST_TOKENS = 262_144  # entries of a tokenizer
+
 
 class JsonlSource(Config):
     """Documents from a JSON-lines file, `.gz` or plain: one object a line with a `text` and, if it has one, an `id`."""
@@ -75,12 +77,42 @@ class Filters(Config):
 
 
 class Tokenizer(Config):
-    """A byte-level BPE trained from scratch on the kept documents; digits are single tokens."""
+    """A byte-level BPE. Without `path` it is trained from scratch on the kept documents, and every digit is one token. With
+    `path` it is one that exists: a Hugging Face `tokenizer.json`, a folder that holds one, or a file of tiktoken ranks."""
 
-    vocab_size: Annotated[int, Field(ge=300, le=262_144)]
+    vocab_size: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0  # to train: 300 or more; with `path`: 0 takes what it has
     training_characters: Positive = 4_000_000
+    path: str = ""  # relative to the file that names it
+    pattern: str = ""  # ranks: gpt2, cl100k, o200k, or the regular expression that cuts a text into words
+    special_tokens: dict[str, Annotated[int, Field(ge=0, lt=MOST_TOKENS)]] = {}  # ranks: name to id; such a file holds none
+    eos: str = ""  # the end of a text, where neither a known name nor the files beside `path` tell it
     origin: str = ""  # a tokenizer that exists already and must be supplied
-    path: str = ""  # of one that is there
+
+    @property
+    def is_ranks(self) -> bool:
+        """Whether `path` is a file of tiktoken ranks."""
+        return self.path.endswith(".tiktoken")
+
+    @model_validator(mode="after")
+    def _trained_or_given(self) -> Tokenizer:
+        if not self.path:
+            for key in ("pattern", "special_tokens", "eos"):
+                if getattr(self, key):
+                    raise ValueError(f"{key}={getattr(self, key)!r} says how to read a file; give its path, or take it out")
+            if self.vocab_size < 300:
+                given = f"vocab_size={self.vocab_size}" if "vocab_size" in self.model_fields_set else "vocab_size: missing, it"
+                raise ValueError(f"{given} must be 300 or more to train a tokenizer; set it, or give the path of one")
+            return self
+        if self.training_characters != type(self).model_fields["training_characters"].default:  # a pinned recipe names it
+            raise ValueError(f"training_characters={self.training_characters}, but path gives a tokenizer; take one out")
+        if self.is_ranks and not self.pattern:
+            raise ValueError("pattern: missing, a file of ranks holds none; set it to gpt2, cl100k, o200k or an expression")
+        for key in () if self.is_ranks else ("pattern", "special_tokens"):
+            if getattr(self, key):
+                raise ValueError(f"{key} is for a .tiktoken file of ranks, a tokenizer.json has its own; take it out")
+        if len(set(self.special_tokens.values())) < len(self.special_tokens):
+            raise ValueError(f"special_tokens={self.special_tokens} give one id twice; give each its own")
+        return self
 
 
 class Data(Config):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,11 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lehr.config.base_model import Fetch, resolve_base
-from lehr.config.posttraining import PLUGIN, with_names
+from lehr.config.merge import Origin, merge
+from lehr.config.posttraining import PLUGIN
 from lehr.config.recipe import Recipe
 from lehr.errors import UserError
-
-Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
 
 
 class _Loader(yaml.SafeLoader):
@@ -75,56 +73,6 @@ def _read_file(path: Path) -> dict[str, Any]:
     return value
 
 
-def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
-    for key, value in new.items():
-        dotted = f"{prefix}{key}"
-        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union. Another
-        # kind of a section has other keys: it begins anew.
-        old = into.get(key)
-        whole = key in ("weights", "examples") or (isinstance(old, dict) and _other_kind(old, value))
-        if isinstance(value, dict) and isinstance(old, dict) and not whole:
-            _merge(into[key], value, source, origin, base, f"{dotted}.")
-            continue
-        if isinstance(value, dict):
-            into[key] = {}
-            _merge(into[key], value, source, origin, base, f"{dotted}.")
-        elif dotted == "posttraining" and value is not None:
-            into[key] = _merge_steps(old, value, source, origin, base)
-        elif isinstance(value, str) and _is_path(dotted):
-            into[key] = value if "://" in value else str((base / value).resolve())
-        else:
-            into[key] = value
-        origin[dotted] = source
-
-
-def _is_path(dotted: str) -> bool:
-    """Keys whose paths are relative to the file that names them."""
-    named = dotted in ("tokenizer.path", "base.checkpoint", "base.huggingface")
-    return named or (dotted.startswith("data.sources.") and dotted.endswith(".path"))
-
-
-def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) -> Any:
-    """Steps by name. A child's list says which there are, and in which order; a step that an ancestor has under the same name
-    and kind inherits its keys."""
-    if not isinstance(new, list):
-        return new
-    known, out = (old if isinstance(old, dict) else {}), dict[str, Any]()
-    for number, step in enumerate(with_names(new)):
-        if not isinstance(step, dict) or not isinstance(step.get("name"), str):
-            raise UserError(f"posttraining.{number}: a step is a section with a kind", where=source, remedy="write {kind: sft}")
-        name = step["name"]
-        if name in out:
-            raise UserError(f"posttraining: the name {name!r} stands twice", where=source, remedy="give each step its own")
-        before = known.get(name, {})
-        out[name] = {} if _other_kind(before, step) else copy.deepcopy(before)
-        _merge(out[name], step, source, origin, base, f"posttraining.{name}.")
-    return out
-
-
-def _other_kind(old: dict[str, Any], new: Any) -> bool:
-    return isinstance(new, dict) and "kind" in new and "kind" in old and new["kind"] != old["kind"]
-
-
 def _load_chain(path: Path, into: dict[str, Any], origin: Origin, seen: tuple[Path, ...] = ()) -> None:
     path = path.resolve()
     if path in seen:
@@ -137,7 +85,7 @@ def _load_chain(path: Path, into: dict[str, Any], origin: Origin, seen: tuple[Pa
         if not (path.parent / parent).is_file():
             raise UserError(f"inherits: there is no file {parent!r}", where=path, remedy="mend the path, relative to this file")
         _load_chain(path.parent / parent, into, origin, (*seen, path))
-    _merge(into, raw, _shown(path), origin, path.parent)
+    merge(into, raw, _shown(path), origin, path.parent)
 
 
 def _shown(path: Path) -> str:
@@ -161,7 +109,7 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
         if not isinstance(child, dict):
             raise UserError(f"--set {key}: {part!r} holds a value, not a section", remedy="name a key of the recipe")
         node = child
-    _merge(node, {parts[-1]: _parse(text, f"--set {key}")}, "--set", origin, Path.cwd(), ".".join([*parts[:-1], ""]))
+    merge(node, {parts[-1]: _parse(text, f"--set {key}")}, "--set", origin, Path.cwd(), ".".join([*parts[:-1], ""]))
 
 
 def load_recipe(

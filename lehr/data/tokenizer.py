@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer trained from scratch, on Hugging Face `tokenizers`; every digit is a token of its own."""
+"""A byte-level BPE tokenizer on Hugging Face `tokenizers`: trained here, every digit a token of its own, or given."""
 
 from __future__ import annotations
 
@@ -11,35 +11,48 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lehr.artifact import sha256_text, write_atomic
+from lehr.config.data import Tokenizer as Config
+from lehr.data.foreign import FILE, read
+from lehr.data.special_tokens import END_OF_TEXT, PAD, ROLES, SPECIALS, end_of_text, special_ids
 from lehr.data.words import Words, pre_tokenizer
 from lehr.errors import UserError
 
-EOS, PAD, SYSTEM, USER, ASSISTANT = SPECIALS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
-FILE = "tokenizer.json"
-
-
-END_OF_TEXT = (EOS, "<|end_of_text|>", "</s>")  # names of the end of a text in tokenizers that others made
+__all__ = ["FILE", "Tokenizer"]
 
 
 class Tokenizer:
     """Text to ids and back, exactly, for any Unicode text. In ours ids 0-4 are the specials, which no text can produce.
 
-    A tokenizer of others (of an imported model) has an end of text, stands in with it for a missing pad token, and has
-    no roles of a chat.
+    A tokenizer of others has an end of text, which stands in for a missing pad token, and seldom tokens for the roles of a
+    chat. One that composes characters (NFC), as GPT-NeoX's does, gives a text back composed.
     """
 
     def __init__(self, backend: Backend) -> None:
         """Raises UserError if `backend` has no end of text."""
-        found = {token: backend.token_to_id(token) for token in (*SPECIALS, *END_OF_TEXT)}
-        eos = next((found[token] for token in END_OF_TEXT if found[token] is not None), None)
+        eos = end_of_text(backend)
         if eos is None:
             raise UserError(f"the tokenizer has none of {END_OF_TEXT}", remedy="use a tokenizer with an end-of-text token")
+        specials = special_ids(backend)
         self.eos_id: int = eos
-        pad = found[PAD]
-        self.pad_id: int = eos if pad is None else pad
-        self._roles = {role: found[token] for role, token in (("system", SYSTEM), ("user", USER), ("assistant", ASSISTANT))}
+        self.pad_id: int = specials.get(PAD, eos)
+        self.special_names: tuple[str, ...] = tuple(specials)
+        self._roles = {role: specials.get(name) for role, name in ROLES.items()}
         self._backend = backend
         backend.encode_special_tokens = True  # a user who types <|user|> gets its characters, not its token
+        backend.no_truncation()
+        backend.no_padding()
+
+    @classmethod
+    def given(cls, config: Config) -> Tokenizer:
+        """The tokenizer that `config.path` names: `tokenizer.json`, a folder that holds one, or a file of tiktoken ranks.
+
+        Raises UserError as `lehr.data.foreign.read`, and if it has not `config.vocab_size` entries, where that is set.
+        """
+        found = cls(read(config))
+        if config.vocab_size not in (0, found.vocab_size):
+            what = f"tokenizer.vocab_size={config.vocab_size}, but it has {found.vocab_size}"
+            raise UserError(what, where=config.path, remedy="leave tokenizer.vocab_size out")
+        return found
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -75,24 +88,9 @@ class Tokenizer:
         """The entry of the vocabulary with that id."""
         return str(self._backend.id_to_token(token_id))
 
-    def role_id(self, role: str) -> int:
-        """The token that begins a message of `role` (system, user, assistant). Raises UserError if there is none."""
-        found = self._roles.get(role)
-        if found is None:
-            raise UserError(f"the tokenizer has no token for role {role!r}", remedy="take a model that Lehr taught to chat")
-        return found
-
-    @property
-    def system_id(self) -> int:
-        return self.role_id("system")
-
-    @property
-    def user_id(self) -> int:
-        return self.role_id("user")
-
-    @property
-    def assistant_id(self) -> int:
-        return self.role_id("assistant")
+    def role_id(self, role: str) -> int | None:
+        """The special token that begins a message of `role` (system, user, assistant), None where there is none."""
+        return self._roles[role]
 
     def save(self, folder: str | Path) -> None:
         write_atomic(Path(folder) / FILE, self._text)
@@ -107,10 +105,10 @@ class Tokenizer:
         """Hex SHA-256 of the tokenizer file: written into every shard and checkpoint."""
         return sha256_text(self._text)
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        size: int = self._backend.get_vocab_size()
-        return size
+        """The highest id and one: the rows that a model needs."""
+        return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, never a special one."""

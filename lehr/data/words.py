@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
@@ -68,10 +69,11 @@ class Words:
         return [np.array(e.ids, self._dtype).tobytes() for e in found]
 
 
-def _is_plain(parts: dict[str, object]) -> bool:
+def _is_plain(parts: dict[str, Any]) -> bool:
     model = parts["model"]
-    plain = isinstance(model, dict) and model["type"] == "BPE" and not model["dropout"] and not model["ignore_merges"]
-    return plain and parts["normalizer"] is None
+    plain = model["type"] == "BPE" and not model["dropout"] and not model["ignore_merges"]
+    # An ordinary added token is found in the whole text, across the pieces.
+    return plain and parts["normalizer"] is None and all(token["special"] for token in parts["added_tokens"])
 
 
 def pre_tokenizer() -> pre_tokenizers.PreTokenizer:

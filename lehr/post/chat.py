@@ -2,15 +2,21 @@
 
     <|user|>\\n{content}\\n<|assistant|>\\n{content}<|endoftext|>
 
-with an optional `<|system|>\\n{content}\\n` first. Contents are stripped, and `<|` inside one is broken up: what a user
-types can never become a special token, neither here nor under `transformers`, which parses the rendered string.
+with an optional `<|system|>\\n{content}\\n` first. `<|user|>` and the like are special tokens where the tokenizer has them, and
+ordinary text where it has not, as in OLMo 2's own template. Contents are stripped, and `<|` and the names of special tokens
+inside one are broken up: what a user types can never become a special token or a marker, neither here nor under
+`transformers`, which parses the rendered string.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
 from typing import Protocol
 
+from lehr.data.special_tokens import ROLES
 from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
 
@@ -37,15 +43,34 @@ class ChatTokenizer(Protocol):
     def eos_id(self) -> int: ...
 
     @property
-    def system_id(self) -> int: ...
+    def special_names(self) -> tuple[str, ...]: ...
 
-    @property
-    def user_id(self) -> int: ...
-
-    @property
-    def assistant_id(self) -> int: ...
+    def role_id(self, role: str) -> int | None: ...
 
     def encode(self, text: str) -> list[int]: ...
+
+
+def chat_template(tokenizer: ChatTokenizer) -> str:
+    """The template of a tokenizer's chats for Hugging Face: `JINJA_TEMPLATE`, which also breaks up its special tokens."""
+    filters = "".join(f" | replace({_quoted(name)}, {_quoted(broken)})" for name, broken in _broken(tokenizer.special_names))
+    return JINJA_TEMPLATE.replace(" | trim", f"{filters} | trim", 1)
+
+
+def _quoted(text: str) -> str:
+    """`text` as a literal of Jinja, which has Python's escapes."""
+    return "'" + text.encode("unicode_escape").decode().replace("'", "\\'") + "'"
+
+
+@lru_cache(maxsize=8)
+def _broken(special_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """What of the special tokens a content may still hold once its `<|` are broken up, longest first, and what stands instead.
+
+    Where more than eight begin with the same two signs, as DeepSeek's do, these two stand for them all.
+    """
+    names = [name for name in special_names if "<|" not in name and len(name) > 1]
+    begins = Counter(name[:2] for name in names if not any(c.isalnum() for c in name[:2]))
+    found = {name[:2] if begins[name[:2]] > 8 else name for name in names}
+    return tuple((name, f"{name[0]} {name[1:]}") for name in sorted(found, key=lambda name: (-len(name), name)))
 
 
 def check_turns(messages: Sequence[Message], add_generation_prompt: bool) -> None:
@@ -63,8 +88,11 @@ def check_turns(messages: Sequence[Message], add_generation_prompt: bool) -> Non
         raise UserError("there is nothing to answer after the assistant's turn", remedy="end the messages with a user's")
 
 
-def _clean(content: str) -> str:
-    return content.replace("<|", "< |").strip()
+def _clean(content: str, special_names: tuple[str, ...]) -> str:
+    content = content.replace("<|", "< |")
+    for name, broken in _broken(special_names):
+        content = content.replace(name, broken)
+    return content.strip()
 
 
 def render(messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation_prompt: bool) -> tuple[list[int], list[bool]]:
@@ -77,21 +105,32 @@ def render(messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation
     check_turns(messages, add_generation_prompt)
     ids: list[int] = []
     mask: list[bool] = []
-
-    def add(tokens: list[int], assistant: bool) -> None:
-        ids.extend(tokens)
-        mask.extend([assistant] * len(tokens))
-
-    header = {"system": tokenizer.system_id, "user": tokenizer.user_id}
-    # Encoded apart from the answer, so that a prompt is always a prefix of the conversation that it opens.
-    answer_header = [tokenizer.assistant_id, *tokenizer.encode("\n")]
-    for message in messages:
-        content = _clean(message.content)
-        if message.role == "assistant":
-            add(answer_header, False)
-            add([*tokenizer.encode(content), tokenizer.eos_id], True)
-        else:
-            add([header[message.role], *tokenizer.encode(f"\n{content}\n")], False)
-    if add_generation_prompt:
-        add(answer_header, False)
+    # Texts between two special tokens are encoded as one, as they are in the whole string, but for an answer: encoded apart
+    # from its header, a prompt is always a prefix of the conversation that it opens.
+    pieces = _pieces(messages, tokenizer, add_generation_prompt)
+    for (is_text, assistant), run in groupby(pieces, key=lambda piece: (isinstance(piece[0], str), piece[1])):
+        values = [value for value, _ in run]
+        found = tokenizer.encode("".join(map(str, values))) if is_text else [int(value) for value in values]
+        ids += found
+        mask += [assistant] * len(found)
     return ids, mask
+
+
+def _pieces(
+    messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation_prompt: bool
+) -> Iterator[tuple[int | str, bool]]:
+    """A conversation's special tokens and texts in order, and for each whether it is the assistant's."""
+    for message in messages:
+        yield from _header(message.role, tokenizer)
+        content = _clean(message.content, tokenizer.special_names)
+        if message.role == "assistant":
+            yield from ((content, True), (tokenizer.eos_id, True))
+        else:
+            yield f"{content}\n", False
+    if add_generation_prompt:
+        yield from _header("assistant", tokenizer)
+
+
+def _header(role: str, tokenizer: ChatTokenizer) -> Iterator[tuple[int | str, bool]]:
+    marker = tokenizer.role_id(role)
+    yield from ((f"{ROLES[role]}\n", False),) if marker is None else ((marker, False), ("\n", False))

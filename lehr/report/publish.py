@@ -20,7 +20,9 @@ import lehr
 from lehr.artifact import LOGS, STABILITY, Artifact, write_atomic
 from lehr.config import Recipe, recipe_yaml
 from lehr.incidents import told
+from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
+from lehr.pipeline.registry import stage
 from lehr.planning.plan import plan_run
 from lehr.report import (
     Environment,
@@ -73,7 +75,7 @@ def publish(run: RunRecord, root: Path) -> ReportData:
     write_atomic(root / "recipe.yaml", recipe_yaml(run.recipe))
     write_atomic(root / "report.html", render(data))
     if final is not None:
-        _replace_folder(final.folder, root / "model", model_card(data, architecture=CLASSES[recipe.model.family]))
+        _replace_folder(final.folder, root / "model", model_card(data, architecture=CLASSES[run.recipe.model.family]))
     return data
 
 

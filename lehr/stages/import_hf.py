@@ -30,14 +30,13 @@ class ImportConfig(StageConfig):
 
 def run(config: ImportConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """The model in fp32, with its own tokenizer unless one is given."""
+    from lehr.data.tokenizer import Tokenizer
     from lehr.exchange import import_checkpoint
-    from lehr.train.checkpoint import replace_tokenizer
 
-    found = import_checkpoint(Path(config.folder), attempt.out)
+    given = inputs.get("tokenizer")
+    found = import_checkpoint(Path(config.folder), attempt.out, Tokenizer.load(given.folder) if given else None)
     if found != config.model:
         raise UserError("the model changed since the recipe was resolved", where=config.folder, remedy="run the command again")
-    if (given := inputs.get("tokenizer")) is not None:
-        replace_tokenizer(attempt.out, given.folder)
     return Outcome({"family": found.family})
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from lehr.artifact import Artifact, sha256_file
+from lehr.config.base import Positive
 from lehr.config.data import Tokenizer
 from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
@@ -16,6 +16,7 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 class TokenizerConfig(StageConfig):
     """Without `tokenizer`, the input checkpoint's. `sources` are those that one is trained on, in order."""
 
+    rows: Positive  # of the model's embedding: a tokenizer may not have more entries
     tokenizer: Tokenizer | None = None
     sources: list[str] = []
 
@@ -23,15 +24,15 @@ class TokenizerConfig(StageConfig):
         """A file counts by its content. Raises UserError if it is not there."""
         said = super().described()
         if self.tokenizer and self.tokenizer.path:
-            said["tokenizer"]["path"] = _content(Path(self.tokenizer.path))
+            said["tokenizer"]["path"] = _content(self.tokenizer.path)
         return said
 
 
-def _content(path: Path) -> str:
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise UserError("no such tokenizer file", where=file, remedy="mend tokenizer.path, relative to its recipe")
-    return sha256_file(file)
+def _content(path: str) -> dict[str, str]:
+    """SHA-256 of each file that says something of the tokenizer."""
+    from lehr.data.foreign import files_of
+
+    return {file.name: sha256_file(file) for file in files_of(path)}
 
 
 def run(config: TokenizerConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -44,6 +45,10 @@ def run(config: TokenizerConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
         found = Vocabulary.given(config.tokenizer)
     else:
         found = Vocabulary.train(_sample(config.tokenizer, config.sources, inputs["documents"]), config.tokenizer.vocab_size)
+    if found.vocab_size > config.rows:
+        raise UserError(
+            f"the tokenizer has {found.vocab_size} entries, model.vocab_size is {config.rows}", remedy="raise model.vocab_size"
+        )
     found.save(attempt.out)
     return Outcome({"vocab_size": found.vocab_size, "hash": found.hash})
 

@@ -110,18 +110,6 @@ def load_training(parent: Artifact) -> dict[str, Any]:
     return training
 
 
-def replace_tokenizer(folder: Path, tokenizer_folder: Path) -> None:
-    """Give the checkpoint in `folder`, which is not sealed yet, another tokenizer. Raises UserError if the model has fewer rows
-    than that has entries."""
-    said, tokenizer = json.loads((folder / ARCHITECTURE).read_text()), Tokenizer.load(tokenizer_folder)
-    rows = said["architecture"]["vocab_size"]
-    if tokenizer.vocab_size > rows:
-        what = f"the tokenizer has {tokenizer.vocab_size} entries, the model's embedding {rows} rows"
-        raise UserError(what, where=tokenizer_folder, remedy="give a tokenizer that the model was trained with")
-    shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
-    write_atomic(folder / ARCHITECTURE, json.dumps({**said, "tokenizer": tokenizer.hash}, indent=1, sort_keys=True))
-
-
 def check_tokenizer(expected: str, found: str, where: Path) -> None:
     """Two hashes of tokenizers must be one. Raises UserError."""
     if expected != found:

@@ -20,7 +20,8 @@ from lehr.data.loader import Loader
 from lehr.data.mix import MixPlan, plan
 from lehr.data.repeats import repeats
 from lehr.data.shards import ShardSet, verify_body, write_shard
-from lehr.data.tokenizer import SPECIALS, Tokenizer
+from lehr.data.special_tokens import SPECIALS
+from lehr.data.tokenizer import Tokenizer
 from lehr.data.words import Words
 from lehr.errors import UserError
 from lehr.seeds import permute, unpermute

@@ -11,7 +11,11 @@ Scored = tuple[float, int, bool]
 class ByteTokenizer:
     """Token 5 + b is the byte b; 0 to 4 are special."""
 
-    eos_id, pad_id, system_id, user_id, assistant_id = range(5)
+    eos_id, pad_id = range(2)
+    special_names = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
+
+    def role_id(self, role: str) -> int:
+        return {"system": 2, "user": 3, "assistant": 4}[role]
 
     def encode(self, text: str) -> list[int]:
         return [5 + b for b in text.encode()]

@@ -24,7 +24,10 @@ PARSING = Backend.from_str(TOKENIZER._backend.to_str())
 class Parsing:
     """The tokenizer without its own guard, so that the template alone must hold."""
 
-    eos_id, pad_id, system_id, user_id, assistant_id = range(5)
+    eos_id, special_names = TOKENIZER.eos_id, TOKENIZER.special_names
+
+    def role_id(self, role: str) -> int | None:
+        return TOKENIZER.role_id(role)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = PARSING.encode(text).ids

@@ -1,0 +1,72 @@
+"""How a recipe inherits: what a child says of a key, laid over what its ancestors say."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lehr.config.posttraining import with_names
+from lehr.errors import UserError
+
+Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
+_PATHS = re.compile(r"data\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
+
+
+def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
+    """Put `new`, which `source` says and whose paths are relative to `base`, into `into`: a key that both have as a section is
+    merged, any other replaced."""
+    for key, value in new.items():
+        dotted = f"{prefix}{key}"
+        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union. Another
+        # kind of a section has other keys: it begins anew.
+        old = into.get(key)
+        whole = key in ("weights", "examples") or (isinstance(old, dict) and _other_kind(old, value))
+        if isinstance(value, dict) and isinstance(old, dict) and not whole:
+            merge(into[key], value, source, origin, base, f"{dotted}.")
+            continue
+        if isinstance(value, dict):
+            into[key] = {}
+            merge(into[key], value, source, origin, base, f"{dotted}.")
+        elif dotted == "posttraining" and value is not None:
+            into[key] = _merge_steps(old, value, source, origin, base)
+        else:
+            if dotted == "tokenizer.path" and bool(value) != bool(old):
+                _begin_anew(into, source, origin)
+            into[key] = _absolute(value, base) if _PATHS.fullmatch(dotted) and isinstance(value, str) else value
+        origin[dotted] = source
+
+
+def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) -> Any:
+    """Steps by name. A child's list says which there are, and in which order; a step that an ancestor has under the same name
+    and kind inherits its keys."""
+    if not isinstance(new, list):
+        return new
+    known, out = (old if isinstance(old, dict) else {}), dict[str, Any]()
+    for number, step in enumerate(with_names(new)):
+        if not isinstance(step, dict) or not isinstance(step.get("name"), str):
+            raise UserError(f"posttraining.{number}: a step is a section with a kind", where=source, remedy="write {kind: sft}")
+        name = step["name"]
+        if name in out:
+            raise UserError(f"posttraining: the name {name!r} stands twice", where=source, remedy="give each step its own")
+        before = known.get(name, {})
+        out[name] = {} if _other_kind(before, step) else copy.deepcopy(before)
+        merge(out[name], step, source, origin, base, f"posttraining.{name}.")
+    return out
+
+
+def _absolute(path: str, base: Path) -> str:
+    """`path` relative to the folder `base` of the file that names it. An address and an empty text stay as they are."""
+    return str((base / path).resolve()) if path and "://" not in path else path
+
+
+def _begin_anew(tokenizer: dict[str, Any], source: str, origin: Origin) -> None:
+    """Drop what ancestors say of a tokenizer: how to train one says nothing of one that exists, nor the other way round."""
+    for key in [k for k in tokenizer if origin.get(f"tokenizer.{k}") != source]:
+        del tokenizer[key]
+
+
+def _other_kind(old: dict[str, Any], new: Any) -> bool:
+    return isinstance(new, dict) and "kind" in new and "kind" in old and new["kind"] != old["kind"]
