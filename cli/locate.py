@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from pathlib import Path
 
 from lehr.artifact import MANIFEST, Artifact, Kind
 from lehr.errors import UserError
-
-# Where a run ends: the last of these that it has is the model a user means.
-STAGE_ORDER = ("stage1", "ramp", "anneal", "soup", "sft", "dpo", "rlvr")
 
 
 def of_run(run: Path) -> list[Artifact]:
@@ -32,10 +31,8 @@ def _candidates(where: Path) -> list[Artifact]:
     address = _address(where)
     if address is None:
         return [Artifact.open(where, verify=False)] if _names_one(where) else of_run(where)
-    from tasks.place import Place
-
     root, _, name = address.partition("/artifacts/")
-    found = of_run(Place(root).outline())
+    found = of_run(_outline(root))
     for artifact in found:
         artifact.uri = f"{root}/artifacts/{artifact.folder.name}"
     return [artifact for artifact in found if not name or artifact.folder.name == name]
@@ -72,11 +69,53 @@ def with_file(where: Path, name: str) -> list[Artifact]:
     return found
 
 
-def _progress(artifact: Artifact) -> tuple[int, float]:
-    """Later stages are further; of two artifacts of one stage (the recipe was changed) the newer one is."""
-    stage = artifact.manifest.stage
-    rank = next((i for i, known in enumerate(STAGE_ORDER) if stage == known or stage.startswith(f"{known}-")), -1)
-    return rank, artifact.path(MANIFEST).stat().st_mtime
+def _further(where: Path, found: list[Artifact]) -> Artifact:
+    """The one that a user means: the furthest along the graph of the run's recipe, and of two artifacts of one stage (the
+    recipe was changed) the one that the run last published, else the newer one."""
+    order, published = _order(where), _published(where)
+
+    def progress(artifact: Artifact) -> tuple[int, bool, float]:
+        m = artifact.manifest
+        return order.get(m.stage, -1), m.digest in published, artifact.path(MANIFEST).stat().st_mtime
+
+    return max(found, key=progress)
+
+
+def _order(where: Path) -> dict[str, int]:
+    """Place of each stage in the graph of the run at `where`; empty where its recipe is not there, or of another version."""
+    from lehr.config import load_recipe
+    from lehr.pipeline.graph import graph
+
+    pinned = _local(where) / "recipe.yaml"
+    if not pinned.is_file():
+        return {}
+    try:
+        return {node.name: place for place, node in enumerate(graph(load_recipe(pinned)))}
+    except UserError:
+        return {}
+
+
+def _published(where: Path) -> set[str]:
+    """Digests of the artifacts that the run's last report was made of."""
+    path = _local(where) / "lineage.json"
+    try:
+        return {str(row["digest"]) for row in json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else set()
+    except (ValueError, KeyError, TypeError):
+        return set()  # damaged: `lehr show` says so where it reads it
+
+
+def _local(where: Path) -> Path:
+    """A folder with the public files of the run that `where` is, or lies in."""
+    if address := _address(where):
+        return _outline(address.partition("/artifacts/")[0])
+    return next((p.parent for p in where.absolute().parents if p.name == "artifacts"), where)
+
+
+@cache
+def _outline(root: str) -> Path:
+    from tasks.place import Place
+
+    return Place(root).outline()
 
 
 def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
@@ -86,7 +125,7 @@ def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
         found = [a for a in found if a.manifest.kind == kind]
     if not found:
         raise _missing(where, f"finished {kind}")
-    return max(found, key=_progress)
+    return _further(where, found)
 
 
 def find_stage(where: Path, stage: str) -> Artifact:
@@ -96,7 +135,7 @@ def find_stage(where: Path, stage: str) -> Artifact:
         found = [a for a in found if a.manifest.stage == stage]
     if not found:
         raise _missing(where, f"finished {stage}")
-    return max(found, key=_progress)
+    return _further(where, found)
 
 
 def run_folder(artifact: Artifact) -> Path | None:

@@ -40,8 +40,7 @@ class Lookup:
         tokenizers = [p for p in checkpoint.parents() if p.manifest.kind == "tokenizer"]
         if not shards or not tokenizers:
             raise UserError("its shards are not here", where=checkpoint.folder, remedy="look it up in the run's own folder")
-        training = json.loads(checkpoint.path(TRAINING).read_text(encoding="utf-8"))
-        self.stretch = _stretch(config, training)
+        self.stretch = _stretch({**_inherited(checkpoint), **config})
         self.loader: Loader = make_loader(shards[0].folder, tokenizers[0].folder, self.stretch)
         steadiness = checkpoint.path(f"{LOGS}/{STABILITY}")
         self.left_out: list[list[int]] = json.loads(steadiness.read_text())["left_out"] if steadiness.is_file() else []
@@ -72,15 +71,22 @@ class Lookup:
         return sorted(step for step in steps if not self.was_left_out(step))
 
 
-def _stretch(config: dict[str, Any], training: dict[str, Any]) -> Stretch:
+def _inherited(checkpoint: Artifact) -> dict[str, Any]:
+    """What a stage that went on from a parent took over from it; its own record says it."""
+    path = checkpoint.path(TRAINING)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: found[key] for key in ("batch_size", "sequence_length", "optim") if key in found}
+
+
+def _stretch(config: dict[str, Any]) -> Stretch:
     """What the order depends on: the configuration's mix, tokens and seed, and the batch that it began with or inherited."""
     ramp = config.get("batch_ramp")
     return Stretch(
         Mix.model_validate(config["mix"]),
         config["tokens"],
-        training["batch_size"],
-        training["sequence_length"],
-        Optim.model_validate(training["optim"] | {"lr": 1.0}),
+        config["batch_size"],
+        config["sequence_length"],
+        Optim.model_validate(config["optim"]),
         ConstantSchedule(kind="constant"),  # rates have no part in it
         checkpoint_steps=1,
         data_seed=config["data_seed"],

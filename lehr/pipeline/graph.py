@@ -107,7 +107,8 @@ class _Builder:
         if r.tokenizer and (given or not r.base):
             sources = [] if given or r.data is None else list(r.data.sources)
             inputs = {} if given else {"documents": ("documents",)}
-            nodes.append(Node("tokenizer", "tokenizer", TokenizerConfig(tokenizer=r.tokenizer, sources=sources, rows=r.model.vocab_size), inputs))
+            made = TokenizerConfig(tokenizer=r.tokenizer, sources=sources, rows=r.model.vocab_size)
+            nodes.append(Node("tokenizer", "tokenizer", made, inputs))
         if r.base and r.base.huggingface:
             config = ImportConfig(folder=r.base.huggingface, model=r.model)
             nodes.append(Node("base", "import_hf", config, {"tokenizer": ("tokenizer",)} if given else {}))

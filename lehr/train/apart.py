@@ -26,15 +26,15 @@ def apart(claim: Claim) -> bool:
 
 
 def arrived(argument: Any, claim: Claim | None = None) -> Any:
-    """A stage's `argument` (a Desk, or a dataclass that has one) with this machine's paths in place of rank 0's. Fetches the
+    """A stage's `argument` (a RankContext, or a dataclass that has one) with this machine's paths in place of rank 0's. Fetches the
     artifacts among them. Raises what fetching does."""
     if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
         return argument
-    desk = getattr(argument, "desk", None)
-    claim = claim or getattr(desk or argument, "claim", None)
+    context = getattr(argument, "context", None)
+    claim = claim or getattr(context or argument, "claim", None)
     if claim is None or not apart(claim):
         return argument
-    changes: dict[str, Any] = {} if desk is None else {"desk": arrived(desk, claim)}
+    changes: dict[str, Any] = {} if context is None else {"context": arrived(context, claim)}
     for field in dataclasses.fields(argument):
         if isinstance(path := getattr(argument, field.name), Path):
             changes[field.name] = claim.here(path)

@@ -106,6 +106,7 @@ def _become(arguments: Sequence[str], streams: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    for room in ("torch", "cli.local", "lehr.stages.evaluate", "lehr.stages.post", "workflows.pretrain_to_eval"):
-        importlib.import_module(room)  # the tasks load their stages late
+    work = ("lehr.train.pretraining", "lehr.evals.run", "lehr.post.pairs", "lehr.post.prompts", "lehr.exchange")
+    for room in ("torch", "cli.local", *work):
+        importlib.import_module(room)  # stages load their work late
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from lehr.stage import Job, Surroundings
 
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
+from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.ports import NullTracker, Sampler, itself
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
-from lehr.stages.common import Desk
 from lehr.store import LocalStore
 from lehr.train.checkpoint import copy_parameters
+from lehr.train.fit import RankContext
 from lehr.train.parallel import Ranks
 from lehr.train.shared_model import SharedModel
 
@@ -94,9 +94,9 @@ def test_rewards_rise_on_its_answers() -> None:
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2
 
 
-def test_a_stage_asks_whom_its_surroundings_name(tmp_path: Path) -> None:
+def test_a_stage_asks_whom_its_context_names(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for serve in (itself, Elsewhere):
-        around = Surroundings(store, NullTracker(), serve=serve)
-        job = Job("t", store.scratch("t"), around, store.begin("t"))
-        assert Desk.of(job, Parallel()).serve is serve
+        context = StageContext(store, NullTracker(), serve=serve)
+        attempt = Attempt("t", store.scratch("t"), context, store.begin("t"))
+        assert RankContext.of(attempt, Parallel()).serve is serve

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lehr import seeds
 from lehr.config.mix import Mix
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
@@ -22,10 +23,10 @@ from lehr.data.document import Document
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
 from lehr.ports import NullTracker
-from lehr.stages.common import Desk
-from lehr.stages.pretrain import Work, train_on_rank
+from lehr.train.fit import RankContext
 from lehr.train.next_token import Stretch
 from lehr.train.parallel import Local, Ranks
+from lehr.train.pretraining import PretrainWork, train_on_rank
 
 T, ROWS = 16, 8
 OPTIM = Optim(lr=3e-3, z_loss=1e-4, guard=Guard(window=16, sigmas=0.5))  # so narrow a guard refuses some steps
@@ -63,25 +64,27 @@ class Case:
     optim: Optim = field(default_factory=lambda: OPTIM)
     compile: Compile = "off"
 
-    def work(self, folder: Path, data: Path, parent: Path | None = None) -> Work:
+    def work(self, folder: Path, data: Path, parent: Path | None = None) -> PretrainWork:
         """The stretch as its stage would begin it, in `folder`/name."""
         scratch = folder / self.name
         (scratch / "out").mkdir(parents=True, exist_ok=True)
         parallel, tracker = Parallel(**self.parallel), Local(NullTracker(), NullTracker())
-        desk = Desk("t", scratch, scratch / "out", parallel, tracker, Local(_nothing, _nothing))
+        context = RankContext("t", scratch, scratch / "out", parallel, tracker, Local(_nothing, _nothing))
         mix = Mix(weights={"a": 1.0}, max_epochs=1000.0)
         constant = ConstantSchedule(kind="constant", warmup_tokens=4 * ROWS * T)
         stretch = Stretch(
             mix, self.steps * ROWS * T, ROWS, T, self.optim, constant, 1000, 5, None, self.document_mask, mask_repeats=True
         )
-        return Work(desk, stretch, MODELS[self.model], 3, data, data, data, parent, 0, self.precision, self.compile)
+        seed = seeds.derive(3, "init")
+        model, paths = MODELS[self.model], (data, data, data, parent)
+        return PretrainWork(context, stretch, model, seed, 3, *paths, 0, self.precision, self.compile)
 
 
 def _nothing() -> None:
     return None
 
 
-def train_each(ranks: Ranks, works: list[Work]) -> None:
+def train_each(ranks: Ranks, works: list[PretrainWork]) -> None:
     """One stretch after the other on the same ranks."""
     for work in works:
         train_on_rank(ranks, work)

@@ -20,8 +20,8 @@ from lehr.errors import UserError
 from lehr.hardware import cpp_compiler
 from lehr.stages import sharded
 from lehr.stages.common import Evaluator
-from lehr.stages.pretrain import Work
 from lehr.train.parallel import Ranks, run_ranks
+from lehr.train.pretraining import PretrainWork
 from lehr.train.sharded.start import Sharded
 from lehr.train.state import TrainState
 from tests.sharded.pieces import Case, corpus, curve, distance, train_each, weights
@@ -35,7 +35,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _looks(work: Work, _sharded: Sharded) -> Evaluator:
+def _looks(work: PretrainWork, _sharded: Sharded) -> Evaluator:
     """An evaluator that shows the model another length each time."""
 
     def evaluate(state: TrainState, ranks: Ranks) -> dict[str, float]:
@@ -46,7 +46,7 @@ def _looks(work: Work, _sharded: Sharded) -> Evaluator:
     return evaluate
 
 
-def graphs_of(ranks: Ranks, works: list[Work]) -> list[list[int]]:
+def graphs_of(ranks: Ranks, works: list[PretrainWork]) -> list[list[int]]:
     """[graphs, breaks] of each stretch, trained on these ranks one after the other."""
     torch.compile = partial(torch.compile, backend="aot_eager")
     sharded._evaluator = _looks

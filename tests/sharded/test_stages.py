@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lehr.stage import Surroundings
 
-from lehr.artifact import Artifact
+from lehr.artifact import Artifact, ArtifactRef
 from lehr.config import Recipe, load_recipe
 from lehr.errors import Preempted
+from lehr.pipeline.attempt import StageContext
 from lehr.ports import NullTracker
-from lehr.stages import data, pretrain, soup
 from lehr.store import LocalStore
 from lehr.tensors import read_tensors
 from lehr.train.sharded.restore import saves_in
 from tests.sharded.pieces import distance, rows_of
+from tests.staging import made_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE: dict[str, Any] = {"processes": 1}
@@ -55,13 +55,18 @@ class Inputs:
 
     def stage1(self, root: Path, parallel: dict[str, Any], tracker: Watcher | None = None) -> Artifact:
         """Twenty steps, saved every fourth, evaluated every seventh."""
-        around = Surroundings(LocalStore(root), tracker or Watcher())
-        ref = pretrain.stage1(recipe(parallel), self.shards, self.documents, self.tokenizer, around)
-        return Artifact.open(ref.uri)
+        context = StageContext(LocalStore(root), tracker or Watcher())
+        return made_of(recipe(parallel), ["stage1"], context, self.refs)["stage1"]
+
+    @property
+    def refs(self) -> dict[str, ArtifactRef]:
+        return {a.manifest.stage: a.ref for a in (self.shards, self.documents, self.tokenizer)}
 
     def anneal(self, index: int, parent: Artifact, root: Path, parallel: dict[str, Any]) -> Artifact:
-        around, inputs = Surroundings(LocalStore(root)), (self.shards, self.documents, self.tokenizer)
-        return Artifact.open(pretrain.anneal(recipe(parallel), index, parent, *inputs, around).uri)
+        plan = recipe(parallel)
+        assert plan.anneals is not None
+        name, refs = plan.anneals.names[index], {**self.refs, "ramp": parent.ref}
+        return made_of(plan, [name], StageContext(LocalStore(root)), refs)[name]
 
 
 def recipe(parallel: dict[str, Any]) -> Recipe:
@@ -73,10 +78,8 @@ def recipe(parallel: dict[str, Any]) -> Recipe:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    around, plan = Surroundings(LocalStore(tmp_path_factory.mktemp("data"))), recipe(ONE)
-    documents = Artifact.open(data.documents(plan, around).uri)
-    tokenizer = Artifact.open(data.tokenizer(plan, documents, around).uri)
-    return Inputs(Artifact.open(data.shards(plan, documents, tokenizer, around).uri), documents, tokenizer)
+    context = StageContext(LocalStore(tmp_path_factory.mktemp("data")))
+    return Inputs(**made_of(recipe(ONE), ["documents", "tokenizer", "shards"], context))
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +168,7 @@ def test_later_stages_take_it(inputs: Inputs, sharded: Artifact, tmp_path: Path)
     anneals = [inputs.anneal(index, sharded, tmp_path, how) for index, how in enumerate((TENSOR, ONE))]
     flat = inputs.anneal(0, sharded, tmp_path / "flat", ONE)
     assert distance(*(read_tensors(a.path("model.safetensors")) for a in (anneals[0], flat))) < WEIGHT
-    mean = Artifact.open(soup.soup(plan, sharded, anneals, Surroundings(LocalStore(tmp_path))).uri)
+    refs = dict(zip(["anneal-1", "anneal-2"], [a.ref for a in anneals], strict=True))
+    mean = made_of(plan, ["soup"], StageContext(LocalStore(tmp_path)), refs)["soup"]
     a, b, m = (read_tensors(artifact.path("model.safetensors")) for artifact in (*anneals, mean))
     assert all(np.allclose((a[name] + b[name]) / 2, m[name], atol=1e-7) for name in m)

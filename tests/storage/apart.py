@@ -12,15 +12,15 @@ import time
 from collections.abc import Mapping
 
 import torch.distributed as dist
-from lehr.stage import Surroundings
 
 from infra.storage import S3Objects
 from lehr.artifact import Artifact
 from lehr.launcher import together
+from lehr.pipeline.attempt import StageContext
 from lehr.ports import NullTracker, Objects
 from lehr.remote.store import ObjectStore
-from lehr.stages import pretrain
 from lehr.train.next_token import NextToken
+from tests.staging import made_of
 from tests.storage.machines import misled, small
 
 
@@ -43,8 +43,9 @@ def main(root: str, layout: str, at: str, *addresses: str) -> None:
     NextToken.backward = misled()  # type: ignore[method-assign]
 
     def work() -> str:
-        inputs = [Artifact.open(store.fetch(uri), uri=uri) for uri in addresses]
-        return pretrain.stage1(small(2, layout), *inputs, Surroundings(store, Dies(int(at), store.objects))).uri
+        inputs = [Artifact.open(store.fetch(uri), uri=uri).ref for uri in addresses]
+        context = StageContext(store, Dies(int(at), store.objects), fetch=store.fetch)
+        return made_of(small(2, layout), ["stage1"], context, {ref.kind: ref for ref in inputs})["stage1"].uri
 
     print(together(work), flush=True)
     dist.destroy_process_group()

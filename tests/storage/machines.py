@@ -10,21 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lehr.stage import Job, Outcome, Surroundings, run_stage
-
 from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef, Cost
 from lehr.config import Recipe, load_recipe
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
 from lehr.errors import Preempted
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.ports import NullTracker, Store, Tracker
 from lehr.remote.store import ObjectStore
-from lehr.stages.common import Desk
+from lehr.train.fit import RankContext
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
+from tests.staging import made
 from tests.train import pieces
 
 RECIPE = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
@@ -68,13 +69,12 @@ def train(
 ) -> ArtifactRef:
     """Thirty steps of tests/train/pieces.py as a stage, saved every four."""
 
-    def work(job: Job) -> Outcome:
-        desk = Desk.of(job, Parallel(processes=world), Watch())
-        args = (desk, objective, 30, 4, None, pieces.OPTIM)
-        return Outcome("checkpoint", tokens=run_ranks(world, 1, pieces.stage_on_rank, *args))
+    def work(attempt: Attempt) -> Outcome:
+        context = RankContext.of(attempt, Parallel(processes=world), Watch())
+        args = (context, objective, 30, 4, None, pieces.OPTIM)
+        return Outcome(tokens=run_ranks(world, 1, pieces.stage_on_rank, *args))
 
-    around = Surroundings(store, tracker or NullTracker())
-    return run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=around)
+    return made(store, work, tracker=tracker or NullTracker())
 
 
 def stops_at_22(state: TrainState) -> Objective:

@@ -10,18 +10,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from lehr.stage import Surroundings
 
 from lehr.artifact import Artifact
 from lehr.incidents import told
+from lehr.pipeline.attempt import StageContext
+from lehr.ports import Store
 from lehr.remote import record as records
-from lehr.stages import data, pretrain
 from lehr.store import LocalStore
 from lehr.train.next_token import NextToken
+from tests.staging import made_of
 from tests.storage import s3_server
 from tests.storage.machines import machine, misled, small
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def _either(store: Store, uri: str) -> Path:
+    return store.fetch(uri) if "://" in uri else Path(uri)
 
 
 def _both(tmp_path: Path, arguments: list[str]) -> list[tuple[int, str, str]]:
@@ -51,15 +56,10 @@ def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(
     """On the way they go back once, to a save of which each machine has a part."""
     monkeypatch.setattr(NextToken, "backward", misled())
     plan, store = small(2, layout), machine(root, tmp_path / "maker")
-    around = Surroundings(store)
-    made = []
-    for stage in (data.documents, data.tokenizer, data.shards):
-        ref = stage(plan, *made, around)  # type: ignore[operator]
-        made.append(Artifact.open(store.fetch(ref.uri), uri=ref.uri))
-    documents, tokenizer, shards = made
-    inputs = [shards, documents, tokenizer]
-    alone = Artifact.open(pretrain.stage1(plan, *inputs, Surroundings(LocalStore(tmp_path / "alone"))).uri)
-    addresses = [artifact.uri for artifact in inputs]
+    made = made_of(plan, ["documents", "tokenizer", "shards"], StageContext(store, fetch=store.fetch))
+    refs, elsewhere = {name: artifact.ref for name, artifact in made.items()}, LocalStore(tmp_path / "alone")
+    alone = made_of(plan, ["stage1"], StageContext(elsewhere, fetch=lambda uri: _either(store, uri)), refs)["stage1"]
+    addresses = [refs[name].uri for name in ("shards", "documents", "tokenizer")]
     killed, other = _both(tmp_path, [root, layout, "8", *addresses])
     assert killed[0] == -signal.SIGKILL and other[0] != 0
     (record,) = (records.read(store.objects, key[9:-5]) or () for key in store.objects.keys("attempts/stage1-"))

@@ -12,14 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.errors import Preempted, UserError
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.ports import Conflict, Store
 from lehr.remote.promise import require_conditions
 from lehr.store import LocalStore
+from tests.staging import made
 from tests.storage.machines import machine, sealed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,12 +66,12 @@ def test_ranks_on_several_machines_may_use_either(root: str, tmp_path: Path, mon
     for key, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "RANK": "0", "GROUP_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(key, value)
 
-    def work(job: Job) -> Outcome:
-        (job.out / "a").write_text("a")
-        return Outcome("tokenizer")
+    def work(attempt: Attempt) -> Outcome:
+        (attempt.out / "a").write_text("a")
+        return Outcome()
 
     def run(store: Store) -> ArtifactRef:
-        return run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(store))
+        return made(store, work, output="tokenizer")
 
     assert run(machine(root, tmp_path / "cache")).stage == "t"
     assert run(LocalStore(tmp_path / "shared")).stage == "t"

@@ -11,17 +11,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.settings import owned
-
 from lehr.config import load_recipe
 from lehr.errors import InfraError
 from lehr.ports import NullTracker
-from lehr.stages.common import Desk, conduct
+from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
+from tasks.owned import owned
 from tasks.session import open_session
-from tests.train.pieces import MODEL, OPTIM, Copying, Transformer, desk
+from tests.train.pieces import MODEL, OPTIM, Copying, Transformer, context
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"
 AT = 10
@@ -43,23 +42,23 @@ class Failing(Copying):
         return super().backward(step, ranks)
 
 
-@owned
+@owned()
 def main(folder: Path, how: str) -> None:
-    session = open_session(load_recipe(TINY), folder, "k", mlflow=False)
+    session = open_session(load_recipe(TINY), ["stage1"], folder, "k", mlflow=False)
     session.tracker.stage_started("stage1", total_steps=20, params={})
-    place = replace(desk(folder), tracker=Local(session.tracker, NullTracker()))
+    place = replace(context(folder), tracker=Local(session.tracker, NullTracker()))
     if how == "peer":
-        place = replace(place, checkpointed=Local(lambda: time.sleep(SLOW_DISK_SECONDS), None))  # step 8 waits for 4's
+        place = replace(place, saved=Local(lambda: time.sleep(SLOW_DISK_SECONDS), None))  # step 8 waits for 4's
         run_ranks(2, 1, train, place, how)
     else:
         train(Ranks(), place, how)
 
 
-def train(ranks: Ranks, place: Desk, how: str) -> None:
+def train(ranks: Ranks, place: RankContext, how: str) -> None:
     state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
     objective = Failing(state.model)
     objective.how = "hang" if how == "peer" and ranks.rank == 1 else how
-    conduct(place, ranks, state, objective, Plan(20, lambda s, t: 1e-3, lambda s, t: 1.0, 4))
+    fit(place, ranks, state, objective, Plan(20, lambda s, t: 1e-3, lambda s, t: 1.0, 4))
 
 
 if __name__ == "__main__":

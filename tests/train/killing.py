@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from torch import Tensor
 
 from lehr.artifact import Artifact
@@ -29,15 +28,18 @@ from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.incidents import told
 from lehr.model.transformer import Transformer
-from lehr.stages.common import Desk, conduct
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.store import LocalStore
 from lehr.tensors import save_tensors
 from lehr.train import resume
+from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.losses import CrossEntropy
 from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
+from tests.staging import made
 from tests.train.corpus import MODEL_320, corpus
 from tests.train.pieces import curves
 
@@ -116,16 +118,16 @@ def attempt(root: Path, shards: Path, case: Case, kill: tuple[str, float]) -> No
     stretch = case.stretch()
     _kill_the_writer(kill, stretch.steps // case.every)
 
-    def work(job: Job) -> Outcome:
+    def work(attempt: Attempt) -> Outcome:
         dtype: Any = case.dtype
         state = TrainState.fresh(Transformer(MODEL_320).initialise(1), stretch.optim, dtype)
         inner = NextToken(state, make_loader(shards, shards, stretch), stretch, case.micro_batch)
         plan = Plan(stretch.steps, stretch.rate, stretch.clip_norm, case.every)
-        conduct(Desk.of(job, Parallel()), Ranks(), state, Bad(state, inner, case, kill), plan)
-        save_tensors(state.tensors(), job.out / "state.safetensors")
-        return Outcome("checkpoint", tokens=state.tokens)
+        fit(RankContext.of(attempt, Parallel()), Ranks(), state, Bad(state, inner, case, kill), plan)
+        save_tensors(state.tensors(), attempt.out / "state.safetensors")
+        return Outcome(tokens=state.tokens)
 
-    run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(LocalStore(root)))
+    made(LocalStore(root), work)
 
 
 def _kill_the_writer(kill: tuple[str, float], saves: int) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from lehr.artifact import Artifact
 from lehr.config.model import Model
@@ -20,14 +19,17 @@ from lehr.config.training import Watch
 from lehr.errors import UserError
 from lehr.metrics import Metric, declare
 from lehr.model.transformer import Transformer
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.ports import NullTracker, Tracker
-from lehr.stages.common import Desk, Evaluator, conduct
 from lehr.store import LocalStore
 from lehr.tensors import save_tensors
+from lehr.train.fit import Evaluator, RankContext, fit
 from lehr.train.loop import Objective, Plan, Sums
 from lehr.train.losses import cross_entropy
 from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
+from tests.staging import made
 
 MODEL = Model(vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=16, init_std=0.1)
 OPTIM = Optim(lr=3e-3, guard=Guard(window=16, sigmas=3.0))
@@ -84,9 +86,9 @@ class LosesRankOne(Copying):
         return Copying(self.state.model).backward(step, ranks)
 
 
-def desk(folder: Path, processes: int = 1) -> Desk:
+def context(folder: Path, processes: int = 1) -> RankContext:
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    return Desk(
+    return RankContext(
         "t",
         folder,
         folder / "out",
@@ -104,7 +106,7 @@ def run(folder: Path, stop: int = -1, steps: int = 30, every: int = 4, ranks: Ra
     """Thirty steps of it, stopped before step `stop` if that is reached."""
     state = TrainState.fresh(Transformer(MODEL).initialise(1), OPTIM)
     plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every)
-    return conduct(desk(folder), ranks or Ranks(), state, StopAt(state.model, stop), plan)
+    return fit(context(folder), ranks or Ranks(), state, StopAt(state.model, stop), plan)
 
 
 def stage(
@@ -120,18 +122,17 @@ def stage(
 ) -> Artifact:
     """The same training as a stage, by the way that every stage goes; its artifact holds the final state."""
 
-    def work(job: Job) -> Outcome:
-        desk = Desk.of(job, Parallel(processes=world), watch or Watch())
-        tokens = run_ranks(world, 1, stage_on_rank, desk, objective, steps, every, evaluator, optim)
-        return Outcome("checkpoint", tokens=tokens)
+    def work(attempt: Attempt) -> Outcome:
+        context = RankContext.of(attempt, Parallel(processes=world), watch or Watch())
+        tokens = run_ranks(world, 1, stage_on_rank, context, objective, steps, every, evaluator, optim)
+        return Outcome(tokens=tokens)
 
-    around = Surroundings(LocalStore(root), tracker or NullTracker())
-    return Artifact.open(run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=around).uri)
+    return Artifact.open(made(LocalStore(root), work, tracker=tracker or NullTracker()).uri)
 
 
 def stage_on_rank(
     ranks: Ranks,
-    desk: Desk,
+    context: RankContext,
     objective: Callable[[TrainState], Objective],
     steps: int,
     every: int,
@@ -140,9 +141,9 @@ def stage_on_rank(
 ) -> int:
     state = TrainState.fresh(Transformer(MODEL).initialise(1), optim)
     plan = Plan(steps, lambda step, tokens: 3e-3 * (1 - step / steps), lambda step, tokens: 1.0, every, 5 if evaluator else 0)
-    conduct(desk, ranks, state, objective(state), plan, evaluator)
+    fit(context, ranks, state, objective(state), plan, evaluator)
     if ranks.first:
-        save_tensors(state.tensors(), desk.out / "state.safetensors")
+        save_tensors(state.tensors(), context.out / "state.safetensors")
     return state.tokens
 
 

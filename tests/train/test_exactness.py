@@ -17,14 +17,14 @@ from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Batch
 from lehr.errors import InfraError
 from lehr.model.transformer import Transformer
-from lehr.stages.common import conduct
 from lehr.train.batches import Batches
+from lehr.train.fit import fit
 from lehr.train.loop import Plan
 from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.train.corpus import MODEL_320, corpus
-from tests.train.pieces import desk
+from tests.train.pieces import context
 
 STEPS = 100
 
@@ -39,7 +39,7 @@ def train_on_rank(ranks: Ranks, folder: Path, out: Path, micro_batch: int) -> li
     stretch = _stretch()
     state = TrainState.fresh(Transformer(MODEL_320).initialise(1), stretch.optim)
     objective = NextToken(state, make_loader(folder, folder, stretch), stretch, micro_batch)
-    conduct(desk(out), ranks, state, objective, Plan(STEPS, stretch.rate, stretch.clip_norm, 1000))
+    fit(context(out), ranks, state, objective, Plan(STEPS, stretch.rate, stretch.clip_norm, 1000))
     if not ranks.first:
         return []
     return [json.loads(line)["loss"] for line in (out / "curves.jsonl").read_text().splitlines()]

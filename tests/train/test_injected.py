@@ -123,7 +123,7 @@ def test_a_disk_that_fills_up_in_a_save_is_one_error_and_said_by_the_next_attemp
     ended, on = told(artifact)
     assert "attempt 1 (host " in ended and "ended with UserError: " in ended
     assert "state-00000012.1.tmp: the disk is full" in ended
-    assert "t stood after step 1" in ended and on.endswith("t: going on at step 8")
+    assert "t stopped after step 1" in ended and on.endswith("t: going on at step 8")
 
 
 def test_a_killed_rank_is_named_to_the_next_attempt(tmp_path: Path) -> None:
@@ -133,5 +133,6 @@ def test_a_killed_rank_is_named_to_the_next_attempt(tmp_path: Path) -> None:
     artifact = pieces.stage(tmp_path / "run", pieces.plain, world=2)
     assert artifact.manifest.digest == quiet.manifest.digest
     ended, on = told(artifact)
-    assert "attempt 1 (host " in ended and "rank 1 of 2, killed by SIGKILL" in ended and "t stood after step 13 of 30" in ended
+    assert "attempt 1 (host " in ended and "rank 1 of 2, killed by SIGKILL" in ended
+    assert "t stopped after step 13 of 30" in ended
     assert on.endswith("t: going on at step 12")

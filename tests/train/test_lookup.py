@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from click.testing import CliRunner
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from cli.main import lehr
 from lehr.artifact import Artifact, Cost, Kind
@@ -22,12 +21,15 @@ from lehr.data.loader import Batch
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.transformer import Transformer
-from lehr.stages.common import Desk, conduct
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.store import LocalStore
+from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
+from tests.staging import made
 from tests.train.corpus import MODEL_320
 
 LENGTH, LEFT_OUT = 16, range(10, 15)
@@ -82,14 +84,13 @@ def _trained(root: Path, texts: Texts) -> tuple[Artifact, dict[int, Batch], Toke
     parents = [_sealed(shards, "shards"), _sealed(vocabulary, "tokenizer")]
     seen: dict[int, Batch] = {}
 
-    def work(job: Job) -> Outcome:
+    def work(attempt: Attempt) -> Outcome:
         state = TrainState.fresh(Transformer(MODEL_320).initialise(1), STRETCH.optim)
         plan = Plan(STRETCH.steps, STRETCH.rate, STRETCH.clip_norm, STRETCH.checkpoint_steps)
-        conduct(Desk.of(job, Parallel()), Ranks(), state, Watched(state, parents[0].folder, seen), plan)
-        return Outcome("checkpoint", tokens=state.tokens)
+        fit(RankContext.of(attempt, Parallel()), Ranks(), state, Watched(state, parents[0].folder, seen), plan)
+        return Outcome(tokens=state.tokens)
 
-    around = Surroundings(LocalStore(root))
-    ref = run_stage("stage1", work, module="lehr.seeds", config=STRETCH.describe(), parents=parents, around=around)
+    ref = made(LocalStore(root), work, "stage1", values=STRETCH.describe(), parents=parents)
     return Artifact.open(ref.uri), seen, tokenizer
 
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from lehr import stop
 from lehr.errors import Preempted
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.store import LocalStore
 from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
+from tests.staging import made
 
 sys.path.insert(0, str(Path(__file__).parent))
 import pieces
@@ -98,26 +100,26 @@ def test_while_a_resume_file_is_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_before_there_is_anything_to_save_it_ends_at_once(tmp_path: Path) -> None:
-    def work(job: Job) -> Outcome:
+    def work(attempt: Attempt) -> Outcome:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(30)
         raise AssertionError("it went on")
 
     with pytest.raises(Preempted, match="stopped by SIGTERM; give the same command again"):
-        run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(LocalStore(tmp_path)))
+        made(LocalStore(tmp_path), work)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not stop.asked()
 
 
 def test_after_the_last_step_the_artifact_is_finished_first(tmp_path: Path) -> None:
-    def work(job: Job) -> Outcome:
+    def work(attempt: Attempt) -> Outcome:
         stop.defer()
         os.kill(os.getpid(), signal.SIGTERM)
-        (job.out / "file").write_text("whole")
-        return Outcome("tokenizer")
+        (attempt.out / "file").write_text("whole")
+        return Outcome()
 
     store = LocalStore(tmp_path)
     with pytest.raises(Preempted, match="what was done is kept"):
-        run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(store))
+        made(store, work, output="tokenizer")
     assert [p.name for p in (tmp_path / "artifacts").glob("*/file")] == ["file"]
 
 
