@@ -26,7 +26,7 @@ def apart(claim: Claim) -> bool:
 
 
 def arrived(argument: Any, claim: Claim | None = None) -> Any:
-    """A stage's `argument` (a RankContext, or a dataclass that has one) with this machine's paths in place of rank 0's. Fetches the
+    """A stage's `argument` (a RankContext, or a dataclass that has one) with this machine's paths for rank 0's. Fetches the
     artifacts among them. Raises what fetching does."""
     if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
         return argument

@@ -18,10 +18,10 @@ import torch
 from lehr.config import load_recipe
 from lehr.errors import UserError
 from lehr.hardware import cpp_compiler
-from lehr.stages import sharded
 from lehr.stages.common import Evaluator
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.pretraining import PretrainWork
+from lehr.train.sharded import pretraining as sharded
 from lehr.train.sharded.start import Sharded
 from lehr.train.state import TrainState
 from tests.sharded.pieces import Case, corpus, curve, distance, train_each, weights
