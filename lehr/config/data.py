@@ -32,7 +32,7 @@ class SyntheticSource(Config):
 class ExternalSource(Config):
     """Documents that others hold, and where they are; to run the recipe, supply them and make the source one of kind jsonl.
 
-    `reported` holds facts that nothing here executes, such as `tokens` as the report counts them, their `category` there and the
+    `reported` holds facts that nothing here executes: `tokens` as the report counts them, their `category` there, the
     `text_type`."""
 
     kind: Literal["external"]

@@ -10,8 +10,8 @@ from lehr.config.base import Config, PositiveFloat, Reported
 class Mix(Config):
     """Shares by source. `weights` need not sum to one; `max_epochs` caps how often a source may repeat.
 
-    `reported` holds facts of a released model's mix that nothing here executes, such as `epochs`: how often one pass of it reads
-    each source (0.5: half of it, 4: four times). Drawing follows `weights`.
+    `reported` holds facts of a released model's mix that nothing here executes: `epochs`, how often one pass of it reads each
+    source (0.5: half of it, 4: four times). Drawing follows `weights`.
     """
 
     weights: dict[str, PositiveFloat] = Field(min_length=1)

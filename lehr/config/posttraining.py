@@ -28,7 +28,7 @@ class Step(Config):
 
 
 class TuningOptim(Optim):
-    """AdamW for post-training: without weight decay and z-loss, as the code of all four reports has it."""
+    """AdamW for post-training: without weight decay and z-loss where a recipe gives none."""
 
     weight_decay: NonNegativeFloat = 0.0
     z_loss: NonNegativeFloat = 0.0

@@ -32,10 +32,10 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
     absent = {name: source for name, source in sources.items() if isinstance(source, ExternalSource)}
     if absent:
         first, source = next(iter(absent.items()))
+        form = "put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ...}"
         yield (
             f"{len(absent)} of its sources must be supplied: {', '.join(absent)}",
-            "for each source, put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ...}; "
-            f"{first} is at {source.uri}, its licence {source.license}",
+            f"for each source, {form}; {first} is at {source.uri}, its licence {source.license}",
         )
 
 
@@ -52,8 +52,8 @@ def _kinds(recipe: Recipe) -> Iterator[Lack]:
     kinds = [step.kind for step in recipe.posttraining if step.kind not in BUILT and not isinstance(step, PluginStep)]
     if kinds:
         yield (
-            f"post-training steps of these kinds are not run by this version: {', '.join(dict.fromkeys(kinds))}",
-            f"leave steps of other kinds than {', '.join(BUILT)} out of posttraining",
+            f"steps of these kinds are not run by this version: {', '.join(dict.fromkeys(kinds))}",
+            f"leave all but {', '.join(BUILT)} out of posttraining",
         )
 
 
@@ -63,12 +63,12 @@ def _step(step: PostStep) -> Iterator[Lack]:
     own = {SftStep: "examples", DpoStep: "pairs", GrpoStep: "families"}
     data = next((name for kind, name in own.items() if isinstance(step, kind)), "")
     if data and not getattr(step, data):
-        yield f"{key}: its data must be supplied: {step.supply or 'none is named'}", f"say what {step.kind} generates: {data}"
+        yield f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}", f"give {step.kind} its {data}"
     if not isinstance(step, Tuning):
         return
     if step.batch_tokens:
-        yield f"{key}: batch_tokens is not run by this version", "give a step batch_size in its place"
+        yield f"{key}: batch_tokens is not run by this version", "give a step its batch_size instead"
     elif not step.batch_size:
-        yield f"{key}: it has no batch_size", "give a step batch_size"
+        yield f"{key}: its batch_size is not given", "give a step its batch_size"
     elif not step.total_steps:
-        yield f"{key}: it has no length", "give a step steps, or samples and epochs"
+        yield f"{key}: its length is not given", "give a step its steps, or samples and epochs"
