@@ -1,4 +1,4 @@
-"""Run the Flyte workflow here, in this process, with its spectators around it."""
+"""Run a recipe's graph here, in this process, with its trackers around it."""
 
 from __future__ import annotations
 
@@ -8,48 +8,46 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
 from lehr.artifact import sha256_text
+from lehr.config import Recipe
+from lehr.pipeline.local import run_graph
 from lehr.stop import listening
 from tasks.lock import held
+from tasks.opening import open_run, publish
 from tasks.place import Place
+from tasks.session import open_session
 
 
-def run_recipe(recipe: Path, out: str, overrides: Sequence[str], metrics_port: int, mlflow: bool) -> int:
+def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int:
     """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
     place = Place(out)
     place.check()
-    root = place.folder
-    with held(root, place.root), _own_temporary_folder(root), listening():
+    with held(place.folder, place.root), _own_temporary_folder(place.folder), listening():
         os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])
-        os.environ.setdefault("FLYTE_SDK_LOGGING_LEVEL", "40")  # flytekit's warnings would tear the display
-        from lehr.config import load_recipe
-        from tasks.run import run_key
-        from tasks.session import open_session
-        from workflows.pretrain_to_eval import pretrain_to_eval
-
-        loaded = load_recipe(recipe, overrides)
-        session = open_session(loaded, root, run_key(loaded, place.root), metrics_port=metrics_port, mlflow=mlflow)
+        this = open_run(recipe, out)
+        names = [node.name for node in this.nodes]
+        session = open_session(recipe, names, place.folder, this.run.key, metrics_port=metrics_port, mlflow=mlflow)
         try:
-            report = pretrain_to_eval(recipe=str(recipe), out=place.root, overrides=list(overrides))
+            publish(this.run, run_graph(this.nodes, session.context(this.run)).refs)
         finally:
             session.close()
-        click.echo(f"report: {report}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")
+        click.echo(f"report: {place.shown('report.html')}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")
     return 0
 
 
 @contextmanager
 def _own_temporary_folder(root: Path) -> Iterator[None]:
-    """flytekit leaves folders in TMPDIR at every import: give it one that goes away, and sweep those of killed runs.
+    """Ranks leave sockets in TMPDIR when they are killed: give them a folder that the next run sweeps.
 
     It lies in the system's own temporary folder, not in the run's: a rank's socket has 107 bytes for its path.
     """
-    place = Path(tempfile.gettempdir()) / f"lehr-{sha256_text(str(root))[:12]}"
+    place = Path(tempfile.gettempdir()) / f"lehr-{os.getuid()}-{sha256_text(str(root))[:12]}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o700)
     before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(place)
@@ -62,9 +60,7 @@ def _own_temporary_folder(root: Path) -> Iterator[None]:
         else:
             os.environ["TMPDIR"] = before
         tempfile.tempdir = None
-        for left in place.glob("*lyte*"):  # what else lies here is swept up by its owners at exit
-            shutil.rmtree(left, ignore_errors=True)
-        atexit.register(_remove_if_empty, place)
+        atexit.register(_remove_if_empty, place)  # what lies there is swept up by its owners at exit
 
 
 def _remove_if_empty(place: Path) -> None:

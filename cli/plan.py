@@ -14,7 +14,7 @@ from cli.run import recipe_argument, set_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lehr.planning import RunPlan
+    from lehr.planning.plan import RunPlan
 
 GIB = 2**30
 JOULES = 3.6e6  # of a kWh
@@ -47,7 +47,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], machines: Path | None, as_jso
       lehr plan recipes/tiny/stablelm2.yaml --plot schedules.html
     """
     from lehr.config import load_recipe
-    from lehr.planning import plan_run
+    from lehr.planning.plan import plan_run
 
     _check_plot(plot)
     made = plan_run(load_recipe(recipe, list(overrides), machines))
@@ -114,6 +114,7 @@ def _head(made: RunPlan) -> list[str]:
     from lehr.report.format import duration
 
     h, site, model = made.hardware, made.recipe.site, made.recipe.model
+    length = made.recipe.window_tokens or model.max_seq_len
     n, active = parameter_count(model), active_parameter_count(model)
     shape = f"{n:,} parameters" + (f", {active:,} active" if active != n else "")
     p = h.parallelism
@@ -122,7 +123,7 @@ def _head(made: RunPlan) -> list[str]:
     wall = duration(made.total["seconds"])
     water = f", {site.water_liters_per_kwh:g} L/kWh" if site.water_liters_per_kwh else ""
     return [
-        f"{made.recipe.name}: {shape}, {flops_per_token(model, made.recipe.stage1.sequence_length):.4g} FLOPs a token",
+        f"{made.recipe.name}: {shape}, {flops_per_token(model, length):.4g} FLOPs a token",
         f"on {h.count:,} x {h.accelerator} ({h.peak_tflops:g} TFLOP/s, {h.watts:g} W): {degrees}",
         f"site: PUE {site.pue:g}, {site.carbon_kg_per_kwh:g} kg CO2/kWh{water} ({site.citation})",
         f"checkpoint: {_size(made.checkpoint_bytes)} with optimiser state, {_size(4 * n)} of weights alone",

@@ -32,19 +32,17 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
 
 
 def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
-    from lehr.config import load_recipe
-    from lehr.config.runnable import check_runnable
     from lehr.launcher import check_world
+    from tasks.opening import resolved
 
-    loaded = load_recipe(recipe, overrides)  # before torch and flytekit are loaded: a bad recipe fails at once
-    check_runnable(loaded)
+    loaded = resolved(recipe, overrides)  # before torch is loaded: a bad recipe fails at once
     check_world(loaded.parallel.processes)
     from cli.local import run_recipe
 
     try:
-        return run_recipe(recipe, out or str(Path("runs") / loaded.name), overrides, metrics_port, mlflow)
+        return run_recipe(loaded, out or str(Path("runs") / loaded.name), metrics_port, mlflow)
     except Exception as error:
-        raise owned_error(error) or error from error  # flytekit's wrapping says nothing to the other ranks
+        raise owned_error(error) or error from error
 
 
 @click.command("run")
@@ -76,7 +74,7 @@ def run_command(
       lehr run recipes/tiny/olmo2.yaml --metrics-port 9400     # then: curl 127.0.0.1:9400/metrics
     """
     if debug_sync:
-        os.environ["LEHR_DEBUG_SYNC"] = "1"  # the stages run in tasks, and know no flags of ours
+        os.environ["LEHR_DEBUG_SYNC"] = "1"  # read on every rank
     return run(recipe, out, list(overrides), metrics_port, not no_mlflow)
 
 
@@ -94,5 +92,9 @@ def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
       lehr validate recipes/tiny/olmo2.yaml --set stage1.optim.lr=1e-3 > pinned.yaml
     """
     from lehr.config import load_recipe, recipe_yaml
+    from lehr.pipeline.graph import graph
+    from tasks.place import local
 
-    click.echo(recipe_yaml(load_recipe(recipe, list(overrides))), nl=False)
+    loaded = load_recipe(recipe, list(overrides), fetch=local)
+    graph(loaded)  # names that mean nothing are found here, too
+    click.echo(recipe_yaml(loaded), nl=False)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from lehr.errors import UserError
 
 MANIFEST = "artifact.json"
+STABILITY = "stability.json"  # under LOGS: what a training stage says of its steadiness
 LOGS = "logs"  # files under this folder are kept and hashed, but are not part of the digest: they hold wall times
 
 Kind = Literal["documents", "tokenizer", "shards", "checkpoint", "preferences", "scores", "export", "report"]
@@ -74,9 +75,9 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal texts."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def canonical(value: object, *, sort_keys: bool = True) -> str:
+    """JSON without spaces, its keys sorted unless their order means something: equal values give equal texts."""
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False)
 
 
 def sha256_text(text: str) -> str:

@@ -1,62 +1,170 @@
-"""The code version of a stage: a hash of every source file it can reach by imports, and of nothing else.
+"""The code version of a stage: a hash over the syntax trees of what its work can reach by imports, and of nothing else.
 
-Editing the report does not repeat the training; editing the optimiser does. Function bodies count, unlike in Flyte's own
-cache (reference: flytekit keys on names and inputs only).
+Editing the report does not repeat the training; editing the optimiser does. Comments, docstrings and layout do not count. Of
+the file that declares a stage only the work itself counts, with what it uses there: how the stage is planned and shown changes
+no result. Other files count whole.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parent
-# Words for people and for spectators: they change no result.
-_SILENT = frozenset({"lehr.errors", "lehr.ports", "lehr.code"})
+# Words for people, ports, and the machinery that runs stages: they change no result.
+_SILENT = ("lehr.errors", "lehr.ports", "lehr.code", "lehr.metrics", "lehr.pipeline")
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def _source(module: str) -> Path | None:
-    path = _ROOT.parent.joinpath(*module.split("."))
-    if path.with_suffix(".py").is_file():
-        return path.with_suffix(".py")
-    package = path / "__init__.py"
-    return package if package.is_file() else None
+def code_version(work: Callable[..., Any]) -> str:
+    """Hex SHA-256 over the trees that `work`, a module-level function, can reach, each by its module's name."""
+    return _version(work.__module__, work.__qualname__)
 
 
 @cache
-def _imports(module: str) -> frozenset[str]:
-    """Modules of `lehr` that `module` imports, by its text."""
-    source = _source(module)
-    if source is None:
-        return frozenset()
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(m for m in found if m.split(".")[0] == "lehr" and _source(m) is not None)
+def _version(module: str, function: str) -> str:
+    digest = hashlib.sha256(f"{module}.{function}".encode())
+    digest.update("".join(_text(node) for node in _own(module, function)).encode())
+    for name in _reachable(module, function):
+        digest.update(f"\0{name}\0{_tree_digest(name)}".encode())
+    return digest.hexdigest()
 
 
-def reachable(module: str) -> list[str]:
-    """`module` and all modules of `lehr` that it imports, directly or not, sorted."""
+def reachable(work: Callable[..., Any]) -> list[str]:
+    """The modules that `work` reaches beyond its own file, sorted."""
+    return list(_reachable(work.__module__, work.__qualname__))
+
+
+@cache
+def _reachable(module: str, function: str) -> tuple[str, ...]:
+    package = module.split(".")[0]
     seen: set[str] = set()
-    waiting = [module]
+    waiting = sorted({name for node in _own(module, function) for name in _imported(node, package)})
     while waiting:
         current = waiting.pop()
-        if current not in seen and current not in _SILENT:
+        if current not in seen and current != module and not _silent(current):
             seen.add(current)
-            waiting.extend(_imports(current))
-    return sorted(seen)
+            waiting.extend(_imports(current, package))
+    return tuple(sorted(seen))
+
+
+def _silent(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in _SILENT)
 
 
 @cache
-def code_version(module: str) -> str:
-    """Hex SHA-256 over the reachable sources, each by name and content."""
-    digest = hashlib.sha256()
-    for name in reachable(module):
-        source = _source(name)
-        if source is not None:
-            digest.update(name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return digest.hexdigest()
+def _source(module: str) -> Path | None:
+    path = _ROOT.parent.joinpath(*module.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    if module.split(".")[0] == "lehr":
+        return None
+    loaded = sys.modules.get(module)  # a module of the user's own
+    file_name = getattr(loaded, "__file__", None)
+    if file_name is None:
+        try:
+            found = find_spec(module)
+        except (ImportError, ValueError):
+            return None
+        file_name = found.origin if found else None
+    return Path(file_name) if file_name and file_name.endswith(".py") else None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    source = _source(module)
+    return ast.parse(source.read_text(encoding="utf-8") if source else "")
+
+
+@cache
+def _imports(module: str, package: str) -> frozenset[str]:
+    """Modules of `lehr`, and of the user's own `package`, that `module` imports, by its text; late ones too."""
+    return frozenset(_imported(_tree(module), package))
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.split(".")[0] in ("lehr", package) and _source(name) is not None)
+
+
+@cache
+def _own(module: str, function: str) -> tuple[ast.stmt, ...]:
+    """The statements of `module` that make `function` and what it uses there, in their order."""
+    body, wanted, found = _tree(module).body, {function.split(".")[0]}, dict[int, ast.stmt]()
+    while True:
+        fresh = {i: node for i, node in enumerate(body) if i not in found and wanted & _bound(node)}
+        if not fresh:
+            return tuple(_narrowed(found[i], wanted) for i in sorted(found))
+        for node in fresh.values():
+            wanted |= {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+        found |= fresh
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """Names that a module-level statement gives a meaning to."""
+    if isinstance(node, _Definition):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    targets: Iterable[ast.AST] = getattr(node, "targets", [getattr(node, "target", None)])
+    return {inner.id for target in targets if target for inner in ast.walk(target) if isinstance(inner, ast.Name)}
+
+
+def _narrowed(node: ast.stmt, wanted: set[str]) -> ast.stmt:
+    """An import without the names that nobody wants."""
+    if isinstance(node, ast.ImportFrom):
+        names = [alias for alias in node.names if (alias.asname or alias.name) in wanted]
+        return ast.ImportFrom(module=node.module, names=names, level=node.level)
+    return node
+
+
+@cache
+def _tree_digest(module: str) -> str:
+    return hashlib.sha256(_text(_tree(module)).encode()).hexdigest()
+
+
+def _text(tree: Any) -> str:
+    """A tree as text that is the same under every Python: what is empty is left out, as some versions do, and docstrings."""
+    out: list[str] = []
+    _write(tree, out.append)
+    return "".join(out)
+
+
+def _write(node: Any, put: Callable[[str], None]) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _write(item, put)
+            put(",")
+        return
+    if not isinstance(node, ast.AST):
+        put(repr(node))
+        return
+    put(f"({type(node).__name__}")
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == [] or name in ("ctx", "type_comment", "kind"):
+            continue
+        if name == "body" and isinstance(node, ast.Module | _Definition) and _is_text(value[0]):
+            value = value[1:]
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts in format specifications
+            value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
+        put(f" {name}=")
+        _write(value, put)
+    put(")")
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a body begins with a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from lehr.artifact import Artifact, Cost, canonical, sha256_file, sha256_text
+from lehr.artifact import LOGS, Artifact, Cost, canonical, sha256_file, sha256_text, write_atomic
 from lehr.code import code_version
+from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import FILE, Tokenizer
 from lehr.errors import Bug, UserError
 from lehr.export import VerifyResult, export_hf, verify_hf
 from lehr.gguf_file import read_gguf, write_gguf
 from lehr.model.convert import load_hf
+from lehr.model.hf_config import CLASSES
 from lehr.model.transformer import Transformer
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.post.chat import JINJA_TEMPLATE
 from lehr.train.checkpoint import load_checkpoint, save_checkpoint
 
 Dtype = Literal["f32", "f16", "bf16"]
+_VERIFY_ROWS, _VERIFY_TOKENS = 4, 64
 _DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 _GGUF_TOLERANCE = 1e-5  # the file holds the very numbers; only the order of sums could differ
 
@@ -45,13 +51,40 @@ def import_hf(folder: Path, out: Path) -> Artifact:
         source = {p.name: sha256_file(p) for p in sorted(folder.glob("*.safetensors"))}
         Artifact.seal(
             beside, kind="checkpoint", stage="import", fingerprint=sha256_text(canonical(source)), parents=[],
-            config={"source": source}, code=code_version(__name__), meta={"family": model.config.family},
+            config={"source": source}, code=code_version(import_hf), meta={"family": model.config.family},
             cost=Cost(seconds=0.0, tokens=0, flops=0.0, energy_joules=0.0, energy_source="none", processes=1),
         )  # fmt: skip
         os.replace(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Artifact.open(out)
+
+
+def export_checkpoint(checkpoint: Artifact, shards: Artifact | None, attempt: Attempt) -> Outcome:
+    """Write `checkpoint` for Hugging Face into the attempt's folder and, where transformers is installed, compare logits and
+    greedy text: on the first windows of `shards`, else on ids from all over the vocabulary. Raises Bug if they differ."""
+    loaded = load_checkpoint(checkpoint)
+    state = {name: p.detach() for name, p in loaded.model.named_parameters()}
+    eos, pad = (loaded.tokenizer.token(i) for i in (loaded.tokenizer.eos_id, loaded.tokenizer.pad_id))
+    template = JINJA_TEMPLATE if loaded.chat else None
+    export_hf(state, loaded.architecture, checkpoint.path(FILE), template, attempt.out, eos=eos, pad=pad)
+    meta: dict[str, Any] = {"format": CLASSES[loaded.architecture.family], "checkpoint": checkpoint.manifest.digest}
+    if find_spec("transformers") is None:
+        attempt.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
+        return Outcome({**meta, "verified": False})
+    tokens_BT = _text(shards, loaded.tokenizer.hash) if shards else _probe(loaded.model)
+    result = verify_hf(attempt.out, loaded.model, [tokens_BT])
+    if not result.ok:
+        raise Bug(f"exported logits differ by {result.max_abs_difference:.2e}, first at {result.first_difference}")
+    write_atomic(attempt.out / LOGS / "verified.json", json.dumps(vars(result)))
+    return Outcome({**meta, "verified": True})
+
+
+def _text(shards: Artifact, tokenizer_hash: str) -> torch.Tensor:
+    """Real text: the first windows of the first source, (4, 64)."""
+    source = sorted(shards.manifest.meta["tokens"])[0]
+    tokens = ShardSet.open(shards.path(f"{source}.tokens"), tokenizer_hash).tokens
+    return torch.from_numpy(tokens[: _VERIFY_ROWS * _VERIFY_TOKENS].astype("int64")).view(_VERIFY_ROWS, _VERIFY_TOKENS)
 
 
 def export_to_hf(checkpoint: Artifact, out: Path) -> VerifyResult | None:

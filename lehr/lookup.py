@@ -7,16 +7,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from lehr.artifact import LOGS, Artifact
+from lehr.artifact import LOGS, STABILITY, Artifact
 from lehr.config.mix import Mix
 from lehr.config.optim import Optim
-from lehr.config.schedule import BatchRamp, Schedule
+from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Loader
 from lehr.errors import UserError
+from lehr.train.checkpoint import TRAINING
 from lehr.train.next_token import Stretch, make_loader
-from lehr.train.stability import FILE
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,10 @@ class Lookup:
         tokenizers = [p for p in checkpoint.parents() if p.manifest.kind == "tokenizer"]
         if not shards or not tokenizers:
             raise UserError("its shards are not here", where=checkpoint.folder, remedy="look it up in the run's own folder")
-        self.stretch = _stretch(config)
+        training = json.loads(checkpoint.path(TRAINING).read_text(encoding="utf-8"))
+        self.stretch = _stretch(config, training)
         self.loader: Loader = make_loader(shards[0].folder, tokenizers[0].folder, self.stretch)
-        steadiness = checkpoint.path(f"{LOGS}/{FILE}")
+        steadiness = checkpoint.path(f"{LOGS}/{STABILITY}")
         self.left_out: list[list[int]] = json.loads(steadiness.read_text())["left_out"] if steadiness.is_file() else []
 
     def was_left_out(self, step: int) -> bool:
@@ -73,16 +72,16 @@ class Lookup:
         return sorted(step for step in steps if not self.was_left_out(step))
 
 
-def _stretch(config: dict[str, Any]) -> Stretch:
-    ramp = config["batch_ramp"]
-    schedule: Schedule = TypeAdapter(Schedule).validate_python(config["schedule"])
+def _stretch(config: dict[str, Any], training: dict[str, Any]) -> Stretch:
+    """What the order depends on: the configuration's mix, tokens and seed, and the batch that it began with or inherited."""
+    ramp = config.get("batch_ramp")
     return Stretch(
         Mix.model_validate(config["mix"]),
         config["tokens"],
-        config["batch_size"],
-        config["sequence_length"],
-        Optim.model_validate(config["optim"]),
-        schedule,
+        training["batch_size"],
+        training["sequence_length"],
+        Optim.model_validate(training["optim"] | {"lr": 1.0}),
+        ConstantSchedule(kind="constant"),  # rates have no part in it
         checkpoint_steps=1,
         data_seed=config["data_seed"],
         batch_ramp=BatchRamp.model_validate(ramp) if ramp else None,

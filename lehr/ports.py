@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+from lehr.artifact import Artifact
+
 
 class Clock(Protocol):
     """Seconds, monotonic: replaced in tests."""
@@ -214,6 +216,10 @@ class Store(Protocol):
 
     def fetch(self, uri: str) -> Path:
         """A local folder with the artifact's files. Raises UserError if there is none."""
+        ...
+
+    def described(self, uri: str) -> Artifact:
+        """The artifact's manifest, with or without its files. Raises UserError if there is none."""
         ...
 
     def begin(self, name: str) -> Claim:

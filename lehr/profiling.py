@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,15 +14,18 @@ from torch.profiler import ProfilerActivity, profile
 
 from lehr.config.recipe import Recipe
 from lehr.data.loader import Batch
+from lehr.errors import UserError
 from lehr.hardware import keep_freed_memory
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import clip_
+from lehr.pipeline.graph import graph
 from lehr.ports import NullTracker
+from lehr.stages.pretrain import PretrainConfig
 from lehr.train.journal import Journal
 from lehr.train.loop import Plan, train
 from lehr.train.losses import cross_entropy, router_loss
-from lehr.train.next_token import NextToken, Stretch
+from lehr.train.next_token import NextToken
 from lehr.train.parallel import Ranks
 from lehr.train.saves import WholeSaves
 from lehr.train.state import TrainState
@@ -42,9 +45,17 @@ class StepProfile:
     flops_per_second: float
 
 
+def _stage1(recipe: Recipe) -> PretrainConfig:
+    """Raises UserError where the recipe begins with a model that exists."""
+    for node in graph(recipe):
+        if isinstance(node.config, PretrainConfig):
+            return node.config
+    raise UserError(f"recipe {recipe.name} pretrains nothing from scratch", remedy="profile one with a stage1")
+
+
 def profile_step(recipe: Recipe, steps: int) -> StepProfile:
     """Run `steps` steps of stage 1's shape on one rank of the recipe and say where their time went."""
-    s, precision = recipe.stage1, recipe.pinned().precision
+    s, precision = _stage1(recipe), recipe.pinned().precision
     torch.set_num_threads(recipe.parallel.threads)
     keep_freed_memory()
     state = TrainState.fresh(Transformer(recipe.model).initialise(0), s.optim, precision)
@@ -92,13 +103,10 @@ class _RandomRows:
 
 def profile_syncs(recipe: Recipe, steps: int) -> Calls:
     """Where the host waits in `steps` steps of the training loop itself, on one rank's rows of stage 1."""
-    s, p = recipe.stage1, recipe.parallel
+    s, p = _stage1(recipe), recipe.parallel
     torch.set_num_threads(p.threads)
     state = TrainState.fresh(Transformer(recipe.model).initialise(0), s.optim, recipe.pinned().precision)
-    stretch = Stretch(
-        recipe.data.mixes[s.mix], s.tokens, max(1, s.batch_size // p.processes), s.sequence_length, s.optim, s.schedule,
-        s.checkpoint_steps, 0, None, s.document_mask, s.mask_repeats,
-    )  # fmt: skip
+    stretch = replace(s.stretch(), batch_size=max(1, s.batch_size // p.processes), batch_ramp=None)
     objective = NextToken(state, _RandomRows(recipe.model.vocab_size, s.sequence_length), stretch, p.micro_batch)
     journal = Journal("profile", None, NullTracker(), WholeSaves(Path(), Ranks()), watch=recipe.watch)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from lehr.artifact import MANIFEST, fsync_folder
+from lehr.artifact import MANIFEST, Artifact, fsync_folder
 from lehr.errors import Bug, UserError
 from lehr.fence import Fence, Keys
 from lehr.ports import ONLY_ATTEMPT, Claim
@@ -28,6 +28,9 @@ class LocalStore:
         if not (folder / MANIFEST).is_file():
             raise UserError("no complete artifact here", where=folder, remedy="run the stage that makes it first")
         return folder
+
+    def described(self, uri: str) -> Artifact:
+        return Artifact.open(self.fetch(uri), verify=False)
 
     def begin(self, name: str) -> Claim:
         return Fence.take(self.root, name)

@@ -1,4 +1,5 @@
-"""Flyte tasks: resources, retries, one call into `lehr` each. Task names contain these module paths: they stay.
+"""Stages as Flyte tasks, one for each resource class, and what a process that runs stages needs around them.
 
-Stages are imported inside the tasks: registering a workflow, or asking it for help, needs no torch.
+flytekit stands in tasks/stages.py alone: everything else here serves `lehr run` too. Stages import their work late, so that
+registering a workflow, or asking it for help, needs no torch.
 """

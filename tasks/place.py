@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from lehr.errors import UserError
 from lehr.ports import Objects, Store
 from lehr.remote.cache import folder_of
 from lehr.remote.outline import outline
@@ -61,6 +62,16 @@ class Place:
         if self.remote:
             found = [p for name in names for p in [self.folder / name, *(self.folder / name).rglob("*")] if p.is_file()]
             _objects(self.root).upload({p.relative_to(self.folder).as_posix(): p for p in found})
+
+    def brought(self, name: str) -> Path:
+        """A file of the run, on this machine. Raises UserError if there is none."""
+        file = self.folder / name
+        if self.remote and not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _objects(self.root).download({name: file})
+        if not file.is_file():
+            raise UserError("no such file of this run", where=file, remedy="start the run again")
+        return file
 
     def outline(self) -> Path:
         """A folder like the run's own that holds no more of its artifacts than their manifests; it goes with this process.

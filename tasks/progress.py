@@ -1,4 +1,4 @@
-"""A spectator that knows how far training is: what a pod's last words tell of the run that its end costs."""
+"""A tracker that knows how far training is, which a pod's termination message tells, and which stages were found again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ class Progress(NullTracker):
     def __init__(self, run: str) -> None:
         self._run, self._stage = run, ""
         self._step, self._begun_step, self._saved_step, self._saved_at = 0, 0, 0, 0.0
+        self.reused: set[str] = set()
+
+    def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
+        if reused:
+            self.reused.add(stage)
 
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
         self._stage, self._step, self._begun_step, self._saved_step, self._saved_at = stage, 0, 0, 0, 0.0

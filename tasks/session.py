@@ -1,4 +1,4 @@
-"""The spectators of a run in this process: terminal, MLflow, Prometheus, energy meter. One session per process.
+"""The trackers of a run in this process: terminal, MLflow, Prometheus, energy meter. One session per process.
 
 `lehr run` opens one around the whole workflow; under `pyflyte run`, or in a pod, the first task opens it and the end of
 the process closes it.
@@ -9,37 +9,42 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lehr.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
-from lehr.stage import Surroundings
+from lehr.pipeline.attempt import StageContext
 from monitoring.console import ConsoleTracker
 from monitoring.energy import PowerMeter
 from monitoring.exporter import PrometheusTracker
 from monitoring.fan_out import FanOut
 from monitoring.mlflow_tracker import MlflowTracker
 from tasks.ending import tell
-from tasks.place import Place
+from tasks.place import Place, local
 from tasks.progress import Progress
 from tasks.refs import RunRef
-from tasks.reuse import Reuse
 
 
 @dataclass
 class Session:
-    """What listens, and what was found again rather than made."""
+    """What follows a run, and which stages were found again rather than made."""
 
     tracker: FanOut
     power: PowerMeter
-    reuse: Reuse
+    progress: Progress
     mlflow: MlflowTracker | None
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set when the run is published; a session that closes without it has failed
 
-    def around(self, run: RunRef) -> Surroundings:
-        return Surroundings(Place(run.root).store(), self.tracker, self.power)
+    @property
+    def reused(self) -> frozenset[str]:
+        """Stages that were found again in this process."""
+        return frozenset(self.progress.reused)
+
+    def context(self, run: RunRef) -> StageContext:
+        return StageContext(Place(run.root).store(), self.tracker, self.power, fetch=local)
 
     def close(self) -> None:
         global _current
@@ -52,21 +57,22 @@ class Session:
 _current: Session | None = None
 
 
-def open_session(recipe: Recipe, root: Path, key: str, *, metrics_port: int = 0, mlflow: bool = True) -> Session:
-    """Start the spectators of a run, whose folder on this machine is `root`. Prometheus listens on loopback only; MLflow writes
-    to `root`/mlflow.db unless MLFLOW_TRACKING_URI names another place."""
+def open_session(
+    recipe: Recipe, stages: Sequence[str], root: Path, key: str, *, metrics_port: int = 0, mlflow: bool = True
+) -> Session:
+    """Start the trackers of a run with these stages, whose folder on this machine is `root`. Prometheus listens on loopback
+    only; MLflow writes to `root`/mlflow.db unless MLFLOW_TRACKING_URI names another place."""
     global _current
     pinned = canonical(recipe.model_dump(mode="json"))
     power = PowerMeter(recipe.site.cpu_watts_per_core)
-    reuse = Reuse()
-    console = ConsoleTracker(recipe.stage_names, title=recipe.name)
+    console = ConsoleTracker(stages, title=recipe.name)
     exporter = PrometheusTracker(recipe.name, model=recipe.model.family, recipe_sha256=sha256_text(pinned), power=power)
     tracked = _mlflow(recipe, root, key, pinned) if mlflow else None
     progress = Progress(recipe.name)
-    tracker = FanOut([console, exporter, reuse, progress, *([tracked] if tracked else [])])
+    tracker = FanOut([console, exporter, progress, *([tracked] if tracked else [])])
     url = exporter.start(metrics_port, note=console.note)
     console.note(f"metrics: {url}")
-    _current = Session(tracker, power, reuse, tracked)
+    _current = Session(tracker, power, progress, tracked)
     atexit.register(_current.close)
     tell(progress.words)
     return _current
@@ -87,6 +93,6 @@ def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:
     )
 
 
-def session(run: RunRef) -> Session:
+def session(run: RunRef, recipe: Recipe, stages: Sequence[str]) -> Session:
     """The open session, or one opened now."""
-    return _current or open_session(run.recipe, Place(run.root).folder, run.key)
+    return _current or open_session(recipe, stages, Place(run.root).folder, run.key)

@@ -1,4 +1,4 @@
-"""What a recipe must know of the model that it begins with: architecture, and the rate and batch that its training ended with."""
+"""What a recipe must know of the model that it begins with: its architecture, and how its training ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resolve_base(values: dict[str, Any], fetch: Fetch, origin: Mapping[str, str]
         if key in model and model[key] != value:
             where = origin.get(f"model.{key}", shown)
             raise UserError(
-                f"model.{key}={value!r} is not the base's {model[key]!r}", where=where, remedy="leave model out: it is the base's"
+                f"model.{key}={value!r} is not the base's {model[key]!r}", where=where, remedy="leave model out"
             )
     values["model"] = model
 

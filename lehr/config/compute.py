@@ -21,14 +21,15 @@ class Resources(Config):
 
 
 class Compute(Config):
-    """By resource class; `stages` overrides it for a stage by name (`stage1`, `sft`, `scores-soup`)."""
+    """By resource class; `stages` overrides it for a stage by name (`stage1`, `sft`, `scores-soup`). What is left out is as the
+    tasks were registered."""
 
-    cpu: Resources = Resources()  # documents, tokenizer, shards, soup, export
-    accelerator: Resources = Resources()  # one process that computes with the model
-    ranked: Resources = Resources()  # training, sampling and scoring on the recipe's ranks
+    cpu: Resources | None = None  # documents, tokenizer, shards, soup
+    accelerator: Resources | None = None  # one process that computes with the model: import, export
+    ranked: Resources | None = None  # training, sampling and scoring on the recipe's ranks
     stages: dict[str, Resources] = {}
 
-    def of(self, name: str, resource_class: str) -> Resources:
-        """What the stage `name` asks for."""
-        found: Resources = getattr(self, resource_class)
+    def of(self, name: str, resource_class: str) -> Resources | None:
+        """What the stage `name` asks for, or None."""
+        found: Resources | None = getattr(self, resource_class)
         return self.stages.get(name, found)

@@ -58,6 +58,8 @@ class Filters(Config):
     max_line_characters: Positive = 1000  # code only
     repeat_period: Positive = 13  # OLMo 2 section 3.1: periods 1..13 ...
     repeat_times: Positive = 32  # ... that repeat 32 times or more
+    more: list[str] = []  # of one's own, after these: `module:function`, called as f(text, text_type) -> reason or None
+    decontaminate_tasks: list[str] | None = None  # whose texts no document may share; all built-in ones where it is left out
     decontaminate_ngram: Positive = 10  # words
     decontaminate_hits: Positive = 1  # n-grams shared with an evaluation task's examples from which a document is dropped
     held_back_hits: Positive = 8  # and with the documents held back for evaluation, which are long: a run of 17 words
@@ -78,6 +80,7 @@ class Tokenizer(Config):
     vocab_size: Annotated[int, Field(ge=300, le=262_144)]
     training_characters: Positive = 4_000_000
     origin: str = ""  # a tokenizer that exists already and must be supplied
+    path: str = ""  # of one that is there
 
 
 class Data(Config):

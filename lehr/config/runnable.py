@@ -41,7 +41,7 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
 
 def _tokenizer(recipe: Recipe) -> Iterator[Lack]:
     tokenizer = recipe.tokenizer
-    if tokenizer and tokenizer.origin and not getattr(tokenizer, "path", ""):
+    if tokenizer and tokenizer.origin and not tokenizer.path:
         yield (
             f"its tokenizer must be supplied: {tokenizer.origin}",
             "set tokenizer.path to the tokenizer's file, or tokenizer.origin to '' to train one",

@@ -5,11 +5,15 @@ Words are split once and numbered; every statistic is then a look-up in an array
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 
 from lehr.config.data import Filters
 from lehr.data.lexicon import Lexicon
 from lehr.data.repeats import repeats
+from lehr.plugins import resolve
 
 _LEXICON = Lexicon()
 
@@ -29,7 +33,13 @@ def reject(text: str, text_type: str, config: Filters) -> str | None:
             return reason
     if repeats(ids, config.repeat_period, config.repeat_times):
         return "repeated n-gram"
-    return None
+    return next((reason for name in config.more if (reason := own_filter(name)(text, text_type))), None)
+
+
+@cache
+def own_filter(name: str) -> Callable[[str, str], str | None]:
+    """The filter that `module:function` names. Raises UserError if there is none."""
+    return resolve("filter", name, {})
 
 
 def _prose(ids: np.ndarray, text: str, text_type: str, config: Filters) -> str | None:

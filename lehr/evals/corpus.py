@@ -12,6 +12,8 @@ from typing import Any
 from lehr.errors import UserError
 from lehr.seeds import uniform_hash
 
+PROSE_CHARACTERS = 1500  # of each document: many documents say more about a model than long ones
+
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Objects of a JSON-lines file, `.gz` or plain. Raises UserError that names the file and the line."""
@@ -43,3 +45,13 @@ def held_back_texts(corpus_folder: Path | None, split: str, seed: int) -> list[s
     if not rows:
         raise UserError(f"no {split} documents", where=path, remedy="raise data.dev_share and data.held_out_share, or add text")
     return [str(r["text"]) for r in sorted(rows, key=lambda r: uniform_hash(f"{seed}/{r['id']}"))]
+
+
+def prose_texts(corpus_folder: Path | None, split: str, seed: int, limit: int) -> list[str]:
+    """The beginnings of at most `limit` held-back documents, for bits per byte."""
+    return [cut(text, PROSE_CHARACTERS) for text in held_back_texts(corpus_folder, split, seed)[:limit]]
+
+
+def cut(text: str, characters: int) -> str:
+    """The first words of a text, as many as fit."""
+    return text if len(text) <= characters else text[:characters].rsplit(None, 1)[0]

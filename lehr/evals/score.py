@@ -11,14 +11,14 @@ import numpy as np
 from lehr.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
-from lehr.evals.estimate import Estimate, mean, ratio
+from lehr.evals.estimate import Estimate, mean
+from lehr.evals.perplexity import Request, bits_per_byte
 from lehr.evals.task import Choice, Example, Generation, Pair, Record, ScoringModel, Text
 from lehr.post.chat import render
 from lehr.post.verifiers import verify
 from lehr.seeds import derive
 
 E = TypeVar("E", Text, Choice, Generation, Pair)
-Request = tuple[list[int], list[int]]  # ids of the context and of the continuation
 
 
 def score(
@@ -59,7 +59,7 @@ def _estimates(
 ) -> dict[str, Estimate]:
     first = examples[0]
     if isinstance(first, Text):
-        return _bits_per_byte(model, _all(Text, examples), window_tokens or model.max_length)
+        return bits_per_byte(model, [t.text for t in _all(Text, examples)], window_tokens or model.max_length)
     if isinstance(first, Choice):
         return _choices(model, _all(Choice, examples))
     if isinstance(first, Pair):
@@ -72,24 +72,6 @@ def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
     if len(found) != len(examples):
         raise TypeError("the examples of one task are all of one type")
     return found
-
-
-def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
-    """A text's tokens as requests of at most `width` predicted tokens, every token predicted once.
-
-    The text's first token is predicted from `first` (end of text: documents follow one another in training), a later
-    window's first token from the last one of the window before.
-    """
-    return [([ids[s - 1] if s else first], list(ids[s : s + width])) for s in range(0, len(ids), width)]
-
-
-def _bits_per_byte(model: ScoringModel, texts: Sequence[Text], width: int) -> dict[str, Estimate]:
-    """Negative log-likelihood / (ln 2 x UTF-8 bytes), summed over documents before dividing."""
-    tokenizer = model.tokenizer
-    parts = [windows(tokenizer.encode(t.text), tokenizer.eos_id, width) for t in texts]
-    scores = iter(model.logprobs([window for part in parts for window in part]))
-    bits = [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
-    return {"bits_per_byte": ratio(bits, [len(t.text.encode()) for t in texts])}
 
 
 def _split(model: ScoringModel, choice: Choice) -> list[Request]:

@@ -15,10 +15,9 @@ from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
 from lehr.errors import UserError
-from lehr.evals.corpus import held_back_texts, read_rows
+from lehr.evals.corpus import cut, held_back_texts, prose_texts, read_rows
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
 
-PROSE_CHARACTERS = 1500  # of each document: many documents say more about a model than long ones
 CONTEXT_CHARACTERS, CONTINUATION_CHARACTERS = 200, 80  # of continuation_cf, up to the last whole word
 CHAT_SAMPLES = 4
 
@@ -32,14 +31,8 @@ class _Plan:
     pairs: Path | None
 
 
-def _cut(text: str, characters: int) -> str:
-    """The first words of a text, as many as fit."""
-    return text if len(text) <= characters else text[:characters].rsplit(None, 1)[0]
-
-
 def _prose(plan: _Plan) -> list[Example]:
-    texts = held_back_texts(plan.corpus_folder, plan.split, plan.seed)
-    return [Text(_cut(text, PROSE_CHARACTERS)) for text in texts[: plan.limit]]
+    return [Text(text) for text in prose_texts(plan.corpus_folder, plan.split, plan.seed, plan.limit)]
 
 
 def _math_text(plan: _Plan) -> list[Example]:
@@ -79,8 +72,8 @@ def _halves(text: str) -> tuple[str, str] | None:
     for paragraph in text.split("\n\n"):
         words = " ".join(paragraph.split())
         if len(words) >= CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS + 40:
-            context = _cut(words, CONTEXT_CHARACTERS)
-            return context, " " + _cut(words[len(context) :].strip(), CONTINUATION_CHARACTERS)
+            context = cut(words, CONTEXT_CHARACTERS)
+            return context, " " + cut(words[len(context) :].strip(), CONTINUATION_CHARACTERS)
     return None
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from lehr.config.hardware import Hardware
 from lehr.config.recipe import Recipe
+from lehr.errors import UserError
 from lehr.model.size import active_parameter_count, flops_per_token, parameter_count
 from lehr.planning.cost import SUMMED, StageCost, costs
 from lehr.planning.fit import batch_notes, memory_problem, shape_problems
 from lehr.planning.memory import Memory, memory_per_accelerator, with_checkpointing
-from lehr.planning.work import Work, works
+from lehr.planning.work import Work
+from lehr.planning.works import works
 
 # A recipe that names no machines is planned for one accelerator of the reports' kind, and the plan says so.
 ASSUMED = Hardware(
@@ -62,7 +64,7 @@ class RunPlan:
                 "parameters": n,
                 "active_parameters": active_parameter_count(model),
                 "active_parameters_without_embedding": active_parameter_count(model, embedding=False),
-                "flops_per_token": flops_per_token(model, self.recipe.stage1.sequence_length),
+                "flops_per_token": flops_per_token(model, self.recipe.window_tokens or model.max_seq_len),
             },
             "stages": [s.row() for s in self.stages],
             "total": self.total,
@@ -103,7 +105,11 @@ def plan_run(recipe: Recipe) -> RunPlan:
         return memory_per_accelerator(model, machines, precision, work.sequence_length, work.batch_size)
 
     problems = shape_problems(model, hardware)
-    heaviest = max((w for w in stages if w.kind == "pretraining"), key=lambda w: peak(w, hardware).total)
+    if not stages:
+        raise UserError(f"recipe {recipe.name} trains nothing that can be planned", remedy="add a stage or a step that trains")
+    heaviest = max(
+        [w for w in stages if w.kind == "pretraining"] or stages, key=lambda w: peak(w, hardware).total
+    )
     memory = peak(heaviest, hardware)
     if not any("pipeline" in p for p in problems):
         problems += memory_problem(model, hardware, precision, heaviest, memory)

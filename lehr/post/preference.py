@@ -55,7 +55,11 @@ class DpoObjective:
         nll: float,
         seed: int,
         pad_id: int,
+        normalised: bool = True,
     ) -> None:
+        """`normalised` takes log-probabilities per token (`dpo_norm`), else of whole answers, as Rafailov et al. have it; the
+        term of the chosen answer is per token either way."""
+        self.normalised = normalised
         self.model, self.reference, self.pairs, self.batch_size = model, reference, pairs, batch_size
         self.beta, self.nll, self.seed, self.pad_id = beta, nll, seed, pad_id
 
@@ -64,10 +68,12 @@ class DpoObjective:
         pairs = [self.pairs[i] for i in rows]
         both = [p.chosen for p in pairs] + [p.rejected for p in pairs]
         with torch.no_grad():
-            reference_chosen_B, reference_rejected_B = mean_logprobs(self.reference, both, self.pad_id)[0].chunk(2)
+            reference, lengths = mean_logprobs(self.reference, both, self.pad_id)
+            reference_chosen_B, reference_rejected_B = self._scaled(reference, lengths).chunk(2)
         policy, lengths = mean_logprobs(self.model, both, self.pad_id)
-        chosen_B, rejected_B = policy.chunk(2)
-        loss_B = dpo_loss(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, self.beta) - self.nll * chosen_B
+        chosen_B, rejected_B = self._scaled(policy, lengths).chunk(2)
+        loss_B = dpo_loss(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, self.beta)
+        loss_B = loss_B - self.nll * policy.chunk(2)[0]
         total = loss_B.sum()
         total.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -80,3 +86,6 @@ class DpoObjective:
             int(lengths.sum()),
             {"margin": (float(margin_B.sum()), n), "preference_accuracy": (right, n)},
         )
+
+    def _scaled(self, means_B: Tensor, lengths_B: Tensor) -> Tensor:
+        return means_B if self.normalised else means_B * lengths_B

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lehr.data.synthetic.wording import PREFIXES
-from lehr.errors import UserError
+from lehr.plugins import resolve
 
 Args = Mapping[str, Any]
 
@@ -124,10 +124,12 @@ VERIFIERS: dict[str, Callable[[Args, str], bool]] = {
 
 
 def _check(name: str, args: Args, text: str) -> bool:
-    check = VERIFIERS.get(name)
-    if check is None:
-        raise UserError(f"there is no verifier {name!r}", remedy=f"verifiers are: {', '.join(VERIFIERS)}")
-    return check(args, text)
+    return verifier(name)(args, text)
+
+
+def verifier(name: str) -> Callable[[Args, str], bool]:
+    """The check of that name, built in or `module:function`. Raises UserError if there is none."""
+    return resolve("verifier", name, VERIFIERS)
 
 
 def verify(name: str, args: Args, response_text: str, finished: bool) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import MANIFEST, Manifest
+from lehr.artifact import MANIFEST, Artifact, Manifest
 from lehr.errors import Bug, Preempted, UserError
 from lehr.ports import ONLY_ATTEMPT, Claim, Objects
 from lehr.remote import record as records
@@ -40,19 +41,32 @@ class ObjectStore:
         published = found[0].artifact if found else None
         return published if published is not None and published.name == name else None
 
-    def fetch(self, uri: str) -> Path:
+    def described(self, uri: str) -> Artifact:
+        published = self._of(uri)
+        with tempfile.TemporaryDirectory() as beside:
+            manifest = self._manifest(published, Path(beside), uri)
+        return Artifact(Path(uri), manifest, uri)
+
+    def _of(self, uri: str) -> Published:
         name = uri.removeprefix(f"{self.objects.root}/{_ARTIFACTS}/")
         published = self._published(name) if name != uri else None
         if published is None:
             raise UserError("no complete artifact here", where=uri, remedy="run the stage that makes it first")
-        return self.cache.fetch(name, published.digest, uri, lambda folder: self._download(published, folder, uri))
+        return published
 
-    def _download(self, published: Published, folder: Path, uri: str) -> None:
+    def fetch(self, uri: str) -> Path:
+        published = self._of(uri)
+        return self.cache.fetch(published.name, published.digest, uri, lambda folder: self._download(published, folder, uri))
+
+    def _manifest(self, published: Published, folder: Path, uri: str) -> Manifest:
         self.objects.download({f"{published.folder}/{MANIFEST}": folder / MANIFEST})
         try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+            return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError("damaged manifest", where=uri, remedy=REPEAT) from error
+
+    def _download(self, published: Published, folder: Path, uri: str) -> None:
+        manifest = self._manifest(published, folder, uri)
         wanted = {f"{published.folder}/{path}": below(folder, path) for path in manifest.files}
         self.objects.download(wanted)
 

@@ -1,27 +1,26 @@
-"""The soup as a recorded step: parents checked, fp32 mean, one cast."""
+"""The soup as a recorded step: ingredients checked, fp32 mean, one cast."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from lehr.artifact import Artifact, ArtifactRef
-from lehr.config.recipe import Recipe
-from lehr.soup import average, check_ingredients
-from lehr.stage import Job, Outcome, Surroundings, run_stage
-from lehr.train.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 
 
-def soup(recipe: Recipe, parent: Artifact, ingredients: Sequence[Artifact], around: Surroundings) -> ArtifactRef:
-    """Average `ingredients`, the anneals of `parent`. Where the recipe asks for no soup, its first anneal goes on, or
-    `parent` where there are none. Raises UserError if the ingredients do not belong together."""
-    if recipe.base_stage != "soup":
-        return (ingredients[0] if ingredients else parent).ref
+class SoupConfig(StageConfig):
+    """All ingredients weigh the same."""
 
-    def work(job: Job) -> Outcome:
-        check_ingredients(ingredients)
-        average(ingredients, job.out / WEIGHTS)
-        for name in (ARCHITECTURE, TOKENIZER):
-            (job.out / name).write_bytes(ingredients[0].path(name).read_bytes())
-        return Outcome("checkpoint", {"ingredients": [a.manifest.stage for a in ingredients], "weights": "equal"})
 
-    return run_stage("soup", work, module=__name__, config={}, parents=list(ingredients), around=around)
+def run(config: SoupConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+    """The mean of the ingredients. Raises UserError if they do not belong together."""
+    from lehr.soup import average, check_ingredients
+    from lehr.train.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
+
+    ingredients = inputs.many("ingredients")
+    check_ingredients(ingredients)
+    average(ingredients, attempt.out / WEIGHTS)
+    for name in (ARCHITECTURE, TOKENIZER):
+        (attempt.out / name).write_bytes(ingredients[0].path(name).read_bytes())
+    return Outcome({"ingredients": [a.manifest.stage for a in ingredients], "weights": "equal"})
+
+
+SPEC = StageSpec("soup", SoupConfig, {"ingredients": Role("checkpoint", many=True)}, "checkpoint", "cpu", "soup", run)

@@ -89,6 +89,39 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
     return Loaded(model, tokenizer, config, json.loads(training.read_text()) if training.is_file() else {}, bool(said["chat"]))
 
 
+def load_architecture(artifact: Artifact) -> Model:
+    """The architecture alone, without the weights."""
+    path = artifact.expect("checkpoint").path(ARCHITECTURE)
+    return Model.model_validate(json.loads(path.read_text(encoding="utf-8"))["architecture"])
+
+
+def load_training(parent: Artifact) -> dict[str, Any]:
+    """The parent's `train.json`. Raises UserError where there is none, or where its learning rate is already zero."""
+    path = parent.expect("checkpoint").path(TRAINING)
+    if not path.is_file():
+        raise UserError(
+            "this checkpoint does not define how its training ended (a soup or chat model?)",
+            where=parent.folder,
+            remedy="give a pretrained one",
+        )
+    training: dict[str, Any] = json.loads(path.read_text())
+    if not training["lr"] > 0:
+        raise UserError("its learning rate ended at zero", where=parent.folder, remedy="give a parent that is not annealed")
+    return training
+
+
+def replace_tokenizer(folder: Path, tokenizer_folder: Path) -> None:
+    """Give the checkpoint in `folder`, which is not sealed yet, another tokenizer. Raises UserError if the model has fewer rows
+    than that has entries."""
+    said, tokenizer = json.loads((folder / ARCHITECTURE).read_text()), Tokenizer.load(tokenizer_folder)
+    rows = said["architecture"]["vocab_size"]
+    if tokenizer.vocab_size > rows:
+        what = f"the tokenizer has {tokenizer.vocab_size} entries, the model's embedding {rows} rows"
+        raise UserError(what, where=tokenizer_folder, remedy="give a tokenizer that the model was trained with")
+    shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
+    write_atomic(folder / ARCHITECTURE, json.dumps({**said, "tokenizer": tokenizer.hash}, indent=1, sort_keys=True))
+
+
 def check_tokenizer(expected: str, found: str, where: Path) -> None:
     """Two hashes of tokenizers must be one. Raises UserError."""
     if expected != found:

@@ -14,7 +14,6 @@ from lehr.optim.groups import is_embedding
 from lehr.train.rewind import Rewinds
 from lehr.train.state import TrainState
 
-FILE = "stability.json"
 _WINDOW, _SIGMAS = 1000, 7.0
 _FEWEST = 32  # values before a deviation means anything; the paper's series are long and say nothing of it
 _CHUNK = 4096

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from lehr.config import load_recipe
-from lehr.planning import RunPlan, plan_run
+from lehr.planning.plan import RunPlan, plan_run
 from tests.plan.released import ROOT, released
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from lehr.config import load_recipe
 from lehr.errors import UserError
-from lehr.planning import plan_run
+from lehr.planning.plan import plan_run
 from lehr.planning.curves import schedule_lines
-from lehr.planning.work import works
+from lehr.planning.works import works
 from lehr.report.schedules import schedules_html, schedules_svg
 from tests.plan.released import MODELS, ROOT, released
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lehr.config import load_recipe
-from lehr.planning import plan_run
+from lehr.planning.plan import plan_run
 from lehr.report import PlannedStage, ReportData, StageReport, render
 from lehr.report.plan import plan_section
 from tests.plan.released import ROOT

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -147,3 +147,17 @@ def conversation(family: str, split: Split, index: int, seed: int) -> ChatExampl
 def _known(family: str) -> None:
     if family not in FAMILIES:
         raise UserError(f"there is no chat family {family!r}", remedy=f"families are: {', '.join(FAMILIES)}")
+
+
+def reference_answer(example: ChatExample) -> str:
+    """The data's own answer, without the chatter that half of them open with."""
+    answer = example.messages[-1].content
+    longest_first = sorted(wording.PREFIXES, key=len, reverse=True)
+    return next((answer.removeprefix(p) for p in longest_first if answer.startswith(p)), answer)
+
+
+def check_families(families: Iterable[str], key: str) -> None:
+    """Raises UserError for a name that is no chat family; `key` is where the recipe says it."""
+    for family in families:
+        if family not in FAMILIES:
+            raise UserError(f"{key}: there is no chat family {family!r}", remedy=f"families are: {', '.join(FAMILIES)}")

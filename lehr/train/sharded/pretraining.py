@@ -6,51 +6,50 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lehr import seeds
 from lehr.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
 from lehr.ports import RESUME
-from lehr.stages.common import Evaluator, conduct, retention, teller
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
+from lehr.train.fit import Evaluator, fit, logger, retention
 from lehr.train.parallel import Ranks
 from lehr.train.sharded.export import consolidate
 from lehr.train.sharded.saves import ShardedSaves
 from lehr.train.sharded.start import Sharded, inherit, start
 
 if TYPE_CHECKING:
-    from lehr.stages.pretrain import Work
+    from lehr.train.pretraining import PretrainWork
 
 
-def train_sharded(ranks: Ranks, work: Work) -> int:
+def train_sharded(ranks: Ranks, work: PretrainWork) -> int:
     """Train `work` under its sharded layout, from the start, its parent or its newest save of whatever layout. The last save is
     made whole for the checkpoint, by rank 0, a parameter at a time."""
     sharded = _begin(ranks, work)
     state = sharded.state
     inner = work.objective(state, sharded.loss)
-    desk = work.desk
-    layout, kept = desk.parallel.described, retention(desk.watch)
-    saves = ShardedSaves(desk.scratch / RESUME, ranks, layout, desk.claim, teller(desk, ranks), kept)
+    context = work.context
+    layout, kept = context.parallel.described, retention(context.watch)
+    saves = ShardedSaves(context.scratch / RESUME, ranks, layout, context.claim, logger(context, ranks), kept)
     evaluator = work.compiled(state.model, ranks.world, _evaluator(work, sharded))
-    conduct(work.desk, ranks, state, sharded.objective(inner), work.plan, evaluator, saves)
-    manifest = saves.write(work.desk.scratch / "final", state)
+    fit(work.context, ranks, state, sharded.objective(inner), work.plan, evaluator, saves)
+    manifest = saves.write(work.context.scratch / "final", state)
     if ranks.first and manifest is not None:
-        (work.desk.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")
-        describe_checkpoint(work.desk.out, work.model, work.tokenizer, chat=False, training=work.training(state))
-        consolidate(manifest, work.model, work.stretch.optim, work.desk.out)
+        (work.context.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")
+        describe_checkpoint(work.context.out, work.model, work.tokenizer, chat=False, training=work.training(state))
+        consolidate(manifest, work.model, work.stretch.optim, work.context.out)
     return state.tokens
 
 
-def _begin(ranks: Ranks, work: Work) -> Sharded:
+def _begin(ranks: Ranks, work: PretrainWork) -> Sharded:
     dtype = torch.bfloat16 if work.precision == "bf16" else torch.float32
-    parallel, optim = work.desk.parallel, work.stretch.optim
+    parallel, optim = work.context.parallel, work.stretch.optim
     if work.parent is None:
-        return start(ranks, parallel, work.model, optim, dtype, seeds.derive(work.seed, "init"))
+        return start(ranks, parallel, work.model, optim, dtype, work.init_seed)
     parent = Artifact.open(work.parent, verify=False)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, Tokenizer.load(parent.folder).hash, parent.path(TOKENIZER))
     return inherit(ranks, parallel, work.model, optim, dtype, parent.folder)
 
 
-def _evaluator(work: Work, sharded: Sharded) -> Evaluator | None:
+def _evaluator(work: PretrainWork, sharded: Sharded) -> Evaluator | None:
     """On a mesh every rank must run the same batches, for each of them takes all ranks: nothing is shared out."""
     inner = work.evaluator()
     if inner is None or sharded.place is None:

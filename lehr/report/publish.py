@@ -1,4 +1,4 @@
-"""The export as a stage, and the run's public files: scores, lineage, report, model folder. Always written anew."""
+"""The run's public files: scores, lineage, report, model folder. Always written anew."""
 
 from __future__ import annotations
 
@@ -10,24 +10,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import lehr
-from lehr.artifact import LOGS, Artifact, ArtifactRef, write_atomic
+from lehr.artifact import LOGS, STABILITY, Artifact, write_atomic
 from lehr.config import Recipe, recipe_yaml
-from lehr.data.shards import ShardSet
-from lehr.errors import Bug
-from lehr.export import export_hf, verify_hf
 from lehr.incidents import told
-from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
-from lehr.planning import plan_run
-from lehr.post.chat import JINJA_TEMPLATE
+from lehr.planning.plan import plan_run
 from lehr.report import (
     Environment,
     PlannedStage,
@@ -42,52 +36,41 @@ from lehr.report import (
     render,
 )
 from lehr.report.footprint import JOULES_PER_KWH
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 from lehr.stages.evaluate import SAMPLES, SCORES
-from lehr.train.checkpoint import load_checkpoint
-from lehr.train.stability import FILE as STABILITY
-
-_VERIFY_ROWS, _VERIFY_TOKENS = 4, 64
 
 
-def export(recipe: Recipe, checkpoint: Artifact, shards: Artifact, around: Surroundings) -> ArtifactRef:
-    """Write `checkpoint` for Hugging Face and, where transformers is installed, compare logits and greedy text."""
+@dataclass(frozen=True)
+class Made:
+    """A stage's artifact under the name that the run has for it. `kind` is the stage's."""
 
-    def work(job: Job) -> Outcome:
-        loaded = load_checkpoint(checkpoint)
-        state = {name: p.detach() for name, p in loaded.model.named_parameters()}
-        template = JINJA_TEMPLATE if loaded.chat else None
-        export_hf(state, loaded.architecture, checkpoint.path("tokenizer.json"), template, job.out)
-        meta: dict[str, Any] = {"format": CLASSES[loaded.architecture.family], "checkpoint": checkpoint.manifest.digest}
-        if find_spec("transformers") is None:
-            job.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
-            return Outcome("export", {**meta, "verified": False})
-        result = verify_hf(job.out, loaded.model, [_text(shards, loaded.tokenizer.hash)])
-        if not result.ok:
-            raise Bug(f"exported logits differ by {result.max_abs_difference:.2e}, first at {result.first_difference}")
-        write_atomic(job.out / LOGS / "verified.json", json.dumps(vars(result)))
-        return Outcome("export", {**meta, "verified": True})
-
-    return run_stage("export", work, module=__name__, config={}, parents=[checkpoint, shards], around=around)
+    name: str
+    kind: str
+    artifact: Artifact
 
 
-def _text(shards: Artifact, tokenizer_hash: str) -> torch.Tensor:
-    """Real text for the comparison: the first windows of the first source."""
-    source = sorted(shards.manifest.meta["tokens"])[0]
-    tokens = ShardSet.open(shards.path(f"{source}.tokens"), tokenizer_hash).tokens
-    return torch.from_numpy(tokens[: _VERIFY_ROWS * _VERIFY_TOKENS].astype("int64")).view(_VERIFY_ROWS, _VERIFY_TOKENS)
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run publishes itself from: its artifacts in the order of the graph, after the ancestors that another run made."""
+
+    recipe: Recipe
+    made: Sequence[Made]
+    command: str
+    reused: frozenset[str]
+    seconds: float | None
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        return [m.artifact for m in self.made]
 
 
-def publish(
-    recipe: Recipe, root: Path, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None
-) -> ReportData:
-    """Write scores.json, lineage.json, report.html, recipe.yaml and model/ into `root` from the run's artifacts."""
-    data = collect(recipe, artifacts, command, reused, seconds)
-    final = next((a for a in artifacts if a.manifest.kind == "export"), None)
+def publish(run: RunRecord, root: Path) -> ReportData:
+    """Write scores.json, lineage.json, report.html, recipe.yaml and model/ into `root`."""
+    data = collect(run)
+    final = next((a for a in run.artifacts if a.manifest.kind == "export"), None)
     records = [r.model_dump() for r in data.scores]
     write_atomic(root / "scores.json", json.dumps(records, indent=1))
-    write_atomic(root / "lineage.json", json.dumps(lineage(artifacts), indent=1))
-    write_atomic(root / "recipe.yaml", recipe_yaml(recipe))
+    write_atomic(root / "lineage.json", json.dumps(lineage(run.made), indent=1))
+    write_atomic(root / "recipe.yaml", recipe_yaml(run.recipe))
     write_atomic(root / "report.html", render(data))
     if final is not None:
         _replace_folder(final.folder, root / "model", model_card(data))
@@ -108,14 +91,14 @@ def _replace_folder(source: Path, target: Path, card: str) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def lineage(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+def lineage(made: Sequence[Made]) -> list[dict[str, Any]]:
     """Every artifact with its parents, digests, code version and cost, ancestors first."""
     out = []
-    for artifact in artifacts:
-        m = artifact.manifest
+    for one in made:
+        artifact, m = one.artifact, one.artifact.manifest
         parents = [{"stage": p.stage, "digest": p.digest} for p in m.parents]
         row = {
-            "stage": m.stage,
+            "stage": one.name,
             "kind": m.kind,
             "digest": m.digest,
             "fingerprint": m.fingerprint,
@@ -134,10 +117,9 @@ def _stability(artifact: Artifact) -> dict[str, Any]:
     return found
 
 
-def collect(
-    recipe: Recipe, artifacts: Sequence[Artifact], command: str, reused: frozenset[str], seconds: float | None
-) -> ReportData:
+def collect(run: RunRecord) -> ReportData:
     """All that the report says, from the artifacts."""
+    recipe, artifacts = run.recipe, run.artifacts
     scores = [a for a in artifacts if a.manifest.kind == "scores"]
     site = recipe.site
     return ReportData(
@@ -147,11 +129,11 @@ def collect(
         recipe=recipe_yaml(recipe),
         seed=recipe.seed,
         funnel=_funnel(artifacts),
-        mixes={a.manifest.stage: a.path("mix.txt").read_text() for a in artifacts if a.path("mix.txt").is_file()},
-        stages=[_stage(a, a.manifest.stage in reused) for a in artifacts],
+        mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
+        stages=[_stage(m, m.name in run.reused) for m in run.made],
         scores=[ScoreRecord(**row) for a in scores for row in json.loads(a.path(SCORES).read_text())],
-        samples=_samples(scores),
-        environment=_environment(command, artifacts),
+        samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
+        environment=_environment(run.command, artifacts),
         site=Site(
             pue=site.pue,
             carbon_kg_per_kwh=site.carbon_kg_per_kwh,
@@ -160,7 +142,9 @@ def collect(
         ),
         plan=_plan(recipe),
         plan_basis=_plan_basis(recipe),
-        totals=Totals(wall_seconds=seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)),
+        totals=Totals(
+            wall_seconds=run.seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)
+        ),
     )
 
 
@@ -181,11 +165,16 @@ def _plan_basis(recipe: Recipe) -> str:
     return f"{h.count:,} x {h.accelerator} at {h.peak_tflops:g} TFLOP/s and {h.mfu:.0%} utilisation, {h.watts:g} W" if h else ""
 
 
-def _stage(artifact: Artifact, reused: bool) -> StageReport:
-    m = artifact.manifest
+def _mix(artifact: Artifact) -> str:
+    path = artifact.path("mix.txt")
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _stage(made: Made, reused: bool) -> StageReport:
+    artifact, m = made.artifact, made.artifact.manifest
     curves = artifact.path(f"{LOGS}/curves.jsonl")
     return StageReport(
-        name=m.stage,
+        name=made.name,
         kind=m.kind,
         uri=artifact.folder.name,
         digest=m.digest,
@@ -219,13 +208,13 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
     return out
 
 
-def _samples(scores: Sequence[Artifact]) -> list[Sample]:
+def _samples(scores: Sequence[Made]) -> list[Sample]:
     """Answers to one prompt side by side, in the order of the stages."""
     found: dict[str, dict[str, str]] = {}
     expected: dict[str, str] = {}
-    for artifact in scores:
-        for row in json.loads(artifact.path(SAMPLES).read_text()):
-            found.setdefault(row["prompt"], {})[artifact.manifest.stage.removeprefix("scores-")] = row["answer"]
+    for made in scores:
+        for row in json.loads(made.artifact.path(SAMPLES).read_text()):
+            found.setdefault(row["prompt"], {})[made.name.removeprefix("scores-")] = row["answer"]
             expected[row["prompt"]] = row["expected"]
     return [Sample(prompt=prompt, answers=answers, expected=expected[prompt]) for prompt, answers in found.items()]
 
@@ -235,13 +224,21 @@ def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:
     return Environment(
         command=command,
         python=platform.python_version(),
-        torch=torch.__version__,
+        torch=_version("torch"),
         cpu=_cpu(),
         cores=os.cpu_count(),
         git_sha=_git_sha(),
         lehr_version=lehr.__version__,
         code_fingerprint=" ".join(codes),
     )
+
+
+def _version(package: str) -> str:
+    """Without loading it: a run that finds everything again needs no torch."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _cpu() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lehr.data.tokenizer import Tokenizer
-from lehr.evals.score import score
-from lehr.evals.suites import examples
+from lehr.evals.corpus import prose_texts
+from lehr.evals.perplexity import bits_per_byte
 from lehr.model.generate import LanguageModel
 from lehr.train.parallel import Ranks
 from lehr.train.shared_model import SharedModel
@@ -19,10 +19,10 @@ class ProseEvaluator:
     """Bits per byte of development prose."""
 
     def __init__(self, documents: Path, tokenizer: Path, seed: int, window_tokens: int) -> None:
-        self.tokenizer, self.seed, self.window_tokens = Tokenizer.load(tokenizer), seed, window_tokens
-        self.examples = examples("prose", "dev", _DOCUMENTS, seed, documents)
+        self.tokenizer, self.window_tokens = Tokenizer.load(tokenizer), window_tokens
+        self.texts = prose_texts(documents, "dev", seed, _DOCUMENTS)
 
     def __call__(self, state: TrainState, ranks: Ranks) -> dict[str, float]:
         model = SharedModel(LanguageModel(state.model, self.tokenizer), ranks)
-        records = score(model, "in-loop", "prose", "dev", self.examples, self.seed, window_tokens=self.window_tokens)
-        return {f"dev_{r.metric}": r.value for r in records}
+        found = bits_per_byte(model, self.texts, self.window_tokens or model.max_length)
+        return {f"dev_{metric}": estimate.value for metric, estimate in found.items()}

@@ -1,0 +1,13 @@
+"""The kept documents of a documents artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lehr.artifact import Artifact
+from lehr.data.document import Document, read_jsonl
+
+
+def kept(corpus: Artifact, source: str) -> Iterator[Document]:
+    """The kept training documents of a source."""
+    return read_jsonl(corpus.expect("documents").path(f"documents/{source}.jsonl.gz"), source)

@@ -1,0 +1,30 @@
+"""Bits per byte of running text: the same call while training and afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lehr.evals.estimate import Estimate, ratio
+from lehr.evals.task import ScoringModel
+
+Request = tuple[list[int], list[int]]  # ids of the context and of the continuation
+
+
+def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
+    """A text's tokens as requests of at most `width` predicted tokens, every token predicted once.
+
+    The text's first token is predicted from `first` (end of text: documents follow one another in training), a later
+    window's first token from the last one of the window before.
+    """
+    return [([ids[s - 1] if s else first], list(ids[s : s + width])) for s in range(0, len(ids), width)]
+
+
+def bits_per_byte(model: ScoringModel, texts: Sequence[str], width: int) -> dict[str, Estimate]:
+    """Under that name, with windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed over the
+    texts before dividing."""
+    tokenizer = model.tokenizer
+    parts = [windows(tokenizer.encode(t), tokenizer.eos_id, width) for t in texts]
+    scores = iter(model.logprobs([window for part in parts for window in part]))
+    bits = [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
+    return {"bits_per_byte": ratio(bits, [len(t.encode()) for t in texts])}

@@ -1,0 +1,83 @@
+"""Scores of one checkpoint on ranks: every task of the plan, and a few answers to be read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import Artifact
+from lehr.data.synthetic.conversations import conversation, reference_answer
+from lehr.evals.score import score
+from lehr.evals.suites import examples
+from lehr.model.generate import LanguageModel
+from lehr.post.chat import render
+from lehr.stages.evaluate import SAMPLES, SCORES, EvaluateConfig
+from lehr.train.checkpoint import load_checkpoint
+from lehr.train.device import own_device
+from lehr.train.fit import RankContext
+from lehr.train.parallel import Ranks
+from lehr.train.shared_model import SharedModel
+
+_PAIRS = "pairs.jsonl"
+_SAMPLES_PER_FAMILY = 2
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What every rank is told. `documents` and `pairs` are folders, None where no task needs them."""
+
+    context: RankContext
+    config: EvaluateConfig
+    checkpoint: Path
+    documents: Path | None
+    pairs: Path | None
+
+
+def score_on_rank(ranks: Ranks, work: Scoring) -> int:
+    """Write `scores.json` and `samples.json`; returns the number of records."""
+    artifact, c = Artifact.open(work.checkpoint, verify=False), work.config
+    loaded = load_checkpoint(artifact)
+    loaded.model.to(own_device(ranks))
+    own = LanguageModel(loaded.model, loaded.tokenizer, loaded.chat)
+    model = SharedModel(own, ranks, work.context.serve(own))
+    pairs = work.pairs / _PAIRS if work.pairs else None
+    records: list[dict[str, Any]] = []
+    for number, plan in enumerate(c.tasks, start=1):
+        for split in plan.splits:
+            found = examples(plan.task, split, plan.limit, c.seed, work.documents, pairs)
+            scored = score(
+                model,
+                c.model,
+                plan.task,
+                split,
+                found,
+                c.seed,
+                frozen=artifact.ref,
+                max_new_tokens=c.max_new_tokens,
+                window_tokens=c.window_tokens,
+            )
+            records += [r.model_dump() for r in scored]
+        work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
+    answers = _sample_answers(model, c)
+    if ranks.first:
+        (work.context.out / SCORES).write_text(json.dumps(records, indent=1), encoding="utf-8")
+        (work.context.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
+    return len(records)
+
+
+def _sample_answers(model: SharedModel, c: EvaluateConfig) -> list[dict[str, str]]:
+    """Greedy answers to a few development questions of each family, for people to read."""
+    asked = [conversation(family, "dev", i, c.seed) for family in c.sample_families for i in range(_SAMPLES_PER_FAMILY)]
+    prompts = [render(e.prompt, model.tokenizer, True)[0] for e in asked]
+    ids = model.generate(prompts, c.max_new_tokens, [model.tokenizer.eos_id], 0.0, c.seed)
+    return [
+        {
+            "family": e.family,
+            "prompt": e.prompt[-1].content,
+            "expected": reference_answer(e),
+            "answer": model.tokenizer.decode(answer),
+        }
+        for e, answer in zip(asked, ids, strict=True)
+    ]

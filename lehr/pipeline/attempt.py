@@ -1,0 +1,54 @@
+"""One attempt at a stage, and the world around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lehr import incidents
+from lehr.artifact import write_atomic
+from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may ask of the world, through ports."""
+
+    store: Store
+    tracker: Tracker = field(default_factory=NullTracker)
+    power: Power = field(default_factory=NullPower)
+    clock: Clock = field(default_factory=SystemClock)
+    fetch: Callable[[str], Path] = Path  # a local folder with the artifact at an address, this run's or another's
+    serve: Callable[[Any], Sampler] = itself  # who samples from a LanguageModel; goes to every rank, so it can be pickled
+
+
+class Attempt:
+    """One attempt at the stage `name`: `out`, this attempt's own, becomes the artifact; `scratch` survives kills until then.
+    `claim` is asked before anything is published."""
+
+    def __init__(self, name: str, scratch: Path, context: StageContext, claim: Claim) -> None:
+        self.name, self.scratch, self.tracker, self.claim = name, scratch, context.tracker, claim
+        self.serve = context.serve
+        self.out = scratch / f"out-{claim.number}"
+        self._context, self._ledger = context, scratch / "cost.json"
+        self._began_seconds, self._began_joules = context.clock.seconds(), context.power.joules()
+        spent = json.loads(self._ledger.read_text()) if self._ledger.is_file() else {}
+        self._earlier_seconds, self._earlier_joules = spent.get("seconds", 0.0), spent.get("joules", 0.0)
+
+    def log(self, text: str) -> None:
+        """Say what happened where people look, and keep it for the artifact's logs over all attempts."""
+        self.tracker.note(f"{self.name}: {text}")
+        incidents.record(self.scratch, f"{self.name}: {text}")
+
+    def spent(self) -> tuple[float, float]:
+        """Seconds and joules over all attempts so far; a killed attempt counts up to its last save."""
+        seconds = self._earlier_seconds + self._context.clock.seconds() - self._began_seconds
+        return seconds, self._earlier_joules + self._context.power.joules() - self._began_joules
+
+    def saved(self) -> None:
+        """Keep the cost so far: called whenever the work saves itself."""
+        seconds, joules = self.spent()
+        write_atomic(self._ledger, json.dumps({"seconds": seconds, "joules": joules}))

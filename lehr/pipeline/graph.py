@@ -1,0 +1,279 @@
+"""The graph of a recipe: its stages in the order in which they run. No other place knows that order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from lehr import seeds
+from lehr.config.evaluation import TaskPlan
+from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, SftStep, Step
+from lehr.config.recipe import Recipe
+from lehr.errors import UserError
+from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
+from lehr.pipeline.node import Node, needed
+from lehr.pipeline.place import Place
+from lehr.pipeline.registry import STAGES, stage
+from lehr.stages.documents import DocumentsConfig
+from lehr.stages.evaluate import EvaluateConfig
+from lehr.stages.export import ExportConfig
+from lehr.stages.import_hf import ImportConfig
+from lehr.stages.midtrain import MidtrainConfig
+from lehr.stages.pretrain import PretrainConfig
+from lehr.stages.shards import ShardsConfig
+from lehr.stages.soup import SoupConfig
+from lehr.stages.tokenizer import TokenizerConfig
+
+Decay = Literal["constant", "linear", "exponential"]
+SCORES = "scores-"  # begins the name of the stage that scores a model
+
+
+def graph(recipe: Recipe) -> list[Node]:
+    """The stages of `recipe`. What it leaves out is not among them. Raises UserError for names that mean nothing."""
+    return _Builder(recipe).nodes()
+
+
+class _Builder:
+    """Makes the nodes of one recipe. A model goes by a label, in names and scores, and by a reference: the same, or, for a base
+    that another run made, that checkpoint's address."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.seed = recipe, recipe.seed
+        self.references: dict[str, str] = {}  # label -> reference, where it is another
+        if recipe.base and recipe.base.checkpoint:
+            self.references["base"] = recipe.base.checkpoint
+        self.steps = self._steps()
+        for plan in recipe.evaluation.tasks:
+            check_task(plan.task)
+            if plan.task in NEEDS_CORPUS and recipe.data is None:
+                what = f"evaluation.tasks: {plan.task} scores documents held back, and the recipe has no data"
+                raise UserError(what, remedy="take the task out, or add data")
+
+    def nodes(self) -> list[Node]:
+        """In order: data, each model with what is sampled from it and its scores, the export."""
+        made = self._data()
+        for group in self._pretraining():  # siblings are made one after the other, then scored
+            made += group
+            for label in [node.name for node in group] or ["base"]:
+                made += self._finished(label)
+        for nodes in self.steps.values():
+            made.append(nodes[-1])
+            made += self._finished(nodes[-1].name)
+        last = list(self.steps)[-1] if self.steps else self.recipe.base_stage
+        shards = {"shards": ("shards",)} if self._mixes else {}
+        made.append(Node("export", "export", ExportConfig(), {"checkpoint": (self._reference(last),), **shards}))
+        return needed(made, [node.name for node in made if stage(node.kind).phase != "data"])
+
+    def _reference(self, label: str) -> str:
+        return self.references.get(label, label)
+
+    # -- data
+
+    @cached_property
+    def _mixes(self) -> list[str]:
+        """Names of the mixes that are read."""
+        r = self.recipe
+        used = [section.mix for section in (r.stage1, r.ramp) if section]
+        used += [run.mix for run in (r.anneals.runs if r.anneals else [])]
+        used += [step.replay_mix for step in r.posttraining if isinstance(step, SftStep) and step.replay_rows]
+        return list(dict.fromkeys(used))
+
+    def _data(self) -> list[Node]:
+        """Documents, tokenizer, shards: all that could be needed."""
+        r, made = self.recipe, list[Node]()
+        if r.data:
+            tasks = r.data.filters.decontaminate_tasks
+            for task in tasks or []:
+                check_task(task)
+            config = DocumentsConfig(
+                data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
+                evaluation_seed=self.seed,
+            )  # fmt: skip
+            made.append(Node("documents", "documents", config, {}))
+        made += self._tokenizer()
+        if r.data:
+            used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].weights})
+            inputs = {"documents": ("documents",), "tokenizer": ("tokenizer",)}
+            made.append(Node("shards", "shards", ShardsConfig(sources=used), inputs))
+        return made
+
+    def _tokenizer(self) -> list[Node]:
+        """A base brings its own, unless a file is given for a Hugging Face model: then the model gets that."""
+        r, nodes = self.recipe, list[Node]()
+        given = r.tokenizer is not None and bool(r.tokenizer.path)
+        if r.tokenizer and (given or not r.base):
+            sources = [] if given or r.data is None else list(r.data.sources)
+            inputs = {} if given else {"documents": ("documents",)}
+            nodes.append(Node("tokenizer", "tokenizer", TokenizerConfig(tokenizer=r.tokenizer, sources=sources), inputs))
+        if r.base and r.base.huggingface:
+            config = ImportConfig(folder=r.base.huggingface, model=r.model)
+            nodes.append(Node("base", "import_hf", config, {"tokenizer": ("tokenizer",)} if given else {}))
+        if not nodes or nodes[0].name == "base":
+            checkpoint = {"checkpoint": (self._reference("base"),)}
+            nodes.append(Node("tokenizer", "tokenizer", TokenizerConfig(), checkpoint))
+        return nodes
+
+    # -- pretraining
+
+    def _pretraining(self) -> Iterator[list[Node]]:
+        """Groups of siblings; an empty one stands for a base that is there already."""
+        r = self.recipe
+        last = "base" if r.base else "stage1"
+        yield [self._stage1()] if r.stage1 else []
+        if r.ramp:
+            seed = seeds.derive(self.seed, "data", "ramp")
+            yield [self._midtrain("ramp", last, r.ramp.mix, r.ramp.tokens, "constant", r.ramp.checkpoint_steps, seed)]
+            last = "ramp"
+        if r.anneals:
+            a, group = r.anneals, list[Node]()
+            for name, run in zip(a.names, a.runs, strict=True):
+                seed = seeds.derive(self.seed, "data", "anneal", run.seed)
+                group.append(self._midtrain(name, last, run.mix, run.tokens, a.decay, a.checkpoint_steps, seed))
+            yield group
+        if r.base_stage == "soup":
+            yield [Node("soup", "soup", SoupConfig(), {"ingredients": tuple(node.name for node in group)})]
+
+    @cached_property
+    def _engine(self) -> dict[str, Any]:
+        """What every stage of next-token training is told alike."""
+        r = self.recipe
+        how_often = {"in_loop_steps": r.evaluation.in_loop_steps, "watch": r.watch, "evaluation_seed": self.seed}
+        return {"precision": r.precision, "compile": r.compile, "parallel": r.parallel, **how_often}
+
+    def _reads(self) -> dict[str, tuple[str, ...]]:
+        return {name: (name,) for name in ("shards", "documents", "tokenizer")}
+
+    def _stage1(self) -> Node:
+        r = self.recipe
+        assert r.stage1 is not None and r.data is not None
+        s = r.stage1
+        config = PretrainConfig(
+            model=r.model, mix=r.data.mixes[s.mix], tokens=s.tokens, batch_size=s.batch_size,
+            sequence_length=s.sequence_length, optim=s.optim, schedule=s.schedule, batch_ramp=s.batch_ramp,
+            document_mask=s.document_mask, mask_repeats=s.mask_repeats, init_seed=seeds.derive(self.seed, "init"),
+            data_seed=seeds.derive(self.seed, "data", "stage1"), checkpoint_steps=s.checkpoint_steps, **self._engine,
+        )  # fmt: skip
+        return Node("stage1", "pretrain", config, self._reads())
+
+    def _midtrain(
+        self, name: str, parent: str, mix: str, tokens: int, decay: Decay, checkpoint_steps: int, data_seed: int
+    ) -> Node:
+        r = self.recipe
+        assert r.data is not None
+        rewinds = r.stage1 is None or r.stage1.optim.guard.rewind is not None  # of a base it is not known: it may
+        config = MidtrainConfig(
+            mix=r.data.mixes[mix], tokens=tokens, decay=decay, data_seed=data_seed, rewinds=rewinds,
+            checkpoint_steps=checkpoint_steps, **self._engine,
+        )  # fmt: skip
+        return Node(name, "midtrain", config, {**self._reads(), "parent": (self._reference(parent),)})
+
+    # -- post-training
+
+    def _steps(self) -> dict[str, list[Node]]:
+        """The nodes of each step by its name: what is made for it, and last its model."""
+        r, made, parent = self.recipe, dict[str, list[Node]](), self.recipe.base_stage
+        several = sum(isinstance(step, DpoStep) and step.pairs is not None for step in r.posttraining) > 1
+        for step in r.posttraining:
+            place = Place(
+                self._reference(step.parent or parent), self.seed, r.parallel, r.watch, r.data.mixes if r.data else {},
+                r.window_tokens, several,
+            )  # fmt: skip
+            made[step.name] = _expanded(step, place)
+            parent = step.name
+        return made
+
+    @cached_property
+    def _sampled(self) -> dict[str, list[Node]]:
+        """What is made from a model for a later step, by the model's reference."""
+        found: dict[str, list[Node]] = {}
+        for nodes in self.steps.values():
+            for node in nodes[:-1]:
+                for parent in node.inputs.get("parent", ()):
+                    found.setdefault(parent, []).append(node)
+        return found
+
+    def _pairs_of(self, label: str) -> str:
+        """The pairs that a model is judged on: those that it was tuned on, or its nearest ancestor was; else those that were
+        sampled from it. Empty where there are none."""
+        model = label
+        while model in self.steps:
+            node = self.steps[model][-1]
+            if pairs := node.inputs.get("pairs"):
+                return pairs[0]
+            model = node.inputs["parent"][0]
+        own = [node.name for node in self._sampled.get(self._reference(label), []) if node.kind == "preferences"]
+        return own[0] if own else ""
+
+    def _finished(self, label: str) -> list[Node]:
+        """What follows a finished model: what is sampled from it, and its scores."""
+        pairs = self._pairs_of(label)
+        tasks = [plan for plan in self.recipe.evaluation.tasks if self._applies(plan, label, bool(pairs))]
+        sampled = self._sampled.get(self._reference(label), [])
+        if not tasks:
+            return list(sampled)
+        inputs = {"checkpoint": (self._reference(label),)}
+        inputs |= {"documents": ("documents",)} if any(plan.task in NEEDS_CORPUS for plan in tasks) else {}
+        inputs |= {"pairs": (pairs,)} if any(plan.task in NEEDS_PAIRS for plan in tasks) else {}
+        config = EvaluateConfig(
+            model=label, tasks=tasks, max_new_tokens=self.recipe.evaluation.max_new_tokens,
+            window_tokens=self.recipe.window_tokens, sample_families=self._asked if self._chats(label) else [],
+            seed=self.seed, parallel=self.recipe.parallel,
+        )  # fmt: skip
+        return [*sampled, Node(f"{SCORES}{label}", "evaluate", config, inputs)]
+
+    def _chats(self, label: str) -> bool:
+        """Whether chat tasks are scored: after each step of post-training, and before the first, to compare with."""
+        return label in self.steps or label == self.recipe.base_stage
+
+    def _applies(self, plan: TaskPlan, label: str, pairs: bool) -> bool:
+        if plan.task in NEEDS_PAIRS:
+            return pairs
+        if plan.stages == "chat":
+            return self._chats(label)
+        return plan.stages == "all" or label not in self.steps
+
+    @cached_property
+    def _asked(self) -> list[str]:
+        """Chat families that the recipe teaches, in order."""
+        families: list[str] = []
+        for step in self.recipe.posttraining:
+            families += step.examples if isinstance(step, SftStep) else step.families if isinstance(step, GrpoStep) else []
+        return list(dict.fromkeys(families))
+
+
+def runs(step: Step) -> bool:
+    """Whether this version runs a step: its kind is built, and its data are there."""
+    if isinstance(step, SftStep):
+        return bool(step.examples)
+    if isinstance(step, DpoStep):
+        return step.pairs is not None
+    if isinstance(step, GrpoStep):
+        return bool(step.families)
+    return isinstance(step, PluginStep)
+
+
+def _expanded(step: Step, place: Place) -> list[Node]:
+    if isinstance(step, PluginStep):
+        return [_plugin(step, place)]
+    kind = str(getattr(step, "kind", "")) if runs(step) else "described"
+    expand = STAGES[kind].expand
+    assert expand is not None
+    return expand(step, place)
+
+
+def _plugin(step: PluginStep, place: Place) -> Node:
+    """A step of a kind of the user's own: its settings, and what every step is told where its configuration has a place for it.
+    Raises UserError for settings that it does not take."""
+    spec = stage(step.kind)
+    told = {"seed": place.seed(step.name), "parallel": place.parallel, "watch": place.watch}
+    fields = {key: value for key, value in told.items() if key in spec.config.model_fields}
+    try:
+        config = spec.config.model_validate({**fields, **step.settings})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, ("posttraining", step.name, "settings", *first["loc"])))
+        raise UserError(f"{key}: {first['msg']}", remedy=f"see {step.kind}") from None
+    return Node(step.name, step.kind, config, {"parent": (place.parent,)} if "parent" in spec.roles else {})

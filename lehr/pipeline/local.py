@@ -1,0 +1,83 @@
+"""The executor of a graph in this process: node after node, in the graph's order, each found again where it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lehr.artifact import Artifact, ArtifactRef
+from lehr.pipeline.attempt import StageContext
+from lehr.pipeline.node import Node, is_address
+from lehr.pipeline.registry import stage
+from lehr.pipeline.run import Identity, found_again, run_stage
+from lehr.pipeline.spec import Inputs
+
+Refs = dict[str, ArtifactRef]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The artifacts of a graph by node, the addresses that it began from among them, and which nodes were found again."""
+
+    refs: Refs
+    reused: frozenset[str]
+
+
+def run_graph(nodes: Sequence[Node], context: StageContext) -> Finished:
+    """Make what is not there yet. Raises what the stages raise."""
+    refs = addresses(nodes, context)
+    found = locate(nodes, refs, context)
+    for node in nodes:
+        if node.name in found:
+            found_again(stage(node.kind), node.name, node.config, found[node.name].uri, context)
+    if found:
+        context.tracker.note(_said(nodes, found))
+    refs |= found
+    for node in nodes:
+        if node.name not in found:
+            refs[node.name] = run_node(node, refs, context)
+    return Finished(refs, frozenset(found))
+
+
+def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext) -> ArtifactRef:
+    """One stage, with its inputs among `refs`. Raises what the stage raises."""
+    spec = stage(node.kind)
+    opened = {
+        role: [Artifact.open(context.fetch(refs[name].uri), verify=False, uri=refs[name].uri) for name in names]
+        for role, names in node.inputs.items()
+    }
+    return run_stage(spec, node.name, node.config, spec.inputs(opened), context)
+
+
+def addresses(nodes: Sequence[Node], context: StageContext) -> Refs:
+    """The artifacts of other runs that a graph begins from, verified. Raises UserError for one that is not there."""
+    named = dict.fromkeys(name for node in nodes for name in node.sources if is_address(name))
+    return {name: Artifact.open(context.fetch(name), uri=name).ref for name in named}
+
+
+def locate(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> Refs:
+    """The nodes whose artifacts exist, by their manifests alone: nothing is read of their content, and nothing verified.
+    Raises UserError where a configuration names files that are not there."""
+    store, found = context.store, Refs()
+    opened: dict[str, Artifact] = {}
+    for name, ref in known.items():
+        opened[name] = Artifact.open(context.fetch(ref.uri), verify=False, uri=ref.uri)
+    for node in nodes:
+        if not all(name in opened for name in node.sources):
+            continue
+        spec = stage(node.kind)
+        inputs: Inputs = spec.inputs({role: [opened[name] for name in names] for role, names in node.inputs.items()})
+        uri = store.find(Identity.of(spec, node.name, node.config, inputs).artifact)
+        if uri is not None:
+            opened[node.name] = store.described(uri)
+            found[node.name] = opened[node.name].ref
+    return found
+
+
+def _said(nodes: Sequence[Node], found: Mapping[str, ArtifactRef]) -> str:
+    """In one line, what was found again."""
+    rest = [node.name for node in nodes if node.name not in found]
+    if not rest:
+        return f"found again: all {len(nodes)} stages; nothing is left to do but the report"
+    shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
+    return f"found again: {len(found)} of {len(nodes)} stages; to be made: {shown}"

@@ -1,0 +1,47 @@
+"""One stage of one recipe: a place in its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lehr.pipeline.spec import StageConfig
+
+
+@dataclass(frozen=True)
+class Node:
+    """`name` is unique in the graph, `kind` names its StageSpec. `inputs` are by role: names of nodes before it, or, with a
+    slash in them, addresses of artifacts that another run made."""
+
+    name: str
+    kind: str
+    config: StageConfig
+    inputs: Mapping[str, tuple[str, ...]]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All inputs, each once, in the order of the roles."""
+        return tuple(dict.fromkeys(name for names in self.inputs.values() for name in names))
+
+
+def is_address(name: str) -> bool:
+    """Whether an input is an artifact made elsewhere: nodes have no slash in their names."""
+    return "/" in name
+
+
+def visits(nodes: Sequence[Node]) -> int:
+    """Paths through the graph, over all nodes. Flyte's engine walks each of them in every round (measured: half a millisecond
+    a path), so a graph must stay below some thousands."""
+    paths: dict[str, int] = {}
+    for node in nodes:
+        paths[node.name] = sum(paths[name] for name in node.sources if name in paths) or 1
+    return sum(paths.values())
+
+
+def needed(nodes: Sequence[Node], ends: Iterable[str]) -> list[Node]:
+    """Those of `nodes` that the nodes named `ends` depend on, and these, in order."""
+    wanted = set(ends)
+    for node in reversed(nodes):
+        if node.name in wanted:
+            wanted.update(node.sources)
+    return [node for node in nodes if node.name in wanted]

@@ -1,0 +1,33 @@
+"""What a post-training step is given besides its own section when its nodes are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lehr import seeds
+from lehr.config.mix import Mix
+from lehr.config.parallel import Parallel
+from lehr.config.training import Watch
+
+
+@dataclass(frozen=True)
+class Place:
+    """`parent` is the node that the step begins with, or the address of one. `window_tokens` is what pretraining reached, 0
+    where that is unknown; `several_pairs` whether the recipe has several steps that sample pairs."""
+
+    parent: str
+    recipe_seed: int
+    parallel: Parallel
+    watch: Watch
+    mixes: Mapping[str, Mix]
+    window_tokens: int
+    several_pairs: bool
+
+    def seed(self, name: str) -> int:
+        """A step's own seed: a function of the recipe's and of the step's name."""
+        return seeds.derive(self.recipe_seed, name)
+
+    def pairs_name(self, step: str) -> str:
+        """Of the node that samples a step's pairs."""
+        return f"{step}-pairs" if self.several_pairs else "pairs"

@@ -1,0 +1,36 @@
+"""Every kind of stage. One of a user's own is named `module:SPEC`, with a StageSpec there."""
+
+from __future__ import annotations
+
+from lehr.errors import UserError
+from lehr.pipeline.spec import StageSpec
+from lehr.plugins import resolve
+from lehr.stages import (
+    described,
+    documents,
+    dpo,
+    evaluate,
+    export,
+    grpo,
+    import_hf,
+    midtrain,
+    preferences,
+    pretrain,
+    sft,
+    shards,
+    soup,
+    tokenizer,
+)
+
+_DATA = [documents.SPEC, tokenizer.SPEC, shards.SPEC]
+_MODELS = [import_hf.SPEC, pretrain.SPEC, midtrain.SPEC, soup.SPEC]
+_POST_TRAINING = [sft.SPEC, preferences.SPEC, dpo.SPEC, grpo.SPEC, described.SPEC]
+STAGES: dict[str, StageSpec] = {s.kind: s for s in [*_DATA, *_MODELS, *_POST_TRAINING, evaluate.SPEC, export.SPEC]}
+
+
+def stage(kind: str) -> StageSpec:
+    """What is declared of a kind of stage. Raises UserError for one that there is not."""
+    found = resolve("kind of stage", kind, STAGES)
+    if not isinstance(found, StageSpec):
+        raise UserError(f"kind of stage {kind!r} is a {type(found).__name__}", remedy="name a lehr.pipeline.spec.StageSpec")
+    return found

@@ -1,0 +1,116 @@
+"""Preference pairs sampled from a model itself and judged by verifiers, and the DPO objective on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lehr import seeds
+from lehr.artifact import Artifact
+from lehr.config.posttraining import Pairs
+from lehr.data.synthetic.conversations import ChatExample, Message, conversation, reference_answer
+from lehr.data.synthetic.splits import Split
+from lehr.data.tokenizer import Tokenizer
+from lehr.errors import UserError
+from lehr.model.generate import LanguageModel
+from lehr.post.chat import render
+from lehr.post.preference import DpoObjective, RenderedPair
+from lehr.post.sft import Rendered
+from lehr.post.tuning import Setup
+from lehr.post.verifiers import verify
+from lehr.train.checkpoint import copy_parameters, load_checkpoint
+from lehr.train.device import own_device
+from lehr.train.fit import RankContext
+from lehr.train.parallel import Ranks
+from lehr.train.shared_model import SharedModel
+
+PAIRS = "pairs.jsonl"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What every rank is told. Prompts are drawn from `seed` and the name `stream`."""
+
+    context: RankContext
+    pairs: Pairs
+    parent: Path
+    seed: int
+    stream: str
+
+
+def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
+    """Sample the parent on training and held-out prompts; a verified answer against a failed one makes a pair. Pairs by split.
+
+    Pairs from held-out prompts are for scoring only. They are on-policy for the parent: the same file judges every model that
+    comes of it. Raises UserError if there are none.
+    """
+    loaded, d = load_checkpoint(Artifact.open(work.parent, verify=False)), work.pairs
+    loaded.model.to(own_device(ranks))
+    own = LanguageModel(loaded.model, loaded.tokenizer, chat=True)
+    model = SharedModel(own, ranks, work.context.serve(own))
+    counts: dict[str, int] = {}
+    rows: list[dict[str, Any]] = []
+    splits: list[tuple[Split, int]] = [("train", d.prompts), ("held_out", d.held_out_prompts)]
+    for split, count in splits:
+        seed = seeds.derive(work.seed, work.stream, split)
+        examples = [conversation(d.families[i % len(d.families)], split, i // len(d.families), seed) for i in range(count)]
+        found = list(_judge(examples, model, d, seed))
+        counts[split] = len(found)
+        rows += [{"split": split, **row} for row in found]
+    if ranks.first:
+        (work.context.out / PAIRS).write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8")
+        if not counts["train"] or not counts["held_out"]:
+            raise UserError(
+                f"no pairs: the model's answers to a prompt are all right or all wrong ({counts})",
+                where=f"{work.context.name}: samples={d.samples}",
+                remedy="raise pairs.samples or pairs.prompts, or train SFT longer",
+            )
+    return counts
+
+
+def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int) -> Iterable[dict[str, Any]]:
+    """For each prompt whose samples disagree: the first verified and the first failed answer, both finished."""
+    tokenizer = model.tokenizer
+    prompts = [render(e.prompt, tokenizer, True)[0] for e in examples for _ in range(d.samples)]
+    answers = model.generate(prompts, d.max_new_tokens, [tokenizer.eos_id], d.temperature, seed)
+    for i, example in enumerate(examples):
+        right: list[str] = []
+        wrong: list[str] = []
+        for ids in answers[i * d.samples : (i + 1) * d.samples]:
+            if ids and ids[-1] == tokenizer.eos_id:  # an answer that was cut off is no answer to prefer or to reject
+                text = tokenizer.decode(ids)
+                (right if verify(example.verifier, example.verifier_args, text, True) else wrong).append(text)
+        if wrong and not right and d.reference_answers:
+            right.append(reference_answer(example))
+        if right and wrong:
+            messages = [m.row() for m in example.prompt]
+            yield {"family": example.family, "prompt": messages, "chosen": right[0], "rejected": wrong[0]}
+
+
+def dpo_objective(setup: Setup) -> DpoObjective:
+    """Prefer what the verifiers prefer; the parent is the reference too."""
+    c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
+    pairs = read_pairs(setup.folder, "train", tokenizer)
+    return DpoObjective(
+        model, copy_parameters(model), pairs, c.batch_size, c.beta, c.chosen_nll, c.seed, tokenizer.pad_id, c.normalised
+    )
+
+
+def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedPair]:
+    """The pairs of one split, rendered. Raises UserError if there are none."""
+    out = []
+    for line in (folder / PAIRS).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["split"] == split:
+            prompt = [Message(**m) for m in row["prompt"]]
+            sides = [
+                Rendered(*render([*prompt, Message("assistant", row[side])], tokenizer, False))
+                for side in ("chosen", "rejected")
+            ]
+            out.append(RenderedPair(*sides))
+    if not out:
+        raise UserError(f"no {split} pairs", where=folder / PAIRS, remedy="raise pairs.prompts")
+    return out

@@ -1,0 +1,46 @@
+"""Generated prompts with verifiers, and the GRPO objective on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lehr.data.synthetic.conversations import ChatExample, conversation
+from lehr.data.tokenizer import Tokenizer
+from lehr.model.generate import LanguageModel
+from lehr.post.chat import render
+from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.post.tuning import Setup
+from lehr.post.verifiers import verify
+from lehr.train.checkpoint import copy_parameters
+
+
+def grpo_objective(setup: Setup) -> GrpoObjective:
+    """From the parent, which is the reference too, on training problems whose answers can be verified."""
+    c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
+    policy = LanguageModel(model, tokenizer, chat=True)
+    prompts = generated_prompts(c.families, c.steps * c.batch_size, tokenizer, c.seed, c.bonus)
+    return GrpoObjective(policy, copy_parameters(model), prompts, settings(c), c.seed, setup.context.serve(policy))
+
+
+def settings(c: Any) -> GrpoSettings:
+    return GrpoSettings(c.batch_size, c.samples_per_prompt, c.temperature, c.max_new_tokens, c.clip_low, c.clip_high, c.kl)
+
+
+def generated_prompts(
+    families: Sequence[str], count: int, tokenizer: Tokenizer, seed: int, bonus: Mapping[str, float]
+) -> list[Prompt]:
+    """`count` training prompts with their rewards, families in turn: enough for every step to see new ones."""
+    return [
+        _prompt(conversation(families[i % len(families)], "train", i // len(families), seed), tokenizer, bonus)
+        for i in range(count)
+    ]
+
+
+def _prompt(example: ChatExample, tokenizer: Tokenizer, bonus: Mapping[str, float]) -> Prompt:
+    def reward(answer: list[int], finished: bool) -> float:
+        text = tokenizer.decode(answer)
+        right = verify(example.verifier, example.verifier_args, text, finished)
+        return right + sum(weight * verify(name, {}, text, finished) for name, weight in bonus.items())
+
+    return Prompt(render(example.prompt, tokenizer, True)[0], reward)

@@ -1,0 +1,99 @@
+"""A step of post-training on ranks: load the parent, train under the step's objective, leave a chat checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lehr.artifact import Artifact
+from lehr.config.optim import Optim
+from lehr.config.parallel import Parallel
+from lehr.config.schedule import StepSchedule
+from lehr.config.training import Watch
+from lehr.errors import Bug
+from lehr.model.size import flops_per_token
+from lehr.optim.schedule import by_steps
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Inputs, Outcome
+from lehr.train.checkpoint import Loaded, load_architecture, load_checkpoint, save_checkpoint
+from lehr.train.device import own_device
+from lehr.train.fit import RankContext, fit
+from lehr.train.loop import Objective, Plan
+from lehr.train.parallel import Ranks, run_ranks
+from lehr.train.state import TrainState
+
+
+class Tuned(Protocol):
+    """What every step's configuration has."""
+
+    parallel: Parallel
+    watch: Watch
+    optim: Optim
+    schedule: StepSchedule
+    steps: int
+    max_length: int
+    checkpoint_steps: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What every rank is told. `data` is a folder with what the step reads: shards, or pairs. `objective` is a module-level
+    function."""
+
+    config: Any
+    context: RankContext
+    parent: Path
+    data: Path | None
+    objective: Callable[[Setup], Objective]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an objective is made of on one rank: the step's own `config`, the model in training, and where its data lie."""
+
+    config: Any
+    context: RankContext
+    loaded: Loaded
+    state: TrainState
+    data: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the step's data lie. Raises Bug if it was given none."""
+        if self.data is None:
+            raise Bug(f"{self.context.name} was given no data")
+        return self.data
+
+
+def tune(
+    config: Tuned, objective: Callable[[Setup], Objective], data: Artifact | None, inputs: Inputs, attempt: Attempt
+) -> Outcome:
+    """Train the input `parent` on the configuration's ranks."""
+    context, parent = RankContext.of(attempt, config.parallel, config.watch), inputs["parent"]
+    work = Tuning(config, context, parent.folder, data.folder if data else None, objective)
+    tokens = run_ranks(config.parallel.processes, config.parallel.threads, _tune_on_rank, work)
+    model = load_architecture(parent)
+    flops = flops_per_token(model, config.max_length or model.max_seq_len) * tokens
+    return Outcome({"tokens": tokens}, tokens, flops, config.parallel.processes)
+
+
+def _tune_on_rank(ranks: Ranks, work: Tuning) -> int:
+    parent, c = Artifact.open(work.parent, verify=False), work.config
+    loaded = load_checkpoint(parent)
+    loaded.model.to(own_device(ranks))
+    # In fp32 always: preferences and roll-outs compare log-probabilities, which bf16 logits are too coarse for, and rows of
+    # odd lengths gain nothing from bf16 on a CPU.
+    state = TrainState.fresh(loaded.model, c.optim)
+    objective = work.objective(Setup(c, work.context, loaded, state, work.data))
+    plan = Plan(
+        c.steps,
+        lambda step, _tokens: by_steps(c.schedule, c.optim.lr, step, c.steps),
+        lambda _step, _tokens: c.optim.clip_norm,
+        c.checkpoint_steps,
+    )
+    fit(work.context, ranks, state, objective, plan)
+    if ranks.first:
+        save_checkpoint(work.context.out, loaded.architecture, state.weights(), parent.folder, chat=True)
+    return state.tokens

@@ -1,0 +1,74 @@
+"""Sources to kept documents, with every drop on record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import sha256_file
+from lehr.config.base import NonNegative
+from lehr.config.data import Data, ExternalSource, JsonlSource, Source, SyntheticSource
+from lehr.data.document import Document
+from lehr.errors import UserError
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
+from lehr.plugins import resolve
+
+
+class DocumentsConfig(StageConfig):
+    """`decontaminate` names the evaluation tasks whose texts no training document may share."""
+
+    data: Data
+    seed: NonNegative  # of the synthetic sources
+    decontaminate: list[str]
+    evaluation_seed: NonNegative
+
+    def uses(self) -> list[Callable[..., Any]]:
+        return [resolve("filter", name, {}) for name in self.data.filters.more]
+
+    def described(self) -> dict[str, Any]:
+        """A file counts by its content, not by where it lies; mixes and other uses of the sources do not count."""
+        said = super().described()
+        data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources")}
+        sources = {name: _described(name, source) for name, source in self.data.sources.items()}
+        return {**said, "data": {**data, "sources": sources}}
+
+
+def _described(name: str, source: Source) -> dict[str, Any]:
+    """Raises UserError for a file that is not there, and for a source that must be supplied."""
+    if isinstance(source, ExternalSource):
+        raise UserError(
+            f"source {name!r} must be supplied: {source.supply}",
+            where=source.uri,
+            remedy=f"put its documents on a disk as JSON lines, and set data.sources.{name} to "
+            "{kind: jsonl, path: ..., license: ...}",
+        )
+    described = source.model_dump(mode="json")
+    if isinstance(source, JsonlSource):
+        path = Path(described.pop("path"))
+        if not path.is_file():
+            raise UserError("no such data file", where=path, remedy="mend `path` of this source, relative to its recipe")
+        described["sha256"] = sha256_file(path)
+    return described
+
+
+def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+    """Filter, deduplicate and decontaminate every source."""
+    from lehr.data.prepare import prepare_corpus
+    from lehr.data.synthetic import documents as synthetic_documents
+    from lehr.evals.contamination import evaluation_texts
+
+    def synthetic(name: str, source: SyntheticSource) -> Iterator[Document]:
+        for d in synthetic_documents(source.generator, source, config.seed):
+            yield Document(d.id, name, d.text, d.parent)
+
+    def texts() -> dict[str, list[str]]:
+        words = config.data.filters.decontaminate_ngram
+        return evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=words)
+
+    funnel = prepare_corpus(config.data, texts, synthetic, attempt.out, attempt.tracker.note)
+    return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
+
+
+SPEC = StageSpec("documents", DocumentsConfig, {}, "documents", "cpu", "data", run)

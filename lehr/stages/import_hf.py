@@ -1,0 +1,52 @@
+"""A model of somebody else's as the checkpoint that a run begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import sha256_file
+from lehr.config.model import Model
+from lehr.errors import UserError
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
+
+
+class ImportConfig(StageConfig):
+    """A Hugging Face folder: config.json, safetensors, tokenizer.json. `model` is the architecture that the recipe was resolved
+    with."""
+
+    folder: str
+    model: Model
+
+    def described(self) -> dict[str, Any]:
+        """The files' content, not where they lie. Raises UserError if there are none."""
+        folder = Path(self.folder)
+        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+        if not files:
+            raise UserError("no Hugging Face model here", where=folder, remedy="mend base.huggingface, relative to its recipe")
+        return {**super().described(), "folder": {path.name: sha256_file(path) for path in files}}
+
+
+def run(config: ImportConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+    """The model in fp32, with its own tokenizer unless one is given."""
+    from lehr.exchange import import_checkpoint
+    from lehr.train.checkpoint import replace_tokenizer
+
+    found = import_checkpoint(Path(config.folder), attempt.out)
+    if found != config.model:
+        raise UserError("the model changed since the recipe was resolved", where=config.folder, remedy="run the command again")
+    if (given := inputs.get("tokenizer")) is not None:
+        replace_tokenizer(attempt.out, given.folder)
+    return Outcome({"family": found.family})
+
+
+SPEC = StageSpec(
+    "import_hf",
+    ImportConfig,
+    {"tokenizer": Role("tokenizer", optional=True)},
+    "checkpoint",
+    "accelerator",
+    "pretraining",
+    run,
+)

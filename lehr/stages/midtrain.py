@@ -1,0 +1,82 @@
+"""Mid-training: the ramp and the anneals, which go on from a pretrained checkpoint (OLMo 2 section 4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from lehr.artifact import Artifact
+from lehr.config.base import NonNegative, Positive
+from lehr.config.mix import Mix
+from lehr.config.optim import Optim
+from lehr.config.schedule import ConstantSchedule, Schedule
+from lehr.optim.schedule import anneal_schedule
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.node import Node
+from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
+from lehr.planning.work import PlanPlace, Work, stretch_work
+from lehr.stages.common import PretrainingConfig
+from lehr.stages.pretrain import ROLES
+
+if TYPE_CHECKING:
+    from lehr.train.next_token import Stretch
+
+
+class MidtrainConfig(PretrainingConfig):
+    """From the learning rate that the parent ended with: held (the ramp), or falling to zero (an anneal). Batch size, sequence
+    length and optimiser are the parent's too, read from its record; `rewinds` says whether its guard goes back."""
+
+    mix: Mix
+    tokens: Positive
+    decay: Literal["constant", "linear", "exponential"]
+    data_seed: NonNegative
+    rewinds: bool
+
+    @property
+    def goes_back(self) -> bool:
+        return self.rewinds
+
+    @property
+    def schedule(self) -> Schedule:
+        """In fractions of the parent's last rate."""
+        return ConstantSchedule(kind="constant") if self.decay == "constant" else anneal_schedule(self.decay, self.tokens)
+
+    def stretch(self, parent: Artifact) -> Stretch:
+        """What is read, for how long, at which rate. Raises UserError for a parent that cannot be gone on from."""
+        from lehr.train.checkpoint import load_training
+        from lehr.train.next_token import Stretch
+
+        training = load_training(parent)
+        optim = Optim.model_validate({**training["optim"], "lr": training["lr"]})
+        return Stretch(
+            self.mix, self.tokens, training["batch_size"], training["sequence_length"], optim, self.schedule,
+            self.checkpoint_steps, self.data_seed, None, training["document_mask"], training["mask_repeats"],
+        )  # fmt: skip
+
+
+def run(config: MidtrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+    """From the parent's weights and optimiser state. The seed chooses the data order and nothing else."""
+    from lehr.train.checkpoint import load_architecture
+    from lehr.train.pretraining import pretrain
+
+    parent = inputs["parent"]
+    return pretrain(config, config.stretch(parent), load_architecture(parent), 0, inputs, attempt)
+
+
+def plan(node: Node, place: PlanPlace) -> Work:
+    """Siblings begin together, at their parent's end."""
+    c: MidtrainConfig = node.config  # type: ignore[assignment]
+    start, rate, batch = place.end_of(node.inputs["parent"][0])
+    return stretch_work(node.name, place.model, c.tokens, (*batch, None), start, rate, c.schedule)
+
+
+SPEC = StageSpec(
+    "midtrain",
+    MidtrainConfig,
+    {**ROLES, "parent": Role("checkpoint")},
+    "checkpoint",
+    "ranked",
+    "pretraining",
+    run,
+    total_steps=lambda config, inputs: config.stretch(inputs["parent"]).steps,
+    plan=plan,
+)

@@ -1,0 +1,36 @@
+"""Kept documents to token shards."""
+
+from __future__ import annotations
+
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
+
+
+class ShardsConfig(StageConfig):
+    """Which sources are tokenized: those that a mix draws from."""
+
+    sources: list[str]
+
+
+def run(config: ShardsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+    """One shard a source."""
+    from lehr.data.kept import kept
+    from lehr.data.shards import write_shard
+    from lehr.data.tokenizer import Tokenizer
+
+    tokenizer, counts = Tokenizer.load(inputs["tokenizer"].folder), dict[str, int]()
+    for name in config.sources:
+        attempt.tracker.note(f"tokenizing {name}")
+        counts[name] = write_shard(kept(inputs["documents"], name), name, tokenizer, attempt.out)
+    return Outcome({"tokens": counts, "tokenizer": tokenizer.hash}, sum(counts.values()))
+
+
+SPEC = StageSpec(
+    "shards",
+    ShardsConfig,
+    {"documents": Role("documents"), "tokenizer": Role("tokenizer")},
+    "shards",
+    "cpu",
+    "data",
+    run,
+)

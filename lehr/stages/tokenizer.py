@@ -1,0 +1,73 @@
+"""The tokenizer: trained on the kept documents, read from a file, or taken from the model that the run begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import Artifact, sha256_file
+from lehr.config.data import Tokenizer
+from lehr.errors import UserError
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
+
+
+class TokenizerConfig(StageConfig):
+    """Without `tokenizer`, the input checkpoint's. `sources` are those that one is trained on, in order."""
+
+    tokenizer: Tokenizer | None = None
+    sources: list[str] = []
+
+    def described(self) -> dict[str, Any]:
+        """A file counts by its content. Raises UserError if it is not there."""
+        said = super().described()
+        if self.tokenizer and self.tokenizer.path:
+            said["tokenizer"]["path"] = _content(Path(self.tokenizer.path))
+        return said
+
+
+def _content(path: Path) -> str:
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError("no such tokenizer file", where=file, remedy="mend tokenizer.path, relative to its recipe")
+    return sha256_file(file)
+
+
+def run(config: TokenizerConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+    """Write `tokenizer.json`."""
+    from lehr.data.tokenizer import Tokenizer as Vocabulary
+
+    if config.tokenizer is None:
+        found = Vocabulary.load(inputs["checkpoint"].folder)
+    elif config.tokenizer.path:
+        found = Vocabulary.given(config.tokenizer)
+    else:
+        found = Vocabulary.train(_sample(config.tokenizer, config.sources, inputs["documents"]), config.tokenizer.vocab_size)
+    found.save(attempt.out)
+    return Outcome({"vocab_size": found.vocab_size, "hash": found.hash})
+
+
+def _sample(config: Tokenizer, sources: list[str], corpus: Artifact) -> Iterator[str]:
+    """Equal shares of characters from every source, from its beginning."""
+    from lehr.data.kept import kept
+
+    share = config.training_characters // len(sources)
+    for name in sources:
+        taken = 0
+        for document in kept(corpus, name):
+            yield document.text
+            taken += len(document.text)
+            if taken >= share:
+                break
+
+
+SPEC = StageSpec(
+    "tokenizer",
+    TokenizerConfig,
+    {"documents": Role("documents", optional=True), "checkpoint": Role("checkpoint", optional=True)},
+    "tokenizer",
+    "cpu",
+    "data",
+    run,
+)

@@ -1,0 +1,130 @@
+"""What the training stages share: one way to run the loop on a rank, go on with it after a restart, and leave its logs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lehr import stop
+from lehr.artifact import LOGS, STABILITY, write_atomic
+from lehr.config.parallel import Parallel
+from lehr.config.training import Watch
+from lehr.incidents import FILE as INCIDENTS
+from lehr.incidents import record
+from lehr.model.size import flops_per_token
+from lehr.pipeline.attempt import Attempt
+from lehr.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
+from lehr.train.collection import collector_off
+from lehr.train.engine import Saves
+from lehr.train.journal import Journal, Row
+from lehr.train.later import Later
+from lehr.train.loop import Objective, Plan, train
+from lehr.train.parallel import Local, Ranks
+from lehr.train.retention import Retention
+from lehr.train.saves import WholeSaves
+from lehr.train.stability import summary
+from lehr.train.state import TrainState
+from lehr.train.syncs import sync_report
+
+_WATCH = Watch()
+Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class RankContext:
+    """Where a stage on ranks works: every rank may read, rank 0 alone writes. `saved` is called when a save is whole."""
+
+    name: str
+    scratch: Path
+    out: Path
+    parallel: Parallel
+    tracker: Any
+    saved: Any
+    claim: Claim = ONLY_ATTEMPT
+    watch: Watch = _WATCH
+    serve: Callable[[Any], Sampler] = itself  # see StageContext
+
+    @classmethod
+    def of(cls, attempt: Attempt, parallel: Parallel, watch: Watch = _WATCH) -> RankContext:
+        tracker, saved = Local(attempt.tracker, NullTracker()), Local(attempt.saved, _nothing)
+        return cls(attempt.name, attempt.scratch, attempt.out, parallel, tracker, saved, attempt.claim, watch, attempt.serve)
+
+
+def retention(watch: Watch) -> Retention:
+    """What the recipe says of it."""
+    return Retention(watch.keep_saves, watch.keep_saves_every_steps)
+
+
+def _nothing() -> None:
+    return None
+
+
+def logger(context: RankContext, ranks: Ranks) -> Callable[[str], None]:
+    """Writes what happened where people look, and into the artifact's logs over all attempts; on rank 0 alone."""
+
+    def log(text: str) -> None:
+        if ranks.first:
+            context.tracker.value.note(text)
+            record(context.scratch, text)
+
+    return log
+
+
+def fit(
+    context: RankContext,
+    ranks: Ranks,
+    state: TrainState,
+    objective: Objective,
+    plan: Plan,
+    evaluator: Evaluator | None = None,
+    saves: Saves | None = None,
+) -> TrainState:
+    """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs. Without `saves`
+    every rank holds the whole state.
+
+    Raises Preempted when SIGTERM came, with the state saved, or when a newer attempt began.
+    """
+    tracker: Tracker = context.tracker.value
+    log = logger(context, ranks)
+    saves = saves or WholeSaves(context.scratch / RESUME, ranks, context.claim, log, retention(context.watch))
+    flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
+    folder = context.scratch if ranks.first else None
+    every = context.watch.metrics_steps
+    later: Later[Row | None] | None = Later(objective.extras, every, ranks) if every > 1 else None
+    journal = Journal(context.name, folder, tracker, saves, context.saved.value, evaluator, flops, context.watch, later, log)
+    log_bytes = saves.restore(state)
+    if log_bytes is not None:
+        log(f"{context.name}: going on at step {state.step}")
+    journal.open(log_bytes or 0)
+    stop.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
+    try:
+        if log_bytes is None and state.rewinds.armed:
+            journal.checkpoint(state)  # else the first steps had nothing to go back to
+        with collector_off(), sync_report(context.name, context.out, state, tracker, ranks):
+            train(state, objective, plan, ranks, journal)
+        journal.catch_up()
+    except BaseException as error:
+        error.add_note(f"{context.name} stopped after step {state.step} of {plan.steps}")  # for the next attempt's incidents
+        raise
+    finally:
+        journal.close()
+    if ranks.first:
+        _leave_logs(context, journal, state, plan.steps)
+    return state
+
+
+def _leave_logs(context: RankContext, journal: Journal, state: TrainState, steps: int) -> None:
+    """Curves and what they say of the stage's steadiness, for the artifact's record and the trackers."""
+    logs = context.out / LOGS
+    logs.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(journal.curves, logs / "curves.jsonl")
+    if (context.scratch / INCIDENTS).is_file():
+        shutil.copyfile(context.scratch / INCIDENTS, logs / INCIDENTS)
+    steadiness = summary([json.loads(line) for line in journal.curves.read_text().splitlines()], state.rewinds)
+    write_atomic(logs / STABILITY, json.dumps(steadiness, indent=1))
+    scores = {key: value for key, value in steadiness.items() if key.startswith("spike_score")}
+    context.tracker.value.progress(context.name, state.step, steps, scores)

@@ -1,0 +1,78 @@
+"""What tasks are registered for: resources, and ranks on nodes. Read from the environment at registration, before there is a
+recipe, and carried into the pods, where each task is declared anew."""
+
+from __future__ import annotations
+
+import os
+
+from lehr.config.compute import Resources
+from lehr.config.recipe import Recipe
+from lehr.errors import UserError
+
+RESOURCES, RANKS = "LEHR_TASK_RESOURCES", "LEHR_TASK_RANKS"
+_SMALL = Resources(cpu="1", memory="2Gi")
+_WORDS = {"cpu": "cpu", "mem": "memory", "gpu": "gpus"}
+_REMEDY = {RESOURCES: "write cpu=32,mem=256Gi,gpu=8", RANKS: "write nodes=4,ranks=8 (ranks on each node)"}
+
+
+def _parts(variable: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, amount = part.partition("=")
+        if name not in known or not amount:
+            raise UserError(f"{part!r} asks for nothing", where=variable, remedy=_REMEDY[variable])
+        found[name] = amount
+    return found
+
+
+def resources(text: str) -> Resources:
+    """Of a task that computes with the model: `cpu=32,mem=256Gi,gpu=8`. Raises UserError for anything else."""
+    parts = _parts(RESOURCES, text, tuple(_WORDS))
+    try:
+        values = {_WORDS[name]: int(amount) if name == "gpu" else amount for name, amount in parts.items()}
+        return Resources.model_validate(values)
+    except ValueError as error:
+        raise UserError(f"{text!r} is no amount ({type(error).__name__})", where=RESOURCES, remedy=_REMEDY[RESOURCES]) from None
+
+
+def registered(resource_class: str) -> Resources:
+    """What the tasks of a class are registered for. GPUs are for the model alone."""
+    return _SMALL if resource_class == "cpu" else resources(os.environ.get(RESOURCES, ""))
+
+
+def counts(text: str) -> tuple[int, int]:
+    """(nodes, ranks on each) of `nodes=4,ranks=8`. Raises UserError for anything else."""
+    found = {"nodes": 1, "ranks": 1}
+    for name, amount in _parts(RANKS, text, tuple(found)).items():
+        if not (amount.isascii() and amount.isdigit()) or int(amount) < 1:
+            raise UserError(f"'{name}={amount}' asks for nothing", where=RANKS, remedy=_REMEDY[RANKS])
+        found[name] = int(amount)
+    return found["nodes"], found["ranks"]
+
+
+def wanted(recipe: Recipe, name: str, resource_class: str) -> Resources:
+    """What the pod of the stage `name` asks for: as the recipe says, else as registered. Raises UserError for GPUs that the
+    task's preflight does not know of."""
+    own = recipe.compute.of(name, resource_class)
+    known = registered(resource_class)
+    if own is None:
+        return known
+    if own.gpus != known.gpus and resource_class != "cpu":
+        raise UserError(
+            f"the tasks were registered for {known.gpus} GPUs, which their preflight checks; {name} asks for {own.gpus}",
+            where="compute",
+            remedy=f"register with {RESOURCES}=gpu={own.gpus}, or change it",
+        )
+    return own
+
+
+def check(recipe: Recipe) -> None:
+    """Raises UserError if the tasks were registered for another number of ranks than the recipe's."""
+    nodes, ranks = counts(os.environ.get(RANKS, ""))
+    processes = recipe.parallel.processes
+    if nodes * ranks not in (1, processes):
+        raise UserError(
+            f"the tasks were registered for {nodes * ranks} ranks, the recipe asks for {processes}",
+            where=f"parallel.processes={processes}",
+            remedy=f"set parallel.processes={nodes * ranks}, or register with another {RANKS}",
+        )

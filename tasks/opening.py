@@ -1,0 +1,147 @@
+"""The beginning and the end of a run: its recipe pinned, its graph, one stage of it, its report."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lehr.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
+from lehr.config import Recipe, load_recipe, recipe_yaml
+from lehr.config.runnable import check_runnable
+from lehr.errors import Bug, UserError, from_os_error
+from lehr.pipeline.graph import graph
+from lehr.pipeline.local import addresses, locate, run_node
+from lehr.pipeline.node import Node, is_address
+from lehr.pipeline.registry import stage
+from lehr.pipeline.run import found_again
+from lehr.report.data import ReportData
+from lehr.report.publish import Made, RunRecord
+from lehr.report.publish import publish as write_public
+from tasks import asked
+from tasks.lock import hold
+from tasks.place import Place, local
+from tasks.refs import RunRef
+from tasks.session import Session, session
+
+PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
+_PINNED = "recipes"
+Refs = dict[str, ArtifactRef]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run with its graph."""
+
+    run: RunRef
+    recipe: Recipe
+    nodes: list[Node]
+
+
+def run_key(recipe: Recipe, root: str | Path) -> str:
+    """Names a run in MLflow across restarts: the same recipe in the same place goes on."""
+    return sha256_text(canonical([str(root), recipe.model_dump(mode="json")]))[:16]
+
+
+def resolved(recipe: str | Path, overrides: list[str]) -> Recipe:
+    """The recipe at a path with everything that it inherits and begins from, checked for whether it can be run here."""
+    loaded = load_recipe(recipe, overrides, fetch=local).pinned()
+    check_runnable(loaded)
+    return loaded
+
+
+def open_run(recipe: Recipe, out: str) -> Opened:
+    """Pin `recipe` in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME), and hold the folder for this process.
+
+    Raises UserError for a graph that means nothing, a place that cannot be written, and a run that is at work there.
+    """
+    nodes = graph(recipe)
+    asked.check(recipe)
+    place = Place(out or Path("runs") / recipe.name)
+    place.check()
+    hold(place.folder, place.root)
+    text = recipe_yaml(recipe)
+    pinned = sha256_text(text)
+    try:
+        write_atomic(place.folder / "recipe.yaml", text)
+        write_atomic(place.folder / _pinned(pinned), text)
+    except OSError as error:
+        raise from_os_error(error, place.folder) from error
+    place.share(["recipe.yaml", _pinned(pinned)])
+    command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return Opened(RunRef(root=place.root, recipe=pinned, key=run_key(recipe, place.root), command=command), recipe, nodes)
+
+
+def _pinned(sha256: str) -> str:
+    return f"{_PINNED}/{sha256[:16]}.yaml"
+
+
+def opened(run: RunRef) -> Opened:
+    """A run that another process opened. Raises UserError if its recipe is not there, or is another by now."""
+    path = Place(run.root).brought(_pinned(run.recipe))
+    if sha256_text(path.read_text(encoding="utf-8")) != run.recipe:
+        raise UserError("the run's pinned recipe was altered", where=path, remedy="start the run again")
+    recipe = load_recipe(path)
+    return Opened(run, recipe, graph(recipe))
+
+
+def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef]) -> ArtifactRef:
+    """Make the stage `name`, or find it again. Raises what the stage raises."""
+    this = opened(run)
+    node = next((node for node in this.nodes if node.name == name), None)
+    if node is None:
+        raise Bug(f"the run's graph has no stage {name!r}")
+    return run_node(node, inputs, _session(this).context(run))
+
+
+def _session(this: Opened) -> Session:
+    return session(this.run, this.recipe, [node.name for node in this.nodes])
+
+
+def start(this: Opened) -> Refs:
+    """What is there already: the stages that were made before, and the artifacts of other runs that this one begins from. In a
+    folder they are verified; of an object store's, whoever reads one verifies it."""
+    context = _session(this).context(this.run)
+    known = addresses(this.nodes, context)
+    found = locate(this.nodes, known, context)
+    for node in this.nodes:
+        if node.name in found and not Place(this.run.root).remote:
+            found_again(stage(node.kind), node.name, node.config, found[node.name].uri, context)
+    return {**known, **found}
+
+
+def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
+    """Write scores.json, lineage.json, report.html and model/ into the run's place."""
+    this = opened(run)
+    s, place = _session(this), Place(run.root)
+    made = [*_ancestors(refs), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
+    record = RunRecord(this.recipe, made, run.command, s.reused, time.monotonic() - s.began)
+    report = write_public(record, place.folder)
+    place.share([*PUBLIC, "model"])
+    if s.mlflow is not None:
+        s.mlflow.log_artifacts([place.folder / name for name in PUBLIC])
+    s.done = True
+    s.tracker.note(f"report: {place.shown('report.html')}")
+    return report
+
+
+def _ancestors(refs: Mapping[str, ArtifactRef]) -> list[Made]:
+    """What other runs made, in the lineage of what this one began from: under `base`, and their stages' names behind it."""
+    found: dict[str, Made] = {}
+    for name, ref in refs.items():
+        if is_address(name):
+            base = _open(ref)
+            for artifact in base.lineage():
+                own = artifact.manifest.digest == base.manifest.digest
+                label = "base" if own else f"base/{artifact.manifest.stage}"
+                found.setdefault(artifact.manifest.digest, Made(label, "", artifact))
+    return list(found.values())
+
+
+def _open(ref: ArtifactRef) -> Artifact:
+    """Its files were verified when its stage ended or found it."""
+    return Artifact.open(local(ref.uri), verify=False, uri=ref.uri)

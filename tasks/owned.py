@@ -1,0 +1,46 @@
+"""Errors have an owner: which ones a retry can mend, and how a task's process says so."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from infra.pods import EXIT_RESTART, EXIT_SUSPECT
+from lehr.errors import InfraError, NodeFault, Preempted, node_fault
+from lehr.launcher import give_way, together
+from lehr.stop import listening
+from tasks.ending import in_pod, last_words, leave
+from tasks.watchdog import watch
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def owned(retry: Callable[[str], Exception] = InfraError) -> Callable[[F], F]:
+    """Raise `retry(message)` for what a retry can mend: the machine's errors and SIGTERM; never for the user's or ours.
+
+    Called on every rank of a launcher, it runs on the first; the others follow and end alike. In a pod such errors end the
+    process with an exit code, which costs none of the user's retries (tasks/ending.py).
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if in_pod():
+                watch()
+            try:
+                with listening():
+                    return together(lambda: function(*args, **kwargs))
+            except Exception as error:
+                known = node_fault(error) or error
+                if not isinstance(known, InfraError | Preempted):
+                    raise
+                give_way()
+                if in_pod():
+                    code = EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART
+                    leave(code, str(known), last_words(), stopped=isinstance(known, Preempted))
+                raise retry(str(known)) from error
+
+        return cast(F, call)
+
+    return decorate
