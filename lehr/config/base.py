@@ -20,3 +20,10 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 Reported = dict[str, Any]  # of a `reported` key: facts of a released model that nothing here executes
+
+
+def without_reported(value: Any) -> Any:
+    """A dumped configuration without its `reported` tables, at any depth: no result depends on those."""
+    if isinstance(value, dict):
+        return {key: without_reported(inner) for key, inner in value.items() if key != "reported"}
+    return [without_reported(inner) for inner in value] if isinstance(value, list) else value

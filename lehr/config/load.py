@@ -90,7 +90,7 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Or
             _merge(into[key], value, source, origin, base, f"{dotted}.")
         elif dotted == "posttraining" and value is not None:
             into[key] = _merge_steps(old, value, source, origin, base)
-        elif isinstance(value, str) and _is_path(dotted):
+        elif isinstance(value, str) and value and _is_path(dotted):
             into[key] = value if "://" in value else str((base / value).resolve())
         else:
             into[key] = value

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 Types = frozenset[str]  # dotted names of classes
 NONE: Types = frozenset()
+ANY = "typing.Any"
 CONTAINER = ("items", "values", "get", "pop", "copy", "setdefault", "model_copy")  # what they give is of the object's own kind
 
 
@@ -72,8 +73,8 @@ class Code:
 
     def fitting(self, key: str) -> list[str]:
         """Classes that have every member of `key`, if that is a Protocol."""
-        own = self.classes[key]
-        if "typing.Protocol" not in own.bases:
+        own = self.classes.get(key)
+        if own is None or "typing.Protocol" not in own.bases:
             return []
         members = [*own.fields, *own.methods]
         return [c for c in self.classes if c != key and all(self.owner(c, member) for member in members)]
@@ -84,7 +85,7 @@ class Code:
             return NONE
         if isinstance(node, ast.Name | ast.Attribute):
             found = self.resolve(module, ast.unparse(node))
-            if found in self.classes:
+            if found in self.classes or found == ANY:
                 return frozenset([found])
             return self.annotated(found.rpartition(".")[0], self.aliases[found]) if found in self.aliases else NONE
         parts = ast.iter_child_nodes(node)
@@ -94,6 +95,8 @@ class Code:
 
     def member(self, key: str, attribute: str) -> Types:
         """What a field holds, a property is, or a method returns."""
+        if key == ANY:
+            return frozenset([ANY])
         for above in self.mro(key):
             if (above, attribute) not in self._members:
                 self._members[above, attribute] = self._member(above, attribute)

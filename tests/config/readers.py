@@ -11,7 +11,7 @@ import ast
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from tests.config.classes import NONE, Code, Types
+from tests.config.classes import ANY, NONE, Code, Types
 
 Place = tuple[str, str]  # dotted name of a class, and of a field or method of it
 CHECKS = ("field_validator", "model_validator", "model_serializer")  # they look at keys, and execute none
@@ -88,7 +88,8 @@ class Reader(ast.NodeVisitor):
 
     def _read(self, value: ast.expr, member: str) -> None:
         for key in self.types(value):
-            if not (owner := self.code.owner(key, member)):
+            owner = ANY if key == ANY else self.code.owner(key, member)
+            if not owner:
                 continue
             if self.configuration and self.classes:
                 self.out.within[self.code.owner(self.classes[-1], self.method), self.method].add((owner, member))

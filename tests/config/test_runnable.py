@@ -1,4 +1,4 @@
-"""What `lehr run` refuses before anything starts: all of it in one line."""
+"""What `lehr run` refuses before anything starts, all of it in one line, and what no result depends on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from lehr.config import Recipe, load_recipe
 from lehr.config.runnable import check_runnable
 from lehr.errors import UserError
+from lehr.pipeline.graph import graph
 
 TINY = sorted((Path(__file__).resolve().parents[2] / "recipes/tiny").glob("*.yaml"))
 OLMO2 = next(path for path in TINY if path.stem == "olmo2")
@@ -78,3 +79,12 @@ def test_a_length_follows_from_what_a_report_counts(overrides: list[str], steps:
     check_runnable(recipe)
     found = {step.name: step.total_steps for step in recipe.posttraining}  # type: ignore[union-attr]
     assert found | steps == found and all(found.values())
+
+
+def test_no_fingerprint_depends_on_what_is_reported() -> None:
+    def described(*overrides: str) -> list[dict[str, object]]:
+        return [node.config.described() for node in graph(changed(*overrides))]
+
+    facts = ["data.mixes.web.reported={epochs: {bible: 2.0}}", "posttraining.sft.reported={packing: none}"]
+    assert described(*facts) == described()
+    assert described("data.mixes.web.max_epochs=9.0") != described()
