@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,3 +18,12 @@ NonNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+Reported = dict[str, Any]  # of a `reported` key: facts of a released model that nothing here executes
+
+
+def without_reported(value: Any) -> Any:
+    """A dumped configuration without its `reported` tables, at any depth: no result depends on those."""
+    if isinstance(value, dict):
+        return {key: without_reported(inner) for key, inner in value.items() if key != "reported"}
+    return [without_reported(inner) for inner in value] if isinstance(value, list) else value

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lehr.config.base import Config, Fraction, NonNegative, Positive, PositiveFloat
+from lehr.config.base import Config, Fraction, NonNegative, Positive, PositiveFloat, Reported
 from lehr.config.mix import Mix
 
 MOST_TOKENS = 262_144  # entries of a tokenizer
@@ -32,16 +32,16 @@ class SyntheticSource(Config):
 
 
 class ExternalSource(Config):
-    """Documents that others hold. The recipe says how many tokens the report counts and where they are; to run it, supply
-    them and make the source one of kind jsonl."""
+    """Documents that others hold, and where they are; to run the recipe, supply them and make the source one of kind jsonl.
+
+    `reported` holds facts that nothing here executes: `tokens` as the report counts them, their `category` there, the
+    `text_type`."""
 
     kind: Literal["external"]
     uri: Annotated[str, Field(pattern=r"^[a-z0-9]+://\S+$")]  # hf://: a data set of the Hugging Face hub; s3://: your own copy
-    tokens: NonNegative = 0  # as the report counts them; 0: not disclosed
-    text_type: Literal["prose", "code", "reference", "instruction", "math"] = "prose"
-    category: str = ""  # as the report groups it
     license: str
     supply: str  # what must be supplied
+    reported: Reported = {}
 
 
 Source = Annotated[JsonlSource | SyntheticSource | ExternalSource, Field(discriminator="kind")]

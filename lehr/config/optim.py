@@ -42,7 +42,7 @@ class Optim(Config):
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.1
-    clip_norm: PositiveFloat = 1.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0  # .inf: gradients are not clipped
     z_loss: NonNegativeFloat = 1e-5
     decay_embeddings: bool = False  # OLMo 2 does not (section 3.3.1), OLMo 1 did
     decay_norms: bool = True  # and biases

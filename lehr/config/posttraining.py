@@ -12,12 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
 from lehr.config.names import StepName
 from lehr.config.optim import Optim
 from lehr.config.schedule import StepSchedule
-
-Reported = dict[str, Any]
 
 
 class Step(Config):
@@ -30,7 +28,7 @@ class Step(Config):
 
 
 class TuningOptim(Optim):
-    """AdamW for post-training: without weight decay and z-loss, as the code of all four reports has it."""
+    """AdamW for post-training: without weight decay and z-loss where a recipe gives none."""
 
     weight_decay: NonNegativeFloat = 0.0
     z_loss: NonNegativeFloat = 0.0
@@ -104,6 +102,14 @@ class GrpoStep(Tuning):
     mini_batches: Positive = 1  # pieces of it in each pass, an update each
     episodes: NonNegative = 0  # samples in all, where a report counts so
 
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps; those of each roll-out where `steps` does not say."""
+        if self.steps or not self.batch_size:
+            return self.steps
+        prompts = self.episodes / self.samples_per_prompt or self.samples * (self.epochs or 1.0)
+        return math.ceil(prompts / self.batch_size) * self.rollout_epochs * self.mini_batches
+
 
 class RewardModelStep(Tuning):
     """A reward model. Not run by this version."""
@@ -117,7 +123,14 @@ class PpoStep(Tuning):
 
     kind: Literal["ppo"]
     episodes: NonNegative = 0  # of one run
-    ppo_epochs: NonNegative = 0  # passes over each batch of episodes
+    ppo_epochs: Positive = 1  # passes over each batch of episodes
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps; 0 where neither `steps` nor what they follow from is given."""
+        if self.steps or not self.batch_size:
+            return self.steps
+        return math.ceil(self.episodes * self.ppo_epochs / self.batch_size)
 
 
 class SelfKnowledgeStep(Tuning):

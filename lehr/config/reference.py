@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from lehr.config.recipe import Recipe
 
 MARKER = "<!-- Below this line: make reference -->"
-_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+_WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "anything"}
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 

@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lehr.config.data import ExternalSource
+from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
 from lehr.errors import UserError
 
+BUILT = ("sft", "dpo", "grpo")  # kinds of post-training steps that this version runs; beside them those of one's own modules
+
+Lack = tuple[str, str]  # what is missing, what to do about it
+
 
 def check_runnable(recipe: Recipe) -> None:
-    """Raises UserError, with all that is missing in one line: data that must be supplied, stages that are not run."""
+    """Raises UserError, with all that is missing in one line: what must be supplied, and steps that are not run."""
+    lacks = [*_sources(recipe), *_tokenizer(recipe), *_kinds(recipe)]
+    lacks += [lack for step in recipe.posttraining if step.kind in BUILT for lack in _step(step)]
+    if lacks:
+        remedies = dict.fromkeys(remedy for _, remedy in lacks)
+        raise UserError(
+            "; ".join(what for what, _ in lacks),
+            where=f"recipe {recipe.name}",
+            remedy=f"{'; '.join(remedies)}. `lehr plan` works without any of it",
+        )
+
+
+def _sources(recipe: Recipe) -> Iterator[Lack]:
     sources = recipe.data.sources if recipe.data else {}
     absent = {name: source for name, source in sources.items() if isinstance(source, ExternalSource)}
     if absent:
-        raise UserError(f"{len(absent)} of its sources must be supplied: {', '.join(absent)}", where=f"recipe {recipe.name}")
+        first, source = next(iter(absent.items()))
+        form = "put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ...}"
+        yield (
+            f"{len(absent)} of its sources must be supplied: {', '.join(absent)}",
+            f"for each source, {form}; {first} is at {source.uri}, its licence {source.license}",
+        )
+
+
+def _tokenizer(recipe: Recipe) -> Iterator[Lack]:
+    tokenizer = recipe.tokenizer
+    if tokenizer and tokenizer.origin and not tokenizer.path:
+        yield (
+            f"its tokenizer must be supplied: {tokenizer.origin}",
+            "set tokenizer.path to the tokenizer's file, or tokenizer.origin to '' to train one",
+        )
+
+
+def _kinds(recipe: Recipe) -> Iterator[Lack]:
+    kinds = [step.kind for step in recipe.posttraining if step.kind not in BUILT and not isinstance(step, PluginStep)]
+    if kinds:
+        yield (
+            f"steps of these kinds are not run by this version: {', '.join(dict.fromkeys(kinds))}",
+            f"leave all but {', '.join(BUILT)} out of posttraining",
+        )
+
+
+def _step(step: PostStep) -> Iterator[Lack]:
+    """What a step of a kind that is run lacks."""
+    key = f"posttraining.{step.name}"
+    own = {SftStep: "examples", DpoStep: "pairs", GrpoStep: "families"}
+    data = next((name for kind, name in own.items() if isinstance(step, kind)), "")
+    if data and not getattr(step, data):
+        yield f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}", f"give {step.kind} its {data}"
+    if not isinstance(step, Tuning):
+        return
+    if step.batch_tokens:
+        yield f"{key}: batch_tokens is not run by this version", "give a step its batch_size instead"
+    elif not step.batch_size:
+        yield f"{key}: its batch_size is not given", "give a step its batch_size"
+    elif not step.total_steps:
+        yield f"{key}: its length is not given", "give a step its steps, or samples and epochs"

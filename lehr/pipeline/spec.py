@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from lehr.artifact import Artifact, Kind
-from lehr.config.base import Config
+from lehr.config.base import Config, without_reported
 from lehr.errors import Bug
 
 Phase = Literal["data", "pretraining", "soup", "post-training", "evaluation", "export"]
@@ -22,7 +22,8 @@ class StageConfig(Config):
 
     def described(self) -> dict[str, Any]:
         """What the result depends on, without the layout. Order counts: a table of shares is drawn from in its own order."""
-        return self.model_dump(mode="json", exclude={*self.LAYOUT, *self.UNHASHED})
+        said: dict[str, Any] = without_reported(self.model_dump(mode="json", exclude={*self.LAYOUT, *self.UNHASHED}))
+        return said
 
     def uses(self) -> list[Callable[..., Any]]:
         """Functions of the user's own that the work calls because the configuration names them: their code counts too."""

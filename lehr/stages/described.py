@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from lehr.config.base import NonNegative, NonNegativeFloat
-from lehr.config.posttraining import GrpoStep, PpoStep, Step, Tuning
+from lehr.config.posttraining import Step, Tuning
 from lehr.config.schedule import StepSchedule
 from lehr.model.size import flops_per_token
 from lehr.pipeline.node import Node
@@ -17,11 +15,10 @@ _SIDES = {"dpo": 2, "reward_model": 2}  # a pair is two sequences
 
 
 class DescribedConfig(StageConfig):
-    """What is known of the step's length; 0 where it is not given. `examples` pass through training, over all epochs."""
+    """What is known of the step's length; 0 where it is not given."""
 
     step_kind: str
     steps: NonNegative = 0
-    examples: NonNegativeFloat = 0.0
     batch_size: NonNegative = 0
     batch_tokens: NonNegative = 0
     max_length: NonNegative = 0
@@ -34,12 +31,9 @@ def expand(step: Step, place: Place) -> list[Node]:
     kind = str(getattr(step, "kind", ""))
     config = DescribedConfig(step_kind=kind)
     if isinstance(step, Tuning):
-        episodes = step.episodes if isinstance(step, PpoStep | GrpoStep) else 0
-        passes = step.ppo_epochs if isinstance(step, PpoStep) else step.rollout_epochs if isinstance(step, GrpoStep) else 1
         config = DescribedConfig(
-            step_kind=kind, steps=step.steps, examples=episodes * float(passes or 1) or step.samples * (step.epochs or 1.0),
-            batch_size=step.batch_size, batch_tokens=step.batch_tokens, max_length=step.max_length,
-            lr=step.optim.lr if step.optim else 0.0, schedule=step.schedule,
+            step_kind=kind, steps=step.total_steps, batch_size=step.batch_size, batch_tokens=step.batch_tokens,
+            max_length=step.max_length, lr=step.optim.lr if step.optim else 0.0, schedule=step.schedule,
         )  # fmt: skip
     return [Node(step.name, "described", config, {"parent": (place.parent,)})]
 
@@ -47,14 +41,13 @@ def expand(step: Step, place: Place) -> list[Node]:
 def plan(node: Node, place: PlanPlace) -> Work | None:
     """An upper bound of its tokens, where its length is known."""
     c: DescribedConfig = node.config  # type: ignore[assignment]
-    steps = c.steps or (math.ceil(c.examples / c.batch_size) if c.batch_size else 0)
     step_tokens = c.batch_tokens or c.batch_size * _SIDES.get(c.step_kind, 1) * c.max_length
-    if not steps or not step_tokens:
+    if not c.steps or not step_tokens:
         return None
     length = c.max_length or place.model.max_seq_len
-    tokens, batch = step_tokens * steps, c.batch_size or max(1, c.batch_tokens // length)
-    flops, rate = flops_per_token(place.model, length) * tokens, steps_rate(c.schedule, c.lr, steps, tokens)
-    return Work(node.name, c.step_kind, tokens, steps, length, flops, place.after, rate, ((0, batch),), "at most")
+    tokens, batch = step_tokens * c.steps, c.batch_size or max(1, c.batch_tokens // length)
+    flops, rate = flops_per_token(place.model, length) * tokens, steps_rate(c.schedule, c.lr, c.steps, tokens)
+    return Work(node.name, c.step_kind, tokens, c.steps, length, flops, place.after, rate, ((0, batch),), "at most")
 
 
 SPEC = StageSpec(

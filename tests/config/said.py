@@ -37,7 +37,20 @@ def of(key: str) -> Recipe:
 
 
 def post(name: str, kind: str, number: int = 0) -> Any:
-    return [stage for stage in recipe(name).posttraining if stage.kind == kind][number]
+    return [step for step in recipe(name).posttraining if step.kind == kind][number]
+
+
+def stated(step: Any, key: str) -> Any:
+    """What a step of a recipe says of a key: itself, its optimiser, its schedule, or what it reports. A default says nothing.
+
+    Raises KeyError where it says nothing."""
+    optim, schedule = getattr(step, "optim", None), getattr(step, "schedule", None)
+    parts = [schedule] if key == "schedule" else [step, optim, schedule]
+    key = {"schedule": "kind"}.get(key, key)
+    for part in parts:
+        if part is not None and key in part.model_fields_set:
+            return getattr(part, key)
+    return step.reported[key]
 
 
 def slug(name: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from tests.config.said import ARCHITECTURE, Rule, first_word, line_of, numbers, post, recipe, slug
+from tests.config.said import ARCHITECTURE, Rule, first_word, line_of, numbers, post, recipe, slug, stated
 
 Reader = Callable[[Any], Any]
 SIZES = "(1b|7b|13b|32b)"
@@ -66,17 +67,17 @@ DATA = [
     Rule(r"data\.dolmino_mix_percent\.(\w+)\.(\w+)", lambda m, s: mix("olmo2-7b", f"dolmino_{m}").weights[_DOLMINO.get(s, s)]),
     Rule(
         r"data\.dolmino_source_percent\.(\w+)\.(\w+)",
-        lambda m, s: 100 * mix("olmo2-7b", f"dolmino_{m}").epochs[_DOLMINO.get(s, s)],
+        lambda m, s: 100 * mix("olmo2-7b", f"dolmino_{m}").reported["epochs"][_DOLMINO.get(s, s)],
     ),
     spoken(r"data\.dolmino_sources_B\.math_parts\.(\w+)", math_part),
-    Rule(r"data\.dolmino_sources_B\.(\w+)", lambda s: source("olmo2-7b", _DOLMINO.get(s, s)).tokens / 1e9),
-    Rule(r"data\.dolma_1_5\.tokens_B\.(\w+)", lambda s: source("olmo1-7b", s).tokens / 1e9),
+    Rule(r"data\.dolmino_sources_B\.(\w+)", lambda s: source("olmo2-7b", _DOLMINO.get(s, s)).reported["tokens"] / 1e9),
+    Rule(r"data\.dolma_1_5\.tokens_B\.(\w+)", lambda s: source("olmo1-7b", s).reported["tokens"] / 1e9),
     spoken(r"data\.dolma_1_5\.(?:utf8_GB|docs_M)\.(\w+)", lambda s: line_of("dolma-1.5.yaml", f"{s}: ")),
     spoken(r"data\.dolma_1_5\.(?:total_tokens_B|true_sum_GB)", lambda: line_of("dolma-1.5.yaml", "dolma: ")),
     Rule(r"data\.stablelm2_mix\.(.+)\.weight", lambda s: mix("stablelm2-1.6b", "table1").weights[slug(s)]),
-    Rule(r"data\.stablelm2_mix\.(.+)\.epochs", lambda s: mix("stablelm2-1.6b", "table1").epochs[slug(s)]),
-    Rule(r"data\.stablelm2_mix\.(.+)\.tokens", lambda s: source("stablelm2-1.6b", slug(s)).tokens),
-    Rule(r"data\.stablelm2_mix\.(.+)\.category", lambda s: source("stablelm2-1.6b", slug(s)).category),
+    Rule(r"data\.stablelm2_mix\.(.+)\.epochs", lambda s: mix("stablelm2-1.6b", "table1").reported["epochs"][slug(s)]),
+    Rule(r"data\.stablelm2_mix\.(.+)\.tokens", lambda s: source("stablelm2-1.6b", slug(s)).reported["tokens"]),
+    Rule(r"data\.stablelm2_mix\.(.+)\.category", lambda s: source("stablelm2-1.6b", slug(s)).reported["category"]),
     Rule(
         r"data\.granite_data\.stage_mix_percentages_disclosed",
         lambda: len({w for m in ("stage1", "stage2") for w in mix("granite3-8b", m).weights.values()}) > 1,
@@ -114,12 +115,15 @@ _KEYS |= {"lr_magnitude": "lr", "updates": "steps", "batch_sequences": "batch_si
 _KEYS |= {"pairs": "samples", "stages_13b": "prompts", "stages": "prompts", "rms": "reward_models", "range": "aspect_range"}
 _KEYS |= {"eos_reinit": "end_token_from_mean", "math_majority_vote": "majority_of", "judge_aspects": "judged"}
 _KEYS |= {"tokens_masked_whitened_advantages": "whitened_advantages", "new_special_tokens": "special_tokens", "data": "supply"}
+_KEYS |= {"prompts_per_rollout": "batch_size"}
 
 
 def tuned(name: str, kind: str, key: str, number: int = 0) -> Any:
-    """What a stage says of a fact's key; a list of one is its value."""
+    """What a step says of a fact's key; a list of one is its value, and a limit that nothing reaches is none."""
     key = "clip" if (kind, key) == ("ppo", "clip") else _KEYS.get(key, key)
-    value = getattr(post(name, kind, number), key)
+    value = stated(post(name, kind, number), key)
+    if key == "clip_norm" and value == math.inf:
+        return None
     return value[0] if isinstance(value, list) and len(value) == 1 and key == "kl" else value
 
 
@@ -134,8 +138,8 @@ def _ours(text: Any) -> Any:
     return names.get(first_word(text), first_word(text)) if isinstance(text, str) else text
 
 
-def falls(stage: Any) -> str:
-    return f"{stage.schedule} to {stage.final_ratio:g}"
+def falls(step: Any) -> str:
+    return f"{stated(step, 'schedule')} to {stated(step, 'final_ratio'):g}"
 
 
 def always(name: str) -> Callable[[], str]:
@@ -164,7 +168,7 @@ TUNING = [
         lambda: tuned("granite3-8b", "sft", "eos_reinit"),
         lambda t: "mean of all" in t,
     ),
-    Rule(r"posttraining\.granite_sft\.domains\.(\w+)", lambda key: post("granite3-8b", "sft").domains[key]),
+    Rule(r"posttraining\.granite_sft\.domains\.(\w+)", lambda key: tuned("granite3-8b", "sft", "domains")[key]),
     spoken(
         r"posttraining\.granite_sft\.total_steps_approx",
         lambda: line_of("granite3-base.yaml", "samples: 20_000_000").split("#")[1],
@@ -181,22 +185,25 @@ TUNING = [
     ),
     Rule(
         r"posttraining\.granite_alignment\.bon\.ensemble",
-        lambda: f"arithmetic or geometric; {post('granite3-8b', 'best_of_n').ensemble} preferred",
+        lambda: f"arithmetic or geometric; {tuned('granite3-8b', 'best_of_n', 'ensemble')} preferred",
     ),
     plan_rules(r"posttraining\.granite_alignment\.bon\.(\w+)", always("granite3-8b"), "best_of_n"),
     Rule(
         r"posttraining\.granite_alignment\.ppo\.library",
-        lambda: post("granite3-8b", "ppo").lora_rank > 0,
+        lambda: tuned("granite3-8b", "ppo", "lora_rank") > 0,
         lambda t: t.endswith("LoRA"),
     ),
     plan_rules(r"posttraining\.granite_alignment\.ppo\.(\w+)", always("granite3-8b"), "ppo"),
-    Rule(r"posttraining\.granite_alignment\.brain\.refresh_proposal_every", lambda: post("granite3-8b", "brain").refresh_steps),
-    Rule(r"posttraining\.granite_alignment\.prompt_mix\.(\w+)", lambda key: post("granite3-8b", "brain").domains[key]),
+    Rule(
+        r"posttraining\.granite_alignment\.brain\.refresh_proposal_every",
+        lambda: tuned("granite3-8b", "brain", "refresh_steps"),
+    ),
+    Rule(r"posttraining\.granite_alignment\.prompt_mix\.(\w+)", lambda key: tuned("granite3-8b", "brain", "domains")[key]),
     plan_rules(r"posttraining\.granite_alignment\.rms\.multi_aspect\.(\w+)", always("granite3-8b"), "reward_model", 0),
     plan_rules(r"posttraining\.granite_alignment\.rms\.bradley_terry\.(\w+)", always("granite3-8b"), "reward_model", 1),
     Rule(
         r"posttraining\.granite_alignment\.rms\.contrastive",
-        lambda: post("granite3-8b", "reward_model", 2).base,
+        lambda: tuned("granite3-8b", "reward_model", "base", 2),
         lambda t: "8B SFT against 2B SFT" if t.startswith("log p(8B SFT) - log p(2B SFT)") else t,
     ),
     Rule(
@@ -206,14 +213,14 @@ TUNING = [
     ),
     Rule(r"posttraining\.stablelm2\.self_knowledge\.schedule", lambda: falls(post(LM2, "self_knowledge"))),
     Rule(r"posttraining\.stablelm2\.(sft|self_knowledge)\.(?!packed|negative)(\w+)", lambda k, key: tuned(LM2, k, key), _ours),
-    Rule(r"posttraining\.stablelm2\.self_knowledge\.packed", lambda: post(LM2, "self_knowledge").packing != "none"),
+    Rule(r"posttraining\.stablelm2\.self_knowledge\.packed", lambda: tuned(LM2, "self_knowledge", "packing") != "none"),
     Rule(
         r"posttraining\.stablelm2\.self_knowledge\.negative",
-        lambda: post(LM2, "self_knowledge").negative,
+        lambda: tuned(LM2, "self_knowledge", "negative"),
         lambda t: "negative token" if "replaced by a negative token" in t else t,
     ),
     Rule(r"posttraining\.stablelm2\.dpo\.(beta|lr|filters)", lambda key: tuned(LM2, "dpo", key)),
-    Rule(r"posttraining\.stablelm2\.dpo\.datasets\.(\w+)", lambda key: post(LM2, "dpo").datasets[key]),
+    Rule(r"posttraining\.stablelm2\.dpo\.datasets\.(\w+)", lambda key: tuned(LM2, "dpo", "datasets")[key]),
     Rule(
         r"posttraining\.stablelm2\.dpo\.zephyr_base_since_2024_01_10\.(epochs|warmup_ratio|schedule|max_length|max_prompt_length|beta)",
         lambda key: tuned(LM2, "dpo", key),

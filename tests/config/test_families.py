@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lehr.config.data import ExternalSource
-from tests.config.said import RECIPES, numbers, post, recipe
+from tests.config.said import RECIPES, numbers, post, recipe, stated
 
 CONFLICTS = yaml.load((Path(__file__).parent / "facts.yaml").read_text(), yaml.CSafeLoader)["conflicts"]
 NAMES = sorted(path.stem for path in (RECIPES / "released").glob("*.yaml"))
@@ -20,12 +20,17 @@ GRANITE = ["granite3-8b", "granite3-2b", "granite3-1b-a400m", "granite3-3b-a800m
 
 def held(name: str) -> dict[str, int]:
     sources = recipe(name).data.sources
-    return {key: source.tokens for key, source in sources.items() if isinstance(source, ExternalSource)}
+    return {key: source.reported.get("tokens", 0) for key, source in sources.items() if isinstance(source, ExternalSource)}
 
 
 def described(name: str, kind: str, *but: str) -> dict[str, Any]:
-    dump: dict[str, Any] = post(name, kind).model_dump(exclude=set(but))
-    return dump
+    """A step's keys and those of its optimiser, schedule and report, by dotted name, without those named."""
+    dump: dict[str, Any] = post(name, kind).model_dump()
+    flat = {key: value for key, value in dump.items() if not isinstance(value, dict)}
+    for part in ("optim", "schedule", "reported"):
+        flat |= {f"{part}.{key}": value for key, value in (dump.get(part) or {}).items()}
+    assert set(but) <= flat.keys() | {"reported.datasets"}
+    return {key: value for key, value in flat.items() if key not in but}
 
 
 @pytest.mark.parametrize("family", [OLMO1, OLMO2, GRANITE], ids=lambda names: names[0])
@@ -47,21 +52,47 @@ def test_sizes_share_their_optimiser() -> None:
 
 def test_sizes_share_their_post_training() -> None:
     for name in OLMO2:
-        assert described(name, "sft", "lr", "samples", "supply") == described("olmo2-7b", "sft", "lr", "samples", "supply")
-        its_own = "lr", "samples", "datasets", "supply"
+        its_own = "optim.lr", "samples", "supply"
+        assert described(name, "sft", *its_own) == described("olmo2-7b", "sft", *its_own)
+        its_own = "optim.lr", "samples", "reported.datasets", "supply"
         assert described(name, "dpo", *its_own) == described("olmo2-7b", "dpo", *its_own)
-    its_own = "lr", "batch_size", "kl", "episodes", "prompts"
+    its_own = "optim.lr", "batch_size", "reported.kl", "episodes", "reported.prompts"
     assert described("olmo2-13b", "ppo", *its_own) == described("olmo2-7b", "ppo", *its_own)
     assert described("olmo2-13b", "reward_model") == described("olmo2-7b", "reward_model")
-    first, *others = ([s.model_dump(exclude={"warmup_ratio"}) for s in recipe(name).posttraining] for name in GRANITE)
-    assert all(stages == first for stages in others)
+    first, *others = (_but_warmup(name) for name in GRANITE)
+    assert all(steps == first for steps in others) and len(first) == 10
     one, two = (post("granite3-8b", "sft", number) for number in (0, 1))
     shared = "schedule", "final_ratio", "warmup_ratio", "weight_decay", "packing"
-    assert [getattr(one, key) for key in shared] == [getattr(two, key) for key in shared]
-    assert {str(post("granite3-8b", kind).domains) for kind in ("best_of_n", "ppo", "brain")} == {
-        str(post("granite3-8b", "brain").domains)
-    }
-    assert post("granite3-8b", "ppo").kl_horizon in numbers(CONFLICTS["granite_kl"]["other"])
+    assert [stated(one, key) for key in shared] == [stated(two, key) for key in shared]
+    assert len({str(stated(post("granite3-8b", kind), "domains")) for kind in ("best_of_n", "ppo", "brain")}) == 1
+    assert stated(post("granite3-8b", "ppo"), "kl_horizon") in numbers(CONFLICTS["granite_kl"]["other"])
+
+
+def _but_warmup(name: str) -> list[dict[str, Any]]:
+    return [step.model_dump(exclude={"schedule": {"warmup_ratio"}}) for step in recipe(name).posttraining]
+
+
+def test_what_begins_with_what() -> None:
+    """Each with the model before it, but reward models and what follows them."""
+    for name in ("olmo2-7b", "olmo2-13b"):
+        assert {s.name: s.parent for s in recipe(name).posttraining if s.parent} == {"reward-model": "sft", "ppo": "dpo"}
+    assert {s.name: s.parent for s in recipe("granite3-8b").posttraining if s.parent} == {"best-of-n": "merge-sft"}
+
+
+def test_what_is_reported_adds_up() -> None:
+    """The data sets of a step sum to its samples; epochs are of sources that the mix draws from, and within its limit."""
+    summed, mixed = [], []
+    for name in NAMES:
+        for step in recipe(name).posttraining:
+            if datasets := step.reported.get("datasets"):
+                assert sum(datasets.values()) == stated(step, "samples"), (name, step.name)
+                summed.append(f"{name} {step.name}")
+        for key, mix in recipe(name).data.mixes.items():
+            if epochs := mix.reported.get("epochs"):
+                assert epochs.keys() == mix.weights.keys() and max(epochs.values()) <= mix.max_epochs, (name, key)
+                mixed.append(key)
+    assert summed == ["olmo2-13b dpo", "olmo2-7b dpo", "stablelm2-1.6b sft", "stablelm2-1.6b dpo"]
+    assert set(mixed) == {"dolmino_50B", "dolmino_100B", "dolmino_300B", "table1"}
 
 
 def test_only_those_adapt_whose_report_does() -> None:
@@ -84,7 +115,8 @@ def test_nothing_is_on_that_the_report_does_not_have(name: str) -> None:
     assert bool(r.stage1.batch_ramp) == (name == "olmo1-65b")
     assert bool(r.anneals) == (name not in ("stablelm2-1.6b", "olmo1-1b", "olmo1-65b", "olmo-0424-7b"))
     assert (r.base_stage == "soup") == (name in ("olmo2-7b", "olmo2-13b", "olmo2-32b"))
-    assert r.sft is None and r.dpo is None and r.rlvr is None and r.ramp is None
+    assert r.ramp is None and r.base is None
+    assert not any(getattr(step, data, None) for step in r.posttraining for data in ("examples", "pairs", "families"))
 
 
 def test_mixes_agree_with_their_own_tables() -> None:
@@ -97,7 +129,7 @@ def test_mixes_agree_with_their_own_tables() -> None:
         for key, weight in recipe(name).data.mixes[mix].weights.items():
             assert weight == pytest.approx(held(name)[key] / 1e9), key
     dolmino = recipe("olmo2-7b").data.mixes["dolmino_50B"]
-    read = {key: held("olmo2-7b")[key] * epochs for key, epochs in dolmino.epochs.items()}
+    read = {key: held("olmo2-7b")[key] * epochs for key, epochs in dolmino.reported["epochs"].items()}
     for key, weight in dolmino.weights.items():
         assert weight == pytest.approx(100 * read[key] / sum(read.values()), rel=0.015), key  # wiki is printed as 3.7B
     assert set(held("granite3-8b").values()) == {0}  # not disclosed

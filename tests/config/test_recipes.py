@@ -51,6 +51,14 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("stage1.tokens=5", ["--set", "do not pay for one step of 2048 tokens", "raise tokens"]),
         ("stage1.optim.lr=.nan", ["stage1.optim.lr", "finite number"]),
         ("stage1.optim.lr=.inf", ["stage1.optim.lr", "finite number"]),
+        ("stage1.optim.clip_norm=.nan", ["stage1.optim.clip_norm", "greater than 0"]),  # .inf: not clipped
+        ("posttraining.sft.stepz=5", ["--set", "posttraining.sft.stepz: unknown key", "did you mean 'steps'?"]),
+        ("posttraining.ppo.steps=5", ["there is no step 'ppo'", "steps are: sft, dpo, rlvr"]),
+        ("posttraining.dpo.pairs.samples=1", ["posttraining.dpo.pairs.samples", "greater than or equal to 2"]),
+        ("posttraining.sft.parent=rlvr", ["posttraining.sft.parent='rlvr' is no model before this step", "those are: soup"]),
+        ("posttraining=[{kind: dpo}]", ["posttraining.dpo: it begins with soup, which was not taught to chat"]),
+        ("posttraining=[{kind: sft, name: a}, {kind: sft, name: a}]", ["the name 'a' stands twice"]),
+        ("posttraining=[{kind: sft, name: soup, optim: {lr: 1e-5}}]", ["the name 'soup' is taken"]),
         ("stage1.optim.betas=[0.9, 1.5]", ["stage1.optim.betas.1", "less than 1", "1.5"]),
         ("stage1.schedule.final_ratio=.nan", ["stage1.schedule.final_ratio"]),
         ("site.pue=.inf", ["site.pue"]),
@@ -147,6 +155,27 @@ def test_inheritance_merges_sections_and_replaces_tables(tmp_path: Path) -> None
     assert recipe.data.mixes["dolmino"] == parent.data.mixes["dolmino"]
     assert recipe.data.sources["mine"].path == str(tmp_path / "my/text.jsonl")  # type: ignore[union-attr]
     assert recipe.data.sources["bible"] == parent.data.sources["bible"]
+
+
+def test_a_childs_steps_are_its_own_in_its_own_order(tmp_path: Path) -> None:
+    child = tmp_path / "child.yaml"
+    child.write_text(
+        f"inherits: {TINY}\nposttraining:\n"
+        "- {kind: sft, steps: 7, schedule: {warmup_steps: 3}}\n"
+        "- {kind: grpo, name: rlvr}\n"
+        "- {kind: sft, optim: {lr: 1e-4}, parent: sft}\n"
+    )
+    parent, recipe = load_recipe(TINY), load_recipe(child, ["posttraining.rlvr.kl=0.5"])
+    assert [(s.name, s.kind, s.parent) for s in recipe.posttraining] == [
+        ("sft", "sft", ""),
+        ("rlvr", "grpo", ""),
+        ("sft-2", "sft", "sft"),
+    ]
+    first, reinforced, second = recipe.posttraining
+    inherited = parent.posttraining[0].model_dump() | {"steps": 7}
+    assert first.model_dump() == inherited | {"schedule": inherited["schedule"] | {"warmup_steps": 3}}
+    assert reinforced.model_dump() == parent.posttraining[2].model_dump() | {"kl": 0.5}
+    assert second.model_dump(include={"examples", "steps"}) == {"examples": {}, "steps": 0}  # of another name: from nothing
 
 
 @pytest.mark.parametrize(("text", "value"), [("7", 7), ("1_000", 1000), ("0", 0)])

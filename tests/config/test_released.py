@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from lehr.stage import Surroundings
-from lehr.stages.data import documents
 
 from lehr.config import load_recipe
+from lehr.config.runnable import BUILT
 from lehr.errors import UserError
 from lehr.model.size import parameter_count
 from tests.config.said import RECIPES, Rule, of, recipe
@@ -105,7 +104,8 @@ SOURCE = re.compile(
     r"Table|Figure|section|appendix|equation|conflict|the code|the weights|engine|recipe's code|trlX|assumed|ours|one run"
     r"|not disclosed|not in the report|Mix %"
 )
-INHERITS = re.compile(r"\s*(weights|epochs|max_epochs|datasets):|\s*[{-]")  # may cite on the line of the key above them
+# These may cite on the line of the key above them.
+INHERITS = re.compile(r"\s*(weights|epochs|max_epochs|datasets):|\s*reported: \{|\s*[{-]")
 
 
 def uncited(text: str) -> Iterator[str]:
@@ -169,16 +169,23 @@ def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(path
     loaded = recipe(path.stem)
     assert done.returncode == 2 and not out.exists()
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
-    lacking = [*loaded.data.sources, *(stage.kind for stage in loaded.posttraining)]
+    kinds = {step.kind for step in loaded.posttraining}
+    lacking = [*loaded.data.sources, *(kinds - set(BUILT))]
     assert [word for word in lacking if not re.search(rf"\b{word}\b", done.stderr)] == []
     assert f"{len(loaded.data.sources)} of its sources must be supplied" in done.stderr
-    assert ("does not run" in done.stderr) == bool(loaded.posttraining)
+    assert f"its tokenizer must be supplied: {loaded.tokenizer.origin}" in done.stderr
+    for step in loaded.posttraining:
+        if step.kind in BUILT:
+            assert f"posttraining.{step.name}: its data must be supplied: {step.supply}" in done.stderr
+    assert ("not run by this version" in done.stderr) == bool(kinds - set(BUILT))
 
 
-def test_a_stage_that_reaches_an_external_source_names_it(tmp_path: Path) -> None:
-    loaded = load_recipe(RECIPES / "released/olmo-0424-7b.yaml")
+def test_a_stage_that_reaches_an_external_source_names_it() -> None:
+    from lehr.stages.documents import DocumentsConfig
+
+    data = load_recipe(RECIPES / "released/olmo-0424-7b.yaml").data
     with pytest.raises(UserError) as raised:
-        documents(loaded, Surroundings(tmp_path))
+        DocumentsConfig(data=data, seed=0, decontaminate=[], evaluation_seed=0).described()
     assert "source 'dolma' must be supplied: Dolma 1.7" in str(raised.value)
     assert raised.value.where == "hf://datasets/allenai/dolma/urls/v1_7.txt" and "data.sources.dolma" in raised.value.remedy
 
@@ -186,11 +193,14 @@ def test_a_stage_that_reaches_an_external_source_names_it(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.mixes.dolma.epochs={wiki: 1.0}", "does not draw from 'wiki'"),
-        ("data.mixes.dolma.epochs={dolma: 3.0}", "is more than max_epochs"),
+        ("data.mixes.dolma.epochs={dolma: 1.0}", "data.mixes.dolma.epochs: unknown key"),  # a fact, so it goes into `reported`
+        ("data.sources.dolma.tokens=5", "data.sources.dolma.tokens: unknown key"),
         ("data.sources.dolma.uri=somewhere", "data.sources.dolma"),
-        ("posttraining=[{kind: sft, lr: 1e-5, samples: 3, datasets: {a: 1, b: 1}}]", "samples=3 is not the 2"),
-        ("posttraining=[{kind: sft}]", "posttraining"),
+        ("posttraining=[{kind: sft, optim: {lr: 1e-5}, datasets: {a: 1}}]", "posttraining.sft.datasets: unknown key"),
+        ("posttraining=[{kind: sft, lr: 1e-5}]", "posttraining.sft.lr: unknown key"),
+        ("posttraining=[{kind: sft}]", "posttraining.sft.optim: this key is missing"),
+        ("posttraining=[{kind: sft, name: sft stage 1, optim: {lr: 1e-5}}]", "posttraining.sft stage 1.name"),
+        ("posttraining=[{kind: sfd}]", "there is no kind 'sfd'; kinds are: 'sft', 'dpo'"),
     ],
 )
 def test_a_mistake_in_a_plan_is_named(override: str, message: str) -> None:

@@ -1,0 +1,90 @@
+"""What `lehr run` refuses before anything starts, all of it in one line, and what no result depends on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lehr.config import Recipe, load_recipe
+from lehr.config.runnable import check_runnable
+from lehr.errors import UserError
+from lehr.pipeline.graph import graph
+
+TINY = sorted((Path(__file__).resolve().parents[2] / "recipes/tiny").glob("*.yaml"))
+OLMO2 = next(path for path in TINY if path.stem == "olmo2")
+
+
+def changed(*overrides: str) -> Recipe:
+    return load_recipe(OLMO2, overrides)
+
+
+@pytest.mark.parametrize("path", TINY, ids=lambda p: p.stem)
+def test_tiny_recipes_run(path: Path) -> None:
+    check_runnable(load_recipe(path))
+
+
+@pytest.mark.parametrize(
+    ("override", "what", "remedy"),
+    [
+        ("posttraining.sft.examples={}", "posttraining.sft: its data must be supplied", "give sft its examples"),
+        ("posttraining.dpo.pairs=null", "posttraining.dpo: its data must be supplied", "give dpo its pairs"),
+        ("posttraining.rlvr.families=[]", "posttraining.rlvr: its data must be supplied", "give grpo its families"),
+        ("posttraining.sft.batch_tokens=4096", "posttraining.sft: batch_tokens is not run by this version", "batch_size"),
+        ("posttraining.dpo.batch_size=0", "posttraining.dpo: its batch_size is not given", "give a step its batch_size"),
+        ("posttraining.dpo.steps=0", "posttraining.dpo: its length is not given", "steps, or samples and epochs"),
+        ("tokenizer.origin=cl100k", "its tokenizer must be supplied: cl100k", "tokenizer.path"),
+        (
+            "posttraining=[{kind: sft}, {kind: ppo, optim: {lr: 1e-6}}, {kind: merge}, {kind: merge}]",
+            "steps of these kinds are not run by this version: ppo, merge.",
+            "leave all but sft, dpo, grpo out",
+        ),
+    ],
+)
+def test_what_a_run_lacks_is_one_line(override: str, what: str, remedy: str) -> None:
+    with pytest.raises(UserError, match=re.escape(what)) as raised:
+        check_runnable(changed(override))
+    assert remedy in raised.value.remedy and "\n" not in str(raised.value)
+
+
+def test_everything_that_is_lacking_is_named_at_once() -> None:
+    source = "data.sources.novel={kind: external, uri: 's3://bucket/novel', license: CC0-1.0, supply: a novel}"
+    with pytest.raises(UserError) as raised:
+        check_runnable(
+            changed(source, "posttraining.sft.examples={}", "posttraining.sft.supply=chats", "posttraining.dpo.steps=0")
+        )
+    assert "; ".join(
+        [
+            "1 of its sources must be supplied: novel",
+            "posttraining.sft: its data must be supplied: chats",
+            "posttraining.dpo: its length is not given",
+        ]
+    ) in str(raised.value)
+    assert "novel is at s3://bucket/novel, its licence CC0-1.0" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (["posttraining.sft.steps=0", "posttraining.sft.samples=100"], {"sft": 4}),  # 100 of 32: the last one is short
+        (["posttraining.sft.steps=0", "posttraining.sft.samples=100", "posttraining.sft.epochs=2.5"], {"sft": 8}),
+        (["posttraining.rlvr.steps=0", "posttraining.rlvr.episodes=1300"], {"rlvr": 11}),  # roll-outs of 16 prompts x 8
+        (["posttraining.rlvr.steps=0", "posttraining.rlvr.episodes=1300", "posttraining.rlvr.mini_batches=2"], {"rlvr": 22}),
+        (["posttraining.rlvr.steps=0", "posttraining.rlvr.samples=64", "posttraining.rlvr.rollout_epochs=3"], {"rlvr": 12}),
+    ],
+)
+def test_a_length_follows_from_what_a_report_counts(overrides: list[str], steps: dict[str, int]) -> None:
+    recipe = changed(*overrides)
+    check_runnable(recipe)
+    found = {step.name: step.total_steps for step in recipe.posttraining}  # type: ignore[union-attr]
+    assert found | steps == found and all(found.values())
+
+
+def test_no_fingerprint_depends_on_what_is_reported() -> None:
+    def described(*overrides: str) -> list[dict[str, object]]:
+        return [node.config.described() for node in graph(changed(*overrides))]
+
+    facts = ["data.mixes.web.reported={epochs: {bible: 2.0}}", "posttraining.sft.reported={packing: none}"]
+    assert described(*facts) == described()
+    assert described("data.mixes.web.max_epochs=9.0") != described()
