@@ -61,7 +61,7 @@ class _Corpus:
 
 def prepare_corpus(
     config: Data,
-    evaluation_texts: Callable[[], Mapping[str, Sequence[str]]],
+    evaluation_texts: Mapping[str, Sequence[str]],
     synthetic: Synthetic,
     out: Path,
     note: Callable[[str], None],
@@ -69,19 +69,18 @@ def prepare_corpus(
     """Filter, deduplicate, split and decontaminate all sources, and write what is kept and what is not.
 
     Writes out/documents/SOURCE.jsonl.gz (training), out/dev.jsonl.gz and out/held_out.jsonl.gz (real documents held back),
-    out/dropped.jsonl.gz and out/funnel.json. Training documents are checked against `evaluation_texts()` (task -> texts)
+    out/dropped.jsonl.gz and out/funnel.json. Training documents are checked against `evaluation_texts` (task -> texts)
     and against the held-back documents. Raises UserError for damaged input and for a source that nothing is left of.
     """
     corpus, seen = _Corpus(), Deduplicator()
     for name, source in config.sources.items():
         note(f"reading {name}")
         _filter(corpus, name, source, config, seen, synthetic)
-    tasks = evaluation_texts()
     held_back = {f"{split} documents": [d.text for d in corpus.back[split]] for split in corpus.back}
-    hits = dict.fromkeys(tasks, config.filters.decontaminate_hits) | dict.fromkeys(
+    hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(
         held_back, config.filters.held_back_hits
     )
-    index = Decontaminator({**tasks, **held_back}, config.filters.decontaminate_ngram, hits)
+    index = Decontaminator({**evaluation_texts, **held_back}, config.filters.decontaminate_ngram, hits)
     shared = {name: list(index.shared(d.text for d in documents)) for name, documents in corpus.train.items()}
     every = chain.from_iterable(shared.values())
     forgotten = index.forget_boilerplate(every, config.filters.boilerplate_documents, held_back)

@@ -63,10 +63,9 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
         for d in synthetic_documents(source.generator, source, config.seed):
             yield Document(d.id, name, d.text, d.parent)
 
-    def texts() -> dict[str, list[str]]:
-        words = config.data.filters.decontaminate_ngram
-        return evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=words)
-
+    texts = evaluation_texts(
+        config.decontaminate, config.evaluation_seed, ngram_words=config.data.filters.decontaminate_ngram
+    )
     funnel = prepare_corpus(config.data, texts, synthetic, attempt.out, attempt.tracker.note)
     return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
 

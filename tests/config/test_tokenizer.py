@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lehr.config.load import _PATHS, load_recipe, recipe_yaml
+from lehr.config.load import load_recipe, recipe_yaml
+from lehr.config.merge import _PATHS
 from lehr.errors import UserError
 
 TINY = Path(__file__).parents[2] / "recipes/tiny/olmo2.yaml"

@@ -13,7 +13,8 @@ from lehr.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
 from lehr.evals.estimate import mean, ratio
-from lehr.evals.score import score, windows
+from lehr.evals.perplexity import windows
+from lehr.evals.score import score
 from lehr.evals.suites import examples
 from lehr.evals.task import Choice, Generation, Pair, Record, Text
 from tests.evals.fakes import PairTokenizer, TableModel

@@ -14,7 +14,8 @@ from lehr.data.synthetic import documents, problem
 from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
 from lehr.evals.contamination import around_numbers, evaluation_texts
-from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, PROSE_CHARACTERS, TASKS, examples
+from lehr.evals.corpus import PROSE_CHARACTERS
+from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, examples
 from lehr.evals.task import Choice, Generation, Pair, Text
 from lehr.post.verifiers import verify
 

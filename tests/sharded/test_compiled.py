@@ -18,7 +18,7 @@ import torch
 from lehr.config import load_recipe
 from lehr.errors import UserError
 from lehr.hardware import cpp_compiler
-from lehr.stages.common import Evaluator
+from lehr.train.fit import Evaluator
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.pretraining import PretrainWork
 from lehr.train.sharded import pretraining as sharded

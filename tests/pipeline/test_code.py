@@ -1,0 +1,112 @@
+"""A stage's code is what its work can reach, as syntax: what changes no result repeats nothing, what may change one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lehr.code import reachable
+from lehr.pipeline.registry import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSIONS = """
+import json
+from lehr.code import code_version
+from lehr.pipeline.registry import STAGES
+print(json.dumps({kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}))
+"""
+NOTHING = """
+from lehr.pipeline.spec import StageSpec
+from lehr.stages.soup import SoupConfig, run
+
+SPEC = StageSpec("nothing", SoupConfig, {}, "checkpoint", "cpu", "soup", run)
+"""
+
+
+def test_a_stage_reaches_what_it_needs_and_nothing_else() -> None:
+    training = reachable(STAGES["pretrain"].run)  # type: ignore[arg-type]
+    assert {"lehr.optim.adamw", "lehr.train.loop", "lehr.model.layers", "lehr.data.loader"} <= set(training)
+    foreign = {"lehr.config.recipe", "lehr.config.parts", "lehr.config.evaluation", "lehr.post.verifiers", "lehr.post.grpo"}
+    foreign |= {"lehr.report.page", "lehr.errors", "lehr.metrics", "lehr.pipeline.graph", "lehr.planning.work"}
+    foreign |= {"lehr.evals.suites"}
+    assert not foreign & set(training)
+    for kind, spec in STAGES.items():  # no stage can look at what its configuration does not say
+        assert spec.run is None or "lehr.config.recipe" not in reachable(spec.run), kind
+    assert "lehr.post.verifiers" in reachable(STAGES["grpo"].run)  # type: ignore[arg-type]
+    assert "lehr.post.verifiers" not in reachable(STAGES["sft"].run)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, tuple[str, str]]], set[str]]:
+    """Which kinds of stage have another code version once files of a copy of the library are edited: path -> (old, new)."""
+    copy = tmp_path_factory.mktemp("code")
+    shutil.copytree(ROOT / "lehr", copy / "lehr", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def of() -> dict[str, str]:
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", VERSIONS]
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+    before = of()
+
+    def changed(edits: dict[str, tuple[str, str]]) -> set[str]:
+        kept = {path: (copy / path).read_text() if (copy / path).exists() else None for path in edits}
+        for path, (old, new) in edits.items():
+            text = kept[path] or ""
+            assert old in text, f"{path} does not say {old!r}"
+            (copy / path).write_text(text.replace(old, new, 1) if old else text + new)
+        try:
+            after = of()
+        finally:
+            for path, text in kept.items():
+                (copy / path).unlink() if text is None else (copy / path).write_text(text)
+        return {kind for kind in before | after if before.get(kind) != after.get(kind)}
+
+    return changed
+
+
+TRAINING = {"pretrain", "midtrain", "sft", "dpo", "grpo"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "repeated"),
+    [
+        ({"lehr/optim/adamw.py": ('"""AdamW on flat', '"""Adam on flat')}, set()),  # a docstring
+        ({"lehr/optim/adamw.py": ("", "\n# a remark\n")}, set()),
+        ({"lehr/stages/pretrain.py": ('"""Its tokens and steps are exact."""', "print(node)")}, set()),  # how it is planned
+        ({"lehr/config/parts.py": ('    description: str = ""\n', '    description: str = ""\n    mood: str = ""\n')}, set()),
+        ({"lehr/metrics.py": ("", "\nOTHER = 1\n")}, set()),
+        (
+            {
+                "lehr/stages/nothing.py": ("", NOTHING),
+                "lehr/pipeline/registry.py": ("", '\nfrom lehr.stages import nothing\nSTAGES["nothing"] = nothing.SPEC\n'),
+            },
+            {"nothing"},
+        ),
+        (
+            {"lehr/post/verifiers.py": ("", "\n\ndef _new(args, text):\n    return True\n")},
+            {"grpo", "preferences", "dpo", "evaluate"},
+        ),
+        ({"lehr/optim/adamw.py": ("self.updates = 0", "self.updates = 1")}, TRAINING),
+        ({"lehr/stages/soup.py": ('"weights": "equal"', '"weights": "same"')}, {"soup"}),
+        ({"lehr/evals/estimate.py": ("(n - 1)", "n")}, {"pretrain", "midtrain", "evaluate"}),
+        ({"lehr/stages/sft.py": ("    steps: Positive\n", "    steps: Positive = 3\n")}, {"sft"}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_only_what_may_change_a_result_counts(
+    versions: Callable[[dict[str, tuple[str, str]]], set[str]], edits: dict[str, tuple[str, str]], repeated: set[str]
+) -> None:
+    found = versions(edits)
+    assert found >= repeated and not (found - repeated) & TRAINING, found
+    if not repeated:
+        assert not found

@@ -1,0 +1,71 @@
+"""The soup: an fp32 mean of checkpoints that belong together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lehr.artifact import Artifact, ArtifactRef, Cost
+from lehr.errors import UserError
+from lehr.soup import average, check_ingredients
+
+
+def _ingredient(root: Path, name: str, value: float, parent: str = "p", width: int = 4, tokenizer: str = "t") -> Artifact:
+    folder = root / name
+    folder.mkdir()
+    save_file({"w": torch.full((3,), value, dtype=torch.bfloat16)}, folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps({"architecture": {"d_model": width}, "tokenizer": tokenizer, "chat": False}))
+    ref = ArtifactRef(uri="x", digest=parent, kind="checkpoint", stage="ramp")
+    return Artifact.seal(
+        folder, kind="checkpoint", stage=name, fingerprint="f", parents=[ref], config={}, code="c", meta={}, cost=Cost()
+    )
+
+
+def test_a_soup_is_the_fp32_mean(tmp_path: Path) -> None:
+    values = [1.0, 1.0078125, 1.0]  # neighbours in bf16: their sum in bf16 would lose the middle one
+    average([_ingredient(tmp_path, f"a{i}", v) for i, v in enumerate(values)], tmp_path / "soup")
+    soup = load_file(tmp_path / "soup")
+    assert soup["w"].dtype == torch.bfloat16
+    assert torch.equal(soup["w"], torch.full((3,), sum(values) / 3).to(torch.bfloat16))
+
+
+def test_a_soup_in_blocks_equals_one_in_memory(tmp_path: Path) -> None:
+    """Tensors longer than a block and of several dtypes; a truncated ingredient and one of other shapes are refused."""
+    artifacts, states = [], []
+    for i in range(3):
+        generator = torch.Generator().manual_seed(i)
+        state = {
+            "b.long": torch.randn(700, 1000, generator=generator),
+            "a.half": torch.randn(999, 333, generator=generator).bfloat16(),
+            "c.empty": torch.zeros(0, 4),
+            "c.one": torch.randn(1, generator=generator),
+        }
+        artifacts.append(_ingredient(tmp_path, f"i{i}", 0.0))
+        save_file(state, artifacts[-1].path("model.safetensors"))
+        states.append(state)
+    average(artifacts, tmp_path / "soup")
+    soup = load_file(tmp_path / "soup")
+    for name, mean in soup.items():
+        total = states[0][name].float() + states[1][name].float()
+        assert torch.equal(mean, ((total + states[2][name].float()) / 3).to(mean.dtype)), name
+    save_file({"b.long": torch.zeros(3)}, artifacts[1].path("model.safetensors"))
+    with pytest.raises(UserError, match="not the first"):
+        average(artifacts, tmp_path / "soup")
+    artifacts[1].path("model.safetensors").write_bytes(artifacts[0].path("model.safetensors").read_bytes()[:-4])
+    with pytest.raises(UserError, match="truncated"):
+        average(artifacts, tmp_path / "soup")
+
+
+@pytest.mark.parametrize(
+    ("other", "says"), [({"parent": "q"}, "parents"), ({"width": 8}, "architecture"), ({"tokenizer": "u"}, "tokenizer")]
+)
+def test_ingredients_must_belong_together(tmp_path: Path, other: dict[str, object], says: str) -> None:
+    first = _ingredient(tmp_path, "a", 1.0)
+    with pytest.raises(UserError, match=says):
+        check_ingredients([first, _ingredient(tmp_path, "b", 1.0, **other)])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="at least two"):
+        check_ingredients([first])
