@@ -1,7 +1,7 @@
 """What a new MLflow sqlite file holds: the result of MLflow's own migrations, kept as SQL for the version that Lehr pins.
 
-MLflow knows no other way than to run all of its sixty migrations, which is four seconds of processor time; the SQL that they
-end with runs in milliseconds. `python -m monitoring.mlflow_schema` writes it anew after a change of MLflow's pin.
+MLflow itself runs all of its migrations, nearly seventy, in four seconds of processor time; the SQL that they end with runs in
+milliseconds. `python -m monitoring.mlflow_schema` writes it anew after a change of MLflow's pin.
 """
 
 from __future__ import annotations
