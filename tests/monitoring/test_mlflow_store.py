@@ -18,14 +18,21 @@ pytest.importorskip("mlflow")
 from monitoring import mlflow_schema, mlflow_store
 
 
-def contents(path: Path) -> tuple[set[tuple[str, ...]], dict[str, list[tuple[Any, ...]]]]:
-    """What MLflow finds in a new file: every table, index and trigger as it was written, and every row but for times."""
+def contents(path: Path) -> tuple[dict[tuple[str, str], Any], dict[str, list[tuple[Any, ...]]]]:
+    """What MLflow finds in a new file: every table, index and trigger, and every row but for times. A table's columns stand in
+    order; its constraints come in another order each time that they are migrated."""
     from mlflow.tracking import MlflowClient
 
     MlflowClient(f"sqlite:///{path}").search_experiments()
     with sqlite3.connect(path) as db:
-        objects = set(db.execute("select type, name, tbl_name, sql from sqlite_master"))
-        rows = {name: db.execute(f'select * from "{name}"').fetchall() for kind, name, _, _ in objects if kind == "table"}
+        objects: dict[tuple[str, str], Any] = {}
+        rows = {}
+        for kind, name, sql in db.execute("select type, name, sql from sqlite_master").fetchall():
+            objects[kind, name] = sql
+            if kind == "table":
+                columns = db.execute(f'pragma table_xinfo("{name}")').fetchall()
+                objects[kind, name] = columns, sorted(line.strip(" \t,") for line in sql.splitlines())
+                rows[name] = db.execute(f'select * from "{name}"').fetchall()
     [default] = rows["experiments"]
     rows["experiments"] = [tuple(value for value in default if not (isinstance(value, int) and value > 1e12))]
     return objects, {name: found for name, found in rows.items() if found}
