@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
@@ -97,6 +98,8 @@ class Nvml:
 
     def __init__(self, nvml: Any | None = None) -> None:
         """`nvml` replaces the pynvml module in tests. Raises whatever NVML raises when there is no GPU."""
+        if nvml is None:
+            ctypes.CDLL("libnvidia-ml.so.1")  # the driver's: pynvml opens it too, and is slow to load for nothing
         self._nvml: Any = nvml or importlib.import_module("pynvml")
         self._nvml.nvmlInit()
         self._devices = [self._device(name) for name in self._visible()]

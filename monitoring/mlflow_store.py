@@ -1,22 +1,21 @@
-"""A new MLflow sqlite file, made whole or not at all, out of the training process's way.
+"""A new MLflow sqlite file, made whole or not at all.
 
-Making the schema takes 7-10 s of migrations. In this process they would fight the training loop for the interpreter
-lock, and a kill in the middle would leave half a schema that no later run can open. So another process makes the file
-under a temporary name, and it takes its place only when it is complete.
+A kill in the middle of its making would leave half a schema that no later run can open. So it is made under a temporary
+name, and takes its place only when it is complete.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
-_CREATE = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
+from monitoring import mlflow_schema
+
 _SQLITE = "sqlite:///"
-CREATE_SECONDS = 180.0
 
 
 def set_environment() -> None:
@@ -26,18 +25,24 @@ def set_environment() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
 
 
-def prepare(tracking_uri: str) -> None:
-    """Make the sqlite file of `tracking_uri` if it is one and absent. Raises RuntimeError with MLflow's last words."""
+def absent_file(tracking_uri: str) -> Path | None:
+    """The sqlite file that `tracking_uri` names, if there is none yet; None for a file that is there, and for any server."""
     if not tracking_uri.startswith(_SQLITE):
-        return
-    target = Path(tracking_uri.removeprefix(_SQLITE))
-    if target.exists():
+        return None
+    path = Path(tracking_uri.removeprefix(_SQLITE))
+    return None if path.exists() else path
+
+
+def prepare(tracking_uri: str) -> None:
+    """Make the sqlite file of `tracking_uri` if it is one and absent. Raises OSError and what `mlflow_schema.create` raises."""
+    target = absent_file(tracking_uri)
+    if target is None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp").absolute()
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp").absolute()  # a pod's processes share their numbers
     try:
-        _create(beside)
+        mlflow_schema.create(beside)
         _fold_journal(beside)
         _publish(beside, target)
     finally:
@@ -48,16 +53,9 @@ def prepare(tracking_uri: str) -> None:
 def _sweep(target: Path) -> None:
     """Remove what runs that were killed here left behind, and leave alone what another run may be making now."""
     for leftover in target.parent.glob(f".{target.name}.*.tmp*"):
-        if time.time() - leftover.stat().st_mtime > 2 * CREATE_SECONDS:
-            leftover.unlink(missing_ok=True)
-
-
-def _create(path: Path) -> None:
-    command = [sys.executable, "-P", "-c", _CREATE, f"{_SQLITE}{path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=CREATE_SECONDS, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"cannot make {path}: {last}")
+        with suppress(FileNotFoundError):  # the other run has just finished with it
+            if time.time() - leftover.stat().st_mtime > 2 * mlflow_schema.SECONDS:
+                leftover.unlink()
 
 
 def _fold_journal(path: Path) -> None:

@@ -3,6 +3,10 @@
 Every method of the port appends to a queue and returns. The thread opens the store, finds the parent run again by its
 run key after a restart, and sends curves in batches. A store that is down is tried again at growing intervals while the
 run goes on; the run's own folder holds the full record either way.
+
+Loading MLflow takes seconds of processor time, so the store is opened when there is something to track: a stage has ended,
+taken a step or been scored, or the run is a minute old. A run that fails earlier makes no MLflow file, but where there is
+one already, and on a server, it is recorded as failed.
 """
 
 from __future__ import annotations
@@ -18,10 +22,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from monitoring.mlflow_runs import Curve, Runs, flatten
+from monitoring.mlflow_store import absent_file
 
 LOG = logging.getLogger("monitoring")
 MAX_POINTS = 2000  # a metric and stage: MLflow's charts freeze on more (mlflow#9779)
 RETRY_SECONDS = 60.0  # the longest pause between two tries
+OPEN_SECONDS = 60.0  # a first stage that works longer than this is shown while it does
 Event = Callable[[Runs], None]
 
 
@@ -57,7 +63,8 @@ class MlflowTracker:
         self._events: deque[Event] = deque()
         self._runs: Runs | None = None
         self._curves: dict[str, Curve] = {}
-        self._warned = False
+        self._began: float | None = None  # the first stage's start
+        self._warned = self._wanted = False
         self._closing, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -66,9 +73,11 @@ class MlflowTracker:
 
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
         began, flat = time.time(), flatten(params)
+        self._began = self._began or time.monotonic()
         self._events.append(lambda runs: runs.stage_started(stage, began, total_steps, flat))
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        self._wanted |= bool(metrics)
         curve = self._curves.get(stage)
         if curve is None:
             curve = self._curves[stage] = Curve(stage, -(-total_steps // self._max_points) if total_steps > 0 else 1)
@@ -87,10 +96,12 @@ class MlflowTracker:
             runs.stage_finished(stage, uri, folder, reused, seconds)
 
         self._events.append(finish)
+        self._wanted = True
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None:
         copies = [dict(record) for record in records]
         self._events.append(lambda runs: runs.scored(stage, copies))
+        self._wanted = True
 
     def note(self, text: str) -> None:
         return None
@@ -101,12 +112,17 @@ class MlflowTracker:
         """Copy files (report.html, the resolved recipe, scores.json ...) to the parent run, when its turn comes."""
         files = [Path(path) for path in paths]
         self._events.append(lambda runs: runs.artifacts(files))
+        self._wanted = True
 
     def close(self, *, failed: bool = False, timeout_seconds: float = 60.0) -> None:
         """Send what is left and end the parent run. Waits for a slow store, but not for a dead one."""
         if self._closing.is_set():
             return
-        self._events.append(lambda runs: runs.finish(failed))
+        if failed and not self._wanted and absent_file(self._uri) is not None:
+            self._events.clear()  # nothing was made: not worth a new file
+        else:
+            self._events.append(lambda runs: runs.finish(failed))
+            self._wanted = True
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout_seconds)
@@ -129,7 +145,9 @@ class MlflowTracker:
                 return
 
     def _flush(self) -> None:
-        if self._runs is None and self._events:
+        if self._began is not None and time.monotonic() - self._began > OPEN_SECONDS:
+            self._wanted = True
+        if self._runs is None and self._events and self._wanted:
             self._runs = self._open()
         if self._runs is None:
             return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from lehr.data.synthetic.problems import pool, problem
@@ -23,9 +24,29 @@ _FAMILIES = {
 _LIMIT = 1_000_000  # of real documents: all of them
 
 
+class TextsByTask(Mapping[str, list[str]]):
+    """Task -> texts. They take half a second to make, so each task's are made when first asked for: a run reads its documents,
+    and refuses bad ones, before that."""
+
+    def __init__(self, tasks: Sequence[str], make: Callable[[str], list[str]]) -> None:
+        self._tasks, self._make = dict.fromkeys(tasks), make
+        self._made: dict[str, list[str]] = {}
+
+    def __getitem__(self, task: str) -> list[str]:
+        if task in self._tasks and task not in self._made:
+            self._made[task] = self._make(task)
+        return self._made[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
 def evaluation_texts(
     tasks: Sequence[str], seed: int, corpus_folder: Path | None = None, *, ngram_words: int = 10
-) -> dict[str, list[str]]:
+) -> TextsByTask:
     """Every text of each task's dev and held-out examples, by task, for n-gram comparison with training documents.
 
     Of problems: the questions of *all* dev and held-out keys, not only of as many as a limit takes, and of each the
@@ -33,21 +54,28 @@ def evaluation_texts(
     phrasings on purpose). Tasks whose texts do not exist yet (corpus not prepared, pairs not sampled) have none.
     Raises UserError for an unknown task.
     """
-    texts: dict[str, list[str]] = {}
     for task in tasks:
         check_task(task)
+
+    def make(task: str) -> list[str]:
         absent = task in NEEDS_PAIRS or (task in NEEDS_CORPUS and corpus_folder is None)
-        texts[task] = [] if absent else list(dict.fromkeys(_texts(task, seed, corpus_folder, ngram_words)))
-    return texts
+        return [] if absent else list(dict.fromkeys(_texts(task, seed, corpus_folder, ngram_words)))
+
+    return TextsByTask(tasks, make)
 
 
 def _texts(task: str, seed: int, corpus_folder: Path | None, ngram_words: int) -> Iterator[str]:
     for split in _BOTH:
         for family in _FAMILIES.get(task, ()):
-            for index in range(len(pool(family, split))):
-                yield around_numbers(problem(family, split, index, seed).question, ngram_words)
+            yield from _questions(family, split, seed, ngram_words)
         if task not in _FAMILIES:
             yield from map(_text, examples(task, split, _LIMIT, seed, corpus_folder))
+
+
+@lru_cache(maxsize=8)  # several tasks ask for the same
+def _questions(family: str, split: Split, seed: int, ngram_words: int) -> tuple[str, ...]:
+    problems = (problem(family, split, index, seed) for index in range(len(pool(family, split))))
+    return tuple(around_numbers(p.question, ngram_words) for p in problems)
 
 
 def around_numbers(question: str, ngram_words: int) -> str:

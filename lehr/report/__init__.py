@@ -1,9 +1,16 @@
-"""The run's report: one HTML page without scripts or network, and the model card. Pure Python, no torch."""
+"""The run's report: one HTML page without scripts or network, and the model card. Pure Python, no torch.
 
-from lehr.report.card import model_card
-from lehr.report.data import Environment, PlannedStage, ReportData, Sample, Site, SourceFunnel, StageReport, Totals
-from lehr.report.page import render, render_fragment
-from lehr.report.scores import ScoreRecord
+A name is loaded when it is asked for: what watches a run needs the formats of numbers, and no page.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lehr.report.card import model_card
+    from lehr.report.data import Environment, PlannedStage, ReportData, Sample, Site, SourceFunnel, StageReport, Totals
+    from lehr.report.page import render, render_fragment
+    from lehr.report.scores import ScoreRecord
 
 __all__ = [
     "Environment",
@@ -19,3 +26,10 @@ __all__ = [
     "render",
     "render_fragment",
 ]
+_ELSEWHERE = {"model_card": "card", "render": "page", "render_fragment": "page", "ScoreRecord": "scores"}  # others: data
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'data')}"), name)

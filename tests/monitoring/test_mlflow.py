@@ -1,11 +1,8 @@
-"""MLflow as a restarted run leaves it, against a real sqlite store; and a store that is down."""
+"""MLflow as a restarted run leaves it, against a real sqlite store; when it is opened; and a store that is down."""
 
 from __future__ import annotations
 
-import logging
 import shutil
-import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +20,7 @@ from monitoring.mlflow_tracker import MlflowTracker
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow file with its schema: making one takes seconds, copying it does not."""
+    """An MLflow file with its schema."""
     path = tmp_path_factory.mktemp("mlflow") / "new" / "mlflow.db"
     mlflow_store.prepare(f"sqlite:///{path}")
     return path
@@ -199,13 +196,37 @@ def test_the_step_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads and threading.current_thread() not in threads
 
 
-def test_a_new_store_is_made_quietly_whole_and_without_telemetry(empty_store: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert [p.name for p in empty_store.parent.iterdir()] == ["mlflow.db"]
-    with sqlite3.connect(empty_store) as connection:
-        assert connection.execute("select count(*) from alembic_version").fetchone() == (1,)
-    out = capfd.readouterr()
-    assert out.out == out.err == ""
-    assert logging.getLogger("alembic").level == logging.WARNING or "alembic" not in sys.modules
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_fails_before_it_has_made_anything(
+    open_tracker: Callable[..., MlflowTracker], tmp_path: Path, caplog: pytest.LogCaptureFixture, there: bool
+) -> None:
+    """It makes no file; where earlier runs have made one it is recorded, as it is on a server."""
+    if not there:
+        (tmp_path / "mlflow.db").unlink()
+    tracker = open_tracker(flush_seconds=0.01)
+    tracker.stage_started("documents", total_steps=0, params={})
+    tracker.progress("documents", 1, 9, {})
+    tracker.close(failed=True)
+    assert not tracker._thread.is_alive() and not [r for r in caplog.records if r.name == "monitoring"]
+    if there:
+        assert {name: [r.info.status for r in some] for name, some in runs(tmp_path).items()} == {
+            "tiny": ["FAILED"],
+            "documents": ["FAILED"],
+        }
+    else:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_first_stage_that_takes_long_is_shown_while_it_works(
+    open_tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.mlflow_tracker.OPEN_SECONDS", 0.0)
+    tracker = open_tracker(flush_seconds=0.01)
+    tracker.stage_started("documents", total_steps=0, params={})
+    while tracker._events:
+        time.sleep(0.02)
+    assert [r.info.status for some in runs(tmp_path).values() for r in some] == ["RUNNING", "RUNNING"]
+    tracker.close()
 
 
 def test_flatten() -> None:
