@@ -49,7 +49,7 @@ def released(name: str, machines: str, *overrides: str) -> Recipe:
     model = MODELS[name]
     sets = [f"model={model}", f"stage1.tokens={stage1}", f"stage1.batch_size={batch}"]
     sets += [f"stage1.sequence_length={model['max_seq_len']}", "stage1.schedule={kind: cosine, horizon_tokens: 0}"]
-    sets += ["precision=bf16", "sft.max_length=2048"]
+    sets += ["precision=bf16", "posttraining.sft.max_length=2048"]
     if anneals:
         runs = [{"mix": "dolmino", "tokens": tokens, "seed": 100 + i} for i, tokens in enumerate(anneals[1:])]
         sets += [f"anneals={{mix: dolmino, tokens: {anneals[0]}, seeds: [1], more: {runs}}}", "ramp=null"]

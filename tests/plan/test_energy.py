@@ -12,7 +12,7 @@ from tests.plan.released import ROOT, released
 
 def reproduced(name: str, machines: str, *overrides: str) -> RunPlan:
     """A plan without post-training: the tables are about pretraining."""
-    return plan_run(released(name, machines, "sft=null", "dpo=null", "rlvr=null", *overrides))
+    return plan_run(released(name, machines, "posttraining.sft.max_length=0", "posttraining=[]", *overrides))
 
 
 @pytest.mark.parametrize(
