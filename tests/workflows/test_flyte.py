@@ -1,37 +1,41 @@
-"""What Flyte will see: types that survive the way between tasks, and a workflow that serialises."""
+"""What Flyte will see: three tasks small enough for its limits, pods that are checked first, and the very results of `lehr run`."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flytekit import FlyteContextManager
-from flytekit.configuration import Image, ImageConfig, SerializationSettings
-from flytekit.core.type_engine import TypeEngine
-from flytekit.exceptions.user import FlyteRecoverableException
-from flytekit.extras.pydantic_transformer.transformer import PydanticTransformer
-from flytekit.tools.translator import get_serializable
-from pydantic import BaseModel
-from tasks.schemas import RememberingTransformer
-from tasks.settings import asked_for, owned
-from workflows.pretrain_to_eval import pretrain_to_eval
 
-from lehr.artifact import ArtifactRef
-from lehr.config import load_recipe
-from lehr.config.base import Config
-from lehr.errors import InfraError, UserError
-from tasks import ranks
-from tasks.refs import RunRef
+flytekit = pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
+
+from flytekit import FlyteContextManager  # noqa: E402
+from flytekit.configuration import Image, ImageConfig, SerializationSettings  # noqa: E402
+from flytekit.core.type_engine import TypeEngine  # noqa: E402
+from flytekit.exceptions.user import FlyteRecoverableException  # noqa: E402
+from flytekit.tools.translator import get_serializable  # noqa: E402
+
+from lehr.artifact import ArtifactRef  # noqa: E402
+from lehr.config import load_recipe  # noqa: E402
+from lehr.errors import InfraError, UserError  # noqa: E402
+from lehr.pipeline.graph import graph  # noqa: E402
+from tasks import asked  # noqa: E402
+from tasks.owned import owned  # noqa: E402
+from tasks.refs import RunRef  # noqa: E402
+from tasks.stages import elastic  # noqa: E402
+from workflows.run import run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "tests" / "e2e" / "recipe.yaml"
+PYFLYTE = Path(sys.executable).with_name("pyflyte")
+LIMIT_BYTES = 200_000  # of all that is registered together: Flyte's own default for one upload is 2 MB
 
 
 def _round_trip(value: object) -> object:
@@ -41,153 +45,136 @@ def _round_trip(value: object) -> object:
 
 
 def test_runs_and_artifacts_survive_the_way_between_tasks() -> None:
-    recipe = load_recipe(ROOT / "recipes" / "tiny" / "olmo2.yaml", ["seed=9007199254740993", "stage1.optim.lr=1"])
-    run = RunRef(recipe=recipe, root="/data/run", key="k", command="lehr run")
-    assert _round_trip(run) == run
-    ref = ArtifactRef(uri="/data/run/artifacts/soup-1", digest="d" * 64, kind="checkpoint", stage="soup")
+    ref = RunRef(root="/data/run", recipe="r" * 64, key="k", command="lehr run --set seed=9007199254740993")
     assert _round_trip(ref) == ref
+    artifact = ArtifactRef(uri="/data/run/artifacts/soup-1", digest="d" * 64, kind="checkpoint", stage="soup")
+    assert _round_trip(artifact) == artifact
 
 
-def _parts(config: Config) -> Iterator[Config]:
-    """`config` and every model in it."""
-    yield config
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
-            if isinstance(inner, Config):
-                yield from _parts(inner)
-
-
-def test_every_part_of_a_recipe_survives_too() -> None:
-    """Each may become a task's own input when the pipeline is split further."""
-    parts = list(_parts(load_recipe(ROOT / "recipes" / "tiny" / "olmo2.yaml")))
-    assert {"Recipe", "Model", "JsonlSource", "SyntheticSource", "Mix", "Optim", "Guard", "Dpo", "TaskPlan"} <= {
-        type(p).__name__ for p in parts
-    }
-    for part in parts:
-        assert _round_trip(part) == part, type(part)
-
-
-def test_types_are_those_that_flytekit_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours are remembered (tasks/schemas.py), and flytekit writes into what it is given for a union."""
-    kinds: list[Any] = [RunRef, ArtifactRef, list[ArtifactRef], ArtifactRef | None, ArtifactRef, RunRef]
-    ours = [TypeEngine.to_literal_type(kind).to_flyte_idl() for kind in kinds]
-    assert isinstance(TypeEngine.get_transformer(RunRef), RememberingTransformer)
-    monkeypatch.setitem(TypeEngine._REGISTRY, BaseModel, PydanticTransformer())
-    assert [TypeEngine.to_literal_type(kind).to_flyte_idl() for kind in kinds] == ours
-
-
-@pytest.fixture(scope="module")
-def serialised() -> tuple[object, dict[str, Any]]:
-    """The workflow's spec, and its tasks' templates by name, as `pyflyte register` sends them."""
-    image = ImageConfig(default_image=Image("lehr", "example/lehr", "1"), images=[Image("lehr", "example/lehr", "1")])
-    settings = SerializationSettings(project="p", domain="d", version="v", image_config=image)
+def _spec(images: ImageConfig) -> tuple[Any, dict[str, Any]]:
+    settings = SerializationSettings(project="p", domain="d", version="v", image_config=images)
     found: OrderedDict = OrderedDict()
-    spec = get_serializable(found, settings, pretrain_to_eval)
+    spec = get_serializable(found, settings, run)
     templates = [entity.template for entity in found.values() if hasattr(entity, "template")]
     return spec, {t.id.name: t for t in templates if getattr(t, "k8s_pod", None) is not None}
 
 
-def test_the_workflow_serialises_with_retries_and_a_map(serialised: tuple[Any, dict[str, Any]]) -> None:
+@pytest.fixture(scope="module")
+def serialised() -> tuple[Any, dict[str, Any]]:
+    """The workflow's spec, and its tasks' templates by name, as `pyflyte register --image example/lehr:1` sends them."""
+    return _spec(ImageConfig.auto(img_name="example/lehr:1"))
+
+
+def test_three_tasks_one_graph_and_one_report_within_flytes_limits(serialised: tuple[Any, dict[str, Any]]) -> None:
     spec, tasks = serialised
-    assert {"tasks.train.stage1", "tasks.train.soup", "tasks.post.rlvr", "tasks.run.publish"} <= set(tasks)
-    stage1 = tasks["tasks.train.stage1"]
-    assert stage1.metadata.retries.retries == 3 and stage1.container is None
-    primary = stage1.k8s_pod.pod_spec["containers"][0]
-    assert primary["image"] == "example/lehr:1" and primary["args"][:4] == ["python", "-m", "infra.entry", "pyflyte-execute"]
-    assert primary["resources"]["requests"] == {"cpu": "2", "memory": "4Gi"}
-    mapped = [n for n in spec.template.nodes if n.array_node is not None]
-    assert len(mapped) == 2  # the anneals and their scores
+    assert set(tasks) == {f"tasks.stages.{name}" for name in ("cpu", "accelerator", "ranked", "report")} | {
+        "workflows.run.stages"
+    } or set(tasks) == {"workflows.run.stages"}
     assert list(spec.template.interface.inputs) == ["recipe", "out", "overrides"]
-
-
-def test_every_task_that_trains_is_checked_first_and_none_has_rights(serialised: tuple[Any, dict[str, Any]]) -> None:
-    """The pods of the whole pipeline, anneals of the map included: what Flyte's engine makes its pods of."""
-    _, tasks = serialised
-    assert len(tasks) >= 13 and any("map" in name for name in tasks)
-    for name, template in tasks.items():
-        pod = template.k8s_pod
-        spec, small = pod.pod_spec, name.startswith("tasks.run.")
-        assert template.config["primary_container_name"] == spec["containers"][0]["name"] == "primary", name
-        assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] is True, name
-        inits = spec.get("initContainers") or []
-        assert [c["name"] for c in inits] == ([] if small else ["preflight", "preflight-gate"]), name
-        assert pod.metadata.labels == ({} if small else {"lehr.dev/preflight": "true"}), name
-        assert all(c["image"] == "example/lehr:1" for c in (*inits, *spec["containers"])), name
-        assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in (*inits, *spec["containers"])), name
 
 
 REGISTER = """
 import json
-from collections import OrderedDict
-from flytekit.configuration import Image, ImageConfig, SerializationSettings
+from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
-from workflows.pretrain_to_eval import pretrain_to_eval
-images = ImageConfig(default_image=Image('lehr', 'x', '1'), images=[Image('lehr', 'x', '1')])
-found = OrderedDict()
-get_serializable(found, SerializationSettings(project='p', domain='d', version='v', image_config=images), pretrain_to_eval)
-templates = [e.template for e in found.values() if getattr(getattr(e, 'template', None), 'k8s_pod', None)]
-print(json.dumps({t.id.name: [t.type, t.custom, t.metadata.retries.retries, t.k8s_pod.pod_spec] for t in templates}))
+from collections import OrderedDict
+from tasks.stages import TASKS, report
+from workflows.run import run, stages
+settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
+sizes, found = {}, {}
+for entity in (*TASKS.values(), report, stages, run):
+    made = get_serializable(OrderedDict(), settings, entity)
+    sizes[entity.name] = len(made.to_flyte_idl().SerializeToString())
+    template = made.template
+    if getattr(template, 'k8s_pod', None):
+        kind = [template.type, template.custom, template.metadata.retries.retries]
+        found[template.id.name] = [*kind, template.k8s_pod.pod_spec, template.k8s_pod.metadata.labels]
+print(json.dumps([sizes, found]))
 """
 
 
-@pytest.fixture(scope="module")
-def registered() -> dict[str, list[Any]]:
-    """[type, custom, retries, pod] of each task, registered for GPUs and for several ranks on several nodes."""
-    asked = {"LEHR_TASK_RESOURCES": "cpu=32,mem=256Gi,gpu=8", "LEHR_TASK_RANKS": "nodes=4,ranks=8"}
-    environment = {**os.environ, **asked, "PYTHONPATH": str(ROOT)}
+def _registered(**variables: str) -> tuple[dict[str, int], dict[str, list[Any]]]:
+    """Bytes of everything that is registered, and [type, custom, retries, pod, labels] of each task."""
+    environment = {**os.environ, **variables, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", REGISTER], env=environment, capture_output=True, text=True, check=True)
-    found: dict[str, list[Any]] = json.loads(done.stdout)
-    return found
+    sizes, found = json.loads(done.stdout)
+    return sizes, found
 
 
-def test_ranks_are_chosen_at_registration_and_started_by_flyte(
-    registered: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every pod of a PyTorchJob is made from the task's own: preflight, gate and all."""
-    ranked = {re.sub("_(anneal|evaluate)_.*", "", name) for name, (kind, *_) in registered.items() if kind == "pytorch"}
-    assert ranked == {
-        *("tasks.train.stage1", "tasks.train.ramp", "tasks.train.map", "tasks.evaluate.evaluate", "tasks.evaluate.map"),
-        *("tasks.post.sft", "tasks.post.pairs", "tasks.post.dpo", "tasks.post.rlvr"),
-    }
-    assert registered["tasks.train.soup"][:2] == registered["tasks.run.open_run"][:2] == ["python-task", None]
-    for name, (kind, custom, retries, pod) in registered.items():
-        primary = pod["containers"][0]
-        assert {"name": "LEHR_TASK_RANKS", "value": "nodes=4,ranks=8"} in primary["env"], name
-        if kind == "pytorch":
-            elastic = {"rdzvBackend": "c10d", "minReplicas": 4, "maxReplicas": 4, "nprocPerNode": 8}
-            assert custom["elasticConfig"] == elastic and custom["workerReplicas"] == {"replicas": 4}, name
-            assert custom["runPolicy"] == {"cleanPodPolicy": "CLEANPOD_POLICY_RUNNING"} and retries == 3, name
-            assert [c["name"] for c in pod["initContainers"]] == ["preflight", "preflight-gate"], name
-            assert primary["args"][:3] == ["python", "-m", "infra.entry"], name
-            mounts = [mount["mountPath"] for mount in primary["volumeMounts"]]
-            assert len(mounts) == len(set(mounts)) and "/dev/shm" in mounts, name
-    monkeypatch.setenv("LEHR_TASK_RANKS", "nodes=4,ranks=8")
-    ranks.check(32)
+def test_what_is_registered_is_small_and_every_pod_is_checked_first_and_has_no_rights() -> None:
+    sizes, tasks = _registered()
+    assert sum(sizes.values()) < LIMIT_BYTES, sizes
+    assert set(tasks) == {*(f"tasks.stages.{name}" for name in ("cpu", "accelerator", "ranked", "report")), "workflows.run.stages"}
+    for name, (_, _, retries, spec, labels) in tasks.items():
+        primary = spec["containers"][0]
+        small = name not in ("tasks.stages.accelerator", "tasks.stages.ranked")
+        assert retries == 3 and primary["name"] == "primary", name
+        assert primary["args"][:4] == ["python", "-m", "infra.entry", "pyflyte-execute"], name
+        asked_for = {"cpu": "1", "memory": "2Gi"} if small else {"cpu": "2", "memory": "4Gi"}
+        assert primary["resources"] == {"requests": asked_for, "limits": asked_for}, name
+        assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] is True, name
+        inits = spec.get("initContainers") or []
+        assert [c["name"] for c in inits] == ([] if small else ["preflight", "preflight-gate"]), name
+        assert labels == ({} if small else {"lehr.dev/preflight": "true"}), name
+        assert all(c["image"] == "example/lehr:1" for c in (*inits, *spec["containers"])), name
+        assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in (*inits, *spec["containers"])), name
+
+
+def test_ranks_and_gpus_are_chosen_at_registration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pod of a PyTorchJob is made from the task's own: preflight, gate and all. Data, soup and report ask for no GPU."""
+    said = {"LEHR_TASK_RESOURCES": "cpu=32,mem=256Gi,gpu=8", "LEHR_TASK_RANKS": "nodes=4,ranks=8"}
+    _, tasks = _registered(**said)
+    assert {name for name, (kind, *_) in tasks.items() if kind == "pytorch"} == {"tasks.stages.ranked"}
+    for name in ("ranked", "accelerator"):
+        spec = tasks[f"tasks.stages.{name}"][3]
+        preflight, primary = spec["initContainers"][0], spec["containers"][0]
+        assert primary["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "gpu": "8"}
+        assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
+        assert {"name": "LEHR_EXPECTED_GPUS", "value": "8"} in preflight["env"]
+        assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "gpu" not in json.dumps(tasks["tasks.stages.cpu"][3]["containers"][0]["resources"])
+    kind, custom, retries, pod, _ = tasks["tasks.stages.ranked"]
+    elastic_ = {"rdzvBackend": "c10d", "minReplicas": 4, "maxReplicas": 4, "nprocPerNode": 8}
+    assert custom["elasticConfig"] == elastic_ and custom["workerReplicas"] == {"replicas": 4}
+    assert custom["runPolicy"] == {"cleanPodPolicy": "CLEANPOD_POLICY_RUNNING"} and retries == 3
+    mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    assert len(mounts) == len(set(mounts)) and "/dev/shm" in mounts
+    for name, task in tasks.items():  # a task is declared anew in its pod
+        env = task[3]["containers"][0]["env"]
+        assert all({"name": key, "value": value} in env for key, value in said.items()), name
+    for key, value in said.items():
+        monkeypatch.setenv(key, value)
+    asked.check(load_recipe(RECIPE, ["parallel.processes=32", *_WIDE]))
     with pytest.raises(UserError, match="registered for 32 ranks, the recipe asks for 2"):
-        ranks.check(2)
-    with pytest.raises(UserError, match="nodes=0"):
-        ranks.elastic("nodes=0,ranks=8")
-
-
-def test_resources_are_chosen_at_registration_and_the_preflight_has_the_tasks_gpus(registered: dict[str, list[Any]]) -> None:
-    spec = registered["tasks.train.stage1"][3]
-    preflight, primary = spec["initContainers"][0], spec["containers"][0]
-    assert primary["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "gpu": "8"}
-    assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
-    assert {"name": "LEHR_EXPECTED_GPUS", "value": "8"} in preflight["env"]
-    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        asked.check(load_recipe(RECIPE))
+    for text in ("nodes=0,ranks=8", "node=3", "ranks="):
+        with pytest.raises(UserError, match="asks for nothing"):
+            elastic(text)
     with pytest.raises(UserError, match="gpus=8"):
-        asked_for("gpus=8")
+        asked.resources("gpus=8")
+
+
+_WIDE = ["stage1.batch_size=32", "posttraining=[]", "stage1.tokens=65536", "ramp=null", "anneals=null"]
+
+
+def test_a_recipe_says_what_its_stages_ask_for_and_not_more_gpus_than_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEHR_TASK_RESOURCES", "cpu=32,mem=256Gi,gpu=8")
+    compute = "compute={cpu: {cpu: '4', memory: 8Gi}, stages: {sft: {cpu: '16', memory: 64Gi, gpus: 8}}}"
+    recipe = load_recipe(RECIPE, [compute])
+    assert asked.wanted(recipe, "documents", "cpu").memory == "8Gi"
+    assert asked.wanted(recipe, "sft", "ranked").cpu == "16"
+    assert asked.wanted(recipe, "stage1", "ranked").gpus == 8
+    with pytest.raises(UserError, match="registered for 8 GPUs"):
+        asked.wanted(load_recipe(RECIPE, ["compute={ranked: {gpus: 4}}"]), "stage1", "ranked")
 
 
 def test_without_a_cluster_the_pods_cost_nothing() -> None:
-    code = "import sys, workflows.pretrain_to_eval; sys.exit(any(m.startswith('kubernetes') for m in sys.modules))"
+    code = "import sys, workflows.run; sys.exit(any(m.startswith('kubernetes') or m == 'torch' for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_only_the_machines_errors_are_retried() -> None:
-    @owned
+    @owned(FlyteRecoverableException)
     def fails(error: Exception) -> None:
         raise error
 
@@ -195,3 +182,67 @@ def test_only_the_machines_errors_are_retried() -> None:
         fails(InfraError("power"))
     with pytest.raises(UserError):
         fails(UserError("bad recipe"))
+
+
+NODES = """
+import json, sys
+from flytekit import FlyteContextManager
+from flytekit.configuration import FastSerializationSettings, ImageConfig, SerializationSettings
+from flytekit.core.context_manager import ExecutionState
+from workflows.run import stages
+settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
+with FlyteContextManager.with_context(FlyteContextManager.current_context().with_serialization_settings(settings)) as context:
+    state = context.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
+    with FlyteContextManager.with_context(context.with_execution_state(state)):
+        job = stages.compile_into_workflow(context, stages._task_function, recipe=sys.argv[1], out=sys.argv[2], overrides=json.loads(sys.argv[3]))
+print(json.dumps({node.id: [
+    sorted(node.upstream_node_ids),
+    node.task_node.reference_id.name,
+    {str(r.name): r.value for r in node.task_node.overrides.resources.requests} if node.task_node.overrides.resources else {},
+] for node in job.nodes}))
+"""
+
+
+def _compiled(out: Path, *overrides: str) -> dict[str, list[Any]]:
+    """What the dynamic task asks the engine for, as it would in a pod: {node: [upstream, task, requests]}."""
+    command = [sys.executable, "-c", NODES, str(RECIPE), str(out), json.dumps(list(overrides))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, list[Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.slow
+def test_both_executors_end_with_the_same_digests_and_what_exists_becomes_no_pod(tmp_path: Path) -> None:
+    """`lehr run`, then `pyflyte run`: the same artifacts and scores. Then, what the dynamic task makes of a graph for a cluster."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    commands = {
+        "lehr": [sys.executable, "-m", "cli.main", "run", str(RECIPE), "--out", str(tmp_path / "lehr"), "--no-mlflow"],
+        "flyte": [str(PYFLYTE), "run", "workflows/run.py", "run", "--recipe", str(RECIPE), "--out", str(tmp_path / "flyte")],
+    }
+    for command in commands.values():
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    rows = {
+        name: {row["stage"]: (row["digest"], row["fingerprint"]) for row in json.loads((tmp_path / name / "lineage.json").read_text())}
+        for name in commands
+    }
+    assert rows["lehr"] == rows["flyte"] and len(rows["lehr"]) == len(graph(load_recipe(RECIPE)))
+    assert (tmp_path / "lehr" / "scores.json").read_bytes() == (tmp_path / "flyte" / "scores.json").read_bytes()
+    assert not re.search("pyflyte|Error", (tmp_path / "lehr" / "report.html").read_text())
+
+    whole = _compiled(tmp_path / "new", "compute={stages: {sft: {cpu: '7', memory: 9Gi}}}")
+    nodes = {node.name: node for node in graph(load_recipe(RECIPE))}
+    assert set(whole) == {*nodes, "report"}
+    assert whole["soup"][:2] == [["anneal-1", "anneal-2"], "tasks.stages.cpu"]
+    assert whole["stage1"][0] == ["documents", "shards", "tokenizer"] and whole["stage1"][1] == "tasks.stages.ranked"
+    assert "7" in whole["sft"][2].values() and set(whole["report"][0]) == set(nodes)
+    assert {whole[name][1] for name in ("documents", "tokenizer", "shards", "soup")} == {"tasks.stages.cpu"}
+
+    for folder in (tmp_path / "lehr" / "artifacts").glob("*"):
+        if folder.name.startswith(("rlvr-", "scores-rlvr-", "export-")):
+            shutil.rmtree(folder)
+    rest = _compiled(tmp_path / "lehr")
+    assert set(rest) == {"rlvr", "scores-rlvr", "export", "report"}
+    assert rest["rlvr"][0] == []  # its parent is a constant
