@@ -95,7 +95,7 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     # In fp32 always: preferences and roll-outs compare log-probabilities, which bf16 logits are too coarse for, and rows of
     # odd lengths gain nothing from bf16 on a CPU.
     state = TrainState.fresh(loaded.model, section.optim)
-    objective = _objective(work, section, loaded, seeds.derive(work.recipe.seed, stage))
+    objective = _objective(work, section, loaded, state, seeds.derive(work.recipe.seed, stage))
     plan = Plan(
         section.steps,
         lambda step, _tokens: by_steps(section.schedule, section.optim.lr, step, section.steps),
@@ -108,7 +108,7 @@ def _train_on_rank(ranks: Ranks, work: _Work) -> int:
     return state.tokens
 
 
-def _objective(work: _Work, section: Finetune, loaded: Loaded, seed: int) -> Objective:
+def _objective(work: _Work, section: Finetune, loaded: Loaded, state: TrainState, seed: int) -> Objective:
     model, tokenizer = loaded.model, loaded.tokenizer
     if isinstance(section, Sft):
         pool = sft_pool(section, tokenizer, seed)
@@ -120,9 +120,10 @@ def _objective(work: _Work, section: Finetune, loaded: Loaded, seed: int) -> Obj
             model, reference, pairs, section.batch_size, section.beta, section.chosen_nll, seed, tokenizer.pad_id
         )
     if isinstance(section, Rlvr):
+        state.frozen["reference"] = reference
         policy = LanguageModel(model, tokenizer, chat=True)
         prompts = rlvr_prompts(section, tokenizer, seed)
-        return GrpoObjective(policy, reference, prompts, _settings(section), seed, work.desk.serve(policy))
+        return GrpoObjective(state, policy, prompts, _settings(section), seed, work.desk.serve(policy))
     raise Bug(f"no objective for {type(section).__name__}")
 
 
