@@ -18,7 +18,7 @@ from lehr.train.engine import Engine
 from lehr.train.rewind import Rewinds
 
 MAIN = "model"  # the one that a stage's checkpoint is of; most stages train no other
-_MODELS, _ROLLOUT = "models.", "rollout."  # what begins the names of further models' and the roll-out's tensors in a save
+_MODELS, _ROLLOUT, _CARRIED = "models.", "rollout.", "carried."  # what begins the names of their tensors in a save
 M = TypeVar("M", bound=Backbone)
 
 
@@ -69,7 +69,8 @@ class TrainState:
     `evaluated` is the last step whose evaluation on the way is written down, `rewinds` what was left out.
 
     `frozen` models (reference, reward) are no part of a save: they come from artifacts. `rollout` is one whose updates are not
-    all made, the same on every rank; a save has it only then.
+    all made, the same on every rank; a save has it only then. `carried` are a few numbers that an objective takes from step to
+    step (an adaptive coefficient, say), the same on every rank too.
     """
 
     models: dict[str, Trained]
@@ -79,6 +80,7 @@ class TrainState:
     rewinds: Rewinds = field(default_factory=lambda: Rewinds(None))
     frozen: dict[str, Backbone] = field(default_factory=dict)
     rollout: Held | None = None
+    carried: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, model: Backbone, optim: Optim, precision: Precision = "fp32") -> TrainState:
@@ -121,11 +123,11 @@ class TrainState:
         return self.models[MAIN].weights()
 
     def progress(self) -> dict[str, Tensor]:
-        """What every rank knows, whatever the layout: the guard, what was left out, how far training is, and a roll-out whose
-        updates are not all made."""
+        """What every rank knows, whatever the layout: the guard, what was left out, how far training is, a roll-out whose
+        updates are not all made, and what is carried."""
         counts = {name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}
         rollout = {} if self.rollout is None else _with(_ROLLOUT, self.rollout.tensors())
-        return {**self.guard.state(), **self.rewinds.tensors(), **counts, **rollout}
+        return {**self.guard.state(), **self.rewinds.tensors(), **counts, **rollout, **_with(_CARRIED, self.carried)}
 
     def restore_progress(self, tensors: dict[str, Tensor]) -> None:
         """Copy in what `progress` gave."""
@@ -134,6 +136,7 @@ class TrainState:
         self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
         rollout = _without(_ROLLOUT, tensors)
         self.rollout = Restored(rollout) if rollout else None
+        self.carried = _without(_CARRIED, tensors)
 
     def tensors(self) -> dict[str, Tensor]:
         """The whole state, for a resume file. The main model's tensors have no prefix."""

@@ -62,7 +62,8 @@ def by_hand(model: Transformer, r: RollOut, s: GrpoSettings) -> tuple[Tensor, in
             new, old, reference = log_p[b, t, label], float(r.old_BT[b, t]), float(r.reference_BT[b, t])
             ratio = torch.exp(new - old)
             low, high = 1 - s.clip_low, 1 + s.clip_high
-            stopped = (a > 0 and float(ratio) > high) or (a < 0 and float(ratio) < low)
+            at = float(ratio.detach())
+            stopped = (a > 0 and at > high) or (a < 0 and at < low)
             gain = a * (high if a > 0 else low) if stopped else a * ratio
             total = total - gain + s.kl * (torch.exp(reference - new) - (reference - new) - 1)
             tokens, held = tokens + 1, held + stopped

@@ -71,7 +71,7 @@ def plan(state: TrainState, steps: int, every: int) -> Plan:
 
 
 class WithValue(GrpoObjective):
-    """GRPO, and a value model that learns the rewards from the same rows: what PPO asks of the engine."""
+    """GRPO, and a value model that learns a growing share of the rewards from the same rows: what PPO asks of the engine."""
 
     def learn(self, r: RollOut) -> Sums:
         sums = super().learn(r)
@@ -79,9 +79,10 @@ class WithValue(GrpoObjective):
         return sums
 
     def value_loss(self, r: RollOut) -> tuple[float, float]:
-        value = self.roll_outs.state.named("value", ScalarModel)
-        answer_BT = r.labels_BT != IGNORE
-        loss = ((value.values(r.tokens_BT) - r.rewards_B[:, None]).square() * answer_BT).sum()
+        state = self.roll_outs.state
+        value, answer_BT = state.named("value", ScalarModel), r.labels_BT != IGNORE
+        share = state.carried["share"] = state.carried.get("share", torch.tensor(0.5)) * 1.01
+        loss = ((value.values(r.tokens_BT) - share * r.rewards_B[:, None]).square() * answer_BT).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach()), float(answer_BT.sum())
 
