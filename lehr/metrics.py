@@ -133,6 +133,7 @@ BUILT_IN = (
     Metric("chat_loss", "loss on answers", "nats/token", "lower", short="chat loss"),
     _logged("cross_entropy", "cross entropy", "nats/token", "lower"),  # the loss without its regularisers
     Metric("response_tokens", "length of an answer", "tokens", live=False),
+    Metric("clipped", "tokens held by the clip", SHARE, live=False),
     Metric("unfinished", "answers without an end", SHARE, "lower", live=False),
     Metric("masked_instances", "masked instances", live=False),
     Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an idle expert

@@ -91,7 +91,7 @@ class Sampler(Protocol):
 
     def follow(self, step: int) -> None:
         """The model's weights are those after `step` updates from now on: an engine elsewhere takes them over before it
-        answers again. Every rank calls it, each step of on-policy training."""
+        answers again. Every rank calls it, before each roll-out of on-policy training."""
         ...
 
 

@@ -90,6 +90,16 @@ def layout(r: RecipeParts) -> None:
                 )
 
 
+def rollouts(r: RecipeParts) -> None:
+    """Mini-batches share a roll-out's prompts, and every rank has some of each."""
+    for step in r.posttraining:
+        if isinstance(step, GrpoStep) and step.batch_size % (step.mini_batches * r.parallel.processes):
+            raise ValueError(
+                f"posttraining.{step.name}.mini_batches={step.mini_batches} do not share out batch_size={step.batch_size} "
+                f"over parallel.processes={r.parallel.processes}; change one of them"
+            )
+
+
 def steps(r: RecipeParts) -> None:
     """Names are free and distinct, parents come before, and preferences and rewards begin with a model that chats."""
     chats = {"base"} if r.base else set()
@@ -121,4 +131,4 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, layout, steps, reported)
+ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, layout, rollouts, steps, reported)

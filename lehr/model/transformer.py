@@ -12,12 +12,9 @@ from lehr.model.layers import Block, KVCache, Norm, rope_tables, scaled
 from lehr.model.moe import Routing
 
 
-class Transformer(nn.Module):
-    """A decoder-only language model as `config` describes it.
-
-    `hidden` gives the normed states, `logits` the head's output on any of them, `forward` both: losses that look at few
-    positions pay for few logits.
-    """
+class Backbone(nn.Module):
+    """A decoder as `config` describes it, without a head: embedding, blocks and the final norm. `hidden` gives the normed
+    states."""
 
     cos: Tensor  # (max_seq_len, R), like sin: rotary tables, not part of the state
     sin: Tensor
@@ -28,18 +25,9 @@ class Transformer(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
         self.norm = Norm(config.d_model, config)
-        self.head = None if config.tied_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
         cos, sin = rope_tables(config.rotary_dim, config.max_seq_len, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-
-    @torch.no_grad()
-    def initialise(self, seed: int) -> Transformer:
-        """Every matrix by the architecture's scheme (`lehr.model.init`), cut at 3 std; norm weights one, biases zero."""
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in self.named_parameters():
-            initial_(parameter, name, self.config, generator)
-        return self
 
     def hidden(
         self,
@@ -106,6 +94,26 @@ class Transformer(nn.Module):
         seen = (column_T[None, None, :] <= column_T[None, :, None]) & (column_T[None, None, :] >= start_BT[:, :, None])
         mask = torch.zeros(seen.shape, dtype=self.cos.dtype, device=begins_BT.device).masked_fill_(~seen, float("-inf"))
         return self.cos[position_BT][:, None], self.sin[position_BT][:, None], mask[:, None]
+
+
+class Transformer(Backbone):
+    """A decoder-only language model.
+
+    `logits` gives the head's output on any of `hidden`'s states, `forward` on all: losses that look at few positions pay for
+    few logits.
+    """
+
+    def __init__(self, config: Model) -> None:
+        super().__init__(config)
+        self.head = None if config.tied_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> Transformer:
+        """Every matrix by the architecture's scheme (`lehr.model.init`), cut at 3 std; norm weights one, biases zero."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            initial_(parameter, name, self.config, generator)
+        return self
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""

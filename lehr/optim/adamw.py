@@ -12,7 +12,7 @@ from torch.optim import adamw
 
 from lehr.config.optim import Optim
 from lehr.errors import UserError
-from lehr.model.transformer import Transformer
+from lehr.model.transformer import Backbone
 from lehr.optim.groups import Group, group_of
 
 
@@ -27,7 +27,7 @@ class FlatParameters:
     size is rounded up to a `multiple`.
     """
 
-    def __init__(self, model: Transformer, optim: Optim, dtype: torch.dtype = torch.float32, multiple: int = 1) -> None:
+    def __init__(self, model: Backbone, optim: Optim, dtype: torch.dtype = torch.float32, multiple: int = 1) -> None:
         named = [(group_of(n, p.dim(), model.config, optim), n, p) for n, p in model.named_parameters()]
         named.sort(key=lambda entry: entry[0], reverse=True)  # stable: inside a group the model's own order
         self.order = [(n, tuple(p.shape)) for _, n, p in named]

@@ -1,5 +1,5 @@
 """GRPO with verifiable rewards (Shao et al. 2024; OLMo 2 section 5.3, RLVR): several samples a prompt, the advantage is
-what a sample's reward exceeds its own group's mean by. Shapes: B samples of this rank, T columns."""
+what a sample's reward exceeds its own group's mean by. Shapes: B samples of this rank, T columns; P prompts, S samples each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from lehr import seeds
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.ports import Sampler
+from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import Rendered, pad, rows_of_step
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.parallel import Ranks
+from lehr.train.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class GrpoSettings:
-    """`clip_low`/`clip_high` bound the ratio (asymmetric as in DAPO, Yu et al. 2025); `kl` weighs the k3 estimate."""
+    """`clip_low`/`clip_high` bound the ratio (asymmetric as in DAPO, Yu et al. 2025); `kl` weighs the k3 estimate. `epochs` and
+    `mini_batches`: see Updates."""
 
     prompts: int
     samples: int
@@ -38,6 +41,13 @@ class GrpoSettings:
     clip_low: float
     clip_high: float
     kl: float
+    epochs: int = 1
+    mini_batches: int = 1
+
+    @property
+    def updates(self) -> Updates:
+        """How a roll-out is used. Raises UserError as Updates does."""
+        return Updates(self.prompts, self.samples, self.epochs, self.mini_batches)
 
 
 def advantages(rewards_PS: Tensor) -> Tensor:
@@ -60,57 +70,92 @@ def grpo_token_loss(
     return -gain_BT + s.kl * k3_BT, k3_BT
 
 
+def clipped(new_BT: Tensor, old_BT: Tensor, advantage_B: Tensor, s: GrpoSettings) -> Tensor:
+    """Where the loss no longer pulls at the ratio, because it has gone as far as the clip allows: (B, T)."""
+    ratio_BT, better_B1 = (new_BT - old_BT).exp(), advantage_B[:, None] > 0
+    worse_B1 = advantage_B[:, None] < 0
+    return (better_B1 & (ratio_BT > 1 + s.clip_high)) | (worse_B1 & (ratio_BT < 1 - s.clip_low))
+
+
 class GrpoObjective:
-    """Roll out, verify, and take one policy-gradient step; the mean is over response tokens (`weight`)."""
+    """Roll out, verify, and take one policy-gradient step, or several; the mean is over response tokens (`weight`).
+
+    The policy is the state's, `policy` samples from it; the state's frozen model `reference` is what the KL term holds it to.
+    """
 
     extras: tuple[str, ...] = ("reward", "kl", "response_tokens", "unfinished")
 
     def __init__(
         self,
+        state: TrainState,
         policy: LanguageModel,
-        reference: Transformer,
         prompts: Sequence[Prompt],
         settings: GrpoSettings,
         seed: int,
         sampler: Sampler | None = None,
     ) -> None:
         self.sampler = sampler or policy
-        self.policy, self.reference, self.prompts, self.settings, self.seed = policy, reference, prompts, settings, seed
+        self.policy, self.prompts, self.settings, self.seed = policy, prompts, settings, seed
+        self.reference = state.named("reference", Transformer)
+        self.several = settings.updates.count > 1
+        if self.several:
+            self.extras = (*GrpoObjective.extras, "clipped")
+        self.roll_outs = RollOuts(state, self.draw, RollOut, settings.updates, seed)
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
-        s, pad_id = self.settings, self.policy.tokenizer.pad_id
-        chosen = ranks.split(rows_of_step(step, s.prompts, len(self.prompts), self.seed).tolist())
-        prompts = [self.prompts[i] for i in chosen]
-        self.sampler.follow(step)
-        rows, rewards_PS, unfinished = self._roll_out(prompts, seeds.derive(self.seed, "rollout", step, ranks.rank))
-        tokens_BT, labels_BT = pad(rows, pad_id, self.policy.device)
-        with torch.no_grad():
-            reference_BT = token_logprobs(self.reference, tokens_BT, labels_BT)
-        new_BT = token_logprobs(self.policy.model, tokens_BT, labels_BT)
-        advantages_B = advantages(rewards_PS).reshape(-1).to(new_BT.device)
-        # One update per roll-out: the old policy is this one, so the ratio is 1 and only its gradient counts.
-        loss_BT, k3_BT = grpo_token_loss(new_BT, new_BT.detach(), reference_BT, advantages_B, s)
-        answer_BT = labels_BT != IGNORE
+        return self.learn(self.roll_outs.rows(step, ranks).to(self.policy.device))
+
+    def learn(self, r: RollOut) -> Sums:
+        """One policy gradient from these rows."""
+        if not len(r):  # more ranks than rows: the others have them
+            return Sums(0.0, 0.0, 0, dict.fromkeys(self.extras, (0.0, 0.0)))
+        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT)
+        # In the only update of a roll-out the old policy is this one: the ratio is 1 and only its gradient counts.
+        old_BT = new_BT.detach() if r.old_BT is None else r.old_BT
+        loss_BT, k3_BT = grpo_token_loss(new_BT, old_BT, r.reference_BT, r.advantages_B, self.settings)
+        answer_BT = r.labels_BT != IGNORE
         total = (loss_BT * answer_BT).sum()
         total.backward()  # type: ignore[no-untyped-call]
-        tokens, n = float(answer_BT.sum()), float(len(rows))
+        tokens, n = float(answer_BT.sum()), float(len(r))
         extra = {
-            "reward": (float(rewards_PS.sum()), n),
+            "reward": (float(r.rewards_B.sum()), n),
             "kl": (float((k3_BT.detach() * answer_BT).sum()), tokens),
             "response_tokens": (tokens, n),
-            "unfinished": (float(unfinished), n),
+            "unfinished": (n - float(r.finished_B.sum()), n),
         }
-        return Sums(float(total.detach()), tokens, tokens_BT.numel(), extra)
+        if self.several:
+            cut_BT = clipped(new_BT.detach(), old_BT, r.advantages_B, self.settings) & answer_BT
+            extra["clipped"] = (float(cut_BT.sum()), tokens)
+        return Sums(float(total.detach()), tokens, r.tokens_BT.numel(), extra)
 
-    def _roll_out(self, prompts: Sequence[Prompt], seed: int) -> tuple[list[Rendered], Tensor, int]:
-        """Sampled answers as rows, prompt-major; rewards (prompts, samples); how many never ended."""
+    def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
+        """This rank's part of roll-out `number`: answers to its share of the prompts."""
+        s, seed = self.settings, seeds.derive(self.seed, "rollout", number, ranks.rank)
+        chosen = ranks.split(rows_of_step(number, s.prompts, len(self.prompts), self.seed).tolist())
+        self.sampler.follow(step)
+        rows, rewards_PS, finished_B = self._answers([self.prompts[i] for i in chosen], seed)
+        tokens_BT, labels_BT = pad(rows, self.policy.tokenizer.pad_id, self.policy.device)
+        reference_BT = _logprobs(self.reference, tokens_BT, labels_BT)
+        old_BT = _logprobs(self.policy.model, tokens_BT, labels_BT) if self.several else None
+        advantages_B = advantages(rewards_PS).reshape(-1)
+        return RollOut(step, tokens_BT, labels_BT, rewards_PS.reshape(-1), finished_B, advantages_B, reference_BT, old_BT)
+
+    def _answers(self, prompts: Sequence[Prompt], seed: int) -> tuple[list[Rendered], Tensor, Tensor]:
+        """Sampled answers as rows, prompt-major; rewards (P, S); which answers ended, (P * S)."""
         s, eos = self.settings, self.policy.tokenizer.eos_id
         repeated = [p for p in prompts for _ in range(s.samples)]
         answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [eos], s.temperature, seed)
-        rows, rewards, unfinished = [], [], 0
-        for prompt, answer in zip(repeated, answers, strict=True):
-            finished = bool(answer) and answer[-1] == eos
-            unfinished += not finished
-            rewards.append(prompt.reward(answer, finished))
-            rows.append(Rendered(prompt.ids + answer, [False] * len(prompt.ids) + [True] * len(answer)))
-        return rows, torch.tensor(rewards, dtype=torch.float32).view(len(prompts), s.samples), unfinished
+        finished = [bool(answer) and answer[-1] == eos for answer in answers]
+        rewards = [p.reward(answer, ended) for p, answer, ended in zip(repeated, answers, finished, strict=True)]
+        rows = [
+            Rendered(p.ids + answer, [False] * len(p.ids) + [True] * len(answer))
+            for p, answer in zip(repeated, answers, strict=True)
+        ]
+        rewards_PS = torch.tensor(rewards, dtype=torch.float32).view(len(prompts), s.samples)
+        return rows, rewards_PS, torch.tensor(finished, dtype=torch.bool)
+
+
+@torch.no_grad()
+def _logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor) -> Tensor:
+    """See token_logprobs; there may be no rows, and no gradient is wanted."""
+    return token_logprobs(model, tokens_BT, labels_BT) if len(tokens_BT) else torch.zeros(tokens_BT.shape)

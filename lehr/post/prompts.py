@@ -18,13 +18,17 @@ from lehr.train.checkpoint import copy_parameters
 def grpo_objective(setup: Setup) -> GrpoObjective:
     """From the parent, which is the reference too, on training problems whose answers can be verified."""
     c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
-    policy = LanguageModel(model, tokenizer, chat=True)
-    prompts = generated_prompts(c.families, c.steps * c.batch_size, tokenizer, c.seed, c.bonus)
-    return GrpoObjective(policy, copy_parameters(model), prompts, settings(c), c.seed, setup.context.serve(policy))
+    policy, rollouts = LanguageModel(model, tokenizer, chat=True), -(-c.steps // (c.rollout_epochs * c.mini_batches))
+    prompts = generated_prompts(c.families, rollouts * c.batch_size, tokenizer, c.seed, c.bonus)
+    setup.state.frozen["reference"] = copy_parameters(model)
+    return GrpoObjective(setup.state, policy, prompts, settings(c), c.seed, setup.context.serve(policy))
 
 
 def settings(c: Any) -> GrpoSettings:
-    return GrpoSettings(c.batch_size, c.samples_per_prompt, c.temperature, c.max_new_tokens, c.clip_low, c.clip_high, c.kl)
+    return GrpoSettings(
+        c.batch_size, c.samples_per_prompt, c.temperature, c.max_new_tokens, c.clip_low, c.clip_high, c.kl,
+        c.rollout_epochs, c.mini_batches,
+    )  # fmt: skip
 
 
 def generated_prompts(

@@ -40,7 +40,7 @@ def rows_of_step(step: int, batch_size: int, size: int, seed: int) -> np.ndarray
 
 def pad(rows: Sequence[Rendered], pad_id: int, device: torch.device = _HOST) -> tuple[Tensor, Tensor]:
     """Right-padded inputs and shifted labels (-100 off the mask), both (B, T), made on the host and then moved to `device`."""
-    width = max(len(row.ids) for row in rows) - 1
+    width = max((len(row.ids) for row in rows), default=1) - 1
     tokens_BT = torch.full((len(rows), width), pad_id)
     labels_BT = torch.full((len(rows), width), IGNORE)
     for b, row in enumerate(rows):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from lehr.artifact import Artifact, write_atomic
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
-from lehr.model.transformer import Transformer
+from lehr.model.transformer import Backbone, Transformer
 from lehr.tensors import read_tensors, save_tensors
 
 WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = (
@@ -26,10 +27,14 @@ WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = (
     "tokenizer.json",
 )
 
+Head = Literal["language", "scalar"]
+_HEADS = {"language": "a language model", "scalar": "a value or reward model"}
+M = TypeVar("M", bound=Backbone)
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in memory. `training` is what `train.json` says (`lr`, `batch_size`, ...), empty for soups."""
+    """A language model's checkpoint. `training` is what `train.json` says (`lr`, `batch_size`, ...), empty for soups."""
 
     model: Transformer
     tokenizer: Tokenizer
@@ -47,34 +52,64 @@ def save_checkpoint(
     chat: bool,
     training: dict[str, Any] | None = None,
     optimizer: dict[str, Tensor] | None = None,
+    head: Head = "language",
 ) -> None:
     """Write a checkpoint's files; `weights` are fp32 by name. Complete only when an artifact manifest seals them."""
-    describe_checkpoint(folder, config, tokenizer_folder, chat=chat, training=training)
+    describe_checkpoint(folder, config, tokenizer_folder, chat=chat, training=training, head=head)
     save_tensors(weights, folder / WEIGHTS)
     if optimizer is not None:
         save_tensors(optimizer, folder / OPTIMIZER)
 
 
 def describe_checkpoint(
-    folder: Path, config: Model, tokenizer_folder: Path, *, chat: bool, training: dict[str, Any] | None = None
+    folder: Path,
+    config: Model,
+    tokenizer_folder: Path,
+    *,
+    chat: bool,
+    training: dict[str, Any] | None = None,
+    head: Head = "language",
 ) -> None:
-    """Write all of a checkpoint but its weights and optimiser state."""
+    """Write all of a checkpoint but its weights and optimiser state. A head is named where it is not a language model's."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
     described = {"architecture": config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
+    if head != "language":
+        described["head"] = head
     write_atomic(folder / ARCHITECTURE, json.dumps(described, indent=1, sort_keys=True))
     if training is not None:
         write_atomic(folder / TRAINING, json.dumps(training, indent=1, sort_keys=True))
 
 
 def load_checkpoint(artifact: Artifact) -> Loaded:
-    """Rebuild the model in fp32. Raises UserError if files are damaged or tokenizer and model do not belong together."""
-    artifact.expect("checkpoint")
-    said = json.loads(artifact.path(ARCHITECTURE).read_text())
+    """Rebuild the language model in fp32. Raises UserError if files are damaged, if tokenizer and model do not belong together,
+    or if the head is a scalar one."""
+    model, tokenizer, said = load_model(artifact, "language", Transformer)
+    training = artifact.path(TRAINING)
+    known = json.loads(training.read_text()) if training.is_file() else {}
+    return Loaded(model, tokenizer, model.config, known, bool(said["chat"]))
+
+
+def check_head(folder: Path, wanted: Head) -> dict[str, Any]:
+    """What `model.json` of the checkpoint in `folder` says. Raises UserError unless its model has the `wanted` head; where
+    none is named it is a language model."""
+    said: dict[str, Any] = json.loads((folder / ARCHITECTURE).read_text())
+    found = said.get("head", "language")
+    if found != wanted:
+        raise UserError(
+            f"this checkpoint is {_HEADS.get(found, found)}, and {_HEADS[wanted]} is needed",
+            where=folder,
+            remedy="give the checkpoint of a stage that trains one",
+        )
+    return said
+
+
+def load_model(artifact: Artifact, head: Head, kind: Callable[[Model], M]) -> tuple[M, Tokenizer, dict[str, Any]]:
+    """A model of `kind` in fp32, its tokenizer and what `model.json` says. Raises UserError as load_checkpoint does."""
+    said = check_head(artifact.expect("checkpoint").folder, head)
     tokenizer = Tokenizer.load(artifact.folder)
     check_tokenizer(said["tokenizer"], tokenizer.hash, artifact.path(TOKENIZER))
-    config = Model.model_validate(said["architecture"])
-    model = Transformer(config)
+    model = kind(Model.model_validate(said["architecture"]))
     weights = read_tensors(artifact.path(WEIGHTS))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -85,8 +120,7 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
                     remedy="use a whole checkpoint",
                 )
             parameter.copy_(weights[name])
-    training = artifact.path(TRAINING)
-    return Loaded(model, tokenizer, config, json.loads(training.read_text()) if training.is_file() else {}, bool(said["chat"]))
+    return model, tokenizer, said
 
 
 def load_architecture(artifact: Artifact) -> Model:

@@ -10,7 +10,7 @@ import torch
 from lehr.config.training import Compile
 from lehr.errors import UserError
 from lehr.hardware import cpp_compiler
-from lehr.model.transformer import Transformer
+from lehr.model.transformer import Backbone, Transformer
 
 T = TypeVar("T")
 # Compiling costs 13 to 47 s on a core (measured) and brings a tenth to a seventh of the time.
@@ -30,7 +30,7 @@ def pays(wish: Compile, model: Transformer, flops: float, ranks: int) -> bool:
     return wish == "on" or (wish == "auto" and seconds >= _WORTH_SECONDS and not model.config.n_experts and cpp_compiler())
 
 
-def compile_blocks(model: Transformer) -> None:
+def compile_blocks(model: Backbone) -> None:
     """Compile the blocks' forward pass. All layers run the same code on other weights, and weights are inputs of the
     compiled graph, so the first layer pays and the others reuse it. After `recompute_blocks`, whose part it takes in.
 

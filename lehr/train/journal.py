@@ -22,11 +22,13 @@ from lehr.train.state import TrainState
 
 _WATCH = Watch()
 _OWN = ("loss", "weight", "tokens", "stop")
+_NOTHING: Mapping[str, float] = {}
 
 
 @dataclass
 class Row:
-    """One step on its way into the log. `tokens` so far, `step_tokens` of this one."""
+    """One step on its way into the log. `tokens` so far, `step_tokens` of this one; `norms` and other numbers that some steps
+    have."""
 
     step: int
     tokens: int
@@ -49,7 +51,8 @@ class Row:
         tokens, seconds = self.step_tokens, self.seconds
         seen = {"loss": self.loss, "grad_norm": self.grad_norm, "learning_rate": self.lr}
         rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "flops": tokens * flops_per_token}
-        skips = {"skipped": float(not self.made), "not_finite": float(not math.isfinite(self.loss + self.grad_norm))}
+        finite = math.isfinite(self.loss + self.grad_norm + sum(self.norms.values()))
+        skips = {"skipped": float(not self.made), "not_finite": float(not finite)}
         return {**seen, "tokens": float(tokens), "step_seconds": seconds, **rates, **skips}
 
 
@@ -104,13 +107,16 @@ class Journal:
         scalars: dict[str, float],
         extra: Mapping[str, Pair],
         seconds: float,
+        others: Mapping[str, float] = _NOTHING,
     ) -> None:
-        """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come."""
+        """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come; `others` are
+        numbers of the models that are trained beside the main one."""
         row = None
         if self.log is not None:
             row = Row(state.step, state.tokens, steps, loss, grad_norm, lr, made, int(scalars["tokens"]), seconds)
+            row.norms = {**others}
             if state.step % self.watch.norm_steps == 0:
-                row.norms = norms(state, grad_norm)
+                row.norms |= norms(state, grad_norm)
         if self.later is None:
             self._put(row, {name: value for name, value in scalars.items() if name not in _OWN})
         else:

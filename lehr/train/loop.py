@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lehr import pulse, stop
+from lehr.errors import Bug
 from lehr.metrics import require
 from lehr.train.collection import collect_at
 from lehr.train.engine import Engine
@@ -18,26 +19,31 @@ from lehr.train.journal import Journal
 from lehr.train.later import Pair, mean, stacked
 from lehr.train.parallel import Ranks
 from lehr.train.rewind import rewind
-from lehr.train.state import TrainState
+from lehr.train.state import MAIN, TrainState
 
 
 @dataclass
 class Sums:
     """What one rank adds to a step: `loss` is a sum, to be divided once by the global `weight` (tokens, or pairs).
 
-    `tokens` were processed; `extra` holds further (sum, count) pairs under the names the objective declares. Numbers may be
-    tensors on the model's device: reading them would make the host wait.
+    `tokens` were processed; `extra` holds further (sum, count) pairs under the names the objective declares. `models` holds
+    (loss, weight) of each model that is trained beside the main one, by name. Numbers may be tensors on the model's device:
+    reading them would make the host wait.
     """
 
     loss: float | Tensor
     weight: float
     tokens: int
     extra: Mapping[str, Pair]
+    models: Mapping[str, Pair] = field(default_factory=dict)
 
     def unsaid(self) -> Sums:
         """Zeros in their place, on the same devices: what a rank adds whose sums another one reports."""
-        extra = {name: (_zero(total), _zero(count)) for name, (total, count) in self.extra.items()}
-        return Sums(_zero(self.loss), 0.0, 0, extra)
+        return Sums(_zero(self.loss), 0.0, 0, _zeros(self.extra), _zeros(self.models))
+
+
+def _zeros(pairs: Mapping[str, Pair]) -> Mapping[str, Pair]:
+    return {name: (_zero(total), _zero(count)) for name, (total, count) in pairs.items()}
 
 
 def _zero(number: float | Tensor) -> float | Tensor:
@@ -45,7 +51,8 @@ def _zero(number: float | Tensor) -> float | Tensor:
 
 
 class Objective(Protocol):
-    """A stage's loss. `backward` runs this rank's share of global step `step` and leaves *summed* gradients behind."""
+    """A stage's loss. `backward` runs this rank's share of global step `step` and leaves *summed* gradients behind, in every
+    model that is trained."""
 
     extras: tuple[str, ...]
 
@@ -53,19 +60,41 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
+class Pace:
+    """`rate(step, tokens)` is a model's learning rate for the update at that point, `clip_norm` its gradient norm's limit."""
+
+    rate: Callable[[int, int], float]
+    clip_norm: Callable[[int, int], float]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """How long and at which rate: `rate(step, tokens)` is the learning rate of the update at that point, `clip_norm` the
-    gradient norm's limit there."""
+    """How long and at which rate: the main model's pace, and in `models` that of each one which is trained beside it."""
 
     steps: int
     rate: Callable[[int, int], float]
     clip_norm: Callable[[int, int], float]
     checkpoint_steps: int
     evaluate_steps: int = 0
+    models: Mapping[str, Pace] = field(default_factory=dict)
 
     def owes_evaluation(self, state: TrainState) -> bool:
         """Whether the evaluation that belongs to the state's step is still to be made."""
         return self.evaluate_steps > 0 and state.step % self.evaluate_steps == 0 and state.evaluated < state.step
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model's part of a step, the same on every rank: its mean loss, its gradient norm before clipping, and the learning
+    rate of its update."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+
+    def named(self, name: str) -> dict[str, float]:
+        """As the log has it."""
+        return {f"{name}_loss": self.loss, f"{name}_grad_norm": self.grad_norm, f"{name}_learning_rate": self.lr}
 
 
 def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
@@ -75,6 +104,8 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
     running step is made and the state is saved.
     """
     require(objective.extras)
+    if plan.models.keys() != state.further.keys():
+        raise Bug(f"the plan has a pace for {[*plan.models]}, and beside the main model {[*state.further]} are trained")
     try:
         return _train(state, objective, plan, ranks, journal)
     finally:
@@ -82,7 +113,6 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
 
 
 def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
-    engine = state.optimizer
     stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
     while state.step < plan.steps and not stopping:
         collect_at(state.step, journal.watch.collect_steps)
@@ -90,20 +120,19 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
             continue
         pulse.stepping(state.step)
         began = time.perf_counter()
-        engine.zero()
+        for trained in state.models.values():
+            trained.optimizer.zero()
         sums = objective.backward(state.step, ranks)
         # Gradients and scalars are summed over ranks, then divided once: world size changes no expectation.
-        scalars = _reduce(sums, () if journal.later else objective.extras, engine, ranks)
-        loss = scalars["loss"] / max(scalars["weight"], 1.0)
-        grad_norm = engine.clip(max(scalars["weight"], 1.0), plan.clip_norm(state.step, state.tokens))
-        lr = plan.rate(state.step, state.tokens)
-        made = state.guard.admits(loss, grad_norm, not state.rewinds.armed)  # a non-finite or outlying step changes nothing
-        state.rewinds.saw(state.step, made)
-        if made:
-            engine.update(lr)
+        scalars = _reduce(sums, () if journal.later else objective.extras, state.optimizer, ranks)
+        own = _measure(state, MAIN, scalars["loss"], scalars["weight"], plan)
+        others = _reduce_others(state, sums, plan, ranks)
+        made = _update(state, {MAIN: own, **others})
         state.step += 1
         state.tokens += int(scalars["tokens"])
-        journal.step(state, plan.steps, loss, grad_norm, lr, made, scalars, sums.extra, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        log = {key: value for name, its in others.items() for key, value in its.named(name).items()}
+        journal.step(state, plan.steps, own.loss, own.grad_norm, own.lr, made, scalars, sums.extra, seconds, log)
         pulse.pausing(state.step)
         if state.rewinds.due:
             rewind(state, journal, ranks)
@@ -119,6 +148,37 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
     if stopping:
         raise stop.preempted(journal.stage, state.step, plan.steps)
     return state
+
+
+def _measure(state: TrainState, name: str, loss: float, weight: float, pace: Plan | Pace) -> Measured:
+    """Divide and clip the summed gradients of model `name`, whose `loss` is summed too."""
+    weight = max(weight, 1.0)
+    grad_norm = state.models[name].optimizer.clip(weight, pace.clip_norm(state.step, state.tokens))
+    return Measured(loss / weight, grad_norm, pace.rate(state.step, state.tokens))
+
+
+def _reduce_others(state: TrainState, sums: Sums, plan: Plan, ranks: Ranks) -> dict[str, Measured]:
+    """The same for the models that are trained beside the main one: one wait for the device each, and one for its norm."""
+    out = {}
+    for name, trained in state.further.items():
+        pair = stacked([*sums.models[name]])
+        trained.optimizer.sum_(pair, ranks)
+        loss, weight = pair.tolist()
+        out[name] = _measure(state, name, loss, weight, plan.models[name])
+    return out
+
+
+def _update(state: TrainState, measured: Mapping[str, Measured]) -> bool:
+    """Update the models if every one's guard admits its part; whether they were. One decision for all of them: a loss or
+    gradient norm that is not finite or stands out, of whichever model, changes nothing. Each guard sees every step."""
+    learn = not state.rewinds.armed
+    admits = [state.models[name].guard.admits(its.loss, its.grad_norm, learn) for name, its in measured.items()]
+    made = all(admits)
+    state.rewinds.saw(state.step, made)
+    if made:
+        for name, its in measured.items():
+            state.models[name].optimizer.update(its.lr)
+    return made
 
 
 def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -> dict[str, float]:

@@ -43,7 +43,7 @@ class Ranks:
     rank: int = 0
     world: int = 1
     peers_alive: Callable[[], bool] | None = None
-    _shared: SharedSum | None = field(default=None, repr=False)
+    _shared: dict[int, SharedSum] = field(default_factory=dict, repr=False)  # by size: each trained model's gradients have one
 
     @property
     def first(self) -> bool:
@@ -56,9 +56,10 @@ class Ranks:
         if self.peers_alive is None or not _through_memory(tensor):
             dist.all_reduce(tensor)
             return
-        if self._shared is None or self._shared.size != tensor.numel():
-            self._shared = SharedSum(tensor.numel(), self.rank, self.world, self.peers_alive)
-        self._shared.sum_(tensor)
+        size = tensor.numel()
+        if size not in self._shared:
+            self._shared[size] = SharedSum(size, self.rank, self.world, self.peers_alive)
+        self._shared[size].sum_(tensor)
 
     def gather(self, value: T) -> list[T]:
         """Every rank's `value`, in rank order, on every rank."""

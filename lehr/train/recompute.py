@@ -9,7 +9,7 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from lehr.config.parallel import Recompute
-from lehr.model.transformer import Transformer
+from lehr.model.transformer import Backbone
 
 # Dear to compute, cheap to keep: matrix products, attention, and what came over the network.
 _KEPT = {
@@ -27,7 +27,7 @@ _KEPT = {
 }
 
 
-def recompute_blocks(model: Transformer, policy: Recompute) -> None:
+def recompute_blocks(model: Backbone, policy: Recompute) -> None:
     """Make every block of `model` keep less: `full` its input alone (Chen et al. 2016), `selective` also the results of matrix
     products and attention, so that only norms, activations and rotations are computed again (Korthikanti et al. 2022)."""
     if policy == "none":

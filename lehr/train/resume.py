@@ -52,6 +52,7 @@ class ResumeFiles:
         Waits for the one before. Raises what that one failed with.
         """
         self.wait()
+        self._buffers = {name: kept for name, kept in self._buffers.items() if name in tensors}  # a used-up roll-out is gone
         for name, tensor in tensors.items():
             kept = self._buffers.get(name)
             if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:

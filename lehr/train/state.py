@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -10,30 +11,45 @@ from torch import Tensor
 from lehr.config.optim import Optim
 from lehr.config.training import Precision
 from lehr.errors import Bug
-from lehr.model.transformer import Transformer
+from lehr.model.transformer import Backbone, Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
 from lehr.train.engine import Engine
 from lehr.train.rewind import Rewinds
 
+MAIN = "model"  # the one that a stage's checkpoint is of; most stages train no other
+_MODELS, _ROLLOUT, _CARRIED = "models.", "rollout.", "carried."  # what begins the names of their tensors in a save
+M = TypeVar("M", bound=Backbone)
+
+
+class Held(Protocol):
+    """What a save holds as tensors by name, whose meaning is someone else's."""
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was held, as a save had it: the objective that drew the roll-out knows what it means."""
+
+    held: dict[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.held
+
 
 @dataclass
-class TrainState:
-    """Model, optimiser, guard, and progress in `step` (updates attempted) and `tokens` (seen by this stage). `evaluated` is the
-    last step whose evaluation on the way is written down, `rewinds` what was left out."""
+class Trained:
+    """A model that is trained, with the engine that holds its parameters, gradients and optimiser state, and its guard."""
 
-    model: Transformer
+    model: Backbone
     optimizer: Engine
     guard: SpikeGuard
-    step: int = 0
-    tokens: int = 0
-    evaluated: int = 0
-    rewinds: Rewinds = field(default_factory=lambda: Rewinds(None))
 
     @classmethod
-    def fresh(cls, model: Transformer, optim: Optim, precision: Precision = "fp32") -> TrainState:
+    def fresh(cls, model: Backbone, optim: Optim, precision: Precision = "fp32") -> Trained:
         flat = FlatParameters(model, optim, torch.bfloat16 if precision == "bf16" else torch.float32)
-        return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard), rewinds=Rewinds(optim.guard.rewind))
+        return cls(model, AdamW(flat, optim), SpikeGuard(optim.guard))
 
     @property
     def whole(self) -> AdamW:
@@ -46,23 +62,104 @@ class TrainState:
         """The fp32 weights by name, whatever precision the model computes in."""
         return self.whole.flat.masters()
 
+
+@dataclass
+class TrainState:
+    """The models that are trained, by name, and progress in `step` (updates attempted) and `tokens` (seen by this stage).
+    `evaluated` is the last step whose evaluation on the way is written down, `rewinds` what was left out.
+
+    `frozen` models (reference, reward) are no part of a save: they come from artifacts. `rollout` is one whose updates are not
+    all made, the same on every rank; a save has it only then. `carried` are a few numbers that an objective takes from step to
+    step (an adaptive coefficient, say), the same on every rank too.
+    """
+
+    models: dict[str, Trained]
+    step: int = 0
+    tokens: int = 0
+    evaluated: int = 0
+    rewinds: Rewinds = field(default_factory=lambda: Rewinds(None))
+    frozen: dict[str, Backbone] = field(default_factory=dict)
+    rollout: Held | None = None
+    carried: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def fresh(cls, model: Backbone, optim: Optim, precision: Precision = "fp32") -> TrainState:
+        return cls({MAIN: Trained.fresh(model, optim, precision)}, rewinds=Rewinds(optim.guard.rewind))
+
+    @property
+    def model(self) -> Transformer:
+        """The main model. One with a scalar head is asked for by `named`."""
+        return cast(Transformer, self.models[MAIN].model)
+
+    @property
+    def optimizer(self) -> Engine:
+        """The main model's."""
+        return self.models[MAIN].optimizer
+
+    @property
+    def guard(self) -> SpikeGuard:
+        """The main model's."""
+        return self.models[MAIN].guard
+
+    @property
+    def whole(self) -> AdamW:
+        """The main model's; see Trained.whole."""
+        return self.models[MAIN].whole
+
+    @property
+    def further(self) -> dict[str, Trained]:
+        """The models that are trained beside the main one."""
+        return {name: trained for name, trained in self.models.items() if name != MAIN}
+
+    def named(self, name: str, kind: type[M]) -> M:
+        """The model of that name and kind, trained or frozen. Raises Bug where there is none."""
+        model = self.models[name].model if name in self.models else self.frozen.get(name)
+        if not isinstance(model, kind):
+            raise Bug(f"no {kind.__name__} is named {name!r} in the training state: there is {model!r:.60}")
+        return model
+
+    def weights(self) -> dict[str, Tensor]:
+        """The main model's; see Trained.weights."""
+        return self.models[MAIN].weights()
+
     def progress(self) -> dict[str, Tensor]:
-        """What every rank knows, whatever the layout: the guard, what was left out, and how far training is."""
+        """What every rank knows, whatever the layout: the guard, what was left out, how far training is, a roll-out whose
+        updates are not all made, and what is carried."""
         counts = {name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}
-        return {**self.guard.state(), **self.rewinds.tensors(), **counts}
+        rollout = {} if self.rollout is None else _with(_ROLLOUT, self.rollout.tensors())
+        return {**self.guard.state(), **self.rewinds.tensors(), **counts, **rollout, **_with(_CARRIED, self.carried)}
 
     def restore_progress(self, tensors: dict[str, Tensor]) -> None:
         """Copy in what `progress` gave."""
         self.guard.restore(tensors)
         self.rewinds.restore(tensors)
         self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
+        rollout = _without(_ROLLOUT, tensors)
+        self.rollout = Restored(rollout) if rollout else None
+        self.carried = _without(_CARRIED, tensors)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state, for a resume file."""
-        return {**self.whole.tensors(), **self.progress()}
+        """The whole state, for a resume file. The main model's tensors have no prefix."""
+        out = {**self.whole.tensors(), **self.progress()}
+        for name, trained in self.further.items():
+            out |= _with(f"{_MODELS}{name}.", {**trained.whole.tensors(), **trained.guard.state()})
+        return out
 
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
         """Copy in what `tensors` gave. The guard is part of it here; a child stage starts with its own: on another mix,
         the parent's window would take the new level for spikes."""
         self.whole.restore(tensors, where)
         self.restore_progress(tensors)
+        for name, trained in self.further.items():
+            own = _without(f"{_MODELS}{name}.", tensors)
+            trained.whole.restore(own, where)
+            trained.guard.restore(own)
+
+
+def _with(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

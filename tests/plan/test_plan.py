@@ -196,9 +196,9 @@ def test_drawings_need_nothing_else(tmp_path: Path) -> None:
 
 def test_described_post_training_is_bounded_or_left_out() -> None:
     """939,104 prompts, 2 epochs, batches of 128 of at most 4,096 tokens; a pair is two sequences; no length, no plan."""
-    warm = "schedule: {warmup_ratio: 0.03}"
+    warm = "epochs: 2.0, samples: 939104, max_length: 4096, schedule: {warmup_ratio: 0.03}"
     plans = [
-        f"{{kind: sft, name: tulu-sft, optim: {{lr: 2e-5}}, batch_size: 128, epochs: 2.0, samples: 939104, max_length: 4096, {warm}}}",
+        f"{{kind: sft, name: tulu-sft, optim: {{lr: 2e-5}}, batch_size: 128, {warm}}}",
         "{kind: dpo, name: tulu-dpo, optim: {lr: 1e-6}, batch_size: 128, epochs: 1.0, samples: 366949, max_length: 2048}",
         "{kind: merge}",
     ]

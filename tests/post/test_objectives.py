@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lehr.config.model import Model
+from lehr.config.optim import Optim
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
@@ -18,6 +19,7 @@ from lehr.post.sft import Rendered, SftObjective, pad, rows_of_step
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
 from lehr.train.parallel import Ranks
+from lehr.train.state import TrainState
 
 SETTINGS = GrpoSettings(prompts=2, samples=4, temperature=1.0, max_new_tokens=6, clip_low=0.2, clip_high=0.28, kl=0.0)
 ROWS = [
@@ -124,20 +126,23 @@ def test_the_ratio_is_clipped_on_both_sides_and_kl_is_k3() -> None:
     assert k3[0].tolist() == pytest.approx([1 / 1.5 - 1 + math.log(1.5), 2 - 1 - math.log(2)], abs=1e-6)
 
 
-def test_grpo_learns_what_is_rewarded() -> None:
-    """A policy that is paid for low token ids comes to say them."""
+@pytest.mark.parametrize(("epochs", "mini_batches", "steps"), [(1, 1, 25), (2, 2, 50)])
+def test_grpo_learns_what_is_rewarded(epochs: int, mini_batches: int, steps: int) -> None:
+    """A policy that is paid for low token ids comes to say them, by one update a roll-out or by four."""
     tokenizer = Tokenizer.train(["a b c " * 50], 300)
     config = Model(vocab_size=300, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=32, init_std=0.1)
     model = Transformer(config).initialise(1)
     policy = LanguageModel(model, tokenizer, chat=True)
-    settings = GrpoSettings(prompts=2, samples=16, temperature=1.0, max_new_tokens=4, clip_low=0.2, clip_high=0.28, kl=0.0)
+    settings = GrpoSettings(2, 16, 1.0, 4, clip_low=0.2, clip_high=0.28, kl=0.0, epochs=epochs, mini_batches=mini_batches)
     prompts = [Prompt([9, 10], lambda ids, finished: float(ids[0] < 150))]
-    objective = GrpoObjective(policy, copy_parameters(model), prompts, settings, seed=1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    state = TrainState.fresh(model, Optim(lr=0.03))
+    state.frozen["reference"] = copy_parameters(model)
+    objective = GrpoObjective(state, policy, prompts, settings, seed=1)
     rewards = []
-    for step in range(25):
-        optimizer.zero_grad()
+    for step in range(steps):
+        state.optimizer.zero()
         sums = objective.backward(step, Ranks())
-        optimizer.step()
+        state.optimizer.clip(sums.weight, 1.0)
+        state.optimizer.update(0.03)
         rewards.append(sums.extra["reward"][0] / sums.extra["reward"][1])
     assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.3

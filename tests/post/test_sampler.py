@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lehr.config.model import Model
+from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
@@ -20,6 +21,7 @@ from lehr.train.checkpoint import copy_parameters
 from lehr.train.fit import RankContext
 from lehr.train.parallel import Ranks
 from lehr.train.shared_model import SharedModel
+from lehr.train.state import TrainState
 
 TOKENIZER = Tokenizer.train(["the quick brown fox " * 30], 300)
 PROMPTS = [[9, 10], [11, 12, 13, 14], [15]]
@@ -82,13 +84,16 @@ def test_rewards_rise_on_its_answers() -> None:
     engine = Elsewhere(model)
     settings = GrpoSettings(prompts=2, samples=16, temperature=1.0, max_new_tokens=4, clip_low=0.2, clip_high=0.28, kl=0.0)
     prompts = [Prompt([9, 10], lambda ids, finished: float(ids[0] < 150))]
-    objective = GrpoObjective(model, copy_parameters(model.model), prompts, settings, 1, engine)
-    optimizer = torch.optim.Adam(model.model.parameters(), lr=0.03)
+    state = TrainState.fresh(model.model, Optim(lr=0.03))
+    state.frozen["reference"] = copy_parameters(model.model)
+    objective = GrpoObjective(state, model, prompts, settings, 1, engine)
     rewards = []
     for step in range(20):
-        optimizer.zero_grad()
-        reward, count = objective.backward(step, Ranks()).extra["reward"]
-        optimizer.step()
+        state.optimizer.zero()
+        sums = objective.backward(step, Ranks())
+        state.optimizer.clip(sums.weight, 1.0)
+        state.optimizer.update(0.03)
+        reward, count = sums.extra["reward"]
         rewards.append(float(reward) / float(count))
     assert engine.followed == list(range(20))
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2

@@ -16,7 +16,7 @@ from lehr.train.sharded import storage
 from lehr.train.sharded.saves import ShardedSaves
 from lehr.train.sharded.spread import spread
 from lehr.train.sharded.start import start
-from lehr.train.state import TrainState
+from lehr.train.state import Restored, TrainState
 from tests.sharded.pieces import MODELS, OPTIM
 
 WRITING_SECONDS = 1.0
@@ -33,6 +33,8 @@ def saves_on_rank(ranks: Ranks, folder: Path) -> list[float]:
     saves.write(folder / "first", state)  # buffers are made once
     write, storage.save_tensors = storage.save_tensors, _slowly if ranks.rank == 1 else storage.save_tensors
     state.step = 4
+    held = {"finished_B": torch.tensor([True, False]), "tokens_BT": torch.arange(6).view(2, 3), "step": torch.tensor(2)}
+    state.rollout, state.carried = Restored(held), {"kl": torch.tensor(0.05)}
     before = [tensor.clone() for tensor in _weights(state)]
     marks = [time.perf_counter()]
     saves.save(state, 0, lambda size: None)
@@ -44,7 +46,10 @@ def saves_on_rank(ranks: Ranks, folder: Path) -> list[float]:
     saves.wait()
     marks.append(time.perf_counter())
     storage.save_tensors = write
+    state.rollout, state.carried = None, {}
     assert saves.restore(state) == 0
+    assert state.rollout is not None and state.carried["kl"] == torch.tensor(0.05)
+    assert all(torch.equal(state.rollout.tensors()[name], tensor) for name, tensor in held.items())
     assert all(torch.equal(a, b) for a, b in zip(_weights(state), before, strict=True))
     return [b - a for a, b in pairwise(marks)]
 

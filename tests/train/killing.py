@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from tests.train.pieces import curves
 
 STEPS = 24
 KINDS = ("step", "micro", "write", "record", "time")
+Kill = tuple[str, float]  # a kind, and when: a share of its opportunities, or of the time
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def attempt(root: Path, shards: Path, case: Case, kill: tuple[str, float]) -> No
     """One attempt at the case's stage; `kill` is ("", 0) for none."""
     torch.set_num_threads(1)
     stretch = case.stretch()
-    _kill_the_writer(kill, stretch.steps // case.every)
+    kill_the_writer(kill, stretch.steps // case.every)
 
     def work(attempt: Attempt) -> Outcome:
         dtype: Any = case.dtype
@@ -130,7 +131,7 @@ def attempt(root: Path, shards: Path, case: Case, kill: tuple[str, float]) -> No
     made(LocalStore(root), work)
 
 
-def _kill_the_writer(kill: tuple[str, float], saves: int) -> None:
+def kill_the_writer(kill: tuple[str, float], saves: int) -> None:
     """Die with half of a resume file written, or with the file there and its record not."""
     left = int(kill[1] * saves)
     save, record = resume.save_tensors, resume.write_atomic
@@ -170,28 +171,33 @@ def forked(work: Callable[[], None], seconds: float = 0.0) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def trial(number: int, folder: Path, shards: Path) -> dict[str, Any]:
-    """The case alone, and killed: whether both end with the same bits and the same log, and what happened on the way."""
-    case = Case.draw(number)
+def compared(folder: Path, work: Callable[[Path, Kill], None], kills: Sequence[Kill]) -> dict[str, Any]:
+    """`work` (an attempt in a folder, with the kill that strikes it) left alone, and killed: whether both end with the same
+    bits and the same log, and what happened on the way."""
     began = time.monotonic()
-    forked(partial(attempt, folder / "whole", shards, case, ("", 0.0)))
-    whole_seconds, kills = time.monotonic() - began, 0
-    for kill in case.kills:
+    forked(partial(work, folder / "whole", ("", 0.0)))
+    whole_seconds, killed = time.monotonic() - began, 0
+    for kill in kills:
         seconds = max(kill[1] * whole_seconds, 1e-3) if kill[0] == "time" else 0.0
-        kills += forked(partial(attempt, folder / "cut", shards, case, kill), seconds)
-    forked(partial(attempt, folder / "cut", shards, case, ("", 0.0)))
+        killed += forked(partial(work, folder / "cut", kill), seconds)
+    forked(partial(work, folder / "cut", ("", 0.0)))
     whole, cut = (Artifact.open(next((folder / name / "artifacts").glob("t-*"))) for name in ("whole", "cut"))
     rows = curves(whole)
     return {
-        "case": number,
         "same": whole.manifest.digest == cut.manifest.digest and rows == curves(cut),
-        "kills": kills,
+        "kills": killed,
         "told": sum("ended without a word" in line for line in told(cut)),
-        "kinds": [kind for kind, _ in case.kills],
+        "kinds": [kind for kind, _ in kills],
         "skipped": sum("skipped" in row for row in rows),
         "rewinds": sum("rewound_from" in row for row in rows),
-        "accumulates": case.micro_batch > 0,
     }
+
+
+def trial(number: int, folder: Path, shards: Path) -> dict[str, Any]:
+    """What `compared` says of the case."""
+    case = Case.draw(number)
+    found = compared(folder, lambda root, kill: attempt(root, shards, case, kill), case.kills)
+    return {"case": number, **found, "accumulates": case.micro_batch > 0}
 
 
 def main(folder: Path, first: int, last: int) -> None:

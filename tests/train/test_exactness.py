@@ -90,15 +90,16 @@ def test_batches_that_double() -> None:
 
 
 def large_sums(ranks: Ranks, how: str) -> list[float]:
-    """Sums through shared memory: several, of two sizes, in place."""
+    """Sums through shared memory: several, of two sizes in turns (two trained models), in place."""
     out = []
     for call in range(6):
-        x = torch.full((70_000 + (call // 3) * 10,), float(ranks.rank + 1 + 10 * call))
+        x = torch.full((70_000 + (call % 2) * 10,), float(ranks.rank + 1 + 10 * call))
         if how == "killed" and ranks.rank == 1 and call == 4:
             os.kill(os.getpid(), signal.SIGKILL)
         ranks.sum_(x)
         assert bool((x == x[0]).all())
         out.append(float(x[0]))
+    assert len(ranks._shared) == 2, "memory is made once a size"
     return out
 
 

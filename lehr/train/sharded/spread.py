@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from lehr.config.model import Model
 from lehr.config.optim import Optim
+from lehr.errors import Bug
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.train.sharded.pieces import Pieces
@@ -58,7 +59,9 @@ class WholePieces:
 
 
 def spread(state: TrainState) -> Spread:
-    """The state's engine as one that can say what it holds."""
+    """The state's engine as one that can say what it holds. Raises Bug where more than one model is trained."""
+    if state.further:
+        raise Bug(f"a state with {', '.join(state.further)} beside its main model was to be saved or read by parts")
     engine = state.optimizer
     return WholePieces(engine) if isinstance(engine, AdamW) else cast(Spread, engine)
 

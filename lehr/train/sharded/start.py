@@ -17,7 +17,7 @@ from lehr.model.init import initial_
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import FlatParameters
 from lehr.optim.guard import SpikeGuard
-from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
+from lehr.train.checkpoint import OPTIMIZER, WEIGHTS, check_head
 from lehr.train.device import own_device
 from lehr.train.engine import Engine
 from lehr.train.loop import Objective
@@ -33,7 +33,7 @@ from lehr.train.sharded.objective import OnMesh, PipelineNextToken
 from lehr.train.sharded.part import Part, build
 from lehr.train.sharded.spread import fill_from_flat, flat_order, spread
 from lehr.train.sharded.zero import Zero1
-from lehr.train.state import TrainState
+from lehr.train.state import MAIN, Trained, TrainState
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def start(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: 
 
 
 def inherit(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, parent: Path) -> Sharded:
-    """A model with the weights and the optimiser state of checkpoint `parent`."""
+    """A model with the weights and the optimiser state of checkpoint `parent`. Raises UserError where that is not a language
+    model."""
+    check_head(parent, "language")
     with torch.device("meta"):
         shapes = {name: tuple(p.shape) for name, p in Transformer(config).named_parameters()}
     sharded = _empty(ranks, parallel, config, optim, dtype, shapes)
@@ -82,11 +84,11 @@ def _empty(
         model = Transformer(config).to(own_device(ranks))
         recompute_blocks(model, parallel.recompute)
         zero: Engine = Zero1(FlatParameters(model, optim, dtype, ranks.world), optim, ranks)
-        return Sharded(TrainState(model, zero, guard, rewinds=rewinds), None, cross_entropy)
+        return Sharded(TrainState({MAIN: Trained(model, zero, guard)}, rewinds=rewinds), None, cross_entropy)
     place = take_place(ranks, parallel, dtype)
     part = build(config, place)
     engine = ShardedEngine(part, place, optim, shapes)
-    return Sharded(TrainState(part, engine, guard, rewinds=rewinds), place, part_cross_entropy)
+    return Sharded(TrainState({MAIN: Trained(part, engine, guard)}, rewinds=rewinds), place, part_cross_entropy)
 
 
 def _initial(config: Model, shapes: dict[str, tuple[int, ...]], seed: int) -> Iterator[tuple[str, Tensor]]:

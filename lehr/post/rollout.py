@@ -1,0 +1,162 @@
+"""A roll-out: what a policy answered and what that is worth, for one update or for several. Shapes: B rows, T columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lehr import seeds
+from lehr.errors import UserError
+from lehr.train.losses import IGNORE
+from lehr.train.parallel import Ranks
+from lehr.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class RollOut:
+    """Answers to prompts, a row each; the answers to one prompt lie together, and there are as many to each.
+
+    Inputs `tokens_BT` are right-padded, `labels_BT` are shifted and -100 off the answers. `step` is the one that it was drawn
+    at. `reference_BT` and `old_BT` are log-probabilities of the labels under the reference and under the policy that answered;
+    without `old_BT` that is the very policy which is updated, so that each ratio is 1. A subclass may add tensors whose
+    first axes are B or B, T.
+    """
+
+    step: int
+    tokens_BT: Tensor
+    labels_BT: Tensor
+    rewards_B: Tensor
+    finished_B: Tensor
+    advantages_B: Tensor
+    reference_BT: Tensor
+    old_BT: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens_BT)
+
+    def _own(self) -> dict[str, Tensor]:
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for a save."""
+        return {"step": torch.tensor(self.step), **self._own()}
+
+    @classmethod
+    def from_tensors(cls: type[R], tensors: dict[str, Tensor]) -> R:
+        """What `tensors` gave."""
+        own = {name: tensor for name, tensor in tensors.items() if name != "step"}
+        return cls(step=int(tensors["step"]), **own)
+
+    def to(self: R, device: torch.device) -> R:
+        """A copy on `device`."""
+        return type(self)(step=self.step, **{name: tensor.to(device) for name, tensor in self._own().items()})
+
+    def take(self: R, rows: Sequence[int]) -> R:
+        """Those rows, as wide as the widest of them. New memory, whatever the old one's: see AdamW.restore."""
+        chosen = torch.tensor(rows, dtype=torch.int64)
+        labelled = (self.labels_BT[chosen] != IGNORE).any(dim=0).nonzero()
+        width = int(labelled.max()) + 1 if len(labelled) else 0
+        own = {
+            name: tensor[chosen] if tensor.dim() == 1 else tensor[chosen, :width].contiguous()
+            for name, tensor in self._own().items()
+        }
+        return type(self)(step=self.step, **own)
+
+    @classmethod
+    def join(cls: type[R], parts: Sequence[R], samples: int) -> R:
+        """Weave together what the ranks drew, `samples` answers to a prompt: rank r has prompts r, r + world, ... (see
+        Ranks.split). Narrower parts are padded with token 0: no label's position sees what stands behind its row."""
+        fill = {"labels_BT": IGNORE}
+        own = {name: _woven([part._own()[name] for part in parts], samples, fill.get(name, 0)) for name in parts[0]._own()}
+        return cls(step=parts[0].step, **own)
+
+
+R = TypeVar("R", bound=RollOut)
+
+
+def _woven(parts: list[Tensor], samples: int, fill: int) -> Tensor:
+    widest = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    out = parts[0].new_full((sum(map(len, parts)) // samples, samples, *widest), fill)
+    for rank, part in enumerate(parts):
+        here = (slice(rank, None, len(parts)), slice(None), *(slice(size) for size in part.shape[1:]))
+        out[here] = part.reshape(len(part) // samples, samples, *part.shape[1:])
+    return out.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Updates:
+    """How many updates a roll-out of `prompts` prompts, `samples` answers each, is for: `epochs` passes over it, each in
+    `mini_batches` pieces of whole prompts in an order of its own (open-instruct's and TRL's `num_epochs` and
+    `num_mini_batches`). Raises UserError where the pieces cannot be equally large."""
+
+    prompts: int
+    samples: int
+    epochs: int = 1
+    mini_batches: int = 1
+
+    def __post_init__(self) -> None:
+        if self.prompts % self.mini_batches:
+            raise UserError(
+                f"{self.prompts} prompts of a roll-out do not make {self.mini_batches} equal pieces",
+                where=f"mini_batches={self.mini_batches}",
+                remedy="give a divisor of the prompts of a step",
+            )
+
+    @property
+    def count(self) -> int:
+        return self.epochs * self.mini_batches
+
+    def rows(self, update: int, seed: int) -> list[int]:
+        """The rows of update 0, 1, ... of a roll-out whose order is `seed`'s."""
+        epoch, piece = divmod(update, self.mini_batches)
+        size = self.prompts // self.mini_batches
+        positions = np.arange(piece * size, (piece + 1) * size)
+        prompts = seeds.permute(positions, self.prompts, seeds.derive(seed, "epoch", epoch))
+        return [int(p) * self.samples + s for p in sorted(prompts) for s in range(self.samples)]
+
+
+class RollOuts(Generic[R]):
+    """Draws a roll-out whenever the one before is used up, and gives each rank its rows of every update.
+
+    `draw(number, step, ranks)` is this rank's part of roll-out `number`, for updates from `step` on. One that is for a single
+    update stays where it was drawn. One that is for several is gathered on every rank, so that rank 0's save holds all of it
+    and another number of ranks can go on with it. It waits on the host: a save reads it there, an accelerator's memory is
+    scarce while a step runs, and one update's rows (some 30 bytes a token) are copied in no time beside computing them.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        draw: Callable[[int, int, Ranks], R],
+        kind: type[R],
+        updates: Updates,
+        seed: int,
+    ) -> None:
+        self.state, self.draw, self.kind, self.updates, self.seed = state, draw, kind, updates, seed
+
+    def rows(self, step: int, ranks: Ranks) -> R:
+        """This rank's rows of the update at `step`. Every rank takes part."""
+        number, update = divmod(step, self.updates.count)
+        if self.updates.count == 1:
+            return self.draw(number, step, ranks)
+        whole = self._held(number)
+        if whole is None:  # also where a rewind left out the steps that would have drawn it
+            parts = ranks.gather(self.draw(number, step, ranks).to(torch.device("cpu")))
+            whole = self.kind.join(parts, self.updates.samples)
+        self.state.rollout = whole if update + 1 < self.updates.count else None
+        rows = self.updates.rows(update, seeds.derive(self.seed, "mini-batches", number))
+        return whole.take(ranks.split(rows))
+
+    def _held(self, number: int) -> R | None:
+        """The roll-out in the state, if it is that one."""
+        held = self.state.rollout
+        if held is None:
+            return None
+        whole = held if isinstance(held, self.kind) else self.kind.from_tensors(held.tensors())
+        return whole if whole.step // self.updates.count == number else None

@@ -1,0 +1,129 @@
+"""Seeded GRPO runs with a value model beside the policy and several updates a roll-out, killed as in tests/train/killing.py.
+
+    python -m tests.post.killing FOLDER FIRST LAST      one JSON line a case
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lehr.stage import Job, Outcome, Surroundings, run_stage
+
+from lehr.config.optim import Rewind
+from lehr.config.parallel import Parallel
+from lehr.post.grpo import GrpoSettings
+from lehr.post.rollout import RollOut
+from lehr.stages.common import Desk, conduct
+from lehr.store import LocalStore
+from lehr.tensors import save_tensors
+from lehr.train.loop import Sums
+from lehr.train.parallel import Ranks
+from tests.post import training
+from tests.train.killing import Kill, compared, die, kill_the_writer
+
+STEPS = 18
+KINDS = ("draw", "between", "write", "record", "time")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Drawn from its number: how often it saves, how a roll-out is used, which steps are bad in which model and whether they
+    may lead to a rewind, and where each attempt but the last is killed."""
+
+    every: int
+    settings: GrpoSettings
+    bad: frozenset[int]
+    whose: str
+    rewind: Rewind | None
+    kills: tuple[Kill, ...]
+
+    @classmethod
+    def draw(cls, number: int) -> Case:
+        rng = random.Random(number)
+        first = rng.randrange(6, STEPS - 3)
+        epochs, mini_batches = rng.choice([(1, 2), (2, 1), (2, 2), (3, 2)])
+        return cls(
+            every=rng.randint(1, 5),
+            settings=training.settings(epochs=epochs, mini_batches=mini_batches),
+            bad=frozenset(range(first, first + rng.choice([1, 3]))),
+            whose=rng.choice(["model", "value"]),
+            rewind=rng.choice([None, Rewind(after=2, limit=1, before=2)]),
+            kills=(
+                (rng.choice(KINDS[:2]), rng.random() / 2),
+                *((rng.choice(KINDS), rng.random()) for _ in range(rng.randint(0, 2))),
+            ),
+        )
+
+
+class Killed(training.WithValue):
+    """Dies when a roll-out is drawn and not yet kept, or between the two models' backward passes; makes bad gradients."""
+
+    case: Case
+    kill: Kill = ("", 0.0)
+    left: int = 0
+
+    def told(self, case: Case, kill: Kill) -> Killed:
+        self.case, self.kill = case, kill
+        self.left = int(kill[1] * (STEPS // case.settings.updates.count if kill[0] == "draw" else STEPS))
+        return self
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        sums = super().backward(step, ranks)
+        if step in self.case.bad:
+            self.roll_outs.state.models[self.case.whose].whole.flat.grads.mul_(float("nan"))
+        return sums
+
+    def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
+        drawn = super().draw(number, step, ranks)
+        self._strike("draw")
+        return drawn
+
+    def value_loss(self, r: RollOut) -> tuple[float, float]:
+        self._strike("between")
+        return super().value_loss(r)
+
+    def _strike(self, kind: str) -> None:
+        self.left -= self.kill[0] == kind
+        if self.left < 0:
+            die()
+
+
+def attempt(case: Case, root: Path, kill: Kill) -> None:
+    """One attempt at the case's stage."""
+    torch.set_num_threads(1)
+    kill_the_writer(kill, STEPS // case.every)
+
+    def work(job: Job) -> Outcome:
+        guard = training.OPTIM.guard.model_copy(update={"rewind": case.rewind})
+        state, policy = training.fresh(training.OPTIM.model_copy(update={"guard": guard}))
+        training.with_value(state)
+        objective = Killed(state, policy, training.prompts(), case.settings, 3).told(case, kill)
+        conduct(Desk.of(job, Parallel()), Ranks(), state, objective, training.plan(state, STEPS, case.every))
+        save_tensors(state.tensors(), job.out / "state.safetensors")
+        return Outcome("checkpoint", tokens=state.tokens)
+
+    run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(LocalStore(root)))
+
+
+def trial(number: int, folder: Path) -> dict[str, Any]:
+    """What `compared` says of the case, and how many saves held a roll-out."""
+    case = Case.draw(number)
+    found = compared(folder, partial(attempt, case), case.kills)
+    used = case.settings.updates.count
+    return {"case": number, **found, "spans": sum(step % used > 0 for step in range(case.every, STEPS, case.every))}
+
+
+def main(folder: Path, first: int, last: int) -> None:
+    for number in range(first, last):
+        print(json.dumps(trial(number, folder / str(number))), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

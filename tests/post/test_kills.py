@@ -1,0 +1,29 @@
+"""GRPO with a value model beside the policy and roll-outs that span steps, killed at any moment: the same bits at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.post.killing import KINDS
+
+CASES = 14
+
+
+def test_killed_runs_end_bit_identical(tmp_path: Path, repository: Path) -> None:
+    """Kills when a roll-out is drawn and not yet kept, between the two models' backward passes, with half a resume file
+    written, before its record, and at any time; with bad steps of either model, and rewinds."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.post.killing", str(tmp_path), "0", str(CASES)],
+        cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(cases) == CASES and [c["case"] for c in cases if not c["same"]] == []
+    assert all(c["kills"] for c in cases)
+    assert {kind for c in cases for kind in c["kinds"]} == set(KINDS)
+    for what in ("skipped", "rewinds", "spans"):
+        assert sum(c[what] > 0 for c in cases) >= 3, what

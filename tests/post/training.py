@@ -1,0 +1,136 @@
+"""Tiny GRPO runs, by the way that every stage goes; module-level so that other ranks can import them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lehr.config.model import Model
+from lehr.config.optim import Guard, Optim
+from lehr.config.parallel import Parallel
+from lehr.data.tokenizer import Tokenizer
+from lehr.model.generate import LanguageModel
+from lehr.model.scalar import ScalarModel
+from lehr.model.transformer import Transformer
+from lehr.ports import NullTracker
+from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.post.rollout import RollOut
+from lehr.stages.common import Desk, conduct
+from lehr.train.checkpoint import copy_parameters
+from lehr.train.loop import Objective, Pace, Plan, Sums
+from lehr.train.losses import IGNORE
+from lehr.train.parallel import Local, Ranks
+from lehr.train.state import Trained, TrainState
+
+TOKENIZER = Tokenizer.train(["the quick brown fox " * 30], 300)
+MODEL = Model(vocab_size=300, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=24, max_seq_len=32, init_std=0.3)
+OPTIM = Optim(lr=0.02, clip_norm=0.5, guard=Guard(window=16, sigmas=6.0))
+VALUE_OPTIM = Optim(lr=0.05, clip_norm=2.0, guard=Guard(window=16, sigmas=6.0))
+SETTINGS = GrpoSettings(prompts=4, samples=4, temperature=1.0, max_new_tokens=5, clip_low=0.2, clip_high=0.28, kl=0.05)
+Make = Callable[[TrainState, LanguageModel], Objective]
+
+
+def prompts() -> list[Prompt]:
+    """Six prompts of several lengths; low ids are paid for, and ends more so."""
+
+    def reward(ids: list[int], finished: bool) -> float:
+        return float(ids[0] < 150) + 0.5 * finished
+
+    return [Prompt(list(range(9, 11 + n)), reward) for n in range(6)]
+
+
+def settings(**changes: Any) -> GrpoSettings:
+    return replace(SETTINGS, **changes)
+
+
+def fresh(optim: Optim = OPTIM) -> tuple[TrainState, LanguageModel]:
+    """A policy in training, with its reference."""
+    policy = LanguageModel(Transformer(MODEL).initialise(1), TOKENIZER, chat=True)
+    state = TrainState.fresh(policy.model, optim)
+    state.frozen["reference"] = copy_parameters(policy.model)
+    return state, policy
+
+
+def with_value(state: TrainState) -> TrainState:
+    """A second trained model, on the policy's backbone."""
+    state.models["value"] = Trained.fresh(ScalarModel.on(state.model), VALUE_OPTIM)
+    return state
+
+
+def plan(state: TrainState, steps: int, every: int) -> Plan:
+    paces = {"value": Pace(lambda step, _: 0.05 / (1 + step), lambda *_: VALUE_OPTIM.clip_norm)}
+    return Plan(
+        steps, lambda step, _: 0.02 * (1 - step / steps), lambda *_: OPTIM.clip_norm, every,
+        models={name: paces[name] for name in state.further},
+    )  # fmt: skip
+
+
+class WithValue(GrpoObjective):
+    """GRPO, and a value model that learns a growing share of the rewards from the same rows: what PPO asks of the engine."""
+
+    def learn(self, r: RollOut) -> Sums:
+        sums = super().learn(r)
+        sums.models = {"value": self.value_loss(r) if len(r) else (0.0, 0.0)}
+        return sums
+
+    def value_loss(self, r: RollOut) -> tuple[float, float]:
+        state = self.roll_outs.state
+        value, answer_BT = state.named("value", ScalarModel), r.labels_BT != IGNORE
+        share = state.carried["share"] = state.carried.get("share", torch.tensor(0.5)) * 1.01
+        loss = ((value.values(r.tokens_BT) - share * r.rewards_B[:, None]).square() * answer_BT).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach()), float(answer_BT.sum())
+
+
+def train(
+    folder: Path, ranks: Ranks, make: Make, steps: int = 6, every: int = 100, value: bool = False
+) -> tuple[TrainState, list[dict[str, float]]]:
+    """`steps` of it, with the log."""
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    nothing = Local(_nothing, _nothing)
+    desk = Desk("t", folder, folder / "out", Parallel(processes=ranks.world), Local(NullTracker(), NullTracker()), nothing)
+    state, policy = fresh()
+    if value:
+        with_value(state)
+    conduct(desk, ranks, state, make(state, policy), plan(state, steps, every))
+    rows = (folder / "curves.jsonl").read_text().splitlines() if ranks.first else []
+    return state, [{k: v for k, v in json.loads(row).items() if k != "seconds"} for row in rows]
+
+
+def _nothing() -> None:
+    return None
+
+
+class Sampled:
+    """Samples from the policy and keeps which steps it was told of; `at` that step it fails instead."""
+
+    def __init__(self, policy: LanguageModel, at: int = -1) -> None:
+        self.policy, self.at, self.followed = policy, at, list[int]()
+
+    def follow(self, step: int) -> None:
+        self.followed.append(step)
+        if step == self.at:
+            raise Stop
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop_ids: Sequence[int] = (),
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        return self.policy.generate(prompts, max_new_tokens, stop_ids, temperature, seed)
+
+
+class Stop(Exception):
+    """Stands for a kill: nothing is saved when it is raised."""
+
+
+def weights(state: TrainState) -> torch.Tensor:
+    return state.whole.flat.values.clone()
