@@ -45,10 +45,7 @@ def _report_click(error: click.ClickException) -> int:
 
 
 def owned_error(error: BaseException) -> LehrError | None:
-    """The LehrError in `error` or under it, or one made of an operating system error there; None for anything else.
-
-    flytekit wraps what a task raises (FlyteUserRuntimeException holds it as `value` and as `__cause__`).
-    """
+    """The LehrError in `error` or under it, or one made of an operating system error there; None for anything else."""
     chain = list(_unwrap(error))
     for inner in chain:
         if isinstance(inner, LehrError):
@@ -67,7 +64,7 @@ def _unwrap(error: BaseException) -> Iterator[BaseException]:
         if isinstance(inner, BaseException) and id(inner) not in seen:
             seen.add(id(inner))
             yield inner
-            waiting += [getattr(inner, "value", None), inner.__cause__, *getattr(inner, "exceptions", ())]
+            waiting += [inner.__cause__, *getattr(inner, "exceptions", ())]
 
 
 def one_line(text: str) -> str:

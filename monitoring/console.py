@@ -83,7 +83,8 @@ class ConsoleTracker:
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         with self._lock:
             self._state.finish(stage, reused, seconds)
-        self._line(f"{stage}: found again, not repeated" if reused else f"{stage}: done in {fmt.duration(seconds)}")
+        if not reused:  # what was found again is said once, in one line, by whoever looked
+            self._line(f"{stage}: done in {fmt.duration(seconds)}")
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None:
         with self._lock:

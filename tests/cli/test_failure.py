@@ -1,4 +1,4 @@
-"""From exceptions to one line and an exit code, through flytekit too."""
+"""From exceptions to one line and an exit code."""
 
 from __future__ import annotations
 
@@ -57,18 +57,3 @@ def test_causes_and_groups_are_searched_and_circles_end() -> None:
     inner.__cause__ = outer
     assert owned_error(outer) is inner
     assert owned_error(RuntimeError("plain")) is None
-
-
-def test_errors_come_through_flytekit_whole() -> None:
-    """A real workflow, run locally: what a task raises keeps its owner."""
-    pytest.importorskip("flytekit")
-    from tests.cli.failing_workflow import breaks, runs_out_of_disk
-
-    with pytest.raises(BaseException) as caught:
-        breaks(key="anneals.mix")
-    found = owned_error(caught.value)
-    assert isinstance(found, UserError) and str(found) == "r.yaml: anneals.mix: no such mix. name another."
-    with pytest.raises(BaseException) as caught:
-        runs_out_of_disk()
-    found = owned_error(caught.value)
-    assert isinstance(found, UserError) and str(found).startswith("/full/weights: the disk is full.")

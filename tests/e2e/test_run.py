@@ -20,6 +20,7 @@ from lehr.config import load_recipe
 from lehr.data.synthetic.conversations import Message
 from lehr.metrics import require
 from lehr.model.generate import LanguageModel
+from lehr.pipeline.graph import graph
 from lehr.post.chat import render
 from lehr.train.checkpoint import load_checkpoint
 
@@ -41,7 +42,7 @@ def test_every_stage_is_scored_in_the_named_form(finished: Finished) -> None:
 
 def test_the_display_knows_every_stage_in_its_order(finished: Finished) -> None:
     started = re.findall(r"  (\S+): started", finished.stdout)
-    assert started == load_recipe(helpers.RECIPE).stage_names
+    assert started == [node.name for node in graph(load_recipe(helpers.RECIPE))]
 
 
 def test_lineage_names_every_artifact_and_its_parents(finished: Finished) -> None:
@@ -132,6 +133,8 @@ def test_the_same_command_repeats_nothing(finished: Finished) -> None:
     assert {p: p.stat().st_mtime_ns for p in finished.out.glob("artifacts/**/*")} == before
     assert (finished.out / "scores.json").read_text() == scores
     assert ": started" not in again.stdout
+    total = len(graph(load_recipe(helpers.RECIPE)))
+    assert again.stdout.count("found again") == 1 and f"found again: all {total} stages" in again.stdout
 
 
 def test_every_number_that_a_run_wrote_is_declared(finished: Finished) -> None:
@@ -154,11 +157,12 @@ def test_show_chat_and_dropped(finished: Finished) -> None:
 
 
 def test_plain_pyflyte_runs_the_same_workflow(finished: Finished, tmp_path: Path) -> None:
+    pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
     out = tmp_path / "run"
     shutil.copytree(finished.out, out, ignore=shutil.ignore_patterns("mlflow*", "work"))
     for name in helpers.artifacts(out, ["rlvr", "scores-rlvr", "export", "scores-dpo"]):
         shutil.rmtree(out / "artifacts" / name)
-    pyflyte = [str(Path(sys.executable).parent / "pyflyte"), "run", "workflows/pretrain_to_eval.py", "pretrain_to_eval"]
+    pyflyte = [str(Path(sys.executable).parent / "pyflyte"), "run", "workflows/run.py", "run"]
     result = subprocess.run(
         [*pyflyte, "--recipe", str(helpers.RECIPE), "--out", str(out)], cwd=helpers.ROOT, env=helpers.environment(),
         capture_output=True, text=True, timeout=300, check=False,

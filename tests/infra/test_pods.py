@@ -15,8 +15,8 @@ from flytekit import Resources, task
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 
 from infra.codec import encode
-from infra.pods import pod_template
 from infra.views import Outcome, Verdict
+from tasks.stages import TaskPod
 from tests.infra.world import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def serialised(gpus: int) -> dict:
     asked = Resources(cpu="8", mem="32Gi", gpu=str(gpus)) if gpus else Resources(cpu="2")
     keys = {"AWS_SECRET_ACCESS_KEY": "x"}
 
-    @task(pod_template=pod_template(), container_image="lehr:1", environment=keys, requests=asked, limits=asked)
+    @task(pod_template=TaskPod(), container_image="lehr:1", environment=keys, requests=asked, limits=asked)
     def train() -> None: ...
 
     images = ImageConfig(default_image=Image("default", "lehr", "1"))
@@ -73,13 +73,13 @@ def test_pod_has_no_token_no_root_nothing_writable_and_no_keys_before_the_task()
 
 
 def test_templates_are_fresh() -> None:
-    one = pod_template()
+    one = TaskPod()
     spec = one.pod_spec
     spec.containers[0].name = "changed"
     assert one.pod_spec.containers[0].name == "primary"
     other = copy.deepcopy(one)
     assert other.pod_spec is other.pod_spec, "flytekit works on one that stays"
-    assert one.version_hash() == pod_template().version_hash() != pod_template(checked=False).version_hash()
+    assert one.version_hash() == TaskPod().version_hash() != TaskPod(checked=False).version_hash()
 
 
 def gate(path: Path, seconds: float = 60.0) -> subprocess.Popen[str]:

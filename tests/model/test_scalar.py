@@ -15,13 +15,13 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
-from lehr.stages.common import conduct
 from lehr.train.checkpoint import check_head, load_checkpoint, save_checkpoint
+from lehr.train.fit import fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.parallel import Ranks
 from lehr.train.scalar import load_scalar, save_scalar
 from lehr.train.state import TrainState
-from tests.train.pieces import Stop, desk
+from tests.train.pieces import Stop, context
 
 OPTIM = Optim(lr=1e-2, guard=Guard(window=16, sigmas=6.0))
 TOKENS_BT = torch.randint(0, 50, (6, 9), generator=torch.Generator().manual_seed(0))
@@ -88,7 +88,7 @@ class CountsLow:
 
 def _train(folder: Path, stop: int = -1) -> TrainState:
     state = TrainState.fresh(ScalarModel.on(Transformer(_config()).initialise(1), seed=4), OPTIM)
-    return conduct(desk(folder), Ranks(), state, CountsLow(state, stop), Plan(60, lambda *_: 1e-2, lambda *_: 1.0, 10))
+    return fit(context(folder), Ranks(), state, CountsLow(state, stop), Plan(60, lambda *_: 1e-2, lambda *_: 1.0, 10))
 
 
 def test_it_learns_a_regression_and_goes_on_after_a_stop_with_the_same_bits(tmp_path: Path) -> None:

@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lehr.stage import Job, Outcome, Surroundings, run_stage
 
 from lehr.config.optim import Rewind
 from lehr.config.parallel import Parallel
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Outcome
 from lehr.post.grpo import GrpoSettings
 from lehr.post.rollout import RollOut
-from lehr.stages.common import Desk, conduct
 from lehr.store import LocalStore
 from lehr.tensors import save_tensors
+from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks
 from tests.post import training
+from tests.staging import made
 from tests.train.killing import Kill, compared, die, kill_the_writer
 
 STEPS = 18
@@ -100,16 +102,16 @@ def attempt(case: Case, root: Path, kill: Kill) -> None:
     torch.set_num_threads(1)
     kill_the_writer(kill, STEPS // case.every)
 
-    def work(job: Job) -> Outcome:
+    def work(attempt: Attempt) -> Outcome:
         guard = training.OPTIM.guard.model_copy(update={"rewind": case.rewind})
         state, policy = training.fresh(training.OPTIM.model_copy(update={"guard": guard}))
         training.with_value(state)
         objective = Killed(state, policy, training.prompts(), case.settings, 3).told(case, kill)
-        conduct(Desk.of(job, Parallel()), Ranks(), state, objective, training.plan(state, STEPS, case.every))
-        save_tensors(state.tensors(), job.out / "state.safetensors")
-        return Outcome("checkpoint", tokens=state.tokens)
+        fit(RankContext.of(attempt, Parallel()), Ranks(), state, objective, training.plan(state, STEPS, case.every))
+        save_tensors(state.tensors(), attempt.out / "state.safetensors")
+        return Outcome(tokens=state.tokens)
 
-    run_stage("t", work, module="lehr.seeds", config={}, parents=[], around=Surroundings(LocalStore(root)))
+    made(LocalStore(root), work)
 
 
 def trial(number: int, folder: Path) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from lehr.model.transformer import Transformer
 from lehr.ports import NullTracker
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.rollout import RollOut
-from lehr.stages.common import Desk, conduct
 from lehr.train.checkpoint import copy_parameters
+from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Pace, Plan, Sums
 from lehr.train.losses import IGNORE
 from lehr.train.parallel import Local, Ranks
@@ -93,11 +93,12 @@ def train(
     """`steps` of it, with the log."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
     nothing = Local(_nothing, _nothing)
-    desk = Desk("t", folder, folder / "out", Parallel(processes=ranks.world), Local(NullTracker(), NullTracker()), nothing)
+    tracker, parallel = Local(NullTracker(), NullTracker()), Parallel(processes=ranks.world)
+    context = RankContext("t", folder, folder / "out", parallel, tracker, nothing)
     state, policy = fresh()
     if value:
         with_value(state)
-    conduct(desk, ranks, state, make(state, policy), plan(state, steps, every))
+    fit(context, ranks, state, make(state, policy), plan(state, steps, every))
     rows = (folder / "curves.jsonl").read_text().splitlines() if ranks.first else []
     return state, [{k: v for k, v in json.loads(row).items() if k != "seconds"} for row in rows]
 

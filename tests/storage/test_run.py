@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tasks.data import documents, tokenizer
-from tasks.run import open_run
 
 from lehr.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.config.recipe import Recipe
-from tasks.place import Place
-from tasks.refs import opened
+from tasks.opening import open_run, resolved, run_stage_of
+from tasks.place import Place, local
 from tasks.session import open_session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,14 +21,14 @@ SMALL = ["data.sources.arithmetic.documents=20", "data.sources.word_problems.doc
 
 
 def _first_stages(root: str, recipe: Recipe) -> tuple[list[Artifact], frozenset[str]]:
-    """Documents and tokenizer, as Flyte calls them; and which of them were found again."""
-    session = open_session(recipe, Place(root).folder, "key", mlflow=False)
+    """Documents and tokenizer, as Flyte's tasks make them; and which of them were found again."""
+    session = open_session(recipe, [], Place(root).folder, "key", mlflow=False)
     try:
-        run = open_run.task_function(recipe=str(RECIPE), out=root, overrides=SMALL).run
-        corpus = documents.task_function(run=run)
-        words = tokenizer.task_function(run=run, corpus=corpus)
+        run = open_run(resolved(RECIPE, SMALL), root).run
+        corpus = run_stage_of(run, "documents", {})
+        words = run_stage_of(run, "tokenizer", {"documents": corpus})
         assert all(ref.uri.startswith(f"{root}/artifacts/") for ref in (corpus, words))
-        return [opened(corpus), opened(words)], frozenset(session.reuse.stages)
+        return [Artifact.open(local(ref.uri), uri=ref.uri) for ref in (corpus, words)], session.reused
     finally:
         session.close()
 

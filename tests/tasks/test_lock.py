@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tasks.run import open_run
 
 from lehr.errors import UserError
 from tasks.lock import held, hold
+from tasks.opening import open_run, resolved
 
 ROOT = Path(__file__).resolve().parents[2]
 _HOLD = """
@@ -41,11 +41,11 @@ def test_a_folder_is_held_until_its_process_dies(tmp_path: Path) -> None:
         pass
 
 
-def test_a_second_pyflyte_run_changes_nothing(tmp_path: Path) -> None:
-    """The first task asks for the folder before it writes the recipe down."""
+def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
+    """The folder is asked for before the recipe is written down."""
     (tmp_path / "recipe.yaml").write_text("the other run's")
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another lehr run is at work"):
-            open_run.task_function(recipe=str(ROOT / "recipes/tiny/olmo2.yaml"), out=str(tmp_path), overrides=[])
+            open_run(resolved(ROOT / "recipes/tiny/olmo2.yaml", []), str(tmp_path))
     assert (tmp_path / "recipe.yaml").read_text() == "the other run's"

@@ -8,10 +8,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from tasks.reuse import Reuse
-from tasks.run import run_key
 
 from lehr.config import load_recipe
+from tasks.opening import run_key
+from tasks.progress import Progress
 from tasks.refs import RunRef
 from tasks.session import open_session, session
 
@@ -27,15 +27,15 @@ def test_a_run_keeps_its_name_and_another_recipe_or_folder_gets_another() -> Non
 
 def test_every_task_of_a_process_shares_one_session_and_its_metrics(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recipe = load_recipe(TINY)
-    run = RunRef(recipe=recipe, root=str(tmp_path), key="k")
-    opened = open_session(recipe, tmp_path, "k", mlflow=False)
+    run = RunRef(recipe="r", root=str(tmp_path), key="k")
+    opened = open_session(recipe, ["soup"], tmp_path, "k", mlflow=False)
     try:
-        assert session(run) is opened
+        assert session(run, recipe, ["soup"]) is opened
         found = re.search(r"http://127\.0\.0\.1:\d+/metrics", capfd.readouterr().out)
         assert found is not None
         url = found.group()
-        opened.around(run).tracker.stage_finished("soup", uri="u", reused=True, seconds=1.0)
-        assert opened.reuse.stages == {"soup"}
+        opened.context(run).tracker.stage_finished("soup", uri="u", reused=True, seconds=1.0)
+        assert opened.reused == {"soup"}
         assert 'stage="soup"' in urllib.request.urlopen(url, timeout=5).read().decode()
     finally:
         opened.close()
@@ -44,7 +44,7 @@ def test_every_task_of_a_process_shares_one_session_and_its_metrics(tmp_path: Pa
 
 
 def test_only_what_was_found_again_counts_as_reused() -> None:
-    reuse = Reuse()
-    reuse.stage_finished("stage1", uri="u", reused=True, seconds=1.0)
-    reuse.stage_finished("soup", uri="u", reused=False, seconds=1.0)
-    assert reuse.stages == {"stage1"}
+    progress = Progress("run")
+    progress.stage_finished("stage1", uri="u", reused=True, seconds=1.0)
+    progress.stage_finished("soup", uri="u", reused=False, seconds=1.0)
+    assert progress.reused == {"stage1"}

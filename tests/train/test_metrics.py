@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,14 @@ def _post_training() -> list[Objective]:
     chosen, rejected = Rendered([3, 9, 20, 0], [False, False, True, True]), Rendered([3, 8, 0], [False, False, True])
     reference, settings = copy_parameters(model), GrpoSettings(2, 2, 1.0, 3, 0.2, 0.28, 0.1)
     prompts = [Prompt([9, 10], lambda ids, finished: float(ids[0] < 150))]
+    state = TrainState.fresh(model, pieces.OPTIM)
+    state.frozen["reference"] = reference
+    policy = LanguageModel(model, tokenizer, chat=True)
     return [
         SftObjective(model, [chosen, rejected], 2, 0, 1),
         DpoObjective(model, reference, [RenderedPair(chosen, rejected)], 1, 5.0, 0.1, 0, 1),
-        GrpoObjective(LanguageModel(model, tokenizer, chat=True), reference, prompts, settings, 0),
+        GrpoObjective(state, policy, prompts, settings, 0),
+        GrpoObjective(state, policy, prompts, replace(settings, mini_batches=2), 0),
     ]
 
 

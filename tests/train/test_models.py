@@ -15,13 +15,13 @@ from torch import Tensor
 from lehr.config.optim import Guard, Optim
 from lehr.errors import Bug
 from lehr.model.transformer import Transformer
-from lehr.stages.common import conduct
+from lehr.train.fit import fit
 from lehr.train.loop import Pace, Plan, Sums
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.resume import ResumeFiles
 from lehr.train.state import Restored, Trained, TrainState
 from tests.train import pieces
-from tests.train.pieces import MODEL, Copying, desk
+from tests.train.pieces import MODEL, Copying, context
 
 WIDE = MODEL.model_copy(update={"n_heads": 1, "n_kv_heads": 1, "mlp_hidden": 40})
 OTHER = Optim(lr=1e-2, weight_decay=0.0, clip_norm=0.3, guard=Guard(window=16, sigmas=3.0))
@@ -55,7 +55,7 @@ def _other_rate(step: int, _: int) -> float:
 
 def _alone(folder: Path, ranks: Ranks, model: Any, optim: Optim, pace: Pace) -> TrainState:
     state = TrainState.fresh(model, optim)
-    return conduct(desk(folder), ranks, state, Copying(state.model), Plan(20, pace.rate, pace.clip_norm, 100))
+    return fit(context(folder), ranks, state, Copying(state.model), Plan(20, pace.rate, pace.clip_norm, 100))
 
 
 def _both() -> TrainState:
@@ -74,7 +74,7 @@ def on_ranks(ranks: Ranks, folder: Path) -> list[tuple[Tensor, Tensor]]:
     first = _alone(folder / "first", ranks, Transformer(MODEL).initialise(1), pieces.OPTIM, Pace(_rate, lambda *_: 1.0))
     other = _alone(folder / "second", ranks, Transformer(WIDE).initialise(2), OTHER, second)
     state = _both()
-    conduct(desk(folder / "both"), ranks, state, Pair(state), _plan(second))
+    fit(context(folder / "both"), ranks, state, Pair(state), _plan(second))
     together = [state.whole.flat.values, state.models["second"].whole.flat.values]
     return list(zip(together, (first.whole.flat.values, other.whole.flat.values), strict=True))
 
@@ -88,7 +88,7 @@ def test_each_model_trains_as_it_would_alone(world: int, tmp_path: Path) -> None
 
 def test_what_one_guard_refuses_changes_no_model(tmp_path: Path) -> None:
     state = _both()
-    conduct(desk(tmp_path), Ranks(), state, Pair(state, poison=7), _plan(Pace(_other_rate, lambda *_: 0.3)))
+    fit(context(tmp_path), Ranks(), state, Pair(state, poison=7), _plan(Pace(_other_rate, lambda *_: 0.3)))
     rows = [json.loads(line) for line in (tmp_path / "curves.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "skipped" in row] == [8]
     assert state.optimizer.updates == state.models["second"].optimizer.updates == 19
@@ -99,7 +99,7 @@ def test_what_one_guard_refuses_changes_no_model(tmp_path: Path) -> None:
 
 def test_a_model_without_a_pace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Bug, match=r"\['second'\] are trained"):
-        conduct(desk(tmp_path), Ranks(), _both(), Copying(_both().model), Plan(2, _rate, lambda *_: 1.0, 100))
+        fit(context(tmp_path), Ranks(), _both(), Copying(_both().model), Plan(2, _rate, lambda *_: 1.0, 100))
 
 
 def test_files_of_one_model_have_the_names_that_they_always_had(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ with FlyteContextManager.with_context(FlyteContextManager.current_context().with
     with FlyteContextManager.with_context(context.with_execution_state(state)):
         given = {'recipe': sys.argv[1], 'out': sys.argv[2], 'overrides': json.loads(sys.argv[3])}
         job = stages.compile_into_workflow(context, stages._task_function, **given)
-print(json.dumps({node.id: [
+print("NODES", json.dumps({node.id: [
     sorted(node.upstream_node_ids),
     node.task_node.reference_id.name,
     {str(r.name): r.value for r in node.task_node.overrides.resources.requests} if node.task_node.overrides.resources else {},
@@ -186,7 +186,7 @@ def _compiled(out: Path, *overrides: str) -> dict[str, list[Any]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, list[Any]] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, list[Any]] = json.loads(done.stdout.partition("NODES ")[2].splitlines()[0])
     return found
 
 
