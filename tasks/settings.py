@@ -10,11 +10,12 @@ from typing import Any, TypeVar, cast
 from flytekit import Resources
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from infra.pods import EXIT_RESTART, EXIT_SUSPECT, pod_template
+from infra.pods import EXIT_RESTART, EXIT_SUSPECT
 from lehr.errors import InfraError, NodeFault, Preempted, UserError, node_fault
 from lehr.launcher import give_way, together
 from lehr.stop import listening
 from tasks.ending import in_pod, last_words, leave
+from tasks.pods import pod_template
 from tasks.ranks import VARIABLE, elastic
 from tasks.schemas import remember_types
 from tasks.watchdog import watch

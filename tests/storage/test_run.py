@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
+
 from lehr.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.config.recipe import Recipe

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
+
 from lehr.errors import UserError
 from tasks.lock import held, hold
 from tasks.run import open_run

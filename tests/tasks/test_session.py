@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
+
 from lehr.config import load_recipe
 from tasks.refs import RunRef
 from tasks.reuse import Reuse
