@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from lehr.errors import InfraError, NodeFault, node_fault
 from tasks.watchdog import Watchdog
 
 ROOT = Path(__file__).resolve().parents[2]
+needs_flyte = pytest.mark.skipif(find_spec("flytekit") is None, reason="flytekit installs on Python 3.12 at most")
 
 
+@needs_flyte
 @pytest.mark.parametrize(
     ("how", "code", "why"), [("hang", 173, "no step for"), ("device", 172, "uncorrectable ECC"), ("mistake", 1, "")]
 )
@@ -39,6 +42,7 @@ def test_the_exit_code_of_a_pod_says_what_failed(tmp_path: Path, how: str, code:
         assert ("in backward" in done.stderr) == (how == "hang"), "a hang shows where every thread stands"
 
 
+@needs_flyte
 def test_each_pod_says_that_training_hangs_when_the_rank_of_one_does(tmp_path: Path) -> None:
     """Two pods of a rank each. Both nodes are named, and none is accused: the way between them may be at fault."""
     (tmp_path / "run").mkdir()
