@@ -1,8 +1,10 @@
-"""The check of requirements.lock, on an index of a few wheels in a folder."""
+"""The check of requirements.lock, on an index of four packages in a folder."""
 
 from __future__ import annotations
 
+import html
 import importlib.util
+import os
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -14,9 +16,10 @@ from tests.graph.source import ROOT
 
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The check; its pip sees the wheels of `tmp_path` and nothing else."""
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    """The check; its pip sees the index in `tmp_path` and nothing else."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_INDEX_URL", f"file://{tmp_path}")
     spec = importlib.util.spec_from_file_location("check_lock", ROOT / ".ci" / "check_lock.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -24,13 +27,17 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def wheel(folder: Path, name: str, tag: str = "py3-none-any", allowed: str = ">=3.9") -> None:
-    with zipfile.ZipFile(folder / f"{name}-1.0-{tag}.whl", "w") as file:
+def wheel(index: Path, name: str, tag: str = "py3-none-any", allowed: str = ">=3.9") -> None:
+    """Add a wheel without contents to an index."""
+    folder, file = index / name, f"{name}-1.0-{tag}.whl"
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / file, "w") as inside:
         about = f"{name}-1.0.dist-info"
-        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Python: {allowed}\n"
-        file.writestr(f"{about}/METADATA", metadata)
-        file.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        file.writestr(f"{about}/RECORD", "")
+        inside.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Python: {allowed}\n")
+        inside.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        inside.writestr(f"{about}/RECORD", "")
+    with (folder / "index.html").open("a") as page:
+        page.write(f'<a href="{file}" data-requires-python="{html.escape(allowed)}">{file}</a>\n')
 
 
 def test_a_pin_that_some_python_cannot_install_is_named_with_that_python(check: ModuleType, tmp_path: Path) -> None:
@@ -44,5 +51,5 @@ def test_a_pin_that_some_python_cannot_install_is_named_with_that_python(check: 
     bounded, compiled = check.refusals(
         "pure==1.0\nbounded==1.0 ; python_version < '3.14'\ncompiled==1.0 ; python_version != '3.13'\n", tmp_path
     )
-    assert bounded.startswith("Python 3.13 on Linux x86_64: ") and "bounded" in bounded
+    assert bounded.startswith("Python 3.13 on Linux x86_64: ") and "bounded==1.0" in bounded
     assert compiled.startswith("Python 3.14 on Linux x86_64: ") and "compiled==1.0" in compiled
