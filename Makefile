@@ -1,26 +1,35 @@
 # Needs Python 3.11 to 3.14 and pip; everything else goes into $(VENV). `make` alone explains the targets.
-VENV   ?= .venv
 PYTHON ?=
+# A Python that is asked for and is not the one that .venv was made with has an environment beside it, .venv-3.13.
+MINOR  := -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+ASKED  := $(if $(PYTHON),$(shell $(PYTHON) $(MINOR)))
+MADE   := $(if $(PYTHON),$(shell .venv/bin/python $(MINOR)))
+VENV   ?= .venv$(if $(MADE),$(if $(filter-out $(MADE),$(or $(ASKED),none)),-$(ASKED)))
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test control-plane test-cluster lint reference lock peers bench clean
+.PHONY: help setup demo test control-plane test-cluster lint reference lock check-lock peers bench clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## make .venv and install the pinned packages; costs nothing the second time
+	@if [ -n "$(PYTHON)" ] && [ "$$($(PY) $(MINOR))" != "$(ASKED)" ]; then \
+	  echo "error: $(VENV) was made with Python $$($(PY) $(MINOR)), and $(PYTHON) is $(or $(ASKED),missing)." \
+	       "Name another place: VENV=.venv-$(or $(ASKED),3.12)" >&2; exit 2; \
+	fi
 
-# The lock names every package, so pip resolves nothing (--no-deps). A venv whose making was interrupted is made again.
+# The lock names every package, so pip resolves nothing (--no-deps). A venv whose making was interrupted is made again. Pythons
+# that flytekit installs on come first.
 $(STAMP): pyproject.toml requirements.lock
 	@set -e; found=; \
-	for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	for python in $(or $(PYTHON),python3 python3.12 python3.11 python3.14 python3.13); do \
 	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "error: Lehr needs Python 3.11 to 3.14; $(or $(PYTHON),python3) is: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo missing)." \
+	  echo "error: Lehr needs Python 3.11 to 3.14 (3.11 or 3.12 for its Flyte tasks); $(or $(PYTHON),python3) is: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo missing)." \
 	       "Install one, or say where it is: make setup PYTHON=/path/to/python3.12" >&2; exit 2; \
 	fi; \
 	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
@@ -33,6 +42,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(PY) -m pip install -q --no-deps -r requirements.lock
 	@$(PY) -m pip install -q --no-deps --no-build-isolation -e .
 	@$(PY) -m pip check
+	@$(PY) -c 'import sys; sys.version_info < (3, 13) or print("without the Flyte tasks: flytekit installs on Python 3.12 at most")'
 	@touch $@
 
 demo: setup ## train, anneal, soup, tune and score a small model on two CPU cores; its report: runs/tiny-olmo2/report.html
@@ -57,9 +67,14 @@ reference: setup ## write the tables of docs/recipes.md anew from the recipe's t
 	@$(PY) -m lehr.config.reference docs/recipes.md
 
 # Needs `uv` on the path. Markers keep one file right for every Python and system; no index address gets in.
-lock: ## write requirements.lock anew from pyproject.toml
+lock: ## write requirements.lock anew from pyproject.toml, and check it
 	@uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url \
 	  --no-emit-find-links --output-file requirements.lock pyproject.toml
+	@[ -x $(PY) ] || $(MAKE) --no-print-directory setup
+	@$(PY) .ci/check_lock.py
+
+check-lock: setup ## ask the package index whether every pin installs on every Python that Lehr runs on; half a minute
+	@$(PY) .ci/check_lock.py
 
 # The peers' packages lie apart, without dependencies of their own: torch and numpy stay the product's.
 PEERS ?= $(HOME)/.cache/lehr/peers
@@ -76,6 +91,6 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
 	@for area in train generate checkpoint soup data cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
-clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+clean: ## remove .venv, those of other Pythons, and caches; runs/ stays
+	rm -rf $(VENV) $(wildcard .venv-3.*) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

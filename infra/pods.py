@@ -1,7 +1,7 @@
 """Pods for tasks: preflight and gate before the task, no token, no root, nothing writable but what must be.
 
-A default PodTemplate object of the cluster does not do: Flyte drops its init containers. So each task gets a fresh template
-from here (flytekit changes a template that it is given). Checked against the engine in tests/infra/test_pods.py.
+A default PodTemplate object of the cluster does not do: Flyte drops its init containers. So each task has a template of its own
+(tasks/pods.py) with a specification from here. Checked against the engine in tests/tasks/test_pods.py.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ LAST_WORDS_TO, MAX_WORD_BYTES = ADDRESS, MAX_BYTES  # where a task says it: the 
 EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 
 
-def pod_labels(*, checked: bool) -> dict[str, str]:
-    """By which the controller knows pods with a preflight."""
+def pod_labels(checked: bool) -> dict[str, str]:
+    """Labels of one task's pod: the controller knows those that have preflight and gate by one."""
     return {NAMES.preflight_label: "true"} if checked else {}
 
 
 def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", grace_seconds: int = 120) -> V1PodSpec:
-    """Image, command and resources of the primary container are the task's: flytekit fills them in. `image` holds Lehr; without
-    one the init containers have the task's. GPUs are the task's. `checked`: with preflight and gate. `grace_seconds`: to save a
-    checkpoint."""
+    """The specification of one task's pod. Image, command and resources of the primary container are the task's: flytekit
+    fills them in.
+
+    `image` holds Lehr; without one the init containers have the task's. `checked`: with preflight and gate. `grace_seconds`: to
+    save a checkpoint.
+    """
     from kubernetes.client import V1Container, V1PodSecurityContext, V1SeccompProfile
 
     from infra.pod_spec import TaskPodSpec

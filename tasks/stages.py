@@ -6,41 +6,23 @@ Their names are part of what is registered: tasks.stages.cpu, accelerator, ranke
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
-from flytekit import Deck, PodTemplate, Resources, task
+from flytekit import Deck, Resources, task
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from infra.pods import PRIMARY, pod_labels, pod_spec
 from lehr.artifact import ArtifactRef
 from lehr.config.compute import Resources as Asked
 from tasks.asked import RANKS, RESOURCES, counts, registered
 from tasks.opening import publish, run_stage_of
 from tasks.owned import owned
 from tasks.place import Place
+from tasks.pods import pod_template
 from tasks.refs import RunRef
 
 # Named by `pyflyte register --image NAME`, and written out: a task without it gets flytekit's own image.
 IMAGE = "{{.image.default.fqn}}:{{.image.default.version}}"
 _PATIENCE = 900  # seconds: pods of one job do not start together
-
-
-class TaskPod(PodTemplate):
-    """A template that is made when a task is serialised, anew each time: flytekit changes what it is given, and importing tasks
-    loads no Kubernetes client."""
-
-    def __init__(self, checked: bool = True) -> None:
-        self._build: Callable[[], Any] = lambda: pod_spec(checked=checked)
-        self.primary_container_name, self.labels, self.annotations = PRIMARY, pod_labels(checked=checked), None
-
-    @property
-    def pod_spec(self) -> Any:
-        return self._build()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> PodTemplate:
-        """What flytekit works on."""
-        return PodTemplate(pod_spec=self._build(), primary_container_name=PRIMARY, labels=dict(self.labels))
 
 
 def amounts(asked: Asked) -> dict[str, Resources]:
@@ -54,7 +36,7 @@ def settings(resource_class: str) -> dict[str, Any]:
     says; `owned` marks them. A task is declared anew in its pod, which must know what it was registered for."""
     said = {name: os.environ[name] for name in (RESOURCES, RANKS) if os.environ.get(name)}
     common = {"retries": 3, "container_image": IMAGE, "environment": said}
-    return {**amounts(registered(resource_class)), **common, "pod_template": TaskPod(checked=resource_class != "cpu")}
+    return {**amounts(registered(resource_class)), **common, "pod_template": pod_template(checked=resource_class != "cpu")}
 
 
 def elastic(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_
 
     Raises UserError for a source shorter than one window, and for one that would repeat more than `max_epochs` times.
     """
-    total = sum(mix.weights.values())
+    total = math.fsum(mix.weights.values())  # `sum` of floats is another from Python 3.12 on
     exact = {name: weight / total * instances for name, weight in mix.weights.items()}
     counts = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))

@@ -85,7 +85,7 @@ def norms(state: TrainState, grad_norm: float) -> dict[str, float]:
     squares = dict.fromkeys(kinds, 0.0)
     for kind, value in zip(kinds, values, strict=False):
         squares[kind] += value * value
-    clipped = math.sqrt(sum(squares.values()))  # what is left of grad_norm in the gradients
+    clipped = math.sqrt(math.fsum(squares.values()))  # what is left of grad_norm in the gradients
     scale = grad_norm / clipped if clipped else 0.0
     out = {f"grad_norm_{kind}": math.sqrt(square) * scale for kind, square in squares.items()}
     return out if rows is None else {**out, "embedding_norm": values[-1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -70,6 +71,18 @@ def test_library_knows_no_service() -> None:
         if name.split(".")[0] in SERVICES
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_only_tasks_and_workflows_know_flytekit() -> None:
+    """All else runs where flytekit does not install. Where it does, it is there, and no test is left out for its lack."""
+    wrong = [
+        f"{shown(path, line)} imports {name}"
+        for path in in_rooms(*(room for room in ROOMS if room not in ("tasks", "workflows")))
+        for name, line in imports(path)
+        if name.split(".")[0] in ("flytekit", "flytekitplugins")
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert sys.version_info >= (3, 13) or importlib.util.find_spec("flytekit") is not None
 
 
 def test_every_third_party_import_is_a_pinned_dependency() -> None:
@@ -152,6 +165,7 @@ def test_library_loads_without_services() -> None:
 
 
 def test_workflows_load_without_loading_torch() -> None:
+    pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
     names = [module_name(p) for p in in_rooms("workflows")]
     if not names:
         pytest.skip("there are no workflows in this checkout")

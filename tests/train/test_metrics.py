@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np

@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-flytekit = pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
+pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
 
-from flytekit import FlyteContextManager  # noqa: E402
-from flytekit.core.type_engine import TypeEngine  # noqa: E402
-from flytekit.exceptions.user import FlyteRecoverableException  # noqa: E402
+from flytekit import FlyteContextManager
+from flytekit.core.type_engine import TypeEngine
+from flytekit.exceptions.user import FlyteRecoverableException
 
-from lehr.artifact import ArtifactRef  # noqa: E402
-from lehr.config import load_recipe  # noqa: E402
-from lehr.errors import InfraError, UserError  # noqa: E402
-from lehr.pipeline.graph import graph  # noqa: E402
-from tasks import asked  # noqa: E402
-from tasks.owned import owned  # noqa: E402
-from tasks.refs import RunRef  # noqa: E402
-from tasks.stages import elastic  # noqa: E402
+from lehr.artifact import ArtifactRef
+from lehr.config import load_recipe
+from lehr.errors import InfraError, UserError
+from lehr.pipeline.graph import graph
+from tasks import asked
+from tasks.owned import owned
+from tasks.refs import RunRef
+from tasks.stages import elastic
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "e2e" / "recipe.yaml"

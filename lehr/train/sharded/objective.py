@@ -3,6 +3,7 @@ micro-batch, T positions, D model width."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ class PipelineNextToken:
             schedule.step(target=labels_BT, return_outputs=False, **named)
         else:
             schedule.step(**named)
-        loss, nats = (sum(float(entry[i]) for entry in self._seen) for i in (0, 1))
+        loss, nats = (math.fsum(float(entry[i]) for entry in self._seen) for i in (0, 1))
         tokens = sum(entry[2] for entry in self._seen)
         extra = {"cross_entropy": (nats, float(tokens)), "masked_instances": (float(masked), 1.0)}
         return Sums(loss, tokens, tokens_BT.numel(), extra)
