@@ -1,6 +1,6 @@
 """The trackers of a run in this process: terminal, MLflow, Prometheus, energy meter. One session per process.
 
-`lehr run` opens one around the whole workflow; under `pyflyte run`, or in a pod, the first task opens it and the end of
+`lehr run` opens one around the whole graph; under `pyflyte run`, or in a pod, the first task opens it and the end of
 the process closes it.
 """
 

@@ -28,7 +28,7 @@ class Kept(_Said):
 
 class Published(_Said):
     """A complete artifact: its name, the key of its folder, and its digest. Work that began under a name of its own (see
-    lehr.stage) may end in an artifact of another, whose own record then points there too."""
+    lehr.pipeline.run) may end in an artifact of another, whose own record then points there too."""
 
     name: str
     folder: str
