@@ -45,3 +45,14 @@ def needed(nodes: Sequence[Node], ends: Iterable[str]) -> list[Node]:
         if node.name in wanted:
             wanted.update(node.sources)
     return [node for node in nodes if node.name in wanted]
+
+
+def pieces(nodes: Sequence[Node], most: int) -> list[list[Node]]:
+    """`nodes` cut into runs of neighbours, each with at most `most` paths of its own: as many as an engine can walk. What comes
+    from an earlier piece is a constant in a later one."""
+    out: list[list[Node]] = [[]]
+    for node in nodes:
+        if out[-1] and visits([*out[-1], node]) > most:
+            out.append([])
+        out[-1].append(node)
+    return out

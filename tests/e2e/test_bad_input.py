@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
     [
         ("stage1.tokenz=5", ("--set", "stage1.tokenz", "unknown key", "did you mean 'tokens'")),
         ("stage1.tokens=-5", ("--set", "stage1.tokens", "-5")),
-        ("sft.steps=many", ("sft.steps", "whole number", "many")),
+        ("posttraining.sft.steps=many", ("sft.steps", "whole number", "many")),
         ("data.mixes.web.weights.wiki=1.0", ("data.mixes.web.weights.wiki", "no source 'wiki'", "sources are: ")),
         ("anneals.mix=best", ("anneals.mix", "no mix 'best'", "mixes are: ")),
     ],

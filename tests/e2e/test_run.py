@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import helpers
@@ -154,19 +151,3 @@ def test_show_chat_and_dropped(finished: Finished) -> None:
     dropped = helpers.lehr("dropped", finished.out)
     assert dropped.returncode == 0, dropped.stderr
     assert "one word pair too often" in dropped.stdout
-
-
-def test_plain_pyflyte_runs_the_same_workflow(finished: Finished, tmp_path: Path) -> None:
-    pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
-    out = tmp_path / "run"
-    shutil.copytree(finished.out, out, ignore=shutil.ignore_patterns("mlflow*", "work"))
-    for name in helpers.artifacts(out, ["rlvr", "scores-rlvr", "export", "scores-dpo"]):
-        shutil.rmtree(out / "artifacts" / name)
-    pyflyte = [str(Path(sys.executable).parent / "pyflyte"), "run", "workflows/run.py", "run"]
-    result = subprocess.run(
-        [*pyflyte, "--recipe", str(helpers.RECIPE), "--out", str(out)], cwd=helpers.ROOT, env=helpers.environment(),
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-    assert _final(out).manifest.digest == _final(finished.out).manifest.digest
-    assert (out / "scores.json").read_text() == (finished.out / "scores.json").read_text()

@@ -85,6 +85,12 @@ def test_only_tasks_and_workflows_know_flytekit() -> None:
     assert sys.version_info >= (3, 13) or importlib.util.find_spec("flytekit") is not None
 
 
+def test_flytekit_is_a_thin_layer() -> None:
+    """All files of ours that import it, together: an engine is exchanged, or its next version taken in, in an afternoon."""
+    files = {path for path in in_rooms("tasks", "workflows") for name, _ in imports(path) if name.startswith("flytekit")}
+    assert files and sum(len(path.read_text().splitlines()) for path in files) <= 250
+
+
 def test_every_third_party_import_is_a_pinned_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = [*project["dependencies"], *(pin for extra in project["optional-dependencies"].values() for pin in extra)]

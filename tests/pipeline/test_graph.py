@@ -12,7 +12,7 @@ from lehr.artifact import Artifact
 from lehr.config import Recipe, load_recipe
 from lehr.errors import UserError
 from lehr.pipeline.graph import graph
-from lehr.pipeline.node import Node, needed, visits
+from lehr.pipeline.node import Node, needed, pieces, visits
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs, StageConfig
@@ -76,6 +76,11 @@ def test_paths_are_counted_and_what_nobody_needs_is_left_out() -> None:
     layered = [node("a"), node("b", "a"), node("c", "a"), node("d", "b", "c"), node("e", "d"), node("f", "d", "e")]
     assert visits(layered) == 1 + 1 + 1 + 2 + 2 + 4
     assert [n.name for n in needed(layered, ["d"])] == ["a", "b", "c", "d"]
+    cut = pieces(layered, 4)
+    assert [[n.name for n in piece] for piece in cut] == [["a", "b", "c"], ["d", "e", "f"]]
+    assert all(visits(piece) <= 4 for piece in cut) and pieces(layered, 100) == [layered]
+    many = graph(load_recipe(E2E, [f"anneals.seeds={list(range(100))}"]))
+    assert visits(many) > 5000 and all(visits(piece) <= 5000 for piece in pieces(many, 5000))
 
 
 def test_a_branch_begins_where_its_parent_says_and_is_judged_on_its_own_pairs() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +20,6 @@ from flytekit.exceptions.user import FlyteRecoverableException
 from lehr.artifact import ArtifactRef
 from lehr.config import load_recipe
 from lehr.errors import InfraError, UserError
-from lehr.pipeline.graph import graph
 from tasks import asked
 from tasks.owned import owned
 from tasks.refs import RunRef
@@ -53,10 +50,10 @@ from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
 from collections import OrderedDict
 from tasks.stages import TASKS, report
-from workflows.run import run, stages
+from workflows.run import piece, run, stages
 settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
 sizes, found = {}, {}
-for entity in (*TASKS.values(), report, stages, run):
+for entity in (*TASKS.values(), report, piece, stages, run):
     made = get_serializable(OrderedDict(), settings, entity)
     sizes[entity.name] = len(made.to_flyte_idl().SerializeToString())
     template = made.template
@@ -79,7 +76,7 @@ def test_what_is_registered_is_small_and_every_pod_is_checked_first_and_has_no_r
     sizes, tasks = _registered()
     assert sum(sizes.values()) < LIMIT_BYTES, sizes
     named = {f"tasks.stages.{name}" for name in ("cpu", "accelerator", "ranked", "report")}
-    assert set(tasks) == {*named, "workflows.run.stages"}
+    assert set(tasks) == {*named, "workflows.run.stages", "workflows.run.piece"}
     for name, (_, _, retries, spec, labels) in tasks.items():
         primary = spec["containers"][0]
         small = name not in ("tasks.stages.accelerator", "tasks.stages.ranked")
@@ -160,64 +157,17 @@ def test_only_the_machines_errors_are_retried() -> None:
         fails(UserError("bad recipe"))
 
 
-NODES = """
-import json, sys
-from flytekit import FlyteContextManager
-from flytekit.configuration import FastSerializationSettings, ImageConfig, SerializationSettings
-from flytekit.core.context_manager import ExecutionState
-from workflows.run import stages
-settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
-with FlyteContextManager.with_context(FlyteContextManager.current_context().with_serialization_settings(settings)) as context:
-    state = context.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
-    with FlyteContextManager.with_context(context.with_execution_state(state)):
-        given = {'recipe': sys.argv[1], 'out': sys.argv[2], 'overrides': json.loads(sys.argv[3])}
-        job = stages.compile_into_workflow(context, stages._task_function, **given)
-print("NODES", json.dumps({node.id: [
-    sorted(node.upstream_node_ids),
-    node.task_node.reference_id.name,
-    {str(r.name): r.value for r in node.task_node.overrides.resources.requests} if node.task_node.overrides.resources else {},
-] for node in job.nodes}))
-"""
-
-
-def _compiled(out: Path, *overrides: str) -> dict[str, list[Any]]:
-    """What the dynamic task asks the engine for, as it would in a pod: {node: [upstream, task, requests]}."""
-    command = [sys.executable, "-c", NODES, str(RECIPE), str(out), json.dumps(list(overrides))]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, list[Any]] = json.loads(done.stdout.partition("NODES ")[2].splitlines()[0])
-    return found
-
-
 @pytest.mark.slow
-def test_both_executors_end_with_the_same_digests_and_what_exists_becomes_no_pod(tmp_path: Path) -> None:
-    """`lehr run`, then `pyflyte run`: the same artifacts and scores. Then, what the dynamic task makes of a graph in a pod."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    commands = {
-        "lehr": [sys.executable, "-m", "cli.main", "run", str(RECIPE), "--out", str(tmp_path / "lehr"), "--no-mlflow"],
-        "flyte": [str(PYFLYTE), "run", "workflows/run.py", "run", "--recipe", str(RECIPE), "--out", str(tmp_path / "flyte")],
-    }
-    for command in commands.values():
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+def test_a_graph_too_large_for_the_engine_is_cut_and_ends_the_same(tmp_path: Path) -> None:
+    """Pieces of at most four paths, under flytekit's local engine: each is a dynamic node that begins with what came before."""
+    short = ["posttraining=[]", "ramp=null", "evaluation.tasks=[{task: arithmetic, limit: 2}]"]
+    sets = [part for override in short for part in ("--set", override)]
+    command = [sys.executable, "-m", "cli.main", "run", str(RECIPE), "--out", str(tmp_path / "lehr"), "--no-mlflow", *sets]
+    given = f"recipe={str(RECIPE)!r}, out={str(tmp_path / 'cut')!r}, overrides={short!r}"
+    cut = f"import workflows.run as w; w.MOST_PATHS = 4; w.run({given})"
+    for arguments in (command, [sys.executable, "-c", cut]):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-    lineages = {name: json.loads((tmp_path / name / "lineage.json").read_text()) for name in commands}
-    rows = {name: {row["stage"]: (row["digest"], row["fingerprint"]) for row in lineages[name]} for name in commands}
-    assert rows["lehr"] == rows["flyte"] and len(rows["lehr"]) == len(graph(load_recipe(RECIPE)))
-    assert (tmp_path / "lehr" / "scores.json").read_bytes() == (tmp_path / "flyte" / "scores.json").read_bytes()
-    assert not re.search("pyflyte|Error", (tmp_path / "lehr" / "report.html").read_text())
-
-    whole = _compiled(tmp_path / "new", "compute={stages: {sft: {cpu: '7', memory: 9Gi}}}")
-    nodes = {node.name: node for node in graph(load_recipe(RECIPE))}
-    assert set(whole) == {*nodes, "report"}
-    assert whole["soup"][:2] == [["anneal-1", "anneal-2"], "tasks.stages.cpu"]
-    assert whole["stage1"][0] == ["documents", "shards", "tokenizer"] and whole["stage1"][1] == "tasks.stages.ranked"
-    assert "7" in whole["sft"][2].values() and set(whole["report"][0]) == set(nodes)
-    assert {whole[name][1] for name in ("documents", "tokenizer", "shards", "soup")} == {"tasks.stages.cpu"}
-
-    for folder in (tmp_path / "lehr" / "artifacts").glob("*"):
-        if folder.name.startswith(("rlvr-", "scores-rlvr-", "export-")):
-            shutil.rmtree(folder)
-    rest = _compiled(tmp_path / "lehr")
-    assert set(rest) == {"rlvr", "scores-rlvr", "export", "report"}
-    assert rest["rlvr"][0] == []  # its parent is a constant
+    ours, theirs = (json.loads((tmp_path / name / "lineage.json").read_text()) for name in ("lehr", "cut"))
+    assert [(row["stage"], row["digest"]) for row in ours] == [(row["stage"], row["digest"]) for row in theirs]
