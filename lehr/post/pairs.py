@@ -17,7 +17,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
-from lehr.post.preference import DpoObjective, RenderedPair
+from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
 from lehr.post.sft import Rendered
 from lehr.post.tuning import Setup
 from lehr.post.verifiers import verify
@@ -94,9 +94,8 @@ def dpo_objective(setup: Setup) -> DpoObjective:
     """Prefer what the verifiers prefer; the parent is the reference too."""
     c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
     pairs = read_pairs(setup.folder, "train", tokenizer)
-    return DpoObjective(
-        model, copy_parameters(model), pairs, c.batch_size, c.beta, c.chosen_nll, c.seed, tokenizer.pad_id, c.normalised
-    )
+    settings = DpoSettings(c.batch_size, c.beta, c.chosen_nll, c.normalised)
+    return DpoObjective(model, copy_parameters(model), pairs, settings, c.seed, tokenizer.pad_id)
 
 
 def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedPair]:

@@ -40,6 +40,17 @@ def dpo_loss(
     return -F.logsigmoid(beta * margin_B)
 
 
+@dataclass(frozen=True)
+class DpoSettings:
+    """`nll` weighs the chosen answer's own negative log-likelihood per token. `normalised` takes log-probabilities per token
+    (`dpo_norm`), else of whole answers, as Rafailov et al. have it."""
+
+    batch_size: int
+    beta: float
+    nll: float
+    normalised: bool = True
+
+
 class DpoObjective:
     """Sum of pair losses plus `nll` times the chosen answers' mean negative log-likelihood; `weight` counts pairs."""
 
@@ -50,21 +61,16 @@ class DpoObjective:
         model: Transformer,
         reference: Transformer,
         pairs: Sequence[RenderedPair],
-        batch_size: int,
-        beta: float,
-        nll: float,
+        settings: DpoSettings,
         seed: int,
         pad_id: int,
-        normalised: bool = True,
     ) -> None:
-        """`normalised` takes log-probabilities per token (`dpo_norm`), else of whole answers, as Rafailov et al. have it; the
-        term of the chosen answer is per token either way."""
-        self.normalised = normalised
-        self.model, self.reference, self.pairs, self.batch_size = model, reference, pairs, batch_size
-        self.beta, self.nll, self.seed, self.pad_id = beta, nll, seed, pad_id
+        self.model, self.reference, self.pairs = model, reference, pairs
+        self.settings, self.seed, self.pad_id = settings, seed, pad_id
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
-        rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pairs), self.seed).tolist())
+        s = self.settings
+        rows = ranks.split(rows_of_step(step, s.batch_size, len(self.pairs), self.seed).tolist())
         pairs = [self.pairs[i] for i in rows]
         both = [p.chosen for p in pairs] + [p.rejected for p in pairs]
         with torch.no_grad():
@@ -72,8 +78,8 @@ class DpoObjective:
             reference_chosen_B, reference_rejected_B = self._scaled(reference, lengths).chunk(2)
         policy, lengths = mean_logprobs(self.model, both, self.pad_id)
         chosen_B, rejected_B = self._scaled(policy, lengths).chunk(2)
-        loss_B = dpo_loss(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, self.beta)
-        loss_B = loss_B - self.nll * policy.chunk(2)[0]
+        loss_B = dpo_loss(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, s.beta)
+        loss_B = loss_B - s.nll * policy.chunk(2)[0]
         total = loss_B.sum()
         total.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -88,4 +94,4 @@ class DpoObjective:
         )
 
     def _scaled(self, means_B: Tensor, lengths_B: Tensor) -> Tensor:
-        return means_B if self.normalised else means_B * lengths_B
+        return means_B if self.settings.normalised else means_B * lengths_B

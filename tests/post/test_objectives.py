@@ -14,7 +14,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt, advantages, grpo_token_loss
-from lehr.post.preference import DpoObjective, RenderedPair, dpo_loss, mean_logprobs
+from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, dpo_loss, mean_logprobs
 from lehr.post.sft import Rendered, SftObjective, pad, rows_of_step
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
@@ -89,7 +89,7 @@ def test_dpo_by_hand() -> None:
 def test_dpo_moves_the_chosen_up_and_the_rejected_down() -> None:
     model = _model()
     pairs = [RenderedPair(ROWS[0], ROWS[1])]
-    objective = DpoObjective(model, copy_parameters(model), pairs, 1, 5.0, 0.0, seed=0, pad_id=1)
+    objective = DpoObjective(model, copy_parameters(model), pairs, DpoSettings(1, 5.0, 0.0), seed=0, pad_id=1)
     before, _ = mean_logprobs(model, ROWS, 1)
     sums = objective.backward(0, Ranks())
     assert sums.loss == pytest.approx(math.log(2), rel=1e-5)  # no margin against itself
@@ -98,6 +98,22 @@ def test_dpo_moves_the_chosen_up_and_the_rejected_down() -> None:
             p -= 0.01 * p.grad
     after, _ = mean_logprobs(model, ROWS, 1)
     assert after[0] - before[0] > after[1] - before[1]
+
+
+def test_dpo_of_whole_answers_weighs_them_by_their_length() -> None:
+    """Rafailov et al.'s own form: three tokens against two, beside the mean of each."""
+    model, reference = _model(), _model()
+    with torch.no_grad():
+        for p in model.parameters():
+            p *= 1.1
+    pairs = [RenderedPair(ROWS[0], ROWS[1])]
+    ours, lengths = mean_logprobs(model, ROWS, 1)
+    theirs, _ = mean_logprobs(reference, ROWS, 1)
+    for normalised, weights in ((True, torch.ones(2)), (False, lengths)):
+        objective = DpoObjective(model, reference, pairs, DpoSettings(1, 0.3, 0.5, normalised), seed=0, pad_id=1)
+        chosen, rejected = ((ours - theirs) * weights).tolist()
+        expected = math.log(1 + math.exp(-0.3 * (chosen - rejected))) - 0.5 * float(ours[0])
+        assert objective.backward(0, Ranks()).loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_advantages_by_hand() -> None:

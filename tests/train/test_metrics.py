@@ -27,7 +27,7 @@ from lehr.evals.task import Generation
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
-from lehr.post.preference import DpoObjective, RenderedPair
+from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
 from lehr.post.sft import Rendered, SftObjective
 from lehr.stages.pretrain import run
 from lehr.train.checkpoint import copy_parameters
@@ -74,7 +74,7 @@ def _post_training() -> list[Objective]:
     policy = LanguageModel(model, tokenizer, chat=True)
     return [
         SftObjective(model, [chosen, rejected], 2, 0, 1),
-        DpoObjective(model, reference, [RenderedPair(chosen, rejected)], 1, 5.0, 0.1, 0, 1),
+        DpoObjective(model, reference, [RenderedPair(chosen, rejected)], DpoSettings(1, 5.0, 0.1), 0, 1),
         GrpoObjective(state, policy, prompts, settings, 0),
         GrpoObjective(state, policy, prompts, replace(settings, mini_batches=2), 0),
     ]
