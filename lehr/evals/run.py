@@ -10,10 +10,10 @@ from typing import Any
 from lehr.artifact import Artifact
 from lehr.data.synthetic.conversations import conversation, reference_answer
 from lehr.evals.score import score
+from lehr.evals.scores import SAMPLES, SCORES, EvaluateConfig
 from lehr.evals.suites import examples
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
-from lehr.stages.evaluate import SAMPLES, SCORES, EvaluateConfig
 from lehr.train.checkpoint import load_checkpoint
 from lehr.train.device import own_device
 from lehr.train.fit import RankContext

@@ -19,6 +19,7 @@ from typing import Any
 import lehr
 from lehr.artifact import LOGS, STABILITY, Artifact, write_atomic
 from lehr.config import Recipe, recipe_yaml
+from lehr.evals.scores import SAMPLES, SCORES
 from lehr.incidents import told
 from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
@@ -38,7 +39,6 @@ from lehr.report import (
     render,
 )
 from lehr.report.footprint import JOULES_PER_KWH
-from lehr.stages.evaluate import SAMPLES, SCORES
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from lehr.errors import Bug
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.place import Place
+from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.planning.chat import answer_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
-from lehr.stages.common import TrainingConfig
 from lehr.stages.preferences import PreferencesConfig
 
 

@@ -5,26 +5,10 @@ from __future__ import annotations
 import json
 
 from lehr.artifact import Artifact
-from lehr.config.base import NonNegative, Positive
-from lehr.config.evaluation import TaskPlan
+from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.ports import Tracker
-from lehr.stages.common import RankedConfig
-
-SCORES, SAMPLES = "scores.json", "samples.json"
-
-
-class EvaluateConfig(RankedConfig):
-    """`model` is the name that the scores go by. `window_tokens` bounds the windows of running text: positions beyond it were
-    never trained; 0 is the model's length. `sample_families`: chat families of whose questions some are answered to be read."""
-
-    model: str
-    tasks: list[TaskPlan]
-    max_new_tokens: Positive
-    window_tokens: NonNegative
-    sample_families: list[str]
-    seed: NonNegative
 
 
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:

@@ -13,11 +13,11 @@ from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.place import Place
+from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.planning.chat import padded_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.post.verifiers import verifier
-from lehr.stages.common import TrainingConfig
 
 
 class GrpoConfig(TrainingConfig):

@@ -12,9 +12,9 @@ from lehr.config.schedule import ConstantSchedule, Schedule
 from lehr.optim.schedule import anneal_schedule
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
+from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.planning.work import PlanPlace, Work, stretch_work
-from lehr.stages.common import PretrainingConfig
 from lehr.stages.pretrain import ROLES
 
 if TYPE_CHECKING:

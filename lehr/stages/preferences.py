@@ -5,8 +5,8 @@ from __future__ import annotations
 from lehr.config.base import NonNegative
 from lehr.config.posttraining import Pairs
 from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.ranked import RankedConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
-from lehr.stages.common import RankedConfig
 
 
 class PreferencesConfig(RankedConfig):

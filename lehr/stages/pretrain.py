@@ -11,9 +11,9 @@ from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, Schedule
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
+from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.planning.work import PlanPlace, Work, stretch_work
-from lehr.stages.common import PretrainingConfig
 
 if TYPE_CHECKING:
     from lehr.train.next_token import Stretch

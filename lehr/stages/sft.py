@@ -12,10 +12,10 @@ from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.place import Place
+from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.planning.chat import sft_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
-from lehr.stages.common import TrainingConfig
 
 
 class ReplayConfig(Config):

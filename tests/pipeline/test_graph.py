@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from lehr.artifact import Artifact
 from lehr.config import Recipe, load_recipe
 from lehr.errors import UserError
+from lehr.evals.scores import EvaluateConfig
 from lehr.pipeline.graph import graph
 from lehr.pipeline.node import Node, needed, pieces, visits
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs, StageConfig
-from lehr.stages.evaluate import EvaluateConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SHIPPED = sorted([*(RECIPES / "tiny").glob("*.yaml"), *(RECIPES / "released").glob("*.yaml")])

@@ -26,7 +26,8 @@ from lehr.ports import NullTracker
 from lehr.train.fit import RankContext
 from lehr.train.next_token import Stretch
 from lehr.train.parallel import Local, Ranks
-from lehr.train.pretraining import PretrainWork, train_on_rank
+from lehr.train.pretrain_work import PretrainWork
+from lehr.train.pretraining import train_on_rank
 
 T, ROWS = 16, 8
 OPTIM = Optim(lr=3e-3, z_loss=1e-4, guard=Guard(window=16, sigmas=0.5))  # so narrow a guard refuses some steps

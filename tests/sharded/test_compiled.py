@@ -20,7 +20,7 @@ from lehr.errors import UserError
 from lehr.hardware import cpp_compiler
 from lehr.train.fit import Evaluator
 from lehr.train.parallel import Ranks, run_ranks
-from lehr.train.pretraining import PretrainWork
+from lehr.train.pretrain_work import PretrainWork
 from lehr.train.sharded import pretraining as sharded
 from lehr.train.sharded.start import Sharded
 from lehr.train.state import TrainState

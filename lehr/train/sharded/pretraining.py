@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from lehr.artifact import Artifact
@@ -12,12 +10,10 @@ from lehr.ports import RESUME
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.fit import Evaluator, fit, logger, retention
 from lehr.train.parallel import Ranks
+from lehr.train.pretrain_work import PretrainWork
 from lehr.train.sharded.export import consolidate
 from lehr.train.sharded.saves import ShardedSaves
 from lehr.train.sharded.start import Sharded, inherit, start
-
-if TYPE_CHECKING:
-    from lehr.train.pretraining import PretrainWork
 
 
 def train_sharded(ranks: Ranks, work: PretrainWork) -> int:

@@ -1,0 +1,81 @@
+"""What every rank of a stretch of next-token training is told, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lehr.config.model import Model
+from lehr.config.training import Compile, Precision
+from lehr.data.tokenizer import Tokenizer
+from lehr.model.size import flops_per_token
+from lehr.model.transformer import Transformer
+from lehr.train.compiled import compile_blocks, pays, uncompiled
+from lehr.train.fit import Evaluator, RankContext
+from lehr.train.in_loop import ProseEvaluator
+from lehr.train.loop import Plan
+from lehr.train.losses import CrossEntropy, cross_entropy
+from lehr.train.next_token import NextToken, Stretch, make_loader
+from lehr.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class PretrainWork:
+    """What every rank of a stretch is told. `parent` is None for training from scratch, which `init_seed` then decides."""
+
+    context: RankContext
+    stretch: Stretch
+    model: Model
+    init_seed: int
+    evaluation_seed: int
+    shards: Path
+    documents: Path
+    tokenizer: Path
+    parent: Path | None
+    in_loop_steps: int
+    precision: Precision
+    compile: Compile = "off"
+
+    @property
+    def plan(self) -> Plan:
+        s = self.stretch
+        return Plan(s.steps, s.rate, s.clip_norm, s.checkpoint_steps, self.in_loop_steps)
+
+    def objective(self, state: TrainState, loss: Callable[..., CrossEntropy] = cross_entropy) -> NextToken:
+        """Next-token training on the stretch's mix."""
+        loader = make_loader(self.shards, self.tokenizer, self.stretch)
+        eos = Tokenizer.load(self.tokenizer).eos_id
+        return NextToken(state, loader, self.stretch, self.context.parallel.micro_batch, eos, loss)
+
+    def mix(self) -> str:
+        """How the mix was resolved, as a tree."""
+        return make_loader(self.shards, self.tokenizer, self.stretch).plan.tree()
+
+    def evaluator(self) -> ProseEvaluator | None:
+        """What is measured on the way, if anything."""
+        if not self.in_loop_steps:
+            return None
+        return ProseEvaluator(self.documents, self.tokenizer, self.evaluation_seed, self.stretch.sequence_length)
+
+    def compiled(self, model: Transformer, ranks: int, evaluator: Evaluator | None) -> Evaluator | None:
+        """Compile the blocks if that pays (see lehr.train.compiled); `evaluator`, which then runs them as they are written."""
+        flops = flops_per_token(self.model, self.stretch.sequence_length) * self.stretch.tokens
+        if not self.context.parallel.compiles or not pays(self.compile, model, flops, ranks):
+            return evaluator
+        compile_blocks(model)
+        return uncompiled(evaluator) if evaluator else None
+
+    def training(self, state: TrainState) -> dict[str, Any]:
+        """What a child stage must know of this one: `train.json`."""
+        return {
+            "lr": self.stretch.rate(state.step, state.tokens),
+            "tokens": state.tokens,
+            "steps": state.step,
+            "batch_size": self.stretch.batch_size,
+            "sequence_length": self.stretch.sequence_length,
+            "document_mask": self.stretch.document_mask,
+            "mask_repeats": self.stretch.mask_repeats,
+            "optim": self.stretch.optim.model_dump(),
+        }
