@@ -48,6 +48,10 @@ class State:
         self.pods: dict[str, Table[PodFact]] = {name: Table(self.dirty) for name in settings.namespaces}
         self.reports = {name: ReportTable(self.dirty) for name in settings.namespaces}
         self.node_watch = self._reflect(NODES, lambda o: node_fact(o, gpu), self.nodes, f"{NAMES.managed_label}=true")
+
+        def read_pod(item: Object) -> PodFact:
+            return pod_fact(item, gpu, images, settings.preflight_variables)
+
         self.reflectors: list[Reflector[Any]] = [
             self.node_watch,
             self._reflect(f"/apis/batch/v1/namespaces/{system}/jobs", job_fact, self.jobs, SUITE),
@@ -55,7 +59,7 @@ class State:
         ]
         for name in settings.namespaces:
             self.reflectors += [
-                self._reflect(f"/api/v1/namespaces/{name}/pods", lambda o: pod_fact(o, gpu, images), self.pods[name]),
+                self._reflect(f"/api/v1/namespaces/{name}/pods", read_pod, self.pods[name]),
                 self._reflect(f"/apis/{NAMES.prefix}/v1/namespaces/{name}/nodereports", report_fact, self.reports[name]),
             ]
         self._views: dict[str, NodeView] = {}
