@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from infra.fleet_view import FleetView, ReporterScore
 from infra.policy import NAMES, Policy
-from infra.views import NodeRecord, NodeView, Outcome, PodView, Signal, Verdict
+from infra.views import NodeRecord, NodeView, Outcome, PodView, Report, Signal, Verdict
 
 MAX_SIGNALS = 24
 REPORT_CHARACTERS = 200  # that a node's record keeps of each
@@ -91,16 +91,7 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
             yield Signal(f"exit/{pod.uid}", at, "trainer", Outcome.HARDWARE_FAILURE, "trainer", "", "NodeSuspectedByTrainer")
         if pod.trusted and pod.exit_code == NAMES.exit_hang and pod.nodes <= policy.pair_nodes_max:
             yield _of_hang(pod, now)
-    for report in node.reports:
-        yield Signal(
-            f"report/{report.id}",
-            min(report.at, now),
-            "report",
-            Outcome.HARDWARE_FAILURE,
-            reason="ReportedByUser",
-            by=report.by,
-            detail=report.reason[:REPORT_CHARACTERS],
-        )
+    yield from _of_reports(node, record, policy, now)
     for condition in node.conditions:
         hardware = condition.type in policy.hardware_conditions
         if not hardware and condition.type not in policy.performance_conditions:
@@ -113,6 +104,19 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
         key = f"condition/{condition.type}/{condition.since:.0f}"
         # It stands now, whenever it began.
         yield Signal(key, now, "condition", outcome, condition.type, "", condition.reason or condition.type, hardware)
+
+
+def _of_reports(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Iterator[Signal]:
+    """One signal of each person, the newest: more from the same one weigh nothing, and would leave no room for others."""
+    heard = {s.by for s in record.signals if s.source == "report" and _counts(s, record, policy, now)}
+    newest: dict[str, Report] = {}
+    for report in node.reports:
+        if report.by not in heard and (report.by not in newest or report.at > newest[report.by].at):
+            newest[report.by] = report
+    for report in newest.values():
+        key, at, words = f"report/{report.id}", min(report.at, now), report.reason[:REPORT_CHARACTERS]
+        kind = Outcome.HARDWARE_FAILURE
+        yield Signal(key, at, "report", kind, reason="ReportedByUser", by=report.by, detail=words)
 
 
 def _of_hang(pod: PodView, now: float) -> Signal:

@@ -48,7 +48,7 @@ def _is_free(node: NodeView) -> bool:
 def _tested_now(nodes: Iterable[NodeView], policy: Policy, now: float) -> set[str]:
     """Both nodes of every test that runs; a partner's own record knows nothing of it."""
     running = ((n.name, n.record.pairing) for n in nodes if n.record is not None and n.record.pairing is not None)
-    live = [(name, p.partner) for name, p in running if now - p.since <= policy.pair_timeout_seconds]
+    live = [(name, p.partner) for name, p in running if abs(now - p.since) <= policy.pair_timeout_seconds]
     return {name for pair in live for name in pair}
 
 
@@ -62,7 +62,7 @@ def _of_group(suspects: list[NodeView], nodes: Sequence[NodeView], free: set[str
     good = {test.partner for _, test in tests} | {n.name for n in nodes if n.name in free and n.pool in pools and _is_sound(n)}
     results = [PairResult(name, test.partner, test.passed) for name, test in tests]
     now, wanted = isolate(names, good - names, results, free), isolate(names, good - names, results)
-    starts = {min(n for n in pair if n in names): pair for pair in now.next_pairs}
+    starts = {max(n for n in pair if n in names): pair for pair in now.next_pairs}
     done = not wanted.next_pairs and not any(record.pairing for record in records.values())
     bad = _accused(names, now, results)
     found: dict[str, LinkView] = {}
@@ -91,7 +91,8 @@ def _accused(names: set[str], found: Isolation, results: list[PairResult]) -> di
         partners = sorted({t.b if t.a == name else t.a for t in results if name in (t.a, t.b) and not t.passed})
         bad[name] = LinkView("bad", "", "NetworkFault", f"all-reduce fails with {', '.join(partners)}")
     for pair in found.bad_links:
-        name = max(n for n in pair if n in names)  # one end is enough, and always the same one
+        # One end is enough, and always the same one: that whose record says so, which can accuse nobody else.
+        name = max(t.a for t in results if not t.passed and {t.a, t.b} == set(pair))
         other = pair[0] if name == pair[1] else pair[1]
         bad.setdefault(name, LinkView("bad", "", "BadLink", f"all-reduce fails with {other}, and both pass with others"))
     return bad

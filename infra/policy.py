@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from lehr.errors import UserError, from_os_error
+from infra.yaml_file import STRICT, read_mapping
+from lehr.errors import UserError
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
@@ -98,9 +97,9 @@ NAMES = Names()
 
 
 class Policy(BaseModel):
-    """Thresholds of `decide`. Immutable; unknown keys are refused."""
+    """Thresholds of `decide`. Immutable; unknown keys and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = STRICT
 
     # Evidence
     startup_grace_seconds: float = Field(default=5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail for nothing
@@ -156,17 +155,7 @@ class Policy(BaseModel):
     def load(cls, path: Path) -> Policy:
         """Read a policy file. Raises UserError that names file, key and remedy."""
         try:
-            data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError("there is no such policy file", where=path, remedy="check the path") from error
-        except OSError as error:
-            raise from_os_error(error, path) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError("not a YAML file", where=path, remedy=" ".join(str(error).split())[:200]) from error
-        if data is not None and not isinstance(data, dict):
-            raise UserError("a policy is a mapping of names to values", where=path, remedy="write `name: value` lines")
-        try:
-            return cls.model_validate(data or {})
+            return cls.model_validate(read_mapping(path, "policy"))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

@@ -1,16 +1,24 @@
-"""FleetView from all NodeViews: what breakers, caps and reporter weights need to know, in one pass over the nodes."""
+"""FleetView from all NodeViews: what breakers, caps and reporter weights need to know, in one pass over the nodes.
+
+A node's record stands in an annotation that whoever holds the node can write. So it may speak of that node only: of its cordons
+the newest counts, as its own; one node's refusal holds no breaker open; it says one thing of each reporter, and only of a
+report that exists.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from infra.actions import Action, Cordon, SetState
+from infra.breaker import keys_of
 from infra.fleet_view import FleetView, PoolView, ReporterScore
 from infra.pairing import link_views
 from infra.policy import Policy
-from infra.views import CORDONED_STATES, Blocked, CordonEvent, NodeState, NodeView
+from infra.views import CORDONED_STATES, Blocked, CordonEvent, NodeRecord, NodeState, NodeView
+
+MIN_REFUSED = 2  # nodes that wait for a breaker, before it stays half open
 
 
 def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Mapping[str, float] | None = None) -> FleetView:
@@ -20,9 +28,8 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
     racks: Counter[str] = Counter()
     scores: dict[str, Counter[bool]] = {}
     cordons: list[CordonEvent] = []
-    blocked: dict[str, float] = {}
+    refused: defaultdict[str, list[float]] = defaultdict(list)
     nodes = list(nodes)
-    horizon = max(policy.breaker_window_seconds, policy.breaker_half_open_seconds)
     for node in nodes:
         if not node.managed:
             continue
@@ -31,20 +38,41 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
         if node.record is None:
             continue
         cordoned[node.pool] += _cordoned_for_fault(node)
-        cordons += [e for e in node.record.quarantines if e.at > now - horizon]
-        if node.record.blocked is not None:
-            _add_refusal(blocked, node.record.blocked)
-        for report in node.record.dispositions:
-            scores.setdefault(report.by, Counter())[report.confirmed] += 1
+        cordons += _own_cordon(node, node.record, policy, now)
+        for key in _own_refusal(node, node.record):
+            refused[key].append(min(node.record.blocked.at, now) if node.record.blocked is not None else now)
+        for by, confirmed in _verified(node, node.record).items():
+            scores.setdefault(by, Counter())[confirmed] += 1
     return FleetView(
         pools={name: PoolView(count, cordoned[name]) for name, count in size.items()},
         racks={name: count for name, count in racks.items() if name},
         cordons=tuple(sorted(cordons, key=lambda e: (e.at, e.node))),
-        blocked=blocked,
+        blocked={key: max(times) for key, times in refused.items() if len(times) >= MIN_REFUSED},
         resets=dict(resets or {}),
         reporters={by: ReporterScore(c[True], c[False]) for by, c in scores.items()},
         links=link_views(nodes, policy, now),
     )
+
+
+def _own_cordon(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> list[CordonEvent]:
+    """The node's newest cordon that breakers count. Some may lie ahead, when a clock that ran ahead was set right."""
+    since = now - max(policy.breaker_window_seconds, policy.breaker_half_open_seconds)
+    known = [e for e in record.quarantines if e.node == node.name and since < e.at <= now + policy.breaker_window_seconds]
+    return [replace(max(known, key=lambda e: e.at), pool=node.pool, rack=node.rack)] if known else []
+
+
+def _own_refusal(node: NodeView, record: NodeRecord) -> set[str]:
+    """Breakers that can have refused this node, and for which it still waits."""
+    if record.blocked is None or record.cordon is not None or node.unschedulable or record.state is not NodeState.SUSPECT:
+        return set()
+    own = {key for s in record.signals for key in keys_of(CordonEvent("", node.pool, node.rack, s.check, s.check_version, 0.0))}
+    return {*own, f"cap/{node.pool}"} & set(record.blocked.keys)
+
+
+def _verified(node: NodeView, record: NodeRecord) -> dict[str, bool]:
+    """What the node says of each reporter: whether the last report was right, of those that are there to be read."""
+    made = {(f"report/{report.id}", report.by) for report in node.reports}
+    return {d.by: d.confirmed for d in sorted(record.dispositions, key=lambda d: d.at) if (d.report, d.by) in made}
 
 
 def _cordoned_for_fault(node: NodeView) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 
@@ -102,19 +103,33 @@ _DEVICE = (
     "uncorrectable nvlink error",
     "hardware stack error",
     "contained by hardware",
-    "cuda error: unknown error",
+    "unknown error",
     "system not yet initialized",
-    "gpu is lost",
 )
+# How PyTorch begins a message that quotes the driver. Anywhere else the same words may be a file's name or a text of users.
+_QUOTES_DRIVER = re.compile(
+    r"(?:CUDA (?:driver )?error: |NCCL error[^\n]*\n(?:[^\n]*\n)*?(?:Last error: *)?Cuda failure (?:\d+ )?'"
+    r"|Unexpected error from cudaGetDeviceCount\(\)\.[^\n]* Error \d+: )"
+    rf"(?:{'|'.join(map(re.escape, _DEVICE))})",
+    re.IGNORECASE,
+)
+_MESSAGE_CHARACTERS = 20_000
 
 
 def node_fault(error: BaseException) -> NodeFault | None:
-    """`error` as a NodeFault if it is one, or if a device says in it that it failed; else None."""
+    """`error` as a NodeFault if it is one, or if in it a device of this process says that it failed; else None.
+
+    Only the driver's own words count: what PyTorch raised and begins with them, or an error of NVML. An error of ours, of the
+    system or of another rank (InfraError in its words) may quote paths, documents and another machine.
+    """
     if isinstance(error, NodeFault):
         return error
-    text = str(error)
-    named = next((words for words in _DEVICE if words in text.lower()), None)
-    return NodeFault(" ".join(text.split())[:500]) if named else None
+    text = str(error)[:_MESSAGE_CHARACTERS]
+    if type(error).__module__.split(".")[0] == "pynvml":
+        failed = text.lower().startswith("gpu is lost")
+    else:
+        failed = isinstance(error, RuntimeError) and _QUOTES_DRIVER.match(text) is not None
+    return NodeFault(" ".join(text.split())[:500]) if failed else None
 
 
 _DISK = {

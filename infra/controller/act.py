@@ -145,7 +145,8 @@ class Actor:
         try:
             found = self._api.delete(path, action.uid)
             if found.get("kind") == "Pod":
-                table.put(pod_fact(found, self._settings.gpu_resource, self._settings.allowed_images))
+                chosen = self._settings
+                table.put(pod_fact(found, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables))
         except ApiError as error:
             if error.status != NOT_FOUND:  # a conflict may mean another uid or only a bad moment: look again
                 raise

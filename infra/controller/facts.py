@@ -5,10 +5,11 @@ A Node is 10 to 30 KiB of JSON, its facts are well under 2. What pods and people
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from infra.controller.preflight import is_ours
 from infra.controller.readers import moment, parsed, plain, progress, seconds, verdict_of, whole
 from infra.policy import NAMES
 from infra.views import (
@@ -145,7 +146,7 @@ def _count(quantity: Any) -> int:
     return int(quantity) if str(quantity).isdigit() else 0
 
 
-def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -> PodFact:
+def pod_fact(item: Object, gpu_resource: str, allowed_images: Sequence[str], variables: Sequence[str] = ()) -> PodFact:
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
     inits = {str(s.get("name")): s for s in status.get("initContainerStatuses") or []}
     preflight = inits.get(NAMES.preflight_container, {})
@@ -154,7 +155,6 @@ def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -
     words = {**progress(annotations.get(PROGRESS)), **progress(main.get("message"))}
     finished = status.get("phase") in ("Succeeded", "Failed")
     began = len(inits) == len(spec.get("initContainers") or []) and all(_done(s) for s in inits.values())
-    image = str(preflight.get("imageID", ""))
     view = PodView(
         namespace=str(meta["namespace"]),
         name=str(meta["name"]),
@@ -165,7 +165,7 @@ def pod_fact(item: Object, gpu_resource: str, allowed_images: tuple[str, ...]) -
         deleting=bool(meta.get("deletionTimestamp")),
         exit_code=main.get("exitCode"),
         ended_at=seconds(main["finishedAt"]) if main.get("finishedAt") else None,
-        trusted=not allowed_images or image.rpartition("@")[2] in allowed_images,
+        trusted=is_ours(spec, status, allowed_images, gpu_resource, variables),
         gpus=sum(_gpus(c, gpu_resource) for c in spec.get("containers") or []),
         grace_seconds=float(spec.get("terminationGracePeriodSeconds") or 30),
         project=str(labels.get(FLYTE_PROJECT, "")),

@@ -70,6 +70,10 @@ class Table(Generic[F]):
             self._set(key, None)
         self._dirty.add({before.node})
 
+    def keep(self, facts: list[F]) -> list[F]:
+        """Those of a list so far that are worth the memory until it is complete."""
+        return facts
+
     def replace(self, facts: Iterable[F], version: int) -> None:
         """The whole table as a list of version `version` showed it. What is known to be newer stays."""
         listed = {fact.key: fact for fact in facts}

@@ -14,7 +14,6 @@ from infra.controller.facts import (
     JobPodFact,
     NodeFact,
     PodFact,
-    ReportFact,
     job_fact,
     job_pod_fact,
     lost,
@@ -25,8 +24,10 @@ from infra.controller.facts import (
 from infra.controller.measures import Measures
 from infra.controller.mirror import Dirty, Table
 from infra.controller.readers import parsed
+from infra.controller.reports import ReportTable, bounded
 from infra.controller.settings import Settings
 from infra.controller.watch import Reflector
+from infra.evidence import MAX_SIGNALS
 from infra.policy import NAMES
 from infra.views import HumanAct, JobView, NodeView, PodView, Report
 
@@ -45,8 +46,12 @@ class State:
         self.jobs: Table[JobFact] = Table(self.dirty)
         self.job_pods: Table[JobPodFact] = Table(self.dirty)
         self.pods: dict[str, Table[PodFact]] = {name: Table(self.dirty) for name in settings.namespaces}
-        self.reports: dict[str, Table[ReportFact]] = {name: Table(self.dirty) for name in settings.namespaces}
+        self.reports = {name: ReportTable(self.dirty) for name in settings.namespaces}
         self.node_watch = self._reflect(NODES, lambda o: node_fact(o, gpu), self.nodes, f"{NAMES.managed_label}=true")
+
+        def read_pod(item: Object) -> PodFact:
+            return pod_fact(item, gpu, images, settings.preflight_variables)
+
         self.reflectors: list[Reflector[Any]] = [
             self.node_watch,
             self._reflect(f"/apis/batch/v1/namespaces/{system}/jobs", job_fact, self.jobs, SUITE),
@@ -54,7 +59,7 @@ class State:
         ]
         for name in settings.namespaces:
             self.reflectors += [
-                self._reflect(f"/api/v1/namespaces/{name}/pods", lambda o: pod_fact(o, gpu, images), self.pods[name]),
+                self._reflect(f"/api/v1/namespaces/{name}/pods", read_pod, self.pods[name]),
                 self._reflect(f"/apis/{NAMES.prefix}/v1/namespaces/{name}/nodereports", report_fact, self.reports[name]),
             ]
         self._views: dict[str, NodeView] = {}
@@ -102,21 +107,32 @@ class State:
             unschedulable_by=node.unschedulable_by,
             pods=tuple(self._pods(node, now)),
             jobs=tuple(self._jobs(node)),
-            reports=tuple(self._reports(node)),
+            reports=tuple(self._reports(node, now)),
             conditions=node.conditions,
         )
 
-    def _reports(self, node: NodeFact) -> Iterator[Report]:
-        for table in self.reports.values():
-            for report in sorted(table.of_node(node.key), key=lambda r: r.key):
-                if report.view.at >= node.created_at:  # else it is about a machine that had this name before
-                    yield report.view
+    def _reports(self, node: NodeFact, now: float) -> Iterator[Report]:
+        """Those that still count, and those of which the record says what became of them."""
+        made = bounded(report for table in self.reports.values() for report in table.of_node(node.key))
+        judged = {d.report for d in node.record.dispositions} if node.record is not None else set()
+        since = now - self._settings.policy.signal_window_seconds
+        for report in sorted(made, key=lambda r: r.key):
+            view = report.view
+            # One from before the node was made is about a machine that had this name before.
+            if view.at >= node.created_at and (view.at > since or f"report/{view.id}" in judged):
+                yield view
 
     def _pods(self, node: NodeFact, now: float) -> Iterator[PodView]:
+        ended: list[PodFact] = []
         for table in self.pods.values():
             for pod in sorted(table.of_node(node.key), key=lambda p: p.key):
-                if not pod.finished or self._is_news(pod, node, now):
+                if not pod.finished:
                     yield lost(pod, now)
+                elif self._is_news(pod, node, now):
+                    ended.append(pod)
+        # However many have ended: verdicts first, which exit codes must not hide, and then the latest.
+        ended.sort(key=lambda p: (p.view.verdict is None, -(p.view.ended_at or 0.0)))
+        yield from (lost(pod, now) for pod in ended[:MAX_SIGNALS])
 
     def _is_news(self, pod: PodFact, node: NodeFact, now: float) -> bool:
         """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""

@@ -64,7 +64,9 @@ class Reflector(Generic[F]):
         version = "0"
         for page in self._api.pages(self._path, self._query):
             version = str(page["metadata"]["resourceVersion"])
-            facts += [fact for item in page.get("items") or [] if (fact := self._read(item)) is not None]
+            facts = self.table.keep(
+                facts + [fact for item in page.get("items") or [] if (fact := self._read(item)) is not None]
+            )
         self.table.replace(facts, int(version))
         self.synced.set()
         return version

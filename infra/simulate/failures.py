@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from infra.yaml_file import STRICT, read_mapping
 from lehr.errors import UserError
 
 LLAMA3 = Path(__file__).with_name("llama3.yaml")
@@ -15,7 +14,7 @@ Chance = Field(default=0.0, ge=0, le=1)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = STRICT
 
 
 class Source(_Strict):
@@ -82,13 +81,7 @@ class FailureTable(_Strict):
     def load(cls, path: Path = LLAMA3) -> FailureTable:
         """Raises UserError that names file, key and remedy."""
         try:
-            data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(error.strerror or str(error), where=path, remedy="give a failure table") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError("not a YAML file", where=path, remedy="give a failure table") from error
-        try:
-            return cls.model_validate(data)
+            return cls.model_validate(read_mapping(path, "failure table"))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

@@ -65,6 +65,8 @@ def gated_pod(namespace: str, execution: str, attempt: int, pool: str, node: str
 
     def container(name: str, amount: int) -> Object:
         found: dict[str, Any] = {"name": name, "image": "lehr", "terminationMessagePolicy": "FallbackToLogsOnError"}
+        if name == NAMES.preflight_container:
+            found["command"] = ["python", "-m", "infra.probes"]
         if amount:
             found["resources"] = {"limits": {"nvidia.com/gpu": str(amount)}}
         return found

@@ -10,23 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from infra.actions import StartRevalidation
 from infra.controller.api import NODES, Api, ApiError, Object
-from infra.controller.facts import NODE
-from infra.controller.jobs import job
-from infra.controller.settings import Settings
-from infra.controller.state import node_fact
 from infra.manifests import objects
 from infra.policy import NAMES
-from infra.views import NodeRecord
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
+from tests.cluster.fence import SYSTEM, Try, beside, jobs_path, node_job
 from tests.cluster.kubelet import pods_path
 from tests.cluster.objects import bystander, make_node, sweep
 from tests.cluster.provide import find
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 START, END = "<!-- rights: written by tests/cluster/test_rights.py -->", "<!-- end of rights -->"
-SYSTEM = NAMES.namespace
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 ASKED = (
     ("nodes", ""),
@@ -164,7 +158,6 @@ def _agrees(path: Path, text: str, start: str, end: str) -> None:
     assert document == wanted or os.environ.get("LEHR_WRITE_DOCS"), "run again with LEHR_WRITE_DOCS=1"
 
 
-Try = tuple[str, bool, Callable[[], object]]
 FENCE_START, FENCE_END = "<!-- fence: written by tests/cluster/test_rights.py -->", "<!-- end of fence -->"
 
 
@@ -256,32 +249,11 @@ def _tries(api: Api, admin: Api) -> list[Try]:
         ("create a pod", False, lambda: api.create(pods_path(TRAINING), bystander(TRAINING, "new", "fenced"))),
         ("create a secret", False, make("/api/v1/namespaces/default/secrets", "x")),
         ("create a role", False, make("/apis/rbac.authorization.k8s.io/v1/clusterroles", "x")),
-        ("start a revalidation Job", True, lambda: api.create(_jobs(SYSTEM), _job(admin))),
-        ("start a Job elsewhere", False, lambda: api.create(_jobs("default"), _job(admin, namespace="default"))),
-        ("start a Job with a token", False, lambda: api.create(_jobs(SYSTEM), _job(admin, token=True))),
-        ("start a Job that reads a secret", False, lambda: api.create(_jobs(SYSTEM), _job(admin, secret=True))),
-        ("start a Job that reads one first", False, lambda: api.create(_jobs(SYSTEM), _job(admin, first=True))),
+        ("start a revalidation Job", True, lambda: api.create(jobs_path(SYSTEM), node_job(admin))),
+        ("start a Job elsewhere", False, lambda: api.create(jobs_path("default"), node_job(admin, namespace="default"))),
+        ("start a Job with a token", False, lambda: api.create(jobs_path(SYSTEM), node_job(admin, token=True))),
+        ("start a Job that reads a secret", False, lambda: api.create(jobs_path(SYSTEM), node_job(admin, secret=True))),
+        ("start a Job that reads one first", False, lambda: api.create(jobs_path(SYSTEM), node_job(admin, first=True))),
         ("make a ConfigMap", False, make(f"/api/v1/namespaces/{SYSTEM}/configmaps", "x")),
+        *beside(api, admin),
     ]  # fmt: skip
-
-
-def _jobs(namespace: str) -> str:
-    return f"/apis/batch/v1/namespaces/{namespace}/jobs"
-
-
-def _job(admin: Api, namespace: str = SYSTEM, token: bool = False, secret: bool = False, first: bool = False) -> Object:
-    fact = node_fact(admin.get(f"{NODES}/fenced"), "nvidia.com/gpu")
-    made = job(fact, StartRevalidation("fenced", NodeRecord(), 1, "revalidation"), Settings())
-    assert made["metadata"]["annotations"][NODE] == "fenced"
-    made["metadata"]["namespace"] = namespace
-    pod = made["spec"]["template"]["spec"]
-    if token:
-        pod["automountServiceAccountToken"] = True
-        made["metadata"]["name"] += "-token"
-    if secret:
-        pod["volumes"].append({"name": "s", "secret": {"secretName": "s"}})
-        made["metadata"]["name"] += "-secret"
-    if first:
-        made["metadata"]["name"] += "-first"
-        pod["initContainers"] = [{**pod["containers"][0], "name": "a", "envFrom": [{"secretRef": {"name": "s"}}]}]
-    return made

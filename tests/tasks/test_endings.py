@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.errors import InfraError, NodeFault, node_fault
+from lehr.errors import InfraError, NodeFault, UserError, node_fault
 from tasks.watchdog import Watchdog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,11 +84,36 @@ def test_the_watchdog_barks_at_a_hanging_step_and_at_nothing_else() -> None:
     assert barked([*quick, 0.1, 0.6, 0.005], after=0.1) == [], "ten times the longest step so far is no hang"
 
 
+class NVMLError(Exception):
+    """As the driver's library raises it."""
+
+
+NVMLError.__module__ = "pynvml"
+ECC = "CUDA error: uncorrectable ECC error encountered"
+NCCL = "NCCL error in: a.cpp:1, unhandled cuda error\nnccl: x\nLast error:\nCuda failure 214 'uncorrectable ECC error'"
+COUNT = "Unexpected error from cudaGetDeviceCount(). Did you run some? Error 802: system not yet initialized"
+
+
 def test_devices_accuse_themselves_and_programs_do_not() -> None:
-    for text in ("CUDA error: uncorrectable ECC error encountered", "RuntimeError: No CUDA-capable device is detected"):
+    for text in (ECC, f"{ECC}\nCompile with TORCH_USE_CUDA_DSA", "CUDA error: unknown error", NCCL, COUNT):
         found = node_fault(RuntimeError(text))
         assert isinstance(found, NodeFault) and isinstance(found, InfraError)
-    # A rank that is not the first sends its error in these words.
-    assert node_fault(InfraError("rank 3 of 8 on h failed: RuntimeError('CUDA error: unknown error')")) is not None
+    assert node_fault(NVMLError("GPU is lost")) is not None
     for text in ("CUDA out of memory", "CUDA error: device-side assert triggered", "CUDA error: an illegal memory access", "x"):
         assert node_fault(RuntimeError(text)) is None
+
+
+@pytest.mark.parametrize("words", ["gpu is lost", ECC, f"\n{ECC}", "no CUDA-capable device is detected", NCCL])
+def test_what_a_user_named_accuses_no_device(words: str) -> None:
+    """A data file may have any name, and stand in any message; what another rank says is no word of this machine's device."""
+    path = f"/data/{words}.jsonl"
+    errors = (
+        UserError("no such file", where=path),
+        FileNotFoundError(2, "No such file or directory", path),
+        InfraError(f"{path}: input/output error"),
+        RuntimeError(f"unable to open file <{path}> in read-only mode"),
+        ValueError(words),
+        InfraError(f"rank 3 of 8 on h failed: RuntimeError('{words}')"),
+    )
+    for error in errors:
+        assert node_fault(error) is None, error

@@ -1,0 +1,61 @@
+"""How many reports are kept: a namespace may hold any number, and each look at a node reads all that there are of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from infra.controller.facts import ReportFact
+from infra.controller.mirror import Dirty, Table
+
+OF_A_PERSON_ON_A_NODE, OF_A_NODE, OF_A_PERSON, ALL = 4, 64, 256, 8192
+BETWEEN = 256  # new reports between two looks at how many there are
+
+
+def bounded(reports: Iterable[ReportFact]) -> list[ReportFact]:
+    """Those that are kept: everybody's newest on a node before anybody's second, so that no flood hides another's word."""
+    of_pair: Counter[tuple[str, str]] = Counter()
+    of_person: Counter[str] = Counter()
+    ranked: list[tuple[int, ReportFact]] = []
+    for report in sorted(reports, key=lambda r: (-r.view.at, r.key)):
+        by, pair = report.view.by, (report.node, report.view.by)
+        if of_pair[pair] < OF_A_PERSON_ON_A_NODE and of_person[by] < OF_A_PERSON:
+            ranked.append((of_pair[pair], report))
+            of_pair[pair] += 1
+            of_person[by] += 1
+    of_node: Counter[str] = Counter()
+    kept: list[ReportFact] = []
+    for _, report in sorted(ranked, key=lambda r: r[0]):
+        if of_node[report.node] < OF_A_NODE and len(kept) < ALL:
+            kept.append(report)
+            of_node[report.node] += 1
+    return kept
+
+
+class ReportTable(Table[ReportFact]):
+    """Never more than ALL + BETWEEN reports. One that was let go comes back with the next list, if there is room by then."""
+
+    def __init__(self, dirty: Dirty) -> None:
+        super().__init__(dirty)
+        self._new = 0
+
+    def keep(self, facts: list[ReportFact]) -> list[ReportFact]:
+        return bounded(facts) if len(facts) > 2 * ALL else facts
+
+    def put(self, fact: ReportFact) -> bool:
+        news = super().put(fact)
+        self._new += news
+        if self._new >= BETWEEN:
+            self._new = 0
+            self._let_go()
+        return news
+
+    def replace(self, facts: Iterable[ReportFact], version: int) -> None:
+        super().replace(bounded(facts), version)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        kept = {report.key for report in bounded(self.all())}
+        with self._lock:
+            for key in [key for key in self._facts if key not in kept]:
+                self._set(key, None)
