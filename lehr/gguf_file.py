@@ -18,6 +18,7 @@ from lehr.artifact import write_beside
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
+from lehr.gguf_words import pre_tokenizer_name
 from lehr.model.convert import from_hf_state, to_hf_state
 from lehr.model.hf_config import check_family
 from lehr.model.transformer import Transformer
@@ -115,7 +116,8 @@ def write_gguf(
 ) -> Path:
     """Write `model` and its byte-level BPE to `path`; matrices as `dtype` (f32, f16, bf16), vectors in f32.
 
-    Raises UserError where the package is missing, the architecture is none of llama.cpp's, or the tokenizer no such BPE.
+    Raises UserError where the package is missing, the architecture is none of llama.cpp's, or the tokenizer no such BPE or one
+    that cuts words as none of llama.cpp's does.
     """
     gguf = _package()
     tensors = to_gguf_tensors(dict(model.named_parameters()), model.config)
@@ -191,7 +193,7 @@ def _add_tokenizer(gguf: Any, writer: Any, path: Path, rows: int, chat_template:
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
         tokens[added["id"]], types[added["id"]] = added["content"], int(kind)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(pre_tokenizer_name(path))
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in spec["model"]["merges"]])
