@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lehr.errors import Bug, UserError
+from lehr.files import refuse_pointer
 
 _NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
@@ -46,11 +47,24 @@ def stream_tensors(path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int
             raise Bug(f"{path}: {file.tell() - 8 - len(text)} bytes were given for tensors of {end}")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file; a damaged or missing one raises UserError."""
+_REPEAT = "delete the artifact and run again"
+
+
+def read_tensors(path: Path, remedy: str = _REPEAT) -> dict[str, Tensor]:
+    """The tensors of a file; a damaged or missing one, and a pointer in its place, raises UserError with `remedy`."""
+    refuse_pointer(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"cannot read these tensors ({error})", where=path, remedy="delete the artifact and run again"
-        ) from None
+        raise UserError(f"cannot read these tensors ({error})", where=path, remedy=remedy) from None
+
+
+def read_shapes(path: Path, remedy: str = _REPEAT) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors, without the tensors. Raises UserError as `read_tensors`: that the file is as long as
+    its header says is checked here too."""
+    refuse_pointer(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read these tensors ({error})", where=path, remedy=remedy) from None
