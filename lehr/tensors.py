@@ -20,11 +20,23 @@ _NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write `tensors`, each copied out if it is a view. Raises OSError where the disk refuses: safetensors wraps it."""
+    """Write `tensors`, each copied out if it is a view. Raises OSError where the disk refuses."""
+    write_tensors({name: t.detach().clone().contiguous() for name, t in tensors.items()}, path)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write `tensors`, which share no memory, to a file that has the mode of any other new one: safetensors makes its own
+    readable by its owner alone. Raises OSError where the disk refuses, which safetensors wraps."""
+    new = not path.exists()
+    path.touch()  # the system applies the umask here; to ask for it, it would have to be changed
+    mode = path.stat().st_mode & 0o777
     try:
-        save_file({name: t.detach().clone().contiguous() for name, t in tensors.items()}, path)
+        save_file(tensors, path, metadata)
+        path.chmod(mode)
     except SafetensorError as error:
         found = re.search(r"os error (\d+)", str(error))
+        if new:
+            path.unlink(missing_ok=True)
         if found is None:
             raise
         raise OSError(int(found[1]), str(error), str(path)) from error

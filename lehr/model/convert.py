@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lehr.config.model import Model
@@ -20,7 +19,7 @@ from lehr.files import read_object
 from lehr.model.hf_config import hf_config, model_from_hf
 from lehr.model.size import check_fits
 from lehr.model.transformer import Transformer
-from lehr.tensors import read_shapes, read_tensors
+from lehr.tensors import read_shapes, read_tensors, write_tensors
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _FOLDER, _AGAIN = "give the folder of a Hugging Face model", "fetch the model again"
@@ -194,7 +193,7 @@ def save_hf(model: Transformer, folder: str | Path, *, eos: int = 0, pad: int = 
     config = hf_config(model.config, eos=eos, pad=pad, dtype=dtype)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file({name: tensors[name].cpu().contiguous() for name in sorted(tensors)}, folder / WEIGHTS, {"format": "pt"})
+    write_tensors({name: tensors[name].cpu().contiguous() for name in sorted(tensors)}, folder / WEIGHTS, {"format": "pt"})
     return folder
 
 
