@@ -66,7 +66,7 @@ def import_checkpoint(folder: Path, out: Path, own: Tokenizer | None = None) -> 
     """
     model, tokenizer = load_hf(folder), own or Tokenizer.given(TokenizerConfig(path=str(folder)))
     if tokenizer.vocab_size > model.config.vocab_size:
-        what = f"its tokenizer has {tokenizer.vocab_size} entries, the embedding {model.config.vocab_size} rows"
+        what = f"its tokenizer's highest id is {tokenizer.vocab_size - 1}, and the embedding has {model.config.vocab_size} rows"
         raise UserError(what, where=folder, remedy="give a model with its own tokenizer")
     with TemporaryDirectory() as beside:
         tokenizer.save(beside)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer as Backend
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.convert import to_hf_state
 from lehr.model.hf_config import hf_config
+from lehr.tensors import write_tensors
 
 TOLERANCE = 1e-4  # largest difference of two logits, both in fp32
 
@@ -86,6 +86,8 @@ def export_hf(
     """
     if isinstance(tokenizer, Path):
         tokenizer = Backend.from_file(str(tokenizer))
+        tokenizer.no_truncation()  # a text is taken whole, whatever a file that is not ours says
+        tokenizer.no_padding()
     if not (eos and pad):
         ours = Tokenizer(tokenizer)
         eos, pad = eos or ours.token(ours.eos_id), pad or ours.token(ours.pad_id)
@@ -95,9 +97,8 @@ def export_hf(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "config.json", hf_config(config, eos=eos_id, pad=pad_id, dtype=dtype))
     _write(folder / "generation_config.json", {"do_sample": False, "eos_token_id": eos_id, "pad_token_id": pad_id})
-    save_file(
-        {name: tensors[name].cpu().contiguous() for name in sorted(tensors)}, folder / "model.safetensors", {"format": "pt"}
-    )
+    weights = {name: tensors[name].cpu().contiguous() for name in sorted(tensors)}
+    write_tensors(weights, folder / "model.safetensors", {"format": "pt"})
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     _write(
         folder / "tokenizer_config.json",

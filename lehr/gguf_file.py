@@ -18,7 +18,8 @@ from lehr.artifact import write_beside
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
-from lehr.model.convert import from_hf_state, to_hf_state
+from lehr.gguf_words import pre_tokenizer_name
+from lehr.model.convert import drop_equal_head, from_hf_state, to_hf_state
 from lehr.model.hf_config import check_family
 from lehr.model.transformer import Transformer
 
@@ -92,7 +93,7 @@ def from_gguf_tensors(tensors: dict[str, Tensor], config: Model) -> dict[str, Te
     top, inner = {v: k for k, v in _TOP.items()}, {v: k for k, v in _inner_names(config).items()}
     tensors = {name: t.float() for name, t in tensors.items()}
     if config.tied_embeddings:
-        tensors.pop("output.weight", None)
+        drop_equal_head(tensors, "output.weight", "token_embd.weight")
     hf: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name in top:
@@ -115,7 +116,8 @@ def write_gguf(
 ) -> Path:
     """Write `model` and its byte-level BPE to `path`; matrices as `dtype` (f32, f16, bf16), vectors in f32.
 
-    Raises UserError where the package is missing, the architecture is none of llama.cpp's, or the tokenizer no such BPE.
+    Raises UserError where the package is missing, the architecture is none of llama.cpp's, or the tokenizer no such BPE or one
+    that cuts words as none of llama.cpp's does.
     """
     gguf = _package()
     tensors = to_gguf_tensors(dict(model.named_parameters()), model.config)
@@ -183,6 +185,10 @@ def _add_tokenizer(gguf: Any, writer: Any, path: Path, rows: int, chat_template:
     spec = json.loads(path.read_text(encoding="utf-8"))
     if spec["model"].get("type") != "BPE":
         raise UserError(f"a {spec['model'].get('type')} tokenizer", where=path, remedy="GGUF export knows byte-level BPE alone")
+    ours = Tokenizer.load(path.parent)
+    if ours.vocab_size > rows:
+        what = f"the tokenizer's highest id is {ours.vocab_size - 1}, and the embedding has {rows} rows"
+        raise UserError(what, where=path, remedy="export the model with the tokenizer that it was trained with")
     tokens = [f"<|unused_{i}|>" for i in range(rows)]
     types = [int(gguf.TokenType.UNUSED)] * rows
     for token, i in spec["model"]["vocab"].items():
@@ -191,11 +197,10 @@ def _add_tokenizer(gguf: Any, writer: Any, path: Path, rows: int, chat_template:
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
         tokens[added["id"]], types[added["id"]] = added["content"], int(kind)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(pre_tokenizer_name(path))
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in spec["model"]["merges"]])
-    ours = Tokenizer.load(path.parent)
     writer.add_eos_token_id(ours.eos_id)
     writer.add_pad_token_id(ours.pad_id)
     writer.add_add_bos_token(False)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lehr.artifact import Artifact
 from lehr.errors import Bug, UserError
-from lehr.train.checkpoint import ARCHITECTURE, WEIGHTS
+from lehr.train.checkpoint import WEIGHTS, described
 
 
 def check_ingredients(ingredients: Sequence[Artifact]) -> None:
@@ -30,7 +30,7 @@ def check_ingredients(ingredients: Sequence[Artifact]) -> None:
     first = ingredients[0]
     for other in ingredients[1:]:
         other.expect("checkpoint")
-        ours, theirs = (json.loads(a.path(ARCHITECTURE).read_text()) for a in (first, other))
+        ours, theirs = (described(a.folder) for a in (first, other))
         for key in ("architecture", "tokenizer"):
             if ours[key] != theirs[key]:
                 raise UserError(
@@ -84,6 +84,8 @@ def _layout(path: Path) -> _Layout:
     try:
         with path.open("rb") as f:
             length = int.from_bytes(f.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("its header is longer than the file")
             header: dict[str, Any] = json.loads(f.read(length))
         header.pop("__metadata__", None)
         tensors = {name: (t["dtype"], t["shape"], t["data_offsets"]) for name, t in header.items()}

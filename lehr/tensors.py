@@ -9,21 +9,34 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lehr.errors import Bug, UserError
+from lehr.files import refuse_pointer
 
 _NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write `tensors`, each copied out if it is a view. Raises OSError where the disk refuses: safetensors wraps it."""
+    """Write `tensors`, each copied out if it is a view. Raises OSError where the disk refuses."""
+    write_tensors({name: t.detach().clone().contiguous() for name, t in tensors.items()}, path)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write `tensors`, which share no memory, to a file that has the mode of any other new one: safetensors makes its own
+    readable by its owner alone. Raises OSError where the disk refuses, which safetensors wraps."""
+    new = not path.exists()
+    path.touch()  # the system applies the umask here; to ask for it, it would have to be changed
+    mode = path.stat().st_mode & 0o777
     try:
-        save_file({name: t.detach().clone().contiguous() for name, t in tensors.items()}, path)
+        save_file(tensors, path, metadata)
+        path.chmod(mode)
     except SafetensorError as error:
         found = re.search(r"os error (\d+)", str(error))
+        if new:
+            path.unlink(missing_ok=True)
         if found is None:
             raise
         raise OSError(int(found[1]), str(error), str(path)) from error
@@ -46,11 +59,24 @@ def stream_tensors(path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int
             raise Bug(f"{path}: {file.tell() - 8 - len(text)} bytes were given for tensors of {end}")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file; a damaged or missing one raises UserError."""
+_REPEAT = "delete the artifact and run again"
+
+
+def read_tensors(path: Path, remedy: str = _REPEAT) -> dict[str, Tensor]:
+    """The tensors of a file; a damaged or missing one, and a pointer in its place, raises UserError with `remedy`."""
+    refuse_pointer(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"cannot read these tensors ({error})", where=path, remedy="delete the artifact and run again"
-        ) from None
+        raise UserError(f"cannot read these tensors ({error})", where=path, remedy=remedy) from None
+
+
+def read_shapes(path: Path, remedy: str = _REPEAT) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors, without the tensors. Raises UserError as `read_tensors`: that the file is as long as
+    its header says is checked here too."""
+    refuse_pointer(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read these tensors ({error})", where=path, remedy=remedy) from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lehr.errors import UserError
+from lehr.files import read_object
 
 Fetch = Callable[[str], Path]
 _REMEDY = "give a checkpoint artifact's folder or address, as `lehr show RUN` names it"
@@ -40,8 +40,12 @@ def resolve_base(values: dict[str, Any], fetch: Fetch, origin: Mapping[str, str]
 def _of_checkpoint(folder: Path, named: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     said = _read(folder / "model.json", named)
     training = _read(folder / "train.json", named) if (folder / "train.json").is_file() else None
+    if not isinstance(said.get("architecture"), dict):
+        raise UserError("damaged (it has no architecture)", where=folder / "model.json", remedy=_REMEDY)
     if training is not None:
-        training = {key: training[key] for key in ("lr", "batch_size", "sequence_length")}
+        training = {key: training.get(key) for key in ("lr", "batch_size", "sequence_length")}
+        if not all(isinstance(value, int | float) for value in training.values()):
+            raise UserError(f"damaged (not all of {', '.join(training)})", where=folder / "train.json", remedy=_REMEDY)
     architecture: dict[str, Any] = said["architecture"]
     return architecture, training if training and training["lr"] > 0 else None
 
@@ -56,10 +60,6 @@ def _of_huggingface(folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, named: str) -> dict[str, Any]:
-    try:
-        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError("no checkpoint there", where=named, remedy=_REMEDY) from None
-    except ValueError as error:
-        raise UserError(f"damaged ({error})", where=path, remedy=_REMEDY) from None
-    return said
+    if not path.is_file():
+        raise UserError("no checkpoint there", where=named, remedy=_REMEDY)
+    return read_object(path, _REMEDY)

@@ -13,7 +13,7 @@ MOST_TOKENS = 262_144  # entries of a tokenizer
 
 
 class JsonlSource(Config):
-    """Documents from a JSON-lines file, `.gz` or plain: one object a line with a `text` and, if it has one, an `id`."""
+    """Documents from a JSON-lines file (plain, gzip, bzip2, xz): one object a line with a `text` and, if it has one, `id`."""
 
     kind: Literal["jsonl"]
     path: str  # relative to the file that names it

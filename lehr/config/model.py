@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.errors import UserError
 
 Family = Literal["olmo", "olmo2", "granite", "granitemoe", "stablelm"]
 
@@ -103,3 +105,15 @@ class Model(Config):
         if self.family == "granitemoe" and not self.n_experts:
             raise ValueError("n_experts=0 in the family granitemoe; set n_experts and top_k, or take family granite")
         return self
+
+
+def checked(values: Any, where: str | Path, remedy: str) -> Model:
+    """The architecture that somebody's `values` describe. Raises UserError, naming the key, where they describe none."""
+    try:
+        return Model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the sizes"
+        raise UserError(f"{key}: {first['msg']}", where=where, remedy=remedy) from None
+    except OverflowError:
+        raise UserError("a size that no machine can count to", where=where, remedy=remedy) from None

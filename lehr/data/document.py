@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 
+from lehr.data.lines import LONGEST, lines
 from lehr.errors import UserError
 
 
@@ -28,31 +27,17 @@ class Document:
         return self.parent or self.id
 
 
-def _open(path: Path) -> gzip.GzipFile | BufferedReader:
-    try:
-        return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    except FileNotFoundError:
-        raise UserError("no such data file", where=path, remedy="mend `path` of this source, relative to its recipe") from None
-    except IsADirectoryError:
-        raise UserError("this is a folder, not a JSON-lines file", where=path, remedy="name one file") from None
+def read_jsonl(path: str | Path, source: str, longest: int = LONGEST) -> Iterator[Document]:
+    """The documents of a JSON-lines file, plain or compressed; without an id, or with an empty one, they are SOURCE-LINE.
 
-
-def read_jsonl(path: str | Path, source: str) -> Iterator[Document]:
-    """The documents of a JSON-lines file, plain or `.gz`; those without an id are named SOURCE-LINE.
-
-    Raises UserError, naming file and line, for a line that is no JSON object with a `text`, for invalid UTF-8, for a
-    damaged gzip, a missing file, and a source without documents.
+    Raises UserError, naming file and line, for a line that is no JSON object with a `text`, for invalid UTF-8, for what
+    `lehr.data.lines.lines` refuses, and for a source without documents.
     """
     path = Path(path)
     found = 0
-    with _open(path) as file:
-        try:
-            for number, raw in enumerate(file, start=1):
-                if raw.strip():
-                    yield _parse(raw, f"{path}:{number}", source, number)
-                    found += 1
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(f"damaged gzip file ({error})", where=path, remedy="fetch or build the file again") from None
+    for number, raw in lines(path, longest):
+        yield _parse(raw, f"{path}:{number}", source, number)
+        found += 1
     if not found:
         raise UserError(f"source {source!r} is empty", where=path, remedy="put documents into it, or take it out of the recipe")
 
@@ -69,8 +54,9 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
         raise UserError(f"this line is not JSON ({why})", where=where, remedy="write one JSON object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError("no `text` in this line", where=where, remedy='write objects like {"id": "...", "text": "..."}')
-    id_ = row.get("id")
-    fields = {"id": f"{source}-{number}" if id_ is None else str(id_), "text": row["text"]}
+    id_ = "" if row.get("id") is None else str(row["id"])
+    # An empty id would be every such document's parent: chunks of one would go to different splits.
+    fields = {"id": id_ if id_.strip() else f"{source}-{number}", "text": row["text"]}
     for name, value in fields.items():
         try:
             value.encode()

@@ -14,6 +14,7 @@ from lehr.config.data import Tokenizer as Config
 from lehr.data.ranks import tokenizer_json
 from lehr.data.special_tokens import APART, END_OF_TEXT, end_by_name, mark_end, special_ids
 from lehr.errors import UserError
+from lehr.files import refuse_pointer
 
 FILE = "tokenizer.json"
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "config.json")  # may name the end of a text, in this order
@@ -36,7 +37,7 @@ _HARD = (
 def files_of(path: str) -> list[Path]:
     """The files that say what the tokenizer at `path` is: its own and those beside it that may name the end of a text.
 
-    Raises UserError where there is none, where it is an address, and where it is too large for a tokenizer.
+    Raises UserError where there is none, for an address, for a Git LFS pointer, and for one that is too large for a tokenizer.
     """
     if "://" in path:
         raise UserError("a tokenizer is read from a disk", where=path, remedy="fetch it, and give the path of the copy")
@@ -50,7 +51,10 @@ def files_of(path: str) -> list[Path]:
     if file.stat().st_size > _LARGEST:
         raise UserError(f"more than {_LARGEST >> 20} MiB", where=file, remedy="give the file of a tokenizer")
     beside = [file.with_name(name) for name in _BESIDE] if file.suffix == ".json" else []
-    return [file, *(other for other in beside if other.is_file())]
+    found = [file, *(other for other in beside if other.is_file())]
+    for each in found:
+        refuse_pointer(each)
+    return found
 
 
 def read(config: Config) -> Backend:
@@ -89,8 +93,9 @@ def _text(file: Path) -> str:
 def _object(text: str, file: Path) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError("not JSON", where=f"{file}:{error.lineno}", remedy="fetch the file again") from None
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python reads
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError("not JSON", where=f"{file}{line}", remedy="fetch the file again") from None
     if not isinstance(found, dict):
         raise UserError("not a JSON object", where=file, remedy="fetch the file again")
     return found

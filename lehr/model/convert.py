@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lehr.config.model import Model
 from lehr.errors import UserError
+from lehr.files import read_object
 from lehr.model.hf_config import hf_config, model_from_hf
+from lehr.model.size import check_fits
 from lehr.model.transformer import Transformer
-from lehr.tensors import read_tensors
+from lehr.tensors import read_shapes, read_tensors, write_tensors
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_FOLDER, _AGAIN = "give the folder of a Hugging Face model", "fetch the model again"
 
 _TOP = {"embed.weight": "model.embed_tokens.weight", "head.weight": "lm_head.weight"}
 _ATTENTION = {
@@ -120,7 +121,7 @@ def from_hf_state(hf: dict[str, Tensor], config: Model) -> dict[str, Tensor]:
     hf = dict(hf)
     remedy = f"give the whole weights of a {config.family} model of this size"
     if config.tied_embeddings:
-        hf.pop("lm_head.weight", None)  # transformers lists the tied head a second time
+        drop_equal_head(hf, "lm_head.weight", "model.embed_tokens.weight")
     shapes = tensor_shapes(config)
     out: dict[str, Tensor] = {}
     for ours, theirs in name_map(config).items():
@@ -153,13 +154,35 @@ def load_hf(folder: str | Path) -> Transformer:
     """
     folder = Path(folder)
     try:
-        config = model_from_hf(read_json(folder / CONFIG))
+        config = model_from_hf(read_object(folder / CONFIG, _FOLDER))
     except UserError as error:
         raise UserError(error.what, where=error.where or folder / CONFIG, remedy=error.remedy) from None
+    files = _weight_files(folder)
+    shapes = _shapes(files)
+    check_fits(config, shapes, folder / CONFIG)
+    try:
+        # On tensors without content first: nothing is allocated for a model that the files do not hold.
+        from_hf_state({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, config)
+        weights: dict[str, Tensor] = {}
+        for path in files:
+            weights |= {name: _number(name, t, path) for name, t in read_tensors(path, _AGAIN).items()}
+        state = from_hf_state(weights, config)
+    except UserError as error:
+        raise UserError(error.what, where=error.where or folder, remedy=error.remedy) from None
     model = Transformer(config)
-    state = from_hf_state({name: t.float() for name, t in _read_weights(folder).items()}, model.config)
     model.load_state_dict(state)
     return model
+
+
+def _number(name: str, tensor: Tensor, path: Path) -> Tensor:
+    """`tensor` in fp32. Raises UserError for whole numbers (quantised weights) and for what is no number."""
+    if not tensor.is_floating_point():
+        remedy = "give the weights that are not quantised"
+        raise UserError(f"tensor {name:.80} holds {tensor.dtype}, no weights", where=path, remedy=remedy)
+    tensor = tensor.float()
+    if not bool(tensor.isfinite().all()):
+        raise UserError(f"tensor {name:.80} holds NaN or infinity", where=path, remedy="give a model that was saved whole")
+    return tensor
 
 
 def save_hf(model: Transformer, folder: str | Path, *, eos: int = 0, pad: int = 0) -> Path:
@@ -170,34 +193,41 @@ def save_hf(model: Transformer, folder: str | Path, *, eos: int = 0, pad: int = 
     config = hf_config(model.config, eos=eos, pad=pad, dtype=dtype)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file({name: tensors[name].cpu().contiguous() for name in sorted(tensors)}, folder / WEIGHTS, {"format": "pt"})
+    write_tensors({name: tensors[name].cpu().contiguous() for name in sorted(tensors)}, folder / WEIGHTS, {"format": "pt"})
     return folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("no such file", where=path, remedy="give the folder of a Hugging Face model") from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        raise UserError("not JSON", where=path, remedy="fetch the model again") from None
-    if not isinstance(value, dict):
-        raise UserError("not a JSON object", where=path, remedy="fetch the model again")
-    return value
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights. Raises UserError where there are none, or where the index names what is not there."""
     if (folder / WEIGHTS).is_file():
-        return read_tensors(folder / WEIGHTS)
+        return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
         raise UserError(f"neither {WEIGHTS} nor {INDEX}", where=folder, remedy="give a model saved as safetensors")
-    listed = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(listed, dict):
-        raise UserError("no weight_map", where=folder / INDEX, remedy="fetch the model again")
-    out: dict[str, Tensor] = {}
+    listed = read_object(folder / INDEX, _AGAIN).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise UserError("no weight_map", where=folder / INDEX, remedy=_AGAIN)
     for name in sorted(set(listed.values())):
         if Path(name).name != name or not (folder / name).is_file():
-            raise UserError(f"the index names {name!r}, which is not there", where=folder, remedy="fetch the model again")
-        out |= read_tensors(folder / name)
+            raise UserError(f"the index names {name!r:.80}, which is not there", where=folder, remedy=_AGAIN)
+    return [folder / name for name in sorted(set(listed.values()))]
+
+
+def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in the files. Raises UserError for one that stands in two of them: which is meant?"""
+    out: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        found = read_shapes(path, _AGAIN)
+        if twice := sorted(found.keys() & out.keys()):
+            raise UserError(f"tensor {twice[0]:.80} stands in another file too", where=path, remedy=_AGAIN)
+        out |= found
     return out
+
+
+def drop_equal_head(tensors: dict[str, Tensor], head: str, embedding: str) -> None:
+    """Take a tied head out that a file lists a second time. Raises UserError if it is another than the embedding."""
+    found, tied = tensors.pop(head, None), tensors.get(embedding)
+    if found is None or tied is None:
+        return
+    if found.shape != tied.shape or not (found.is_meta or torch.equal(found, tied)):
+        what = f"the configuration ties the head to the embedding, and the weights hold another head ({head})"
+        raise UserError(what, remedy="set tie_word_embeddings to false in config.json if the head is the model's own")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from pydantic import ValidationError
-
-from lehr.config.model import Model
+from lehr.config.model import Model, checked
 from lehr.errors import UserError
 
 CLASSES = {
@@ -97,58 +95,101 @@ def hf_config(config: Model, *, eos: int, pad: int, bos: int | None = None, dtyp
 
 
 def model_from_hf(hf: Mapping[str, Any]) -> Model:
-    """The architecture that a `config.json` describes. Raises UserError for what we do not build, naming it."""
+    """The architecture that a `config.json` describes; a key that is absent has the default of the family's class. Raises
+    UserError for what we do not build, naming it."""
     family = hf.get("model_type")
-    if family not in CLASSES:
+    if not isinstance(family, str) or family not in CLASSES:
         known = ", ".join(sorted(CLASSES))
-        raise UserError(f"model_type {family!r} is none that Lehr builds", remedy=f"import one of: {known}")
+        raise UserError(f"model_type {family!r:.80} is none that Lehr builds", remedy=f"import one of: {known}")
     _refuse(hf)
     missing = next((theirs for theirs in _RENAMED.values() if theirs not in hf and theirs != "num_key_value_heads"), None)
     if missing:
         raise UserError(f"there is no {missing!r}", remedy="give the model's complete configuration")
     values: dict[str, Any] = {ours: hf.get(theirs) for ours, theirs in _RENAMED.items()}
-    values["n_kv_heads"] = values["n_kv_heads"] or values["n_heads"]
-    rope = hf.get("rope_parameters") or {}
+    if values["n_kv_heads"] is None:
+        values["n_kv_heads"] = values["n_heads"]
     values["family"] = family
-    values["rope_theta"] = float(rope.get("rope_theta", hf.get("rope_theta", 10_000.0)))
-    values["tied_embeddings"] = bool(hf.get("tie_word_embeddings", False))
-    if hf.get("initializer_range"):
-        values["init_std"] = float(hf["initializer_range"])
+    values |= {ours: hf.get(theirs, default) for ours, (theirs, default) in class_defaults(family).items()}
+    tables = _rope_tables(hf)
+    values["rope_theta"] = _one_value("rope_theta", 10_000.0, hf, *tables)
+    fraction = _one_value("partial_rotary_factor", 0.25 if family == "stablelm" else 1.0, hf, *tables)
     if family == "stablelm":
-        values["rope_fraction"] = float(rope.get("partial_rotary_factor", hf.get("partial_rotary_factor", 0.25)))
-        values |= {"norm_eps": float(hf.get("layer_norm_eps", 1e-5)), "qkv_bias": bool(hf.get("use_qkv_bias", False))}
+        values["rope_fraction"] = fraction
+    elif fraction != 1.0:
+        _unsupported(f"partial_rotary_factor {fraction!r:.80}")
+    if family == "granitemoe" and values["balance_loss"] is None:
+        values["balance_loss"] = 0.0
+    return checked(values, "", "mend the configuration")
+
+
+def class_defaults(family: str) -> dict[str, tuple[str, Any]]:
+    """What a `config.json` of the family may leave out, beside its sizes and RoPE: our key, theirs, and the class's default
+    (transformers' configuration classes, to which a test holds these)."""
+    found: dict[str, tuple[str, Any]] = {
+        "tied_embeddings": ("tie_word_embeddings", False),
+        "init_std": ("initializer_range", 0.02),
+    }
+    if family == "stablelm":
+        found |= {"norm_eps": ("layer_norm_eps", 1e-5), "qkv_bias": ("use_qkv_bias", False)}
     elif family == "olmo":
-        values["clip_qkv"] = None if hf.get("clip_qkv") is None else float(hf["clip_qkv"])
+        found["clip_qkv"] = ("clip_qkv", None)
     else:
-        values["norm_eps"] = float(hf.get("rms_norm_eps", 1e-6 if family == "granitemoe" else 1e-5))
+        found["norm_eps"] = ("rms_norm_eps", 1e-5 if family == "olmo2" else 1e-6)
     if family.startswith("granite"):
-        values |= {key: float(hf.get(key, 1.0)) for key in _MULTIPLIERS}
+        found |= {key: (key, 1.0) for key in _MULTIPLIERS}
     if family == "granitemoe":
-        values |= {"n_experts": hf.get("num_local_experts", 8), "top_k": hf.get("num_experts_per_tok", 2)}
-        values["balance_loss"] = float(hf.get("router_aux_loss_coef") or 0.0)
-    try:
-        return Model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the sizes"
-        raise UserError(f"{key}: {first['msg']}", remedy="mend the configuration") from None
+        found |= {"n_experts": ("num_local_experts", 8), "top_k": ("num_experts_per_tok", 2)}
+        found["balance_loss"] = ("router_aux_loss_coef", 0.001)
+    return found
+
+
+def _unsupported(what: str) -> NoReturn:
+    raise UserError(f"the model has {what}, which Lehr does not build", remedy="import a model without it")
+
+
+def _rope_tables(hf: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables that say something of RoPE, wherever they stand. Raises UserError for anything in them but the default type, a
+    base and a fraction."""
+    tables = []
+    for key in ("rope_scaling", "rope_parameters"):
+        table = hf.get(key)
+        if table is None:
+            continue
+        if not isinstance(table, dict):
+            _unsupported(f"{key} {table!r:.80}")
+        for name, value in table.items():
+            if name in ("rope_type", "type"):
+                if value not in ("default", None):
+                    _unsupported(f"rope scaling {value!r:.80} ({key})")
+            elif name not in ("rope_theta", "partial_rotary_factor") and value is not None:
+                _unsupported(f"{key}.{name:.80} = {value!r:.80}")
+        tables.append(table)
+    return tables
+
+
+def _one_value(name: str, default: float, *tables: Mapping[str, Any]) -> Any:
+    """What the tables say of `name`: releases of transformers read it at different places. Raises UserError if they differ."""
+    found = [table[name] for table in tables if table.get(name) is not None]
+    if any(value != found[0] for value in found):
+        what = f"{name} is {found[0]!r:.80} at one place and {next(v for v in found if v != found[0])!r:.80} at another"
+        raise UserError(what, remedy="leave the one that is true")
+    return found[0] if found else default
 
 
 def _refuse(hf: Mapping[str, Any]) -> None:
-    """Features of these classes that we do not build."""
-    scaling = hf.get("rope_scaling") or {}
-    rope_type = (hf.get("rope_parameters") or {}).get("rope_type", scaling.get("rope_type", scaling.get("type", "default")))
+    """Switches of these classes that we do not build."""
     refused = {
-        f"rope scaling {rope_type!r}": rope_type != "default",
         "attention_bias": bool(hf.get("attention_bias")),
+        "mlp_bias": bool(hf.get("mlp_bias")),
         "use_parallel_residual": bool(hf.get("use_parallel_residual")),
         "qk_layernorm": bool(hf.get("qk_layernorm")),
-        f"hidden_act {hf.get('hidden_act')!r}": hf.get("hidden_act", "silu") not in ("silu", "swish"),
+        "quantization_config": bool(hf.get("quantization_config")),
+        f"hidden_act {hf.get('hidden_act')!r:.80}": hf.get("hidden_act", "silu") not in ("silu", "swish"),
         "a head_dim of its own": hf.get("head_dim") not in (None, _head_dim(hf)),
     }
     for what, present in refused.items():
         if present:
-            raise UserError(f"the model has {what}, which Lehr does not build", remedy="import a model without it")
+            _unsupported(what)
 
 
 def _head_dim(hf: Mapping[str, Any]) -> int | None:

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
 from lehr.config.model import Model
+from lehr.errors import UserError
+
+_LONGEST = 1 << 20  # positions: rotary tables are made for all of them, and no weights vouch for their number
+
+
+def check_fits(config: Model, shapes: Mapping[str, tuple[int, ...]], where: Path) -> None:
+    """Raises UserError if `config`, which stands at `where`, is of another order than the weights with these shapes: asked
+    before a model is made, so that a false size costs no memory. Single tensors are compared by whoever loads them."""
+    remedy = "give the configuration that belongs to these weights"
+    held = sum(math.prod(shape) for shape in shapes.values())
+    if config.n_layers > len(shapes) or parameter_count(config) > 2 * held:
+        what = f"its sizes ask for far more than the {held:,} numbers in {len(shapes):,} tensors that the weights hold"
+        raise UserError(what, where=where, remedy=remedy)
+    if config.max_seq_len > _LONGEST:
+        raise UserError(f"a context of more than {_LONGEST:,} positions", where=where, remedy="give it a shorter one")
 
 
 def parameter_count(config: Model) -> int:

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from lehr.artifact import Artifact, write_atomic
-from lehr.config.model import Model
+from lehr.config.model import Model, checked
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
+from lehr.files import read_object
+from lehr.model.size import check_fits
 from lehr.model.transformer import Backbone, Transformer
-from lehr.tensors import read_tensors, save_tensors
+from lehr.tensors import read_shapes, read_tensors, save_tensors
 
 WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = (
     "model.safetensors",
@@ -29,6 +31,7 @@ WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = (
 
 Head = Literal["language", "scalar"]
 _HEADS = {"language": "a language model", "scalar": "a value or reward model"}
+_WHOLE = "use a whole checkpoint"
 M = TypeVar("M", bound=Backbone)
 
 
@@ -86,14 +89,14 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
     or if the head is a scalar one."""
     model, tokenizer, said = load_model(artifact, "language", Transformer)
     training = artifact.path(TRAINING)
-    known = json.loads(training.read_text()) if training.is_file() else {}
-    return Loaded(model, tokenizer, model.config, known, bool(said["chat"]))
+    known = read_object(training, _WHOLE) if training.is_file() else {}
+    return Loaded(model, tokenizer, model.config, known, said["chat"])
 
 
 def check_head(folder: Path, wanted: Head) -> dict[str, Any]:
     """What `model.json` of the checkpoint in `folder` says. Raises UserError unless its model has the `wanted` head; where
     none is named it is a language model."""
-    said: dict[str, Any] = json.loads((folder / ARCHITECTURE).read_text())
+    said = described(folder)
     found = said.get("head", "language")
     if found != wanted:
         raise UserError(
@@ -104,29 +107,48 @@ def check_head(folder: Path, wanted: Head) -> dict[str, Any]:
     return said
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """The content of `model.json`. Raises UserError where a key is missing or of another kind."""
+    said = read_object(folder / ARCHITECTURE, _WHOLE)
+    kinds = {"architecture": dict, "tokenizer": str, "chat": bool, "head": str}
+    for key, kind in kinds.items():
+        if not isinstance(said.get(key, "language" if key == "head" else None), kind):
+            raise UserError(f"{key!r} is missing or damaged", where=folder / ARCHITECTURE, remedy=_WHOLE)
+    return said
+
+
+def _architecture(folder: Path, said: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
+    """The architecture in `model.json`, whose sizes the weights beside it vouch for, and their shapes. Raises UserError."""
+    model = checked(said["architecture"], folder / ARCHITECTURE, _WHOLE)
+    shapes = read_shapes(folder / WEIGHTS)
+    check_fits(model, shapes, folder / ARCHITECTURE)
+    return model, shapes
+
+
 def load_model(artifact: Artifact, head: Head, kind: Callable[[Model], M]) -> tuple[M, Tokenizer, dict[str, Any]]:
-    """A model of `kind` in fp32, its tokenizer and what `model.json` says. Raises UserError as load_checkpoint does."""
+    """A model of `kind` in fp32, its tokenizer and what `model.json` says. Raises UserError as load_checkpoint does; no memory
+    is asked for before the weights' own file says that it holds such a model."""
     said = check_head(artifact.expect("checkpoint").folder, head)
     tokenizer = Tokenizer.load(artifact.folder)
     check_tokenizer(said["tokenizer"], tokenizer.hash, artifact.path(TOKENIZER))
-    model = kind(Model.model_validate(said["architecture"]))
-    weights = read_tensors(artifact.path(WEIGHTS))
+    config, shapes = _architecture(artifact.folder, said)
+    with torch.device("meta"):
+        wanted = {name: tuple(p.shape) for name, p in kind(config).named_parameters()}
+    for name, shape in wanted.items():
+        if shapes.get(name) != shape:
+            what = f"tensor {name!r} is missing or has another shape"
+            raise UserError(what, where=artifact.path(WEIGHTS), remedy=_WHOLE)
+    model, weights = kind(config), read_tensors(artifact.path(WEIGHTS))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name not in weights or weights[name].shape != parameter.shape:
-                raise UserError(
-                    f"tensor {name!r} is missing or has another shape",
-                    where=artifact.path(WEIGHTS),
-                    remedy="use a whole checkpoint",
-                )
             parameter.copy_(weights[name])
     return model, tokenizer, said
 
 
 def load_architecture(artifact: Artifact) -> Model:
-    """The architecture alone, without the weights."""
-    path = artifact.expect("checkpoint").path(ARCHITECTURE)
-    return Model.model_validate(json.loads(path.read_text(encoding="utf-8"))["architecture"])
+    """The architecture alone, without the weights. Raises UserError as `load_checkpoint`."""
+    folder = artifact.expect("checkpoint").folder
+    return _architecture(folder, described(folder))[0]
 
 
 def load_training(parent: Artifact) -> dict[str, Any]:
@@ -138,7 +160,9 @@ def load_training(parent: Artifact) -> dict[str, Any]:
             where=parent.folder,
             remedy="give a pretrained one",
         )
-    training: dict[str, Any] = json.loads(path.read_text())
+    training = read_object(path, _WHOLE)
+    if not isinstance(training.get("lr"), int | float):
+        raise UserError("'lr' is missing or damaged", where=path, remedy=_WHOLE)
     if not training["lr"] > 0:
         raise UserError("its learning rate ended at zero", where=parent.folder, remedy="give a parent that is not annealed")
     return training

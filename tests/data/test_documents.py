@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import random
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl
 from lehr.data.filters import reject
 from lehr.data.lexicon import Lexicon
+from lehr.data.lines import LONGEST
 from lehr.data.prepare import prepare_corpus
 from lehr.data.repeats import repeats
 from lehr.errors import UserError
@@ -61,6 +66,67 @@ def test_a_truncated_gzip_and_a_missing_file_are_named(tmp_path: Path) -> None:
         list(read_jsonl(path, "web"))
     with pytest.raises(UserError, match="no such data file"):
         list(read_jsonl(tmp_path / "none.jsonl", "web"))
+
+
+ROWS = b'{"id": "a", "text": "one"}\n\n{"id": "b", "text": "t\xc3\xbco"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("bom.jsonl", b"\xef\xbb\xbf" + ROWS),
+        ("WEB.JSONL.GZ", gzip.compress(b"\xef\xbb\xbf" + ROWS)),
+        ("unnamed", gzip.compress(ROWS[:28]) + gzip.compress(ROWS[28:])),
+        ("web.jsonl.bz2", bz2.compress(ROWS)),
+        ("web.jsonl.xz", lzma.compress(ROWS)),
+    ],
+)
+def test_a_byte_order_mark_and_compressions_are_read(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert [(d.id, d.text) for d in read_jsonl(tmp_path / name, "web")] == [("a", "one"), ("b", "tüo")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("web.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "a Zstandard file, not JSON lines. write it as .jsonl.gz: zstd -dc"),
+        ("web.jsonl", b"PK\x03\x04....", "a zip file"),
+        ("web.jsonl", b"PAR1....", "a Parquet file"),
+        ("web.jsonl.bz2", bz2.compress(ROWS)[:-9], "damaged bzip2"),
+        ("web.jsonl.bz2", ROWS, "damaged bzip2"),
+        ("web.jsonl.xz", lzma.compress(ROWS)[:-9], "damaged xz"),
+        ("web.jsonl.gz", ROWS, "damaged gzip"),
+        ("web.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n", "this is a Git LFS pointer"),
+        ("web.jsonl", b'{"text": "a"}\n' + b" " * (LONGEST + 1), "web.jsonl:2: a line of more than 64 MiB"),
+    ],
+)
+def test_what_is_no_json_lines_is_called_what_it_is(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        list(read_jsonl(tmp_path / name, "web"))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_line_without_end_takes_bounded_memory(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    (tmp_path / "web.jsonl.gz").write_bytes(compress(b'{"text": "' + b"a" * (48 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="a line of more than 1 MiB"):
+            list(read_jsonl(tmp_path / "web.jsonl.gz", "web", 1 << 20))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20  # the dictionary of xz has 8 MiB
+    finally:
+        tracemalloc.stop()
+
+
+def test_documents_with_empty_ids_have_families_of_their_own(tmp_path: Path) -> None:
+    """Chunks of one document stay in one split, and two documents have not the same parent."""
+    path = tmp_path / "web.jsonl"
+    rows = [{"id": name, "text": "First paragraph here.\n\n" * 40} for name in ("", " ", "\t")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    documents = list(read_jsonl(path, "web"))
+    assert [d.id for d in documents] == ["web-1", "web-2", "web-3"]
+    assert [{c.family for c in chunk(d, 200)} for d in documents] == [{"web-1"}, {"web-2"}, {"web-3"}]
 
 
 def test_chunks_make_up_the_document_and_remember_their_parent() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers, processors
 
 from lehr.artifact import Artifact, Cost
@@ -15,6 +17,7 @@ from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.exchange import export_to_gguf, export_to_hf, import_checkpoint, import_hf
+from lehr.model.convert import save_hf
 from lehr.post.chat import render
 from lehr.train.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.given import byte_level
@@ -120,7 +123,7 @@ def test_the_folder_says_which_token_ends_a_text(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     theirs = their_folder("olmo2", tmp_path / "theirs", rows=402)
-    with pytest.raises(UserError, match="its tokenizer has 403 entries, the embedding 402 rows"):
+    with pytest.raises(UserError, match="its tokenizer's highest id is 402, and the embedding has 402 rows"):
         import_hf(theirs, tmp_path / "out")
     backend = byte_level(KINDS["olmo2"]["specials"])
     backend.normalizer = normalizers.Lowercase()
@@ -128,3 +131,41 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path: Path) -> 
     with pytest.raises(UserError, match="it has a normalizer: Lowercase"):
         import_hf(theirs, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["theirs"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_every_file_written_has_the_mode_that_the_umask_gives(umask: int, tmp_path: Path) -> None:
+    """Imported, exported for Hugging Face and for llama.cpp."""
+    theirs = their_folder("granite", tmp_path / "theirs")
+    before = os.umask(umask)
+    try:
+        import_checkpoint(theirs, tmp_path / "base")
+        base = _sealed(tmp_path / "base")
+        export_to_hf(base, tmp_path / "out")
+        export_to_gguf(base, tmp_path / "m.gguf", "f32")
+        save_hf(load_checkpoint(base).model, tmp_path / "saved")
+    finally:
+        os.umask(before)
+    written = [path for name in ("base", "out", "saved") for path in (tmp_path / name).iterdir()]
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in [*written, tmp_path / "m.gguf"]}
+    assert modes == dict.fromkeys(modes, oct(0o666 & ~umask))
+
+
+def test_a_tokenizer_that_truncates_or_pads_takes_whole_texts_here_and_after_export(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    theirs, text = their_folder("granite", tmp_path / "theirs"), "the quick brown fox " * 20
+    cutting = Backend.from_file(str(theirs / "tokenizer.json"))
+    cutting.enable_truncation(5)
+    cutting.enable_padding(length=300)
+    cutting.save(str(theirs / "tokenizer.json"))
+    import_checkpoint(theirs, tmp_path / "base")
+    said = json.loads((tmp_path / "base/tokenizer.json").read_text())
+    assert (said["truncation"], said["padding"]) == (None, None)
+    ids = Tokenizer.load(tmp_path / "base").encode(text)
+    assert len(ids) > 20 and 300 not in (len(ids), len(Tokenizer.load(tmp_path / "base").encode("a")))
+    said |= {key: json.loads((theirs / "tokenizer.json").read_text())[key] for key in ("truncation", "padding")}
+    (tmp_path / "base/tokenizer.json").write_text(json.dumps(said))  # an artifact that somebody else sealed
+    export_to_hf(_sealed(tmp_path / "base"), tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")(text).input_ids == ids
+    assert json.loads((tmp_path / "out/tokenizer.json").read_text())["truncation"] is None
