@@ -176,7 +176,7 @@ def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
     """`loc` as the recipe writes it: without the `kind` that pydantic puts after the key of a section with kinds, and with the
     name of a step for its number."""
     keys: list[str | int] = []
-    for part in loc:
+    for part in (part for part in loc if part != "[key]"):  # pydantic's mark of a table's key that is no name
         here = _value_at(values, keys)
         if keys == ["posttraining"] and isinstance(here, dict) and isinstance(part, int):
             keys.append(list(here)[part])
@@ -216,8 +216,8 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, origin:
     details = error.errors(include_url=False)
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     loc = _keys_of(first["loc"], values)
-    key = ".".join(map(str, loc))
-    where = _origin_of(key, origin) or shown
+    where = _origin_of(".".join(map(str, loc)), origin) or shown
+    key = ".".join(text if len(text := str(part)) <= 40 else f"{text[:40]}..." for part in loc)
     value = _value_at(values, loc)
     given = f" (given: {_given(value)})" if loc and not isinstance(value, dict | list) and first["type"] != "missing" else ""
     kind = first["type"]
