@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lehr.errors import UserError, from_os_error
+from lehr.errors import UserError
+from lehr.yaml_file import read_mapping
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
@@ -100,7 +99,7 @@ NAMES = Names()
 class Policy(BaseModel):
     """Thresholds of `decide`. Immutable; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # Evidence
     startup_grace_seconds: float = Field(default=5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail for nothing
@@ -155,18 +154,9 @@ class Policy(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Policy:
         """Read a policy file. Raises UserError that names file, key and remedy."""
+        data = read_mapping(path, "policy", "give a file of `name: value` lines", empty=True)
         try:
-            data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError("there is no such policy file", where=path, remedy="check the path") from error
-        except OSError as error:
-            raise from_os_error(error, path) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError("not a YAML file", where=path, remedy=" ".join(str(error).split())[:200]) from error
-        if data is not None and not isinstance(data, dict):
-            raise UserError("a policy is a mapping of names to values", where=path, remedy="write `name: value` lines")
-        try:
-            return cls.model_validate(data or {})
+            return cls.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from infra.policy import NAMES, Policy
-from lehr.errors import UserError, from_os_error
+from lehr.errors import UserError
+from lehr.yaml_file import read_mapping
 
 LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
@@ -17,7 +17,7 @@ LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 class Settings(BaseModel):
     """Immutable; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     namespaces: tuple[str, ...] = ()  # where training pods run; the only ones whose pods may be deleted
     system_namespace: str = Field(default=NAMES.namespace, pattern=LABEL)
@@ -56,17 +56,7 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Settings:
         """Read a settings file. Raises UserError that names file, key and remedy."""
-        try:
-            data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError("there is no such settings file", where=path, remedy="check the path") from error
-        except OSError as error:
-            raise from_os_error(error, path) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError("not a YAML file", where=path, remedy=" ".join(str(error).split())[:200]) from error
-        if data is not None and not isinstance(data, dict):
-            raise UserError("settings are a mapping of names to values", where=path, remedy="write `name: value` lines")
-        return cls.checked(data or {}, path)
+        return cls.checked(read_mapping(path, "settings", "give a file of `name: value` lines", empty=True), path)
 
     @classmethod
     def checked(cls, data: dict[str, Any], where: str | Path = "") -> Settings:

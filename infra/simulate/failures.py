@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lehr.errors import UserError
+from lehr.yaml_file import read_mapping
 
 LLAMA3 = Path(__file__).with_name("llama3.yaml")
 Chance = Field(default=0.0, ge=0, le=1)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Source(_Strict):
@@ -81,12 +80,7 @@ class FailureTable(_Strict):
     @classmethod
     def load(cls, path: Path = LLAMA3) -> FailureTable:
         """Raises UserError that names file, key and remedy."""
-        try:
-            data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(error.strerror or str(error), where=path, remedy="give a failure table") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError("not a YAML file", where=path, remedy="give a failure table") from error
+        data = read_mapping(path, "failure table", f"see {LLAMA3.name} for the form")
         try:
             return cls.model_validate(data)
         except ValidationError as error:
