@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from lehr.errors import Bug, LehrError, UserError, from_os_error
+from lehr.text import visible
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
@@ -69,7 +70,7 @@ def _unwrap(error: BaseException) -> Iterator[BaseException]:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def _keep_traceback(error: BaseException) -> str:

@@ -33,6 +33,7 @@ PACKAGE_OF_MODULE = {
     "prometheus_client": "prometheus-client",
     "pynvml": "nvidia-ml-py",
     "flytekitplugins": "flytekitplugins-kfpytorch",
+    "markdown_it": "rich",  # which requires it
     "botocore": "boto3",  # which pins it, and s3transfer
     "s3transfer": "boto3",
 }
