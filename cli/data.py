@@ -12,6 +12,9 @@ from typing import Any
 
 import click
 
+from cli.say import say
+from lehr.text import json_line
+
 DROPPED = "dropped.jsonl.gz"
 
 
@@ -56,7 +59,7 @@ def dropped(run_or_artifact: Path, reason: str | None, source: str | None, as_js
                 continue
             totals[str(record.get("source", "")), str(record.get("reason", ""))] += 1
             fields = (str(record.get(key, "")) for key in ("source", "reason", "id"))
-            click.echo(json.dumps(record, ensure_ascii=False) if as_json else "\t".join(fields))
+            say(json_line(record) if as_json else "\t".join(fields))
     for (of_source, why), count in sorted(totals.items()):
-        click.echo(f"{count:8,} {of_source}: {why}", err=True)
-    click.echo(f"{totals.total():8,} documents dropped", err=True)
+        say(f"{count:8,} {of_source}: {why}", err=True)
+    say(f"{totals.total():8,} documents dropped", err=True)

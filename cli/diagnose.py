@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.say import say
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -54,7 +56,7 @@ def init(
     shown = jobs if as_json else track(jobs, "measuring", transient=True)
     found = [growth(name, config, tokens, seed) for name, config in shown]
     if as_json:
-        click.echo(json.dumps([vars(g) for g in found], indent=1))
+        say(json.dumps([vars(g) for g in found], indent=1))
     else:
         _table(found)
     if out is not None:
@@ -62,7 +64,7 @@ def init(
 
         described = f"{layers} layers, {documents} documents of {length} bytes, seed {seed}. " + ". ".join(verdict(found)) + "."
         write_atomic(out, diagnosis_page(found, described))
-        click.echo(f"page: {out}", err=as_json)
+        say(f"page: {out}", err=as_json)
 
 
 def _widths(text: str) -> list[int]:
@@ -98,10 +100,10 @@ def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
 
 
 def _table(found: list[Growth]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from lehr.diagnose import sqrt_width_power
+    from monitoring.screen import Screen
 
     head = "act. λ", "grad. λ", "act. norm", "grad. norm", "stream act. λ", "grad. λ"
     table = Table("scheme", "width", *head, box=None)
@@ -112,14 +114,14 @@ def _table(found: list[Growth]) -> None:
         exponents = f"{g.activation_exponent:+.3f}", f"{g.gradient_exponent:+.3f}"
         stream = f"{g.stream_activation_exponent:+.3f}", f"{g.stream_gradient_exponent:+.3f}"
         table.add_row(g.scheme, str(g.width), *exponents, f"{g.activation_norm:.3g}", f"{g.gradient_norm:.2g}", *stream)
-    Console(highlight=False).print(table)
+    Screen().print(table)
     for name in dict.fromkeys(g.scheme for g in found):
         mine = [g for g in found if g.scheme == name]
         if len(mine) > 1:
             pair = [sqrt_width_power(mine, f"{kind}_norm") for kind in ("activation", "gradient")]
-            click.echo(f"{name}: norms go with sqrt(width) to the power {pair[0]:.2f} (activations), {pair[1]:.2f} (gradients)")
+            say(f"{name}: norms go with sqrt(width) to the power {pair[0]:.2f} (activations), {pair[1]:.2f} (gradients)")
     for line in verdict(found):
-        click.echo(line)
+        say(line)
 
 
 def verdict(found: Sequence[Growth]) -> list[str]:

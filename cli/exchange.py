@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cli.say import say
+
 
 @click.command("import")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -27,7 +29,7 @@ def import_(folder: Path, out: Path) -> None:
 
     artifact = import_hf(folder, out)
     architecture = load_checkpoint(artifact).architecture
-    click.echo(f"{out}: {architecture.family}, {parameter_count(architecture):,} parameters, {artifact.manifest.digest[:12]}")
+    say(f"{out}: {architecture.family}, {parameter_count(architecture):,} parameters, {artifact.manifest.digest[:12]}")
 
 
 @click.command("export")
@@ -56,10 +58,10 @@ def export(artifact: Path, out: Path, kind: str, dtype: str) -> None:
     checkpoint = whole(find(artifact).expect("checkpoint"))
     if kind == "gguf":
         difference = export_to_gguf(checkpoint, out, dtype)  # type: ignore[arg-type]
-        click.echo(f"{out}: {out.stat().st_size:,} bytes; logits read back differ by {difference:.1e}")
+        say(f"{out}: {out.stat().st_size:,} bytes; logits read back differ by {difference:.1e}")
         return
     result = export_to_hf(checkpoint, out)
     if result is None:
-        click.echo(f"{out}: not compared, transformers is not installed")
+        say(f"{out}: not compared, transformers is not installed")
     else:
-        click.echo(f"{out}: logits differ from transformers' by {result.max_abs_difference:.1e}, the same greedy text")
+        say(f"{out}: logits differ from transformers' by {result.max_abs_difference:.1e}, the same greedy text")

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import click
 
-from lehr.errors import Bug, LehrError, from_os_error
+from lehr.errors import Bug, LehrError, UserError, from_os_error
+from lehr.text import visible
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
@@ -31,7 +32,8 @@ def report_failure(error: BaseException) -> int:
         return INTERRUPTED
     known = owned_error(error)
     if known is not None:
-        print(f"error: {one_line(str(known))}", file=sys.stderr)
+        for line in (known, *(known.more if isinstance(known, UserError) else ())):
+            print(f"error: {one_line(str(line))}", file=sys.stderr)
         return known.exit_code
     print(f"error: {type(error).__name__}: {one_line(str(error))} ({_keep_traceback(error)})", file=sys.stderr)
     return Bug.exit_code
@@ -68,7 +70,7 @@ def _unwrap(error: BaseException) -> Iterator[BaseException]:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def _keep_traceback(error: BaseException) -> str:

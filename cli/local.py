@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import click
-
+from cli.say import say
 from lehr.artifact import sha256_text
 from lehr.config import Recipe
 from lehr.pipeline.local import run_graph
@@ -37,7 +36,7 @@ def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int
             publish(this.run, run_graph(this.nodes, session.context(this.run)).refs)
         finally:
             session.close()
-        click.echo(f"report: {place.shown('report.html')}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")
+        say(f"report: {place.shown('report.html')}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")
     return 0
 
 

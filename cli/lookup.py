@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from cli.say import say
+
 
 @click.command("lookup")
 @click.argument("artifact", type=click.Path(path_type=Path))
@@ -25,21 +27,21 @@ def lookup(artifact: Path, stage: str, step: int | None, document: str | None, a
       lehr lookup runs/tiny-olmo2 --step 100
       lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:1790-washington
     """
-    from rich.console import Console
     from rich.table import Table
 
     from cli.locate import find_stage, whole
     from lehr.errors import UserError
     from lehr.lookup import Lookup
+    from monitoring.screen import Screen
 
     if (step is None) == (document is None):
         raise UserError("one question at a time", remedy="give either --step or --document")
     order = Lookup(whole(find_stage(artifact, stage), "shards", "tokenizer"))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Screen(soft_wrap=True)
     if step is not None:
         rows = order.step(step)
         if as_json:
-            click.echo(json.dumps([vars(row) for row in rows], indent=1))
+            say(json.dumps([vars(row) for row in rows], indent=1))
             return
         table = Table("row", "source", "first token", "documents", box=None)
         for number, row in enumerate(rows):
@@ -51,7 +53,7 @@ def lookup(artifact: Path, stage: str, step: int | None, document: str | None, a
     source, _, name = str(document).partition(":")
     steps = order.document(source, name)
     if as_json:
-        click.echo(json.dumps(steps))
+        say(json.dumps(steps))
     else:
         seen = ", ".join(map(str, steps)) or "none"
         console.print(f"{document}: seen in {len(steps)} of {order.stretch.steps} steps: {seen}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from cli.say import say
+
 artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
 
 
@@ -25,24 +27,23 @@ def show(artifact: Path, verify: bool) -> None:
       lehr show runs/tiny-olmo2
       lehr show runs/tiny-olmo2/artifacts/soup-1f0c
     """
-    from rich.console import Console
-
     from cli.card import cost_table, lineage_tree, score_table
     from cli.locate import find, whole
     from lehr.incidents import told
+    from monitoring.screen import Screen
 
     model = find(artifact)
     if verify:
         for ancestor in model.lineage():
             whole(ancestor).verify()
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    console = Screen(soft_wrap=not sys.stdout.isatty())
     console.print(lineage_tree(model))
     console.print()
     console.print(cost_table(model))
     console.print()
     console.print(score_table(model))
     for line in (line for ancestor in model.lineage() for line in told(ancestor)):
-        console.print(line, markup=False)
+        console.print(line)
 
 
 @click.command("chat")
@@ -79,4 +80,4 @@ def chat(artifact: Path, temperature: float, max_new_tokens: int, seed: int) -> 
     if message is None:
         converse(reply, model.manifest.stage)
     else:
-        click.echo(reply([{"role": "user", "content": message}]))
+        say(reply([{"role": "user", "content": message}]))

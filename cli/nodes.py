@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.say import say
+
 if TYPE_CHECKING:
     from infra.controller.api import Api
     from infra.views import HumanAct
@@ -82,7 +84,7 @@ def list_nodes(context: click.Context, selector: str, states: tuple[str, ...], a
     with _refusals("list nodes", "nodes"):
         found = [node for node in listed(_api(context), selector) if not states or node.state in states]
     if as_json:
-        click.echo(json.dumps([as_data(node) for node in found]))
+        say(json.dumps([as_data(node) for node in found]))
     else:
         console().print(node_table(found, time.time()))
 
@@ -99,7 +101,7 @@ def show_node(context: click.Context, node: str, as_json: bool) -> None:
     with _refusals("read nodes", node):
         found = one(_api(context), node)
     if as_json:
-        click.echo(json.dumps(as_data(found)))
+        say(json.dumps(as_data(found)))
     else:
         console().print(detail_table(found, time.time()))
 
@@ -121,11 +123,11 @@ def history(context: click.Context, node: str, as_json: bool) -> None:
     try:
         events = events_of(api, node)
     except ApiError as error:
-        click.echo(f"without events: {error.message}", err=True)
+        say(f"without events: {error.message}", err=True)
         events = []
     lines = history_of(found, events)
     if as_json:
-        click.echo(json.dumps([vars(line) for line in lines]))
+        say(json.dumps([vars(line) for line in lines]))
     else:
         console().print(history_table(lines))
 
@@ -174,7 +176,7 @@ def cordon(context: click.Context, node: str, reason: str, until: str | None) ->
     from infra import nodes as acts
 
     person = _do(context, node, "cordon nodes", reason, until, acts.cordon)
-    click.echo(f"{node} is cordoned by {person.by}: {person.reason}")
+    say(f"{node} is cordoned by {person.by}: {person.reason}")
 
 
 @nodes.command("uncordon")
@@ -186,7 +188,7 @@ def uncordon(context: click.Context, node: str, reason: str) -> None:
     from infra import nodes as acts
 
     person = _do(context, node, "uncordon nodes", reason, None, acts.uncordon)
-    click.echo(f"{node} is open again, says {person.by}: {person.reason}")
+    say(f"{node} is open again, says {person.by}: {person.reason}")
 
 
 @nodes.command("repaired")
@@ -198,7 +200,7 @@ def repaired(context: click.Context, node: str, reason: str) -> None:
     from infra import nodes as acts
 
     person = _do(context, node, "change nodes", reason, None, acts.repaired)
-    click.echo(f"{node} will be tested again, says {person.by}: {person.reason}")
+    say(f"{node} will be tested again, says {person.by}: {person.reason}")
 
 
 def _must_exist(api: Api, node: str) -> None:
@@ -229,7 +231,7 @@ def report(context: click.Context, node: str, reason: str, namespace: str | None
         _must_exist(api, node)
         person = _act(api, reason)
         name = send(api, place, node, person.reason, person.by)
-    click.echo(f"reported {node} as {person.by}: {place}/{name}")
+    say(f"reported {node} as {person.by}: {place}/{name}")
 
 
 @nodes.command("close-breaker")
@@ -250,4 +252,4 @@ def close_breaker(context: click.Context, breaker: str, reason: str, system_name
     with _refusals("change the controller's Lease", breaker, "ask an operator"):
         person = _act(api, reason)
         close(api, system_namespace, "lehr-controller", breaker, person)
-    click.echo(f"{breaker} is closed by {person.by}: {person.reason}")
+    say(f"{breaker} is closed by {person.by}: {person.reason}")

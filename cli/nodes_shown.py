@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +16,7 @@ from infra.codec import to_data
 from infra.nodes import Happening, NodeInfo
 from infra.policy import NAMES
 from infra.views import Signal
+from monitoring.screen import Screen
 
 STYLES = {
     "healthy": "green",
@@ -30,8 +31,8 @@ STYLES = {
 }
 
 
-def console() -> Console:
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+def console() -> Screen:
+    return Screen(soft_wrap=not sys.stdout.isatty())
 
 
 def as_data(node: NodeInfo) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.run import recipe_argument, set_option
+from cli.say import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,11 +55,11 @@ def plan(recipe: Path, overrides: tuple[str, ...], machines: Path | None, as_jso
     if plot is not None:
         _draw(made, plot)
     if as_json:
-        click.echo(json.dumps(made.json(), indent=1))
+        say(json.dumps(made.json(), indent=1))
     else:
         _show(made)
     if plot is not None:
-        click.echo(f"schedules: {plot}", err=as_json)
+        say(f"schedules: {plot}", err=as_json)
 
 
 def _check_plot(path: Path | None) -> None:
@@ -87,26 +88,26 @@ def _draw(made: RunPlan, path: Path) -> None:
 
 
 def _show(made: RunPlan) -> None:
-    from rich.console import Console
+    from monitoring.screen import Screen
 
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    console = Screen(soft_wrap=not sys.stdout.isatty())
     for line in _head(made):
-        console.print(line, markup=False)
+        console.print(line)
     console.print()
     console.print(_work_table(made))
     console.print()
     console.print(_footprint_table(made))
     reported = made.hardware.reported
     if reported and any(stage.reported for stage in made.stages):
-        console.print(f"* as reported: {reported.citation}", style="dim", markup=False)
+        console.print(f"* as reported: {reported.citation}", style="dim")
     console.print()
     console.print(_memory_table(made))
     for problem in made.problems:
-        console.print(f"! {problem}", style="bold red", markup=False)
+        console.print(f"! {problem}", style="bold red")
     if not made.problems:
         console.print("It fits.", style="green")
     for note in made.notes:
-        console.print(f"- {note}", style="dim", markup=False)
+        console.print(f"- {note}", style="dim")
 
 
 def _head(made: RunPlan) -> list[str]:

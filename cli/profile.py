@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from cli.run import recipe_argument, set_option
+from cli.say import say
 
 _SHOWN = 16
 
@@ -34,17 +35,17 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
         _show_syncs(recipe, overrides, steps, as_json)
         return
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler talks on stderr
-    from rich.console import Console
     from rich.table import Table
 
     from lehr.config import load_recipe
     from lehr.profiling import profile_step
+    from monitoring.screen import Screen
 
     found = profile_step(load_recipe(recipe, list(overrides)), steps)
     if as_json:
-        click.echo(json.dumps(vars(found), indent=1))
+        say(json.dumps(vars(found), indent=1))
         return
-    console = Console(highlight=False)
+    console = Screen()
     for title, times in (("phase", found.phases), ("operator", dict(list(found.operators.items())[:_SHOWN]))):
         total = sum(found.phases.values())
         table = Table(title, "ms a step", "share", box=None)
@@ -66,8 +67,8 @@ def _show_syncs(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: b
     calls = profile_syncs(load_recipe(recipe, list(overrides)), steps)
     if as_json:
         rows = [{"place": place, "operator": what, "per_step": count / steps} for (place, what), count in calls.most_common()]
-        click.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return
     for line in lines(calls, steps):
-        click.echo(line)
-    click.echo(f"{sum(calls.values()) / steps:6.2f} a step in all")
+        say(line)
+    say(f"{sum(calls.values()) / steps:6.2f} a step in all")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cli.failure import INTERRUPTED, owned_error
+from cli.say import say
 from lehr.errors import LehrError
 
 SET_HELP = "Change one key of the recipe, such as stage1.tokens=200000. May be given several times."
@@ -97,4 +98,4 @@ def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     loaded = load_recipe(recipe, list(overrides), fetch=local)
     graph(loaded)  # names that mean nothing are found here, too
-    click.echo(recipe_yaml(loaded), nl=False)
+    say(recipe_yaml(loaded), nl=False)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from cli.say import say
 
+if TYPE_CHECKING:
     from infra.decision_log import Replay
     from infra.simulate.failures import FailureTable
     from infra.simulate.scenario import Scenario
     from infra.simulate.study import Row
+    from monitoring.screen import Screen
 
 DEFAULT_GPUS = (1024, 4096, 16384)
 
@@ -93,7 +94,7 @@ def fleet(
     rows = _simulated(cases, table, range(seeds))
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row.data()))
+            say(json.dumps(row.data()))
     else:
         show_rows(console(), rows)
     if figure is not None:
@@ -124,7 +125,7 @@ def _write_figure(path: Path, rows: list[Row], quiet: bool) -> None:
     except OSError as error:
         raise from_os_error(error, path) from error
     if not quiet:
-        click.echo(f"figure: {path}")
+        say(f"figure: {path}")
 
 
 @simulate.command("replay")
@@ -157,7 +158,7 @@ def replay(logs: tuple[Path, ...], policy: Path, as_json: bool) -> None:
             "differences": [vars(d) for d in result.differences],
             "after_difference": result.after_difference,
         }
-        click.echo(json.dumps(data))
+        say(json.dumps(data))
         return
-    target: Console = console()
+    target: Screen = console()
     show_replay(target, result)

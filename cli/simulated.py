@@ -8,27 +8,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from cli.say import say
 from infra.decision_log import Replay
 from infra.simulate.failures import FailureTable
 from infra.simulate.figure import WORDS
 from infra.simulate.scenario import Scenario
 from infra.simulate.study import Row, check, sensitivities
+from monitoring.screen import Screen
 
 MAX_DIFFERENCES = 40
 WIDE = 130  # columns that the whole table takes
 
 
-def console() -> Console:
+def console() -> Screen:
     width = None if sys.stdout.isatty() else 140
-    return Console(highlight=False, width=width)
+    return Screen(width=width)
 
 
-def show_rows(target: Console, rows: Sequence[Row]) -> None:
+def show_rows(target: Screen, rows: Sequence[Row]) -> None:
     rest = ", and where the rest went" if target.width >= WIDE else ""
     table = Table(
         title=f"Effective training time{rest} (per cent of wall time; checkpoints every ... minutes)",
@@ -67,7 +67,7 @@ def show_check(sizes: Iterable[int], failures: FailureTable, as_json: bool) -> N
     results = [check(size, failures) for size in sizes]
     if as_json:
         for result in results:
-            click.echo(json.dumps(asdict(result)))
+            say(json.dumps(asdict(result)))
         return
     table = Table(title="Memoryless crashes: simulator and closed form")
     for name in ("GPUs", "simulated", "closed form", "difference, points"):
@@ -87,7 +87,7 @@ def show_sensitivity(base: Scenario, failures: FailureTable, seeds: Sequence[int
     table.add_column("lead over restart-only, points", justify="right")
     for found in sensitivities(base, failures, seeds):
         if as_json:
-            click.echo(json.dumps(asdict(found)))
+            say(json.dumps(asdict(found)))
         elif sys.stderr.isatty():
             print(f"\r{found.what}\033[K", end="", file=sys.stderr, flush=True)
         table.add_row(found.what, f"{100 * found.effective:.1f}", f"{100 * found.lead:+.1f}")
@@ -97,7 +97,7 @@ def show_sensitivity(base: Scenario, failures: FailureTable, seeds: Sequence[int
         console().print(table)
 
 
-def show_replay(target: Console, result: Replay) -> None:
+def show_replay(target: Screen, result: Replay) -> None:
     hours = result.seconds / 3600.0
     target.print(f"{result.entries} decisions on {len(result.nodes)} nodes in {hours:.1f} hours")
     counts = Table(title="Actions up to each node's first difference")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import click
-
+from cli.say import say
 from lehr.artifact import Artifact
 
 Messages = list[dict[str, str]]
@@ -16,13 +15,13 @@ INTRODUCTION = """Talking to {name}. Each line is a message; /new forgets the co
 
 def converse(reply: Reply, name: str) -> None:
     """Read messages from the terminal until the end of input, and print the model's answers."""
-    click.echo(INTRODUCTION.format(name=name))
+    say(INTRODUCTION.format(name=name))
     messages: Messages = []
     while True:
         try:
             text = input("you> ").strip()
         except EOFError:
-            click.echo()
+            say()
             return
         if text == "/quit":
             return
@@ -33,7 +32,7 @@ def converse(reply: Reply, name: str) -> None:
             messages.append({"role": "user", "content": text})
             answer = reply(messages)
             messages.append({"role": "assistant", "content": answer})
-            click.echo(f"model> {answer}")
+            say(f"model> {answer}")
 
 
 def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed: int) -> Reply:

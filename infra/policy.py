@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from infra.yaml_file import STRICT, read_mapping
 from lehr.errors import UserError
+from lehr.yaml_file import read_mapping
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
@@ -97,9 +97,9 @@ NAMES = Names()
 
 
 class Policy(BaseModel):
-    """Thresholds of `decide`. Immutable; unknown keys and numbers that are not finite are refused."""
+    """Thresholds of `decide`. Immutable; unknown keys are refused."""
 
-    model_config = STRICT
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # Evidence
     startup_grace_seconds: float = Field(default=5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail for nothing
@@ -154,8 +154,9 @@ class Policy(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Policy:
         """Read a policy file. Raises UserError that names file, key and remedy."""
+        data = read_mapping(path, "policy", "give a file of `name: value` lines", empty=True)
         try:
-            return cls.model_validate(read_mapping(path, "policy"))
+            return cls.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

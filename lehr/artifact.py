@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from lehr.errors import UserError
+from lehr.paths import is_address, is_relative
 
 MANIFEST = "artifact.json"
 STABILITY = "stability.json"  # under LOGS: what a training stage says of its steadiness
@@ -24,10 +25,22 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _address(uri: str) -> str:
+    if not is_address(uri):
+        raise ValueError(f"{uri!r} leads out of its store")
+    return uri
+
+
+def _inside(path: str) -> str:
+    if not is_relative(path):
+        raise ValueError(f"a file's name leads out of its folder: {path!r}")
+    return path
+
+
 class ArtifactRef(_Model):
     """What tasks pass to each other: a pointer and a promise of content, never weights."""
 
-    uri: str
+    uri: Annotated[str, AfterValidator(_address)]
     digest: str
     kind: Kind
     stage: str
@@ -62,7 +75,7 @@ class Manifest(_Model):
     parents: list[ArtifactRef]
     config: dict[str, Any]
     code: str
-    files: dict[str, FileRecord]
+    files: dict[Annotated[str, AfterValidator(_inside)], FileRecord]
     meta: dict[str, Any]
     cost: Cost
 
@@ -165,7 +178,9 @@ class Artifact:
             raise UserError("no artifact here", where=folder, remedy=f"give a folder that holds an {MANIFEST}")
         try:
             manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except ValidationError as error:
+            raise UserError(f"damaged manifest ({error.errors()[0]['msg']})", where=path, remedy=_REPEAT) from None
+        except ValueError as error:  # no UTF-8
             raise UserError(f"damaged manifest ({str(error).splitlines()[0]})", where=path, remedy=_REPEAT) from None
         artifact = cls(folder, manifest, uri)
         if verify:

@@ -25,6 +25,7 @@ class UserError(LehrError):
 
     def __init__(self, what: str, *, where: str | Path = "", remedy: str = "") -> None:
         self.what, self.where, self.remedy = what, str(where), remedy
+        self.more: tuple[UserError, ...] = ()  # further mistakes of the same input, a line each
         super().__init__(what)
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lehr.artifact import MANIFEST, Artifact, fsync_folder
 from lehr.errors import Bug, UserError
 from lehr.fence import Fence, Keys
+from lehr.paths import joined
 from lehr.ports import ONLY_ATTEMPT, Claim
 
 
@@ -20,7 +21,7 @@ class LocalStore:
         self.root = Path(root).absolute()
 
     def find(self, name: str) -> str | None:
-        folder = self.root / "artifacts" / name
+        folder = joined(self.root / "artifacts", name)
         return str(folder) if (folder / MANIFEST).is_file() else None
 
     def fetch(self, uri: str) -> Path:
@@ -36,14 +37,14 @@ class LocalStore:
         return Fence.take(self.root, name)
 
     def scratch(self, name: str, claim: Claim = ONLY_ATTEMPT) -> Path:
-        folder = self.root / "work" / name
+        folder = joined(self.root / "work", name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def commit(self, name: str, folder: Path, claim: Claim = ONLY_ATTEMPT) -> str:
         if not (folder / MANIFEST).is_file():
             raise Bug(f"{folder}: committed before it was sealed")
-        target = self.root / "artifacts" / name
+        target = joined(self.root / "artifacts", name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with claim.passage():
             if (target / MANIFEST).is_file():  # another attempt was first; both hold the same content by construction

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 
 from lehr.metrics import metric
 from lehr.report import format as fmt
 from monitoring.live_view import Progress, RunState, live_view
 from monitoring.score_table import score_tables
+from monitoring.screen import Screen
 
 PLAIN_SECONDS = 10.0
 _REFRESHES_PER_SECOND = 4
@@ -47,7 +48,7 @@ class ConsoleTracker:
         self._lock = threading.RLock()
         self._now, self._printed_at, self._broken, self._closed = now, -PLAIN_SECONDS, False, False
         self._records: list[dict[str, object]] = []
-        self._console = Console(file=self._stream, force_terminal=wanted)
+        self._console = Screen(file=self._stream, force_terminal=wanted)
         self._live = self._start_live() if wanted else None
 
     def _start_live(self) -> Live:
@@ -115,7 +116,7 @@ class ConsoleTracker:
     def _print_scores(self, width: int) -> None:
         live = self._live is not None
         buffer = io.StringIO()  # a table reaches a pipe whole or not at all
-        console = Console(
+        console = Screen(
             file=buffer, width=width, force_terminal=live, color_system="auto" if live else None, no_color=not live
         )
         for table in score_tables(self._records, width, self._state.stages):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from infra.policy import NAMES, Policy
-from infra.yaml_file import STRICT, read_mapping
 from lehr.errors import UserError
+from lehr.yaml_file import read_mapping
 
 LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
@@ -17,7 +17,7 @@ LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 class Settings(BaseModel):
     """Immutable; unknown keys are refused."""
 
-    model_config = STRICT
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     namespaces: tuple[str, ...] = ()  # where training pods run; the only ones whose pods may be deleted
     system_namespace: str = Field(default=NAMES.namespace, pattern=LABEL)
@@ -25,8 +25,7 @@ class Settings(BaseModel):
     image: str = "lehr"  # of the revalidation Jobs: the same probes as before every task
     pair_resources: dict[str, str] = {}  # that a pair test needs besides GPUs, such as an RDMA device
     image_pull_secret: str = ""
-    allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count, if the probes were run; empty: all
-    preflight_variables: tuple[str, ...] = ()  # names in Flyte's default-env-vars, but FLYTE_* and AWS_*, which may be there
+    allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count; empty: all
     dry_run: bool = False  # decide and log, write nothing
     webhook_url: str = ""  # told of cordons, repairs and open breakers, with the evidence
     metrics_address: str = "127.0.0.1"
@@ -57,7 +56,7 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Settings:
         """Read a settings file. Raises UserError that names file, key and remedy."""
-        return cls.checked(read_mapping(path, "settings"), path)
+        return cls.checked(read_mapping(path, "settings", "give a file of `name: value` lines", empty=True), path)
 
     @classmethod
     def checked(cls, data: dict[str, Any], where: str | Path = "") -> Settings:

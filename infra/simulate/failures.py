@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from infra.yaml_file import STRICT, read_mapping
 from lehr.errors import UserError
+from lehr.yaml_file import read_mapping
 
 LLAMA3 = Path(__file__).with_name("llama3.yaml")
 Chance = Field(default=0.0, ge=0, le=1)
 
 
 class _Strict(BaseModel):
-    model_config = STRICT
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Source(_Strict):
@@ -80,8 +80,9 @@ class FailureTable(_Strict):
     @classmethod
     def load(cls, path: Path = LLAMA3) -> FailureTable:
         """Raises UserError that names file, key and remedy."""
+        data = read_mapping(path, "failure table", f"see {LLAMA3.name} for the form")
         try:
-            return cls.model_validate(read_mapping(path, "failure table"))
+            return cls.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

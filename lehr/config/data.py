@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from lehr.config.base import Config, Fraction, NonNegative, Positive, PositiveFloat, Reported
 from lehr.config.mix import Mix
+from lehr.config.names import Name
 
 MOST_TOKENS = 262_144  # entries of a tokenizer
 
@@ -116,11 +117,19 @@ class Tokenizer(Config):
 
 
 class Data(Config):
-    sources: dict[str, Source] = Field(min_length=1)
+    sources: dict[Name, Source] = Field(min_length=1)
     filters: Filters = Filters()
-    mixes: dict[str, Mix] = Field(min_length=1)
+    mixes: dict[Name, Mix] = Field(min_length=1)
     dev_share: Fraction = 0.02  # of the documents, by hash of the parent document
     held_out_share: Fraction = 0.03
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Data:
+        names = dict[str, str]()  # each source is files of its name, and some disks do not tell `Wiki` from `wiki`
+        for name in self.sources:
+            if (other := names.setdefault(name.casefold(), name)) != name:
+                raise ValueError(f"sources.{name}: {other!r} is the same name on some disks; choose another")
+        return self
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> Data:

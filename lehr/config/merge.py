@@ -59,7 +59,12 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
 
 def _absolute(path: str, base: Path) -> str:
     """`path` relative to the folder `base` of the file that names it. An address and an empty text stay as they are."""
-    return str((base / path).resolve()) if path and "://" not in path else path
+    if not path or "://" in path:
+        return path
+    try:
+        return str((base / path).resolve())
+    except (OSError, RuntimeError):  # a circle of links: whoever reads it says so
+        return str((base / path).absolute())
 
 
 def _begin_anew(tokenizer: dict[str, Any], source: str, origin: Origin) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from lehr.config.base import Config, PositiveFloat, Reported
+from lehr.config.names import Name
 
 
 class Mix(Config):
@@ -14,6 +15,6 @@ class Mix(Config):
     source (0.5: half of it, 4: four times). Drawing follows `weights`.
     """
 
-    weights: dict[str, PositiveFloat] = Field(min_length=1)
+    weights: dict[Name, PositiveFloat] = Field(min_length=1)
     max_epochs: PositiveFloat = 8.0
     reported: Reported = {}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from lehr.config.base import Config, NonNegative
 from lehr.config.compute import Compute
 from lehr.config.data import Data, Tokenizer
 from lehr.config.evaluation import Evaluation
 from lehr.config.hardware import Hardware
 from lehr.config.model import Model
+from lehr.config.names import Name
 from lehr.config.parallel import Parallel
 from lehr.config.posttraining import PostStep
 from lehr.config.pretraining import Anneals, Pretrain, Ramp
@@ -23,7 +20,7 @@ from lehr.config.training import Compile, Precision, Watch
 class RecipeParts(Config):
     """The keys of a recipe."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    name: Name
     description: str = ""
     seed: NonNegative = 0
     base: Base | None = None  # in place of stage1

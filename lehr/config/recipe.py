@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import field_validator, model_validator
 
 from lehr.config import checks
+from lehr.config.mistakes import Mistakes
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import with_names
 from lehr.hardware import bf16_units, cpp_compiler
@@ -35,6 +36,13 @@ class Recipe(RecipeParts):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        checks.beginning(self)  # alone: the others rely on it
+        mistakes = []
         for check in checks.ALL:
-            check(self)
+            try:
+                check(self)
+            except ValueError as error:
+                mistakes.append(str(error))
+        if mistakes:
+            raise Mistakes(mistakes)
         return self

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from lehr.artifact import Artifact
 from lehr.data.document import Document, read_jsonl
 from lehr.data.lines import LONGEST
+from lehr.paths import joined
 
 
 def kept(corpus: Artifact, source: str) -> Iterator[Document]:
     """The kept training documents of a source."""
-    path = corpus.expect("documents").path(f"documents/{source}.jsonl.gz")
+    path = joined(corpus.expect("documents").path("documents"), source, ".jsonl.gz")
     return read_jsonl(path, source, 2 * LONGEST)  # a line has its id and source beside the text that was read

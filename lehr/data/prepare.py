@@ -16,6 +16,7 @@ from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
 from lehr.data.filters import reject
 from lehr.errors import Bug, UserError
+from lehr.paths import joined
 from lehr.seeds import uniform_hash
 
 Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
@@ -88,7 +89,7 @@ def prepare_corpus(
     _decontaminate(corpus, index, shared)
     _check(corpus)
     for name, documents in corpus.train.items():
-        write_jsonl(out / "documents" / f"{name}.jsonl.gz", _rows(documents))
+        write_jsonl(joined(out / "documents", name, ".jsonl.gz"), _rows(documents))
     for split, documents in corpus.back.items():
         write_jsonl(out / f"{split}.jsonl.gz", _rows(documents))
     write_jsonl(out / "dropped.jsonl.gz", corpus.dropped)

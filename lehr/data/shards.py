@@ -21,6 +21,7 @@ from lehr.data.document import Document
 from lehr.data.spans import DocumentIds, SpansWriter, read_spans, scattered
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
+from lehr.paths import joined
 
 HEADER_MAGIC = b"LEHRTOK1"
 _FIELDS = {"source", "dtype", "tokens", "documents", "tokenizer", "sha256"}
@@ -34,7 +35,7 @@ def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer
     """Tokenize `documents` into `folder`/SOURCE.tokens and .spans; returns the number of tokens. Memory does not grow with
     their number; the header is written last, so a shard that was broken off is none."""
     dtype, end = tokenizer.dtype, np.array(tokenizer.eos_id, tokenizer.dtype).tobytes()
-    path, digest, count, written = folder / f"{source}.tokens", hashlib.sha256(), 0, 0
+    path, digest, count, written = joined(folder, source, ".tokens"), hashlib.sha256(), 0, 0
 
     def header(tokens: int, documents: int) -> bytes:
         fields = {"source": source, "dtype": dtype.str, "tokens": tokens, "documents": documents}

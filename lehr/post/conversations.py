@@ -11,6 +11,7 @@ from lehr.data.shards import ShardSet
 from lehr.data.synthetic.conversations import conversation
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
+from lehr.paths import joined
 from lehr.post.chat import render
 from lehr.post.sft import Rendered, Replay, SftObjective
 from lehr.post.tuning import Setup
@@ -41,6 +42,6 @@ def _replay(setup: Setup) -> Replay | None:
     c, tokenizer = setup.config, setup.loaded.tokenizer
     if c.replay is None:
         return None
-    sets = {name: ShardSet.open(setup.folder / f"{name}.tokens", tokenizer.hash) for name in c.replay.mix.weights}
+    sets = {name: ShardSet.open(joined(setup.folder, name, ".tokens"), tokenizer.hash) for name in c.replay.mix.weights}
     plan = plan_mix(c.replay.mix, sets, c.steps * c.replay.rows, c.replay.sequence_length)
     return Replay(Loader(plan, seeds.derive(c.seed, "replay")), c.replay.rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lehr.artifact import MANIFEST, Artifact, sha256_text
 from lehr.errors import UserError
+from lehr.paths import joined
 
 
 def cache_root() -> Path:
@@ -24,16 +25,6 @@ def folder_of(root: str) -> Path:
     return cache_root() / "stores" / sha256_text(root)[:16]
 
 
-def below(folder: Path, path: str) -> Path:
-    """`path` in `folder`, with the folders that it needs. Raises UserError where it leads out of it: who can write a store must
-    not write everywhere on the machines that read it."""
-    file = folder / path
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"a file's name in the store leads out of its folder: {path}", where=folder, remedy="delete it there")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
-
-
 class Cache:
     """FOLDER/artifacts/NAME is complete, as in a run's own folder; FOLDER/work/NAME-NUMBER belongs to one attempt. All of it
     can be deleted when no run is at work: the store has it."""
@@ -43,14 +34,14 @@ class Cache:
 
     def artifact(self, name: str, digest: str) -> Path | None:
         """The copy of that artifact, or None."""
-        folder = self.folder / "artifacts" / name
+        folder = joined(self.folder / "artifacts", name)
         if not (folder / MANIFEST).is_file():
             return None
         return folder if Artifact.open(folder, verify=False).manifest.digest == digest else None
 
     def adopt(self, name: str, folder: Path) -> Path:
         """Make `folder` the copy of artifact `name`. Only who holds `lock` may."""
-        target = self.folder / "artifacts" / name
+        target = joined(self.folder / "artifacts", name)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # of another content: the store's was deleted and made anew
             old = target.with_name(f".{name}.old")
@@ -64,7 +55,7 @@ class Cache:
     def lock(self, name: str) -> Iterator[None]:
         """One process of this machine at a time: the others wait for its download rather than make their own. The lock dies
         with its holder."""
-        path = self.folder / "artifacts" / f".{name}.lock"
+        path = joined(self.folder / "artifacts", f".{name}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -78,7 +69,7 @@ class Cache:
         with self.lock(name):
             if (found := self.artifact(name, digest)) is not None:  # another process has just fetched it
                 return found
-            beside = self.folder / "artifacts" / f".{name}.new"
+            beside = joined(self.folder / "artifacts", f".{name}.new")
             shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
             beside.mkdir()
             fill(beside)
@@ -91,9 +82,10 @@ class Cache:
     def scratch(self, name: str, number: int) -> Path:
         """An attempt's folder, which does not exist yet. Those of older attempts on this machine go away: what they kept is in
         the store, and they are over."""
-        for old in (self.folder / "work").glob(f"{name}-*"):
+        folder = joined(joined(self.folder / "work", name).parent, f"{name}-{number}")
+        for old in folder.parent.glob(f"{name}-*"):
             shutil.rmtree(old, ignore_errors=True)
-        return self.folder / "work" / f"{name}-{number}"
+        return folder
 
 
 REPEAT = "delete its record, attempts/NAME.json beside `artifacts`, and run the same command again: only this stage is repeated"

@@ -14,9 +14,9 @@ from lehr.errors import LehrError, Preempted, UserError
 from lehr.fence import overtaken
 from lehr.incidents import FILE as INCIDENTS
 from lehr.launcher import away
+from lehr.paths import below
 from lehr.ports import FAR, Conflict, Objects
 from lehr.remote import record as records
-from lehr.remote.cache import below
 from lehr.remote.far import Far
 from lehr.remote.keeping import Identity, Keeper, identity, snapshot
 from lehr.remote.record import Kept, Record

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lehr.artifact import MANIFEST
+from lehr.paths import below, joined
 from lehr.ports import Objects
 from lehr.remote import record as records
-from lehr.remote.cache import below
 
 _PUBLIC = ("recipe.yaml", "scores.json", "lineage.json")
 
@@ -23,7 +23,7 @@ def outline(objects: Objects, folder: Path) -> None:
         name = key.removeprefix("attempts/").removesuffix(".json")
         found = records.read(objects, name)
         if found is not None and found[0].artifact is not None and found[0].artifact.name == name:
-            manifest = below(folder, f"artifacts/{name}/{MANIFEST}")
+            manifest = below(joined(folder / "artifacts", name), MANIFEST)
             wanted[f"{found[0].artifact.folder}/{MANIFEST}"] = manifest
             began[manifest] = found[0].began
     objects.download(wanted)

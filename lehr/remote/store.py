@@ -7,11 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from lehr.artifact import MANIFEST, Artifact, Manifest
 from lehr.errors import Bug, Preempted, UserError
+from lehr.paths import below, is_component
 from lehr.ports import ONLY_ATTEMPT, Claim, Objects
 from lehr.remote import record as records
-from lehr.remote.cache import REPEAT, Cache, below, folder_of
+from lehr.remote.cache import REPEAT, Cache, folder_of
 from lehr.remote.claim import OwnClaim
 from lehr.remote.far import Far
 from lehr.remote.record import Published
@@ -49,7 +52,7 @@ class ObjectStore:
 
     def _of(self, uri: str) -> Published:
         name = uri.removeprefix(f"{self.objects.root}/{_ARTIFACTS}/")
-        published = self._published(name) if name != uri else None
+        published = self._published(name) if is_component(name) else None
         if published is None:
             raise UserError("no complete artifact here", where=uri, remedy="run the stage that makes it first")
         return published
@@ -62,7 +65,9 @@ class ObjectStore:
         self.objects.download({f"{published.folder}/{MANIFEST}": folder / MANIFEST})
         try:
             return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except ValidationError as error:
+            raise UserError(f"damaged manifest ({error.errors()[0]['msg']})", where=uri, remedy=REPEAT) from error
+        except ValueError as error:  # no UTF-8
             raise UserError("damaged manifest", where=uri, remedy=REPEAT) from error
 
     def _download(self, published: Published, folder: Path, uri: str) -> None:

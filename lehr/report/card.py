@@ -10,6 +10,7 @@ from lehr.report import format as fmt
 from lehr.report.data import ReportData, StageReport
 from lehr.report.headline import measured
 from lehr.report.scores import Column, ScoreRecord
+from lehr.text import fenced, markdown, markdown_code, visible
 
 
 def model_card(
@@ -27,7 +28,7 @@ def model_card(
     final = stage or (data.table().stages[-1] if data.scores else "")
     parts = [
         _front_matter(data, final, license, language, _tags(data, final) if tags is None else tags),
-        f"# {data.run}",
+        f"# {markdown(data.run)}",
         _intro(data, final, architecture),
         "## How to load it",
         _loading(model_id or "model", chat=any(s.phase == "post-training" for s in _making(data, final))),
@@ -95,12 +96,12 @@ def _final_scores(data: ReportData, final: str) -> list[tuple[Column, ScoreRecor
 
 def _intro(data: ReportData, final: str, architecture: str) -> str:
     size = f"{fmt.count(data.totals.parameters)}-parameter " if data.totals.parameters else ""
-    text = f"A {size}language model{f' of the {architecture} architecture' if architecture else ''}, "
+    text = f"A {size}language model{f' of the {markdown(architecture)} architecture' if architecture else ''}, "
     text += f"trained{' from scratch' if data.from_scratch else ''} with Lehr"
     text += f" on {fmt.count(data.tokens)} tokens." if data.tokens else "."
     if data.description:
-        text += f" {data.description}."
-    return text + (f" This is the model after stage `{final}`." if final else "")
+        text += f" {markdown(data.description)}."
+    return text + (f" This is the model after stage {markdown_code(final)}." if final else "")
 
 
 def _loading(model_id: str, chat: bool) -> str:
@@ -109,8 +110,8 @@ def _loading(model_id: str, chat: bool) -> str:
         return f"""```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained({model_id!r})
-tokenizer = AutoTokenizer.from_pretrained({model_id!r})
+model = AutoModelForCausalLM.from_pretrained({_literal(model_id)})
+tokenizer = AutoTokenizer.from_pretrained({_literal(model_id)})
 inputs = tokenizer("The sea was calm, and", return_tensors="pt")
 text = model.generate(input_ids=inputs["input_ids"], max_new_tokens=60, do_sample=False)
 print(tokenizer.decode(text[0], skip_special_tokens=True))
@@ -118,8 +119,8 @@ print(tokenizer.decode(text[0], skip_special_tokens=True))
     return f"""```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained({model_id!r})
-tokenizer = AutoTokenizer.from_pretrained({model_id!r})
+model = AutoModelForCausalLM.from_pretrained({_literal(model_id)})
+tokenizer = AutoTokenizer.from_pretrained({_literal(model_id)})
 chat = [{{"role": "user", "content": "What is 17 + 25?"}}]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**inputs, max_new_tokens=60, do_sample=False)
@@ -127,14 +128,15 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_to
 ```"""
 
 
+def _literal(text: str) -> str:
+    """A Python literal on one line, without a fence's marks."""
+    return repr(visible(text)).replace("`", "\\x60")
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table; the first `left` columns are set left, the others right."""
+    """A Markdown table of cells that are Markdown already; the first `left` columns are set left, the others right."""
     rule = ["---" if i < left else "---:" for i in range(len(head))]
-    return "\n".join("| " + " | ".join(_cell(c) for c in row) + " |" for row in [head, rule, *rows])
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 
 def _stages(data: ReportData) -> str:
@@ -142,12 +144,12 @@ def _stages(data: ReportData) -> str:
         return "No stages are recorded."
     rows = [
         [
-            f"`{s.name}`",
-            s.kind,
-            ", ".join(f"`{p.name}`" for p in data.parents_of(s)) or "–",
+            markdown_code(s.name),
+            markdown(s.kind),
+            ", ".join(markdown_code(p.name) for p in data.parents_of(s)) or "–",
             fmt.count(s.tokens) if s.tokens else "–",
             fmt.duration(s.seconds),
-            f"`{s.digest[:12]}`" if s.digest else "–",
+            markdown_code(s.digest[:12]) if s.digest else "–",
         ]
         for s in data.stages
     ]
@@ -162,9 +164,9 @@ def _scores(data: ReportData, final: str) -> str:
     for column in table.columns:
         n = max(record.n for _, record in table.of(column))
         cells = [_shown(table.cells.get((stage, column)), column, stage in table.best(column)) for stage in table.stages]
-        rows.append([column.task, column.about.heading, f"{n:,}", *cells])
+        rows.append([markdown(column.task), markdown(column.about.heading), f"{n:,}", *cells])
     note = "Held-out examples, which no stage has trained on; value ± one standard error, the best in bold; ↓: less is better."
-    return f"{note}\n\n" + _table(["task", "metric", "n", *table.stages], rows, left=2)
+    return f"{note}\n\n" + _table(["task", "metric", "n", *map(markdown, table.stages)], rows, left=2)
 
 
 def _shown(record: ScoreRecord | None, column: Column, best: bool) -> str:
@@ -179,7 +181,11 @@ def _data(data: ReportData) -> str:
     if not data.funnel:
         return "No record of the sources is there."
     rows = [
-        [name, s.origin or "–", s.license or "not stated", f"{s.kept:,} of {s.read:,}", fmt.count(s.characters)]
+        [
+            *(markdown(text) for text in (name, s.origin or "–", s.license or "not stated")),
+            f"{s.kept:,} of {s.read:,}",
+            fmt.count(s.characters),
+        ]
         for name, s in data.funnel.items()
     ]
     head = ["source", "origin", "licence", "documents kept", "characters"]
@@ -193,14 +199,15 @@ def _footprint(data: ReportData) -> str:
     if data.it_energy is None:
         return "No energy was recorded."
     text = (
-        f"{fmt.duration(data.seconds)} of work and {fmt.energy(data.it_energy)} of IT energy over all stages, {measured(data)}."
+        f"{fmt.duration(data.seconds)} of work and {fmt.energy(data.it_energy)} of IT energy over all stages, "
+        f"{markdown(measured(data))}."
     )
     if data.carbon_kg is not None and data.site:
         s = data.site
         text += f" With a PUE of {s.pue:g} that is {fmt.energy(data.facility_energy)} at the building and, "
         text += f"at {s.carbon_kg_per_kwh:g} kg per kWh, {fmt.mass(data.carbon_kg)} of CO₂ equivalent"
         text += f" and {fmt.volume(data.water_liters)} of water" if data.water_liters is not None else ""
-        text += f" (constants: {s.citation})." if s.citation else "."
+        text += f" (constants: {markdown(s.citation)})." if s.citation else "."
     return text + " Only this run is counted: experiments before it are not."
 
 
@@ -224,6 +231,6 @@ def _reproduce(data: ReportData) -> str:
         ("Python", env.python),
         ("PyTorch", env.torch),
     ]
-    known = ", ".join(f"{name} {value}" for name, value in facts if value)
-    command = f"```sh\n{env.command}\n```" if env.command else "The command is not recorded."
+    known = ", ".join(f"{name} {markdown(value)}" for name, value in facts if value)
+    command = fenced(env.command, "sh") if env.command else "The command is not recorded."
     return command + (f"\n\n{known}. The resolved recipe is `recipe.yaml` of the run." if known else "")

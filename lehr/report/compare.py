@@ -15,6 +15,7 @@ from typing import Any
 
 from lehr.errors import UserError
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
+from lehr.text import markdown, visible
 
 
 def load_scores(folder: Path) -> ScoreTable:
@@ -74,10 +75,10 @@ def compare(folders: Sequence[Path]) -> str:
                 found = [r.value for s in members if (r := table.cells.get((s, column))) is not None]
                 if found:
                     cells.setdefault((row, column), []).append(math.fsum(found) / len(found))
-    lines = ["| task, metric | " + " | ".join(stages) + " |", "|---|" + "---:|" * len(stages)]
+    lines = ["| task, metric | " + " | ".join(map(markdown, stages)) + " |", "|---|" + "---:|" * len(stages)]
     for column in columns:
         values = [_cell(cells.get((stage, column))) for stage in stages]
-        lines.append(f"| {column.task}, {column.metric} | " + " | ".join(values) + " |")
+        lines.append(f"| {markdown(column.task)}, {markdown(column.metric)} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
 
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(compare([Path(argument) for argument in arguments]))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -6,6 +6,7 @@ import html
 import math
 
 from lehr.metrics import Metric
+from lehr.text import visible
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
@@ -106,10 +107,6 @@ def with_unit(amount: float | None, of: Metric) -> str:
     return f"{value(amount, of)} {of.shown_unit}".rstrip()
 
 
-_CONTROL = {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10, 13)} | {127: "\u2421"}
-_CONTROL |= dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\ufffd")
-
-
 def esc(value: object) -> str:
     """Text for HTML and SVG, attributes included. Control and direction characters are made visible, not obeyed."""
-    return html.escape(str(value).translate(_CONTROL), quote=True)
+    return html.escape(visible(str(value)), quote=True)

@@ -22,6 +22,7 @@ from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.moe import Routing
 from lehr.optim.schedule import by_tokens
+from lehr.paths import joined
 from lehr.train.ahead import Fetched, fetcher
 from lehr.train.batches import Batches
 from lehr.train.loop import Sums
@@ -170,6 +171,6 @@ def least_load(routing: list[Routing]) -> Tensor:
 def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
     """The stretch's batches, as a pure function of step and rank."""
     hash_ = Tokenizer.load(tokenizer).hash
-    sets = {name: ShardSet.open(shards / f"{name}.tokens", hash_) for name in stretch.mix.weights}
+    sets = {name: ShardSet.open(joined(shards, name, ".tokens"), hash_) for name in stretch.mix.weights}
     plan = plan_mix(stretch.mix, sets, stretch.batches.all_instances, stretch.sequence_length)
     return Loader(plan, stretch.data_seed)

@@ -58,15 +58,26 @@ def test_digest_is_of_content_and_ancestry_alone(tmp_path: Path) -> None:
             "manifest altered",
         ),
         (lambda a: (a / MANIFEST).unlink(), "no artifact here"),
+        (lambda a: _replace(a / MANIFEST, '"w":', '"../../w":'), "a file's name leads out of its folder: '../../w'"),
+        (lambda a: _replace(a / MANIFEST, '"w":', '"/etc/w":'), "a file's name leads out of its folder: '/etc/w'"),
+        (lambda a: _replace(a / MANIFEST, "PARENT", "s3://other/x/artifacts/../../.."), "leads out of its store"),
+        (lambda a: _replace(a / MANIFEST, "PARENT", "s3://other/../x"), "leads out of its store"),
     ],
 )
 def test_every_harm_is_found_and_named(harm: Any, message: str, tmp_path: Path) -> None:
-    sealed(tmp_path / "a", {"w": "123", "logs/l": "first", f"deep/{MANIFEST}": "{0}"}, meta={"step": 1})
+    parent = ArtifactRef(uri="PARENT", digest="d", kind="checkpoint", stage="stage1")
+    sealed(tmp_path / "a", {"w": "123", "logs/l": "first", f"deep/{MANIFEST}": "{0}"}, [parent], meta={"step": 1})
     Artifact.open(tmp_path / "a")
     harm(tmp_path / "a")
     with pytest.raises(UserError, match=message) as caught:
         Artifact.open(tmp_path / "a")
     assert str(tmp_path / "a") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
 
 
 def test_leftovers_of_a_killed_write_do_not_change_the_digest(tmp_path: Path) -> None:

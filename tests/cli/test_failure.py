@@ -50,6 +50,13 @@ def test_the_unexpected_leaves_its_traceback_in_a_file(
     assert "lehr.errors.UserError: x." in capsys.readouterr().err
 
 
+def test_each_mistake_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    error = UserError("first", where="a.yaml")
+    error.more = (UserError("second", where="b.yaml"), UserError("third"))
+    assert report_failure(error) == 2
+    assert capsys.readouterr().err.splitlines() == ["error: a.yaml: first.", "error: b.yaml: second.", "error: third."]
+
+
 def test_causes_and_groups_are_searched_and_circles_end() -> None:
     inner = UserError("deep")
     outer = RuntimeError("outer")

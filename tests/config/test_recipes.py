@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.reference import with_reference
 from lehr.errors import UserError
+from lehr.yaml_file import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "recipes/tiny/olmo2.yaml"
@@ -89,7 +90,12 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("evaluation.tasks=[{task: prose, splits: [test]}]", ["evaluation.tasks.0.splits.0", "'dev' or 'held_out'", "'test'"]),
         ("evaluation.tasks=[]", ["evaluation.tasks", "at least 1"]),
         ("name=Up and away", ["name:", "'Up and away'"]),
-        ("name=../up", ["name:", "'../up'"]),
+        ("name=../up", ["name:", "'../up'", "is no name", "use at most 64 letters"]),
+        ("data.sources={wiki/en: {kind: external}}", ["data.sources", "'wiki/en' is no name"]),
+        ("data.sources={../../x: {kind: external}}", ["'../../x' is no name"]),
+        (f"data.sources.{'x' * 260}={{kind: synthetic, generator: arithmetic, documents: 5}}", [f"'{'x' * 40}...' is no name"]),
+        ("data.sources.Bible={kind: synthetic, generator: arithmetic, documents: 5}", ["is the same name on some disks"]),
+        ("data.mixes={a b: {weights: {bible: 1}}}", ["data.mixes", "'a b' is no name"]),
         ("description={a: 1}", ["description: expected a text"]),
         ("stage1.tokens=" + "x" * 300, ["stage1.tokens: expected a whole number", "xxx..."]),
         ("description=[", ["--set description:1", "not YAML"]),
@@ -113,16 +119,33 @@ def test_refusals_name_key_value_and_remedy(override: str, parts: list[str]) -> 
         (b"\xff\xfe\x00", ["bad.yaml", "not a text file"]),
         (b"a: \x07\n", ["bad.yaml", "not YAML", "special characters"]),
         (b"a: *missing\n", ["bad.yaml:1", "undefined alias"]),
-        (b"a: !!python/object:os.system x\n", ["not YAML", "could not determine a constructor"]),
+        (b"a: !!python/object:os.system x\n", ["not YAML", "tags such as", "are not read"]),
         (b"inherits: bad.yaml\n", ["inherits itself"]),
         (b"inherits: other.yaml\n", ["bad.yaml", "there is no file 'other.yaml'"]),
         (b"inherits: 5\n", ["inherits: 5 is not a path"]),
         (b"name: x\n", ["bad.yaml", "model: this key is missing"]),
+        (b"name: 2020-13-45\n", ["bad.yaml", "model: this key is missing"]),  # a date is a text, and this one a name
+        (b"seed: " + b"9" * 5000, ["bad.yaml:1", "more than 64 bits"]),
+        (b"seed: !!int x\n", ["bad.yaml:1", "tags such as", "are not read"]),
+        (b"seed: !!bool maybe\n", ["bad.yaml:1", "are not read"]),
+        (b"a: " + b"[" * 20_000, ["bad.yaml:1", "nested more than 50 deep"]),
+        (b"a:\n" + b"".join(b" " * n + b"a:\n" for n in range(1, 1000)), ["bad.yaml:5", "nested more than 50 deep"]),
+        (b"a0: &a0 [x, x]\n" + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (n, n, n - 1, n - 1) for n in range(1, 60)), ["aliases"]),
+        (b"a0: &a0 {k: x}\n" + b"".join(b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (n, n, n - 1, n - 1) for n in range(1, 60)), []),
+        (b"a: &a [*a]\n", ["an alias stands inside"]),
+        (b"off: 1\n'off': 2\n", ["bad.yaml:2", "key 'off' stands twice"]),
+        (b"? [a, b]\n: 1\n", ["a key is a text"]),
+        (b'description: "a\\0b"\n', ["bad.yaml:1", "the character NUL"]),
+        (b'description: "\\ud800"\n', ["bad.yaml:1", "no valid Unicode"]),
+        (b"inherits: loop.yaml\n", ["bad.yaml", "there is no file 'loop.yaml'"]),
+        (b"inherits: " + b"x" * 300, ["bad.yaml", "there is no file"]),
+        (b"x: " + b"y" * (1 << 20), ["bad.yaml", "more than 1 MiB"]),
     ],
 )
 def test_files_that_are_no_recipes(content: bytes, parts: list[str], tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
     text = refusal(recipe=path)
     assert all(part in text for part in parts), text
 
@@ -130,6 +153,11 @@ def test_files_that_are_no_recipes(content: bytes, parts: list[str], tmp_path: P
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     assert "no such recipe file" in refusal(recipe=tmp_path / "none.yaml")
     assert "not a text file" in refusal(recipe=tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "symbolic links" in refusal(recipe=tmp_path / "loop")
+    with pytest.raises(UserError, match="File name too long"):
+        load_recipe(tmp_path / ("x" * 300))
+    assert "this is no path" in refusal(recipe=Path("a\0b"))
     (tmp_path / "file").write_text("")
     assert "no such recipe file" in refusal(recipe=tmp_path / "file" / "x.yaml")
 
@@ -140,6 +168,60 @@ def test_a_mistake_is_blamed_on_the_file_that_made_it(tmp_path: Path, monkeypatc
     (tmp_path / "child.yaml").write_text("inherits: parent.yaml\nseed: 3\n")
     assert refusal(recipe=tmp_path / "child.yaml").startswith("parent.yaml: stage1.tokens")
     assert load_recipe("child.yaml", ["stage1.tokens=409_600"]).stage1.steps == 200
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.max_seq_len=64", "parallel.processes=3", "data.held_out_share=0.99", "model.vocab_size=512", "model.n_heads=3"],
+)
+def test_a_mistake_of_set_is_blamed_on_it_wherever_the_other_key_stands(override: str) -> None:
+    assert refusal(override).startswith("--set: ")
+
+
+def test_every_mistake_has_its_line(tmp_path: Path) -> None:
+    child = tmp_path / "child.yaml"
+    child.write_text(f"inherits: {TINY}\nsede: 3\nstage1: {{tokens: -1}}\nmodel: {{n_layers: many}}\n")
+    with pytest.raises(UserError) as caught:
+        load_recipe(child, ["parallel.processes=two"])
+    lines = [str(error) for error in (caught.value, *caught.value.more)]
+    keys = ("sede: unknown key", "model.n_layers: expected", "stage1.tokens: expected", "parallel.processes: expected")
+    assert len(lines) == 4 and all(any(key in line for line in lines) for key in keys), lines
+    assert [line.startswith("--set") for line in lines if "parallel" in line] == [True]
+    with pytest.raises(UserError) as caught:  # mistakes of how the parts fit together
+        load_recipe(TINY, ["anneals.mix=none", "tokenizer.vocab_size=4096", "parallel.processes=3"])
+    assert len(caught.value.more) == 3
+    with pytest.raises(UserError) as caught:  # a misspelt key is one mistake, not a missing one as well
+        load_recipe(TINY, ["stage1={tokenz: 5}", "evaluation.tasks=[{taks: prose}]"])
+    assert [error.what.partition(" ")[0] for error in (caught.value, *caught.value.more)] == [
+        "stage1.tokenz:",
+        "evaluation.tasks.0.taks:",
+    ]
+    with pytest.raises(UserError) as caught:
+        load_recipe(TINY, [f"key{n}=1" for n in range(500)])
+    assert len(caught.value.more) == 20 and "more mistakes" in str(caught.value.more[-1])
+
+
+def test_inheritance_is_bounded_and_its_circles_are_named(tmp_path: Path) -> None:
+    (tmp_path / "0.yaml").write_text("name: x\n")
+    for n in range(1, 40):
+        (tmp_path / f"{n}.yaml").write_text(f"inherits: [{n - 1}.yaml, {n - 1}.yaml]\n")
+    assert "more than 100 files" in refusal(recipe=tmp_path / "39.yaml")
+    for a, b in ("ab", "bc", "ca"):
+        (tmp_path / f"{a}.yaml").write_text(f"inherits: {b}.yaml\n")
+    assert all(f"{a}.yaml -> " in refusal(recipe=tmp_path / "a.yaml") for a in "abc")
+
+
+def test_keys_are_their_texts(tmp_path: Path) -> None:
+    source = "{kind: synthetic, generator: arithmetic, documents: 5}"
+    names = ("no", "off", "yes", "1", "2020-01-01", "1e3", "null", "0x10", "12:30")
+    child = tmp_path / "child.yaml"
+    child.write_text(f"inherits: {TINY}\ndata:\n  sources:\n" + "".join(f"    {name}: {source}\n" for name in names[:-1]))
+    assert set(names[:-1]) < set(load_recipe(child).data.sources)
+    child.write_text(f"inherits: {TINY}\nname: 2020-13-45\n")
+    assert load_recipe(child).name == "2020-13-45"
+    assert parse("{12:30: 1:20, a: 010, b: 0x1f, c: 1_000, d: 3e-3, e: on, f: ~, g: 2020-01-01}", "x") == {
+        "12:30": "1:20", "a": 8, "b": 31, "c": 1000, "d": 0.003, "e": True, "f": None, "g": "2020-01-01"
+    }  # fmt: skip
 
 
 def test_inheritance_merges_sections_and_replaces_tables(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.graph.source import ROOMS, ROOT, imports, in_rooms, module_name, show
 ARROWS = {
     "lehr": (),
     "monitoring": ("lehr",),
-    "infra": ("monitoring.metrics", "lehr.errors", "lehr.ports"),
+    "infra": ("monitoring.metrics", "lehr.errors", "lehr.ports", "lehr.yaml_file"),
     "tasks": ("lehr", "monitoring", "infra.pods", "infra.storage"),
     "workflows": ("tasks", "lehr", "monitoring"),
     "cli": ("lehr", "monitoring", "infra", "tasks", "workflows"),
@@ -33,6 +33,7 @@ PACKAGE_OF_MODULE = {
     "prometheus_client": "prometheus-client",
     "pynvml": "nvidia-ml-py",
     "flytekitplugins": "flytekitplugins-kfpytorch",
+    "markdown_it": "rich",  # which requires it
     "botocore": "boto3",  # which pins it, and s3transfer
     "s3transfer": "boto3",
 }

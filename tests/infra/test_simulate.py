@@ -88,7 +88,7 @@ def test_t_quantiles() -> None:
     [
         ("source: {days: 1, gpus: 8, interruptions: 3}\nclasses: {a: {count: 2}}", "count 2 interruptions"),
         ("source: {days: 1, gpus: 8, interruptions: 2}\nclasses: {a: {count: 2, persistant: 1}}", "persistant"),
-        ("{", "not a YAML file"),
+        ("{", "not YAML"),
     ],
 )
 def test_bad_failure_table_is_named(tmp_path: Path, text: str, words: str) -> None:

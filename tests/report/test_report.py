@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
-from lehr.report import ReportData, SourceFunnel, StageReport, model_card, render
+from lehr.report import Environment, ReportData, SourceFunnel, StageReport, model_card, render
 from lehr.report.data import Site
 from lehr.report.learning import offsets
 from tests.report.example import example
@@ -94,6 +95,22 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
     assert "\x1b" not in page and "\u202e" not in page
     card = model_card(ReportData.model_validate(poison(example().model_dump())))
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "apache-2.0"
+    text = "".join(re.split(r"^(`{3,})\w*\n.*?^\1$", card.split("---\n", 2)[2], flags=re.MULTILINE | re.DOTALL)[::2])
+    assert "<" not in text and "\x1b" not in card and "\u202e" not in card
+
+
+@pytest.mark.parametrize("text", ["a\\|b", "a|b\n| c", "`|`", "[x](y)", "**b**", "<!-- ", "```\n# x", "_em_", "&lt;"])
+def test_text_is_never_markdown(text: str) -> None:
+    """Held to a reader of GitHub's Markdown: the cell has the text, and nothing beside it."""
+    funnel = {text: SourceFunnel(read=1, kept=1, license=text, origin=text)}
+    data = ReportData(run=text, description=text, funnel=funnel, environment=Environment(command=text))
+    card = model_card(data, model_id=text)
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(card.split("---\n", 2)[2])
+    shown = " ".join(text.split())
+    reader = Reader(html)
+    assert reader.tags <= {"h1", "h2", "p", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert "".join(reader.text).count(shown) >= 5
+    assert (html.count("<td"), html.count("<h1"), html.count("<pre")) == (5, 1, 2)
 
 
 def test_numbers_of_the_data_reach_the_page(page: str) -> None:

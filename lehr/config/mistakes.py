@@ -1,0 +1,176 @@
+"""What is wrong with a recipe, in the words of who wrote it: a line for each mistake that names file, key, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from lehr.config.merge import Origin
+from lehr.config.posttraining import PLUGIN
+from lehr.errors import UserError
+
+MOST_LINES = 20
+
+
+class Mistakes(ValueError):
+    """Several of them, each `key: what is wrong; what to do`, in one model."""
+
+    def __init__(self, said: Sequence[str]) -> None:
+        self.said = said
+        super().__init__(said[0])
+
+
+def _value_at(values: Any, loc: Sequence[str | int]) -> Any:
+    for part in loc:
+        in_list = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if not in_list and not (isinstance(values, dict) and part in values):
+            return None
+        values = values[part]
+    return values
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Models that an annotation such as dict[str, A | B] leads to."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Known keys beside an unknown one: walk the models along `loc`, without its last part."""
+    models = [model]
+    for part in loc[:-1]:
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        if fields:  # else it is a name in a table, an index, or the kind of a source: the models stay
+            models = [inner for field in fields for inner in _models_in(field.annotation)]
+    return sorted({name for m in models for name in m.model_fields})
+
+
+def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
+    """`loc` as the recipe writes it: without the `kind` that pydantic puts after the key of a section with kinds, and with the
+    name of a step for its number."""
+    keys: list[str | int] = []
+    for part in (part for part in loc if part != "[key]"):  # pydantic's mark of a table's key that is no name
+        here = _value_at(values, keys)
+        if keys == ["posttraining"] and isinstance(here, dict) and isinstance(part, int):
+            keys.append(list(here)[part])
+        elif not (isinstance(here, dict) and part not in here and (here.get("kind") == part or part == PLUGIN)):
+            keys.append(part)
+    return keys
+
+
+def _origin_of(key: str, origin: Origin) -> str:
+    """The file that wrote `key`, a section around it, or a key inside it; empty if none did."""
+    parts = key.split(".")
+    for n in range(len(parts), 0, -1):
+        if (around := ".".join(parts[:n])) in origin:
+            return origin[around]
+    return next((where for inner, where in origin.items() if inner.startswith(f"{key}.")), "")
+
+
+def given(value: Any) -> str:
+    """A value as a message shows it: not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_EXPECTED = {
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+    "string_type": "expected a text",
+    "list_type": "expected a list",
+    "dict_type": "expected a section of keys",
+    "model_type": "expected a section of keys",
+}
+
+
+def explain(error: ValidationError, model: type[BaseModel], values: Any, origin: Origin, shown: str) -> UserError:
+    """All errors of a validation, the first one with the others in its `more`. Unknown keys come first, and a key that is
+    missing because it stands there misspelt is none of them."""
+    details = sorted(error.errors(include_url=False), key=lambda d: d["type"] != "extra_forbidden")
+    found, meant = list[UserError](), set[str]()
+    for detail in details:
+        loc = _keys_of(detail["loc"], values)
+        if detail["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(loc[-1]), _fields_at(model, loc), n=1)
+            meant |= {".".join(map(str, [*loc[:-1], *near]))}
+            found.append(_unknown(loc, near, values, origin, shown))
+        elif detail["type"] != "missing" or ".".join(map(str, loc)) not in meant:
+            for what in _said(detail):
+                found.append(_explained(detail, what, loc, values, origin, shown))
+    return listed(found)
+
+
+def listed(found: Sequence[UserError]) -> UserError:
+    """The first of them, with the others, each once, in its `more`."""
+    first, *more = {str(error): error for error in found}.values()
+    if len(more) >= MOST_LINES:
+        count = len(more) - MOST_LINES + 1
+        more = [*more[: MOST_LINES - 1], UserError(f"and {count} more mistakes", where=first.where, remedy="mend these first")]
+    first.more = tuple(more)
+    return first
+
+
+def _said(detail: Mapping[str, Any]) -> Sequence[str]:
+    if detail["type"] != "value_error":
+        return [""]
+    error = detail["ctx"]["error"]
+    return error.said if isinstance(error, Mistakes) else [str(error)]
+
+
+def _short(loc: Sequence[str | int]) -> str:
+    return ".".join(text if len(text := str(part)) <= 40 else f"{text[:40]}..." for part in loc)
+
+
+def _unknown(loc: Sequence[str | int], near: Sequence[str], values: Any, origin: Origin, shown: str) -> UserError:
+    value = _value_at(values, loc)
+    shown_value = "" if isinstance(value, dict | list) else f" (given: {given(value)})"
+    remedy = f"did you mean {near[0]!r}?" if near else "remove it, or see docs/recipes.md for the known keys"
+    return UserError(f"{_short(loc)}: unknown key{shown_value}", where=_origin_of(_dotted(loc), origin) or shown, remedy=remedy)
+
+
+def _dotted(loc: Sequence[str | int]) -> str:
+    return ".".join(map(str, loc))
+
+
+def _explained(
+    detail: Mapping[str, Any], what: str, loc: Sequence[str | int], values: Any, origin: Origin, shown: str
+) -> UserError:
+    kind, key, where = detail["type"], _short(loc), _origin_of(_dotted(loc), origin) or shown
+    value = _value_at(values, loc)
+    if kind == "union_tag_invalid":
+        known = str(detail["ctx"]["expected_tags"]).replace(f", '{PLUGIN}'", "")
+        kinds = f"there is no kind {given(detail['ctx']['tag'])}; kinds are: {known}"
+        return UserError(f"{key}: {kinds}", where=where, remedy="name one of them")
+    if kind == "missing":
+        return UserError(f"{key}: this key is missing", where=where, remedy="add it, or inherit a recipe that has it")
+    if kind == "value_error":
+        what, _, remedy = what.partition("; ")
+        full = f"{key}: {what}" if key else what
+        return UserError(full, where=_where_named(_dotted(loc), what, origin) or where, remedy=remedy)
+    shown_value = f" (given: {given(value)})" if loc and not isinstance(value, dict | list) else ""
+    wanted = _EXPECTED.get(kind, detail["msg"].replace("Input should be", "expected"))
+    return UserError(f"{key}: {wanted}{shown_value}", where=where, remedy="correct the value")
+
+
+def _where_named(section: str, what: str, origin: Origin) -> str:
+    """The file that wrote the key with which a message about `section` begins, if it begins with one."""
+    key = re.split(r"[:=]", what, maxsplit=1)[0]
+    return origin.get(f"{section}.{key}" if section else key, "")
+
+
+def blamed(error: UserError, without: Callable[[], object], place: str) -> UserError:
+    """`error` with what is not wrong `without` the assignments of `place` blamed on them, wherever else its key stands."""
+    try:
+        without()
+        before = set[str]()
+    except UserError as known:
+        before = {each.what for each in (known, *known.more)}
+    each = [e if e.what in before else UserError(e.what, where=place, remedy=e.remedy) for e in (error, *error.more)]
+    return listed(each)
