@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import click
 
-from lehr.errors import Bug, LehrError, from_os_error
+from lehr.errors import Bug, Interrupted, LehrError, from_os_error
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+INTERRUPTED = Interrupted.exit_code
 
 
 def report_failure(error: BaseException) -> int:
@@ -31,7 +31,8 @@ def report_failure(error: BaseException) -> int:
         return INTERRUPTED
     known = owned_error(error)
     if known is not None:
-        print(f"error: {one_line(str(known))}", file=sys.stderr)
+        label = "" if isinstance(known, Interrupted) else "error: "
+        print(f"{label}{one_line(str(known))}", file=sys.stderr)
         return known.exit_code
     print(f"error: {type(error).__name__}: {one_line(str(error))} ({_keep_traceback(error)})", file=sys.stderr)
     return Bug.exit_code
