@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import click
 
-from lehr.errors import Bug, LehrError, UserError, from_os_error
+from lehr.errors import Bug, Interrupted, LehrError, UserError, from_os_error
 from lehr.text import visible
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+INTERRUPTED = Interrupted.exit_code
 
 
 def report_failure(error: BaseException) -> int:
@@ -32,8 +32,9 @@ def report_failure(error: BaseException) -> int:
         return INTERRUPTED
     known = owned_error(error)
     if known is not None:
+        label = "" if isinstance(known, Interrupted) else "error: "
         for line in (known, *(known.more if isinstance(known, UserError) else ())):
-            print(f"error: {one_line(str(line))}", file=sys.stderr)
+            print(f"{label}{one_line(str(line))}", file=sys.stderr)
         return known.exit_code
     print(f"error: {type(error).__name__}: {one_line(str(error))} ({_keep_traceback(error)})", file=sys.stderr)
     return Bug.exit_code

@@ -66,6 +66,12 @@ class Preempted(LehrError):
     exit_code = 143
 
 
+class Interrupted(Preempted):
+    """Somebody pressed Ctrl-C. What can be saved is; run again to continue."""
+
+    exit_code = 130  # 128 + SIGINT, as a shell has it
+
+
 class Bug(LehrError):
     """An invariant of ours does not hold."""
 
@@ -73,18 +79,19 @@ class Bug(LehrError):
     exit_code = 70
 
 
-_KINDS = {kind.__name__: kind for kind in (InfraError, NodeFault, Preempted, Bug)}
+_KINDS = {kind.__name__: kind for kind in (InfraError, NodeFault, Preempted, Interrupted, Bug)}
 
 
 def in_words(error: BaseException) -> dict[str, str]:
-    """`error` as plain values, for another process. What is no LehrError becomes a Bug, what is no Exception Preempted."""
+    """`error` as plain values, for another process. What is no LehrError becomes a Bug, what is no Exception Preempted
+    or Interrupted."""
     if isinstance(error, OSError):
         error = from_os_error(error)
     if isinstance(error, UserError):
         return {"kind": "UserError", "what": error.what, "where": error.where, "remedy": error.remedy}
     if isinstance(error, LehrError):
         return {"kind": type(error).__name__, "what": str(error)}
-    kind = "Bug" if isinstance(error, Exception) else "Preempted"
+    kind = "Bug" if isinstance(error, Exception) else "Interrupted" if isinstance(error, KeyboardInterrupt) else "Preempted"
     return {"kind": kind, "what": f"{type(error).__name__}: {error}"}
 
 

@@ -1,42 +1,49 @@
-"""SIGTERM: the machine is wanted back, and after a grace period taken. Work that can save itself does so first."""
+"""SIGTERM: the machine is wanted back, and after a grace period taken. SIGINT: somebody pressed Ctrl-C. Work that can save
+itself does so first; a second Ctrl-C ends at once."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lehr.errors import Preempted
+from lehr.errors import Interrupted, Preempted
+from lehr.launcher import launched
 
 
 class Terminated(BaseException):
-    """SIGTERM met work that has nothing to save. No Exception: whoever handles errors must not take it for one."""
+    """A signal met work that has nothing to save. No Exception: whoever handles errors must not take it for one."""
 
 
 class _Notice:
-    asked = False
+    asked = 0  # the first signal that came
     deferred = False  # who is at work asks, and will end in order
     listeners = 0
 
 
 _AGAIN = "give the same command again to go on"
+_TWICE = b"interrupted twice and ended at once; give the same command again to go on from the last save\n"
+# One press of Ctrl-C may arrive twice: from the terminal, and from a launcher that passes on what it got itself.
+_ONE_PRESS_SECONDS, _ONE_PRESS_SECONDS_LAUNCHED = 0.5, 5.0
 
 
 def asked() -> bool:
-    """Whether SIGTERM has come."""
-    return _Notice.asked
+    """Whether SIGTERM or SIGINT has come."""
+    return bool(_Notice.asked)
 
 
 def defer() -> None:
-    """From now to the end of the innermost `listening` SIGTERM interrupts nothing: the caller asks for it instead."""
+    """From now to the end of the innermost `listening` no signal interrupts anything: the caller asks for it instead."""
     _Notice.deferred = True
 
 
 @contextmanager
 def interruptible(really: bool = True) -> Iterator[None]:
-    """While inside, SIGTERM raises Terminated at once in spite of `defer`: for what can be done again and may last long."""
+    """While inside, a signal raises Terminated at once in spite of `defer`: for what can be done again and may last long."""
     before, _Notice.deferred = _Notice.deferred, _Notice.deferred and not really
     try:
         if _Notice.asked and not _Notice.deferred:
@@ -48,31 +55,76 @@ def interruptible(really: bool = True) -> Iterator[None]:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Hear SIGTERM while inside, in the main thread. Raises Preempted, at once or, after `defer`, at the end."""
+    """Hear SIGTERM and SIGINT while inside, in the main thread. Raises Preempted or, after SIGINT, Interrupted: at once, or
+    at the end after `defer`. Who ignores SIGINT, as what a shell's script puts into the background does, goes on doing so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, outer = signal.signal(signal.SIGTERM, _hear), _Notice.deferred
+    heard = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        heard.append(signal.SIGINT)
+    watch = _SecondInterrupt() if not _Notice.listeners else None
+    before, outer = {number: signal.signal(number, _hear) for number in heard}, _Notice.deferred
     _Notice.deferred, _Notice.listeners = False, _Notice.listeners + 1
     try:
         yield
         if _Notice.asked:
-            raise Preempted(f"stopped by SIGTERM; what was done is kept: {_AGAIN}")
+            raise _ended("; what was done is kept: ")
     except Terminated:
-        raise Preempted(f"stopped by SIGTERM; {_AGAIN}") from None
+        raise _ended("; ") from None
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if watch is not None:
+            watch.close()
         _Notice.deferred, _Notice.listeners = outer, _Notice.listeners - 1
         if not _Notice.listeners:
-            _Notice.asked = False
+            _Notice.asked = 0
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
-    _Notice.asked = True
-    if not _Notice.deferred:
+    first, _Notice.asked = not _Notice.asked, _Notice.asked or number
+    if not _Notice.deferred and (first or number == signal.SIGTERM):  # a second SIGINT is _SecondInterrupt's
         raise Terminated
+
+
+class _SecondInterrupt:
+    """Ends this process at the second Ctrl-C, in a thread of its own: the main one may wait for a device or another rank, and
+    Python calls no handler meanwhile. The interpreter tells the thread by a pipe that it writes signals' numbers to."""
+
+    def __init__(self) -> None:
+        read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        if before != -1:  # somebody else's loop waits for signals there
+            signal.set_wakeup_fd(before)
+        threading.Thread(target=_end_at_the_second, args=(read,), name="interrupts", daemon=True).start()
+
+    def close(self) -> None:
+        if (now := signal.set_wakeup_fd(-1)) != self._write and now != -1:
+            signal.set_wakeup_fd(now)
+        os.close(self._write)
+
+
+def _end_at_the_second(pipe: int) -> None:
+    first, window = 0.0, _ONE_PRESS_SECONDS_LAUNCHED if launched() else _ONE_PRESS_SECONDS
+    while came := os.read(pipe, 1):
+        if came[0] != signal.SIGINT:
+            continue
+        first = first or time.monotonic()
+        if time.monotonic() - first > window:
+            os.write(2, _TWICE)
+            os._exit(Interrupted.exit_code)
+    os.close(pipe)
+
+
+def _ended(rest: str) -> Preempted:
+    if _Notice.asked == signal.SIGINT:
+        return Interrupted(f"interrupted{rest}{_AGAIN}")
+    return Preempted(f"stopped by SIGTERM{rest}{_AGAIN}")
 
 
 def preempted(stage: str, step: int, steps: int) -> Preempted:
     """The error that training ends with once its state is saved."""
-    return Preempted(f"{stage} was stopped by SIGTERM after step {step} of {steps}, which is saved: {_AGAIN}")
+    kind, how = (Interrupted, "interrupted") if _Notice.asked == signal.SIGINT else (Preempted, "stopped by SIGTERM")
+    return kind(f"{stage} was {how} after step {step} of {steps}, which is saved: {_AGAIN}")

@@ -147,8 +147,8 @@ class RollOuts(Generic[R]):
             return self.draw(number, step, ranks)
         whole = self._held(number)
         if whole is None:  # also where a rewind left out the steps that would have drawn it
-            parts = ranks.gather(self.draw(number, step, ranks).to(torch.device("cpu")))
-            whole = self.kind.join(parts, self.updates.samples)
+            parts = ranks.gather(self.draw(number, step, ranks).to(torch.device("cpu")).tensors())
+            whole = self.kind.join([self.kind.from_tensors(part) for part in parts], self.updates.samples)
         self.state.rollout = whole if update + 1 < self.updates.count else None
         rows = self.updates.rows(update, seeds.derive(self.seed, "mini-batches", number))
         return whole.take(ranks.split(rows))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import socket
 import time
 import traceback
@@ -23,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.distributed.rendezvous import rendezvous
 
 from lehr.errors import InfraError, LehrError, from_words, in_words, node_fault
-from lehr.launcher import check_world
+from lehr.launcher import check_world, machines
 from lehr.stop import listening
 
 T = TypeVar("T")
@@ -47,6 +48,13 @@ def backend() -> str:
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
+def stay_on_loopback() -> None:
+    """From now on this process's groups are of one machine's ranks, and listen nowhere else."""
+    loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+    if loopback:
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
+
+
 class Company:
     """One call of `together` on every rank. `leading` is the one under way, on rank 0 only."""
 
@@ -56,6 +64,8 @@ class Company:
 
     def __init__(self) -> None:
         Company.rounds += 1
+        if machines() == 1:
+            stay_on_loopback()
         store, self.rank, self.world = next(rendezvous("env://", timeout=TIMEOUT))
         self._store = PrefixStore(f"lehr/{Company.rounds}", store)
         self._sent = 0

@@ -1,7 +1,7 @@
 """Data-parallel ranks: rank 0 is this process, the others are forked from a clean server that has torch loaded.
 
-Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (lehr.train.company). All traffic stays on
-loopback unless such a launcher says otherwise. A killed rank 0 takes the others with it.
+Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (lehr.train.company). Ranks of one machine
+listen on loopback only; several machines use the network that their launcher gives. A killed rank 0 takes the others with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from torch import Tensor
 from lehr.errors import InfraError, LehrError
 from lehr.hardware import keep_freed_memory
 from lehr.launcher import launched, together
-from lehr.train.company import TIMEOUT, Company, backend
+from lehr.train.company import TIMEOUT, Company, backend, stay_on_loopback
+from lehr.train.plain import all_gathered
 from lehr.train.shared_sum import SharedSum
 
 T = TypeVar("T")
@@ -62,12 +63,10 @@ class Ranks:
         self._shared[size].sum_(tensor)
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's `value`, in rank order, on every rank."""
+        """Every rank's `value`, in rank order, on every rank: plain values and CPU tensors (lehr.train.plain)."""
         if self.world == 1:
             return [value]
-        out: list[Any] = [None] * self.world
-        dist.all_gather_object(out, value)
-        return out
+        return all_gathered(value, self.world)
 
     def split(self, items: list[T]) -> list[T]:
         """This rank's share: items rank, rank + world, ..."""
@@ -99,8 +98,8 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
         return together(lambda: _send(world, threads, body, arguments))
     if world == 1:
         return body(Ranks(), *arguments)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = dist.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
+    stay_on_loopback()
+    store = _loopback_store(world)
     helpers = [_start_helper(rank, world, threads, store.port, body, arguments) for rank in range(1, world)]
     try:
         _await(store, helpers)
@@ -121,6 +120,17 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
                 process.kill()
             process.join()
             connection.close()
+
+
+def _loopback_store(world: int) -> Any:
+    """Where the ranks meet. A store that opens its own socket listens on every address, so it is given one."""
+    door = socket.socket()
+    door.bind(("127.0.0.1", 0))
+    door.listen(2 * world)
+    port, number = door.getsockname()[1], door.detach()
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", port, world, is_master=True, master_listen_fd=number, wait_for_workers=False, timeout=TIMEOUT
+    )
 
 
 class Local:
@@ -187,7 +197,7 @@ def _helper(
         signal.signal(heard_by_the_leader, signal.SIG_IGN)
     torch.set_num_threads(threads)
     keep_freed_memory()
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    stay_on_loopback()
     try:
         store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
         store.set(f"here/{rank}", "1")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
+
+from lehr.errors import UserError
+from lehr.train.plain import all_gathered
 
 _SPIN_SECONDS, _LOOK_SECONDS = 0.002, 0.5
 _LINE = 128  # bytes
@@ -27,28 +30,16 @@ class SharedSum:
 
     def __init__(self, size: int, rank: int, world: int, peers_alive: Callable[[], bool]) -> None:
         self.size, self.rank, self.world, self.peers_alive = size, rank, world, peers_alive
-        folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-        names = [str(folder / f"lehr-sum-{os.getpid()}-{time.monotonic_ns()}") if rank == 0 else None]
-        dist.broadcast_object_list(names, src=0)
-        name = str(names[0])
         floats, arrivals = 2 * world * size, _LINE * world
-        if rank == 0:
-            with open(name, "wb") as f:
-                os.fchmod(f.fileno(), 0o600)
-                os.posix_fallocate(f.fileno(), 0, 4 * floats + arrivals)
-        dist.barrier()
-        whole = np.memmap(name, dtype=np.uint8, mode="r+", shape=(4 * floats + arrivals,))
-        dist.barrier()
-        if rank == 0:
-            os.unlink(name)  # lives on while it is mapped, and goes with the last rank
+        whole = _mapped(4 * floats + arrivals, rank, world)
         self.slots = torch.from_numpy(whole[: 4 * floats].view(np.float32)).view(2, world, size)
         self.arrived = whole[4 * floats :].view(np.int64)[:: _LINE // 8]  # a cache line each
         self.calls = self.barriers = 0
 
     @staticmethod
     def possible() -> bool:
-        """Whether plain stores become visible in order: x86 promises that, others would need fences."""
-        return platform.machine().lower() in ("x86_64", "amd64")
+        """Whether plain stores become visible in order (x86 promises that, others would need fences), on Linux."""
+        return sys.platform == "linux" and platform.machine().lower() in ("x86_64", "amd64")
 
     def sum_(self, tensor: Tensor) -> None:
         """`tensor` (flat fp32, `size` elements) becomes the sum over ranks. Raises RuntimeError if a peer is gone."""
@@ -77,3 +68,61 @@ class SharedSum:
                 looked = now
                 if not self.peers_alive():
                     raise RuntimeError("a peer ended while its sum was awaited")
+
+
+def _mapped(size: int, rank: int, world: int) -> NDArray[np.uint8]:
+    """`size` bytes that all ranks share, and that go with the last of them. Memory without a name, which is bound by no size of
+    /dev/shm and never stays behind; where there is none, or a rank may not open another's, a file in the temporary folder.
+
+    Raises UserError where neither can be had."""
+    failure = ""
+    for made in (_nameless, _file):
+        path, close = "", None
+        if rank == 0:
+            try:
+                path, close = made(size)
+            except OSError as error:
+                failure = f"{failure}, {error.strerror}" if failure else str(error.strerror)
+        path, failure = all_gathered((path, failure), world)[0]
+        whole = _opened(path, size)
+        everywhere = all(all_gathered(whole is not None, world))
+        if close is not None:
+            close()  # it lives on while it is mapped
+        if everywhere and whole is not None:
+            return whole
+    raise UserError(
+        f"{size >> 20} MiB that the ranks share could not be had ({failure or 'a rank may not open it'})",
+        where=tempfile.gettempdir(),
+        remedy="give the machine more memory, or set TMPDIR to a folder with space; then run the same command again",
+    )
+
+
+def _nameless(size: int) -> tuple[str, Callable[[], None]]:
+    number = os.memfd_create("lehr-sum")
+    return _filled(number, size, f"/proc/{os.getpid()}/fd/{number}", lambda: os.close(number))
+
+
+def _file(size: int) -> tuple[str, Callable[[], None]]:
+    number, path = tempfile.mkstemp(prefix="lehr-sum-")
+
+    def close() -> None:
+        os.close(number)
+        os.unlink(path)
+
+    return _filled(number, size, path, close)
+
+
+def _filled(number: int, size: int, path: str, close: Callable[[], None]) -> tuple[str, Callable[[], None]]:
+    try:
+        os.posix_fallocate(number, 0, size)  # else a rank that writes where there is no space dies by SIGBUS
+    except OSError:
+        close()
+        raise
+    return path, close
+
+
+def _opened(path: str, size: int) -> NDArray[np.uint8] | None:
+    try:
+        return np.memmap(path, dtype=np.uint8, mode="r+", shape=(size,)) if path else None
+    except OSError:
+        return None

@@ -117,7 +117,8 @@ def drawn_on_ranks(ranks: Ranks) -> tuple[RollOut, list[RollOut], list[int]]:
     assert isinstance(whole, RollOut)
     mine.append(objective.roll_outs.rows(1, ranks))
     assert state.rollout is None
-    return whole, [rows for both in ranks.gather(mine) for rows in both], sampler.followed
+    shares = [RollOut.from_tensors(rows) for both in ranks.gather([rows.tensors() for rows in mine]) for rows in both]
+    return whole, shares, sampler.followed
 
 
 def _rows(r: RollOut) -> list[tuple[list[int], list[int], float]]:

@@ -18,6 +18,7 @@ from lehr.errors import LehrError, UserError
 from lehr.launcher import together
 from lehr.stop import listening
 from lehr.train.parallel import Local, Ranks, run_ranks
+from tests.train.listeners import listeners_on_rank
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -64,6 +65,7 @@ ROUNDS: dict[str, Callable[[], Any]] = {
     "user error before anything is sent": _refuses,
     "another number of ranks": lambda: run_ranks(3, 1, gathered, Local(1, 2)),
     "result again": _succeeds,
+    "listeners": lambda: sorted(set(run_ranks(2, 1, listeners_on_rank))),
 }
 
 # In each of these a rank waits in a sum for one that does not come. Ranks end then: gloo aborts some that go on (seen once).

