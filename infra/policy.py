@@ -97,7 +97,7 @@ NAMES = Names()
 
 
 class Policy(BaseModel):
-    """Thresholds of `decide`. Immutable; unknown keys are refused."""
+    """Thresholds of `decide`. Immutable; unknown keys and numbers that are not finite are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -154,9 +154,8 @@ class Policy(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Policy:
         """Read a policy file. Raises UserError that names file, key and remedy."""
-        data = read_mapping(path, "policy", "give a file of `name: value` lines", empty=True)
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(read_mapping(path, "policy", "give a file of `name: value` lines", empty=True))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

@@ -25,7 +25,8 @@ class Settings(BaseModel):
     image: str = "lehr"  # of the revalidation Jobs: the same probes as before every task
     pair_resources: dict[str, str] = {}  # that a pair test needs besides GPUs, such as an RDMA device
     image_pull_secret: str = ""
-    allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count; empty: all
+    allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count, if the probes were run; empty: all
+    preflight_variables: tuple[str, ...] = ()  # names in Flyte's default-env-vars, but FLYTE_* and AWS_*, which may be there
     dry_run: bool = False  # decide and log, write nothing
     webhook_url: str = ""  # told of cordons, repairs and open breakers, with the evidence
     metrics_address: str = "127.0.0.1"

@@ -80,9 +80,8 @@ class FailureTable(_Strict):
     @classmethod
     def load(cls, path: Path = LLAMA3) -> FailureTable:
         """Raises UserError that names file, key and remedy."""
-        data = read_mapping(path, "failure table", f"see {LLAMA3.name} for the form")
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(read_mapping(path, "failure table", f"see {LLAMA3.name} for the form"))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
