@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -130,9 +131,16 @@ class State:
                     yield lost(pod, now)
                 elif self._is_news(pod, node, now):
                     ended.append(pod)
-        # However many have ended: verdicts first, which exit codes must not hide, and then the latest.
-        ended.sort(key=lambda p: (p.view.verdict is None, -(p.view.ended_at or 0.0)))
-        yield from (lost(pod, now) for pod in ended[:MAX_SIGNALS])
+        # However many have ended: verdicts first, which exit codes must not hide, then the latest of every tenant.
+        ended.sort(key=lambda p: -(p.view.ended_at or 0.0))
+        seen: Counter[tuple[str, bool]] = Counter()
+        ranked: list[tuple[bool, int, PodFact]] = []
+        for pod in ended:
+            silent = pod.view.verdict is None
+            ranked.append((silent, seen[pod.view.namespace, silent], pod))
+            seen[pod.view.namespace, silent] += 1
+        ranked.sort(key=lambda r: r[:2])
+        yield from (lost(pod, now) for _, _, pod in ranked[:MAX_SIGNALS])
 
     def _is_news(self, pod: PodFact, node: NodeFact, now: float) -> bool:
         """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""
@@ -140,11 +148,11 @@ class State:
         ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
         if ended < node.created_at or now - ended > self._settings.policy.signal_window_seconds:
             return False
-        if view.exit_code not in (NAMES.exit_suspect, NAMES.exit_hang) and not (view.at_gate and view.verdict is not None):
-            return False
         noted = {s.key for s in record.signals} if record is not None else set()
-        overruled = record.ignore_before if record is not None else 0.0
-        return ended > overruled and not noted & {f"{kind}/{view.uid}" for kind in ("pod", "exit", "hang")}
+        says = {NAMES.exit_suspect: "exit", NAMES.exit_hang: "hang"}.get(view.exit_code or 0, "")
+        news = bool(says) and f"{says}/{view.uid}" not in noted
+        news |= view.at_gate and view.verdict is not None and f"pod/{view.uid}" not in noted
+        return news and ended > (record.ignore_before if record is not None else 0.0)
 
     def _jobs(self, node: NodeFact) -> Iterator[JobView]:
         pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node.key), key=lambda p: p.version)}
