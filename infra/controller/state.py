@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +25,7 @@ from infra.controller.facts import (
 )
 from infra.controller.measures import Measures
 from infra.controller.mirror import Dirty, Table
-from infra.controller.readers import parsed
+from infra.controller.readers import noted, plain, unreadable
 from infra.controller.reports import ReportTable, bounded
 from infra.controller.settings import Settings
 from infra.controller.watch import Reflector
@@ -33,7 +34,9 @@ from infra.policy import NAMES
 from infra.views import HumanAct, JobView, NodeView, PodView, Report
 
 F = TypeVar("F", bound=Fact)
+LOG = logging.getLogger("infra.controller")
 EARLIER = -1  # attempt of a Job that nobody waits for
+MAX_ODD = 4096
 
 
 class State:
@@ -42,13 +45,14 @@ class State:
     def __init__(self, api: Api, settings: Settings, measures: Measures) -> None:
         self._api, self._settings, self._measures = api, settings, measures
         self.dirty = Dirty()
+        self._odd: dict[str, str] = {}  # node -> its annotations that cannot be read, said once
         gpu, images, system = settings.gpu_resource, settings.allowed_images, settings.system_namespace
         self.nodes: Table[NodeFact] = Table(self.dirty)
         self.jobs: Table[JobFact] = Table(self.dirty)
         self.job_pods: Table[JobPodFact] = Table(self.dirty)
         self.pods: dict[str, Table[PodFact]] = {name: Table(self.dirty) for name in settings.namespaces}
         self.reports = {name: ReportTable(self.dirty) for name in settings.namespaces}
-        self.node_watch = self._reflect(NODES, lambda o: node_fact(o, gpu), self.nodes, f"{NAMES.managed_label}=true")
+        self.node_watch = self._reflect(NODES, self.read_node, self.nodes, f"{NAMES.managed_label}=true")
 
         def read_pod(item: Object) -> PodFact:
             return pod_fact(item, gpu, images, settings.preflight_variables)
@@ -69,6 +73,18 @@ class State:
     def _reflect(self, path: str, parse: Callable[[Object], F], table: Table[F], selector: str = "") -> Reflector[F]:
         query = {"labelSelector": selector} if selector else {}
         return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._measures.error)
+
+    def read_node(self, item: Object) -> NodeFact:
+        """The Node's facts; one line for annotations of ours that cannot be read, when they are new."""
+        fact = node_fact(item, self._settings.gpu_resource)
+        odd = ", ".join(unreadable(fact.annotations))
+        if odd != self._odd.get(fact.key, ""):
+            self._odd.pop(fact.key, None)
+            if odd and len(self._odd) < MAX_ODD:
+                self._odd[fact.key] = odd
+                self._measures.error("unreadable")
+                LOG.warning("%s: skipped, as it cannot be read: %s", plain(fact.key), odd)
+        return fact
 
     @property
     def synced(self) -> bool:
@@ -102,9 +118,9 @@ class State:
             created_at=node.created_at,
             gpus=node.gpus,
             record=node.record,
-            hold=parsed(HumanAct, notes.get(NAMES.hold_annotation)),
-            override=parsed(HumanAct, notes.get(NAMES.override_annotation)),
-            repaired=parsed(HumanAct, notes.get(NAMES.repaired_annotation)),
+            hold=noted(HumanAct, notes.get(NAMES.hold_annotation)),
+            override=noted(HumanAct, notes.get(NAMES.override_annotation)),
+            repaired=noted(HumanAct, notes.get(NAMES.repaired_annotation)),
             unschedulable_by=node.unschedulable_by,
             pods=tuple(self._pods(node, now)),
             jobs=tuple(self._jobs(node)),
