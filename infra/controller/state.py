@@ -29,7 +29,7 @@ from infra.controller.readers import noted, plain, unreadable
 from infra.controller.reports import ReportTable, bounded
 from infra.controller.settings import Settings
 from infra.controller.watch import Reflector
-from infra.evidence import MAX_SIGNALS
+from infra.evidence import MAX_SIGNALS, is_bad
 from infra.policy import NAMES
 from infra.views import HumanAct, JobView, NodeView, PodView, Report
 
@@ -46,17 +46,13 @@ class State:
         self._api, self._settings, self._measures = api, settings, measures
         self.dirty = Dirty()
         self._odd: dict[str, str] = {}  # node -> its annotations that cannot be read, said once
-        gpu, images, system = settings.gpu_resource, settings.allowed_images, settings.system_namespace
+        system = settings.system_namespace
         self.nodes: Table[NodeFact] = Table(self.dirty)
         self.jobs: Table[JobFact] = Table(self.dirty)
         self.job_pods: Table[JobPodFact] = Table(self.dirty)
         self.pods: dict[str, Table[PodFact]] = {name: Table(self.dirty) for name in settings.namespaces}
         self.reports = {name: ReportTable(self.dirty) for name in settings.namespaces}
         self.node_watch = self._reflect(NODES, self.read_node, self.nodes, f"{NAMES.managed_label}=true")
-
-        def read_pod(item: Object) -> PodFact:
-            return pod_fact(item, gpu, images, settings.preflight_variables)
-
         self.reflectors: list[Reflector[Any]] = [
             self.node_watch,
             self._reflect(f"/apis/batch/v1/namespaces/{system}/jobs", job_fact, self.jobs, SUITE),
@@ -64,7 +60,7 @@ class State:
         ]
         for name in settings.namespaces:
             self.reflectors += [
-                self._reflect(f"/api/v1/namespaces/{name}/pods", read_pod, self.pods[name]),
+                self._reflect(f"/api/v1/namespaces/{name}/pods", self.read_pod, self.pods[name]),
                 self._reflect(f"/apis/{NAMES.prefix}/v1/namespaces/{name}/nodereports", report_fact, self.reports[name]),
             ]
         self._views: dict[str, NodeView] = {}
@@ -73,6 +69,17 @@ class State:
     def _reflect(self, path: str, parse: Callable[[Object], F], table: Table[F], selector: str = "") -> Reflector[F]:
         query = {"labelSelector": selector} if selector else {}
         return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._measures.error)
+
+    def read_pod(self, item: Object) -> PodFact:
+        """The pod's facts; one line for a failure that counts for nothing, as the pod is forged or a variable is not known."""
+        chosen = self._settings
+        fact = pod_fact(item, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables)
+        before = self.pods[fact.view.namespace].get(fact.key)
+        new = before is None or before.uid != fact.uid or before.view.verdict is None
+        if new and not fact.view.trusted and fact.view.verdict is not None and is_bad(fact.view.verdict):
+            self._measures.error("untrusted")
+            LOG.warning("%s: its verdict counts for nothing: it did not run an allowed image's probes alone", plain(fact.key))
+        return fact
 
     def read_node(self, item: Object) -> NodeFact:
         """The Node's facts; one line for annotations of ours that cannot be read, when they are new."""
