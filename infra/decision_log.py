@@ -81,7 +81,10 @@ def read(path: Path) -> Iterator[Entry]:
 
 
 def _entry(raw: str) -> Entry:
-    data = json.loads(raw)
+    try:
+        data = json.loads(raw)
+    except RecursionError as error:
+        raise ValueError("nested too deeply for a decision log") from error
     if not isinstance(data, dict) or data.get("v") != 1:
         raise ValueError("not a line of a decision log of version 1")
     found: Entry = from_data(Entry, {key: data.get(key) for key in ("now", "node", "fleet", "actions")})

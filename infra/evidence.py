@@ -50,9 +50,9 @@ def judge(record: NodeRecord, fleet: FleetView, policy: Policy, now: float) -> J
     slow = [s for s in live if s.outcome is Outcome.PERFORMANCE_FAILURE]
     if confirmed:
         return Judgement(True, True, confirmed[0])
-    if len(hardware) >= policy.unconfirmed_hardware_signals:
+    if _voices(hardware) >= policy.unconfirmed_hardware_signals:
         return Judgement(True, True, hardware[-1])
-    if len(slow) >= policy.performance_signals:
+    if _voices(slow) >= policy.performance_signals:
         return Judgement(True, True, slow[-1])
     reports = [s for s in live if s.source == "report"]
     weights = {s.by: weight(fleet.reporters.get(s.by, ReporterScore())) for s in reports}
@@ -63,6 +63,11 @@ def judge(record: NodeRecord, fleet: FleetView, policy: Policy, now: float) -> J
     if hardware or slow or links or total >= policy.report_suspect_weight:
         return Judgement(False, True, (hardware or slow or links or reports)[-1])
     return Judgement(False, False)
+
+
+def _voices(signals: list[Signal]) -> int:
+    """Independent ones: each check that ran in a pod, but all trainers of one tenant together."""
+    return len({s.by or s.key for s in signals})
 
 
 def weight(score: ReporterScore) -> float:
@@ -86,11 +91,7 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
     for pod in node.pods:
         if pod.trusted and pod.verdict is not None and (signal := _of_verdict(pod, pod.verdict, now)) is not None:
             yield signal if signal.at >= settled else replace(signal, confirmed=False)
-        if pod.trusted and pod.exit_code == NAMES.exit_suspect:  # the trainer says that its own node failed
-            at = max(pod.created_at, min(pod.ended_at or now, now))
-            yield Signal(f"exit/{pod.uid}", at, "trainer", Outcome.HARDWARE_FAILURE, "trainer", "", "NodeSuspectedByTrainer")
-        if pod.trusted and pod.exit_code == NAMES.exit_hang and pod.nodes <= policy.pair_nodes_max:
-            yield _of_hang(pod, now)
+    yield from _of_trainers(node, record, policy, now)
     yield from _of_reports(node, record, policy, now)
     for condition in node.conditions:
         hardware = condition.type in policy.hardware_conditions
@@ -119,13 +120,32 @@ def _of_reports(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
         yield Signal(key, at, "report", kind, reason="ReportedByUser", by=report.by, detail=words)
 
 
-def _of_hang(pod: PodView, now: float) -> Signal:
-    """Training hung. On one node alone, that is slow or stuck; among several, the way between them may be bad as well."""
+def _of_trainers(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Iterator[Signal]:
+    """What trainers say at their end, once for each tenant: any program can end with our codes, as often as it likes."""
+    heard = {(s.reason, s.by) for s in record.signals if s.source == "trainer" and _counts(s, record, policy, now)}
+    for pod in node.pods:
+        if not pod.trusted or (pod.exit_code == NAMES.exit_hang and pod.nodes > policy.pair_nodes_max):
+            continue
+        if pod.exit_code not in (NAMES.exit_suspect, NAMES.exit_hang):
+            continue
+        signal = _of_trainer(pod, now)
+        if (signal.reason, signal.by) not in heard and _counts(signal, record, policy, now):
+            heard.add((signal.reason, signal.by))
+            yield signal
+
+
+def _of_trainer(pod: PodView, now: float) -> Signal:
+    """Its node failed, or training hung. On one node alone, that is slow or stuck; among several, the way between them may be
+    bad as well: then `by` is the execution, so that those that hung together are tested together."""
     at = max(pod.created_at, min(pod.ended_at or now, now))
+    if pod.exit_code == NAMES.exit_suspect:  # the trainer says that its own node failed
+        kind, reason = Outcome.HARDWARE_FAILURE, "NodeSuspectedByTrainer"
+        return Signal(f"exit/{pod.uid}", at, "trainer", kind, "trainer", "", reason, by=pod.namespace)
+    key, slow = f"hang/{pod.uid}", Outcome.PERFORMANCE_FAILURE
     if pod.nodes > 1:
-        key, by = f"hang/{pod.uid}", pod.execution or pod.run or pod.name
+        by = f"{pod.namespace}/{pod.execution or pod.run or pod.name}"
         return Signal(key, at, "trainer", Outcome.INCONCLUSIVE, LINK, "", "HangDetected", by=by)
-    return Signal(f"hang/{pod.uid}", at, "trainer", Outcome.PERFORMANCE_FAILURE, "trainer", "", "HangDetected")
+    return Signal(key, at, "trainer", slow, "trainer", "", "HangDetected", by=pod.namespace)
 
 
 def _of_verdict(pod: PodView, verdict: Verdict, now: float) -> Signal | None:

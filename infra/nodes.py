@@ -11,7 +11,7 @@ from typing import Any
 from infra.codec import encode
 from infra.controller.api import NODES, Api, ApiError, Object
 from infra.controller.facts import NodeFact, node_fact
-from infra.controller.readers import parsed, seconds
+from infra.controller.readers import noted, parsed, seconds
 from infra.policy import NAMES
 from infra.views import CordonRecord, HumanAct, NodeState, Signal
 
@@ -69,7 +69,7 @@ def info(item: Object) -> NodeInfo:
     fact = node_fact(item, GPU_RESOURCE)
     record = fact.record
     cordon = record.cordon if record is not None else None
-    hold = parsed(HumanAct, fact.annotations.get(NAMES.hold_annotation)) if fact.unschedulable else None
+    hold = noted(HumanAct, fact.annotations.get(NAMES.hold_annotation)) if fact.unschedulable else None
     if fact.unschedulable and cordon is None:
         state = "held"
     elif fact.labels.get(NAMES.managed_label) != "true":

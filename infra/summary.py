@@ -48,7 +48,8 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
         racks={name: count for name, count in racks.items() if name},
         cordons=tuple(sorted(cordons, key=lambda e: (e.at, e.node))),
         blocked={key: max(times) for key, times in refused.items() if len(times) >= MIN_REFUSED},
-        resets=dict(resets or {}),
+        # One of the far future would keep its breaker closed until then.
+        resets={key: at for key, at in (resets or {}).items() if at <= now + policy.breaker_window_seconds},
         reporters={by: ReporterScore(c[True], c[False]) for by, c in scores.items()},
         links=link_views(nodes, policy, now),
     )

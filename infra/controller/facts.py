@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.controller.preflight import is_ours
-from infra.controller.readers import moment, parsed, plain, progress, seconds, verdict_of, whole
+from infra.controller.readers import REASON, count, moment, noted, plain, progress, record_of, seconds, verdict_of, whole
 from infra.policy import NAMES
 from infra.views import (
     UNKNOWN_PERSON,
@@ -90,9 +90,8 @@ class ReportFact(Fact):
 
 def _base(item: Object, node: str) -> tuple[str, str, int, str]:
     meta = item["metadata"]
-    version = str(meta.get("resourceVersion", "0"))
     key = f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
-    return key, str(meta.get("uid", "")), int(version) if version.isdigit() else 0, node
+    return key, str(meta.get("uid", "")), count(meta.get("resourceVersion")), node
 
 
 def _ours(items: Mapping[str, str] | None) -> dict[str, str]:
@@ -115,23 +114,23 @@ def node_fact(item: Object, gpu_resource: str) -> NodeFact:
         ready=ready.get("status") == "True",
         ready_since=seconds(ready.get("lastTransitionTime")),
         created_at=seconds(meta.get("creationTimestamp")),
-        gpus=_count((status.get("capacity") or {}).get(gpu_resource)),
+        gpus=count((status.get("capacity") or {}).get(gpu_resource)),
         conditions=tuple(_conditions(conditions)),
         own_condition=(str(own.get("status")), str(own.get("reason", ""))) if own else ("", ""),
-        record=parsed(NodeRecord, annotations.get(NAMES.record_annotation)) or _remembered(annotations, unschedulable),
+        record=record_of(annotations.get(NAMES.record_annotation)) or _remembered(annotations, unschedulable),
     )
 
 
 def _remembered(annotations: Mapping[str, str], unschedulable: bool) -> NodeRecord | None:
     """Where the record is gone or unreadable, the cordon's own annotation still says that the cordon is ours, and why."""
-    cordon = parsed(CordonRecord, annotations.get(NAMES.cordon_annotation)) if unschedulable else None
+    cordon = noted(CordonRecord, annotations.get(NAMES.cordon_annotation)) if unschedulable else None
     return NodeRecord(NodeState.QUARANTINED, cordon.at, cordon.reason, cordon) if cordon is not None else None
 
 
 def _conditions(found: Mapping[str, Object]) -> list[Condition]:
     skipped = (*READINESS, NAMES.condition)
     true = (c for kind, c in found.items() if kind not in skipped and c.get("status") == "True")
-    return [Condition(str(c["type"]), str(c.get("reason", "")), seconds(c.get("lastTransitionTime"))) for c in true]
+    return [Condition(plain(c["type"]), plain(c.get("reason", ""), REASON), seconds(c.get("lastTransitionTime"))) for c in true]
 
 
 def _cordoner(meta: Object) -> str:
@@ -140,10 +139,6 @@ def _cordoner(meta: Object) -> str:
         if "f:unschedulable" in ((entry.get("fieldsV1") or {}).get("f:spec") or {}):
             return f"unknown ({entry.get('manager', 'kubectl')})"
     return UNKNOWN_PERSON
-
-
-def _count(quantity: Any) -> int:
-    return int(quantity) if str(quantity).isdigit() else 0
 
 
 def pod_fact(item: Object, gpu_resource: str, allowed_images: Sequence[str], variables: Sequence[str] = ()) -> PodFact:
@@ -204,7 +199,7 @@ def _main_state(status: Object) -> Object:
 
 
 def _gpus(container: Object, resource: str) -> int:
-    return _count(((container.get("resources") or {}).get("limits") or {}).get(resource))
+    return count(((container.get("resources") or {}).get("limits") or {}).get(resource))
 
 
 def job_fact(item: Object) -> JobFact:
@@ -218,7 +213,7 @@ def job_fact(item: Object) -> JobFact:
     view = JobView(
         name=str(meta["name"]),
         uid=str(meta.get("uid", "")),
-        attempt=_count(annotations.get(ATTEMPT)),
+        attempt=count(annotations.get(ATTEMPT)),
         created_at=seconds(meta.get("creationTimestamp")),
         finished_at=min(ends) if ends else None,
         deleting=bool(meta.get("deletionTimestamp")),

@@ -6,16 +6,22 @@ a last word.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from enum import Enum
 from typing import Any, TypeVar
 
 from infra.codec import decode
-from infra.views import CheckResult, Verdict
+from infra.policy import NAMES
+from infra.views import CheckResult, CordonRecord, HumanAct, NodeRecord, Verdict
 
 T = TypeVar("T")
 NAME, REASON = 63, 128  # characters
+MAX_CHARACTERS = 1 << 17  # of an annotation: the server takes 256 KiB of all, ours have a few
+MAX_ITEMS, MAX_TIME, MAX_WHOLE, MAX_ATTEMPT = 64, 1e11, 1 << 53, 1 << 31
 
 
 def seconds(text: Any) -> float:
@@ -28,7 +34,8 @@ def seconds(text: Any) -> float:
 
 def plain(text: Any, limit: int = 500) -> str:
     """What a pod wrote, as one printable line: nothing that moves a cursor, no half characters, no novel."""
-    return "".join(c if c.isprintable() else " " for c in str(text)[:limit]).strip()
+    short = str(text)[:limit]
+    return (short if short.isprintable() else "".join(c if c.isprintable() else " " for c in short)).strip()
 
 
 def parsed(kind: type[T], text: str | None) -> T | None:
@@ -37,6 +44,48 @@ def parsed(kind: type[T], text: str | None) -> T | None:
         return decode(kind, text) if text else None
     except ValueError:
         return None
+
+
+def noted(kind: type[T], text: str | None) -> T | None:
+    """As `parsed`, of an annotation of a node, each value within what we would have written: whoever can write annotations
+    may write any, and later ones are computed from them."""
+    found = parsed(kind, text) if text and len(text) <= MAX_CHARACTERS else None
+    return None if found is None else _within(found)
+
+
+def record_of(text: str | None) -> NodeRecord | None:
+    """The record in an annotation; None for anything else."""
+    found = noted(NodeRecord, text)
+    return found and replace(found, attempt=found.attempt % MAX_ATTEMPT)  # it is part of the name of a Job
+
+
+def _within(value: Any) -> Any:
+    """Texts one short line, numbers that JSON and clocks know, the newest of a history."""
+    if isinstance(value, bool | Enum) or value is None:
+        return value
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, int):
+        return min(max(value, 0), MAX_WHOLE - 1)
+    if isinstance(value, float):
+        return min(max(value, 0.0), MAX_TIME)
+    if isinstance(value, tuple):
+        return tuple(map(_within, value[-MAX_ITEMS:]))
+    return replace(value, **{f.name: _within(getattr(value, f.name)) for f in dataclasses.fields(value)})
+
+
+KINDS: Mapping[str, type[Any]] = {
+    NAMES.record_annotation: NodeRecord,
+    NAMES.cordon_annotation: CordonRecord,
+    NAMES.hold_annotation: HumanAct,
+    NAMES.override_annotation: HumanAct,
+    NAMES.repaired_annotation: HumanAct,
+}
+
+
+def unreadable(annotations: Mapping[str, str]) -> Iterator[str]:
+    """Names of our annotations on a node that hold something else, and are skipped."""
+    return (name for name, kind in KINDS.items() if annotations.get(name) and noted(kind, annotations[name]) is None)
 
 
 def verdict_of(text: str | None) -> Verdict | None:
@@ -69,11 +118,17 @@ def progress(text: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def count(quantity: Any) -> int:
+    """A whole number of a quantity or an annotation; 0 for anything else. Not all digits are those that `int` reads."""
+    text = str(quantity)
+    return int(text) if len(text) <= 15 and text.isascii() and text.isdigit() else 0
+
+
 def whole(value: Any) -> int | None:
     """A whole number that is one in every JSON reader."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_WHOLE else None
 
 
 def moment(value: Any) -> float:
     """Unix time, 0 for anything else: JSON has whole numbers that no float holds, and Python reads NaN."""
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e11 else 0.0
+    return float(value) if isinstance(value, int | float) and abs(value) < MAX_TIME else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -23,16 +25,18 @@ from infra.controller.facts import (
 )
 from infra.controller.measures import Measures
 from infra.controller.mirror import Dirty, Table
-from infra.controller.readers import parsed
+from infra.controller.readers import noted, plain, unreadable
 from infra.controller.reports import ReportTable, bounded
 from infra.controller.settings import Settings
 from infra.controller.watch import Reflector
-from infra.evidence import MAX_SIGNALS
+from infra.evidence import MAX_SIGNALS, is_bad
 from infra.policy import NAMES
 from infra.views import HumanAct, JobView, NodeView, PodView, Report
 
 F = TypeVar("F", bound=Fact)
+LOG = logging.getLogger("infra.controller")
 EARLIER = -1  # attempt of a Job that nobody waits for
+MAX_ODD = 4096
 
 
 class State:
@@ -41,17 +45,14 @@ class State:
     def __init__(self, api: Api, settings: Settings, measures: Measures) -> None:
         self._api, self._settings, self._measures = api, settings, measures
         self.dirty = Dirty()
-        gpu, images, system = settings.gpu_resource, settings.allowed_images, settings.system_namespace
+        self._odd: dict[str, str] = {}  # node -> its annotations that cannot be read, said once
+        system = settings.system_namespace
         self.nodes: Table[NodeFact] = Table(self.dirty)
         self.jobs: Table[JobFact] = Table(self.dirty)
         self.job_pods: Table[JobPodFact] = Table(self.dirty)
         self.pods: dict[str, Table[PodFact]] = {name: Table(self.dirty) for name in settings.namespaces}
         self.reports = {name: ReportTable(self.dirty) for name in settings.namespaces}
-        self.node_watch = self._reflect(NODES, lambda o: node_fact(o, gpu), self.nodes, f"{NAMES.managed_label}=true")
-
-        def read_pod(item: Object) -> PodFact:
-            return pod_fact(item, gpu, images, settings.preflight_variables)
-
+        self.node_watch = self._reflect(NODES, self.read_node, self.nodes, f"{NAMES.managed_label}=true")
         self.reflectors: list[Reflector[Any]] = [
             self.node_watch,
             self._reflect(f"/apis/batch/v1/namespaces/{system}/jobs", job_fact, self.jobs, SUITE),
@@ -59,7 +60,7 @@ class State:
         ]
         for name in settings.namespaces:
             self.reflectors += [
-                self._reflect(f"/api/v1/namespaces/{name}/pods", read_pod, self.pods[name]),
+                self._reflect(f"/api/v1/namespaces/{name}/pods", self.read_pod, self.pods[name]),
                 self._reflect(f"/apis/{NAMES.prefix}/v1/namespaces/{name}/nodereports", report_fact, self.reports[name]),
             ]
         self._views: dict[str, NodeView] = {}
@@ -68,6 +69,29 @@ class State:
     def _reflect(self, path: str, parse: Callable[[Object], F], table: Table[F], selector: str = "") -> Reflector[F]:
         query = {"labelSelector": selector} if selector else {}
         return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._measures.error)
+
+    def read_pod(self, item: Object) -> PodFact:
+        """The pod's facts; one line for a failure that counts for nothing, as the pod is forged or a variable is not known."""
+        chosen = self._settings
+        fact = pod_fact(item, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables)
+        before = self.pods[fact.view.namespace].get(fact.key)
+        new = before is None or before.uid != fact.uid or before.view.verdict is None
+        if new and not fact.view.trusted and fact.view.verdict is not None and is_bad(fact.view.verdict):
+            self._measures.error("untrusted")
+            LOG.warning("%s: its verdict counts for nothing: it did not run an allowed image's probes alone", plain(fact.key))
+        return fact
+
+    def read_node(self, item: Object) -> NodeFact:
+        """The Node's facts; one line for annotations of ours that cannot be read, when they are new."""
+        fact = node_fact(item, self._settings.gpu_resource)
+        odd = ", ".join(unreadable(fact.annotations))
+        if odd != self._odd.get(fact.key, ""):
+            self._odd.pop(fact.key, None)
+            if odd and len(self._odd) < MAX_ODD:
+                self._odd[fact.key] = odd
+                self._measures.error("unreadable")
+                LOG.warning("%s: skipped, as it cannot be read: %s", plain(fact.key), odd)
+        return fact
 
     @property
     def synced(self) -> bool:
@@ -101,9 +125,9 @@ class State:
             created_at=node.created_at,
             gpus=node.gpus,
             record=node.record,
-            hold=parsed(HumanAct, notes.get(NAMES.hold_annotation)),
-            override=parsed(HumanAct, notes.get(NAMES.override_annotation)),
-            repaired=parsed(HumanAct, notes.get(NAMES.repaired_annotation)),
+            hold=noted(HumanAct, notes.get(NAMES.hold_annotation)),
+            override=noted(HumanAct, notes.get(NAMES.override_annotation)),
+            repaired=noted(HumanAct, notes.get(NAMES.repaired_annotation)),
             unschedulable_by=node.unschedulable_by,
             pods=tuple(self._pods(node, now)),
             jobs=tuple(self._jobs(node)),
@@ -130,9 +154,16 @@ class State:
                     yield lost(pod, now)
                 elif self._is_news(pod, node, now):
                     ended.append(pod)
-        # However many have ended: verdicts first, which exit codes must not hide, and then the latest.
-        ended.sort(key=lambda p: (p.view.verdict is None, -(p.view.ended_at or 0.0)))
-        yield from (lost(pod, now) for pod in ended[:MAX_SIGNALS])
+        # However many have ended: verdicts first, which exit codes must not hide, then the latest of every tenant.
+        ended.sort(key=lambda p: -(p.view.ended_at or 0.0))
+        seen: Counter[tuple[str, bool]] = Counter()
+        ranked: list[tuple[bool, int, PodFact]] = []
+        for pod in ended:
+            silent = pod.view.verdict is None
+            ranked.append((silent, seen[pod.view.namespace, silent], pod))
+            seen[pod.view.namespace, silent] += 1
+        ranked.sort(key=lambda r: r[:2])
+        yield from (lost(pod, now) for _, _, pod in ranked[:MAX_SIGNALS])
 
     def _is_news(self, pod: PodFact, node: NodeFact, now: float) -> bool:
         """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""
@@ -140,11 +171,11 @@ class State:
         ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
         if ended < node.created_at or now - ended > self._settings.policy.signal_window_seconds:
             return False
-        if view.exit_code not in (NAMES.exit_suspect, NAMES.exit_hang) and not (view.at_gate and view.verdict is not None):
-            return False
         noted = {s.key for s in record.signals} if record is not None else set()
-        overruled = record.ignore_before if record is not None else 0.0
-        return ended > overruled and not noted & {f"{kind}/{view.uid}" for kind in ("pod", "exit", "hang")}
+        says = {NAMES.exit_suspect: "exit", NAMES.exit_hang: "hang"}.get(view.exit_code or 0, "")
+        news = bool(says) and f"{says}/{view.uid}" not in noted
+        news |= view.at_gate and view.verdict is not None and f"pod/{view.uid}" not in noted
+        return news and ended > (record.ignore_before if record is not None else 0.0)
 
     def _jobs(self, node: NodeFact) -> Iterator[JobView]:
         pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node.key), key=lambda p: p.version)}

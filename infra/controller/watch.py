@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from infra.controller.api import Api, ApiError, Object, Watch
 from infra.controller.facts import Fact
 from infra.controller.mirror import Table
+from infra.controller.readers import plain
 from lehr.errors import InfraError
 
 LOG = logging.getLogger("infra.controller")
@@ -121,5 +122,7 @@ class Reflector(Generic[F]):
             return self._parse(item)
         except Exception as error:  # noqa: BLE001 - one object, whatever is in it, must not end the watch of all others
             self._on_error("unreadable")
-            LOG.warning("%s: cannot read %s: %s", self._path, (item.get("metadata") or {}).get("name"), error)
+            meta = item.get("metadata") if isinstance(item, dict) else None
+            name = plain(meta.get("name")) if isinstance(meta, dict) else "an object"
+            LOG.warning("%s: cannot read %s: %s", self._path, name, plain(f"{type(error).__name__}: {error}", 200))
             return None

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from infra.codec import encode
 from infra.controller.api import Object
 from infra.controller.facts import NODE, ROLE
 from infra.policy import NAMES
+from infra.views import CheckResult, Outcome, Verdict
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Cluster, pods_path
@@ -53,7 +55,7 @@ def pod_on(world: World, run: Scenario, node: str, number: int) -> Object:
 def test_a_device_error_of_the_trainer_accuses_its_node(
     world: World, cluster: Cluster, last_words: dict[str, tuple[int, str]]
 ) -> None:
-    """Once: a suspect. From a second pod: a quarantine that names the run, its step, its checkpoint and what it cost."""
+    """However often: a suspect. With a check that failed once: a quarantine that names the run, its step and what it cost."""
     code, message = last_words["device"]
     assert code == NAMES.exit_suspect
     with Scenario(world, cluster, bad=()) as run:
@@ -65,12 +67,18 @@ def test_a_device_error_of_the_trainer_accuses_its_node(
         record = run.node(node).fact.record
         assert record is not None and [s.reason for s in record.signals] == ["NodeSuspectedByTrainer"]
         cluster.exit_main(pod_on(world, run, node, 1), code, message)
-        eventually(lambda: run.node(node).cordon is not None, "quarantined")
-        cordon = run.node(node).cordon
+        doubted = run.nodes[1]
+        failed = CheckResult("matmul", Outcome.HARDWARE_FAILURE, "MatmulMismatch")
+        once = encode(Verdict(Outcome.INCONCLUSIVE, "1", results=(failed,)))
+        cluster.behaviours[doubted].message, cluster.behaviours[doubted].test = lambda: once, lambda: None
+        cluster.exit_main(pod_on(world, run, doubted, 2), code, message)
+        eventually(lambda: run.node(doubted).cordon is not None, "quarantined")
+        assert run.node(node).cordon is None and run.node(node).state == "suspect"
+        cordon = run.node(doubted).cordon
         assert cordon is not None and (cordon.source, cordon.reason) == ("trainer", "NodeSuspectedByTrainer")
         assert (cordon.run, cordon.rank, cordon.step) == ("tiny-olmo2", 0, 10) and cordon.checkpoint_step in (4, 8)
-        assert cordon.execution == f"{run.pool}-x1" and cordon.gpu_hours_lost is not None and cordon.gpu_hours_lost >= 0
-        assert not any(run.node(name).fact.unschedulable for name in run.nodes[1:])
+        assert cordon.execution == f"{run.pool}-x2" and cordon.gpu_hours_lost is not None and cordon.gpu_hours_lost >= 0
+        assert not any(run.node(name).fact.unschedulable for name in run.nodes if name != doubted)
 
 
 def test_a_hang_on_one_node_makes_it_a_suspect(world: World, cluster: Cluster, last_words: dict[str, tuple[int, str]]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from infra.actions import Cordon, DeletePod
 from infra.policy import DAY, HOUR, MINUTE, Policy
-from infra.views import CheckResult, Condition, HumanAct, NodeView, Outcome
+from infra.views import CheckResult, Condition, HumanAct, NodeRecord, NodeView, Outcome, PodView
 from tests.infra.world import NOW, World, pod, verdict
 
 BAD = verdict()
@@ -93,14 +95,30 @@ def test_failure_while_the_driver_settles_needs_a_second_pod() -> None:
     assert world.state() == "quarantined"
 
 
-def test_trainer_that_suspects_its_own_node_counts_once_per_pod() -> None:
-    ended = pod("p1", None, at_gate=False, exit_code=172, ended_at=NOW - 5)
-    world = World(node(pods=(ended,)))
+def test_one_tenants_word_never_cordons_however_often_it_is_said() -> None:
+    """Any program can end with 172 or 173. The node is suspect and tested by us; a second tenant's word cordons."""
+
+    def ended(uid: str, code: int, tenant: str = "train", **changes: object) -> PodView:
+        return replace(pod(uid, None, at_gate=False, exit_code=code, ended_at=world.now, **changes), namespace=tenant)
+
+    world = World(node())
+    for number in range(30):
+        codes = (172, 173)
+        world.change("n1", pods=tuple(ended(f"p{number}-{code}", code) for code in codes))
+        world.settle()
+        assert world.state() == "suspect" and not world.nodes["n1"].unschedulable
+        assert len((world.nodes["n1"].record or NodeRecord()).signals) <= 2, "no flood in the record"
+        world.wait(MINUTE)
+    world.change("n1", pods=())
     world.settle()
-    world.wait(HOUR)
+    assert "start-revalidation" in world.kinds(), "when it is idle, our own checks decide"
+    world.change("n1", jobs=(), pods=(ended("other", 172, "eval"),))
     world.settle()
-    assert world.state() == "suspect"
-    world.change("n1", pods=(ended, pod("p2", None, at_gate=False, exit_code=172, ended_at=world.now)))
+    assert world.nodes["n1"].unschedulable
+
+
+def test_a_trainers_word_and_a_check_that_fails_once_are_two_voices() -> None:
+    world = World(node(pods=(pod("p1", ONCE, at_gate=False), pod("p2", None, at_gate=False, exit_code=172, ended_at=NOW))))
     world.settle()
     assert world.nodes["n1"].unschedulable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,11 @@ from kubernetes.client import ApiClient
 
 from infra.actions import Cordon
 from infra.codec import encode
+from infra.controller.api import Api
 from infra.controller.facts import lost, pod_fact
+from infra.controller.measures import Measures
 from infra.controller.settings import Settings
+from infra.controller.state import State
 from infra.decide import decide
 from infra.fleet_view import FleetView
 from infra.pod_spec import require
@@ -119,3 +123,15 @@ def test_the_tasks_own_preflight_is_believed() -> None:
     apart = copy.deepcopy(item)
     apart["spec"]["initContainers"].insert(0, {"name": "mesh", "volumeMounts": [{"name": "other", "mountPath": "/x"}]})
     assert cordons(apart)
+
+
+def test_a_failure_that_counts_for_nothing_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Else a variable that the settings do not know would silence every node."""
+    state = State(Api(None), Settings(namespaces=("t",), allowed_images=(DIGEST,)), Measures())  # type: ignore[arg-type]
+    item = pod()
+    env("HTTP_PROXY")(item["spec"], item["spec"]["initContainers"][0])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            state.pods["t"].put(state.read_pod(item))
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert "t/p" in line and "allowed image" in line

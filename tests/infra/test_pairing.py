@@ -24,10 +24,10 @@ class Network(World):
         super().__init__(*(NodeView(name) for name in NODES), policy=policy or Policy())
         self.ports, self.links, self.answers = set(ports), set(links), 0
 
-    def hang(self, names: Iterable[str], nodes: int | None = None) -> None:
+    def hang(self, names: Iterable[str], nodes: int | None = None, tenant: str = "train") -> None:
         names = list(names)
         for name in names:
-            last = PodView("train", f"job-{name}", f"{name}-{self.now}", at_gate=False, execution="e1", ended_at=self.now)
+            last = PodView(tenant, f"job-{name}", f"{name}-{self.now}", at_gate=False, execution="e1", ended_at=self.now)
             last = replace(last, exit_code=NAMES.exit_hang, nodes=len(names) if nodes is None else nodes)
             self.change(name, pods=(last,))
         self.step()
@@ -119,8 +119,12 @@ def test_a_hang_of_many_accuses_nobody_and_one_of_a_single_node_is_slow_evidence
     world = Network(policy=Policy(pair_nodes_max=4))
     world.hang(NODES, nodes=5)
     assert all(node.record is None for node in world.nodes.values())
-    for _ in range(3):
+    for _ in range(4):
         world.hang(["n0"], nodes=1)
+        world.wait(60)
+    assert world.cordoned() == {}, "all of one tenant's"
+    for tenant in ("eval", "sweep"):
+        world.hang(["n0"], nodes=1, tenant=tenant)
         world.wait(60)
     assert world.cordoned() == {"n0": "HangDetected"}
 
