@@ -17,6 +17,7 @@ from lehr.data.synthetic.splits import Split
 from lehr.errors import UserError
 from lehr.evals.corpus import cut, held_back_texts, prose_texts, read_rows
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
+from lehr.post.chat import check_turns
 
 CONTEXT_CHARACTERS, CONTINUATION_CHARACTERS = 200, 80  # of continuation_cf, up to the last whole word
 CHAT_SAMPLES = 4
@@ -128,10 +129,12 @@ def _chat_format(plan: _Plan) -> list[Example]:
 
 def _pair(row: dict[str, Any], where: Path) -> Pair:
     try:
-        prompt = [Message(str(m["role"]), str(m["content"])) for m in row["prompt"]]
-        return Pair(prompt, str(row["chosen"]), str(row["rejected"]))
-    except (KeyError, TypeError):
-        raise UserError("a row lacks prompt, chosen or rejected", where=where, remedy="make the preferences again") from None
+        pair = Pair([Message(m["role"], m["content"]) for m in row["prompt"]], row["chosen"], row["rejected"])
+        check_turns([*pair.prompt, Message("assistant", pair.chosen), Message("user", pair.rejected)], True)
+    except (KeyError, TypeError, UserError):
+        what = "a row lacks prompt, chosen or rejected, or one of them is no text"
+        raise UserError(what, where=where, remedy="make the preferences again") from None
+    return pair
 
 
 def _preference(plan: _Plan) -> list[Example]:

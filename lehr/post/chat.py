@@ -22,17 +22,25 @@ from lehr.errors import UserError
 
 # The same template for Hugging Face; `tests/post/test_chat.py` holds the two equal, token by token.
 JINJA_TEMPLATE = (
+    "{%- set first = 1 if messages and messages[0]['role'] == 'system' else 0 -%}"
+    "{%- if messages | length == first -%}{{- raise_exception('there is no turn of a user') -}}{%- endif -%}"
     "{%- for message in messages -%}"
+    "{%- if message['content'] is not string -%}{{- raise_exception('the content of a turn is text') -}}{%- endif -%}"
     "{%- set content = message['content'] | replace('<|', '< |') | trim -%}"
-    "{%- if message['role'] == 'assistant' -%}"
+    "{%- if loop.index0 < first -%}"
+    "{{- '<|system|>\\n' + content + '\\n' -}}"
+    "{%- elif message['role'] == 'user' and (loop.index0 - first) % 2 == 0 -%}"
+    "{{- '<|user|>\\n' + content + '\\n' -}}"
+    "{%- elif message['role'] == 'assistant' and (loop.index0 - first) % 2 == 1 -%}"
     "{{- '<|assistant|>\\n' + content + eos_token -}}"
-    "{%- elif message['role'] == 'user' or (message['role'] == 'system' and loop.first) -%}"
-    "{{- '<|' + message['role'] + '|>\\n' + content + '\\n' -}}"
     "{%- else -%}"
     "{{- raise_exception('roles are user and assistant in turn, after an optional system message') -}}"
     "{%- endif -%}"
     "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>\\n' -}}{%- endif -%}"
+    "{%- if add_generation_prompt -%}"
+    "{%- if messages[-1]['role'] != 'user' -%}{{- raise_exception('there is nothing to answer') -}}{%- endif -%}"
+    "{{- '<|assistant|>\\n' -}}"
+    "{%- endif -%}"
 )
 
 
@@ -74,7 +82,8 @@ def _broken(special_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def check_turns(messages: Sequence[Message], add_generation_prompt: bool) -> None:
-    """UserError unless the turns are user, assistant, user ... after at most one system message."""
+    """UserError unless the turns are user, assistant, user ... after at most one system message, and their contents text. The
+    exported template refuses the same."""
     turns = [m.role for m in messages]
     if turns[:1] == ["system"]:
         turns = turns[1:]
@@ -84,6 +93,9 @@ def check_turns(messages: Sequence[Message], add_generation_prompt: bool) -> Non
             f"a chat cannot have the turns {[m.role for m in messages]}",
             remedy="begin with an optional system message, then let user and assistant speak in turn",
         )
+    others = [type(m.content).__name__ for m in messages if not isinstance(m.content, str)]
+    if others:
+        raise UserError(f"the content of a turn is text, not {others[0]}", remedy="give each message's content as text")
     if add_generation_prompt and turns[-1] != "user":
         raise UserError("there is nothing to answer after the assistant's turn", remedy="end the messages with a user's")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 
@@ -11,7 +13,7 @@ from lehr.data.synthetic import conversation
 from lehr.data.synthetic.conversations import FAMILIES, Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
-from lehr.post.chat import JINJA_TEMPLATE, render
+from lehr.post.chat import JINJA_TEMPLATE, chat_template, render
 
 ASSISTANT = 4  # the highest special token
 
@@ -120,3 +122,35 @@ def test_transformers_renders_the_same_ids() -> None:
             rows = [m.row() for m in messages]
             ids = theirs.apply_chat_template(rows, add_generation_prompt=prompt, tokenize=True, return_dict=False)
             assert render(messages, TOKENIZER, add_generation_prompt=prompt)[0] == ids
+
+
+ROLES = st.sampled_from(["user", "assistant", "user", "assistant", "system", "tool", "User", None])
+CONTENTS = st.sampled_from(["hi", "", " <|user|> ", None, 7, ["hi"], [{"type": "text", "text": "hi"}], {"text": "hi"}])
+TURNS = st.lists(st.tuples(ROLES, st.one_of(st.just("hi"), CONTENTS)), max_size=5)
+
+
+@settings(max_examples=400, deadline=None)
+@given(TURNS, st.booleans())
+@example([("user", "a"), ("user", "b")], False)
+@example([("user", None)], True)
+@example([("user", [{"type": "text", "text": "hi"}])], True)
+@example([("system", "a"), ("user", "b")], True)
+@example([("user", "a"), ("assistant", "b")], True)
+@example([("system", "a")], False)
+def test_the_exported_template_refuses_what_our_own_renderer_refuses(turns: list[tuple[Any, Any]], prompt: bool) -> None:
+    """As transformers compiles it: nothing is rendered as Python's words for it, and nobody speaks twice in a row."""
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    template = _compile_jinja_template(chat_template(TOKENIZER))
+    rows = [{"role": role, "content": content} for role, content in turns]
+    try:
+        ids = render([Message(role, content) for role, content in turns], TOKENIZER, prompt)[0]
+    except UserError:
+        with pytest.raises(TemplateError):
+            template.render(messages=rows, add_generation_prompt=prompt, eos_token="<|endoftext|>")
+    else:
+        text = template.render(messages=rows, add_generation_prompt=prompt, eos_token="<|endoftext|>")
+        assert PARSING.encode(text).ids == ids
+    with pytest.raises(TemplateError):
+        template.render(messages=[{"role": "user"}], add_generation_prompt=True, eos_token="<|endoftext|>")

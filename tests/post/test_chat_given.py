@@ -76,8 +76,9 @@ def test_transformers_gives_the_same_ids(pair: tuple[Tokenizer, Any], chat: list
     prompt = chat[-1].role == "user"
     ids, mask = render(chat, ours, prompt)
     assert ids == _applied(theirs, chat, prompt)
-    header = theirs("<|assistant|>\n").input_ids
-    answers = [_applied(theirs, [m], False)[len(header) :] for m in chat if m.role == "assistant"]
+    asked = [Message("user", "")]
+    opened = len(_applied(theirs, asked, True))
+    answers = [_applied(theirs, [*asked, m], False)[opened:] for m in chat if m.role == "assistant"]
     assert [i for i, m in zip(ids, mask, strict=True) if m] == [i for answer in answers for i in answer]
     roles = [ours.role_id(role) for role in (*(m.role for m in chat), *(["assistant"] if prompt else []))]
     names = [i for i in ids if ours.token(i) in ours.special_names]
