@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from cli.places import RUN
 from cli.say import say
 from lehr.text import json_line
 
@@ -34,7 +35,7 @@ def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @click.command("dropped")
-@click.argument("run_or_artifact", type=click.Path(path_type=Path))
+@click.argument("run_or_artifact", type=RUN)
 @click.option("--reason", help="Only documents dropped for this reason.")
 @click.option("--source", help="Only documents of this source.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything that is known.")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from cli.places import RUN
 from cli.say import say
 
 
 @click.command("lookup")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=RUN)
 @click.option("--stage", default="stage1", show_default=True, help="Pretraining stage, where ARTIFACT is a run's folder.")
 @click.option("--step", type=click.IntRange(min=0), help="Show the documents of this step, counted from 0.")
 @click.option("--document", metavar="SOURCE:ID", help="Show the steps that saw this document.")
