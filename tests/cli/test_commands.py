@@ -138,6 +138,10 @@ def test_dropped_lists_every_document_with_its_reason(run: Path) -> None:
     assert lehr("dropped", str(run), "--reason", "duplicate", "--source", "plays").stdout.splitlines() == [
         "plays\tduplicate\tplays/9"
     ]
+    for option, known in (("--reason", "duplicate, too_short"), ("--source", "bible, plays")):
+        refused = lehr("dropped", str(run), option, "contaminated")
+        assert refused.returncode == 2 and refused.stdout == "" and refused.stderr.count("\n") == 1
+        assert "'contaminated'" in refused.stderr and known in refused.stderr
     first = lehr("dropped", str(run / "artifacts/documents-1"), "--json").stdout.splitlines()[0]
     assert json.loads(first)["detail"] == "12 words"
 
