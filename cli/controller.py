@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cli.places import LOCAL
+
 
 @click.group("controller")
 def controller() -> None:
@@ -13,10 +15,10 @@ def controller() -> None:
 
 
 @controller.command("run")
-@click.option("--settings", type=click.Path(path_type=Path), help="YAML file with the controller's settings and policy.")
+@click.option("--settings", type=LOCAL, help="YAML file with the controller's settings and policy.")
 @click.option("--namespace", "-n", "namespaces", multiple=True, help="Where training pods run; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Decide and log, but write nothing to the cluster.")
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of KUBECONFIG or the one in your home.")
+@click.option("--kubeconfig", type=LOCAL, help="Instead of KUBECONFIG or the one in your home.")
 @click.option("--context", help="Of the kubeconfig; without it the current one.")
 @click.pass_context
 def run(

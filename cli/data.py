@@ -8,12 +8,16 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.places import RUN
 from cli.say import say
 from lehr.text import json_line
+
+if TYPE_CHECKING:
+    from lehr.artifact import Artifact
 
 DROPPED = "dropped.jsonl.gz"
 
@@ -33,9 +37,27 @@ def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"damaged list of dropped documents ({error})", where=f"{path}:{whole + 1}", remedy=remedy) from None
 
 
+def _sources(artifact: Artifact) -> set[str]:
+    """All that were read, also those of which nothing was dropped."""
+    path = artifact.path("funnel.json")
+    try:
+        return set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
+    except (ValueError, TypeError):  # damaged: those of the records count alone
+        return set()
+
+
+def _known(what: str, wanted: str | None, known: set[str]) -> None:
+    """Raises UserError for a name that stands nowhere: a misspelt one would read as `none were dropped`."""
+    from lehr.errors import UserError
+
+    if wanted and wanted not in known:
+        remedy = f"{what}s are: {', '.join(sorted(known)) or 'none'}"
+        raise UserError(f"no document was dropped with the {what} {wanted!r}", where=f"--{what}", remedy=remedy)
+
+
 @click.command("dropped")
-@click.argument("run_or_artifact", type=click.Path(path_type=Path))
-@click.option("--reason", help="Only documents dropped for this reason.")
+@click.argument("run_or_artifact", type=RUN)
+@click.option("--reason", help="Only documents dropped for this reason, as the totals name it.")
 @click.option("--source", help="Only documents of this source.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything that is known.")
 def dropped(run_or_artifact: Path, reason: str | None, source: str | None, as_json: bool) -> None:
@@ -47,19 +69,25 @@ def dropped(run_or_artifact: Path, reason: str | None, source: str | None, as_js
     \b
     Examples:
       lehr dropped runs/tiny-olmo2
-      lehr dropped runs/tiny-olmo2 --reason contaminated
+      lehr dropped runs/tiny-olmo2 --reason 'one word pair too often'
       lehr dropped runs/tiny-olmo2 --source plays --json | head -1
     """
     from cli.locate import with_file
 
     totals: Counter[tuple[str, str]] = Counter()
+    reasons, sources = set[str](), set[str]()
     for artifact in with_file(run_or_artifact, DROPPED):
+        sources |= _sources(artifact)
         for record in read_dropped(artifact.path(DROPPED)):
+            reasons.add(str(record.get("reason", "")))
+            sources.add(str(record.get("source", "")))
             if (reason and record.get("reason") != reason) or (source and record.get("source") != source):
                 continue
             totals[str(record.get("source", "")), str(record.get("reason", ""))] += 1
             fields = (str(record.get(key, "")) for key in ("source", "reason", "id"))
             say(json_line(record) if as_json else "\t".join(fields))
+    _known("reason", reason, reasons)
+    _known("source", source, sources)
     for (of_source, why), count in sorted(totals.items()):
         say(f"{count:8,} {of_source}: {why}", err=True)
     say(f"{totals.total():8,} documents dropped", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.places import LOCAL
 from cli.say import say
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def diagnose() -> None:
 @click.option("--layers", type=click.IntRange(min=2), default=32, show_default=True, help="Blocks of each model.")
 @click.option("--documents", type=click.IntRange(min=1), default=50, show_default=True, help="How many documents to pass.")
 @click.option("--length", type=click.IntRange(min=8), default=32, show_default=True, help="Bytes of each document.")
-@click.option("--text", type=click.Path(path_type=Path), help="JSON lines with the documents (.gz too); default: recipes/data.")
+@click.option("--text", type=LOCAL, help="JSON lines with the documents (.gz too); default: recipes/data.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write a page with the curves here.")
+@click.option("--out", type=LOCAL, help="Write a page with the curves here.")
 @click.option("--json", "as_json", is_flag=True, help="Print records instead of a table.")
 def init(
     widths: str, layers: int, documents: int, length: int, text: Path | None, seed: int, out: Path | None, as_json: bool

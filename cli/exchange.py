@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from cli.places import LOCAL, RUN
 from cli.say import say
 
 
 @click.command("import")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The checkpoint's folder; it must be new.")
+@click.argument("folder", type=LOCAL)
+@click.option("--out", type=LOCAL, required=True, help="The checkpoint's folder; it must be new.")
 def import_(folder: Path, out: Path) -> None:
     """Make a checkpoint of a Hugging Face model in FOLDER.
 
@@ -33,8 +34,8 @@ def import_(folder: Path, out: Path) -> None:
 
 
 @click.command("export")
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder (hf) or file (gguf) to write.")
+@click.argument("artifact", type=RUN)
+@click.option("--out", type=LOCAL, required=True, help="New folder (hf) or file (gguf) to write.")
 @click.option(
     "--format", "kind", type=click.Choice(["hf", "gguf"]), default="hf", show_default=True, help="Hugging Face or llama.cpp."
 )

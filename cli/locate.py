@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lehr.artifact import MANIFEST, Artifact, Kind
 from lehr.errors import UserError
+from lehr.paths import store_address
 
 
 def of_run(run: Path) -> list[Artifact]:
@@ -16,19 +17,14 @@ def of_run(run: Path) -> list[Artifact]:
     return [Artifact.open(m.parent, verify=False) for m in manifests]
 
 
-def _address(where: Path) -> str | None:
-    """`where` as a user gave it, if that was an object store's: of its two slashes a Path keeps one."""
-    return str(where).replace("s3:/", "s3://", 1) if str(where).startswith("s3:/") else None
-
-
 def _names_one(where: Path) -> bool:
     """Whether it is an artifact's place rather than a run's."""
-    return "/artifacts/" in str(where) if _address(where) else (where / MANIFEST).is_file()
+    return "/artifacts/" in str(where) if store_address(where) else (where / MANIFEST).is_file()
 
 
 def _candidates(where: Path) -> list[Artifact]:
     """The artifact at `where`, or those of the run there. Of an object store's, manifests alone: see `whole`."""
-    address = _address(where)
+    address = store_address(where)
     if address is None:
         return [Artifact.open(where, verify=False)] if _names_one(where) else of_run(where)
     root, _, name = address.partition("/artifacts/")
@@ -51,7 +47,7 @@ def whole(artifact: Artifact, *kinds: Kind) -> Artifact:
 
 
 def _missing(where: Path, what: str) -> UserError:
-    if address := _address(where):
+    if address := store_address(where):
         remedy = "give a run's address or an artifact's; `lehr run` makes one"
         return UserError(f"no {what} there", where=address, remedy=remedy)
     if not where.exists():
@@ -106,7 +102,7 @@ def _published(where: Path) -> set[str]:
 
 def _local(where: Path) -> Path:
     """A folder with the public files of the run that `where` is, or lies in."""
-    if address := _address(where):
+    if address := store_address(where):
         return _outline(address.partition("/artifacts/")[0])
     return next((p.parent for p in where.absolute().parents if p.name == "artifacts"), where)
 

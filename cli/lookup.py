@@ -7,14 +7,17 @@ from pathlib import Path
 
 import click
 
+from cli.places import RUN
 from cli.say import say
 
 
 @click.command("lookup")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=RUN)
 @click.option("--stage", default="stage1", show_default=True, help="Pretraining stage, where ARTIFACT is a run's folder.")
 @click.option("--step", type=click.IntRange(min=0), help="Show the documents of this step, counted from 0.")
-@click.option("--document", metavar="SOURCE:ID", help="Show the steps that saw this document.")
+@click.option(
+    "--document", metavar="SOURCE:ID", help="Show the steps that saw this document: all of that id, with their chunks."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def lookup(artifact: Path, stage: str, step: int | None, document: str | None, as_json: bool) -> None:
     """Which documents were in a training step, and at which steps was a document seen.
@@ -25,7 +28,7 @@ def lookup(artifact: Path, stage: str, step: int | None, document: str | None, a
     \b
     Examples:
       lehr lookup runs/tiny-olmo2 --step 100
-      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:1790-washington
+      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:speeches/1794_george_washington_n
     """
     from rich.table import Table
 

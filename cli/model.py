@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from cli.places import RUN
 from cli.say import say
 
-artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
+artifact_argument = click.argument("artifact", type=RUN)
 
 
 @click.command("show")

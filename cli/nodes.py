@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.places import LOCAL
 from cli.say import say
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @click.group("nodes")
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of KUBECONFIG or the one in your home.")
+@click.option("--kubeconfig", type=LOCAL, help="Instead of KUBECONFIG or the one in your home.")
 @click.option("--context", "context_name", help="Of the kubeconfig; without it the current one.")
 @click.pass_context
 def nodes(context: click.Context, kubeconfig: Path | None, context_name: str | None) -> None:

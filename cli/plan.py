@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.places import LOCAL
 from cli.run import recipe_argument, set_option
 from cli.say import say
 
@@ -29,11 +30,11 @@ _UNITS = {"GiB": GIB, "MiB": 2**20, "KiB": 2**10}
     "--on",
     "machines",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Machines to plan for instead of the recipe's: a file with sections site and hardware, as in recipes/hardware.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the schedules; .svg or .html.")
+@click.option("--plot", metavar="FILE", type=LOCAL, help="Draw the schedules; .svg or .html.")
 def plan(recipe: Path, overrides: tuple[str, ...], machines: Path | None, as_json: bool, plot: Path | None) -> None:
     """Say what RECIPE will cost: tokens, steps, FLOPs, memory, hours, energy, carbon, water, money.
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from cli.failure import INTERRUPTED, owned_error
+from cli.places import LOCAL
 from cli.say import say
 from lehr.errors import LehrError
 
 SET_HELP = "Change one key of the recipe, such as stage1.tokens=200000. May be given several times."
-recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
+recipe_argument = click.argument("recipe", type=LOCAL)
 set_option = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
 
 

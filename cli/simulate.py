@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.places import LOCAL
 from cli.say import say
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def simulate() -> None:
     show_default=True,
     help="Training between two checkpoints.",
 )
-@click.option("--policy", type=click.Path(path_type=Path), help="YAML file with a policy; without it the default.")
-@click.option("--failures", type=click.Path(path_type=Path), help="YAML file with failures; without it those of Llama 3.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Write the loss breakdown as an SVG here.")
+@click.option("--policy", type=LOCAL, help="YAML file with a policy; without it the default.")
+@click.option("--failures", type=LOCAL, help="YAML file with failures; without it those of Llama 3.")
+@click.option("--figure", type=LOCAL, help="Write the loss breakdown as an SVG here.")
 @click.option("--check", is_flag=True, help="Compare with the closed form instead, where one exists.")
 @click.option("--sensitivity", is_flag=True, help="Change one assumption at a time instead, at the largest --gpus.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
@@ -129,8 +130,8 @@ def _write_figure(path: Path, rows: list[Row], quiet: bool) -> None:
 
 
 @simulate.command("replay")
-@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--policy", type=click.Path(path_type=Path), required=True, help="YAML file with the policy to try.")
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=LOCAL)
+@click.option("--policy", type=LOCAL, required=True, help="YAML file with the policy to try.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def replay(logs: tuple[Path, ...], policy: Path, as_json: bool) -> None:
     """Decide a controller's LOG anew with another policy, and show what would have been different. Older files first.

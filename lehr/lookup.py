@@ -56,7 +56,8 @@ class Lookup:
         return [Row(*row) for row in self.loader.documents(*self.stretch.batches.at(step))]
 
     def document(self, source: str, document: str) -> list[int]:
-        """The steps that learned from a token of `document`, each once, in order. Raises UserError if the mix has none such."""
+        """The steps that learned from a token of a document of that id, or of its chunks, each once, in order. Raises UserError
+        if the mix has none such."""
         sources = [part.shards.source for part in self.loader.plan.parts]
         if source not in sources:
             raise UserError(f"the mix has no source {source!r}", remedy=f"name one of: {', '.join(sources)}")

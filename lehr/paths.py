@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 from lehr.errors import UserError
@@ -30,6 +31,33 @@ def is_address(uri: str) -> bool:
         return "\0" not in uri
     _, artifacts, name = key.rpartition("/artifacts/")
     return not {".", ".."} & set(key.split("/")) and "\0" not in key and (not artifacts or is_component(name))
+
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+def store_address(where: str | Path) -> str | None:
+    """`where` as a user gave it, if that is an object store's address (of its two slashes a Path keeps one), or None for a
+    folder's path. Raises UserError for the address of anything else: no folder is ever named `gs:`."""
+    text = str(where)
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return None
+    rest = text[scheme.end() :].lstrip("/")
+    if scheme[1] == "s3":
+        return f"s3://{rest}"
+    known = scheme[1].lower()
+    remedy = f"write s3://{rest}" if known in ("s3", "s3a", "s3n") else f"write /{rest}" if known == "file" else ""
+    raise UserError(
+        f"{scheme[1]}:// is no place that Lehr knows", where=text, remedy=remedy or "give a folder, or s3://BUCKET/PREFIX"
+    )
+
+
+def folder(where: Path) -> Path:
+    """`where`, if it is a place on this machine. Raises UserError for an address."""
+    if store_address(where) is not None:
+        raise UserError("this must be a place on this machine", where=str(where), remedy="give a path")
+    return where
 
 
 def joined(folder: Path, name: str, suffix: str = "") -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from lehr.artifact import MANIFEST
-from monitoring.mlflow_store import prepare, set_environment
+from lehr.errors import UserError
+from monitoring.mlflow_store import prepare, set_environment, tidy
 
 RUN_KEY, STAGE, ATTEMPT = "lehr.run_key", "lehr.stage", "lehr.attempt"
 SCORED = "lehr.scored."
 PARENT_TAG = "mlflow.parentRunId"
 _BATCH = 900  # metrics a call; MLflow's limit is 1000
-_PARAM_CHARACTERS = 6000
+_PARAM_CHARACTERS, _KEY_CHARACTERS = 6000, 250
 Point = tuple[int, int, dict[str, float]]  # unix milliseconds, step, metrics
 
 
@@ -32,6 +35,16 @@ class Curve:
     outbox: list[Point] = field(default_factory=list)  # the sender's own: nobody appends while it is read
 
 
+def key_of(name: str) -> str:
+    """`name` as MLflow takes a key: a clean path of letters, digits and `_.-: /`. One that had to be changed ends in a hash, so
+    that no two become one."""
+    parts = [re.sub(r"[^\w.\- :]", "_", part) for part in name.split("/") if part not in ("", ".", "..")]
+    clean = "/".join(parts)
+    if clean == name and len(name) <= _KEY_CHARACTERS:
+        return name
+    return f"{clean[: _KEY_CHARACTERS - 9].rstrip('/')}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
+
+
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     """Nested mappings as dotted keys with text values, cut to what MLflow takes."""
     flat: dict[str, str] = {}
@@ -40,7 +53,7 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{name}."))
         else:
-            flat[name] = str(value)[:_PARAM_CHARACTERS]
+            flat[key_of(name)] = str(value)[:_PARAM_CHARACTERS]
     return flat
 
 
@@ -86,8 +99,12 @@ class Runs:
             logging.getLogger(name).setLevel(logging.WARNING)
         client = MlflowClient(tracking_uri)
         known = client.get_experiment_by_name(experiment)
+        if known and known.lifecycle_stage == "deleted":
+            again = f"restore it with `mlflow experiments restore --experiment-id {known.experiment_id}`"
+            raise UserError(f"the experiment {experiment!r} was deleted", remedy=f"{again}, or remove it for good")
         experiment_id = known.experiment_id if known else client.create_experiment(experiment, artifact_location)
         tags = {**tags, RUN_KEY: run_key}
+        tidy(tracking_uri)
         parent_id = _find_or_make_parent(client, experiment_id, run_name, tags)
         _log_params(client, parent_id, params)
         return cls(client, experiment_id, parent_id, tags)
@@ -151,14 +168,14 @@ class Runs:
                 value = record.get(key)
                 if isinstance(value, int | float):
                     rows[name + suffix] = float(value)
-        fresh = {key: value for key, value in rows.items() if key not in child.metrics}
+        fresh = {key: value for key, value in rows.items() if key_of(key) not in child.metrics}
         if not fresh:
             return
         place = self._scored.setdefault(stage, len(self._scored))
         self._log_metrics(child.run_id, [(key, value, _now_ms(), 0) for key, value in fresh.items()])
         self._log_metrics(self.parent_id, [(key, value, _now_ms(), place) for key, value in fresh.items()])
         self._client.set_tag(self.parent_id, f"{SCORED}{stage}", str(place))
-        child.metrics.update(fresh)
+        child.metrics.update(map(key_of, fresh))
 
     def artifacts(self, paths: Sequence[Path]) -> None:
         for path in paths:
@@ -217,7 +234,7 @@ class Runs:
         from mlflow.entities import Metric
 
         for at in range(0, len(rows), _BATCH):
-            metrics = [Metric(key, value, timestamp, step) for key, value, timestamp, step in rows[at : at + _BATCH]]
+            metrics = [Metric(key_of(key), value, timestamp, step) for key, value, timestamp, step in rows[at : at + _BATCH]]
             self._client.log_batch(run_id, metrics=metrics)
 
 

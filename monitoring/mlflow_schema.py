@@ -12,11 +12,25 @@ import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import unquote
 
 FILE = Path(__file__).with_suffix(".sql")
 SECONDS = 180.0  # the longest that migrations may take
 _MIGRATE = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
 _HEAD = "-- The sqlite schema of MLflow "
+SQLITE = "sqlite:///"
+
+
+def sqlite_uri(path: Path) -> str:
+    """The tracking URI of a file, whose path may hold what means something in an address."""
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The file of a sqlite tracking URI; None for any other."""
+    if not tracking_uri.startswith(SQLITE):
+        return None
+    return Path(unquote(tracking_uri.removeprefix(SQLITE).partition("?")[0]))
 
 
 def create(path: Path) -> None:
@@ -36,7 +50,7 @@ def create(path: Path) -> None:
 
 def migrate(path: Path) -> None:
     """Let MLflow make the file. Raises RuntimeError with its last words."""
-    command = [sys.executable, "-P", "-c", _MIGRATE, f"sqlite:///{path}"]
+    command = [sys.executable, "-P", "-c", _MIGRATE, sqlite_uri(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

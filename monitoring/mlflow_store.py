@@ -15,8 +15,6 @@ from pathlib import Path
 
 from monitoring import mlflow_schema
 
-_SQLITE = "sqlite:///"
-
 
 def set_environment() -> None:
     """Before mlflow is imported: no telemetry, and a dead server is noticed in seconds instead of minutes."""
@@ -27,10 +25,8 @@ def set_environment() -> None:
 
 def absent_file(tracking_uri: str) -> Path | None:
     """The sqlite file that `tracking_uri` names, if there is none yet; None for a file that is there, and for any server."""
-    if not tracking_uri.startswith(_SQLITE):
-        return None
-    path = Path(tracking_uri.removeprefix(_SQLITE))
-    return None if path.exists() else path
+    path = mlflow_schema.sqlite_file(tracking_uri)
+    return None if path is None or path.exists() else path
 
 
 def prepare(tracking_uri: str) -> None:
@@ -48,6 +44,15 @@ def prepare(tracking_uri: str) -> None:
     finally:
         for leftover in target.parent.glob(f"{beside.name}*"):
             leftover.unlink(missing_ok=True)
+
+
+def tidy(tracking_uri: str) -> None:
+    """Remove the empty folders that MLflow makes of a sqlite file's address, where that is not spelt as its path."""
+    file = mlflow_schema.sqlite_file(tracking_uri)
+    spelt = Path(tracking_uri.removeprefix(mlflow_schema.SQLITE))
+    if file is not None and spelt != file:
+        with suppress(OSError):  # there is none, or it holds something
+            os.removedirs(spelt.parent)
 
 
 def _sweep(target: Path) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from lehr.errors import UserError
+from lehr.paths import store_address
 from lehr.ports import Objects, Store
 from lehr.remote.cache import folder_of
 from lehr.remote.outline import outline
@@ -21,8 +22,8 @@ _ARTIFACTS = "/artifacts/"
 
 
 def is_remote(where: str | Path) -> bool:
-    """Whether it is an object store's address rather than a folder."""
-    return str(where).startswith("s3://")
+    """Whether it is an object store's address rather than a folder. Raises UserError for an address of another kind."""
+    return store_address(where) is not None
 
 
 @cache
@@ -44,8 +45,9 @@ class Place:
     one in the cache. Locks, MLflow's sqlite file and the public files on their way live there."""
 
     def __init__(self, out: str | Path) -> None:
-        self.remote = is_remote(out)
-        self.root = str(out).rstrip("/") if self.remote else str(Path(out).absolute())
+        address = store_address(out)
+        self.remote = address is not None
+        self.root = address.rstrip("/") if address else str(Path(out).absolute())
         self.folder = folder_of(self.root) if self.remote else Path(self.root)
 
     def store(self) -> Store:

@@ -20,6 +20,7 @@ from monitoring.console import ConsoleTracker
 from monitoring.energy import PowerMeter
 from monitoring.exporter import PrometheusTracker
 from monitoring.fan_out import FanOut
+from monitoring.mlflow_schema import sqlite_uri
 from monitoring.mlflow_tracker import MlflowTracker
 from tasks.ending import tell
 from tasks.place import Place, local
@@ -80,9 +81,9 @@ def open_session(
 
 def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    place = None if uri else str(root / "mlflow-artifacts")
+    place = None if uri else (root / "mlflow-artifacts").as_uri()
     return MlflowTracker(
-        uri or f"sqlite:///{root / 'mlflow.db'}",
+        uri or sqlite_uri(root / "mlflow.db"),
         recipe.model.family,
         recipe.name,
         place,

@@ -83,27 +83,31 @@ class Loader:
 
     def instances_of(self, source: str, document: str) -> list[int]:
         """The global instance numbers that hold a token of `document`, if only as a label, in the order in which they are
-        read. Raises KeyError if `source` has no such document."""
-        T, end = self.plan.sequence_length, 0
+        read: of all documents of that id, and of all chunks that one was cut into. Raises KeyError if `source` has none."""
+        end = 0
         found: list[int] = []
         for part in self.plan.parts:
             start, end = end, end + part.instances
             if part.shards.source != source:
                 continue
-            number = part.shards.document_ids.find(document)
-            if number < 0:
+            numbers = part.shards.document_ids.find(document)
+            if not numbers:
                 raise KeyError(document)
-            starts = part.shards.document_starts
-            first = int(starts[number])
-            last = (int(starts[number + 1]) if number + 1 < len(starts) else len(part.shards)) - 1
-            # A window's last label is the token after it: what begins there is learned from in the window before, too.
-            windows = np.arange(max(first - 1, 0) // T, min(last // T, part.windows - 1) + 1)
+            windows = np.unique(np.concatenate([self._windows_of(part, number) for number in numbers]))
             for epoch in range(-(-part.instances // part.windows)):
                 key = seeds.derive(self.seed, "window", source, epoch)
                 slots = epoch * part.windows + seeds.unpermute(windows, part.windows, key)
                 slots = start + slots[slots < part.instances]
                 found += seeds.unpermute(slots, self.plan.instances, seeds.derive(self.seed, "slots")).tolist()
         return sorted(found)
+
+    def _windows_of(self, part: Part, number: int) -> np.ndarray:
+        """The windows that learn from a token of document `number`."""
+        T, starts = self.plan.sequence_length, part.shards.document_starts
+        first = int(starts[number])
+        last = (int(starts[number + 1]) if number + 1 < len(starts) else len(part.shards)) - 1
+        # A window's last label is the token after it: what begins there is learned from in the window before, too.
+        return np.arange(max(first - 1, 0) // T, min(last // T, part.windows - 1) + 1)
 
     def documents(self, first: int, count: int) -> list[tuple[str, int, list[str]]]:
         """What `count` instances from `first` on hold: for each (source, first token, ids of the documents in it)."""

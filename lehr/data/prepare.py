@@ -76,7 +76,8 @@ def prepare_corpus(
     corpus, seen = _Corpus(), Deduplicator()
     for name, source in config.sources.items():
         note(f"reading {name}")
-        _filter(corpus, name, source, config, seen, synthetic)
+        if again := _filter(corpus, name, source, config, seen, synthetic):
+            note(f"{name}: {again:,} documents bear an id that stood before; `lehr lookup` takes those of one id together")
     held_back = {f"{split} documents": [d.text for d in corpus.back[split]] for split in corpus.back}
     hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(
         held_back, config.filters.held_back_hits
@@ -104,7 +105,8 @@ def _rows(documents: Iterable[Document]) -> Iterator[dict[str, object]]:
         yield {"id": d.id, "source": d.source, "text": d.text}
 
 
-def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> None:
+def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> int:
+    """Returns how many documents bear an id that one before them has."""
     real = isinstance(source, JsonlSource)
     documents: Iterable[Document]
     if isinstance(source, JsonlSource):
@@ -116,7 +118,10 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
         raise UserError(what, where=source.uri, remedy="make it one of kind jsonl")
     funnel = SourceFunnel(source.license, origin)
     corpus.funnel[name], corpus.train[name] = funnel, []
+    ids, again = set[str](), 0
     for whole in documents:
+        again += whole.id in ids
+        ids.add(whole.id)
         for document in chunk(whole, config.filters.chunk_characters):
             funnel.read += 1
             funnel.characters_read += len(document.text)
@@ -128,6 +133,7 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
             else:
                 split = _split(document, config) if real else "train"
                 (corpus.train[name] if split == "train" else corpus.back[split]).append(document)
+    return again
 
 
 def _split(document: Document, config: Data) -> str:

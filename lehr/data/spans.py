@@ -7,6 +7,7 @@ the ids as int64, and the ids: UTF-8, each between two bytes 0xFF, which no UTF-
 from __future__ import annotations
 
 import mmap
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,10 +53,13 @@ class DocumentIds(Sequence[str]):
         begin = int(self._ends[number - 1]) + len(_LIMIT) if number else 0
         return self._mapped[self._base + begin : self._base + int(self._ends[number])].decode()
 
-    def find(self, document: str) -> int:
-        """The number of `document`, or -1: one pass over the mapped ids, nothing is built in memory."""
-        at = self._mapped.find(_LIMIT + document.encode() + _LIMIT, self._base - len(_LIMIT))
-        return -1 if at < 0 else int(np.searchsorted(self._ends, at + len(_LIMIT) - self._base))
+    def find(self, document: str) -> list[int]:
+        """The numbers of all documents of that id, and of the chunks that one was cut into: one pass over the mapped ids,
+        nothing is built in memory."""
+        raw = document.encode(errors="surrogateescape")  # of an argument that is no UTF-8: no id has that
+        wanted = re.compile(_LIMIT + re.escape(raw) + rb"(?:#[0-9]+)?(?=" + _LIMIT + rb")")
+        places = [found.start() for found in wanted.finditer(self._mapped, self._base - len(_LIMIT))]
+        return [int(np.searchsorted(self._ends, at + len(_LIMIT) - self._base)) for at in places]
 
 
 def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:

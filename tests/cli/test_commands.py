@@ -138,6 +138,10 @@ def test_dropped_lists_every_document_with_its_reason(run: Path) -> None:
     assert lehr("dropped", str(run), "--reason", "duplicate", "--source", "plays").stdout.splitlines() == [
         "plays\tduplicate\tplays/9"
     ]
+    for option, known in (("--reason", "duplicate, too_short"), ("--source", "bible, plays")):
+        refused = lehr("dropped", str(run), option, "contaminated")
+        assert refused.returncode == 2 and refused.stdout == "" and refused.stderr.count("\n") == 1
+        assert "'contaminated'" in refused.stderr and known in refused.stderr
     first = lehr("dropped", str(run / "artifacts/documents-1"), "--json").stdout.splitlines()[0]
     assert json.loads(first)["detail"] == "12 words"
 
@@ -162,17 +166,28 @@ def test_validate_prints_a_recipe_that_loads_as_the_same(tmp_path: Path) -> None
         (["show", "docs"], ["docs: no finished checkpoint here"]),
         (["chat", "docs"], ["docs: no finished checkpoint here"]),
         (["dropped", "docs"], ["docs: no artifact with a dropped.jsonl.gz here"]),
+        (["run", TINY, "--out", "gs://b/run"], ["gs:// is no place that Lehr knows", "give a folder, or s3://BUCKET/PREFIX"]),
+        (["run", TINY, "--out", "file:///d"], ["file:// is no place", "write /d"]),
+        (["run", TINY, "--out", "S3://b/r"], ["S3:// is no place", "write s3://b/r"]),
+        (["run", TINY, "--out", "s3a://b/r"], ["s3a:// is no place", "write s3://b/r"]),
+        (["export", "docs", "--out", "s3://b/model"], ["s3:/b/model: this must be a place on this machine"]),
+        (["export", "gs://b/run", "--out", "model"], ["gs:// is no place"]),
+        (["lookup", "s3n://b/run", "--step", "1"], ["s3n:// is no place", "write s3://b/run"]),
+        (["import", "hf://x/y", "--out", "model"], ["hf:// is no place"]),
+        (["plan", TINY, "--plot", "s3://b/x.svg"], ["this must be a place on this machine"]),
         (["fly"], ["No such command 'fly'"]),
         (["show", "--loud", "x"], ["No such option '--loud'", "See 'lehr show --help'"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], parts: list[str]) -> None:
     before = sorted((ROOT / "runs").rglob("*")) if (ROOT / "runs").exists() else None
+    beside = sorted(ROOT.iterdir())
     done = lehr(*arguments)
     assert done.returncode == 2, done.stderr
     assert done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert all(part in done.stderr for part in parts), done.stderr
     assert (sorted((ROOT / "runs").rglob("*")) if (ROOT / "runs").exists() else None) == before
+    assert sorted(ROOT.iterdir()) == beside
 
 
 def test_damaged_files_are_named(run: Path) -> None:

@@ -227,6 +227,14 @@ def _nothing(name: str, source: SyntheticSource) -> list[Document]:
     return []
 
 
+def test_ids_that_stand_twice_are_counted(tmp_path: Path) -> None:
+    config, notes = _corpus(tmp_path), list[str]()
+    path = tmp_path / "web.jsonl"
+    path.write_text(path.read_text().replace('"d7"', '"d5"').replace('"d6"', '"d5"'))
+    prepare_corpus(config, {}, _nothing, tmp_path / "out", notes.append)
+    assert next(note for note in notes if "bear an id" in note).startswith("web: 2 documents bear an id that stood before")
+
+
 def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
     funnel = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "out", lambda text: None)["web"]
     dropped = [
@@ -238,7 +246,9 @@ def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
     assert reasons["short"] == "too few words"
     assert reasons["latin"] == "language la"
     assert min(funnel.train, funnel.dev, funnel.held_out) > 5
-    again = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "again", lambda text: None)["web"]
+    notes: list[str] = []
+    again = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "again", notes.append)["web"]
+    assert not any("bear an id" in note for note in notes)
     assert again == funnel
     for name in ("documents/web.jsonl.gz", "held_out.jsonl.gz", "dropped.jsonl.gz"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

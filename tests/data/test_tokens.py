@@ -118,7 +118,7 @@ def test_spans_must_make_up_the_body(tmp_path: Path) -> None:
     path, spans = tmp_path / "web.tokens", tmp_path / "web.spans"
     assert list(shard.document_ids) == [f"web-{i}" for i in range(5)]
     assert shard.document_ids[1:3] == ["web-1", "web-2"]
-    assert [shard.document_ids.find(d) for d in ("web-0", "web-4", "web-", "eb-1", "")] == [0, 4, -1, -1, -1]
+    assert [shard.document_ids.find(d) for d in ("web-0", "web-4", "web-", "eb-1", "")] == [[0], [4], [], [], []]
     whole = spans.read_bytes()
     start = int(shard.document_starts[3]).to_bytes(8, "little")
     later = int(shard.document_starts[3] + 1).to_bytes(8, "little")
@@ -204,8 +204,24 @@ def test_a_documents_instances_are_those_that_hold_it(tmp_path: Path) -> None:
                 if source == part.shards.source and first < inside.stop and inside.start <= first + 16
             ]
             assert loader.instances_of(part.shards.source, document) == expected
-    with pytest.raises(KeyError):
-        loader.instances_of("a", "nobody")
+    for nobody in ("nobody", "\udcff"):  # the latter: an argument that is no UTF-8
+        with pytest.raises(KeyError):
+            loader.instances_of("a", nobody)
+
+
+def test_an_id_that_stands_twice_and_one_that_was_cut_name_all_of_their_documents(tmp_path: Path) -> None:
+    ids = ["x", "y", "x", "cut#0", "cut#1", "cut#1x", "cut", "x.", "z"]
+    texts = [f"{id_} is number {n} of them. " * 9 for n, id_ in enumerate(ids)]
+    write_shard([Document(i, "s", t) for i, t in zip(ids, texts, strict=True)], "s", TOKENIZER, tmp_path)
+    shard = ShardSet.open(tmp_path / "s.tokens", TOKENIZER.hash)
+    wanted = {"x": [0, 2], "cut": [3, 4, 6], "cut#1": [4], "z": [8]}
+    assert {name: shard.document_ids.find(name) for name in wanted} == wanted
+    loader = Loader(plan(Mix(weights={"s": 1.0}), {"s": shard}, 2 * ((len(shard) - 1) // 16), 16), seed=3)
+    starts = [*shard.document_starts.tolist(), len(shard)]
+    for name, numbers in wanted.items():
+        held = loader.documents(0, loader.plan.instances)
+        touches = [any(first < starts[n + 1] and starts[n] <= first + 16 for n in numbers) for _, first, _ in held]
+        assert loader.instances_of("s", name) == [i for i, touched in enumerate(touches) if touched]
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-from monitoring import mlflow_store
-from monitoring.mlflow_runs import flatten
+from monitoring import mlflow_schema, mlflow_store
+from monitoring.mlflow_runs import flatten, key_of
 from monitoring.mlflow_tracker import MlflowTracker
 
 
@@ -32,8 +33,9 @@ def open_tracker(empty_store: Path, tmp_path: Path) -> Callable[..., MlflowTrack
 
     def make(**changes: Any) -> MlflowTracker:
         return MlflowTracker(
-            f"sqlite:///{tmp_path}/mlflow.db", "lehr", "tiny", (tmp_path / "artifacts").as_uri(), {"model": {"n_layers": 4}},
-            {"git.sha": "abc"}, **{"run_key": "here", "flush_seconds": 0.05, **changes},
+            f"sqlite:///{tmp_path}/mlflow.db", "lehr", "tiny", (tmp_path / "artifacts").as_uri(),
+            tags={"git.sha": "abc"},
+            **{"params": {"model": {"n_layers": 4}}, "run_key": "here", "flush_seconds": 0.05, **changes},
         )  # fmt: skip
 
     return make
@@ -110,6 +112,50 @@ def test_a_killed_run_continues_in_its_own_runs(open_tracker: Callable[..., Mlfl
     assert steps(tmp_path, stage1, "loss") == list(range(1, 101))  # none lost, none twice
     assert steps(tmp_path, stage1, "score/prose/dev/loss") == [0] == steps(tmp_path, parent, "score/prose/dev/loss")
     assert [p.name for p in (tmp_path / "artifacts").rglob("*") if p.is_file()] == ["report.html"]
+
+
+@pytest.mark.parametrize("folder", ["a?b", "a%25b%", "a#b ä"])
+def test_a_runs_path_may_hold_what_means_something_in_an_address(folder: str, empty_store: Path, tmp_path: Path) -> None:
+    root = tmp_path / folder
+    root.mkdir()
+    shutil.copy(empty_store, root / "mlflow.db")
+    size = (root / "mlflow.db").stat().st_size
+    uri = mlflow_schema.sqlite_uri(root / "mlflow.db")
+    assert mlflow_store.absent_file(uri) is None and mlflow_schema.sqlite_file(uri) == root / "mlflow.db"
+    tracker = MlflowTracker(uri, "lehr", "tiny", (root / "mlflow-artifacts").as_uri(), {"a": 1}, run_key="here")
+    (root / "report.html").write_text("<p>")
+    tracker.log_artifacts([root / "report.html"])
+    tracker.close()
+    with sqlite3.connect(root / "mlflow.db") as connection:
+        assert connection.execute("select value from params").fetchall() == [("1",)]
+    assert (root / "mlflow.db").stat().st_size >= size and [p.name for p in tmp_path.iterdir()] == [folder]
+    assert [p.name for p in (root / "mlflow-artifacts").rglob("*") if p.is_file()] == ["report.html"]
+
+
+def test_no_key_and_no_deleted_experiment_ends_the_tracking(
+    open_tracker: Callable[..., MlflowTracker], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["c4 (en), 2024+", "c4 [en], 2024+", "../x", "a//b/", "x" * 400, "\x1b[0m\n", "/a", "ö/ü", "."]
+    tracker = open_tracker(params=dict.fromkeys(names, 1))
+    tracker.stage_started("s", total_steps=2, params=dict.fromkeys(names, 1))
+    tracker.progress("s", 1, 2, {**dict.fromkeys(names, 1.0), "loss": 2.0})
+    tracker.scored("s", [{**SCORE, "task": name} for name in names])
+    tracker.stage_finished("s", uri="", reused=False, seconds=1.0)
+    tracker.close()
+    found = runs(tmp_path)
+    assert found["s"][0].info.status == found["tiny"][0].info.status == "FINISHED" and not caplog.records
+    assert len(found["tiny"][0].data.params) == len(found["s"][0].data.params) - 1 == len(names)
+    assert len(found["s"][0].data.metrics) == len(names) + 1 + 2 * len(names) + 1  # curves, loss, scores, seconds
+    assert key_of("score/prose/dev/loss") == "score/prose/dev/loss"
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client.delete_experiment(client.get_experiment_by_name("lehr").experiment_id)
+    again = open_tracker()
+    again.stage_finished("s", uri="", reused=False, seconds=1.0)
+    again.close()
+    assert "was deleted" in caplog.text and "mlflow experiments restore" in caplog.text
 
 
 def test_another_recipe_is_another_run_and_a_repeated_stage_another_attempt(
