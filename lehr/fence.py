@@ -29,7 +29,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold `path`'s lock, which dies with its holder. Raises InfraError if another process keeps it for a minute: it is
     held for renames only, so that one hangs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("ab") as file:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:

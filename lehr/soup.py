@@ -30,7 +30,7 @@ def check_ingredients(ingredients: Sequence[Artifact]) -> None:
     first = ingredients[0]
     for other in ingredients[1:]:
         other.expect("checkpoint")
-        ours, theirs = (json.loads(a.path(ARCHITECTURE).read_text()) for a in (first, other))
+        ours, theirs = (json.loads(a.path(ARCHITECTURE).read_text(encoding="utf-8")) for a in (first, other))
         for key in ("architecture", "tokenizer"):
             if ours[key] != theirs[key]:
                 raise UserError(

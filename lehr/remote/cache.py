@@ -77,7 +77,7 @@ class Cache:
         with its holder."""
         path = self.folder / "artifacts" / f".{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

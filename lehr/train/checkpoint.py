@@ -86,14 +86,14 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
     or if the head is a scalar one."""
     model, tokenizer, said = load_model(artifact, "language", Transformer)
     training = artifact.path(TRAINING)
-    known = json.loads(training.read_text()) if training.is_file() else {}
+    known = json.loads(training.read_text(encoding="utf-8")) if training.is_file() else {}
     return Loaded(model, tokenizer, model.config, known, bool(said["chat"]))
 
 
 def check_head(folder: Path, wanted: Head) -> dict[str, Any]:
     """What `model.json` of the checkpoint in `folder` says. Raises UserError unless its model has the `wanted` head; where
     none is named it is a language model."""
-    said: dict[str, Any] = json.loads((folder / ARCHITECTURE).read_text())
+    said: dict[str, Any] = json.loads((folder / ARCHITECTURE).read_text(encoding="utf-8"))
     found = said.get("head", "language")
     if found != wanted:
         raise UserError(
@@ -138,7 +138,7 @@ def load_training(parent: Artifact) -> dict[str, Any]:
             where=parent.folder,
             remedy="give a pretrained one",
         )
-    training: dict[str, Any] = json.loads(path.read_text())
+    training: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if not training["lr"] > 0:
         raise UserError("its learning rate ended at zero", where=parent.folder, remedy="give a parent that is not annealed")
     return training
