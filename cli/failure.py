@@ -12,6 +12,7 @@ from contextlib import suppress
 import click
 
 from lehr.errors import Bug, Interrupted, LehrError, from_os_error
+from lehr.masked import masked
 
 INTERRUPTED = Interrupted.exit_code
 
@@ -44,7 +45,7 @@ def _say(text: str) -> None:
     """On stderr, if anybody is there to read it. A reader that is gone changes no exit code; what the interpreter would still
     flush at its end then goes nowhere."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(masked(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):  # a broken pipe, a full disk behind a redirection; a closed stream
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
@@ -89,7 +90,7 @@ def _keep_traceback(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     try:
         with tempfile.NamedTemporaryFile("w", prefix="lehr-", suffix=".traceback", delete=False, encoding="utf-8") as f:
-            f.write(text)
+            f.write(masked(text))
     except OSError:
         _say(text)
         return "traceback above"

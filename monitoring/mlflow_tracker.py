@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lehr.masked import masked
 from monitoring.mlflow_runs import Curve, Runs, flatten
 from monitoring.mlflow_store import absent_file
 
@@ -165,4 +166,4 @@ class MlflowTracker:
     def _warn(self, text: str) -> None:
         if not self._warned:
             self._warned = True
-            LOG.warning("MLflow at %s: %s", self._uri, text)
+            LOG.warning("MLflow at %s: %s", masked(self._uri), masked(text))
