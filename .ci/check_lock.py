@@ -58,14 +58,14 @@ def chosen(pins: list[str], python: str, scratch: Path) -> dict[str, tuple[str, 
     """By pin: the file name of the wheel that pip takes for a Python, and the Pythons that the wheel allows. Raises Refused."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         wanted, report = Path(folder, "pins.txt"), Path(folder, "report.json")
-        wanted.write_text("\n".join(pins))
+        wanted.write_text("\n".join(pins), encoding="utf-8")
         command = [*PIP_COMMAND, "install", "--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:"]
         command += ["--use-feature=fast-deps", "--python-version", python, *(f"--platform={name}" for name in PLATFORMS)]
         command += ["--target", f"{folder}/nothing", "--report", str(report), "--requirement", str(wanted)]
         asked = subprocess.run(command, capture_output=True, text=True, check=False)
         if asked.returncode:
             raise Refused(_why(asked.stderr, python))
-        items = json.loads(report.read_text())["install"]
+        items = json.loads(report.read_text(encoding="utf-8"))["install"]
     found: dict[str, Any] = {canonicalize_name(item["metadata"]["name"]): item for item in items}
     wheels = {}
     for pin in pins:
@@ -120,7 +120,7 @@ def main(path: str = "requirements.lock") -> int:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*PIP_COMMAND, "install", "-q", "--no-deps", "--target", f"{folder}/pip", PIP], check=True)
         environ["PYTHONPATH"] = f"{folder}/pip"
-        lines = refusals(Path(path).read_text(), Path(folder))
+        lines = refusals(Path(path).read_text(encoding="utf-8"), Path(folder))
     for line in lines:
         print(f"error: {path}: {line}", file=sys.stderr)
     if not lines:

@@ -52,7 +52,7 @@ def pod(number: int, version: int, nodes: int) -> dict[str, Any]:
 
 def resident_mib() -> float:
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main() -> None:

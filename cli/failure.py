@@ -7,10 +7,12 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 
 import click
 
 from lehr.errors import Bug, Interrupted, LehrError, UserError, from_os_error
+from lehr.masked import masked
 from lehr.text import visible
 
 INTERRUPTED = Interrupted.exit_code
@@ -21,29 +23,41 @@ def report_failure(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if os.environ.get("LEHR_DEBUG") == "1":
-        traceback.print_exception(error)
+        _say("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
         return _report_click(error)
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        print("interrupted; give the same command again to continue", file=sys.stderr)
+        _say("interrupted; give the same command again to continue")
         return INTERRUPTED
     known = owned_error(error)
-    if known is not None:
+    if known is not None and not isinstance(known, Bug):
         label = "" if isinstance(known, Interrupted) else "error: "
         for line in (known, *(known.more if isinstance(known, UserError) else ())):
-            print(f"{label}{one_line(str(line))}", file=sys.stderr)
+            _say(f"{label}{one_line(str(line))}")
         return known.exit_code
-    print(f"error: {type(error).__name__}: {one_line(str(error))} ({_keep_traceback(error)})", file=sys.stderr)
+    what = one_line(str(known)) if known is not None else f"{type(error).__name__}: {one_line(str(error))}"
+    _say(f"error: {what} ({_keep_traceback(error)})")
     return Bug.exit_code
+
+
+def _say(text: str) -> None:
+    """On stderr, if anybody is there to read it. A reader that is gone changes no exit code; what the interpreter would still
+    flush at its end then goes nowhere."""
+    try:
+        print(masked(text), file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # a broken pipe, a full disk behind a redirection; a closed stream
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _report_click(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     hint = f" See '{context.command_path} --help'." if context is not None else ""
-    print(f"error: {one_line(error.format_message()).rstrip('.')}.{hint}", file=sys.stderr)
+    _say(f"error: {one_line(error.format_message()).rstrip('.')}.{hint}")
     return error.exit_code
 
 
@@ -79,8 +93,8 @@ def _keep_traceback(error: BaseException) -> str:
     text = "".join(traceback.format_exception(error))
     try:
         with tempfile.NamedTemporaryFile("w", prefix="lehr-", suffix=".traceback", delete=False, encoding="utf-8") as f:
-            f.write(text)
+            f.write(masked(text))
     except OSError:
-        print(text, file=sys.stderr)
+        _say(text)
         return "traceback above"
     return f"this is a fault of Lehr's own; full traceback: {f.name}"

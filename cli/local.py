@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
+import multiprocessing.util
 import os
 import shlex
 import shutil
@@ -13,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cli.say import say
-from lehr.artifact import sha256_text
 from lehr.config import Recipe
 from lehr.pipeline.explain import manifests
 from lehr.pipeline.local import run_graph
@@ -28,7 +28,7 @@ def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int
     """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
     place = Place(out)
     place.check()
-    with held(place.folder, place.root), _own_temporary_folder(place.folder), listening():
+    with held(place.folder, place.root), _own_temporary_folder(), listening():
         os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])
         this = open_run(recipe, out)
         names = [node.name for node in this.nodes]
@@ -43,15 +43,19 @@ def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int
 
 
 @contextmanager
-def _own_temporary_folder(root: Path) -> Iterator[None]:
-    """Ranks leave sockets in TMPDIR when they are killed: give them a folder that the next run sweeps.
+def _own_temporary_folder() -> Iterator[None]:
+    """Ranks leave sockets in TMPDIR when they are killed: give them a folder that goes with this process, or else with
+    this user's next run.
 
     It lies in the system's own temporary folder, not in the run's: a rank's socket has 107 bytes for its path.
     """
-    place = Path(tempfile.gettempdir()) / f"lehr-{os.getuid()}-{sha256_text(str(root))[:12]}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(mode=0o700)
-    before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), str(place)
+    mine = f"lehr-{os.getuid()}-"
+    _sweep(Path(tempfile.gettempdir()), mine)
+    place = tempfile.mkdtemp(prefix=mine)  # a name of its own: nobody else can have taken it
+    alive = os.open(place, os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    multiprocessing.util.Finalize(None, shutil.rmtree, (place, True), exitpriority=-1000)  # after all that clean up in it
+    before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), place
     tempfile.tempdir = None
     try:
         yield
@@ -61,9 +65,16 @@ def _own_temporary_folder(root: Path) -> Iterator[None]:
         else:
             os.environ["TMPDIR"] = before
         tempfile.tempdir = None
-        atexit.register(_remove_if_empty, place)  # what lies there is swept up by its owners at exit
 
 
-def _remove_if_empty(place: Path) -> None:
-    with suppress(OSError):  # not empty: a rank's last file goes later, the folder with the next run
-        place.rmdir()
+def _sweep(temporary: Path, prefix: str) -> None:
+    """Remove what runs of this user left that were killed: a folder's lock dies with its run."""
+    for place in temporary.glob(f"{prefix}*"):
+        with suppress(OSError):
+            number = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(number).st_uid == os.getuid():
+                    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(place, ignore_errors=True)
+            finally:
+                os.close(number)

@@ -46,6 +46,12 @@ def _rebuild_user_error(what: str, where: str, remedy: str) -> UserError:
     return UserError(what, where=where, remedy=remedy)
 
 
+def diverged(what: str) -> UserError:
+    """Training that went where no number is any more: nothing of it is kept as an artifact."""
+    remedy = "lower the learning rate, lengthen its warm-up, or clip gradients lower"
+    return UserError(f"training diverged: {what}", remedy=remedy)
+
+
 class InfraError(LehrError):
     """The machine, network or store failed. A retry elsewhere can help."""
 
@@ -90,7 +96,7 @@ def in_words(error: BaseException) -> dict[str, str]:
     if isinstance(error, UserError):
         return {"kind": "UserError", "what": error.what, "where": error.where, "remedy": error.remedy}
     if isinstance(error, LehrError):
-        return {"kind": type(error).__name__, "what": str(error)}
+        return {"kind": type(error).__name__, "what": str(error), "notes": "\n".join(getattr(error, "__notes__", []))}
     kind = "Bug" if isinstance(error, Exception) else "Interrupted" if isinstance(error, KeyboardInterrupt) else "Preempted"
     return {"kind": kind, "what": f"{type(error).__name__}: {error}"}
 
@@ -99,7 +105,10 @@ def from_words(words: dict[str, str]) -> LehrError:
     """The error that `in_words` described."""
     if words["kind"] == "UserError":
         return UserError(words["what"], where=words["where"], remedy=words["remedy"])
-    return _KINDS[words["kind"]](words["what"])
+    error = _KINDS[words["kind"]](words["what"])
+    if words.get("notes"):
+        error.add_note(words["notes"])
+    return error
 
 
 # CUDA's words for a device that failed (cudaError 46, 100, 214, 220, 714, 721, 802, 999). Not among them: illegal

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lehr.artifact import sha256_text, write_atomic
-from lehr.errors import InfraError, Preempted
+from lehr.errors import InfraError, Preempted, UserError
 from lehr.incidents import Sign, described, of_older
 from lehr.ports import Conflict
 
@@ -29,7 +29,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold `path`'s lock, which dies with its holder. Raises InfraError if another process keeps it for a minute: it is
     held for renames only, so that one hangs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("ab") as file:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
@@ -40,6 +40,17 @@ def locked(path: Path) -> Iterator[None]:
                     raise InfraError(f"{path}: a process that hangs holds this lock; end it and try again") from None
                 time.sleep(0.005)
         yield
+
+
+def _said(path: Path, value: str) -> dict[str, Any]:
+    """An attempt's record. Raises UserError for one that is damaged: which attempt is the newest, nobody knows then."""
+    try:
+        said = json.loads(value)
+        if isinstance(said, dict) and type(said.get("attempt")) is int:
+            return said
+    except ValueError:
+        pass
+    raise UserError("damaged record of attempts", where=path, remedy="delete it and run the same command again")
 
 
 class Keys:
@@ -53,7 +64,7 @@ class Keys:
         path = self.root / key
         if not path.is_file():
             return None
-        value = path.read_text(encoding="utf-8")
+        value = path.read_text(encoding="utf-8", errors="replace")  # a damaged one is its reader's to name
         return value, sha256_text(value)
 
     def put(self, key: str, value: str, version: str | None) -> str:
@@ -106,7 +117,7 @@ class Fence:
         keys, key = Keys(root), f"attempts/{name}.json"
         while True:
             found = keys.get(key)
-            number = json.loads(found[0])["attempt"] + 1 if found else 1
+            number = _said(root / key, found[0])["attempt"] + 1 if found else 1
             who = attempt(number)
             try:
                 keys.put(key, json.dumps(who), found[1] if found else None)
@@ -118,7 +129,7 @@ class Fence:
         """See `lehr.ports.Claim`."""
         of_older(scratch, self.number, tell)
         found = Keys(self.root).get(self.key)
-        who = json.loads(found[0]) if found else {}
+        who = _said(self.root / self.key, found[0]) if found else {}
         if who.get("token") == self.token:  # else there is a newer attempt, which will end this one
             self.signs.append(Sign(scratch, self.number, described(who)))
 
@@ -130,7 +141,7 @@ class Fence:
     def check(self) -> None:
         """Raise Preempted if a newer attempt has begun."""
         found = Keys(self.root).get(self.key)
-        now = json.loads(found[0]) if found else {}
+        now = _said(self.root / self.key, found[0]) if found else {}
         if now.get("token") != self.token:
             raise overtaken(Path(self.key).stem, self.number, now)
 

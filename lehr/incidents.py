@@ -14,6 +14,7 @@ from typing import Any
 
 from lehr.artifact import LOGS, Artifact
 from lehr.errors import from_os_error
+from lehr.masked import masked
 
 FILE = "incidents.txt"
 _ROOM = 4096  # bytes, set aside when an attempt begins: how it ended can be written on a disk that is full by then
@@ -50,7 +51,7 @@ def ending(error: BaseException) -> str:
         notes += getattr(inner, "__notes__", [])
         inner = inner and (inner.__cause__ or inner.__context__)
     first = str(owned).partition("\n")[0] or "no more is said"
-    return _one_line("; ".join([f"{type(owned).__name__}: {first}", *dict.fromkeys(notes)]))
+    return masked(_one_line("; ".join([f"{type(owned).__name__}: {first}", *dict.fromkeys(notes)])))
 
 
 class Sign:

@@ -43,7 +43,9 @@ class Lookup:
         self.stretch = _stretch({**_inherited(checkpoint), **config})
         self.loader: Loader = make_loader(shards[0].folder, tokenizers[0].folder, self.stretch)
         steadiness = checkpoint.path(f"{LOGS}/{STABILITY}")
-        self.left_out: list[list[int]] = json.loads(steadiness.read_text())["left_out"] if steadiness.is_file() else []
+        self.left_out: list[list[int]] = (
+            json.loads(steadiness.read_text(encoding="utf-8"))["left_out"] if steadiness.is_file() else []
+        )
 
     def was_left_out(self, step: int) -> bool:
         """Whether a rewind left the batch of `step` out: nothing was learned from it."""

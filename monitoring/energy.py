@@ -31,7 +31,7 @@ def tree_cpu_seconds() -> float:
     children: dict[int, list[tuple[int, float]]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = entry.read_text().rpartition(")")[2].split()  # the name in brackets may hold spaces
+            fields = entry.read_text(encoding="utf-8").rpartition(")")[2].split()  # the name in brackets may hold spaces
         except OSError:
             continue  # it ended while we looked
         used = sum(map(int, fields[11:15])) / tick  # utime, stime, and those of its own waited-for children
@@ -63,19 +63,19 @@ class Rapl:
 
     def __init__(self, root: Path = RAPL_ROOT, poll_seconds: float = RAPL_POLL_SECONDS) -> None:
         """Raises OSError when there is no counter that this user may read."""
-        names = {zone: (zone / "name").read_text().strip() for zone in sorted(root.glob("intel-rapl:*"))}
+        names = {zone: (zone / "name").read_text(encoding="utf-8").strip() for zone in sorted(root.glob("intel-rapl:*"))}
         zones = [zone for zone, name in names.items() if name.startswith("package") or name == "dram"]
         self._last = {zone: self._microjoules(zone) for zone in zones}
         if not self._last:
             raise FileNotFoundError(f"no RAPL packages under {root}")
-        self._range = {zone: int((zone / "max_energy_range_uj").read_text()) for zone in self._last}
+        self._range = {zone: int((zone / "max_energy_range_uj").read_text(encoding="utf-8")) for zone in self._last}
         self._joules = 0.0
         self._lock = threading.Lock()
         threading.Thread(target=self._poll, args=(poll_seconds,), name="rapl", daemon=True).start()
 
     @staticmethod
     def _microjoules(zone: Path) -> int:
-        return int((zone / "energy_uj").read_text())
+        return int((zone / "energy_uj").read_text(encoding="utf-8"))
 
     def _poll(self, seconds: float) -> None:
         while True:  # often enough that no wrap goes unseen; ends with the process

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -16,8 +15,8 @@ from prometheus_client.exposition import choose_encoder
 from lehr.metrics import find
 from lehr.ports import NullPower, Power
 from monitoring import metrics as m
+from monitoring.server import LOG, Server
 
-LOG = logging.getLogger("monitoring")
 STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without alarm
 STALL_STEPS = 20.0  # ... and so many times the slowest recent step on slow models
 _GAUGES = {metric.of: metric for metric in m.METRICS if metric.of}
@@ -59,7 +58,7 @@ class PrometheusTracker:
         self._energy_read_at = now()
         self._stage, self._last_step = "", 0
         self._active, self._heartbeat, self._slowest_seconds = False, now(), 0.0
-        self._server: ThreadingHTTPServer | None = None
+        self._server: Server | None = None
         self._get(m.ENERGY_SOURCE, source=self._power.source).set(1)
 
     def _get(self, metric: m.Metric, /, **labels: str) -> Any:
@@ -169,12 +168,11 @@ class PrometheusTracker:
         """
         for candidate in dict.fromkeys((port, 0)):
             try:
-                self._server = ThreadingHTTPServer((address, candidate), _handler(self))
+                self._server = Server((address, candidate), _handler(self))
             except (OSError, OverflowError) as error:
                 otherwise = "taking a free port" if candidate else "there will be no /metrics"
                 note(f"metrics: cannot listen on {address}:{candidate} ({error}); {otherwise}")
                 continue
-            self._server.daemon_threads = True
             threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
             return f"http://{address}:{self._server.server_address[1]}/metrics"
         return ""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
+from lehr.masked import masked
 from lehr.ports import Tracker
 
 LOG = logging.getLogger("monitoring")
@@ -59,5 +60,5 @@ class FanOut:
 
 def _brief(error: BaseException) -> str:
     """The error's type and first line: a whole traceback would bury the run's own output."""
-    lines = str(error).strip().splitlines()
+    lines = masked(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

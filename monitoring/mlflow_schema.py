@@ -51,7 +51,9 @@ def create(path: Path) -> None:
 def migrate(path: Path) -> None:
     """Let MLflow make the file. Raises RuntimeError with its last words."""
     command = [sys.executable, "-P", "-c", _MIGRATE, sqlite_uri(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"cannot make {path}: {last}")

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lehr.masked import masked
 from lehr.text import visible
 from monitoring.mlflow_runs import Curve, Runs, flatten
 from monitoring.mlflow_store import absent_file
@@ -166,4 +167,4 @@ class MlflowTracker:
     def _warn(self, text: str) -> None:
         if not self._warned:
             self._warned = True
-            LOG.warning("MLflow at %s: %s", self._uri, visible(text))
+            LOG.warning("MLflow at %s: %s", masked(self._uri), visible(masked(text)))

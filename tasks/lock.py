@@ -10,7 +10,7 @@ from typing import IO
 
 from lehr.errors import UserError, from_os_error
 
-_held: dict[Path, IO[str]] = {}
+_held: dict[Path, IO[bytes]] = {}
 
 
 def hold(root: Path, name: str | Path = "") -> None:
@@ -23,7 +23,7 @@ def hold(root: Path, name: str | Path = "") -> None:
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
-        file = (root / ".lock").open("w")
+        file = (root / ".lock").open("wb")
     except OSError as error:
         raise from_os_error(error, root) from error
     try:

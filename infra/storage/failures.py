@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError, PartialCredentialsError
 from s3transfer.exceptions import RetriesExceededError
 
 from lehr.errors import InfraError, LehrError, UserError
 
 NO_SUCH_KEY = ("NoSuchKey", "404")  # a HEAD has no body, hence no name for it
 CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+# A store that knows no batches, or wants an MD5 with each, which boto3 sends no more: single deletes are for every store.
+NO_BATCHES = ("MissingContentMD5", "InvalidDigest", "BadDigest", "MissingContentMd5", "NotImplemented", "MethodNotAllowed")
 _NO_BUCKET = ("NoSuchBucket", "InvalidBucketName")
 # Refusals that a new pod, with a new token or a set clock, can meet with success.
 _FOR_A_WHILE = ("ExpiredToken", "RequestTimeTooSkewed", "RequestTimeout", "SlowDown")
@@ -32,6 +34,8 @@ def owned(where: str, bucket: str) -> Iterator[None]:
         raise _refused(error, where, bucket) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise UserError("there are no keys for this store", where=where, remedy=_NO_KEYS) from error
+    except ParamValidationError as error:  # before anything is sent: a bucket's name, most likely
+        raise UserError(_one_line(error), where=where, remedy="check --out") from error
     except (BotoCoreError, RetriesExceededError) as error:
         raise InfraError(f"{where}: the store is not reached ({_one_line(error)}); run the same command again") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
-from infra.storage.failures import CONDITION_FAILED, NO_SUCH_KEY, code_of, deleted, owned
+from infra.storage.failures import CONDITION_FAILED, NO_BATCHES, NO_SUCH_KEY, code_of, deleted, owned
 from lehr.errors import UserError
 from lehr.ports import Conflict
 
@@ -32,10 +33,10 @@ class S3Objects:
     part_bytes = 64 * _MIB  # S3 takes at most 10,000 parts; s3transfer takes larger ones for files beyond that
 
     def __init__(self, root: str) -> None:
-        parts = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[^/]+)*)/*", root)
+        parts = re.fullmatch(r"s3://([^/]+)((?:/.*)?)", root)  # which names a bucket may have is the store's to say
         if parts is None:
             raise UserError(f"{root} names no bucket", where="--out", remedy="write s3://BUCKET/PREFIX")
-        self.bucket, self.prefix = parts[1], parts[2].removeprefix("/")
+        self.bucket, self.prefix = parts[1], parts[2].strip("/")
         self._lock, self._made = threading.Lock(), None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,13 +65,19 @@ class S3Objects:
     def get(self, key: str) -> tuple[str, str] | None:
         """See Objects.get. A version is an ETag."""
         with self._owned(key):
-            try:
-                answer = self._client.get_object(**self._at(key))
-            except ClientError as error:
-                if code_of(error) in NO_SUCH_KEY:
-                    return None
-                raise
-            return answer["Body"].read().decode(), answer["ETag"]
+            for attempt in range(_ATTEMPTS):
+                try:
+                    answer = self._client.get_object(**self._at(key))
+                    return answer["Body"].read().decode(), answer["ETag"]
+                except ClientError as error:
+                    if code_of(error) in NO_SUCH_KEY:
+                        return None
+                    raise
+                except (IncompleteReadError, HTTPClientError):  # cut off in the body, where boto3 itself retries nothing
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    time.sleep(min(2.0**attempt / 8, 4.0))
+            raise AssertionError("unreachable")
 
     def put(self, key: str, value: str, version: str | None) -> str:
         """See Objects.put."""
@@ -113,8 +120,14 @@ class S3Objects:
         wanted = [{"Key": self._key(key)} for key in keys]
         with self._owned():
             for at in range(0, len(wanted), _BATCH):
-                batch = {"Objects": wanted[at : at + _BATCH], "Quiet": True}
-                deleted(self._client.delete_objects(Bucket=self.bucket, Delete=batch), self.root)
+                batch: dict[str, Any] = {"Objects": wanted[at : at + _BATCH], "Quiet": True}
+                try:
+                    deleted(self._client.delete_objects(Bucket=self.bucket, Delete=batch), self.root)
+                except ClientError as error:
+                    if code_of(error) not in NO_BATCHES:
+                        raise
+                    for item in batch["Objects"]:
+                        self._client.delete_object(Bucket=self.bucket, Key=item["Key"])
 
     def abort_uploads(self, prefix: str) -> None:
         with self._owned(prefix):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_LARGEST = 3.4e38
 
 
 class Config(BaseModel):
@@ -13,10 +15,17 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, ser_json_inf_nan="constants", validate_default=True)
 
 
+def _in_a_tensor(value: float) -> float:
+    """A number that fp32 cannot hold is refused here, not met in the first step."""
+    if value > _LARGEST:
+        raise ValueError(f"{value:g} is more than {_LARGEST:g}, the largest number of fp32; lower it")
+    return value
+
+
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_in_a_tensor)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_in_a_tensor)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 Reported = dict[str, Any]  # of a `reported` key: facts of a released model that nothing here executes

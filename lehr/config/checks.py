@@ -77,8 +77,12 @@ def layout(r: RecipeParts) -> None:
     r.parallel.check_model(r.model)
     if r.stage1:
         r.parallel.check_batch("stage1.batch_size", r.stage1.batch_size)
-        if r.stage1.batch_ramp and not r.parallel.whole:
-            r.parallel.check_batch("stage1.batch_ramp.start", r.stage1.batch_ramp.start)
+        if ramp := r.stage1.batch_ramp:
+            if not r.parallel.whole:
+                r.parallel.check_batch("stage1.batch_ramp.start", ramp.start)
+            elif ramp.start < r.parallel.processes:
+                ranks = f"parallel.processes={r.parallel.processes}"
+                raise ValueError(f"stage1.batch_ramp.start={ramp.start} leaves some of {ranks} without a sequence; raise it")
     world = r.parallel.processes
     for step in r.posttraining:
         rows = {"batch_size": step.batch_size} if isinstance(step, Tuning) else {}

@@ -3,6 +3,7 @@ model. Shapes: B sequences still running, T columns of this call, V vocabulary."
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lehr.data.tokenizer import Tokenizer
+from lehr.errors import diverged
 from lehr.model.decode import Decoder
 from lehr.model.packed import packed
 from lehr.model.transformer import Transformer
@@ -59,7 +61,10 @@ class LanguageModel:
             target_N = torch.tensor(ids[len(ids) - n :], device=self.device)
             picked = torch.log_softmax(logits_NV, dim=-1).gather(1, target_N[:, None])
             greedy = bool((logits_NV.argmax(dim=-1) == target_N).all())
-            results.append((float(picked.sum()), n, greedy))
+            total = float(picked.sum())
+            if math.isnan(total):
+                raise diverged("the model's probabilities are no numbers")
+            results.append((total, n, greedy))
         return results
 
     def follow(self, step: int) -> None:
@@ -104,7 +109,12 @@ def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> 
     if temperature == 0.0:
         return logits_BV.argmax(dim=-1)
     probabilities = torch.softmax(logits_BV / temperature, dim=-1)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    try:
+        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    except RuntimeError:
+        if not bool(probabilities.isfinite().all()):
+            raise diverged("the model's probabilities are no numbers") from None
+        raise
 
 
 def _batches(order: list[int], lengths: list[int]) -> list[list[int]]:

@@ -35,8 +35,18 @@ class Attempt:
         self.out = scratch / f"out-{claim.number}"
         self._context, self._ledger = context, scratch / "cost.json"
         self._began_seconds, self._began_joules = context.clock.seconds(), context.power.joules()
-        spent = json.loads(self._ledger.read_text()) if self._ledger.is_file() else {}
-        self._earlier_seconds, self._earlier_joules = spent.get("seconds", 0.0), spent.get("joules", 0.0)
+        self._earlier_seconds, self._earlier_joules = self._earlier()
+
+    def _earlier(self) -> tuple[float, float]:
+        """Seconds and joules of older attempts. A damaged ledger is begun again: a cost is not worth a stage."""
+        if not self._ledger.is_file():
+            return 0.0, 0.0
+        try:
+            spent = json.loads(self._ledger.read_text(encoding="utf-8"))
+            return float(spent["seconds"]), float(spent["joules"])
+        except (ValueError, TypeError, KeyError):
+            self.log(f"{self._ledger}: damaged; what earlier attempts cost is not known any more")
+            return 0.0, 0.0
 
     def log(self, text: str) -> None:
         """Say what happened where people look, and keep it for the artifact's logs over all attempts."""

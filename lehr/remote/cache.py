@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -15,9 +16,19 @@ from lehr.paths import joined
 
 
 def cache_root() -> Path:
-    """$LEHR_CACHE, else `lehr` in the user's cache folder."""
+    """$LEHR_CACHE, else `lehr` in the user's cache folder. Raises UserError where no folder can be made there: a machine
+    may know no home for its user, or one that is not the user's."""
     base = os.environ.get("LEHR_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "lehr")
-    return Path(base).expanduser().absolute()
+    try:
+        folder = Path(base).expanduser().absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "Permission denied")
+    except (OSError, RuntimeError) as error:  # RuntimeError: no HOME, and no entry in the system's list of users
+        why = error.strerror if isinstance(error, OSError) else error
+        remedy = "set LEHR_CACHE to a folder that you may write"
+        raise UserError(f"copies of the store's files cannot be kept here: {why}", where=base, remedy=remedy) from error
+    return folder
 
 
 def folder_of(root: str) -> Path:
@@ -57,7 +68,7 @@ class Cache:
         with its holder."""
         path = joined(self.folder / "artifacts", f".{name}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

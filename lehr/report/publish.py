@@ -115,7 +115,7 @@ def lineage(made: Sequence[Made]) -> list[dict[str, Any]]:
 def _stability(artifact: Artifact) -> dict[str, Any]:
     """What a training stage recorded of its steadiness; empty for others."""
     path = artifact.path(f"{LOGS}/{STABILITY}")
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
@@ -133,7 +133,7 @@ def collect(run: RunRecord) -> ReportData:
         funnel=_funnel(artifacts),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],
-        scores=[ScoreRecord(**row) for a in scores for row in json.loads(a.path(SCORES).read_text())],
+        scores=[ScoreRecord(**row) for a in scores for row in json.loads(a.path(SCORES).read_text(encoding="utf-8"))],
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
         environment=_environment(run.command, artifacts),
         site=Site(
@@ -189,7 +189,7 @@ def _stage(made: Made, reused: bool) -> StageReport:
         energy_joules=m.cost.energy_joules,
         energy_source=m.cost.energy_source,
         reused=reused,
-        curves=[json.loads(line) for line in curves.read_text().splitlines()] if curves.is_file() else [],
+        curves=[json.loads(line) for line in curves.read_text(encoding="utf-8").splitlines()] if curves.is_file() else [],
         params=m.config,
         incidents=told(artifact),
         stability=_stability(artifact),
@@ -204,7 +204,7 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
     out = {}
     for a in artifacts:
         if a.manifest.kind == "documents":
-            for name, row in json.loads(a.path("funnel.json").read_text()).items():
+            for name, row in json.loads(a.path("funnel.json").read_text(encoding="utf-8")).items():
                 out[name] = SourceFunnel(
                     read=row["read"], kept=row["kept"], characters=row["characters_kept"], tokens=tokens.get(name),
                     dropped=row["dropped"], license=row["license"], origin=row["origin"],
@@ -217,7 +217,7 @@ def _samples(scores: Sequence[Made]) -> list[Sample]:
     found: dict[str, dict[str, str]] = {}
     expected: dict[str, str] = {}
     for made in scores:
-        for row in json.loads(made.artifact.path(SAMPLES).read_text()):
+        for row in json.loads(made.artifact.path(SAMPLES).read_text(encoding="utf-8")):
             found.setdefault(row["prompt"], {})[made.name.removeprefix("scores-")] = row["answer"]
             expected[row["prompt"]] = row["expected"]
     return [Sample(prompt=prompt, answers=answers, expected=expected[prompt]) for prompt, answers in found.items()]
@@ -248,7 +248,11 @@ def _version(package: str) -> str:
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        [
+            line.partition(":")[2].strip()
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ]
         if info.is_file()
         else []
     )
@@ -261,7 +265,7 @@ def _git_sha() -> str:
     if not (folder / ".git").exists() or shutil.which("git") is None:
         return ""
     run = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, encoding="utf-8", check=False
     )
     return run.stdout.strip()
 

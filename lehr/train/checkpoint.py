@@ -90,7 +90,7 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
     model, tokenizer, said = load_model(artifact, "language", Transformer)
     training = artifact.path(TRAINING)
     known = read_object(training, _WHOLE) if training.is_file() else {}
-    return Loaded(model, tokenizer, model.config, known, said["chat"])
+    return Loaded(model, tokenizer, model.config, known, bool(said["chat"]))
 
 
 def check_head(folder: Path, wanted: Head) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.distributed.rendezvous import rendezvous
 
-from lehr.errors import InfraError, LehrError, from_words, in_words, node_fault
+from lehr.errors import Bug, InfraError, LehrError, NodeFault, from_os_error, from_words, in_words, node_fault
 from lehr.launcher import check_world, machines
 from lehr.stop import listening
 
@@ -53,6 +53,30 @@ def stay_on_loopback() -> None:
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if loopback:
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
+
+
+class PeerGone(RuntimeError):
+    """A rank waits for one that is not there any more. gloo says so by RuntimeErrors of its own: see `lost_a_peer`."""
+
+
+def lost_a_peer(error: BaseException) -> bool:
+    """Whether `error` means that another rank is gone, and so is nobody's own mistake here."""
+    return isinstance(error, PeerGone | dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+
+
+def told(error: Exception, where: str) -> LehrError:
+    """`error` of the rank that is at `where`, as rank 0 raises it: its owner is the same on every rank. What nobody owns is a
+    Bug, which no retry mends, with the traceback as a note."""
+    if isinstance(error, LehrError):
+        return error
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    if fault := node_fault(error):
+        return NodeFault(f"{where} failed: {fault}")
+    kind = InfraError if lost_a_peer(error) or isinstance(error, MemoryError) else Bug
+    found = kind(f"{where} failed: {type(error).__name__}: {error}")
+    found.add_note("".join(traceback.format_exception(error)))
+    return found
 
 
 class Company:
@@ -96,7 +120,10 @@ class Company:
         try:
             self._send(f"sent/{self._sent}", [body, arguments])
             return body(self.rank, self.world, *arguments)
-        except RuntimeError as error:  # gloo's way of saying that a peer is gone
+        except RuntimeError as error:
+            if not lost_a_peer(error):
+                self._break()
+                raise  # this rank's own, which the others can only repeat
             raise self._peer_error() or error from None
         except BaseException:
             self._break()
@@ -123,12 +150,9 @@ class Company:
     def _report(self, error: BaseException) -> None:
         """Tell rank 0 and wait for its verdict. A device that failed is this machine's, so that error stays here."""
         fault = node_fault(error)
-        told = error
-        if fault or not isinstance(error, LehrError):
-            where = f"rank {self.rank} of {self.world} on {socket.gethostname()}"
-            trace = "" if fault else "\n" + "".join(traceback.format_exception(error))
-            told = InfraError(f"{where} failed: {fault or repr(error)}{trace}")
-        self._store.set(f"failed/{self.rank}", json.dumps(in_words(told)))
+        place = f"rank {self.rank} of {self.world} on {socket.gethostname()}"
+        known = told(error, place) if isinstance(error, Exception) else from_words(in_words(error))
+        self._store.set(f"failed/{self.rank}", json.dumps(in_words(InfraError(str(known)) if fault else known)))
         self._break()
         get_error_handler().record_exception(error)
         if fault:
@@ -136,7 +160,7 @@ class Company:
         deadline = time.monotonic() + _VERDICT_SECONDS
         while not self._said("end"):
             if time.monotonic() > deadline:
-                raise told from error
+                raise known from error
             time.sleep(_LOOK_SECONDS)
 
     def _ended(self) -> Any:

@@ -13,6 +13,7 @@ from lehr import stop
 from lehr.artifact import LOGS, STABILITY, write_atomic
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
+from lehr.errors import diverged
 from lehr.incidents import FILE as INCIDENTS
 from lehr.incidents import record
 from lehr.model.size import flops_per_token
@@ -31,6 +32,7 @@ from lehr.train.state import TrainState
 from lehr.train.syncs import sync_report
 
 _WATCH = Watch()
+_LAST_STEPS = 3
 Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
 
 
@@ -124,7 +126,17 @@ def _leave_logs(context: RankContext, journal: Journal, state: TrainState, steps
     shutil.copyfile(journal.curves, logs / "curves.jsonl")
     if (context.scratch / INCIDENTS).is_file():
         shutil.copyfile(context.scratch / INCIDENTS, logs / INCIDENTS)
-    steadiness = summary([json.loads(line) for line in journal.curves.read_text().splitlines()], state.rewinds)
+    rows = [json.loads(line) for line in journal.curves.read_text(encoding="utf-8").splitlines()]
+    _check_numbers(context.name, [row for row in rows if "loss" in row])
+    steadiness = summary(rows, state.rewinds)
     write_atomic(logs / STABILITY, json.dumps(steadiness, indent=1))
     scores = {key: value for key, value in steadiness.items() if key.startswith("spike_score")}
     context.tracker.value.progress(context.name, state.step, steps, scores)
+
+
+def _check_numbers(name: str, rows: list[dict[str, Any]]) -> None:
+    """Raises UserError where the stage's last steps had no finite loss: a model without numbers is no artifact. One such step
+    may be a bad batch's, whose update was not made."""
+    last = rows[-max(1, min(_LAST_STEPS, len(rows) - 1)) :]
+    if last and all(row["loss"] is None or row["grad_norm"] is None for row in last):
+        raise diverged(f"the last steps of {name} had no finite loss or gradient")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lehr import pulse, stop
-from lehr.errors import Bug
+from lehr.errors import Bug, diverged
 from lehr.metrics import require
 from lehr.train.collection import collect_at
 from lehr.train.engine import Engine
@@ -20,6 +21,8 @@ from lehr.train.later import Pair, mean, stacked
 from lehr.train.parallel import Ranks
 from lehr.train.rewind import rewind
 from lehr.train.state import MAIN, TrainState
+
+LOST_STEPS = 100  # in a row without a finite loss or gradient: no batch is to blame any more
 
 
 @dataclass
@@ -100,8 +103,8 @@ class Measured:
 def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
     """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums.
 
-    Raises Bug where the objective reports a metric that is declared nowhere, and Preempted after SIGTERM to any rank, once the
-    running step is made and the state is saved.
+    Raises UserError where training diverged, Bug where the objective reports a metric that is declared nowhere, and Preempted
+    after SIGTERM or SIGINT to any rank, once the running step is made and the state is saved.
     """
     require(objective.extras)
     if plan.models.keys() != state.further.keys():
@@ -114,6 +117,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
 
 def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
     stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
+    lost = 0  # steps in a row without a number
     while state.step < plan.steps and not stopping:
         collect_at(state.step, journal.watch.collect_steps)
         if state.rewinds.pass_over(state):  # batches that a rewind left out
@@ -134,9 +138,13 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
         log = {key: value for name, its in others.items() for key, value in its.named(name).items()}
         journal.step(state, plan.steps, own.loss, own.grad_norm, own.lr, made, scalars, sums.extra, seconds, log)
         pulse.pausing(state.step)
+        lost = 0 if math.isfinite(own.loss) and math.isfinite(own.grad_norm) else lost + 1
         if state.rewinds.due:
             rewind(state, journal, ranks)
+            lost = 0
             continue
+        if lost == LOST_STEPS:
+            raise diverged(f"the last {lost} of {state.step} steps of {journal.stage} had no finite loss or gradient")
         stopping = scalars["stop"] > 0
         if plan.owes_evaluation(state) and not stopping:
             stopping = not journal.evaluate(state, ranks)

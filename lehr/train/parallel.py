@@ -13,7 +13,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -26,7 +25,7 @@ from torch import Tensor
 from lehr.errors import InfraError, LehrError
 from lehr.hardware import keep_freed_memory
 from lehr.launcher import launched, together
-from lehr.train.company import TIMEOUT, Company, backend, stay_on_loopback
+from lehr.train.company import TIMEOUT, Company, backend, lost_a_peer, stay_on_loopback, told
 from lehr.train.plain import all_gathered
 from lehr.train.shared_sum import SharedSum
 
@@ -110,7 +109,9 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
         return result
     except LehrError:
         raise
-    except RuntimeError as error:  # gloo's way of saying that a peer is gone
+    except RuntimeError as error:
+        if not lost_a_peer(error):
+            raise  # this rank's own, which the others can only repeat
         raise _peer_error(helpers) or error from None
     finally:
         if dist.is_initialized():
@@ -204,11 +205,10 @@ def _helper(
         dist.init_process_group(backend(), store=store, rank=rank, world_size=world, timeout=TIMEOUT)
         body(Ranks(rank, world, lambda: True), *arguments)  # a rank ends with its leader, so it need not ask
         dist.destroy_process_group()
-    except LehrError as error:
-        sender.send(error)
     except Exception as error:  # noqa: BLE001 (whatever it is, rank 0 must hear of it)
-        sender.send(InfraError(f"rank {rank} of {world} on {socket.gethostname()} failed: {error!r}\n{traceback.format_exc()}"))
-        raise SystemExit(1) from None
+        sender.send(told(error, f"rank {rank} of {world} on {socket.gethostname()}"))
+        if not isinstance(error, LehrError):
+            raise SystemExit(1) from None
     finally:
         sender.close()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lehr.errors import UserError
+from lehr.train.company import PeerGone
 from lehr.train.plain import all_gathered
 
 _SPIN_SECONDS, _LOOK_SECONDS = 0.002, 0.5
@@ -42,7 +43,7 @@ class SharedSum:
         return sys.platform == "linux" and platform.machine().lower() in ("x86_64", "amd64")
 
     def sum_(self, tensor: Tensor) -> None:
-        """`tensor` (flat fp32, `size` elements) becomes the sum over ranks. Raises RuntimeError if a peer is gone."""
+        """`tensor` (flat fp32, `size` elements) becomes the sum over ranks. Raises PeerGone if a peer is gone."""
         slots = self.slots[self.calls % 2]
         self.calls += 1
         slots[self.rank].copy_(tensor)
@@ -67,7 +68,7 @@ class SharedSum:
             if now - looked > _LOOK_SECONDS:
                 looked = now
                 if not self.peers_alive():
-                    raise RuntimeError("a peer ended while its sum was awaited")
+                    raise PeerGone("a peer ended while its sum was awaited")
 
 
 def _mapped(size: int, rank: int, world: int) -> NDArray[np.uint8]:

@@ -97,3 +97,24 @@ def test_the_first_is_heard_and_saves_the_second_ends_at_once(tmp_path: Path) ->
 
     code, errors = _interrupted(out, "anneal-1", _press_twice_while_a_rank_hangs)
     assert code == 130 and len(errors) == 1 and errors[0].startswith("interrupted twice and ended at once; "), (code, errors)
+
+
+def test_sigterm_ends_a_run_whose_stderr_nobody_reads(tmp_path: Path) -> None:
+    """With its own code, and soon."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [*helpers.command(), "run", str(helpers.RECIPE), "--out", str(tmp_path / "run"), "--no-mlflow"]
+    with subprocess.Popen(
+        command, cwd=helpers.ROOT, env=helpers.environment(), stdout=subprocess.PIPE, stderr=write, text=True
+    ) as process:
+        os.close(write)
+        assert process.stdout is not None
+        next(line for line in process.stdout if "  documents: started" in line)
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+
+
+def test_a_stage_that_diverges_is_the_recipes_and_never_sealed(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    helpers.refused(helpers.run(out, "--no-mlflow", "--set", "stage1.optim.lr=1e30"), "training diverged", "learning rate")
+    assert helpers.artifacts(out) and not helpers.artifacts(out, ["stage1"])

@@ -55,6 +55,36 @@ def test_no_exception_is_swallowed() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def _reads_text_as_the_locale_has_it(call: ast.Call) -> bool:
+    """An open file or a process whose text has no named encoding. Modes that nobody can read off the call are left alone."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    if "encoding" in given:
+        return False
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    if name in ("read_text", "write_text"):
+        return True
+    if owner == "subprocess":
+        return isinstance(text := given.get("text"), ast.Constant) and text.value is True
+    if name not in ("open", "fdopen", "NamedTemporaryFile") or owner in ("os", "tarfile") or owner[:1].isupper():
+        return False
+    place = 0 if owner and name == "open" and owner != "gzip" else 1
+    mode = given.get("mode", call.args[place] if len(call.args) > place else None)
+    if mode is None:
+        return name == "open" and (not owner or (not call.args and not call.keywords))
+    return isinstance(mode, ast.Constant) and isinstance(mode.value, str) and "b" not in mode.value
+
+
+def test_text_has_one_encoding_whatever_the_locale() -> None:
+    wrong = [
+        shown(path, node.lineno)
+        for path in in_rooms(*ROOMS)
+        for node in ast.walk(sources()[path])
+        if isinstance(node, ast.Call) and _reads_text_as_the_locale_has_it(node)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_weights_are_never_pickled() -> None:
     wrong = []
     for path in in_rooms(*ROOMS):

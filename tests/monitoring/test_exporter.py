@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -181,3 +184,46 @@ def test_the_list_of_names_costs_nothing_to_import() -> None:
     code = "import sys, monitoring.metrics; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not set(loaded) & {"mlflow", "rich", "prometheus_client", "pydantic", "torch", "numpy", "lehr"}
+
+
+def test_a_scraper_that_hangs_up_is_nobodys_news(tracker: PrometheusTracker, capfd: pytest.CaptureFixture[str]) -> None:
+    host, port = tracker.start().split("/")[2].split(":")
+    for request in (b"GET /metrics HTTP/1.0\r\n\r\n", b"GET /met"):
+        for _ in range(20):
+            client = socket.create_connection((host, int(port)))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # closing it is a reset
+            client.sendall(request)
+            client.close()
+    assert get(f"http://{host}:{port}/health")[0] == 200
+    _wait_for_threads()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_half_requests_are_few_and_time_out(tracker: PrometheusTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitoring.server.PATIENCE_SECONDS", 1.0)
+    host, port = tracker.start().split("/")[2].split(":")
+    clients = [socket.create_connection((host, int(port))) for _ in range(200)]
+    for client in clients:
+        with contextlib.suppress(OSError):  # hung up on
+            client.sendall(b"GET /metr")
+    try:
+        deadline = time.monotonic() + 20
+        while threading.active_count() < 20 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(_threads()) <= 32
+        _wait_for_threads()  # though no client has left
+        assert get(f"http://{host}:{port}/metrics")[0] == 200
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+
+
+def _wait_for_threads() -> None:
+    deadline = time.monotonic() + 20
+    while _threads():
+        assert time.monotonic() < deadline, "threads of clients that ask nothing stay"
+        time.sleep(0.05)

@@ -64,7 +64,7 @@ def test_whose_turn_it_is_when_the_store_is_away(keys: None, monkeypatch: pytest
     assert isinstance(mistaken, UserError) and "AWS_ENDPOINT_URL" in str(mistaken)
 
 
-@pytest.mark.parametrize("root", ["s3://", "s3://A/b", "s3:///x", "s3://bucket//x"])
+@pytest.mark.parametrize("root", ["s3://", "s3:///x"])
 def test_an_address_without_a_bucket_is_a_mistake_of_its_writer(root: str) -> None:
     with pytest.raises(UserError, match="names no bucket"):
         S3Objects(root)

@@ -45,7 +45,7 @@ def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
     [
         ("user", "UserError", "UserError", "rank 1: no such thing. give another."),
         ("disk", "OSError", "UserError", "the disk is full"),  # as it was raised; its owner is told to the other
-        ("bug", "InfraError", "InfraError", "nobody expected this"),
+        ("bug", "Bug", "Bug", "nobody expected this"),
     ],
 )
 def test_a_rank_that_fails_while_the_other_waits(tmp_path: Path, how: str, first: str, other: str, says: str) -> None:

@@ -112,5 +112,5 @@ def _read_flat(save: Save, state: TrainState, engine: Spread) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         kept = [name for name in file.keys() if name not in (*KINDS, "updates")]  # noqa: SIM118
         state.restore_progress({name: file.get_tensor(name) for name in kept})
-    said: dict[str, Any] = json.loads(save.path.read_text())
+    said: dict[str, Any] = json.loads(save.path.read_text(encoding="utf-8"))
     return said

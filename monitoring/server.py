@@ -1,0 +1,50 @@
+"""A small HTTP server for scrapers, which hang up, send half a request or come in hundreds: that never troubles the run."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+LOG = logging.getLogger("monitoring")
+CONNECTIONS = 32  # at once, a thread each; more are hung up on
+PATIENCE_SECONDS = 5.0  # for the rest of a request, and for a client that does not read
+
+
+class Server(ThreadingHTTPServer):
+    """Threads end with the process, at most CONNECTIONS of them at once."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 2 * CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        if isinstance(request, socket.socket):
+            request.settimeout(PATIENCE_SECONDS)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be had
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is nobody's news, and no traceback belongs on the run's terminal."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            LOG.warning("metrics: a request failed: %s", " ".join(repr(error).split())[:300])
