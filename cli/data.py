@@ -84,7 +84,7 @@ def dropped(run_or_artifact: Path, reason: str | None, source: str | None, as_js
             if (reason and record.get("reason") != reason) or (source and record.get("source") != source):
                 continue
             totals[str(record.get("source", "")), str(record.get("reason", ""))] += 1
-            fields = (str(record.get(key, "")) for key in ("source", "reason", "id"))
+            fields = (str(record.get(key, "")).replace("\n", "\\n") for key in ("source", "reason", "id"))
             say(json_line(record) if as_json else "\t".join(fields))
     _known("reason", reason, reasons)
     _known("source", source, sources)

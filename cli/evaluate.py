@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from cli.places import LOCAL, RUN
+from cli.say import say
+
 
 @click.command("eval")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=RUN)
 @click.option(
     "--tasks", required=True, metavar="TASK,...", multiple=True, help="What to score; a wrong name lists those that there are."
 )
@@ -28,11 +31,11 @@ import click
     "--processes", type=click.IntRange(min=1), help="Ranks. [default: the run's where this machine has as many cores]"
 )
 @click.option(
-    "--documents", type=click.Path(path_type=Path), help="Run that held documents back. [default: that of TARGET's ancestors]"
+    "--documents", type=RUN, help="Run that held documents back. [default: that of TARGET's ancestors]"
 )
-@click.option("--pairs", type=click.Path(path_type=Path), help="Run with preference pairs. [default: as for --documents]")
+@click.option("--pairs", type=RUN, help="Run with preference pairs. [default: as for --documents]")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for the scores. [default: evals in the run, else evals/NAME]"
+    "--out", type=LOCAL, help="Folder for the scores. [default: evals in the run, else evals/NAME]"
 )
 def eval_(
     target: Path,
@@ -66,4 +69,4 @@ def eval_(
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)
     records, written = scored(target, asked, out)
     page(record_table(records))
-    click.echo(f"scores: {written}", err=True)
+    say(f"scores: {written}", err=True)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from cli.places import RUN
+
 
 @click.command("explain")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RUN)
 @click.argument("stage")
 @click.option(
-    "--against", metavar="RUN2", type=click.Path(path_type=Path), help="Another run, or one artifact: compare with it."
+    "--against", metavar="RUN2", type=RUN, help="Another run, or one artifact: compare with it."
 )
 def explain(run: Path, stage: str, against: Path | None) -> None:
     """Show what the fingerprint of STAGE in RUN follows from: settings, code, inputs.

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
+from cli.places import LOCAL
+from cli.say import say
+
 
 @click.command("init")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=LOCAL)
 @click.option(
-    "--data", "files", type=click.Path(path_type=Path), required=True, multiple=True, metavar="FILE",
+    "--data", "files", type=LOCAL, required=True, multiple=True, metavar="FILE",
     help="JSON lines, plain or .gz: objects with a text and, if there is one, an id. May be given several times.",
 )  # fmt: skip
 def init(folder: Path, files: tuple[Path, ...]) -> None:
@@ -27,4 +30,4 @@ def init(folder: Path, files: tuple[Path, ...]) -> None:
     from cli.starter import write
 
     for line in write(folder, list(files)):
-        click.echo(line)
+        say(line)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,43 +17,52 @@ artifact_argument = click.argument("artifact", type=RUN)
 
 @click.command("show")
 @artifact_argument
-@click.option("--verify", is_flag=True, help="Hash every file of it and of its ancestors first.")
+@click.option("--verify", is_flag=True, help="Hash every file of it and of its ancestors first, and say how many.")
 def show(artifact: Path, verify: bool) -> None:
     """Show where ARTIFACT comes from, what it cost, and its scores.
 
     ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Either may be an s3:// address.
-    Costs are summed over all ancestors, each counted once. Scores come from the run's scores.json, beside those of the
-    model it was made from. Last come restarts, full disks, dead ranks and rewinds on the way, if there were any.
+    Costs are summed over all ancestors, each counted once; of tokens, those that were trained on. Scores come from the
+    run's scores.json, beside those of the model it was made from. Last come restarts, full disks, dead ranks and rewinds
+    on the way, if there were any.
 
     \b
     Examples:
       lehr show runs/tiny-olmo2
-      lehr show runs/tiny-olmo2/artifacts/soup-1f0c
+      lehr show runs/tiny-olmo2 --verify > tiny.txt
     """
-    from cli.card import cost_table, lineage_tree, score_table
+    from cli.card import cost_table, lineage_tree, score_table, verdict
     from cli.locate import find, whole
+    from cli.tables import page, text
     from lehr.incidents import told
-    from monitoring.screen import Screen
 
     model = find(artifact)
-    if verify:
-        for ancestor in model.lineage():
-            whole(ancestor).verify()
-    console = Screen(soft_wrap=not sys.stdout.isatty())
-    console.print(lineage_tree(model))
-    console.print()
-    console.print(cost_table(model))
-    console.print()
-    console.print(score_table(model))
-    for line in (line for ancestor in model.lineage() for line in told(ancestor)):
-        console.print(line)
+    verified = [whole(ancestor) for ancestor in model.lineage()] if verify else []
+    for ancestor in verified:
+        ancestor.verify()
+    incidents = "\n".join(line for ancestor in model.lineage() for line in told(ancestor))
+    last = [text(words) for words in (incidents, verdict(verified) if verify else "") if words]
+    page(lineage_tree(model), cost_table(model), score_table(model), *last)
+
+
+class Temperature(click.FloatRange):
+    """A finite number, 0 or more; so small that logits would overflow is 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from lehr.config.checks import LEAST_TEMPERATURE
+
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no temperature; give 0, or a number such as 0.8", param, ctx)
+        return number if number >= LEAST_TEMPERATURE else 0.0
 
 
 @click.command("chat")
 @artifact_argument
-@click.option(
-    "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 takes the likeliest token."
-)
+@click.option("--temperature", type=Temperature(), default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=80, show_default=True, help="Longest answer.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sampling; the same seed answers the same."

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import click
 
+from cli.places import LOCAL
+from cli.say import say
+
 
 @click.command("list")
-@click.argument("place", type=click.Path(path_type=Path), default="runs", metavar="[PLACE]")
+@click.argument("place", type=LOCAL, default="runs", metavar="[PLACE]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(place: Path, as_json: bool) -> None:
     """List the runs in PLACE, a folder (default runs), and in folders below it: the last one first.
@@ -28,10 +31,10 @@ def list_(place: Path, as_json: bool) -> None:
 
     found = runs(place, default=str(place) == "runs")
     if as_json:
-        click.echo(json.dumps([asdict(run) for run in found], indent=1))
+        say(json.dumps([asdict(run) for run in found], indent=1))
         return
     if not found:
-        click.echo(f"no runs in {place} yet; `lehr run RECIPE` makes one", err=True)
+        say(f"no runs in {place} yet; `lehr run RECIPE` makes one", err=True)
         return
     from cli.tables import page, plain_table, text
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import click
-
 from cli.locate import find, of_run, run_folder, whole
+from cli.say import say
 from lehr.artifact import MANIFEST, Artifact, Kind, write_atomic
 from lehr.config import Recipe, load_recipe
 from lehr.config.data import Tokenizer as TokenizerConfig
@@ -66,14 +65,14 @@ class _Progress(NullTracker):
     """Tasks done, on standard error."""
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
-        click.echo(f"{stage}: task {step} of {total_steps}", err=True)
+        say(f"{stage}: task {step} of {total_steps}", err=True)
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
-        click.echo(f"{stage}: {'found again' if reused else f'done in {seconds:.1f} s'}", err=True)
+        say(f"{stage}: {'found again' if reused else f'done in {seconds:.1f} s'}", err=True)
 
     def note(self, text: str) -> None:
         if not text.startswith("found again"):  # which is said of each stage
-            click.echo(text, err=True)
+            say(text, err=True)
 
 
 def scored(where: Path, asked: Asked, out: Path | None) -> tuple[list[dict[str, Any]], Path]:
@@ -176,7 +175,7 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
             check_answers(plan.task, found, tokenizer, context, config.max_new_tokens)
             if cut := shortened(found, tokenizer, context):
                 what = f"{cut} of {len(found)} {split} questions lose their beginning: the context is {context} tokens"
-                click.echo(f"{plan.task}: {what}", err=True)
+                say(f"{plan.task}: {what}", err=True)
 
 
 def _architecture(target: _Target) -> Model:
@@ -203,7 +202,7 @@ def _say_unchecked(target: _Target, tasks: list[str]) -> None:
     lists = [a.manifest.config.get("decontaminate") for a in target.lineage if a.manifest.kind == "documents"]
     unchecked = [name for name in tasks if any(checked is not None and name not in checked for checked in lists)]
     if unchecked:
-        click.echo(f"the training documents were not compared with the texts of: {', '.join(unchecked)}", err=True)
+        say(f"the training documents were not compared with the texts of: {', '.join(unchecked)}", err=True)
 
 
 def _address(artifact: Artifact) -> str:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from monitoring.screen import Screen
 
 WIDE = 10_000  # columns of what is no terminal: nothing is cut there
 
 
 def text(words: object, style: str = "") -> Text:
-    """What somebody else wrote, as text and nothing more: no markup, and control characters are spelled out."""
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(words)), style)
+    """What somebody else wrote, as text and nothing more."""
+    return Text(str(words), style)
 
 
-def console() -> Console:
+def console() -> Screen:
     """Writes to standard output; what goes into a file or a pipe is not cut to the width of a terminal."""
     width = None if sys.stdout.isatty() else WIDE
-    return Console(highlight=False, markup=False, emoji=False, width=width, soft_wrap=width is not None)
+    return Screen(width=width, soft_wrap=width is not None)
 
 
 def page(*parts: RenderableType) -> None:
