@@ -14,7 +14,7 @@ from lehr.evals.budget import check_prompts, too_long
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.node import Node
 from lehr.stages.documents import DocumentsConfig
-from lehr.stages.evaluate import EvaluateConfig
+from lehr.evals.scores import EvaluateConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.preferences import PreferencesConfig
 
