@@ -66,7 +66,7 @@ def test_names_of_documents_are_text_and_reasons_are_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["dropped", str(run), "--reason", "contaminated"]) == 2
-    assert "those are: duplicate, too_short" in capsys.readouterr().err
+    assert "reasons are: duplicate, too_short" in capsys.readouterr().err
     assert main(["dropped", str(run), "--source", "play"]) == 2
     path = run / "artifacts/documents-1/dropped.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps({"id": "\x1b]0;x\x07[/b]\n", "source": "s", "reason": "r"}).encode()))
