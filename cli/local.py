@@ -51,7 +51,7 @@ def _own_temporary_folder() -> Iterator[None]:
 
     It lies in the system's own temporary folder, not in the run's: a rank's socket has 107 bytes for its path.
     """
-    mine = f"lehr-{os.getuid()}-"
+    mine = f"lehr-run-{os.getuid()}-"  # no older Lehr names its own so: those hold no lock, and may be at work
     _sweep(Path(tempfile.gettempdir()), mine)
     place = tempfile.mkdtemp(prefix=mine)  # a name of its own: nobody else can have taken it
     alive = os.open(place, os.O_RDONLY)

@@ -75,13 +75,19 @@ def test_no_temporary_folder_stays(tmp_path: Path) -> None:
     assert ended.parent == tmp_path and not ended.exists()
     killed = _opens(tmp_path, "killed")
     assert killed.is_dir()
-    with tempfile.TemporaryDirectory(dir=tmp_path, prefix=f"lehr-{os.getuid()}-") as alive:
+    with tempfile.TemporaryDirectory(dir=tmp_path, prefix=f"lehr-run-{os.getuid()}-") as alive:
         number = os.open(alive, os.O_RDONLY)
         fcntl.flock(number, fcntl.LOCK_EX)  # a run that is at work
-        (tmp_path / f"lehr-{os.getuid()}-link").symlink_to(tmp_path)
+        (tmp_path / f"lehr-run-{os.getuid()}-link").symlink_to(tmp_path)
         _opens(tmp_path, "well")
         assert not killed.exists() and Path(alive).is_dir()
         os.close(number)
+
+
+def test_the_folders_of_an_older_lehr_which_hold_no_lock_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / f"lehr-{os.getuid()}-0977cfeffa91").mkdir()
+    _opens(tmp_path, "well")
+    assert [path.name for path in tmp_path.iterdir()] == [f"lehr-{os.getuid()}-0977cfeffa91"]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"attempt": "x"}', "\udcff"])
