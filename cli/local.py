@@ -16,6 +16,7 @@ import click
 
 from lehr.artifact import sha256_text
 from lehr.config import Recipe
+from lehr.pipeline.explain import manifests
 from lehr.pipeline.local import run_graph
 from lehr.stop import listening
 from tasks.lock import held
@@ -34,7 +35,8 @@ def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int
         names = [node.name for node in this.nodes]
         session = open_session(recipe, names, place.folder, this.run.key, metrics_port=metrics_port, mlflow=mlflow)
         try:
-            publish(this.run, run_graph(this.nodes, session.context(this.run)).refs)
+            earlier = [] if place.remote else manifests(place.folder)
+            publish(this.run, run_graph(this.nodes, session.context(this.run), earlier).refs)
         finally:
             session.close()
         click.echo(f"report: {place.shown('report.html')}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")

@@ -13,6 +13,7 @@ from cli.controller import controller
 from cli.data import dropped
 from cli.diagnose import diagnose
 from cli.exchange import export, import_
+from cli.explain import explain
 from cli.failure import report_failure
 from cli.lookup import lookup
 from cli.model import chat, show
@@ -39,6 +40,7 @@ def lehr() -> None:
       lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
       lehr lookup runs/tiny-olmo2 --step 100    the documents of a training step, and the other way
+      lehr explain runs/tiny-olmo2 stage1       what a stage follows from, and how two runs differ
       lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
       lehr profile recipes/tiny/olmo2.yaml      where a training step goes
       lehr diagnose init                        how initialisations carry signal through depth
@@ -51,7 +53,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (run_command, plan, validate, show, chat, dropped, lookup)
+_RUNS = (run_command, plan, validate, show, explain, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lehr.artifact import Artifact, ArtifactRef
+from lehr.artifact import Artifact, ArtifactRef, Manifest
 from lehr.pipeline.attempt import StageContext
+from lehr.pipeline.explain import outlook
 from lehr.pipeline.node import Node, is_address
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity, found_again, run_stage
@@ -23,15 +24,18 @@ class Finished:
     reused: frozenset[str]
 
 
-def run_graph(nodes: Sequence[Node], context: StageContext) -> Finished:
-    """Make what is not there yet. Raises what the stages raise."""
+def run_graph(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manifest] = ()) -> Finished:
+    """Make what is not there yet; of `earlier` artifacts in the same place, say why they do not serve. Raises what the stages
+    raise."""
     refs = addresses(nodes, context)
-    found = locate(nodes, refs, context)
+    found, tried = _look(nodes, refs, context)
     for node in nodes:
         if node.name in found:
             found_again(stage(node.kind), node.name, node.config, found[node.name].uri, context)
     if found:
         context.tracker.note(_said(nodes, found))
+    for line in outlook(nodes, {name: ref.digest for name, ref in {**refs, **found}.items()}, tried, earlier):
+        context.tracker.note(line)
     refs |= found
     for node in nodes:
         if node.name not in found:
@@ -58,7 +62,12 @@ def addresses(nodes: Sequence[Node], context: StageContext) -> Refs:
 def locate(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> Refs:
     """The nodes whose artifacts exist, by their manifests alone: nothing is read of their content, and nothing verified.
     Raises UserError where a configuration names files that are not there."""
-    store, found = context.store, Refs()
+    return _look(nodes, known, context)[0]
+
+
+def _look(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> tuple[Refs, dict[str, Identity]]:
+    """What `locate` finds, and the identities of all that it could look for."""
+    store, found, tried = context.store, Refs(), dict[str, Identity]()
     opened: dict[str, Artifact] = {}
     for name, ref in known.items():
         opened[name] = Artifact.open(context.fetch(ref.uri), verify=False, uri=ref.uri)
@@ -67,11 +76,12 @@ def locate(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: Sta
             continue
         spec = stage(node.kind)
         inputs: Inputs = spec.inputs({role: [opened[name] for name in names] for role, names in node.inputs.items()})
-        uri = store.find(Identity.of(spec, node.name, node.config, inputs).artifact)
+        tried[node.name] = Identity.of(spec, node.name, node.config, inputs)
+        uri = store.find(tried[node.name].artifact)
         if uri is not None:
             opened[node.name] = store.described(uri)
             found[node.name] = opened[node.name].ref
-    return found
+    return found, tried
 
 
 def _said(nodes: Sequence[Node], found: Mapping[str, ArtifactRef]) -> str:

@@ -1,0 +1,130 @@
+"""What a stage's fingerprint follows from, part by part, how two differ, and what of a run a changed recipe makes anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lehr.artifact import MANIFEST, Manifest, canonical
+from lehr.pipeline.node import Node, is_address
+from lehr.pipeline.registry import stage
+from lehr.pipeline.run import Identity
+from lehr.pipeline.spec import Inputs
+
+Parts = dict[str, str]
+CODE, INPUT = "code", "input "
+_NAMES, _KEYS, _CHARACTERS = 4, 3, 48  # shown of a list of stages, of a list of changes, of a value
+
+
+@dataclass(frozen=True)
+class Change:
+    """A part that differs; None where one side lacks it."""
+
+    key: str
+    before: str | None
+    now: str | None
+
+    def __str__(self) -> str:
+        if self.key == CODE:
+            return "the stage's code"
+        if self.key.startswith(INPUT):
+            return self.key
+        if self.before is None or self.now is None:
+            return f"{self.key} {'is new' if self.before is None else 'is gone'}"
+        return f"{self.key} {_short(self.before)} -> {_short(self.now)}"
+
+
+def parts_of(manifest: Manifest) -> Parts:
+    """Of an artifact that was made: settings by key, the code's hash, the digest of each input by the stage that made it."""
+    return parts(manifest.config, manifest.code, {parent.stage: parent.digest for parent in manifest.parents})
+
+
+def parts(config: Mapping[str, Any], code: str, inputs: Mapping[str, str]) -> Parts:
+    """All that a fingerprint is taken over, besides the stage's name, as text."""
+    return {**dict(_flat("", config)), CODE: code, **{f"{INPUT}{name}": digest for name, digest in sorted(inputs.items())}}
+
+
+def changes(before: Parts, now: Parts) -> list[Change]:
+    """Parts that differ, settings first. Where only the order of keys differs, which counts too, that is the one change."""
+    keys = list(dict.fromkeys([*now, *before]))
+    found = [Change(key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
+    if not found and list(before) != list(now):
+        return [Change("order of keys", ", ".join(before), ", ".join(now))]
+    return found
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Leaves of a table by their path. Rows of a list go by their task or name, where each has one of its own."""
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        names = [str(row.get("task", row.get("name", ""))) for row in value]
+        distinct = all(names) and len(set(names)) == len(names)
+        value = {name if distinct else str(number): row for number, (name, row) in enumerate(zip(names, value, strict=True))}
+    if isinstance(value, Mapping) and value:
+        for inner, part in value.items():
+            yield from _flat(f"{key}.{inner}" if key else str(inner), part)
+    elif key:
+        yield key, canonical(value)
+
+
+def manifests(root: Path) -> list[Manifest]:
+    """Of all that was made in a run's folder; damaged ones are left out."""
+    found = []
+    for path in sorted((root / "artifacts").glob(f"*/{MANIFEST}")):
+        try:
+            found.append(Manifest.model_validate_json(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def outlook(
+    nodes: Sequence[Node], found: Mapping[str, str], tried: Mapping[str, Identity], earlier: Sequence[Manifest]
+) -> list[str]:
+    """Lines that say which stages are made anew though the folder has some of their name, and which key changed them.
+
+    `found` has the digests of what exists, by node or address; `tried` the identities of nodes that were looked for. Empty
+    where nothing changed: the rest was only not made yet.
+    """
+    causes: dict[str, list[str]] = {}
+    follow, fresh = list[str](), list[str]()
+    for node in nodes:
+        if node.name in found:
+            continue
+        before = [m for m in earlier if m.stage == node.name]
+        why = _why(node, found, tried.get(node.name), before) if before else []
+        if why:
+            more = f" and {len(why) - _KEYS} more" if len(why) > _KEYS else ""
+            causes.setdefault(", ".join(map(str, why[:_KEYS])) + more, []).append(node.name)
+        elif before:
+            follow.append(node.name)
+        else:
+            fresh.append(node.name)
+    if not causes:
+        return []
+    lines = [f"made anew, because of {cause}: {_named(names)}" for cause, names in causes.items()]
+    lines += [f"made anew, because what they begin with is: {_named(follow)}"] if follow else []
+    return lines + ([f"not made before: {_named(fresh)}"] if fresh else [])
+
+
+def _why(node: Node, found: Mapping[str, str], identity: Identity | None, before: Sequence[Manifest]) -> list[Change]:
+    """What tells a node from the nearest of its earlier artifacts. Inputs that are to be made anew tell nothing yet."""
+    own = identity or Identity.of(stage(node.kind), node.name, node.config, Inputs({}))
+    known = {name: found[name] for name in node.sources if name in found and not is_address(name)}
+    now = parts(own.config, own.code, known)
+
+    def told(manifest: Manifest) -> list[Change]:
+        then = parts_of(manifest)
+        return changes({key: v for key, v in then.items() if not key.startswith(INPUT) or key in now}, now)
+
+    return min((told(manifest) for manifest in before), key=len)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _CHARACTERS else f"{value[: _CHARACTERS - 3]}..."
