@@ -21,6 +21,7 @@ from cli.nodes import nodes
 from cli.plan import plan
 from cli.profile import profile
 from cli.run import run_command, validate
+from cli.runs import list_
 from cli.simulate import simulate
 
 
@@ -34,6 +35,7 @@ def lehr() -> None:
 
     \b
       lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
+      lehr list                                 the runs here: recipe, state, scores, size
       lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
       lehr chat runs/tiny-olmo2                 talk to it
       lehr plan recipes/tiny/olmo2.yaml         what it will cost, before anything is spent
@@ -53,7 +55,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (run_command, plan, validate, show, explain, chat, dropped, lookup)
+_RUNS = (run_command, list_, plan, validate, show, explain, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):
