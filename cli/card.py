@@ -13,8 +13,7 @@ from rich.tree import Tree
 from cli.locate import run_folder
 from lehr.artifact import Artifact
 from lehr.errors import UserError
-from lehr.report import format as fmt
-from lehr.report.scores import Column, ScoreRecord, score_matrix
+from monitoring.score_table import record_table
 
 
 def duration(seconds: float) -> str:
@@ -107,28 +106,12 @@ def read_scores(run: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _value(record: ScoreRecord | None, column: Column) -> str:
-    if record is None:
-        return ""
-    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr else ""
-    return fmt.value(record.value, column.about) + error
-
-
 def score_table(artifact: Artifact) -> Table | Text:
     """Scores of this artifact's stage, beside those of the stages it was made from."""
     run = run_folder(artifact)
     records = read_scores(run) if run else []
     stages = [p.stage for p in artifact.manifest.parents if p.kind == "checkpoint"] + [artifact.manifest.stage]
-    scores = score_matrix([record for record in records if record["stage"] in stages])
-    if not scores.columns:
+    chosen = [record for record in records if record["stage"] in stages]
+    if not chosen:
         return Text(f"No scores of {artifact.manifest.stage} in this run yet.")
-    table = Table(title="Scores", title_justify="left", box=None, pad_edge=False)
-    for heading in ("task", "split", "metric", "n"):
-        table.add_column(heading, justify="right" if heading == "n" else "left")
-    for stage in stages:
-        table.add_column(stage, justify="right", style="bold" if stage == stages[-1] else None)
-    for column in scores.columns:
-        size = max(record.n for _, record in scores.of(column))
-        values = (_value(scores.cells.get((stage, column)), column) for stage in stages)
-        table.add_row(column.task, column.split, column.about.heading, str(size), *values)
-    return table
+    return record_table(chosen, stages, "Scores")

@@ -12,6 +12,7 @@ import click
 from cli.controller import controller
 from cli.data import dropped
 from cli.diagnose import diagnose
+from cli.evaluate import eval_
 from cli.exchange import export, import_
 from cli.explain import explain
 from cli.failure import report_failure
@@ -37,6 +38,7 @@ def lehr() -> None:
       lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
       lehr list                                 the runs here: recipe, state, scores, size
       lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
+      lehr eval runs/tiny-olmo2 --tasks prose   score it with other tasks, without training
       lehr chat runs/tiny-olmo2                 talk to it
       lehr plan recipes/tiny/olmo2.yaml         what it will cost, before anything is spent
       lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
@@ -55,7 +57,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (run_command, list_, plan, validate, show, explain, chat, dropped, lookup)
+_RUNS = (run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):

@@ -110,9 +110,7 @@ class Fleet:
     CORDON_TO_DELETION = _metric(
         "fleet_cordon_to_deletion_seconds", "histogram", "From a cordon to the deletion of its pod.", (), FLEET_BUCKETS
     )
-    QUARANTINE = _metric(
-        "fleet_quarantine_seconds", "histogram", "Time that returned nodes were away.", (), QUARANTINE_BUCKETS
-    )
+    QUARANTINE = _metric("fleet_quarantine_seconds", "histogram", "Time that returned nodes were away.", (), QUARANTINE_BUCKETS)
     GPU_HOURS_LOST = _metric(
         "fleet_gpu_hours_lost_total", "counter", "GPU-hours of work undone by faults of nodes.", ("source",)
     )

@@ -64,3 +64,26 @@ def _cell(table: ScoreTable, stage: str, column: Column, best: bool) -> Text:
     if record.stderr is not None:
         text.append(f" ±{fmt.value(record.stderr, column.about)}", style="dim not bold")
     return text
+
+
+def record_table(records: Sequence[Mapping[str, object] | ScoreRecord], order: Sequence[str] = (), title: str = "") -> Table:
+    """A row for each score, `value ± stderr`, a column for each stage in that order: for a few, where no name is cut."""
+    scores = score_matrix(records, order)
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for heading in ("task", "split", "metric", "n"):
+        table.add_column(heading, justify="right" if heading == "n" else "left")
+    for stage in scores.stages:
+        table.add_column(Text(stage), justify="right", style="bold" if stage == scores.stages[-1] else None)
+    for column in scores.columns:
+        cells = [scores.cells.get((stage, column)) for stage in scores.stages]
+        size = max(cell.n for cell in cells if cell)
+        names = (column.task, column.split, column.about.heading, str(size))
+        table.add_row(*map(Text, names), *(_with_error(cell, column) for cell in cells))
+    return table
+
+
+def _with_error(record: ScoreRecord | None, column: Column) -> str:
+    if record is None:
+        return ""
+    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr else ""
+    return fmt.value(record.value, column.about) + error

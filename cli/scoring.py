@@ -1,0 +1,210 @@
+"""Scores of a model that exists: the evaluation stage, with what it needs found around the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import click
+
+from cli.locate import find, of_run, run_folder, whole
+from lehr.artifact import MANIFEST, Artifact, Kind, write_atomic
+from lehr.config import Recipe, load_recipe
+from lehr.config.data import Tokenizer as TokenizerConfig
+from lehr.config.evaluation import Evaluation, TaskPlan
+from lehr.config.model import Model
+from lehr.config.parallel import Parallel
+from lehr.errors import UserError
+from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
+from lehr.pipeline.attempt import StageContext
+from lehr.pipeline.local import run_graph
+from lehr.pipeline.node import Node
+from lehr.ports import NullTracker
+from lehr.stages.evaluate import SCORES, EvaluateConfig
+from lehr.stages.import_hf import ImportConfig
+from lehr.store import LocalStore
+from tasks.lock import held
+from tasks.place import local
+
+_PAIRS = "pairs.jsonl"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command's options; None is for what the model's run says."""
+
+    tasks: list[str]
+    limit: int
+    splits: list[str]
+    max_new_tokens: int | None
+    seed: int | None
+    processes: int | None
+    documents: Path | None
+    pairs: Path | None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A model, before anything is read of its weights. `artifact` is None for a Hugging Face folder."""
+
+    label: str
+    folder: Path
+    artifact: Artifact | None
+    run: Path | None
+
+    @property
+    def lineage(self) -> list[Artifact]:
+        return self.artifact.lineage() if self.artifact else []
+
+
+class _Progress(NullTracker):
+    """Tasks done, on standard error."""
+
+    def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        click.echo(f"{stage}: task {step} of {total_steps}", err=True)
+
+    def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
+        click.echo(f"{stage}: {'found again' if reused else f'done in {seconds:.1f} s'}", err=True)
+
+    def note(self, text: str) -> None:
+        if not text.startswith("found again"):  # which is said of each stage
+            click.echo(text, err=True)
+
+
+def scored(where: Path, asked: Asked, out: Path | None) -> tuple[list[dict[str, Any]], Path]:
+    """The records, and the file that they were written to. Raises UserError before any work for what cannot be scored."""
+    if not asked.tasks:
+        raise UserError("no task is named", remedy="give --tasks a list, such as prose,arithmetic")
+    for name in asked.tasks:
+        check_task(name)
+    target = _target(where)
+    config = _config(target, asked)
+    inputs = {
+        "documents": _given(target, "documents", asked.documents, [t for t in asked.tasks if t in NEEDS_CORPUS]),
+        "pairs": _given(target, "preferences", asked.pairs, [t for t in asked.tasks if t in NEEDS_PAIRS]),
+    }
+    _check_context(target, config, inputs)
+    _say_unchecked(target, asked.tasks)
+    name = f"scores-{target.label}"
+    known = {role: (_address(artifact),) for role, artifact in inputs.items() if artifact}
+    place = out or (target.run / "evals" if target.run else Path("evals") / target.label)
+    with held(place.absolute()):
+        checkpoint = _address(target.artifact) if target.artifact else "imported"
+        nodes = [] if target.artifact else [_imported(target)]
+        nodes.append(Node(name, "evaluate", config, {"checkpoint": (checkpoint,), **known}))
+        done = run_graph(nodes, StageContext(LocalStore(place), _Progress(), fetch=local))
+        text = (Path(done.refs[name].uri) / SCORES).read_text(encoding="utf-8")
+        write_atomic(place / SCORES, text)
+    records: list[dict[str, Any]] = json.loads(text)
+    return records, place / SCORES
+
+
+def _target(where: Path) -> _Target:
+    if (where / "config.json").is_file() and not (where / MANIFEST).is_file():
+        label = re.sub(r"[^a-z0-9]+", "-", where.absolute().name.lower()).strip("-")[:50].strip("-")
+        return _Target(label or "model", where, None, None)
+    artifact = whole(find(where).expect("checkpoint"), "documents", "preferences")
+    run = None if "://" in artifact.uri else run_folder(artifact)
+    return _Target(artifact.manifest.stage, artifact.folder, artifact, run)
+
+
+def _recipe(target: _Target) -> Recipe | None:
+    """The recipe of the model's run, where it is there and of this version."""
+    try:
+        return load_recipe(target.run / "recipe.yaml") if target.run else None
+    except UserError:
+        return None
+
+
+def _config(target: _Target, asked: Asked) -> EvaluateConfig:
+    recipe = _recipe(target)
+    default = recipe.evaluation.max_new_tokens if recipe else Evaluation.model_fields["max_new_tokens"].default
+    lengths = [a.manifest.config["sequence_length"] for a in target.lineage if "sequence_length" in a.manifest.config]
+    window = recipe.window_tokens if recipe else next(iter(lengths), 0)
+    splits = cast(list[Literal["dev", "held_out"]], list(dict.fromkeys(asked.splits)))
+    plans = [TaskPlan(task=name, limit=asked.limit, splits=splits) for name in dict.fromkeys(asked.tasks)]
+    seed = asked.seed if asked.seed is not None else recipe.seed if recipe else 0
+    return EvaluateConfig(
+        model=target.label, tasks=plans, max_new_tokens=asked.max_new_tokens or default, window_tokens=window,
+        sample_families=[], seed=seed, parallel=_parallel(recipe, asked.processes),
+    )  # fmt: skip
+
+
+def _parallel(recipe: Recipe | None, processes: int | None) -> Parallel:
+    """The run's ranks, so that sampled answers are the run's, where this machine can hold them."""
+    cores = os.cpu_count() or 1
+    if processes is None and recipe and recipe.parallel.processes <= cores:
+        return recipe.parallel
+    count = processes or 1
+    return Parallel(processes=count, threads=max(1, cores // count))
+
+
+def _given(target: _Target, kind: Kind, place: Path | None, tasks: list[str]) -> Artifact | None:
+    """What these tasks read: of the place that was named, else of the model's ancestors, else of its run."""
+    if not tasks:
+        return None
+    if place:
+        return whole(find(place, kind).expect(kind))
+    made = [a for a in target.lineage if a.manifest.kind == kind]
+    if not made and target.run and any(a.manifest.kind == kind for a in of_run(target.run)):
+        return find(target.run, kind)
+    if not made:
+        option = "--documents" if kind == "documents" else "--pairs"
+        what = f"task {tasks[0]} needs {kind}, and nothing that {target.folder} was made from has any"
+        raise UserError(what, remedy=f"name a run that has them with {option}, or leave the task out")
+    return made[-1]
+
+
+def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str, Artifact | None]) -> None:
+    """Raises UserError for a task without examples, and where an answer leaves too little of the context to its prompt."""
+    from lehr.data.tokenizer import Tokenizer
+    from lehr.evals.budget import check_answers, shortened
+
+    context = _architecture(target).max_seq_len
+    own = TokenizerConfig(path=str(target.folder))
+    tokenizer = Tokenizer.load(target.folder) if target.artifact else Tokenizer.given(own)
+    corpus = inputs["documents"].folder if inputs["documents"] else None
+    pairs = inputs["pairs"].path(_PAIRS) if inputs["pairs"] else None
+    for plan in config.tasks:
+        for split in plan.splits:
+            found = examples(plan.task, split, plan.limit, config.seed, corpus, pairs)
+            check_answers(plan.task, found, tokenizer, context, config.max_new_tokens)
+            if cut := shortened(found, tokenizer, context):
+                what = f"{cut} of {len(found)} {split} questions lose their beginning: the context is {context} tokens"
+                click.echo(f"{plan.task}: {what}", err=True)
+
+
+def _architecture(target: _Target) -> Model:
+    if target.artifact:
+        from lehr.train.checkpoint import load_architecture
+
+        return load_architecture(target.artifact)
+    from lehr.model.hf_config import model_from_hf
+
+    path = target.folder / "config.json"
+    try:
+        return model_from_hf(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(f"damaged ({error})", where=path, remedy="fetch the model again") from None
+
+
+def _imported(target: _Target) -> Node:
+    config = ImportConfig(folder=str(target.folder.absolute()), model=_architecture(target))
+    return Node("imported", "import_hf", config, {})
+
+
+def _say_unchecked(target: _Target, tasks: list[str]) -> None:
+    """A word where training documents were never compared with a task's texts: its scores may be of what was seen."""
+    lists = [a.manifest.config.get("decontaminate") for a in target.lineage if a.manifest.kind == "documents"]
+    unchecked = [name for name in tasks if any(checked is not None and name not in checked for checked in lists)]
+    if unchecked:
+        click.echo(f"the training documents were not compared with the texts of: {', '.join(unchecked)}", err=True)
+
+
+def _address(artifact: Artifact) -> str:
+    return artifact.uri if "://" in artifact.uri else str(artifact.folder.absolute())

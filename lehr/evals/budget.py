@@ -1,0 +1,35 @@
+"""Whether a task's prompts and answers fit a model's context, before anything is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lehr.data.tokenizer import Tokenizer
+from lehr.errors import UserError
+from lehr.evals.task import Choice, Example, Generation
+from lehr.post.chat import render
+
+
+def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, context: int, max_new_tokens: int) -> None:
+    """Raises UserError where a prompt and an answer of `max_new_tokens` are more than the `context`: the prompt would lose its
+    beginning."""
+    prompts = [_prompt_tokens(example, tokenizer) for example in examples if isinstance(example, Generation)]
+    room = context - max(prompts, default=0)
+    if prompts and max_new_tokens > room:
+        raise UserError(
+            f"task {task}: prompts of up to {max(prompts)} tokens and answers of up to {max_new_tokens} are more than the "
+            f"model's context of {context}",
+            remedy=f"lower the answers to {room} tokens or fewer" if room > 0 else "leave the task out",
+        )
+
+
+def shortened(examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> int:
+    """How many multiple-choice examples are longer than the `context`, so that they are scored without their beginning."""
+    choices = (example for example in examples if isinstance(example, Choice))
+    return sum(max(len(tokenizer.encode(c.context + end)) for end in c.continuations) > context for c in choices)
+
+
+def _prompt_tokens(example: Generation, tokenizer: Tokenizer) -> int:
+    if example.messages:
+        return len(render(example.messages, tokenizer, add_generation_prompt=True)[0])
+    return 1 + len(tokenizer.encode(example.prompt))

@@ -1,0 +1,74 @@
+"""`lehr eval`: a finished model is scored again, and nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import main
+
+
+def _scores(folder: Path, split: str) -> dict[tuple[str, str], tuple[float, int]]:
+    rows: list[dict[str, Any]] = json.loads((folder / "scores.json").read_text())
+    return {(r["task"], r["metric"]): (r["value"], r["n"]) for r in rows if r["split"] == split}
+
+
+def test_a_run_is_scored_with_its_own_settings_and_with_other_tasks(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = sorted(p.name for p in (run / "artifacts").iterdir())
+    assert main(["eval", str(run), "--tasks", "prose,arithmetic", "--limit", "4"]) == 0
+    assert _scores(run / "evals", "held_out") == _scores(run, "held_out")
+    capsys.readouterr()
+    command = ["eval", str(run), "--tasks", "arithmetic_cf", "--tasks", "chat_math", "--limit", "3", "--split", "dev"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert set(_scores(run / "evals", "dev")) >= {("arithmetic_cf", "acc"), ("chat_math", "exact_match")}
+    assert [line.split()[:2] for line in said.out.splitlines()[1:3]] == [["arithmetic_cf", "dev"]] * 2
+    assert "task 2 of 2" in said.err and f"scores: {run / 'evals' / 'scores.json'}" in said.err
+    assert main(command) == 0
+    assert "scores-stage1: found again" in capsys.readouterr().err
+    assert sorted(p.name for p in (run / "artifacts").iterdir()) == before
+
+
+def test_a_hugging_face_folder_is_scored_on_the_documents_that_a_run_held_back(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's own export: the same weights give the scores of the checkpoint, by another way."""
+    out = tmp_path / "evals"
+    options = ["--tasks", "arithmetic,prose", "--limit", "4", "--out", str(out), "--processes", "1"]
+    assert main(["eval", str(trained / "model"), *options]) == 2
+    said = capsys.readouterr().err
+    assert "task prose needs documents" in said and "--documents" in said and not out.exists()
+    recipe = ["--seed", "7", "--max-new-tokens", "12", "--documents", str(trained)]
+    assert main(["eval", str(trained / "model"), *options, *recipe]) == 0
+    assert _scores(out, "held_out").keys() == _scores(trained, "held_out").keys()
+    assert _scores(out, "held_out")["arithmetic", "exact_match"] == _scores(trained, "held_out")["arithmetic", "exact_match"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tasks", "proze"], ["there is no evaluation task 'proze'", "arithmetic_cf"]),
+        (["--tasks", ","], ["no task is named"]),
+        (["--tasks", "arithmetic", "--max-new-tokens", "120"], ["context of 128", "lower the answers to"]),
+        (["--tasks", "chat_math", "--max-new-tokens", "128"], ["task chat_math: prompts of up to"]),
+        (["--tasks", "preference"], ["task preference needs preferences", "--pairs"]),
+        (["--tasks", "prose", "--documents", "nowhere"], ["nowhere: there is no such folder"]),
+    ],
+)
+def test_what_cannot_be_scored_is_said_before_any_work(
+    options: list[str], says: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["eval", str(trained), "--out", str(out), *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("error: ") and said.err.count("\n") == 1, said.err
+    assert all(part in said.err for part in says), said.err
+    assert not out.exists()
