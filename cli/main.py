@@ -16,6 +16,7 @@ from cli.evaluate import eval_
 from cli.exchange import export, import_
 from cli.explain import explain
 from cli.failure import report_failure
+from cli.init import init
 from cli.lookup import lookup
 from cli.model import chat, show
 from cli.nodes import nodes
@@ -35,6 +36,7 @@ def lehr() -> None:
     continues where it stood when the same command is given again.
 
     \b
+      lehr init mine --data FILE                a first recipe for your own documents
       lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
       lehr list                                 the runs here: recipe, state, scores, size
       lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
@@ -57,7 +59,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
+_RUNS = (init, run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):
