@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ from lehr.pipeline.explain import manifests
 from lehr.pipeline.local import run_graph
 from lehr.stop import listening
 from tasks.lock import held
-from tasks.opening import open_run, publish
+from tasks.opening import check_enough, open_run, publish
 from tasks.place import Place
 from tasks.session import open_session
 
@@ -36,7 +37,8 @@ def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int
         session = open_session(recipe, names, place.folder, this.run.key, metrics_port=metrics_port, mlflow=mlflow)
         try:
             earlier = [] if place.remote else manifests(place.folder)
-            publish(this.run, run_graph(this.nodes, session.context(this.run), earlier).refs)
+            context = session.context(this.run)
+            publish(this.run, run_graph(this.nodes, context, earlier, partial(check_enough, this, context)).refs)
         finally:
             session.close()
         click.echo(f"report: {place.shown('report.html')}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,11 +47,24 @@ def show(artifact: Path, verify: bool) -> None:
         console.print(line, markup=False)
 
 
+class Temperature(click.FloatRange):
+    """A finite number, 0 or more; so small that logits would overflow is 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from lehr.config.checks import LEAST_TEMPERATURE
+
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no temperature; give 0, or a number such as 0.8", param, ctx)
+        return number if number >= LEAST_TEMPERATURE else 0.0
+
+
 @click.command("chat")
 @artifact_argument
-@click.option(
-    "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 takes the likeliest token."
-)
+@click.option("--temperature", type=Temperature(), default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=80, show_default=True, help="Longest answer.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sampling; the same seed answers the same."

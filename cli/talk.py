@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from lehr.artifact import Artifact
+from lehr.errors import UserError
 
 Messages = list[dict[str, str]]
 Reply = Callable[[Messages], str]
@@ -31,14 +32,20 @@ def converse(reply: Reply, name: str) -> None:
             continue
         if text:
             messages.append({"role": "user", "content": text})
-            answer = reply(messages)
+            try:
+                answer = reply(messages)
+            except UserError as error:  # too long: said, and not kept
+                click.echo(f"error: {error}", err=True)
+                messages.pop()
+                continue
             messages.append({"role": "assistant", "content": answer})
             click.echo(f"model> {answer}")
 
 
 def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed: int) -> Reply:
     """A function from the messages so far to the model's answer. A base model, which knows no turns, continues the
-    last message instead. Raises UserError if the checkpoint is damaged."""
+    last message instead. An answer gets what the prompt leaves of the context, and a word where that is less than asked for.
+    Raises UserError if the checkpoint is damaged, and for a prompt that leaves nothing."""
     from lehr.data.synthetic.conversations import Message
     from lehr.model.generate import LanguageModel
     from lehr.post.chat import render
@@ -55,7 +62,15 @@ def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed
             prompt, _ = render(turns, tokenizer, add_generation_prompt=True)
         else:
             prompt = [tokenizer.eos_id, *tokenizer.encode(messages[-1]["content"])]
-        (ids,) = model.generate([prompt], max_new_tokens, temperature=temperature, seed=derive(seed, "chat", len(messages)))
+        room = model.max_length - len(prompt)
+        if room < 1:
+            what = f"{len(prompt)} tokens so far, and the model's context is {model.max_length}"
+            raise UserError(what, remedy="ask less, or begin a new conversation with /new")
+        if room < max_new_tokens:
+            click.echo(f"answers of up to {room} tokens: {len(prompt)} of the context's {model.max_length} are taken", err=True)
+        (ids,) = model.generate(
+            [prompt], min(room, max_new_tokens), temperature=temperature, seed=derive(seed, "chat", len(messages))
+        )
         return tokenizer.decode([i for i in ids if i != tokenizer.eos_id]).strip()
 
     return reply

@@ -14,10 +14,12 @@ from lehr.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_a
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
 from lehr.errors import Bug, UserError, from_os_error
+from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.graph import graph
 from lehr.pipeline.local import addresses, locate, run_node
 from lehr.pipeline.node import Node, is_address
 from lehr.pipeline.registry import stage
+from lehr.pipeline.requirements import CHECKED, check_made
 from lehr.pipeline.run import found_again
 from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
@@ -95,7 +97,16 @@ def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef]) -> A
     node = next((node for node in this.nodes if node.name == name), None)
     if node is None:
         raise Bug(f"the run's graph has no stage {name!r}")
-    return run_node(node, inputs, _session(this).context(run))
+    context = _session(this).context(run)
+    made = run_node(node, inputs, context)
+    check_enough(this, context, node, made)
+    return made
+
+
+def check_enough(this: Opened, context: StageContext, node: Node, made: ArtifactRef) -> None:
+    """Whether what `node` made is enough for the stages after it. Raises UserError if not."""
+    if node.kind in CHECKED:
+        check_made(node, context.fetch(made.uri), this.nodes, this.recipe.model.max_seq_len, context.tracker.note)
 
 
 def _session(this: Opened) -> Session:

@@ -8,6 +8,7 @@ from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
 
 _TAKEN = ("documents", "tokenizer", "shards", "stage1", "base", "ramp", "soup", "export", "pairs", "scores", "anneal")
+LEAST_TEMPERATURE = 1e-6  # below it sampling is greedy, and far below logits overflow
 
 
 def beginning(r: RecipeParts) -> None:
@@ -65,6 +66,27 @@ def lengths(r: RecipeParts) -> None:
     for key, tokens in budgets.items():
         if tokens < step:
             raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
+
+
+def answers(r: RecipeParts) -> None:
+    """Answers leave room for a prompt, and what is sampled differs. How long prompts are is known with the tokenizer alone
+    (lehr.pipeline.requirements)."""
+    longest = {"evaluation.max_new_tokens": r.evaluation.max_new_tokens}
+    temperatures = dict[str, float]()
+    for step in r.posttraining:
+        key = f"posttraining.{step.name}"
+        if isinstance(step, GrpoStep):
+            longest[f"{key}.max_new_tokens"] = step.max_new_tokens
+            temperatures[f"{key}.temperature"] = step.temperature
+        if isinstance(step, DpoStep) and step.pairs:
+            longest[f"{key}.pairs.max_new_tokens"] = step.pairs.max_new_tokens
+            temperatures[f"{key}.pairs.temperature"] = step.pairs.temperature
+    for key, tokens in longest.items():
+        if tokens >= r.model.max_seq_len:
+            raise ValueError(f"{key}={tokens} leaves no room for a prompt in model.max_seq_len={r.model.max_seq_len}; lower it")
+    for key, temperature in temperatures.items():
+        if temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"{key}={temperature:g} always takes the likeliest token, so that no sample differs; raise it")
 
 
 def layout(r: RecipeParts) -> None:
@@ -131,4 +153,4 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, layout, rollouts, steps, reported)
+ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, answers, layout, rollouts, steps, reported)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lehr.data.synthetic.conversations import Message, conversation, count
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.evals.task import Choice, Example, Generation
@@ -23,6 +24,28 @@ def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, 
         )
 
 
+def check_prompts(
+    key: str, families: Sequence[str], seed: int, most: int, tokenizer: Tokenizer, context: int, max_new_tokens: int
+) -> None:
+    """Raises UserError where a training prompt of these chat families, of the first `most` of each, and an answer of
+    `max_new_tokens` are more than the `context`."""
+    for family in families:
+        asked = [conversation(family, "train", i, seed).prompt for i in range(min(most, count(family, "train")))]
+        longest = max(_chat_tokens(prompt, tokenizer) for prompt in asked)
+        if longest + max_new_tokens > context:
+            room = context - longest
+            raise UserError(
+                f"{key}: prompts of the family {family} have up to {longest} tokens, with max_new_tokens={max_new_tokens} more "
+                f"than model.max_seq_len={context}",
+                remedy=f"lower its max_new_tokens to {room}" if room > 0 else "leave that family out, or raise max_seq_len",
+            )
+
+
+def too_long(examples: Sequence[Example], tokenizer: Tokenizer, room: int) -> int:
+    """How many prompts to be continued have more than `room` tokens."""
+    return sum(_prompt_tokens(example, tokenizer) > room for example in examples if isinstance(example, Generation))
+
+
 def shortened(examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> int:
     """How many multiple-choice examples are longer than the `context`, so that they are scored without their beginning."""
     choices = (example for example in examples if isinstance(example, Choice))
@@ -31,5 +54,9 @@ def shortened(examples: Sequence[Example], tokenizer: Tokenizer, context: int) -
 
 def _prompt_tokens(example: Generation, tokenizer: Tokenizer) -> int:
     if example.messages:
-        return len(render(example.messages, tokenizer, add_generation_prompt=True)[0])
+        return _chat_tokens(example.messages, tokenizer)
     return 1 + len(tokenizer.encode(example.prompt))
+
+
+def _chat_tokens(messages: Sequence[Message], tokenizer: Tokenizer) -> int:
+    return len(render(messages, tokenizer, add_generation_prompt=True)[0])

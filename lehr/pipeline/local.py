@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lehr.artifact import Artifact, ArtifactRef, Manifest
@@ -14,6 +14,7 @@ from lehr.pipeline.run import Identity, found_again, run_stage
 from lehr.pipeline.spec import Inputs
 
 Refs = dict[str, ArtifactRef]
+Check = Callable[[Node, ArtifactRef], None]
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,15 @@ class Finished:
     reused: frozenset[str]
 
 
-def run_graph(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manifest] = ()) -> Finished:
-    """Make what is not there yet; of `earlier` artifacts in the same place, say why they do not serve. Raises what the stages
-    raise."""
+def _nothing(node: Node, made: ArtifactRef) -> None:
+    """No further check."""
+
+
+def run_graph(
+    nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manifest] = (), check: Check = _nothing
+) -> Finished:
+    """Make what is not there yet; of `earlier` artifacts in the same place, say why they do not serve. `check` looks at each
+    artifact before a stage after it begins. Raises what the stages and `check` raise."""
     refs = addresses(nodes, context)
     found, tried = _look(nodes, refs, context)
     for node in nodes:
@@ -37,9 +44,10 @@ def run_graph(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Ma
     for line in outlook(nodes, {name: ref.digest for name, ref in {**refs, **found}.items()}, tried, earlier):
         context.tracker.note(line)
     refs |= found
-    for node in nodes:
+    for node in nodes if len(found) < len(nodes) else ():
         if node.name not in found:
             refs[node.name] = run_node(node, refs, context)
+        check(node, refs[node.name])
     return Finished(refs, frozenset(found))
 
 

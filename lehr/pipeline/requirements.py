@@ -1,0 +1,113 @@
+"""Whether what was just made is enough for the stages after it: said before they are begun, not when they fail."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from lehr.config.data import JsonlSource
+from lehr.data.tokenizer import Tokenizer
+from lehr.errors import UserError
+from lehr.evals.budget import check_prompts, too_long
+from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
+from lehr.pipeline.node import Node
+from lehr.stages.documents import DocumentsConfig
+from lehr.stages.evaluate import EvaluateConfig
+from lehr.stages.grpo import GrpoConfig
+from lehr.stages.preferences import PreferencesConfig
+
+Note = Callable[[str], None]
+CHECKED = ("documents", "tokenizer")  # kinds of stages whose artifacts are looked at
+_PROMPTS = 200  # of each chat family that are measured
+
+
+def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, note: Note) -> None:
+    """Of the artifact of `node` in `folder`: documents must have the splits that `nodes` score, and with a tokenizer prompts
+    and answers must fit the model's `context`. Raises UserError; what only changes a score is a `note`."""
+    if node.kind == "documents" and isinstance(node.config, DocumentsConfig):
+        _check_splits(node.config, folder, nodes)
+    if node.kind == "tokenizer":
+        tokenizer = Tokenizer.load(folder)
+        for other in nodes:
+            _check_prompts(other, tokenizer, context)
+        _note_shortened(nodes, tokenizer, context, note)
+
+
+def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) -> None:
+    funnel = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
+    shares = {"dev": config.data.dev_share, "held_out": config.data.held_out_share}
+    for split, user in _wanted(nodes):
+        if not any(row[split] for row in funnel.values()):
+            why = _why_empty(config, folder, split, shares[split])
+            what = f"nothing is held back as {split} documents, which {user} reads: {why}"
+            raise UserError(
+                what,
+                remedy="give each document an id of its own, or none; add documents; raise the share; or score no running text",
+            )
+    for plan, seed in {p.task: (p, c.seed) for c in _evaluated(nodes) for p in c.tasks if p.task in NEEDS_CORPUS}.values():
+        for split in plan.splits:
+            examples(plan.task, split, plan.limit, seed, folder)  # raises UserError where there are too few
+
+
+def _wanted(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
+    """Splits of the documents, each with who reads it."""
+    for config in _evaluated(nodes):
+        for plan in config.tasks:
+            if plan.task in NEEDS_CORPUS:
+                yield from ((split, f"the task {plan.task}") for split in plan.splits)
+    if any(getattr(node.config, "in_loop_steps", 0) for node in nodes):
+        yield "dev", "evaluation.in_loop_steps"
+
+
+def _evaluated(nodes: Sequence[Node]) -> list[EvaluateConfig]:
+    return [node.config for node in nodes if isinstance(node.config, EvaluateConfig)]
+
+
+def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) -> str:
+    names = [name for name, source in config.data.sources.items() if isinstance(source, JsonlSource)]
+    if not names:
+        return "generated texts are never held back, and there is no other source"
+    files = [folder / "documents" / f"{name}.jsonl.gz" for name in names]
+    texts = [
+        _family(str(row["id"]))
+        for path in [*files, folder / "dev.jsonl.gz", folder / "held_out.jsonl.gz"]
+        for row in _rows(path)
+    ]
+    if len(set(texts)) == 1:
+        return f"all {len(texts)} texts are of one document, {texts[0]!r}, and the chunks of one id stay together"
+    return f"of {len(set(texts))} documents none fell into data.{split}_share={share:g}"
+
+
+def _family(name: str) -> str:
+    """The id without the number of a chunk."""
+    whole, _, number = name.rpartition("#")
+    return whole if whole and number.isdigit() else name
+
+
+def _rows(path: Path) -> Iterator[dict[str, object]]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
+    c = node.config
+    if isinstance(c, GrpoConfig):
+        check_prompts(f"posttraining.{node.name}", c.families, c.seed, _PROMPTS, tokenizer, context, c.max_new_tokens)
+    if isinstance(c, PreferencesConfig):
+        p = c.pairs
+        check_prompts(f"the pairs of {node.name}", p.families, c.seed, _PROMPTS, tokenizer, context, p.max_new_tokens)
+
+
+def _note_shortened(nodes: Sequence[Node], tokenizer: Tokenizer, context: int, note: Note) -> None:
+    seen = set[str]()
+    for c in _evaluated(nodes):
+        for plan in c.tasks:
+            if plan.task in seen or plan.task in NEEDS_CORPUS | NEEDS_PAIRS:
+                continue
+            seen.add(plan.task)
+            found = examples(plan.task, plan.splits[0], plan.limit, c.seed)
+            if cut := too_long(found, tokenizer, context - c.max_new_tokens):
+                room = f"the context of {context} less evaluation.max_new_tokens={c.max_new_tokens}"
+                note(f"{plan.task}: {cut} of {len(found)} prompts lose their beginning, they are longer than {room}")
