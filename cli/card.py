@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def lineage_tree(artifact: Artifact) -> Tree:
 
 
 def cost_table(artifact: Artifact) -> Table:
-    """Cost of each stage in the lineage, oldest first, and their sum."""
+    """Cost of each stage in the lineage, oldest first, and their sum: of tokens, what models were trained on, as the report has
+    it, and not what was cut into tokens for them."""
     table = Table(title="Cost, with all ancestors", title_justify="left", box=None, pad_edge=False)
     for heading in ("stage", "tokens", "FLOPs", "time", "energy", "source"):
         table.add_column(heading, justify="left" if heading in ("stage", "source") else "right")
@@ -80,16 +82,27 @@ def cost_table(artifact: Artifact) -> Table:
         source = c.energy_source if c.energy_joules else ""
         table.add_row(stage, f"{c.tokens:,}", f"{c.flops:.2e}", duration(c.seconds), energy(c.energy_joules), source)
     everything = [c for _, c in costs]
+    trained = [a.manifest.cost.tokens for a in artifact.lineage() if a.manifest.kind == "checkpoint"]
     table.add_section()
     table.add_row(
         "sum",
-        f"{sum(c.tokens for c in everything):,}",
+        f"{sum(trained):,}",
         f"{sum(c.flops for c in everything):.2e}",
         duration(sum(c.seconds for c in everything)),
         energy(sum(c.energy_joules for c in everything)),
         style="bold",
     )
     return table
+
+
+def verdict(verified: Sequence[Artifact]) -> str:
+    """Of artifacts whose files were all hashed, and what of their ancestry is no longer there to be."""
+    files = [record for artifact in verified for record in artifact.manifest.files.values()]
+    known = {artifact.manifest.digest for artifact in verified}
+    gone = {p.digest: p.stage for a in verified for p in a.manifest.parents if p.digest not in known}
+    size = sum(f.bytes for f in files)
+    said = f"verified: {len(files):,} files of {len(verified)} artifacts, {size:,} bytes, are as they were sealed"
+    return said + (f"; not verified, no longer there: {', '.join(gone.values())}" if gone else "")
 
 
 def read_scores(run: Path) -> list[dict[str, Any]]:

@@ -30,6 +30,15 @@ def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"damaged list of dropped documents ({error})", where=f"{path}:{whole + 1}", remedy=remedy) from None
 
 
+def _known(key: str, wanted: str, paths: list[Path]) -> None:
+    """Raises UserError where no dropped document has that reason or source."""
+    from lehr.errors import UserError
+
+    there = sorted({str(record.get(key, "")) for path in paths for record in read_dropped(path)})
+    if wanted not in there:
+        raise UserError(f"nothing was dropped with --{key} {wanted!r}", remedy=f"those are: {', '.join(there) or 'none'}")
+
+
 @click.command("dropped")
 @click.argument("run_or_artifact", type=click.Path(path_type=Path))
 @click.option("--reason", help="Only documents dropped for this reason.")
@@ -44,19 +53,24 @@ def dropped(run_or_artifact: Path, reason: str | None, source: str | None, as_js
     \b
     Examples:
       lehr dropped runs/tiny-olmo2
-      lehr dropped runs/tiny-olmo2 --reason contaminated
+      lehr dropped runs/tiny-olmo2 --reason 'exact duplicate'
       lehr dropped runs/tiny-olmo2 --source plays --json | head -1
     """
     from cli.locate import with_file
+    from cli.tables import printable
 
     totals: Counter[tuple[str, str]] = Counter()
-    for artifact in with_file(run_or_artifact, DROPPED):
+    found = with_file(run_or_artifact, DROPPED)
+    for key, wanted in (("reason", reason), ("source", source)):
+        if wanted:
+            _known(key, wanted, [artifact.path(DROPPED) for artifact in found])
+    for artifact in found:
         for record in read_dropped(artifact.path(DROPPED)):
             if (reason and record.get("reason") != reason) or (source and record.get("source") != source):
                 continue
             totals[str(record.get("source", "")), str(record.get("reason", ""))] += 1
-            fields = (str(record.get(key, "")) for key in ("source", "reason", "id"))
+            fields = (printable(record.get(key, "")).replace("\n", "\\n") for key in ("source", "reason", "id"))
             click.echo(json.dumps(record, ensure_ascii=False) if as_json else "\t".join(fields))
     for (of_source, why), count in sorted(totals.items()):
-        click.echo(f"{count:8,} {of_source}: {why}", err=True)
+        click.echo(f"{count:8,} {printable(of_source)}: {printable(why)}", err=True)
     click.echo(f"{totals.total():8,} documents dropped", err=True)

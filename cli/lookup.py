@@ -23,35 +23,35 @@ def lookup(artifact: Path, stage: str, step: int | None, document: str | None, a
     \b
     Examples:
       lehr lookup runs/tiny-olmo2 --step 100
-      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:1790-washington
+      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document 'speeches:speeches/1798_john_adams_f#0'
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from cli.locate import find_stage, whole
+    from cli.tables import page, plain_table, text
     from lehr.errors import UserError
-    from lehr.lookup import Lookup
 
     if (step is None) == (document is None):
         raise UserError("one question at a time", remedy="give either --step or --document")
-    order = Lookup(whole(find_stage(artifact, stage), "shards", "tokenizer"))
-    console = Console(highlight=False, soft_wrap=True)
-    if step is not None:
-        rows = order.step(step)
-        if as_json:
-            click.echo(json.dumps([vars(row) for row in rows], indent=1))
-            return
-        table = Table("row", "source", "first token", "documents", box=None)
-        for number, row in enumerate(rows):
-            table.add_row(str(number), row.source, f"{row.first_token:,}", ", ".join(row.documents))
-        console.print(table)
-        if order.was_left_out(step):
-            console.print(f"step {step} was left out by a rewind: nothing was learned from these")
-        return
-    source, _, name = str(document).partition(":")
-    steps = order.document(source, name)
-    if as_json:
-        click.echo(json.dumps(steps))
-    else:
+    source, colon, name = (document or "").partition(":")
+    if document is not None and not (source and colon and name):
+        raise UserError(f"--document {document!r} is not SOURCE:ID", remedy="take both from `lehr lookup --step`")
+    model = whole(find_stage(artifact, stage), "shards", "tokenizer")
+    from lehr.lookup import Lookup  # torch: after all that can be said without it
+
+    order = Lookup(model)
+    if step is None:
+        steps = order.document(source, name)
         seen = ", ".join(map(str, steps)) or "none"
-        console.print(f"{document}: seen in {len(steps)} of {order.stretch.steps} steps: {seen}")
+        shown = f"{document}: seen in {len(steps)} of {order.stretch.steps} steps: {seen}"
+        click.echo(json.dumps(steps)) if as_json else page(text(shown))
+        return
+    rows = order.step(step)
+    if as_json:
+        click.echo(json.dumps([vars(row) for row in rows], indent=1))
+        return
+    table = plain_table("", ("row", "source", "first token", "documents"), right=("row", "first token"))
+    table.title = None
+    for number, row in enumerate(rows):
+        table.add_row(str(number), text(row.source), f"{row.first_token:,}", text(", ".join(row.documents)))
+    page(table)
+    if order.was_left_out(step):
+        page(f"step {step} was left out by a rewind: nothing was learned from these")

@@ -14,37 +14,32 @@ artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
 
 @click.command("show")
 @artifact_argument
-@click.option("--verify", is_flag=True, help="Hash every file of it and of its ancestors first.")
+@click.option("--verify", is_flag=True, help="Hash every file of it and of its ancestors first, and say how many.")
 def show(artifact: Path, verify: bool) -> None:
     """Show where ARTIFACT comes from, what it cost, and its scores.
 
     ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Either may be an s3:// address.
-    Costs are summed over all ancestors, each counted once. Scores come from the run's scores.json, beside those of the
-    model it was made from. Last come restarts, full disks, dead ranks and rewinds on the way, if there were any.
+    Costs are summed over all ancestors, each counted once; of tokens, those that were trained on. Scores come from the
+    run's scores.json, beside those of the model it was made from. Last come restarts, full disks, dead ranks and rewinds
+    on the way, if there were any.
 
     \b
     Examples:
       lehr show runs/tiny-olmo2
-      lehr show runs/tiny-olmo2/artifacts/soup-1f0c
+      lehr show runs/tiny-olmo2 --verify > tiny.txt
     """
-    from rich.console import Console
-
-    from cli.card import cost_table, lineage_tree, score_table
+    from cli.card import cost_table, lineage_tree, score_table, verdict
     from cli.locate import find, whole
+    from cli.tables import page, text
     from lehr.incidents import told
 
     model = find(artifact)
-    if verify:
-        for ancestor in model.lineage():
-            whole(ancestor).verify()
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-    console.print(lineage_tree(model))
-    console.print()
-    console.print(cost_table(model))
-    console.print()
-    console.print(score_table(model))
-    for line in (line for ancestor in model.lineage() for line in told(ancestor)):
-        console.print(line, markup=False)
+    verified = [whole(ancestor) for ancestor in model.lineage()] if verify else []
+    for ancestor in verified:
+        ancestor.verify()
+    incidents = "\n".join(line for ancestor in model.lineage() for line in told(ancestor))
+    last = [text(words) for words in (incidents, verdict(verified) if verify else "") if words]
+    page(lineage_tree(model), cost_table(model), score_table(model), *last)
 
 
 class Temperature(click.FloatRange):

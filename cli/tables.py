@@ -13,8 +13,13 @@ WIDE = 10_000  # columns of what is no terminal: nothing is cut there
 
 
 def text(words: object, style: str = "") -> Text:
-    """What somebody else wrote, as text and nothing more: no markup, and control characters are spelled out."""
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(words)), style)
+    """What somebody else wrote, as text and nothing more."""
+    return Text(printable(words), style)
+
+
+def printable(words: object) -> str:
+    """Control characters, which a terminal would obey, are spelled out; lines end where they did."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(words))
 
 
 def console() -> Console:

@@ -1,13 +1,20 @@
-"""A run of one pretraining stage and its scores, made once for all tests of commands."""
+"""Runs for the tests of commands: a real one of one pretraining stage and its scores, made once, and one made up."""
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.main import main
+from lehr.artifact import Artifact, ArtifactRef, Cost, Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 E2E = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -36,3 +43,73 @@ def trained(tmp_path_factory: pytest.TempPathFactory, again: Again) -> Path:
     out = tmp_path_factory.mktemp("commands") / "trained"
     assert again(out) == 0
     return out
+
+
+def lehr(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"COLUMNS": "120"} | environment,
+    )
+
+
+def seal(folder: Path, kind: Kind, stage: str, parents: list[ArtifactRef], cost: Cost, files: dict[str, bytes]) -> ArtifactRef:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    made = Artifact.seal(
+        folder, kind=kind, stage=stage, fingerprint="f", parents=parents, config={}, code="c", meta={"s": stage}, cost=cost
+    )
+    return made.ref
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder: documents -> stage1 -> two anneals -> soup, with costs, scores and dropped documents."""
+    root = tmp_path / "run"
+    dropped = [
+        {"id": "plays/7", "source": "plays", "reason": "too_short", "detail": "12 words"},
+        {"id": "bible/1", "source": "bible", "reason": "duplicate"},
+        {"id": "plays/9", "source": "plays", "reason": "duplicate"},
+    ]
+    lines = "".join(json.dumps(d) + "\n" for d in dropped)
+    documents = seal(
+        root / "artifacts/documents-1",
+        "documents",
+        "documents",
+        [],
+        Cost(seconds=5),
+        {"dropped.jsonl.gz": gzip.compress(lines.encode())},
+    )
+    cost = Cost(seconds=100, tokens=1000, flops=2e9, energy_joules=1800, energy_source="estimate")
+    stage1 = seal(root / "artifacts/stage1-1", "checkpoint", "stage1", [documents], cost, {"w": b"0"})
+    anneals = [
+        seal(root / f"artifacts/anneal-{s}-1", "checkpoint", f"anneal-{s}", [stage1], cost, {"w": bytes([s])}) for s in (1, 2)
+    ]
+    seal(root / "artifacts/soup-1", "checkpoint", "soup", anneals, Cost(seconds=1), {"w": b"m"})
+
+    def record(stage: str, value: float, stderr: float | None) -> dict[str, Any]:
+        return {
+            "stage": stage,
+            "task": "arithmetic",
+            "split": "held_out",
+            "metric": "accuracy",
+            "value": value,
+            "stderr": stderr,
+            "n": 300,
+            "seed": 7,
+        }
+
+    scores = [
+        record("stage1", 0.01, 0.005),
+        record("anneal-1", 0.8, 0.023),
+        record("anneal-2", 0.7, 0.026),
+        record("soup", 0.85, None),
+    ]
+    (root / "scores.json").write_text(json.dumps(scores))
+    return root

@@ -2,98 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lehr.artifact import Artifact, ArtifactRef, Cost, Kind
 from lehr.config import load_recipe
+from tests.cli.conftest import ROOT, lehr
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = "recipes/tiny/olmo2.yaml"
-
-
-def lehr(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        cwd=ROOT,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | {"COLUMNS": "120"} | environment,
-    )
-
-
-def seal(folder: Path, kind: Kind, stage: str, parents: list[ArtifactRef], cost: Cost, files: dict[str, bytes]) -> ArtifactRef:
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    made = Artifact.seal(
-        folder, kind=kind, stage=stage, fingerprint="f", parents=parents, config={}, code="c", meta={"s": stage}, cost=cost
-    )
-    return made.ref
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run's folder: documents -> stage1 -> two anneals -> soup, with costs, scores and dropped documents."""
-    root = tmp_path / "run"
-    dropped = [
-        {"id": "plays/7", "source": "plays", "reason": "too_short", "detail": "12 words"},
-        {"id": "bible/1", "source": "bible", "reason": "duplicate"},
-        {"id": "plays/9", "source": "plays", "reason": "duplicate"},
-    ]
-    lines = "".join(json.dumps(d) + "\n" for d in dropped)
-    documents = seal(
-        root / "artifacts/documents-1",
-        "documents",
-        "documents",
-        [],
-        Cost(seconds=5),
-        {"dropped.jsonl.gz": gzip.compress(lines.encode())},
-    )
-    cost = Cost(seconds=100, tokens=1000, flops=2e9, energy_joules=1800, energy_source="estimate")
-    stage1 = seal(root / "artifacts/stage1-1", "checkpoint", "stage1", [documents], cost, {"w": b"0"})
-    anneals = [
-        seal(root / f"artifacts/anneal-{s}-1", "checkpoint", f"anneal-{s}", [stage1], cost, {"w": bytes([s])}) for s in (1, 2)
-    ]
-    seal(root / "artifacts/soup-1", "checkpoint", "soup", anneals, Cost(seconds=1), {"w": b"m"})
-
-    def record(stage: str, value: float, stderr: float | None) -> dict[str, Any]:
-        return {
-            "stage": stage,
-            "task": "arithmetic",
-            "split": "held_out",
-            "metric": "accuracy",
-            "value": value,
-            "stderr": stderr,
-            "n": 300,
-            "seed": 7,
-        }
-
-    scores = [
-        record("stage1", 0.01, 0.005),
-        record("anneal-1", 0.8, 0.023),
-        record("anneal-2", 0.7, 0.026),
-        record("soup", 0.85, None),
-    ]
-    (root / "scores.json").write_text(json.dumps(scores))
-    return root
 
 
 def test_help_reads_like_documentation() -> None:
     text = lehr("--help").stdout
-    for command in ("run", "show", "chat", "validate", "dropped"):
+    for command in ("init", "run", "list", "show", "explain", "eval", "chat", "validate", "dropped"):
         assert f"\n  {command} " in text and f"lehr {command} " in text
-        assert "Examples:" in lehr(command, "--help").stdout
+        assert "Example" in lehr(command, "--help").stdout
     assert "Exit codes" in text
 
 
