@@ -20,12 +20,12 @@ from lehr.config.evaluation import Evaluation, TaskPlan
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
 from lehr.errors import UserError
+from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.local import run_graph
 from lehr.pipeline.node import Node
 from lehr.ports import NullTracker
-from lehr.stages.evaluate import SCORES, EvaluateConfig
 from lehr.stages.import_hf import ImportConfig
 from lehr.store import LocalStore
 from tasks.lock import held
