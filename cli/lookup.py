@@ -28,7 +28,7 @@ def lookup(artifact: Path, stage: str, step: int | None, document: str | None, a
     \b
     Examples:
       lehr lookup runs/tiny-olmo2 --step 100
-      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document 'speeches:speeches/1798_john_adams_f#0'
+      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:speeches/1794_george_washington_n
     """
     from cli.locate import find_stage, whole
     from cli.tables import page, plain_table, text

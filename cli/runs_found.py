@@ -93,7 +93,7 @@ def _state(folder: Path) -> str:
 def _locked(folder: Path) -> bool:
     """Whether a process of this machine holds the run (tasks.lock). Asked with a shared lock, which is let go at once."""
     try:
-        with (folder / ".lock").open("r") as file:
+        with (folder / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -166,7 +166,7 @@ def parse(text: str, where: str) -> Any:
         raise UserError(f"not YAML: {problem}", where=f"{where}{line}", remedy=remedy) from None
 
 
-def read_text(path: Path, what: str, remedy: str) -> str:
+def text_of(path: Path, what: str, remedy: str) -> str:
     """The text of the file `path`, which is a `what`. Raises UserError for one that is not there, no text, or too long."""
     try:
         with path.open("rb") as file:
@@ -193,7 +193,7 @@ def read_text(path: Path, what: str, remedy: str) -> str:
 
 def read_mapping(path: Path, what: str, remedy: str, *, empty: bool = False) -> dict[str, Any]:
     """The mapping of a YAML file, which is a `what`; with `empty` the file may say nothing. Raises UserError."""
-    value = parse(read_text(path, what, remedy), str(path))
+    value = parse(text_of(path, what, remedy), str(path))
     if value is None and empty:
         return {}
     if not isinstance(value, dict):

@@ -57,7 +57,9 @@ def test_an_example_is_read_by_its_command(example: str) -> None:
         command = inner
     made = command.make_context(command.name, list(arguments), parent=context)  # refuses unknown options and bad values
     if "recipe" in made.params:
-        load_recipe(ROOT / made.params["recipe"], list(made.params.get("overrides", ())))
+        recipe = ROOT / made.params["recipe"]
+        if recipe.parts[-2] != "mine":  # which the example before it writes
+            load_recipe(recipe, list(made.params.get("overrides", ())))
 
 
 def test_the_document_that_lookup_asks_for_is_trained_on() -> None:
