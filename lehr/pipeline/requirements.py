@@ -11,10 +11,10 @@ from lehr.config.data import JsonlSource
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.evals.budget import check_prompts, too_long
+from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.node import Node
 from lehr.stages.documents import DocumentsConfig
-from lehr.evals.scores import EvaluateConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.preferences import PreferencesConfig
 
