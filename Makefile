@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test control-plane test-cluster lint reference lock check-lock peers bench clean
+.PHONY: help setup demo test test-long control-plane test-cluster lint reference lock check-lock peers bench clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,8 +50,11 @@ demo: setup ## train, anneal, soup, tune and score a small model on two CPU core
 
 # Two workers: tests/conftest.py says who does what.
 test: setup ## the test suite: CPU only, no network; without the tests that need a control plane
-	@echo "left out here: the tests marked cluster (make test-cluster)"
+	@echo "left out here: the tests marked long (make test-long) and cluster (make test-cluster)"
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder
+
+test-long: setup ## the tests of whole runs, kills and real signals that take a minute each
+	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m long
 
 control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the cluster tests, into ~/.cache/lehr; 8 minutes cold
 	@$(PY) tests/cluster/provide.py

@@ -24,6 +24,7 @@ def _file(folder: Path, name: str, rows: list[dict[str, object]]) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_recipe_runs_as_it_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Names that YAML reads as something else, and paths with blanks; the run ends with scores of the soup."""
     folder = tmp_path / "My data"

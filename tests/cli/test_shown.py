@@ -71,4 +71,4 @@ def test_names_of_documents_are_text_and_reasons_are_known(
     path = run / "artifacts/documents-1/dropped.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps({"id": "\x1b]0;x\x07[/b]\n", "source": "s", "reason": "r"}).encode()))
     assert main(["dropped", str(run)]) == 0
-    assert capsys.readouterr().out == "s\tr\t\\x1b]0;x\\x07[/b]\\n\n"
+    assert capsys.readouterr().out == "s\tr\t␛]0;x␇[/b]\\n\n"

@@ -13,7 +13,7 @@ from helpers import Finished
 
 from tests.cli.test_examples import examples
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 OF_A_RUN = ("lehr show", "lehr chat", "echo", "lehr dropped", "lehr lookup", "lehr export", "lehr validate", "lehr plan")
 
 

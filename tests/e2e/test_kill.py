@@ -20,7 +20,7 @@ from preloaded import Command, Preloaded
 
 from lehr.artifact import Artifact
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 Act = Callable[[Command], object]
 KILLED_IN = ["documents", "shards", "stage1", "ramp", "anneal-2", "scores-soup", "sft", "pairs", "dpo", "rlvr"]
 
