@@ -128,6 +128,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_said_and_nothing_is_half_written(small_disk: Path) -> None:
     out = small_disk / "run"
     helpers.refused(helpers.run(out, "--no-mlflow"), str(out), "the disk is full", "run the same command again")

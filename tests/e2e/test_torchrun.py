@@ -50,6 +50,7 @@ def test_a_wrong_number_of_ranks_is_one_line(tmp_path: Path) -> None:
     assert "exitcode  : 2 " in said and not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_torchrun_ends_with_the_digests_of_lehr_run(finished: Finished, tmp_path: Path) -> None:
     """Two ranks, so that each sum has two terms and its order cannot matter: the bits are the same whichever way they came."""
     out = tmp_path / "run"

@@ -9,11 +9,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.train.killing import KINDS
 
 CASES = 50
 
 
+@pytest.mark.long
 def test_fifty_killed_runs_of_fifty_end_bit_identical(tmp_path: Path, repository: Path) -> None:
     """Kills before a step, between micro-batches, with half a resume file written, before its record, and at any time; with
     the guard refusing updates, rewinds, accumulation and a growing batch."""

@@ -157,7 +157,7 @@ def test_only_the_machines_errors_are_retried() -> None:
         fails(UserError("bad recipe"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_graph_too_large_for_the_engine_is_cut_and_ends_the_same(tmp_path: Path) -> None:
     """Pieces of at most four paths, under flytekit's local engine: each is a dynamic node that begins with what came before."""
     short = ["posttraining=[]", "ramp=null", "evaluation.tasks=[{task: arithmetic, limit: 2}]"]
