@@ -16,6 +16,7 @@ from infra.views import HumanAct, NodeState
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
+from tests.cluster.objects import PATHS
 from tests.cluster.scenario import Scenario
 from tests.cluster.test_faults import INJECTIONS, runs, scripted
 
@@ -29,6 +30,11 @@ def test_two_leaders(world: World, cluster: Cluster) -> None:
     rules = world.admin.get(role)["rules"]
     rules[-1]["resourceNames"].append("second")
     world.admin.merge(role, {"rules": rules})
+    scope = f"{PATHS['ValidatingAdmissionPolicy']}/lehr-controller-scope"
+    checks = world.admin.get(scope)["spec"]["validations"]
+    for check in checks:  # which know one Lease
+        check["expression"] = check["expression"].replace("name == 'lehr-controller'", "name in ['lehr-controller', 'second']")
+    world.admin.merge(scope, {"spec": {"validations": checks}})
     world.admin.create(leases, {"metadata": {"name": "second"}})
 
     def once(seed: int) -> int:
