@@ -132,13 +132,12 @@ def load_model(artifact: Artifact, head: Head, kind: Callable[[Model], M]) -> tu
     tokenizer = Tokenizer.load(artifact.folder)
     check_tokenizer(said["tokenizer"], tokenizer.hash, artifact.path(TOKENIZER))
     config, shapes = _architecture(artifact.folder, said)
-    with torch.device("meta"):
-        wanted = {name: tuple(p.shape) for name, p in kind(config).named_parameters()}
-    for name, shape in wanted.items():
-        if shapes.get(name) != shape:
+    model = kind(config)  # not on "meta" first: an embedding there loads torch._dynamo, a second on every rank of every stage
+    for name, parameter in model.named_parameters():
+        if shapes.get(name) != tuple(parameter.shape):
             what = f"tensor {name!r} is missing or has another shape"
             raise UserError(what, where=artifact.path(WEIGHTS), remedy=_WHOLE)
-    model, weights = kind(config), read_tensors(artifact.path(WEIGHTS))
+    weights = read_tensors(artifact.path(WEIGHTS))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
