@@ -12,7 +12,7 @@ from typing import Literal
 
 from lehr.artifact import write_atomic
 from lehr.config import load_recipe
-from lehr.config.data import Filters
+from lehr.config.data import LANGUAGES, Filters
 from lehr.data.document import chunk, read_jsonl
 from lehr.data.filters import reject
 from lehr.data.lexicon import Lexicon
@@ -74,7 +74,7 @@ def write(folder: Path, files: list[Path]) -> list[str]:
 
 
 def _survey(name: str, path: Path) -> Survey:
-    filters = Filters(languages=["en", "la", "it", "fr", "de", "es", "unknown"], min_stop_words=0)
+    filters = Filters(languages=[*LANGUAGES, "unknown"], min_stop_words=0)
     found, lexicon, read = Survey(name, path), Lexicon(), 0
     for document in read_jsonl(path, name):
         found.documents += 1

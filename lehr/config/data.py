@@ -11,6 +11,7 @@ from lehr.config.mix import Mix
 from lehr.config.names import Name
 
 MOST_TOKENS = 262_144  # entries of a tokenizer
+LANGUAGES = ("en", "la", "it", "fr", "de", "es", "pt", "nl")  # those that the filter tells apart: lehr.data.lexicon
 
 
 class JsonlSource(Config):
@@ -51,13 +52,13 @@ Source = Annotated[JsonlSource | SyntheticSource | ExternalSource, Field(discrim
 class Filters(Config):
     """Thresholds of the document filters, in the manner of Gopher and C4; see `lehr.data.filters` for each rule."""
 
-    languages: list[str] = ["en"]
+    languages: list[str] = ["en"]  # kept; some of LANGUAGES, and "unknown" for what is none of them
     min_words: NonNegative = 30
     mean_word_length: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)] = [2.5, 10.0]
     min_alphabetic_words: Fraction = 0.7
     max_duplicate_lines: Fraction = 0.3
     max_top_bigram: Fraction = 0.08
-    min_stop_words: NonNegative = 2
+    min_stop_words: NonNegative = 2  # of the document's own language; of English Gopher's eight
     max_line_characters: Positive = 1000  # code only
     repeat_period: Positive = 13  # OLMo 2 section 3.1: periods 1..13 ...
     repeat_times: Positive = 32  # ... that repeat 32 times or more
@@ -67,7 +68,7 @@ class Filters(Config):
     decontaminate_hits: Positive = 1  # n-grams shared with an evaluation task's examples from which a document is dropped
     held_back_hits: Positive = 8  # and with the documents held back for evaluation, which are long: a run of 17 words
     boilerplate_documents: Positive = 4  # an n-gram of held-back text in more training documents than this is a form's wording
-    chunk_characters: Positive = 6000  # longer documents are cut at a paragraph near this length
+    chunk_characters: NonNegative = 6000  # longer documents are cut into several at a paragraph near this; 0: none is
 
     @model_validator(mode="after")
     def _ordered(self) -> Filters:

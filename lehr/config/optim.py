@@ -36,7 +36,8 @@ class Guard(Config):
 
 
 class Optim(Config):
-    """AdamW with decoupled decay; the defaults are OLMo 2's (section 3). Under muP matrices learn at lr / m_width."""
+    """AdamW with decoupled decay. The defaults are those of OLMo 2 (OLMo 2 section 3.4, Tables 1 and 3; betas: its code), but
+    for the guard, which no report has. Under muP matrices learn at lr / m_width."""
 
     lr: PositiveFloat
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
@@ -44,7 +45,7 @@ class Optim(Config):
     weight_decay: NonNegativeFloat = 0.1
     clip_norm: Annotated[float, Field(gt=0)] = 1.0  # .inf: gradients are not clipped
     z_loss: NonNegativeFloat = 1e-5
-    decay_embeddings: bool = False  # OLMo 2 does not (section 3.3.1), OLMo 1 did
+    decay_embeddings: bool = False  # OLMo 1 did
     decay_norms: bool = True  # and biases
     clip_warmup_tokens: NonNegative = 0  # for these, clip_norm is clip_warmup_factor times as large (OLMo 1's configuration)
     clip_warmup_factor: PositiveFloat = 1.0

@@ -60,12 +60,13 @@ class SftStep(Tuning):
 
     kind: Literal["sft"]
     examples: dict[str, Positive] = {}  # generated conversations: chat family -> how many
-    replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting
+    replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting: in no report
     replay_mix: str = ""
 
 
 class Pairs(Config):
-    """Preference pairs sampled from the step's parent on generated prompts and judged by verifiers."""
+    """Preference pairs sampled from the step's parent on generated prompts and judged by verifiers; in the reports a model
+    judges the answers of many models."""
 
     families: list[str] = Field(min_length=1)
     prompts: Positive
@@ -77,13 +78,13 @@ class Pairs(Config):
 
 
 class DpoStep(Tuning):
-    """Direct preference optimisation (Rafailov et al. 2023)."""
+    """Direct preference optimisation (Rafailov et al. 2023); the defaults are those of OLMo 2's code."""
 
     kind: Literal["dpo"]
     pairs: Pairs | None = None
     beta: PositiveFloat = 5.0
     normalised: bool = True  # log-probabilities per token rather than per answer: OLMo 2's `dpo_norm`
-    chosen_nll: NonNegativeFloat = 0.0  # weight of the chosen answer's own negative log-likelihood
+    chosen_nll: NonNegativeFloat = 0.0  # weight of the chosen answer's own negative log-likelihood: in no report
 
 
 class GrpoStep(Tuning):
@@ -95,7 +96,7 @@ class GrpoStep(Tuning):
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 56
     clip_low: PositiveFloat = 0.2
-    clip_high: PositiveFloat = 0.28
+    clip_high: PositiveFloat = 0.28  # DAPO's; no report gives bounds for GRPO
     kl: NonNegativeFloat = 0.01
     bonus: dict[str, float] = {}  # verifier without arguments -> what it adds to the reward when it passes
     rollout_epochs: Positive = 1  # passes over each roll-out

@@ -70,7 +70,7 @@ class AnnealRun(Config):
 
 
 class Anneals(Config):
-    """From one parent, once per run: from the parent's learning rate to zero (OLMo 2 section 4.3).
+    """From one parent, once per run: from the parent's learning rate to zero (OLMo 2 section 2.3).
 
     `seeds` give one run each with `mix` and `tokens`; `more` adds runs of another mix or length. Batch size, sequence
     length and optimiser come from the parent.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lehr.config.data import ExternalSource
+from lehr.config.data import LANGUAGES, ExternalSource
 from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
 from lehr.errors import UserError
@@ -16,7 +16,7 @@ Lack = tuple[str, str]  # what is missing, what to do about it
 
 def check_runnable(recipe: Recipe) -> None:
     """Raises UserError, with all that is missing in one line: what must be supplied, and steps that are not run."""
-    lacks = [*_sources(recipe), *_tokenizer(recipe), *_kinds(recipe)]
+    lacks = [*_sources(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
     lacks += [lack for step in recipe.posttraining if step.kind in BUILT for lack in _step(step)]
     if lacks:
         remedies = dict.fromkeys(remedy for _, remedy in lacks)
@@ -32,10 +32,21 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
     absent = {name: source for name, source in sources.items() if isinstance(source, ExternalSource)}
     if absent:
         first, source = next(iter(absent.items()))
-        form = "put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ...}"
+        form = "put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ..., text_type: prose, "
+        form += "reference or code}"
         yield (
             f"{len(absent)} of its sources must be supplied: {', '.join(absent)}",
             f"for each source, {form}; {first} is at {source.uri}, its licence {source.license}",
+        )
+
+
+def _languages(recipe: Recipe) -> Iterator[Lack]:
+    asked = recipe.data.filters.languages if recipe.data else []
+    foreign = [language for language in asked if language not in (*LANGUAGES, "unknown")]
+    if foreign:
+        yield (
+            f"data.filters.languages: this version cannot tell documents in {', '.join(foreign)}, and would drop them all",
+            f"keep of data.filters.languages those of {', '.join(LANGUAGES)}",
         )
 
 
@@ -63,7 +74,10 @@ def _step(step: PostStep) -> Iterator[Lack]:
     own = {SftStep: "examples", DpoStep: "pairs", GrpoStep: "families"}
     data = next((name for kind, name in own.items() if isinstance(step, kind)), "")
     if data and not getattr(step, data):
-        yield f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}", f"give {step.kind} its {data}"
+        yield (
+            f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}",
+            f"give {step.kind} its {data}, from which data is generated: that of others is not read by this version",
+        )
     if not isinstance(step, Tuning):
         return
     if step.batch_tokens:

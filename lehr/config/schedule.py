@@ -26,7 +26,7 @@ class CosineSchedule(Warmed):
 
 
 class LinearSchedule(Warmed):
-    """Falls to `final_ratio` of the peak on a line (OLMo 1 section 3.2; anneals: OLMo 2 section 4.3)."""
+    """Falls to `final_ratio` of the peak on a line (OLMo 1 section 3.2; anneals: OLMo 2 section 2.3)."""
 
     kind: Literal["linear"]
     horizon_tokens: NonNegative = 0
@@ -89,7 +89,7 @@ class StepSchedule(Config):
 
 class BatchRamp(Config):
     """Batch size that begins at `start` sequences and doubles every `double_every_tokens` until it is the stage's own
-    (OLMo 1 section 3.2, the 65B)."""
+    (OLMo 1 section 3.1, the 65B)."""
 
     start: Positive
     double_every_tokens: Positive

@@ -68,9 +68,9 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
 
 
 def chunk(document: Document, characters: int) -> Iterator[Document]:
-    """Cut a document longer than `characters` at the last paragraph, line or sentence end before that length."""
+    """Cut a document longer than `characters` at the last paragraph, line or sentence end before that length; 0 cuts none."""
     text = document.text
-    if len(text) <= characters:
+    if not characters or len(text) <= characters:
         yield document
         return
     start = number = 0

@@ -52,7 +52,7 @@ def _prose(ids: np.ndarray, text: str, text_type: str, config: Filters) -> str |
         return f"language {found}"
     if text_type == "prose" and np.count_nonzero(_LEXICON.letters[ids]) < config.min_alphabetic_words * n:
         return "too few alphabetic words"
-    if np.count_nonzero(_LEXICON.stops[ids]) < config.min_stop_words:
+    if _LEXICON.stop_words(ids, found) < config.min_stop_words:
         return "too few stop words"
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     if len(lines) > 3 and 1 - len(set(lines)) / len(lines) > config.max_duplicate_lines:

@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 
+from lehr.config.data import LANGUAGES
+
 _LETTER = re.compile(r"[^\W\d_]")
 _STRIP = ".,;:!?\"'()[]{}-–—`*_"
 _MOST = 1 << 20  # words remembered
@@ -20,10 +22,11 @@ _PROFILES = {
     "fr": "de la le et les des en un du une que pour qui dans par au ce il sont avec cette",
     "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als",
     "es": "de la que el en y los del se las por un para con no una su al lo como",
+    "pt": "de que e o da em um para com não uma os na por mais dos se foi ao das à pelo são",
+    "nl": "de van het een en dat niet te op aan met voor zijn er maar om dan ook naar bij uit werd worden",
 }
-_LANGUAGES = list(_PROFILES)
 _VOTES: dict[str, list[int]] = {}
-for _number, _language in enumerate(_LANGUAGES):
+for _number, _language in enumerate(LANGUAGES):
     for _word in _PROFILES[_language].split():
         _VOTES.setdefault(_word, []).append(_number)
 _STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"])  # Gopher's eight
@@ -42,7 +45,7 @@ class Lexicon(dict[str, int]):
         self.bares: dict[str, int] = {}  # words without case and outer punctuation
         self.bare = np.zeros(_ROOM, np.int64)  # the number of each word's bare form
         self.letters, self.stops = np.zeros(_ROOM, np.bool_), np.zeros(_ROOM, np.bool_)
-        self.votes = np.zeros((_ROOM, len(_LANGUAGES)), np.int16)
+        self.votes = np.zeros((_ROOM, len(LANGUAGES)), np.int16)
 
     def numbers(self, words: list[str]) -> np.ndarray:
         """The numbers of `words`. When too many are known, those of earlier documents are forgotten and their numbers void."""
@@ -79,7 +82,13 @@ class Lexicon(dict[str, int]):
         """The language whose commonest words make up the most of the words `ids`, or "unknown" below 3 %."""
         votes = self.votes[ids].sum(0, dtype=np.int64)
         best = int(votes.argmax())
-        return _LANGUAGES[best] if votes[best] >= max(1.0, 0.03 * len(ids)) else "unknown"
+        return LANGUAGES[best] if votes[best] >= max(1.0, 0.03 * len(ids)) else "unknown"
+
+    def stop_words(self, ids: np.ndarray, language: str) -> int:
+        """How many of the words `ids` are stop words: Gopher's eight in English and where the language is unknown, else its own
+        commonest."""
+        own = language in LANGUAGES and language != "en"
+        return int(np.count_nonzero(self.votes[ids, LANGUAGES.index(language)] if own else self.stops[ids]))
 
     def top_pair(self, ids: np.ndarray) -> int:
         """How often the commonest pair of neighbours stands there, case and outer punctuation apart."""

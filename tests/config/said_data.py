@@ -127,6 +127,17 @@ def tuned(name: str, kind: str, key: str, number: int = 0) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 and key == "kl" else value
 
 
+def runs(name: str, kind: str, key: str) -> list[Any]:
+    """What each step of a kind says of a fact's key, in their order."""
+    return [tuned(name, kind, key, number) for number in range(sum(step.kind == kind for step in recipe(name).posttraining))]
+
+
+def every_run(name: str, kind: str, key: str) -> Any:
+    """What all steps of a kind say alike of a fact's key, else all that they say."""
+    said = runs(name, kind, key)
+    return said[0] if all(one == said[0] for one in said) else said
+
+
 def plan_rules(pattern: str, name: Callable[..., str], kind: str, number: int = 0, words: Reader = lambda f: f) -> Rule:
     """A rule whose last group is the key; groups before it choose the recipe."""
     return Rule(pattern, lambda *g: tuned(name(*g[:-1]), kind, g[-1], number), words)
@@ -149,14 +160,25 @@ def always(name: str) -> Callable[[], str]:
 LM2 = "stablelm2-1.6b"
 TUNING = [
     Rule(rf"posttraining\.olmo2_(sft|dpo)\.(lr|prompts)\.{SIZES}", lambda kind, key, size: tuned(f"olmo2-{size}", kind, key)),
-    Rule(r"posttraining\.olmo2_sft\.math_majority_vote", lambda: {float(tuned("olmo2-7b", "sft", "majority_of"))}, numbers),
+    Rule(
+        rf"posttraining\.olmo2_sft\.math_majority_vote\.{SIZES}",
+        lambda size: {float(votes)} if (votes := post(f"olmo2-{size}", "sft").reported.get("majority_of")) else set(),
+        lambda text: numbers(text or ""),
+    ),
+    Rule(
+        rf"posttraining\.olmo2_(sft|dpo)\.date_cutoff_filter\.{SIZES}",
+        lambda kind, size: any("date cutoff" in rule for rule in post(f"olmo2-{size}", kind).reported.get("filters", [])),
+    ),
     Rule(r"posttraining\.olmo2_dpo\.loss", lambda: tuned("olmo2-7b", "dpo", "normalised"), _ours),
     Rule(r"posttraining\.olmo2_dpo\.(chosen|rejected|judge_aspects)", lambda key: tuned("olmo2-13b", "dpo", key)),
     Rule(r"posttraining\.olmo2_(sft|dpo)\.(\w+)", lambda kind, key: tuned("olmo2-7b", kind, key), _ours),
     plan_rules(r"posttraining\.olmo2_rm\.(\w+)", always("olmo2-13b"), "reward_model", words=_ours),
-    Rule(rf"posttraining\.olmo2_ppo_rlvr\.(\w+)\.{SIZES}", lambda key, size: tuned(f"olmo2-{size}", "ppo", key)),
-    plan_rules(r"posttraining\.olmo2_ppo_rlvr\.(\w+)", always("olmo2-13b"), "ppo", words=_ours),
-    plan_rules(rf"posttraining\.olmo2_grpo\.{SIZES}\.(\w+)", lambda size: f"olmo2-{size}", "grpo", words=_ours),
+    Rule(r"posttraining\.olmo2_ppo_rlvr\.kl_beta\.13b", lambda: runs("olmo2-13b", "ppo", "kl")),
+    Rule(r"posttraining\.olmo2_ppo_rlvr\.stages_13b", lambda: [own for (own,) in runs("olmo2-13b", "ppo", "stages_13b")]),
+    Rule(rf"posttraining\.olmo2_ppo_rlvr\.(\w+)\.{SIZES}", lambda key, size: every_run(f"olmo2-{size}", "ppo", key)),
+    Rule(r"posttraining\.olmo2_ppo_rlvr\.(\w+)", lambda key: every_run("olmo2-13b", "ppo", key), _ours),
+    Rule(r"posttraining\.olmo2_grpo\.1b\.stages", lambda: [own for (own,) in runs("olmo2-1b", "grpo", "stages")]),
+    Rule(rf"posttraining\.olmo2_grpo\.{SIZES}\.(\w+)", lambda size, key: every_run(f"olmo2-{size}", "grpo", key), _ours),
     Rule(r"posttraining\.olmo1_adaptation\.(sft|dpo)\.schedule", lambda kind: falls(post("olmo1-7b", kind))),
     Rule(r"posttraining\.olmo1_adaptation\.(sft|dpo)\.(\w+)", lambda kind, key: tuned("olmo1-7b", kind, key), _ours),
     Rule(r"posttraining\.granite_sft\.stage([12])\.(\w+)", lambda n, key: tuned("granite3-8b", "sft", key, int(n) - 1)),

@@ -130,15 +130,15 @@ def uncited(text: str) -> Iterator[str]:
         above = ""
 
 
-@pytest.mark.parametrize("path", [*RELEASED, *SHARED], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*RELEASED, *SHARED, RECIPES / "base.yaml"], ids=lambda p: p.stem)
 def test_every_number_names_its_source(path: Path) -> None:
     text = path.read_text().split("\nhardware:")[0]  # hardware cites in a key of its own
     assert list(uncited(text)) == []
 
 
 def test_a_number_without_a_source_is_found() -> None:
-    cited, bare = "  tokens: 5   # Table 1", "  batch_size: 7   # much"
-    assert list(uncited(f"stage1:   # section 2\n{cited}\n{bare}\n  more:\n    - {{seed: 3}}")) == [bare, "    - {seed: 3}"]
+    cited, bare = "  tokens: 5   # the code", "  batch_size: 7   # much"
+    assert list(uncited(f"stage1:   # assumed\n{cited}\n{bare}\n  more:\n    - {{seed: 3}}")) == [bare, "    - {seed: 3}"]
 
 
 @pytest.mark.parametrize("path", [*RELEASED, *SHARED], ids=lambda p: p.stem)
@@ -174,6 +174,8 @@ def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(path
     assert [word for word in lacking if not re.search(rf"\b{word}\b", done.stderr)] == []
     assert f"{len(loaded.data.sources)} of its sources must be supplied" in done.stderr
     assert f"its tokenizer must be supplied: {loaded.tokenizer.origin}" in done.stderr
+    assert "text_type: prose, reference or code" in done.stderr
+    assert ("ja, ar, cs, ko, zh, and would" in done.stderr) == path.stem.startswith("granite3")
     for step in loaded.posttraining:
         if step.kind in BUILT:
             assert f"posttraining.{step.name}: its data must be supplied: {step.supply}" in done.stderr

@@ -18,11 +18,11 @@ def reproduced(name: str, machines: str, *overrides: str) -> RunPlan:
 @pytest.mark.parametrize(
     ("name", "machines", "mwh", "tonnes", "kilolitres"),
     [
-        # 131 x 1.2 x 0.332 = 52.19 t; x 1.29 = 202.8 kL, which Table 19 cuts to 202
+        # 131 x 1.2 x 0.332 = 52.19 t; x 1.29 = 202.8 kL, which OLMo 2 Table 19 cuts to 202
         ("olmo2-7b", "jupiter", 131, 52, 202.8),
         # 257 x 1.12 x 0.352 = 101.3 t, and 101.0 with the table's 0.351: both print as 101; x 3.10 = 892.3 kL
         ("olmo2-13b", "augusta", 257, 101, 892),
-        # 104 x 1.1 x 0.610 = 69.78 t (appendix B of OLMo 1 says 69.78); water as OLMo 2 adds it: x 4.26 = 487.3 kL
+        # 104 x 1.1 x 0.610 = 69.78 t (OLMo 1 appendix B says 69.78); water as OLMo 2 adds it: x 4.26 = 487.3 kL
         ("olmo1-7b", "mosaicml", 104, 70, 487),
         ("olmo1-7b", "lumi", 135, 0, 0),
     ],
@@ -73,7 +73,7 @@ def test_olmo_sums_in_the_text() -> None:
 
 def test_lumi_on_hydroelectric_power() -> None:
     """3.54 t are printed for 0.024 kg/kWh; 135 x 1.1 x 0.024 = 3.56, so the report reckoned with 134.1 MWh."""
-    measured = "hardware.reported={it_kwh: 135000.0, citation: Table 6}"
+    measured = "hardware.reported={it_kwh: 135000.0, citation: OLMo 1 Table 6}"
     total = reproduced("olmo1-7b", "lumi", measured, "site.carbon_kg_per_kwh=0.024").total
     assert total["co2_kg"] / 1000 == pytest.approx(3.54, rel=0.01)
 
@@ -90,7 +90,7 @@ def test_lumi_on_hydroelectric_power() -> None:
 def test_granite_table(name: str, hours: int, mwh: float, tonnes: float) -> None:
     """Granite 3.0 Table 7: hours x 700 W x 1.3. The formula gives 174.75, 757.21, 64.77 and 121.31 MWh; the printed ones are
     up to 0.41 % lower (conflict granite_energy), as if from hours before rounding. Its energy includes PUE."""
-    plan = reproduced(name, "blue-vela", f"hardware.reported={{gpu_hours: {hours}.0, citation: Table 7}}")
+    plan = reproduced(name, "blue-vela", f"hardware.reported={{gpu_hours: {hours}.0, citation: Granite 3.0 Table 7}}")
     assert plan.total["gpu_hours"] == pytest.approx(hours)
     assert plan.total["kwh"] == pytest.approx(hours * 0.7 * 1.3)
     assert plan.total["kwh"] / 1000 == pytest.approx(mwh, rel=0.005)
@@ -98,12 +98,14 @@ def test_granite_table(name: str, hours: int, mwh: float, tonnes: float) -> None
 
 
 def test_stable_lm_2() -> None:
-    """Section 7.1: 92,000 hours and 30 MWh with PUE 1.1, so 296 W on average; 30 x 0.385 = 11.55 t, printed as 11."""
-    plan = reproduced("stablelm2-1.6b", "stability-p4d", "hardware.reported={gpu_hours: 92000.0, citation: section 7.1}")
+    """Stable LM 2 section 7.1: 92,000 hours and 30 MWh with PUE 1.1, so 296 W on average; 30 x 0.385 = 11.55 t, printed as
+    11. Stable LM 2 section 1: "around $322k", at $3.5 an hour."""
+    plan = reproduced("stablelm2-1.6b", "stability-p4d", "hardware.reported={gpu_hours: 92000.0, citation: hours}")
     assert plan.total["kwh"] / 1000 == pytest.approx(30, rel=0.001)
     assert int(plan.total["co2_kg"] / 1000) == 11
-    # 4.02T tokens in 92,000 hours are 38 % of an A100's peak by our count of FLOPs; the report's 54.5 % counts all of
-    # attention's square and recomputation. With 2T tokens it would be 19 % (conflict slm_tokens).
+    assert plan.total["cost"] == pytest.approx(322_000)
+    # 4.02T tokens in 92,000 hours are 38 % of an A100's peak by our count of FLOPs, and 43 % where all of attention's square
+    # counts; the report has 54.5 % (conflict slm_mfu). With 2T tokens it would be 19 % (conflict slm_tokens).
     assert 0.35 < plan.stages[0].mfu < 0.40
 
 
@@ -120,7 +122,7 @@ def test_hours_follow_from_flops_and_utilisation() -> None:
 
 
 def test_reported_figures_are_shared_out_by_flops() -> None:
-    measured = "hardware.reported={it_kwh: 131000.0, citation: Table 19}"
+    measured = "hardware.reported={it_kwh: 131000.0, citation: OLMo 2 Table 19}"
     stages = reproduced("olmo2-7b", "jupiter", measured).stages
     assert all(s.reported == ("it_kwh",) for s in stages) and len(stages) == 4
     assert stages[1].it_kwh / stages[0].it_kwh == pytest.approx(stages[1].work.tokens / stages[0].work.tokens)
