@@ -1,4 +1,4 @@
-"""The one list of metric names. Exporter, documentation, dashboards and alert rules read it; none spells a name itself.
+"""The one list of metric names: the exporter of a run and the controller take theirs from here, and none spells one itself.
 
 Names follow Prometheus practice: one prefix, base units in the name (`_seconds`, `_bytes`, `_joules`), `_total` for
 counters. Labels never hold a step, a path or a measured value: a run has tens of series, not thousands.
