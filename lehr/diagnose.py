@@ -43,7 +43,8 @@ class Growth:
 
 
 def schemes(layers: int, width: int, length: int, vocab_size: int) -> dict[str, Model]:
-    """The comparison of section 3.2 at one width: OLMo 0424 and OLMo 2, each with its own initialisation and the other's.
+    """The comparison of OLMo 2 section 3.2 at one width: OLMo 0424 and OLMo 2, each with its own initialisation and with the
+    other's.
 
     Heads of 64 dimensions (of the whole width where it is smaller), a gated MLP of 8/3 widths.
     """
@@ -64,7 +65,7 @@ def growth(scheme: str, config: Model, documents: Sequence[Tensor], seed: int) -
     """Measure a model of `config` on `documents`, each a tensor of at least T + 1 token ids, T = config.max_seq_len.
 
     Activations, and the gradients of each document's mean loss with respect to them, are averaged over documents and
-    positions into vectors v and v' of length D (section 3.2).
+    positions into vectors v and v' of length D (OLMo 2 section 3.2).
     """
     model = Transformer(config).initialise(seed)
     model.requires_grad_(False)
@@ -123,14 +124,14 @@ def _batches(documents: Sequence[Tensor], length: int) -> Iterator[Tensor]:
 def sqrt_width_power(found: Sequence[Growth], of: str) -> float:
     """How a norm (`activation_norm` or `gradient_norm`) goes with sqrt(width): the slope of its logarithm over that of
     sqrt(width), 1 where it is proportional, as transfer of the learning rate over widths asks for, 0 where it does not
-    depend on the width (section 3.2, figure 6). Needs two widths."""
+    depend on the width (OLMo 2 section 3.2, figure 6). Needs two widths."""
     logs = torch.tensor([[math.log(g.width) / 2, math.log(getattr(g, of))] for g in found], dtype=torch.float64)
     covariance = torch.cov(logs.T)
     return float(covariance[0, 1] / covariance[0, 0])
 
 
 def nearer_to_zero(found: Sequence[Growth], of: str) -> dict[int, bool]:
-    """By width: whether OLMo 2's exponent `of` (a field of Growth) is nearer to 0 than OLMo 0424's: the claim of figure 5."""
+    """By width: whether OLMo 2's exponent `of` (a field of Growth) is nearer to 0 than OLMo 0424's: OLMo 2 figure 5."""
     size = {(g.scheme, g.width): abs(getattr(g, of)) for g in found}
     widths = dict.fromkeys(g.width for g in found)
     return {w: size[NEW, w] < size[OLD, w] for w in widths if (NEW, w) in size and (OLD, w) in size}

@@ -1,4 +1,4 @@
-"""Checkpoint soups: the plain mean of several anneals of one parent (OLMo 2 section 4.4; Wortsman et al. 2022)."""
+"""Checkpoint soups: the plain mean of several anneals of one parent (OLMo 2 section 4.5; Wortsman et al. 2022)."""
 
 from __future__ import annotations
 

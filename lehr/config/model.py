@@ -13,7 +13,7 @@ from lehr.errors import UserError
 Family = Literal["olmo", "olmo2", "granite", "granitemoe", "stablelm"]
 
 # What a family fixes where a recipe says nothing. Sources: OLMo 1 section 2.1 and its released configuration; OLMo 2
-# section 2.1 and Table 1; Granite 3.0 section 2 and Table 2; Stable LM 2 section 2.3.
+# section 2.1 and Table 1; Granite 3.0 section 2 and Table 2; Stable LM 2 section 2.4.
 _FAMILIES: dict[str, dict[str, Any]] = {
     "olmo": {"norm": "nonparametric", "norm_eps": 1e-5, "rope_theta": 10_000.0, "init": "mitchell"},
     "olmo2": {"norm_placement": "output", "qk_norm": True, "norm_eps": 1e-6, "rope_theta": 500_000.0},
@@ -42,7 +42,7 @@ class Model(Config):
     mlp_hidden: Positive  # width of the gated MLP, of one expert where there are experts
     max_seq_len: Positive
     norm: Literal["rmsnorm", "layernorm", "nonparametric"] = "rmsnorm"  # nonparametric: LayerNorm without weight and bias
-    norm_placement: Literal["pre", "output"] = "pre"  # before each sub-layer, or on its output (OLMo 2 section 3.2)
+    norm_placement: Literal["pre", "output"] = "pre"  # before each sub-layer, or on its output (OLMo 2 section 2.1)
     norm_eps: PositiveFloat = 1e-6
     qk_norm: bool = False  # RMSNorm over the whole query and key projections, before RoPE
     clip_qkv: PositiveFloat | None = None  # clamp queries, keys and values to this, before RoPE (OLMo 0424)

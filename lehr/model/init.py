@@ -13,7 +13,7 @@ from lehr.config.model import Model
 def init_std(name: str, config: Model) -> float:
     """Standard deviation of matrix `name` under the scheme `config.init`.
 
-    - normal: init_std everywhere (OLMo 2 section 3.2.1).
+    - normal: init_std everywhere (OLMo 2 section 3.2).
     - scaled: the same, but matrices that write to the residual stream divided by sqrt(2 layers) (Stable LM 2, its code).
     - mitchell: 1/sqrt(d) for what reads the stream; 1/sqrt(2 d (l+1)) for the attention output and 1/sqrt(2 h (l+1)) for
       the MLP output of layer l, h the gated width (OLMo 1; conflict olmo1_init_out: as in its code).

@@ -84,7 +84,7 @@ class KVCache:
 
 class Attention(nn.Module):
     """Multi-head or grouped-query attention. Between projection and RoPE, where the architecture has them: clamping (OLMo
-    0424) and QK-norm over the whole projection (OLMo 2 section 3.2)."""
+    0424) and QK-norm over the whole projection (OLMo 2 section 3.3.2)."""
 
     def __init__(self, config: Model, layer: int) -> None:
         super().__init__()
@@ -156,8 +156,8 @@ class Block(nn.Module):
     """Attention, then MLP or experts, each added to the residual stream.
 
     Pre-norm: h = x + r attention(norm(x)); y = h + r mlp(norm(h)), with r the residual multiplier. OLMo 2 norms the
-    sub-layers' outputs instead: h = x + norm(attention(x)); y = h + norm(mlp(h)) (section 3.2; its equation 2 prints
-    mlp(x), its code and text have mlp(h)).
+    sub-layers' outputs instead: h = x + norm(attention(x)); y = h + norm(mlp(h)) (OLMo 2 section 3.3.2 and its code;
+    its equation 2 prints mlp(x)).
     """
 
     def __init__(self, config: Model, layer: int) -> None:

@@ -137,7 +137,7 @@ class AdamW:
         return clip_(self.flat.grads, limit, weight)
 
     def inherited(self) -> dict[str, Tensor]:
-        """What a child stage inherits beside the weights (mid-training continues the optimiser: OLMo 2 section 4)."""
+        """What a child stage inherits beside the weights (mid-training continues the optimiser, as OLMo 2's code does)."""
         return {"first": self.first, "second": self.second, "updates": torch.tensor(self.updates)}
 
     def inherit(self, tensors: dict[str, Tensor], where: str) -> None:

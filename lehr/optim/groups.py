@@ -19,9 +19,9 @@ class Group:
 def group_of(name: str, dimensions: int, config: Model, optim: Optim) -> Group:
     """The group of parameter `name` with `dimensions` axes.
 
-    Decay: OLMo 2 exempts the embeddings and nothing else (section 3.3.1: decaying them shrinks early activations and lets
-    gradients grow). Under muP the matrices inside the blocks learn at lr / m_width, embeddings and norms at lr (Granite 3.0
-    Table 2); an untied head is an output matrix and learns at lr / m_width too.
+    Decay: OLMo 2 exempts the embeddings and nothing else (OLMo 2 section 3.4.2: decayed ones become small, and small
+    embeddings make large gradients in early layers). Under muP the matrices inside the blocks learn at lr / m_width,
+    embeddings and norms at lr (Granite 3.0 Table 2); an untied head is an output matrix and learns at lr / m_width too.
     """
     embedding = is_embedding(name)
     matrix = dimensions > 1 and not embedding

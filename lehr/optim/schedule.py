@@ -16,7 +16,7 @@ from lehr.config.schedule import (
 
 
 def anneal_schedule(decay: str, tokens: int) -> Schedule:
-    """An anneal's schedule: from its parent's rate to zero over `tokens`, on a line (OLMo 2 section 4.3) or exponentially
+    """An anneal's schedule: from its parent's rate to zero over `tokens`, on a line (OLMo 2 section 2.3) or exponentially
     (Granite 3.0 section 4.2)."""
     if decay == "exponential":
         return WsdSchedule(kind="wsd", decay_tokens=tokens, decay="exponential")
@@ -68,7 +68,7 @@ def cosine(fraction: float, floor: float) -> float:
 
 
 def exponential(fraction: float, floor: float) -> float:
-    """1 at 0, `floor` at 1: a e^-u + b, the decay of IBM's engine for Granite 3.0 (section 4.3 gives no formula)."""
+    """1 at 0, `floor` at 1: a e^-u + b, the decay of IBM's engine (Granite 3.0 section 4.2 gives no formula)."""
     a, b = (1 - floor) * math.e / (math.e - 1), (floor * math.e - 1) / (math.e - 1)
     return a * math.exp(-fraction) + b
 
@@ -83,7 +83,7 @@ def _tail(tokens: int, total: int, length: int, shape: str, floor: float) -> flo
 
 def hybrid_constants(period: float, peak: float, minimum: float) -> tuple[float, float]:
     """alpha and beta of alpha / sqrt(i + beta), which meets the cosine of `period` at a quarter of it in value and slope
-    (Stable LM 2 section 2.4): value (peak + minimum) / 2, slope -pi (peak - minimum) / period."""
+    (Stable LM 2 section 2.5): value (peak + minimum) / 2, slope -pi (peak - minimum) / period."""
     reach = period * (peak + minimum) / (4 * math.pi * (peak - minimum))
     return (peak + minimum) / 2 * math.sqrt(reach), reach - period / 4
 

@@ -95,7 +95,7 @@ def _state(held: float, block: float, outside: float, hardware: Hardware, work: 
     if kind == "ddp" or (shards == 1 and kind != "zero1"):
         return Memory((FP32 + copy) * held, FP32 * held, 2 * FP32 * held, 0.0, 0.0, 0.0, 0.0)
     mine = held / shards
-    if kind == "zero1":  # gradients in fp32 and whole, masters with the optimiser's shard (Stable LM 2 section 2.1)
+    if kind == "zero1":  # gradients in fp32 and whole, masters with the optimiser's shard (Stable LM 2 sections 2.1 and 2.4)
         masters = FP32 * mine if copy else 0.0
         return Memory(work * held, FP32 * held, 2 * FP32 * mine + masters, 0.0, 0.0, 0.0, 0.0)
     # FSDP2: the root (tables, final norm) stays assembled, of the blocks the one at work and the next; gradients of one.

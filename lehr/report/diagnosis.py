@@ -46,7 +46,7 @@ def diagnosis_page(found: Sequence[Growth], described: str) -> str:
 
 
 def _chart(found: Sequence[Growth], field: str, label: str) -> str:
-    """One field over the measured widths: exponents around a line at 0 (figure 5), norms over sqrt(width) (figure 6)."""
+    """One field over the measured widths: exponents around a line at 0 (OLMo 2 figure 5), norms over sqrt(width) (6)."""
     is_norm = field.endswith("norm")
     widths = sorted({g.width for g in found})
     left, right, top, bottom = 50.0, 452.0, 10.0, 198.0

@@ -1,4 +1,4 @@
-"""How many sequences each step holds: constant, or doubling on the way (OLMo 1 section 3.2, the 65B)."""
+"""How many sequences each step holds: constant, or doubling on the way (OLMo 1 section 3.1, the 65B)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def cross_entropy(
     """Next-token loss at positions whose label is not -100; logits exist only there. `begins_BT`: see Transformer.hidden.
     `whole`: there is no -100, so nothing need be picked, which a host would have to wait for.
 
-    z is OLMo 2's regulariser, logsumexp(logits) squared (section 3.2.3), which keeps logits from drifting.
+    z is OLMo 2's regulariser, logsumexp(logits) squared (OLMo 2 section 3.3.3), which keeps logits from drifting.
     """
     routing: list[Routing] = []
     hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)

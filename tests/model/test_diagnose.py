@@ -73,14 +73,14 @@ def sweep() -> list[Growth]:
 
 
 def test_exponents_of_olmo2_are_nearer_to_zero(sweep: list[Growth]) -> None:
-    """Figure 5. It holds for the final state, not for the residual stream before the final norm, which grows by design."""
+    """OLMo 2 figure 5. It holds for the final state, not for the stream before the final norm, which grows by design."""
     assert nearer_to_zero(sweep, "activation_exponent") == {128: True, 256: True}
     assert nearer_to_zero(sweep, "gradient_exponent") == {128: True, 256: True}
     assert not any(nearer_to_zero(sweep, "stream_activation_exponent").values())
 
 
 def test_gradients_of_olmo2_go_with_the_root_of_the_width(sweep: list[Growth]) -> None:
-    """Figure 6: "the gradient norms for OLMo 2 positively correlate with sqrt(d), which they did not for OLMo-0424"."""
+    """OLMo 2 figure 6: "the gradient norms for OLMo 2 positively correlate with sqrt(d), which they did not for OLMo-0424"."""
     power = {name: sqrt_width_power([g for g in sweep if g.scheme == name], "gradient_norm") for name in (OLD, NEW)}
     assert power[NEW] > 0.8
     assert abs(power[OLD]) < 0.25

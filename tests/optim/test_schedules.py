@@ -109,7 +109,7 @@ def test_stable_lm_2_hybrid() -> None:
 
 
 def test_batch_doubles_as_at_65b() -> None:
-    """OLMo 1 section 3.2: 1,024 instances of 2,048 tokens, doubling every 100B tokens until 8,192 (16M tokens)."""
+    """OLMo 1 section 3.1: 1,024 instances of 2,048 tokens, doubling every 100B tokens until 8,192 (16M tokens)."""
     batches = Batches.of(int(1.4 * T), 8192, 2048, BatchRamp(start=1024, double_every_tokens=100_000_000_000))
     assert batches.sizes == (1024, 2048, 4096, 8192)
     doubled_at = [first * 2048 / 1e11 for first in batches.instances]

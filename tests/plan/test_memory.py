@@ -138,7 +138,7 @@ def test_checkpointing_keeps_one_input_a_block() -> None:
 
 
 def test_stable_lm_2_removes_checkpointing_with_two_sequences_and_no_more() -> None:
-    """Section 2.4: the largest micro-batch that needs no checkpointing, on 40 GB A100s under ZeRO-1, is 2 (Table 3)."""
+    """Stable LM 2 section 2.4, Table 3: the largest micro-batch without checkpointing, on 40 GB A100s under ZeRO-1, is 2."""
     usable = 39.4 * 0.92 * 2**30
     totals = {size: plan("stablelm2-1.6b", 512, micro_batch=size, parallelism={"data": "zero1"}).total for size in (2, 4)}
     assert totals[2] < usable < totals[4]

@@ -1,4 +1,4 @@
-"""Arithmetic and word problems with the digit-wise working that a small model learns (spirit: OLMo 2, section 4.4).
+"""Arithmetic and word problems with the digit-wise working that a small model learns (spirit: OLMo 2 section 4.4.1).
 
 Measured at a million parameters: working written out digit by digit is learned to about 0.9 in a million tokens;
 direct answers and reversed digits stay at zero.
