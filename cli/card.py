@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from cli.locate import run_folder
+from cli.locate import latest, of_run, run_folder, whole
 from lehr.artifact import Artifact
 from lehr.errors import UserError
 from monitoring.score_table import record_table
@@ -105,9 +105,9 @@ def verdict(verified: Sequence[Artifact]) -> str:
     return said + (f"; not verified, no longer there: {', '.join(gone.values())}" if gone else "")
 
 
-def read_scores(run: Path) -> list[dict[str, Any]]:
-    """The records of a run's scores.json; none if it is not there yet. Raises UserError if it is damaged."""
-    path = run / "scores.json"
+def read_scores(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's scores.json, or of an artifact's; none if it is not there yet. Raises UserError where damaged."""
+    path = folder / "scores.json"
     if not path.is_file():
         return []
     try:
@@ -120,11 +120,20 @@ def read_scores(run: Path) -> list[dict[str, Any]]:
 
 
 def score_table(artifact: Artifact) -> Table | Text:
-    """Scores of this artifact's stage, beside those of the stages it was made from."""
-    run = run_folder(artifact)
-    records = read_scores(run) if run else []
-    stages = [p.stage for p in artifact.manifest.parents if p.kind == "checkpoint"] + [artifact.manifest.stage]
-    chosen = [record for record in records if record["stage"] in stages]
-    if not chosen:
-        return Text(f"No scores of {artifact.manifest.stage} in this run yet.")
-    return record_table(chosen, stages, "Scores")
+    """Scores of this artifact, beside those of the models it was made from: of these very weights, for the recipe may have been
+    changed and changed back, and a stage's name stay."""
+    m, run = artifact.manifest, run_folder(artifact)
+    digests = {p.digest: p.stage for p in m.parents if p.kind == "checkpoint"} | {m.digest: m.stage}
+    records = [r for digest in digests for r in scores_of(run, digest)] if run else []
+    if not records:
+        return Text(f"No scores of {m.stage} in this run yet.")
+    stages = [stage for stage in digests.values() if any(r["stage"] == stage for r in records)]
+    return record_table(records, stages, "Scores")
+
+
+def scores_of(run: Path, digest: str) -> list[dict[str, Any]]:
+    """The records of the model with that digest in a run's folder: of its last scoring, none if it was not scored."""
+    found = [a for a in of_run(run) if a.manifest.kind == "scores" and a.manifest.meta.get("frozen") == digest]
+    if not found:
+        return []
+    return read_scores(whole(latest(run, found)).folder)
