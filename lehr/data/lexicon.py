@@ -22,7 +22,7 @@ _PROFILES = {
     "fr": "de la le et les des en un du une que pour qui dans par au ce il sont avec cette",
     "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als",
     "es": "de la que el en y los del se las por un para con no una su al lo como",
-    "pt": "de que e o da em um para com não uma os na por mais dos se foi ao das à pelo são",
+    "pt": "de que e o da em para com não uma os por mais dos se foi ao das à pelo são seu mas",  # no "um", no "NA"
     "nl": "de van het een en dat niet te op aan met voor zijn er maar om dan ook naar bij uit werd worden",
 }
 _VOTES: dict[str, list[int]] = {}

@@ -52,6 +52,13 @@ def test_stop_words_are_those_of_the_language() -> None:
     assert reject(TEXTS["en"].replace("the ", "a "), "prose", Filters(min_stop_words=9)) == "too few stop words"
 
 
+def test_english_is_not_taken_for_portuguese() -> None:
+    """Of Moby Dick: "um" is a word of Portuguese too, and so is the factbook's "NA"."""
+    text = "Um, um, um. Stop that thunder! Plenty too much thunder up here. What's the use of thunder? Um, um, um. We don't "
+    text += "want thunder; we want rum; give us a glass of rum. Um, um, um! Birth rate: NA. Death rate: NA. Water source: NA."
+    assert reject(text, "prose", Filters()) is None
+
+
 def test_stable_lm_2_keeps_its_seven_languages() -> None:
     filters = load_recipe(Path(__file__).resolve().parents[2] / "recipes/released/stablelm2-1.6b.yaml").data.filters  # type: ignore[union-attr]
     assert len(filters.languages) == 7

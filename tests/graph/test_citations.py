@@ -29,7 +29,7 @@ LAST = {  # the highest numbers
 REPORT = re.compile("|".join(map(re.escape, SECTIONS)))
 _PLACE = r"(?:[A-E]|\d{1,2})(?:\.\d)*\b"
 CITATION = re.compile(rf"\b([Ss]ection|[Aa]ppendix|[Tt]able|[Ff]igure|[Ee]quation)s? ({_PLACE}(?:(?:,| and|, and) {_PLACE})*)")
-OTHERS = re.compile(r"(?:19|20)\d\d,? $")  # of another work: (Chowdhery et al. 2022, section 5.1)
+OTHERS = re.compile(r'(?:19|20)\d\d,?(?: "[^"]*",)? $')  # of another work: (Chowdhery et al. 2022, section 5.1)
 
 
 def texts(path: Path) -> Iterator[str]:
@@ -91,4 +91,4 @@ def test_a_wrong_citation_is_found(tmp_path: Path) -> None:
     assert of("a.yaml", "# OLMo 1 (arXiv)\nlr: 1  # Table 1\neps: 2  # OLMo 2 Table 27\nz: 3  # Table 9\n") == [
         "OLMo 1 has no table 9"
     ]
-    assert of("a.md", "PaLM (Chowdhery et al. 2022, section 5.1) and OLMo 2 (appendix 3)") == ["OLMo 2 has no appendix 3"]
+    assert of("a.md", 'PaLM (Chowdhery et al. 2022, section 5.1; Miller 2024, "Bars", section 2) and OLMo 2 (appendix 3)') == ["OLMo 2 has no appendix 3"]
