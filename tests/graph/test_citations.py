@@ -91,4 +91,5 @@ def test_a_wrong_citation_is_found(tmp_path: Path) -> None:
     assert of("a.yaml", "# OLMo 1 (arXiv)\nlr: 1  # Table 1\neps: 2  # OLMo 2 Table 27\nz: 3  # Table 9\n") == [
         "OLMo 1 has no table 9"
     ]
-    assert of("a.md", 'PaLM (Chowdhery et al. 2022, section 5.1; Miller 2024, "Bars", section 2) and OLMo 2 (appendix 3)') == ["OLMo 2 has no appendix 3"]
+    others = 'PaLM (Chowdhery et al. 2022, section 5.1; Miller 2024, "Bars", section 2) and OLMo 2 (appendix 3)'
+    assert of("a.md", others) == ["OLMo 2 has no appendix 3"]
