@@ -37,7 +37,7 @@ def score(
     """The task's metrics of `model` on `examples`, each with its sample size and standard error.
 
     Development scores are free; held-out ones open only for a finished model: `frozen` is the artifact that is scored
-    (OLMo 2 section 2.4: the held-out suite is never run during development). `window_tokens` bounds the windows of
+    (OLMo 2 section 2.5: the held-out suite is never run during development). `window_tokens` bounds the windows of
     bits per byte, for a model that was trained on shorter sequences than it takes; 0 is the model's length. Raises
     UserError if held-out examples are still closed or if there are no examples, and Bug where a metric is declared nowhere.
     """

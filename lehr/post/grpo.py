@@ -1,4 +1,4 @@
-"""GRPO with verifiable rewards (Shao et al. 2024; OLMo 2 section 5.3, RLVR): several samples a prompt, the advantage is
+"""GRPO with verifiable rewards (Shao et al. 2024; OLMo 2 section 5, RLVR): several samples a prompt, the advantage is
 what a sample's reward exceeds its own group's mean by. Shapes: B samples of this rank, T columns; P prompts, S samples each."""
 
 from __future__ import annotations
