@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lehr.seeds import uniform_hash
 
 Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
 _SHOWN = 300  # characters of a dropped document that are kept for the audit
+_EMPTY_LINES = re.compile(r"\A(?:[^\S\n]*+\n)++")
 
 
 @dataclass
@@ -122,7 +124,7 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
     for whole in documents:
         again += whole.id in ids
         ids.add(whole.id)
-        for document in chunk(whole, config.filters.chunk_characters):
+        for document in map(_from_its_first_line, chunk(whole, config.filters.chunk_characters)):
             funnel.read += 1
             funnel.characters_read += len(document.text)
             reason = reject(document.text, source.text_type, config.filters) if isinstance(source, JsonlSource) else None
@@ -134,6 +136,13 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
                 split = _split(document, config) if real else "train"
                 (corpus.train[name] if split == "train" else corpus.back[split]).append(document)
     return again
+
+
+def _from_its_first_line(document: Document) -> Document:
+    """Without the empty lines that it begins with: whoever takes the beginning of a text, a score or a filter, means its words.
+    The first line keeps its indentation, which means something in code."""
+    text = _EMPTY_LINES.sub("", document.text)
+    return document if text == document.text else replace(document, text=text)
 
 
 def _split(document: Document, config: Data) -> str:
