@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from infra.probes.__main__ import tell
+from infra.probes.bandwidth import MOST_SPEED
 from infra.probes.result import Check, hardware, inconclusive, performance
 from infra.probes.runner import child_once, run_all
 from lehr.environment import amount, whole
@@ -41,7 +42,7 @@ def run() -> str:
     store = _meet(dist, listens)
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 1
     speeds = [_exchange(torch, dist, store, 0 if listens else 1, number) for number in range(devices)]
-    floor, slowest = amount("LEHR_FLOOR_PAIR", 0.0), min(speeds)
+    floor, slowest = amount("LEHR_FLOOR_PAIR", 0.0, most=MOST_SPEED), min(speeds)
     if slowest < floor:
         raise performance("PairSlow", f"{slowest:.2f} GB/s, floor {floor:g}")
     return f"{devices} devices, {slowest:.2f} GB/s"

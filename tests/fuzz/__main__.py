@@ -14,7 +14,7 @@ from itertools import cycle
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FACTOR = 10  # times as many examples a round as in the test suite: about a minute
+FACTOR = 20  # times as many examples a round as in the test suite: a minute or two
 
 
 def main() -> int:

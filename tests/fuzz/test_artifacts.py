@@ -61,7 +61,7 @@ def _damaged(draw: st.DrawFn) -> Files:
     return files
 
 
-@tried(30)
+@tried(15)
 @given(_damaged(), st.sampled_from(COMMANDS))
 def test_a_damaged_run_is_shown_or_refused(files: Files, command: tuple[str, ...]) -> None:
     _tried(files, command)
@@ -83,7 +83,7 @@ def _hostile(draw: st.DrawFn) -> Files:
     return vouched(files, STAGE1)
 
 
-@tried(25)
+@tried(10)
 @given(_hostile(), st.sampled_from((*READS_A_MODEL, COMMANDS[1])), st.binary(max_size=40))
 def test_a_model_that_its_manifest_vouches_for_is_read_or_refused(files: Files, command: tuple[str, ...], asked: bytes) -> None:
     _tried(files, command, asked)

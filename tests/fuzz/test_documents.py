@@ -35,7 +35,7 @@ packed = files.map(lambda made: (COMPRESS[made[1]](made[0]), made[1]))
 damaged = packed.flatmap(lambda made: st.tuples(mutated_bytes(made[0]), st.sampled_from(sorted(COMPRESS))))
 
 
-@tried(20)
+@tried(10)
 @given(packed | damaged)
 def test_any_file_begins_a_recipe_or_is_refused(file: tuple[bytes, str]) -> None:
     with place() as here:
@@ -44,7 +44,7 @@ def test_any_file_begins_a_recipe_or_is_refused(file: tuple[bytes, str]) -> None
         run(here, "init", here.out / "mine", "--data", path)
 
 
-@tried(30)
+@tried(15)
 @given(packed | damaged, st.sampled_from((1, 5, 200)), st.sampled_from((40, 1500, 100_000)))
 def test_any_file_is_prepared_or_refused(file: tuple[bytes, str], words: int, characters: int) -> None:
     """What is kept and what is dropped make up what was read, and every held-back text has a beginning."""

@@ -38,7 +38,7 @@ def some_of(names: tuple[str, ...]) -> st.SearchStrategy[dict[str, str]]:
     return st.dictionaries(st.sampled_from(names), words, min_size=1, max_size=4)
 
 
-@tried(40)
+@tried(20)
 @given(words | amounts, st.integers(1, 8), some_of(LAUNCHED))
 def test_any_request_of_ranks_and_resources_is_taken_or_refused(text: str, processes: int, launcher: dict[str, str]) -> None:
     for read in (counts, resources):
@@ -48,7 +48,7 @@ def test_any_request_of_ranks_and_resources_is_taken_or_refused(text: str, proce
             refused_or_done(ask)
 
 
-@tried(40)
+@tried(20)
 @given(words)
 def test_any_number_is_one_or_refused(text: str) -> None:
     names = ("LEHR_GATE_SECONDS", "LEHR_FLOOR_H2D", "LEHR_EXPECTED_GPUS", "LEHR_VERDICT")
@@ -59,7 +59,7 @@ def test_any_number_is_one_or_refused(text: str) -> None:
             assert not isinstance(found, int | float) or 0 <= found < 1e15
 
 
-@tried(25)
+@tried(8)
 @given(some_of(STORE))
 def test_any_setting_of_a_store_connects_or_is_refused(settings: dict[str, str]) -> None:
     """Nothing is asked of the store here; whether it answers is another matter."""
@@ -67,14 +67,14 @@ def test_any_setting_of_a_store_connects_or_is_refused(settings: dict[str, str])
         refused_or_done(lambda: S3Objects("s3://bucket/run")._client)
 
 
-@tried(20)
+@tried(10)
 @given(some_of(OF_A_COMMAND), st.sampled_from((("validate", "RECIPE"), ("list", "OUT"), ("show", "OUT"), ("plan", "RECIPE"))))
 def test_no_setting_harms_a_command(settings: dict[str, str], command: tuple[str, ...]) -> None:
     with place() as here:
         run(here, *(w.replace("RECIPE", str(RECIPE)).replace("OUT", str(here.out)) for w in command), environment=settings)
 
 
-@tried(20)
+@tried(10)
 @given(some_of(("LEHR_CACHE", "XDG_CACHE_HOME", "HOME")))
 def test_a_cache_is_found_or_refused(settings: dict[str, str]) -> None:
     with place() as here:

@@ -49,7 +49,7 @@ def changed(value: Any) -> st.SearchStrategy[str]:
 annotations = st.fixed_dictionaries({}, optional={name: changed(value) for name, value in NOTES.items()})
 
 
-@tried(60)
+@tried(30)
 @given(annotations, changed(VERDICT), changed({"run": "r", "rank": 0, "step": 3, "checkpoint_at": NOW}), st.booleans())
 def test_any_note_is_read_or_passed_over(notes: dict[str, str], verdict: str, word: str, cordoned: bool) -> None:
     """Whatever is decided about it can be written down and read back."""
@@ -76,7 +76,7 @@ yamls = st.sampled_from((POLICY, SETTINGS)).flatmap(mutated_value).map(lambda va
 files = yamls | mutated_bytes(yaml.dump(POLICY).encode()) | st.binary(max_size=60) | values.map(lambda v: yaml.dump(v).encode())
 
 
-@tried(30)
+@tried(12)
 @given(files)
 def test_any_file_is_a_policy_or_settings_or_refused(text: bytes) -> None:
     with place() as here:
@@ -95,7 +95,7 @@ slips = logs.map(b"\n".join).flatmap(mutated_bytes)
 changes = logs.flatmap(lambda lines: st.tuples(*(mutated_value(json.loads(line)).map(dumped) for line in lines)))
 
 
-@tried(20)
+@tried(8)
 @given(slips | changes.map(b"\n".join), yamls)
 def test_any_log_is_replayed_or_refused(log: bytes, policy: bytes) -> None:
     with place() as here:

@@ -57,7 +57,7 @@ def _theirs(draw: st.DrawFn) -> Files:
     return files
 
 
-@tried(30)
+@tried(12)
 @given(_theirs())
 def test_any_folder_is_imported_or_refused(files: Files) -> None:
     with place() as here:

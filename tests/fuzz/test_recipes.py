@@ -38,7 +38,7 @@ changes = paths.flatmap(lambda path: mutated_value(VALUES[path])).map(lambda val
 anything = st.binary(max_size=200) | values.map(lambda value: yaml.dump(value, allow_unicode=True).encode("utf-8", "replace"))
 
 
-@tried(20)
+@tried(12)
 @given(slips | changes | anything, st.sampled_from((("validate",), ("plan", "--json"))))
 def test_any_text_is_a_recipe_or_is_refused(text: bytes, command: tuple[str, ...]) -> None:
     with place() as here:
@@ -52,7 +52,7 @@ def _keys(value: Any, prefix: str = "") -> list[str]:
     return [prefix, *(key for name, inner in value.items() for key in _keys(inner, f"{prefix}.{name}".lstrip(".")))]
 
 
-@tried(12)
+@tried(8)
 @given(
     st.lists(st.tuples(st.sampled_from(_keys(VALUES[E2E])) | texts, scalars.map(str) | values.map(yaml.dump)), max_size=3),
     st.sampled_from((("validate",), ("plan", "--json"))),
