@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long control-plane test-cluster lint reference lock check-lock peers bench clean
+.PHONY: help setup demo test test-long fuzz control-plane test-cluster lint reference lock check-lock peers bench clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,10 @@ test: setup ## the test suite: CPU only, no network; without the tests that need
 
 test-long: setup ## the tests of whole runs, kills and real signals that take a minute each
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m long
+
+# FUZZ_MINUTES=5 for less. What it finds it says how to repeat; the smallest such input then becomes a test beside the code.
+fuzz: setup ## an hour of random recipes, documents, artifacts, imports, fleet records and settings: tests/fuzz
+	@$(PY) -m tests.fuzz
 
 control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the cluster tests, into ~/.cache/lehr; 8 minutes cold
 	@$(PY) tests/cluster/provide.py

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -14,6 +14,8 @@ from rich.tree import Tree
 from cli.locate import latest, of_run, run_folder, whole
 from lehr.artifact import Artifact
 from lehr.errors import UserError
+from lehr.files import read_objects
+from lehr.report.scores import ScoreRecord
 from monitoring.score_table import record_table
 
 
@@ -110,12 +112,15 @@ def read_scores(folder: Path) -> list[dict[str, Any]]:
     path = folder / "scores.json"
     if not path.is_file():
         return []
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"damaged scores ({error})", where=path, remedy="delete it and run the same command again") from None
-    if not isinstance(records, list):
-        raise UserError("damaged scores (not a list)", where=path, remedy="delete it and run the same command again")
+    remedy = "delete it and run the same command again"
+    records = read_objects(path, remedy)
+    for number, record in enumerate(records, 1):
+        try:
+            ScoreRecord.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"no score ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+            raise UserError(what, where=f"{path}: number {number}", remedy=remedy) from None
     return records
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.places import RUN
+from cli.places import RUN, Where
 from cli.say import say
 from lehr.text import json_line
 
@@ -25,24 +24,28 @@ DROPPED = "dropped.jsonl.gz"
 def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a dropped-documents file, one JSON object a line. Raises UserError where one is damaged."""
     from lehr.errors import UserError
+    from lehr.files import object_in
 
     remedy = "delete this artifact's folder and run the same command again"
     whole = 0  # lines read without a fault
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as f:
+        with gzip.open(path, "rb") as f:
             for line in f:
-                yield json.loads(line)
+                yield object_in(line, f"{path}:{whole + 1}", remedy)
                 whole += 1
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"damaged list of dropped documents ({error})", where=f"{path}:{whole + 1}", remedy=remedy) from None
 
 
 def _sources(artifact: Artifact) -> set[str]:
     """All that were read, also those of which nothing was dropped."""
+    from lehr.errors import UserError
+    from lehr.files import read_object
+
     path = artifact.path("funnel.json")
     try:
-        return set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
-    except (ValueError, TypeError):  # damaged: those of the records count alone
+        return set(read_object(path, "")) if path.is_file() else set()
+    except UserError:  # damaged: those of the records count alone
         return set()
 
 
@@ -60,7 +63,7 @@ def _known(what: str, wanted: str | None, known: set[str]) -> None:
 @click.option("--reason", help="Only documents dropped for this reason, as the totals name it.")
 @click.option("--source", help="Only documents of this source.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything that is known.")
-def dropped(run_or_artifact: Path, reason: str | None, source: str | None, as_json: bool) -> None:
+def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_json: bool) -> None:
     """List the documents that were not trained on, each with its reason.
 
     RUN_OR_ARTIFACT is a run's folder, or a documents artifact in it. One line per document: source, reason, id;

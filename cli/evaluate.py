@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.places import LOCAL, RUN
+from cli.places import LOCAL, RUN, Where
 from cli.say import say
 
 
@@ -38,15 +38,15 @@ from cli.say import say
     "--out", type=LOCAL, help="Folder for the scores. [default: evals in the run, else evals/NAME]"
 )
 def eval_(
-    target: Path,
+    target: Where,
     tasks: tuple[str, ...],
     limit: int,
     splits: tuple[str, ...],
     max_new_tokens: int | None,
     seed: int | None,
     processes: int | None,
-    documents: Path | None,
-    pairs: Path | None,
+    documents: Where | None,
+    pairs: Where | None,
     out: Path | None,
 ) -> None:
     """Score TARGET with tasks of your choice; nothing is trained.

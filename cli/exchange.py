@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.places import LOCAL, RUN
+from cli.places import LOCAL, RUN, Where
 from cli.say import say
 
 
@@ -42,7 +42,7 @@ def import_(folder: Path, out: Path) -> None:
 @click.option(
     "--dtype", type=click.Choice(["f32", "f16", "bf16"]), default="f32", show_default=True, help="Of a GGUF file's matrices."
 )
-def export(artifact: Path, out: Path, kind: str, dtype: str) -> None:
+def export(artifact: Where, out: Path, kind: str, dtype: str) -> None:
     """Write ARTIFACT, a checkpoint's folder or a run's folder, for other tools.
 
     The result is proved before it is kept: a Hugging Face folder by loading it with transformers and comparing logits and

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.places import RUN
+from cli.places import RUN, Where
 
 
 @click.command("explain")
@@ -15,7 +15,7 @@ from cli.places import RUN
 @click.option(
     "--against", metavar="RUN2", type=RUN, help="Another run, or one artifact: compare with it."
 )
-def explain(run: Path, stage: str, against: Path | None) -> None:
+def explain(run: Where, stage: str, against: Where | None) -> None:
     """Show what the fingerprint of STAGE in RUN follows from: settings, code, inputs.
 
     A stage is found again where all of these are equal, and made anew where one differs. --against shows only the parts in
@@ -35,5 +35,5 @@ def explain(run: Path, stage: str, against: Path | None) -> None:
     if against is not None:
         page(differences(model, find_stage(against, stage)))
         return
-    here = of_run(run) if (run / "artifacts").is_dir() else []
+    here = of_run(run) if isinstance(run, Path) and (run / "artifacts").is_dir() else []
     page(fingerprint(model), *earlier(model, [a for a in here if a.manifest.stage == stage]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 
+from cli.places import Where
 from lehr.artifact import MANIFEST, Artifact, Kind
 from lehr.errors import UserError
+from lehr.files import read_objects
 from lehr.paths import store_address
 
 
@@ -17,16 +18,16 @@ def of_run(run: Path) -> list[Artifact]:
     return [Artifact.open(m.parent, verify=False) for m in manifests]
 
 
-def _names_one(where: Path) -> bool:
+def _names_one(where: Where) -> bool:
     """Whether it is an artifact's place rather than a run's."""
-    return "/artifacts/" in str(where) if store_address(where) else (where / MANIFEST).is_file()
+    return "/artifacts/" in str(where) if store_address(where) else (Path(where) / MANIFEST).is_file()
 
 
-def _candidates(where: Path) -> list[Artifact]:
+def _candidates(where: Where) -> list[Artifact]:
     """The artifact at `where`, or those of the run there. Of an object store's, manifests alone: see `whole`."""
     address = store_address(where)
     if address is None:
-        return [Artifact.open(where, verify=False)] if _names_one(where) else of_run(where)
+        return [Artifact.open(where, verify=False)] if _names_one(where) else of_run(Path(where))
     root, _, name = address.partition("/artifacts/")
     found = of_run(_outline(root))
     for artifact in found:
@@ -46,18 +47,18 @@ def whole(artifact: Artifact, *kinds: Kind) -> Artifact:
     return Artifact.open(local(artifact.uri), verify=False, uri=artifact.uri)
 
 
-def _missing(where: Path, what: str) -> UserError:
+def _missing(where: Where, what: str) -> UserError:
     if address := store_address(where):
         remedy = "give a run's address or an artifact's; `lehr run` makes one"
         return UserError(f"no {what} there", where=address, remedy=remedy)
-    if not where.exists():
+    if not Path(where).exists():
         return UserError(
             "there is no such folder", where=where, remedy="give a run's folder or an artifact's, such as runs/tiny-olmo2"
         )
     return UserError(f"no {what} here", where=where, remedy="give a run's folder or an artifact's; `lehr run` makes one")
 
 
-def with_file(where: Path, name: str) -> list[Artifact]:
+def with_file(where: Where, name: str) -> list[Artifact]:
     """The artifact at `where`, or those of the run there, that hold a file `name`. Raises UserError if none does."""
     found = [whole(a) for a in _candidates(where) if name in a.manifest.files]
     if not found:
@@ -65,7 +66,7 @@ def with_file(where: Path, name: str) -> list[Artifact]:
     return found
 
 
-def latest(where: Path, found: list[Artifact]) -> Artifact:
+def latest(where: Where, found: list[Artifact]) -> Artifact:
     """The one that a user means: the furthest along the graph of the run's recipe, and of two artifacts of one stage (the
     recipe was changed) the one that the run last published, else the newer one."""
     order, published = _order(where), _published(where)
@@ -77,7 +78,7 @@ def latest(where: Path, found: list[Artifact]) -> Artifact:
     return max(found, key=progress)
 
 
-def _order(where: Path) -> dict[str, int]:
+def _order(where: Where) -> dict[str, int]:
     """Place of each stage in the graph of the run at `where`; empty where its recipe is not there, or of another version."""
     from lehr.config import load_recipe
     from lehr.pipeline.graph import graph
@@ -91,20 +92,20 @@ def _order(where: Path) -> dict[str, int]:
         return {}
 
 
-def _published(where: Path) -> set[str]:
+def _published(where: Where) -> set[str]:
     """Digests of the artifacts that the run's last report was made of."""
     path = _local(where) / "lineage.json"
     try:
-        return {str(row["digest"]) for row in json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else set()
-    except (ValueError, KeyError, TypeError):
-        return set()  # damaged: `lehr show` says so where it reads it
+        return {str(row.get("digest")) for row in read_objects(path, "")} if path.is_file() else set()
+    except UserError:
+        return set()  # damaged: then the newer artifact counts
 
 
-def _local(where: Path) -> Path:
+def _local(where: Where) -> Path:
     """A folder with the public files of the run that `where` is, or lies in."""
     if address := store_address(where):
         return _outline(address.partition("/artifacts/")[0])
-    return next((p.parent for p in where.absolute().parents if p.name == "artifacts"), where)
+    return next((p.parent for p in Path(where).absolute().parents if p.name == "artifacts"), Path(where))
 
 
 @cache
@@ -114,7 +115,7 @@ def _outline(root: str) -> Path:
     return Place(root).outline()
 
 
-def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
+def find(where: Where, kind: Kind = "checkpoint") -> Artifact:
     """The artifact at `where`; in a run's folder, the furthest one of that kind. Raises UserError if there is none."""
     found = _candidates(where)
     if not _names_one(where):
@@ -124,7 +125,7 @@ def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
     return latest(where, found)
 
 
-def find_stage(where: Path, stage: str) -> Artifact:
+def find_stage(where: Where, stage: str) -> Artifact:
     """The artifact at `where`; in a run's folder, the newest one of `stage`. Raises UserError if there is none."""
     found = _candidates(where)
     if not _names_one(where):

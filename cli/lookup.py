@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from cli.places import RUN
+from cli.places import RUN, Where
 from cli.say import say
 
 
@@ -19,7 +18,7 @@ from cli.say import say
     "--document", metavar="SOURCE:ID", help="Show the steps that saw this document: all of that id, with their chunks."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def lookup(artifact: Path, stage: str, step: int | None, document: str | None, as_json: bool) -> None:
+def lookup(artifact: Where, stage: str, step: int | None, document: str | None, as_json: bool) -> None:
     """Which documents were in a training step, and at which steps was a document seen.
 
     ARTIFACT is a pretrained checkpoint's folder, or a run's folder with --stage. Both directions are computed from the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import sys
 from collections.abc import Sequence
 
@@ -66,8 +67,18 @@ for command in (*_RUNS, *_MODELS, *_FLEET):
     lehr.add_command(command)
 
 
+def _take_any_text() -> None:
+    """A terminal or a pipe whose encoding has not every character (the C locale's, Latin-1) gets a question mark for what it
+    has not: no command fails at its last line because of a name's umlaut. What is piped in is UTF-8, as every file is."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            piped = stream is sys.stdin and not stream.isatty()
+            stream.reconfigure(encoding="utf-8" if piped else None, errors="replace")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Every failure ends as one line on stderr."""
+    _take_any_text()
     atexit.register(gc.freeze)  # else the interpreter collects all of torch once more at its end: 1.4 s of waiting
     try:
         result = lehr.main(args=None if arguments is None else list(arguments), prog_name="lehr", standalone_mode=False)

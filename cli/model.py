@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from cli.places import RUN
+from cli.places import RUN, Where
 from cli.say import say
 
 artifact_argument = click.argument("artifact", type=RUN)
@@ -18,7 +17,7 @@ artifact_argument = click.argument("artifact", type=RUN)
 @click.command("show")
 @artifact_argument
 @click.option("--verify", is_flag=True, help="Hash every file of it and of its ancestors first, and say how many.")
-def show(artifact: Path, verify: bool) -> None:
+def show(artifact: Where, verify: bool) -> None:
     """Show where ARTIFACT comes from, what it cost, and its scores.
 
     ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Either may be an s3:// address.
@@ -67,7 +66,7 @@ class Temperature(click.FloatRange):
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sampling; the same seed answers the same."
 )
-def chat(artifact: Path, temperature: float, max_new_tokens: int, seed: int) -> None:
+def chat(artifact: Where, temperature: float, max_new_tokens: int, seed: int) -> None:
     """Talk to ARTIFACT, a checkpoint's folder or a run's folder.
 
     On a terminal it is a conversation; otherwise one message is read from standard input and the answer is printed.

@@ -9,14 +9,14 @@ import click
 from lehr.paths import folder, store_address
 
 
-class RunPath(click.ParamType[Path]):
-    """A run or an artifact: a folder, or an s3:// address. Raises UserError for an address of another kind."""
+class RunPath(click.ParamType["Path | str"]):
+    """A run or an artifact: a folder as a Path, or an s3:// address as its text, for `a//b` is another key than `a/b`, and a
+    Path knows one of them. Raises UserError for an address of another kind."""
 
     name = "path"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        store_address(path := Path(str(value)))
-        return path
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        return store_address(str(value)) or Path(str(value))
 
 
 class LocalPath(click.ParamType[Path]):
@@ -28,4 +28,5 @@ class LocalPath(click.ParamType[Path]):
         return folder(Path(str(value)))
 
 
+Where = Path | str  # as RunPath gives it
 RUN, LOCAL = RunPath(), LocalPath()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from lehr.artifact import MANIFEST
 from lehr.config import Recipe, load_recipe
 from lehr.errors import LehrError, UserError
+from lehr.files import read_objects
 from lehr.metrics import metric
 from lehr.pipeline.graph import graph
 from lehr.report.format import with_unit
@@ -106,15 +106,14 @@ def _scores(folder: Path, recipe: Recipe) -> str:
     """Of the last model: the first task of the recipe, and the first of chat."""
     final = recipe.posttraining[-1].name if recipe.posttraining else recipe.base_stage
     try:
-        rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        path = folder / "scores.json"
+        rows = read_objects(path, "") if path.is_file() else []
         records = [r for r in map(ScoreRecord.model_validate, rows) if r.stage == final and r.split == "held_out"]
         plans = recipe.evaluation.tasks
         groups = ([p.task for p in plans if p.stages != "chat"], [p.task for p in plans if p.stages == "chat"])
         firsts = [_first(records, tasks) for tasks in groups]
         return ", ".join(_said(r) for r in firsts if r)
-    except FileNotFoundError:
-        return ""
-    except (ValueError, TypeError, LehrError):  # LehrError: a metric of another version
+    except (ValueError, LehrError):  # ValueError: a row is no record
         return "damaged scores.json"
 
 

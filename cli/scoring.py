@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from cli.locate import find, of_run, run_folder, whole
+from cli.places import Where
 from cli.say import say
 from lehr.artifact import MANIFEST, Artifact, Kind, write_atomic
 from lehr.config import Recipe, load_recipe
@@ -21,6 +22,7 @@ from lehr.config.parallel import Parallel
 from lehr.errors import UserError
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
+from lehr.files import read_object
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.local import run_graph
 from lehr.pipeline.node import Node
@@ -43,8 +45,8 @@ class Asked:
     max_new_tokens: int | None
     seed: int | None
     processes: int | None
-    documents: Path | None
-    pairs: Path | None
+    documents: Where | None
+    pairs: Where | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class _Progress(NullTracker):
             say(text, err=True)
 
 
-def scored(where: Path, asked: Asked, out: Path | None) -> tuple[list[dict[str, Any]], Path]:
+def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str, Any]], Path]:
     """The records, and the file that they were written to. Raises UserError before any work for what cannot be scored."""
     if not asked.tasks:
         raise UserError("no task is named", remedy="give --tasks a list, such as prose,arithmetic")
@@ -103,8 +105,8 @@ def scored(where: Path, asked: Asked, out: Path | None) -> tuple[list[dict[str, 
     return records, place / SCORES
 
 
-def _target(where: Path) -> _Target:
-    if (where / "config.json").is_file() and not (where / MANIFEST).is_file():
+def _target(where: Where) -> _Target:
+    if isinstance(where, Path) and (where / "config.json").is_file() and not (where / MANIFEST).is_file():
         label = re.sub(r"[^a-z0-9]+", "-", where.absolute().name.lower()).strip("-")[:50].strip("-")
         return _Target(label or "model", where, None, None)
     artifact = whole(find(where).expect("checkpoint"), "documents", "preferences")
@@ -143,7 +145,7 @@ def _parallel(recipe: Recipe | None, processes: int | None) -> Parallel:
     return Parallel(processes=count, threads=max(1, cores // count))
 
 
-def _given(target: _Target, kind: Kind, place: Path | None, tasks: list[str]) -> Artifact | None:
+def _given(target: _Target, kind: Kind, place: Where | None, tasks: list[str]) -> Artifact | None:
     """What these tasks read: of the place that was named, else of the model's ancestors, else of its run."""
     if not tasks:
         return None
@@ -187,9 +189,9 @@ def _architecture(target: _Target) -> Model:
 
     path = target.folder / "config.json"
     try:
-        return model_from_hf(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(f"damaged ({error})", where=path, remedy="fetch the model again") from None
+        return model_from_hf(read_object(path, "fetch the model again"))
+    except UserError as error:
+        raise UserError(error.what, where=error.where or path, remedy=error.remedy) from None
 
 
 def _imported(target: _Target) -> Node:

@@ -20,6 +20,8 @@ from infra.codec import decode
 from infra.evidence import is_bad
 from infra.policy import NAMES
 from infra.views import Verdict
+from lehr.environment import amount
+from lehr.errors import UserError
 
 SECONDS = 120.0
 EXIT_REMOVED = 143  # 128 + SIGTERM
@@ -51,7 +53,11 @@ def main() -> int:
     removed = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: removed.set())
-    seconds = float(os.environ.get("LEHR_GATE_SECONDS", SECONDS))
+    try:
+        seconds = amount("LEHR_GATE_SECONDS", SECONDS)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
     return hold(read(Path(os.environ.get("LEHR_VERDICT", "/lehr/verdict.json"))), seconds, removed)
 
 

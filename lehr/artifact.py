@@ -188,7 +188,9 @@ class Artifact:
         return artifact
 
     def verify(self) -> None:
-        """Compare every file's size and SHA-256, and the digest over them, with the manifest."""
+        """Compare every file's size and SHA-256, and the digest over them, with the manifest, and refuse a file that it does
+        not list: a reader might take what lies beside. Hidden files are a file manager's or a file server's, logs nobody's
+        input."""
         for name, record in self.manifest.files.items():
             path = self.folder / name
             if not path.is_file():
@@ -198,9 +200,18 @@ class Artifact:
                 raise UserError(f"file truncated or grown: {found} bytes instead of {record.bytes}", where=path, remedy=_REPEAT)
             if sha256_file(path) != record.sha256:
                 raise UserError("file altered: its SHA-256 differs from the manifest's", where=path, remedy=_REPEAT)
+        self._refuse_unlisted()
         m = self.manifest
         if _content_digest(m.kind, m.files, m.meta, m.parents) != m.digest:
             raise UserError("manifest altered: its digest differs", where=self.folder / MANIFEST, remedy=_REPEAT)
+
+    def _refuse_unlisted(self) -> None:
+        for path in sorted(self.folder.rglob("*")):
+            inside = path.relative_to(self.folder)
+            unread = inside.parts[0] in (MANIFEST, LOGS) or any(part.startswith(".") for part in inside.parts)
+            if not unread and inside.as_posix() not in self.manifest.files and (path.is_symlink() or not path.is_dir()):
+                what = "a file that this artifact was not sealed with"
+                raise UserError(what, where=path, remedy="move it out of this folder")
 
     def path(self, name: str) -> Path:
         return self.folder / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import re
 from pathlib import Path
 
@@ -35,15 +36,17 @@ class UserError(LehrError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments do not survive Exception's own pickling, and ranks send errors to each other.
-        return (_rebuild_user_error, (self.what, self.where, self.remedy))
+        return (_rebuild_user_error, (self.what, self.where, self.remedy, self.more))
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
-def _rebuild_user_error(what: str, where: str, remedy: str) -> UserError:
-    return UserError(what, where=where, remedy=remedy)
+def _rebuild_user_error(what: str, where: str, remedy: str, more: tuple[UserError, ...]) -> UserError:
+    error = UserError(what, where=where, remedy=remedy)
+    error.more = more
+    return error
 
 
 def diverged(what: str) -> UserError:
@@ -149,20 +152,39 @@ def node_fault(error: BaseException) -> NodeFault | None:
     return NodeFault(" ".join(text.split())[:500]) if failed else None
 
 
-_DISK = {
-    errno.ENOSPC: ("the disk is full", "free some space or choose another --out; then run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space or choose another --out; then run the same command again"),
-    errno.EACCES: ("permission denied", "choose a folder that you may write with --out, or change its permissions"),
-    errno.EPERM: ("operation not permitted", "choose a folder that you may write with --out, or change its permissions"),
+_FREE = "free some space or choose another --out; then run the same command again"
+_MAY = "choose a folder that you may write with --out, or change its permissions"
+_NAME = "give another path"
+# What the same command meets again however often it is tried: no retry mends it, a person does.
+_LASTING = {
+    errno.ENOSPC: ("the disk is full", _FREE),
+    errno.EDQUOT: ("the disk quota is used up", _FREE),
+    errno.EFBIG: ("a file grew beyond what the system allows", "raise the limit (`ulimit -f`), or choose another --out"),
+    errno.EACCES: ("permission denied", _MAY),
+    errno.EPERM: ("operation not permitted", _MAY),
     errno.EROFS: ("the file system is read-only", "choose a writable folder with --out"),
     errno.ENOTDIR: ("a file stands where a folder is needed", "choose another --out, or move that file away"),
+    errno.EISDIR: ("a folder stands where a file is needed", "give a file, or move that folder away"),
+    errno.EEXIST: ("something stands there already", "move it away, or give another path"),
+    errno.ENOTEMPTY: ("a folder that is not empty stands there already", "move it away, or give another path"),
+    errno.ENOENT: ("no such file or folder", "see what took it away, or give another path; then run the same command again"),
+    errno.ENAMETOOLONG: ("the name is too long", "give a shorter path"),
+    errno.ELOOP: ("its links lead round in a circle", "mend the links, or give another path"),
+    errno.EINVAL: ("the system takes no such path or value here", _NAME),
+    errno.EILSEQ: ("the file system takes no such name", _NAME),
+    errno.ENXIO: ("no such device", _NAME),
+    errno.ENODEV: ("no such device", _NAME),
+    errno.EOPNOTSUPP: ("the file system cannot do this", "choose another --out"),
 }
+_OF_SOCKETS_TOO = (errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)  # without a path the network may mean them
 
 
 def from_os_error(error: OSError, where: str | Path = "") -> LehrError:
-    """Turn an operating system error into one that names its owner and its remedy."""
+    """Turn an operating system error into one that names its owner and its remedy: what a retry cannot mend is the user's."""
     place = str(where or error.filename or "")
-    known = _DISK.get(error.errno or 0)
-    if known is None:
+    if isinstance(error, gzip.BadGzipFile):
+        return UserError(f"damaged gzip file ({error})", where=place, remedy="fetch or make the file again")
+    known = _LASTING.get(error.errno or 0)
+    if known is None or (not place and error.errno in _OF_SOCKETS_TOO):
         return InfraError(f"{place}: {error.strerror or error}" if place else str(error))
     return UserError(known[0], where=place, remedy=known[1])

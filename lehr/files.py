@@ -24,18 +24,48 @@ def refuse_pointer(path: Path) -> None:
         raise UserError("this is a Git LFS pointer, not the file itself", where=path, remedy=remedy)
 
 
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises UserError, with `remedy`, where there is none: a missing file, a pointer, what is not
-    UTF-8 or not JSON, numbers and nesting beyond what Python reads."""
+def read_json(path: Path, remedy: str) -> Any:
+    """The JSON value in a file. Raises UserError, with `remedy`, where there is none: a missing file, a folder, a pointer, what
+    is not UTF-8 or not JSON, numbers and nesting beyond what Python reads."""
     refuse_pointer(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise UserError("no such file", where=path, remedy=remedy) from None
+    except IsADirectoryError:
+        raise UserError("this is a folder, not a file", where=path, remedy=remedy) from None
+    return parse(raw, str(path), remedy)
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError as `read_json`, and for another value."""
+    return _object(read_json(path, remedy), str(path), remedy)
+
+
+def read_objects(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """The JSON list of objects in a file. Raises UserError as `read_json`, and for another value."""
+    value = read_json(path, remedy)
+    if not isinstance(value, list):
+        raise UserError("not a JSON list", where=path, remedy=remedy)
+    return [_object(item, f"{path}: number {number}", remedy) for number, item in enumerate(value, 1)]
+
+
+def object_in(raw: bytes | str, where: str, remedy: str) -> dict[str, Any]:
+    """The JSON object in a line that stands at `where`. Raises UserError as `read_object`."""
+    return _object(parse(raw.strip(), where, remedy), where, remedy)
+
+
+def parse(raw: bytes | str, where: str, remedy: str) -> Any:
+    """The JSON value of a text that stands at `where`. Raises UserError as `read_json`."""
+    try:
+        return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw)
     except (ValueError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) and error.lineno > 1 else ""
         what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
-        raise UserError(what, where=f"{path}{line}", remedy=remedy) from None
+        raise UserError(what, where=f"{where}{line}", remedy=remedy) from None
+
+
+def _object(value: Any, where: str, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError("not a JSON object", where=path, remedy=remedy)
+        raise UserError("not a JSON object", where=where, remedy=remedy)
     return value

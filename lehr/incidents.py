@@ -34,7 +34,7 @@ def _one_line(text: str) -> str:
 def told(artifact: Artifact) -> list[str]:
     """The lines in an artifact's logs, the oldest first."""
     path = artifact.path(f"{LOGS}/{FILE}")
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def described(who: Mapping[str, Any]) -> str:

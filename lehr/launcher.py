@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from lehr.environment import whole
 from lehr.errors import UserError
 
 T = TypeVar("T")
@@ -15,12 +16,12 @@ _GIVE_WAY_SECONDS = 10.0
 
 def launched() -> bool:
     """Whether a launcher started this process as one of several ranks."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return "TORCHELASTIC_RUN_ID" in os.environ and whole("WORLD_SIZE", 1, least=1) > 1
 
 
 def follows() -> bool:
     """Whether this process is such a rank, and not the first."""
-    return launched() and int(os.environ["RANK"]) > 0
+    return launched() and whole("RANK", 0) > 0
 
 
 def give_way() -> None:
@@ -32,7 +33,7 @@ def give_way() -> None:
 
 def machines() -> int:
     """On how many machines the launcher started ranks."""
-    return int(os.environ.get("GROUP_WORLD_SIZE", "1")) if launched() else 1
+    return whole("GROUP_WORLD_SIZE", 1, least=1) if launched() else 1
 
 
 def away() -> bool:
@@ -42,8 +43,7 @@ def away() -> bool:
 
 def check_world(processes: int) -> None:
     """Raises UserError if a launcher started another number of ranks than the recipe's `processes`."""
-    if launched() and int(os.environ["WORLD_SIZE"]) != processes:
-        found = os.environ["WORLD_SIZE"]
+    if launched() and (found := whole("WORLD_SIZE", 1)) != processes:
         raise UserError(
             f"the launcher started {found} ranks, the recipe asks for {processes}",
             where=f"parallel.processes={processes}",

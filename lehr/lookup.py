@@ -3,18 +3,25 @@ from a finished stage's record and its shards; nothing was logged."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from lehr.artifact import LOGS, STABILITY, Artifact
+from lehr.config.base import Positive
 from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Loader
 from lehr.errors import UserError
+from lehr.files import read_object
 from lehr.train.checkpoint import TRAINING
 from lehr.train.next_token import Stretch, make_loader
+
+_WHOLE = "use a whole checkpoint"
+_RANGES = TypeAdapter(list[tuple[int, int]])
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,10 @@ class Lookup:
         tokenizers = [p for p in checkpoint.parents() if p.manifest.kind == "tokenizer"]
         if not shards or not tokenizers:
             raise UserError("its shards are not here", where=checkpoint.folder, remedy="look it up in the run's own folder")
-        self.stretch = _stretch({**_inherited(checkpoint), **config})
+        self.stretch = _stretch({**_inherited(checkpoint), **config}, checkpoint.folder)
         self.loader: Loader = make_loader(shards[0].folder, tokenizers[0].folder, self.stretch)
         steadiness = checkpoint.path(f"{LOGS}/{STABILITY}")
-        self.left_out: list[list[int]] = (
-            json.loads(steadiness.read_text(encoding="utf-8"))["left_out"] if steadiness.is_file() else []
-        )
+        self.left_out = _left_out(steadiness) if steadiness.is_file() else []
 
     def was_left_out(self, step: int) -> bool:
         """Whether a rewind left the batch of `step` out: nothing was learned from it."""
@@ -74,24 +79,50 @@ class Lookup:
         return sorted(step for step in steps if not self.was_left_out(step))
 
 
+def _left_out(path: Path) -> list[tuple[int, int]]:
+    """First and last step of each stretch that a rewind left out. Raises UserError."""
+    listed = read_object(path, _WHOLE).get("left_out")
+    try:
+        return _RANGES.validate_python(listed, strict=False)
+    except ValidationError:
+        raise UserError("'left_out' is missing or damaged", where=path, remedy=_WHOLE) from None
+
+
 def _inherited(checkpoint: Artifact) -> dict[str, Any]:
     """What a stage that went on from a parent took over from it; its own record says it."""
     path = checkpoint.path(TRAINING)
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = read_object(path, _WHOLE) if path.is_file() else {}
     return {key: found[key] for key in ("batch_size", "sequence_length", "optim") if key in found}
 
 
-def _stretch(config: dict[str, Any]) -> Stretch:
-    """What the order depends on: the configuration's mix, tokens and seed, and the batch that it began with or inherited."""
-    ramp = config.get("batch_ramp")
+class _Order(BaseModel):
+    """What the order of a stage depends on, in its manifest's configuration and in what it inherited."""
+
+    mix: Mix
+    tokens: Positive
+    batch_size: Positive
+    sequence_length: Positive
+    optim: Optim
+    data_seed: int
+    batch_ramp: BatchRamp | None = None
+
+
+def _stretch(config: dict[str, Any], where: Path) -> Stretch:
+    """The configuration's mix, tokens and seed, and the batch that it began with or inherited. Raises UserError."""
+    try:
+        order = _Order.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"its configuration is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        raise UserError(what, where=where, remedy=_WHOLE) from None
     return Stretch(
-        Mix.model_validate(config["mix"]),
-        config["tokens"],
-        config["batch_size"],
-        config["sequence_length"],
-        Optim.model_validate(config["optim"]),
+        order.mix,
+        order.tokens,
+        order.batch_size,
+        order.sequence_length,
+        order.optim,
         ConstantSchedule(kind="constant"),  # rates have no part in it
         checkpoint_steps=1,
-        data_seed=config["data_seed"],
-        batch_ramp=BatchRamp.model_validate(ramp) if ramp else None,
+        data_seed=order.data_seed,
+        batch_ramp=order.batch_ramp,
     )

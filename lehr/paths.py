@@ -37,13 +37,13 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def store_address(where: str | Path) -> str | None:
-    """`where` as a user gave it, if that is an object store's address (of its two slashes a Path keeps one), or None for a
-    folder's path. Raises UserError for the address of anything else: no folder is ever named `gs:`."""
+    """`where` as a user gave it, without slashes at its end, if that is an object store's address (of two slashes a Path keeps
+    one), or None for a folder's path. Raises UserError for the address of anything else: no folder is ever named `gs:`."""
     text = str(where)
     scheme = _SCHEME.match(text)
     if scheme is None:
         return None
-    rest = text[scheme.end() :].lstrip("/")
+    rest = text[scheme.end() :].strip("/")
     if scheme[1] == "s3":
         return f"s3://{rest}"
     known = scheme[1].lower()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from lehr.artifact import Artifact
 from lehr.errors import Bug, UserError
+from lehr.files import object_in
 from lehr.train.checkpoint import WEIGHTS, described
 
 
@@ -48,7 +48,7 @@ def average(ingredients: Sequence[Artifact], out: Path) -> None:
     """Write the mean of the weights to the file `out`: accumulated in fp32 in the order given, cast once to their dtype.
 
     Read in blocks from all files at once, so that memory does not grow with the model: 1 MiB a file. Raises UserError for a
-    damaged file, or where names, shapes or dtypes differ from the first one's.
+    damaged file, for weights that are no finite numbers, and where names, shapes or dtypes differ from the first one's.
     """
     paths = [a.path(WEIGHTS) for a in ingredients]
     layouts = [_layout(path) for path in paths]
@@ -64,9 +64,10 @@ def average(ingredients: Sequence[Artifact], out: Path) -> None:
             file.seek(layout.body)
         for dtype, size in first.spans:
             for start in range(0, size, _BLOCK):
-                target.write(_mean_of_blocks(files, min(_BLOCK, size - start), dtype))
+                target.write(_mean_of_blocks(files, paths, min(_BLOCK, size - start), dtype))
 
 
+_AGAIN = "make this ingredient again"
 _BLOCK = 1 << 20  # bytes of each file at once; a multiple of every dtype's size
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -86,24 +87,27 @@ def _layout(path: Path) -> _Layout:
             length = int.from_bytes(f.read(8), "little")
             if length > path.stat().st_size:
                 raise ValueError("its header is longer than the file")
-            header: dict[str, Any] = json.loads(f.read(length))
+            header = object_in(f.read(length), str(path), _AGAIN)
         header.pop("__metadata__", None)
         tensors = {name: (t["dtype"], t["shape"], t["data_offsets"]) for name, t in header.items()}
         ordered = sorted(tensors.values(), key=lambda t: t[2])
         spans = [(_DTYPES[dtype], end - begin) for dtype, _, (begin, end) in ordered]
         whole = 8 + length + sum(size for _, size in spans) == path.stat().st_size
     except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise UserError(f"not a whole safetensors file ({error})", where=path, remedy="make this ingredient again") from None
+        raise UserError(f"not a whole safetensors file ({error})", where=path, remedy=_AGAIN) from None
     if not whole:
-        raise UserError("truncated or grown", where=path, remedy="make this ingredient again")
+        raise UserError("truncated or grown", where=path, remedy=_AGAIN)
     return _Layout(8 + length, tensors, spans)
 
 
-def _mean_of_blocks(files: Sequence[BinaryIO], size: int, dtype: torch.dtype) -> bytes:
-    """The next `size` bytes of every file as numbers, their mean as bytes."""
+def _mean_of_blocks(files: Sequence[BinaryIO], paths: Sequence[Path], size: int, dtype: torch.dtype) -> bytes:
+    """The next `size` bytes of every file as numbers, their mean as bytes. Raises UserError where one is NaN or infinite: it
+    would make the soup so."""
     total: Tensor | None = None
-    for file in files:
+    for file, path in zip(files, paths, strict=True):
         numbers = torch.frombuffer(bytearray(file.read(size)), dtype=dtype).to(torch.float32)
+        if not bool(numbers.isfinite().all()):
+            raise UserError("its weights hold NaN or infinity", where=path, remedy=_AGAIN)
         total = numbers.clone() if total is None else total.add_(numbers)
     if total is None:
         raise Bug("a soup of nothing")

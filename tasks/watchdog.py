@@ -8,13 +8,13 @@ stopped, or a machine that slept, is not taken for one that hangs.
 from __future__ import annotations
 
 import faulthandler
-import os
 import threading
 import time
 from collections.abc import Callable
 
 from infra.pods import EXIT_HANG
 from lehr import pulse
+from lehr.environment import amount
 from lehr.launcher import machines
 from tasks.ending import last_words, leave
 
@@ -75,7 +75,7 @@ def watch() -> None:
             time.sleep(SPREAD_SECONDS)
         leave(EXIT_HANG, f"no step for {seconds:.0f} s", {**last_words(), "step": step})
 
-    limit = float(os.environ.get("LEHR_WATCHDOG_SECONDS", "60"))
+    limit = amount("LEHR_WATCHDOG_SECONDS", 60.0)
     _watching = Watchdog(hangs, limit, min(1.0, limit / 4))
     pulse.listen(_watching.beat)
     _watching.start()

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from infra.probes import VERSION
 from infra.probes.runner import checks, child, message, run_all
 from infra.views import CheckResult, Outcome, Verdict
+from lehr.environment import amount
 
 SECONDS = 45.0
 SOAK_SECONDS = 600.0
@@ -29,20 +31,25 @@ def main(arguments: list[str]) -> int:
             os.dup2(2, 1)
             child(checks(), out, soak())
         return 0
+    tell(lambda: run_all(soak() + amount("LEHR_PROBE_SECONDS", SECONDS) - MARGIN))
+    return 0
+
+
+def tell(judge: Callable[[], Verdict]) -> None:
+    """Print and publish the verdict that `judge` comes to."""
     try:
-        verdict = run_all(soak() + float(os.environ.get("LEHR_PROBE_SECONDS", SECONDS)) - MARGIN)
+        verdict = judge()
     except Exception as error:  # noqa: BLE001 - a bug here must neither cordon a node nor hold a pod
         broke = CheckResult("runner", Outcome.INCONCLUSIVE, "CheckBroke", f"{type(error).__name__}: {error}"[:300])
         verdict = Verdict(Outcome.INCONCLUSIVE, VERSION, broke.check, broke.reason, broke.detail, results=(broke,))
     text = message(verdict)
     print(text, flush=True)
     publish(text)
-    return 0
 
 
 def soak() -> float:
     """Seconds for which the checks are repeated: none before a task, some in a revalidation Job."""
-    return float(os.environ.get("LEHR_PROBE_SOAK_SECONDS", SOAK_SECONDS)) if os.environ.get("LEHR_SUITE") else 0.0
+    return amount("LEHR_PROBE_SOAK_SECONDS", SOAK_SECONDS) if os.environ.get("LEHR_SUITE") else 0.0
 
 
 def publish(text: str) -> None:

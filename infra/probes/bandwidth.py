@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
 from infra.probes.result import performance
+from lehr.environment import amount
 
 BYTES = 256 * 2**20
+MOST_SPEED = 1e12  # GB/s: a floor above is a slip of the pen
 # GB/s, at about half of what a sound machine shows: PCIe trained down by one generation or half its lanes fails.
 FLOORS: dict[str, dict[str, float]] = {
     "H200": {"h2d": 25.0, "d2h": 25.0, "d2d": 1500.0},
@@ -21,8 +22,9 @@ def floors_of(model: str) -> dict[str, float]:
     """Floors of a GPU model's name; LEHR_FLOOR_H2D, _D2H, _D2D (GB/s) override them."""
     found = dict(next((values for name, values in FLOORS.items() if name in model), {}))
     for name in ("h2d", "d2h", "d2d"):
-        if (text := os.environ.get(f"LEHR_FLOOR_{name.upper()}")) is not None:
-            found[name] = float(text)
+        own = amount(f"LEHR_FLOOR_{name.upper()}", -1.0, most=MOST_SPEED)
+        if own >= 0:
+            found[name] = own
     return found
 
 

@@ -6,17 +6,17 @@ NVML's "not supported" is no failure; every other error of the driver is: a dead
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any
 
 from infra.probes.result import hardware, inconclusive, performance
+from lehr.environment import whole
 
 EXPECTED = "LEHR_EXPECTED_GPUS"
 
 
 def run(nvml: Any = None) -> str | None:
     """None without GPUs. Raises CheckFailed. `nvml` replaces the pynvml module in tests."""
-    expected = int(os.environ.get(EXPECTED, "0"))
+    expected = whole(EXPECTED, 0)
     if nvml is None:
         try:
             nvml = importlib.import_module("pynvml")

@@ -15,13 +15,22 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from infra.probes.__main__ import publish
+from infra.probes.__main__ import tell
+from infra.probes.bandwidth import MOST_SPEED
 from infra.probes.result import Check, hardware, inconclusive, performance
-from infra.probes.runner import child_once, message, run_all
+from infra.probes.runner import child_once, run_all
+from lehr.environment import amount, whole
 
 ELEMENTS, ROUNDS = 1 << 24, 10  # 64 MiB a sum
-CONNECT_SECONDS = float(os.environ.get("LEHR_PAIR_CONNECT_SECONDS", "60"))
 WORK_SECONDS = 60.0  # for one pair of devices
+
+
+def _connects() -> float:
+    return amount("LEHR_PAIR_CONNECT_SECONDS", 60.0)
+
+
+def _patience() -> float:
+    return amount("LEHR_PAIR_SECONDS", 300.0)
 
 
 def run() -> str:
@@ -33,17 +42,17 @@ def run() -> str:
     store = _meet(dist, listens)
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 1
     speeds = [_exchange(torch, dist, store, 0 if listens else 1, number) for number in range(devices)]
-    floor, slowest = float(os.environ.get("LEHR_FLOOR_PAIR", "0")), min(speeds)
+    floor, slowest = amount("LEHR_FLOOR_PAIR", 0.0, most=MOST_SPEED), min(speeds)
     if slowest < floor:
         raise performance("PairSlow", f"{slowest:.2f} GB/s, floor {floor:g}")
     return f"{devices} devices, {slowest:.2f} GB/s"
 
 
 def _meet(dist: Any, listens: bool) -> Any:
-    port, patience = int(os.environ.get("LEHR_PAIR_PORT", "29400")), float(os.environ.get("LEHR_PAIR_SECONDS", "300"))
+    port, patience = whole("LEHR_PAIR_PORT", 29400), _patience()
     host = "localhost" if listens else os.environ.get("LEHR_PAIR_ADDRESS", "")
     try:
-        wait = timedelta(seconds=patience if listens else CONNECT_SECONDS)
+        wait = timedelta(seconds=patience if listens else _connects())
         store = dist.TCPStore(host, port, 2, is_master=listens, wait_for_workers=False, timeout=wait)
         store.set("listen" if listens else "connect", "here")
         store.wait(["connect" if listens else "listen"], wait)
@@ -84,13 +93,10 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--child"]:
         with os.fdopen(os.dup(1), "wb") as out:
             os.dup2(2, 1)  # what libraries print must not get between our lines
-            child_once(Check("pair", run, CONNECT_SECONDS), out)
+            child_once(Check("pair", run, _connects()), out)
         return 0
-    seconds = float(os.environ.get("LEHR_PAIR_SECONDS", "300")) + CONNECT_SECONDS + 2 * WORK_SECONDS
-    verdict = run_all(seconds, [sys.executable, "-m", "infra.probes.pair", "--child"])
-    text = message(verdict)
-    print(text, flush=True)
-    publish(text)
+    command = [sys.executable, "-m", "infra.probes.pair", "--child"]
+    tell(lambda: run_all(_patience() + _connects() + 2 * WORK_SECONDS, command))
     return 0
 
 

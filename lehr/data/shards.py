@@ -21,10 +21,11 @@ from lehr.data.document import Document
 from lehr.data.spans import DocumentIds, SpansWriter, read_spans, scattered
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
+from lehr.files import object_in
 from lehr.paths import joined
 
 HEADER_MAGIC = b"LEHRTOK1"
-_FIELDS = {"source", "dtype", "tokens", "documents", "tokenizer", "sha256"}
+_FIELDS = {"source": str, "dtype": str, "tokens": int, "documents": int, "tokenizer": str, "sha256": str}
 _DTYPES = ("<u2", "<u4")
 _BATCH = 512  # documents tokenized at a time
 SPANS_CHECKED = 1024  # documents whose spans are looked at when a shard is opened
@@ -136,14 +137,13 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             magic, length = f.read(8), int.from_bytes(f.read(8), "little")
             if magic != HEADER_MAGIC or length > 1 << 20:
                 raise UserError("this is not a token shard", where=path, remedy=_REMEDY)
-            header: dict[str, Any] = json.loads(f.read(length))
-            if set(header) != _FIELDS or header["dtype"] not in _DTYPES:
+            header = object_in(f.read(length), str(path), _REMEDY)
+            known = set(header) == _FIELDS.keys() and all(type(header[key]) is kind for key, kind in _FIELDS.items())
+            if not known or header["dtype"] not in _DTYPES or header["tokens"] < 1:
                 raise UserError("damaged shard header", where=path, remedy=_REMEDY)
             return header, 16 + length
     except FileNotFoundError:
         raise UserError("no such shard", where=path, remedy=_REMEDY) from None
-    except ValueError:
-        raise UserError("damaged shard header", where=path, remedy=_REMEDY) from None
 
 
 def verify_body(path: Path) -> None:

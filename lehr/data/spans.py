@@ -51,7 +51,7 @@ class DocumentIds(Sequence[str]):
 
     def _read(self, number: int) -> str:
         begin = int(self._ends[number - 1]) + len(_LIMIT) if number else 0
-        return self._mapped[self._base + begin : self._base + int(self._ends[number])].decode()
+        return self._mapped[self._base + begin : self._base + int(self._ends[number])].decode(errors="replace")
 
     def find(self, document: str) -> list[int]:
         """The numbers of all documents of that id, and of the chunks that one was cut into: one pass over the mapped ids,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lehr.errors import UserError
+from lehr.files import object_in
 from lehr.seeds import uniform_hash
 
 PROSE_CHARACTERS = 1500  # of each document: many documents say more about a model than long ones
@@ -25,15 +25,8 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"damaged file ({error})", where=path, remedy="run the stage that writes it again") from None
     for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise UserError(
-                "this line is no JSON object", where=f"{path}:{number}", remedy="run the stage that writes it again"
-            )
-        yield row
+        if line or number > 1:  # an empty file has no row
+            yield object_in(line, f"{path}:{number}", "run the stage that writes it again")
 
 
 class HeldBack(NamedTuple):
@@ -61,5 +54,8 @@ def prose_texts(corpus_folder: Path | None, split: str, seed: int, limit: int) -
 
 
 def cut(text: str, characters: int) -> str:
-    """The first words of a text, as many as fit."""
-    return text if len(text) <= characters else text[:characters].rsplit(None, 1)[0]
+    """The first words of a text, as many as fit; white space before them is no part of it where the text is too long."""
+    if len(text) <= characters:
+        return text
+    begins = text.lstrip()
+    return begins if len(begins) <= characters else begins[:characters].rsplit(None, 1)[0]

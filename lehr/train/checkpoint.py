@@ -140,6 +140,8 @@ def load_model(artifact: Artifact, head: Head, kind: Callable[[Model], M]) -> tu
     weights = read_tensors(artifact.path(WEIGHTS))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if not bool(weights[name].isfinite().all()):
+                raise UserError(f"tensor {name!r} holds NaN or infinity", where=artifact.path(WEIGHTS), remedy=_WHOLE)
             parameter.copy_(weights[name])
     return model, tokenizer, said
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
+from lehr.environment import whole
 from lehr.train.parallel import Ranks
 
 
 def own_device(ranks: Ranks) -> torch.device:
     """This rank's GPU, where its machine has one for each of its ranks; else the CPU."""
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world))
+    local_world = whole("LOCAL_WORLD_SIZE", ranks.world)
     if not torch.cuda.is_available() or torch.cuda.device_count() < local_world:
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", ranks.rank)))
+    device = torch.device("cuda", whole("LOCAL_RANK", ranks.rank))
     torch.cuda.set_device(device)
     return device

@@ -57,6 +57,8 @@ def test_digest_is_of_content_and_ancestry_alone(tmp_path: Path) -> None:
             ),
             "manifest altered",
         ),
+        (lambda a: (a / "x.json").write_text("{}"), "a file that this artifact was not sealed with"),
+        (lambda a: (a / "deep/x").symlink_to(a), "a file that this artifact was not sealed with"),
         (lambda a: (a / MANIFEST).unlink(), "no artifact here"),
         (lambda a: _replace(a / MANIFEST, '"w":', '"../../w":'), "a file's name leads out of its folder: '../../w'"),
         (lambda a: _replace(a / MANIFEST, '"w":', '"/etc/w":'), "a file's name leads out of its folder: '/etc/w'"),
@@ -78,6 +80,14 @@ def _replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def test_what_a_file_manager_or_a_log_leaves_is_no_harm(tmp_path: Path) -> None:
+    sealed(tmp_path / "a", {"w": "1"})
+    for name in (".DS_Store", "deep/.nfs0001", "logs/later.txt"):
+        (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / name).write_text("2")
+    assert Artifact.open(tmp_path / "a").manifest.files.keys() == {"w"}
 
 
 def test_leftovers_of_a_killed_write_do_not_change_the_digest(tmp_path: Path) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import os
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -28,12 +32,51 @@ def test_exit_codes_are_distinct() -> None:
     assert [e.exit_code for e in (UserError, InfraError, Preempted, Bug)] == [2, 75, 143, 70]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR])
+def test_every_mistake_of_an_input_survives_pickling() -> None:
+    error = UserError("one", where="p", remedy="r")
+    error.more = (UserError("two", where="q"), UserError("three"))
+    copy = pickle.loads(pickle.dumps(error))
+    assert [str(each) for each in (copy, *copy.more)] == ["p: one. r.", "q: two.", "three."]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR])
 def test_what_a_user_can_mend_is_a_user_error(code: int) -> None:
     error = from_os_error(OSError(code, "text", "/some/place"))
     assert isinstance(error, UserError) and error.where == "/some/place" and "--out" in error.remedy
 
 
-def test_other_failures_of_the_machine_may_be_retried() -> None:
-    error = from_os_error(OSError(errno.EIO, "Input/output error", "/dev/x"))
-    assert isinstance(error, InfraError) and str(error) == "/dev/x: Input/output error"
+def _meets(place: Path, work: Callable[[Path], object]) -> LehrError:
+    """What the system says to `work` in a folder with a file, a full folder and a circle of links, as we tell it."""
+    (place / "file").touch()
+    (place / "folder/inner").mkdir(parents=True)
+    (place / "a").symlink_to(place / "b")
+    (place / "b").symlink_to(place / "a")
+    with pytest.raises(OSError) as caught:
+        work(place)
+    return from_os_error(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("work", "says"),
+    [
+        (lambda place: (place / "folder").mkdir(), "something stands there already"),
+        (lambda place: (place / "none").read_text(), "no such file or folder"),
+        (lambda place: (place / "folder").read_text(), "a folder stands where a file is needed"),
+        (lambda place: (place / "file/inner").touch(), "a file stands where a folder is needed"),
+        (lambda place: (place / "folder").rmdir(), "a folder that is not empty stands there already"),
+        (lambda place: (place / ("x" * 300)).touch(), "the name is too long"),
+        (lambda place: (place / "a").read_text(), "its links lead round in a circle"),
+        (lambda place: os.rename(place / "folder", place / "folder/inner/deeper"), "the system takes no such path"),
+        (lambda place: gzip.decompress(b"no gzip"), "damaged gzip file"),
+    ],
+)
+def test_what_no_retry_mends_is_never_the_machines(work: Callable[[Path], object], says: str, tmp_path: Path) -> None:
+    error = _meets(tmp_path, work)
+    assert isinstance(error, UserError) and says in str(error) and error.remedy
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EMFILE, errno.ESTALE])
+def test_other_failures_of_the_machine_may_be_retried(code: int) -> None:
+    error = from_os_error(OSError(code, "as the system says", "/dev/x"))
+    assert isinstance(error, InfraError) and str(error) == "/dev/x: as the system says"
+    assert isinstance(from_os_error(OSError(errno.EINVAL, "Invalid argument")), InfraError)  # a socket's

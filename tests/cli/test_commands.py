@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.locate import find
+from cli.main import main
+from cli.places import RUN
 from lehr.config import load_recipe
 from tests.cli.conftest import ROOT, lehr
 
@@ -114,6 +117,31 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], parts: list
     assert all(part in done.stderr for part in parts), done.stderr
     assert (sorted((ROOT / "runs").rglob("*")) if (ROOT / "runs").exists() else None) == before
     assert sorted(ROOT.iterdir()) == beside
+
+
+@pytest.mark.parametrize(
+    ("given", "root", "name"),
+    [
+        ("s3://b/a//b", "s3://b/a//b", ""),
+        ("s3://b/a//b/artifacts/soup-1", "s3://b/a//b", "soup-1"),
+        ("s3://b/run/", "s3://b/run", ""),
+        ("s3://b/run/artifacts/soup-1/", "s3://b/run", "soup-1"),
+    ],
+)
+def test_an_address_is_the_stores_own_text(
+    given: str, root: str, name: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a key that holds two slashes in a row as well: that is another place than with one."""
+    asked = list[str]()
+
+    def outline(root: str) -> Path:
+        asked.append(root)
+        return run
+
+    monkeypatch.setattr("cli.locate._outline", outline)
+    assert main(["show", given]) == 0
+    assert set(asked) == {root} and capsys.readouterr().out.startswith("soup  checkpoint")
+    assert find(RUN.convert(given, None, None)).uri == f"{root}/artifacts/{name or 'soup-1'}"
 
 
 def test_damaged_files_are_named(run: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
+import io
 import os
 import pwd
 import subprocess
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cli.main import main
 from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
@@ -49,6 +52,39 @@ def test_a_reader_of_stderr_that_is_gone_changes_no_exit_code() -> None:
     ended = subprocess.run(command, cwd=ROOT, stderr=write, stdout=subprocess.PIPE, timeout=60, check=False)
     os.close(write)
     assert ended.returncode == 2
+
+
+_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown", "name"),
+    [
+        (_ASCII, b"80.0 ? 2.3", "\u0436\u2014".encode()),  # click takes ASCII for a locale that nobody set, and writes UTF-8
+        ({"PYTHONIOENCODING": "latin-1"}, "80.0 ± 2.3".encode("latin-1"), b"??"),
+    ],
+)
+def test_a_command_ends_well_whatever_letters_its_output_takes(
+    environment: dict[str, str], shown: bytes, name: bytes, run: Path
+) -> None:
+    path = run / "artifacts/documents-1/dropped.jsonl.gz"
+    path.write_bytes(gzip.compress('{"id": "\u0436\u2014", "source": "plays", "reason": "short"}\n'.encode()))
+    for words, says in ((["show", run], shown), (["dropped", run], b"plays\tshort\t" + name)):
+        command = [sys.executable, "-m", "cli.main", *map(str, words)]
+        ended = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False)
+        assert ended.returncode == 0 and says in ended.stdout, ended.stderr
+    missing = [sys.executable, "-m", "cli.main", "show", "\u0436"]
+    ended = subprocess.run(missing, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False)
+    assert ended.returncode == 2 and ended.stderr.count(b"\n") == 1 and b"there is no such folder" in ended.stderr
+
+
+def test_what_is_piped_in_is_utf8_and_no_byte_of_it_ends_the_command(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for raw in (b"\xff\xfe caf\xc3\xa9", b"caf\xc3\xa9"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="ascii"))
+        assert main(["chat", str(trained), "--max-new-tokens", "3"]) == 0
+        assert capsys.readouterr().out.strip()
 
 
 _OPENS = """

@@ -24,6 +24,7 @@ from lehr.data.lines import LONGEST
 from lehr.data.prepare import prepare_corpus
 from lehr.data.repeats import repeats
 from lehr.errors import UserError
+from lehr.evals.corpus import cut, read_rows
 
 ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
 LATIN = "Arma virumque cano Troiae qui primus ab oris et quae quod sed nec te atque haec nunc hic sunt iam cum ad ex "
@@ -263,6 +264,38 @@ def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
     assert again == funnel
     for name in ("documents/web.jsonl.gz", "held_out.jsonl.gz", "dropped.jsonl.gz"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_document_begins_with_its_words(tmp_path: Path) -> None:
+    """Empty lines before them are dropped before anything is counted, indentation is kept; so is what white space of another
+    kind leaves: a score's beginning of a text has words."""
+    config = _corpus(tmp_path)
+    config.dev_share, config.held_out_share = 0.0, 0.6
+    path = tmp_path / "web.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    begins = ("\n" * 1600, " \t\r\n" * 400 + "\u3000\n    ", "\r" * 40, " " * 1600, "")
+    for number, row in enumerate(rows):
+        row["text"] = begins[number % 5] + row["text"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    prepare_corpus(config, {}, _nothing, tmp_path / "out", lambda text: None)
+    texts = [row["text"] for row in read_rows(tmp_path / "out/held_out.jsonl.gz")]
+    starts = {text[: text.index("Document")] for text in texts if "Document" in text}
+    assert starts == {"", "    ", "\r" * 40, " " * 1600}
+    assert all(cut(text, 1500).split()[:2] == text.split()[:2] for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "characters", "first"),
+    [
+        ("\n" * 1600 + "some words here", 10, "some"),
+        ("\n" * 1600 + "some words here", 15, "some words here"),
+        (" " * 20, 10, ""),
+        ("  short", 10, "  short"),
+        ("unbroken" * 9, 16, "unbroken" * 2),
+    ],
+)
+def test_the_beginning_of_a_text_is_its_words(text: str, characters: int, first: str) -> None:
+    assert cut(text, characters) == first
 
 
 def test_a_leak_of_an_evaluation_text_is_dropped(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import helpers
 
+from tests.train.listeners import family, listeners
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> helpers.Finished:
@@ -25,13 +27,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> helpers.Finished:
             helpers.command("run", helpers.RECIPE, "--out", out), cwd=helpers.ROOT, env=helpers.environment(), stdout=stdout,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-    url = metrics = listening = ""
+    url = metrics = ""
+    listening = set[str]()
     while process.poll() is None:
         time.sleep(0.3)
+        listening |= set(listeners(family(process.pid)))  # all the time: ranks come and go with their stages
         found = re.search(r"http://[0-9.]+:\d+/metrics", log.read_text())
         if found and not url:
             url = found.group()
-            listening = _listening(process.pid)
         metrics = _fetch(url, metrics)
     assert process.stderr is not None
     assert process.returncode == 0, process.stderr.read()[-3000:]
@@ -47,11 +50,3 @@ def _fetch(url: str, before: str) -> str:
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return before
     return answer if "lehr_train_loss{" in answer or not before else before
-
-
-def _listening(pid: int) -> str:
-    """Local addresses of the process's listening sockets, as /proc has them (hex, little endian)."""
-    sockets = {p.resolve().name for p in Path(f"/proc/{pid}/fd").iterdir() if "socket" in str(p.resolve())}
-    inodes = {name.split("[")[1].rstrip("]") for name in sockets if "[" in name}
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    return " ".join(row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in inodes)

@@ -18,7 +18,7 @@ class Finished:
     stdout: str
     metrics: str  # the last answer of /metrics while it trained
     metrics_url: str
-    listening: str  # local addresses that the process listened on, as /proc has them
+    listening: set[str]  # local addresses that its processes listened on, at any time, as /proc has them
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,6 @@
 """`lehr` commands as forks of a process that has everything loaded: a dozen runs need not load torch a dozen times.
 
-    python preloaded.py SOCKET      serves the Unix socket with that file descriptor
+python preloaded.py SOCKET      serves the Unix socket with that file descriptor
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tests.graph.source import ROOMS, ROOT, imports, in_rooms, module_name, show
 ARROWS = {
     "lehr": (),
     "monitoring": ("lehr",),
-    "infra": ("monitoring.metrics", "lehr.errors", "lehr.ports", "lehr.yaml_file"),
+    "infra": ("monitoring.metrics", "lehr.environment", "lehr.errors", "lehr.ports", "lehr.yaml_file"),
     "tasks": ("lehr", "monitoring", "infra.pods", "infra.storage"),
     "workflows": ("tasks", "lehr", "monitoring"),
     "cli": ("lehr", "monitoring", "infra", "tasks", "workflows"),

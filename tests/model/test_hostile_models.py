@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lehr.artifact import Artifact, Cost
 from lehr.errors import UserError
-from lehr.exchange import export_to_gguf, import_checkpoint, import_hf
+from lehr.exchange import export_to_gguf, export_to_hf, import_checkpoint, import_hf
 from lehr.gguf_file import from_gguf_tensors, to_gguf_tensors
 from lehr.model.convert import load_hf
 from lehr.model.hf_config import CLASSES, class_defaults, model_from_hf
@@ -213,6 +213,18 @@ def test_a_sealed_model_with_hostile_json_is_refused_as_users_own(change: dict[s
             with pytest.raises(UserError) as caught:
                 load(artifact)
             assert "\n" not in str(caught.value)
+
+
+def test_a_sealed_model_whose_weights_are_no_numbers_is_refused_by_whoever_reads_it(tmp_path: Path) -> None:
+    import_checkpoint(their_folder("olmo2", tmp_path / "theirs"), tmp_path / "base")
+    weights = load_file(tmp_path / "base/model.safetensors")
+    weights["norm.weight"][0] = float("nan")
+    save_file(weights, tmp_path / "base/model.safetensors")
+    artifact = sealed(tmp_path / "base")
+    for work in (export_to_hf, lambda artifact, out: export_to_gguf(artifact, out, "f32")):
+        with pytest.raises(UserError, match=r"tensor 'norm\.weight' holds NaN or infinity"):
+            work(artifact, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"lr": "0.1"}', POINTER])

@@ -157,12 +157,39 @@ def test_a_key_counts_where_it_is_used_and_nowhere_else() -> None:
     assert "stage1" in _differ("data.mixes.web.weights={arithmetic: 1.0}")
 
 
-def test_order_counts_where_things_are_drawn_in_order() -> None:
+@pytest.mark.parametrize(
+    ("one", "two", "change", "stay"),
+    [
+        (
+            "data.mixes.better.weights={bible: 0.4, arithmetic: 0.4, word_problems: 0.2}",
+            "data.mixes.better.weights={arithmetic: 0.4, bible: 0.4, word_problems: 0.2}",
+            {"ramp", "anneal-1", "anneal-2"},
+            {"stage1", "documents"},
+        ),
+        (
+            "posttraining.sft.examples={math: 100, word: 50, repeat: 100, list: 50, json: 50, identity: 50}",
+            "posttraining.sft.examples={word: 50, math: 100, repeat: 100, list: 50, json: 50, identity: 50}",
+            {"sft"},
+            {"documents", "stage1", "soup", "dpo", "rlvr"},
+        ),
+    ],
+)
+def test_order_counts_where_things_are_drawn_in_order(one: str, two: str, change: set[str], stay: set[str]) -> None:
     """Two tables with the same entries in another order give other results, so they have other names."""
-    one = "data.mixes.better.weights={bible: 0.4, arithmetic: 0.4, word_problems: 0.2}"
-    two = "data.mixes.better.weights={arithmetic: 0.4, bible: 0.4, word_problems: 0.2}"
-    first, second = (_prints(load_recipe(E2E, [each])) for each in (one, two))
-    assert first["ramp"] != second["ramp"] and first["stage1"] == second["stage1"]
+    first, second = (load_recipe(E2E, [each]) for each in (one, two))
+    assert first == second  # as tables they are equal
+    before, after = _prints(first), _prints(second)
+    assert {name for name in before if before[name] != after[name]} >= change
+    assert all(before[name] == after[name] for name in stay)
+
+
+def test_the_order_of_sources_counts() -> None:
+    """Of two twins the source that is read first keeps its own."""
+    first, second = load_recipe(E2E), load_recipe(E2E)
+    second.data.sources = dict(reversed(second.data.sources.items()))
+    assert first == second
+    before, after = _prints(first), _prints(second)
+    assert before["documents"] != after["documents"] and before["stage1"] == after["stage1"]
 
 
 def _fields(config: BaseModel) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,22 @@ def test_a_soup_in_blocks_equals_one_in_memory(tmp_path: Path) -> None:
     artifacts[1].path("model.safetensors").write_bytes(artifacts[0].path("model.safetensors").read_bytes()[:-4])
     with pytest.raises(UserError, match="truncated"):
         average(artifacts, tmp_path / "soup")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_go_into_no_soup(value: float, tmp_path: Path) -> None:
+    whole, bad = _ingredient(tmp_path, "a", 1.0), _ingredient(tmp_path, "b", value)
+    with pytest.raises(UserError, match="its weights hold NaN or infinity") as caught:
+        average([whole, bad], tmp_path / "soup")
+    assert caught.value.where == str(bad.path("model.safetensors"))
+
+
+@pytest.mark.parametrize("header", [b"[]", b"{", b"[" * 100_000, b'{"w": 1}', b'{"w": {}}', b"\xff"])
+def test_an_ingredient_without_a_header_is_refused(header: bytes, tmp_path: Path) -> None:
+    whole, bad = _ingredient(tmp_path, "a", 1.0), _ingredient(tmp_path, "b", 1.0)
+    bad.path("model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(UserError, match=re.escape(str(bad.path("model.safetensors")))):
+        average([whole, bad], tmp_path / "soup")
 
 
 @pytest.mark.parametrize(

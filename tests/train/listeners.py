@@ -1,9 +1,10 @@
-"""The addresses that this process's sockets listen on, as the kernel tells them."""
+"""The addresses that a process's sockets listen on, as the kernel tells them."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from lehr.train.parallel import Ranks
@@ -11,9 +12,10 @@ from lehr.train.parallel import Ranks
 _LISTENS = "0A"
 
 
-def listeners() -> list[str]:
-    """Addresses of both families, one for each listening socket of this process."""
-    links = [_link(path) for path in Path("/proc/self/fd").iterdir()]
+def listeners(processes: Iterable[int | str] = ("self",)) -> list[str]:
+    """Addresses of both families, one for each listening socket of these processes, by default of this one. A process that has
+    ended meanwhile has none."""
+    links = [_link(path) for process in processes for path in _within(Path(f"/proc/{process}/fd"))]
     own = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     return [_address(row[1].partition(":")[0]) for row in rows if row[3] == _LISTENS and row[9] in own]
@@ -24,6 +26,30 @@ def listeners_on_rank(ranks: Ranks) -> list[str]:
     found = ranks.gather(listeners())
     ranks.gather(None)
     return [address for addresses in found for address in addresses]
+
+
+def family(process: int) -> set[int]:
+    """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = stat.read_text().rpartition(")")[2].split()  # a name may hold anything, brackets too
+        except OSError:  # it has ended
+            continue
+        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+    found, waiting = set[int](), [process]
+    while waiting:
+        each = waiting.pop()
+        found.add(each)
+        waiting += children.get(each, [])
+    return found
+
+
+def _within(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _link(path: Path) -> str:

@@ -1,0 +1,74 @@
+"""Any bytes as documents."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lehr.config.data import Data, Filters, JsonlSource
+from lehr.config.mix import Mix
+from lehr.data.prepare import prepare_corpus
+from lehr.errors import UserError
+from lehr.evals.corpus import cut, read_rows
+from tests.fuzz.bounds import tried
+from tests.fuzz.inputs import mutated_bytes, texts, values
+from tests.fuzz.watch import Place, bounded, place, refused_or_done, run
+
+ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+white = st.sampled_from(("", "\n" * 1600, " " * 1600, "\r\n \t" * 500, "\u3000", "\u2028" * 1600, "\x0b\x0c" * 900))
+ends = white | texts | st.text(max_size=40)
+prose = st.builds(lambda before, times, after: before + ENGLISH * times + after, white, st.integers(0, 40), ends)
+rows = st.fixed_dictionaries({}, optional={"text": prose | prose | values, "id": texts | values, "source": values})
+lines = st.lists(rows.map(json.dumps) | values.map(json.dumps) | prose, max_size=12).map(lambda found: "\n".join(found))
+plain = lines.map(lambda text: text.encode("utf-8", "surrogatepass"))
+files = st.tuples(plain | plain.flatmap(mutated_bytes) | st.binary(max_size=100), st.sampled_from(sorted(COMPRESS)))
+packed = files.map(lambda made: (COMPRESS[made[1]](made[0]), made[1]))
+damaged = packed.flatmap(lambda made: st.tuples(mutated_bytes(made[0]), st.sampled_from(sorted(COMPRESS))))
+
+
+@tried(10)
+@given(packed | damaged)
+def test_any_file_begins_a_recipe_or_is_refused(file: tuple[bytes, str]) -> None:
+    with place() as here:
+        path = here.given / f"web.jsonl{file[1]}"
+        path.write_bytes(file[0])
+        run(here, "init", here.out / "mine", "--data", path)
+
+
+@tried(15)
+@given(packed | damaged, st.sampled_from((1, 5, 200)), st.sampled_from((40, 1500, 100_000)))
+def test_any_file_is_prepared_or_refused(file: tuple[bytes, str], words: int, characters: int) -> None:
+    """What is kept and what is dropped make up what was read, and every held-back text has a beginning."""
+    with place() as here:
+        path = here.given / f"web.jsonl{file[1]}"
+        path.write_bytes(file[0])
+        with bounded(here):
+            refused_or_done(lambda: _prepared(here, path, words, characters))
+
+
+def _prepared(here: Place, path: Path, words: int, characters: int) -> None:
+    filters = Filters(min_words=words, chunk_characters=characters, min_stop_words=0, languages=["en", "unknown"])
+    source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
+    mixes = {"all": Mix(weights={"web": 1.0})}
+    config = Data(sources={"web": source}, filters=filters, mixes=mixes, dev_share=0.3, held_out_share=0.3)
+    funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, lambda text: None)["web"]
+    kept = {split: list(read_rows(here.out / f"{split}.jsonl.gz")) for split in ("dev", "held_out")}
+    assert funnel.read == funnel.kept + funnel.dropped.total()
+    for split, found in kept.items():
+        assert len(found) == getattr(funnel, split)
+        assert all(cut(row["text"], 20).strip() for row in found)
+    families = [{row.get("parent") or row["id"] for row in found} for found in kept.values()]
+    assert not {name.partition("#")[0] for name in families[0]} & {name.partition("#")[0] for name in families[1]}
+
+
+def _nothing(name: str, source: Any) -> list[Any]:
+    raise UserError("no generator is asked here")
