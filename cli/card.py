@@ -14,6 +14,7 @@ from rich.tree import Tree
 from cli.locate import run_folder
 from lehr.artifact import Artifact
 from lehr.errors import UserError
+from lehr.metrics import DEV, metric
 from monitoring.score_table import record_table
 
 
@@ -120,11 +121,17 @@ def read_scores(run: Path) -> list[dict[str, Any]]:
 
 
 def score_table(artifact: Artifact) -> Table | Text:
-    """Scores of this artifact's stage, beside those of the stages it was made from."""
+    """Scores of this artifact's stage, beside those of the stages it was made from, and of the nearest ancestor that baselines
+    were made for."""
     run = run_folder(artifact)
     records = read_scores(run) if run else []
-    stages = [p.stage for p in artifact.manifest.parents if p.kind == "checkpoint"] + [artifact.manifest.stage]
-    chosen = [record for record in records if record["stage"] in stages]
+    parents = [p.stage for p in artifact.manifest.parents if p.kind == "checkpoint"]
+    compared = {record["stage"] for record in records if metric(record["metric"]).baseline_of}
+    nearest = [a.manifest.stage for a in artifact.lineage() if a.manifest.stage in compared][-1:]
+    stages = list(dict.fromkeys([*nearest, *parents, artifact.manifest.stage]))
+    if artifact.manifest.stage in nearest:
+        stages = [*parents, artifact.manifest.stage]
+    chosen = [r for r in records if r["stage"] in stages and not r["metric"].startswith(DEV)]  # those belong to a curve
     if not chosen:
         return Text(f"No scores of {artifact.manifest.stage} in this run yet.")
     return record_table(chosen, stages, "Scores")

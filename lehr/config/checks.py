@@ -8,6 +8,7 @@ from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
 
 _TAKEN = ("documents", "tokenizer", "shards", "stage1", "base", "ramp", "soup", "export", "pairs", "scores", "anneal")
+_TAKEN += ("baselines",)
 LEAST_TEMPERATURE = 1e-6  # below it sampling is greedy, and far below logits overflow
 
 

@@ -91,7 +91,7 @@ def _front_matter(data: ReportData, final: str, license: str, language: str, tag
 
 def _final_scores(data: ReportData, final: str) -> list[tuple[Column, ScoreRecord]]:
     table = data.table("held_out")
-    return [(c, table.cells[final, c]) for c in table.columns if (final, c) in table.cells]
+    return [(c, table.cells[final, c]) for c in table.of_models if (final, c) in table.cells]
 
 
 def _intro(data: ReportData, final: str, architecture: str) -> str:

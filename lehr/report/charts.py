@@ -88,6 +88,14 @@ class Series:
     marks: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Level:
+    """A value to compare curves with, drawn across the chart under its name."""
+
+    name: str
+    value: float
+
+
 def curve_chart(
     series: Sequence[Series],
     *,
@@ -95,6 +103,7 @@ def curve_chart(
     x_label: str,
     log: bool = False,
     zero: bool = False,
+    levels: Sequence[Level] = (),
     width: float = 460,
     height: float = 236,
 ) -> str:
@@ -104,6 +113,7 @@ def curve_chart(
     values = [v for _, buckets, _ in thinned for b in buckets for v in (b.low, b.high)]
     if not values:
         return ""
+    values += [level.value for level in levels]
     log = log and min(values) > 0 and max(values) > 8 * min(values)
     low, high = (min(values) / 1.15, max(values) * 1.15) if log else svg.padded(values, include=(0.0,) if zero else ())
     if zero and min(values) >= 0:
@@ -112,6 +122,8 @@ def curve_chart(
     x = svg.Scale(min(0.0, *ends) if min(ends) < 0.2 * max(ends) else min(ends), max(ends) or 1.0, left, right)
     y = svg.Scale(low, high, bottom, top, log)
     body = [svg.y_axis(y, left, right), svg.x_axis(x, bottom, count, x_label)]
+    body += [svg.line(left, y(level.value), right, y(level.value), "guide") for level in levels]
+    body += [svg.text(right, y(level.value) - 3, level.name, "tick", "end") for level in levels]
     for s, buckets, size in thinned:
         if size > 1:
             body.append(svg.band([(x(b.x), y(b.high)) for b in buckets], [(x(b.x), y(b.low)) for b in buckets], s.colour))

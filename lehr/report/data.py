@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lehr.metrics import DEV
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
 
@@ -187,8 +188,9 @@ class ReportData(_Model):
         return self
 
     def table(self, split: str | None = None) -> ScoreTable:
-        """Scores in the order of the stages; those of stages that are not among them last."""
-        return score_matrix([r for r in self.scores if split in (None, r.split)], [s.name for s in self.stages])
+        """Scores in the order of the stages, those of stages that are not among them last; without what belongs to a curve."""
+        chosen = [r for r in self.scores if split in (None, r.split) and not r.metric.startswith(DEV)]
+        return score_matrix(chosen, [s.name for s in self.stages])
 
     def made_by(self, *kinds: str) -> list[StageReport]:
         """The stages of these kinds."""

@@ -21,7 +21,7 @@ def headline(data: ReportData) -> str:
     scores, costs = "".join(_score_tiles(data)), "".join(_cost_tiles(data))
     return (
         f'<header><p class="kicker">Lehr run report</p><h1>{esc(data.run)}</h1>{about}'
-        f'<p class="lede">{_sentence(data)}</p>{stamp}'
+        f'<p class="lede">{_sentence(data)}</p>{stamp}{_against(data)}'
         f'<div class="tiles">{scores}</div><div class="tiles cost">{costs}</div></header>'
     )
 
@@ -43,11 +43,39 @@ def _sentence(data: ReportData) -> str:
     return esc(", ".join(parts) + ".")
 
 
+def _against(data: ReportData) -> str:
+    """How the models that baselines were made for stand to them: a line each, and those that are worse marked."""
+    table = data.table("held_out")
+    lines = []
+    for column in table.of_models:
+        for stage, record in table.of(column):
+            simpler = [(c, found) for c in table.baselines(column) if (found := table.cells.get((stage, c)))]
+            if simpler:
+                lines.append(_line(column, record, simpler))
+    if not lines:
+        return ""
+    items = "".join(f'<li class="{"worse" if worse else ""}">{esc(text)}</li>' for text, worse in lines)
+    return f'<ul class="against">{items}</ul>'
+
+
+def _line(column: Column, record: ScoreRecord, simpler: list[tuple[Column, ScoreRecord]]) -> tuple[str, bool]:
+    """`prose at soup: 2.062 bits per byte, worse than ...; better than ...`, and whether it is worse than one."""
+    m = column.about
+    words = {True: list[str](), False: list[str]()}
+    for other, found in simpler:
+        name = other.about.title.removesuffix(f" on the same tokens, {m.title}")
+        words[found.value < record.value].append(f"{name} ({fmt.value(found.value, m)})")
+    sides = [("worse than", words[True]), ("better than" if not words[True] else "and better than", words[False])]
+    said = " ".join(f"{side} {' and '.join(names)}" for side, names in sides if names)
+    place = f"{column.task.replace('_', ' ')} at {record.stage}"
+    return f"{place}: {fmt.with_unit(record.value, m)}, {said} on the same tokens", bool(words[True])
+
+
 def movers(data: ReportData) -> list[tuple[Column, tuple[str, ScoreRecord], tuple[str, ScoreRecord]]]:
     """Held-out scores from their first to their last stage, those that moved by most standard errors first."""
     table = data.table("held_out")
     found = []
-    for column in table.columns:
+    for column in table.of_models:
         row = table.of(column)
         if len(row) < 2:
             continue

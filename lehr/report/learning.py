@@ -9,7 +9,7 @@ from dataclasses import replace
 from lehr import metrics
 from lehr.metrics import Metric
 from lehr.report import markup
-from lehr.report.charts import Series, curve_chart, origin, stage_colours
+from lehr.report.charts import Level, Series, curve_chart, origin, stage_colours
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
 
@@ -53,7 +53,7 @@ def pretraining(data: ReportData) -> str:
         chart = curve_chart(zoomed, label="Loss of the anneals", x_label="tokens seen")
         panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
     on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
-    panels += [p for m in on_the_way if (p := _pretraining_panel(m, stages, colours, begin, "while training"))]
+    panels += [_on_the_way_panel(m, data, stages, colours, begin) for m in on_the_way]
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
     branch = " Anneals of one parent start where it ends." if siblings else ""
     marks = (
@@ -99,13 +99,28 @@ def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = fro
     return [m for m in wanted if m not in undeclared[_MOST_UNDECLARED:]]
 
 
-def _pretraining_panel(
-    m: Metric, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float], note: str = ""
-) -> str:
+def _pretraining_panel(m: Metric, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]) -> str:
     series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
-    title = m.heading[0].upper() + m.heading[1:] if not note else m.heading
+    title = m.heading[0].upper() + m.heading[1:]
     chart = curve_chart(series, label=m.heading, x_label="tokens seen", log=m.axis == "log", zero=m.axis == "zero")
-    return markup.panel(title, chart, note) if chart else ""
+    return markup.panel(title, chart) if chart else ""
+
+
+def _on_the_way_panel(
+    m: Metric, data: ReportData, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]
+) -> str:
+    """A score that was measured while training, with what n-grams reach that read as much as one of the models."""
+    series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
+    levels = _levels(data, m)
+    chart = curve_chart(series, label=m.heading, x_label="tokens seen", levels=levels)
+    note = "while training" + ("; dashed: n-grams on the tokens of that model" if levels else "")
+    return markup.panel(m.heading, chart, note) if chart else ""
+
+
+def _levels(data: ReportData, m: Metric) -> list[Level]:
+    """The baselines of a score on the texts that were scored while training."""
+    found = [r for r in data.scores if metrics.metric(r.metric).baseline_of == m.name]
+    return [Level(f"{metrics.metric(r.metric.removeprefix(metrics.DEV)).short}, {r.stage}", r.value) for r in found]
 
 
 def _series(stage: StageReport, m: Metric, colour: str, offset: float) -> Series:

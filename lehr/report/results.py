@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lehr.report import format as fmt
 from lehr.report import markup
-from lehr.report.charts import Dot, dot_plot, stage_colours
+from lehr.report.charts import GREY, Dot, dot_plot, stage_colours
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, SoupRow, soup_rows
@@ -44,7 +44,8 @@ def _table(table: ScoreTable) -> str:
     for column in table.columns:
         best = table.best(column)
         n = max(record.n for _, record in table.of(column))
-        cells = [f"{esc(column.task.replace('_', ' '))}<small>{esc(column.about.heading)}</small>", f"{n:,}"]
+        name = "" if column.about.baseline_of else esc(column.task.replace("_", " "))
+        cells = [f"{name}<small>{esc(column.about.heading)}</small>", f"{n:,}"]
         for stage in table.stages:
             record = table.cells.get((stage, column))
             cells.append(_cell(record, column, stage in best) if record else '<span class="none">–</span>')
@@ -60,9 +61,14 @@ def _cell(record: ScoreRecord, column: Column, best: bool) -> str:
 
 def _charts(table: ScoreTable, colours: dict[str, str]) -> str:
     panels = []
-    for column in table.columns:
+    for column in table.of_models:
         best = table.best(column)
         dots = [Dot(s, r.value, r.stderr, value_text(r, column), colours[s], strong=s in best) for s, r in table.of(column)]
+        dots += [
+            Dot(f"{c.about.short}, {s}", r.value, r.stderr, value_text(r, c), GREY, hollow=True)
+            for c in table.baselines(column)
+            for s, r in table.of(c)
+        ]
         share, title = column.about.is_share, column.task.replace("_", " ")
         chart = dot_plot(dots, label=f"{title} per stage", percent=share, domain=(0.0, 1.0) if share else None)
         panels.append(markup.panel(title, chart, column.about.heading))

@@ -14,11 +14,11 @@ PALETTES: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 PAPER = ("#fcfcfa", "#14171a")
 _LIGHT = """
---ink:#1d2126;--muted:#68707a;--faint:#9aa1a9;--rule:#dfe1de;--grid:#e8e9e6;--card:#ffffff;--accent:#2a5d9c;
+--ink:#1d2126;--muted:#68707a;--faint:#9aa1a9;--rule:#dfe1de;--grid:#e8e9e6;--card:#ffffff;--accent:#2a5d9c;--bad:#a8261c;
 --kept:#2a5d9c;--r1:#c9743a;--r2:#e0b15e;--r3:#8c6d8f;--r4:#7d9a86;--r5:#b9bdc1;
 """
 _DARK = """
---ink:#e6e8ea;--muted:#9aa3ac;--faint:#6c747c;--rule:#2c3238;--grid:#252a2f;--card:#1a1e22;--accent:#7fb0ea;
+--ink:#e6e8ea;--muted:#9aa3ac;--faint:#6c747c;--rule:#2c3238;--grid:#252a2f;--card:#1a1e22;--accent:#7fb0ea;--bad:#ff8f7d;
 --kept:#5f93d3;--r1:#d98a52;--r2:#e3bd74;--r3:#ab8cae;--r4:#93b39d;--r5:#5b6269;
 """
 _SERIF = "Charter,'Bitstream Charter','Iowan Old Style','Sitka Text',Cambria,Georgia,serif"
@@ -44,6 +44,8 @@ _BASE = """
 .lehr-report header .lede{margin-bottom:4px}
 .lehr-report .stamp,.lehr-report .caption{color:var(--muted);font-size:13px}
 .lehr-report .caption{max-width:58em;margin-top:12px}
+.lehr-report .against{margin:14px 0 0;padding:0;list-style:none;font-size:14px;color:var(--muted)}
+.lehr-report .against .worse{color:var(--bad);font-weight:600}
 .lehr-report .missing{color:var(--muted);font-style:italic;padding:14px 0}
 .lehr-report nav{display:flex;flex-wrap:wrap;gap:4px 20px;margin-top:30px;font-size:14px}
 .lehr-report nav a{color:var(--accent);text-decoration:none}

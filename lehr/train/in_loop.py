@@ -7,12 +7,11 @@ from pathlib import Path
 from lehr.data.tokenizer import Tokenizer
 from lehr.evals.corpus import prose_texts
 from lehr.evals.perplexity import bits_per_byte
+from lehr.evals.scores import IN_LOOP_TEXTS
 from lehr.model.generate import LanguageModel
 from lehr.train.parallel import Ranks
 from lehr.train.shared_model import SharedModel
 from lehr.train.state import TrainState
-
-_DOCUMENTS = 24
 
 
 class ProseEvaluator:
@@ -20,7 +19,7 @@ class ProseEvaluator:
 
     def __init__(self, documents: Path, tokenizer: Path, seed: int, window_tokens: int) -> None:
         self.tokenizer, self.window_tokens = Tokenizer.load(tokenizer), window_tokens
-        self.texts = prose_texts(documents, "dev", seed, _DOCUMENTS)
+        self.texts = prose_texts(documents, "dev", seed, IN_LOOP_TEXTS)
 
     def __call__(self, state: TrainState, ranks: Ranks) -> dict[str, float]:
         model = SharedModel(LanguageModel(state.model, self.tokenizer), ranks)
