@@ -37,5 +37,6 @@ class Baselines(Config):
 class Evaluation(Config):
     tasks: list[TaskPlan] = Field(min_length=1)
     baselines: Baselines | None = None
+    headline: list[str] = []  # `task/metric` of the scores that the report begins with, in order; empty: one of each task
     max_new_tokens: Positive = 56
     in_loop_steps: NonNegative = 100  # evaluate `prose` on dev every so many pretraining steps; 0: never

@@ -175,6 +175,7 @@ class ReportData(_Model):
     mixes: dict[str, str] = {}
     stages: list[StageReport] = []
     scores: list[ScoreRecord] = []
+    headline: list[str] = []  # `task/metric` of the scores to be known first; empty: chosen by what they are
     samples: list[Sample] = []
     environment: Environment = Field(default_factory=Environment)
     site: Site | None = None

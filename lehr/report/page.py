@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lehr.report import headline, learning, plan, provenance, results
+from lehr.report import headline, learning, plan, provenance, results, timeline
 from lehr.report.data import ReportData
 from lehr.report.format import esc
 from lehr.report.style import CSS
@@ -17,7 +17,7 @@ def _sections(data: ReportData) -> list[tuple[str, str, str]]:
         ("scores", "Scores", results.scores(data)),
         *results.soups(data),
         ("conversations", "Before and after", results.conversations(data)),
-        ("timeline", "Stages", headline.timeline(data)),
+        ("timeline", "Stages", timeline.timeline(data)),
         ("learning", "Pretraining", learning.pretraining(data)),
         ("post-training", "Post-training", learning.post_training(data)),
         ("data", "Data", provenance.funnel(data)),

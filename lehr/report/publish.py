@@ -130,6 +130,7 @@ def collect(run: RunRecord) -> ReportData:
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         recipe=recipe_yaml(recipe),
         seed=recipe.seed,
+        headline=recipe.evaluation.headline,
         funnel=_funnel(artifacts),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],

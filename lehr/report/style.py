@@ -42,6 +42,7 @@ _BASE = """
 .lehr-report .about{font:19px/1.4 SERIF;color:var(--muted);margin-top:10px}
 .lehr-report .lede{font:17px/1.5 SERIF;max-width:46em;margin:10px 0 18px}
 .lehr-report header .lede{margin-bottom:4px}
+.lehr-report header .lede+.lede{font-size:15px;color:var(--muted);margin:0 0 6px}
 .lehr-report .stamp,.lehr-report .caption{color:var(--muted);font-size:13px}
 .lehr-report .caption{max-width:58em;margin-top:12px}
 .lehr-report .against{margin:14px 0 0;padding:0;list-style:none;font-size:14px;color:var(--muted)}
