@@ -61,8 +61,8 @@ def _cell(table: ScoreTable, stage: str, column: Column, best: bool) -> Text:
     if record is None:
         return Text("–", style="dim")
     text = Text(fmt.value(record.value, column.about), style="bold" if best else "")
-    if record.stderr is not None:
-        text.append(f" ±{fmt.value(record.stderr, column.about)}", style="dim not bold")
+    if error := fmt.error(record.value, record.stderr, record.n, column.about).replace(" ", ""):
+        text.append(f" {error}", style="dim not bold")
     return text
 
 
@@ -85,5 +85,5 @@ def record_table(records: Sequence[Mapping[str, object] | ScoreRecord], order: S
 def _with_error(record: ScoreRecord | None, column: Column) -> str:
     if record is None:
         return ""
-    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr else ""
-    return fmt.value(record.value, column.about) + error
+    error = fmt.error(record.value, record.stderr, record.n, column.about)
+    return f"{fmt.value(record.value, column.about)} {error}".rstrip()

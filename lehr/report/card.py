@@ -173,8 +173,8 @@ def _shown(record: ScoreRecord | None, column: Column, best: bool) -> str:
     if record is None:
         return "–"
     value = fmt.value(record.value, column.about)
-    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr is not None else ""
-    return f"**{value}**{error}" if best else f"{value}{error}"
+    error = fmt.error(record.value, record.stderr, record.n, column.about)
+    return f"{f'**{value}**' if best else value} {error}".rstrip()
 
 
 def _data(data: ReportData) -> str:

@@ -75,6 +75,14 @@ class StageReport(_Model):
                 found.append((place, float(value)))
         return found
 
+    def speeds(self) -> list[tuple[float, float]]:
+        """(place, tokens a second) of the steps whose time was recorded."""
+        places, found = self.places(), []
+        for before, place, point in zip([0.0, *places], places, self.curves, strict=False):
+            if (seconds := point.get("seconds")) and seconds > 0 and place > before:
+                found.append((place, (place - before) / seconds))
+        return found
+
     def places(self) -> list[float]:
         """Where each point lies on the token axis of its stage; on the step axis if tokens were not recorded."""
         tokens = [point.get("tokens") for point in self.curves]
@@ -181,6 +189,7 @@ class ReportData(_Model):
     site: Site | None = None
     totals: Totals = Field(default_factory=Totals)
     plan: list[PlannedStage] = []
+    peak_flops: float = 0.0  # a second, of all the machines that the recipe describes; 0: it describes none
     plan_basis: str = ""  # the machines and the utilisation that the plan supposes
 
     @model_validator(mode="after")

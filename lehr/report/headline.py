@@ -96,7 +96,7 @@ def _score_tile(column: Column, table: ScoreTable) -> str:
     m, row = column.about, table.of(column)
     (first_stage, first), (last_stage, last) = row[0], row[-1]
     unit = "%" if m.is_share else ""
-    error = f" ± {fmt.value(last.stderr, m)}" if last.stderr is not None else ""
+    error = fmt.error(last.value, last.stderr, last.n, m)
     name = f"{column.task.replace('_', ' ')}, {m.title}"
     said = f"at {last_stage}" + (f", from {fmt.value(first.value, m)}{unit} at {first_stage}" if len(row) > 1 else "")
     best = table.best(column)
@@ -106,7 +106,7 @@ def _score_tile(column: Column, table: ScoreTable) -> str:
     lines = [said, *([peak] if peak else []), f"held out, {better}n = {last.n:,}"]
     return (
         f'<div class="tile"><p class="name">{esc(name)}</p>'
-        f'<p class="figure">{fmt.value(last.value, m)}<small>{unit}{esc(error)}</small></p>'
+        f'<p class="figure">{fmt.value(last.value, m)}<small>{unit} {esc(error)}</small></p>'
         f'<p class="from">{"<br>".join(map(esc, lines))}</p></div>'
     )
 

@@ -8,15 +8,18 @@ from dataclasses import replace
 
 from lehr import metrics
 from lehr.metrics import Metric
+from lehr.report import format as fmt
 from lehr.report import markup
-from lehr.report.charts import Level, Series, curve_chart, origin, stage_colours
+from lehr.report.charts import origin, stage_colours
+from lehr.report.curves import Axes, Level, Series, curve_chart
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
 
 # Where next tokens are trained, every unit of weight is a token: only there has the loss a unit.
-_LOSS = replace(metrics.metric("loss"), unit="nats/token")
+_LOSS = replace(metrics.metric("loss"), unit="nats/token", axis="log")
 _PRETRAINING = (_LOSS, metrics.metric("grad_norm"), metrics.metric("learning_rate"))
 _MOST_UNDECLARED = 4  # panels of names that nobody declared, a stage or section
+_POINT = "Point at a chart for values."
 _ARROW = f"{metrics.LOWER_MARK} marks metrics of which less is better."
 
 
@@ -44,16 +47,17 @@ def pretraining(data: ReportData) -> str:
     """Every stage that trains before post-training, over the tokens that the model has seen."""
     stages = [s for s in data.stages if s.curves and not is_post_training(s)]
     if not stages:
-        return markup.section("learning", "Pretraining", markup.missing("No pretraining curves are recorded."))
+        return ""
     colours, begin = stage_colours(data), offsets(data)
     panels = [p for m in _PRETRAINING if (p := _pretraining_panel(m, stages, colours, begin))]
     siblings = _siblings(data, stages)
-    zoomed = [_series(s, _LOSS, colours[s.name], begin[s.name]) for s in siblings]
+    zoomed = [replace(_series(s, _LOSS, colours[s.name], begin[s.name]), band=False) for s in siblings]
     if any(s.points for s in zoomed):
-        chart = curve_chart(zoomed, label="Loss of the anneals", x_label="tokens seen")
+        chart = curve_chart(zoomed, Axes("Loss of the anneals", "tokens seen"))
         panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
     on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
     panels += [_on_the_way_panel(m, data, stages, colours, begin) for m in on_the_way]
+    panels += _speed_panels(data, stages, colours, begin)
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
     branch = " Anneals of one parent start where it ends." if siblings else ""
     marks = (
@@ -61,7 +65,7 @@ def pretraining(data: ReportData) -> str:
         if skipped
         else " No step was skipped."
     )
-    note = f"Lines are means over consecutive steps, bands their lowest to highest value.{branch}{marks} {_ARROW}"
+    note = f"Lines are means over consecutive steps, bands their lowest to highest value.{branch}{marks} {_POINT} {_ARROW}"
     html = markup.legend([(s.name, colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
     html += _steadiness(data)
     return markup.section("learning", "Pretraining", html)
@@ -102,8 +106,29 @@ def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = fro
 def _pretraining_panel(m: Metric, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]) -> str:
     series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
     title = m.heading[0].upper() + m.heading[1:]
-    chart = curve_chart(series, label=m.heading, x_label="tokens seen", log=m.axis == "log", zero=m.axis == "zero")
+    chart = curve_chart(series, _axes(m, "tokens seen"))
     return markup.panel(title, chart) if chart else ""
+
+
+def _axes(m: Metric, x_label: str, label: str = "") -> Axes:
+    return Axes(label or m.heading, x_label, log=m.axis == "log", zero=m.axis == "zero", percent=m.is_share)
+
+
+def _speed_panels(
+    data: ReportData, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]
+) -> list[str]:
+    """Tokens a second, and the share that model FLOPs have of the machines' peak, where the recipe says what that is."""
+    speeds = [_speed(s, 1.0, colours[s.name], begin[s.name]) for s in stages]
+    panels = [("Speed, tokens per second", curve_chart(speeds, Axes("Speed", "tokens seen", zero=True)), "all ranks together")]
+    if peak := data.peak_flops:
+        shares = [_speed(s, 100 * s.flops / s.tokens / peak, colours[s.name], begin[s.name]) for s in stages if s.tokens]
+        chart = curve_chart(shares, Axes("Model FLOPs utilisation", "tokens seen", zero=True, percent=True))
+        panels.append(("Model FLOPs utilisation, %", chart, f"of {fmt.number(peak / 1e12)} TFLOP/s"))
+    return [markup.panel(title, chart, note) for title, chart, note in panels if chart]
+
+
+def _speed(stage: StageReport, scale: float, colour: str, offset: float) -> Series:
+    return Series(stage.name, colour, [(place + offset, scale * speed) for place, speed in stage.speeds() if scale])
 
 
 def _on_the_way_panel(
@@ -112,7 +137,7 @@ def _on_the_way_panel(
     """A score that was measured while training, with what n-grams reach that read as much as one of the models."""
     series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
     levels = _levels(data, m)
-    chart = curve_chart(series, label=m.heading, x_label="tokens seen", levels=levels)
+    chart = curve_chart(series, _axes(m, "tokens seen"), levels)
     note = "while training" + ("; dashed: n-grams on the tokens of that model" if levels else "")
     return markup.panel(m.heading, chart, note) if chart else ""
 
@@ -138,7 +163,7 @@ def post_training(data: ReportData) -> str:
     """A row of panels per stage: whatever the loop recorded, undeclared metrics behind declared ones, the optimiser's last."""
     stages = [s for s in data.stages if s.curves and is_post_training(s)]
     if not stages:
-        return markup.section("post-training", "Post-training", markup.missing("No post-training curves are recorded."))
+        return ""
     colours = stage_colours(data)
     blocks = []
     for stage in stages:
@@ -146,7 +171,8 @@ def post_training(data: ReportData) -> str:
         blocks.append(f'<h3 class="stage-name">{esc(stage.name)}</h3>{markup.grid([p for p in panels if p], "three")}')
     note = (
         "Panels per stage, over its optimiser steps. Lines are means over consecutive steps where there are many, "
-        f"bands their lowest to highest value. {_ARROW}"
+        "bands their lowest to highest value; of few and uneven steps the thin line is each step's value, the other a running "
+        f"mean over an eighth of them. {_POINT} {_ARROW}"
     )
     return markup.section("post-training", "Post-training", "".join(blocks) + markup.caption(note))
 
@@ -157,6 +183,6 @@ def _post_panel(stage: StageReport, m: Metric, colour: str) -> str:
         value = point.get(m.name)
         if value is not None and math.isfinite(value):
             points.append((float(point.get("step") or i + 1), _scaled(value, m)))
-    series, log, zero = [Series(stage.name, colour, points)], m.axis == "log", m.axis == "zero"
-    chart = curve_chart(series, label=f"{stage.name}: {m.heading}", x_label="step", log=log, zero=zero, width=340, height=190)
+    axes = replace(_axes(m, "step", f"{stage.name}: {m.heading}"), width=340, height=190)
+    chart = curve_chart([Series(stage.name, colour, points)], axes)
     return markup.panel(m.heading, chart) if chart else ""

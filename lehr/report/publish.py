@@ -145,6 +145,7 @@ def collect(run: RunRecord) -> ReportData:
         ),
         plan=_plan(recipe),
         plan_basis=_plan_basis(recipe),
+        peak_flops=h.count * h.peak_tflops * 1e12 if (h := recipe.hardware) else 0.0,
         totals=Totals(
             wall_seconds=run.seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)
         ),

@@ -48,7 +48,10 @@ _BASE = """
 .lehr-report .against{margin:14px 0 0;padding:0;list-style:none;font-size:14px;color:var(--muted)}
 .lehr-report .against .worse{color:var(--bad);font-weight:600}
 .lehr-report .missing{color:var(--muted);font-style:italic;padding:14px 0}
-.lehr-report nav{display:flex;flex-wrap:wrap;gap:4px 20px;margin-top:30px;font-size:14px}
+.lehr-report nav{display:flex;gap:4px 20px;margin:30px -28px 0;padding:9px 28px;font-size:14px;position:sticky;top:0;z-index:3;
+  background:var(--paper);border-bottom:1px solid var(--rule);overflow-x:auto;white-space:nowrap;scrollbar-width:thin}
+.lehr-report nav+section{margin-top:30px;border-top:0}
+.lehr-report section,.lehr-report details{scroll-margin-top:44px}
 .lehr-report nav a{color:var(--accent);text-decoration:none}
 .lehr-report nav a:hover{text-decoration:underline}
 """
@@ -69,6 +72,7 @@ _TILES = """
 _CHARTS = """
 .lehr-report .grid{display:grid;gap:26px 34px;margin-top:16px}
 .lehr-report .grid.two{grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr))}
+.lehr-report .grid.mixes{grid-template-columns:repeat(auto-fill,minmax(min(100%,640px),1fr))}
 .lehr-report .grid.three{grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr))}
 .lehr-report .panel{min-width:0}
 .lehr-report .panel h3{margin:0 0 6px}
@@ -80,6 +84,9 @@ _CHARTS = """
 .lehr-report svg .guide{stroke:var(--faint);stroke-width:1;stroke-dasharray:2 3}
 .lehr-report svg .error{stroke-width:1.6}
 .lehr-report svg .band{opacity:.2}
+.lehr-report svg .faint{opacity:.4}
+.lehr-report svg .near{fill:transparent}
+.lehr-report svg .near:hover{fill:var(--ink);opacity:.06}
 .lehr-report svg text{fill:var(--ink);font-size:11.5px;font-variant-numeric:tabular-nums}
 .lehr-report svg .tick,.lehr-report svg .axis-label,.lehr-report svg .box-note{fill:var(--muted);font-size:11px}
 .lehr-report svg .strong{font-weight:700}
@@ -90,6 +97,7 @@ _CHARTS = """
 .lehr-report svg .box-note{font-family:MONO;font-size:9.5px}
 .lehr-report .legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:var(--muted);margin-top:12px}
 .lehr-report .legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px;vertical-align:-1px}
+.lehr-report .legend i.dashed{width:20px;height:0;border-top:2px dashed;border-radius:0;vertical-align:4px}
 .lehr-report .bar{display:flex;height:15px;border-radius:3px;overflow:hidden;background:var(--grid)}
 .lehr-report .bar span{display:block;height:100%;flex:none}
 .lehr-report .bar.thin{height:9px;min-width:70px;background:none}
@@ -137,6 +145,8 @@ _SMALL = """
 @media(max-width:820px){.lehr-report .beside{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:560px){
 .lehr-report main{padding:26px 16px 56px}
+.lehr-report nav{margin:24px -16px 0;padding:9px 16px}
+.lehr-report .grid.mixes pre{white-space:pre-wrap;font-size:10.5px}
 .lehr-report h1{font-size:32px}.lehr-report h2{font-size:23px}
 .lehr-report section{margin-top:42px}
 .lehr-report .tile{padding:12px 14px}

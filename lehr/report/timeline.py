@@ -21,7 +21,7 @@ def _incidents(data: ReportData) -> str:
 def timeline(data: ReportData) -> str:
     """Stages one after the other, each bar as long as its stage took."""
     if not data.stages:
-        return markup.section("timeline", "Stages", markup.missing("No stages are recorded."))
+        return ""
     total = data.seconds or 1.0
     colours = stage_colours(data)
     rows, passed = [], 0.0
