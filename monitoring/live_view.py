@@ -149,8 +149,8 @@ def _stage_row(state: RunState, stage: str, now: float) -> tuple[RenderableType,
 
 
 def _current(p: Progress, now: float) -> RenderableType:
-    if not p.total_steps:
-        return Text("")
+    if not p.total_steps:  # nothing is counted there: a bar that moves says that it works
+        return ProgressBar(total=None, pulse=True, width=28)
     left = p.seconds_left(now)
     bar = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):
