@@ -11,6 +11,7 @@ from rich.text import Text
 from lehr.report import format as fmt
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
 
+_LEAST = 11  # characters of a column: "exact match"
 _BETWEEN, _EDGES = 3, 2  # characters between two columns, and at both sides of a table
 
 
@@ -54,7 +55,8 @@ def _head(table: ScoreTable, column: Column) -> list[str]:
 def _width(table: ScoreTable, column: Column, head: Sequence[str]) -> int:
     """Characters that no word of the heading and no value is cut in."""
     words = [word for line in head for word in line.split(" ")]
-    return max(len(text) for text in [*words, *(_cell(table, stage, column, False).plain for stage in table.stages)])
+    values = [_cell(table, stage, column, False).plain for stage in table.stages]
+    return max(_LEAST, *map(len, [*words, *values]))
 
 
 def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_in_header: bool = True) -> Table:

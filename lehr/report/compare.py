@@ -9,6 +9,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -49,7 +50,6 @@ def refuse_different(folders: Sequence[Path]) -> None:
         if (what := _difference(expected, found)) is not None:
             raise UserError(
                 f"{first} and {folder} are of different recipes: {what}",
-                where=folder,
                 remedy="compare runs that differ in their seeds alone, the others one at a time",
             )
 
@@ -74,13 +74,15 @@ def _configurations(folder: Path) -> list[_Made]:
 
 def _difference(expected: list[_Made], found: list[_Made]) -> str | None:
     """The first thing that two runs do otherwise, or None."""
-    for one, other in zip(expected, found, strict=False):
-        if one.kind != other.kind:
-            return f"the one has a stage {one.name}, the other {other.name}"
+    counts = [Counter(made.kind for made in run) for run in (expected, found)]
+    for made in (*expected, *found):
+        if counts[0][made.kind] != counts[1][made.kind]:
+            return f"{counts[0][made.kind]} and {counts[1][made.kind]} stages such as {made.name}"
+    for one, other in zip(expected, found, strict=True):
         for key in sorted({*one.config, *other.config}):
             if one.config.get(key) != other.config.get(key):
                 return f"{key} of {one.name} is {_brief(one.config.get(key))} and {_brief(other.config.get(key))}"
-    return f"{len(expected)} stages and {len(found)}" if len(expected) != len(found) else None
+    return None
 
 
 def _brief(value: object) -> str:
