@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from lehr import metrics
 from lehr.metrics import Metric
@@ -43,30 +44,56 @@ def offsets(data: ReportData) -> dict[str, float]:
     return seen
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """The token axis of pretraining. `siblings` begin where one model ends, so that their curves lie over one another."""
+
+    stages: list[StageReport]
+    colours: dict[str, str]
+    begin: dict[str, float]
+    siblings: list[StageReport]
+
+    @classmethod
+    def of(cls, data: ReportData, stages: list[StageReport]) -> _Axis:
+        return cls(stages, stage_colours(data), offsets(data), _siblings(data, stages))
+
+    def series(self, stage: StageReport, points: Sequence[tuple[float, float]]) -> Series:
+        """Points of a stage's own axis on this one."""
+        moved = [(place + self.begin[stage.name], value) for place, value in points]
+        return Series(stage.name, self.colours[stage.name], moved, band=stage not in self.siblings)
+
+    def metric(self, stage: StageReport, m: Metric) -> Series:
+        """With the skipped steps of the loss."""
+        series = self.series(stage, [(place, _scaled(value, m)) for place, value in stage.series(m.name)])
+        if m.name == "loss":
+            places = zip(stage.places(), stage.curves, strict=True)
+            series.marks = [place + self.begin[stage.name] for place, point in places if point.get("skipped")]
+        return series
+
+
 def pretraining(data: ReportData) -> str:
-    """Every stage that trains before post-training, over the tokens that the model has seen."""
+    """Every stage that trains before post-training, over the tokens that the model has seen. Nothing without curves."""
     stages = [s for s in data.stages if s.curves and not is_post_training(s)]
     if not stages:
         return ""
-    colours, begin = stage_colours(data), offsets(data)
-    panels = [p for m in _PRETRAINING if (p := _pretraining_panel(m, stages, colours, begin))]
-    siblings = _siblings(data, stages)
-    zoomed = [replace(_series(s, _LOSS, colours[s.name], begin[s.name]), band=False) for s in siblings]
+    axis = _Axis.of(data, stages)
+    panels = [p for m in _PRETRAINING if (p := _pretraining_panel(m, axis))]
+    zoomed = [axis.metric(s, _LOSS) for s in axis.siblings]
     if any(s.points for s in zoomed):
         chart = curve_chart(zoomed, Axes("Loss of the anneals", "tokens seen"))
         panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
     on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
-    panels += [_on_the_way_panel(m, data, stages, colours, begin) for m in on_the_way]
-    panels += _speed_panels(data, stages, colours, begin)
+    panels += [_on_the_way_panel(m, data, axis) for m in on_the_way]
+    panels += _speed_panels(data, axis)
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
-    branch = " Anneals of one parent start where it ends." if siblings else ""
+    branch = " Anneals of one parent start where it ends, and are drawn without bands." if axis.siblings else ""
     marks = (
         f" Small triangles mark the {skipped} skipped step{'s' if skipped != 1 else ''}."
         if skipped
         else " No step was skipped."
     )
     note = f"Lines are means over consecutive steps, bands their lowest to highest value.{branch}{marks} {_POINT} {_ARROW}"
-    html = markup.legend([(s.name, colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
+    html = markup.legend([(s.name, axis.colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
     html += _steadiness(data)
     return markup.section("learning", "Pretraining", html)
 
@@ -103,10 +130,9 @@ def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = fro
     return [m for m in wanted if m not in undeclared[_MOST_UNDECLARED:]]
 
 
-def _pretraining_panel(m: Metric, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]) -> str:
-    series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
+def _pretraining_panel(m: Metric, axis: _Axis) -> str:
     title = m.heading[0].upper() + m.heading[1:]
-    chart = curve_chart(series, _axes(m, "tokens seen"))
+    chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"))
     return markup.panel(title, chart) if chart else ""
 
 
@@ -114,30 +140,23 @@ def _axes(m: Metric, x_label: str, label: str = "") -> Axes:
     return Axes(label or m.heading, x_label, log=m.axis == "log", zero=m.axis == "zero", percent=m.is_share)
 
 
-def _speed_panels(
-    data: ReportData, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]
-) -> list[str]:
+def _speed_panels(data: ReportData, axis: _Axis) -> list[str]:
     """Tokens a second, and the share that model FLOPs have of the machines' peak, where the recipe says what that is."""
-    speeds = [_speed(s, 1.0, colours[s.name], begin[s.name]) for s in stages]
+    speeds = [axis.series(s, s.speeds()) for s in axis.stages]
     panels = [("Speed, tokens per second", curve_chart(speeds, Axes("Speed", "tokens seen", zero=True)), "all ranks together")]
     if peak := data.peak_flops:
-        shares = [_speed(s, 100 * s.flops / s.tokens / peak, colours[s.name], begin[s.name]) for s in stages if s.tokens]
-        chart = curve_chart(shares, Axes("Model FLOPs utilisation", "tokens seen", zero=True, percent=True))
+        trained = [s for s in axis.stages if s.tokens and s.flops]
+        shares = [[(place, 100 * speed * s.flops / s.tokens / peak) for place, speed in s.speeds()] for s in trained]
+        series = [axis.series(s, points) for s, points in zip(trained, shares, strict=True)]
+        chart = curve_chart(series, Axes("Model FLOPs utilisation", "tokens seen", zero=True, percent=True))
         panels.append(("Model FLOPs utilisation, %", chart, f"of {fmt.number(peak / 1e12)} TFLOP/s"))
     return [markup.panel(title, chart, note) for title, chart, note in panels if chart]
 
 
-def _speed(stage: StageReport, scale: float, colour: str, offset: float) -> Series:
-    return Series(stage.name, colour, [(place + offset, scale * speed) for place, speed in stage.speeds() if scale])
-
-
-def _on_the_way_panel(
-    m: Metric, data: ReportData, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float]
-) -> str:
+def _on_the_way_panel(m: Metric, data: ReportData, axis: _Axis) -> str:
     """A score that was measured while training, with what n-grams reach that read as much as one of the models."""
-    series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
     levels = _levels(data, m)
-    chart = curve_chart(series, _axes(m, "tokens seen"), levels)
+    chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"), levels)
     note = "while training" + ("; dashed: n-grams on the tokens of that model" if levels else "")
     return markup.panel(m.heading, chart, note) if chart else ""
 
@@ -146,12 +165,6 @@ def _levels(data: ReportData, m: Metric) -> list[Level]:
     """The baselines of a score on the texts that were scored while training."""
     found = [r for r in data.scores if metrics.metric(r.metric).baseline_of == m.name]
     return [Level(f"{metrics.metric(r.metric.removeprefix(metrics.DEV)).short}, {r.stage}", r.value) for r in found]
-
-
-def _series(stage: StageReport, m: Metric, colour: str, offset: float) -> Series:
-    points = [(place + offset, _scaled(value, m)) for place, value in stage.series(m.name)]
-    skipped = [place + offset for place, point in zip(stage.places(), stage.curves, strict=True) if point.get("skipped")]
-    return Series(stage.name, colour, points, skipped if m.name == "loss" else [])
 
 
 def _scaled(value: float, m: Metric) -> float:

@@ -58,7 +58,7 @@ _BASE = """
 _TILES = """
 .lehr-report .tiles{display:flex;flex-wrap:wrap;gap:1px;margin-top:28px;background:var(--rule);border:1px solid var(--rule);
   border-radius:8px;overflow:hidden}
-.lehr-report .tiles .tile{flex:1 1 240px}
+.lehr-report .tiles .tile{flex:1 1 300px}
 .lehr-report .tiles.cost{margin-top:14px}
 .lehr-report .tiles.cost .tile{flex-basis:170px}
 .lehr-report .tile{background:var(--card);padding:15px 18px 14px}
@@ -121,6 +121,7 @@ _TABLES = """
 .lehr-report th.num,.lehr-report td.num{text-align:right}
 .lehr-report table.scores th:first-child{position:sticky;left:0;background:var(--paper);min-width:124px;z-index:1}
 .lehr-report table small{display:block;color:var(--muted);font-size:11.5px;font-weight:400}
+.lehr-report table.worse small{display:inline;margin-left:7px}
 .lehr-report table .none{color:var(--faint)}
 .lehr-report table.cost td{vertical-align:middle}
 .lehr-report table.cost th[scope=row]{white-space:nowrap}
