@@ -6,10 +6,9 @@ and counts of nothing but repeats would leave nothing to estimate discounts from
 
 from __future__ import annotations
 
-import lzma
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ import numpy as np
 from lehr.config.evaluation import Baselines, TaskPlan
 from lehr.data.loader import Loader
 from lehr.data.tokenizer import Tokenizer
+from lehr.evals.compressor import compressed_sizes
 from lehr.evals.corpus import prose_texts
 from lehr.evals.estimate import Estimate
-from lehr.evals.ngrams import NgramCounts, NgramModel
+from lehr.evals.ngrams import NgramCounts
 from lehr.evals.perplexity import bits_per_byte
 from lehr.evals.score import families
 from lehr.evals.scores import IN_LOOP_TEXTS
@@ -28,8 +28,6 @@ from lehr.evals.task import Record, Text
 from lehr.metrics import COMPRESSOR, DEV, NGRAMS, require
 
 _BLOCK = 4096  # windows that are located together
-_LARGEST = 1536 << 20  # of xz's dictionary, in bytes
-Scorer = Callable[[Sequence[Text]], Estimate]
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,16 @@ class Compared:
     in_loop: bool
     window_tokens: int
     seed: int
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of one task and split; those that are not `scored` are measured while a model is trained, and drawn there."""
+
+    task: str
+    split: str
+    texts: list[Text]
+    scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,47 +66,46 @@ def baselines(
     `documents`. Raises UserError where they are missing."""
     tokenizer = Tokenizer.load(tokenizer_folder)
     windows, there = distinct_windows(loaders, kinds.most_tokens)
-    scorers = _scorers(windows, compared, kinds, tokenizer)
-    require(scorers)
-    records = []
-    for task, split, prefix, texts in _texts(compared, documents):
-        for name, scorer in scorers.items():
-            if not prefix or name != COMPRESSOR.name:  # a curve is held to n-grams alone
-                value, stderr, n = scorer(texts)
-                what = {"stage": compared.model, "task": task, "split": split, "metric": prefix + name}
-                records.append(Record(**what, value=value, stderr=stderr, n=n, seed=compared.seed))
+    sets = list(_sets(compared, documents))
+    found = _ngrams(windows, sets, compared, kinds.orders, tokenizer)
+    if kinds.compressor:
+        read = tokenizer.decode(np.concatenate([window[1:] for window in windows]).tolist())
+        wanted = [texts for texts in sets if texts.scored]
+        found += zip(wanted, repeat(COMPRESSOR.name), added_bits(read, wanted), strict=False)
+    found.sort(key=lambda one: sets.index(one[0]))  # sets in their order, and of each the n-grams before the compressor
+    records = [
+        Record(
+            stage=compared.model, task=texts.task, split=texts.split, metric=metric if texts.scored else f"{DEV}{metric}",
+            value=e.value, stderr=e.stderr, n=e.n, seed=compared.seed,
+        )
+        for texts, metric, e in found
+    ]  # fmt: skip
+    require(record.metric for record in records)
     return Found(records, {"tokens": sum(len(window) - 1 for window in windows), "distinct_tokens_read": there})
 
 
-def _scorers(windows: Sequence[np.ndarray], compared: Compared, kinds: Baselines, tokenizer: Tokenizer) -> dict[str, Scorer]:
-    """By the name of the metric."""
-    counts = NgramCounts(windows, tokenizer.vocab_size, max(kinds.orders))
-    scorers: dict[str, Scorer] = {}
-    for order in kinds.orders:
-        model = counts.model(order, tokenizer)
-        scorers[NGRAMS[order].name] = partial(_ngram_bits, model, compared.window_tokens)
-    if kinds.compressor:
-        read = tokenizer.decode(np.concatenate([window[1:] for window in windows]).tolist()).encode()
-        scorers[COMPRESSOR.name] = partial(_added_bits, read, compressed_bytes(read))
-    return scorers
+def _ngrams(
+    windows: Sequence[np.ndarray], sets: Sequence[Texts], compared: Compared, orders: Sequence[int], tokenizer: Tokenizer
+) -> list[tuple[Texts, str, Estimate]]:
+    """Texts, name of the metric, score."""
+    counts = NgramCounts(windows, tokenizer.vocab_size, max(orders))
+    models = {NGRAMS[order].name: counts.model(order, tokenizer) for order in orders}
+    found = []
+    for texts in sets:
+        raw, grouped = [t.text for t in texts.texts], families(texts.texts)
+        for name, model in models.items():
+            scores = bits_per_byte(model, raw, compared.window_tokens, grouped)
+            found.append((texts, name, scores["bits_per_byte"]))
+    return found
 
 
-def _ngram_bits(model: NgramModel, width: int, texts: Sequence[Text]) -> Estimate:
-    return bits_per_byte(model, [t.text for t in texts], width, families(texts))["bits_per_byte"]
-
-
-def _added_bits(read: bytes, alone: int, texts: Sequence[Text]) -> Estimate:
-    """Bits that the texts add to what was read, which has `alone` bytes when it is compressed without them, over their bytes.
-    Each text is told by those before it too, so there is no standard error."""
-    added = "".join(t.text for t in texts).encode()
-    return Estimate(8 * (compressed_bytes(read + added) - alone) / len(added), 0.0, len(texts))
-
-
-def compressed_bytes(data: bytes) -> int:
-    """After LZMA2 as xz -6 does it, with a dictionary that holds everything and without a container's header."""
-    dictionary = min(max(len(data), 1 << 16), _LARGEST)
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": dictionary}]
-    return len(lzma.compress(data, lzma.FORMAT_RAW, filters=filters))
+def added_bits(read: str, sets: Sequence[Texts]) -> list[Estimate]:
+    """Of each set of texts the bits that it adds to what was read when both are compressed together, over its bytes. Each text
+    is told by those before it too, so there is no standard error."""
+    joined = ["".join(t.text for t in texts.texts).encode() for texts in sets]
+    alone, *both = compressed_sizes(read.encode(), joined)
+    bits = [8 * (size - alone) / len(added) for size, added in zip(both, joined, strict=True)]
+    return [Estimate(value, 0.0, len(texts.texts)) for value, texts in zip(bits, sets, strict=True)]
 
 
 def distinct_windows(loaders: Sequence[Loader], most_tokens: int) -> tuple[list[np.ndarray], int]:
@@ -119,11 +126,12 @@ def distinct_windows(loaders: Sequence[Loader], most_tokens: int) -> tuple[list[
     return kept, total
 
 
-def _texts(compared: Compared, documents: Path) -> Iterator[tuple[str, str, str, list[Text]]]:
-    """Task, split, what stands before a metric's name, and the texts: as the model is scored on them, and in the loop."""
+def _sets(compared: Compared, documents: Path) -> Iterator[Texts]:
+    """As the model is scored on them, and as it is while it is trained."""
     for plan in compared.tasks:
         for split in plan.splits:
             found = examples(plan.task, split, plan.limit, compared.seed, documents)
-            yield plan.task, split, "", [t for t in found if isinstance(t, Text)]
+            yield Texts(plan.task, split, [t for t in found if isinstance(t, Text)])
     if compared.in_loop:
-        yield "prose", "dev", DEV, [Text(*held) for held in prose_texts(documents, "dev", compared.seed, IN_LOOP_TEXTS)]
+        held = prose_texts(documents, "dev", compared.seed, IN_LOOP_TEXTS)
+        yield Texts("prose", "dev", [Text(*one) for one in held], scored=False)

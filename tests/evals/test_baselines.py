@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ import pytest
 from lehr.config.evaluation import Baselines, TaskPlan
 from lehr.config.mix import Mix
 from lehr.data.tokenizer import Tokenizer
-from lehr.evals.baselines import Compared, baselines, distinct_windows
+from lehr.evals.baselines import Compared, Texts, added_bits, baselines, distinct_windows
+from lehr.evals.compressor import compressed_sizes
 from lehr.evals.ngrams import NgramCounts
 from lehr.evals.suites import OF_TEXT, TASKS, examples
 from lehr.evals.task import Text
@@ -117,7 +119,8 @@ def test_windows_are_those_that_the_stage_reads(tmp_path: Path) -> None:
             rows = zip(batch.tokens_BT.tolist(), batch.labels_BT[:, -1].tolist(), strict=True)
             read += [(*tokens, label) for tokens, label in rows]
     found, there = distinct_windows([s.loader(folder, folder) for s in (STRETCH, ramped)], 10**9)
-    assert [tuple(window.tolist()) for window in found] == list(dict.fromkeys(read)) and there == 16 * len(found)
+    distinct = list(dict.fromkeys(tuple(window.tolist()) for window in found))  # two of them are of one text
+    assert distinct == list(dict.fromkeys(read)) and there == 16 * len(found)
     assert len(found) < len(read)  # some windows are read twice, and count once
     few, all_there = distinct_windows([STRETCH.loader(folder, folder)], 160)
     assert [w.tolist() for w in few] == [w.tolist() for w in found[:10]] and all_there > 160
@@ -157,15 +160,19 @@ def test_texts_are_scored_as_a_model_scores_them(tmp_path: Path) -> None:
 
 
 def test_a_compressor_is_told_by_what_was_read() -> None:
-    from lehr.evals.baselines import _added_bits, compressed_bytes
-
     rng = np.random.default_rng(0)
     read, other = ("".join(map(chr, rng.integers(97, 123, 4000))) for _ in range(2))
-    alone = compressed_bytes(read.encode())
-    again = _added_bits(read.encode(), alone, [Text(read[1000:2000])])
-    fresh = _added_bits(read.encode(), alone, [Text(other[:1000]), Text(other[1000:2000])])
+    sets = [Texts("t", "dev", [Text(read[1000:2000])]), Texts("t", "dev", [Text(other[:1000]), Text(other[1000:2000])])]
+    again, fresh = added_bits(read, sets)
     assert again.value < 0.15 and (again.n, fresh.n) == (1, 2)
     assert math.log2(26) - 0.05 < fresh.value < 5.2  # 26 letters at random have 4.7 bits each
+
+
+def test_a_text_that_is_read_once_is_compressed_as_if_it_were_read_for_each() -> None:
+    first, others = b"some words, and some words again. " * 3000, [b"", b"again, and again", bytes(range(256)) * 9]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 17}]
+    whole = [len(lzma.compress(first + other, lzma.FORMAT_RAW, filters=filters)) for other in (b"", *others)]
+    assert compressed_sizes(first, others) == whole and whole[0] == whole[1] < whole[2] < whole[3]
 
 
 def test_tasks_of_text_are_known(tmp_path: Path) -> None:
