@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from cli.locate import run_folder
-from lehr.artifact import Artifact
+from cli.locate import latest, of_run, run_folder, whole
+from lehr.artifact import Artifact, Manifest
 from lehr.errors import UserError
-from lehr.metrics import DEV, metric
+from lehr.metrics import DEV
 from monitoring.score_table import record_table
 
 
@@ -106,9 +106,9 @@ def verdict(verified: Sequence[Artifact]) -> str:
     return said + (f"; not verified, no longer there: {', '.join(gone.values())}" if gone else "")
 
 
-def read_scores(run: Path) -> list[dict[str, Any]]:
-    """The records of a run's scores.json; none if it is not there yet. Raises UserError if it is damaged."""
-    path = run / "scores.json"
+def read_scores(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's scores.json, or of an artifact's; none if it is not there yet. Raises UserError where damaged."""
+    path = folder / "scores.json"
     if not path.is_file():
         return []
     try:
@@ -121,17 +121,42 @@ def read_scores(run: Path) -> list[dict[str, Any]]:
 
 
 def score_table(artifact: Artifact) -> Table | Text:
-    """Scores of this artifact's stage, beside those of the stages it was made from, and of the nearest ancestor that baselines
-    were made for."""
-    run = run_folder(artifact)
-    records = read_scores(run) if run else []
-    parents = [p.stage for p in artifact.manifest.parents if p.kind == "checkpoint"]
-    compared = {record["stage"] for record in records if metric(record["metric"]).baseline_of}
-    nearest = [a.manifest.stage for a in artifact.lineage() if a.manifest.stage in compared][-1:]
-    stages = list(dict.fromkeys([*nearest, *parents, artifact.manifest.stage]))
-    if artifact.manifest.stage in nearest:
-        stages = [*parents, artifact.manifest.stage]
-    chosen = [r for r in records if r["stage"] in stages and not r["metric"].startswith(DEV)]  # those belong to a curve
-    if not chosen:
-        return Text(f"No scores of {artifact.manifest.stage} in this run yet.")
-    return record_table(chosen, stages, "Scores")
+    """Scores of this artifact, beside those of the models it was made from and of the nearest one that baselines were made for:
+    of these very weights, for the recipe may have been changed and changed back, and a stage's name stay."""
+    m, run = artifact.manifest, run_folder(artifact)
+    nearest, compared = _compared(run, artifact) if run else (None, [])
+    digests = {nearest.digest: nearest.stage} if nearest else {}
+    digests |= {p.digest: p.stage for p in m.parents if p.kind == "checkpoint"} | {m.digest: m.stage}
+    records = [r for digest in digests for r in scores_of(run, digest)] if run else []
+    if not records:
+        return Text(f"No scores of {m.stage} in this run yet.")
+    stages = [stage for stage in digests.values() if any(r["stage"] == stage for r in records)]
+    return record_table([*records, *compared], stages, "Scores")
+
+
+def _compared(run: Path, artifact: Artifact) -> tuple[Manifest | None, list[dict[str, Any]]]:
+    """The nearest model in the lineage that baselines of the run read the same as, and their scores; none if there is none."""
+    made = [a for a in of_run(run) if a.manifest.stage_kind == "baselines"]
+    if not made:
+        return None, []
+    found = whole(latest(run, made))
+    read = {r["model"]: _sorted(r["read"]) for r in found.manifest.config["readers"]}
+    lineage = artifact.lineage()
+    for ancestor in reversed(lineage):
+        if read.get(ancestor.manifest.stage) == _sorted([a.manifest.config for a in ancestor.lineage()]):
+            own = [r for r in read_scores(found.folder) if r["stage"] == ancestor.manifest.stage]
+            return ancestor.manifest, [r for r in own if not r["metric"].startswith(DEV)]  # those belong to a curve
+    return None, []
+
+
+def _sorted(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """What each configuration that reads a mix reads of it."""
+    return sorted(json.dumps([c["mix"], c["tokens"], c["data_seed"]]) for c in configs if "data_seed" in c)
+
+
+def scores_of(run: Path, digest: str) -> list[dict[str, Any]]:
+    """The records of the model with that digest in a run's folder: of its last scoring, none if it was not scored."""
+    found = [a for a in of_run(run) if a.manifest.kind == "scores" and a.manifest.meta.get("frozen") == digest]
+    if not found:
+        return []
+    return read_scores(whole(latest(run, found)).folder)

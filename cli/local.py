@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from cli.say import say
+from cli.say import say, this_command
 from lehr.config import Recipe
 from lehr.pipeline.explain import manifests
 from lehr.pipeline.local import run_graph
@@ -40,7 +40,8 @@ def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int
             publish(this.run, run_graph(this.nodes, context, earlier, partial(check_enough, this, context)).refs)
         finally:
             session.close()
-        say(f"report: {place.shown('report.html')}\nmodel:  {place.shown('model')}\ntalk:   lehr chat {out}")
+        say(f"report: {place.shown('report.html')}\nmodel:  {place.shown('model')}")
+        say(f"talk:   {this_command()} chat {shlex.quote(out)}")
     return 0
 
 

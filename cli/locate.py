@@ -65,7 +65,7 @@ def with_file(where: Path, name: str) -> list[Artifact]:
     return found
 
 
-def _further(where: Path, found: list[Artifact]) -> Artifact:
+def latest(where: Path, found: list[Artifact]) -> Artifact:
     """The one that a user means: the furthest along the graph of the run's recipe, and of two artifacts of one stage (the
     recipe was changed) the one that the run last published, else the newer one."""
     order, published = _order(where), _published(where)
@@ -121,7 +121,7 @@ def find(where: Path, kind: Kind = "checkpoint") -> Artifact:
         found = [a for a in found if a.manifest.kind == kind]
     if not found:
         raise _missing(where, f"finished {kind}")
-    return _further(where, found)
+    return latest(where, found)
 
 
 def find_stage(where: Path, stage: str) -> Artifact:
@@ -131,7 +131,7 @@ def find_stage(where: Path, stage: str) -> Artifact:
         found = [a for a in found if a.manifest.stage == stage]
     if not found:
         raise _missing(where, f"finished {stage}")
-    return _further(where, found)
+    return latest(where, found)
 
 
 def run_folder(artifact: Artifact) -> Path | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
 _ROUNDS = 6
+_TABLE = 4096  # up to this size a permutation is a table: a Feistel network over so few numbers is far from uniform
 _MASK64 = (1 << 64) - 1
 
 
@@ -31,9 +33,10 @@ def _mix(x: np.ndarray, key: int) -> np.ndarray:
 
 
 def permute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Keyed permutation of range(size), evaluated only at `index`: no table in memory, for any size up to 2**62.
+    """Keyed permutation of range(size), evaluated only at `index`, for any size up to 2**62.
 
-    A balanced Feistel network over the next even power of two, with cycle walking back into range.
+    Small sizes are sorted by keyed hashes, which makes every order equally likely. Above 4,096 no table is kept: a balanced
+    Feistel network over the next even power of two, with cycle walking back into range.
     `index` is an integer array; the result has its shape and dtype int64. Raises ValueError for an index outside
     [0, size): the walk back into range would not end.
     """
@@ -48,6 +51,25 @@ def unpermute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
 def _walk(index: np.ndarray, size: int, seed: int, *, forward: bool) -> np.ndarray:
     if size <= 0:
         raise ValueError(f"size must be positive, not {size}")
+    index = np.asarray(index)
+    if index.size and (index.min() < 0 or index.max() >= size):
+        raise ValueError(f"index outside [0, {size})")
+    if size <= _TABLE:
+        return _table(size, seed, forward)[index.astype(np.int64)]
+    return _feistel(index, size, seed, forward=forward)
+
+
+@lru_cache(maxsize=64)
+def _table(size: int, seed: int, forward: bool) -> np.ndarray:
+    """The whole permutation, or its inverse: int64, read-only."""
+    keys = np.arange(size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64's own steps from a random start
+    order = np.argsort(_mix(keys, derive(seed, "table")), kind="stable")
+    table = order if forward else np.argsort(order)
+    table.flags.writeable = False
+    return table
+
+
+def _feistel(index: np.ndarray, size: int, seed: int, *, forward: bool) -> np.ndarray:
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     low = np.uint64((1 << half) - 1)
     shift = np.uint64(half)
@@ -63,9 +85,6 @@ def _walk(index: np.ndarray, size: int, seed: int, *, forward: bool) -> np.ndarr
                 left, right = right ^ (_mix(left, key) & low), left
         return (left << shift) | right
 
-    index = np.asarray(index)
-    if index.size and (index.min() < 0 or index.max() >= size):
-        raise ValueError(f"index outside [0, {size})")
     with np.errstate(over="ignore"):
         out = turn(index.reshape(-1).astype(np.uint64))
         outside = out >= np.uint64(size)

@@ -97,6 +97,7 @@ class GrpoStep(Tuning):
     clip_low: PositiveFloat = 0.2
     clip_high: PositiveFloat = 0.28
     kl: NonNegativeFloat = 0.01
+    advantage_epsilon: NonNegativeFloat = 1e-8  # added to the group's standard deviation
     bonus: dict[str, float] = {}  # verifier without arguments -> what it adds to the reward when it passes
     rollout_epochs: Positive = 1  # passes over each roll-out
     mini_batches: Positive = 1  # pieces of it in each pass, an update each

@@ -35,7 +35,7 @@ class Decontaminator:
         self._tasks = list(texts)
         self._words: dict[str, int] = {}
         self._grams: dict[bytes, int] = {}
-        self._task_of: list[int | None] = []  # of each n-gram; None: forgotten
+        self._tasks_of: list[int] = []  # of each n-gram, a bit for each task whose texts it stands in
         for number, task in enumerate(self._tasks):
             for text in texts[task]:
                 self._learn(tokens(text), number)
@@ -47,8 +47,10 @@ class Decontaminator:
     def _learn(self, words: list[str], task: int) -> None:
         ids = [self._words.setdefault(word, len(self._words) + 1) for word in words]
         for gram in self._cut(np.array(ids, np.uint32), range(len(ids) - self.n + 1)):
-            if self._grams.setdefault(gram, len(self._task_of)) == len(self._task_of):
-                self._task_of.append(task)
+            number = self._grams.setdefault(gram, len(self._tasks_of))
+            if number == len(self._tasks_of):
+                self._tasks_of.append(0)
+            self._tasks_of[number] |= 1 << task
 
     def _cut(self, ids: np.ndarray, starts: Iterable[int]) -> Iterator[bytes]:
         """The n-grams that begin at `starts`."""
@@ -88,15 +90,17 @@ class Decontaminator:
     def forget_boilerplate(self, documents: Iterable[Shared], limit: int, tasks: Collection[str]) -> int:
         """Drop n-grams of `tasks` that stand in more than `limit` of `documents`: a phrase that a whole source repeats (a
         form's wording, a licence) tells nothing about one document. Returns how many were dropped."""
-        numbers = {self._tasks.index(task) for task in tasks}
+        mask = sum(1 << self._tasks.index(task) for task in tasks)
         seen = Counter(chain.from_iterable(set(shared) for shared in documents))
-        common = [gram for gram, count in seen.items() if count > limit and self._task_of[gram] in numbers]
+        common = [gram for gram, count in seen.items() if count > limit and self._tasks_of[gram] & mask]
         for gram in common:
-            self._task_of[gram] = None
+            self._tasks_of[gram] &= ~mask
         return len(common)
 
     def contaminated(self, shared: Shared) -> str | None:
-        """The task that a document shares too many n-grams with, or None."""
-        numbers = [self._task_of[gram] for gram in shared]
-        found = Counter(self._tasks[number] for number in numbers if number is not None)
-        return next((task for task, count in found.most_common() if count >= self.hits[task]), None)
+        """The task that a document shares too many n-grams with, or None. An n-gram that stands in several counts for each."""
+        numbers = Counter(self._tasks_of[gram] for gram in shared)
+        found: Counter[str] = Counter()
+        for number, task in enumerate(self._tasks):
+            found[task] = sum(count for tasks, count in numbers.items() if tasks >> number & 1)
+        return next((task for task, count in found.most_common() if count and count >= self.hits[task]), None)

@@ -101,8 +101,10 @@ def prepare_corpus(
 
 
 def _rows(documents: Iterable[Document]) -> Iterator[dict[str, object]]:
+    """`parent` stands where a document was cut from a longer one."""
     for d in documents:
-        yield {"id": d.id, "source": d.source, "text": d.text}
+        row: dict[str, object] = {"id": d.id, "source": d.source, "text": d.text}
+        yield {**row, "parent": d.parent} if d.parent else row
 
 
 def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lehr.data.synthetic.conversations import Message, conversation, count
+from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.evals.task import Choice, Example, Generation
@@ -22,23 +22,6 @@ def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, 
             f"model's context of {context}",
             remedy=f"lower the answers to {room} tokens or fewer" if room > 0 else "leave the task out",
         )
-
-
-def check_prompts(
-    key: str, families: Sequence[str], seed: int, most: int, tokenizer: Tokenizer, context: int, max_new_tokens: int
-) -> None:
-    """Raises UserError where a training prompt of these chat families, of the first `most` of each, and an answer of
-    `max_new_tokens` are more than the `context`."""
-    for family in families:
-        asked = [conversation(family, "train", i, seed).prompt for i in range(min(most, count(family, "train")))]
-        longest = max(_chat_tokens(prompt, tokenizer) for prompt in asked)
-        if longest + max_new_tokens > context:
-            room = context - longest
-            raise UserError(
-                f"{key}: prompts of the family {family} have up to {longest} tokens, with max_new_tokens={max_new_tokens} more "
-                f"than model.max_seq_len={context}",
-                remedy=f"lower its max_new_tokens to {room}" if room > 0 else "leave that family out, or raise max_seq_len",
-            )
 
 
 def too_long(examples: Sequence[Example], tokenizer: Tokenizer, room: int) -> int:

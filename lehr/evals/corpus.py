@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lehr.errors import UserError
 from lehr.seeds import uniform_hash
@@ -36,20 +36,28 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def held_back_texts(corpus_folder: Path | None, split: str, seed: int) -> list[str]:
-    """Texts of the real documents that were held back for `split` (dev or held_out), in an order drawn by `seed`."""
+class HeldBack(NamedTuple):
+    """A document's text, and the id of the document that it was cut from: its own where it was not."""
+
+    text: str
+    family: str
+
+
+def held_back(corpus_folder: Path | None, split: str, seed: int) -> list[HeldBack]:
+    """The real documents that were held back for `split` (dev or held_out), in an order drawn by `seed`."""
     if corpus_folder is None:
         raise UserError("this task needs the prepared corpus", remedy="give the folder that the prepare stage wrote")
     path = corpus_folder / f"{split}.jsonl.gz"
     rows = list(read_rows(path))
     if not rows:
         raise UserError(f"no {split} documents", where=path, remedy="raise data.dev_share and data.held_out_share, or add text")
-    return [str(r["text"]) for r in sorted(rows, key=lambda r: uniform_hash(f"{seed}/{r['id']}"))]
+    rows.sort(key=lambda r: uniform_hash(f"{seed}/{r['id']}"))
+    return [HeldBack(str(r["text"]), f"{r['source']}/{r.get('parent') or r['id']}") for r in rows]
 
 
-def prose_texts(corpus_folder: Path | None, split: str, seed: int, limit: int) -> list[str]:
+def prose_texts(corpus_folder: Path | None, split: str, seed: int, limit: int) -> list[HeldBack]:
     """The beginnings of at most `limit` held-back documents, for bits per byte."""
-    return [cut(text, PROSE_CHARACTERS) for text in held_back_texts(corpus_folder, split, seed)[:limit]]
+    return [HeldBack(cut(text, PROSE_CHARACTERS), family) for text, family in held_back(corpus_folder, split, seed)[:limit]]
 
 
 def cut(text: str, characters: int) -> str:

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 
 class Estimate(NamedTuple):
-    """`stderr` is 0 where a single example gives none."""
+    """`stderr` is 0 where a single example, or examples of a single cluster, give none. `n` counts examples."""
 
     value: float
     stderr: float
     n: int
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """The mean, with the standard error from the sample's standard deviation (for 0/1 values: p(1-p)/(n-1))."""
-    n = len(values)
-    center = math.fsum(values) / n
-    if n == 1:
-        return Estimate(center, 0.0, n)
-    variance = math.fsum((v - center) ** 2 for v in values) / (n - 1)
-    return Estimate(center, math.sqrt(variance / n), n)
+def mean(values: Sequence[float], clusters: Sequence[Hashable] = ()) -> Estimate:
+    """The mean. Its standard error is that of `ratio`, all denominators 1 (0/1 values without clusters: p(1-p)/(n-1))."""
+    return ratio(values, [1.0] * len(values), clusters)
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
-    """Sum over sum, with the delta method's standard error over the pairs (Cochran, Sampling Techniques, 2.11)."""
-    n, total = len(numerators), math.fsum(denominators)
+def ratio(numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[Hashable] = ()) -> Estimate:
+    """Sum over sum, with the delta method's standard error (Cochran, Sampling Techniques, 2.11).
+
+    `clusters` says of each example what it was drawn with (chunks of one document, answers to one prompt): examples of one
+    cluster are not independent, so their residuals are summed before they are squared (Liang and Zeger 1986; Miller 2024,
+    "Adding error bars to evals", section 2.2), and the clusters are what is counted. Without them each example is its own.
+    """
+    total = math.fsum(denominators)
     value = math.fsum(numerators) / total
+    residuals = [a - value * b for a, b in zip(numerators, denominators, strict=True)]
+    if clusters:
+        residuals = _summed(residuals, clusters)
+    n = len(residuals)
     if n == 1:
-        return Estimate(value, 0.0, n)
-    squares = math.fsum((a - value * b) ** 2 for a, b in zip(numerators, denominators, strict=True))
-    return Estimate(value, math.sqrt(squares * n / (n - 1)) / total, n)
+        return Estimate(value, 0.0, len(numerators))
+    squares = math.fsum(r * r for r in residuals)
+    return Estimate(value, math.sqrt(squares * n / (n - 1)) / total, len(numerators))
+
+
+def _summed(values: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:
+    sums: dict[Hashable, float] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value
+    return list(sums.values())

@@ -20,11 +20,13 @@ def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
     return [([ids[s - 1] if s else first], list(ids[s : s + width])) for s in range(0, len(ids), width)]
 
 
-def bits_per_byte(model: ScoringModel, texts: Sequence[str], width: int) -> dict[str, Estimate]:
+def bits_per_byte(
+    model: ScoringModel, texts: Sequence[str], width: int, families: Sequence[str] = ()
+) -> dict[str, Estimate]:
     """Under that name, with windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed over the
-    texts before dividing."""
+    texts before dividing. `families` names the document that each text was cut from, for the standard error."""
     tokenizer = model.tokenizer
     parts = [windows(tokenizer.encode(t), tokenizer.eos_id, width) for t in texts]
     scores = iter(model.logprobs([window for part in parts for window in part]))
     bits = [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
-    return {"bits_per_byte": ratio(bits, [len(t.encode()) for t in texts])}
+    return {"bits_per_byte": ratio(bits, [len(t.encode()) for t in texts], families)}

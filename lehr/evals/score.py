@@ -61,7 +61,8 @@ def _estimates(
 ) -> dict[str, Estimate]:
     first = examples[0]
     if isinstance(first, Text):
-        return bits_per_byte(model, [t.text for t in _all(Text, examples)], window_tokens or model.max_length)
+        texts = _all(Text, examples)
+        return bits_per_byte(model, [t.text for t in texts], window_tokens or model.max_length, families(texts))
     if isinstance(first, Choice):
         return _choices(model, _all(Choice, examples))
     if isinstance(first, Pair):
@@ -74,6 +75,11 @@ def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
     if len(found) != len(examples):
         raise TypeError("the examples of one task are all of one type")
     return found
+
+
+def families(examples: Sequence[Text | Choice]) -> list[str]:
+    """What the standard error takes together: the document that an example was cut from, or the example itself."""
+    return [example.family or f"\n{number}" for number, example in enumerate(examples)]
 
 
 def _split(model: ScoringModel, choice: Choice) -> list[Request]:
@@ -102,9 +108,10 @@ def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Estima
         characters = np.array([len(c) for c in choice.continuations])
         raw.append(float(logprobs.argmax() == choice.gold))
         per_character.append(float((logprobs / characters).argmax() == choice.gold))
-    found = {"acc": mean(raw)}
+    grouped = families(choices)
+    found = {"acc": mean(raw, grouped)}
     if choices[0].per_character:
-        found["acc_per_char"] = mean(per_character)
+        found["acc_per_char"] = mean(per_character, grouped)
     return found
 
 
@@ -162,4 +169,5 @@ def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Estimate]:
     scores = model.logprobs([_answer_request(model, p, answer) for p in pairs for answer in (p.chosen, p.rejected)])
     per_token = [logprob / tokens for logprob, tokens, _ in scores]
     margins = [chosen - rejected for chosen, rejected in zip(per_token[::2], per_token[1::2], strict=True)]
-    return {"accuracy": mean([float(m > 0) for m in margins]), "margin": mean(margins)}
+    prompts = [tuple((m.role, m.content) for m in pair.prompt) for pair in pairs]  # two pairs of one prompt are no two examples
+    return {"accuracy": mean([float(m > 0) for m in margins], prompts), "margin": mean(margins, prompts)}

@@ -15,7 +15,7 @@ from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
 from lehr.errors import UserError
-from lehr.evals.corpus import cut, held_back_texts, prose_texts, read_rows
+from lehr.evals.corpus import cut, held_back, prose_texts, read_rows
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
 from lehr.post.chat import check_turns
 
@@ -33,7 +33,7 @@ class _Plan:
 
 
 def _prose(plan: _Plan) -> list[Example]:
-    return [Text(text) for text in prose_texts(plan.corpus_folder, plan.split, plan.seed, plan.limit)]
+    return [Text(text, family) for text, family in prose_texts(plan.corpus_folder, plan.split, plan.seed, plan.limit)]
 
 
 def _math_text(plan: _Plan) -> list[Example]:
@@ -79,19 +79,19 @@ def _halves(text: str) -> tuple[str, str] | None:
 
 
 def _continuation_cf(plan: _Plan) -> list[Example]:
-    texts = held_back_texts(plan.corpus_folder, plan.split, plan.seed)
-    parts = [halves for text in texts if (halves := _halves(text)) is not None]
+    documents = held_back(plan.corpus_folder, plan.split, plan.seed)
+    parts = [(*halves, family) for text, family in documents if (halves := _halves(text)) is not None]
     if len(parts) < 4:
         raise UserError(
             f"continuation_cf needs 4 {plan.split} documents with a long paragraph and found {len(parts)}",
             remedy="raise data.dev_share and data.held_out_share, or add text",
         )
     found: list[Example] = []
-    for i, (context, continuation) in enumerate(parts[: plan.limit]):
+    for i, (context, continuation, family) in enumerate(parts[: plan.limit]):
         draw = Draw(plan.seed, "continuation", plan.split, i)
-        wrong = [text for _, text in draw.sample(parts[:i] + parts[i + 1 :], 3)]
+        wrong = [text for _, text, _ in draw.sample(parts[:i] + parts[i + 1 :], 3)]
         gold = draw.below(4)
-        found.append(Choice(context, [*wrong[:gold], continuation, *wrong[gold:]], gold))
+        found.append(Choice(context, [*wrong[:gold], continuation, *wrong[gold:]], gold, family=family))
     return found
 
 

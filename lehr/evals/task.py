@@ -14,9 +14,10 @@ from lehr.post.chat import ChatTokenizer
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A document, for bits per byte."""
+    """A document, for bits per byte. `family` names the document that it was cut from, if it was."""
 
     text: str
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Choice:
     continuations: list[str]
     gold: int
     per_character: bool = True  # also score log-probabilities divided by the continuation's characters
+    family: str = ""  # of the document that the context was cut from, if it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class ScoringModel(Protocol):
 
 
 class Record(BaseModel):
-    """One number of `scores.json`. `n` counts examples; `stderr` is 0 where one example alone gives none."""
+    """One number of `scores.json`. `n` counts examples. `stderr` is over what they were drawn by (documents, prompts), and 0
+    where one alone gives none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

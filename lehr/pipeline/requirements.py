@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from lehr.config.data import JsonlSource
+from lehr.data.synthetic.conversations import ChatExample, in_turn
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
-from lehr.evals.budget import check_prompts, too_long
+from lehr.evals.budget import too_long
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.node import Node
+from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.preferences import PreferencesConfig
 
 Note = Callable[[str], None]
 CHECKED = ("documents", "tokenizer")  # kinds of stages whose artifacts are looked at
-_PROMPTS = 200  # of each chat family that are measured
+_PROMPTS = 20_000  # of each step that are measured beforehand, seconds; the step itself looks at all
 
 
 def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, note: Note) -> None:
@@ -93,11 +96,17 @@ def _rows(path: Path) -> Iterator[dict[str, object]]:
 
 def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
     c = node.config
+    asked: Iterable[ChatExample]
     if isinstance(c, GrpoConfig):
-        check_prompts(f"posttraining.{node.name}", c.families, c.seed, _PROMPTS, tokenizer, context, c.max_new_tokens)
-    if isinstance(c, PreferencesConfig):
-        p = c.pairs
-        check_prompts(f"the pairs of {node.name}", p.families, c.seed, _PROMPTS, tokenizer, context, p.max_new_tokens)
+        roll_outs = -(-c.steps // (c.rollout_epochs * c.mini_batches))
+        key, room = f"posttraining.{node.name}", c.max_new_tokens
+        asked = in_turn(c.families, "train", roll_outs * c.batch_size, c.seed)
+    elif isinstance(c, PreferencesConfig):
+        key, room = f"the pairs of {node.name}", c.pairs.max_new_tokens
+        asked = chain.from_iterable(pair_prompts(c.pairs, split, pairs_seed(c.seed, c.stream, split)) for split in SPLITS)
+    else:
+        return
+    refuse_long(key, (prompt_ids(example, tokenizer) for example in islice(asked, _PROMPTS)), context, room)
 
 
 def _note_shortened(nodes: Sequence[Node], tokenizer: Tokenizer, context: int, note: Note) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from lehr import incidents
 from lehr.artifact import Artifact, ArtifactRef, Cost, canonical, sha256_text
 from lehr.code import code_version
-from lehr.errors import Bug, LehrError, Preempted, from_os_error
+from lehr.errors import Bug, LehrError, Preempted, UserError, from_os_error
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
 from lehr.stop import listening
@@ -68,9 +68,20 @@ def run_stage(spec: StageSpec, name: str, config: StageConfig, inputs: Inputs, c
             context.tracker.stage_started(name, total_steps=steps, params=identity.config)
             assert spec.run is not None
             outcome = spec.run(config, inputs, attempt)
+            _refuse_change(name, identity, config)
             return _publish(spec, attempt, outcome, identity, config, inputs, context)
     except OSError as error:
         raise from_os_error(error) from error
+
+
+def _refuse_change(name: str, identity: Identity, config: StageConfig) -> None:
+    """The fingerprint names what the files held before they were read: a corpus that somebody still writes would bear the name
+    of less than it holds. Raises UserError."""
+    changed = [key for key, value in {**config.described(), **config.layout()}.items() if value != identity.config.get(key)]
+    if changed:
+        raise UserError(
+            f"a file of `{changed[0]}` changed while it was read", where=name, remedy="run again when nobody writes to it"
+        )
 
 
 def found_again(spec: StageSpec, name: str, config: StageConfig, uri: str, context: StageContext) -> ArtifactRef:

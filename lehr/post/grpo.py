@@ -32,7 +32,8 @@ class Prompt:
 @dataclass(frozen=True)
 class GrpoSettings:
     """`clip_low`/`clip_high` bound the ratio (asymmetric as in DAPO, Yu et al. 2025); `kl` weighs the k3 estimate. `epochs` and
-    `mini_batches`: see Updates."""
+    `mini_batches`: see Updates; `epsilon`: see advantages. Policy and reference are both taken at `temperature`, the one that
+    answers are sampled at: at another one the first update's ratio would not be 1."""
 
     prompts: int
     samples: int
@@ -43,6 +44,7 @@ class GrpoSettings:
     kl: float
     epochs: int = 1
     mini_batches: int = 1
+    epsilon: float = 1e-8
 
     @property
     def updates(self) -> Updates:
@@ -50,11 +52,17 @@ class GrpoSettings:
         return Updates(self.prompts, self.samples, self.epochs, self.mini_batches)
 
 
-def advantages(rewards_PS: Tensor) -> Tensor:
-    """(reward - group mean) / (group std + 0.1), shape (prompts, samples). The 0.1 keeps a group that differs in one
-    lucky sample from an advantage of sqrt(samples)."""
-    centred = rewards_PS - rewards_PS.mean(dim=1, keepdim=True)
-    return centred / (rewards_PS.std(dim=1, keepdim=True, unbiased=False) + 0.1)
+def advantages(rewards_PS: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """(reward - group mean) / (group's population std + epsilon), shape (prompts, samples); 0 in a group of equal rewards.
+
+    1e-8 is what OLMo 2's code adds. A larger one keeps a group that differs in one lucky sample of S from an advantage of
+    sqrt(S).
+    """
+    exact_PS = rewards_PS.double()  # in fp32 the mean of equal rewards may differ from them, and 1e-8 would magnify that
+    centred = exact_PS - exact_PS.mean(dim=1, keepdim=True)
+    found = centred / (exact_PS.std(dim=1, keepdim=True, unbiased=False) + epsilon)
+    equal_P1 = (exact_PS == exact_PS[:, :1]).all(dim=1, keepdim=True)
+    return found.masked_fill(equal_P1, 0.0).float()
 
 
 def grpo_token_loss(
@@ -109,7 +117,7 @@ class GrpoObjective:
         """One policy gradient from these rows."""
         if not len(r):  # more ranks than rows: the others have them
             return Sums(0.0, 0.0, 0, dict.fromkeys(self.extras, (0.0, 0.0)))
-        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT)
+        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, self.settings.temperature)
         # In the only update of a roll-out the old policy is this one: the ratio is 1 and only its gradient counts.
         old_BT = new_BT.detach() if r.old_BT is None else r.old_BT
         loss_BT, k3_BT = grpo_token_loss(new_BT, old_BT, r.reference_BT, r.advantages_B, self.settings)
@@ -135,9 +143,9 @@ class GrpoObjective:
         self.sampler.follow(step)
         rows, rewards_PS, finished_B = self._answers([self.prompts[i] for i in chosen], seed)
         tokens_BT, labels_BT = pad(rows, self.policy.tokenizer.pad_id, self.policy.device)
-        reference_BT = _logprobs(self.reference, tokens_BT, labels_BT)
-        old_BT = _logprobs(self.policy.model, tokens_BT, labels_BT) if self.several else None
-        advantages_B = advantages(rewards_PS).reshape(-1)
+        reference_BT = _logprobs(self.reference, tokens_BT, labels_BT, s.temperature)
+        old_BT = _logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature) if self.several else None
+        advantages_B = advantages(rewards_PS, s.epsilon).reshape(-1)
         return RollOut(step, tokens_BT, labels_BT, rewards_PS.reshape(-1), finished_B, advantages_B, reference_BT, old_BT)
 
     def _answers(self, prompts: Sequence[Prompt], seed: int) -> tuple[list[Rendered], Tensor, Tensor]:
@@ -156,6 +164,6 @@ class GrpoObjective:
 
 
 @torch.no_grad()
-def _logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor) -> Tensor:
+def _logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float) -> Tensor:
     """See token_logprobs; there may be no rows, and no gradient is wanted."""
-    return token_logprobs(model, tokens_BT, labels_BT) if len(tokens_BT) else torch.zeros(tokens_BT.shape)
+    return token_logprobs(model, tokens_BT, labels_BT, temperature) if len(tokens_BT) else torch.zeros(tokens_BT.shape)

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr import seeds
 from lehr.artifact import Artifact
 from lehr.config.posttraining import Pairs
-from lehr.data.synthetic.conversations import ChatExample, Message, conversation, reference_answer
-from lehr.data.synthetic.splits import Split
+from lehr.data.synthetic.conversations import ChatExample, Message, reference_answer
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.model.generate import LanguageModel
+from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
 from lehr.post.chat import render
 from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
 from lehr.post.sft import Rendered
@@ -53,10 +52,9 @@ def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
     model = SharedModel(own, ranks, work.context.serve(own))
     counts: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
-    splits: list[tuple[Split, int]] = [("train", d.prompts), ("held_out", d.held_out_prompts)]
-    for split, count in splits:
-        seed = seeds.derive(work.seed, work.stream, split)
-        examples = [conversation(d.families[i % len(d.families)], split, i // len(d.families), seed) for i in range(count)]
+    for split in SPLITS:
+        seed = pairs_seed(work.seed, work.stream, split)
+        examples = list(pair_prompts(d, split, seed))
         found = list(_judge(examples, model, d, seed))
         counts[split] = len(found)
         rows += [{"split": split, **row} for row in found]
@@ -74,7 +72,9 @@ def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
 def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int) -> Iterable[dict[str, Any]]:
     """For each prompt whose samples disagree: the first verified and the first failed answer, both finished."""
     tokenizer = model.tokenizer
-    prompts = [render(e.prompt, tokenizer, True)[0] for e in examples for _ in range(d.samples)]
+    rendered = [prompt_ids(e, tokenizer) for e in examples]
+    refuse_long("the pairs", rendered, model.max_length, d.max_new_tokens)
+    prompts = [ids for ids in rendered for _ in range(d.samples)]
     answers = model.generate(prompts, d.max_new_tokens, [tokenizer.eos_id], d.temperature, seed)
     for i, example in enumerate(examples):
         right: list[str] = []

@@ -35,6 +35,7 @@ class GrpoConfig(TrainingConfig):
     clip_low: PositiveFloat
     clip_high: PositiveFloat
     kl: NonNegativeFloat
+    advantage_epsilon: NonNegativeFloat
     bonus: dict[str, float]
     rollout_epochs: Positive
     mini_batches: Positive
@@ -61,7 +62,8 @@ def expand(step: GrpoStep, place: Place) -> list[Node]:
         families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps,
         batch_size=step.batch_size, max_length=step.max_length, samples_per_prompt=step.samples_per_prompt,
         temperature=step.temperature, max_new_tokens=step.max_new_tokens, clip_low=step.clip_low, clip_high=step.clip_high,
-        kl=step.kl, bonus=step.bonus, rollout_epochs=step.rollout_epochs, mini_batches=step.mini_batches,
+        kl=step.kl, advantage_epsilon=step.advantage_epsilon, bonus=step.bonus,
+        rollout_epochs=step.rollout_epochs, mini_batches=step.mini_batches,
         seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
     return [Node(step.name, "grpo", config, {"parent": (place.parent,)})]

@@ -19,7 +19,7 @@ class ProseEvaluator:
 
     def __init__(self, documents: Path, tokenizer: Path, seed: int, window_tokens: int) -> None:
         self.tokenizer, self.window_tokens = Tokenizer.load(tokenizer), window_tokens
-        self.texts = prose_texts(documents, "dev", seed, IN_LOOP_TEXTS)
+        self.texts = [text for text, _ in prose_texts(documents, "dev", seed, IN_LOOP_TEXTS)]
 
     def __call__(self, state: TrainState, ranks: Ranks) -> dict[str, float]:
         model = SharedModel(LanguageModel(state.model, self.tokenizer), ranks)

@@ -117,9 +117,10 @@ def router_loss(ce: CrossEntropy, config: Model) -> Tensor | float:
     return ce.tokens * (config.balance_loss * balance + config.router_z_loss * z)
 
 
-def token_logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor) -> Tensor:
-    """log p(label) at every position, zero where the label is -100: shape (B, T)."""
+def token_logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float = 1.0) -> Tensor:
+    """log p(label) at every position, zero where the label is -100: shape (B, T). Logits are divided by `temperature`, as
+    where the labels were sampled at it."""
     chosen = labels_BT != IGNORE
-    logits_NV = model.logits(model.hidden(tokens_BT)[chosen]).float()
+    logits_NV = model.logits(model.hidden(tokens_BT)[chosen]).float() / temperature
     picked_N = -F.cross_entropy(logits_NV, labels_BT[chosen], reduction="none")
     return torch.zeros(labels_BT.shape, dtype=torch.float32, device=tokens_BT.device).masked_scatter(chosen, picked_N)

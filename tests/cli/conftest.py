@@ -58,12 +58,21 @@ def lehr(*arguments: str, stdin: str = "", **environment: str) -> subprocess.Com
     )
 
 
-def seal(folder: Path, kind: Kind, stage: str, parents: list[ArtifactRef], cost: Cost, files: dict[str, bytes]) -> ArtifactRef:
+def seal(
+    folder: Path,
+    kind: Kind,
+    stage: str,
+    parents: list[ArtifactRef],
+    cost: Cost,
+    files: dict[str, bytes],
+    frozen: str = "",
+) -> ArtifactRef:
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    meta = {"s": stage} | ({"frozen": frozen} if frozen else {})
     made = Artifact.seal(
-        folder, kind=kind, stage=stage, fingerprint="f", parents=parents, config={}, code="c", meta={"s": stage}, cost=cost
+        folder, kind=kind, stage=stage, fingerprint="f", parents=parents, config={}, code="c", meta=meta, cost=cost
     )
     return made.ref
 
@@ -91,7 +100,7 @@ def run(tmp_path: Path) -> Path:
     anneals = [
         seal(root / f"artifacts/anneal-{s}-1", "checkpoint", f"anneal-{s}", [stage1], cost, {"w": bytes([s])}) for s in (1, 2)
     ]
-    seal(root / "artifacts/soup-1", "checkpoint", "soup", anneals, Cost(seconds=1), {"w": b"m"})
+    soup = seal(root / "artifacts/soup-1", "checkpoint", "soup", anneals, Cost(seconds=1), {"w": b"m"})
 
     def record(stage: str, value: float, stderr: float | None) -> dict[str, Any]:
         return {
@@ -112,4 +121,8 @@ def run(tmp_path: Path) -> Path:
         record("soup", 0.85, None),
     ]
     (root / "scores.json").write_text(json.dumps(scores))
+    for made in (stage1, *anneals, soup):
+        own = [row for row in scores if row["stage"] == made.stage]
+        content = {"scores.json": json.dumps(own).encode()}
+        seal(root / f"artifacts/scores-{made.stage}-1", "scores", f"scores-{made.stage}", [made], Cost(), content, made.digest)
     return root

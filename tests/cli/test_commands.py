@@ -117,7 +117,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], parts: list
 
 
 def test_damaged_files_are_named(run: Path) -> None:
-    (run / "scores.json").write_text("[{")
+    (run / "artifacts/scores-soup-1/scores.json").write_text("[{")
     assert "scores.json: damaged scores" in lehr("show", str(run)).stderr
     path = run / "artifacts/documents-1/dropped.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-9])

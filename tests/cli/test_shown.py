@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.main import main
-from tests.cli.conftest import ROOT, lehr
+from lehr.artifact import Artifact
+from tests.cli.conftest import ROOT, Again, lehr
 
 
 def test_a_file_gets_whole_lines_and_verify_a_verdict(trained: Path) -> None:
@@ -72,3 +75,33 @@ def test_names_of_documents_are_text_and_reasons_are_known(
     path.write_bytes(gzip.compress(json.dumps({"id": "\x1b]0;x\x07[/b]\n", "source": "s", "reason": "r"}).encode()))
     assert main(["dropped", str(run)]) == 0
     assert capsys.readouterr().out == "s\tr\t␛]0;x␇[/b]\\n\n"
+
+
+def test_after_a_b_a_everything_is_of_a_and_b_keeps_its_own_scores(
+    trained: Path, again: Again, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's furthest model is the one that was published last, and a model's scores are of its weights, not of its name."""
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    a = json.loads((out / "scores.json").read_text())
+    assert again(out, "stage1.optim.lr=3e-2") == 0
+    b = json.loads((out / "scores.json").read_text())
+    assert again(out) == 0
+    assert json.loads((out / "scores.json").read_text()) == a != b
+
+    def shown(place: Path) -> str:
+        capsys.readouterr()
+        assert main(["show", str(place)]) == 0
+        return capsys.readouterr().out
+
+    def prose(records: list[dict[str, Any]]) -> str:
+        return next(f"{r['value']:.3f}" for r in records if (r["task"], r["split"]) == ("prose", "held_out"))
+
+    models = [Artifact.open(p.parent, verify=False) for p in out.glob("artifacts/stage1-*/artifact.json")]
+    lineage = {row["digest"] for row in json.loads((out / "lineage.json").read_text())}
+    [ours], [other] = ([m for m in models if (m.manifest.digest in lineage) is published] for published in (True, False))
+    assert prose(a) != prose(b)
+    assert prose(a) in shown(out) and prose(a) in shown(ours.folder) and prose(b) not in shown(ours.folder)
+    assert prose(b) in shown(other.folder) and prose(a) not in shown(other.folder)
+    assert main(["export", str(out), "--out", str(tmp_path / "hf")]) == 0
+    assert (tmp_path / "hf/model.safetensors").read_bytes() == (out / "model/model.safetensors").read_bytes()

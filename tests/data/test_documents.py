@@ -75,8 +75,8 @@ ROWS = b'{"id": "a", "text": "one"}\n\n{"id": "b", "text": "t\xc3\xbco"}\n'
     ("name", "content"),
     [
         ("bom.jsonl", b"\xef\xbb\xbf" + ROWS),
-        ("WEB.JSONL.GZ", gzip.compress(b"\xef\xbb\xbf" + ROWS)),
-        ("unnamed", gzip.compress(ROWS[:28]) + gzip.compress(ROWS[28:])),
+        ("WEB.JSONL.GZ", gzip.compress(b"\xef\xbb\xbf" + ROWS, mtime=0)),
+        ("unnamed", gzip.compress(ROWS[:28], mtime=0) + gzip.compress(ROWS[28:], mtime=0)),
         ("web.jsonl.bz2", bz2.compress(ROWS)),
         ("web.jsonl.xz", lzma.compress(ROWS)),
     ],
@@ -195,6 +195,17 @@ def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
     assert contaminated(form) is None
     index.forget_boilerplate(index.shared([leak] * 50), 10, ["held_out documents"])
     assert contaminated(leak) == "quiz"  # a leak stays one, however often it stands there
+
+
+def test_an_ngram_of_two_tasks_counts_for_each() -> None:
+    """The first three n-grams stand in both tasks, the fourth in `second` alone; it takes four to be contaminated."""
+    shared, more = "one two three four five", "one two three four five six"
+    for texts in ({"first": [shared], "second": [more]}, {"second": [more], "first": [shared]}):
+        index = Decontaminator(texts, 3, {"first": 4, "second": 4})
+        [found] = index.shared([more])
+        assert index.contaminated(found) == "second"
+        index.forget_boilerplate([found] * 2, 1, ["second"])
+        assert index.contaminated(found) is None and index.contaminated([*found, *found]) == "first"
 
 
 def test_shared_ngrams_are_those_that_a_plain_search_finds() -> None:

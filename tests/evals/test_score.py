@@ -65,6 +65,40 @@ def test_the_standard_errors_match_the_spread_of_repeated_samples() -> None:
     assert mean([1.0]).stderr == 0.0
 
 
+def test_chunks_of_one_document_are_not_so_many_examples() -> None:
+    """20 documents of 8 chunks each, whose chunks share their document's difficulty: the clustered standard error is what
+    repeated samples spread by, the other one less than half of it."""
+    draw = random.Random(0)
+    families = [i // 8 for i in range(160)]
+
+    def sample() -> tuple[list[float], list[float]]:
+        hard = [draw.gauss(2.0, 0.5) for _ in range(20)]
+        sizes = [draw.uniform(50, 500) for _ in families]
+        return [s * (hard[f] + draw.gauss(0, 0.2)) for s, f in zip(sizes, families, strict=True)], sizes
+
+    samples = [sample() for _ in range(400)]
+    estimates = [ratio(*pair, families) for pair in samples]
+    centre = sum(e.value for e in estimates) / 400
+    spread = math.sqrt(sum((e.value - centre) ** 2 for e in estimates) / 399)
+    assert sum(e.stderr for e in estimates) / 400 == pytest.approx(spread, rel=0.1)
+    assert sum(ratio(*pair).stderr for pair in samples) / 400 < 0.5 * spread
+    # By hand: means of 1, 1, 0, 0 in two clusters; residuals 1 and -1; sqrt(2 * 2 / 1) / 4.
+    assert mean([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]) == (0.5, 0.5, 4)
+    assert mean([1.0, 0.0], ["a", "a"]).stderr == 0.0  # a single cluster gives none
+
+
+def test_texts_of_one_document_and_pairs_of_one_prompt_are_taken_together() -> None:
+    model = TableModel(lambda ids, token: 1 / 4 if token == 5 + ord("a") else 1 / 256)
+    texts = [Text("a" * 30, "x"), Text("a" * 10, "x"), Text("b" * 40, "y")]
+    [record] = score(model, "stage1", "prose", "dev", texts, seed=1)
+    # 5 bits a byte: residuals -120 (both of x) and 120.
+    assert record.n == 3 and record.stderr == pytest.approx(math.sqrt(2 * 120**2 * 2) / 80)
+    same, other = [Message("user", "one")], [Message("user", "two")]
+    pairs = [Pair(same, "a", "b"), Pair(same, "a", "b"), Pair(other, "b", "a"), Pair(other, "b", "a")]
+    found = {r.metric: r for r in score(model, "dpo", "preference", "dev", pairs, seed=1)}
+    assert (found["accuracy"].value, found["accuracy"].stderr) == (0.5, 0.5)
+
+
 def test_cloze_by_sum_prefers_short_choices_and_by_character_does_not() -> None:
     """Each `x` costs a factor 1/2, each `y` 1/4. Sums: " y" beats " xxxx"; per character it is the other way round."""
     cost = {"x": 0.5, "y": 0.25, " ": 0.5}

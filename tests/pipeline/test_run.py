@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lehr.artifact import Artifact, ArtifactRef
+from lehr.artifact import Artifact, ArtifactRef, sha256_file
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import InfraError, Preempted, UserError
-from lehr.pipeline.attempt import Attempt
-from lehr.pipeline.spec import Outcome
+from lehr.pipeline.attempt import Attempt, StageContext
+from lehr.pipeline.run import run_stage
+from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
 from lehr.store import LocalStore
 from tests.staging import made
 
@@ -42,6 +44,34 @@ def test_a_finished_stage_is_found_again_and_a_changed_one_is_not(tmp_path: Path
     child = _run(tmp_path, work, parents=[Artifact.open(first.uri)])
     assert work.calls == 3
     assert len({first.uri, other.uri, child.uri}) == 3
+
+
+class FileConfig(StageConfig):
+    path: Path
+
+    def described(self) -> dict[str, object]:
+        return {"path": sha256_file(self.path)}
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    """The name of an artifact says what the file held; more than that was read."""
+    corpus, store = tmp_path / "corpus.jsonl", LocalStore(tmp_path / "run")
+    corpus.write_text("one\n")
+
+    def reads(config: FileConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+        with corpus.open("a") as more:
+            more.write("two\n")
+        (attempt.out / "read").write_text(corpus.read_text())
+        return Outcome({})
+
+    def documents(run: Callable[[FileConfig, Inputs, Attempt], Outcome]) -> ArtifactRef:
+        spec = StageSpec("test", FileConfig, {}, "documents", "cpu", "data", run)
+        return run_stage(spec, "documents", FileConfig(path=corpus), spec.inputs({}), StageContext(store))
+
+    with pytest.raises(UserError, match="`path` changed while it was read"):
+        documents(reads)
+    assert not (tmp_path / "run/artifacts").exists()
+    documents(lambda config, inputs, attempt: Outcome({}))  # now that nobody writes to it
 
 
 def test_an_interrupted_stage_leaves_its_scratch_and_no_artifact(tmp_path: Path) -> None:

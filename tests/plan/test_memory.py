@@ -12,6 +12,7 @@ from lehr.config.hardware import Hardware, Parallelism
 from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.config.training import Precision
+from lehr.hardware import bf16_units
 from lehr.model.size import parameter_count
 from lehr.model.transformer import Transformer
 from lehr.planning.memory import Memory, layers_of, memory_per_accelerator
@@ -82,7 +83,9 @@ def test_plan_is_what_torch_allocates(family: str, changes: dict[str, Any], rows
     config = model_of(family, **changes)
     planned = memory_per_accelerator(config, machines(fused=False, micro_batch=rows), precision, length, rows)
     measured = allocated(config, precision, rows, length)  # type: ignore[arg-type]
-    assert planned.total == pytest.approx(measured, rel=TOLERANCE)
+    # Without units for bf16 the library copies logits into a layout of its own: no accelerator does, so no plan has it.
+    copies = 2 * 2 * rows * length * config.vocab_size if precision == "bf16" and not bf16_units() else 0
+    assert planned.total * (1 - TOLERANCE) <= measured <= planned.total * (1 + TOLERANCE) + copies
 
 
 def test_a_batch_so_small_that_the_update_is_the_peak() -> None:

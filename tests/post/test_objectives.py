@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt, advantages, grpo_token_loss
 from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, dpo_loss, mean_logprobs
+from lehr.post.rollout import RollOut
 from lehr.post.sft import Rendered, SftObjective, pad, rows_of_step
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
@@ -117,9 +119,36 @@ def test_dpo_of_whole_answers_weighs_them_by_their_length() -> None:
 
 
 def test_advantages_by_hand() -> None:
-    found = advantages(torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]))
-    assert found[0].tolist() == pytest.approx([0.5 / 0.6, -0.5 / 0.6, -0.5 / 0.6, 0.5 / 0.6])
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.1, 0.1, 0.1, 0.1]])
+    found = advantages(rewards)
+    assert found[0].tolist() == pytest.approx([1.0, -1.0, -1.0, 1.0])
     assert found[1].tolist() == [0.0] * 4
+    assert advantages(rewards[:, :3])[1].tolist() == [0.0] * 3  # three times 0.1, whose mean in binary is another number
+    assert advantages(rewards, 0.1)[0].tolist() == pytest.approx([0.5 / 0.6, -0.5 / 0.6, -0.5 / 0.6, 0.5 / 0.6])
+
+
+def test_grpo_scores_at_the_temperature_that_it_samples_at() -> None:
+    """Policy and reference are those that the answers were drawn from: softmax of the logits over the temperature."""
+    model, reference = _model(), _model()
+    with torch.no_grad():
+        for p in model.parameters():
+            p *= 1.1
+    tokens_BT, labels_BT = pad(ROWS, 1)
+    hot = torch.log_softmax(model.logits(model.hidden(tokens_BT)).float() / 0.5, dim=-1)
+    picked = hot.gather(2, labels_BT.clamp(min=0)[..., None])[..., 0].masked_fill(labels_BT == IGNORE, 0.0)
+    assert torch.allclose(token_logprobs(model, tokens_BT, labels_BT, 0.5), picked, atol=1e-6)
+    # With one group of equal rewards all that is left of the loss is the KL term, and it is of the hot distributions.
+    settings = replace(SETTINGS, prompts=1, samples=2, temperature=0.5, kl=1.0)
+    state = TrainState.fresh(model, Optim(lr=0.1))
+    state.frozen["reference"] = reference
+    tokenizer = Tokenizer.train(["a b c " * 50], 300)
+    objective = GrpoObjective(state, LanguageModel(model, tokenizer, chat=True), [], settings, seed=1)
+    with torch.no_grad():
+        r_BT = token_logprobs(reference, tokens_BT, labels_BT, 0.5) - picked
+        expected = float((r_BT.exp() - r_BT - 1).sum())
+    zeros_B, done_B = torch.zeros(2), torch.ones(2, dtype=torch.bool)
+    roll_out = RollOut(0, tokens_BT, labels_BT, zeros_B, done_B, zeros_B, r_BT + picked.detach())
+    assert objective.learn(roll_out).loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_on_policy_the_gradient_is_reinforce() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -142,6 +142,23 @@ def conversation(family: str, split: Split, index: int, seed: int) -> ChatExampl
     prefix = draw.choice(wording.PREFIX_DRAWS) if draw.below(10) < _CHATTY_IN_10 else ""
     messages = [Message("user", question), Message("assistant", prefix + answer)]
     return ChatExample(messages, verifier, verifier_args, key, split, family)
+
+
+def in_turn(
+    families: Sequence[str], split: Split, wanted: int, seed: int, *, distinct: bool = False
+) -> Iterator[ChatExample]:
+    """`wanted` conversations, families in turn. `distinct`: no question twice, and fewer where the families have no more (a
+    score of repeated questions would be of fewer than it says)."""
+    seen: set[str] = set()
+    most = len(families) * min(wanted, max(count(family, split) for family in families)) if distinct else wanted
+    for i in range(most):
+        example = conversation(families[i % len(families)], split, i // len(families), seed)
+        question = example.prompt[-1].content
+        if not distinct or question not in seen:
+            seen.add(question)
+            yield example
+        if distinct and len(seen) == wanted:
+            return
 
 
 def _known(family: str) -> None:

@@ -1,0 +1,45 @@
+"""Which generated prompts a step asks of its model, and whether they fit its context: known before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from lehr import seeds
+from lehr.config.posttraining import Pairs
+from lehr.data.synthetic.conversations import ChatExample, in_turn
+from lehr.data.synthetic.splits import Split
+from lehr.data.tokenizer import Tokenizer
+from lehr.errors import UserError
+from lehr.post.chat import render
+
+SPLITS: tuple[Split, ...] = ("train", "held_out")
+
+
+def pair_prompts(pairs: Pairs, split: Split, seed: int) -> Iterator[ChatExample]:
+    """Prompts of the preference pairs of one split. Held-out ones are distinct: they are what is scored."""
+    if split == "train":
+        return in_turn(pairs.families, split, pairs.prompts, seed)
+    return in_turn(pairs.families, split, pairs.held_out_prompts, seed, distinct=True)
+
+
+def pairs_seed(seed: int, stream: str, split: Split) -> int:
+    """Of the prompts of one split: every step that makes pairs has a stream of its own."""
+    return seeds.derive(seed, stream, split)
+
+
+def prompt_ids(example: ChatExample, tokenizer: Tokenizer) -> list[int]:
+    """The prompt up to where the assistant speaks."""
+    return render(example.prompt, tokenizer, add_generation_prompt=True)[0]
+
+
+def refuse_long(key: str, prompts: Iterable[Sequence[int]], context: int, max_new_tokens: int) -> None:
+    """Raises UserError where a prompt and an answer of `max_new_tokens` are more than the `context`: the model would answer the
+    end of the prompt alone."""
+    longest = max(map(len, prompts), default=0)
+    room = context - longest
+    if max_new_tokens > room:
+        raise UserError(
+            f"{key}: prompts have up to {longest} tokens, with max_new_tokens={max_new_tokens} more than "
+            f"model.max_seq_len={context}",
+            remedy=f"lower its max_new_tokens to {room}" if room > 0 else "choose other families, or raise max_seq_len",
+        )
