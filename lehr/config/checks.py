@@ -8,8 +8,8 @@ from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
 from lehr.metrics import find
 
-_TAKEN = ("documents", "tokenizer", "shards", "stage1", "base", "ramp", "soup", "export", "pairs", "scores", "anneal")
-_TAKEN += ("baselines",)
+_DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
+_TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal")
 LEAST_TEMPERATURE = 1e-6  # below it sampling is greedy, and far below logits overflow
 
 

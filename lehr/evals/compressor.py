@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 _LEAST, _LARGEST = 1 << 16, 1536 << 20  # bytes of the dictionary
+_PIECE = 1 << 16  # bytes at a time: of what it is given at once, liblzma puts all but the first part off to the end
 
 
 def compressed_sizes(first: bytes, others: Sequence[bytes]) -> list[int]:
@@ -33,7 +34,7 @@ def main() -> None:
     first, *others = (sys.stdin.buffer.read(size) for size in sizes)
     dictionary = min(max(len(first) + max(map(len, others), default=0), _LEAST), _LARGEST)
     compressor = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": dictionary}])
-    so_far = len(compressor.compress(first))
+    so_far = sum(len(compressor.compress(first[at : at + _PIECE])) for at in range(0, len(first), _PIECE))
     print(json.dumps([_finished(compressor, so_far, other) for other in (b"", *others)]))
 
 

@@ -138,7 +138,8 @@ class NgramModel:
 
     def probabilities(self, tokens_N: np.ndarray, places_N: np.ndarray) -> np.ndarray:
         """Of each token after those before it in its window: up to `places` of them, and to the order."""
-        found_N, numbers_N = self.orders[0].share[tokens_N], tokens_N
+        found_N: np.ndarray = self.orders[0].share[tokens_N]
+        numbers_N = tokens_N
         for k, (keys, order) in enumerate(zip(self.keys[1:], self.orders[1:], strict=True), start=2):
             if not len(keys.keys):  # every window is shorter
                 break

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lehr.evals.estimate import Estimate, ratio
-from lehr.evals.task import ScoringModel
+from lehr.evals.task import TextModel
 
 Request = tuple[list[int], list[int]]  # ids of the context and of the continuation
 
@@ -21,7 +21,7 @@ def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
 
 
 def bits_per_byte(
-    model: ScoringModel, texts: Sequence[str], width: int, families: Sequence[str] = ()
+    model: TextModel, texts: Sequence[str], width: int, families: Sequence[str] = ()
 ) -> dict[str, Estimate]:
     """Under that name, with windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed over the
     texts before dividing. `families` names the document that each text was cut from, for the standard error."""
