@@ -34,7 +34,7 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
     if debug_sync:
         _show_syncs(recipe, overrides, steps, as_json)
         return
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler talks on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler talks on stderr, at level 5 of its probes (USDT)
     from rich.table import Table
 
     from cli.tables import console

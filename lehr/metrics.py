@@ -87,7 +87,10 @@ def declare(metric: Metric) -> Metric:
 
 
 def find(name: str) -> Metric | None:
-    """The declaration of `name`, or None. `dev_X` is X measured while training."""
+    """The declaration of `name`, or None. `dev_X` is X measured while training, `X@PART` X of a part of what it is of."""
+    whole, at, part = name.partition("@")
+    if at and (of := find(whole)) is not None:
+        return replace(of, name=name, title=f"{of.title}, {part}", short="", live=False, panel=False)
     known = _DECLARED.get(name)
     base = _DECLARED.get(name.removeprefix(DEV)) if known is None and name.startswith(DEV) else None
     if base is None:

@@ -15,6 +15,7 @@ from lehr.report.charts import origin, stage_colours
 from lehr.report.curves import Axes, Level, Series, curve_chart
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
+from lehr.report.style import PALETTES
 
 # Where next tokens are trained, every unit of weight is a token: only there has the loss a unit.
 _LOSS = replace(metrics.metric("loss"), unit="nats/token", axis="log")
@@ -84,6 +85,7 @@ def pretraining(data: ReportData) -> str:
         panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
     on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
     panels += [_on_the_way_panel(m, data, axis) for m in on_the_way]
+    panels += [p for m in on_the_way if (p := _source_panel(m, axis))]
     panels += _speed_panels(data, axis)
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
     branch = " Anneals of one parent start where it ends, and are drawn without bands." if axis.siblings else ""
@@ -159,6 +161,21 @@ def _on_the_way_panel(m: Metric, data: ReportData, axis: _Axis) -> str:
     chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"), levels)
     note = "while training" + ("; dashed: n-grams on the tokens of that model" if levels else "")
     return markup.panel(m.heading, chart, note) if chart else ""
+
+
+def _source_panel(m: Metric, axis: _Axis) -> str:
+    """A score that was measured while training, a line for each source, along one way through the stages: of siblings the
+    first."""
+    way = [s for s in axis.stages if s not in axis.siblings[1:]]
+    names = sorted({key.partition("@")[2] for s in way for p in s.curves for key in p if key.startswith(f"{m.name}@")})
+    series = []
+    for number, name in enumerate(names):
+        points = [point for s in way for point in axis.series(s, s.series(f"{m.name}@{name}")).points]
+        series.append(Series(name, f"var(--c-post-{number % len(PALETTES['post']) + 1})", points, band=False))
+    chart = curve_chart(series, _axes(m, "tokens seen"))
+    legend = markup.legend([(s.name, s.colour) for s in series])
+    along = ", ".join(s.name for s in way)
+    return markup.panel(f"{m.heading}, by source", chart + legend, f"along {along}") if chart else ""
 
 
 def _levels(data: ReportData, m: Metric) -> list[Level]:

@@ -138,6 +138,20 @@ def test_speed_and_utilisation_are_drawn() -> None:
     assert "utilisation" not in learning.pretraining(ReportData(run="r", stages=[stage]))
 
 
+def test_scores_on_the_way_are_drawn_by_source() -> None:
+    def points(first: int) -> list[dict[str, float | None]]:
+        keys = ("dev_bits_per_byte", "dev_bits_per_byte@bible", "dev_bits_per_byte@<b>")
+        return [{"step": s, "tokens": 10.0 * s, **{k: 3.0 - (first + s) / 10 for k in keys}} for s in (1.0, 2.0)]
+
+    names = (("stage1", [], 0), ("a", ["stage1"], 2), ("b", ["stage1"], 2))
+    stages = [StageReport(name=n, phase="pretraining", parents=p, curves=points(first)) for n, p, first in names]
+    page = learning.pretraining(ReportData(run="r", stages=stages))
+    panel = page.partition(", by source")[2].partition("</p>")[0]
+    assert "along stage1, a<" in panel and panel.count("<path") == 2
+    assert re.findall(r"</i>([^<]+)", panel) == ["&lt;b&gt;", "bible"] and "bible: 2.600" in panel
+    assert page.count("by source") == 1 and "by source" not in learning.pretraining(ReportData(run="r", stages=stages[:0]))
+
+
 def test_mixes_that_are_alike_are_shown_once() -> None:
     page = provenance.funnel(ReportData(run="r", mixes={"stage1": "a", "anneal-1": "b", "anneal-2": "b"}))
     assert re.findall(r"<h3>([^<]+)</h3><pre>", page) == ["stage1", "anneal-1, anneal-2"]
