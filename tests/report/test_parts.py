@@ -141,7 +141,7 @@ def test_speed_and_utilisation_are_drawn() -> None:
 def test_scores_on_the_way_are_drawn_by_source() -> None:
     def points(first: int) -> list[dict[str, float | None]]:
         keys = ("dev_bits_per_byte", "dev_bits_per_byte@bible", "dev_bits_per_byte@<b>")
-        return [{"step": s, "tokens": 10.0 * s, **{k: 3.0 - (first + s) / 10 for k in keys}} for s in (1.0, 2.0)]
+        return [{"step": s, "tokens": 10.0 * s, **dict.fromkeys(keys, 3.0 - (first + s) / 10)} for s in (1.0, 2.0)]
 
     names = (("stage1", [], 0), ("a", ["stage1"], 2), ("b", ["stage1"], 2))
     stages = [StageReport(name=n, phase="pretraining", parents=p, curves=points(first)) for n, p, first in names]
