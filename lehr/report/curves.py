@@ -117,7 +117,9 @@ def curve_chart(series: Sequence[Series], axes: Axes, levels: Sequence[Level] = 
     y = _y_scale(drawn, axes, levels, bottom, top)
     body = [svg.y_axis(y, left, right), svg.x_axis(x, bottom, count, axes.x_label)]
     body += [svg.line(left, y(level.value), right, y(level.value), "guide") for level in levels]
-    body += [svg.text(right, y(level.value) - 3, level.name, "tick", "end") for level in levels]
+    for i, level in enumerate(levels):  # names side by side, for the lines may lie close
+        middle = left + (right - left) * (i + 0.5) / len(levels)
+        body.append(svg.text(round(middle, 1), y(level.value) - 3, level.name, "tick", "middle"))
     body += [_band(d, x, y) for d in drawn if d.size > 1 and d.series.band]
     body += [part for d in drawn for part in _curve(d, x, y, bottom)]
     return svg.figure(axes.width, axes.height, [*body, *_strips(drawn, x, top, bottom)], axes.label)

@@ -75,7 +75,8 @@ def headline_columns(data: ReportData) -> list[Column]:
         named = {f"{c.task}/{c.metric}": c for c in table.of_models}
         return [named[name] for name in data.headline if name in named]
     first: dict[str, Column] = {}
-    for m in ordered(c.metric for c in table.of_models if c.about.better):
+    wanted = ordered(c.metric for c in table.of_models if c.about.better)
+    for m in sorted(wanted, key=lambda m: not (m.is_share or m.unit == "bits/byte")):  # others, such as margins, say less
         for column in table.of_models:
             if column.metric == m.name:
                 first.setdefault(column.task, column)

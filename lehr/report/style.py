@@ -120,6 +120,7 @@ _TABLES = """
 .lehr-report th:last-child,.lehr-report td:last-child{padding-right:0}
 .lehr-report th.num,.lehr-report td.num{text-align:right}
 .lehr-report table.scores th:first-child{position:sticky;left:0;background:var(--paper);min-width:124px;z-index:1}
+.lehr-report table.scores th:first-child small{max-width:200px;white-space:normal}
 .lehr-report table small{display:block;color:var(--muted);font-size:11.5px;font-weight:400}
 .lehr-report table.worse small{display:inline;margin-left:7px}
 .lehr-report table .none{color:var(--faint)}
@@ -151,7 +152,8 @@ _SMALL = """
 .lehr-report h1{font-size:32px}.lehr-report h2{font-size:23px}
 .lehr-report section{margin-top:42px}
 .lehr-report .tile{padding:12px 14px}
-.lehr-report .tiles.cost .tile{flex-basis:140px}
+.lehr-report .tiles .tile,.lehr-report .tiles.cost .tile{flex-basis:140px}
+.lehr-report .tile .figure{font-size:26px}
 .lehr-report .gantt-row{grid-template-columns:88px 1fr 84px;gap:8px;font-size:12.5px}
 .lehr-report .funnel .gantt-row{grid-template-columns:1fr auto;gap:2px 8px;padding:6px 0}
 .lehr-report .funnel .bar{grid-row:2;grid-column:1/-1}

@@ -66,6 +66,8 @@ def padded(
     axis ends there too, but for a hair that a curve on the edge needs."""
     every = [*values, *include]
     low, high = min(every), max(every)
+    if low == high == 0:
+        return 0.0, 1.0
     pad = (high - low) * share or abs(high) * 0.1 or 1.0
     low, high = low - pad, high + pad
     if within is not None:

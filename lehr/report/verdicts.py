@@ -36,8 +36,8 @@ def _line(column: Column, record: ScoreRecord, simpler: list[tuple[Column, Score
     for other, found in simpler:
         name = other.about.title.removesuffix(f" on the same tokens, {m.title}")
         words[found.value < record.value].append(f"{name} ({fmt.value(found.value, m)})")
-    sides = [("worse than", words[True]), ("better than" if not words[True] else "and better than", words[False])]
-    said = " ".join(f"{side} {' and '.join(names)}" for side, names in sides if names)
+    sides = [("worse than", words[True]), ("better than" if not words[True] else "but better than", words[False])]
+    said = " ".join(f"{side} {', '.join(names)}" for side, names in sides if names)
     place = f"{column.task.replace('_', ' ')} at {record.stage}"
     return f"{place}: {fmt.with_unit(record.value, m)}, {said} on the same tokens", bool(words[True])
 

@@ -42,7 +42,7 @@ def test_the_first_lines_say_which_model_a_trigram_beats() -> None:
     said = re.findall(r'<li class="(\w*)">([^<]+)', _page().partition('class="against">')[2].partition("</ul>")[0])
     same = "on the same tokens"
     assert said == [
-        ("worse", f"prose at stage1: 2.177 bits/byte, worse than token trigram (1.973) and better than xz (2.178) {same}"),
+        ("worse", f"prose at stage1: 2.177 bits/byte, worse than token trigram (1.973) but better than xz (2.178) {same}"),
         ("", f"prose at soup: 1.881 bits/byte, better than token trigram (1.912) {same}"),
     ]
     assert 'class="against"' not in render(ReportData(run="x", stages=STAGES, scores=SCORES[:3]))
