@@ -103,8 +103,8 @@ def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
 def _table(found: list[Growth]) -> None:
     from rich.table import Table
 
+    from cli.tables import console
     from lehr.diagnose import sqrt_width_power
-    from monitoring.screen import Screen
 
     head = "act. λ", "grad. λ", "act. norm", "grad. norm", "stream act. λ", "grad. λ"
     table = Table("scheme", "width", *head, box=None)
@@ -115,7 +115,7 @@ def _table(found: list[Growth]) -> None:
         exponents = f"{g.activation_exponent:+.3f}", f"{g.gradient_exponent:+.3f}"
         stream = f"{g.stream_activation_exponent:+.3f}", f"{g.stream_gradient_exponent:+.3f}"
         table.add_row(g.scheme, str(g.width), *exponents, f"{g.activation_norm:.3g}", f"{g.gradient_norm:.2g}", *stream)
-    Screen().print(table)
+    console().print(table)
     for name in dict.fromkeys(g.scheme for g in found):
         mine = [g for g in found if g.scheme == name]
         if len(mine) > 1:

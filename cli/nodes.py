@@ -79,7 +79,8 @@ def list_nodes(context: click.Context, selector: str, states: tuple[str, ...], a
       lehr nodes list --state quarantined --state repair
       lehr nodes list -l lehr.dev/pool=h100 --json
     """
-    from cli.nodes_shown import as_data, console, node_table
+    from cli.nodes_shown import as_data, node_table
+    from cli.tables import console
     from infra.nodes import listed
 
     with _refusals("list nodes", "nodes"):
@@ -96,7 +97,8 @@ def list_nodes(context: click.Context, selector: str, states: tuple[str, ...], a
 @click.pass_context
 def show_node(context: click.Context, node: str, as_json: bool) -> None:
     """Show all that is known about NODE."""
-    from cli.nodes_shown import as_data, console, detail_table
+    from cli.nodes_shown import as_data, detail_table
+    from cli.tables import console
     from infra.nodes import one
 
     with _refusals("read nodes", node):
@@ -113,7 +115,8 @@ def show_node(context: click.Context, node: str, as_json: bool) -> None:
 @click.pass_context
 def history(context: click.Context, node: str, as_json: bool) -> None:
     """Show what happened to NODE, oldest first: quarantines, reports, people's acts, and recent events."""
-    from cli.nodes_shown import console, history_table
+    from cli.nodes_shown import history_table
+    from cli.tables import console
     from infra.controller.api import ApiError
     from infra.nodes import events_of, one
     from infra.nodes import history as history_of

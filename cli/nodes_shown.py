@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from infra.codec import to_data
 from infra.nodes import Happening, NodeInfo
 from infra.policy import NAMES
 from infra.views import Signal
-from monitoring.screen import Screen
 
 STYLES = {
     "healthy": "green",
@@ -29,10 +27,6 @@ STYLES = {
     "held": "magenta",
     "unmanaged": "dim",
 }
-
-
-def console() -> Screen:
-    return Screen(soft_wrap=not sys.stdout.isatty())
 
 
 def as_data(node: NodeInfo) -> dict[str, Any]:

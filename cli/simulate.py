@@ -71,7 +71,8 @@ def fleet(
       lehr simulate fleet --policy stricter.yaml --seeds 24
       lehr simulate fleet --sensitivity                     what the assumptions matter
     """
-    from cli.simulated import console, show_check, show_rows, show_sensitivity
+    from cli.simulated import show_check, show_rows, show_sensitivity
+    from cli.tables import console
     from infra.policy import Policy
     from infra.simulate.failures import LLAMA3, FailureTable
     from infra.simulate.scenario import Regime, Scenario
@@ -143,7 +144,8 @@ def replay(logs: tuple[Path, ...], policy: Path, as_json: bool) -> None:
     Example:
       lehr simulate replay decisions.jsonl.1 decisions.jsonl --policy stricter.yaml
     """
-    from cli.simulated import console, show_replay
+    from cli.simulated import show_replay
+    from cli.tables import console
     from infra.decision_log import read
     from infra.decision_log import replay as replay_log
     from infra.policy import Policy

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cli.say import say
+from cli.tables import console
 from infra.decision_log import Replay
 from infra.simulate.failures import FailureTable
 from infra.simulate.figure import WORDS
@@ -21,11 +22,6 @@ from monitoring.screen import Screen
 
 MAX_DIFFERENCES = 40
 WIDE = 130  # columns that the whole table takes
-
-
-def console() -> Screen:
-    width = None if sys.stdout.isatty() else 140
-    return Screen(width=width)
 
 
 def show_rows(target: Screen, rows: Sequence[Row]) -> None:

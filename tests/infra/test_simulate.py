@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -135,6 +136,11 @@ def test_command_prints_rows_and_draws(tmp_path: Path, capsys: pytest.CaptureFix
     assert all(sum(r["shares"].values()) == pytest.approx(1.0) for r in rows)
     root = ElementTree.fromstring(figure.read_text())
     assert len([e for e in root.iter() if e.tag.endswith("rect")]) == 6 + 6 * len(rows)
+    texts = [(e.text or "", float(e.get("x", "0"))) for e in root.iter() if e.tag.endswith("text")]
+    ticks = [(float(text), x) for text, x in texts if re.fullmatch(r"[\d.]+", text)]
+    assert ("time lost, per cent of wall time", 700.0) in texts and ticks[0] == (0.0, 140.0) and len(ticks) > 2
+    longest = 100 * max(1 - row["effective"] for row in rows)  # ends at the drawing's right side
+    assert all(x == pytest.approx(140 + 560 * lost / longest, abs=0.5) for lost, x in ticks)
 
 
 def test_a_figure_that_cannot_be_written_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:

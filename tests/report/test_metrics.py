@@ -68,7 +68,7 @@ def test_the_terminal_shows_title_unit_and_direction() -> None:
     assert facts in shown and "unheard_of" not in shown and "learning" not in shown
     assert "sheep 3.00 nats/sheep  sheep 50.0 %" in shown
     table = " ".join(text_of(score_tables(SCORES, 80)[0]).replace("\N{NO-BREAK SPACE}", " ").split())
-    assert all(words in table for words in ("surprise at", "the end, nats", "per sheep ↓", "calm", "%", "75.0 ±5.0"))
+    assert all(words in table for words in ("surprise at", "the end,", "nats per", "sheep ↓", "calm", "%", "75.0 ±5.0"))
 
 
 def test_prometheus_shows_what_is_declared_under_its_name() -> None:
