@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from lehr import __version__
 from cli.controller import controller
 from cli.data import dropped
 from cli.diagnose import diagnose
@@ -23,13 +24,14 @@ from cli.model import chat, show
 from cli.nodes import nodes
 from cli.plan import plan
 from cli.profile import profile
+from cli.recipes import recipes
 from cli.run import run_command, validate
 from cli.runs import list_
 from cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="lehr", prog_name="lehr")
+@click.version_option(__version__, prog_name="lehr")
 def lehr() -> None:
     """Train open language models end to end: documents to a scored chat model.
 
@@ -37,6 +39,7 @@ def lehr() -> None:
     continues where it stood when the same command is given again.
 
     \b
+      lehr recipes                              the recipes that come with Lehr; `copy` one to change it
       lehr init mine --data FILE                a first recipe for your own documents
       lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
       lehr list                                 the runs here: recipe, state, scores, size
@@ -60,7 +63,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (init, run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
+_RUNS = (recipes, init, run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):

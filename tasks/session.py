@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from lehr.artifact import canonical, sha256_text
@@ -68,6 +69,9 @@ def open_session(
     power = PowerMeter(recipe.site.cpu_watts_per_core)
     console = ConsoleTracker(stages, title=recipe.name)
     exporter = PrometheusTracker(recipe.name, model=recipe.model.family, recipe_sha256=sha256_text(pinned), power=power)
+    if mlflow and find_spec("mlflow") is None:
+        console.note("MLflow is not installed: the run is not tracked there (pip install 'lehr[track]')")
+        mlflow = False
     tracked = _mlflow(recipe, root, key, pinned) if mlflow else None
     progress = Progress(recipe.name)
     tracker = FanOut([console, exporter, progress, *([tracked] if tracked else [])])

@@ -56,8 +56,9 @@ def stages(recipe: str, out: str, overrides: list[str]) -> str:
 
 
 @workflow
-def run(recipe: str = "recipes/tiny/olmo2.yaml", out: str = "", overrides: list[str] = []) -> str:  # noqa: B006
-    """`recipe` is a path, `out` the run's folder or s3:// address (default runs/NAME), `overrides` like `stage1.tokens=200000`.
+def run(recipe: str = "tiny/olmo2", out: str = "", overrides: list[str] = []) -> str:  # noqa: B006
+    """`recipe` is a path or a shipped recipe's name, `out` the run's folder or s3:// address (default runs/NAME), `overrides`
+    are like `stage1.tokens=200000`.
 
     Every stage finds its artifact again if it has been made; where the report is, is returned.
     """

@@ -43,6 +43,16 @@ def test_every_task_of_a_process_shares_one_session_and_its_metrics(tmp_path: Pa
         urllib.request.urlopen(url, timeout=5)
 
 
+def test_where_mlflow_is_not_installed_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lehr.tasks.session.find_spec", lambda name: None)
+    opened = open_session(load_recipe(TINY), ["soup"], tmp_path, "k")
+    opened.close()
+    said = capfd.readouterr()
+    assert opened.mlflow is None and (said.out + said.err).count("MLflow") == 1 and "pip install 'lehr[track]'" in said.out
+
+
 def test_only_what_was_found_again_counts_as_reused() -> None:
     progress = Progress("run")
     progress.stage_finished("stage1", uri="u", reused=True, seconds=1.0)

@@ -146,6 +146,18 @@ def test_without_a_cluster_the_pods_cost_nothing() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_a_file_that_pyflyte_names_by_its_folder_is_the_packages_own() -> None:
+    """`pyflyte run workflows/run.py` and `pyflyte register workflows`: tasks are registered as a pod finds them."""
+    code = (
+        "import sys; from importlib import import_module; run = import_module('.'.join(sys.argv[1:])); "
+        "print(run.__name__, run.stages.name, *sorted(m for m in sys.modules if m.split('.')[-1] == 'run' and 'flows' in m))"
+    )
+    command = [sys.executable, "-c", code, "workflows", "run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    name = "lehr.workflows.run"
+    assert done.stdout.split() == [name, f"{name}.stages", name, name.removeprefix("lehr.")]
+
+
 def test_only_the_machines_errors_are_retried() -> None:
     @owned(FlyteRecoverableException)
     def fails(error: Exception) -> None:
