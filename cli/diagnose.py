@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.places import LOCAL
-from cli.say import say
+from lehr.cli.places import LOCAL
+from lehr.cli.say import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +104,7 @@ def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
 def _table(found: list[Growth]) -> None:
     from rich.table import Table
 
-    from cli.tables import console
+    from lehr.cli.tables import console
     from lehr.diagnose import sqrt_width_power
 
     head = "act. λ", "grad. λ", "act. norm", "grad. norm", "stream act. λ", "grad. λ"

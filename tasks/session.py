@@ -16,17 +16,17 @@ from pathlib import Path
 
 from lehr.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
+from lehr.monitoring.console import ConsoleTracker
+from lehr.monitoring.energy import PowerMeter
+from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.fan_out import FanOut
+from lehr.monitoring.mlflow_schema import sqlite_uri
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
-from monitoring.console import ConsoleTracker
-from monitoring.energy import PowerMeter
-from monitoring.exporter import PrometheusTracker
-from monitoring.fan_out import FanOut
-from monitoring.mlflow_schema import sqlite_uri
-from monitoring.mlflow_tracker import MlflowTracker
-from tasks.ending import tell
-from tasks.place import Place, local
-from tasks.progress import Progress
-from tasks.refs import RunRef
+from lehr.tasks.ending import tell
+from lehr.tasks.place import Place, local
+from lehr.tasks.progress import Progress
+from lehr.tasks.refs import RunRef
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.main import lehr
+from lehr.cli.main import lehr
 from lehr.config import load_recipe
 from lehr.seeds import uniform_hash
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.failure import owned_error, report_failure
+from lehr.cli.failure import owned_error, report_failure
 from lehr.errors import Bug, InfraError, Preempted, UserError
 
 

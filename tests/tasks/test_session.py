@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lehr.config import load_recipe
-from tasks.opening import run_key
-from tasks.progress import Progress
-from tasks.refs import RunRef
-from tasks.session import open_session, session
+from lehr.tasks.opening import run_key
+from lehr.tasks.progress import Progress
+from lehr.tasks.refs import RunRef
+from lehr.tasks.session import open_session, session
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"
 
