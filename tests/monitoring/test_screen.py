@@ -45,8 +45,8 @@ def test_what_is_shown_steers_no_terminal_and_json_stays_json(text: str) -> None
 
 
 def test_every_command_prints_through_them() -> None:
-    """`lehr.cli.say.say` and `lehr.monitoring.screen.Screen`, and nothing beside them but progress on standard error. Commands get their
-    Screen from `lehr.cli.tables.console`, which cuts nothing that goes into a file."""
+    """`lehr.cli.say.say` and `lehr.monitoring.screen.Screen`, and nothing beside them but progress on standard error. Commands
+    get their Screen from `lehr.cli.tables.console`, which cuts nothing that goes into a file."""
     wrong = []
     for path in [*(ROOT / "cli").glob("*.py"), *(ROOT / "monitoring").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
