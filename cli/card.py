@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from cli.locate import latest, of_run, run_folder, whole
 from lehr.artifact import Artifact, Manifest
+from lehr.cli.locate import latest, of_run, run_folder, whole
 from lehr.errors import UserError
 from lehr.files import read_objects
 from lehr.metrics import DEV
+from lehr.monitoring.score_table import record_table
 from lehr.report.scores import ScoreRecord
-from monitoring.score_table import record_table
 
 
 def duration(seconds: float) -> str:

@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from infra.codec import to_data
-from infra.nodes import Happening, NodeInfo
-from infra.policy import NAMES
-from infra.views import Signal
+from lehr.infra.codec import to_data
+from lehr.infra.nodes import Happening, NodeInfo
+from lehr.infra.policy import NAMES
+from lehr.infra.views import Signal
 
 STYLES = {
     "healthy": "green",

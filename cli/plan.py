@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.places import LOCAL
-from cli.run import recipe_argument, set_option
-from cli.say import say
+from lehr.cli.places import LOCAL
+from lehr.cli.run import recipe_argument, set_option
+from lehr.cli.say import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,9 +43,9 @@ def plan(recipe: Path, overrides: tuple[str, ...], machines: Path | None, as_jso
 
     \b
     Examples:
-      lehr plan recipes/tiny/olmo2.yaml
-      lehr plan recipes/tiny/olmo2.yaml --on recipes/hardware/jupiter.yaml --set hardware.count=64
-      lehr plan recipes/tiny/stablelm2.yaml --plot schedules.html
+      lehr plan tiny/olmo2
+      lehr plan tiny/olmo2 --on hardware/jupiter --set hardware.count=64
+      lehr plan tiny/stablelm2 --plot schedules.html
     """
     from lehr.config import load_recipe
     from lehr.planning.plan import plan_run
@@ -88,7 +88,7 @@ def _draw(made: RunPlan, path: Path) -> None:
 
 
 def _show(made: RunPlan) -> None:
-    from cli.tables import console
+    from lehr.cli.tables import console
 
     out = console()
     for line in _head(made):

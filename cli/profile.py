@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from cli.run import recipe_argument, set_option
-from cli.say import say
+from lehr.cli.run import recipe_argument, set_option
+from lehr.cli.say import say
 
 _SHOWN = 16
 
@@ -27,9 +27,9 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
 
     \b
     Examples:
-      lehr profile recipes/tiny/olmo2.yaml
-      lehr profile recipes/tiny/olmo2.yaml --set precision=fp32
-      lehr profile recipes/tiny/olmo2.yaml --debug-sync
+      lehr profile tiny/olmo2
+      lehr profile tiny/olmo2 --set precision=fp32
+      lehr profile tiny/olmo2 --debug-sync
     """
     if debug_sync:
         _show_syncs(recipe, overrides, steps, as_json)
@@ -37,7 +37,7 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler talks on stderr, at level 5 of its probes (USDT)
     from rich.table import Table
 
-    from cli.tables import console
+    from lehr.cli.tables import console
     from lehr.config import load_recipe
     from lehr.profiling import profile_step
     found = profile_step(load_recipe(recipe, list(overrides)), steps)

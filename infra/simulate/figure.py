@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from infra.simulate.scenario import TIMES
-from infra.simulate.study import Row
+from lehr.infra.simulate.scenario import TIMES
+from lehr.infra.simulate.study import Row
 
 # Told apart with the common kinds of colour blindness (Okabe and Ito), and named in the legend in the bars' order.
 COLOURS = {

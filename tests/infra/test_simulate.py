@@ -12,22 +12,22 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-import infra.decide
-import infra.decision_log
-import infra.simulate.fleet
-from cli.main import main
-from cli.simulated import show_rows
-from infra.decide import decide
-from infra.decision_log import line, read, replay
-from infra.policy import Policy
-from infra.simulate.failures import FailureTable
-from infra.simulate.figure import WORDS
-from infra.simulate.job import simulate
-from infra.simulate.scenario import COUNTS, TIMES, Regime, Scenario
-from infra.simulate.study import Row, check, run, t_quantile
-from infra.summary import fleet_view
-from infra.views import NodeView
+import lehr.infra.decide
+import lehr.infra.decision_log
+import lehr.infra.simulate.fleet
+from lehr.cli.main import main
+from lehr.cli.simulated import show_rows
 from lehr.errors import UserError
+from lehr.infra.decide import decide
+from lehr.infra.decision_log import line, read, replay
+from lehr.infra.policy import Policy
+from lehr.infra.simulate.failures import FailureTable
+from lehr.infra.simulate.figure import WORDS
+from lehr.infra.simulate.job import simulate
+from lehr.infra.simulate.scenario import COUNTS, TIMES, Regime, Scenario
+from lehr.infra.simulate.study import Row, check, run, t_quantile
+from lehr.infra.summary import fleet_view
+from lehr.infra.views import NodeView
 from tests.infra.world import NOW, POLICY, pod, verdict
 
 TABLE = FailureTable.load()
@@ -60,8 +60,8 @@ def test_full_policy_beats_restarting_by_ten_points_and_reaches_93_per_cent() ->
 
 
 def test_simulator_and_replay_use_the_controllers_decision() -> None:
-    assert infra.simulate.fleet.decide is infra.decide.decide
-    assert infra.decision_log.decide is infra.decide.decide
+    assert lehr.infra.simulate.fleet.decide is lehr.infra.decide.decide
+    assert lehr.infra.decision_log.decide is lehr.infra.decide.decide
 
 
 def test_policy_changes_the_outcome() -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lehr.monitoring.console import ConsoleTracker
+from lehr.monitoring.fan_out import FanOut
+from lehr.monitoring.live_view import Progress, RunState, live_view
+from lehr.monitoring.score_table import score_table, score_tables
 from lehr.ports import NullTracker
-from monitoring.console import ConsoleTracker
-from monitoring.fan_out import FanOut
-from monitoring.live_view import Progress, RunState, live_view
-from monitoring.score_table import score_table, score_tables
 
 RUN = """
 import sys
-from monitoring.console import ConsoleTracker
+from lehr.monitoring.console import ConsoleTracker
 tracker = ConsoleTracker(["documents", "stage1", "soup"], title="tiny")
 tracker.note("metrics at http://127.0.0.1:1")
 tracker.stage_finished("documents", uri="x", reused=True, seconds=0.0)

@@ -28,7 +28,7 @@ CLUSTERS = sorted((ROOT / "recipes/hardware").glob("*.yaml"))
 
 def lehr(*arguments: str, columns: int = 160) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", "plan", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "lehr.cli.main", "plan", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
         timeout=120, env=os.environ | {"COLUMNS": str(columns)},
     )  # fmt: skip
 

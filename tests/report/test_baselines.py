@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from lehr.monitoring.live_view import RunState
 from lehr.report import ReportData, ScoreRecord, StageReport, model_card, render
 from lehr.report.scores import score_matrix
-from monitoring.live_view import RunState
 
 STAGES = [
     StageReport(

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from lehr.errors import Bug
 from lehr.metrics import Metric, declare, find, metric, ordered, require
+from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.live_view import RunState, live_view
+from lehr.monitoring.score_table import score_tables
 from lehr.report import ReportData, ScoreRecord, StageReport, model_card, render
 from lehr.report import format as fmt
 from lehr.report.scores import score_matrix
-from monitoring.exporter import PrometheusTracker
-from monitoring.live_view import RunState, live_view
-from monitoring.score_table import score_tables
 
 SURPRISE = declare(Metric("surprise", "surprise at the end", "nats/sheep", "lower", ".2f"))
 CALM = declare(Metric("calm", "calm of the herd", "share", "higher", short="calm"))
