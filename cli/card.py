@@ -131,7 +131,7 @@ def score_table(artifact: Artifact) -> Table | Text:
     of these very weights, for the recipe may have been changed and changed back, and a stage's name stay."""
     m, run = artifact.manifest, run_folder(artifact)
     nearest, compared = _compared(run, artifact) if run else (None, [])
-    digests = {nearest.digest: nearest.stage} if nearest else {}
+    digests = {nearest.digest: nearest.stage} if nearest and nearest.digest != m.digest else {}
     digests |= {p.digest: p.stage for p in m.parents if p.kind == "checkpoint"} | {m.digest: m.stage}
     records = [r for digest in digests for r in scores_of(run, digest)] if run else []
     if not records:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lehr.errors import UserError
+from lehr.files import read_objects
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
 from lehr.text import markdown, visible
 
@@ -92,8 +93,7 @@ def _brief(value: object) -> str:
 
 def _lineage(folder: Path) -> list[dict[str, Any]]:
     path = folder / "lineage.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return found
+    return read_objects(path, "run the same command again: it writes it anew") if path.is_file() else []
 
 
 def _without_seeds(value: Any) -> Any:

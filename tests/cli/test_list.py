@@ -38,8 +38,8 @@ def test_finished_stopped_and_working_runs_are_told_apart(
         "working": "at work",
         "stopped": "stopped",
     }
-    assert (rows["stopped"]["stages"], rows["stopped"]["of_stages"]) == (5, 6)
-    assert "stopped (5 of 6 stages)" in shown and all(row["recipe"] == "e2e" for row in rows.values())
+    assert (rows["stopped"]["stages"], rows["stopped"]["of_stages"]) == (6, 7)
+    assert "stopped (6 of 7 stages)" in shown and all(row["recipe"] == "e2e" for row in rows.values())
     score = next(r for r in json.loads((trained / "scores.json").read_text()) if r["split"] == "held_out")
     assert rows["done"]["scores"] == f"prose {score['value']:.3f} bits/byte" and rows["stopped"]["scores"] == ""
     files = sum(f.stat().st_size for f in (tmp_path / "done").rglob("*") if f.is_file())

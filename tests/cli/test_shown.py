@@ -32,6 +32,12 @@ def test_a_file_gets_whole_lines_and_verify_a_verdict(trained: Path) -> None:
     assert total[1] == "8,192"  # what stage 1 was trained on; the shards' tokens are no training
 
 
+def test_bits_per_byte_stand_beside_those_of_n_grams(trained: Path) -> None:
+    rows = [line for line in lehr("show", str(trained)).stdout.splitlines() if line.startswith("prose")]
+    assert len(rows) == 4 and "bits per byte" in rows[0] and "xz on the same tokens" in rows[3]
+    assert "token bigram on the same tokens" in rows[1] and "token trigram on the same tokens" in rows[2]
+
+
 def test_what_is_gone_is_not_called_verified(run: Path) -> None:
     for path in (run / "artifacts/documents-1").iterdir():
         path.unlink()
