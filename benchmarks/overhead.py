@@ -18,6 +18,9 @@ from lehr.config.model import Model
 from lehr.config.recipe import Recipe
 from lehr.data.loader import Batch
 from lehr.model.transformer import Transformer
+from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.fan_out import FanOut
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.ports import NullTracker
 from lehr.train.journal import Journal
 from lehr.train.loop import Plan, train
@@ -25,9 +28,6 @@ from lehr.train.next_token import NextToken, Stretch
 from lehr.train.parallel import Ranks
 from lehr.train.saves import WholeSaves
 from lehr.train.state import TrainState
-from monitoring.exporter import PrometheusTracker
-from monitoring.fan_out import FanOut
-from monitoring.mlflow_tracker import MlflowTracker
 
 _MINUTE = 60.0
 

@@ -12,7 +12,7 @@ import boto3
 import torch
 
 from benchmarks.common import Record, compared, in_turns, main
-from infra.storage import S3Objects
+from lehr.infra.storage import S3Objects
 from lehr.ports import RESUME
 from lehr.remote.store import ObjectStore
 from lehr.train.resume import ResumeFiles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from cli.locate import latest, of_run, run_folder, whole
-from lehr.artifact import Artifact
+from lehr.artifact import Artifact, Manifest
+from lehr.cli.locate import latest, of_run, run_folder, whole
 from lehr.errors import UserError
 from lehr.files import read_objects
+from lehr.metrics import DEV
+from lehr.monitoring.score_table import record_table
 from lehr.report.scores import ScoreRecord
-from monitoring.score_table import record_table
 
 
 def duration(seconds: float) -> str:
@@ -125,15 +127,37 @@ def read_scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def score_table(artifact: Artifact) -> Table | Text:
-    """Scores of this artifact, beside those of the models it was made from: of these very weights, for the recipe may have been
-    changed and changed back, and a stage's name stay."""
+    """Scores of this artifact, beside those of the models it was made from and of the nearest one that baselines were made for:
+    of these very weights, for the recipe may have been changed and changed back, and a stage's name stay."""
     m, run = artifact.manifest, run_folder(artifact)
-    digests = {p.digest: p.stage for p in m.parents if p.kind == "checkpoint"} | {m.digest: m.stage}
+    nearest, compared = _compared(run, artifact) if run else (None, [])
+    digests = {nearest.digest: nearest.stage} if nearest else {}
+    digests |= {p.digest: p.stage for p in m.parents if p.kind == "checkpoint"} | {m.digest: m.stage}
     records = [r for digest in digests for r in scores_of(run, digest)] if run else []
     if not records:
         return Text(f"No scores of {m.stage} in this run yet.")
     stages = [stage for stage in digests.values() if any(r["stage"] == stage for r in records)]
-    return record_table(records, stages, "Scores")
+    return record_table([*records, *compared], stages, "Scores")
+
+
+def _compared(run: Path, artifact: Artifact) -> tuple[Manifest | None, list[dict[str, Any]]]:
+    """The nearest model in the lineage that baselines of the run read the same as, and their scores; none if there is none."""
+    made = [a for a in of_run(run) if a.manifest.stage_kind == "baselines"]
+    if not made:
+        return None, []
+    found = whole(latest(run, made))
+    read = {r["model"]: _sorted(r["read"]) for r in found.manifest.config["readers"]}
+    lineage = artifact.lineage()
+    for ancestor in reversed(lineage):
+        if read.get(ancestor.manifest.stage) == _sorted([a.manifest.config for a in ancestor.lineage()]):
+            own = [r for r in read_scores(found.folder) if r["stage"] == ancestor.manifest.stage]
+            return ancestor.manifest, [r for r in own if not r["metric"].startswith(DEV)]  # those belong to a curve
+    return None, []
+
+
+def _sorted(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """What each configuration that reads a mix reads of it."""
+    return sorted(json.dumps([c["mix"], c["tokens"], c["data_seed"]]) for c in configs if "data_seed" in c)
 
 
 def scores_of(run: Path, digest: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.places import LOCAL
+from lehr.cli.places import LOCAL
 
 
 @click.group("controller")
@@ -39,8 +39,8 @@ def run(
       lehr controller run --dry-run -n training            what would it do?
       lehr controller run --settings controller.yaml
     """
-    from infra.controller.run import run as run_controller
-    from infra.controller.settings import Settings
+    from lehr.infra.controller.run import run as run_controller
+    from lehr.infra.controller.settings import Settings
 
     chosen = Settings.load(settings) if settings is not None else Settings()
     changes = {**({"namespaces": namespaces} if namespaces else {}), **({"dry_run": True} if dry_run else {})}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.places import RUN, Where
-from cli.say import say
+from lehr.cli.places import RUN, Where
+from lehr.cli.say import say
 from lehr.text import json_line
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_j
       lehr dropped runs/tiny-olmo2 --reason 'one word pair too often'
       lehr dropped runs/tiny-olmo2 --source plays --json | head -1
     """
-    from cli.locate import with_file
+    from lehr.cli.locate import with_file
 
     totals: Counter[tuple[str, str]] = Counter()
     reasons, sources = set[str](), set[str]()

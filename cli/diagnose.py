@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.places import LOCAL
-from cli.say import say
+from lehr.cli.places import LOCAL
+from lehr.cli.say import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ def diagnose() -> None:
 @click.option("--layers", type=click.IntRange(min=2), default=32, show_default=True, help="Blocks of each model.")
 @click.option("--documents", type=click.IntRange(min=1), default=50, show_default=True, help="How many documents to pass.")
 @click.option("--length", type=click.IntRange(min=8), default=32, show_default=True, help="Bytes of each document.")
-@click.option("--text", type=LOCAL, help="JSON lines with the documents (.gz too); default: recipes/data.")
+@click.option("--text", type=LOCAL, help="JSON lines with the documents (.gz too); default: texts that come with Lehr.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
 @click.option("--out", type=LOCAL, help="Write a page with the curves here.")
 @click.option("--json", "as_json", is_flag=True, help="Print records instead of a table.")
@@ -84,10 +84,11 @@ def _widths(text: str) -> list[int]:
 def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
     import torch
 
+    from lehr.config.shipped import FOLDER
     from lehr.data.document import read_jsonl
     from lehr.errors import UserError
 
-    source = path or Path("recipes/data/factbook.jsonl.gz")
+    source = path or FOLDER / "data" / "factbook.jsonl.gz"
     found = []
     for document in read_jsonl(source, source.stem):
         raw = document.text.encode()
@@ -103,8 +104,8 @@ def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
 def _table(found: list[Growth]) -> None:
     from rich.table import Table
 
+    from lehr.cli.tables import console
     from lehr.diagnose import sqrt_width_power
-    from monitoring.screen import Screen
 
     head = "act. λ", "grad. λ", "act. norm", "grad. norm", "stream act. λ", "grad. λ"
     table = Table("scheme", "width", *head, box=None)
@@ -115,7 +116,7 @@ def _table(found: list[Growth]) -> None:
         exponents = f"{g.activation_exponent:+.3f}", f"{g.gradient_exponent:+.3f}"
         stream = f"{g.stream_activation_exponent:+.3f}", f"{g.stream_gradient_exponent:+.3f}"
         table.add_row(g.scheme, str(g.width), *exponents, f"{g.activation_norm:.3g}", f"{g.gradient_norm:.2g}", *stream)
-    Screen().print(table)
+    console().print(table)
     for name in dict.fromkeys(g.scheme for g in found):
         mine = [g for g in found if g.scheme == name]
         if len(mine) > 1:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cli.places import LOCAL, RUN, Where
-from cli.say import say
+from lehr.cli.places import LOCAL, RUN, Where
+from lehr.cli.say import say
 
 
 @click.command("eval")
@@ -61,9 +61,9 @@ def eval_(
       lehr eval runs/tiny-olmo2 --tasks arithmetic,chat_math
       lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2 --split dev --out evals/prose
     """
-    from cli.scoring import Asked, scored
-    from cli.tables import page
-    from monitoring.score_table import record_table
+    from lehr.cli.scoring import Asked, scored
+    from lehr.cli.tables import page
+    from lehr.monitoring.score_table import record_table
 
     names = [name for group in tasks for name in group.split(",") if name]
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cli.places import LOCAL, RUN, Where
-from cli.say import say
+from lehr.cli.places import LOCAL, RUN, Where
+from lehr.cli.say import say
 
 
 @click.command("import")
@@ -53,7 +53,7 @@ def export(artifact: Where, out: Path, kind: str, dtype: str) -> None:
       lehr export runs/tiny-olmo2 --out model
       lehr export runs/tiny-olmo2 --out model.gguf --format gguf --dtype bf16
     """
-    from cli.locate import find, whole
+    from lehr.cli.locate import find, whole
     from lehr.exchange import export_to_gguf, export_to_hf
 
     checkpoint = whole(find(artifact).expect("checkpoint"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.places import RUN, Where
+from lehr.cli.places import RUN, Where
 
 
 @click.command("explain")
@@ -27,9 +27,9 @@ def explain(run: Where, stage: str, against: Where | None) -> None:
       lehr explain runs/tiny-olmo2 stage1
       lehr explain runs/tiny-olmo2 stage1 --against runs/second
     """
-    from cli.explained import differences, earlier, fingerprint
-    from cli.locate import find_stage, of_run
-    from cli.tables import page
+    from lehr.cli.explained import differences, earlier, fingerprint
+    from lehr.cli.locate import find_stage, of_run
+    from lehr.cli.tables import page
 
     model = find_stage(run, stage)
     if against is not None:

@@ -16,6 +16,10 @@ from lehr.masked import masked
 from lehr.text import visible
 
 INTERRUPTED = Interrupted.exit_code
+# Which extra of Lehr's brings a module that is imported where it is needed.
+EXTRAS = {"mlflow": "track", "sqlalchemy": "track", "alembic": "track", "transformers": "export", "gguf": "export"}
+EXTRAS |= dict.fromkeys(("kubernetes", "urllib3", "boto3", "botocore", "s3transfer", "flytekitplugins"), "cluster")
+EXTRAS |= {"flytekit": "flyte"}
 
 
 def report_failure(error: BaseException) -> int:
@@ -62,7 +66,8 @@ def _report_click(error: click.ClickException) -> int:
 
 
 def owned_error(error: BaseException) -> LehrError | None:
-    """The LehrError in `error` or under it, or one made of an operating system error there; None for anything else."""
+    """The LehrError in `error` or under it, or one made of an operating system error or a package that is not installed; None
+    for anything else."""
     chain = list(_unwrap(error))
     for inner in chain:
         if isinstance(inner, LehrError):
@@ -70,6 +75,9 @@ def owned_error(error: BaseException) -> LehrError | None:
     for inner in chain:
         if isinstance(inner, OSError):
             return from_os_error(inner)
+        if isinstance(inner, ModuleNotFoundError) and (module := (inner.name or "").split(".")[0]) in EXTRAS:
+            remedy = f"install Lehr with its extra: pip install 'lehr[{EXTRAS[module]}]'"
+            return UserError(f"the package {module} is not installed", remedy=remedy)
     return None
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cli.places import LOCAL
-from cli.say import say
+from lehr.cli.places import LOCAL
+from lehr.cli.say import say
 
 
 @click.command("init")
@@ -27,7 +27,7 @@ def init(folder: Path, files: tuple[Path, ...]) -> None:
       lehr init mine --data recipes/data/novel.jsonl.gz --data recipes/data/speeches.jsonl.gz
       lehr run mine/recipe.yaml
     """
-    from cli.starter import write
+    from lehr.cli.starter import write
 
     for line in write(folder, list(files)):
         say(line)

@@ -14,15 +14,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from cli.say import say, this_command
+from lehr.cli.say import say, this_command
 from lehr.config import Recipe
 from lehr.pipeline.explain import manifests
 from lehr.pipeline.local import run_graph
 from lehr.stop import listening
-from tasks.lock import held
-from tasks.opening import check_enough, open_run, publish
-from tasks.place import Place
-from tasks.session import open_session
+from lehr.tasks.lock import held
+from lehr.tasks.opening import check_enough, open_run, publish
+from lehr.tasks.place import Place
+from lehr.tasks.session import open_session
 
 
 def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from cli.places import Where
 from lehr.artifact import MANIFEST, Artifact, Kind
+from lehr.cli.places import Where
 from lehr.errors import UserError
 from lehr.files import read_objects
 from lehr.paths import store_address
@@ -39,7 +39,7 @@ def whole(artifact: Artifact, *kinds: Kind) -> Artifact:
     """`artifact` with all of its files on this machine, and those of its parents that are of these kinds."""
     if "://" not in artifact.uri:
         return artifact
-    from tasks.place import local
+    from lehr.tasks.place import local
 
     for parent in artifact.parents():
         if parent.manifest.kind in kinds:
@@ -110,7 +110,7 @@ def _local(where: Where) -> Path:
 
 @cache
 def _outline(root: str) -> Path:
-    from tasks.place import Place
+    from lehr.tasks.place import Place
 
     return Place(root).outline()
 

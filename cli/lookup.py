@@ -6,8 +6,8 @@ import json
 
 import click
 
-from cli.places import RUN, Where
-from cli.say import say
+from lehr.cli.places import RUN, Where
+from lehr.cli.say import say
 
 
 @click.command("lookup")
@@ -29,8 +29,8 @@ def lookup(artifact: Where, stage: str, step: int | None, document: str | None, 
       lehr lookup runs/tiny-olmo2 --step 100
       lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:speeches/1794_george_washington_n
     """
-    from cli.locate import find_stage, whole
-    from cli.tables import page, plain_table, text
+    from lehr.cli.locate import find_stage, whole
+    from lehr.cli.tables import page, plain_table, text
     from lehr.errors import UserError
 
     if (step is None) == (document is None):

@@ -10,26 +10,28 @@ from collections.abc import Sequence
 
 import click
 
-from cli.controller import controller
-from cli.data import dropped
-from cli.diagnose import diagnose
-from cli.evaluate import eval_
-from cli.exchange import export, import_
-from cli.explain import explain
-from cli.failure import report_failure
-from cli.init import init
-from cli.lookup import lookup
-from cli.model import chat, show
-from cli.nodes import nodes
-from cli.plan import plan
-from cli.profile import profile
-from cli.run import run_command, validate
-from cli.runs import list_
-from cli.simulate import simulate
+from lehr import __version__
+from lehr.cli.controller import controller
+from lehr.cli.data import dropped
+from lehr.cli.diagnose import diagnose
+from lehr.cli.evaluate import eval_
+from lehr.cli.exchange import export, import_
+from lehr.cli.explain import explain
+from lehr.cli.failure import report_failure
+from lehr.cli.init import init
+from lehr.cli.lookup import lookup
+from lehr.cli.model import chat, show
+from lehr.cli.nodes import nodes
+from lehr.cli.plan import plan
+from lehr.cli.profile import profile
+from lehr.cli.recipes import recipes
+from lehr.cli.run import run_command, validate
+from lehr.cli.runs import list_
+from lehr.cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="lehr", prog_name="lehr")
+@click.version_option(__version__, prog_name="lehr")
 def lehr() -> None:
     """Train open language models end to end: documents to a scored chat model.
 
@@ -37,19 +39,20 @@ def lehr() -> None:
     continues where it stood when the same command is given again.
 
     \b
+      lehr recipes                              the recipes that come with Lehr; `copy` one to change it
       lehr init mine --data FILE                a first recipe for your own documents
-      lehr run recipes/tiny/olmo2.yaml          train the small model (minutes, two CPU cores)
+      lehr run tiny/olmo2                       train the small model (minutes, two CPU cores)
       lehr list                                 the runs here: recipe, state, scores, size
       lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
       lehr eval runs/tiny-olmo2 --tasks prose   score it with other tasks, without training
       lehr chat runs/tiny-olmo2                 talk to it
-      lehr plan recipes/tiny/olmo2.yaml         what it will cost, before anything is spent
-      lehr validate recipes/tiny/olmo2.yaml     check a recipe and print it with everything it inherits
+      lehr plan tiny/olmo2                      what it will cost, before anything is spent
+      lehr validate tiny/olmo2                  check a recipe and print it with everything it inherits
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
       lehr lookup runs/tiny-olmo2 --step 100    the documents of a training step, and the other way
       lehr explain runs/tiny-olmo2 stage1       what a stage follows from, and how two runs differ
       lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
-      lehr profile recipes/tiny/olmo2.yaml      where a training step goes
+      lehr profile tiny/olmo2                   where a training step goes
       lehr diagnose init                        how initialisations carry signal through depth
       lehr simulate fleet                       what failing nodes cost, and what a fleet policy saves
       lehr nodes list                           the cluster's nodes: which are cordoned, by whom and why
@@ -60,7 +63,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (init, run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
+_RUNS = (recipes, init, run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):

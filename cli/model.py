@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from cli.places import RUN, Where
-from cli.say import say
+from lehr.cli.places import RUN, Where
+from lehr.cli.say import say
 
 artifact_argument = click.argument("artifact", type=RUN)
 
@@ -30,9 +30,9 @@ def show(artifact: Where, verify: bool) -> None:
       lehr show runs/tiny-olmo2
       lehr show runs/tiny-olmo2 --verify > tiny.txt
     """
-    from cli.card import cost_table, lineage_tree, score_table, verdict
-    from cli.locate import find, whole
-    from cli.tables import page, text
+    from lehr.cli.card import cost_table, lineage_tree, score_table, verdict
+    from lehr.cli.locate import find, whole
+    from lehr.cli.tables import page, text
     from lehr.incidents import told
 
     model = find(artifact)
@@ -77,7 +77,7 @@ def chat(artifact: Where, temperature: float, max_new_tokens: int, seed: int) ->
       lehr chat runs/tiny-olmo2
       echo 'What is 47 + 38? End with: The answer is N.' | lehr chat runs/tiny-olmo2
     """
-    from cli.locate import find, whole
+    from lehr.cli.locate import find, whole
     from lehr.errors import UserError
 
     model = whole(find(artifact).expect("checkpoint"))
@@ -85,7 +85,7 @@ def chat(artifact: Where, temperature: float, max_new_tokens: int, seed: int) ->
     message = None if sys.stdin.isatty() else sys.stdin.read().strip()
     if message == "":
         raise UserError("there is no message on standard input", remedy="pipe one in, or call it from a terminal")
-    from cli.talk import converse, speaker
+    from lehr.cli.talk import converse, speaker
 
     reply = speaker(model, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     if message is None:

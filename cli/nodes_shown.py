@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,11 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from infra.codec import to_data
-from infra.nodes import Happening, NodeInfo
-from infra.policy import NAMES
-from infra.views import Signal
-from monitoring.screen import Screen
+from lehr.infra.codec import to_data
+from lehr.infra.nodes import Happening, NodeInfo
+from lehr.infra.policy import NAMES
+from lehr.infra.views import Signal
 
 STYLES = {
     "healthy": "green",
@@ -29,10 +27,6 @@ STYLES = {
     "held": "magenta",
     "unmanaged": "dim",
 }
-
-
-def console() -> Screen:
-    return Screen(soft_wrap=not sys.stdout.isatty())
 
 
 def as_data(node: NodeInfo) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.places import LOCAL
-from cli.run import recipe_argument, set_option
-from cli.say import say
+from lehr.cli.places import LOCAL
+from lehr.cli.run import recipe_argument, set_option
+from lehr.cli.say import say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,14 +38,14 @@ def plan(recipe: Path, overrides: tuple[str, ...], machines: Path | None, as_jso
     """Say what RECIPE will cost: tokens, steps, FLOPs, memory, hours, energy, carbon, water, money.
 
     Reckoned from the recipe alone, without data and without training, for the machines of its section `hardware`. Energy
-    and carbon follow the formulas of the reports: GPU-hours x watts x PUE, and that x the grid's intensity. What does not
-    fit is said, with what would help. The learning rates and batch sizes of all stages can be drawn on one axis.
+    and carbon follow the formulas of the reports: GPU-hours (of CPUs core-hours) x watts x PUE, and that x the grid's
+    intensity. What does not fit is said, with what would help. Learning rates and batch sizes of all stages can be drawn.
 
     \b
     Examples:
-      lehr plan recipes/tiny/olmo2.yaml
-      lehr plan recipes/tiny/olmo2.yaml --on recipes/hardware/jupiter.yaml --set hardware.count=64
-      lehr plan recipes/tiny/stablelm2.yaml --plot schedules.html
+      lehr plan tiny/olmo2
+      lehr plan tiny/olmo2 --on hardware/jupiter --set hardware.count=64
+      lehr plan tiny/stablelm2 --plot schedules.html
     """
     from lehr.config import load_recipe
     from lehr.planning.plan import plan_run
@@ -89,26 +88,26 @@ def _draw(made: RunPlan, path: Path) -> None:
 
 
 def _show(made: RunPlan) -> None:
-    from monitoring.screen import Screen
+    from lehr.cli.tables import console
 
-    console = Screen(soft_wrap=not sys.stdout.isatty())
+    out = console()
     for line in _head(made):
-        console.print(line)
-    console.print()
-    console.print(_work_table(made))
-    console.print()
-    console.print(_footprint_table(made))
+        out.print(line)
+    out.print()
+    out.print(_work_table(made))
+    out.print()
+    out.print(_footprint_table(made))
     reported = made.hardware.reported
     if reported and any(stage.reported for stage in made.stages):
-        console.print(f"* as reported: {reported.citation}", style="dim")
-    console.print()
-    console.print(_memory_table(made))
+        out.print(f"* as reported: {reported.citation}", style="dim")
+    out.print()
+    out.print(_memory_table(made))
     for problem in made.problems:
-        console.print(f"! {problem}", style="bold red")
+        out.print(f"! {problem}", style="bold red")
     if not made.problems:
-        console.print("It fits.", style="green")
+        out.print("It fits.", style="green")
     for note in made.notes:
-        console.print(f"- {note}", style="dim")
+        out.print(f"- {note}", style="dim")
 
 
 def _head(made: RunPlan) -> list[str]:
@@ -141,7 +140,7 @@ def _size(value: float) -> str:
 def _work_table(made: RunPlan) -> Table:
     from lehr.report.format import count, number
 
-    table = _right_aligned("stage", "tokens", "steps", "FLOPs", "MFU", "GPU-hours", made.hardware.currency)
+    table = _right_aligned("stage", "tokens", "steps", "FLOPs", "MFU", made.hardware.hours, made.hardware.currency)
     marks = {"exact": "", "estimated": "~", "at most": "<="}
     for s in made.stages:
         w = s.work

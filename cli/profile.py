@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from cli.run import recipe_argument, set_option
-from cli.say import say
+from lehr.cli.run import recipe_argument, set_option
+from lehr.cli.say import say
 
 _SHOWN = 16
 
@@ -27,25 +27,24 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
 
     \b
     Examples:
-      lehr profile recipes/tiny/olmo2.yaml
-      lehr profile recipes/tiny/olmo2.yaml --set precision=fp32
-      lehr profile recipes/tiny/olmo2.yaml --debug-sync
+      lehr profile tiny/olmo2
+      lehr profile tiny/olmo2 --set precision=fp32
+      lehr profile tiny/olmo2 --debug-sync
     """
     if debug_sync:
         _show_syncs(recipe, overrides, steps, as_json)
         return
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler talks on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler talks on stderr, at level 5 of its probes (USDT)
     from rich.table import Table
 
+    from lehr.cli.tables import console
     from lehr.config import load_recipe
     from lehr.profiling import profile_step
-    from monitoring.screen import Screen
-
     found = profile_step(load_recipe(recipe, list(overrides)), steps)
     if as_json:
         say(json.dumps(vars(found), indent=1))
         return
-    console = Screen()
+    out = console()
     for title, times in (("phase", found.phases), ("operator", dict(list(found.operators.items())[:_SHOWN]))):
         total = sum(found.phases.values())
         table = Table(title, "ms a step", "share", box=None)
@@ -53,9 +52,9 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
             column.justify = "right"
         for name, ms in times.items():
             table.add_row(name, f"{ms:.2f}", f"{ms / total:.0%}")
-        console.print(table)
-        console.print()
-    console.print(f"{found.tokens_per_second:,.0f} tokens/s, {found.flops_per_second / 1e9:.1f} GFLOP/s on this rank")
+        out.print(table)
+        out.print()
+    out.print(f"{found.tokens_per_second:,.0f} tokens/s, {found.flops_per_second / 1e9:.1f} GFLOP/s on this rank")
 
 
 def _show_syncs(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from cli.failure import INTERRUPTED, owned_error
-from cli.places import LOCAL
-from cli.say import say
+from lehr.cli.failure import INTERRUPTED, owned_error
+from lehr.cli.places import LOCAL
+from lehr.cli.say import say
 from lehr.errors import LehrError
 
 SET_HELP = "Change one key of the recipe, such as stage1.tokens=200000. May be given several times."
@@ -35,11 +35,11 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
 
 def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
     from lehr.launcher import check_world
-    from tasks.opening import resolved
+    from lehr.tasks.opening import resolved
 
     loaded = resolved(recipe, overrides)  # before torch is loaded: a bad recipe fails at once
     check_world(loaded.parallel.processes)
-    from cli.local import run_recipe
+    from lehr.cli.local import run_recipe
 
     try:
         return run_recipe(loaded, out or str(Path("runs") / loaded.name), metrics_port, mlflow)
@@ -71,9 +71,9 @@ def run_command(
 
     \b
     Examples:
-      lehr run recipes/tiny/olmo2.yaml
-      lehr run recipes/tiny/olmo2.yaml --out /data/first --set seed=8 --set 'anneals.seeds=[1, 2]'
-      lehr run recipes/tiny/olmo2.yaml --metrics-port 9400     # then: curl 127.0.0.1:9400/metrics
+      lehr run tiny/olmo2
+      lehr run tiny/olmo2 --out /data/first --set seed=8 --set 'anneals.seeds=[1, 2]'
+      lehr run tiny/olmo2 --metrics-port 9400     # then: curl 127.0.0.1:9400/metrics
     """
     if debug_sync:
         os.environ["LEHR_DEBUG_SYNC"] = "1"  # read on every rank
@@ -90,12 +90,12 @@ def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     \b
     Examples:
-      lehr validate recipes/tiny/olmo2.yaml
-      lehr validate recipes/tiny/olmo2.yaml --set stage1.optim.lr=1e-3 > pinned.yaml
+      lehr validate tiny/olmo2
+      lehr validate tiny/olmo2 --set stage1.optim.lr=1e-3 > pinned.yaml
     """
     from lehr.config import load_recipe, recipe_yaml
     from lehr.pipeline.graph import graph
-    from tasks.place import local
+    from lehr.tasks.place import local
 
     loaded = load_recipe(recipe, list(overrides), fetch=local)
     graph(loaded)  # names that mean nothing are found here, too

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from cli.places import LOCAL
-from cli.say import say
+from lehr.cli.places import LOCAL
+from lehr.cli.say import say
 
 
 @click.command("list")
@@ -27,7 +27,7 @@ def list_(place: Path, as_json: bool) -> None:
       lehr list runs/experiments
       lehr list --json | jq -r '.[] | select(.state == "finished") | .folder'
     """
-    from cli.runs_found import runs
+    from lehr.cli.runs_found import runs
 
     found = runs(place, default=str(place) == "runs")
     if as_json:
@@ -36,7 +36,7 @@ def list_(place: Path, as_json: bool) -> None:
     if not found:
         say(f"no runs in {place} yet; `lehr run RECIPE` makes one", err=True)
         return
-    from cli.tables import page, plain_table, text
+    from lehr.cli.tables import page, plain_table, text
 
     table = plain_table("", ("run", "recipe", "last worked on", "state", "scores", "size"), right=("size",))
     table.title = None

@@ -91,7 +91,7 @@ def _state(folder: Path) -> str:
 
 
 def _locked(folder: Path) -> bool:
-    """Whether a process of this machine holds the run (tasks.lock). Asked with a shared lock, which is let go at once."""
+    """Whether a process of this machine holds the run (lehr.tasks.lock). Asked with a shared lock, which is let go at once."""
     try:
         with (folder / ".lock").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

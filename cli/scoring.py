@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from cli.locate import find, of_run, run_folder, whole
-from cli.places import Where
-from cli.say import say
 from lehr.artifact import MANIFEST, Artifact, Kind, write_atomic
+from lehr.cli.locate import find, of_run, run_folder, whole
+from lehr.cli.places import Where
+from lehr.cli.say import say
 from lehr.config import Recipe, load_recipe
 from lehr.config.data import Tokenizer as TokenizerConfig
 from lehr.config.evaluation import Evaluation, TaskPlan
@@ -29,8 +29,8 @@ from lehr.pipeline.node import Node
 from lehr.ports import NullTracker
 from lehr.stages.import_hf import ImportConfig
 from lehr.store import LocalStore
-from tasks.lock import held
-from tasks.place import local
+from lehr.tasks.lock import held
+from lehr.tasks.place import local
 
 _PAIRS = "pairs.jsonl"
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.places import LOCAL
-from cli.say import say
+from lehr.cli.places import LOCAL
+from lehr.cli.say import say
 
 if TYPE_CHECKING:
-    from infra.decision_log import Replay
-    from infra.simulate.failures import FailureTable
-    from infra.simulate.scenario import Scenario
-    from infra.simulate.study import Row
-    from monitoring.screen import Screen
+    from lehr.infra.decision_log import Replay
+    from lehr.infra.simulate.failures import FailureTable
+    from lehr.infra.simulate.scenario import Scenario
+    from lehr.infra.simulate.study import Row
+    from lehr.monitoring.screen import Screen
 
 DEFAULT_GPUS = (1024, 4096, 16384)
 
@@ -71,11 +71,12 @@ def fleet(
       lehr simulate fleet --policy stricter.yaml --seeds 24
       lehr simulate fleet --sensitivity                     what the assumptions matter
     """
-    from cli.simulated import console, show_check, show_rows, show_sensitivity
-    from infra.policy import Policy
-    from infra.simulate.failures import LLAMA3, FailureTable
-    from infra.simulate.scenario import Regime, Scenario
+    from lehr.cli.simulated import show_check, show_rows, show_sensitivity
+    from lehr.cli.tables import console
     from lehr.errors import UserError
+    from lehr.infra.policy import Policy
+    from lehr.infra.simulate.failures import LLAMA3, FailureTable
+    from lehr.infra.simulate.scenario import Regime, Scenario
 
     table = FailureTable.load(failures or LLAMA3)
     chosen = Policy.load(policy) if policy is not None else Policy()
@@ -104,7 +105,7 @@ def fleet(
 
 def _simulated(scenarios: Sequence[Scenario], table: FailureTable, seeds: range) -> list[Row]:
     """One row each; which one is at work stands on a terminal's last line."""
-    from infra.simulate.study import run
+    from lehr.infra.simulate.study import run
 
     rows = []
     for number, case in enumerate(scenarios, 1):
@@ -118,8 +119,8 @@ def _simulated(scenarios: Sequence[Scenario], table: FailureTable, seeds: range)
 
 
 def _write_figure(path: Path, rows: list[Row], quiet: bool) -> None:
-    from infra.simulate.figure import svg
     from lehr.errors import from_os_error
+    from lehr.infra.simulate.figure import svg
 
     try:
         path.write_text(svg(rows), encoding="utf-8")
@@ -143,10 +144,11 @@ def replay(logs: tuple[Path, ...], policy: Path, as_json: bool) -> None:
     Example:
       lehr simulate replay decisions.jsonl.1 decisions.jsonl --policy stricter.yaml
     """
-    from cli.simulated import console, show_replay
-    from infra.decision_log import read
-    from infra.decision_log import replay as replay_log
-    from infra.policy import Policy
+    from lehr.cli.simulated import show_replay
+    from lehr.cli.tables import console
+    from lehr.infra.decision_log import read
+    from lehr.infra.decision_log import replay as replay_log
+    from lehr.infra.policy import Policy
 
     result: Replay = replay_log(chain.from_iterable(map(read, logs)), Policy.load(policy))
     if as_json:

@@ -11,21 +11,17 @@ from datetime import UTC, datetime
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cli.say import say
-from infra.decision_log import Replay
-from infra.simulate.failures import FailureTable
-from infra.simulate.figure import WORDS
-from infra.simulate.scenario import Scenario
-from infra.simulate.study import Row, check, sensitivities
-from monitoring.screen import Screen
+from lehr.cli.say import say
+from lehr.cli.tables import console
+from lehr.infra.decision_log import Replay
+from lehr.infra.simulate.failures import FailureTable
+from lehr.infra.simulate.figure import WORDS
+from lehr.infra.simulate.scenario import Scenario
+from lehr.infra.simulate.study import Row, check, sensitivities
+from lehr.monitoring.screen import Screen
 
 MAX_DIFFERENCES = 40
 WIDE = 130  # columns that the whole table takes
-
-
-def console() -> Screen:
-    width = None if sys.stdout.isatty() else 140
-    return Screen(width=width)
 
 
 def show_rows(target: Screen, rows: Sequence[Row]) -> None:

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from monitoring.screen import Screen
+from lehr.monitoring.screen import Screen
 
 WIDE = 10_000  # columns of what is no terminal: nothing is cut there
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cli.say import say
 from lehr.artifact import Artifact
+from lehr.cli.say import say
 from lehr.errors import UserError
 
 Messages = list[dict[str, str]]

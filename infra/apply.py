@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from infra.actions import (
+from lehr.infra.actions import (
     Action,
     Cordon,
     DeleteJob,
@@ -18,7 +18,7 @@ from infra.actions import (
     StartPair,
     StartRevalidation,
 )
-from infra.views import JobView, NodeView
+from lehr.infra.views import JobView, NodeView
 
 
 def applied(node: NodeView, action: Action, now: float) -> NodeView:

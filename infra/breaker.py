@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from infra.fleet_view import FleetView
-from infra.policy import HOUR, Policy
-from infra.views import CordonEvent
+from lehr.infra.fleet_view import FleetView
+from lehr.infra.policy import HOUR, Policy
+from lehr.infra.views import CordonEvent
 
 
 @dataclass(frozen=True)

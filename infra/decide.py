@@ -7,8 +7,8 @@ Contract for whoever carries it out:
   with resourceVersion, dropped on 409). If it fails, carry out none of the later ones; decide again from a fresh view.
 * The order cordon -> read back -> delete comes by itself: DeletePod is only returned for a view that already shows the
   node unschedulable. Never merge our own unconfirmed writes into the view.
-* Between two `decide` calls of one round pass the fleet through `infra.summary.fleet_after`, or rebuild it with
-  `infra.summary.fleet_view`: breakers must see the cordons of the same round.
+* Between two `decide` calls of one round pass the fleet through `lehr.infra.summary.fleet_after`, or rebuild it with
+  `lehr.infra.summary.fleet_view`: breakers must see the cordons of the same round.
 * A fixed point: applying the actions and deciding again at the same time gives no further writing action (tested).
 * An empty list is the normal answer; a healthy node without news costs microseconds and no request.
 """
@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from infra import pairing, people, returning
-from infra.actions import Action, Cordon, DeletePod, OpenBreaker, SetState
-from infra.breaker import refusals
-from infra.evidence import LINK, Judgement, is_bad, judge, update_signals
-from infra.fleet_view import FleetView
-from infra.policy import Policy
-from infra.views import (
+from lehr.infra import pairing, people, returning
+from lehr.infra.actions import Action, Cordon, DeletePod, OpenBreaker, SetState
+from lehr.infra.breaker import refusals
+from lehr.infra.evidence import LINK, Judgement, is_bad, judge, update_signals
+from lehr.infra.fleet_view import FleetView
+from lehr.infra.policy import Policy
+from lehr.infra.views import (
     CORDONED_STATES,
     Blocked,
     CordonEvent,

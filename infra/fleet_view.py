@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from infra.views import CordonEvent
+from lehr.infra.views import CordonEvent
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The second init container: `python -m infra.gate`. Lets a pod with a good verdict start, and holds one with a bad verdict.
+"""The second init container: `python -m lehr.infra.gate`. Lets a pod with a good verdict start, holds one with a bad verdict.
 
 If the pod ended at once, its successor could land on the same node before that is cordoned. So the gate waits until the
 controller has cordoned the node and deletes the pod, which reaches it as SIGTERM: it then leaves at once with exit code
@@ -16,12 +16,12 @@ import sys
 import threading
 from pathlib import Path
 
-from infra.codec import decode
-from infra.evidence import is_bad
-from infra.policy import NAMES
-from infra.views import Verdict
 from lehr.environment import amount
 from lehr.errors import UserError
+from lehr.infra.codec import decode
+from lehr.infra.evidence import is_bad
+from lehr.infra.policy import NAMES
+from lehr.infra.views import Verdict
 
 SECONDS = 120.0
 EXIT_REMOVED = 143  # 128 + SIGTERM

@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from infra import returning
-from infra.actions import Action, SetState, StartPair
-from infra.evidence import hung_with
-from infra.fleet_view import LinkView
-from infra.isolate import Isolation, PairResult, isolate
-from infra.policy import Policy
-from infra.views import JobView, NodeRecord, NodeState, NodeView, Outcome, Pairing, PairTest
+from lehr.infra import returning
+from lehr.infra.actions import Action, SetState, StartPair
+from lehr.infra.evidence import hung_with
+from lehr.infra.fleet_view import LinkView
+from lehr.infra.isolate import Isolation, PairResult, isolate
+from lehr.infra.policy import Policy
+from lehr.infra.views import JobView, NodeRecord, NodeState, NodeView, Outcome, Pairing, PairTest
 
 MAX_TESTS = 32
 

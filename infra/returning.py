@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from infra.actions import Action, DeleteJob, FlagRepair, Release, SetState, StartRevalidation
-from infra.policy import Policy
-from infra.views import Disposition, JobView, NodeRecord, NodeState, NodeView, Outcome
+from lehr.infra.actions import Action, DeleteJob, FlagRepair, Release, SetState, StartRevalidation
+from lehr.infra.policy import Policy
+from lehr.infra.views import Disposition, JobView, NodeRecord, NodeState, NodeView, Outcome
 
 MAX_DISPOSITIONS = 32
 Suite = Literal["revalidation", "burn-in", "suspect"]

@@ -11,12 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from infra.actions import Action, Cordon, SetState
-from infra.breaker import keys_of
-from infra.fleet_view import FleetView, PoolView, ReporterScore
-from infra.pairing import link_views
-from infra.policy import Policy
-from infra.views import CORDONED_STATES, Blocked, CordonEvent, NodeRecord, NodeState, NodeView
+from lehr.infra.actions import Action, Cordon, SetState
+from lehr.infra.breaker import keys_of
+from lehr.infra.fleet_view import FleetView, PoolView, ReporterScore
+from lehr.infra.pairing import link_views
+from lehr.infra.policy import Policy
+from lehr.infra.views import CORDONED_STATES, Blocked, CordonEvent, NodeRecord, NodeState, NodeView
 
 MIN_REFUSED = 2  # nodes that wait for a breaker, before it stays half open
 

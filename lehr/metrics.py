@@ -25,6 +25,7 @@ class Metric:
     `title` says it in words without the unit; `short` takes its place where there is little room. `unit` is written as in
     "nats/token", "bits/byte", "tokens/s", "s", "bytes"; "share" is a number in [0, 1]. `format` is Python's format of the
     value (of a share: of its per cent), by default three significant digits. `live`: the terminal shows it while training.
+    `baseline_of` names the metric that a simpler model has here under the model's own name, on the same texts.
     `panel`: the report draws it over the steps, with a logarithmic axis or one that begins at 0 as `axis` says. `order` is its
     place among others, lower first; equal ones stand as they were declared.
     """
@@ -39,6 +40,7 @@ class Metric:
     panel: bool = True
     axis: Literal["", "log", "zero"] = ""
     order: int = 0
+    baseline_of: str = ""
 
     @property
     def is_share(self) -> bool:
@@ -85,10 +87,16 @@ def declare(metric: Metric) -> Metric:
 
 
 def find(name: str) -> Metric | None:
-    """The declaration of `name`, or None. `dev_X` is X measured while training."""
+    """The declaration of `name`, or None. `dev_X` is X measured while training, `X@PART` X of a part of what it is of."""
+    whole, at, part = name.partition("@")
+    if at and (of := find(whole)) is not None:
+        return replace(of, name=name, title=f"{of.title}, {part}", short="", live=False, panel=False)
     known = _DECLARED.get(name)
     base = _DECLARED.get(name.removeprefix(DEV)) if known is None and name.startswith(DEV) else None
-    return known if base is None else replace(base, name=name, title=f"dev {base.title}", short="", live=False)
+    if base is None:
+        return known
+    compared = DEV + base.baseline_of if base.baseline_of else ""
+    return replace(base, name=name, title=f"dev {base.title}", short="", live=False, baseline_of=compared)
 
 
 def metric(name: str) -> Metric:
@@ -123,6 +131,17 @@ def _logged(name: str, title: str, unit: str = "", better: Literal["lower", "hig
     return Metric(name, title, unit, better, format, live=False, panel=False)
 
 
+def _baseline(name: str, title: str, short: str) -> Metric:
+    return Metric(
+        f"bits_per_byte_{name}", f"{title} on the same tokens, bits per byte", "bits/byte", "lower", ".3f", short, live=False,
+        panel=False, baseline_of="bits_per_byte",
+    )  # fmt: skip
+
+
+_GRAMS = {2: "token bigram", 3: "token trigram", **{n: f"token {n}-gram" for n in (4, 5, 6)}}
+NGRAMS = {n: _baseline(f"{n}gram", words, f"{n}-gram") for n, words in _GRAMS.items()}
+COMPRESSOR = _baseline("xz", "xz", "xz")
+
 BUILT_IN = (
     # What objectives report of a step.
     Metric("loss", "loss", better="lower", short="loss"),
@@ -139,6 +158,8 @@ BUILT_IN = (
     Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an idle expert
     # Scores.
     Metric("bits_per_byte", "bits per byte", "bits/byte", "lower", ".3f"),
+    *NGRAMS.values(),
+    COMPRESSOR,
     Metric("accuracy", "accuracy", SHARE, "higher"),
     Metric("acc", "accuracy", SHARE, "higher"),
     Metric("acc_per_char", "accuracy per character", SHARE, "higher"),

@@ -16,10 +16,10 @@ from rich.console import RenderableType
 from rich.live import Live
 
 from lehr.metrics import metric
+from lehr.monitoring.live_view import Progress, RunState, live_view
+from lehr.monitoring.score_table import score_tables
+from lehr.monitoring.screen import Screen
 from lehr.report import format as fmt
-from monitoring.live_view import Progress, RunState, live_view
-from monitoring.score_table import score_tables
-from monitoring.screen import Screen
 
 PLAIN_SECONDS = 10.0
 _REFRESHES_PER_SECOND = 4

@@ -15,7 +15,7 @@ from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_
 
 __all__ = ["FacilityJoules", "ItJoules", "PowerMeter", "carbon_kg", "facility_energy", "kwh", "water_liters"]
 
-LOG = logging.getLogger("monitoring")
+LOG = logging.getLogger("lehr.monitoring")
 RAPL_ROOT = Path("/sys/class/powercap")
 RAPL_POLL_SECONDS = 60.0  # the counter wraps after 262 kJ, some 20 minutes of a big package at full power
 

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from lehr.metrics import find
+from lehr.monitoring import metrics as m
+from lehr.monitoring.server import LOG, Server
 from lehr.ports import NullPower, Power
-from monitoring import metrics as m
-from monitoring.server import LOG, Server
 
 STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without alarm
 STALL_STEPS = 20.0  # ... and so many times the slowest recent step on slow models
@@ -23,7 +23,7 @@ _GAUGES = {metric.of: metric for metric in m.METRICS if metric.of}
 
 
 def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
-    """A fresh registry holding every metric of `monitoring.metrics`, and the collectors by full name."""
+    """A fresh registry holding every metric of `lehr.monitoring.metrics`, and the collectors by full name."""
     registry = CollectorRegistry()
     made: dict[str, Any] = {}
     for metric in m.METRICS:

@@ -9,7 +9,7 @@ from types import TracebackType
 from lehr.masked import masked
 from lehr.ports import Tracker
 
-LOG = logging.getLogger("monitoring")
+LOG = logging.getLogger("lehr.monitoring")
 
 
 class FanOut:

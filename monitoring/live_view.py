@@ -88,6 +88,8 @@ class RunState:
 
     def scored(self, stage: str, records: Sequence[Mapping[str, object]]) -> None:
         held_out = [r for r in records if r.get("split") == "held_out" and isinstance(r.get("value"), int | float)]
+        if any(metric(str(r.get("metric"))).baseline_of for r in records):
+            return  # of what the stage's own scores are compared with
         shown = [(r["task"], fmt.with_unit(float(str(r["value"])), metric(str(r.get("metric"))))) for r in held_out[:3]]
         self.headline[stage] = "  ".join(f"{task} {value}" for task, value in shown)
 
@@ -147,8 +149,8 @@ def _stage_row(state: RunState, stage: str, now: float) -> tuple[RenderableType,
 
 
 def _current(p: Progress, now: float) -> RenderableType:
-    if not p.total_steps:
-        return Text("")
+    if not p.total_steps:  # nothing is counted there: a bar that moves says that it works
+        return ProgressBar(total=None, pulse=True, width=28)
     left = p.seconds_left(now)
     bar = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):

@@ -15,7 +15,7 @@ from typing import Any
 
 from lehr.artifact import MANIFEST
 from lehr.errors import UserError
-from monitoring.mlflow_store import prepare, set_environment, tidy
+from lehr.monitoring.mlflow_store import prepare, set_environment, tidy
 
 RUN_KEY, STAGE, ATTEMPT = "lehr.run_key", "lehr.stage", "lehr.attempt"
 SCORED = "lehr.scored."

@@ -1,7 +1,7 @@
 """What a new MLflow sqlite file holds: the result of MLflow's own migrations, kept as SQL for the version that Lehr pins.
 
 MLflow itself runs all of its migrations, nearly seventy, in four seconds of processor time; the SQL that they end with runs in
-milliseconds. `python -m monitoring.mlflow_schema` writes it anew after a change of MLflow's pin.
+milliseconds. `python -m lehr.monitoring.mlflow_schema` writes it anew after a change of MLflow's pin.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from monitoring import mlflow_schema
+from lehr.monitoring import mlflow_schema
 
 
 def set_environment() -> None:

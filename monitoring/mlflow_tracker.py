@@ -22,11 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lehr.masked import masked
+from lehr.monitoring.mlflow_runs import Curve, Runs, flatten
+from lehr.monitoring.mlflow_store import absent_file
 from lehr.text import visible
-from monitoring.mlflow_runs import Curve, Runs, flatten
-from monitoring.mlflow_store import absent_file
 
-LOG = logging.getLogger("monitoring")
+LOG = logging.getLogger("lehr.monitoring")
 MAX_POINTS = 2000  # a metric and stage: MLflow's charts freeze on more (mlflow#9779)
 RETRY_SECONDS = 60.0  # the longest pause between two tries
 OPEN_SECONDS = 60.0  # a first stage that works longer than this is shown while it does

@@ -11,8 +11,8 @@ from rich.text import Text
 from lehr.report import format as fmt
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
 
-_CELL = 13  # characters of a column with its padding: "100.0 ±2.3", "exact match"
-_STAGE = 14
+_LEAST = 11  # characters of a column: "exact match"
+_BETWEEN, _EDGES = 3, 2  # characters between two columns, and at both sides of a table
 
 
 def score_table(records: Sequence[Mapping[str, object] | ScoreRecord], title: str = "") -> Table:
@@ -24,22 +24,47 @@ def score_table(records: Sequence[Mapping[str, object] | ScoreRecord], title: st
 def score_tables(records: Sequence[Mapping[str, object] | ScoreRecord], width: int, stages: Sequence[str] = ()) -> list[Table]:
     """Tables that fit into `width` characters, held-out scores first; rows in the order of `stages`."""
     table = score_matrix(records, stages)
-    room = max((width - _STAGE) // _CELL, 1)
+    room = width - max(map(len, [*table.stages, "stage"])) - _EDGES
     tables = []
     for split in sorted({c.split for c in table.columns}, key=lambda s: (s != "held_out", s)):
         columns = [c for c in table.columns if c.split == split]
-        for at in range(0, len(columns), room):
-            title = f"{split.replace('_', '-').capitalize()} scores" if at == 0 else ""
-            tables.append(_rich_table(table, columns[at : at + room], title, split_in_header=False))
+        for number, part in enumerate(_packed(table, columns, room)):
+            title = f"{split.replace('_', '-').capitalize()} scores" if number == 0 else ""
+            tables.append(_rich_table(table, part, title, split_in_header=False))
     return tables
+
+
+def _packed(table: ScoreTable, columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """The columns in their order, as many in a row as `room` characters hold and at least one."""
+    rows: list[list[Column]] = []
+    left = 0
+    for column in columns:
+        needed = _width(table, column, _head(table, column)) + _BETWEEN
+        if not rows or needed > left:
+            rows.append([])
+            left = room
+        rows[-1].append(column)
+        left -= needed
+    return rows
+
+
+def _head(table: ScoreTable, column: Column) -> list[str]:
+    return [column.task.replace("_", " "), *_measure(table, column)]
+
+
+def _width(table: ScoreTable, column: Column, head: Sequence[str]) -> int:
+    """Characters that no word of the heading and no value is cut in."""
+    words = [word for line in head for word in line.split(" ")]
+    values = [_cell(table, stage, column, False).plain for stage in table.stages]
+    return max(_LEAST, *map(len, [*words, *values]))
 
 
 def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_in_header: bool = True) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     shown.add_column("stage", no_wrap=True)
     for column in columns:
-        head = [column.task.replace("_", " "), *_measure(table, column)]
-        shown.add_column("\n".join([*head, column.split] if split_in_header else head), justify="right", max_width=_CELL)
+        head = [*_head(table, column), *([column.split] if split_in_header else [])]
+        shown.add_column("\n".join(head), justify="right", width=_width(table, column, head))
     best = {column: table.best(column) for column in columns}
     for stage in table.stages:
         if any((stage, c) in table.cells for c in columns):
@@ -61,8 +86,8 @@ def _cell(table: ScoreTable, stage: str, column: Column, best: bool) -> Text:
     if record is None:
         return Text("–", style="dim")
     text = Text(fmt.value(record.value, column.about), style="bold" if best else "")
-    if record.stderr is not None:
-        text.append(f" ±{fmt.value(record.stderr, column.about)}", style="dim not bold")
+    if error := fmt.error(record.value, record.stderr, record.n, column.about).replace(" ", ""):
+        text.append(f" {error}", style="dim not bold")
     return text
 
 
@@ -85,5 +110,5 @@ def record_table(records: Sequence[Mapping[str, object] | ScoreRecord], order: S
 def _with_error(record: ScoreRecord | None, column: Column) -> str:
     if record is None:
         return ""
-    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr else ""
-    return fmt.value(record.value, column.about) + error
+    error = fmt.error(record.value, record.stderr, record.n, column.about)
+    return f"{fmt.value(record.value, column.about)} {error}".rstrip()

@@ -9,7 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-LOG = logging.getLogger("monitoring")
+LOG = logging.getLogger("lehr.monitoring")
 CONNECTIONS = 32  # at once, a thread each; more are hung up on
 PATIENCE_SECONDS = 5.0  # for the rest of a request, and for a client that does not read
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from infra.pods import LAST_WORDS_TO, MAX_WORD_BYTES
+from lehr.infra.pods import LAST_WORDS_TO, MAX_WORD_BYTES
 
 _progress: Callable[[], dict[str, Any]] = dict
 WAIT_SECONDS = 30.0  # for infra/entry.py to end this process with the others; it takes up to ten

@@ -24,11 +24,11 @@ from lehr.pipeline.run import found_again
 from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
 from lehr.report.publish import publish as write_public
-from tasks import asked
-from tasks.lock import hold
-from tasks.place import Place, local
-from tasks.refs import RunRef
-from tasks.session import Session, session
+from lehr.tasks import asked
+from lehr.tasks.lock import hold
+from lehr.tasks.place import Place, local
+from lehr.tasks.refs import RunRef
+from lehr.tasks.session import Session, session
 
 PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
 _PINNED = "recipes"

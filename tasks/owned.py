@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from infra.pods import EXIT_RESTART, EXIT_SUSPECT
 from lehr.errors import InfraError, NodeFault, Preempted, node_fault
+from lehr.infra.pods import EXIT_RESTART, EXIT_SUSPECT
 from lehr.launcher import give_way, together
 from lehr.stop import listening
-from tasks.ending import in_pod, last_words, leave
-from tasks.watchdog import watch
+from lehr.tasks.ending import in_pod, last_words, leave
+from lehr.tasks.watchdog import watch
 
 F = TypeVar("F", bound=Callable[..., Any])
 

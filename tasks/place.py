@@ -30,7 +30,7 @@ def is_remote(where: str | Path) -> bool:
 def _objects(root: str) -> Objects:
     """Connections are kept, and shared by all that this process does there. Raises UserError for an address that names no
     bucket."""
-    from infra.storage import S3Objects  # boto3, which a run in a folder does not need
+    from lehr.infra.storage import S3Objects  # boto3, which a run in a folder does not need
 
     return S3Objects(root)
 

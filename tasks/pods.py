@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flytekit import PodTemplate
 
-from infra.pods import PRIMARY, pod_labels, pod_spec
+from lehr.infra.pods import PRIMARY, pod_labels, pod_spec
 
 if TYPE_CHECKING:
     from kubernetes.client import V1PodSpec

@@ -11,21 +11,22 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from lehr.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
+from lehr.monitoring.console import ConsoleTracker
+from lehr.monitoring.energy import PowerMeter
+from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.fan_out import FanOut
+from lehr.monitoring.mlflow_schema import sqlite_uri
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
-from monitoring.console import ConsoleTracker
-from monitoring.energy import PowerMeter
-from monitoring.exporter import PrometheusTracker
-from monitoring.fan_out import FanOut
-from monitoring.mlflow_schema import sqlite_uri
-from monitoring.mlflow_tracker import MlflowTracker
-from tasks.ending import tell
-from tasks.place import Place, local
-from tasks.progress import Progress
-from tasks.refs import RunRef
+from lehr.tasks.ending import tell
+from lehr.tasks.place import Place, local
+from lehr.tasks.progress import Progress
+from lehr.tasks.refs import RunRef
 
 
 @dataclass
@@ -68,6 +69,9 @@ def open_session(
     power = PowerMeter(recipe.site.cpu_watts_per_core)
     console = ConsoleTracker(stages, title=recipe.name)
     exporter = PrometheusTracker(recipe.name, model=recipe.model.family, recipe_sha256=sha256_text(pinned), power=power)
+    if mlflow and find_spec("mlflow") is None:
+        console.note("MLflow is not installed: the run is not tracked there (pip install 'lehr[track]')")
+        mlflow = False
     tracked = _mlflow(recipe, root, key, pinned) if mlflow else None
     progress = Progress(recipe.name)
     tracker = FanOut([console, exporter, progress, *([tracked] if tracked else [])])

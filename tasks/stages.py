@@ -1,6 +1,6 @@
 """Three Flyte tasks, one for each resource class, and the task that publishes a run.
 
-Their names are part of what is registered: tasks.stages.cpu, accelerator, ranked, report.
+Their names are part of what is registered: lehr.tasks.stages.cpu, accelerator, ranked, report.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifact import ArtifactRef
 from lehr.config.compute import Resources as Asked
-from tasks.asked import RANKS, RESOURCES, counts, registered
-from tasks.opening import publish, run_stage_of
-from tasks.owned import owned
-from tasks.place import Place
-from tasks.pods import pod_template
-from tasks.refs import RunRef
+from lehr.tasks.asked import RANKS, RESOURCES, counts, registered
+from lehr.tasks.opening import publish, run_stage_of
+from lehr.tasks.owned import owned
+from lehr.tasks.place import Place
+from lehr.tasks.pods import pod_template
+from lehr.tasks.refs import RunRef
 
 # Named by `pyflyte register --image NAME`, and written out: a task without it gets flytekit's own image.
 IMAGE = "{{.image.default.fqn}}:{{.image.default.version}}"

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from infra.pods import EXIT_HANG
 from lehr import pulse
 from lehr.environment import amount
+from lehr.infra.pods import EXIT_HANG
 from lehr.launcher import machines
-from tasks.ending import last_words, leave
+from lehr.tasks.ending import last_words, leave
 
 FACTOR = 10.0
 UNTIMED_STEPS = 2

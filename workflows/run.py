@@ -13,11 +13,11 @@ from flytekit.exceptions.user import FlyteRecoverableException
 from lehr.artifact import ArtifactRef
 from lehr.pipeline.node import Node, pieces
 from lehr.pipeline.registry import stage
-from tasks.asked import wanted
-from tasks.opening import Opened, open_run, opened, resolved, start
-from tasks.owned import owned
-from tasks.refs import RunRef
-from tasks.stages import TASKS, amounts, report, settings
+from lehr.tasks.asked import wanted
+from lehr.tasks.opening import Opened, open_run, opened, resolved, start
+from lehr.tasks.owned import owned
+from lehr.tasks.refs import RunRef
+from lehr.tasks.stages import TASKS, amounts, report, settings
 
 MOST_PATHS = 5000  # measured on Flyte 1.16.8: the engine walks each path in every round, half a millisecond each
 
@@ -56,8 +56,9 @@ def stages(recipe: str, out: str, overrides: list[str]) -> str:
 
 
 @workflow
-def run(recipe: str = "recipes/tiny/olmo2.yaml", out: str = "", overrides: list[str] = []) -> str:  # noqa: B006
-    """`recipe` is a path, `out` the run's folder or s3:// address (default runs/NAME), `overrides` like `stage1.tokens=200000`.
+def run(recipe: str = "tiny/olmo2", out: str = "", overrides: list[str] = []) -> str:  # noqa: B006
+    """`recipe` is a path or a shipped recipe's name, `out` the run's folder or s3:// address (default runs/NAME), `overrides`
+    are like `stage1.tokens=200000`.
 
     Every stage finds its artifact again if it has been made; where the report is, is returned.
     """

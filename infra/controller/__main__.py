@@ -1,13 +1,13 @@
-"""`python -m infra.controller [SETTINGS.yaml]`, for images without the `lehr` command."""
+"""`python -m lehr.infra.controller [SETTINGS.yaml]`, for images without the `lehr` command."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from infra.controller.run import run
-from infra.controller.settings import Settings
 from lehr.errors import LehrError
+from lehr.infra.controller.run import run
+from lehr.infra.controller.settings import Settings
 
 
 def main(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from infra.actions import (
+from lehr.infra.actions import (
     Action,
     Cordon,
     DeleteJob,
@@ -21,18 +21,18 @@ from infra.actions import (
     StartPair,
     StartRevalidation,
 )
-from infra.controller import patches
-from infra.controller.api import NODES, Api, ApiError, Object
-from infra.controller.facts import NodeFact, job_fact, node_fact, pod_fact
-from infra.controller.jobs import job, pair_job
-from infra.controller.measures import Measures
-from infra.controller.notices import Notices
-from infra.controller.settings import Settings
-from infra.controller.state import State
-from infra.views import NodeView
-from monitoring.metrics import Fleet
+from lehr.infra.controller import patches
+from lehr.infra.controller.api import NODES, Api, ApiError, Object
+from lehr.infra.controller.facts import NodeFact, job_fact, node_fact, pod_fact
+from lehr.infra.controller.jobs import job, pair_job
+from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.notices import Notices
+from lehr.infra.controller.settings import Settings
+from lehr.infra.controller.state import State
+from lehr.infra.views import NodeView
+from lehr.monitoring.metrics import Fleet
 
-LOG = logging.getLogger("infra.controller")
+LOG = logging.getLogger("lehr.infra.controller")
 NOT_FOUND, CONFLICT = 404, 409
 
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from infra.controller.preflight import is_ours
-from infra.controller.readers import REASON, count, moment, noted, plain, progress, record_of, seconds, verdict_of, whole
-from infra.policy import NAMES
-from infra.views import (
+from lehr.infra.controller.preflight import is_ours
+from lehr.infra.controller.readers import REASON, count, moment, noted, plain, progress, record_of, seconds, verdict_of, whole
+from lehr.infra.policy import NAMES
+from lehr.infra.views import (
     UNKNOWN_PERSON,
     Condition,
     CordonRecord,

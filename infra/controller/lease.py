@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from infra.controller.api import Api, ApiError, Object
-from infra.controller.readers import parsed
-from infra.controller.settings import Settings
-from infra.policy import NAMES
-from infra.views import HumanAct
 from lehr.errors import InfraError
+from lehr.infra.controller.api import Api, ApiError, Object
+from lehr.infra.controller.readers import parsed
+from lehr.infra.controller.settings import Settings
+from lehr.infra.policy import NAMES
+from lehr.infra.views import HumanAct
 
-LOG = logging.getLogger("infra.controller")
+LOG = logging.getLogger("lehr.infra.controller")
 NOT_FOUND = 404
 SAFE = 2 / 3
 

@@ -14,25 +14,25 @@ import threading
 import time
 from collections.abc import Callable
 
-from infra import decision_log
-from infra.actions import Action
-from infra.breaker import statuses
-from infra.controller.act import Actor, NotLeading
-from infra.controller.api import Api, ApiError
-from infra.controller.lease import Election
-from infra.controller.measures import Measures
-from infra.controller.notices import Notices
-from infra.controller.settings import Settings
-from infra.controller.state import State
-from infra.controller.transport import Transport
-from infra.decide import decide
-from infra.fleet_view import FleetView
-from infra.summary import fleet_after, fleet_view
-from infra.views import NodeView
 from lehr.errors import Bug, InfraError
-from monitoring.metrics import Fleet
+from lehr.infra import decision_log
+from lehr.infra.actions import Action
+from lehr.infra.breaker import statuses
+from lehr.infra.controller.act import Actor, NotLeading
+from lehr.infra.controller.api import Api, ApiError
+from lehr.infra.controller.lease import Election
+from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.notices import Notices
+from lehr.infra.controller.settings import Settings
+from lehr.infra.controller.state import State
+from lehr.infra.controller.transport import Transport
+from lehr.infra.decide import decide
+from lehr.infra.fleet_view import FleetView
+from lehr.infra.summary import fleet_after, fleet_view
+from lehr.infra.views import NodeView
+from lehr.monitoring.metrics import Fleet
 
-LOG = logging.getLogger("infra.controller")
+LOG = logging.getLogger("lehr.infra.controller")
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 30.0
 STALE = (404, 409, 410, 422)  # the object changed or went: look again at once
 IDLE_SECONDS = 0.5

@@ -1,4 +1,4 @@
-"""The controller's metrics, from the names in monitoring.metrics: a registry of its own, served where it is told."""
+"""The controller's metrics, from the names in lehr.monitoring.metrics: a registry of its own, served where it is told."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from http.server import HTTPServer
 from typing import Any
 
-from infra.breaker import BreakerStatus
-from infra.views import NodeState, NodeView
-from monitoring.metrics import FLEET_METRICS, Fleet, Metric
+from lehr.infra.breaker import BreakerStatus
+from lehr.infra.views import NodeState, NodeView
+from lehr.monitoring.metrics import FLEET_METRICS, Fleet, Metric
 
 
 class Measures:

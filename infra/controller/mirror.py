@@ -11,7 +11,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from infra.controller.facts import Fact
+from lehr.infra.controller.facts import Fact
 
 F = TypeVar("F", bound=Fact)
 GRAVES = 16_384

@@ -13,14 +13,14 @@ from typing import Any
 
 import urllib3
 
-from infra.codec import to_data
-from infra.controller.api import Api, Object
-from infra.controller.facts import NodeFact
-from infra.controller.measures import Measures
 from lehr.errors import InfraError
-from monitoring.metrics import Fleet
+from lehr.infra.codec import to_data
+from lehr.infra.controller.api import Api, Object
+from lehr.infra.controller.facts import NodeFact
+from lehr.infra.controller.measures import Measures
+from lehr.monitoring.metrics import Fleet
 
-LOG = logging.getLogger("infra.controller")
+LOG = logging.getLogger("lehr.infra.controller")
 EVENTS_NAMESPACE = "default"  # where Events about Nodes live, which have no namespace
 WARNINGS = ("NodeQuarantined", "NodeSuspected", "PreflightFailed", "QuarantineBlocked", "RevalidationFailed", "RepairNeeded",
             "BreakerOpened", "HumanOverride")  # fmt: skip

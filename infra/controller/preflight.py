@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.policy import NAMES
+from lehr.infra.policy import NAMES
 
 Object = Mapping[str, Any]
 PYTHON = re.compile(r"(/(usr|opt)/[\w./-]+/)?python3?(\.\d+)?")
-PROBES = ["-m", "infra.probes"]
+PROBES = ["-m", "lehr.infra.probes"]
 MOUNTS = ("/lehr", "/tmp", "/dev/shm")
 TOKENS = "/var/run/secrets/"  # put there by the API server, read by nothing in the probes
 EXPECTED = "LEHR_EXPECTED_GPUS"

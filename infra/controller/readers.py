@@ -14,9 +14,9 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
-from infra.codec import decode
-from infra.policy import NAMES
-from infra.views import CheckResult, CordonRecord, HumanAct, NodeRecord, Verdict
+from lehr.infra.codec import decode
+from lehr.infra.policy import NAMES
+from lehr.infra.views import CheckResult, CordonRecord, HumanAct, NodeRecord, Verdict
 
 T = TypeVar("T")
 NAME, REASON = 63, 128  # characters

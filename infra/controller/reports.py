@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from infra.controller.facts import ReportFact
-from infra.controller.mirror import Dirty, Table
+from lehr.infra.controller.facts import ReportFact
+from lehr.infra.controller.mirror import Dirty, Table
 
 OF_A_PERSON_ON_A_NODE, OF_A_NODE, OF_A_PERSON, ALL = 4, 64, 256, 8192
 BETWEEN = 256  # new reports between two looks at how many there are

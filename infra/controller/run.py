@@ -1,4 +1,4 @@
-"""Runs one controller in the foreground: `python -m infra.controller`, `lehr controller run`."""
+"""Runs one controller in the foreground: `python -m lehr.infra.controller`, `lehr controller run`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from infra.controller.log_file import LogFile
-from infra.controller.loop import Controller
-from infra.controller.settings import Settings
-from infra.controller.transport import connect
 from lehr.errors import UserError
+from lehr.infra.controller.log_file import LogFile
+from lehr.infra.controller.loop import Controller
+from lehr.infra.controller.settings import Settings
+from lehr.infra.controller.transport import connect
 
 
 def run(settings: Settings, kubeconfig: Path | None = None, context: str | None = None) -> int:
@@ -28,7 +28,7 @@ def run(settings: Settings, kubeconfig: Path | None = None, context: str | None 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: controller.stop())
         if not settings.namespaces:
-            logging.getLogger("infra.controller").warning("no training namespace is set: no pod will ever be deleted")
+            logging.getLogger("lehr.infra.controller").warning("no training namespace is set: no pod will ever be deleted")
         try:
             controller.run()
         finally:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from infra.policy import NAMES, Policy
 from lehr.errors import UserError
+from lehr.infra.policy import NAMES, Policy
 from lehr.yaml_file import read_mapping
 
 LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"

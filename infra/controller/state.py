@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from infra.controller.api import NODES, Api, Object
-from infra.controller.facts import (
+from lehr.infra.controller.api import NODES, Api, Object
+from lehr.infra.controller.facts import (
     SUITE,
     Fact,
     JobFact,
@@ -23,18 +23,18 @@ from infra.controller.facts import (
     pod_fact,
     report_fact,
 )
-from infra.controller.measures import Measures
-from infra.controller.mirror import Dirty, Table
-from infra.controller.readers import noted, plain, unreadable
-from infra.controller.reports import ReportTable, bounded
-from infra.controller.settings import Settings
-from infra.controller.watch import Reflector
-from infra.evidence import MAX_SIGNALS, is_bad
-from infra.policy import NAMES
-from infra.views import HumanAct, JobView, NodeView, PodView, Report
+from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.mirror import Dirty, Table
+from lehr.infra.controller.readers import noted, plain, unreadable
+from lehr.infra.controller.reports import ReportTable, bounded
+from lehr.infra.controller.settings import Settings
+from lehr.infra.controller.watch import Reflector
+from lehr.infra.evidence import MAX_SIGNALS, is_bad
+from lehr.infra.policy import NAMES
+from lehr.infra.views import HumanAct, JobView, NodeView, PodView, Report
 
 F = TypeVar("F", bound=Fact)
-LOG = logging.getLogger("infra.controller")
+LOG = logging.getLogger("lehr.infra.controller")
 EARLIER = -1  # attempt of a Job that nobody waits for
 MAX_ODD = 4096
 

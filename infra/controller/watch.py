@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from infra.controller.api import Api, ApiError, Object, Watch
-from infra.controller.facts import Fact
-from infra.controller.mirror import Table
-from infra.controller.readers import plain
 from lehr.errors import InfraError
+from lehr.infra.controller.api import Api, ApiError, Object, Watch
+from lehr.infra.controller.facts import Fact
+from lehr.infra.controller.mirror import Table
+from lehr.infra.controller.readers import plain
 
-LOG = logging.getLogger("infra.controller")
+LOG = logging.getLogger("lehr.infra.controller")
 F = TypeVar("F", bound=Fact)
 GONE = 410
 WATCH_SECONDS = 100.0  # less than a stream may be silent: there are no bookmarks of a resource that never changed

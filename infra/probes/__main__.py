@@ -1,4 +1,4 @@
-"""The preflight init container: `python -m infra.probes`. Always exits 0: the gate and the controller read the verdict.
+"""The preflight init container: `python -m lehr.infra.probes`. Always exits 0: the gate and the controller read the verdict.
 
 Environment: LEHR_VERDICT (file in the volume that the gate shares), LEHR_TERMINATION_LOG (the pod's termination message),
 LEHR_PROBE_SECONDS (45), LEHR_SUITE (set in a revalidation Job: the checks are repeated for LEHR_PROBE_SOAK_SECONDS, 600),
@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from infra.probes import VERSION
-from infra.probes.runner import checks, child, message, run_all
-from infra.views import CheckResult, Outcome, Verdict
 from lehr.environment import amount
+from lehr.infra.probes import VERSION
+from lehr.infra.probes.runner import checks, child, message, run_all
+from lehr.infra.views import CheckResult, Outcome, Verdict
 
 SECONDS = 45.0
 SOAK_SECONDS = 600.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from infra.probes.result import performance
 from lehr.environment import amount
+from lehr.infra.probes.result import performance
 
 BYTES = 256 * 2**20
 MOST_SPEED = 1e12  # GB/s: a floor above is a slip of the pen

@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from infra.probes.result import hardware, inconclusive, performance
 from lehr.environment import whole
+from lehr.infra.probes.result import hardware, inconclusive, performance
 
 EXPECTED = "LEHR_EXPECTED_GPUS"
 

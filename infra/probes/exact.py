@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.probes.result import hardware, inconclusive
+from lehr.infra.probes.result import hardware, inconclusive
 
 if TYPE_CHECKING:
     import numpy as np

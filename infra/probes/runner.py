@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import BinaryIO
 
-from infra.codec import encode, from_data, to_data
-from infra.probes import VERSION
-from infra.probes.result import SKIPPED, Check, once, twice
-from infra.views import CheckResult, Outcome, Verdict
+from lehr.infra.codec import encode, from_data, to_data
+from lehr.infra.probes import VERSION
+from lehr.infra.probes.result import SKIPPED, Check, once, twice
+from lehr.infra.views import CheckResult, Outcome, Verdict
 
 MAX_BYTES = 4096  # of a termination message
 SEVERITY = (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE, Outcome.INCONCLUSIVE)
@@ -28,7 +28,7 @@ SEVERITY = (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE, Outcome.INCON
 
 def checks() -> list[Check]:
     """All checks in their order: cheap and telling ones first, in case time runs out."""
-    from infra.probes import bandwidth, collective, devices, exact, host, memory
+    from lehr.infra.probes import bandwidth, collective, devices, exact, host, memory
 
     return [
         Check("nvml", devices.run, 2.0),
@@ -82,7 +82,7 @@ def _off(check: Check) -> CheckResult:
 def run_all(seconds: float, command: list[str] | None = None) -> Verdict:
     """The verdict, after at most `seconds` and a moment. Raises nothing that a device can cause."""
     began = time.monotonic()
-    argv = command or [sys.executable, "-m", "infra.probes", "--child"]
+    argv = command or [sys.executable, "-m", "lehr.infra.probes", "--child"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True)
     results: list[list[CheckResult]] = []
     running = ""

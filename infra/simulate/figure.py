@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from infra.simulate.scenario import TIMES
-from infra.simulate.study import Row
+from lehr.infra.simulate.scenario import TIMES
+from lehr.infra.simulate.study import Row
 
 # Told apart with the common kinds of colour blindness (Okabe and Ito), and named in the legend in the bars' order.
 COLOURS = {
@@ -26,15 +26,17 @@ WORDS = {
     "waiting": "no nodes",
 }
 STYLE = (
-    "<style>svg{background:#fff;font:13px system-ui,sans-serif}text{fill:#222}.b{font-weight:600}.q{fill:#666}"
-    "@media(prefers-color-scheme:dark){svg{background:#16181c}text{fill:#e6e6e6}.q{fill:#aaa}}</style>"
+    "<style>svg{background:#fff;font:13px system-ui,sans-serif}text{fill:#222}.b{font-weight:600}"
+    ".q{fill:#666}.g{stroke:#e2e2e2}"
+    "@media(prefers-color-scheme:dark){svg{background:#16181c}text{fill:#e6e6e6}.q{fill:#aaa}.g{stroke:#33363b}}</style>"
 )
 LEFT, WIDTH, BAR, GAP, TOP = 140, 560, 20, 8, 84
 
 
 def svg(rows: Sequence[Row], title: str = "Where training time is lost") -> str:
     """Bars of lost time in per cent of wall time; the number behind each is the effective training time."""
-    scale = WIDTH / max(0.01, *(1.0 - row.effective for row in rows))
+    most = max(0.01, *(1.0 - row.effective for row in rows))
+    scale = WIDTH / most
     body, y, last = [], float(TOP), None
     for row in rows:
         group = (row.gpus, row.checkpoint_minutes)
@@ -45,16 +47,29 @@ def svg(rows: Sequence[Row], title: str = "Where training time is lost") -> str:
             y, last = y + 24, group
         body.append(_bar(row, y, scale))
         y += BAR + GAP
-    height = y + 16
+    axis, height = _axis(most, scale, y), y + 56
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height:.0f}" role="img" aria-labelledby="t">',
         STYLE,
         f'<title id="t">{escape(title)}</title><text x="20" y="28" class="b" font-size="16">{escape(title)}</text>',
         _legend(),
+        axis,
         *body,
         "</svg>\n",
     ]
     return "\n".join(parts)
+
+
+def _axis(most: float, scale: float, bottom: float) -> str:
+    """Lines at round per cents of the wall time, from 0 to the longest bar, under the bars, and what they are."""
+    step = next((s for s in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if most / s <= 8), 0.5)
+    items = []
+    for number in range(int(most / step + 1e-9) + 1):
+        x = LEFT + number * step * scale
+        items.append(f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{bottom:.0f}" class="g"/>')
+        items.append(f'<text x="{x:.1f}" y="{bottom + 18:.0f}" text-anchor="middle" class="q">{100 * number * step:g}</text>')
+    what = "time lost, per cent of wall time"
+    return "".join([*items, f'<text x="{LEFT + WIDTH}" y="{bottom + 38:.0f}" text-anchor="end" class="q">{what}</text>'])
 
 
 def _legend() -> str:

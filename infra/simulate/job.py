@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 from random import Random
 
-from infra.simulate.failures import FailureTable
-from infra.simulate.fleet import Fleet, Node
-from infra.simulate.scenario import Ledger, Regime, Scenario
+from lehr.infra.simulate.failures import FailureTable
+from lehr.infra.simulate.fleet import Fleet, Node
+from lehr.infra.simulate.scenario import Ledger, Regime, Scenario
 
 
 def simulate(scenario: Scenario, table: FailureTable, seed: int) -> Ledger:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
-from infra.policy import Policy
-from infra.simulate.failures import FailureTable
-from infra.simulate.job import simulate
-from infra.simulate.scenario import COUNTS, TIMES, Ledger, Regime, Scenario, closed_form
+from lehr.infra.policy import Policy
+from lehr.infra.simulate.failures import FailureTable
+from lehr.infra.simulate.job import simulate
+from lehr.infra.simulate.scenario import COUNTS, TIMES, Ledger, Regime, Scenario, closed_form
 
 
 @dataclass(frozen=True)

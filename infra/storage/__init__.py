@@ -1,5 +1,5 @@
 """Object storage: boto3 behind lehr.ports.Objects. Imported only where a run's root is one."""
 
-from infra.storage.s3 import S3Objects
+from lehr.infra.storage.s3 import S3Objects
 
 __all__ = ["S3Objects"]

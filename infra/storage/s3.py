@@ -16,8 +16,8 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
-from infra.storage.failures import CONDITION_FAILED, NO_BATCHES, NO_SUCH_KEY, code_of, deleted, owned
 from lehr.errors import UserError
+from lehr.infra.storage.failures import CONDITION_FAILED, NO_BATCHES, NO_SUCH_KEY, code_of, deleted, owned
 from lehr.ports import Conflict
 
 _MIB = 1 << 20

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
+from lehr.metrics import find
 
-_TAKEN = ("documents", "tokenizer", "shards", "stage1", "base", "ramp", "soup", "export", "pairs", "scores", "anneal")
+_DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
+_TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal")
 LEAST_TEMPERATURE = 1e-6  # below it sampling is greedy, and far below logits overflow
 
 
@@ -147,6 +149,17 @@ def steps(r: RecipeParts) -> None:
         before.append(step.name)
 
 
+def headline(r: RecipeParts) -> None:
+    """The scores that the report begins with are of tasks that are scored."""
+    tasks = [plan.task for plan in r.evaluation.tasks]
+    for name in r.evaluation.headline:
+        task, slash, metric = name.partition("/")
+        if not slash or find(metric) is None:
+            raise ValueError(f"evaluation.headline: {name!r} is no task/metric, such as prose/bits_per_byte; write it so")
+        if task not in tasks:
+            raise ValueError(f"evaluation.headline: {task!r} of {name!r} is not scored; tasks are: {', '.join(tasks)}")
+
+
 def reported(r: RecipeParts) -> None:
     """Stages that a report gives hours or energy of are stages of this recipe."""
     if r.hardware and r.hardware.reported:
@@ -157,4 +170,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, answers, layout, rollouts, steps, reported)
+_STEPS = (rollouts, steps, reported)
+ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, answers, layout, *_STEPS, headline)

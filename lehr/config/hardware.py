@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -63,6 +64,12 @@ class Hardware(Config):
     usable: Share = 0.92  # of the memory: the rest goes to context, communication buffers and fragmentation
     reported: Reported | None = None
     citation: str = "estimate"
+
+    @property
+    def hours(self) -> str:
+        """What an hour of one of them is called: `core-hours` of a CPU's cores, else `GPU-hours`."""
+        words = set(re.findall(r"[a-z]+", self.accelerator.lower()))
+        return "core-hours" if words & {"core", "cores", "cpu", "cpus"} and "gpu" not in words else "GPU-hours"
 
     @property
     def model_ranks(self) -> int:

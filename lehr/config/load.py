@@ -16,6 +16,7 @@ from lehr.config.base_model import Fetch, resolve_base
 from lehr.config.merge import Origin, merge
 from lehr.config.mistakes import blamed, explain, given
 from lehr.config.recipe import Recipe
+from lehr.config.shipped import found
 from lehr.errors import UserError
 from lehr.yaml_file import MOST_DEPTH, parse, read_mapping
 
@@ -23,7 +24,7 @@ SET = "--set"
 
 
 MOST_FILES = 100  # that one recipe inherits from, each counted as often as it is named
-_REMEDY = "give the path of a recipe, such as recipes/tiny/olmo2.yaml"
+_REMEDY = "give the path of a recipe, or a name such as tiny/olmo2 (`lehr recipes` lists them)"
 
 
 @dataclass
@@ -99,27 +100,35 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
 def load_recipe(
     path: str | Path, overrides: Sequence[str] = (), machines: str | Path | None = None, fetch: Fetch = Path
 ) -> Recipe:
-    """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`.
+    """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`. Both paths may be names
+    of shipped files.
 
     `machines` is a file with sections `site` and `hardware` that replace the recipe's. Paths are made absolute, relative to
     the file that names them. Of a `base`, the architecture and what its record says of its training are read; `fetch` makes a
     local folder of its address. Raises UserError: one line that names the file, the key, the value and the remedy, and in its
     `more` a line for each further mistake.
     """
-    chain = _Chain()
-    _load_chain(Path(path), chain)
+    path, chain = found(path), _Chain()
+    _load_chain(path, chain)
     if machines is not None:
         for section in ("site", "hardware"):  # they begin anew: nothing of one machine holds for another
             chain.values.pop(section, None)
-        _load_chain(Path(machines), chain)
+        _load_chain(found(machines), chain)
     before = (copy.deepcopy(chain.values), dict(chain.origin))
     for assignment in overrides:
         _apply_set(chain.values, assignment, chain.origin)
-    shown = _shown(_resolved(Path(path)))
+    shown = _shown(_resolved(path))
     try:
         return _validated(chain.values, chain.origin, fetch, shown)
     except UserError as error:
         raise blamed(error, lambda: _validated(*before, fetch, shown), SET) if overrides else error from None
+
+
+def inherited(path: Path) -> list[Path]:
+    """The file of a recipe, then those it inherits from, each once. Raises UserError for one that is missing or no recipe."""
+    chain = _Chain()
+    _load_chain(path, chain)
+    return list(chain.files)
 
 
 def _validated(values: dict[str, Any], origin: Origin, fetch: Fetch, shown: str) -> Recipe:

@@ -1,4 +1,5 @@
-"""Decontamination: no training document may hold runs of words of an evaluation example (OLMo 2 section 4.3; OLMo 1 section 2.4)."""
+"""Decontamination: no training document may hold runs of words of an evaluation example (OLMo 2 section 4.3; OLMo 1 section
+2.4)."""
 
 from __future__ import annotations
 

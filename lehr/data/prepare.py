@@ -68,18 +68,22 @@ def prepare_corpus(
     synthetic: Synthetic,
     out: Path,
     note: Callable[[str], None],
+    read: Callable[[int], None] = lambda sources: None,
 ) -> dict[str, SourceFunnel]:
     """Filter, deduplicate, split and decontaminate all sources, and write what is kept and what is not.
 
     Writes out/documents/SOURCE.jsonl.gz (training), out/dev.jsonl.gz and out/held_out.jsonl.gz (real documents held back),
     out/dropped.jsonl.gz and out/funnel.json. Training documents are checked against `evaluation_texts` (task -> texts)
-    and against the held-back documents. Raises UserError for damaged input and for a source that nothing is left of.
+    and against the held-back documents. `read` is told how many sources have been read. Raises UserError for damaged input
+    and for a source that nothing is left of.
     """
     corpus, seen = _Corpus(), Deduplicator()
-    for name, source in config.sources.items():
+    for number, (name, source) in enumerate(config.sources.items()):
+        read(number)
         note(f"reading {name}")
         if again := _filter(corpus, name, source, config, seen, synthetic):
             note(f"{name}: {again:,} documents bear an id that stood before; `lehr lookup` takes those of one id together")
+    read(len(config.sources))
     held_back = {f"{split} documents": [d.text for d in corpus.back[split]] for split in corpus.back}
     hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(
         held_back, config.filters.held_back_hits

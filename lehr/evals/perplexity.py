@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lehr.evals.estimate import Estimate, ratio
-from lehr.evals.task import ScoringModel
+from lehr.evals.task import TextModel
 
 Request = tuple[list[int], list[int]]  # ids of the context and of the continuation
 
@@ -20,13 +20,28 @@ def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
     return [([ids[s - 1] if s else first], list(ids[s : s + width])) for s in range(0, len(ids), width)]
 
 
-def bits_per_byte(
-    model: ScoringModel, texts: Sequence[str], width: int, families: Sequence[str] = ()
-) -> dict[str, Estimate]:
-    """Under that name, with windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed over the
-    texts before dividing. `families` names the document that each text was cut from, for the standard error."""
+def text_bits(model: TextModel, texts: Sequence[str], width: int) -> list[float]:
+    """Negative log-likelihood of each text in bits, with windows of `width` tokens."""
     tokenizer = model.tokenizer
     parts = [windows(tokenizer.encode(t), tokenizer.eos_id, width) for t in texts]
     scores = iter(model.logprobs([window for part in parts for window in part]))
-    bits = [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
-    return {"bits_per_byte": ratio(bits, [len(t.encode()) for t in texts], families)}
+    return [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
+
+
+def bits_per_byte(
+    model: TextModel, texts: Sequence[str], width: int, families: Sequence[str] = ()
+) -> dict[str, Estimate]:
+    """Under that name, with windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed over the
+    texts before dividing. `families` names the document that each text was cut from, for the standard error."""
+    return {"bits_per_byte": ratio(text_bits(model, texts, width), [len(t.encode()) for t in texts], families)}
+
+
+def bits_per_byte_by(groups: Sequence[str], texts: Sequence[str], bits: Sequence[float]) -> dict[str, float]:
+    """`bits_per_byte` of all texts, and where there are several groups `bits_per_byte@GROUP` of those of each."""
+    found: dict[str, float] = {}
+    sizes = [len(t.encode()) for t in texts]
+    several = sorted(set(groups)) if len(set(groups)) > 1 else []
+    for group in ("", *several):
+        own = [i for i, of in enumerate(groups) if group in ("", of)]
+        found["bits_per_byte" + ("@" + group if group else "")] = ratio([bits[i] for i in own], [sizes[i] for i in own]).value
+    return found

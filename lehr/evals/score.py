@@ -62,7 +62,7 @@ def _estimates(
     first = examples[0]
     if isinstance(first, Text):
         texts = _all(Text, examples)
-        return bits_per_byte(model, [t.text for t in texts], window_tokens or model.max_length, _families(texts))
+        return bits_per_byte(model, [t.text for t in texts], window_tokens or model.max_length, families(texts))
     if isinstance(first, Choice):
         return _choices(model, _all(Choice, examples))
     if isinstance(first, Pair):
@@ -77,7 +77,7 @@ def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
     return found
 
 
-def _families(examples: Sequence[Text | Choice]) -> list[str]:
+def families(examples: Sequence[Text | Choice]) -> list[str]:
     """What the standard error takes together: the document that an example was cut from, or the example itself."""
     return [example.family or f"\n{number}" for number, example in enumerate(examples)]
 
@@ -108,10 +108,10 @@ def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Estima
         characters = np.array([len(c) for c in choice.continuations])
         raw.append(float(logprobs.argmax() == choice.gold))
         per_character.append(float((logprobs / characters).argmax() == choice.gold))
-    families = _families(choices)
-    found = {"acc": mean(raw, families)}
+    grouped = families(choices)
+    found = {"acc": mean(raw, grouped)}
     if choices[0].per_character:
-        found["acc_per_char"] = mean(per_character, families)
+        found["acc_per_char"] = mean(per_character, grouped)
     return found
 
 

@@ -159,6 +159,7 @@ _TASKS: dict[str, Callable[[_Plan], list[Example]]] = {
 TASKS = tuple(_TASKS)
 NEEDS_CORPUS = frozenset({"prose", "continuation_cf"})
 NEEDS_PAIRS = frozenset({"preference"})
+OF_TEXT = frozenset({"prose", "math_text"})  # scored in bits per byte
 
 
 def check_task(name: str) -> None:

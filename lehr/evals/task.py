@@ -66,21 +66,25 @@ class TextTokenizer(ChatTokenizer, Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
-class ScoringModel(Protocol):
+class TextModel(Protocol):
+    """What says how likely a text is: a language model, or a simpler one that it is compared with."""
+
+    @property
+    def tokenizer(self) -> TextTokenizer: ...
+
+    def logprobs(self, pairs: Sequence[tuple[list[int], list[int]]], /) -> list[Scored]:
+        """The score of each (context ids, continuation ids), in order. A context that is too long loses its beginning."""
+        ...
+
+
+class ScoringModel(TextModel, Protocol):
     """A language model as the evaluation sees it. It makes its own batches, of requests of similar length.
 
     `max_length` is the number of positions that one call of the network takes.
     """
 
     @property
-    def tokenizer(self) -> TextTokenizer: ...
-
-    @property
     def max_length(self) -> int: ...
-
-    def logprobs(self, pairs: Sequence[tuple[list[int], list[int]]], /) -> list[Scored]:
-        """The score of each (context ids, continuation ids), in order. A context that is too long loses its beginning."""
-        ...
 
     def generate(
         self, prompts: Sequence[list[int]], max_new_tokens: int, stop_ids: Sequence[int], temperature: float, seed: int

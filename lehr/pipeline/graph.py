@@ -15,6 +15,7 @@ from lehr.config.recipe import Recipe
 from lehr.errors import UserError
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
+from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import Node, needed
 from lehr.pipeline.place import Place
 from lehr.pipeline.registry import STAGES, stage
@@ -59,6 +60,7 @@ class _Builder:
             made += group
             for label in [node.name for node in group] or ["base"]:
                 made += self._finished(label)
+        made += baselines(self.recipe, made, lambda plan, label: self._applies(plan, label, pairs=False))
         for nodes in self.steps.values():
             made.append(nodes[-1])
             made += self._finished(nodes[-1].name)

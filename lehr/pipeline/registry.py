@@ -6,6 +6,7 @@ from lehr.errors import UserError
 from lehr.pipeline.spec import StageSpec
 from lehr.plugins import resolve
 from lehr.stages import (
+    baselines,
     described,
     documents,
     dpo,
@@ -25,7 +26,8 @@ from lehr.stages import (
 _DATA = [documents.SPEC, tokenizer.SPEC, shards.SPEC]
 _MODELS = [import_hf.SPEC, pretrain.SPEC, midtrain.SPEC, soup.SPEC]
 _POST_TRAINING = [sft.SPEC, preferences.SPEC, dpo.SPEC, grpo.SPEC, described.SPEC]
-STAGES: dict[str, StageSpec] = {s.kind: s for s in [*_DATA, *_MODELS, *_POST_TRAINING, evaluate.SPEC, export.SPEC]}
+_SCORES = [evaluate.SPEC, baselines.SPEC]
+STAGES: dict[str, StageSpec] = {s.kind: s for s in [*_DATA, *_MODELS, *_POST_TRAINING, *_SCORES, export.SPEC]}
 
 
 def stage(kind: str) -> StageSpec:

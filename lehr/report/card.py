@@ -91,7 +91,7 @@ def _front_matter(data: ReportData, final: str, license: str, language: str, tag
 
 def _final_scores(data: ReportData, final: str) -> list[tuple[Column, ScoreRecord]]:
     table = data.table("held_out")
-    return [(c, table.cells[final, c]) for c in table.columns if (final, c) in table.cells]
+    return [(c, table.cells[final, c]) for c in table.of_models if (final, c) in table.cells]
 
 
 def _intro(data: ReportData, final: str, architecture: str) -> str:
@@ -173,8 +173,8 @@ def _shown(record: ScoreRecord | None, column: Column, best: bool) -> str:
     if record is None:
         return "–"
     value = fmt.value(record.value, column.about)
-    error = f" ± {fmt.value(record.stderr, column.about)}" if record.stderr is not None else ""
-    return f"**{value}**{error}" if best else f"{value}{error}"
+    error = fmt.error(record.value, record.stderr, record.n, column.about)
+    return f"{f'**{value}**' if best else value} {error}".rstrip()
 
 
 def _data(data: ReportData) -> str:

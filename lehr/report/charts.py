@@ -1,4 +1,4 @@
-"""The report's two charts: curves over tokens, and dots with error bars."""
+"""Colours of stages, and dots with error bars. Curves are in lehr.report.curves."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lehr.report import svg
 from lehr.report.data import ReportData, StageReport
-from lehr.report.format import count
+from lehr.report.format import esc
 from lehr.report.style import PALETTES
 
-_BUCKETS = 140  # points that a curve is thinned to: more than a page can show are noise and bytes
-_FEW = 12  # points that are shown one by one
 GREY = "var(--muted)"
 _PALETTE_OF = {"pretraining": "trunk", "soup": "merge", "post-training": "post"}
 
@@ -58,78 +56,9 @@ def stage_colours(data: ReportData) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """Mean place and value of some consecutive points, with the lowest and highest value among them."""
-
-    x: float
-    mean: float
-    low: float
-    high: float
-
-
-def bucketed(points: Sequence[tuple[float, float]], most: int = _BUCKETS) -> tuple[list[Bucket], int]:
-    """At most `most` buckets of equally many consecutive points, and that number of points."""
-    size = max(1, -(-len(points) // most))
-    buckets = []
-    for at in range(0, len(points), size):
-        part = points[at : at + size]
-        values = [y for _, y in part]
-        buckets.append(Bucket(sum(x for x, _ in part) / len(part), sum(values) / len(values), min(values), max(values)))
-    return buckets, size
-
-
-@dataclass
-class Series:
-    """One curve: `points` are (x, value), x already on the chart's common axis; `marks` are x of skipped steps."""
-
-    name: str
-    colour: str
-    points: list[tuple[float, float]]
-    marks: list[float] = field(default_factory=list)
-
-
-def curve_chart(
-    series: Sequence[Series],
-    *,
-    label: str,
-    x_label: str,
-    log: bool = False,
-    zero: bool = False,
-    width: float = 460,
-    height: float = 236,
-) -> str:
-    """Curves over a common axis: the line is the mean of a bucket of steps, the band its lowest to highest value."""
-    left, right, top, bottom = 50.0, width - 8, 10.0, height - 38
-    thinned = [(s, *bucketed(s.points)) for s in series if s.points]
-    values = [v for _, buckets, _ in thinned for b in buckets for v in (b.low, b.high)]
-    if not values:
-        return ""
-    log = log and min(values) > 0 and max(values) > 8 * min(values)
-    low, high = (min(values) / 1.15, max(values) * 1.15) if log else svg.padded(values, include=(0.0,) if zero else ())
-    if zero and min(values) >= 0:
-        low = 0.0
-    ends = [b.x for _, buckets, _ in thinned for b in buckets]
-    x = svg.Scale(min(0.0, *ends) if min(ends) < 0.2 * max(ends) else min(ends), max(ends) or 1.0, left, right)
-    y = svg.Scale(low, high, bottom, top, log)
-    body = [svg.y_axis(y, left, right), svg.x_axis(x, bottom, count, x_label)]
-    for s, buckets, size in thinned:
-        if size > 1:
-            body.append(svg.band([(x(b.x), y(b.high)) for b in buckets], [(x(b.x), y(b.low)) for b in buckets], s.colour))
-    for s, buckets, _ in thinned:
-        body.append(svg.path([(x(b.x), y(b.mean)) for b in buckets], s.colour))
-        if len(buckets) <= _FEW:
-            body += [f'<circle cx="{x(b.x):g}" cy="{y(b.mean):g}" r="2.6" style="fill:{s.colour}"/>' for b in buckets]
-        body += [_skip_mark(x(mark), bottom, s.colour) for mark in s.marks]
-    return svg.figure(width, height, body, label)
-
-
-def _skip_mark(x: float, bottom: float, colour: str) -> str:
-    return f'<path d="M{x:g} {bottom - 7:g}l4 7h-8z" style="fill:{colour}" class="skip"><title>skipped step</title></path>'
-
-
-@dataclass(frozen=True)
 class Dot:
-    """One row of a dot plot. `error` is one standard error, drawn to both sides. `hollow` marks a derived value."""
+    """One row of a dot plot. `error` is one standard error, drawn to both sides. `hollow` marks a derived value, and what a
+    model is compared with."""
 
     label: str
     value: float
@@ -154,7 +83,7 @@ def dot_plot(
     bottom = 8 + row * len(dots)
     if domain is None:
         ends = [d.value + side * (d.error or 0.0) for d in dots for side in (-1, 1)]
-        domain = svg.padded([e for e in ends if math.isfinite(e)] or [0.0], 0.08)
+        domain = svg.padded([e for e in ends if math.isfinite(e)] or [0.0], 0.08, within=(0.0, 1.0) if percent else None)
     x = svg.Scale(*domain, left, right)
     ticks = x.ticks(3)
     names = svg.tick_labels([100 * t for t in ticks] if percent else ticks)
@@ -175,4 +104,5 @@ def _dot_row(dot: Dot, x: svg.Scale, y: float, right: float) -> str:
             parts.append(svg.line(x(dot.value - dot.error), y, x(dot.value + dot.error), y, "error", f"stroke:{dot.colour}"))
         fill = f"fill:var(--paper);stroke:{dot.colour};stroke-width:1.6" if dot.hollow else f"fill:{dot.colour}"
         parts.append(f'<circle cx="{x(dot.value):g}" cy="{y:g}" r="{4.4 if dot.strong else 3.6}" style="{fill}"/>')
-    return "".join([*parts, svg.text(right + 92, y + 3.5, dot.shown, f"value {css}", "end")])
+    parts.append(svg.text(right + 92, y + 3.5, dot.shown, f"value {css}", "end"))
+    return f"<g><title>{esc(dot.label)}: {esc(dot.shown)}</title>{''.join(parts)}</g>"

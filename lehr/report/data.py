@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lehr.metrics import DEV
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
 
@@ -72,6 +73,14 @@ class StageReport(_Model):
             value = next((point[k] for k in keys if point.get(k) is not None), None)
             if value is not None and math.isfinite(value):
                 found.append((place, float(value)))
+        return found
+
+    def speeds(self) -> list[tuple[float, float]]:
+        """(place, tokens a second) of the steps whose time was recorded."""
+        places, found = self.places(), []
+        for before, place, point in zip([0.0, *places], places, self.curves, strict=False):
+            if (seconds := point.get("seconds")) and seconds > 0 and place > before:
+                found.append((place, (place - before) / seconds))
         return found
 
     def places(self) -> list[float]:
@@ -174,11 +183,13 @@ class ReportData(_Model):
     mixes: dict[str, str] = {}
     stages: list[StageReport] = []
     scores: list[ScoreRecord] = []
+    headline: list[str] = []  # `task/metric` of the scores to be known first; empty: chosen by what they are
     samples: list[Sample] = []
     environment: Environment = Field(default_factory=Environment)
     site: Site | None = None
     totals: Totals = Field(default_factory=Totals)
     plan: list[PlannedStage] = []
+    peak_flops: float = 0.0  # a second, of all the machines that the recipe describes; 0: it describes none
     plan_basis: str = ""  # the machines and the utilisation that the plan supposes
 
     @model_validator(mode="after")
@@ -187,8 +198,9 @@ class ReportData(_Model):
         return self
 
     def table(self, split: str | None = None) -> ScoreTable:
-        """Scores in the order of the stages; those of stages that are not among them last."""
-        return score_matrix([r for r in self.scores if split in (None, r.split)], [s.name for s in self.stages])
+        """Scores in the order of the stages, those of stages that are not among them last; without what belongs to a curve."""
+        chosen = [r for r in self.scores if split in (None, r.split) and not r.metric.startswith(DEV)]
+        return score_matrix(chosen, [s.name for s in self.stages])
 
     def made_by(self, *kinds: str) -> list[StageReport]:
         """The stages of these kinds."""

@@ -32,11 +32,13 @@ def diagnosis_page(found: Sequence[Growth], described: str) -> str:
         [esc(g.scheme), *(f"{value:{form}}" for value, form in zip(list(vars(g).values())[1:], _FORMS, strict=True))]
         for g in found
     ]
-    names = ((name, _COLOURS[name]) for name in _COLOURS if any(g.scheme == name for g in found))
+    schemes = dict.fromkeys(g.scheme for g in found)
+    own = [(name, _colour(name)) for name in schemes if name in _COLOURS]
+    other = [(name, _colour(name)) for name in schemes if name not in _COLOURS]
     note = markup.caption(
         "Dashed: the same architecture with the other's initialisation. Norms go over the square root of the width."
     )
-    body = markup.legend(list(names)) + markup.grid(panels) + note + markup.table(["scheme", "width", *_HEAD], rows)
+    body = markup.legend(own, other) + markup.grid(panels) + note + markup.table(["scheme", "width", *_HEAD], rows)
     section = f'<h2>Initialisation</h2><p class="lede">{esc(described)}</p>{body}'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
@@ -61,11 +63,16 @@ def _chart(found: Sequence[Growth], field: str, label: str) -> str:
     body.append(svg.text(right, bottom + 31, "√width" if is_norm else "width", "axis-label", "end"))
     for name in dict.fromkeys(g.scheme for g in found):
         points = [(x(_place(g.width, is_norm)), y(getattr(g, field))) for g in found if g.scheme == name]
-        colour = _COLOURS.get(name.partition(",")[0], "var(--muted)")
+        colour = _colour(name)
         body.append(svg.path(points, colour, dash="" if name in _COLOURS else "4 4"))
         fill = colour if name in _COLOURS else "var(--paper)"
         body += [f'<circle cx="{a:g}" cy="{b:g}" r="2.8" style="fill:{fill};stroke:{colour}"/>' for a, b in points]
     return svg.figure(460, 236, body, label)
+
+
+def _colour(scheme: str) -> str:
+    """Of its architecture, which comes before a comma."""
+    return _COLOURS.get(scheme.partition(",")[0], "var(--muted)")
 
 
 def _place(width: int, is_norm: bool) -> float:

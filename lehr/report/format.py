@@ -102,6 +102,19 @@ def value(amount: float | None, of: Metric) -> str:
     return f"{amount:{of.format}}" if of.format else number(amount)
 
 
+def error(amount: float, stderr: float | None, n: int, of: Metric) -> str:
+    """What stands behind a value: `± 1.2`, one standard error. Where all or none of `n` examples were right the formula says 0,
+    which is not so: there it is Wilson's interval for one standard error, 1 / (n + 1) to the only side that is left, `− 0.5` or
+    `+ 0.5`. Empty where nothing is known: a single example, a compressor."""
+    if stderr is None or not math.isfinite(stderr):
+        return ""
+    if stderr:
+        return f"± {value(stderr, of)}"
+    if of.is_share and amount in (0.0, 1.0) and n > 1:
+        return f"{'+' if amount == 0 else '−'} {value(1 / (n + 1), of)}"
+    return ""
+
+
 def with_unit(amount: float | None, of: Metric) -> str:
     """`75.0 %`, `2.036 bits/byte`."""
     return f"{value(amount, of)} {of.shown_unit}".rstrip()

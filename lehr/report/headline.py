@@ -1,28 +1,30 @@
-"""The top of the page: what was trained, how well it does, what it took; and when each stage ran."""
+"""The top of the page: what was trained, where and how, what a reader must know first of its scores, what it took."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
+from lehr.metrics import ordered
 from lehr.report import format as fmt
 from lehr.report import markup
-from lehr.report.charts import stage_colours
 from lehr.report.data import ReportData
 from lehr.report.format import esc
-from lehr.report.scores import Column, ScoreRecord
+from lehr.report.scores import Column, ScoreTable
+from lehr.report.verdicts import against, got_worse
 
-_TILES = 4
+_TILES = 6
+_TUNED = ("sft", "dpo", "grpo")  # which compute in fp32
 
 
 def headline(data: ReportData) -> str:
-    """Title, one sentence, the scores that moved most, and the cost."""
+    """Title, what was trained and where, the scores to know first, the cost, and what got worse on the way."""
     about = f'<p class="about">{esc(data.description)}.</p>' if data.description else ""
     stamp = f'<p class="stamp">{esc(data.created)}</p>' if data.created else ""
     scores, costs = "".join(_score_tiles(data)), "".join(_cost_tiles(data))
     return (
         f'<header><p class="kicker">Lehr run report</p><h1>{esc(data.run)}</h1>{about}'
-        f'<p class="lede">{_sentence(data)}</p>{stamp}'
-        f'<div class="tiles">{scores}</div><div class="tiles cost">{costs}</div></header>'
+        f'<p class="lede">{_sentence(data)}</p><p class="lede">{_where(data)}</p>{stamp}{against(data)}'
+        f'<div class="tiles">{scores}</div><div class="tiles cost">{costs}</div>{got_worse(data)}</header>'
     )
 
 
@@ -36,43 +38,78 @@ def _sentence(data: ReportData) -> str:
     if trained:
         stages = f"{len(trained)} stage{'s' if len(trained) != 1 else ''}"
         parts.append(f"trained{' from scratch' if data.from_scratch else ''} on {fmt.count(data.tokens)} tokens in {stages}")
-    env = data.environment
-    if env.cpu or env.cores:
-        cores = f"{env.cores} core{'s' if env.cores != 1 else ''}" if env.cores else ""
-        parts.append("on " + " of ".join(p for p in (cores, env.cpu) if p))
     return esc(", ".join(parts) + ".")
 
 
-def movers(data: ReportData) -> list[tuple[Column, tuple[str, ScoreRecord], tuple[str, ScoreRecord]]]:
-    """Held-out scores from their first to their last stage, those that moved by most standard errors first."""
+def _where(data: ReportData) -> str:
+    """Precision, layout and machine: the same recipe has other numbers under others."""
+    found = [s for s in data.stages if s.phase == "pretraining" and s.params.get("precision")]
+    numbers = " and ".join(dict.fromkeys(str(s.params["precision"]) for s in found))
+    after = ", later stages in fp32" if numbers not in ("", "fp32") and data.made_by(*_TUNED) else ""
+    layouts = [s.params["parallel"] for s in data.stages if isinstance(s.params.get("parallel"), dict)]
+    laid_out = " or ".join(dict.fromkeys(map(_layout, layouts)))
+    env = data.environment
+    cores = f"{env.cores} core{'s' if env.cores != 1 else ''}" if env.cores else ""
+    machine = " of ".join(p for p in (cores, env.cpu) if p)
+    parts = [f"Computed in {numbers}{after}"] if numbers else []
+    parts += [f"by {laid_out}"] if laid_out else []
+    parts += [f"on {machine}"] if machine else []
+    parts += [f"with PyTorch {env.torch}"] if env.torch else []
+    text = ", ".join(parts)
+    return esc(f"{text[0].upper()}{text[1:]}." if text else "Precision, layout and machine are not recorded.")
+
+
+def _layout(p: dict[str, Any]) -> str:
+    """`2 processes of 1 thread (flat)`."""
+    processes, threads = p.get("processes", 1), p.get("threads", 1)
+    sizes = "".join(f", {name} {p[name]}" for name in ("replicas", "tensor", "pipeline") if p.get(name, 1) != 1)
+    each = f" of {threads} thread{'s' if threads != 1 else ''}"
+    return f"{processes} process{'es' if processes != 1 else ''}{each} ({p.get('layout', 'flat')}{sizes})"
+
+
+def headline_columns(data: ReportData) -> list[Column]:
+    """The scores that a reader must know first: those that the recipe names, else one of each task: running text, then chat,
+    then the rest in the recipe's order."""
     table = data.table("held_out")
-    found = []
-    for column in table.columns:
-        row = table.of(column)
-        if len(row) < 2:
-            continue
-        (_, first), (_, last) = row[0], row[-1]
-        spread = math.hypot(first.stderr or 0.0, last.stderr or 0.0) or abs(first.value) * 0.02 or 0.01
-        found.append((abs(last.value - first.value) / spread, column, row[0], row[-1]))
-    found.sort(key=lambda f: -f[0])
-    return [(column, first, last) for _, column, first, last in found]
+    if data.headline:
+        named = {f"{c.task}/{c.metric}": c for c in table.of_models}
+        return [named[name] for name in data.headline if name in named]
+    first: dict[str, Column] = {}
+    wanted = ordered(c.metric for c in table.of_models if c.about.better)
+    for m in sorted(wanted, key=lambda m: not (m.is_share or m.unit == "bits/byte")):  # others, such as margins, say less
+        for column in table.of_models:
+            if column.metric == m.name:
+                first.setdefault(column.task, column)
+    columns = [first[task] for task in dict.fromkeys(c.task for c in table.of_models) if task in first]
+    text = [c for c in columns if not c.about.is_share][:1]
+    chat = [c for c in columns if table.stages and table.of(c)[0][0] != table.stages[0] and c not in text]
+    return [*text, *chat, *(c for c in columns if c not in text and c not in chat)][:_TILES]
 
 
 def _score_tiles(data: ReportData) -> list[str]:
-    tiles = []
-    for column, (first_stage, first), (last_stage, last) in movers(data)[:_TILES]:
-        m = column.about
-        unit = "%" if m.is_share else ""
-        error = f" ± {fmt.value(last.stderr, m)}" if last.stderr is not None else ""
-        name = f"{column.task.replace('_', ' ')}, {m.title}"
-        better = "lower is better, " if m.better == "lower" else ""
-        before = f"{fmt.value(first.value, m)}{unit} at {first_stage}"
-        tiles.append(
-            f'<div class="tile"><p class="name">{esc(name)}</p>'
-            f'<p class="figure">{fmt.value(last.value, m)}<small>{unit}{esc(error)}</small></p>'
-            f'<p class="from">at {esc(last_stage)}, from {esc(before)}<br>held out, {better}n = {last.n:,}</p></div>'
-        )
-    return tiles or [markup.missing("No held-out scores of two stages are recorded, so there is nothing to compare.")]
+    table = data.table("held_out")
+    tiles = [_score_tile(column, table) for column in headline_columns(data)]
+    return tiles or [markup.missing("No held-out scores are recorded.")]
+
+
+def _score_tile(column: Column, table: ScoreTable) -> str:
+    """The last stage's value; below it where it began, and which stage had a better one."""
+    m, row = column.about, table.of(column)
+    (first_stage, first), (last_stage, last) = row[0], row[-1]
+    unit = "%" if m.is_share else ""
+    error = fmt.error(last.value, last.stderr, last.n, m)
+    name = f"{column.task.replace('_', ' ')}, {m.title}"
+    said = f"at {last_stage}" + (f", from {fmt.value(first.value, m)}{unit} at {first_stage}" if len(row) > 1 else "")
+    best = table.best(column)
+    higher = next((r for s, r in row if s in best and last_stage not in best), None)
+    peak = f"best at {higher.stage}: {fmt.value(higher.value, m)}{unit}" if higher else ""
+    better = "lower is better, " if m.better == "lower" else ""
+    lines = [said, *([peak] if peak else []), f"held out, {better}n = {last.n:,}"]
+    return (
+        f'<div class="tile"><p class="name">{esc(name)}</p>'
+        f'<p class="figure">{fmt.value(last.value, m)}<small>{unit} {esc(error)}</small></p>'
+        f'<p class="from">{"<br>".join(map(esc, lines))}</p></div>'
+    )
 
 
 def _cost_tiles(data: ReportData) -> list[str]:
@@ -92,7 +129,8 @@ def _cost_tiles(data: ReportData) -> list[str]:
         constants = f"at {data.site.carbon_kg_per_kwh:g} kg per kWh, PUE {data.site.pue:g}"
         tiles.append(tile("CO₂e", fmt.mass(data.carbon_kg), constants))
     if data.totals.peak_memory_bytes:
-        tiles.append(tile("Peak memory", f"{data.totals.peak_memory_bytes / 2**30:.2f} GiB", "largest of all stages"))
+        size = f"{data.totals.peak_memory_bytes / 2**30:.2f} GiB"
+        tiles.append(tile("Peak memory", size, "of this command, its ranks added up"))
     return tiles
 
 
@@ -105,38 +143,3 @@ def measured(data: ReportData) -> str:
     }
     known = [words.get(source, source) for source in data.energy_sources]
     return "; ".join(known) if known else "not recorded"
-
-
-def _incidents(data: ReportData) -> str:
-    """What happened on the way, over all attempts: restarts, full disks, dead ranks, attempts that overlapped, rewinds."""
-    lines = [line for stage in data.stages for line in stage.incidents]
-    if not lines:
-        return ""
-    items = "".join(f"<li>{esc(line)}</li>" for line in lines)
-    return f'<h3>What happened on the way</h3><ul class="incidents">{items}</ul>'
-
-
-def timeline(data: ReportData) -> str:
-    """Stages one after the other, each bar as long as its stage took."""
-    if not data.stages:
-        return markup.section("timeline", "Stages", markup.missing("No stages are recorded."))
-    total = data.seconds or 1.0
-    colours = stage_colours(data)
-    rows, passed = [], 0.0
-    for stage in data.stages:
-        share = stage.seconds / total
-        bar = markup.bar(
-            [(max(share, 0.003), colours[stage.name], fmt.duration(stage.seconds))], min(passed / total, 0.997), "gantt"
-        )
-        state = '<span class="reused">reused</span>' if stage.reused else ""
-        rows.append(
-            f'<div class="gantt-row"><span class="stage">{esc(stage.name)} {state}</span>{bar}'
-            f'<span class="num">{fmt.duration(stage.seconds)}</span></div>'
-        )
-        passed += stage.seconds
-    note = (
-        "Each bar starts where the one above it ends and is as long as the stage took; "
-        "reused stages show the time of the run that made them."
-    )
-    html = f'<div class="gantt-box">{"".join(rows)}</div>' + markup.caption(note) + _incidents(data)
-    return markup.section("timeline", "Stages", html)

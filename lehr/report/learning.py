@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from lehr import metrics
 from lehr.metrics import Metric
+from lehr.report import format as fmt
 from lehr.report import markup
-from lehr.report.charts import Series, curve_chart, origin, stage_colours
+from lehr.report.charts import origin, stage_colours
+from lehr.report.curves import Axes, Level, Series, curve_chart
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
+from lehr.report.style import PALETTES
 
 # Where next tokens are trained, every unit of weight is a token: only there has the loss a unit.
-_LOSS = replace(metrics.metric("loss"), unit="nats/token")
+_LOSS = replace(metrics.metric("loss"), unit="nats/token", axis="log")
 _PRETRAINING = (_LOSS, metrics.metric("grad_norm"), metrics.metric("learning_rate"))
 _MOST_UNDECLARED = 4  # panels of names that nobody declared, a stage or section
+_POINT = "Point at a chart for values."
 _ARROW = f"{metrics.LOWER_MARK} marks metrics of which less is better."
 
 
@@ -40,29 +45,57 @@ def offsets(data: ReportData) -> dict[str, float]:
     return seen
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """The token axis of pretraining. `siblings` begin where one model ends, so that their curves lie over one another."""
+
+    stages: list[StageReport]
+    colours: dict[str, str]
+    begin: dict[str, float]
+    siblings: list[StageReport]
+
+    @classmethod
+    def of(cls, data: ReportData, stages: list[StageReport]) -> _Axis:
+        return cls(stages, stage_colours(data), offsets(data), _siblings(data, stages))
+
+    def series(self, stage: StageReport, points: Sequence[tuple[float, float]]) -> Series:
+        """Points of a stage's own axis on this one."""
+        moved = [(place + self.begin[stage.name], value) for place, value in points]
+        return Series(stage.name, self.colours[stage.name], moved, band=stage not in self.siblings)
+
+    def metric(self, stage: StageReport, m: Metric) -> Series:
+        """With the skipped steps of the loss."""
+        series = self.series(stage, [(place, _scaled(value, m)) for place, value in stage.series(m.name)])
+        if m.name == "loss":
+            places = zip(stage.places(), stage.curves, strict=True)
+            series.marks = [place + self.begin[stage.name] for place, point in places if point.get("skipped")]
+        return series
+
+
 def pretraining(data: ReportData) -> str:
-    """Every stage that trains before post-training, over the tokens that the model has seen."""
+    """Every stage that trains before post-training, over the tokens that the model has seen. Nothing without curves."""
     stages = [s for s in data.stages if s.curves and not is_post_training(s)]
     if not stages:
-        return markup.section("learning", "Pretraining", markup.missing("No pretraining curves are recorded."))
-    colours, begin = stage_colours(data), offsets(data)
-    panels = [p for m in _PRETRAINING if (p := _pretraining_panel(m, stages, colours, begin))]
-    siblings = _siblings(data, stages)
-    zoomed = [_series(s, _LOSS, colours[s.name], begin[s.name]) for s in siblings]
+        return ""
+    axis = _Axis.of(data, stages)
+    panels = [p for m in _PRETRAINING if (p := _pretraining_panel(m, axis))]
+    zoomed = [axis.metric(s, _LOSS) for s in axis.siblings]
     if any(s.points for s in zoomed):
-        chart = curve_chart(zoomed, label="Loss of the anneals", x_label="tokens seen")
+        chart = curve_chart(zoomed, Axes("Loss of the anneals", "tokens seen"))
         panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
     on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
-    panels += [p for m in on_the_way if (p := _pretraining_panel(m, stages, colours, begin, "while training"))]
+    panels += [_on_the_way_panel(m, data, axis) for m in on_the_way]
+    panels += [p for m in on_the_way if (p := _source_panel(m, axis))]
+    panels += _speed_panels(data, axis)
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
-    branch = " Anneals of one parent start where it ends." if siblings else ""
+    branch = " Anneals of one parent start where it ends, and are drawn without bands." if axis.siblings else ""
     marks = (
         f" Small triangles mark the {skipped} skipped step{'s' if skipped != 1 else ''}."
         if skipped
         else " No step was skipped."
     )
-    note = f"Lines are means over consecutive steps, bands their lowest to highest value.{branch}{marks} {_ARROW}"
-    html = markup.legend([(s.name, colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
+    note = f"Lines are means over consecutive steps, bands their lowest to highest value.{branch}{marks} {_POINT} {_ARROW}"
+    html = markup.legend([(s.name, axis.colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
     html += _steadiness(data)
     return markup.section("learning", "Pretraining", html)
 
@@ -99,19 +132,56 @@ def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = fro
     return [m for m in wanted if m not in undeclared[_MOST_UNDECLARED:]]
 
 
-def _pretraining_panel(
-    m: Metric, stages: list[StageReport], colours: dict[str, str], begin: dict[str, float], note: str = ""
-) -> str:
-    series = [_series(s, m, colours[s.name], begin[s.name]) for s in stages]
-    title = m.heading[0].upper() + m.heading[1:] if not note else m.heading
-    chart = curve_chart(series, label=m.heading, x_label="tokens seen", log=m.axis == "log", zero=m.axis == "zero")
-    return markup.panel(title, chart, note) if chart else ""
+def _pretraining_panel(m: Metric, axis: _Axis) -> str:
+    title = m.heading[0].upper() + m.heading[1:]
+    chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"))
+    return markup.panel(title, chart) if chart else ""
 
 
-def _series(stage: StageReport, m: Metric, colour: str, offset: float) -> Series:
-    points = [(place + offset, _scaled(value, m)) for place, value in stage.series(m.name)]
-    skipped = [place + offset for place, point in zip(stage.places(), stage.curves, strict=True) if point.get("skipped")]
-    return Series(stage.name, colour, points, skipped if m.name == "loss" else [])
+def _axes(m: Metric, x_label: str, label: str = "") -> Axes:
+    return Axes(label or m.heading, x_label, log=m.axis == "log", zero=m.axis == "zero", percent=m.is_share)
+
+
+def _speed_panels(data: ReportData, axis: _Axis) -> list[str]:
+    """Tokens a second, and the share that model FLOPs have of the machines' peak, where the recipe says what that is."""
+    speeds = [axis.series(s, s.speeds()) for s in axis.stages]
+    panels = [("Speed, tokens per second", curve_chart(speeds, Axes("Speed", "tokens seen", zero=True)), "all ranks together")]
+    if peak := data.peak_flops:
+        trained = [s for s in axis.stages if s.tokens and s.flops]
+        shares = [[(place, 100 * speed * s.flops / s.tokens / peak) for place, speed in s.speeds()] for s in trained]
+        series = [axis.series(s, points) for s, points in zip(trained, shares, strict=True)]
+        chart = curve_chart(series, Axes("Model FLOPs utilisation", "tokens seen", zero=True, percent=True))
+        panels.append(("Model FLOPs utilisation, %", chart, f"of {fmt.number(peak / 1e12)} TFLOP/s"))
+    return [markup.panel(title, chart, note) for title, chart, note in panels if chart]
+
+
+def _on_the_way_panel(m: Metric, data: ReportData, axis: _Axis) -> str:
+    """A score that was measured while training, with what n-grams reach that read as much as one of the models."""
+    levels = _levels(data, m)
+    chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"), levels)
+    note = "while training" + ("; dashed: n-grams on the tokens of that model" if levels else "")
+    return markup.panel(m.heading, chart, note) if chart else ""
+
+
+def _source_panel(m: Metric, axis: _Axis) -> str:
+    """A score that was measured while training, a line for each source, along one way through the stages: of siblings the
+    first."""
+    way = [s for s in axis.stages if s not in axis.siblings[1:]]
+    names = sorted({key.partition("@")[2] for s in way for p in s.curves for key in p if key.startswith(f"{m.name}@")})
+    series = []
+    for number, name in enumerate(names):
+        points = [point for s in way for point in axis.series(s, s.series(f"{m.name}@{name}")).points]
+        series.append(Series(name, f"var(--c-post-{number % len(PALETTES['post']) + 1})", points, band=False))
+    chart = curve_chart(series, _axes(m, "tokens seen"))
+    legend = markup.legend([(s.name, s.colour) for s in series])
+    along = ", ".join(s.name for s in way)
+    return markup.panel(f"{m.heading}, by source", chart + legend, f"along {along}") if chart else ""
+
+
+def _levels(data: ReportData, m: Metric) -> list[Level]:
+    """The baselines of a score on the texts that were scored while training."""
+    found = [r for r in data.scores if metrics.metric(r.metric).baseline_of == m.name]
+    return [Level(f"{metrics.metric(r.metric.removeprefix(metrics.DEV)).short}, {r.stage}", r.value) for r in found]
 
 
 def _scaled(value: float, m: Metric) -> float:
@@ -123,7 +193,7 @@ def post_training(data: ReportData) -> str:
     """A row of panels per stage: whatever the loop recorded, undeclared metrics behind declared ones, the optimiser's last."""
     stages = [s for s in data.stages if s.curves and is_post_training(s)]
     if not stages:
-        return markup.section("post-training", "Post-training", markup.missing("No post-training curves are recorded."))
+        return ""
     colours = stage_colours(data)
     blocks = []
     for stage in stages:
@@ -131,7 +201,8 @@ def post_training(data: ReportData) -> str:
         blocks.append(f'<h3 class="stage-name">{esc(stage.name)}</h3>{markup.grid([p for p in panels if p], "three")}')
     note = (
         "Panels per stage, over its optimiser steps. Lines are means over consecutive steps where there are many, "
-        f"bands their lowest to highest value. {_ARROW}"
+        "bands their lowest to highest value; of few and uneven steps the thin line is each step's value, the other a running "
+        f"mean over an eighth of them. {_POINT} {_ARROW}"
     )
     return markup.section("post-training", "Post-training", "".join(blocks) + markup.caption(note))
 
@@ -142,6 +213,6 @@ def _post_panel(stage: StageReport, m: Metric, colour: str) -> str:
         value = point.get(m.name)
         if value is not None and math.isfinite(value):
             points.append((float(point.get("step") or i + 1), _scaled(value, m)))
-    series, log, zero = [Series(stage.name, colour, points)], m.axis == "log", m.axis == "zero"
-    chart = curve_chart(series, label=f"{stage.name}: {m.heading}", x_label="step", log=log, zero=zero, width=340, height=190)
+    axes = replace(_axes(m, "step", f"{stage.name}: {m.heading}"), width=340, height=190)
+    chart = curve_chart([Series(stage.name, colour, points)], axes)
     return markup.panel(m.heading, chart) if chart else ""

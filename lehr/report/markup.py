@@ -31,10 +31,11 @@ def caption(text: str) -> str:
     return f'<p class="caption">{esc(text)}</p>'
 
 
-def legend(entries: Sequence[tuple[str, str]]) -> str:
-    """(name, colour) pairs."""
-    items = "".join(f'<span><i style="background:{colour}"></i>{esc(name)}</span>' for name, colour in entries)
-    return f'<p class="legend">{items}</p>'
+def legend(entries: Sequence[tuple[str, str]], dashed: Sequence[tuple[str, str]] = ()) -> str:
+    """(name, colour) pairs, and those whose lines are dashed."""
+    items = [f'<span><i style="background:{colour}"></i>{esc(name)}</span>' for name, colour in entries]
+    items += [f'<span><i class="dashed" style="color:{colour}"></i>{esc(name)}</span>' for name, colour in dashed]
+    return f'<p class="legend">{"".join(items)}</p>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], css: str = "", numeric_from: int = 1) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lehr.report import headline, learning, plan, provenance, results
+from lehr.report import headline, learning, plan, provenance, results, timeline
 from lehr.report.data import ReportData
 from lehr.report.format import esc
 from lehr.report.style import CSS
@@ -11,13 +11,13 @@ from lehr.report.style import CSS
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def _sections(data: ReportData) -> list[tuple[str, str, str]]:
-    """(anchor, name in the contents, section), in reading order."""
-    return [
+def _sections(data: ReportData) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """(anchor, name in the contents, section), in reading order, of those that there is something for; names of the others."""
+    every = [
         ("scores", "Scores", results.scores(data)),
         *results.soups(data),
         ("conversations", "Before and after", results.conversations(data)),
-        ("timeline", "Stages", headline.timeline(data)),
+        ("timeline", "Stages", timeline.timeline(data)),
         ("learning", "Pretraining", learning.pretraining(data)),
         ("post-training", "Post-training", learning.post_training(data)),
         ("data", "Data", provenance.funnel(data)),
@@ -26,14 +26,17 @@ def _sections(data: ReportData) -> list[tuple[str, str, str]]:
         ("plan", "Plan and reality", plan.plan_section(data)),
         ("reproduce", "Reproduce it", provenance.reproduce(data)),
     ]
+    return [section for section in every if section[2]], [name for _, name, html in every if not html]
 
 
 def render_fragment(data: ReportData) -> str:
     """The report without <html> and <head>, for a page that has its own: a Flyte Deck."""
-    sections = _sections(data)
+    sections, absent = _sections(data)
     links = "".join(f'<a href="#{anchor}">{esc(name)}</a>' for anchor, name, _ in sections)
     contents = f'<nav aria-label="Sections">{links}</nav>'
     body = "".join(html for _, _, html in sections)
+    if absent:  # said, or a reader would look for them
+        body += f'<p class="caption">Not in this run: {esc(", ".join(absent))}.</p>'
     return f'<style>{CSS}</style><div class="lehr-report"><main>{headline.headline(data)}{contents}{body}</main></div>'
 
 

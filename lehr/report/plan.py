@@ -15,7 +15,7 @@ _HEAD += ["IT energy", _MEASURED, "ratio"]
 def plan_section(data: ReportData) -> str:
     """One row a stage that trains, planned and measured beside each other, and their sums over stages that have both."""
     if not data.plan:
-        return markup.section("plan", "Plan and reality", markup.missing("No plan: the recipe does not describe its hardware."))
+        return ""
     pairs = [(p, s) for p in data.plan if (s := data.stage(p.name)) is not None]
     rows = [_row(esc(p.name), p, s) for p, s in pairs]
     if pairs:

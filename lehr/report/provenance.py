@@ -17,7 +17,7 @@ _KEPT = "var(--kept)"
 def funnel(data: ReportData) -> str:
     """Documents from read to kept with the reasons, then who made them and under which licence."""
     if not data.funnel:
-        return markup.section("data", "Data", markup.missing("No record of the sources is there.") + _mixes(data))
+        return markup.section("data", "Data", _mixes(data)) if data.mixes else ""
     totals: dict[str, int] = {}
     for source in data.funnel.values():
         for reason, n in source.dropped.items():
@@ -92,14 +92,17 @@ def _licences(data: ReportData) -> str:
 def _mixes(data: ReportData) -> str:
     if not data.mixes:
         return ""
-    panels = [f'<div class="panel"><h3>{esc(name)}</h3>{markup.pre(tree)}</div>' for name, tree in data.mixes.items()]
-    return "<h3>Mixes</h3>" + markup.grid(panels)
+    alike: dict[str, list[str]] = {}
+    for name, tree in data.mixes.items():  # anneals of one mix differ in their order alone
+        alike.setdefault(tree, []).append(name)
+    panels = [markup.panel(", ".join(names), markup.pre(tree)) for tree, names in alike.items()]
+    return "<h3>Mixes</h3>" + markup.grid(panels, "mixes")
 
 
 def graph(data: ReportData) -> str:
     """The drawing, and beside it the table with every parent and digest."""
     if not data.stages:
-        return markup.section("lineage", "Lineage", markup.missing("No artifacts are recorded."))
+        return ""
     parents = {s.name: [p.name for p in data.parents_of(s)] for s in data.stages}
     drawn = {s.name: parents[s.name] for s in data.stages if s.kind != "scores"}  # leaves without number
     colours = stage_colours(data)
@@ -117,7 +120,7 @@ def graph(data: ReportData) -> str:
 def cost(data: ReportData) -> str:
     """Time and energy per stage."""
     if not data.stages:
-        return markup.section("cost", "Time and energy", markup.missing("No stages are recorded."))
+        return ""
     most_seconds = max(s.seconds for s in data.stages) or 1.0
     most_joules = max((s.it_energy or 0.0 for s in data.stages), default=0.0) or 1.0
     colours = stage_colours(data)

@@ -130,6 +130,7 @@ def collect(run: RunRecord) -> ReportData:
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         recipe=recipe_yaml(recipe),
         seed=recipe.seed,
+        headline=recipe.evaluation.headline,
         funnel=_funnel(artifacts),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],
@@ -144,6 +145,7 @@ def collect(run: RunRecord) -> ReportData:
         ),
         plan=_plan(recipe),
         plan_basis=_plan_basis(recipe),
+        peak_flops=h.count * h.peak_tflops * 1e12 if (h := recipe.hardware) else 0.0,
         totals=Totals(
             wall_seconds=run.seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)
         ),

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from lehr.report import format as fmt
 from lehr.report import markup
-from lehr.report.charts import Dot, dot_plot, stage_colours
+from lehr.report.charts import GREY, Dot, dot_plot, stage_colours
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, SoupRow, soup_rows
 
 
 def value_text(record: ScoreRecord, column: Column) -> str:
-    error = f" ±{fmt.value(record.stderr, column.about)}" if record.stderr is not None else ""
-    return fmt.value(record.value, column.about) + error
+    error = fmt.error(record.value, record.stderr, record.n, column.about)
+    return f"{fmt.value(record.value, column.about)} {error}".rstrip()
 
 
 def scores(data: ReportData) -> str:
-    """The held-out table and its charts; other splits folded below."""
+    """The held-out table and its charts; other splits folded below. Nothing without scores."""
     splits = sorted({r.split for r in data.scores}, key=lambda s: (s != "held_out", s))
     if not splits:
-        return markup.section("scores", "Scores", markup.missing("No scores are recorded."))
+        return ""
     html = ""
     for split in splits:
         table = data.table(split)
         block = _table(table) + _charts(table, stage_colours(data))
         html += block if split == splits[0] else markup.folded(f"Scores on the {split.replace('_', '-')} split", block)
     note = (
-        "Value ± one standard error over the n examples of the task; the best stage of each row is bold. Shares are in "
-        "per cent; ↓ marks metrics of which less is better. Stages are in the order of the pipeline, and a dash means that "
-        "the task does not apply."
+        "Value ± one standard error over the n examples of the task; where all or none were right, the one side of Wilson's "
+        "interval. The best stage of each row is bold. Shares are in per cent; ↓ marks metrics of which less is better. Stages "
+        "are in the order of the pipeline, and a dash means that the task does not apply."
     )
     name = splits[0].replace("_", "-")
     return markup.section(
@@ -44,7 +44,8 @@ def _table(table: ScoreTable) -> str:
     for column in table.columns:
         best = table.best(column)
         n = max(record.n for _, record in table.of(column))
-        cells = [f"{esc(column.task.replace('_', ' '))}<small>{esc(column.about.heading)}</small>", f"{n:,}"]
+        name = "" if column.about.baseline_of else esc(column.task.replace("_", " "))
+        cells = [f"{name}<small>{esc(column.about.heading)}</small>", f"{n:,}"]
         for stage in table.stages:
             record = table.cells.get((stage, column))
             cells.append(_cell(record, column, stage in best) if record else '<span class="none">–</span>')
@@ -54,15 +55,21 @@ def _table(table: ScoreTable) -> str:
 
 def _cell(record: ScoreRecord, column: Column, best: bool) -> str:
     value = fmt.value(record.value, column.about)
-    error = f"<small>±{fmt.value(record.stderr, column.about)}</small>" if record.stderr is not None else ""
+    error = fmt.error(record.value, record.stderr, record.n, column.about)
+    error = f"<small>{esc(error)}</small>" if error else ""
     return f"<strong>{value}</strong>{error}" if best else f"{value}{error}"
 
 
 def _charts(table: ScoreTable, colours: dict[str, str]) -> str:
     panels = []
-    for column in table.columns:
+    for column in table.of_models:
         best = table.best(column)
         dots = [Dot(s, r.value, r.stderr, value_text(r, column), colours[s], strong=s in best) for s, r in table.of(column)]
+        dots += [
+            Dot(f"{c.about.short}, {s}", r.value, r.stderr, value_text(r, c), GREY, hollow=True)
+            for c in table.baselines(column)
+            for s, r in table.of(c)
+        ]
         share, title = column.about.is_share, column.task.replace("_", " ")
         chart = dot_plot(dots, label=f"{title} per stage", percent=share, domain=(0.0, 1.0) if share else None)
         panels.append(markup.panel(title, chart, column.about.heading))
@@ -70,28 +77,23 @@ def _charts(table: ScoreTable, colours: dict[str, str]) -> str:
 
 
 def soups(data: ReportData) -> list[tuple[str, str, str]]:
-    """(anchor, name, section) for each soup; one section that says so where there is none."""
+    """(anchor, name, section) for each soup; one empty one where there is none."""
     made = data.made_by("soup")
     if len(made) <= 1:
-        html = _soup(data, made[0], "soup", "Soup against its ingredients") if made else _no_soup("soup")
+        html = _soup(data, made[0], "soup", "Soup against its ingredients") if made else ""
         return [("soup", "Soup", html)]
     anchors = [f"soup-{number}" for number in range(1, len(made) + 1)]
     titles = [f"{stage.name} against its ingredients" for stage in made]
     return [(a, s.name, _soup(data, s, a, title)) for a, s, title in zip(anchors, made, titles, strict=True)]
 
 
-def _no_soup(anchor: str, title: str = "Soup against its ingredients") -> str:
-    text = "No held-out scores of a soup and all of its ingredients are recorded."
-    return markup.section(anchor, title, markup.missing(text))
-
-
 def _soup(data: ReportData, stage: StageReport, anchor: str, title: str) -> str:
-    """One panel per held-out score: ingredients, their mean, the soup."""
+    """One panel per held-out score: ingredients, their mean, the soup. Nothing where one of them was not scored."""
     table = data.table("held_out")
     ingredients = [p.name for p in data.parents_of(stage) if p.name in table.stages]
     rows = soup_rows(table, stage.name, ingredients)
     if not rows:
-        return _no_soup(anchor, title)
+        return ""
     panels = [_soup_panel(row, stage_colours(data)) for row in rows]
     note = (
         f"n = {min(r.soup.n for r in rows):,} to {max(r.soup.n for r in rows):,} held-out examples; bars are one standard "
@@ -125,9 +127,9 @@ def _verdict(rows: list[SoupRow]) -> str:
 
 
 def conversations(data: ReportData) -> str:
-    """Answers to the same prompt side by side, in the order of the stages."""
+    """Answers to the same prompt side by side, in the order of the stages. Nothing without any."""
     if not data.samples:
-        return markup.section("conversations", "Before and after", markup.missing("No sample conversations are recorded."))
+        return ""
     cards = []
     for sample in data.samples:
         expected = f'<p class="expected">expected: {esc(sample.expected)}</p>' if sample.expected else ""

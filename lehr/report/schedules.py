@@ -1,4 +1,4 @@
-"""The drawing of `lehr plan --plot`: learning rate and batch size of all stages on one token axis, as SVG or HTML."""
+"""The drawing of `lehr plan --plot`: learning rate and batch size of all stages over tokens, as SVG or HTML."""
 
 from __future__ import annotations
 
@@ -32,25 +32,45 @@ class _Panel:
     of: str  # rates or batches
     log_x: bool = False
     log_y: bool = False
+    phase: str = "pretraining"
+    x_label: str = "tokens seen"
 
 
+_SINCE = "tokens since pretraining"  # an axis of its own: beside pretraining's tokens those of post-training are a sliver
 _PANELS = (
     _Panel("Learning rate", "linear", "rates"),
     _Panel("Learning rate", "logarithmic", "rates", log_y=True),
     _Panel("Learning rate", "both axes logarithmic", "rates", log_x=True, log_y=True),
     _Panel("Batch size, tokens", "linear", "batches"),
+    _Panel("Learning rate of post-training", "logarithmic", "rates", log_y=True, phase="post-training", x_label=_SINCE),
+    _Panel("Batch size of post-training, tokens", "linear", "batches", phase="post-training", x_label=_SINCE),
 )
+
+
+def _panels(lines: Sequence[ScheduleLine]) -> list[tuple[_Panel, list[ScheduleLine]]]:
+    """Those that there is something for, each with its lines."""
+    found = [(panel, [line for line in lines if line.phase == panel.phase]) for panel in _PANELS]
+    start = min((line.rates[0][0] for line in lines if line.phase == "post-training"), default=0.0)
+    return [(panel, [_since(line, start) for line in own]) for panel, own in found if own]
+
+
+def _since(line: ScheduleLine, start: float) -> ScheduleLine:
+    """A line of post-training on an axis that begins at `start`."""
+    if line.phase == "pretraining":
+        return line
+    rates, batches = ([(x - start, y) for x, y in points] for points in (line.rates, line.batches))
+    return ScheduleLine(line.name, line.phase, rates, batches)
 
 
 def schedules_html(title: str, lines: Sequence[ScheduleLine]) -> str:
     """A page that needs nothing else."""
     colours = _colours(lines)
     panels = [
-        markup.panel(p.title, svg.figure(_WIDTH, _HEIGHT, _body(p, lines, colours), f"{p.title}, {p.note}"), p.note)
-        for p in _PANELS
+        markup.panel(p.title, svg.figure(_WIDTH, _HEIGHT, _body(p, own, colours), f"{p.title}, {p.note}"), p.note)
+        for p, own in _panels(lines)
     ]
     body = markup.legend([(line.name, colours[line.name]) for line in lines]) + markup.grid(panels)
-    lede = "All stages on one axis of tokens; anneals of one parent begin together, post-training follows them."
+    lede = "Pretraining on one axis of tokens, where anneals of one parent begin together; post-training on an axis of its own."
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
@@ -70,10 +90,10 @@ def schedules_svg(title: str, lines: Sequence[ScheduleLine]) -> str:
         parts.append(f'<rect x="{x:g}" y="{y - 9:g}" width="10" height="10" rx="2" style="fill:{colours[line.name]}"/>')
         parts.append(svg.text(x + 15, y, line.name))
         x += 30 + 7.5 * len(line.name)
-    for panel in _PANELS:
+    for panel, own in _panels(lines):
         y += _GAP
         parts.append(svg.text(10, y, f"{panel.title} ({panel.note})", "strong"))
-        parts.append(f'<g transform="translate(0 {y + 8:g})">{"".join(_body(panel, lines, colours))}</g>')
+        parts.append(f'<g transform="translate(0 {y + 8:g})">{"".join(_body(panel, own, colours))}</g>')
         y += _HEIGHT
     size = f'width="{_WIDTH + 20:g}" height="{y + 10:g}" viewBox="0 0 {_WIDTH + 20:g} {y + 10:g}"'
     return (
@@ -87,7 +107,7 @@ def _y_axis(scale: svg.Scale, panel: _Panel) -> list[str]:
     ticks = scale.ticks(4)
     labels = svg.tick_labels(ticks)
     if panel.of == "batches" or panel.log_y:
-        labels = [count(t) if panel.of == "batches" else f"{t:.0e}".replace("e-0", "e-") for t in ticks]
+        labels = [count(t) if panel.of == "batches" else f"{t:.2g}".replace("e-0", "e-") for t in ticks]
     parts = []
     for tick, label in zip(ticks, labels, strict=True):
         parts += [svg.line(62, scale(tick), _WIDTH - 14, scale(tick)), svg.text(56, scale(tick) + 3.5, label, "tick", "end")]
@@ -109,7 +129,7 @@ def _body(panel: _Panel, lines: Sequence[ScheduleLine], colours: dict[str, str])
     first = min(line.batches[0][1] for line in lines) if panel.log_x else 0.0  # one step
     x = svg.Scale(first, max(ends), 62, _WIDTH - 14, panel.log_x)
     y = svg.Scale(low, top * (1.2 if panel.log_y else 1.05), _HEIGHT - 40, 10, panel.log_y)
-    body = [*_y_axis(y, panel), svg.x_axis(x, _HEIGHT - 40, count, "tokens seen")]
+    body = [*_y_axis(y, panel), svg.x_axis(x, _HEIGHT - 40, count, panel.x_label)]
     for name, points in curves.items():
         seen = [(x(a), y(b)) for a, b in points if (b >= low or not panel.log_y) and a >= first]
         if len(seen) > 1:

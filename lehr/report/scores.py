@@ -52,7 +52,7 @@ class ScoreTable:
         """The stages with the best value of a column: several if they tie, none if all are equal or no way is better."""
         values = {s: self.cells[s, column].value for s in self.stages if (s, column) in self.cells}
         values = {s: v for s, v in values.items() if math.isfinite(v)}
-        if len(values) < 2 or not column.about.better:
+        if len(values) < 2 or not column.about.better or column.about.baseline_of:
             return set()
         top = (min if column.about.better == "lower" else max)(values.values())
         best = {s for s, v in values.items() if v == top}
@@ -61,6 +61,21 @@ class ScoreTable:
     def of(self, column: Column) -> list[tuple[str, ScoreRecord]]:
         """The stages that have this score, in order."""
         return [(s, self.cells[s, column]) for s in self.stages if (s, column) in self.cells]
+
+    @property
+    def of_models(self) -> list[Column]:
+        """The columns that models have, without those of what they are compared with."""
+        return [column for column in self.columns if not column.about.baseline_of]
+
+    def baselines(self, column: Column) -> list[Column]:
+        """What a column is compared with."""
+        task = column.split, column.task
+        return [c for c in self.columns if (c.split, c.task) == task and c.about.baseline_of == column.metric]
+
+    def _beside(self) -> None:
+        """Put each column's baselines right behind it."""
+        placed = [each for column in self.of_models for each in (column, *self.baselines(column))]
+        self.columns = [*placed, *(column for column in self.columns if column not in placed)]
 
 
 def score_matrix(records: Iterable[Mapping[str, object] | ScoreRecord], order: Sequence[str] = ()) -> ScoreTable:
@@ -77,6 +92,7 @@ def score_matrix(records: Iterable[Mapping[str, object] | ScoreRecord], order: S
         table.cells[r.stage, column] = r
     places = {stage: place for place, stage in enumerate(order)}
     table.stages.sort(key=lambda stage: places.get(stage, len(places)))
+    table._beside()
     return table
 
 

@@ -14,11 +14,11 @@ PALETTES: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 PAPER = ("#fcfcfa", "#14171a")
 _LIGHT = """
---ink:#1d2126;--muted:#68707a;--faint:#9aa1a9;--rule:#dfe1de;--grid:#e8e9e6;--card:#ffffff;--accent:#2a5d9c;
+--ink:#1d2126;--muted:#68707a;--faint:#9aa1a9;--rule:#dfe1de;--grid:#e8e9e6;--card:#ffffff;--accent:#2a5d9c;--bad:#a8261c;
 --kept:#2a5d9c;--r1:#c9743a;--r2:#e0b15e;--r3:#8c6d8f;--r4:#7d9a86;--r5:#b9bdc1;
 """
 _DARK = """
---ink:#e6e8ea;--muted:#9aa3ac;--faint:#6c747c;--rule:#2c3238;--grid:#252a2f;--card:#1a1e22;--accent:#7fb0ea;
+--ink:#e6e8ea;--muted:#9aa3ac;--faint:#6c747c;--rule:#2c3238;--grid:#252a2f;--card:#1a1e22;--accent:#7fb0ea;--bad:#ff8f7d;
 --kept:#5f93d3;--r1:#d98a52;--r2:#e3bd74;--r3:#ab8cae;--r4:#93b39d;--r5:#5b6269;
 """
 _SERIF = "Charter,'Bitstream Charter','Iowan Old Style','Sitka Text',Cambria,Georgia,serif"
@@ -42,17 +42,23 @@ _BASE = """
 .lehr-report .about{font:19px/1.4 SERIF;color:var(--muted);margin-top:10px}
 .lehr-report .lede{font:17px/1.5 SERIF;max-width:46em;margin:10px 0 18px}
 .lehr-report header .lede{margin-bottom:4px}
+.lehr-report header .lede+.lede{font-size:15px;color:var(--muted);margin:0 0 6px}
 .lehr-report .stamp,.lehr-report .caption{color:var(--muted);font-size:13px}
 .lehr-report .caption{max-width:58em;margin-top:12px}
+.lehr-report .against{margin:14px 0 0;padding:0;list-style:none;font-size:14px;color:var(--muted)}
+.lehr-report .against .worse{color:var(--bad);font-weight:600}
 .lehr-report .missing{color:var(--muted);font-style:italic;padding:14px 0}
-.lehr-report nav{display:flex;flex-wrap:wrap;gap:4px 20px;margin-top:30px;font-size:14px}
+.lehr-report nav{display:flex;gap:4px 20px;margin:30px -28px 0;padding:9px 28px;font-size:14px;position:sticky;top:0;z-index:3;
+  background:var(--paper);border-bottom:1px solid var(--rule);overflow-x:auto;white-space:nowrap;scrollbar-width:thin}
+.lehr-report nav+section{margin-top:30px;border-top:0}
+.lehr-report section,.lehr-report details{scroll-margin-top:44px}
 .lehr-report nav a{color:var(--accent);text-decoration:none}
 .lehr-report nav a:hover{text-decoration:underline}
 """
 _TILES = """
 .lehr-report .tiles{display:flex;flex-wrap:wrap;gap:1px;margin-top:28px;background:var(--rule);border:1px solid var(--rule);
   border-radius:8px;overflow:hidden}
-.lehr-report .tiles .tile{flex:1 1 240px}
+.lehr-report .tiles .tile{flex:1 1 300px}
 .lehr-report .tiles.cost{margin-top:14px}
 .lehr-report .tiles.cost .tile{flex-basis:170px}
 .lehr-report .tile{background:var(--card);padding:15px 18px 14px}
@@ -66,6 +72,7 @@ _TILES = """
 _CHARTS = """
 .lehr-report .grid{display:grid;gap:26px 34px;margin-top:16px}
 .lehr-report .grid.two{grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr))}
+.lehr-report .grid.mixes{grid-template-columns:repeat(auto-fill,minmax(min(100%,640px),1fr))}
 .lehr-report .grid.three{grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr))}
 .lehr-report .panel{min-width:0}
 .lehr-report .panel h3{margin:0 0 6px}
@@ -77,6 +84,9 @@ _CHARTS = """
 .lehr-report svg .guide{stroke:var(--faint);stroke-width:1;stroke-dasharray:2 3}
 .lehr-report svg .error{stroke-width:1.6}
 .lehr-report svg .band{opacity:.2}
+.lehr-report svg .faint{opacity:.4}
+.lehr-report svg .near{fill:transparent}
+.lehr-report svg .near:hover{fill:var(--ink);opacity:.06}
 .lehr-report svg text{fill:var(--ink);font-size:11.5px;font-variant-numeric:tabular-nums}
 .lehr-report svg .tick,.lehr-report svg .axis-label,.lehr-report svg .box-note{fill:var(--muted);font-size:11px}
 .lehr-report svg .strong{font-weight:700}
@@ -87,6 +97,7 @@ _CHARTS = """
 .lehr-report svg .box-note{font-family:MONO;font-size:9.5px}
 .lehr-report .legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:var(--muted);margin-top:12px}
 .lehr-report .legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px;vertical-align:-1px}
+.lehr-report .legend i.dashed{width:20px;height:0;border-top:2px dashed;border-radius:0;vertical-align:4px}
 .lehr-report .bar{display:flex;height:15px;border-radius:3px;overflow:hidden;background:var(--grid)}
 .lehr-report .bar span{display:block;height:100%;flex:none}
 .lehr-report .bar.thin{height:9px;min-width:70px;background:none}
@@ -109,7 +120,9 @@ _TABLES = """
 .lehr-report th:last-child,.lehr-report td:last-child{padding-right:0}
 .lehr-report th.num,.lehr-report td.num{text-align:right}
 .lehr-report table.scores th:first-child{position:sticky;left:0;background:var(--paper);min-width:124px;z-index:1}
+.lehr-report table.scores th:first-child small{max-width:200px;white-space:normal}
 .lehr-report table small{display:block;color:var(--muted);font-size:11.5px;font-weight:400}
+.lehr-report table.worse small{display:inline;margin-left:7px}
 .lehr-report table .none{color:var(--faint)}
 .lehr-report table.cost td{vertical-align:middle}
 .lehr-report table.cost th[scope=row]{white-space:nowrap}
@@ -134,10 +147,13 @@ _SMALL = """
 @media(max-width:820px){.lehr-report .beside{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:560px){
 .lehr-report main{padding:26px 16px 56px}
+.lehr-report nav{margin:24px -16px 0;padding:9px 16px}
+.lehr-report .grid.mixes pre{white-space:pre-wrap;font-size:10.5px}
 .lehr-report h1{font-size:32px}.lehr-report h2{font-size:23px}
 .lehr-report section{margin-top:42px}
 .lehr-report .tile{padding:12px 14px}
-.lehr-report .tiles.cost .tile{flex-basis:140px}
+.lehr-report .tiles .tile,.lehr-report .tiles.cost .tile{flex-basis:140px}
+.lehr-report .tile .figure{font-size:26px}
 .lehr-report .gantt-row{grid-template-columns:88px 1fr 84px;gap:8px;font-size:12.5px}
 .lehr-report .funnel .gantt-row{grid-template-columns:1fr auto;gap:2px 8px;padding:6px 0}
 .lehr-report .funnel .bar{grid-row:2;grid-column:1/-1}

@@ -37,23 +37,42 @@ class Scale:
             steps = (1, 2, 5) if len(decades) <= 4 else (1,)
             found = [m * 10.0**d for d in decades for m in steps]
             found = [t for t in found if self.low <= t <= self.high]
-            return found if len(found) >= 2 else [self.low, self.high]
-        span = self.high - self.low
-        if span <= 0 or not math.isfinite(span):
-            return [self.low]
-        raw = span / wanted
-        size = 10.0 ** math.floor(math.log10(raw))
-        step = size * next(m for m in (1, 2, 2.5, 5, 10) if m * size >= raw * 0.999)
-        first = math.ceil(self.low / step - 1e-9)
-        return [round(i * step, 12) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+            return found if len(found) > 2 else _even(self.low, self.high, wanted)
+        return _even(self.low, self.high, wanted)
 
 
-def padded(values: Sequence[float], share: float = 0.05, include: Sequence[float] = ()) -> tuple[float, float]:
-    """The range of the values, widened by a share on both sides; never empty."""
+def _even(low: float, high: float, wanted: int) -> list[float]:
+    """Multiples of a round step in [low, high], about `wanted` of them and never one alone."""
+    span = high - low
+    if span <= 0 or not math.isfinite(span):
+        return [low]
+    raw = span / wanted
+    size = 10.0 ** math.floor(math.log10(raw))
+    larger = [m * size for m in (1, 2, 2.5, 5, 10) if m * size >= raw * 0.999]
+    smaller = [m * size for m in (5, 2.5, 2, 1, 0.5, 0.25, 0.2) if m * size < larger[0]]
+    found: list[float] = []
+    for step in (larger[0], *smaller):
+        first = math.ceil(low / step - 1e-9)
+        found = [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+        if len(found) > 1:
+            break
+    return found
+
+
+def padded(
+    values: Sequence[float], share: float = 0.05, include: Sequence[float] = (), within: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """The range of the values, widened by a share on both sides; never empty. Nothing can be outside of `within`, so that the
+    axis ends there too, but for a hair that a curve on the edge needs."""
     every = [*values, *include]
     low, high = min(every), max(every)
+    if low == high == 0:
+        return 0.0, 1.0
     pad = (high - low) * share or abs(high) * 0.1 or 1.0
-    return low - pad, high + pad
+    low, high = low - pad, high + pad
+    if within is not None:
+        low, high = max(low, within[0]), min(high, within[1])
+    return (low, high) if low < high else (low - pad, high + pad)
 
 
 def text(x: float, y: float, value: object, css: str = "", anchor: str = "start") -> str:

@@ -66,8 +66,20 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     texts = evaluation_texts(
         config.decontaminate, config.evaluation_seed, ngram_words=config.data.filters.decontaminate_ngram
     )
-    funnel = prepare_corpus(config.data, texts, synthetic, attempt.out, attempt.tracker.note)
+    steps = _steps(config)
+    funnel = prepare_corpus(
+        config.data, texts, synthetic, attempt.out, attempt.tracker.note,
+        lambda sources: attempt.tracker.progress(attempt.name, sources, steps, {}),
+    )  # fmt: skip
+    attempt.tracker.progress(attempt.name, steps, steps, {})
     return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
 
 
-SPEC = StageSpec("documents", DocumentsConfig, {}, "documents", "cpu", "data", run)
+def _steps(config: DocumentsConfig) -> int:
+    """For the display: each source is read, then all are compared and written."""
+    return len(config.data.sources) + 1
+
+
+SPEC = StageSpec(
+    "documents", DocumentsConfig, {}, "documents", "cpu", "data", run, total_steps=lambda config, inputs: _steps(config)
+)

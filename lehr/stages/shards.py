@@ -19,9 +19,10 @@ def run(config: ShardsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.data.tokenizer import Tokenizer
 
     tokenizer, counts = Tokenizer.load(inputs["tokenizer"].folder), dict[str, int]()
-    for name in config.sources:
+    for number, name in enumerate(config.sources, start=1):
         attempt.tracker.note(f"tokenizing {name}")
         counts[name] = write_shard(kept(inputs["documents"], name), name, tokenizer, attempt.out)
+        attempt.tracker.progress(attempt.name, number, len(config.sources), {})
     return Outcome({"tokens": counts, "tokenizer": tokenizer.hash}, sum(counts.values()))
 
 
@@ -33,4 +34,5 @@ SPEC = StageSpec(
     "cpu",
     "data",
     run,
+    total_steps=lambda config, inputs: len(config.sources),
 )

@@ -16,13 +16,10 @@ from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, Schedule
 from lehr.data.loader import Batch, Loader
-from lehr.data.mix import plan as plan_mix
+from lehr.data.reading import open_loader
 from lehr.data.repeats import repeats
-from lehr.data.shards import ShardSet
-from lehr.data.tokenizer import Tokenizer
 from lehr.model.moe import Routing
 from lehr.optim.schedule import by_tokens
-from lehr.paths import joined
 from lehr.train.ahead import Fetched, fetcher
 from lehr.train.batches import Batches
 from lehr.train.loop import Sums
@@ -170,7 +167,6 @@ def least_load(routing: list[Routing]) -> Tensor:
 
 def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
     """The stretch's batches, as a pure function of step and rank."""
-    hash_ = Tokenizer.load(tokenizer).hash
-    sets = {name: ShardSet.open(joined(shards, name, ".tokens"), hash_) for name in stretch.mix.weights}
-    plan = plan_mix(stretch.mix, sets, stretch.batches.all_instances, stretch.sequence_length)
-    return Loader(plan, stretch.data_seed)
+    return open_loader(
+        shards, tokenizer, stretch.mix, stretch.batches.all_instances, stretch.sequence_length, stretch.data_seed
+    )

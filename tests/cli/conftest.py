@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
 from lehr.artifact import Artifact, ArtifactRef, Cost, Kind
+from lehr.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 E2E = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, again: Again) -> Path:
 
 def lehr(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
+        [sys.executable, "-m", "lehr.cli.main", *arguments],
         cwd=ROOT,
         input=stdin,
         capture_output=True,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import main
-from cli.talk import converse
+from lehr.cli.main import main
+from lehr.cli.talk import converse
 from lehr.errors import UserError
 from tests.cli.conftest import E2E, SHORT
 

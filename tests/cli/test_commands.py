@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.locate import find
-from cli.main import main
-from cli.places import RUN
+from lehr.cli.locate import find
+from lehr.cli.main import main
+from lehr.cli.places import RUN
 from lehr.config import load_recipe
 from tests.cli.conftest import ROOT, lehr
 
@@ -138,7 +138,7 @@ def test_an_address_is_the_stores_own_text(
         asked.append(root)
         return run
 
-    monkeypatch.setattr("cli.locate._outline", outline)
+    monkeypatch.setattr("lehr.cli.locate._outline", outline)
     assert main(["show", given]) == 0
     assert set(asked) == {root} and capsys.readouterr().out.startswith("soup  checkpoint")
     assert find(RUN.convert(given, None, None)).uri == f"{root}/artifacts/{name or 'soup-1'}"
@@ -154,6 +154,6 @@ def test_damaged_files_are_named(run: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_error(run: Path) -> None:
-    command = f"{sys.executable} -m cli.main validate {TINY} | head -1"
+    command = f"{sys.executable} -m lehr.cli.main validate {TINY} | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("name: ") and done.stderr == ""

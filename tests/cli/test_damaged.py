@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
+from lehr.cli.main import main
 from lehr.errors import UserError
 from lehr.evals.corpus import read_rows
 from tests.data.given import byte_level

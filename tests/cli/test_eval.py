@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
+from lehr.cli.main import main
 
 
 def _scores(folder: Path, split: str) -> dict[tuple[str, str], tuple[float, int]]:

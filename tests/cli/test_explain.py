@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import main
+from lehr.cli.main import main
 from tests.cli.conftest import Again
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.failure import owned_error, report_failure
+from lehr.cli.failure import owned_error, report_failure
 from lehr.errors import Bug, InfraError, Preempted, UserError
 
 
@@ -23,6 +23,7 @@ from lehr.errors import Bug, InfraError, Preempted, UserError
         (KeyboardInterrupt(), 130, "interrupted; give the same command again to continue"),
         (click.Abort(), 130, "interrupted;"),
         (click.UsageError("No such\noption."), 2, "error: No such option."),
+        (ModuleNotFoundError("no", name="kubernetes.client"), 2, "error: the package kubernetes is not installed. install"),
     ],
 )
 def test_each_owner_has_its_line_and_code(

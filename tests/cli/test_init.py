@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.main import main
+from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.config.runnable import check_runnable
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import main
-from tasks.lock import held
+from lehr.cli.main import main
+from lehr.tasks.lock import held
 from tests.cli.conftest import Again
 
 

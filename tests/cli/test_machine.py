@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
+from lehr.cli.main import main
 from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
@@ -48,7 +48,7 @@ def test_a_home_that_cannot_be_had_names_what_to_set_instead(tmp_path: Path, mon
 def test_a_reader_of_stderr_that_is_gone_changes_no_exit_code() -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "cli.main", "validate", "no-such.yaml"]
+    command = [sys.executable, "-m", "lehr.cli.main", "validate", "no-such.yaml"]
     ended = subprocess.run(command, cwd=ROOT, stderr=write, stdout=subprocess.PIPE, timeout=60, check=False)
     os.close(write)
     assert ended.returncode == 2
@@ -70,10 +70,10 @@ def test_a_command_ends_well_whatever_letters_its_output_takes(
     path = run / "artifacts/documents-1/dropped.jsonl.gz"
     path.write_bytes(gzip.compress('{"id": "\u0436\u2014", "source": "plays", "reason": "short"}\n'.encode()))
     for words, says in ((["show", run], shown), (["dropped", run], b"plays\tshort\t" + name)):
-        command = [sys.executable, "-m", "cli.main", *map(str, words)]
+        command = [sys.executable, "-m", "lehr.cli.main", *map(str, words)]
         ended = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False)
         assert ended.returncode == 0 and says in ended.stdout, ended.stderr
-    missing = [sys.executable, "-m", "cli.main", "show", "\u0436"]
+    missing = [sys.executable, "-m", "lehr.cli.main", "show", "\u0436"]
     ended = subprocess.run(missing, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False)
     assert ended.returncode == 2 and ended.stderr.count(b"\n") == 1 and b"there is no such folder" in ended.stderr
 
@@ -89,7 +89,7 @@ def test_what_is_piped_in_is_utf8_and_no_byte_of_it_ends_the_command(
 
 _OPENS = """
 import os, sys, tempfile
-from cli.local import _own_temporary_folder
+from lehr.cli.local import _own_temporary_folder
 with _own_temporary_folder():
     print(tempfile.gettempdir())
     from multiprocessing.util import get_temp_dir

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
 from lehr.artifact import Artifact
+from lehr.cli.main import main
 from tests.cli.conftest import ROOT, Again, lehr
 
 
@@ -48,7 +48,7 @@ def test_what_is_gone_is_not_called_verified(run: Path) -> None:
     ],
 )
 def test_lookup_answers_bad_arguments_without_torch(arguments: list[str], says: str, trained: Path) -> None:
-    program = "import sys; from cli.main import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
+    program = "import sys; from lehr.cli.main import main; c = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(c)"
     done = subprocess.run(
         [sys.executable, "-c", program, "lookup", str(trained), *arguments], cwd=ROOT, env=os.environ | {"COLUMNS": "80"},
         capture_output=True, text=True, check=False,

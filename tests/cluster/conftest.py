@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.controller.api import NODES, Api, ApiError
-from infra.controller.transport import KubernetesTransport, connect
-from infra.manifests import objects
-from infra.policy import NAMES
+from lehr.infra.controller.api import NODES, Api, ApiError
+from lehr.infra.controller.transport import KubernetesTransport, connect
+from lehr.infra.manifests import objects
+from lehr.infra.policy import NAMES
 from tests.cluster.faults import Crash
 from tests.cluster.kubelet import Cluster
 from tests.cluster.objects import create, make_node, namespace

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from infra.codec import encode
-from infra.controller.api import Object
-from infra.controller.facts import ATTEMPT, NODE, ROLE
-from infra.policy import NAMES
-from infra.views import Outcome, Verdict
+from lehr.infra.codec import encode
+from lehr.infra.controller.api import Object
+from lehr.infra.controller.facts import ATTEMPT, NODE, ROLE
+from lehr.infra.policy import NAMES
+from lehr.infra.views import Outcome, Verdict
 from tests.cluster.statuses import ended, running
 
 ADDRESS = "10.20.30.40"

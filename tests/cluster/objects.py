@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.controller.api import NODES, Api, ApiError, Object
-from infra.policy import NAMES
+from lehr.infra.controller.api import NODES, Api, ApiError, Object
+from lehr.infra.policy import NAMES
 from tests.cluster.kubelet import EXECUTION, pods_path
 
 PATHS = {
@@ -66,7 +66,7 @@ def gated_pod(namespace: str, execution: str, attempt: int, pool: str, node: str
     def container(name: str, amount: int) -> Object:
         found: dict[str, Any] = {"name": name, "image": "lehr", "terminationMessagePolicy": "FallbackToLogsOnError"}
         if name == NAMES.preflight_container:
-            found["command"] = ["python", "-m", "infra.probes"]
+            found["command"] = ["python", "-m", "lehr.infra.probes"]
         if amount:
             found["resources"] = {"limits": {"nvidia.com/gpu": str(amount)}}
         return found
@@ -95,7 +95,7 @@ def bystander(namespace: str, name: str, node: str) -> Object:
 
 def sweep(api: Api, namespaces: tuple[str, ...], pool: str) -> None:
     """Remove a scenario's pods, Jobs and nodes at once."""
-    from infra.controller.transport import Request
+    from lehr.infra.controller.transport import Request
 
     now = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
     for name in namespaces:

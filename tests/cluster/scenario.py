@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from infra.codec import encode
-from infra.controller.api import NODES
-from infra.controller.loop import Controller
-from infra.controller.settings import Settings
-from infra.controller.transport import Transport
-from infra.nodes import NodeInfo, info
-from infra.policy import NAMES
+from lehr.infra.codec import encode
+from lehr.infra.controller.api import NODES
+from lehr.infra.controller.loop import Controller
+from lehr.infra.controller.settings import Settings
+from lehr.infra.controller.transport import Transport
+from lehr.infra.nodes import NodeInfo, info
+from lehr.infra.policy import NAMES
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.faults import Crash, Faulty, Plan
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path

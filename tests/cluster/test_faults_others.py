@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from infra import nodes as acts
-from infra.codec import encode
-from infra.controller.api import NODES, Api, ApiError
-from infra.policy import NAMES
-from infra.views import HumanAct, NodeState
+from lehr.infra import nodes as acts
+from lehr.infra.codec import encode
+from lehr.infra.controller.api import NODES, Api, ApiError
+from lehr.infra.policy import NAMES
+from lehr.infra.views import HumanAct, NodeState
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
@@ -93,7 +93,7 @@ def test_nodes_that_go(world: World, cluster: Cluster) -> None:
 
 
 def _delete(path: str) -> object:
-    from infra.controller.transport import Request
+    from lehr.infra.controller.transport import Request
 
     return Request("DELETE", path, body={})
 

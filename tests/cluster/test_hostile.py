@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from infra import nodes as acts
-from infra.codec import encode
-from infra.controller.api import NODES, Object
-from infra.controller.facts import NODE, PROGRESS
-from infra.controller.settings import Settings
-from infra.policy import NAMES
-from infra.views import HumanAct
-from monitoring.metrics import Fleet
+from lehr.infra import nodes as acts
+from lehr.infra.codec import encode
+from lehr.infra.controller.api import NODES, Object
+from lehr.infra.controller.facts import NODE, PROGRESS
+from lehr.infra.controller.settings import Settings
+from lehr.infra.policy import NAMES
+from lehr.infra.views import HumanAct
+from lehr.monitoring.metrics import Fleet
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict, pods_path
 from tests.cluster.objects import gated_pod, make_node

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.codec import encode
-from infra.controller.api import NODES
-from infra.policy import NAMES
+from lehr.infra.codec import encode
+from lehr.infra.controller.api import NODES
+from lehr.infra.policy import NAMES
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict
 from tests.cluster.scenario import Scenario
@@ -50,7 +50,7 @@ def lehr(world: World) -> Lehr:
     def call(person: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         config = world.plane.kubeconfig(f"{person}-cli", f"{person}-token", TRAINING)
         environment = {**os.environ, "KUBECONFIG": str(config), "COLUMNS": "160"}
-        command = [sys.executable, "-m", "cli.main", *arguments]
+        command = [sys.executable, "-m", "lehr.cli.main", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
     return call

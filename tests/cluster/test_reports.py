@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.controller.api import Api, ApiError, Object
-from infra.policy import NAMES
+from lehr.infra.controller.api import Api, ApiError, Object
+from lehr.infra.policy import NAMES
 from tests.cluster.conftest import TRAINING, World, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

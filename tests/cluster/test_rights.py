@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.controller.api import NODES, Api, ApiError, Object
-from infra.manifests import objects
-from infra.policy import NAMES
+from lehr.infra.controller.api import NODES, Api, ApiError, Object
+from lehr.infra.manifests import objects
+from lehr.infra.policy import NAMES
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.fence import SYSTEM, Try, beside, jobs_path, node_job
 from tests.cluster.kubelet import pods_path

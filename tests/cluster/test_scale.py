@@ -19,14 +19,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra import nodes as acts
-from infra.codec import encode
-from infra.controller.api import NODES, Api
-from infra.controller.settings import Settings
-from infra.nodes import NodeInfo
-from infra.policy import NAMES
-from infra.views import HumanAct, Outcome, Verdict
-from monitoring.metrics import Fleet
+from lehr.infra import nodes as acts
+from lehr.infra.codec import encode
+from lehr.infra.controller.api import NODES, Api
+from lehr.infra.controller.settings import Settings
+from lehr.infra.nodes import NodeInfo
+from lehr.infra.policy import NAMES
+from lehr.infra.views import HumanAct, Outcome, Verdict
+from lehr.monitoring.metrics import Fleet
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
 from tests.cluster.objects import gated_pod, make_node, sweep
@@ -103,7 +103,7 @@ def replicas(world: World, fleet: list[str], tmp_path: Path) -> Iterator[list[tu
         path.write_text(yaml.safe_dump({**CALM, "identity": f"r{number}", "metrics_port": port, "decision_log": log}))
         environment = {**os.environ, "KUBECONFIG": str(world.controller_config), "PYTHONPATH": str(Path.cwd())}
         with (tmp_path / f"err{number}").open("wb") as errors:
-            command = [sys.executable, "-m", "infra.controller", str(path)]
+            command = [sys.executable, "-m", "lehr.infra.controller", str(path)]
             made.append((subprocess.Popen(command, env=environment, stderr=errors, preexec_fn=die_with_parent), port))
     yield made
     for process, _ in made:

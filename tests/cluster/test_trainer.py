@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.codec import encode
-from infra.controller.api import Object
-from infra.controller.facts import NODE, ROLE
-from infra.policy import NAMES
-from infra.views import CheckResult, Outcome, Verdict
+from lehr.infra.codec import encode
+from lehr.infra.controller.api import Object
+from lehr.infra.controller.facts import NODE, ROLE
+from lehr.infra.policy import NAMES
+from lehr.infra.views import CheckResult, Outcome, Verdict
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Cluster, pods_path
@@ -148,7 +148,8 @@ def _occupied_both(seen: list[Object]) -> None:
     for job in seen:
         notes, spec = job["metadata"]["annotations"], job["spec"]["template"]["spec"]
         container = spec["containers"][0]
-        assert container["command"][-1] == "infra.probes.pair" and container["resources"]["limits"]["nvidia.com/gpu"] == "8"
+        assert container["command"][-1] == "lehr.infra.probes.pair"
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
         terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         place = terms[0]["matchFields"][0]["values"][0]
         assert (place == notes[NODE]) == (notes[ROLE] == "listen")

@@ -9,10 +9,9 @@ import pytest
 
 from tests.config.classes import ANY, Code
 from tests.config.readers import readings
-from tests.graph.source import in_rooms, module_name, sources
+from tests.graph.source import ROOMS, in_rooms, module_name, sources
 
 CONFIGURATION = "lehr.config"
-ROOMS = ("lehr", "tasks", "workflows", "cli", "infra", "monitoring")
 # Keys whose reader is in lehr.config itself, where no reading counts.
 EXCEPTIONS = {
     "Site.water_onsite_liters_per_kwh": "Site adds the two up into water_liters_per_kwh, which has a reader",

@@ -162,7 +162,7 @@ def test_every_conflict_is_cited_where_it_was_decided() -> None:
 
 @pytest.mark.parametrize("path", RELEASED, ids=lambda p: p.stem)
 def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(path: Path, tmp_path: Path) -> None:
-    lehr = [sys.executable, "-m", "cli.main"]
+    lehr = [sys.executable, "-m", "lehr.cli.main"]
     assert subprocess.run([*lehr, "validate", str(path)], capture_output=True, timeout=60, check=False).returncode == 0
     out = tmp_path / "run"
     done = subprocess.run([*lehr, "run", str(path), "--out", str(out)], capture_output=True, text=True, timeout=60, check=False)

@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    return [sys.executable, "-m", "lehr.cli.main", *map(str, arguments)]
 
 
 def lehr(*arguments: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -95,7 +95,7 @@ def _become(arguments: Sequence[str], streams: Sequence[int]) -> None:
         os.close(theirs)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     sys.argv = ["lehr", *arguments]
-    from cli.main import main
+    from lehr.cli.main import main
 
     try:
         code = main(arguments)
@@ -107,6 +107,6 @@ def _become(arguments: Sequence[str], streams: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     work = ("lehr.train.pretraining", "lehr.evals.run", "lehr.post.pairs", "lehr.post.prompts", "lehr.exchange")
-    for room in ("torch", "cli.local", *work):
+    for room in ("torch", "lehr.cli.local", *work):
         importlib.import_module(room)  # stages load their work late
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -25,9 +25,9 @@ def test_examples_of_a_finished_run_work_as_pasted(finished: Finished, tmp_path:
     others = {
         "runs/tiny-olmo2/artifacts/soup-1f0c": str(finished.out / "artifacts" / soup), "runs/tiny-olmo2": str(finished.out),
         "anneal-42": "anneal-1", "speeches:speeches/1794_george_washington_n": f"{row['source']}:{row['documents'][0]}",
-        "--source plays": "--source bible", "recipes/": f"{helpers.ROOT}/recipes/", "--step 100": "--step 10",
+        "--source plays": "--source bible", "--step 100": "--step 10",
     }  # fmt: skip
-    shell = f'lehr() {{ PYTHONPATH={helpers.ROOT} "{sys.executable}" -m cli.main "$@"; }}; '
+    shell = f'lehr() {{ PYTHONPATH={helpers.ROOT} "{sys.executable}" -m lehr.cli.main "$@"; }}; '
     ran = 0
     for example in examples():
         if example.startswith(OF_A_RUN):

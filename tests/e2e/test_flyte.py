@@ -27,7 +27,7 @@ import json, sys
 from flytekit import FlyteContextManager
 from flytekit.configuration import FastSerializationSettings, ImageConfig, SerializationSettings
 from flytekit.core.context_manager import ExecutionState
-from workflows.run import stages
+from lehr.workflows.run import stages
 settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
 with FlyteContextManager.with_context(FlyteContextManager.current_context().with_serialization_settings(settings)) as context:
     state = context.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
@@ -68,10 +68,10 @@ def test_both_executors_end_with_the_same_digests_and_what_exists_becomes_no_pod
     whole = _compiled(tmp_path / "new", "compute={stages: {sft: {cpu: '7', memory: 9Gi}}}")
     nodes = {node.name: node for node in graph(load_recipe(helpers.RECIPE))}
     assert set(whole) == {*nodes, "report"}
-    assert whole["soup"][:2] == [["anneal-1", "anneal-2"], "tasks.stages.cpu"]
-    assert whole["stage1"][0] == ["documents", "shards", "tokenizer"] and whole["stage1"][1] == "tasks.stages.ranked"
+    assert whole["soup"][:2] == [["anneal-1", "anneal-2"], "lehr.tasks.stages.cpu"]
+    assert whole["stage1"][0] == ["documents", "shards", "tokenizer"] and whole["stage1"][1] == "lehr.tasks.stages.ranked"
     assert "7" in whole["sft"][2].values() and set(whole["report"][0]) == set(nodes)
-    assert {whole[name][1] for name in ("documents", "tokenizer", "shards", "soup")} == {"tasks.stages.cpu"}
+    assert {whole[name][1] for name in ("documents", "tokenizer", "shards", "soup")} == {"lehr.tasks.stages.cpu"}
 
     for folder in (out / "artifacts").glob("*"):
         if folder.name.startswith(("rlvr-", "scores-rlvr-", "export-")):

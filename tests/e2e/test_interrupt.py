@@ -14,7 +14,7 @@ import helpers
 import pytest
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli.main"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lehr.cli.main"]
 
 
 def _interrupted(out: Path, stage: str, act: Callable[[int], None], lehr: list[str] | None = None) -> tuple[int, list[str]]:

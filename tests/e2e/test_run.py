@@ -35,6 +35,9 @@ def test_every_stage_is_scored_in_the_named_form(finished: Finished) -> None:
     assert list(dict.fromkeys(r["stage"] for r in records)) == helpers.STAGES
     assert {r["split"] for r in records} == {"dev", "held_out"}
     assert {r["task"] for r in records if r["stage"] == "dpo"} >= {"preference", "chat_math", "prose"}
+    compared = {(r["stage"], r["metric"]) for r in records if "bits_per_byte_" in r["metric"] and r["split"] == "held_out"}
+    assert compared == {(s, f"bits_per_byte_{name}") for s in ("stage1", "soup") for name in ("2gram", "3gram", "xz")}
+    assert all(1 < r["value"] < 8 for r in records if "bits_per_byte" in r["metric"])
     assert str(finished.out / "report.html") in finished.stdout.splitlines()[-3]
 
 

@@ -33,7 +33,7 @@ READ_BY_LIBRARIES = {
 }  # fmt: skip
 SERIALISE = """
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
-from tasks.stages import accelerator, cpu, ranked
+from lehr.tasks.stages import accelerator, cpu, ranked
 images = ImageConfig(default_image=Image("default", "lehr", "1"))
 settings = SerializationSettings(image_config=images, project="p", domain="d", version="v")
 for task in (cpu, accelerator, ranked):

@@ -15,7 +15,7 @@ import pytest
 from helpers import Finished
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli.main"]
+LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lehr.cli.main"]
 
 
 def _torchrun(out: Path, *more: str, stage: str = "", then: Callable[[int, int], None] | None = None) -> tuple[int, str, str]:

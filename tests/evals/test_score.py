@@ -13,10 +13,11 @@ from lehr.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
 from lehr.evals.estimate import mean, ratio
-from lehr.evals.perplexity import windows
+from lehr.evals.perplexity import bits_per_byte_by, windows
 from lehr.evals.score import score
 from lehr.evals.suites import examples
 from lehr.evals.task import Choice, Generation, Pair, Record, Text
+from lehr.metrics import find, metric
 from tests.evals.fakes import PairTokenizer, TableModel
 
 FROZEN = ArtifactRef(uri="runs/x/artifacts/soup", digest="d", kind="checkpoint", stage="soup")
@@ -171,3 +172,11 @@ def test_records_are_json() -> None:
     records = score(model, "soup", "arithmetic_cf", "dev", examples("arithmetic_cf", "dev", 5, seed=1), seed=1)
     rows = [json.loads(json.dumps(r.model_dump(), allow_nan=False)) for r in records]
     assert list(rows[0]) == ["stage", "task", "split", "metric", "value", "stderr", "n", "seed"]
+
+
+def test_bits_per_byte_by_group_are_of_its_texts_alone() -> None:
+    texts, bits = ["ab", "c", "défg"], [4.0, 3.0, 10.0]
+    found = bits_per_byte_by(["x", "y", "x"], texts, bits)
+    assert found == {"bits_per_byte": 17 / 8, "bits_per_byte@x": 14 / 7, "bits_per_byte@y": 3.0}
+    assert bits_per_byte_by(["x"] * 3, texts, bits) == {"bits_per_byte": 17 / 8}  # one group is all of them
+    assert metric("dev_bits_per_byte@x").title == "dev bits per byte, x" and find("nothing@x") is None

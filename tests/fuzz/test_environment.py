@@ -9,13 +9,13 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra import gate
-from infra.probes.bandwidth import floors_of
-from infra.storage import S3Objects
 from lehr.environment import amount, whole
+from lehr.infra import gate
+from lehr.infra.probes.bandwidth import floors_of
+from lehr.infra.storage import S3Objects
 from lehr.launcher import check_world, follows, launched, machines
 from lehr.remote.cache import folder_of
-from tasks.asked import RANKS, RESOURCES, counts, resources
+from lehr.tasks.asked import RANKS, RESOURCES, counts, resources
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import HOSTILE
 from tests.fuzz.watch import bounded, place, refused_or_done, run

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import torch  # first of all: its libraries take gigabytes of addresses, which are no command's
 
-from cli.main import main
+from lehr.cli.main import main
 from lehr.errors import UserError
 
 torch.set_num_threads(1)

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("lehr", "tasks", "workflows", "cli", "infra", "monitoring")
+UPPER = ("tasks", "workflows", "cli", "infra", "monitoring")  # rooms beside lehr/, imported as `lehr.cli` and so on
+ROOMS = ("lehr", *UPPER)
 
 
 @cache
@@ -33,7 +34,9 @@ def sources() -> dict[Path, ast.Module]:
 
 
 def module_name(path: Path) -> str:
+    """The name that a file is imported by."""
     parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("lehr", *parts) if parts[0] in UPPER else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -57,6 +60,12 @@ def imports(path: Path) -> list[tuple[str, int]]:
             )
             found += [(f"{base}.{alias.name}", node.lineno) for alias in node.names]
     return found
+
+
+def by_place(name: str) -> str:
+    """A module's name as its place has it: `cli.main` for `lehr.cli.main`. Of the library's own nothing is taken away."""
+    package, _, rest = name.partition(".")
+    return rest if package == "lehr" and rest.split(".")[0] in UPPER else name
 
 
 def in_rooms(*rooms: str) -> list[Path]:

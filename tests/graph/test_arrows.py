@@ -1,4 +1,7 @@
-"""The arrows of the design, one way only: cli -> every room, workflows -> tasks -> lehr, lehr -> itself."""
+"""The arrows of the design, one way only: cli -> every room, workflows -> tasks -> lehr, lehr -> itself.
+
+Rooms go by their place here: `cli` is what is imported as `lehr.cli`, and `lehr` the library without its upper rooms.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.graph.source import ROOMS, ROOT, imports, in_rooms, module_name, shown, sources
+from tests.graph.source import ROOMS, ROOT, UPPER, by_place, committed_files, imports, in_rooms, module_name, shown, sources
 
 # A room may import: prefixes of our own modules. Itself is always allowed.
 ARROWS = {
@@ -49,9 +52,35 @@ def test_arrows_go_one_way(room: str) -> None:
         f"{shown(path, line)} imports {name}"
         for path in in_rooms(room)
         for name, line in imports(path)
-        if name.split(".")[0] in (*ROOMS, "tests") and not allowed(name, (room, *ARROWS[room]))
+        if name.split(".")[0] in (*ROOMS, "tests") and not allowed(by_place(name), (room, *ARROWS[room]))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_rooms_go_by_one_name() -> None:
+    """An installation adds `lehr` and nothing else, and no file is loaded under two names."""
+    wrong = [
+        f"{shown(path, line)} imports {name}"
+        for path in sources()
+        for name, line in imports(path)
+        if name.split(".")[0] in UPPER
+    ]
+    for room in UPPER:
+        names = "|".join({by_place(module_name(p)).split(".")[1] for p in in_rooms(room) if by_place(module_name(p)) != room})
+        bare = re.compile(rf"(?<![\w./-]){room}\.(?:{names})\b|getLogger\(.{room}.\)")
+        for path in committed_files():
+            if path.suffix in (".py", ".yaml", ".md", ".toml") and not path.is_relative_to(ROOT / "tests" / "graph"):
+                lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+                wrong += [f"{shown(path, line)}: {found[0]}" for line, text in lines if (found := bare.search(text))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_is_found_behind_its_link() -> None:
+    """Relative, so that each checkout imports its own files; and nothing of the library hides behind one."""
+    links = {path.name: path for path in (ROOT / "lehr").iterdir() if path.is_symlink()}
+    assert set(links) == {*UPPER, "recipes"}
+    for name, link in links.items():
+        assert link.readlink() == Path("..", name) and link.resolve() == ROOT / name
 
 
 def test_workflows_and_infra_never_import_torch() -> None:
@@ -59,7 +88,7 @@ def test_workflows_and_infra_never_import_torch() -> None:
         f"{shown(path, line)} imports {name}"
         for path in in_rooms(*WITHOUT_TORCH)
         for name, line in imports(path)
-        if name.split(".")[0] == "torch" and not module_name(path).startswith("infra.probes")
+        if name.split(".")[0] == "torch" and not module_name(path).startswith("lehr.infra.probes")
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -97,7 +126,7 @@ def test_every_third_party_import_is_a_pinned_dependency() -> None:
     pins = [*project["dependencies"], *(pin for extra in project["optional-dependencies"].values() for pin in extra)]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=]+|lehr\[.*\]", pin) for pin in pins), pins
     declared = {re.split(r"[=\[]", pin)[0].lower() for pin in pins}
-    known = {*ROOMS, "tests", "cli", "benchmarks", *sys.stdlib_module_names}
+    known = {"lehr", "tests", "benchmarks", *sys.stdlib_module_names}
     wrong = [
         f"{shown(path, line)} imports {name}"
         for path in sources()
@@ -108,6 +137,23 @@ def test_every_third_party_import_is_a_pinned_dependency() -> None:
         and not (path.is_relative_to(ROOT / "benchmarks") and package in peers())
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_package_that_an_extra_brings_is_named_with_it_where_it_is_missing() -> None:
+    from lehr.cli.failure import EXTRAS
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    brings = {name: {pin.split("==")[0] for pin in pins} for name, pins in project["optional-dependencies"].items()}
+    base = {pin.split("==")[0] for pin in project["dependencies"]}
+    wrong = {
+        f"{shown(path, line)}: {top} comes with no extra that lehr.cli.failure names"
+        for path in in_rooms(*ROOMS)
+        for name, line in imports(path)
+        if (top := name.split(".")[0]) not in (*sys.stdlib_module_names, "lehr")
+        and (package := PACKAGE_OF_MODULE.get(top, top)) not in base
+        and package not in brings.get(EXTRAS.get(top, ""), set()) | {"boto3" if "cluster" in EXTRAS.get(top, "") else ""}
+    }
+    assert not wrong, "\n".join(sorted(wrong))
 
 
 def peers() -> set[str]:
@@ -147,7 +193,7 @@ def _loaded(code: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["show", "--help"], ["chat", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
-    modules = _loaded(f"from cli.main import main\nmain({arguments!r})")
+    modules = _loaded(f"from lehr.cli.main import main\nmain({arguments!r})")
     heavy = modules & {
         "torch",
         "flytekit",
@@ -158,10 +204,10 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "tokenizers",
         "rich",
         "yaml",
-        "tasks",
-        "workflows",
+        "lehr.tasks",
+        "lehr.workflows",
     }
-    assert "cli.main" in modules
+    assert "lehr.cli.main" in modules
     assert not heavy
 
 

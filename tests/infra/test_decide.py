@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from infra.actions import Cordon, DeletePod
-from infra.policy import DAY, HOUR, MINUTE, Policy
-from infra.views import CheckResult, Condition, HumanAct, NodeRecord, NodeView, Outcome, PodView
+from lehr.infra.actions import Cordon, DeletePod
+from lehr.infra.policy import DAY, HOUR, MINUTE, Policy
+from lehr.infra.views import CheckResult, Condition, HumanAct, NodeRecord, NodeView, Outcome, PodView
 from tests.infra.world import NOW, World, pod, verdict
 
 BAD = verdict()

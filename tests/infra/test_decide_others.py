@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from infra.actions import Cordon, DeletePod, OpenBreaker, RecordHold, Release, SetState, StartRevalidation
-from infra.policy import DAY, HOUR, MINUTE
-from infra.views import CheckResult, HumanAct, NodeView, Outcome, Report
+from lehr.infra.actions import Cordon, DeletePod, OpenBreaker, RecordHold, Release, SetState, StartRevalidation
+from lehr.infra.policy import DAY, HOUR, MINUTE
+from lehr.infra.views import CheckResult, HumanAct, NodeView, Outcome, Report
 from tests.infra.world import NOW, World, pod, verdict
 
 BAD = verdict()

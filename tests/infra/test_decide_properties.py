@@ -7,15 +7,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.actions import Cordon, DeletePod, Release, StartRevalidation, writes_node
-from infra.apply import applied
-from infra.breaker import limit, poisson_quantile, statuses
-from infra.codec import decode, encode
-from infra.decide import decide
-from infra.fleet_view import FleetView, PoolView, ReporterScore
-from infra.policy import DAY, HOUR, MINUTE, Policy
-from infra.summary import fleet_view
-from infra.views import (
+from lehr.infra.actions import Cordon, DeletePod, Release, StartRevalidation, writes_node
+from lehr.infra.apply import applied
+from lehr.infra.breaker import limit, poisson_quantile, statuses
+from lehr.infra.codec import decode, encode
+from lehr.infra.decide import decide
+from lehr.infra.fleet_view import FleetView, PoolView, ReporterScore
+from lehr.infra.policy import DAY, HOUR, MINUTE, Policy
+from lehr.infra.summary import fleet_view
+from lehr.infra.views import (
     CORDONED_STATES,
     Blocked,
     Condition,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.codec import encode
-from infra.views import Outcome, Verdict
+from lehr.infra.codec import encode
+from lehr.infra.views import Outcome, Verdict
 from tests.infra.world import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def gate(path: Path, seconds: float = 60.0) -> subprocess.Popen[str]:
     env = {**os.environ, "LEHR_VERDICT": str(path), "LEHR_GATE_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "infra.gate"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "lehr.infra.gate"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.controller.log_file import BLOCK, LogFile
 from lehr.errors import LehrError
+from lehr.infra.controller.log_file import BLOCK, LogFile
 
 
 def test_it_begins_anew_when_it_is_full_and_keeps_the_one_before(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_what_a_crash_left_of_a_line_is_cut_off(tmp_path: Path, torn: str) -> No
 FULL = """
 import sys
 from pathlib import Path
-from infra.controller.log_file import LogFile
+from lehr.infra.controller.log_file import LogFile
 with LogFile(Path(sys.argv[1]), 1 << 20) as log:
     for line in ("first", "x" * 5000, "second"):
         try:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from infra.actions import Cordon
-from infra.breaker import statuses
-from infra.policy import DAY, HOUR, Policy
-from infra.summary import fleet_view
-from infra.views import (
+from lehr.infra.actions import Cordon
+from lehr.infra.breaker import statuses
+from lehr.infra.policy import DAY, HOUR, Policy
+from lehr.infra.summary import fleet_view
+from lehr.infra.views import (
     Blocked,
     CordonEvent,
     Disposition,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.controller.settings import Settings
-from infra.policy import Policy
 from lehr.errors import UserError
+from lehr.infra.controller.settings import Settings
+from lehr.infra.policy import Policy
 
 
 @pytest.mark.parametrize("load", [Policy.load, Settings.load])

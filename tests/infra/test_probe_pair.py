@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from infra.codec import decode
-from infra.views import Outcome, Verdict
+from lehr.infra.codec import decode
+from lehr.infra.views import Outcome, Verdict
 from tests.cluster.plane import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def side(folder: Path, role: str, port: int, **changes: str) -> subprocess.Popen
         **changes,
     }
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-m", "infra.probes.pair"], env=environment, **quiet)
+    return subprocess.Popen([sys.executable, "-m", "lehr.infra.probes.pair"], env=environment, **quiet)
 
 
 def said(folder: Path, role: str) -> Verdict:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.codec import decode
-from infra.evidence import is_bad
-from infra.probes import exact, inject, runner
-from infra.probes.result import Check, CheckFailed, hardware, inconclusive, performance, twice
-from infra.views import CheckResult, Outcome, Verdict
+from lehr.infra.codec import decode
+from lehr.infra.evidence import is_bad
+from lehr.infra.probes import exact, inject, runner
+from lehr.infra.probes.result import Check, CheckFailed, hardware, inconclusive, performance, twice
+from lehr.infra.views import CheckResult, Outcome, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -183,7 +183,7 @@ def run_module(folder: Path, **env: str) -> tuple[subprocess.CompletedProcess[st
     paths = {"LEHR_VERDICT": str(folder / "verdict.json"), "LEHR_TERMINATION_LOG": str(folder / "log")}
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "infra.probes"],
+        [sys.executable, "-m", "lehr.infra.probes"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **paths, **env},
         cwd=folder,
         capture_output=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,22 +12,22 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-import infra.decide
-import infra.decision_log
-import infra.simulate.fleet
-from cli.main import main
-from cli.simulated import show_rows
-from infra.decide import decide
-from infra.decision_log import line, read, replay
-from infra.policy import Policy
-from infra.simulate.failures import FailureTable
-from infra.simulate.figure import WORDS
-from infra.simulate.job import simulate
-from infra.simulate.scenario import COUNTS, TIMES, Regime, Scenario
-from infra.simulate.study import Row, check, run, t_quantile
-from infra.summary import fleet_view
-from infra.views import NodeView
+import lehr.infra.decide
+import lehr.infra.decision_log
+import lehr.infra.simulate.fleet
+from lehr.cli.main import main
+from lehr.cli.simulated import show_rows
 from lehr.errors import UserError
+from lehr.infra.decide import decide
+from lehr.infra.decision_log import line, read, replay
+from lehr.infra.policy import Policy
+from lehr.infra.simulate.failures import FailureTable
+from lehr.infra.simulate.figure import WORDS
+from lehr.infra.simulate.job import simulate
+from lehr.infra.simulate.scenario import COUNTS, TIMES, Regime, Scenario
+from lehr.infra.simulate.study import Row, check, run, t_quantile
+from lehr.infra.summary import fleet_view
+from lehr.infra.views import NodeView
 from tests.infra.world import NOW, POLICY, pod, verdict
 
 TABLE = FailureTable.load()
@@ -59,8 +60,8 @@ def test_full_policy_beats_restarting_by_ten_points_and_reaches_93_per_cent() ->
 
 
 def test_simulator_and_replay_use_the_controllers_decision() -> None:
-    assert infra.simulate.fleet.decide is infra.decide.decide
-    assert infra.decision_log.decide is infra.decide.decide
+    assert lehr.infra.simulate.fleet.decide is lehr.infra.decide.decide
+    assert lehr.infra.decision_log.decide is lehr.infra.decide.decide
 
 
 def test_policy_changes_the_outcome() -> None:
@@ -135,6 +136,11 @@ def test_command_prints_rows_and_draws(tmp_path: Path, capsys: pytest.CaptureFix
     assert all(sum(r["shares"].values()) == pytest.approx(1.0) for r in rows)
     root = ElementTree.fromstring(figure.read_text())
     assert len([e for e in root.iter() if e.tag.endswith("rect")]) == 6 + 6 * len(rows)
+    texts = [(e.text or "", float(e.get("x", "0"))) for e in root.iter() if e.tag.endswith("text")]
+    ticks = [(float(text), x) for text, x in texts if re.fullmatch(r"[\d.]+", text)]
+    assert ("time lost, per cent of wall time", 700.0) in texts and ticks[0] == (0.0, 140.0) and len(ticks) > 2
+    longest = 100 * max(1 - row["effective"] for row in rows)  # ends at the drawing's right side
+    assert all(x == pytest.approx(140 + 560 * lost / longest, abs=0.5) for lost, x in ticks)
 
 
 def test_a_figure_that_cannot_be_written_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from infra.actions import Action, writes_node
-from infra.apply import applied
-from infra.decide import decide
-from infra.policy import Policy
-from infra.summary import fleet_after, fleet_view
-from infra.views import JobView, NodeView, Outcome, PodView, Verdict
+from lehr.infra.actions import Action, writes_node
+from lehr.infra.apply import applied
+from lehr.infra.decide import decide
+from lehr.infra.policy import Policy
+from lehr.infra.summary import fleet_after, fleet_view
+from lehr.infra.views import JobView, NodeView, Outcome, PodView, Verdict
 
 NOW = 1_000_000.0
 POLICY = Policy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from torch import Tensor
 from torch.nn import functional as F
 
-from cli.diagnose import _documents, init
+from lehr.cli.diagnose import _documents, init
 from lehr.diagnose import NEW, OLD, Growth, growth, nearer_to_zero, schemes, sqrt_width_power
 from lehr.model.transformer import Transformer
 
@@ -94,6 +95,9 @@ def test_command_prints_and_draws(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 4
     assert page.count("√128") == 2
+    legend = page.partition('class="legend"')[2].partition("</p>")[0]
+    dashed = re.findall(r'class="dashed"[^>]*></i>([^<]+)', legend)
+    assert dashed == [f"{OLD}, new init", f"{NEW}, old init"] and legend.count("<i ") == 4
     shown = CliRunner().invoke(init, small, catch_exceptions=False)
     assert "to the power" in shown.stdout
     assert "(of 2 widths)" in shown.stdout

@@ -43,7 +43,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Artifact:
 
 
 def chat(folder: Path, message: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", "chat", str(folder), "--max-new-tokens", "8", *options]
+    command = [sys.executable, "-m", "lehr.cli.main", "chat", str(folder), "--max-new-tokens", "8", *options]
     environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
     return subprocess.run(command, cwd=ROOT, input=message, capture_output=True, text=True, check=False, env=environment)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from cli.main import lehr
 from lehr.artifact import Artifact
+from lehr.cli.main import lehr
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,15 +14,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lehr.monitoring.console import ConsoleTracker
+from lehr.monitoring.fan_out import FanOut
+from lehr.monitoring.live_view import Progress, RunState, live_view
+from lehr.monitoring.score_table import score_table, score_tables
 from lehr.ports import NullTracker
-from monitoring.console import ConsoleTracker
-from monitoring.fan_out import FanOut
-from monitoring.live_view import Progress, RunState, live_view
-from monitoring.score_table import score_table, score_tables
 
 RUN = """
 import sys
-from monitoring.console import ConsoleTracker
+from lehr.monitoring.console import ConsoleTracker
 tracker = ConsoleTracker(["documents", "stage1", "soup"], title="tiny")
 tracker.note("metrics at http://127.0.0.1:1")
 tracker.stage_finished("documents", uri="x", reused=True, seconds=0.0)
@@ -172,8 +173,31 @@ def test_score_tables_fit_and_mark_the_best() -> None:
     text = console.export_text(clear=False)
     assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text
     assert text.index("Held-out") < text.index("Dev") and text.count("75.0 ±1.0") == 12
-    assert "\x1b[1m75.0" in console.export_text(styles=True).replace("\x1b[1m 75.0", "\x1b[1m75.0")
+    assert re.search(r"\x1b\[1m +75\.0", console.export_text(styles=True))
     assert score_table(RECORDS).row_count == 2 and len(score_table(RECORDS).columns) == 13
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_no_name_is_cut_however_narrow_the_terminal(width: int) -> None:
+    """Names of one beginning, as `arithmetic_cf` and `arithmetic_mcf`, would be the same word with their ends cut off."""
+    scores = [("arithmetic_cf", "acc"), ("arithmetic_cf", "acc_per_char")]
+    scores += [("arithmetic_mcf", "acc"), ("continuation_cf", "acc")]
+    row = {"split": "held_out", "value": 0.876, "stderr": 0.025, "n": 100, "seed": 1}
+    records = [{**row, "stage": "anneal-42069-300b", "task": task, "metric": metric} for task, metric in scores]
+    console = Console(file=io.StringIO(), width=width, record=True)
+    for table in score_tables(records, width):
+        console.print(table)
+    text = console.export_text()
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    assert text.count("87.6 ±2.5") == 4 and text.count("continuation") == 1
+
+
+def test_a_stage_without_steps_has_a_bar_that_moves() -> None:
+    state = RunState("tiny", ["tokenizer"])
+    state.start("tokenizer", 0, 0.0)
+    console = Console(file=io.StringIO(), width=80, record=True)
+    console.print(live_view(state, 3.0))
+    assert "━" in console.export_text() or "╸" in console.export_text()
 
 
 class Broken(NullTracker):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.energy import (
+from lehr.monitoring.energy import (
     CpuEstimate,
     ItJoules,
     Nvml,

@@ -20,8 +20,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lehr.metrics import require
-from monitoring import metrics as m
-from monitoring.exporter import PrometheusTracker
+from lehr.monitoring import metrics as m
+from lehr.monitoring.exporter import PrometheusTracker
 
 
 class Meter:
@@ -173,7 +173,7 @@ def test_names_follow_the_conventions_and_none_is_dead() -> None:
         assert (metric.kind == "histogram") == bool(metric.buckets)
         assert metric.kind != "histogram" or metric.name.endswith(units)
         assert "run" in metric.labels
-    source = Path(str(sys.modules["monitoring.exporter"].__file__)).read_text()
+    source = Path(str(sys.modules["lehr.monitoring.exporter"].__file__)).read_text()
     constants = [name for name, value in vars(m).items() if isinstance(value, m.Metric)]
     assert [name for name in constants if f"m.{name}" not in source and not getattr(m, name).of] == []
     require(metric.of for metric in m.METRICS if metric.of)
@@ -181,9 +181,10 @@ def test_names_follow_the_conventions_and_none_is_dead() -> None:
 
 
 def test_the_list_of_names_costs_nothing_to_import() -> None:
-    code = "import sys, monitoring.metrics; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, lehr.monitoring.metrics; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not set(loaded) & {"mlflow", "rich", "prometheus_client", "pydantic", "torch", "numpy", "lehr"}
+    assert not set(loaded) & {"mlflow", "rich", "prometheus_client", "pydantic", "torch", "numpy"}
+    assert {m for m in loaded if m.split(".")[0] == "lehr"} == {"lehr", "lehr.monitoring", "lehr.monitoring.metrics"}
 
 
 def test_a_scraper_that_hangs_up_is_nobodys_news(tracker: PrometheusTracker, capfd: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +201,7 @@ def test_a_scraper_that_hangs_up_is_nobodys_news(tracker: PrometheusTracker, cap
 
 
 def test_half_requests_are_few_and_time_out(tracker: PrometheusTracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitoring.server.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("lehr.monitoring.server.PATIENCE_SECONDS", 1.0)
     host, port = tracker.start().split("/")[2].split(":")
     clients = [socket.create_connection((host, int(port))) for _ in range(200)]
     for client in clients:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.failure import report_failure
+from lehr.cli.failure import report_failure
 from lehr.errors import InfraError
 from lehr.masked import masked
-from monitoring.mlflow_tracker import MlflowTracker
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 
 SECRET = "planted-8c1f"
 
@@ -29,7 +29,7 @@ def test_mlflow_that_is_away_is_named_without_its_password(caplog: pytest.LogCap
     tracker = MlflowTracker(address, "e", "r", flush_seconds=0.05)
     tracker._warn(f"cannot reach {address}/api: refused")
     tracker.close(timeout_seconds=0.1)
-    said = [record.getMessage() for record in caplog.records if record.name == "monitoring"]
+    said = [record.getMessage() for record in caplog.records if record.name == "lehr.monitoring"]
     assert said and SECRET not in "".join(said) and "127.0.0.1:9" in said[0]
 
 

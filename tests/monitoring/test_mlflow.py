@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-from monitoring import mlflow_schema, mlflow_store
-from monitoring.mlflow_runs import flatten, key_of
-from monitoring.mlflow_tracker import MlflowTracker
+from lehr.monitoring import mlflow_schema, mlflow_store
+from lehr.monitoring.mlflow_runs import flatten, key_of
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 
 
 @pytest.fixture(scope="session")
@@ -193,7 +193,7 @@ def test_a_store_that_is_down_costs_one_warning(uri: str, caplog: pytest.LogCapt
     time.sleep(0.3)
     tracker.close(timeout_seconds=30)
     assert not tracker._thread.is_alive()
-    ours = [r for r in caplog.records if r.name == "monitoring"]
+    ours = [r for r in caplog.records if r.name == "lehr.monitoring"]
     assert len(ours) == 1 and uri in ours[0].getMessage()
 
 
@@ -210,7 +210,7 @@ def test_a_store_that_comes_back_gets_everything(
             raise ConnectionError("not yet")
         good(uri)
 
-    monkeypatch.setattr("monitoring.mlflow_runs.prepare", flaky)
+    monkeypatch.setattr("lehr.monitoring.mlflow_runs.prepare", flaky)
     tracker = open_tracker(flush_seconds=0.01)
     train(tracker, "stage1", 1, 20, 20)
     tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
@@ -218,7 +218,7 @@ def test_a_store_that_comes_back_gets_everything(
         time.sleep(0.02)
     tracker.close()
     assert steps(tmp_path, runs(tmp_path)["stage1"][0], "loss") == list(range(1, 21))
-    assert len([r for r in caplog.records if r.name == "monitoring"]) == 1
+    assert len([r for r in caplog.records if r.name == "lehr.monitoring"]) == 1
 
 
 def test_the_step_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_the_step_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         release.wait(30)
         raise ConnectionError("given up")
 
-    monkeypatch.setattr("monitoring.mlflow_runs.prepare", hang)
+    monkeypatch.setattr("lehr.monitoring.mlflow_runs.prepare", hang)
     tracker = MlflowTracker("sqlite:///x", "lehr", "tiny", run_key="k", flush_seconds=0.01)
     train(tracker, "stage1", 1, 1, 3)
     assert opened.wait(10)
@@ -253,7 +253,7 @@ def test_a_run_that_fails_before_it_has_made_anything(
     tracker.stage_started("documents", total_steps=0, params={})
     tracker.progress("documents", 1, 9, {})
     tracker.close(failed=True)
-    assert not tracker._thread.is_alive() and not [r for r in caplog.records if r.name == "monitoring"]
+    assert not tracker._thread.is_alive() and not [r for r in caplog.records if r.name == "lehr.monitoring"]
     if there:
         assert {name: [r.info.status for r in some] for name, some in runs(tmp_path).items()} == {
             "tiny": ["FAILED"],
@@ -266,7 +266,7 @@ def test_a_run_that_fails_before_it_has_made_anything(
 def test_a_first_stage_that_takes_long_is_shown_while_it_works(
     open_tracker: Callable[..., MlflowTracker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitoring.mlflow_tracker.OPEN_SECONDS", 0.0)
+    monkeypatch.setattr("lehr.monitoring.mlflow_tracker.OPEN_SECONDS", 0.0)
     tracker = open_tracker(flush_seconds=0.01)
     tracker.stage_started("documents", total_steps=0, params={})
     while tracker._events:

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-from monitoring import mlflow_schema, mlflow_store
+from lehr.monitoring import mlflow_schema, mlflow_store
 
 
 def contents(path: Path) -> tuple[dict[tuple[str, str], Any], dict[str, list[tuple[Any, ...]]]]:
@@ -39,7 +39,7 @@ def contents(path: Path) -> tuple[dict[tuple[str, str], Any], dict[str, list[tup
 
 
 def test_a_new_file_is_the_one_that_the_migrations_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails after a change of MLflow's pin: python -m monitoring.mlflow_schema."""
+    """If this fails after a change of MLflow's pin: python -m lehr.monitoring.mlflow_schema."""
     assert mlflow_schema.installed() in mlflow_schema.FILE.read_text(encoding="utf-8").splitlines()[0]
     mlflow_store.prepare(f"sqlite:///{tmp_path}/quick.db")
     monkeypatch.setattr(mlflow_schema, "installed", lambda: "3.0.1")  # a version that the SQL is not of: MLflow's own way
@@ -51,7 +51,7 @@ def test_a_new_file_is_the_one_that_the_migrations_make(tmp_path: Path, monkeypa
 
 KILLED = """
 import os, signal, sys
-from monitoring import mlflow_store
+from lehr.monitoring import mlflow_store
 mlflow_store._publish = lambda beside, target: os.kill(os.getpid(), signal.SIGKILL)
 mlflow_store.prepare(sys.argv[1])
 """
@@ -72,7 +72,7 @@ def test_a_file_is_whole_or_absent_after_kill_9_and_where_several_make_it(reposi
 
 
 def test_a_new_file_is_made_quietly_and_without_mlflow(repository: Path, tmp_path: Path) -> None:
-    code = "import sys; from monitoring import mlflow_store; mlflow_store.prepare(sys.argv[1]); print('mlflow' in sys.modules)"
+    code = "import sys; from lehr.monitoring.mlflow_store import prepare; prepare(sys.argv[1]); print('mlflow' in sys.modules)"
     command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/new/mlflow.db"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("False\n", "")

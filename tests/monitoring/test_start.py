@@ -24,11 +24,11 @@ sys.addaudithook(lambda event, args: born.append(f"{event} {args[:1]}") if event
 from pathlib import Path
 from lehr.config import load_recipe
 from lehr.errors import UserError
-from monitoring.console import ConsoleTracker
-from monitoring.energy import PowerMeter
-from monitoring.exporter import PrometheusTracker
-from monitoring.fan_out import FanOut
-from monitoring.mlflow_tracker import MlflowTracker
+from lehr.monitoring.console import ConsoleTracker
+from lehr.monitoring.energy import PowerMeter
+from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.fan_out import FanOut
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 
 def said(when):
     return {"when": when, "modules": sorted({name.partition(".")[0] for name in sys.modules}), "born": list(born)}

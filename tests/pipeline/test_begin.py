@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.main import main
 from lehr.artifact import Artifact
+from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.errors import UserError
 from lehr.pipeline.graph import graph

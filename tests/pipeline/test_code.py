@@ -47,7 +47,7 @@ def test_a_stage_reaches_what_it_needs_and_nothing_else() -> None:
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, tuple[str, str]]], set[str]]:
     """Which kinds of stage have another code version once files of a copy of the library are edited: path -> (old, new)."""
     copy = tmp_path_factory.mktemp("code")
-    shutil.copytree(ROOT / "lehr", copy / "lehr", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "lehr", copy / "lehr", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
 
     def of() -> dict[str, str]:
         environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}

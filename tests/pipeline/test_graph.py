@@ -17,6 +17,7 @@ from lehr.pipeline.node import Node, needed, pieces, visits
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs, StageConfig
+from lehr.stages.baselines import BaselinesConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SHIPPED = sorted([*(RECIPES / "tiny").glob("*.yaml"), *(RECIPES / "released").glob("*.yaml")])
@@ -32,8 +33,8 @@ def test_the_whole_pipeline_in_order() -> None:
     made = names(load_recipe(E2E))
     assert made == [
         "documents", "tokenizer", "shards", "stage1", "scores-stage1", "ramp", "scores-ramp", "anneal-1", "anneal-2",
-        "scores-anneal-1", "scores-anneal-2", "soup", "scores-soup", "sft", "pairs", "scores-sft", "dpo", "scores-dpo",
-        "rlvr", "scores-rlvr", "export",
+        "scores-anneal-1", "scores-anneal-2", "soup", "scores-soup", "baselines", "sft", "pairs", "scores-sft", "dpo",
+        "scores-dpo", "rlvr", "scores-rlvr", "export",
     ]  # fmt: skip
 
 
@@ -52,7 +53,28 @@ def test_what_a_recipe_leaves_out_is_not_there_and_the_rest_follows_on(overrides
     made = {node.name for node in nodes}
     assert not made & without
     assert all(name in made for node in nodes for name in node.sources)
-    assert nodes[-1].name == "export" and nodes[-1].inputs["checkpoint"] == (nodes[-2].name.removeprefix("scores-"),)
+    scored = [node.name for node in nodes if node.name.startswith("scores-")]
+    assert nodes[-1].name == "export" and nodes[-1].inputs["checkpoint"] == (scored[-1].removeprefix("scores-"),)
+
+
+def test_baselines_read_what_the_models_read() -> None:
+    nodes = {node.name: node for node in graph(load_recipe(E2E))}
+    assert list(nodes).index("scores-soup") + 1 == list(nodes).index("baselines") < list(nodes).index("sft")
+    assert nodes["baselines"].inputs == {role: (role,) for role in ("shards", "tokenizer", "documents")}
+    config = nodes["baselines"].config
+    assert isinstance(config, BaselinesConfig)
+    stage1, soup = config.readers
+    assert (stage1.model, soup.model) == ("stage1", "soup") and (config.window_tokens, stage1.in_loop) == (64, True)
+    assert [plan.task for plan in soup.tasks] == ["prose"] and soup.tasks[0].splits == ["dev", "held_out"]
+    trained = [nodes[name].config for name in ("stage1", "ramp", "anneal-1", "anneal-2")]
+    assert [stretch.data_seed for stretch in soup.read] == [getattr(c, "data_seed", None) for c in trained]
+    sizes = [(stretch.tokens, stretch.batch_size, stretch.sequence_length) for stretch in soup.read]
+    assert sizes == [(n, 16, 64) for n in (32_768, 16_384, 12_288, 12_288)] and soup.read[:1] == stage1.read
+    for override in ("evaluation.tasks=[{task: arithmetic}]", "evaluation.baselines=null"):
+        assert "baselines" not in names(load_recipe(E2E, [override]))
+    alone = graph(load_recipe(E2E, ["ramp=null", "anneals=null", "evaluation.in_loop_steps=0"]))
+    one = next(node.config for node in alone if node.name == "baselines")
+    assert isinstance(one, BaselinesConfig) and [(r.model, r.in_loop) for r in one.readers] == [("stage1", False)]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
@@ -140,7 +162,7 @@ def _differ(*overrides: str) -> set[str]:
 
 
 def test_a_key_counts_where_it_is_used_and_nowhere_else() -> None:
-    models = {name for name in _prints(load_recipe(E2E)) if not name.startswith("scores-")}
+    models = {name for name in _prints(load_recipe(E2E)) if not name.startswith(("scores-", "baselines"))}
     assert _differ("description=other", "name=other") == set()
     assert _differ("watch.norm_steps=3", "evaluation.in_loop_steps=3", "compute.ranked={cpu: '8'}") == set()
     assert _differ("evaluation.tasks=[{task: arithmetic, limit: 9}]") & models == set()

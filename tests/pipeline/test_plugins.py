@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import main
 from lehr.artifact import Artifact
+from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.errors import UserError
 from lehr.pipeline.graph import graph

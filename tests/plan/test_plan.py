@@ -28,7 +28,7 @@ CLUSTERS = sorted((ROOT / "recipes/hardware").glob("*.yaml"))
 
 def lehr(*arguments: str, columns: int = 160) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", "plan", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "lehr.cli.main", "plan", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
         timeout=120, env=os.environ | {"COLUMNS": str(columns)},
     )  # fmt: skip
 
@@ -148,6 +148,27 @@ def test_refusals(overrides: list[str], parts: list[str]) -> None:
     assert all(part in str(caught.value) for part in parts), caught.value
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "hours"),
+    [
+        ("x86 core with bf16 units", "core-hours"),
+        ("two CPUs", "core-hours"),
+        ("NVIDIA H100 Tensor Core GPU", "GPU-hours"),
+        ("AMD MI250X 128GB", "GPU-hours"),
+    ],
+)
+def test_an_hour_of_a_core_is_no_gpu_hour(accelerator: str, hours: str) -> None:
+    hardware = load_recipe(TINY).hardware
+    assert hardware is not None and hardware.model_copy(update={"accelerator": accelerator}).hours == hours
+
+
+def test_a_file_gets_whole_tables() -> None:
+    done = lehr(str(TINY), columns=30)
+    assert done.returncode == 0, done.stderr
+    assert "core-hours" in done.stdout and "GPU-hours" not in done.stdout and "…" not in done.stdout
+    assert any(line.split()[:1] == ["stage1"] and len(line) > 50 for line in done.stdout.splitlines())
+
+
 def test_bad_arguments_end_in_one_line(tmp_path: Path) -> None:
     for arguments, part in (
         (["none.yaml"], "no such recipe file"),
@@ -183,7 +204,9 @@ def test_drawings_need_nothing_else(tmp_path: Path) -> None:
     for drawing in (svg.replace("http://www.w3.org/2000/svg", ""), page):
         assert not re.search(r"https?:|<script|url\(|@import", drawing)
         paths = re.findall(r'<path d="([^"]*)"', drawing)
-        assert len(paths) == 4 * len(lines) and not any("nan" in p or "inf" in p for p in paths)
+        after = sum(line.phase == "post-training" for line in lines)  # in two panels of its own, no sliver in the others
+        assert after == 3 and len(paths) == 4 * (len(lines) - after) + 2 * after
+        assert not any("nan" in p or "inf" in p for p in paths) and "tokens since pretraining" in drawing
     sizes = [size for _, size in next(line for line in lines if line.name == "stage1").batches]
     assert sizes == [512, 512, 1024, 1024, 2048, 2048]
     out: dict[str, Any] = {}

@@ -48,3 +48,24 @@ def test_seeds_are_averaged_and_runs_have_a_spread(tmp_path: Path, capsys: pytes
     assert compare([others]).splitlines()[0] == "| task, metric | anneal-2-300B | rlvr-1 | rlvr-2 |"
     assert main([str(tmp_path / "none")]) == 2
     assert "no scores here" in capsys.readouterr().err
+
+
+def test_runs_of_different_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(name: str, lineage: list[dict[str, object]]) -> Path:
+        folder = _run(tmp_path / name, {"stage1": 0.5})
+        (folder / "lineage.json").write_text(json.dumps(lineage))
+        return folder
+
+    first = run("a", [_made("stage1", "", init_seed=1, parallel={"processes": 2}), _made("anneal-42", "stage1", data_seed=1)])
+    again = run("b", [_made("stage1", "", init_seed=2, parallel={"processes": 1}), _made("anneal-7", "stage1", data_seed=2)])
+    assert "0.500 ± 0.000" in compare([first, again])
+    longer = run("c", [_made("stage1", "", init_seed=3, tokens=9), _made("anneal-42", "stage1", data_seed=1)])
+    assert main([str(first), str(longer)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "tokens of stage1 is null and 9" in said.err
+    for name, lineage, what in (
+        ("d", [_made("stage1", "", init_seed=1)], "1 and 0 stages such as anneal-42"),
+        ("e", [_made("stage1", ""), _made("ramp", "stage1")], "1 and 0 stages such as anneal-42"),
+    ):
+        assert main([str(first), str(run(name, lineage))]) == 2
+        assert what in capsys.readouterr().err

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lehr.metrics import metric
 from lehr.report import format as fmt
-from lehr.report import learning
-from lehr.report.charts import bucketed
+from lehr.report import learning, provenance
+from lehr.report.charts import Dot, dot_plot
+from lehr.report.curves import Axes, Series, bucketed, curve_chart
 from lehr.report.data import ReportData, StageReport
 from lehr.report.lineage import draw, layers_of, needed_edges
 from lehr.report.scores import ScoreRecord, score_matrix, soup_rows
@@ -48,6 +51,7 @@ def test_formats(got: str, want: str) -> None:
 def test_ticks_lie_inside_evenly_and_are_told_apart(low: float, span: float, wanted: int) -> None:
     ticks = Scale(low, low + span, 0, 100).ticks(wanted)
     assert 1 <= len(ticks) <= wanted + 2
+    assert len(ticks) > 1 or span < 1e-6 * abs(low)
     assert all(low - span * 1e-6 <= t <= low + span * (1 + 1e-6) for t in ticks)
     if len(ticks) > 2 and span > 1e-3 * abs(low):
         steps = [b - a for a, b in itertools.pairwise(ticks)]
@@ -68,6 +72,89 @@ def test_buckets_keep_the_mean_and_the_extremes() -> None:
     assert size == 8 and len(buckets) == 125
     assert max(b.high for b in buckets) == 998 and min(b.low for b in buckets) == -999
     assert sum(b.mean for b in buckets) / 125 == pytest.approx(sum(y for _, y in points) / 1000)
+
+
+def _texts(chart: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+
+
+def test_axes_of_shares_end_at_100_and_have_several_ticks() -> None:
+    points = [(float(i), 100.0 - (i % 3)) for i in range(40)]
+    chart = curve_chart([Series("dpo", "red", points)], Axes("x", "step", percent=True))
+    shown = [float(t) for t in _texts(chart)[:12] if re.fullmatch(r"\d+\.?\d*", t)]
+    assert max(shown) <= 100 and sum(t > 90 for t in shown) >= 2
+    dots = dot_plot([Dot("a", 0.97, 0.05, "97"), Dot("b", 1.0, 0.0, "100")], label="x", percent=True)
+    assert "110" not in _texts(dots) and "105" not in _texts(dots)
+    assert len(Scale(0.92, 1.08, 0, 100).ticks(3)) > 1  # one round number would be alone there
+    assert len(Scale(2.1, 4.9, 0, 100, log=True).ticks()) > 1
+
+
+def test_values_are_told_where_the_pointer_is() -> None:
+    chart = curve_chart(
+        [Series("stage1", "red", [(float(i), 3.0 - i / 100) for i in range(100)]), Series("<ramp>", "blue", [(99.0, 2.0)])],
+        Axes("loss", "tokens seen"),
+    )
+    titles = re.findall(r'class="near"><title>([^<]*)</title>', chart)
+    assert len(titles) == 48 and titles[-1] == "98\nstage1: 2.020\n&lt;ramp&gt;: 2.000"
+    assert "ramp" not in "".join(titles[:-1])
+    assert "<title>a: 97 ± 5</title>" in dot_plot([Dot("a", 0.97, 0.05, "97 ± 5")], label="x")
+
+
+def test_bands_that_would_hide_each_other_are_left_out_and_noise_is_smoothed() -> None:
+    many = [(float(i), float(i % 2)) for i in range(300)]
+    assert 'class="band"' in curve_chart([Series("a", "red", many)], Axes("x", "x"))
+    assert 'class="band"' not in curve_chart([Series("a", "red", many, band=False)], Axes("x", "x"))
+    noisy, plain = [(float(i), float(i % 2)) for i in range(60)], [(float(i), float(i)) for i in range(60)]
+    assert curve_chart([Series("a", "red", noisy)], Axes("x", "x")).count('class="faint"') == 1
+    assert 'class="faint"' not in curve_chart([Series("a", "red", plain)], Axes("x", "x"))
+    assert curve_chart([Series("a", "red", [])], Axes("x", "x")) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "n", "shown"),
+    [
+        (0.5, 0.05, 100, "± 5.0"),
+        (1.0, 0.0, 199, "− 0.5"),  # Wilson: 1 / (n + 1), to the side that is left
+        (0.0, 0.0, 199, "+ 0.5"),
+        (1.0, 0.0, 1, ""),
+        (0.5, None, 9, ""),
+        (0.5, math.nan, 9, ""),
+    ],
+)
+def test_no_score_is_certain(value: float, stderr: float | None, n: int, shown: str) -> None:
+    assert fmt.error(value, stderr, n, metric("exact_match")) == shown
+    assert fmt.error(1.0, 0.0, 60, metric("bits_per_byte_xz")) == ""
+
+
+def test_speed_and_utilisation_are_drawn() -> None:
+    points = [{"step": s, "tokens": 100.0 * s, "loss": 2.0, "seconds": 0.5} for s in (1.0, 2.0, 3.0)]
+    points.insert(2, {"step": 2, "tokens": 200.0, "dev_bits_per_byte": 2.0})  # an evaluation on the way took no step
+    stage = StageReport(name="stage1", phase="pretraining", curves=points, tokens=300, flops=300 * 6e6)
+    assert stage.speeds() == [(100.0, 200.0), (200.0, 200.0), (300.0, 200.0)]
+    page = learning.pretraining(ReportData(run="r", stages=[stage], peak_flops=4.8e9))
+    assert "Speed, tokens per second" in page
+    share = page.partition("Model FLOPs utilisation, %")[2]  # 200 tokens/s x 6 MFLOP of 4.8 GFLOP/s
+    assert "stage1: 25.00" in share and "of 0.00480 TFLOP/s" in share
+    assert "utilisation" not in learning.pretraining(ReportData(run="r", stages=[stage]))
+
+
+def test_scores_on_the_way_are_drawn_by_source() -> None:
+    def points(first: int) -> list[dict[str, float | None]]:
+        keys = ("dev_bits_per_byte", "dev_bits_per_byte@bible", "dev_bits_per_byte@<b>")
+        return [{"step": s, "tokens": 10.0 * s, **dict.fromkeys(keys, 3.0 - (first + s) / 10)} for s in (1.0, 2.0)]
+
+    names = (("stage1", [], 0), ("a", ["stage1"], 2), ("b", ["stage1"], 2))
+    stages = [StageReport(name=n, phase="pretraining", parents=p, curves=points(first)) for n, p, first in names]
+    page = learning.pretraining(ReportData(run="r", stages=stages))
+    panel = page.partition(", by source")[2].partition("</p>")[0]
+    assert "along stage1, a<" in panel and panel.count("<path") == 2
+    assert re.findall(r"</i>([^<]+)", panel) == ["&lt;b&gt;", "bible"] and "bible: 2.600" in panel
+    assert page.count("by source") == 1 and "by source" not in learning.pretraining(ReportData(run="r", stages=stages[:0]))
+
+
+def test_mixes_that_are_alike_are_shown_once() -> None:
+    page = provenance.funnel(ReportData(run="r", mixes={"stage1": "a", "anneal-1": "b", "anneal-2": "b"}))
+    assert re.findall(r"<h3>([^<]+)</h3><pre>", page) == ["stage1", "anneal-1, anneal-2"]
 
 
 def test_layers_put_every_stage_below_its_parents_and_implied_lines_away() -> None:

@@ -66,6 +66,7 @@ def test_every_link_of_the_contents_has_its_section(page: str) -> None:
     anchors = {value for name, value in Reader(page).attributes if name == "id"}
     links = {value[1:] for name, value in Reader(page).attributes if name == "href"}
     assert links == anchors and len(links) == 11
+    assert "position:sticky" in page.partition(".lehr-report nav{")[2].partition("}")[0]
 
 
 def test_hostile_text_is_shown_and_not_obeyed() -> None:
@@ -133,11 +134,15 @@ def test_best_of_each_row_is_bold_and_less_can_be_better(page: str) -> None:
     assert bold["word problems"] == ["59.5"] and bold["preference"] == ["83.0"]
 
 
-def test_empty_data_says_so_in_every_section() -> None:
+def test_sections_without_anything_in_them_are_named_and_not_shown() -> None:
     page = render(ReportData(run="empty"))
-    sections = re.findall(r'<section id="([a-z-]+)">(.*?)</section>', page, re.S)
-    assert len(sections) == 11
-    assert [anchor for anchor, html in sections if 'class="missing"' not in html] == []
+    assert re.findall(r'<section id="([a-z-]+)">', page) == ["reproduce"]
+    absent = "Scores, Soup, Before and after, Stages, Pretraining, Post-training, Data, Lineage, Time and energy"
+    assert f"Not in this run: {absent}, Plan and reality." in page
+    alone = StageReport(name="stage1", phase="pretraining", stage_kind="pretrain", curves=[{"step": 1, "loss": 2.0}])
+    page = render(ReportData(run="one", stages=[alone]))
+    assert re.findall(r'<section id="([a-z-]+)">', page) == ["timeline", "learning", "lineage", "cost", "reproduce"]
+    assert "Not in this run:" not in render(example())
     assert "nan" not in page.lower().replace("finance", "")
     assert "No energy was recorded" in model_card(ReportData(run="empty"))
 

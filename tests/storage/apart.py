@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import torch.distributed as dist
 
-from infra.storage import S3Objects
 from lehr.artifact import Artifact
+from lehr.infra.storage import S3Objects
 from lehr.launcher import together
 from lehr.pipeline.attempt import StageContext
 from lehr.ports import NullTracker, Objects

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef, Cost
 from lehr.config import Recipe, load_recipe
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
 from lehr.errors import Preempted
+from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.ports import NullTracker, Store, Tracker

@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from infra.storage import S3Objects
 from lehr.errors import UserError
+from lehr.infra.storage import S3Objects
 from lehr.remote.promise import require_conditions
 from tests.storage.s3_server import Careless
 

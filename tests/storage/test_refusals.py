@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.storage import S3Objects
 from lehr.errors import InfraError, LehrError, UserError
+from lehr.infra.storage import S3Objects
 from lehr.remote.promise import require_conditions
 from tests.storage import s3_server
 
@@ -23,7 +23,7 @@ def test_a_store_that_ignores_conditions_is_refused_at_the_start(
     monkeypatch.setenv("LEHR_CACHE", str(tmp_path))
     with s3_server.careless() as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        command = [sys.executable, "-m", "cli.main", "run", str(RECIPE), "--out", "s3://lehr-tests/bad"]
+        command = [sys.executable, "-m", "lehr.cli.main", "run", str(RECIPE), "--out", "s3://lehr-tests/bad"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -71,6 +71,6 @@ def test_an_address_without_a_bucket_is_a_mistake_of_its_writer(root: str) -> No
 
 
 def test_a_run_in_a_folder_loads_no_boto3() -> None:
-    code = "import sys; from tasks.place import Place; Place('x').check(); Place('x').store(); print('boto3' in sys.modules)"
+    code = "import sys; from lehr.tasks.place import Place as P; P('x').check(); P('x').store(); print('boto3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

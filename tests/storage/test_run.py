@@ -11,9 +11,9 @@ import pytest
 from lehr.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.config.recipe import Recipe
-from tasks.opening import open_run, resolved, run_stage_of
-from tasks.place import Place, local
-from tasks.session import open_session
+from lehr.tasks.opening import open_run, resolved, run_stage_of
+from lehr.tasks.place import Place, local
+from lehr.tasks.session import open_session
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -59,5 +59,5 @@ def test_a_run_goes_on_on_another_machine(root: str, tmp_path: Path, monkeypatch
 
 
 def _lehr(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *arguments]
+    command = [sys.executable, "-m", "lehr.cli.main", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

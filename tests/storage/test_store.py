@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.storage import S3Objects
 from lehr.artifact import Artifact, ArtifactRef
 from lehr.errors import Preempted, UserError
+from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.ports import Conflict, Store

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from lehr.errors import UserError
-from tasks.lock import held, hold
-from tasks.opening import open_run, resolved
+from lehr.tasks.lock import held, hold
+from lehr.tasks.opening import open_run, resolved
 
 ROOT = Path(__file__).resolve().parents[2]
 _HOLD = """
 import sys
 from pathlib import Path
-from tasks.lock import hold
+from lehr.tasks.lock import hold
 
 hold(Path(sys.argv[1]))
 print("held", flush=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lehr.config import load_recipe
-from tasks.opening import run_key
-from tasks.progress import Progress
-from tasks.refs import RunRef
-from tasks.session import open_session, session
+from lehr.tasks.opening import run_key
+from lehr.tasks.progress import Progress
+from lehr.tasks.refs import RunRef
+from lehr.tasks.session import open_session, session
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"
 
@@ -41,6 +41,16 @@ def test_every_task_of_a_process_shares_one_session_and_its_metrics(tmp_path: Pa
         opened.close()
     with pytest.raises(urllib.error.URLError):  # a closed session serves nothing
         urllib.request.urlopen(url, timeout=5)
+
+
+def test_where_mlflow_is_not_installed_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lehr.tasks.session.find_spec", lambda name: None)
+    opened = open_session(load_recipe(TINY), ["soup"], tmp_path, "k")
+    opened.close()
+    said = capfd.readouterr()
+    assert opened.mlflow is None and (said.out + said.err).count("MLflow") == 1 and "pip install 'lehr[track]'" in said.out
 
 
 def test_only_what_was_found_again_counts_as_reused() -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from lehr.config import load_recipe
 from lehr.errors import InfraError
 from lehr.ports import NullTracker
+from lehr.tasks.owned import owned
+from lehr.tasks.session import open_session
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
-from tasks.owned import owned
-from tasks.session import open_session
 from tests.train.pieces import MODEL, OPTIM, Copying, Transformer, context
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"

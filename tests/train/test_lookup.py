@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from click.testing import CliRunner
 
-from cli.main import lehr
 from lehr.artifact import Artifact, Cost, Kind
+from lehr.cli.main import lehr
 from lehr.config.mix import Mix
 from lehr.config.optim import Guard, Optim, Rewind
 from lehr.config.parallel import Parallel

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cli.failure import report_failure
+from lehr.cli.failure import report_failure
 from lehr.config import load_recipe
 from lehr.errors import Bug, UserError
 from lehr.model.generate import LanguageModel

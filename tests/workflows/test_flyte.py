@@ -20,10 +20,10 @@ from flytekit.exceptions.user import FlyteRecoverableException
 from lehr.artifact import ArtifactRef
 from lehr.config import load_recipe
 from lehr.errors import InfraError, UserError
-from tasks import asked
-from tasks.owned import owned
-from tasks.refs import RunRef
-from tasks.stages import elastic
+from lehr.tasks import asked
+from lehr.tasks.owned import owned
+from lehr.tasks.refs import RunRef
+from lehr.tasks.stages import elastic
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -49,8 +49,8 @@ import json
 from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
 from collections import OrderedDict
-from tasks.stages import TASKS, report
-from workflows.run import piece, run, stages
+from lehr.tasks.stages import TASKS, report
+from lehr.workflows.run import piece, run, stages
 settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
 sizes, found = {}, {}
 for entity in (*TASKS.values(), report, piece, stages, run):
@@ -75,13 +75,13 @@ def _registered(**variables: str) -> tuple[dict[str, int], dict[str, list[Any]]]
 def test_what_is_registered_is_small_and_every_pod_is_checked_first_and_has_no_rights() -> None:
     sizes, tasks = _registered()
     assert sum(sizes.values()) < LIMIT_BYTES, sizes
-    named = {f"tasks.stages.{name}" for name in ("cpu", "accelerator", "ranked", "report")}
-    assert set(tasks) == {*named, "workflows.run.stages", "workflows.run.piece"}
+    named = {f"lehr.tasks.stages.{name}" for name in ("cpu", "accelerator", "ranked", "report")}
+    assert set(tasks) == {*named, "lehr.workflows.run.stages", "lehr.workflows.run.piece"}
     for name, (_, _, retries, spec, labels) in tasks.items():
         primary = spec["containers"][0]
-        small = name not in ("tasks.stages.accelerator", "tasks.stages.ranked")
+        small = name not in ("lehr.tasks.stages.accelerator", "lehr.tasks.stages.ranked")
         assert retries == 3 and primary["name"] == "primary", name
-        assert primary["args"][:4] == ["python", "-m", "infra.entry", "pyflyte-execute"], name
+        assert primary["args"][:4] == ["python", "-m", "lehr.infra.entry", "pyflyte-execute"], name
         asked_for = {"cpu": "1", "memory": "2Gi"} if small else {"cpu": "2", "memory": "4Gi"}
         assert primary["resources"] == {"requests": asked_for, "limits": asked_for}, name
         assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] is True, name
@@ -96,16 +96,16 @@ def test_ranks_and_gpus_are_chosen_at_registration(monkeypatch: pytest.MonkeyPat
     """Every pod of a PyTorchJob is made from the task's own: preflight, gate and all. Data, soup and report ask for no GPU."""
     said = {"LEHR_TASK_RESOURCES": "cpu=32,mem=256Gi,gpu=8", "LEHR_TASK_RANKS": "nodes=4,ranks=8"}
     _, tasks = _registered(**said)
-    assert {name for name, (kind, *_) in tasks.items() if kind == "pytorch"} == {"tasks.stages.ranked"}
+    assert {name for name, (kind, *_) in tasks.items() if kind == "pytorch"} == {"lehr.tasks.stages.ranked"}
     for name in ("ranked", "accelerator"):
-        spec = tasks[f"tasks.stages.{name}"][3]
+        spec = tasks[f"lehr.tasks.stages.{name}"][3]
         preflight, primary = spec["initContainers"][0], spec["containers"][0]
         assert primary["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "gpu": "8"}
         assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
         assert {"name": "LEHR_EXPECTED_GPUS", "value": "8"} in preflight["env"]
         assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    assert "gpu" not in json.dumps(tasks["tasks.stages.cpu"][3]["containers"][0]["resources"])
-    _, custom, retries, pod, _ = tasks["tasks.stages.ranked"]
+    assert "gpu" not in json.dumps(tasks["lehr.tasks.stages.cpu"][3]["containers"][0]["resources"])
+    _, custom, retries, pod, _ = tasks["lehr.tasks.stages.ranked"]
     elastic_ = {"rdzvBackend": "c10d", "minReplicas": 4, "maxReplicas": 4, "nprocPerNode": 8}
     assert custom["elasticConfig"] == elastic_ and custom["workerReplicas"] == {"replicas": 4}
     assert custom["runPolicy"] == {"cleanPodPolicy": "CLEANPOD_POLICY_RUNNING"} and retries == 3
@@ -142,8 +142,20 @@ def test_a_recipe_says_what_its_stages_ask_for_and_not_more_gpus_than_are_checke
 
 
 def test_without_a_cluster_the_pods_cost_nothing() -> None:
-    code = "import sys, workflows.run; sys.exit(any(m.startswith('kubernetes') or m == 'torch' for m in sys.modules))"
+    code = "import sys, lehr.workflows.run; sys.exit(any(m.startswith('kubernetes') or m == 'torch' for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_file_that_pyflyte_names_by_its_folder_is_the_packages_own() -> None:
+    """`pyflyte run workflows/run.py` and `pyflyte register workflows`: tasks are registered as a pod finds them."""
+    code = (
+        "import sys; from importlib import import_module; run = import_module('.'.join(sys.argv[1:])); "
+        "print(run.__name__, run.stages.name, *sorted(m for m in sys.modules if m.split('.')[-1] == 'run' and 'flows' in m))"
+    )
+    command = [sys.executable, "-c", code, "workflows", "run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    name = "lehr.workflows.run"
+    assert done.stdout.split() == [name, f"{name}.stages", name, name.removeprefix("lehr.")]
 
 
 def test_only_the_machines_errors_are_retried() -> None:
@@ -162,9 +174,9 @@ def test_a_graph_too_large_for_the_engine_is_cut_and_ends_the_same(tmp_path: Pat
     """Pieces of at most four paths, under flytekit's local engine: each is a dynamic node that begins with what came before."""
     short = ["posttraining=[]", "ramp=null", "evaluation.tasks=[{task: arithmetic, limit: 2}]"]
     sets = [part for override in short for part in ("--set", override)]
-    command = [sys.executable, "-m", "cli.main", "run", str(RECIPE), "--out", str(tmp_path / "lehr"), "--no-mlflow", *sets]
+    command = [sys.executable, "-m", "lehr.cli.main", "run", str(RECIPE), "--out", str(tmp_path / "lehr"), "--no-mlflow", *sets]
     given = f"recipe={str(RECIPE)!r}, out={str(tmp_path / 'cut')!r}, overrides={short!r}"
-    cut = f"import workflows.run as w; w.MOST_PATHS = 4; w.run({given})"
+    cut = f"import lehr.workflows.run as w; w.MOST_PATHS = 4; w.run({given})"
     for arguments in (command, [sys.executable, "-c", cut]):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

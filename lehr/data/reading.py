@@ -1,0 +1,20 @@
+"""What a stage of next-token training reads: from the shards of its mix to its loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lehr.config.mix import Mix
+from lehr.data.loader import Loader
+from lehr.data.mix import plan
+from lehr.data.shards import ShardSet
+from lehr.data.tokenizer import Tokenizer
+from lehr.paths import joined
+
+
+def open_loader(shards: Path, tokenizer: Path, mix: Mix, instances: int, sequence_length: int, seed: int) -> Loader:
+    """The stage's windows as a pure function of their number, of which there are `instances`. Raises UserError for shards that
+    are damaged, of another tokenizer, or too short for the mix."""
+    hash_ = Tokenizer.load(tokenizer).hash
+    sets = {name: ShardSet.open(joined(shards, name, ".tokens"), hash_) for name in mix.weights}
+    return Loader(plan(mix, sets, instances, sequence_length), seed)

@@ -1,0 +1,137 @@
+"""Baselines of bits per byte: n-grams and a compressor on the windows that a model read, scored as the model is.
+
+A window that was read again, in a later epoch or stage, counts once: that a text was repeated says nothing of the language,
+and counts of nothing but repeats would leave nothing to estimate discounts from. What a rewind left out counts as read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+
+from lehr.config.evaluation import Baselines, TaskPlan
+from lehr.data.loader import Loader
+from lehr.data.tokenizer import Tokenizer
+from lehr.evals.compressor import compressed_sizes
+from lehr.evals.corpus import prose_texts
+from lehr.evals.estimate import Estimate
+from lehr.evals.ngrams import NgramCounts
+from lehr.evals.perplexity import bits_per_byte
+from lehr.evals.score import families
+from lehr.evals.scores import IN_LOOP_TEXTS
+from lehr.evals.suites import examples
+from lehr.evals.task import Record, Text
+from lehr.metrics import COMPRESSOR, DEV, NGRAMS, require
+
+_BLOCK = 4096  # windows that are located together
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The model that baselines are made for: its name, its tasks, how its scores are made."""
+
+    model: str
+    tasks: Sequence[TaskPlan]
+    in_loop: bool
+    window_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of one task and split; those that are not `scored` are measured while a model is trained, and drawn there."""
+
+    task: str
+    split: str
+    texts: list[Text]
+    scored: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """The scores, and how many tokens of distinct windows there were and were counted."""
+
+    records: list[Record]
+    counted: dict[str, int]
+
+
+def baselines(
+    loaders: Sequence[Loader], compared: Compared, kinds: Baselines, tokenizer_folder: Path, documents: Path
+) -> Found:
+    """Of the windows of `loaders`, which read shards of the tokenizer in that folder; the texts are of the prepared corpus in
+    `documents`. Raises UserError where they are missing."""
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    windows, there = distinct_windows(loaders, kinds.most_tokens)
+    sets = list(_sets(compared, documents))
+    found = _ngrams(windows, sets, compared, kinds.orders, tokenizer)
+    if kinds.compressor:
+        read = tokenizer.decode(np.concatenate([window[1:] for window in windows]).tolist())
+        wanted = [texts for texts in sets if texts.scored]
+        found += zip(wanted, repeat(COMPRESSOR.name), added_bits(read, wanted), strict=False)
+    found.sort(key=lambda one: sets.index(one[0]))  # sets in their order, and of each the n-grams before the compressor
+    records = [
+        Record(
+            stage=compared.model, task=texts.task, split=texts.split, metric=metric if texts.scored else f"{DEV}{metric}",
+            value=e.value, stderr=e.stderr, n=e.n, seed=compared.seed,
+        )
+        for texts, metric, e in found
+    ]  # fmt: skip
+    require(record.metric for record in records)
+    return Found(records, {"tokens": sum(len(window) - 1 for window in windows), "distinct_tokens_read": there})
+
+
+def _ngrams(
+    windows: Sequence[np.ndarray], sets: Sequence[Texts], compared: Compared, orders: Sequence[int], tokenizer: Tokenizer
+) -> list[tuple[Texts, str, Estimate]]:
+    """Texts, name of the metric, score."""
+    counts = NgramCounts(windows, tokenizer.vocab_size, max(orders))
+    models = {NGRAMS[order].name: counts.model(order, tokenizer) for order in orders}
+    found = []
+    for texts in sets:
+        raw, grouped = [t.text for t in texts.texts], families(texts.texts)
+        for name, model in models.items():
+            scores = bits_per_byte(model, raw, compared.window_tokens, grouped)
+            found.append((texts, name, scores["bits_per_byte"]))
+    return found
+
+
+def added_bits(read: str, sets: Sequence[Texts]) -> list[Estimate]:
+    """Of each set of texts the bits that it adds to what was read when both are compressed together, over its bytes. Each text
+    is told by those before it too, so there is no standard error."""
+    joined = ["".join(t.text for t in texts.texts).encode() for texts in sets]
+    alone, *both = compressed_sizes(read.encode(), joined)
+    bits = [8 * (size - alone) / len(added) for size, added in zip(both, joined, strict=True)]
+    return [Estimate(value, 0.0, len(texts.texts)) for value, texts in zip(bits, sets, strict=True)]
+
+
+def distinct_windows(loaders: Sequence[Loader], most_tokens: int) -> tuple[list[np.ndarray], int]:
+    """The windows in the order in which they are first read, each a token longer than what is predicted of it, until there are
+    `most_tokens` of those; and how many of those there are in all."""
+    seen, kept, total = set[tuple[str, int, int]](), list[np.ndarray](), 0
+    for loader in loaders:
+        length = loader.plan.sequence_length
+        for first in range(0, loader.plan.instances, _BLOCK):
+            last = min(first + _BLOCK, loader.plan.instances)
+            for part, window in loader.windows(np.arange(first, last)):
+                key = part.shards.source, window * length, length
+                if key not in seen:
+                    seen.add(key)
+                    if total + length <= most_tokens or not kept:
+                        kept.append(part.shards.tokens[window * length : (window + 1) * length + 1])
+                    total += length
+    return kept, total
+
+
+def _sets(compared: Compared, documents: Path) -> Iterator[Texts]:
+    """As the model is scored on them, and as it is while it is trained."""
+    for plan in compared.tasks:
+        for split in plan.splits:
+            found = examples(plan.task, split, plan.limit, compared.seed, documents)
+            yield Texts(plan.task, split, [t for t in found if isinstance(t, Text)])
+    if compared.in_loop:
+        held = prose_texts(documents, "dev", compared.seed, IN_LOOP_TEXTS)
+        yield Texts("prose", "dev", [Text(*one) for one in held], scored=False)

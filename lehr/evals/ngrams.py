@@ -1,0 +1,151 @@
+"""Interpolated modified Kneser-Ney n-grams over token ids, counted by sorting: exact, no pruning.
+
+Source: Chen and Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, 1998, equations 9 and 26, and
+Kneser and Ney 1995 for the lower orders, which count in how many contexts a word is met and not how often. Where no
+discount can be estimated, those of KenLM's --discount_fallback stand in. Unigrams are interpolated with the uniform
+distribution, so that every token has a probability.
+
+Shapes: N places of all windows, one after the other; a place says how many tokens of its window come before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lehr.evals.task import Scored, TextTokenizer
+
+_FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])  # taken off counts of 0, 1, 2, and 3 and more
+Pairs = Sequence[tuple[list[int], list[int]]]
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The k-grams that were seen: one's key is the number of its first k - 1 tokens times the vocabulary, plus its last token,
+    and its own number is its place among the sorted keys. Of one token, number and token are the same."""
+
+    keys: np.ndarray
+
+    def numbers(self, asked: np.ndarray) -> np.ndarray:
+        """The number of each key, -1 for one that was not seen."""
+        found = np.minimum(np.searchsorted(self.keys, asked), len(self.keys) - 1)
+        return np.where(self.keys[found] == asked, found, -1)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What one order says: `share` of each k-gram in its context, discounted, and what each context has `left` for shorter
+    ones, by the context's number; all of it where nothing follows that context."""
+
+    share: np.ndarray
+    left: np.ndarray
+
+    @classmethod
+    def of(cls, counts: np.ndarray, contexts: np.ndarray, how_many: int) -> _Order:
+        """From counts of at least 1 and the number of each k-gram's context, one of `how_many`."""
+        discounts = _discounts(counts)
+        taken = discounts[np.minimum(counts, 3)]
+        totals = np.bincount(contexts, counts, how_many)
+        reserved = np.bincount(contexts, taken, how_many)
+        left = np.divide(reserved, totals, out=np.ones(how_many), where=totals > 0)
+        return cls((counts - taken) / totals[contexts], left)
+
+
+def _discounts(counts: np.ndarray) -> np.ndarray:
+    """What is taken off a count of 0, 1, 2, and 3 and more (equation 26)."""
+    n1, n2, n3, n4 = (int((counts == c).sum()) for c in (1, 2, 3, 4))
+    if not (n1 and n2 and n3 and n4):
+        return _FALLBACK
+    y = n1 / (n1 + 2 * n2)
+    found = np.array([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
+    return found if (found >= 0).all() else _FALLBACK
+
+
+class NgramCounts:
+    """The k-grams of windows of text, for every k up to `highest`: what the models of all orders are made from.
+
+    `windows` are token ids below `vocabulary`. The first token of a window is context only, as in training; no k-gram reaches
+    over a window's beginning.
+    """
+
+    def __init__(self, windows: Sequence[np.ndarray], vocabulary: int, highest: int) -> None:
+        self.vocabulary = vocabulary
+        self.tokens_N = np.concatenate(windows).astype(np.int64)
+        self.places_N = np.concatenate([np.arange(len(window)) for window in windows])
+        self.keys = [_Keys(np.arange(vocabulary))]
+        self.before = list[np.ndarray]()  # of each k-gram: different tokens before it, a window's beginning being one
+        self.how_often, self.contexts = list[np.ndarray](), list[np.ndarray]()  # of bigrams, trigrams, ...
+        numbers_N = self.tokens_N
+        for k in range(2, highest + 1):
+            ends = np.flatnonzero(self.places_N >= k - 1)
+            keys_N = numbers_N[ends - 1] * vocabulary + self.tokens_N[ends]
+            keys, first, inverse, counts = np.unique(keys_N, return_index=True, return_inverse=True, return_counts=True)
+            self.before.append(self._different(numbers_N, ends[first], k - 1))
+            numbers_N = np.full(len(self.tokens_N), -1)
+            numbers_N[ends] = inverse.reshape(-1)
+            self.keys.append(_Keys(keys))
+            self.how_often.append(counts)
+            self.contexts.append(keys // vocabulary)
+
+    def _different(self, numbers_N: np.ndarray, ends: np.ndarray, k: int) -> np.ndarray:
+        """Different tokens before each k-gram: one for each (k + 1)-gram that it is the end of, and one for the beginnings of
+        windows. At `ends` each of the (k + 1)-grams ends somewhere."""
+        known = len(self.keys[k - 1].keys)
+        found = np.bincount(numbers_N[ends], minlength=known)
+        if k > 1:  # a single token at the beginning is not predicted
+            found += np.bincount(np.unique(numbers_N[self.places_N == k - 1]), minlength=known)
+        return found
+
+    def model(self, order: int, tokenizer: TextTokenizer) -> NgramModel:
+        """The model of that order, from 2 to the highest that was counted."""
+        orders = [_single(self.before[0])]
+        for k in range(2, order + 1):
+            counts = self.how_often[k - 2] if k == order else self.before[k - 1]
+            orders.append(_Order.of(counts, self.contexts[k - 2], len(self.keys[k - 2].keys)))
+        return NgramModel(self.keys[:order], orders, self.vocabulary, tokenizer)
+
+
+def _single(counts: np.ndarray) -> _Order:
+    """Of single tokens, some of them never seen: what is left for shorter contexts is shared out evenly."""
+    seen = np.flatnonzero(counts)
+    order = _Order.of(counts[seen], np.zeros(len(seen), np.int64), 1)
+    share = np.full(len(counts), order.left[0] / len(counts))
+    share[seen] += order.share
+    return _Order(share, order.left)
+
+
+@dataclass(frozen=True)
+class NgramModel:
+    """Scores text as lehr.evals.perplexity asks a language model to: it takes what a request gives as context, and no more."""
+
+    keys: list[_Keys]
+    orders: list[_Order]
+    vocabulary: int
+    tokenizer: TextTokenizer
+
+    def logprobs(self, pairs: Pairs, /) -> list[Scored]:
+        """The sum of each continuation's log-probabilities, in nats; what a greedy answer would be is not asked."""
+        lengths = np.array([len(context) + len(continuation) for context, continuation in pairs])
+        tokens_N = np.array([token for pair in pairs for ids in pair for token in ids], np.int64)
+        starts = np.cumsum(lengths) - lengths
+        places_N = np.arange(len(tokens_N)) - np.repeat(starts, lengths)
+        first_N = np.repeat([len(context) for context, _ in pairs], lengths)
+        logs_N = np.where(places_N >= first_N, np.log(self.probabilities(tokens_N, places_N)), 0.0)
+        sums = np.add.reduceat(logs_N, starts)
+        return [(float(total), len(ids), False) for total, (_, ids) in zip(sums, pairs, strict=True)]
+
+    def probabilities(self, tokens_N: np.ndarray, places_N: np.ndarray) -> np.ndarray:
+        """Of each token after those before it in its window: up to `places` of them, and to the order."""
+        found_N: np.ndarray = self.orders[0].share[tokens_N]
+        numbers_N = tokens_N
+        for k, (keys, order) in enumerate(zip(self.keys[1:], self.orders[1:], strict=True), start=2):
+            if not len(keys.keys):  # every window is shorter
+                break
+            contexts_N = np.where(places_N >= k - 1, np.roll(numbers_N, 1), -1)
+            known_N = contexts_N >= 0
+            numbers_N = np.where(known_N, keys.numbers(contexts_N * self.vocabulary + tokens_N), -1)
+            own_N = np.where(numbers_N >= 0, order.share[numbers_N], 0.0)
+            found_N = np.where(known_N, own_N + order.left[contexts_N] * found_N, found_N)
+        return found_N
