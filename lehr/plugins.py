@@ -22,8 +22,10 @@ def resolve(what: str, name: str, built_in: Mapping[str, T]) -> T:
         raise UserError(f"there is no {what} {name!r}", remedy=f"{known}one of your own is written module:attribute")
     try:
         found: T = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{what} {name!r}: {error}", remedy="put its module where Python finds it (PYTHONPATH), and mend the name"
-        ) from None
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # ValueError, TypeError: no name of a module
+        remedy = "put its module where Python finds it (PYTHONPATH), and mend the name"
+        raise UserError(f"{what} {name!r}: {error}", remedy=remedy) from error
+    except Exception as error:
+        remedy = "mend its module; LEHR_DEBUG=1 shows where it fails"
+        raise UserError(f"{what} {name!r}: {type(error).__name__}: {error}", remedy=remedy) from error
     return found

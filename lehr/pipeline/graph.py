@@ -94,6 +94,7 @@ class _Builder:
                 data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
                 evaluation_seed=self.seed,
             )  # fmt: skip
+            config.uses()  # a filter of the user's own that is not there is said now
             made.append(Node("documents", "documents", config, {}))
         made += self._tokenizer()
         if r.data:

@@ -139,6 +139,10 @@ def test_inputs_are_only_what_the_tasks_need() -> None:
         ("posttraining=[{kind: 'lehr.seeds:derive'}]", "is a function"),
         ("posttraining=[{kind: 'nowhere.at_all:SPEC'}]", "nowhere"),
         ("data.filters.decontaminate_tasks=[arithmetics]", "there is no evaluation task 'arithmetics'"),
+        ("data.filters.more=['nowhere.at_all:f']", "filter 'nowhere.at_all:f'"),
+        ("data.filters.more=[':f']", "filter ':f'"),
+        ("data.filters.more=['..up:f']", "filter '..up:f'"),
+        ("posttraining.rlvr.bonus={':f': 0.1}", "verifier ':f'"),
     ],
 )
 def test_names_that_mean_nothing_are_found_before_anything_runs(override: str, says: str) -> None:

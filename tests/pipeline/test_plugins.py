@@ -53,6 +53,17 @@ def test_its_code_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert prints(override)["rlvr"] != first
 
 
+@pytest.mark.parametrize("text", ["def check(:\n", "raise RuntimeError('mine')\n", "1 / 0\n", "import nowhere_at_all\n"])
+def test_a_module_of_ones_own_that_cannot_be_loaded_is_named(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken_of_mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="verifier 'broken_of_mine:check'") as caught:
+        graph(load_recipe(E2E, ["posttraining.rlvr.bonus={'broken_of_mine:check': 1.0}"]))
+    assert caught.value.__cause__ is not None  # LEHR_DEBUG=1 shows where in it
+
+
 @pytest.mark.slow
 def test_a_filter_a_verifier_and_a_kind_of_stage_run_on_two_ranks(tmp_path: Path) -> None:
     steps = STEP[:-1] + ", {kind: grpo, name: rlvr, parent: sft}]"

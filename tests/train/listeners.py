@@ -30,19 +30,20 @@ def listeners_on_rank(ranks: Ranks) -> list[str]:
 
 def family(process: int) -> set[int]:
     """A process and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rpartition(")")[2].split()  # a name may hold anything, brackets too
-        except OSError:  # it has ended
-            continue
-        children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
     found, waiting = set[int](), [process]
     while waiting:
         each = waiting.pop()
         found.add(each)
-        waiting += children.get(each, [])
+        for thread in _within(Path(f"/proc/{each}/task")):
+            waiting += _children(thread / "children")
     return found
+
+
+def _children(path: Path) -> list[int]:
+    try:
+        return [int(child) for child in path.read_text().split()]
+    except OSError:  # it has ended
+        return []
 
 
 def _within(folder: Path) -> list[Path]:
