@@ -80,7 +80,7 @@ def export_checkpoint(checkpoint: Artifact, shards: Artifact | None, attempt: At
     greedy text: on the first windows of `shards`, else on ids from all over the vocabulary. Raises Bug if they differ."""
     loaded = load_checkpoint(checkpoint)
     state = {name: p.detach() for name, p in loaded.model.named_parameters()}
-    template = chat_template(loaded.tokenizer) if loaded.chat else None
+    template = chat_template(loaded.tokenizer, marked=True) if loaded.chat else None
     export_hf(state, loaded.architecture, checkpoint.path(FILE), template, attempt.out)
     meta: dict[str, Any] = {"format": CLASSES[loaded.architecture.family], "checkpoint": checkpoint.manifest.digest}
     if find_spec("transformers") is None:
@@ -108,7 +108,7 @@ def export_to_hf(checkpoint: Artifact, out: Path) -> VerifyResult | None:
     weights = {name: p.detach() for name, p in loaded.model.named_parameters()}
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        template = chat_template(loaded.tokenizer) if loaded.chat else None
+        template = chat_template(loaded.tokenizer, marked=True) if loaded.chat else None
         export_hf(weights, loaded.architecture, checkpoint.path(FILE), template, beside)
         result = None
         if find_spec("transformers") is not None:
@@ -127,7 +127,7 @@ def export_to_gguf(checkpoint: Artifact, out: Path, dtype: Dtype) -> float:
     of the model with its matrices rounded to `dtype`. Raises Bug if that is not the rounding of fp32 sums."""
     _fresh(out)
     loaded = load_checkpoint(checkpoint)
-    template = chat_template(loaded.tokenizer) if loaded.chat else None
+    template = chat_template(loaded.tokenizer, marked=False) if loaded.chat else None
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         name = f"{loaded.architecture.family}-{checkpoint.manifest.stage}"

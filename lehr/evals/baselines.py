@@ -17,12 +17,11 @@ from lehr.config.evaluation import Baselines, TaskPlan
 from lehr.data.loader import Loader
 from lehr.data.tokenizer import Tokenizer
 from lehr.evals.compressor import compressed_sizes
-from lehr.evals.corpus import prose_texts
+from lehr.evals.corpus import IN_LOOP_TEXTS, prose_texts
 from lehr.evals.estimate import Estimate
 from lehr.evals.ngrams import NgramCounts
 from lehr.evals.perplexity import bits_per_byte
 from lehr.evals.score import families
-from lehr.evals.scores import IN_LOOP_TEXTS
 from lehr.evals.suites import examples
 from lehr.evals.task import Record, Text
 from lehr.metrics import COMPRESSOR, DEV, NGRAMS, require

@@ -54,7 +54,7 @@ class _Order:
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
-    """What is taken off a count of 0, 1, 2, and 3 and more (equation 26)."""
+    """What is taken off a count of 0, 1, 2, and 3 and more (Chen and Goodman 1998, equation 26)."""
     n1, n2, n3, n4 = (int((counts == c).sum()) for c in (1, 2, 3, 4))
     if not (n1 and n2 and n3 and n4):
         return _FALLBACK

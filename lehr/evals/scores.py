@@ -7,7 +7,6 @@ from lehr.config.evaluation import TaskPlan
 from lehr.pipeline.ranked import RankedConfig
 
 SCORES, SAMPLES = "scores.json", "samples.json"
-IN_LOOP_TEXTS = 24  # development documents whose bits per byte are measured while a model is trained
 
 
 class EvaluateConfig(RankedConfig):

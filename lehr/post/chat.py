@@ -21,6 +21,8 @@ from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
 
 # The same template for Hugging Face; `tests/post/test_chat.py` holds the two equal, token by token.
+_ANSWER = "{{- '<|assistant|>\\n' + content + eos_token -}}"
+_MARKED = "{{- '<|assistant|>\\n' -}}{%- generation -%}{{- content + eos_token -}}{%- endgeneration -%}"
 JINJA_TEMPLATE = (
     "{%- set first = 1 if messages and messages[0]['role'] == 'system' else 0 -%}"
     "{%- if messages | length == first -%}{{- raise_exception('there is no turn of a user') -}}{%- endif -%}"
@@ -32,7 +34,7 @@ JINJA_TEMPLATE = (
     "{%- elif message['role'] == 'user' and (loop.index0 - first) % 2 == 0 -%}"
     "{{- '<|user|>\\n' + content + '\\n' -}}"
     "{%- elif message['role'] == 'assistant' and (loop.index0 - first) % 2 == 1 -%}"
-    "{{- '<|assistant|>\\n' + content + eos_token -}}"
+    f"{_ANSWER}"
     "{%- else -%}"
     "{{- raise_exception('roles are user and assistant in turn, after an optional system message') -}}"
     "{%- endif -%}"
@@ -58,10 +60,15 @@ class ChatTokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
 
-def chat_template(tokenizer: ChatTokenizer) -> str:
-    """The template of a tokenizer's chats for Hugging Face: `JINJA_TEMPLATE`, which also breaks up its special tokens."""
+def chat_template(tokenizer: ChatTokenizer, *, marked: bool) -> str:
+    """The template of a tokenizer's chats for other programs: `JINJA_TEMPLATE`, which also breaks up its special tokens.
+
+    `marked` says what the assistant's tokens are in transformers' own tag `generation`, for its `return_assistant_tokens_mask`;
+    readers of GGUF files need not know that tag.
+    """
     filters = "".join(f" | replace({_quoted(name)}, {_quoted(broken)})" for name, broken in _broken(tokenizer.special_names))
-    return JINJA_TEMPLATE.replace(" | trim", f"{filters} | trim", 1)
+    template = JINJA_TEMPLATE.replace(" | trim", f"{filters} | trim", 1)
+    return template.replace(_ANSWER, _MARKED, 1) if marked else template
 
 
 def _quoted(text: str) -> str:

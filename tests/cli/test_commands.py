@@ -146,7 +146,7 @@ def test_an_address_is_the_stores_own_text(
 
 def test_damaged_files_are_named(run: Path) -> None:
     (run / "artifacts/scores-soup-1/scores.json").write_text("[{")
-    assert "scores.json: damaged scores" in lehr("show", str(run)).stderr
+    assert "scores-soup-1/scores.json: not JSON" in lehr("show", str(run)).stderr
     path = run / "artifacts/documents-1/dropped.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-9])
     done = lehr("dropped", str(run))

@@ -16,6 +16,7 @@ from lehr.evals.corpus import read_rows
 from tests.data.given import byte_level
 from tests.fuzz.made import run_folder, write
 
+SCORES = "artifacts/scores-soup-1/scores.json"
 DEEP = "[" * 100_000
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 132735\n"
 NO_OBJECT = ["", "{", "[]", "1", "null", DEEP, '{"n": ' + "9" * 5_000 + "}", "\udcff"]
@@ -45,14 +46,14 @@ def written(path: Path, text: str) -> Path:
     ],
 )  # fmt: skip
 def test_scores_that_are_none(text: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written(run / "scores.json", text)
+    written(run / SCORES, text)
     said = refused(capsys, "show", run)
-    assert f"{run}/scores.json" in said and ("delete it and run the same command again" in said or text == POINTER)
+    assert f"{run}/{SCORES}" in said and ("delete it and run the same command again" in said or text == POINTER)
 
 
 def test_scores_whose_numbers_are_odd_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A metric of another version, a value that is no number any more: they are what was scored."""
-    written(run / "scores.json", json.dumps([SCORE | {"metric": "of_later"}, SCORE | {"value": float("nan"), "stderr": 1e400}]))
+    written(run / SCORES, json.dumps([SCORE | {"metric": "of_later"}, SCORE | {"value": float("nan"), "stderr": 1e400}]))
     assert main(["show", str(run)]) == 0
     assert "arithmetic" in capsys.readouterr().out
 

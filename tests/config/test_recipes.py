@@ -49,7 +49,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("stage1.tokens=many", ["stage1.tokens: expected a whole number", "(given: 'many')"]),
         ("stage1.tokens=1.5", ["expected a whole number", "1.5"]),
         ("stage1.tokens=true", ["expected a whole number", "True"]),
-        ("stage1.tokens=5", ["--set", "do not pay for one step of 2048 tokens", "raise tokens"]),
+        ("stage1.tokens=5", ["--set", "do not pay for one step of 1024 tokens", "raise tokens"]),
         ("stage1.optim.lr=.nan", ["stage1.optim.lr", "finite number"]),
         ("stage1.optim.lr=.inf", ["stage1.optim.lr", "finite number"]),
         ("stage1.optim.clip_norm=.nan", ["stage1.optim.clip_norm", "greater than 0"]),  # .inf: not clipped
@@ -86,7 +86,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("data.dev_share=0.98", ["leave nothing to train on"]),
         ("data.filters.mean_word_length=[9, 2]", ["mean_word_length=[9.0, 2.0] is an empty range"]),
         ("tokenizer.vocab_size=2048", ["--set", "tokenizer.vocab_size=2048 is more than model.vocab_size=1024"]),
-        ("parallel.processes=3", ["stage1.batch_size=16 is no multiple of parallel.processes=3"]),
+        ("parallel.processes=3", ["stage1.batch_size=8 is no multiple of parallel.processes=3"]),
         ("evaluation.tasks=[{task: prose, splits: [test]}]", ["evaluation.tasks.0.splits.0", "'dev' or 'held_out'", "'test'"]),
         ("evaluation.tasks=[]", ["evaluation.tasks", "at least 1"]),
         ("name=Up and away", ["name:", "'Up and away'"]),
@@ -167,7 +167,7 @@ def test_a_mistake_is_blamed_on_the_file_that_made_it(tmp_path: Path, monkeypatc
     (tmp_path / "parent.yaml").write_text(f"inherits: {os.path.relpath(TINY, tmp_path)}\nstage1: {{tokens: -1}}\n")
     (tmp_path / "child.yaml").write_text("inherits: parent.yaml\nseed: 3\n")
     assert refusal(recipe=tmp_path / "child.yaml").startswith("parent.yaml: stage1.tokens")
-    assert load_recipe("child.yaml", ["stage1.tokens=409_600"]).stage1.steps == 200
+    assert load_recipe("child.yaml", ["stage1.tokens=409_600"]).stage1.steps == 400
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_what_is_missing_is_named(tmp_path: Path, corpus: Path, pairs: Path) -> 
     with pytest.raises(UserError, match="lacks prompt, chosen or rejected"):
         examples("preference", "dev", 5, 5, pairs=pairs)
     pairs.write_text('{}\n{"prompt"')
-    with pytest.raises(UserError, match=r"pairs.jsonl:2: this line is no JSON object"):
+    with pytest.raises(UserError, match=r"pairs.jsonl:2: not JSON"):
         examples("preference", "dev", 5, 5, pairs=pairs)
     (corpus / "dev.jsonl.gz").write_bytes((corpus / "dev.jsonl.gz").read_bytes()[:-9])
     with pytest.raises(UserError, match="damaged file"):

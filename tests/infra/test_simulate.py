@@ -139,7 +139,7 @@ def test_command_prints_rows_and_draws(tmp_path: Path, capsys: pytest.CaptureFix
     texts = [(e.text or "", float(e.get("x", "0"))) for e in root.iter() if e.tag.endswith("text")]
     ticks = [(float(text), x) for text, x in texts if re.fullmatch(r"[\d.]+", text)]
     assert ("time lost, per cent of wall time", 700.0) in texts and ticks[0] == (0.0, 140.0) and len(ticks) > 2
-    longest = 100 * max(1 - row["effective"] for row in rows)  # ends at the drawing's right side
+    longest = max(1.0, *(100 * (1 - row["effective"]) for row in rows))  # ends at the drawing's right side
     assert all(x == pytest.approx(140 + 560 * lost / longest, abs=0.5) for lost, x in ticks)
 
 

@@ -16,7 +16,7 @@ from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.export import export_hf, verify_hf
 from lehr.model.transformer import Transformer
-from lehr.post.chat import JINJA_TEMPLATE, render
+from lehr.post.chat import chat_template, render
 from lehr.train.checkpoint import load_checkpoint, save_checkpoint
 
 torch.set_num_threads(1)
@@ -63,7 +63,7 @@ def test_chat_answers_a_pipe_and_refuses_silence_and_damage(checkpoint: Artifact
 
 def test_export_is_the_same_model_with_the_same_chat(checkpoint: Artifact, tmp_path: Path) -> None:
     loaded = load_checkpoint(checkpoint)
-    template = JINJA_TEMPLATE if loaded.chat else None
+    template = chat_template(loaded.tokenizer, marked=True) if loaded.chat else None
     state = {name: p.detach() for name, p in loaded.model.named_parameters()}
     folder = export_hf(state, loaded.architecture, checkpoint.path("tokenizer.json"), template, tmp_path / "model")
     ids, _ = render(CONVERSATION, loaded.tokenizer, add_generation_prompt=True)

@@ -70,7 +70,7 @@ def test_json_holds_what_is_promised_and_its_sums() -> None:
         assert plan["total"][key] == pytest.approx(sum(stage[key] for stage in plan["stages"]))
         assert plan["total"][key] > 0
     first = plan["stages"][0]
-    assert (first["tokens"], first["steps"]) == (recipe.stage1.steps * 16 * 128, recipe.stage1.steps)
+    assert (first["tokens"], first["steps"]) == (recipe.stage1.steps * 8 * 128, recipe.stage1.steps)
     assert first["gpu_hours"] == pytest.approx(first["tokens"] * plan["model"]["flops_per_token"] / (989e12 * 0.4 * 3600))
     assert first["kwh"] == pytest.approx(first["gpu_hours"] * 0.7 * 1.2)
     assert (first["co2_kg"], first["water_l"]) == pytest.approx((first["kwh"] * 0.332, first["kwh"] * 1.29))
@@ -189,7 +189,7 @@ def test_schedules_are_drawn_on_one_axis() -> None:
         rates = lines[f"anneal-{seed}"].rates
         assert rates[0] == pytest.approx(ramp_end) and rates[-1][1] == 0.0
         assert rates[-1][0] == lines["sft"].rates[0][0]
-    assert max(rate for _, rate in lines["stage1"].rates) == pytest.approx(3e-3)
+    assert max(rate for _, rate in lines["stage1"].rates) == pytest.approx(6e-3)
     assert lines["stage1"].batches == [(0, 2048), (lines["ramp"].rates[0][0], 2048)]
 
 
@@ -208,7 +208,7 @@ def test_drawings_need_nothing_else(tmp_path: Path) -> None:
         assert after == 3 and len(paths) == 4 * (len(lines) - after) + 2 * after
         assert not any("nan" in p or "inf" in p for p in paths) and "tokens since pretraining" in drawing
     sizes = [size for _, size in next(line for line in lines if line.name == "stage1").batches]
-    assert sizes == [512, 512, 1024, 1024, 2048, 2048]
+    assert sizes == [512, 512, 1024, 1024]
     out: dict[str, Any] = {}
     for suffix in ("svg", "html"):
         target = tmp_path / f"x.{suffix}"

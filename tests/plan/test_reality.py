@@ -51,13 +51,13 @@ def test_what_was_not_measured_is_no_zero() -> None:
     assert rows["stage1"][3] == "–" and rows["stage1"][10:] == ["not recorded", "–"]
     assert rows["together"][10:] == ["not recorded", "–"]
     assert 'class="missing"' in plan_section(ReportData(run="x", plan=[planned("stage1")]))
-    assert 'class="missing"' in plan_section(ReportData(run="x"))
+    assert plan_section(ReportData(run="x")) == ""
 
 
 @pytest.mark.parametrize(
     ("stage", "tokens"),
     [
-        ("stage1", 1_433_600),
+        ("stage1", 1_228_800),
         ("ramp", 1_024_000),
         ("anneal-42", 614_400),
         ("sft", 1_262_192),

@@ -13,7 +13,7 @@ from lehr.data.synthetic import conversation
 from lehr.data.synthetic.conversations import FAMILIES, Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
-from lehr.post.chat import JINJA_TEMPLATE, chat_template, render
+from lehr.post.chat import chat_template, render
 
 ASSISTANT = 4  # the highest special token
 
@@ -107,7 +107,7 @@ def test_transformers_renders_the_same_ids() -> None:
     from transformers import PreTrainedTokenizerFast
 
     theirs = PreTrainedTokenizerFast(tokenizer_object=PARSING, eos_token="<|endoftext|>", pad_token="<|pad|>")
-    theirs.chat_template = JINJA_TEMPLATE
+    theirs.chat_template = chat_template(TOKENIZER, marked=True)
     chats = [conversation(f, "train", i, 1).messages for f in FAMILIES for i in range(10)]
     chats += [
         CHAT,
@@ -120,8 +120,13 @@ def test_transformers_renders_the_same_ids() -> None:
     for chat in chats:
         for messages, prompt in ((chat, False), (chat[:-1], True)):
             rows = [m.row() for m in messages]
-            ids = theirs.apply_chat_template(rows, add_generation_prompt=prompt, tokenize=True, return_dict=False)
-            assert render(messages, TOKENIZER, add_generation_prompt=prompt)[0] == ids
+            said = theirs.apply_chat_template(
+                rows, add_generation_prompt=prompt, return_dict=True, return_assistant_tokens_mask=not prompt
+            )
+            ids, learnt = render(messages, TOKENIZER, add_generation_prompt=prompt)
+            assert said["input_ids"] == ids
+            if not prompt:  # what SFT takes the loss on is what transformers marks as the assistant's
+                assert said["assistant_masks"] == [int(token) for token in learnt]
 
 
 ROLES = st.sampled_from(["user", "assistant", "user", "assistant", "system", "tool", "User", None])
@@ -142,7 +147,7 @@ def test_the_exported_template_refuses_what_our_own_renderer_refuses(turns: list
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    template = _compile_jinja_template(chat_template(TOKENIZER))
+    template = _compile_jinja_template(chat_template(TOKENIZER, marked=False))
     rows = [{"role": role, "content": content} for role, content in turns]
     try:
         ids = render([Message(role, content) for role, content in turns], TOKENIZER, prompt)[0]
