@@ -190,7 +190,7 @@ def test_schedules_are_drawn_on_one_axis() -> None:
         assert rates[0] == pytest.approx(ramp_end) and rates[-1][1] == 0.0
         assert rates[-1][0] == lines["sft"].rates[0][0]
     assert max(rate for _, rate in lines["stage1"].rates) == pytest.approx(6e-3)
-    assert lines["stage1"].batches == [(0, 2048), (lines["ramp"].rates[0][0], 2048)]
+    assert lines["stage1"].batches == [(0, 1024), (lines["ramp"].rates[0][0], 1024)]
 
 
 def test_drawings_need_nothing_else(tmp_path: Path) -> None:
