@@ -47,6 +47,8 @@ class _Builder:
         if recipe.base and recipe.base.checkpoint:
             self.references["base"] = recipe.base.checkpoint
         self.steps = self._steps()
+        for name in recipe.evaluation.headline:
+            check_task(name.partition("/")[0])
         for plan in recipe.evaluation.tasks:
             check_task(plan.task)
             if plan.task in NEEDS_CORPUS and recipe.data is None:

@@ -71,9 +71,9 @@ def headline_columns(data: ReportData) -> list[Column]:
     """The scores that a reader must know first: those that the recipe names, else one of each task: running text, then chat,
     then the rest in the recipe's order."""
     table = data.table("held_out")
-    if data.headline:
-        named = {f"{c.task}/{c.metric}": c for c in table.of_models}
-        return [named[name] for name in data.headline if name in named]
+    named = {f"{c.task}/{c.metric}": c for c in table.of_models}
+    if wished := [named[name] for name in data.headline if name in named]:
+        return wished
     first: dict[str, Column] = {}
     wanted = ordered(c.metric for c in table.of_models if c.about.better)
     for m in sorted(wanted, key=lambda m: not (m.is_share or m.unit == "bits/byte")):  # others, such as margins, say less

@@ -6,6 +6,7 @@ import pytest
 
 from lehr.config import load_recipe
 from lehr.errors import UserError
+from lehr.pipeline.graph import graph
 from lehr.report import Environment, ReportData, ScoreRecord, StageReport, render
 from lehr.report.headline import headline_columns
 from lehr.report.verdicts import regressions
@@ -92,8 +93,15 @@ def test_headline_scores_are_the_recipes_or_one_of_each_task() -> None:
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("arithmetic", "no task/metric"), ("prose/nothing", "no task/metric"), ("chat_format/strict", "not scored")],
+    [("arithmetic", "no task/metric"), ("prose/nothing", "no task/metric"), ("prase/bits_per_byte", "no evaluation task")],
 )
 def test_headline_names_are_known_at_validation(name: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        load_recipe(E2E, [f"evaluation.headline=[{name}]"])
+        graph(load_recipe(E2E, [f"evaluation.headline=[{name}]"]))
+
+
+def test_a_recipe_that_scores_less_than_its_parent_need_not_say_so_twice() -> None:
+    headline = "evaluation.headline=[prose/bits_per_byte, chat_format/strict]"
+    graph(load_recipe(E2E, [headline, "evaluation.tasks=[{task: prose}]"]))
+    none_scored = DATA.model_copy(update={"headline": ["nothing/strict"]})
+    assert headline_columns(none_scored) == headline_columns(DATA) != []
