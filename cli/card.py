@@ -130,25 +130,25 @@ def score_table(artifact: Artifact) -> Table | Text:
     """Scores of this artifact, beside those of the models it was made from and of the nearest one that baselines were made for:
     of these very weights, for the recipe may have been changed and changed back, and a stage's name stay."""
     m, run = artifact.manifest, run_folder(artifact)
-    nearest, compared = _compared(run, artifact) if run else (None, [])
+    there = of_run(run) if run else []
+    nearest, compared = _compared(run, there, artifact) if run else (None, [])
     digests = {nearest.digest: nearest.stage} if nearest and nearest.digest != m.digest else {}
     digests |= {p.digest: p.stage for p in m.parents if p.kind == "checkpoint"} | {m.digest: m.stage}
-    records = [r for digest in digests for r in scores_of(run, digest)] if run else []
+    records = [r for digest in digests for r in _scores_of(run, there, digest)] if run else []
     if not records:
         return Text(f"No scores of {m.stage} in this run yet.")
     stages = [stage for stage in digests.values() if any(r["stage"] == stage for r in records)]
     return record_table([*records, *compared], stages, "Scores")
 
 
-def _compared(run: Path, artifact: Artifact) -> tuple[Manifest | None, list[dict[str, Any]]]:
+def _compared(run: Path, there: Sequence[Artifact], artifact: Artifact) -> tuple[Manifest | None, list[dict[str, Any]]]:
     """The nearest model in the lineage that baselines of the run read the same as, and their scores; none if there is none."""
-    made = [a for a in of_run(run) if a.manifest.stage_kind == "baselines"]
+    made = [a for a in there if a.manifest.stage_kind == "baselines"]
     if not made:
         return None, []
     found = whole(latest(run, made))
     read = {r["model"]: _sorted(r["read"]) for r in found.manifest.config["readers"]}
-    lineage = artifact.lineage()
-    for ancestor in reversed(lineage):
+    for ancestor in reversed(artifact.lineage()):
         if read.get(ancestor.manifest.stage) == _sorted([a.manifest.config for a in ancestor.lineage()]):
             own = [r for r in read_scores(found.folder) if r["stage"] == ancestor.manifest.stage]
             return ancestor.manifest, [r for r in own if not r["metric"].startswith(DEV)]  # those belong to a curve
@@ -160,9 +160,9 @@ def _sorted(configs: Sequence[dict[str, Any]]) -> list[str]:
     return sorted(json.dumps([c["mix"], c["tokens"], c["data_seed"]]) for c in configs if "data_seed" in c)
 
 
-def scores_of(run: Path, digest: str) -> list[dict[str, Any]]:
-    """The records of the model with that digest in a run's folder: of its last scoring, none if it was not scored."""
-    found = [a for a in of_run(run) if a.manifest.kind == "scores" and a.manifest.meta.get("frozen") == digest]
+def _scores_of(run: Path, there: Sequence[Artifact], digest: str) -> list[dict[str, Any]]:
+    """The records of the model with that digest among the run's artifacts: of its last scoring, none if it was not scored."""
+    found = [a for a in there if a.manifest.kind == "scores" and a.manifest.meta.get("frozen") == digest]
     if not found:
         return []
     return read_scores(whole(latest(run, found)).folder)

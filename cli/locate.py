@@ -69,6 +69,8 @@ def with_file(where: Where, name: str) -> list[Artifact]:
 def latest(where: Where, found: list[Artifact]) -> Artifact:
     """The one that a user means: the furthest along the graph of the run's recipe, and of two artifacts of one stage (the
     recipe was changed) the one that the run last published, else the newer one."""
+    if len(found) == 1:
+        return found[0]
     order, published = _order(where), _published(where)
 
     def progress(artifact: Artifact) -> tuple[int, bool, float]:

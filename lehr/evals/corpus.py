@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,12 @@ def held_back(corpus_folder: Path | None, split: str, seed: int) -> list[HeldBac
     if not rows:
         raise UserError(f"no {split} documents", where=path, remedy="raise data.dev_share and data.held_out_share, or add text")
     rows.sort(key=lambda r: uniform_hash(f"{seed}/{r['id']}"))
-    return [HeldBack(str(r["text"]), f"{r['source']}/{r.get('parent') or r['id']}") for r in rows]
+    return [HeldBack(str(r["text"]), f"{r['source']}/{family(r)}") for r in rows]
+
+
+def family(row: Mapping[str, Any]) -> str:
+    """The id of the document that a prepared one was cut from: its own where it was not."""
+    return str(row.get("parent") or row["id"])
 
 
 def prose_texts(corpus_folder: Path | None, split: str, seed: int, limit: int) -> list[HeldBack]:

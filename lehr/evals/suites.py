@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr.data.synthetic.conversations import FORMAT_FAMILIES, ChatExample, Message, conversation, count
+from lehr.data.synthetic.conversations import FORMAT_FAMILIES, Message, in_turn
 from lehr.data.synthetic.documents import question_prompt, rendering
 from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
@@ -95,21 +95,9 @@ def _continuation_cf(plan: _Plan) -> list[Example]:
     return found
 
 
-def _chats(families: Sequence[str], plan: _Plan) -> Iterator[ChatExample]:
-    """Chats of the families in turn, no prompt twice, until `limit` or until the families have no new ones."""
-    seen: set[str] = set()
-    for i in range(max(count(family, plan.split) for family in families)):
-        for family in families:
-            chat = conversation(family, plan.split, i, plan.seed)
-            question = chat.prompt[-1].content
-            if question not in seen:
-                seen.add(question)
-                yield chat
-
-
 def _chat_math(plan: _Plan) -> list[Example]:
     found: list[Example] = []
-    for chat in itertools.islice(_chats(("math", "word"), plan), plan.limit):
+    for chat in in_turn(("math", "word"), plan.split, plan.limit, plan.seed, distinct=True):
         value, strict = ("last_integer", chat.verifier_args), (chat.verifier, chat.verifier_args)
         checks = {"asked_format": ("asked_format", {}), "exact_match": value, "strict": strict}
         sampled = {"sampled_accuracy": strict, "sampled_exact_match": value}
@@ -118,9 +106,8 @@ def _chat_math(plan: _Plan) -> list[Example]:
 
 
 def _chat_format(plan: _Plan) -> list[Example]:
-    chats = itertools.islice(_chats(FORMAT_FAMILIES, plan), plan.limit)
     found: list[Example] = []
-    for chat in chats:
+    for chat in in_turn(FORMAT_FAMILIES, plan.split, plan.limit, plan.seed, distinct=True):
         strict = (chat.verifier, chat.verifier_args)
         checks = {"exact_match": ("after_chatter", {"of": list(strict)}), "strict": strict}
         found.append(Generation("", chat.prompt, checks, {}))

@@ -9,14 +9,15 @@ from itertools import chain, islice
 from pathlib import Path
 
 from lehr.config.data import JsonlSource
-from lehr.data.synthetic.conversations import ChatExample, in_turn
+from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.evals.budget import too_long
+from lehr.evals.corpus import family
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.node import Node
-from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
+from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.preferences import PreferencesConfig
@@ -74,19 +75,13 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
         return "generated texts are never held back, and there is no other source"
     files = [folder / "documents" / f"{name}.jsonl.gz" for name in names]
     texts = [
-        _family(str(row["id"]))
+        family(row)
         for path in [*files, folder / "dev.jsonl.gz", folder / "held_out.jsonl.gz"]
         for row in _rows(path)
     ]
     if len(set(texts)) == 1:
         return f"all {len(texts)} texts are of one document, {texts[0]!r}, and the chunks of one id stay together"
     return f"of {len(set(texts))} documents none fell into data.{split}_share={share:g}"
-
-
-def _family(name: str) -> str:
-    """The id without the number of a chunk."""
-    whole, _, number = name.rpartition("#")
-    return whole if whole and number.isdigit() else name
 
 
 def _rows(path: Path) -> Iterator[dict[str, object]]:
@@ -98,9 +93,7 @@ def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
     c = node.config
     asked: Iterable[ChatExample]
     if isinstance(c, GrpoConfig):
-        roll_outs = -(-c.steps // (c.rollout_epochs * c.mini_batches))
-        key, room = f"posttraining.{node.name}", c.max_new_tokens
-        asked = in_turn(c.families, "train", roll_outs * c.batch_size, c.seed)
+        key, room, asked = f"posttraining.{node.name}", c.max_new_tokens, roll_out_prompts(c)
     elif isinstance(c, PreferencesConfig):
         key, room = f"the pairs of {node.name}", c.pairs.max_new_tokens
         asked = chain.from_iterable(pair_prompts(c.pairs, split, pairs_seed(c.seed, c.stream, split)) for split in SPLITS)

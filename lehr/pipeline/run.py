@@ -77,7 +77,7 @@ def run_stage(spec: StageSpec, name: str, config: StageConfig, inputs: Inputs, c
 def _refuse_change(name: str, identity: Identity, config: StageConfig) -> None:
     """The fingerprint names what the files held before they were read: a corpus that somebody still writes would bear the name
     of less than it holds. Raises UserError."""
-    changed = [key for key, value in {**config.described(), **config.layout()}.items() if value != identity.config.get(key)]
+    changed = [key for key, value in config.described().items() if value != identity.config[key]]
     if changed:
         raise UserError(
             f"a file of `{changed[0]}` changed while it was read", where=name, remedy="run again when nobody writes to it"

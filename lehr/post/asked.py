@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from lehr import seeds
 from lehr.config.posttraining import Pairs
@@ -20,6 +21,12 @@ def pair_prompts(pairs: Pairs, split: Split, seed: int) -> Iterator[ChatExample]
     if split == "train":
         return in_turn(pairs.families, split, pairs.prompts, seed)
     return in_turn(pairs.families, split, pairs.held_out_prompts, seed, distinct=True)
+
+
+def roll_out_prompts(c: Any) -> Iterator[ChatExample]:
+    """Prompts of all roll-outs of a GRPO step, enough for each to see new ones; `c` is its lehr.stages.grpo.GrpoConfig."""
+    roll_outs = -(-c.steps // (c.rollout_epochs * c.mini_batches))
+    return in_turn(c.families, "train", roll_outs * c.batch_size, c.seed)
 
 
 def pairs_seed(seed: int, stream: str, split: Split) -> int:

@@ -150,7 +150,7 @@ def in_turn(
     """`wanted` conversations, families in turn. `distinct`: no question twice, and fewer where the families have no more (a
     score of repeated questions would be of fewer than it says)."""
     seen: set[str] = set()
-    most = len(families) * min(wanted, max(count(family, split) for family in families)) if distinct else wanted
+    most = len(families) * max(count(family, split) for family in families) if distinct else wanted
     for i in range(most):
         example = conversation(families[i % len(families)], split, i // len(families), seed)
         question = example.prompt[-1].content
