@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from lehr.artifact import Artifact, Manifest
 from lehr.cli.locate import latest, of_run, run_folder, whole
-from lehr.errors import UserError
-from lehr.files import read_objects
+from lehr.evals.scores import SCORES
 from lehr.metrics import DEV
 from lehr.monitoring.score_table import record_table
-from lehr.report.scores import ScoreRecord
+from lehr.report.scores import ScoreRecord, read_records
 
 
 def duration(seconds: float) -> str:
@@ -109,23 +107,6 @@ def verdict(verified: Sequence[Artifact]) -> str:
     return said + (f"; not verified, no longer there: {', '.join(gone.values())}" if gone else "")
 
 
-def read_scores(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's scores.json, or of an artifact's; none if it is not there yet. Raises UserError where damaged."""
-    path = folder / "scores.json"
-    if not path.is_file():
-        return []
-    remedy = "delete it and run the same command again"
-    records = read_objects(path, remedy)
-    for number, record in enumerate(records, 1):
-        try:
-            ScoreRecord.model_validate(record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = f"no score ({'.'.join(map(str, first['loc']))}: {first['msg']})"
-            raise UserError(what, where=f"{path}: number {number}", remedy=remedy) from None
-    return records
-
-
 def score_table(artifact: Artifact) -> Table | Text:
     """Scores of this artifact, beside those of the models it was made from and of the nearest one that baselines were made for:
     of these very weights, for the recipe may have been changed and changed back, and a stage's name stay."""
@@ -137,11 +118,11 @@ def score_table(artifact: Artifact) -> Table | Text:
     records = [r for digest in digests for r in _scores_of(run, there, digest)] if run else []
     if not records:
         return Text(f"No scores of {m.stage} in this run yet.")
-    stages = [stage for stage in digests.values() if any(r["stage"] == stage for r in records)]
+    stages = [stage for stage in digests.values() if any(r.stage == stage for r in records)]
     return record_table([*records, *compared], stages, "Scores")
 
 
-def _compared(run: Path, there: Sequence[Artifact], artifact: Artifact) -> tuple[Manifest | None, list[dict[str, Any]]]:
+def _compared(run: Path, there: Sequence[Artifact], artifact: Artifact) -> tuple[Manifest | None, list[ScoreRecord]]:
     """The nearest model in the lineage that baselines of the run read the same as, and their scores; none if there is none."""
     made = [a for a in there if a.manifest.stage_kind == "baselines"]
     if not made:
@@ -150,8 +131,8 @@ def _compared(run: Path, there: Sequence[Artifact], artifact: Artifact) -> tuple
     read = {r["model"]: _sorted(r["read"]) for r in found.manifest.config["readers"]}
     for ancestor in reversed(artifact.lineage()):
         if read.get(ancestor.manifest.stage) == _sorted([a.manifest.config for a in ancestor.lineage()]):
-            own = [r for r in read_scores(found.folder) if r["stage"] == ancestor.manifest.stage]
-            return ancestor.manifest, [r for r in own if not r["metric"].startswith(DEV)]  # those belong to a curve
+            own = [r for r in _records(found) if r.stage == ancestor.manifest.stage]
+            return ancestor.manifest, [r for r in own if not r.metric.startswith(DEV)]  # those belong to a curve
     return None, []
 
 
@@ -160,9 +141,15 @@ def _sorted(configs: Sequence[dict[str, Any]]) -> list[str]:
     return sorted(json.dumps([c["mix"], c["tokens"], c["data_seed"]]) for c in configs if "data_seed" in c)
 
 
-def _scores_of(run: Path, there: Sequence[Artifact], digest: str) -> list[dict[str, Any]]:
+def _scores_of(run: Path, there: Sequence[Artifact], digest: str) -> list[ScoreRecord]:
     """The records of the model with that digest among the run's artifacts: of its last scoring, none if it was not scored."""
     found = [a for a in there if a.manifest.kind == "scores" and a.manifest.meta.get("frozen") == digest]
     if not found:
         return []
-    return read_scores(whole(latest(run, found)).folder)
+    return _records(whole(latest(run, found)))
+
+
+def _records(scores: Artifact) -> list[ScoreRecord]:
+    """None if its file is gone."""
+    path = scores.path(SCORES)
+    return read_records(path) if path.is_file() else []

@@ -12,11 +12,10 @@ from pathlib import Path
 from lehr.artifact import MANIFEST
 from lehr.config import Recipe, load_recipe
 from lehr.errors import LehrError, UserError
-from lehr.files import read_objects
 from lehr.metrics import metric
 from lehr.pipeline.graph import graph
 from lehr.report.format import with_unit
-from lehr.report.scores import ScoreRecord
+from lehr.report.scores import ScoreRecord, read_records
 
 _DEPTH = 3  # folders below the place that are looked into
 _TOLERANCE_SECONDS = 2.0  # a copied run's files have the times of their copying, in any order
@@ -107,13 +106,13 @@ def _scores(folder: Path, recipe: Recipe) -> str:
     final = recipe.posttraining[-1].name if recipe.posttraining else recipe.base_stage
     try:
         path = folder / "scores.json"
-        rows = read_objects(path, "") if path.is_file() else []
-        records = [r for r in map(ScoreRecord.model_validate, rows) if r.stage == final and r.split == "held_out"]
+        rows = read_records(path) if path.is_file() else []
+        records = [r for r in rows if r.stage == final and r.split == "held_out"]
         plans = recipe.evaluation.tasks
         groups = ([p.task for p in plans if p.stages != "chat"], [p.task for p in plans if p.stages == "chat"])
         firsts = [_first(records, tasks) for tasks in groups]
         return ", ".join(_said(r) for r in firsts if r)
-    except (ValueError, LehrError):  # ValueError: a row is no record
+    except LehrError:
         return "damaged scores.json"
 
 

@@ -18,17 +18,16 @@ from typing import Any
 
 from lehr.errors import UserError
 from lehr.files import read_objects
-from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
+from lehr.report.scores import Column, ScoreTable, read_records, score_matrix
 from lehr.text import markdown, visible
 
 
 def load_scores(folder: Path) -> ScoreTable:
-    """The held-out scores of a run's folder. Raises UserError where there are none."""
+    """The held-out scores of a run's folder. Raises UserError where there are none, or damaged ones."""
     path = folder / "scores.json"
     if not path.is_file():
         raise UserError("no scores here", where=path, remedy="give the folder of a finished run")
-    records = [ScoreRecord(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    return score_matrix([r for r in records if r.split == "held_out"])
+    return score_matrix([r for r in read_records(path) if r.split == "held_out"])
 
 
 def rows_of(folder: Path) -> dict[str, str]:

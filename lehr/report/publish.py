@@ -30,7 +30,6 @@ from lehr.report import (
     PlannedStage,
     ReportData,
     Sample,
-    ScoreRecord,
     Site,
     SourceFunnel,
     StageReport,
@@ -39,6 +38,7 @@ from lehr.report import (
     render,
 )
 from lehr.report.footprint import JOULES_PER_KWH
+from lehr.report.scores import read_records
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def collect(run: RunRecord) -> ReportData:
         funnel=_funnel(artifacts),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],
-        scores=[ScoreRecord(**row) for a in scores for row in json.loads(a.path(SCORES).read_text(encoding="utf-8"))],
+        scores=[record for a in scores for record in read_records(a.path(SCORES))],
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
         environment=_environment(run.command, artifacts),
         site=Site(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lehr.errors import UserError
+from lehr.files import read_objects
 from lehr.metrics import Metric, metric
 
 
@@ -24,6 +27,20 @@ class ScoreRecord(BaseModel):
     stderr: float | None = None
     n: int = 0
     seed: int | None = None
+
+
+def read_records(path: Path) -> list[ScoreRecord]:
+    """Those of a scores.json, a run's or an artifact's. Raises UserError where it is missing or damaged."""
+    remedy = "delete it and run the same command again"
+    records = []
+    for number, row in enumerate(read_objects(path, remedy), 1):
+        try:
+            records.append(ScoreRecord.model_validate(row))
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"no score ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+            raise UserError(what, where=f"{path}: number {number}", remedy=remedy) from None
+    return records
 
 
 @dataclass(frozen=True, order=True)
