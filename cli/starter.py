@@ -203,6 +203,7 @@ anneals: {{mix: all, tokens: {anneal}, seeds: [1, 2]}}    # the rate falls to ze
 
 evaluation:
   in_loop_steps: 50
+  baselines: {{orders: [3, 4]}}        # n-grams and xz of the same text: what a model must beat
   tasks:
     - {{task: prose, limit: 60, splits: [dev, held_out]}}    # bits per byte of the documents held back: lower is better
 #    - {{task: chat_math, limit: 100, stages: chat}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 
 from lehr.artifact import Artifact
@@ -17,6 +19,7 @@ INTRODUCTION = """Talking to {name}. Each line is a message; /new forgets the co
 def converse(reply: Reply, name: str) -> None:
     """Read messages from the terminal until the end of input, and print the model's answers."""
     say(INTRODUCTION.format(name=name))
+    _edit_lines()
     messages: Messages = []
     while True:
         try:
@@ -39,6 +42,13 @@ def converse(reply: Reply, name: str) -> None:
                 continue
             messages.append({"role": "assistant", "content": answer})
             say(f"model> {answer}")
+
+
+def _edit_lines() -> None:
+    """Arrow keys and a history for `input` on a terminal, where this Python has them: importing it is all that they need."""
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401
 
 
 def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed: int) -> Reply:

@@ -48,7 +48,7 @@ def _said(path: Path, value: str) -> dict[str, Any]:
         said = json.loads(value)
         if isinstance(said, dict) and type(said.get("attempt")) is int:
             return said
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     raise UserError("damaged record of attempts", where=path, remedy="delete it and run the same command again")
 

@@ -50,6 +50,13 @@ def read_objects(path: Path, remedy: str) -> list[dict[str, Any]]:
     return [_object(item, f"{path}: number {number}", remedy) for number, item in enumerate(value, 1)]
 
 
+def read_lines(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """The JSON objects in a file of one a line. Raises UserError as `read_object`, and names the line."""
+    refuse_pointer(path)
+    lines = path.read_bytes().splitlines()
+    return [object_in(line, f"{path}:{number}", remedy) for number, line in enumerate(lines, 1)]
+
+
 def object_in(raw: bytes | str, where: str, remedy: str) -> dict[str, Any]:
     """The JSON object in a line that stands at `where`. Raises UserError as `read_object`."""
     return _object(parse(raw.strip(), where, remedy), where, remedy)

@@ -46,9 +46,11 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
         return new
     known, out = (old if isinstance(old, dict) else {}), dict[str, Any]()
     for number, step in enumerate(with_names(new)):
-        if not isinstance(step, dict) or not isinstance(step.get("name"), str):
+        if not isinstance(step, dict) or "name" not in step:
             raise UserError(f"posttraining.{number}: a step is a section with a kind", where=source, remedy="write {kind: sft}")
         name = step["name"]
+        if not isinstance(name, str):
+            raise UserError(f"posttraining.{number}.name: {name!r} is not text", where=source, remedy="write name: rlvr")
         if name in out:
             raise UserError(f"posttraining: the name {name!r} stands twice", where=source, remedy="give each step its own")
         before = known.get(name, {})

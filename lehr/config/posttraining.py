@@ -194,7 +194,7 @@ def with_names(steps: Any) -> Any:
     """`steps` as a recipe writes them, each with a name: its kind, numbered from the second one on."""
     if not isinstance(steps, list):
         return steps
-    taken = {step["name"] for step in steps if isinstance(step, dict) and step.get("name")}
+    taken = {name for step in steps if isinstance(step, dict) and isinstance(name := step.get("name"), str)}
     out = []
     for step in steps:
         if isinstance(step, dict) and not step.get("name") and isinstance(step.get("kind"), str):

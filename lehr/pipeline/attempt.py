@@ -44,7 +44,7 @@ class Attempt:
         try:
             spent = json.loads(self._ledger.read_text(encoding="utf-8"))
             return float(spent["seconds"]), float(spent["joules"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             self.log(f"{self._ledger}: damaged; what earlier attempts cost is not known any more")
             return 0.0, 0.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -13,9 +11,10 @@ from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
 from lehr.evals.budget import too_long
-from lehr.evals.corpus import family
+from lehr.evals.corpus import family, read_rows
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
+from lehr.files import read_object
 from lehr.pipeline.node import Node
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
 from lehr.stages.documents import DocumentsConfig
@@ -40,7 +39,7 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
 
 
 def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) -> None:
-    funnel = json.loads((folder / "funnel.json").read_text(encoding="utf-8"))
+    funnel = read_object(folder / "funnel.json", "delete the artifact and run the same command again")
     shares = {"dev": config.data.dev_share, "held_out": config.data.held_out_share}
     for split, user in _wanted(nodes):
         if not any(row[split] for row in funnel.values()):
@@ -77,16 +76,11 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
     texts = [
         family(row)
         for path in [*files, folder / "dev.jsonl.gz", folder / "held_out.jsonl.gz"]
-        for row in _rows(path)
+        for row in read_rows(path)
     ]
     if len(set(texts)) == 1:
         return f"all {len(texts)} texts are of one document, {texts[0]!r}, and the chunks of one id stay together"
     return f"of {len(set(texts))} documents none fell into data.{split}_share={share:g}"
-
-
-def _rows(path: Path) -> Iterator[dict[str, object]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
 
 
 def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:

@@ -13,6 +13,7 @@ from lehr.config.posttraining import Pairs
 from lehr.data.synthetic.conversations import ChatExample, Message, reference_answer
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError
+from lehr.files import object_in
 from lehr.model.generate import LanguageModel
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
 from lehr.post.chat import render
@@ -101,8 +102,9 @@ def dpo_objective(setup: Setup) -> DpoObjective:
 def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedPair]:
     """The pairs of one split, rendered. Raises UserError if there are none."""
     out = []
-    for line in (folder / PAIRS).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    path = folder / PAIRS
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = object_in(line, str(path), "delete the artifact and run the same command again")
         if row["split"] == split:
             prompt = [Message(**m) for m in row["prompt"]]
             sides = [
@@ -111,5 +113,5 @@ def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedP
             ]
             out.append(RenderedPair(*sides))
     if not out:
-        raise UserError(f"no {split} pairs", where=folder / PAIRS, remedy="raise pairs.prompts")
+        raise UserError(f"no {split} pairs", where=path, remedy="raise pairs.prompts")
     return out

@@ -20,6 +20,7 @@ import lehr
 from lehr.artifact import LOGS, STABILITY, Artifact, write_atomic
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
+from lehr.files import read_lines, read_object, read_objects
 from lehr.incidents import told
 from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
@@ -39,6 +40,8 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.scores import read_records
+
+AGAIN = "delete this artifact's folder and run the same command again: only this stage is repeated"
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,7 @@ def lineage(made: Sequence[Made]) -> list[dict[str, Any]]:
 def _stability(artifact: Artifact) -> dict[str, Any]:
     """What a training stage recorded of its steadiness; empty for others."""
     path = artifact.path(f"{LOGS}/{STABILITY}")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return read_object(path, AGAIN) if path.is_file() else {}
 
 
 def collect(run: RunRecord) -> ReportData:
@@ -191,7 +193,7 @@ def _stage(made: Made, reused: bool) -> StageReport:
         energy_joules=m.cost.energy_joules,
         energy_source=m.cost.energy_source,
         reused=reused,
-        curves=[json.loads(line) for line in curves.read_text(encoding="utf-8").splitlines()] if curves.is_file() else [],
+        curves=read_lines(curves, AGAIN) if curves.is_file() else [],
         params=m.config,
         incidents=told(artifact),
         stability=_stability(artifact),
@@ -206,7 +208,7 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
     out = {}
     for a in artifacts:
         if a.manifest.kind == "documents":
-            for name, row in json.loads(a.path("funnel.json").read_text(encoding="utf-8")).items():
+            for name, row in read_object(a.path("funnel.json"), AGAIN).items():
                 out[name] = SourceFunnel(
                     read=row["read"], kept=row["kept"], characters=row["characters_kept"], tokens=tokens.get(name),
                     dropped=row["dropped"], license=row["license"], origin=row["origin"],
@@ -219,7 +221,7 @@ def _samples(scores: Sequence[Made]) -> list[Sample]:
     found: dict[str, dict[str, str]] = {}
     expected: dict[str, str] = {}
     for made in scores:
-        for row in json.loads(made.artifact.path(SAMPLES).read_text(encoding="utf-8")):
+        for row in read_objects(made.artifact.path(SAMPLES), AGAIN):
             found.setdefault(row["prompt"], {})[made.name.removeprefix("scores-")] = row["answer"]
             expected[row["prompt"]] = row["expected"]
     return [Sample(prompt=prompt, answers=answers, expected=expected[prompt]) for prompt, answers in found.items()]

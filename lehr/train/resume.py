@@ -137,6 +137,6 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """{sha256, log_bytes, regular}, or None where the record itself is damaged."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) and {"sha256", "log_bytes", "regular"} <= said.keys() else None

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import re
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +59,28 @@ def test_in_a_conversation_a_message_too_long_is_said_and_forgotten(
     converse(reply, "m")
     said = capsys.readouterr()
     assert seen == [["far too long a message"], ["short"]] and "too long" in said.err and "model> yes" in said.out
+
+
+def _until(terminal: int, words: bytes) -> bytes:
+    said = b""
+    while words not in said:
+        assert select.select([terminal], [], [], 60)[0], said
+        said += os.read(terminal, 4096)
+    return said
+
+
+def test_a_line_can_be_edited_on_a_terminal() -> None:
+    pytest.importorskip("readline")
+    code = "from lehr.cli.talk import converse; converse(lambda messages: '<' + messages[-1]['content'] + '>', 'm')"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, cwd=E2E.parents[2]) as talk:
+        _until(ours, b"you> ")
+        os.write(ours, b"yes\x1b[D\x1b[D\x7f\n")  # two to the left, and take away what stands before
+        said = _until(ours, b"\nyou> ")
+        os.write(ours, b"/quit\n")
+    assert b"model> <es>" in said and talk.returncode == 0
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_temperatures(trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

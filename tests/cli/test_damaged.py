@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from lehr.cli.main import main
 from lehr.errors import UserError
 from lehr.evals.corpus import read_rows
+from tests.cli.conftest import Again
 from tests.data.given import byte_level
 from tests.fuzz.made import run_folder, write
 
@@ -133,3 +135,17 @@ def test_a_stage_whose_order_is_damaged(
     assert main(["lookup", str(tmp_path), "--step", "0"]) == 0
     says = damage(tmp_path / "artifacts/stage1-1")
     assert says in refused(capsys, "lookup", tmp_path, "--step", "0")
+
+
+@pytest.mark.parametrize("name", ["curves.jsonl", "stability.json"])
+def test_a_damaged_log_of_a_finished_run(
+    name: str, trained: Path, tmp_path: Path, again: Again, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Logs are no part of an artifact's digest: of the same size, nothing but their reader notices."""
+    out = tmp_path / "run"
+    shutil.copytree(trained, out, symlinks=True)
+    (path,) = out.glob(f"artifacts/stage1*/logs/{name}")
+    path.write_text(path.read_text()[:-9] + 9 * "?")
+    assert again(out) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{path}" in said and "delete this artifact's folder and run the same command again" in said

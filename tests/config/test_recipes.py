@@ -59,6 +59,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("posttraining.sft.parent=rlvr", ["posttraining.sft.parent='rlvr' is no model before this step", "those are: soup"]),
         ("posttraining=[{kind: dpo}]", ["posttraining.dpo: it begins with soup, which was not taught to chat"]),
         ("posttraining=[{kind: sft, name: a}, {kind: sft, name: a}]", ["the name 'a' stands twice"]),
+        ("posttraining=[{kind: sft}, {kind: dpo, name: [a]}]", ["posttraining.1.name", "['a'] is not text"]),
         ("posttraining=[{kind: sft, name: soup, optim: {lr: 1e-5}}]", ["the name 'soup' is taken"]),
         ("stage1.optim.betas=[0.9, 1.5]", ["stage1.optim.betas.1", "less than 1", "1.5"]),
         ("stage1.schedule.final_ratio=.nan", ["stage1.schedule.final_ratio"]),

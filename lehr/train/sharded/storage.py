@@ -136,7 +136,7 @@ class Manifest:
             if sha256_text(canonical(content)) != said["sha256"]:
                 return None
             return cls(folder, content["facts"], content["files"], content["tensors"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def intact(self, rank: int = 0, world: int = 1) -> bool:
