@@ -68,6 +68,7 @@ test-cluster: control-plane ## the tests against a real kube-apiserver
 
 lint: setup ## ruff and mypy --strict
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet .
 	@$(PY) -m mypy --no-error-summary lehr # with all rooms, by the links in it
 
 # The wheel is made of the sdist: both hold what a checkout's links lead to, and nothing that an earlier build left here.

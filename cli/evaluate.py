@@ -30,13 +30,9 @@ from lehr.cli.say import say
 @click.option(
     "--processes", type=click.IntRange(min=1), help="Ranks. [default: the run's where this machine has as many cores]"
 )
-@click.option(
-    "--documents", type=RUN, help="Run that held documents back. [default: that of TARGET's ancestors]"
-)
+@click.option("--documents", type=RUN, help="Run that held documents back. [default: that of TARGET's ancestors]")
 @click.option("--pairs", type=RUN, help="Run with preference pairs. [default: as for --documents]")
-@click.option(
-    "--out", type=LOCAL, help="Folder for the scores. [default: evals in the run, else evals/NAME]"
-)
+@click.option("--out", type=LOCAL, help="Folder for the scores. [default: evals in the run, else evals/NAME]")
 def eval_(
     target: Where,
     tasks: tuple[str, ...],

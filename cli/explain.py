@@ -12,9 +12,7 @@ from lehr.cli.places import RUN, Where
 @click.command("explain")
 @click.argument("run", type=RUN)
 @click.argument("stage")
-@click.option(
-    "--against", metavar="RUN2", type=RUN, help="Another run, or one artifact: compare with it."
-)
+@click.option("--against", metavar="RUN2", type=RUN, help="Another run, or one artifact: compare with it.")
 def explain(run: Where, stage: str, against: Where | None) -> None:
     """Show what the fingerprint of STAGE in RUN follows from: settings, code, inputs.
 

@@ -40,6 +40,7 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
     from lehr.cli.tables import console
     from lehr.config import load_recipe
     from lehr.profiling import profile_step
+
     found = profile_step(load_recipe(recipe, list(overrides)), steps)
     if as_json:
         say(json.dumps(vars(found), indent=1))

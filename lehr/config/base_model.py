@@ -31,9 +31,7 @@ def resolve_base(values: dict[str, Any], fetch: Fetch, origin: Mapping[str, str]
     for key, value in (values.get("model") or {}).items():
         if key in model and model[key] != value:
             where = origin.get(f"model.{key}", shown)
-            raise UserError(
-                f"model.{key}={value!r} is not the base's {model[key]!r}", where=where, remedy="leave model out"
-            )
+            raise UserError(f"model.{key}={value!r} is not the base's {model[key]!r}", where=where, remedy="leave model out")
     values["model"] = model
 
 

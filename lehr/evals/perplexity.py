@@ -28,9 +28,7 @@ def text_bits(model: TextModel, texts: Sequence[str], width: int) -> list[float]
     return [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
 
 
-def bits_per_byte(
-    model: TextModel, texts: Sequence[str], width: int, families: Sequence[str] = ()
-) -> dict[str, Estimate]:
+def bits_per_byte(model: TextModel, texts: Sequence[str], width: int, families: Sequence[str] = ()) -> dict[str, Estimate]:
     """Under that name, with windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed over the
     texts before dividing. `families` names the document that each text was cut from, for the standard error."""
     return {"bits_per_byte": ratio(text_bits(model, texts, width), [len(t.encode()) for t in texts], families)}

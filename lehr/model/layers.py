@@ -126,7 +126,6 @@ class Attention(nn.Module):
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return out
 
-
     def _at_once(self, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys, (B, H, T, E) each, normed and turned together: decoding is many small calls."""
         B, T, _ = qkv.shape

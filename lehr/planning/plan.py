@@ -107,9 +107,7 @@ def plan_run(recipe: Recipe) -> RunPlan:
     problems = shape_problems(model, hardware)
     if not stages:
         raise UserError(f"recipe {recipe.name} trains nothing that can be planned", remedy="add a stage or a step that trains")
-    heaviest = max(
-        [w for w in stages if w.kind == "pretraining"] or stages, key=lambda w: peak(w, hardware).total
-    )
+    heaviest = max([w for w in stages if w.kind == "pretraining"] or stages, key=lambda w: peak(w, hardware).total)
     memory = peak(heaviest, hardware)
     if not any("pipeline" in p for p in problems):
         problems += memory_problem(model, hardware, precision, heaviest, memory)

@@ -131,5 +131,3 @@ def steps_rate(schedule: StepSchedule, peak: float, steps: int, tokens: int) -> 
         return by_steps(schedule, peak, min(int(at * steps / tokens), steps), steps)
 
     return rate
-
-

@@ -24,6 +24,7 @@ class Rendered:
     ids: list[int]
     mask: list[bool]
 
+
 _HOST = torch.device("cpu")
 
 

@@ -63,9 +63,7 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
         for d in synthetic_documents(source.generator, source, config.seed):
             yield Document(d.id, name, d.text, d.parent)
 
-    texts = evaluation_texts(
-        config.decontaminate, config.evaluation_seed, ngram_words=config.data.filters.decontaminate_ngram
-    )
+    texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.filters.decontaminate_ngram)
     steps = _steps(config)
     funnel = prepare_corpus(
         config.data, texts, synthetic, attempt.out, attempt.tracker.note,

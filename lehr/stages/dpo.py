@@ -62,9 +62,7 @@ def plan(node: Node, place: PlanPlace) -> Work:
     """Its tokens are the answers', estimated from a sample of the conversations; a pair has two."""
     c: DpoConfig = node.config  # type: ignore[assignment]
     sampling: PreferencesConfig = place.node(node.inputs["pairs"][0]).config  # type: ignore[assignment]
-    return tuning_work(
-        node.name, "dpo", place, c, 2 * c.batch_size * answer_tokens(sampling.pairs.families, place.recipe_seed)
-    )
+    return tuning_work(node.name, "dpo", place, c, 2 * c.batch_size * answer_tokens(sampling.pairs.families, place.recipe_seed))
 
 
 SPEC = StageSpec(

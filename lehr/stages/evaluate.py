@@ -19,9 +19,7 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
     context, checkpoint = RankContext.of(attempt, config.parallel), inputs["checkpoint"]
     documents, pairs = inputs.get("documents"), inputs.get("pairs")
-    work = Scoring(
-        context, config, checkpoint.folder, documents.folder if documents else None, pairs.folder if pairs else None
-    )
+    work = Scoring(context, config, checkpoint.folder, documents.folder if documents else None, pairs.folder if pairs else None)
     count = run_ranks(config.parallel.processes, config.parallel.threads, score_on_rank, work)
     return Outcome({"records": count, "frozen": checkpoint.manifest.digest}, processes=config.parallel.processes)
 

@@ -1,6 +1,6 @@
 """Seeded GRPO runs with a value model beside the policy and several updates a roll-out, killed as in tests/train/killing.py.
 
-    python -m tests.post.killing FOLDER FIRST LAST      one JSON line a case
+python -m tests.post.killing FOLDER FIRST LAST      one JSON line a case
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One rank of two, on a machine that shares nothing but a bucket with the other's; what a launcher would start there.
 
-    python -m tests.storage.apart ROOT LAYOUT DIE_AT SHARDS DOCUMENTS TOKENIZER       the last three: addresses
+python -m tests.storage.apart ROOT LAYOUT DIE_AT SHARDS DOCUMENTS TOKENIZER       the last three: addresses
 """
 
 from __future__ import annotations

@@ -144,9 +144,7 @@ def conversation(family: str, split: Split, index: int, seed: int) -> ChatExampl
     return ChatExample(messages, verifier, verifier_args, key, split, family)
 
 
-def in_turn(
-    families: Sequence[str], split: Split, wanted: int, seed: int, *, distinct: bool = False
-) -> Iterator[ChatExample]:
+def in_turn(families: Sequence[str], split: Split, wanted: int, seed: int, *, distinct: bool = False) -> Iterator[ChatExample]:
     """`wanted` conversations, families in turn. `distinct`: no question twice, and fewer where the families have no more (a
     score of repeated questions would be of fewer than it says)."""
     seen: set[str] = set()

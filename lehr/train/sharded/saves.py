@@ -152,4 +152,3 @@ class ShardedSaves:
             running.result()
         except CheckpointException as error:  # PyTorch wraps what each rank failed with; the first is the reason
             raise next(iter(error.failures.values()))[0] from None
-
