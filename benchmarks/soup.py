@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.common import LEHR, Record, compared, in_turns, main
-from lehr.artifact import Artifact, Cost
+from lehr.artifacts.artifact import Artifact, Cost
 from lehr.soup import average
 
 _TENSORS, _SHAPE = 12, (2048, 2048)  # 201 MB a checkpoint

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from lehr.artifact import Artifact, Manifest
+from lehr.artifacts.artifact import Artifact, Manifest
 from lehr.cli.locate import latest, of_run, run_folder, whole
 from lehr.evals.scores import SCORES
 from lehr.metrics import DEV

@@ -16,7 +16,7 @@ from lehr.cli.say import say
 from lehr.text import json_line
 
 if TYPE_CHECKING:
-    from lehr.artifact import Artifact
+    from lehr.artifacts.artifact import Artifact
 
 DROPPED = "dropped.jsonl.gz"
 

@@ -48,7 +48,7 @@ def init(
     """
     from rich.progress import track
 
-    from lehr.artifact import write_atomic
+    from lehr.artifacts.artifact import write_atomic
     from lehr.diagnose import growth, schemes
 
     sweep = _widths(widths)

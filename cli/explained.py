@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.cli.tables import plain_table, text
 from lehr.pipeline.explain import CODE, INPUT, changes, parts_of
 

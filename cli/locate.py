@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from lehr.artifact import MANIFEST, Artifact, Kind
+from lehr.artifacts.artifact import MANIFEST, Artifact, Kind
 from lehr.cli.places import Where
 from lehr.errors import UserError
 from lehr.files import read_objects

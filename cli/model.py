@@ -30,10 +30,10 @@ def show(artifact: Where, verify: bool) -> None:
       lehr show runs/tiny-olmo2
       lehr show runs/tiny-olmo2 --verify > tiny.txt
     """
+    from lehr.artifacts.incidents import told
     from lehr.cli.card import cost_table, lineage_tree, score_table, verdict
     from lehr.cli.locate import find, whole
     from lehr.cli.tables import page, text
-    from lehr.incidents import told
 
     model = find(artifact)
     verified = [whole(ancestor) for ancestor in model.lineage()] if verify else []

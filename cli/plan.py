@@ -72,7 +72,7 @@ def _check_plot(path: Path | None) -> None:
 
 
 def _draw(made: RunPlan, path: Path) -> None:
-    from lehr.artifact import write_atomic
+    from lehr.artifacts.artifact import write_atomic
     from lehr.errors import UserError, from_os_error
     from lehr.planning.curves import schedule_lines
     from lehr.report.schedules import schedules_html, schedules_svg

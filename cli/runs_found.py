@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lehr.artifact import MANIFEST
+from lehr.artifacts.artifact import MANIFEST
 from lehr.config import Recipe, load_recipe
 from lehr.errors import LehrError, UserError
 from lehr.metrics import metric

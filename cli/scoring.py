@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from lehr.artifact import MANIFEST, Artifact, Kind, write_atomic
+from lehr.artifacts.artifact import MANIFEST, Artifact, Kind, write_atomic
+from lehr.artifacts.folder_store import LocalStore
 from lehr.cli.locate import find, of_run, run_folder, whole
 from lehr.cli.places import Where
 from lehr.cli.say import say
@@ -28,7 +29,6 @@ from lehr.pipeline.local import run_graph
 from lehr.pipeline.node import Node
 from lehr.ports import NullTracker
 from lehr.stages.import_hf import ImportConfig
-from lehr.store import LocalStore
 from lehr.tasks.lock import held
 from lehr.tasks.place import local
 

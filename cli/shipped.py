@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lehr.artifact import write_beside
+from lehr.artifacts.artifact import write_beside
 from lehr.config import Recipe, load_recipe
 from lehr.config.load import inherited
 from lehr.config.runnable import check_runnable

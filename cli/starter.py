@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lehr.artifact import write_atomic
+from lehr.artifacts.artifact import write_atomic
 from lehr.config import load_recipe
 from lehr.config.data import LANGUAGES, Filters
 from lehr.data.document import chunk, read_jsonl

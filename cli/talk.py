@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.cli.say import say
 from lehr.errors import UserError
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import torch
 
-from lehr.artifact import LOGS, Artifact, Cost, canonical, sha256_file, sha256_text, write_atomic
-from lehr.code import code_version
+from lehr.artifacts.artifact import LOGS, Artifact, Cost, canonical, sha256_file, sha256_text, write_atomic
+from lehr.artifacts.fingerprint import code_version
 from lehr.config.data import Tokenizer as TokenizerConfig
 from lehr.config.model import Model
 from lehr.data.shards import ShardSet

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lehr.artifact import write_beside
+from lehr.artifacts.artifact import write_beside
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError

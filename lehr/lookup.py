@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from lehr.artifact import LOGS, STABILITY, Artifact
+from lehr.artifacts.artifact import LOGS, STABILITY, Artifact
 from lehr.config.base import Positive
 from lehr.config.mix import Mix
 from lehr.config.optim import Optim

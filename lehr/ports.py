@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 
 
 class Clock(Protocol):
@@ -246,7 +246,7 @@ class Store(Protocol):
 
 
 class Objects(Protocol):
-    """An object store below some root: all of it that lehr.remote needs. Keys are relative to the root, with slashes.
+    """An object store below some root, as `lehr.artifacts.object_store` needs it. Keys are relative to the root, with slashes.
 
     Raises UserError where the bucket or the right to it is missing, InfraError where the store fails or is not reached.
     """

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.errors import Bug, UserError
 from lehr.files import object_in
 from lehr.train.checkpoint import WEIGHTS, described

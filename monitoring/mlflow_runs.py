@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import MANIFEST
+from lehr.artifacts.artifact import MANIFEST
 from lehr.errors import UserError
 from lehr.monitoring.mlflow_store import prepare, set_environment, tidy
 

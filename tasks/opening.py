@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lehr.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
+from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
 from lehr.errors import Bug, UserError, from_os_error

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.object_store.cache import folder_of
+from lehr.artifacts.object_store.capability_probe import require_conditions
+from lehr.artifacts.object_store.manifest_index import outline
+from lehr.artifacts.object_store.store import ObjectStore
 from lehr.errors import UserError
 from lehr.paths import store_address
 from lehr.ports import Objects, Store
-from lehr.remote.cache import folder_of
-from lehr.remote.outline import outline
-from lehr.remote.promise import require_conditions
-from lehr.remote.store import ObjectStore
-from lehr.store import LocalStore
 
 _ARTIFACTS = "/artifacts/"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from lehr.artifact import canonical, sha256_text
+from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
 from lehr.monitoring.console import ConsoleTracker
 from lehr.monitoring.energy import PowerMeter

@@ -11,7 +11,7 @@ from typing import Any
 from flytekit import Deck, Resources, task
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from lehr.artifact import ArtifactRef
+from lehr.artifacts.artifact import ArtifactRef
 from lehr.config.compute import Resources as Asked
 from lehr.tasks.asked import RANKS, RESOURCES, counts, registered
 from lehr.tasks.opening import publish, run_stage_of

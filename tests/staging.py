@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lehr.artifact import Artifact, ArtifactRef, Kind
+from lehr.artifacts.artifact import Artifact, ArtifactRef, Kind
 from lehr.config import Recipe
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.graph import graph

@@ -10,7 +10,7 @@ from typing import Any
 from flytekit import dynamic, workflow
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from lehr.artifact import ArtifactRef
+from lehr.artifacts.artifact import ArtifactRef
 from lehr.pipeline.node import Node, pieces
 from lehr.pipeline.registry import stage
 from lehr.tasks.asked import wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.data.document import Document, read_jsonl
 from lehr.data.lines import LONGEST
 from lehr.paths import joined

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from lehr.artifact import sha256_text, write_atomic
+from lehr.artifacts.artifact import sha256_text, write_atomic
 from lehr.config.data import Tokenizer as Config
 from lehr.data.foreign import FILE, read
 from lehr.data.special_tokens import END_OF_TEXT, PAD, ROLES, SPECIALS, end_of_text, special_ids

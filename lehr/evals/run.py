@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.data.synthetic.conversations import conversation, reference_answer
 from lehr.evals.score import score
 from lehr.evals.scores import SAMPLES, SCORES, EvaluateConfig

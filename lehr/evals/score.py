@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lehr.artifact import ArtifactRef
+from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
 from lehr.evals.estimate import Estimate, mean

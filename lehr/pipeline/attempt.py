@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lehr import incidents
-from lehr.artifact import write_atomic
+from lehr.artifacts import incidents
+from lehr.artifacts.artifact import write_atomic
 from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import MANIFEST, Manifest, canonical
+from lehr.artifacts.artifact import MANIFEST, Manifest, canonical
 from lehr.pipeline.node import Node, is_address
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity

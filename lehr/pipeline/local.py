@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lehr.artifact import Artifact, ArtifactRef, Manifest
+from lehr.artifacts.artifact import Artifact, ArtifactRef, Manifest
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.explain import outlook
 from lehr.pipeline.node import Node, is_address

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from lehr import incidents
-from lehr.artifact import Artifact, ArtifactRef, Cost, canonical, sha256_text
-from lehr.code import code_version
+from lehr.artifacts import incidents
+from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost, canonical, sha256_text
+from lehr.artifacts.fingerprint import code_version
 from lehr.errors import Bug, LehrError, Preempted, UserError, from_os_error
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec

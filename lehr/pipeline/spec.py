@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from lehr.artifact import Artifact, Kind
+from lehr.artifacts.artifact import Artifact, Kind
 from lehr.config.base import Config, without_reported
 from lehr.errors import Bug
 

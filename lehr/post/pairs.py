@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config.posttraining import Pairs
 from lehr.data.synthetic.conversations import ChatExample, Message, reference_answer
 from lehr.data.tokenizer import Tokenizer

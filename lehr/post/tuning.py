@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
 from lehr.config.schedule import StepSchedule

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import lehr
-from lehr.artifact import LOGS, STABILITY, Artifact, write_atomic
+from lehr.artifacts.artifact import LOGS, STABILITY, Artifact, write_atomic
+from lehr.artifacts.incidents import told
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
 from lehr.files import read_lines, read_object, read_objects
-from lehr.incidents import told
 from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.pipeline.registry import stage

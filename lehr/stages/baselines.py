@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config.base import Config, NonNegative, Positive
 from lehr.config.evaluation import Baselines, TaskPlan
 from lehr.config.mix import Mix

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import sha256_file
+from lehr.artifacts.artifact import sha256_file
 from lehr.config.base import NonNegative
 from lehr.config.data import Data, ExternalSource, JsonlSource, Source, SyntheticSource
 from lehr.data.document import Document

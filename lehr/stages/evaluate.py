@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import sha256_file
+from lehr.artifacts.artifact import sha256_file
 from lehr.config.model import Model
 from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt

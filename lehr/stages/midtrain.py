@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config.base import NonNegative, Positive
 from lehr.config.mix import Mix
 from lehr.config.optim import Optim

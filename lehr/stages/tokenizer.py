@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lehr.artifact import Artifact, sha256_file
+from lehr.artifacts.artifact import Artifact, sha256_file
 from lehr.config.base import Positive
 from lehr.config.data import Tokenizer
 from lehr.errors import UserError

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lehr import stop
-from lehr.artifact import LOGS, STABILITY, write_atomic
+from lehr.artifacts.artifact import LOGS, STABILITY, write_atomic
+from lehr.artifacts.incidents import FILE as INCIDENTS
+from lehr.artifacts.incidents import record
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
 from lehr.errors import diverged
-from lehr.incidents import FILE as INCIDENTS
-from lehr.incidents import record
 from lehr.model.size import flops_per_token
 from lehr.pipeline.attempt import Attempt
 from lehr.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself

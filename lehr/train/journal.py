@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lehr import stop
-from lehr.artifact import write_beside
+from lehr.artifacts.artifact import write_beside
 from lehr.config.training import Watch
 from lehr.ports import Tracker
 from lehr.train.engine import Saves

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.tensors import read_tensors
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.size import flops_per_token
@@ -12,7 +13,6 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome
-from lehr.tensors import read_tensors
 from lehr.train.checkpoint import OPTIMIZER, check_tokenizer, load_checkpoint, save_checkpoint
 from lehr.train.device import own_device
 from lehr.train.fit import RankContext, fit

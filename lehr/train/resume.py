@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lehr.artifact import sha256_file, write_atomic
+from lehr.artifacts.artifact import sha256_file, write_atomic
+from lehr.artifacts.tensors import read_tensors, save_tensors
 from lehr.ports import ONLY_ATTEMPT, Claim
-from lehr.tensors import read_tensors, save_tensors
 from lehr.train.retention import Retention
 
 _TWO = Retention()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.scalar import ScalarModel

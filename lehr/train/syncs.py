@@ -16,7 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lehr.artifact import LOGS, write_atomic
+from lehr.artifacts.artifact import LOGS, write_atomic
 from lehr.ports import Tracker
 from lehr.train.parallel import Ranks
 

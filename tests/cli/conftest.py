@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lehr.artifact import Artifact, ArtifactRef, Cost, Kind
+from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost, Kind
 from lehr.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]

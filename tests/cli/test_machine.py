@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.object_store.cache import folder_of
 from lehr.cli.main import main
 from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.remote.cache import folder_of
-from lehr.store import LocalStore
 from tests.staging import made
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.cli.main import main
 from tests.cli.conftest import ROOT, Again, lehr
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from helpers import Finished
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.data.document import Document
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer

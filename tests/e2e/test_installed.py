@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import lehr
+from lehr.artifacts.fingerprint import code_version
 from lehr.cli.failure import EXTRAS
-from lehr.code import code_version
 from lehr.pipeline.registry import STAGES
 from tests.graph.source import ROOMS, ROOT, committed_files
 
@@ -31,7 +31,7 @@ CUTS = (
 )  # fmt: skip
 VERSIONS = """
 import json, lehr
-from lehr.code import code_version
+from lehr.artifacts.fingerprint import code_version
 from lehr.pipeline.registry import STAGES
 print(json.dumps([lehr.__file__, {kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}]))
 """

@@ -18,7 +18,7 @@ import pytest
 from helpers import Finished
 from preloaded import Command, Preloaded
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 Act = Callable[[Command], object]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import Finished
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.data.synthetic.conversations import Message
 from lehr.metrics import require

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from lehr.artifact import ArtifactRef
+from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.errors import UserError
 from lehr.evals.estimate import mean, ratio

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lehr.artifact import MANIFEST, Artifact, ArtifactRef, Cost, Kind
+from lehr.artifacts.artifact import MANIFEST, Artifact, ArtifactRef, Cost, Kind
 from lehr.config import load_recipe, recipe_yaml
 from lehr.config.model import Model
 from lehr.config.optim import Optim

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers, processors
 
-from lehr.artifact import Artifact, Cost
+from lehr.artifacts.artifact import Artifact, Cost
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.errors import UserError

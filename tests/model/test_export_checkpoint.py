@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lehr.artifact import Artifact, Cost
+from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.model import Model
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer

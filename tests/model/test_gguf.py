@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.cli.main import lehr
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer as Backend
 
-from lehr.artifact import Artifact, Cost
+from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer

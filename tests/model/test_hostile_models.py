@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lehr.artifact import Artifact, Cost
+from lehr.artifacts.artifact import Artifact, Cost
 from lehr.errors import UserError
 from lehr.exchange import export_to_gguf, export_to_hf, import_checkpoint, import_hf
 from lehr.gguf_file import from_gguf_tensors, to_gguf_tensors

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lehr.artifact import Artifact, Cost
+from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.data.tokenizer import Tokenizer

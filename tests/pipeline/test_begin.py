@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.errors import UserError

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from lehr.code import reachable
+from lehr.artifacts.fingerprint import reachable
 from lehr.pipeline.registry import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = """
 import json
-from lehr.code import code_version
+from lehr.artifacts.fingerprint import code_version
 from lehr.pipeline.registry import STAGES
 print(json.dumps({kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}))
 """

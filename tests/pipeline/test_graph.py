@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config import Recipe, load_recipe
 from lehr.errors import UserError
 from lehr.evals.scores import EvaluateConfig

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.tensors import read_tensors
 from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.errors import UserError
@@ -16,7 +17,6 @@ from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs
 from lehr.report.scores import score_matrix
-from lehr.tensors import read_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 E2E = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -41,14 +41,18 @@ def test_only_what_uses_it_has_another_fingerprint() -> None:
 
 
 def test_its_code_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import lehr.code
 
     (tmp_path / "words_of_mine.py").write_text("def check(args, text):\n    return True\n")
     monkeypatch.syspath_prepend(tmp_path)
     override = "posttraining.rlvr.bonus={'words_of_mine:check': 1.0}"
     first = prints(override)["rlvr"]
     (tmp_path / "words_of_mine.py").write_text("def check(args, text):\n    return False\n")
-    for cached in (lehr.code._version, lehr.code._tree, lehr.code._own, lehr.code._reachable):
+    for cached in (
+        lehr.artifacts.fingerprint._version,
+        lehr.artifacts.fingerprint._tree,
+        lehr.artifacts.fingerprint._own,
+        lehr.artifacts.fingerprint._reachable,
+    ):
         cached.cache_clear()
     assert prints(override)["rlvr"] != first
 

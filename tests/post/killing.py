@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.tensors import save_tensors
 from lehr.config.optim import Rewind
 from lehr.config.parallel import Parallel
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.post.grpo import GrpoSettings
 from lehr.post.rollout import RollOut
-from lehr.store import LocalStore
-from lehr.tensors import save_tensors
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from lehr.artifacts.folder_store import LocalStore
 from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
@@ -16,7 +17,6 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.ports import NullTracker, Sampler, itself
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
-from lehr.store import LocalStore
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.fit import RankContext
 from lehr.train.parallel import Ranks

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from lehr.artifacts.tensors import save_tensors
 from lehr.config.parallel import Parallel
-from lehr.tensors import save_tensors
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.sharded import storage
 from lehr.train.sharded.saves import ShardedSaves

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lehr.artifact import Artifact, ArtifactRef
+from lehr.artifacts.artifact import Artifact, ArtifactRef
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.tensors import read_tensors
 from lehr.config import Recipe, load_recipe
 from lehr.errors import Preempted
 from lehr.pipeline.attempt import StageContext
 from lehr.ports import NullTracker
-from lehr.store import LocalStore
-from lehr.tensors import read_tensors
 from lehr.train.sharded.restore import saves_in
 from tests.sharded.pieces import distance, rows_of
 from tests.staging import made_of

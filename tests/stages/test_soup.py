@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lehr.artifact import Artifact, ArtifactRef, Cost
+from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost
 from lehr.errors import UserError
 from lehr.soup import average, check_ingredients
 

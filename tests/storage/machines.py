@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lehr.artifact import Artifact, ArtifactRef, Cost
+from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost
+from lehr.artifacts.object_store.store import ObjectStore
 from lehr.config import Recipe, load_recipe
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
@@ -19,7 +20,6 @@ from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.ports import NullTracker, Store, Tracker
-from lehr.remote.store import ObjectStore
 from lehr.train.fit import RankContext
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lehr.artifact import Artifact
-from lehr.incidents import told
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.incidents import told
+from lehr.artifacts.object_store import record as records
 from lehr.pipeline.attempt import StageContext
 from lehr.ports import Store
-from lehr.remote import record as records
-from lehr.store import LocalStore
 from lehr.train.next_token import NextToken
 from tests.staging import made_of
 from tests.storage import s3_server

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.incidents import told
+from lehr.artifacts.object_store import record as records
+from lehr.artifacts.object_store.async_upload import Keeper
+from lehr.artifacts.object_store.fencing import OwnClaim
+from lehr.artifacts.object_store.store import ObjectStore
 from lehr.errors import InfraError, Preempted
-from lehr.incidents import told
-from lehr.remote import record as records
-from lehr.remote.claim import OwnClaim
-from lehr.remote.keeping import Keeper
-from lehr.remote.store import ObjectStore
-from lehr.store import LocalStore
 from tests.storage.machines import SignalledAt, Waiting, machine, sealed, stops_at_22, train
 from tests.train import pieces
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.config.recipe import Recipe
 from lehr.tasks.opening import open_run, resolved, run_stage_of

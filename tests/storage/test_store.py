@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from lehr.artifact import Artifact, ArtifactRef
+from lehr.artifacts.artifact import Artifact, ArtifactRef
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.object_store.capability_probe import require_conditions
 from lehr.errors import Preempted, UserError
 from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.ports import Conflict, Store
-from lehr.remote.promise import require_conditions
-from lehr.store import LocalStore
 from tests.staging import made
 from tests.storage.machines import machine, sealed
 

@@ -21,17 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.incidents import told
+from lehr.artifacts.tensors import save_tensors
 from lehr.config.mix import Mix
 from lehr.config.optim import Guard, Optim, Rewind
 from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
-from lehr.incidents import told
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.store import LocalStore
-from lehr.tensors import save_tensors
 from lehr.train import resume
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.tensors import save_tensors
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
@@ -22,8 +24,6 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.ports import NullTracker, Tracker
-from lehr.store import LocalStore
-from lehr.tensors import save_tensors
 from lehr.train.fit import Evaluator, RankContext, fit
 from lehr.train.loop import Objective, Plan, Sums
 from lehr.train.losses import cross_entropy

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.incidents import told
 from lehr.errors import Preempted
-from lehr.incidents import told
 from lehr.ports import Conflict
-from lehr.store import LocalStore
 from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.incidents import told
 from lehr.config.optim import Guard, Optim
 from lehr.errors import InfraError, UserError
-from lehr.incidents import told
 from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from click.testing import CliRunner
 
-from lehr.artifact import Artifact, Cost, Kind
+from lehr.artifacts.artifact import Artifact, Cost, Kind
+from lehr.artifacts.folder_store import LocalStore
 from lehr.cli.main import lehr
 from lehr.config.mix import Mix
 from lehr.config.optim import Guard, Optim, Rewind
@@ -23,7 +24,6 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.store import LocalStore
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.next_token import NextToken, Stretch, make_loader

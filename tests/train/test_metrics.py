@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lehr import metrics
-from lehr.code import reachable
+from lehr.artifacts.fingerprint import reachable
 from lehr.config.data import Mix
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim, Rewind

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.tensors import read_tensors
 from lehr.config.optim import Guard, Optim, Rewind
 from lehr.errors import Preempted
-from lehr.tensors import read_tensors
 from lehr.train.loop import Objective, Sums
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState

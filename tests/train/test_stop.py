@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from lehr import stop
+from lehr.artifacts.folder_store import LocalStore
 from lehr.errors import Interrupted, Preempted
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.store import LocalStore
 from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks

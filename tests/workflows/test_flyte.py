@@ -17,7 +17,7 @@ from flytekit import FlyteContextManager
 from flytekit.core.type_engine import TypeEngine
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from lehr.artifact import ArtifactRef
+from lehr.artifacts.artifact import ArtifactRef
 from lehr.config import load_recipe
 from lehr.errors import InfraError, UserError
 from lehr.tasks import asked

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lehr.artifacts.tensors import stream_tensors
 from lehr.config.model import Model
 from lehr.config.optim import Optim
-from lehr.tensors import stream_tensors
 from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
 from lehr.train.sharded.spread import flat_order
 from lehr.train.sharded.storage import Manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lehr.artifact import Artifact
+from lehr.artifacts.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
 from lehr.ports import RESUME
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint

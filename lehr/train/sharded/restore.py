@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from lehr.artifact import sha256_file
+from lehr.artifacts.artifact import sha256_file
 from lehr.ports import Claim
 from lehr.train.parallel import Ranks
 from lehr.train.resume import quiet, read_record

@@ -27,9 +27,9 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
-from lehr.artifact import canonical, sha256_file, sha256_text, write_atomic, write_beside
+from lehr.artifacts.artifact import canonical, sha256_file, sha256_text, write_atomic, write_beside
+from lehr.artifacts.tensors import save_tensors
 from lehr.ports import FAR, ONLY_ATTEMPT, Claim
-from lehr.tensors import save_tensors
 
 MANIFEST = "manifest.json"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lehr.artifacts.fencing import attempt
+from lehr.artifacts.incidents import described, ended
 from lehr.errors import UserError
-from lehr.fence import attempt
-from lehr.incidents import described, ended
 from lehr.ports import Conflict, Objects
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lehr.artifact import MANIFEST, Artifact, Manifest
+from lehr.artifacts.artifact import MANIFEST, Artifact, Manifest
+from lehr.artifacts.object_store import record as records
+from lehr.artifacts.object_store.cache import REPEAT, Cache, folder_of
+from lehr.artifacts.object_store.fencing import OwnClaim
+from lehr.artifacts.object_store.record import Published
+from lehr.artifacts.object_store.remote_shards import Far
 from lehr.errors import Bug, Preempted, UserError
 from lehr.paths import below, is_component
 from lehr.ports import ONLY_ATTEMPT, Claim, Objects
-from lehr.remote import record as records
-from lehr.remote.cache import REPEAT, Cache, folder_of
-from lehr.remote.claim import OwnClaim
-from lehr.remote.far import Far
-from lehr.remote.record import Published
 
 _ARTIFACTS = "artifacts"
 

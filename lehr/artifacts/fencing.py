@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lehr.artifact import sha256_text, write_atomic
+from lehr.artifacts.artifact import sha256_text, write_atomic
+from lehr.artifacts.incidents import Sign, described, of_older
 from lehr.errors import InfraError, Preempted, UserError
-from lehr.incidents import Sign, described, of_older
 from lehr.ports import Conflict
 
 _PATIENCE_SECONDS = 60.0

@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parent
+_ROOT = Path(__file__).resolve().parents[1]
 # Words for people, ports, and the machinery that runs stages: they change no result.
-_SILENT = ("lehr.errors", "lehr.ports", "lehr.code", "lehr.metrics", "lehr.pipeline")
+_SILENT = ("lehr.errors", "lehr.ports", "lehr.artifacts.fingerprint", "lehr.metrics", "lehr.pipeline")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -9,17 +9,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import sha256_file
+from lehr.artifacts.artifact import sha256_file
+from lehr.artifacts.fencing import overtaken
+from lehr.artifacts.incidents import FILE as INCIDENTS
+from lehr.artifacts.object_store import record as records
+from lehr.artifacts.object_store.async_upload import Identity, Keeper, identity, snapshot
+from lehr.artifacts.object_store.record import Kept, Record
+from lehr.artifacts.object_store.remote_shards import Far
 from lehr.errors import LehrError, Preempted, UserError
-from lehr.fence import overtaken
-from lehr.incidents import FILE as INCIDENTS
 from lehr.launcher import away
 from lehr.paths import below
 from lehr.ports import FAR, Conflict, Objects
-from lehr.remote import record as records
-from lehr.remote.far import Far
-from lehr.remote.keeping import Identity, Keeper, identity, snapshot
-from lehr.remote.record import Kept, Record
 
 
 class RemoteClaim:

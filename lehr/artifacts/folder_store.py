@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from lehr.artifact import MANIFEST, Artifact, fsync_folder
+from lehr.artifacts.artifact import MANIFEST, Artifact, fsync_folder
+from lehr.artifacts.fencing import Fence, Keys
 from lehr.errors import Bug, UserError
-from lehr.fence import Fence, Keys
 from lehr.paths import joined
 from lehr.ports import ONLY_ATTEMPT, Claim
 

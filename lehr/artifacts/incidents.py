@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lehr.artifact import LOGS, Artifact
+from lehr.artifacts.artifact import LOGS, Artifact
 from lehr.errors import from_os_error
 from lehr.masked import masked
 

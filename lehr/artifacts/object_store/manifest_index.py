@@ -6,10 +6,10 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lehr.artifact import MANIFEST
+from lehr.artifacts.artifact import MANIFEST
+from lehr.artifacts.object_store import record as records
 from lehr.paths import below, joined
 from lehr.ports import Objects
-from lehr.remote import record as records
 
 _PUBLIC = ("recipe.yaml", "scores.json", "lineage.json")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lehr.artifact import MANIFEST, Artifact, sha256_text
+from lehr.artifacts.artifact import MANIFEST, Artifact, sha256_text
 from lehr.errors import UserError
 from lehr.paths import joined
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lehr.artifact import MANIFEST, Artifact, ArtifactRef, Cost, Kind, write_atomic
+from lehr.artifacts.artifact import MANIFEST, Artifact, ArtifactRef, Cost, Kind, write_atomic
+from lehr.artifacts.folder_store import LocalStore
 from lehr.errors import Bug, UserError
-from lehr.store import LocalStore
 
 
 def sealed(folder: Path, files: dict[str, str], parents: list[ArtifactRef] | None = None, **changes: Any) -> Artifact:

@@ -7,10 +7,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from lehr.artifacts.object_store.cache import folder_of
+from lehr.artifacts.object_store.record import Kept
 from lehr.launcher import away
 from lehr.ports import FAR, Objects, Store
-from lehr.remote.cache import folder_of
-from lehr.remote.record import Kept
 
 
 @dataclass(frozen=True)
