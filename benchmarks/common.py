@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import torch
 
-from lehr.hardware import keep_freed_memory
+from lehr.runtime.hardware import keep_freed_memory
 
 T = TypeVar("T")
 LEHR = "Lehr"  # among contestants

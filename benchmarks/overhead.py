@@ -21,7 +21,7 @@ from lehr.model.transformer import Transformer
 from lehr.monitoring.exporter import PrometheusTracker
 from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.mlflow_tracker import MlflowTracker
-from lehr.ports import NullTracker
+from lehr.runtime.ports import NullTracker
 from lehr.train.journal import Journal
 from lehr.train.loop import Plan, train
 from lehr.train.next_token import NextToken, Stretch

@@ -14,7 +14,7 @@ import torch
 from benchmarks.common import Record, compared, in_turns, main
 from lehr.artifacts.object_store.store import ObjectStore
 from lehr.infra.storage import S3Objects
-from lehr.ports import RESUME
+from lehr.runtime.ports import RESUME
 from lehr.train.resume import ResumeFiles
 from tests.storage import s3_server
 

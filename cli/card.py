@@ -14,9 +14,9 @@ from rich.tree import Tree
 from lehr.artifacts.artifact import Artifact, Manifest
 from lehr.cli.locate import latest, of_run, run_folder, whole
 from lehr.evals.scores import SCORES
-from lehr.metrics import DEV
 from lehr.monitoring.score_table import record_table
 from lehr.report.scores import ScoreRecord, read_records
+from lehr.runtime.metrics import DEV
 
 
 def duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ import click
 
 from lehr.cli.places import RUN, Where
 from lehr.cli.say import say
-from lehr.text import json_line
+from lehr.runtime.text import json_line
 
 if TYPE_CHECKING:
     from lehr.artifacts.artifact import Artifact
@@ -23,8 +23,8 @@ DROPPED = "dropped.jsonl.gz"
 
 def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a dropped-documents file, one JSON object a line. Raises UserError where one is damaged."""
-    from lehr.errors import UserError
-    from lehr.files import object_in
+    from lehr.runtime.errors import UserError
+    from lehr.runtime.json_files import object_in
 
     remedy = "delete this artifact's folder and run the same command again"
     whole = 0  # lines read without a fault
@@ -39,8 +39,8 @@ def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
 
 def _sources(artifact: Artifact) -> set[str]:
     """All that were read, also those of which nothing was dropped."""
-    from lehr.errors import UserError
-    from lehr.files import read_object
+    from lehr.runtime.errors import UserError
+    from lehr.runtime.json_files import read_object
 
     path = artifact.path("funnel.json")
     try:
@@ -51,7 +51,7 @@ def _sources(artifact: Artifact) -> set[str]:
 
 def _known(what: str, wanted: str | None, known: set[str]) -> None:
     """Raises UserError for a name that stands nowhere: a misspelt one would read as `none were dropped`."""
-    from lehr.errors import UserError
+    from lehr.runtime.errors import UserError
 
     if wanted and wanted not in known:
         remedy = f"{what}s are: {', '.join(sorted(known)) or 'none'}"

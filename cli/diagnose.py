@@ -69,7 +69,7 @@ def init(
 
 
 def _widths(text: str) -> list[int]:
-    from lehr.errors import UserError
+    from lehr.runtime.errors import UserError
 
     try:
         found = [int(part) for part in text.split(",")]
@@ -86,7 +86,7 @@ def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
 
     from lehr.config.shipped import FOLDER
     from lehr.data.document import read_jsonl
-    from lehr.errors import UserError
+    from lehr.runtime.errors import UserError
 
     source = path or FOLDER / "data" / "factbook.jsonl.gz"
     found = []

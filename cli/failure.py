@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import click
 
-from lehr.errors import Bug, Interrupted, LehrError, UserError, from_os_error
-from lehr.masked import masked
-from lehr.text import visible
+from lehr.runtime.errors import Bug, Interrupted, LehrError, UserError, from_os_error
+from lehr.runtime.redaction import masked
+from lehr.runtime.text import visible
 
 INTERRUPTED = Interrupted.exit_code
 # Which extra of Lehr's brings a module that is imported where it is needed.

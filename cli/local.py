@@ -18,7 +18,7 @@ from lehr.cli.say import say, this_command
 from lehr.config import Recipe
 from lehr.pipeline.explain import manifests
 from lehr.pipeline.local import run_graph
-from lehr.stop import listening
+from lehr.runtime.preemption import listening
 from lehr.tasks.lock import held
 from lehr.tasks.opening import check_enough, open_run, publish
 from lehr.tasks.place import Place

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import MANIFEST, Artifact, Kind
 from lehr.cli.places import Where
-from lehr.errors import UserError
-from lehr.files import read_objects
-from lehr.paths import store_address
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_objects
+from lehr.runtime.paths import store_address
 
 
 def of_run(run: Path) -> list[Artifact]:

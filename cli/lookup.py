@@ -31,7 +31,7 @@ def lookup(artifact: Where, stage: str, step: int | None, document: str | None, 
     """
     from lehr.cli.locate import find_stage, whole
     from lehr.cli.tables import page, plain_table, text
-    from lehr.errors import UserError
+    from lehr.runtime.errors import UserError
 
     if (step is None) == (document is None):
         raise UserError("one question at a time", remedy="give either --step or --document")

@@ -78,7 +78,7 @@ def chat(artifact: Where, temperature: float, max_new_tokens: int, seed: int) ->
       echo 'What is 47 + 38? End with: The answer is N.' | lehr chat runs/tiny-olmo2
     """
     from lehr.cli.locate import find, whole
-    from lehr.errors import UserError
+    from lehr.runtime.errors import UserError
 
     model = whole(find(artifact).expect("checkpoint"))
     model.verify()

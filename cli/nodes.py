@@ -44,8 +44,8 @@ def _api(context: click.Context) -> Api:
 @contextmanager
 def _refusals(what: str, where: str, instead: str = "") -> Iterator[None]:
     """Turn the server's refusal into what the person may not do, and what to do instead."""
-    from lehr.errors import UserError
     from lehr.infra.controller.api import ApiError
+    from lehr.runtime.errors import UserError
 
     try:
         yield
@@ -137,9 +137,9 @@ def history(context: click.Context, node: str, as_json: bool) -> None:
 
 
 def _act(api: Api, reason: str, hours: float | None = None) -> HumanAct:
-    from lehr.errors import UserError
     from lehr.infra.nodes import whoami
     from lehr.infra.views import HumanAct
+    from lehr.runtime.errors import UserError
 
     if not reason.strip():
         raise UserError("the reason is empty", where="--reason", remedy="say why: others will read it")
@@ -148,7 +148,7 @@ def _act(api: Api, reason: str, hours: float | None = None) -> HumanAct:
 
 
 def _do(context: click.Context, node: str, what: str, reason: str, until: str | None, act: Callable[..., Any]) -> HumanAct:
-    from lehr.errors import UserError
+    from lehr.runtime.errors import UserError
 
     spell = None
     if until is not None:
@@ -245,8 +245,8 @@ def report(context: click.Context, node: str, reason: str, namespace: str | None
 @click.pass_context
 def close_breaker(context: click.Context, breaker: str, reason: str, system_namespace: str) -> None:
     """Close BREAKER by hand (pool/NAME, check/NAME@VERSION, rack/NAME) once you know why it opened."""
-    from lehr.errors import UserError
     from lehr.infra.nodes import close_breaker as close
+    from lehr.runtime.errors import UserError
 
     if not re.fullmatch(r"(pool|check|rack)/.+", breaker):
         raise UserError(

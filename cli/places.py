@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lehr.paths import folder, store_address
+from lehr.runtime.paths import folder, store_address
 
 
 class RunPath(click.ParamType["Path | str"]):

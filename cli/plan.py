@@ -63,7 +63,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], machines: Path | None, as_jso
 
 
 def _check_plot(path: Path | None) -> None:
-    from lehr.errors import UserError
+    from lehr.runtime.errors import UserError
 
     if path is not None and path.suffix not in (".svg", ".html"):
         raise UserError(
@@ -73,9 +73,9 @@ def _check_plot(path: Path | None) -> None:
 
 def _draw(made: RunPlan, path: Path) -> None:
     from lehr.artifacts.artifact import write_atomic
-    from lehr.errors import UserError, from_os_error
     from lehr.planning.curves import schedule_lines
     from lehr.report.schedules import schedules_html, schedules_svg
+    from lehr.runtime.errors import UserError, from_os_error
 
     lines = schedule_lines([s.work for s in made.stages])
     text = (schedules_svg if path.suffix == ".svg" else schedules_html)(made.recipe.name, lines)

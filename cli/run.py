@@ -10,7 +10,7 @@ import click
 from lehr.cli.failure import INTERRUPTED, owned_error
 from lehr.cli.places import LOCAL
 from lehr.cli.say import say
-from lehr.errors import LehrError
+from lehr.runtime.errors import LehrError
 
 SET_HELP = "Change one key of the recipe, such as stage1.tokens=200000. May be given several times."
 recipe_argument = click.argument("recipe", type=LOCAL)

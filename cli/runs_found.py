@@ -11,11 +11,11 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import MANIFEST
 from lehr.config import Recipe, load_recipe
-from lehr.errors import LehrError, UserError
-from lehr.metrics import metric
 from lehr.pipeline.graph import graph
 from lehr.report.format import with_unit
 from lehr.report.scores import ScoreRecord, read_records
+from lehr.runtime.errors import LehrError, UserError
+from lehr.runtime.metrics import metric
 
 _DEPTH = 3  # folders below the place that are looked into
 _TOLERANCE_SECONDS = 2.0  # a copied run's files have the times of their copying, in any order

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from lehr.text import visible
+from lehr.runtime.text import visible
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:

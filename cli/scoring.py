@@ -20,14 +20,14 @@ from lehr.config.data import Tokenizer as TokenizerConfig
 from lehr.config.evaluation import Evaluation, TaskPlan
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
-from lehr.errors import UserError
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
-from lehr.files import read_object
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.local import run_graph
 from lehr.pipeline.node import Node
-from lehr.ports import NullTracker
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_object
+from lehr.runtime.ports import NullTracker
 from lehr.stages.import_hf import ImportConfig
 from lehr.tasks.lock import held
 from lehr.tasks.place import local

@@ -13,9 +13,9 @@ from lehr.config import Recipe, load_recipe
 from lehr.config.load import inherited
 from lehr.config.runnable import check_runnable
 from lehr.config.shipped import FOLDER, names
-from lehr.errors import UserError, from_os_error
 from lehr.model.size import active_parameter_count, parameter_count
 from lehr.planning.plan import plan_run
+from lehr.runtime.errors import UserError, from_os_error
 
 
 @dataclass(frozen=True)

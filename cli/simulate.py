@@ -73,10 +73,10 @@ def fleet(
     """
     from lehr.cli.simulated import show_check, show_rows, show_sensitivity
     from lehr.cli.tables import console
-    from lehr.errors import UserError
     from lehr.infra.policy import Policy
     from lehr.infra.simulate.failures import LLAMA3, FailureTable
     from lehr.infra.simulate.scenario import Regime, Scenario
+    from lehr.runtime.errors import UserError
 
     table = FailureTable.load(failures or LLAMA3)
     chosen = Policy.load(policy) if policy is not None else Policy()
@@ -119,8 +119,8 @@ def _simulated(scenarios: Sequence[Scenario], table: FailureTable, seeds: range)
 
 
 def _write_figure(path: Path, rows: list[Row], quiet: bool) -> None:
-    from lehr.errors import from_os_error
     from lehr.infra.simulate.figure import svg
+    from lehr.runtime.errors import from_os_error
 
     try:
         path.write_text(svg(rows), encoding="utf-8")

@@ -16,9 +16,9 @@ from lehr.config.data import LANGUAGES, Filters
 from lehr.data.document import chunk, read_jsonl
 from lehr.data.filters import reject
 from lehr.data.lexicon import Lexicon
-from lehr.errors import UserError, from_os_error
 from lehr.pipeline.graph import graph
-from lehr.seeds import uniform_hash
+from lehr.runtime.errors import UserError, from_os_error
+from lehr.runtime.seeds import uniform_hash
 
 TextType = Literal["prose", "reference", "code"]
 TYPES: tuple[TextType, ...] = ("prose", "reference", "code")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from lehr.artifacts.artifact import Artifact
 from lehr.cli.say import say
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 Messages = list[dict[str, str]]
 Reply = Callable[[Messages], str]
@@ -58,7 +58,7 @@ def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed
     from lehr.data.synthetic.conversations import Message
     from lehr.model.generate import LanguageModel
     from lehr.post.chat import render
-    from lehr.seeds import derive
+    from lehr.runtime.seeds import derive
     from lehr.train.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(artifact)

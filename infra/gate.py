@@ -16,12 +16,12 @@ import sys
 import threading
 from pathlib import Path
 
-from lehr.environment import amount
-from lehr.errors import UserError
 from lehr.infra.codec import decode
 from lehr.infra.evidence import is_bad
 from lehr.infra.policy import NAMES
 from lehr.infra.views import Verdict
+from lehr.runtime.environment import amount
+from lehr.runtime.errors import UserError
 
 SECONDS = 120.0
 EXIT_REMOVED = 143  # 128 + SIGTERM

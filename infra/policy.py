@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lehr.errors import UserError
-from lehr.yaml_file import read_mapping
+from lehr.runtime.errors import UserError
+from lehr.runtime.yaml_file import read_mapping
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 

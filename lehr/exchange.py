@@ -18,7 +18,6 @@ from lehr.config.data import Tokenizer as TokenizerConfig
 from lehr.config.model import Model
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import FILE, Tokenizer
-from lehr.errors import Bug, UserError
 from lehr.export import VerifyResult, export_hf, verify_hf
 from lehr.gguf_file import read_gguf, write_gguf
 from lehr.model.convert import load_hf
@@ -27,6 +26,7 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.post.chat import chat_template
+from lehr.runtime.errors import Bug, UserError
 from lehr.train.checkpoint import load_checkpoint, save_checkpoint
 
 Dtype = Literal["f32", "f16", "bf16"]

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from lehr.artifacts.tensors import write_tensors
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.model.convert import to_hf_state
 from lehr.model.hf_config import hf_config
+from lehr.runtime.errors import UserError
 
 TOLERANCE = 1e-4  # largest difference of two logits, both in fp32
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from lehr.artifacts.artifact import write_beside
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.gguf_words import pre_tokenizer_name
 from lehr.model.convert import drop_equal_head, from_hf_state, to_hf_state
 from lehr.model.hf_config import check_family
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import UserError
 
 _INTERLEAVED = ("olmo", "granite", "granitemoe")
 _HEAD_OF_ITS_OWN = ("olmo2", "stablelm")  # llama.cpp does not tie these: a tied head is written twice

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from lehr.environment import whole
-from lehr.errors import UserError
+from lehr.runtime.environment import whole
+from lehr.runtime.errors import UserError
 
 T = TypeVar("T")
 _GIVE_WAY_SECONDS = 10.0

@@ -15,8 +15,8 @@ from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Loader
-from lehr.errors import UserError
-from lehr.files import read_object
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_object
 from lehr.train.checkpoint import TRAINING
 from lehr.train.next_token import Stretch, make_loader
 

@@ -14,13 +14,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from lehr.config.recipe import Recipe
 from lehr.data.loader import Batch
-from lehr.errors import UserError
-from lehr.hardware import keep_freed_memory
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import clip_
 from lehr.pipeline.graph import graph
-from lehr.ports import NullTracker
+from lehr.runtime.errors import UserError
+from lehr.runtime.hardware import keep_freed_memory
+from lehr.runtime.ports import NullTracker
 from lehr.stages.pretrain import PretrainConfig
 from lehr.train.journal import Journal
 from lehr.train.loop import Plan, train

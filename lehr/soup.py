@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lehr.artifacts.artifact import Artifact
-from lehr.errors import Bug, UserError
-from lehr.files import object_in
+from lehr.runtime.errors import Bug, UserError
+from lehr.runtime.json_files import object_in
 from lehr.train.checkpoint import WEIGHTS, described
 
 

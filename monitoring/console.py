@@ -15,11 +15,11 @@ from typing import TextIO
 from rich.console import RenderableType
 from rich.live import Live
 
-from lehr.metrics import metric
 from lehr.monitoring.live_view import Progress, RunState, live_view
 from lehr.monitoring.score_table import score_tables
 from lehr.monitoring.screen import Screen
 from lehr.report import format as fmt
+from lehr.runtime.metrics import metric
 
 PLAIN_SECONDS = 10.0
 _REFRESHES_PER_SECOND = 4

@@ -12,10 +12,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
-from lehr.metrics import find
 from lehr.monitoring import metrics as m
 from lehr.monitoring.server import LOG, Server
-from lehr.ports import NullPower, Power
+from lehr.runtime.metrics import find
+from lehr.runtime.ports import NullPower, Power
 
 STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without alarm
 STALL_STEPS = 20.0  # ... and so many times the slowest recent step on slow models
@@ -38,8 +38,8 @@ def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
 class PrometheusTracker:
     """The Tracker port as metrics. `start()` serves them; without it the registry can still be read.
 
-    Keys of `progress` metrics that become metrics: what is declared (`lehr.metrics`) with a panel of the report, and tokens,
-    flops, step_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow, and are ignored.
+    Keys of `progress` metrics that become metrics: what is declared (`lehr.runtime.metrics`) with a panel of the report, and
+    tokens, flops, step_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow, and are ignored.
     """
 
     def __init__(

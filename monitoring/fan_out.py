@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
-from lehr.masked import masked
-from lehr.ports import Tracker
+from lehr.runtime.ports import Tracker
+from lehr.runtime.redaction import masked
 
 LOG = logging.getLogger("lehr.monitoring")
 

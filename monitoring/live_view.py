@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lehr.metrics import metric, ordered
 from lehr.report import format as fmt
+from lehr.runtime.metrics import metric, ordered
 
 NOTES = 4
 

@@ -20,7 +20,7 @@ CHECKPOINT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300
 @dataclass(frozen=True)
 class Metric:
     """One metric as it appears on /metrics: `name` is complete, counters end in `_total`. `of` is the metric of the training
-    loop (`lehr.metrics`) whose last value it is, if it is one's."""
+    loop (`lehr.runtime.metrics`) whose last value it is, if it is one's."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]

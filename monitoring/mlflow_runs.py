@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lehr.artifacts.artifact import MANIFEST
-from lehr.errors import UserError
 from lehr.monitoring.mlflow_store import prepare, set_environment, tidy
+from lehr.runtime.errors import UserError
 
 RUN_KEY, STAGE, ATTEMPT = "lehr.run_key", "lehr.stage", "lehr.attempt"
 SCORED = "lehr.scored."

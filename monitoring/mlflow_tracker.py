@@ -21,10 +21,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lehr.masked import masked
 from lehr.monitoring.mlflow_runs import Curve, Runs, flatten
 from lehr.monitoring.mlflow_store import absent_file
-from lehr.text import visible
+from lehr.runtime.redaction import masked
+from lehr.runtime.text import visible
 
 LOG = logging.getLogger("lehr.monitoring")
 MAX_POINTS = 2000  # a metric and stage: MLflow's charts freeze on more (mlflow#9779)

@@ -8,7 +8,7 @@ from typing import IO, Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from lehr.text import visible
+from lehr.runtime.text import visible
 
 
 class Screen(Console):

@@ -7,7 +7,7 @@ import os
 
 from lehr.config.compute import Resources
 from lehr.config.recipe import Recipe
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 RESOURCES, RANKS = "LEHR_TASK_RESOURCES", "LEHR_TASK_RANKS"
 _SMALL = Resources(cpu="1", memory="2Gi")

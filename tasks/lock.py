@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from lehr.errors import UserError, from_os_error
+from lehr.runtime.errors import UserError, from_os_error
 
 _held: dict[Path, IO[bytes]] = {}
 

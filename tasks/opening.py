@@ -13,7 +13,6 @@ from pathlib import Path
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
-from lehr.errors import Bug, UserError, from_os_error
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.graph import graph
 from lehr.pipeline.local import addresses, locate, run_node
@@ -24,6 +23,7 @@ from lehr.pipeline.run import found_again
 from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
 from lehr.report.publish import publish as write_public
+from lehr.runtime.errors import Bug, UserError, from_os_error
 from lehr.tasks import asked
 from lehr.tasks.lock import hold
 from lehr.tasks.place import Place, local

@@ -14,9 +14,9 @@ from lehr.artifacts.object_store.cache import folder_of
 from lehr.artifacts.object_store.capability_probe import require_conditions
 from lehr.artifacts.object_store.manifest_index import outline
 from lehr.artifacts.object_store.store import ObjectStore
-from lehr.errors import UserError
-from lehr.paths import store_address
-from lehr.ports import Objects, Store
+from lehr.runtime.errors import UserError
+from lehr.runtime.paths import store_address
+from lehr.runtime.ports import Objects, Store
 
 _ARTIFACTS = "/artifacts/"
 

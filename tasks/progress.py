@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lehr.ports import NullTracker
+from lehr.runtime.ports import NullTracker
 
 
 class Progress(NullTracker):

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from lehr import pulse
-from lehr.environment import amount
 from lehr.infra.pods import EXIT_HANG
 from lehr.launcher import machines
+from lehr.runtime import heartbeat
+from lehr.runtime.environment import amount
 from lehr.tasks.ending import last_words, leave
 
 FACTOR = 10.0
@@ -24,7 +24,7 @@ SPREAD_SECONDS = 5.0  # between the ranks' barks: a tick or two, and ten times w
 
 
 class Watchdog:
-    """Give `beat` to lehr.pulse.listen. `hangs(step, seconds)` is called once, from the watchdog's thread."""
+    """Give `beat` to lehr.runtime.heartbeat.listen. `hangs(step, seconds)` is called once, from the watchdog's thread."""
 
     def __init__(self, hangs: Callable[[int, float], None], limit_seconds: float = 60.0, tick_seconds: float = 1.0) -> None:
         self._hangs, self._limit, self._tick = hangs, limit_seconds, tick_seconds
@@ -77,5 +77,5 @@ def watch() -> None:
 
     limit = amount("LEHR_WATCHDOG_SECONDS", 60.0)
     _watching = Watchdog(hangs, limit, min(1.0, limit / 4))
-    pulse.listen(_watching.beat)
+    heartbeat.listen(_watching.beat)
     _watching.start()

@@ -12,7 +12,7 @@ from lehr.pipeline.graph import graph
 from lehr.pipeline.local import run_node
 from lehr.pipeline.run import run_stage
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
-from lehr.ports import Store, Tracker
+from lehr.runtime.ports import Store, Tracker
 
 
 class AnyConfig(StageConfig):

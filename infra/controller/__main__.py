@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lehr.errors import LehrError
 from lehr.infra.controller.run import run
 from lehr.infra.controller.settings import Settings
+from lehr.runtime.errors import LehrError
 
 
 def main(arguments: list[str]) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.errors import InfraError
 from lehr.infra.controller.transport import MERGE, STRATEGIC, Reply, Request, Stream, Transport
+from lehr.runtime.errors import InfraError
 
 Object = dict[str, Any]
 PAGE = "500"

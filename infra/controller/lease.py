@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from lehr.errors import InfraError
 from lehr.infra.controller.api import Api, ApiError, Object
 from lehr.infra.controller.readers import parsed
 from lehr.infra.controller.settings import Settings
 from lehr.infra.policy import NAMES
 from lehr.infra.views import HumanAct
+from lehr.runtime.errors import InfraError
 
 LOG = logging.getLogger("lehr.infra.controller")
 NOT_FOUND = 404

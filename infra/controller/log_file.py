@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from lehr.errors import from_os_error
+from lehr.runtime.errors import from_os_error
 
 BLOCK = 1 << 16
 

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from lehr.errors import Bug, InfraError
 from lehr.infra import decision_log
 from lehr.infra.actions import Action
 from lehr.infra.breaker import statuses
@@ -31,6 +30,7 @@ from lehr.infra.fleet_view import FleetView
 from lehr.infra.summary import fleet_after, fleet_view
 from lehr.infra.views import NodeView
 from lehr.monitoring.metrics import Fleet
+from lehr.runtime.errors import Bug, InfraError
 
 LOG = logging.getLogger("lehr.infra.controller")
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 30.0

@@ -13,12 +13,12 @@ from typing import Any
 
 import urllib3
 
-from lehr.errors import InfraError
 from lehr.infra.codec import to_data
 from lehr.infra.controller.api import Api, Object
 from lehr.infra.controller.facts import NodeFact
 from lehr.infra.controller.measures import Measures
 from lehr.monitoring.metrics import Fleet
+from lehr.runtime.errors import InfraError
 
 LOG = logging.getLogger("lehr.infra.controller")
 EVENTS_NAMESPACE = "default"  # where Events about Nodes live, which have no namespace

@@ -8,11 +8,11 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from lehr.errors import UserError
 from lehr.infra.controller.log_file import LogFile
 from lehr.infra.controller.loop import Controller
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.transport import connect
+from lehr.runtime.errors import UserError
 
 
 def run(settings: Settings, kubeconfig: Path | None = None, context: str | None = None) -> int:

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lehr.errors import UserError
 from lehr.infra.policy import NAMES, Policy
-from lehr.yaml_file import read_mapping
+from lehr.runtime.errors import UserError
+from lehr.runtime.yaml_file import read_mapping
 
 LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 

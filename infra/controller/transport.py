@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from lehr.errors import InfraError, UserError
+from lehr.runtime.errors import InfraError, UserError
 
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 CONNECT_SECONDS, READ_SECONDS = 3.0, 20.0

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from lehr.errors import InfraError
 from lehr.infra.controller.api import Api, ApiError, Object, Watch
 from lehr.infra.controller.facts import Fact
 from lehr.infra.controller.mirror import Table
 from lehr.infra.controller.readers import plain
+from lehr.runtime.errors import InfraError
 
 LOG = logging.getLogger("lehr.infra.controller")
 F = TypeVar("F", bound=Fact)

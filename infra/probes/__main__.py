@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lehr.environment import amount
 from lehr.infra.probes import VERSION
 from lehr.infra.probes.runner import checks, child, message, run_all
 from lehr.infra.views import CheckResult, Outcome, Verdict
+from lehr.runtime.environment import amount
 
 SECONDS = 45.0
 SOAK_SECONDS = 600.0

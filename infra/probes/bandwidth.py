@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lehr.environment import amount
 from lehr.infra.probes.result import performance
+from lehr.runtime.environment import amount
 
 BYTES = 256 * 2**20
 MOST_SPEED = 1e12  # GB/s: a floor above is a slip of the pen

@@ -15,11 +15,11 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from lehr.environment import amount, whole
 from lehr.infra.probes.__main__ import tell
 from lehr.infra.probes.bandwidth import MOST_SPEED
 from lehr.infra.probes.result import Check, hardware, inconclusive, performance
 from lehr.infra.probes.runner import child_once, run_all
+from lehr.runtime.environment import amount, whole
 
 ELEMENTS, ROUNDS = 1 << 24, 10  # 64 MiB a sum
 WORK_SECONDS = 60.0  # for one pair of devices

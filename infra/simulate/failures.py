@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lehr.errors import UserError
-from lehr.yaml_file import read_mapping
+from lehr.runtime.errors import UserError
+from lehr.runtime.yaml_file import read_mapping
 
 LLAMA3 = Path(__file__).with_name("llama3.yaml")
 Chance = Field(default=0.0, ge=0, le=1)

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError, PartialCredentialsError
 from s3transfer.exceptions import RetriesExceededError
 
-from lehr.errors import InfraError, LehrError, UserError
+from lehr.runtime.errors import InfraError, LehrError, UserError
 
 NO_SUCH_KEY = ("NoSuchKey", "404")  # a HEAD has no body, hence no name for it
 CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")

@@ -16,9 +16,9 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
-from lehr.errors import UserError
 from lehr.infra.storage.failures import CONDITION_FAILED, NO_BATCHES, NO_SUCH_KEY, code_of, deleted, owned
-from lehr.ports import Conflict
+from lehr.runtime.errors import UserError
+from lehr.runtime.ports import Conflict
 
 _MIB = 1 << 20
 _STREAMS = 8  # a process
@@ -27,8 +27,8 @@ _BATCH = 1000  # keys that one DeleteObjects takes
 
 
 class S3Objects:
-    """See lehr.ports.Objects. Endpoint, region and keys come from boto3's own configuration (AWS_ENDPOINT_URL, profiles,
-    workload identity): none of them is read, kept or written here. Every part travels with its SHA-256."""
+    """See lehr.runtime.ports.Objects. Endpoint, region and keys come from boto3's own configuration (AWS_ENDPOINT_URL,
+    profiles, workload identity): none of them is read, kept or written here. Every part travels with its SHA-256."""
 
     part_bytes = 64 * _MIB  # S3 takes at most 10,000 parts; s3transfer takes larger ones for files beyond that
 

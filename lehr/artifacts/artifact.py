@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from lehr.errors import UserError
-from lehr.paths import is_address, is_relative
+from lehr.runtime.errors import UserError
+from lehr.runtime.paths import is_address, is_relative
 
 MANIFEST = "artifact.json"
 STABILITY = "stability.json"  # under LOGS: what a training stage says of its steadiness

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 
 from lehr.artifacts.artifact import sha256_text, write_atomic
 from lehr.artifacts.incidents import Sign, described, of_older
-from lehr.errors import InfraError, Preempted, UserError
-from lehr.ports import Conflict
+from lehr.runtime.errors import InfraError, Preempted, UserError
+from lehr.runtime.ports import Conflict
 
 _PATIENCE_SECONDS = 60.0
 
@@ -98,7 +98,7 @@ def overtaken(name: str, number: int, now: Mapping[str, Any]) -> Preempted:
 
 @dataclass(frozen=True)
 class Fence:
-    """One attempt's claim, kept in `key` of the folder `root`; see `lehr.ports.Claim`."""
+    """One attempt's claim, kept in `key` of the folder `root`; see `lehr.runtime.ports.Claim`."""
 
     root: Path
     key: str
@@ -126,7 +126,7 @@ class Fence:
             return cls(root, key, number, str(who["token"]))
 
     def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
-        """See `lehr.ports.Claim`."""
+        """See `lehr.runtime.ports.Claim`."""
         of_older(scratch, self.number, tell)
         found = Keys(self.root).get(self.key)
         who = _said(self.root / self.key, found[0]) if found else {}
@@ -134,7 +134,7 @@ class Fence:
             self.signs.append(Sign(scratch, self.number, described(who)))
 
     def leave(self, ending: str) -> None:
-        """See `lehr.ports.Claim`."""
+        """See `lehr.runtime.ports.Claim`."""
         while self.signs:
             self.signs.pop().leave(ending)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[1]
 # Words for people, ports, and the machinery that runs stages: they change no result.
-_SILENT = ("lehr.errors", "lehr.ports", "lehr.artifacts.fingerprint", "lehr.metrics", "lehr.pipeline")
+_SILENT = ("lehr.runtime.errors", "lehr.runtime.ports", "lehr.artifacts.fingerprint", "lehr.runtime.metrics", "lehr.pipeline")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

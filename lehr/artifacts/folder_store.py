@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import MANIFEST, Artifact, fsync_folder
 from lehr.artifacts.fencing import Fence, Keys
-from lehr.errors import Bug, UserError
-from lehr.paths import joined
-from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.errors import Bug, UserError
+from lehr.runtime.paths import joined
+from lehr.runtime.ports import ONLY_ATTEMPT, Claim
 
 
 class LocalStore:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lehr.artifacts.artifact import LOGS, Artifact
-from lehr.errors import from_os_error
-from lehr.masked import masked
+from lehr.runtime.errors import from_os_error
+from lehr.runtime.redaction import masked
 
 FILE = "incidents.txt"
 _ROOM = 4096  # bytes, set aside when an attempt begins: how it ended can be written on a disk that is full by then

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lehr.errors import Bug, UserError
-from lehr.files import refuse_pointer
+from lehr.runtime.errors import Bug, UserError
+from lehr.runtime.json_files import refuse_pointer
 
 _NAMES = {torch.float32: "F32", torch.int64: "I64"}
 

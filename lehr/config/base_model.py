@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lehr.errors import UserError
-from lehr.files import read_object
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_object
 
 Fetch = Callable[[str], Path]
 _REMEDY = "give a checkpoint artifact's folder or address, as `lehr show RUN` names it"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
-from lehr.metrics import find
+from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
 _TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal")

@@ -17,8 +17,8 @@ from lehr.config.merge import Origin, merge
 from lehr.config.mistakes import blamed, explain, given
 from lehr.config.recipe import Recipe
 from lehr.config.shipped import found
-from lehr.errors import UserError
-from lehr.yaml_file import MOST_DEPTH, parse, read_mapping
+from lehr.runtime.errors import UserError
+from lehr.runtime.yaml_file import MOST_DEPTH, parse, read_mapping
 
 SET = "--set"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lehr.config.posttraining import with_names
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
 _PATHS = re.compile(r"data\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file

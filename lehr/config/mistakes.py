@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from lehr.config.merge import Origin
 from lehr.config.posttraining import PLUGIN
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 MOST_LINES = 20
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 Family = Literal["olmo", "olmo2", "granite", "granitemoe", "stablelm"]
 

@@ -8,7 +8,7 @@ from lehr.config import checks
 from lehr.config.mistakes import Mistakes
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import with_names
-from lehr.hardware import bf16_units, cpp_compiler
+from lehr.runtime.hardware import bf16_units, cpp_compiler
 
 
 class Recipe(RecipeParts):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lehr.config.data import LANGUAGES, ExternalSource
 from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 BUILT = ("sft", "dpo", "grpo")  # kinds of post-training steps that this version runs; beside them those of one's own modules
 

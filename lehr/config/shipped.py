@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lehr.paths import is_relative
-from lehr.yaml_file import read_mapping
+from lehr.runtime.paths import is_relative
+from lehr.runtime.yaml_file import read_mapping
 
 FOLDER = (Path(__file__).resolve().parents[1] / "recipes").resolve()
 _REMEDY = "install Lehr again"

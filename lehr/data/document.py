@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lehr.data.lines import LONGEST, lines
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

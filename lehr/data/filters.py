@@ -13,7 +13,7 @@ import numpy as np
 from lehr.config.data import Filters
 from lehr.data.lexicon import Lexicon
 from lehr.data.repeats import repeats
-from lehr.plugins import resolve
+from lehr.runtime.plugins import resolve
 
 _LEXICON = Lexicon()
 

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer as Backend
 from lehr.config.data import Tokenizer as Config
 from lehr.data.ranks import tokenizer_json
 from lehr.data.special_tokens import APART, END_OF_TEXT, end_by_name, mark_end, special_ids
-from lehr.errors import UserError
-from lehr.files import refuse_pointer
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import refuse_pointer
 
 FILE = "tokenizer.json"
 _BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "config.json")  # may name the end of a text, in this order

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lehr.artifacts.artifact import Artifact
 from lehr.data.document import Document, read_jsonl
 from lehr.data.lines import LONGEST
-from lehr.paths import joined
+from lehr.runtime.paths import joined
 
 
 def kept(corpus: Artifact, source: str) -> Iterator[Document]:

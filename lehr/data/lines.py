@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lehr.errors import UserError
-from lehr.files import refuse_pointer
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import refuse_pointer
 
 LONGEST = 64 << 20  # bytes of a line: what one document may take in memory, whatever its compressed size
 _BOM = b"\xef\xbb\xbf"

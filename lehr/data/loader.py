@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lehr import seeds
 from lehr.data.mix import MixPlan, Part
+from lehr.runtime import seeds
 
 _BLOCK = 4096  # instances that are located together
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lehr.config.mix import Mix
 from lehr.data.shards import ShardSet
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from lehr.data.decontaminate import Decontaminator, Shared
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
 from lehr.data.filters import reject
-from lehr.errors import Bug, UserError
-from lehr.paths import joined
-from lehr.seeds import uniform_hash
+from lehr.runtime.errors import Bug, UserError
+from lehr.runtime.paths import joined
+from lehr.runtime.seeds import uniform_hash
 
 Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
 _SHOWN = 300  # characters of a dropped document that are kept for the audit

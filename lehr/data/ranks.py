@@ -17,7 +17,7 @@ from typing import Any
 from tokenizers import Regex
 
 from lehr.data.special_tokens import APART
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 # The expressions of tiktoken (openai_public.py), written for the library's engine (Oniguruma), in which `$` is the end of a
 # line and `{1,3}+` repeats.

@@ -9,7 +9,7 @@ from lehr.data.loader import Loader
 from lehr.data.mix import plan
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
-from lehr.paths import joined
+from lehr.runtime.paths import joined
 
 
 def open_loader(shards: Path, tokenizer: Path, mix: Mix, instances: int, sequence_length: int, seed: int) -> Loader:

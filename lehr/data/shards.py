@@ -20,9 +20,9 @@ import numpy as np
 from lehr.data.document import Document
 from lehr.data.spans import DocumentIds, SpansWriter, read_spans, scattered
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
-from lehr.files import object_in
-from lehr.paths import joined
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import object_in
+from lehr.runtime.paths import joined
 
 HEADER_MAGIC = b"LEHRTOK1"
 _FIELDS = {"source": str, "dtype": str, "tokens": int, "documents": int, "tokenizer": str, "sha256": str}

@@ -17,7 +17,7 @@ from typing import overload
 
 import numpy as np
 
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 SPANS_MAGIC = b"LEHRSPN1"
 _HEAD, _ITEM = 16, 8

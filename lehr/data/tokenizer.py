@@ -15,7 +15,7 @@ from lehr.config.data import Tokenizer as Config
 from lehr.data.foreign import FILE, read
 from lehr.data.special_tokens import END_OF_TEXT, PAD, ROLES, SPECIALS, end_of_text, special_ids
 from lehr.data.words import Words, pre_tokenizer
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 __all__ = ["FILE", "Tokenizer"]
 

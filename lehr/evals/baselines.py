@@ -24,7 +24,7 @@ from lehr.evals.perplexity import bits_per_byte
 from lehr.evals.score import families
 from lehr.evals.suites import examples
 from lehr.evals.task import Record, Text
-from lehr.metrics import COMPRESSOR, DEV, NGRAMS, require
+from lehr.runtime.metrics import COMPRESSOR, DEV, NGRAMS, require
 
 _BLOCK = 4096  # windows that are located together
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.evals.task import Choice, Example, Generation
 from lehr.post.chat import render
+from lehr.runtime.errors import UserError
 
 
 def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, context: int, max_new_tokens: int) -> None:

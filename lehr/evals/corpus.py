@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lehr.errors import UserError
-from lehr.files import object_in
-from lehr.seeds import uniform_hash
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import object_in
+from lehr.runtime.seeds import uniform_hash
 
 IN_LOOP_TEXTS = 24  # development documents whose bits per byte are measured while a model is trained
 PROSE_CHARACTERS = 1500  # of each document: many documents say more about a model than long ones

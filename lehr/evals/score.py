@@ -10,14 +10,14 @@ import numpy as np
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
-from lehr.errors import UserError
 from lehr.evals.estimate import Estimate, mean
 from lehr.evals.perplexity import Request, bits_per_byte
 from lehr.evals.task import Choice, Example, Generation, Pair, Record, ScoringModel, Text
-from lehr.metrics import require
 from lehr.post.chat import render
 from lehr.post.verifiers import verify
-from lehr.seeds import derive
+from lehr.runtime.errors import UserError
+from lehr.runtime.metrics import require
+from lehr.runtime.seeds import derive
 
 E = TypeVar("E", Text, Choice, Generation, Pair)
 

@@ -14,10 +14,10 @@ from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
-from lehr.errors import UserError
 from lehr.evals.corpus import cut, held_back, prose_texts, read_rows
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
 from lehr.post.chat import check_turns
+from lehr.runtime.errors import UserError
 
 CONTEXT_CHARACTERS, CONTINUATION_CHARACTERS = 200, 80  # of continuation_cf, up to the last whole word
 CHAT_SAMPLES = 4

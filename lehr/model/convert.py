@@ -15,11 +15,11 @@ from torch import Tensor
 
 from lehr.artifacts.tensors import read_shapes, read_tensors, write_tensors
 from lehr.config.model import Model
-from lehr.errors import UserError
-from lehr.files import read_object
 from lehr.model.hf_config import hf_config, model_from_hf
 from lehr.model.size import check_fits
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_object
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _FOLDER, _AGAIN = "give the folder of a Hugging Face model", "fetch the model again"

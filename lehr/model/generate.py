@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import diverged
 from lehr.model.decode import Decoder
 from lehr.model.packed import packed
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import diverged
 
 _SCORE_TOKENS = 8192  # padded tokens per scoring batch
 _GENERATE_ROWS = 128
@@ -22,7 +22,7 @@ _GENERATE_ROWS = 128
 
 @dataclass
 class LanguageModel:
-    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and `lehr.ports.Sampler`."""
+    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and `lehr.runtime.ports.Sampler`."""
 
     model: Transformer
     tokenizer: Tokenizer
@@ -68,7 +68,7 @@ class LanguageModel:
         return results
 
     def follow(self, step: int) -> None:
-        """See lehr.ports.Sampler: what is sampled from is what is trained."""
+        """See lehr.runtime.ports.Sampler: what is sampled from is what is trained."""
 
     @property
     def device(self) -> torch.device:

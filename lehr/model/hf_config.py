@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from lehr.config.model import Model, checked
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 CLASSES = {
     "olmo": "OlmoForCausalLM",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lehr.config.model import Model
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 _LONGEST = 1 << 20  # positions: rotary tables are made for all of them, and no weights vouch for their number
 

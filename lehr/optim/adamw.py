@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import adamw
 
 from lehr.config.optim import Optim
-from lehr.errors import UserError
 from lehr.model.transformer import Backbone
 from lehr.optim.groups import Group, group_of
+from lehr.runtime.errors import UserError
 
 
 class FlatParameters:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lehr.artifacts import incidents
 from lehr.artifacts.artifact import write_atomic
-from lehr.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
+from lehr.runtime.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from lehr import seeds
 from lehr.config.evaluation import TaskPlan
 from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, SftStep, Step
 from lehr.config.recipe import Recipe
-from lehr.errors import UserError
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import Node, needed
 from lehr.pipeline.place import Place
 from lehr.pipeline.registry import STAGES, stage
+from lehr.runtime import seeds
+from lehr.runtime.errors import UserError
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.export import ExportConfig
 from lehr.stages.import_hf import ImportConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lehr import seeds
 from lehr.config.mix import Mix
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
+from lehr.runtime import seeds
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lehr.errors import UserError
 from lehr.pipeline.spec import StageSpec
-from lehr.plugins import resolve
+from lehr.runtime.errors import UserError
+from lehr.runtime.plugins import resolve
 from lehr.stages import (
     baselines,
     described,

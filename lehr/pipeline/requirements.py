@@ -9,14 +9,14 @@ from pathlib import Path
 from lehr.config.data import JsonlSource
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.evals.budget import too_long
 from lehr.evals.corpus import family, read_rows
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
-from lehr.files import read_object
 from lehr.pipeline.node import Node
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_object
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.preferences import PreferencesConfig

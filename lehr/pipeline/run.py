@@ -11,10 +11,10 @@ from typing import Any
 from lehr.artifacts import incidents
 from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost, canonical, sha256_text
 from lehr.artifacts.fingerprint import code_version
-from lehr.errors import Bug, LehrError, Preempted, UserError, from_os_error
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
-from lehr.stop import listening
+from lehr.runtime.errors import Bug, LehrError, Preempted, UserError, from_os_error
+from lehr.runtime.preemption import listening
 
 
 def fingerprint(name: str, config: dict[str, Any], inputs: Mapping[str, list[str]], code: str) -> str:

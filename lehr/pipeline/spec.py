@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from lehr.artifacts.artifact import Artifact, Kind
 from lehr.config.base import Config, without_reported
-from lehr.errors import Bug
+from lehr.runtime.errors import Bug
 
 Phase = Literal["data", "pretraining", "soup", "post-training", "evaluation", "export"]
 ResourceClass = Literal["cpu", "accelerator", "ranked"]

@@ -7,13 +7,13 @@ from typing import Any
 
 from lehr.config.hardware import Hardware
 from lehr.config.recipe import Recipe
-from lehr.errors import UserError
 from lehr.model.size import active_parameter_count, flops_per_token, parameter_count
 from lehr.planning.cost import SUMMED, StageCost, costs
 from lehr.planning.fit import batch_notes, memory_problem, shape_problems
 from lehr.planning.memory import Memory, memory_per_accelerator, with_checkpointing
 from lehr.planning.work import Work
 from lehr.planning.works import works
+from lehr.runtime.errors import UserError
 
 # A recipe that names no machines is planned for one accelerator of the reports' kind, and the plan says so.
 ASSUMED = Hardware(

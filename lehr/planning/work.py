@@ -10,10 +10,10 @@ from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, Schedule, StepSchedule
 from lehr.config.start import BaseTraining
-from lehr.errors import Bug
 from lehr.model.size import flops_per_token
 from lehr.optim.schedule import by_steps, by_tokens
 from lehr.pipeline.node import Node
+from lehr.runtime.errors import Bug
 from lehr.train.batches import Batches
 
 Rate = Callable[[float], float]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lehr import seeds
 from lehr.config.posttraining import Pairs
 from lehr.data.synthetic.conversations import ChatExample, in_turn
 from lehr.data.synthetic.splits import Split
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.post.chat import render
+from lehr.runtime import seeds
+from lehr.runtime.errors import UserError
 
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 

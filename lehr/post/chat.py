@@ -18,7 +18,7 @@ from typing import Protocol
 
 from lehr.data.special_tokens import ROLES
 from lehr.data.synthetic.conversations import Message
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 # The same template for Hugging Face; `tests/post/test_chat.py` holds the two equal, token by token.
 _ANSWER = "{{- '<|assistant|>\\n' + content + eos_token -}}"

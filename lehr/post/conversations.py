@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lehr import seeds
 from lehr.data.loader import Loader
 from lehr.data.mix import plan as plan_mix
 from lehr.data.shards import ShardSet
 from lehr.data.synthetic.conversations import conversation
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
-from lehr.paths import joined
 from lehr.post.chat import render
 from lehr.post.sft import Rendered, Replay, SftObjective
 from lehr.post.tuning import Setup
+from lehr.runtime import seeds
+from lehr.runtime.errors import UserError
+from lehr.runtime.paths import joined
 
 
 def sft_objective(setup: Setup) -> SftObjective:

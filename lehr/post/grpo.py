@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lehr import seeds
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
-from lehr.ports import Sampler
 from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import Rendered, pad, rows_of_step
+from lehr.runtime import seeds
+from lehr.runtime.ports import Sampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.parallel import Ranks

@@ -12,8 +12,6 @@ from lehr.artifacts.artifact import Artifact
 from lehr.config.posttraining import Pairs
 from lehr.data.synthetic.conversations import ChatExample, Message, reference_answer
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
-from lehr.files import object_in
 from lehr.model.generate import LanguageModel
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
 from lehr.post.chat import render
@@ -21,6 +19,8 @@ from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
 from lehr.post.sft import Rendered
 from lehr.post.tuning import Setup
 from lehr.post.verifiers import verify
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import object_in
 from lehr.train.checkpoint import copy_parameters, load_checkpoint
 from lehr.train.device import own_device
 from lehr.train.fit import RankContext

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lehr import seeds
 from lehr.data.loader import Loader
 from lehr.model.transformer import Transformer
+from lehr.runtime import seeds
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, cross_entropy
 from lehr.train.parallel import Ranks

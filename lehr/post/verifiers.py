@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lehr.data.synthetic.wording import PREFIXES
-from lehr.plugins import resolve
+from lehr.runtime.plugins import resolve
 
 Args = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from lehr.report import format as fmt
 from lehr.report.data import ReportData, StageReport
 from lehr.report.headline import measured
 from lehr.report.scores import Column, ScoreRecord
-from lehr.text import fenced, markdown, markdown_code, visible
+from lehr.runtime.text import fenced, markdown, markdown_code, visible
 
 
 def model_card(

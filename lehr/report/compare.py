@@ -16,10 +16,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from lehr.errors import UserError
-from lehr.files import read_objects
 from lehr.report.scores import Column, ScoreTable, read_records, score_matrix
-from lehr.text import markdown, visible
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_objects
+from lehr.runtime.text import markdown, visible
 
 
 def load_scores(folder: Path) -> ScoreTable:

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lehr.metrics import DEV
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
+from lehr.runtime.metrics import DEV
 
 Point = dict[str, float | None]
 
@@ -39,7 +39,7 @@ class StageReport(_Model):
     and in which colour a stage is shown depends on it and on its place among the stages, never on its name.
 
     A point of `curves` holds `step`, `tokens` (trained on so far in this stage, or in this step) and any metrics: those of
-    `lehr.metrics` as declared there, others under their own names.
+    `lehr.runtime.metrics` as declared there, others under their own names.
     """
 
     name: str

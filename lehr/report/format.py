@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import math
 
-from lehr.metrics import Metric
-from lehr.text import visible
+from lehr.runtime.metrics import Metric
+from lehr.runtime.text import visible
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lehr.metrics import ordered
 from lehr.report import format as fmt
 from lehr.report import markup
 from lehr.report.data import ReportData
 from lehr.report.format import esc
 from lehr.report.scores import Column, ScoreTable
 from lehr.report.verdicts import against, got_worse
+from lehr.runtime.metrics import ordered
 
 _TILES = 6
 _TUNED = ("sft", "dpo", "grpo")  # which compute in fp32

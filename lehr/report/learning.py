@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lehr import metrics
-from lehr.metrics import Metric
 from lehr.report import format as fmt
 from lehr.report import markup
 from lehr.report.charts import origin, stage_colours
@@ -16,6 +14,8 @@ from lehr.report.curves import Axes, Level, Series, curve_chart
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
 from lehr.report.style import PALETTES
+from lehr.runtime import metrics
+from lehr.runtime.metrics import Metric
 
 # Where next tokens are trained, every unit of weight is a token: only there has the loss a unit.
 _LOSS = replace(metrics.metric("loss"), unit="nats/token", axis="log")

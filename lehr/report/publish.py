@@ -21,7 +21,6 @@ from lehr.artifacts.artifact import LOGS, STABILITY, Artifact, write_atomic
 from lehr.artifacts.incidents import told
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
-from lehr.files import read_lines, read_object, read_objects
 from lehr.model.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.pipeline.registry import stage
@@ -40,6 +39,7 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.scores import read_records
+from lehr.runtime.json_files import read_lines, read_object, read_objects
 
 AGAIN = "delete this artifact's folder and run the same command again: only this stage is repeated"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lehr.errors import UserError
-from lehr.files import read_objects
-from lehr.metrics import Metric, metric
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_objects
+from lehr.runtime.metrics import Metric, metric
 
 
 class ScoreRecord(BaseModel):

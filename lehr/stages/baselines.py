@@ -11,10 +11,10 @@ from lehr.config.evaluation import Baselines, TaskPlan
 from lehr.config.mix import Mix
 from lehr.config.schedule import BatchRamp
 from lehr.evals.scores import SAMPLES, SCORES
-from lehr.metrics import DEV
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
-from lehr.ports import Tracker
+from lehr.runtime.metrics import DEV
+from lehr.runtime.ports import Tracker
 
 if TYPE_CHECKING:
     from pathlib import Path

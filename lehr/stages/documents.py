@@ -10,10 +10,10 @@ from lehr.artifacts.artifact import sha256_file
 from lehr.config.base import NonNegative
 from lehr.config.data import Data, ExternalSource, JsonlSource, Source, SyntheticSource
 from lehr.data.document import Document
-from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
-from lehr.plugins import resolve
+from lehr.runtime.errors import UserError
+from lehr.runtime.plugins import resolve
 
 
 class DocumentsConfig(StageConfig):

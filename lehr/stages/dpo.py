@@ -7,7 +7,6 @@ from lehr.config.optim import Optim
 from lehr.config.posttraining import DpoStep
 from lehr.config.schedule import StepSchedule
 from lehr.data.synthetic.conversations import check_families
-from lehr.errors import Bug
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.place import Place
@@ -15,6 +14,7 @@ from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.planning.chat import answer_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
+from lehr.runtime.errors import Bug
 from lehr.stages.preferences import PreferencesConfig
 
 

@@ -8,7 +8,7 @@ from lehr.artifacts.artifact import Artifact
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
-from lehr.ports import Tracker
+from lehr.runtime.ports import Tracker
 
 
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:

@@ -7,9 +7,9 @@ from typing import Any
 
 from lehr.artifacts.artifact import sha256_file
 from lehr.config.model import Model
-from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
+from lehr.runtime.errors import UserError
 
 
 class ImportConfig(StageConfig):

@@ -8,7 +8,6 @@ from lehr.config.optim import Optim
 from lehr.config.posttraining import SftStep
 from lehr.config.schedule import StepSchedule
 from lehr.data.synthetic.conversations import check_families
-from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.place import Place
@@ -16,6 +15,7 @@ from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.planning.chat import sft_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
+from lehr.runtime.errors import UserError
 
 
 class ReplayConfig(Config):

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from lehr.launcher import away, machines
-from lehr.ports import FAR, Claim
+from lehr.runtime.ports import FAR, Claim
 from lehr.train.parallel import Ranks
 
 _PIECE = 16 << 20  # bytes sent at once

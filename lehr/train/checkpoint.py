@@ -16,10 +16,10 @@ from lehr.artifacts.artifact import Artifact, write_atomic
 from lehr.artifacts.tensors import read_shapes, read_tensors, save_tensors
 from lehr.config.model import Model, checked
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
-from lehr.files import read_object
 from lehr.model.size import check_fits
 from lehr.model.transformer import Backbone, Transformer
+from lehr.runtime.errors import UserError
+from lehr.runtime.json_files import read_object
 
 WEIGHTS, ARCHITECTURE, OPTIMIZER, TRAINING, TOKENIZER = (
     "model.safetensors",

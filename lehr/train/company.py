@@ -23,9 +23,9 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.distributed.rendezvous import rendezvous
 
-from lehr.errors import Bug, InfraError, LehrError, NodeFault, from_os_error, from_words, in_words, node_fault
 from lehr.launcher import check_world, machines
-from lehr.stop import listening
+from lehr.runtime.errors import Bug, InfraError, LehrError, NodeFault, from_os_error, from_words, in_words, node_fault
+from lehr.runtime.preemption import listening
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=1800)

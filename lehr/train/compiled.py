@@ -8,9 +8,9 @@ from typing import TypeVar
 import torch
 
 from lehr.config.training import Compile
-from lehr.errors import UserError
-from lehr.hardware import cpp_compiler
 from lehr.model.transformer import Backbone, Transformer
+from lehr.runtime.errors import UserError
+from lehr.runtime.hardware import cpp_compiler
 
 T = TypeVar("T")
 # Compiling costs 13 to 47 s on a core (measured) and brings a tenth to a seventh of the time.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lehr.environment import whole
+from lehr.runtime.environment import whole
 from lehr.train.parallel import Ranks
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr import stop
 from lehr.artifacts.artifact import LOGS, STABILITY, write_atomic
 from lehr.artifacts.incidents import FILE as INCIDENTS
 from lehr.artifacts.incidents import record
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
-from lehr.errors import diverged
 from lehr.model.size import flops_per_token
 from lehr.pipeline.attempt import Attempt
-from lehr.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
+from lehr.runtime import preemption
+from lehr.runtime.errors import diverged
+from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
 from lehr.train.collection import collector_off
 from lehr.train.engine import Saves
 from lehr.train.journal import Journal, Row
@@ -102,7 +102,7 @@ def fit(
     if log_bytes is not None:
         log(f"{context.name}: going on at step {state.step}")
     journal.open(log_bytes or 0)
-    stop.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
+    preemption.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
     try:
         if log_bytes is None and state.rewinds.armed:
             journal.checkpoint(state)  # else the first steps had nothing to go back to

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from lehr import stop
 from lehr.artifacts.artifact import write_beside
 from lehr.config.training import Watch
-from lehr.ports import Tracker
+from lehr.runtime import preemption
+from lehr.runtime.ports import Tracker
 from lehr.train.engine import Saves
 from lehr.train.later import Later, Pair
 from lehr.train.parallel import Ranks
@@ -153,9 +153,9 @@ class Journal:
         if self.evaluator is not None:
             self.catch_up()
             try:
-                with stop.interruptible(ranks.world == 1 or (ranks.peers_alive is not None and self.saves.alone)):
+                with preemption.interruptible(ranks.world == 1 or (ranks.peers_alive is not None and self.saves.alone)):
                     values = self.evaluator(state, ranks)
-            except stop.Terminated:
+            except preemption.Terminated:
                 return False
             self._write({"step": state.step, "tokens": state.tokens, **values})
         state.evaluated = state.step

@@ -11,9 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lehr import pulse, stop
-from lehr.errors import Bug, diverged
-from lehr.metrics import require
+from lehr.runtime import heartbeat, preemption
+from lehr.runtime.errors import Bug, diverged
+from lehr.runtime.metrics import require
 from lehr.train.collection import collect_at
 from lehr.train.engine import Engine
 from lehr.train.journal import Journal
@@ -112,7 +112,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
     try:
         return _train(state, objective, plan, ranks, journal)
     finally:
-        pulse.pausing(state.step)
+        heartbeat.pausing(state.step)
 
 
 def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
@@ -122,7 +122,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
         collect_at(state.step, journal.watch.collect_steps)
         if state.rewinds.pass_over(state):  # batches that a rewind left out
             continue
-        pulse.stepping(state.step)
+        heartbeat.stepping(state.step)
         began = time.perf_counter()
         for trained in state.models.values():
             trained.optimizer.zero()
@@ -137,7 +137,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
         seconds = time.perf_counter() - began
         log = {key: value for name, its in others.items() for key, value in its.named(name).items()}
         journal.step(state, plan.steps, own.loss, own.grad_norm, own.lr, made, scalars, sums.extra, seconds, log)
-        pulse.pausing(state.step)
+        heartbeat.pausing(state.step)
         lost = 0 if math.isfinite(own.loss) and math.isfinite(own.grad_norm) else lost + 1
         if state.rewinds.due:
             rewind(state, journal, ranks)
@@ -154,7 +154,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
             if not stopping:
                 ranks.gather(None)  # nobody's next step is timed while another rank waits for its disk
     if stopping:
-        raise stop.preempted(journal.stage, state.step, plan.steps)
+        raise preemption.preempted(journal.stage, state.step, plan.steps)
     return state
 
 
@@ -193,7 +193,7 @@ def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -
     """Sum gradients and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM. The host waits
     for the device here, and for the gradients' norm."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
-    scalars = stacked([sums.loss, sums.weight, sums.tokens, float(stop.asked()), *(x for pair in pairs for x in pair)])
+    scalars = stacked([sums.loss, sums.weight, sums.tokens, float(preemption.asked()), *(x for pair in pairs for x in pair)])
     engine.sum_(scalars, ranks)
     values = scalars.tolist()
     out = dict(zip(("loss", "weight", "tokens", "stop"), values, strict=False))

@@ -22,9 +22,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lehr.errors import InfraError, LehrError
-from lehr.hardware import keep_freed_memory
 from lehr.launcher import launched, together
+from lehr.runtime.errors import InfraError, LehrError
+from lehr.runtime.hardware import keep_freed_memory
 from lehr.train.company import TIMEOUT, Company, backend, lost_a_peer, stay_on_loopback, told
 from lehr.train.plain import all_gathered
 from lehr.train.shared_sum import SharedSum

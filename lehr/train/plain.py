@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lehr.errors import Bug
+from lehr.runtime.errors import Bug
 
 
 def encoded(value: Any) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lehr.artifacts.artifact import sha256_file, write_atomic
 from lehr.artifacts.tensors import read_tensors, save_tensors
-from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import ONLY_ATTEMPT, Claim
 from lehr.train.retention import Retention
 
 _TWO = Retention()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import ONLY_ATTEMPT, Claim
 from lehr.train.apart import mirrored
 from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles, quiet

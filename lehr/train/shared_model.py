@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lehr import seeds
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
-from lehr.ports import Sampler
+from lehr.runtime import seeds
+from lehr.runtime.ports import Sampler
 from lehr.train.parallel import Ranks
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 from lehr.train.company import PeerGone
 from lehr.train.plain import all_gathered
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lehr.config.optim import Optim
 from lehr.config.training import Precision
-from lehr.errors import Bug
 from lehr.model.transformer import Backbone, Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
+from lehr.runtime.errors import Bug
 from lehr.train.engine import Engine
 from lehr.train.rewind import Rewinds
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lehr.artifacts.artifact import LOGS, write_atomic
-from lehr.ports import Tracker
+from lehr.runtime.ports import Tracker
 from lehr.train.parallel import Ranks
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 
 from lehr.artifacts.artifact import MANIFEST, Artifact, ArtifactRef, Cost, Kind, write_atomic
 from lehr.artifacts.folder_store import LocalStore
-from lehr.errors import Bug, UserError
+from lehr.runtime.errors import Bug, UserError
 
 
 def sealed(folder: Path, files: dict[str, str], parents: list[ArtifactRef] | None = None, **changes: Any) -> Artifact:

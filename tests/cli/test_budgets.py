@@ -16,7 +16,7 @@ import pytest
 
 from lehr.cli.main import main
 from lehr.cli.talk import converse
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 from tests.cli.conftest import E2E, SHORT
 
 TEXT = "In the beginning was the word, and the word was with"

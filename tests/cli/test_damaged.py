@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lehr.cli.main import main
-from lehr.errors import UserError
 from lehr.evals.corpus import read_rows
+from lehr.runtime.errors import UserError
 from tests.cli.conftest import Again
 from tests.data.given import byte_level
 from tests.fuzz.made import run_folder, write

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lehr.cli.main import main
-from lehr.metrics import metric
+from lehr.runtime.metrics import metric
 
 
 def _scores(folder: Path, split: str) -> dict[tuple[str, str], tuple[float, int]]:

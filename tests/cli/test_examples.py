@@ -14,7 +14,7 @@ import pytest
 
 from lehr.cli.main import lehr
 from lehr.config import load_recipe
-from lehr.seeds import uniform_hash
+from lehr.runtime.seeds import uniform_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 

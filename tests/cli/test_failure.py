@@ -9,7 +9,7 @@ import click
 import pytest
 
 from lehr.cli.failure import owned_error, report_failure
-from lehr.errors import Bug, InfraError, Preempted, UserError
+from lehr.runtime.errors import Bug, InfraError, Preempted, UserError
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_unexpected_leaves_its_traceback_in_a_file(
     assert "test_the_unexpected_leaves" in kept.read_text()
     monkeypatch.setenv("LEHR_DEBUG", "1")
     report_failure(UserError("x"))
-    assert "lehr.errors.UserError: x." in capsys.readouterr().err
+    assert "lehr.runtime.errors.UserError: x." in capsys.readouterr().err
 
 
 def test_each_mistake_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:

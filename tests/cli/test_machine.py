@@ -18,9 +18,9 @@ import pytest
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.object_store.cache import folder_of
 from lehr.cli.main import main
-from lehr.errors import UserError
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
+from lehr.runtime.errors import UserError
 from tests.staging import made
 
 ROOT = Path(__file__).resolve().parents[2]

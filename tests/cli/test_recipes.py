@@ -11,7 +11,7 @@ import yaml
 from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.config.shipped import FOLDER, names
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lehr.errors import InfraError
 from lehr.infra.controller.transport import Reply, Request, Stream, Transport
+from lehr.runtime.errors import InfraError
 
 
 class Crash(BaseException):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.reference import with_reference
-from lehr.errors import UserError
-from lehr.yaml_file import parse
+from lehr.runtime.errors import UserError
+from lehr.runtime.yaml_file import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "recipes/tiny/olmo2.yaml"

@@ -15,8 +15,8 @@ import yaml
 
 from lehr.config import load_recipe
 from lehr.config.runnable import BUILT
-from lehr.errors import UserError
 from lehr.model.size import parameter_count
+from lehr.runtime.errors import UserError
 from tests.config.said import RECIPES, Rule, of, recipe
 from tests.config.said_data import REASONS, RULES
 

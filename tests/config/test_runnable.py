@@ -9,8 +9,8 @@ import pytest
 
 from lehr.config import Recipe, load_recipe
 from lehr.config.runnable import check_runnable
-from lehr.errors import UserError
 from lehr.pipeline.graph import graph
+from lehr.runtime.errors import UserError
 
 TINY = sorted((Path(__file__).resolve().parents[2] / "recipes/tiny").glob("*.yaml"))
 OLMO2 = next(path for path in TINY if path.stem == "olmo2")

@@ -8,7 +8,7 @@ import pytest
 
 from lehr.config.load import load_recipe, recipe_yaml
 from lehr.config.merge import _PATHS
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 TINY = Path(__file__).parents[2] / "recipes/tiny/olmo2.yaml"
 GIVEN = "tokenizer={path: x/tokenizer.json}"

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 from lehr.config.data import Tokenizer as Config
 from lehr.data.ranks import PATTERNS, byte_characters
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 BYTES = [bytes([b]) for b in range(256)]
 

@@ -21,8 +21,8 @@ from lehr.data.lexicon import Lexicon
 from lehr.data.lines import LONGEST
 from lehr.data.prepare import prepare_corpus
 from lehr.data.repeats import repeats
-from lehr.errors import UserError
 from lehr.evals.corpus import cut, read_rows
+from lehr.runtime.errors import UserError
 
 ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
 LATIN = "Arma virumque cano Troiae qui primus ab oris et quae quod sed nec te atque haec nunc hic sunt iam cum ad ex "

@@ -23,8 +23,8 @@ from lehr.data.shards import ShardSet, verify_body, write_shard
 from lehr.data.special_tokens import SPECIALS
 from lehr.data.tokenizer import Tokenizer
 from lehr.data.words import Words
-from lehr.errors import UserError
-from lehr.seeds import permute, unpermute
+from lehr.runtime.errors import UserError
+from lehr.runtime.seeds import permute, unpermute
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog " * 20,

@@ -16,10 +16,10 @@ from helpers import Finished
 from lehr.artifacts.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.data.synthetic.conversations import Message
-from lehr.metrics import require
 from lehr.model.generate import LanguageModel
 from lehr.pipeline.graph import graph
 from lehr.post.chat import render
+from lehr.runtime.metrics import require
 from lehr.train.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -11,13 +11,13 @@ import pytest
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
-from lehr.errors import UserError
 from lehr.evals.estimate import mean, ratio
 from lehr.evals.perplexity import bits_per_byte_by, windows
 from lehr.evals.score import score
 from lehr.evals.suites import examples
 from lehr.evals.task import Choice, Generation, Pair, Record, Text
-from lehr.metrics import find, metric
+from lehr.runtime.errors import UserError
+from lehr.runtime.metrics import find, metric
 from tests.evals.fakes import PairTokenizer, TableModel
 
 FROZEN = ArtifactRef(uri="runs/x/artifacts/soup", digest="d", kind="checkpoint", stage="soup")

@@ -12,12 +12,12 @@ import pytest
 from lehr.config.data import SyntheticSource
 from lehr.data.synthetic import documents, problem
 from lehr.data.synthetic.conversations import Message
-from lehr.errors import UserError
 from lehr.evals.contamination import around_numbers, evaluation_texts
 from lehr.evals.corpus import PROSE_CHARACTERS
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, examples
 from lehr.evals.task import Choice, Generation, Pair, Text
 from lehr.post.verifiers import verify
+from lehr.runtime.errors import UserError
 
 
 @pytest.fixture

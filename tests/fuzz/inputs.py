@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 HOSTILE = (
     "", " ", "no", "~", "null", "1e400", "nan", "-1", "0x", "1_0", "2020-13-45", "../../../escaped", "/etc/passwd", "a/b",
     "a\\b", ".", "..", "x" * 300, "s3://b/a//b", "gs://b", "a\nb", "\x7f", "\x1b[31mred", "[/bold]", "{0}", "%s", "$HOME",
-    "=", "*a", "&a", "<<", "!!python/object:os.system", "lehr.seeds:NOTHING", ":f", "..up:f", "\u202eabc", "\U0001f98a",
+    "=", "*a", "&a", "<<", "!!python/object:os.system", "lehr.runtime.seeds:NOTHING", ":f", "..up:f", "\u202eabc", "\U0001f98a",
     "\ufeff", "\u0130", "e\u0301",
 )  # fmt: skip
 NUMBERS: tuple[int | float, ...] = (0, -1, 1, 2, 3, 7, 2**31, 2**53 + 1, 2**63, 10**30, 10**400)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from lehr.config.data import Data, Filters, JsonlSource
 from lehr.config.mix import Mix
 from lehr.data.prepare import prepare_corpus
-from lehr.errors import UserError
 from lehr.evals.corpus import cut, read_rows
+from lehr.runtime.errors import UserError
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import mutated_bytes, texts, values
 from tests.fuzz.watch import Place, bounded, place, refused_or_done, run

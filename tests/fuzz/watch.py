@@ -20,7 +20,7 @@ from unittest.mock import patch
 import torch  # first of all: its libraries take gigabytes of addresses, which are no command's
 
 from lehr.cli.main import main
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 torch.set_num_threads(1)
 SECONDS, BYTES = 20.0, 2 << 30  # of processor time and of memory beyond what there is; a command takes tenths and megabytes

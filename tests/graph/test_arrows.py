@@ -20,7 +20,13 @@ from tests.graph.source import ROOMS, ROOT, UPPER, by_place, committed_files, im
 ARROWS = {
     "lehr": (),
     "monitoring": ("lehr",),
-    "infra": ("monitoring.metrics", "lehr.environment", "lehr.errors", "lehr.ports", "lehr.yaml_file"),
+    "infra": (
+        "monitoring.metrics",
+        "lehr.runtime.environment",
+        "lehr.runtime.errors",
+        "lehr.runtime.ports",
+        "lehr.runtime.yaml_file",
+    ),
     "tasks": ("lehr", "monitoring", "infra.pods", "infra.storage"),
     "workflows": ("tasks", "lehr", "monitoring"),
     "cli": ("lehr", "monitoring", "infra", "tasks", "workflows"),
@@ -229,4 +235,4 @@ def test_workflows_load_without_loading_torch() -> None:
 def test_source_tree_is_what_the_tests_think_it_is() -> None:
     """Guards the guards: if the listing were empty, every rule above would hold."""
     assert Path(ROOT / "lehr/config/load.py") in sources()
-    assert "lehr.errors.UserError" in [name for name, _ in imports(ROOT / "lehr/config/load.py")]
+    assert "lehr.runtime.errors.UserError" in [name for name, _ in imports(ROOT / "lehr/config/load.py")]

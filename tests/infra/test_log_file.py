@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lehr.errors import LehrError
 from lehr.infra.controller.log_file import BLOCK, LogFile
+from lehr.runtime.errors import LehrError
 
 
 def test_it_begins_anew_when_it_is_full_and_keeps_the_one_before(tmp_path: Path) -> None:

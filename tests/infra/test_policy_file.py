@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lehr.errors import UserError
 from lehr.infra.controller.settings import Settings
 from lehr.infra.policy import Policy
+from lehr.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("load", [Policy.load, Settings.load])

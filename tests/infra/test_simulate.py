@@ -17,7 +17,6 @@ import lehr.infra.decision_log
 import lehr.infra.simulate.fleet
 from lehr.cli.main import main
 from lehr.cli.simulated import show_rows
-from lehr.errors import UserError
 from lehr.infra.decide import decide
 from lehr.infra.decision_log import line, read, replay
 from lehr.infra.policy import Policy
@@ -28,6 +27,7 @@ from lehr.infra.simulate.scenario import COUNTS, TIMES, Regime, Scenario
 from lehr.infra.simulate.study import Row, check, run, t_quantile
 from lehr.infra.summary import fleet_view
 from lehr.infra.views import NodeView
+from lehr.runtime.errors import UserError
 from tests.infra.world import NOW, POLICY, pod, verdict
 
 TABLE = FailureTable.load()

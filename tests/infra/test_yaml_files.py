@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lehr.errors import UserError
 from lehr.infra.controller.settings import Settings
 from lehr.infra.policy import Policy
 from lehr.infra.simulate.failures import LLAMA3, FailureTable
+from lehr.runtime.errors import UserError
 
 READERS: tuple[Callable[[Path], object], ...] = (Policy.load, Settings.load, FailureTable.load)
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))

@@ -10,11 +10,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
 from lehr.config.model import Model
-from lehr.errors import UserError
 from lehr.export import export_hf, verify_hf
 from lehr.model.convert import from_hf_state, to_hf_state
 from lehr.model.hf_config import hf_config
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import UserError
 
 torch.set_num_threads(1)
 SHAPES = {

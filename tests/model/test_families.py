@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lehr.errors import UserError
 from lehr.model.convert import from_hf_state, load_hf, save_hf
 from lehr.model.layers import KVCache
 from lehr.model.packed import packed
+from lehr.runtime.errors import UserError
 from lehr.train.losses import cross_entropy
 
 SIZES: dict[str, Any] = {

@@ -17,9 +17,9 @@ from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.exchange import export_to_gguf
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import UserError
 from lehr.train.checkpoint import save_checkpoint
 from tests.data.given import TEXTS, byte_level, trained_ranks, written
 

@@ -12,9 +12,9 @@ from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import UserError
 from lehr.train.checkpoint import check_head, load_checkpoint, save_checkpoint
 from lehr.train.fit import fit
 from lehr.train.loop import Plan, Sums

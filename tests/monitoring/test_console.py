@@ -18,7 +18,7 @@ from lehr.monitoring.console import ConsoleTracker
 from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.live_view import Progress, RunState, live_view
 from lehr.monitoring.score_table import score_table, score_tables
-from lehr.ports import NullTracker
+from lehr.runtime.ports import NullTracker
 
 RUN = """
 import sys

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lehr.metrics import require
 from lehr.monitoring import metrics as m
 from lehr.monitoring.exporter import PrometheusTracker
+from lehr.runtime.metrics import require
 
 
 class Meter:

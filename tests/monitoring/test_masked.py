@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lehr.cli.failure import report_failure
-from lehr.errors import InfraError
-from lehr.masked import masked
 from lehr.monitoring.mlflow_tracker import MlflowTracker
+from lehr.runtime.errors import InfraError
+from lehr.runtime.redaction import masked
 
 SECRET = "planted-8c1f"
 

@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from lehr.cli.failure import one_line
 from lehr.monitoring.screen import Screen
-from lehr.text import json_line, visible
+from lehr.runtime.text import json_line, visible
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = "[/b] [edit] :smile: \x1b[31m\x9b2J\r\x07\x7f\u202e\ud800"

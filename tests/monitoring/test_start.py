@@ -23,7 +23,7 @@ STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.sys
 sys.addaudithook(lambda event, args: born.append(f"{event} {args[:1]}") if event in STARTS else None)
 from pathlib import Path
 from lehr.config import load_recipe
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 from lehr.monitoring.console import ConsoleTracker
 from lehr.monitoring.energy import PowerMeter
 from lehr.monitoring.exporter import PrometheusTracker

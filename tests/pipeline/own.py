@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lehr.config.parallel import Parallel
-from lehr.metrics import Metric, declare
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
+from lehr.runtime.metrics import Metric, declare
 
 declare(Metric("shoutiness", "share of capitals", "share", "lower"))
 

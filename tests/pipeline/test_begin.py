@@ -11,9 +11,9 @@ import yaml
 from lehr.artifacts.artifact import Artifact
 from lehr.cli.main import main
 from lehr.config import load_recipe
-from lehr.errors import UserError
 from lehr.pipeline.graph import graph
 from lehr.planning.plan import plan_run
+from lehr.runtime.errors import UserError
 from lehr.train.checkpoint import load_checkpoint
 from tests.data.given import save
 from tests.model.test_exchange_given import KINDS, byte_level, their_folder

@@ -34,7 +34,7 @@ def test_a_stage_reaches_what_it_needs_and_nothing_else() -> None:
     training = reachable(STAGES["pretrain"].run)  # type: ignore[arg-type]
     assert {"lehr.optim.adamw", "lehr.train.loop", "lehr.model.layers", "lehr.data.loader"} <= set(training)
     foreign = {"lehr.config.recipe", "lehr.config.parts", "lehr.config.evaluation", "lehr.post.verifiers", "lehr.post.grpo"}
-    foreign |= {"lehr.report.page", "lehr.errors", "lehr.metrics", "lehr.pipeline.graph", "lehr.planning.work"}
+    foreign |= {"lehr.report.page", "lehr.runtime.errors", "lehr.runtime.metrics", "lehr.pipeline.graph", "lehr.planning.work"}
     foreign |= {"lehr.evals.suites"}
     assert not foreign & set(training)
     for kind, spec in STAGES.items():  # no stage can look at what its configuration does not say
@@ -84,7 +84,7 @@ TRAINING = {"pretrain", "midtrain", "sft", "dpo", "grpo"}
         ({"lehr/optim/adamw.py": ("", "\n# a remark\n")}, set()),
         ({"lehr/stages/pretrain.py": ('"""Its tokens and steps are exact."""', "print(node)")}, set()),  # how it is planned
         ({"lehr/config/parts.py": ('    description: str = ""\n', '    description: str = ""\n    mood: str = ""\n')}, set()),
-        ({"lehr/metrics.py": ("", "\nOTHER = 1\n")}, set()),
+        ({"lehr/runtime/metrics.py": ("", "\nOTHER = 1\n")}, set()),
         (
             {
                 "lehr/stages/nothing.py": ("", NOTHING),

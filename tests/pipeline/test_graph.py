@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from lehr.artifacts.artifact import Artifact
 from lehr.config import Recipe, load_recipe
-from lehr.errors import UserError
 from lehr.evals.scores import EvaluateConfig
 from lehr.pipeline.graph import graph
 from lehr.pipeline.node import Node, needed, pieces, visits
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs, StageConfig
+from lehr.runtime.errors import UserError
 from lehr.stages.baselines import BaselinesConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -135,8 +135,8 @@ def test_inputs_are_only_what_the_tasks_need() -> None:
         ("posttraining.dpo.pairs.families=[lists]", "posttraining.dpo.pairs.families: there is no chat family 'lists'"),
         ("posttraining.rlvr.families=[word, maths]", "posttraining.rlvr.families: there is no chat family 'maths'"),
         ("posttraining.rlvr.bonus={polite: 0.1}", "there is no verifier 'polite'"),
-        ("posttraining=[{kind: 'lehr.seeds:NOTHING'}]", "'lehr.seeds:NOTHING'"),
-        ("posttraining=[{kind: 'lehr.seeds:derive'}]", "is a function"),
+        ("posttraining=[{kind: 'lehr.runtime.seeds:NOTHING'}]", "'lehr.runtime.seeds:NOTHING'"),
+        ("posttraining=[{kind: 'lehr.runtime.seeds:derive'}]", "is a function"),
         ("posttraining=[{kind: 'nowhere.at_all:SPEC'}]", "nowhere"),
         ("data.filters.decontaminate_tasks=[arithmetics]", "there is no evaluation task 'arithmetics'"),
         ("data.filters.more=['nowhere.at_all:f']", "filter 'nowhere.at_all:f'"),

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from lehr.artifacts import fingerprint
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.tensors import read_tensors
 from lehr.cli.main import main
 from lehr.config import load_recipe
-from lehr.errors import UserError
 from lehr.pipeline.graph import graph
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs
 from lehr.report.scores import score_matrix
+from lehr.runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 E2E = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -48,10 +49,10 @@ def test_its_code_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     first = prints(override)["rlvr"]
     (tmp_path / "words_of_mine.py").write_text("def check(args, text):\n    return False\n")
     for cached in (
-        lehr.artifacts.fingerprint._version,
-        lehr.artifacts.fingerprint._tree,
-        lehr.artifacts.fingerprint._own,
-        lehr.artifacts.fingerprint._reachable,
+        fingerprint._version,
+        fingerprint._tree,
+        fingerprint._own,
+        fingerprint._reachable,
     ):
         cached.cache_clear()
     assert prints(override)["rlvr"] != first

@@ -11,10 +11,10 @@ import pytest
 from lehr.artifacts.artifact import Artifact, ArtifactRef, sha256_file
 from lehr.artifacts.folder_store import LocalStore
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import InfraError, Preempted, UserError
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.run import run_stage
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
+from lehr.runtime.errors import InfraError, Preempted, UserError
 from tests.staging import made
 
 

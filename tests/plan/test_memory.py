@@ -12,10 +12,10 @@ from lehr.config.hardware import Hardware, Parallelism
 from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.config.training import Precision
-from lehr.hardware import bf16_units
 from lehr.model.size import parameter_count
 from lehr.model.transformer import Transformer
 from lehr.planning.memory import Memory, layers_of, memory_per_accelerator
+from lehr.runtime.hardware import bf16_units
 from lehr.train.losses import cross_entropy
 from lehr.train.state import TrainState
 from tests.plan.released import MODELS

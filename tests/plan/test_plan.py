@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 import pytest
 
 from lehr.config import load_recipe
-from lehr.errors import UserError
 from lehr.pipeline.graph import graph
 from lehr.planning.curves import schedule_lines
 from lehr.planning.plan import plan_run
 from lehr.planning.works import works
 from lehr.report.schedules import schedules_html, schedules_svg
+from lehr.runtime.errors import UserError
 from tests.plan.released import MODELS, ROOT, released
 
 TINY = ROOT / "recipes/tiny/olmo2.yaml"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lehr import seeds
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoSettings, Prompt, advantages, grpo_token_loss
 from lehr.post.sft import Rendered, pad, rows_of_step
+from lehr.runtime import seeds
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.parallel import Ranks

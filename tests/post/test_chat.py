@@ -12,8 +12,8 @@ from tokenizers import Tokenizer as Backend
 from lehr.data.synthetic import conversation
 from lehr.data.synthetic.conversations import FAMILIES, Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
 from lehr.post.chat import chat_template, render
+from lehr.runtime.errors import UserError
 
 ASSISTANT = 4  # the highest special token
 

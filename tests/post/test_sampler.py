@@ -15,8 +15,8 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt, StageContext
-from lehr.ports import NullTracker, Sampler, itself
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.runtime.ports import NullTracker, Sampler, itself
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.fit import RankContext
 from lehr.train.parallel import Ranks

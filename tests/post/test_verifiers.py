@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lehr.errors import UserError
 from lehr.post.verifiers import has_prefix, last_integer, verify
+from lehr.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(

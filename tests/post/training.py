@@ -17,9 +17,9 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
-from lehr.ports import NullTracker
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.rollout import RollOut
+from lehr.runtime.ports import NullTracker
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Pace, Plan, Sums

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lehr.config import load_recipe
-from lehr.errors import UserError
 from lehr.pipeline.graph import graph
 from lehr.report import Environment, ReportData, ScoreRecord, StageReport, render
 from lehr.report.headline import headline_columns
 from lehr.report.verdicts import regressions
+from lehr.runtime.errors import UserError
 from tests.pipeline.test_graph import E2E
 from tests.report.example import example
 

@@ -10,14 +10,14 @@ import sys
 import pytest
 from rich.console import Console
 
-from lehr.errors import Bug
-from lehr.metrics import Metric, declare, find, metric, ordered, require
 from lehr.monitoring.exporter import PrometheusTracker
 from lehr.monitoring.live_view import RunState, live_view
 from lehr.monitoring.score_table import score_tables
 from lehr.report import ReportData, ScoreRecord, StageReport, model_card, render
 from lehr.report import format as fmt
 from lehr.report.scores import score_matrix
+from lehr.runtime.errors import Bug
+from lehr.runtime.metrics import Metric, declare, find, metric, ordered, require
 
 SURPRISE = declare(Metric("surprise", "surprise at the end", "nats/sheep", "lower", ".2f"))
 CALM = declare(Metric("calm", "calm of the herd", "share", "higher", short="calm"))
@@ -84,7 +84,7 @@ def test_prometheus_shows_what_is_declared_under_its_name() -> None:
 
 
 def test_declarations_cost_nothing_to_import() -> None:
-    code = "import sys, lehr.metrics; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, lehr.runtime.metrics; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "lehr" in loaded and not set(loaded) & {"torch", "numpy", "pydantic", "rich", "yaml"}
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.metrics import metric
 from lehr.report import format as fmt
 from lehr.report import learning, provenance
 from lehr.report.charts import Dot, dot_plot
@@ -19,6 +18,7 @@ from lehr.report.data import ReportData, StageReport
 from lehr.report.lineage import draw, layers_of, needed_edges
 from lehr.report.scores import ScoreRecord, score_matrix, soup_rows
 from lehr.report.svg import Scale, tick_labels
+from lehr.runtime.metrics import metric
 
 
 @pytest.mark.parametrize(

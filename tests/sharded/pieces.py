@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lehr import seeds
 from lehr.config.mix import Mix
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
@@ -22,7 +21,8 @@ from lehr.config.training import Compile, Precision
 from lehr.data.document import Document
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
-from lehr.ports import NullTracker
+from lehr.runtime import seeds
+from lehr.runtime.ports import NullTracker
 from lehr.train.fit import RankContext
 from lehr.train.next_token import Stretch
 from lehr.train.parallel import Local, Ranks

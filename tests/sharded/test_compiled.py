@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from lehr.config import load_recipe
-from lehr.errors import UserError
-from lehr.hardware import cpp_compiler
+from lehr.runtime.errors import UserError
+from lehr.runtime.hardware import cpp_compiler
 from lehr.train.fit import Evaluator
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.pretrain_work import PretrainWork

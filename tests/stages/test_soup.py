@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 from lehr.soup import average, check_ingredients
 
 

@@ -18,7 +18,7 @@ from lehr.artifacts.object_store.store import ObjectStore
 from lehr.infra.storage import S3Objects
 from lehr.launcher import together
 from lehr.pipeline.attempt import StageContext
-from lehr.ports import NullTracker, Objects
+from lehr.runtime.ports import NullTracker, Objects
 from lehr.train.next_token import NextToken
 from tests.staging import made_of
 from tests.storage.machines import misled, small

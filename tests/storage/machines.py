@@ -15,11 +15,11 @@ from lehr.artifacts.object_store.store import ObjectStore
 from lehr.config import Recipe, load_recipe
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
-from lehr.errors import Preempted
 from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.ports import NullTracker, Store, Tracker
+from lehr.runtime.errors import Preempted
+from lehr.runtime.ports import NullTracker, Store, Tracker
 from lehr.train.fit import RankContext
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken

@@ -16,7 +16,7 @@ from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.incidents import told
 from lehr.artifacts.object_store import record as records
 from lehr.pipeline.attempt import StageContext
-from lehr.ports import Store
+from lehr.runtime.ports import Store
 from lehr.train.next_token import NextToken
 from tests.staging import made_of
 from tests.storage import s3_server

@@ -9,8 +9,8 @@ from threading import Thread
 import pytest
 
 from lehr.artifacts.object_store.capability_probe import require_conditions
-from lehr.errors import UserError
 from lehr.infra.storage import S3Objects
+from lehr.runtime.errors import UserError
 from tests.storage.s3_server import Careless
 
 

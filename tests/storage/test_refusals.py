@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lehr.artifacts.object_store.capability_probe import require_conditions
-from lehr.errors import InfraError, LehrError, UserError
 from lehr.infra.storage import S3Objects
+from lehr.runtime.errors import InfraError, LehrError, UserError
 from tests.storage import s3_server
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.async_upload import Keeper
 from lehr.artifacts.object_store.fencing import OwnClaim
 from lehr.artifacts.object_store.store import ObjectStore
-from lehr.errors import InfraError, Preempted
+from lehr.runtime.errors import InfraError, Preempted
 from tests.storage.machines import SignalledAt, Waiting, machine, sealed, stops_at_22, train
 from tests.train import pieces
 

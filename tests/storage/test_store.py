@@ -16,11 +16,11 @@ import pytest
 from lehr.artifacts.artifact import Artifact, ArtifactRef
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.object_store.capability_probe import require_conditions
-from lehr.errors import Preempted, UserError
 from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.ports import Conflict, Store
+from lehr.runtime.errors import Preempted, UserError
+from lehr.runtime.ports import Conflict, Store
 from tests.staging import made
 from tests.storage.machines import machine, sealed
 

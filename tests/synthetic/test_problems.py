@@ -14,8 +14,8 @@ from lehr.data.synthetic.conversations import count
 from lehr.data.synthetic.multiple_choice import multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, key_of, pool, working
 from lehr.data.synthetic.splits import SPLITS, Keyed, Split
-from lehr.errors import Bug, UserError
 from lehr.post.verifiers import has_prefix, last_integer, verify
+from lehr.runtime.errors import Bug, UserError
 
 
 @pytest.mark.parametrize(

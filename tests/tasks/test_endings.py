@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.errors import InfraError, NodeFault, UserError, node_fault
+from lehr.runtime.errors import InfraError, NodeFault, UserError, node_fault
 from lehr.tasks.watchdog import Watchdog
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 from lehr.tasks.lock import held, hold
 from lehr.tasks.opening import open_run, resolved
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lehr.config import load_recipe
-from lehr.errors import InfraError
-from lehr.ports import NullTracker
+from lehr.runtime.errors import InfraError
+from lehr.runtime.ports import NullTracker
 from lehr.tasks.owned import owned
 from lehr.tasks.session import open_session
 from lehr.train.fit import RankContext, fit

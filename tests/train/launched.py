@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from lehr import stop
-from lehr.errors import LehrError, UserError
 from lehr.launcher import together
-from lehr.stop import listening
+from lehr.runtime import preemption
+from lehr.runtime.errors import LehrError, UserError
+from lehr.runtime.preemption import listening
 from lehr.train.parallel import Local, Ranks, run_ranks
 from tests.train.listeners import listeners_on_rank
 
@@ -52,7 +52,7 @@ def _succeeds() -> list[Any]:
 
 def _loses_a_rank() -> None:
     with listening():
-        stop.defer()  # as training does: the launcher's SIGTERM comes while the reason is being found out
+        preemption.defer()  # as training does: the launcher's SIGTERM comes while the reason is being found out
         run_ranks(2, 1, fails, 1, "killed")
 
 

@@ -18,12 +18,12 @@ from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
-from lehr.errors import UserError
-from lehr.metrics import Metric, declare
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.ports import NullTracker, Tracker
+from lehr.runtime.errors import UserError
+from lehr.runtime.metrics import Metric, declare
+from lehr.runtime.ports import NullTracker, Tracker
 from lehr.train.fit import Evaluator, RankContext, fit
 from lehr.train.loop import Objective, Plan, Sums
 from lehr.train.losses import cross_entropy

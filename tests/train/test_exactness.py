@@ -15,8 +15,8 @@ from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Batch
-from lehr.errors import InfraError
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import InfraError
 from lehr.train.batches import Batches
 from lehr.train.fit import fit
 from lehr.train.loop import Plan

@@ -13,8 +13,8 @@ import torch
 
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.incidents import told
-from lehr.errors import Preempted
-from lehr.ports import Conflict
+from lehr.runtime.errors import Preempted
+from lehr.runtime.ports import Conflict
 from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks

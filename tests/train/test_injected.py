@@ -16,7 +16,7 @@ from torch import Tensor
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.incidents import told
 from lehr.config.optim import Guard, Optim
-from lehr.errors import InfraError, UserError
+from lehr.runtime.errors import InfraError, UserError
 from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lehr import metrics
 from lehr.artifacts.fingerprint import reachable
 from lehr.config.data import Mix
 from lehr.config.model import Model
@@ -20,7 +19,6 @@ from lehr.config.schedule import ConstantSchedule
 from lehr.config.training import Watch
 from lehr.data.loader import Batch
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import Bug
 from lehr.evals.score import score
 from lehr.evals.suites import TASKS, examples
 from lehr.evals.task import Generation
@@ -29,6 +27,8 @@ from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
 from lehr.post.sft import Rendered, SftObjective
+from lehr.runtime import metrics
+from lehr.runtime.errors import Bug
 from lehr.stages.pretrain import run
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.journal import Journal
@@ -144,4 +144,4 @@ def test_training_and_scoring_refuse_a_name_that_nobody_declared(tmp_path: Path)
 
 def test_what_a_metric_is_called_changes_no_stage() -> None:
     assert {"lehr.train.loop", "lehr.evals.perplexity"} <= set(reachable(run))
-    assert "lehr.metrics" not in reachable(run)
+    assert "lehr.runtime.metrics" not in reachable(run)

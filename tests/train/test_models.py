@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lehr.config.optim import Guard, Optim
-from lehr.errors import Bug
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import Bug
 from lehr.train.fit import fit
 from lehr.train.loop import Pace, Plan, Sums
 from lehr.train.parallel import Ranks, run_ranks

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lehr.errors import Bug, UserError
+from lehr.runtime.errors import Bug, UserError
 from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.plain import decoded, encoded
 from tests.train.listeners import listeners_on_rank

@@ -15,7 +15,7 @@ import torch
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.tensors import read_tensors
 from lehr.config.optim import Guard, Optim, Rewind
-from lehr.errors import Preempted
+from lehr.runtime.errors import Preempted
 from lehr.train.loop import Objective, Sums
 from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lehr.ports import NullTracker
+from lehr.runtime.ports import NullTracker
 from lehr.train.stability import norms, spike_score
 from lehr.train.state import TrainState
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lehr.errors import InfraError, UserError
+from lehr.runtime.errors import InfraError, UserError
 from lehr.train import parallel
 from lehr.train.parallel import run_ranks
 from lehr.train.resume import ResumeFiles

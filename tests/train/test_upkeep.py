@@ -17,9 +17,9 @@ from lehr.config.optim import Optim
 from lehr.config.schedule import ConstantSchedule
 from lehr.config.training import Watch
 from lehr.data.loader import Batch
-from lehr.metrics import Metric, declare
 from lehr.model.transformer import Transformer
-from lehr.ports import NullTracker
+from lehr.runtime.metrics import Metric, declare
+from lehr.runtime.ports import NullTracker
 from lehr.train.ahead import Ahead
 from lehr.train.journal import Journal
 from lehr.train.loop import Plan, Sums, train

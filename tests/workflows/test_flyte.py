@@ -19,7 +19,7 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.config import load_recipe
-from lehr.errors import InfraError, UserError
+from lehr.runtime.errors import InfraError, UserError
 from lehr.tasks import asked
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from lehr.ports import RESUME
+from lehr.runtime.ports import RESUME
 
 Identity = tuple[int, int, int]
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lehr.artifacts.artifact import MANIFEST, Artifact, sha256_text
-from lehr.errors import UserError
-from lehr.paths import joined
+from lehr.runtime.errors import UserError
+from lehr.runtime.paths import joined
 
 
 def cache_root() -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 
-from lehr.errors import UserError
-from lehr.ports import Conflict, Objects
+from lehr.runtime.errors import UserError
+from lehr.runtime.ports import Conflict, Objects
 
 
 def require_conditions(objects: Objects) -> None:

@@ -16,14 +16,14 @@ from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.async_upload import Identity, Keeper, identity, snapshot
 from lehr.artifacts.object_store.record import Kept, Record
 from lehr.artifacts.object_store.remote_shards import Far
-from lehr.errors import LehrError, Preempted, UserError
 from lehr.launcher import away
-from lehr.paths import below
-from lehr.ports import FAR, Conflict, Objects
+from lehr.runtime.errors import LehrError, Preempted, UserError
+from lehr.runtime.paths import below
+from lehr.runtime.ports import FAR, Conflict, Objects
 
 
 class RemoteClaim:
-    """A claim as ranks hold it that publish nothing themselves; see lehr.ports.Claim."""
+    """A claim as ranks hold it that publish nothing themselves; see lehr.runtime.ports.Claim."""
 
     shared = False  # each machine has copies of its own
 
@@ -60,17 +60,17 @@ class RemoteClaim:
         """See `keep`."""
 
     def here(self, path: Path) -> Path:
-        """See lehr.ports.Claim."""
+        """See lehr.runtime.ports.Claim."""
         return self.far.here(path, self.name, self.number)
 
     def send(self, part: Path) -> str:
-        """See lehr.ports.Claim. Raises Preempted if a newer attempt has begun: nobody would take the part away."""
+        """See lehr.runtime.ports.Claim. Raises Preempted if a newer attempt has begun: nobody would take the part away."""
         if away():
             self.check()
         return self.far.send(part, self.name, self.number)
 
     def bring(self, folder: Path) -> None:
-        """See lehr.ports.Claim."""
+        """See lehr.runtime.ports.Claim."""
         self.far.bring(folder)
 
 
@@ -101,12 +101,12 @@ class OwnClaim(RemoteClaim):
             self.record = record
 
     def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
-        """See lehr.ports.Claim. The record has the sign: what an older attempt said there before this one began."""
+        """See lehr.runtime.ports.Claim. The record has the sign: what an older attempt said there before this one began."""
         for line in self.record.untold:
             tell(line)
 
     def leave(self, ending: str) -> None:
-        """See lehr.ports.Claim. Where the store is away, the next attempt does without the reason."""
+        """See lehr.runtime.ports.Claim. Where the store is away, the next attempt does without the reason."""
         if ending:
             with suppress(LehrError):
                 self.publish(ended=ending)
@@ -129,15 +129,15 @@ class OwnClaim(RemoteClaim):
                 file.unlink()
 
     def keep(self) -> None:
-        """See lehr.ports.Claim. Only links and a copy of the log are made here; a thread does the rest. Where the store is
-        slower than the saves come, saves that were overtaken by newer ones are not copied at all."""
+        """See lehr.runtime.ports.Claim. Only links and a copy of the log are made here; a thread does the rest. Where the store
+        is slower than the saves come, saves that were overtaken by newer ones are not copied at all."""
         self._snapshots += 1
         folder = self.scratch / f".kept-{self._snapshots}"
         snapshot(self.scratch, folder)
         self._keeper.hand(folder)
 
     def settle(self) -> None:
-        """See lehr.ports.Claim."""
+        """See lehr.runtime.ports.Claim."""
         self._keeper.settle()
 
     def stop_keeping(self) -> None:

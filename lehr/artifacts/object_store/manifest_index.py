@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import MANIFEST
 from lehr.artifacts.object_store import record as records
-from lehr.paths import below, joined
-from lehr.ports import Objects
+from lehr.runtime.paths import below, joined
+from lehr.runtime.ports import Objects
 
 _PUBLIC = ("recipe.yaml", "scores.json", "lineage.json")
 

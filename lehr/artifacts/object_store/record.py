@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lehr.artifacts.fencing import attempt
 from lehr.artifacts.incidents import described, ended
-from lehr.errors import UserError
-from lehr.ports import Conflict, Objects
+from lehr.runtime.errors import UserError
+from lehr.runtime.ports import Conflict, Objects
 
 
 class _Said(BaseModel):

@@ -10,7 +10,7 @@ from pathlib import Path
 from lehr.artifacts.object_store.cache import folder_of
 from lehr.artifacts.object_store.record import Kept
 from lehr.launcher import away
-from lehr.ports import FAR, Objects, Store
+from lehr.runtime.ports import FAR, Objects, Store
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Far:
     store: Store
 
     def here(self, path: Path, name: str, number: int) -> Path:
-        """See lehr.ports.Claim.here."""
+        """See lehr.runtime.ports.Claim.here."""
         if not away() or not path.is_relative_to(self.home):
             return path
         kind, folder, *rest = path.relative_to(self.home).parts
@@ -31,7 +31,7 @@ class Far:
         return folder_of(self.objects.root).joinpath(kind, f"{name}-{number}", *rest)
 
     def send(self, part: Path, name: str, number: int) -> str:
-        """See lehr.ports.Claim.send. A key of its own each time: what the record names is never overwritten."""
+        """See lehr.runtime.ports.Claim.send. A key of its own each time: what the record names is never overwritten."""
         if not away():
             return ""
         key = f"work/{name}/{number}/far/{uuid.uuid4().hex}/{part.parent.name}/{part.name}"
@@ -39,7 +39,7 @@ class Far:
         return key
 
     def bring(self, folder: Path) -> None:
-        """See lehr.ports.Claim.bring."""
+        """See lehr.runtime.ports.Claim.bring."""
         said = {p: Kept.model_validate_json(p.read_text(encoding="utf-8")) for p in folder.rglob(f"*{FAR}")}
         missing = {kept.object: p.with_suffix("") for p, kept in said.items() if not p.with_suffix("").is_file()}
         if missing:

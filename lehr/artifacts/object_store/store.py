@@ -15,15 +15,15 @@ from lehr.artifacts.object_store.cache import REPEAT, Cache, folder_of
 from lehr.artifacts.object_store.fencing import OwnClaim
 from lehr.artifacts.object_store.record import Published
 from lehr.artifacts.object_store.remote_shards import Far
-from lehr.errors import Bug, Preempted, UserError
-from lehr.paths import below, is_component
-from lehr.ports import ONLY_ATTEMPT, Claim, Objects
+from lehr.runtime.errors import Bug, Preempted, UserError
+from lehr.runtime.paths import below, is_component
+from lehr.runtime.ports import ONLY_ATTEMPT, Claim, Objects
 
 _ARTIFACTS = "artifacts"
 
 
 class ObjectStore:
-    """See lehr.ports.Store. The uri of an artifact is ROOT/artifacts/NAME; attempt N at it puts the files under
+    """See lehr.runtime.ports.Store. The uri of an artifact is ROOT/artifacts/NAME; attempt N at it puts the files under
     ROOT/artifacts/NAME/N, its saves under ROOT/work/NAME, and ROOT/attempts/NAME.json says which of them count."""
 
     def __init__(self, objects: Objects, folder: Path | None = None) -> None:
@@ -87,7 +87,7 @@ class ObjectStore:
         return own.scratch
 
     def commit(self, name: str, folder: Path, claim: Claim = ONLY_ATTEMPT) -> str:
-        """See lehr.ports.Store. The artifact's digest goes into the record, and what no record names is swept up last."""
+        """See lehr.runtime.ports.Store. The artifact's digest goes into the record; what no record names is swept up last."""
         own, manifest = _own(claim), folder / MANIFEST
         if not manifest.is_file():
             raise Bug(f"{folder}: committed before it was sealed")

@@ -18,7 +18,7 @@ from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.problems import pool as problem_pool
 from lehr.data.synthetic.problems import problem
 from lehr.data.synthetic.splits import Split, drawn, pick, split_of
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 ASKED_FORMAT = "End with: The answer is N."
 _WORKED_IN_10 = 4  # mathematical answers that show their working: the habit that RLVR is to find worth having

@@ -8,7 +8,7 @@ from lehr.config.data import SyntheticSource
 from lehr.data.document import Document
 from lehr.data.synthetic.problems import FAMILIES, Problem, problem
 from lehr.data.synthetic.splits import drawn
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 _FEWEST, _MOST = 3, 6  # problems in a document
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from lehr.seeds import derive
+from lehr.runtime.seeds import derive
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.splits import Split, drawn, pick, split_of
 from lehr.data.synthetic.wording import ADD, ADD_STORIES, NAMES, OBJECTS, SUBTRACT, SUBTRACT_STORIES
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 FAMILIES = ("arithmetic", "word_problems")
 

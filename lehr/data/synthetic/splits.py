@@ -15,8 +15,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from lehr.data.synthetic.draw import Draw
-from lehr.errors import Bug
-from lehr.seeds import derive, permute
+from lehr.runtime.errors import Bug
+from lehr.runtime.seeds import derive, permute
 
 Split = Literal["train", "dev", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "held_out")

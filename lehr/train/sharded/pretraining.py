@@ -6,7 +6,7 @@ import torch
 
 from lehr.artifacts.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
-from lehr.ports import RESUME
+from lehr.runtime.ports import RESUME
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.fit import Evaluator, fit, logger, retention
 from lehr.train.parallel import Ranks

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import safe_open
 
 from lehr.artifacts.artifact import sha256_file
-from lehr.ports import Claim
+from lehr.runtime.ports import Claim
 from lehr.train.parallel import Ranks
 from lehr.train.resume import quiet, read_record
 from lehr.train.sharded.pieces import Pieces

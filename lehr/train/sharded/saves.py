@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from lehr.errors import InfraError
-from lehr.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.errors import InfraError
+from lehr.runtime.ports import ONLY_ATTEMPT, Claim
 from lehr.train.apart import apart, mirrored
 from lehr.train.parallel import Ranks
 from lehr.train.resume import quiet

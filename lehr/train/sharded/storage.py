@@ -29,7 +29,7 @@ from torch.futures import Future
 
 from lehr.artifacts.artifact import canonical, sha256_file, sha256_text, write_atomic, write_beside
 from lehr.artifacts.tensors import save_tensors
-from lehr.ports import FAR, ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import FAR, ONLY_ATTEMPT, Claim
 
 MANIFEST = "manifest.json"
 

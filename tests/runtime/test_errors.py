@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.errors import Bug, InfraError, LehrError, Preempted, UserError, from_os_error
+from lehr.runtime.errors import Bug, InfraError, LehrError, Preempted, UserError, from_os_error
 
 
 def test_user_error_reads_as_sentences() -> None:

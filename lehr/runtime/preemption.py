@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lehr.errors import Interrupted, Preempted
 from lehr.launcher import launched
+from lehr.runtime.errors import Interrupted, Preempted
 
 
 class Terminated(BaseException):

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lehr import stop
 from lehr.artifacts.folder_store import LocalStore
-from lehr.errors import Interrupted, Preempted
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
+from lehr.runtime import preemption
+from lehr.runtime.errors import Interrupted, Preempted
 from lehr.train import resume
 from lehr.train.loop import Sums
 from lehr.train.parallel import Ranks
@@ -98,9 +98,9 @@ def test_who_ignores_interrupts_goes_on_doing_so(tmp_path: Path) -> None:
     """As what a shell's script puts into the background does."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with stop.listening():
+        with preemption.listening():
             os.kill(os.getpid(), signal.SIGINT)
-            assert not stop.asked()
+            assert not preemption.asked()
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -131,12 +131,12 @@ def test_before_there_is_anything_to_save_it_ends_at_once(tmp_path: Path) -> Non
 
     with pytest.raises(Preempted, match="stopped by SIGTERM; give the same command again"):
         made(LocalStore(tmp_path), work)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not stop.asked()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not preemption.asked()
 
 
 def test_after_the_last_step_the_artifact_is_finished_first(tmp_path: Path) -> None:
     def work(attempt: Attempt) -> Outcome:
-        stop.defer()
+        preemption.defer()
         os.kill(os.getpid(), signal.SIGTERM)
         (attempt.out / "file").write_text("whole")
         return Outcome()

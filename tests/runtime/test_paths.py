@@ -12,8 +12,8 @@ from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.object_store.cache import Cache
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
-from lehr.errors import UserError
-from lehr.paths import below, is_address, joined
+from lehr.runtime.errors import UserError
+from lehr.runtime.paths import below, is_address, joined
 
 BAD = ["../../x", "..", ".", "", "a/b", "/etc/x", "a\\b", "a\0b", "x" * 260]
 USES: list[Callable[[Path, str], Any]] = [

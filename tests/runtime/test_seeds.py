@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.seeds import derive, permute, uniform_hash, unpermute
+from lehr.runtime.seeds import derive, permute, uniform_hash, unpermute
 
 
 @given(st.integers(1, 6000), st.integers(0, 2**63 - 1))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 _POINTER = b"version https://git-lfs."  # how every Git LFS pointer begins, by its specification
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lehr.errors import Bug
+from lehr.runtime.errors import Bug
 
 SHARE = "share"  # the unit of a number in [0, 1], which is shown in per cent
 DEV = "dev_"  # before the name of a score that was measured while training, on development data
@@ -108,7 +108,7 @@ def require(names: Iterable[str]) -> None:
     """Raise Bug if one of `names` is declared nowhere: where numbers begin, so that none is shown without its meaning."""
     unknown = sorted({name for name in names if find(name) is None})
     if unknown:
-        raise Bug(f"declared nowhere: {', '.join(unknown)}; declare each with lehr.metrics.declare where it is computed")
+        raise Bug(f"declared nowhere: {', '.join(unknown)}; lehr.runtime.metrics.declare each where it is computed")
 
 
 def ordered(names: Iterable[str]) -> list[Metric]:

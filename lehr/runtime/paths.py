@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 LONGEST = 255  # bytes of one component of a path, on every file system that we know
 

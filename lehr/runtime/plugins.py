@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TypeVar
 
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 T = TypeVar("T")
 

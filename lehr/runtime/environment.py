@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from lehr.errors import UserError
+from lehr.runtime.errors import UserError
 
 _MOST_SECONDS = 1e7  # 115 days: clocks and waits take no number whatever
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from lehr.errors import UserError, from_os_error
+from lehr.runtime.errors import UserError, from_os_error
 
 MOST_BYTES = 1 << 20  # of a file
 MOST_DEPTH = 50
