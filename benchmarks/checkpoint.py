@@ -19,10 +19,10 @@ from benchmarks import models
 from benchmarks.common import LEHR, Record, compared, in_turns, main
 from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
-from lehr.train.parallel import Ranks
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.init import start
+from lehr.distributed.sharding.saves import ShardedSaves
 from lehr.train.resume import ResumeFiles
-from lehr.train.sharded.saves import ShardedSaves
-from lehr.train.sharded.start import start
 
 _STATE = dict.fromkeys(("values", "first", "second"), (8333333,))  # 100 MB in fp32
 _COPY = "a plain copy in memory"

@@ -17,6 +17,7 @@ from lehr.config import load_recipe
 from lehr.config.model import Model
 from lehr.config.recipe import Recipe
 from lehr.data.loader import Batch
+from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.monitoring.exporter import PrometheusTracker
 from lehr.monitoring.fan_out import FanOut
@@ -25,7 +26,6 @@ from lehr.runtime.ports import NullTracker
 from lehr.train.journal import Journal
 from lehr.train.loop import Plan, train
 from lehr.train.next_token import NextToken, Stretch
-from lehr.train.parallel import Ranks
 from lehr.train.saves import WholeSaves
 from lehr.train.state import TrainState
 

@@ -22,7 +22,7 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
 
     A launcher's further ranks only follow: they say nothing, and end with the code of the first.
     """
-    from lehr.launcher import follows, give_way, together
+    from lehr.distributed.rank_launcher import follows, give_way, together
 
     try:
         return together(lambda: _lead(recipe, out, overrides, metrics_port, mlflow))
@@ -34,7 +34,7 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
 
 
 def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
-    from lehr.launcher import check_world
+    from lehr.distributed.rank_launcher import check_world
     from lehr.tasks.opening import resolved
 
     loaded = resolved(recipe, overrides)  # before torch is loaded: a bad recipe fails at once

@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from lehr.config.recipe import Recipe
 from lehr.data.loader import Batch
+from lehr.distributed.ranks import Ranks
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import clip_
@@ -26,7 +27,6 @@ from lehr.train.journal import Journal
 from lehr.train.loop import Plan, train
 from lehr.train.losses import cross_entropy, router_loss
 from lehr.train.next_token import NextToken
-from lehr.train.parallel import Ranks
 from lehr.train.saves import WholeSaves
 from lehr.train.state import TrainState
 from lehr.train.syncs import Calls, watched

@@ -9,16 +9,16 @@ from typing import Any
 
 from lehr.artifacts.artifact import Artifact
 from lehr.data.synthetic.conversations import conversation, reference_answer
+from lehr.distributed.device import own_device
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.shared_model import SharedModel
 from lehr.evals.score import score
 from lehr.evals.scores import SAMPLES, SCORES, EvaluateConfig
 from lehr.evals.suites import examples
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
 from lehr.train.checkpoint import load_checkpoint
-from lehr.train.device import own_device
 from lehr.train.fit import RankContext
-from lehr.train.parallel import Ranks
-from lehr.train.shared_model import SharedModel
 
 _PAIRS = "pairs.jsonl"
 _SAMPLES_PER_FAMILY = 2

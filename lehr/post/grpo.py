@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.rollout import RollOut, RollOuts, Updates
@@ -17,7 +18,6 @@ from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 
 

@@ -12,6 +12,9 @@ from lehr.artifacts.artifact import Artifact
 from lehr.config.posttraining import Pairs
 from lehr.data.synthetic.conversations import ChatExample, Message, reference_answer
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.device import own_device
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.shared_model import SharedModel
 from lehr.model.generate import LanguageModel
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
 from lehr.post.chat import render
@@ -22,10 +25,7 @@ from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import object_in
 from lehr.train.checkpoint import copy_parameters, load_checkpoint
-from lehr.train.device import own_device
 from lehr.train.fit import RankContext
-from lehr.train.parallel import Ranks
-from lehr.train.shared_model import SharedModel
 
 PAIRS = "pairs.jsonl"
 

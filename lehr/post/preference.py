@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.post.sft import Rendered, pad, rows_of_step
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
-from lehr.train.parallel import Ranks
 
 
 @dataclass(frozen=True)

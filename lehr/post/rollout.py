@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lehr.distributed.ranks import Ranks
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.train.losses import IGNORE
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lehr.data.loader import Loader
+from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.runtime import seeds
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, cross_entropy
-from lehr.train.parallel import Ranks
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
 from lehr.config.schedule import StepSchedule
 from lehr.config.training import Watch
+from lehr.distributed.device import own_device
+from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.size import flops_per_token
 from lehr.optim.schedule import by_steps
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome
 from lehr.runtime.errors import Bug
 from lehr.train.checkpoint import Loaded, load_architecture, load_checkpoint, save_checkpoint
-from lehr.train.device import own_device
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Plan
-from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lehr.launcher import launched
+from lehr.distributed.rank_launcher import launched
 from lehr.runtime.errors import Interrupted, Preempted
 
 

@@ -13,9 +13,9 @@ from lehr.runtime.ports import Tracker
 
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """`held_out` opens for the checkpoint's digest, which the artifact records."""
+    from lehr.distributed.ranks import run_ranks
     from lehr.evals.run import Scoring, score_on_rank
     from lehr.train.fit import RankContext
-    from lehr.train.parallel import run_ranks
 
     context, checkpoint = RankContext.of(attempt, config.parallel), inputs["checkpoint"]
     documents, pairs = inputs.get("documents"), inputs.get("pairs")

@@ -19,9 +19,9 @@ class PreferencesConfig(RankedConfig):
 
 def run(config: PreferencesConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Sample the parent on training and held-out prompts."""
+    from lehr.distributed.ranks import run_ranks
     from lehr.post.pairs import Sampling, sample_pairs
     from lehr.train.fit import RankContext
-    from lehr.train.parallel import run_ranks
 
     context = RankContext.of(attempt, config.parallel)
     work = Sampling(context, config.pairs, inputs["parent"].folder, config.seed, config.stream)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from lehr.train.parallel import Ranks
+from lehr.distributed.ranks import Ranks
 
 if TYPE_CHECKING:
     from lehr.train.state import TrainState

@@ -14,6 +14,7 @@ from lehr.artifacts.incidents import FILE as INCIDENTS
 from lehr.artifacts.incidents import record
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
+from lehr.distributed.ranks import Local, Ranks
 from lehr.model.size import flops_per_token
 from lehr.pipeline.attempt import Attempt
 from lehr.runtime import preemption
@@ -24,7 +25,6 @@ from lehr.train.engine import Saves
 from lehr.train.journal import Journal, Row
 from lehr.train.later import Later
 from lehr.train.loop import Objective, Plan, train
-from lehr.train.parallel import Local, Ranks
 from lehr.train.retention import Retention
 from lehr.train.saves import WholeSaves
 from lehr.train.stability import summary

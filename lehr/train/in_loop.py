@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.shared_model import SharedModel
 from lehr.evals.corpus import IN_LOOP_TEXTS, prose_texts
 from lehr.evals.perplexity import bits_per_byte_by, text_bits
 from lehr.model.generate import LanguageModel
-from lehr.train.parallel import Ranks
-from lehr.train.shared_model import SharedModel
 from lehr.train.state import TrainState
 
 

@@ -12,11 +12,11 @@ from typing import Any, TextIO
 
 from lehr.artifacts.artifact import write_beside
 from lehr.config.training import Watch
+from lehr.distributed.ranks import Ranks
 from lehr.runtime import preemption
 from lehr.runtime.ports import Tracker
 from lehr.train.engine import Saves
 from lehr.train.later import Later, Pair
-from lehr.train.parallel import Ranks
 from lehr.train.stability import norms
 from lehr.train.state import TrainState
 

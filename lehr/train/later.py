@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lehr.train.parallel import Ranks
+from lehr.distributed.ranks import Ranks
 
 Row = TypeVar("Row")
 Pair = tuple[float | Tensor, float | Tensor]  # sum and count

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lehr.distributed.ranks import Ranks
 from lehr.runtime import heartbeat, preemption
 from lehr.runtime.errors import Bug, diverged
 from lehr.runtime.metrics import require
@@ -18,7 +19,6 @@ from lehr.train.collection import collect_at
 from lehr.train.engine import Engine
 from lehr.train.journal import Journal
 from lehr.train.later import Pair, mean, stacked
-from lehr.train.parallel import Ranks
 from lehr.train.rewind import rewind
 from lehr.train.state import MAIN, TrainState
 

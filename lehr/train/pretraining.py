@@ -8,16 +8,16 @@ from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.tensors import read_tensors
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.device import own_device
+from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome
 from lehr.train.checkpoint import OPTIMIZER, check_tokenizer, load_checkpoint, save_checkpoint
-from lehr.train.device import own_device
 from lehr.train.fit import RankContext, fit
 from lehr.train.next_token import Stretch
-from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.pretrain_work import PretrainWork
 from lehr.train.recompute import recompute_blocks
 from lehr.train.state import TrainState
@@ -26,7 +26,7 @@ from lehr.train.state import TrainState
 def train_on_rank(ranks: Ranks, work: PretrainWork) -> int:
     """Train `work` to its end and leave the checkpoint in its context's `out`; returns the tokens seen. Every rank calls it."""
     if not work.context.parallel.whole:
-        from lehr.train.sharded.pretraining import train_sharded  # torch's sharding modules take a second to load
+        from lehr.distributed.sharding.pretraining import train_sharded  # torch's sharding modules take a second to load
 
         return train_sharded(ranks, work)
     state = _begin(work, own_device(ranks))

@@ -13,8 +13,8 @@ from torch import Tensor
 from lehr.config.optim import Rewind
 
 if TYPE_CHECKING:
+    from lehr.distributed.ranks import Ranks
     from lehr.train.journal import Journal
-    from lehr.train.parallel import Ranks
     from lehr.train.state import TrainState
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from lehr.distributed.multi_host import mirrored
+from lehr.distributed.ranks import Ranks
 from lehr.runtime.ports import ONLY_ATTEMPT, Claim
-from lehr.train.apart import mirrored
-from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles, quiet
 from lehr.train.retention import Retention
 from lehr.train.state import TrainState
@@ -44,7 +44,7 @@ class WholeSaves:
 
     def _restore(self, state: TrainState, before: int | None) -> int | None:
         if self._other_layouts():
-            from lehr.train.sharded.restore import restore_any
+            from lehr.distributed.sharding.restore import restore_any
 
             facts = restore_any(self.files.folder, state, self.ranks, before, self.files.note)
             return None if facts is None else int(facts["log_bytes"])
@@ -58,7 +58,7 @@ class WholeSaves:
         """See Saves.forget_after."""
         if not self._other_layouts():
             return self.files.forget_after(step)
-        from lehr.train.sharded.restore import forget_after
+        from lehr.distributed.sharding.restore import forget_after
 
         return forget_after(self.files.folder, step, self.files.claim)
 

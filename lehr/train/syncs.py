@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lehr.artifacts.artifact import LOGS, write_atomic
+from lehr.distributed.ranks import Ranks
 from lehr.runtime.ports import Tracker
-from lehr.train.parallel import Ranks
 
 if TYPE_CHECKING:
     from lehr.train.state import TrainState

@@ -16,13 +16,13 @@ import pytest
 from lehr.config.evaluation import Baselines, TaskPlan
 from lehr.config.mix import Mix
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.evals.baselines import Compared, Texts, added_bits, baselines, distinct_windows
 from lehr.evals.compressor import compressed_sizes
 from lehr.evals.ngrams import NgramCounts
 from lehr.evals.suites import OF_TEXT, TASKS, examples
 from lehr.evals.task import Text
 from lehr.stages.baselines import Stretch
-from lehr.train.parallel import Ranks
 from tests.evals.fakes import ByteTokenizer
 from tests.train.corpus import corpus
 

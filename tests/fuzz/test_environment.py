@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lehr.artifacts.object_store.cache import folder_of
+from lehr.distributed.rank_launcher import check_world, follows, launched, machines
 from lehr.infra import gate
 from lehr.infra.probes.bandwidth import floors_of
 from lehr.infra.storage import S3Objects
-from lehr.launcher import check_world, follows, launched, machines
 from lehr.runtime.environment import amount, whole
 from lehr.tasks.asked import RANKS, RESOURCES, counts, resources
 from tests.fuzz.bounds import tried

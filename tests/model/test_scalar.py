@@ -12,13 +12,13 @@ from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
 from lehr.train.checkpoint import check_head, load_checkpoint, save_checkpoint
 from lehr.train.fit import fit
 from lehr.train.loop import Plan, Sums
-from lehr.train.parallel import Ranks
 from lehr.train.scalar import load_scalar, save_scalar
 from lehr.train.state import TrainState
 from tests.train.pieces import Stop, context

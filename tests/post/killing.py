@@ -19,13 +19,13 @@ from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.tensors import save_tensors
 from lehr.config.optim import Rewind
 from lehr.config.parallel import Parallel
+from lehr.distributed.ranks import Ranks
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.post.grpo import GrpoSettings
 from lehr.post.rollout import RollOut
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Sums
-from lehr.train.parallel import Ranks
 from tests.post import training
 from tests.staging import made
 from tests.train.killing import Kill, compared, die, kill_the_writer

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoSettings, Prompt, advantages, grpo_token_loss
@@ -14,7 +15,6 @@ from lehr.post.sft import Rendered, pad, rows_of_step
 from lehr.runtime import seeds
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
-from lehr.train.parallel import Ranks
 
 
 class SingleUpdate:

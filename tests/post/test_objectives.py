@@ -12,6 +12,7 @@ import torch
 from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt, advantages, grpo_token_loss
@@ -20,7 +21,6 @@ from lehr.post.rollout import RollOut
 from lehr.post.sft import Rendered, SftObjective, pad, rows_of_step
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 
 SETTINGS = GrpoSettings(prompts=2, samples=4, temperature=1.0, max_new_tokens=6, clip_low=0.2, clip_high=0.28, kl=0.0)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
@@ -18,7 +19,6 @@ from lehr.post.sft import rows_of_step
 from lehr.runtime.errors import Bug, UserError
 from lehr.train.loop import Objective
 from lehr.train.losses import IGNORE
-from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import Restored, TrainState
 from tests.post import training
 from tests.post.single_update import SingleUpdate

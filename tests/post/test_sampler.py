@@ -12,6 +12,8 @@ from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.shared_model import SharedModel
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt, StageContext
@@ -19,8 +21,6 @@ from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.runtime.ports import NullTracker, Sampler, itself
 from lehr.train.checkpoint import copy_parameters
 from lehr.train.fit import RankContext
-from lehr.train.parallel import Ranks
-from lehr.train.shared_model import SharedModel
 from lehr.train.state import TrainState
 
 TOKENIZER = Tokenizer.train(["the quick brown fox " * 30], 300)

@@ -14,6 +14,7 @@ from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Local, Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
@@ -24,7 +25,6 @@ from lehr.train.checkpoint import copy_parameters
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Pace, Plan, Sums
 from lehr.train.losses import IGNORE
-from lehr.train.parallel import Local, Ranks
 from lehr.train.state import Trained, TrainState
 
 TOKENIZER = Tokenizer.train(["the quick brown fox " * 30], 300)

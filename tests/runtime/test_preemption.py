@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from lehr.artifacts.folder_store import LocalStore
+from lehr.distributed.ranks import Ranks
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.runtime import preemption
 from lehr.runtime.errors import Interrupted, Preempted
 from lehr.train import resume
 from lehr.train.loop import Sums
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 from tests.staging import made
 

@@ -15,8 +15,8 @@ import torch.distributed as dist
 
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.object_store.store import ObjectStore
+from lehr.distributed.rank_launcher import together
 from lehr.infra.storage import S3Objects
-from lehr.launcher import together
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.ports import NullTracker, Objects
 from lehr.train.next_token import NextToken

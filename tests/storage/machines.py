@@ -15,6 +15,7 @@ from lehr.artifacts.object_store.store import ObjectStore
 from lehr.config import Recipe, load_recipe
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
+from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
@@ -23,7 +24,6 @@ from lehr.runtime.ports import NullTracker, Store, Tracker
 from lehr.train.fit import RankContext
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken
-from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.staging import made
 from tests.train import pieces

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lehr.config import load_recipe
+from lehr.distributed.ranks import Local, Ranks, run_ranks
 from lehr.runtime.errors import InfraError
 from lehr.runtime.ports import NullTracker
 from lehr.tasks.owned import owned
 from lehr.tasks.session import open_session
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
-from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.train.pieces import MODEL, OPTIM, Copying, Transformer, context
 

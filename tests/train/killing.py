@@ -29,6 +29,7 @@ from lehr.config.mix import Mix
 from lehr.config.optim import Guard, Optim, Rewind
 from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
+from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
@@ -37,7 +38,6 @@ from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.losses import CrossEntropy
 from lehr.train.next_token import NextToken, Stretch, make_loader
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 from tests.staging import made
 from tests.train.corpus import MODEL_320, corpus

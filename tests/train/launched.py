@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from lehr.launcher import together
+from lehr.distributed.rank_launcher import together
+from lehr.distributed.ranks import Local, Ranks, run_ranks
 from lehr.runtime import preemption
 from lehr.runtime.errors import LehrError, UserError
 from lehr.runtime.preemption import listening
-from lehr.train.parallel import Local, Ranks, run_ranks
 from tests.train.listeners import listeners_on_rank
 
 RANK = int(os.environ.get("RANK", "0"))

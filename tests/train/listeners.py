@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from lehr.train.parallel import Ranks
+from lehr.distributed.ranks import Ranks
 
 _LISTENS = "0A"
 

@@ -18,6 +18,7 @@ from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
+from lehr.distributed.ranks import Local, Ranks, run_ranks
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
@@ -27,7 +28,6 @@ from lehr.runtime.ports import NullTracker, Tracker
 from lehr.train.fit import Evaluator, RankContext, fit
 from lehr.train.loop import Objective, Plan, Sums
 from lehr.train.losses import cross_entropy
-from lehr.train.parallel import Local, Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.staging import made
 

@@ -15,13 +15,13 @@ from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Batch
+from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import InfraError
 from lehr.train.batches import Batches
 from lehr.train.fit import fit
 from lehr.train.loop import Plan
 from lehr.train.next_token import NextToken, Stretch, make_loader
-from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.train.corpus import MODEL_320, corpus
 from tests.train.pieces import context

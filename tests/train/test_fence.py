@@ -13,11 +13,11 @@ import torch
 
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.incidents import told
+from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import Preempted
 from lehr.runtime.ports import Conflict
 from lehr.train import resume
 from lehr.train.loop import Sums
-from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
 

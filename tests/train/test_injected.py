@@ -16,10 +16,10 @@ from torch import Tensor
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.incidents import told
 from lehr.config.optim import Guard, Optim
+from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import InfraError, UserError
 from lehr.train import resume
 from lehr.train.loop import Sums
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 
 sys.path.insert(0, str(Path(__file__).parent))

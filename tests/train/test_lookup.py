@@ -21,13 +21,13 @@ from lehr.data.document import Document
 from lehr.data.loader import Batch
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.next_token import NextToken, Stretch, make_loader
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 from tests.staging import made
 from tests.train.corpus import MODEL_320

@@ -19,6 +19,7 @@ from lehr.config.schedule import ConstantSchedule
 from lehr.config.training import Watch
 from lehr.data.loader import Batch
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.evals.score import score
 from lehr.evals.suites import TASKS, examples
 from lehr.evals.task import Generation
@@ -34,7 +35,6 @@ from lehr.train.checkpoint import copy_parameters
 from lehr.train.journal import Journal
 from lehr.train.loop import Objective, Plan, Sums, train
 from lehr.train.next_token import NextToken, Stretch
-from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
 from tests.evals.fakes import TableModel

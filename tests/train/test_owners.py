@@ -12,11 +12,11 @@ import torch
 
 from lehr.cli.failure import report_failure
 from lehr.config import load_recipe
+from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import Bug, UserError
 from lehr.train.loop import Sums
-from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.state import TrainState
 from tests.train import pieces
 from tests.train.corpus import MODEL_320

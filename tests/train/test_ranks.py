@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from lehr.distributed.ranks import Ranks, run_ranks
+from lehr.distributed.serialization import decoded, encoded
 from lehr.runtime.errors import Bug, UserError
-from lehr.train.parallel import Ranks, run_ranks
-from lehr.train.plain import decoded, encoded
 from tests.train.listeners import listeners_on_rank
 
 

@@ -15,9 +15,9 @@ import torch
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.tensors import read_tensors
 from lehr.config.optim import Guard, Optim, Rewind
+from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import Preempted
 from lehr.train.loop import Objective, Sums
-from lehr.train.parallel import Ranks
 from lehr.train.state import TrainState
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -53,9 +53,9 @@ def test_it_equals_the_definition_on_a_long_series() -> None:
 
 @pytest.mark.parametrize("limit", [1e9, 0.01])
 def test_norms_are_those_before_clipping(limit: float) -> None:
+    from lehr.distributed.ranks import Ranks
     from lehr.model.transformer import Transformer
     from lehr.optim.adamw import clip_
-    from lehr.train.parallel import Ranks
 
     model = Transformer(pieces.MODEL).initialise(1)
     state = TrainState.fresh(model, pieces.OPTIM)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from lehr.distributed import ranks as parallel
+from lehr.distributed.ranks import run_ranks
 from lehr.runtime.errors import InfraError, UserError
-from lehr.train import parallel
-from lehr.train.parallel import run_ranks
 from lehr.train.resume import ResumeFiles
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -17,6 +17,7 @@ from lehr.config.optim import Optim
 from lehr.config.schedule import ConstantSchedule
 from lehr.config.training import Watch
 from lehr.data.loader import Batch
+from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.runtime.metrics import Metric, declare
 from lehr.runtime.ports import NullTracker
@@ -24,7 +25,6 @@ from lehr.train.ahead import Ahead
 from lehr.train.journal import Journal
 from lehr.train.loop import Plan, Sums, train
 from lehr.train.next_token import NextToken, Stretch
-from lehr.train.parallel import Ranks
 from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
 from lehr.train.syncs import watched

@@ -16,7 +16,7 @@ from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.async_upload import Identity, Keeper, identity, snapshot
 from lehr.artifacts.object_store.record import Kept, Record
 from lehr.artifacts.object_store.remote_shards import Far
-from lehr.launcher import away
+from lehr.distributed.rank_launcher import away
 from lehr.runtime.errors import LehrError, Preempted, UserError
 from lehr.runtime.paths import below
 from lehr.runtime.ports import FAR, Conflict, Objects

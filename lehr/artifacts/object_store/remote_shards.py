@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lehr.artifacts.object_store.cache import folder_of
 from lehr.artifacts.object_store.record import Kept
-from lehr.launcher import away
+from lehr.distributed.rank_launcher import away
 from lehr.runtime.ports import FAR, Objects, Store
 
 

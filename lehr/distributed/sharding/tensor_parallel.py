@@ -15,11 +15,11 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from lehr.config.model import Model
+from lehr.distributed.sharding.slices import Cut
 from lehr.model.layers import Attention, Norm, scaled
-from lehr.train.sharded.pieces import Cut
 
 if TYPE_CHECKING:
-    from lehr.train.sharded.part import Part
+    from lehr.distributed.sharding.model_shard import Part
 
 
 def cut_of(name: str, config: Model, index: int, count: int) -> Cut:

@@ -11,9 +11,9 @@ from torch import Tensor
 from lehr.artifacts.tensors import stream_tensors
 from lehr.config.model import Model
 from lehr.config.optim import Optim
+from lehr.distributed.sharding.sharded_state import flat_order
+from lehr.distributed.sharding.storage import Manifest
 from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
-from lehr.train.sharded.spread import flat_order
-from lehr.train.sharded.storage import Manifest
 
 
 def consolidate(manifest: Manifest, config: Model, optim: Optim, folder: Path) -> None:

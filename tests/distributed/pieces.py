@@ -21,11 +21,11 @@ from lehr.config.training import Compile, Precision
 from lehr.data.document import Document
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Local, Ranks
 from lehr.runtime import seeds
 from lehr.runtime.ports import NullTracker
 from lehr.train.fit import RankContext
 from lehr.train.next_token import Stretch
-from lehr.train.parallel import Local, Ranks
 from lehr.train.pretrain_work import PretrainWork
 from lehr.train.pretraining import train_on_rank
 

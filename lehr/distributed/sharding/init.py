@@ -13,26 +13,26 @@ from torch import Tensor
 from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
+from lehr.distributed.device import own_device
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.engine import ShardedEngine
+from lehr.distributed.sharding.losses import part_cross_entropy
+from lehr.distributed.sharding.mesh import Place, take_place
+from lehr.distributed.sharding.model_shard import Part, build
+from lehr.distributed.sharding.objective import OnMesh, PipelineNextToken
+from lehr.distributed.sharding.sharded_state import fill_from_flat, flat_order, spread
+from lehr.distributed.sharding.zero import Zero1
 from lehr.model.init import initial_
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import FlatParameters
 from lehr.optim.guard import SpikeGuard
 from lehr.train.checkpoint import OPTIMIZER, WEIGHTS, check_head
-from lehr.train.device import own_device
 from lehr.train.engine import Engine
 from lehr.train.loop import Objective
 from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken
-from lehr.train.parallel import Ranks
 from lehr.train.recompute import recompute_blocks
 from lehr.train.rewind import Rewinds
-from lehr.train.sharded.engine import ShardedEngine
-from lehr.train.sharded.losses import part_cross_entropy
-from lehr.train.sharded.mesh import Place, take_place
-from lehr.train.sharded.objective import OnMesh, PipelineNextToken
-from lehr.train.sharded.part import Part, build
-from lehr.train.sharded.spread import fill_from_flat, flat_order, spread
-from lehr.train.sharded.zero import Zero1
 from lehr.train.state import MAIN, Trained, TrainState
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lehr.config.optim import Optim
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.mesh import Place
+from lehr.distributed.sharding.model_shard import Part
+from lehr.distributed.sharding.slices import Pieces, shard_pieces
+from lehr.distributed.sharding.tensor_parallel import cut_of
 from lehr.optim.groups import Group, group_of, is_embedding
-from lehr.train.parallel import Ranks
-from lehr.train.sharded.mesh import Place
-from lehr.train.sharded.part import Part
-from lehr.train.sharded.pieces import Pieces, shard_pieces
-from lehr.train.sharded.tensor_parallel import cut_of
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lehr.distributed.process_group import PeerGone
+from lehr.distributed.serialization import all_gathered
 from lehr.runtime.errors import UserError
-from lehr.train.company import PeerGone
-from lehr.train.plain import all_gathered
 
 _SPIN_SECONDS, _LOOK_SECONDS = 0.002, 0.5
 _LINE = 128  # bytes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from lehr.distributed.ranks import Ranks
 from lehr.runtime.environment import whole
-from lehr.train.parallel import Ranks
 
 
 def own_device(ranks: Ranks) -> torch.device:

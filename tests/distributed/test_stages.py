@@ -16,11 +16,11 @@ from lehr.artifacts.artifact import Artifact, ArtifactRef
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.tensors import read_tensors
 from lehr.config import Recipe, load_recipe
+from lehr.distributed.sharding.restore import saves_in
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.errors import Preempted
 from lehr.runtime.ports import NullTracker
-from lehr.train.sharded.restore import saves_in
-from tests.sharded.pieces import distance, rows_of
+from tests.distributed.pieces import distance, rows_of
 from tests.staging import made_of
 
 ROOT = Path(__file__).resolve().parents[2]

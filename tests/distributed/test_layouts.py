@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lehr.config.optim import Guard, Rewind
-from lehr.train.parallel import Ranks, run_ranks
-from tests.sharded.pieces import OPTIM, Case, agree, corpus, curve, train_each, weights
+from lehr.distributed.ranks import Ranks, run_ranks
+from tests.distributed.pieces import OPTIM, Case, agree, corpus, curve, train_each, weights
 
 FP32 = {"loss": 2e-6, "weight": 1e-4}  # measured: 2e-7; 3e-7, and 4e-5 where keys have a bias
 BF16 = {"loss": 2e-3, "weight": 1e-2}  # measured: 2e-4 and 1e-3

@@ -10,10 +10,10 @@ from safetensors import safe_open
 
 from lehr.config.model import Model
 from lehr.config.optim import Optim
+from lehr.distributed.sharding.slices import Pieces
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.runtime.errors import Bug
-from lehr.train.sharded.pieces import Pieces
 from lehr.train.state import TrainState
 
 KINDS = ("values", "first", "second")

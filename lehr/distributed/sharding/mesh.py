@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from lehr.config.parallel import Parallel
-from lehr.train.device import own_device
-from lehr.train.parallel import Ranks
+from lehr.distributed.device import own_device
+from lehr.distributed.ranks import Ranks
 
 _DIMENSIONS = ("pipeline", "replicate", "shard", "tensor")  # tensor innermost: its ranks talk most and should be neighbours
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.losses import head_loss
+from lehr.distributed.sharding.mesh import Place
+from lehr.distributed.sharding.model_shard import Part
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken
-from lehr.train.parallel import Ranks
-from lehr.train.sharded.losses import head_loss
-from lehr.train.sharded.mesh import Place
-from lehr.train.sharded.part import Part
 
 
 class OnMesh:

@@ -10,12 +10,12 @@ from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from lehr.config.model import Model
+from lehr.distributed.sharding.mesh import Place
+from lehr.distributed.sharding.tensor_parallel import cut_model, gathered_logits
 from lehr.model.layers import KVCache, rope_tables, scaled
 from lehr.model.moe import Routing
 from lehr.model.transformer import Transformer
 from lehr.train.recompute import recompute_blocks
-from lehr.train.sharded.mesh import Place
-from lehr.train.sharded.tensor_parallel import cut_model, gathered_logits
 
 
 class Routings:

@@ -6,14 +6,14 @@ import torch
 
 from lehr.artifacts.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.export import consolidate
+from lehr.distributed.sharding.init import Sharded, inherit, start
+from lehr.distributed.sharding.saves import ShardedSaves
 from lehr.runtime.ports import RESUME
 from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.fit import Evaluator, fit, logger, retention
-from lehr.train.parallel import Ranks
 from lehr.train.pretrain_work import PretrainWork
-from lehr.train.sharded.export import consolidate
-from lehr.train.sharded.saves import ShardedSaves
-from lehr.train.sharded.start import Sharded, inherit, start
 
 
 def train_sharded(ranks: Ranks, work: PretrainWork) -> int:

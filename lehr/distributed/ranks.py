@@ -1,7 +1,7 @@
 """Data-parallel ranks: rank 0 is this process, the others are forked from a clean server that has torch loaded.
 
-Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (lehr.train.company). Ranks of one machine
-listen on loopback only; several machines use the network that their launcher gives. A killed rank 0 takes the others with it.
+Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (`process_group.py`). Ranks of one machine listen on
+loopback only; several machines use the network that their launcher gives. A killed rank 0 takes the others with it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lehr.launcher import launched, together
+from lehr.distributed.process_group import TIMEOUT, Company, backend, lost_a_peer, stay_on_loopback, told
+from lehr.distributed.rank_launcher import launched, together
+from lehr.distributed.serialization import all_gathered
+from lehr.distributed.shared_memory_reduce import SharedSum
 from lehr.runtime.errors import InfraError, LehrError
 from lehr.runtime.hardware import keep_freed_memory
-from lehr.train.company import TIMEOUT, Company, backend, lost_a_peer, stay_on_loopback, told
-from lehr.train.plain import all_gathered
-from lehr.train.shared_sum import SharedSum
 
 T = TypeVar("T")
 _LARGE = 65_536  # elements from which a sum over ranks is worth shared memory
@@ -62,7 +62,7 @@ class Ranks:
         self._shared[size].sum_(tensor)
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's `value`, in rank order, on every rank: plain values and CPU tensors (lehr.train.plain)."""
+        """Every rank's `value`, in rank order, on every rank: plain values and CPU tensors (lehr.distributed.serialization)."""
         if self.world == 1:
             return [value]
         return all_gathered(value, self.world)
@@ -155,7 +155,7 @@ def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any
 def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     torch.set_num_threads(threads)
     keep_freed_memory()
-    from lehr.train.apart import arrived
+    from lehr.distributed.multi_host import arrived
 
     return body(Ranks(rank, world), *map(arrived, arguments))
 
@@ -167,7 +167,7 @@ def _start_helper(
     rank: int, world: int, threads: int, port: int, body: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> Helper:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lehr.train.deaf", "lehr.train.parallel"])
+    context.set_forkserver_preload(["lehr.distributed.ignore_signals", "lehr.distributed.ranks"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_helper, args=(rank, world, threads, port, sender, body, arguments), daemon=True)
     process.start()

@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
+from lehr.distributed.multi_host import apart, mirrored
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.planning import SaveBlocks, as_saved
+from lehr.distributed.sharding.restore import PROGRESS, forget_after, remove, restore_any, saves_in
+from lehr.distributed.sharding.sharded_state import spread
+from lehr.distributed.sharding.slices import Box, Pieces
+from lehr.distributed.sharding.storage import MANIFEST, FolderWriter, Manifest
 from lehr.runtime.errors import InfraError
 from lehr.runtime.ports import ONLY_ATTEMPT, Claim
-from lehr.train.apart import apart, mirrored
-from lehr.train.parallel import Ranks
 from lehr.train.resume import quiet
 from lehr.train.retention import Retention
-from lehr.train.sharded.pieces import Box, Pieces
-from lehr.train.sharded.planning import SaveBlocks, as_saved
-from lehr.train.sharded.restore import PROGRESS, forget_after, remove, restore_any, saves_in
-from lehr.train.sharded.spread import spread
-from lehr.train.sharded.storage import MANIFEST, FolderWriter, Manifest
 from lehr.train.state import TrainState
 
 _TWO = Retention()

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
-from lehr.train.parallel import Ranks
 
 
 @dataclass

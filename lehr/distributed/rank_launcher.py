@@ -53,12 +53,12 @@ def check_world(processes: int) -> None:
 
 def together(work: Callable[[], T]) -> T:
     """`work()`, which under a launcher is rank 0's alone: every rank calls this, the others follow. They do what rank 0 sends
-    (see lehr.train.parallel.run_ranks), return what `work` returned there, and raise what it raised.
+    (see lehr.distributed.ranks.run_ranks), return what `work` returned there, and raise what it raised.
 
     Inside of `work` it is a plain call.
     """
     if not launched():
         return work()
-    from lehr.train.company import keep_company
+    from lehr.distributed.process_group import keep_company
 
     return keep_company(work)

@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lehr.config.optim import Optim
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.slices import Pieces
 from lehr.optim.adamw import FlatParameters, adamw_
 from lehr.optim.groups import Group
-from lehr.train.parallel import Ranks
-from lehr.train.sharded.pieces import Pieces
 
 
 class Zero1:

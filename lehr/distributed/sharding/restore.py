@@ -12,13 +12,13 @@ from typing import Any
 from safetensors import safe_open
 
 from lehr.artifacts.artifact import sha256_file
+from lehr.distributed.ranks import Ranks
+from lehr.distributed.sharding.planning import load
+from lehr.distributed.sharding.sharded_state import KINDS, Spread, fill_from_flat, flat_order, spread
+from lehr.distributed.sharding.slices import Pieces
+from lehr.distributed.sharding.storage import MANIFEST, Manifest
 from lehr.runtime.ports import Claim
-from lehr.train.parallel import Ranks
 from lehr.train.resume import quiet, read_record
-from lehr.train.sharded.pieces import Pieces
-from lehr.train.sharded.planning import load
-from lehr.train.sharded.spread import KINDS, Spread, fill_from_flat, flat_order, spread
-from lehr.train.sharded.storage import MANIFEST, Manifest
 from lehr.train.state import TrainState
 
 PROGRESS = "progress."

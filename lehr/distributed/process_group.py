@@ -23,7 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.distributed.rendezvous import rendezvous
 
-from lehr.launcher import check_world, machines
+from lehr.distributed.rank_launcher import check_world, machines
 from lehr.runtime.errors import Bug, InfraError, LehrError, NodeFault, from_os_error, from_words, in_words, node_fault
 from lehr.runtime.preemption import listening
 
@@ -36,7 +36,7 @@ Body = Callable[..., Any]
 
 
 def keep_company(work: Callable[[], T]) -> T:
-    """See lehr.launcher.together."""
+    """See lehr.distributed.rank_launcher.together."""
     if Company.leading is not None:
         return work()
     company = Company()

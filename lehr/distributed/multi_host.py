@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from lehr.launcher import away, machines
+from lehr.distributed.rank_launcher import away, machines
+from lehr.distributed.ranks import Ranks
 from lehr.runtime.ports import FAR, Claim
-from lehr.train.parallel import Ranks
 
 _PIECE = 16 << 20  # bytes sent at once
 

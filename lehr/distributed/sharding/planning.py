@@ -13,8 +13,8 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.checkpoint.state_dict_loader import load as load_checkpoint
 
-from lehr.train.sharded.pieces import Box, Pieces
-from lehr.train.sharded.storage import FolderReader, Manifest
+from lehr.distributed.sharding.slices import Box, Pieces
+from lehr.distributed.sharding.storage import FolderReader, Manifest
 
 
 class Saved(Pieces):

@@ -16,15 +16,15 @@ import pytest
 import torch
 
 from lehr.config import load_recipe
+from lehr.distributed.ranks import Ranks, run_ranks
+from lehr.distributed.sharding import pretraining as sharded
+from lehr.distributed.sharding.init import Sharded
 from lehr.runtime.errors import UserError
 from lehr.runtime.hardware import cpp_compiler
 from lehr.train.fit import Evaluator
-from lehr.train.parallel import Ranks, run_ranks
 from lehr.train.pretrain_work import PretrainWork
-from lehr.train.sharded import pretraining as sharded
-from lehr.train.sharded.start import Sharded
 from lehr.train.state import TrainState
-from tests.sharded.pieces import Case, corpus, curve, distance, train_each, weights
+from tests.distributed.pieces import Case, corpus, curve, distance, train_each, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lehr.distributed.sharding.model_shard import Part
+from lehr.distributed.sharding.tensor_parallel import cut_lse_and_label, local_logits
 from lehr.model.moe import Routing
 from lehr.model.transformer import Transformer
 from lehr.train.losses import CrossEntropy, labelled, summed
-from lehr.train.sharded.part import Part
-from lehr.train.sharded.tensor_parallel import cut_lse_and_label, local_logits
 
 
 def part_cross_entropy(

@@ -11,13 +11,13 @@ import torch
 
 from lehr.artifacts.tensors import save_tensors
 from lehr.config.parallel import Parallel
-from lehr.train.parallel import Ranks, run_ranks
-from lehr.train.sharded import storage
-from lehr.train.sharded.saves import ShardedSaves
-from lehr.train.sharded.spread import spread
-from lehr.train.sharded.start import start
+from lehr.distributed.ranks import Ranks, run_ranks
+from lehr.distributed.sharding import storage
+from lehr.distributed.sharding.init import start
+from lehr.distributed.sharding.saves import ShardedSaves
+from lehr.distributed.sharding.sharded_state import spread
 from lehr.train.state import Restored, TrainState
-from tests.sharded.pieces import MODELS, OPTIM
+from tests.distributed.pieces import MODELS, OPTIM
 
 WRITING_SECONDS = 1.0
 

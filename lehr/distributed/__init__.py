@@ -1,0 +1,1 @@
+"""Process groups: launching ranks, on one host or several; how state is laid out over them."""
