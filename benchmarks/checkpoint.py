@@ -22,7 +22,7 @@ from lehr.config.parallel import Parallel
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.init import start
 from lehr.distributed.sharding.saves import ShardedSaves
-from lehr.train.resume import ResumeFiles
+from lehr.train.checkpointing.resume_state import ResumeFiles
 
 _STATE = dict.fromkeys(("values", "first", "second"), (8333333,))  # 100 MB in fp32
 _COPY = "a plain copy in memory"

@@ -23,10 +23,10 @@ from lehr.monitoring.exporter import PrometheusTracker
 from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.runtime.ports import NullTracker
-from lehr.train.journal import Journal
+from lehr.train.checkpointing.saves import WholeSaves
 from lehr.train.loop import Plan, train
 from lehr.train.next_token import NextToken, Stretch
-from lehr.train.saves import WholeSaves
+from lehr.train.recorder import Journal
 from lehr.train.state import TrainState
 
 _MINUTE = 60.0

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.common import LEHR, Record, compared, in_turns, main
 from lehr.artifacts.artifact import Artifact, Cost
-from lehr.soup import average
+from lehr.post.merging import average
 
 _TENSORS, _SHAPE = 12, (2048, 2048)  # 201 MB a checkpoint
 

@@ -15,7 +15,7 @@ from benchmarks.common import Record, compared, in_turns, main
 from lehr.artifacts.object_store.store import ObjectStore
 from lehr.infra.storage import S3Objects
 from lehr.runtime.ports import RESUME
-from lehr.train.resume import ResumeFiles
+from lehr.train.checkpointing.resume_state import ResumeFiles
 from tests.storage import s3_server
 
 _MB = 200

@@ -18,7 +18,7 @@ from lehr.config.optim import Optim
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters, clip_
-from lehr.train.compiled import compile_blocks
+from lehr.train.compilation import compile_blocks
 from lehr.train.losses import cross_entropy, router_loss
 
 LENGTH = 256

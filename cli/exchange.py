@@ -26,7 +26,7 @@ def import_(folder: Path, out: Path) -> None:
     """
     from lehr.exchange import import_hf
     from lehr.model.size import parameter_count
-    from lehr.train.checkpoint import load_checkpoint
+    from lehr.train.checkpointing.checkpoint import load_checkpoint
 
     artifact = import_hf(folder, out)
     architecture = load_checkpoint(artifact).architecture

@@ -62,7 +62,7 @@ def _show_syncs(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: b
     """The places where the loop of stage 1 makes the host wait, by file and line, each with its number a step."""
     from lehr.config import load_recipe
     from lehr.profiling import profile_syncs
-    from lehr.train.syncs import lines
+    from lehr.train.sync_debugging import lines
 
     calls = profile_syncs(load_recipe(recipe, list(overrides)), steps)
     if as_json:

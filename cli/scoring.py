@@ -182,7 +182,7 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
 
 def _architecture(target: _Target) -> Model:
     if target.artifact:
-        from lehr.train.checkpoint import load_architecture
+        from lehr.train.checkpointing.checkpoint import load_architecture
 
         return load_architecture(target.artifact)
     from lehr.model.hf_config import model_from_hf

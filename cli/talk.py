@@ -59,7 +59,7 @@ def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed
     from lehr.model.generate import LanguageModel
     from lehr.post.chat import render
     from lehr.runtime.seeds import derive
-    from lehr.train.checkpoint import load_checkpoint
+    from lehr.train.checkpointing.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(artifact)
     tokenizer = loaded.tokenizer

@@ -27,7 +27,7 @@ from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.post.chat import chat_template
 from lehr.runtime.errors import Bug, UserError
-from lehr.train.checkpoint import load_checkpoint, save_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint
 
 Dtype = Literal["f32", "f16", "bf16"]
 _VERIFY_ROWS, _VERIFY_TOKENS = 4, 64

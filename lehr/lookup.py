@@ -17,7 +17,7 @@ from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Loader
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
-from lehr.train.checkpoint import TRAINING
+from lehr.train.checkpointing.checkpoint import TRAINING
 from lehr.train.next_token import Stretch, make_loader
 
 _WHOLE = "use a whole checkpoint"

@@ -23,13 +23,13 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.hardware import keep_freed_memory
 from lehr.runtime.ports import NullTracker
 from lehr.stages.pretrain import PretrainConfig
-from lehr.train.journal import Journal
+from lehr.train.checkpointing.saves import WholeSaves
 from lehr.train.loop import Plan, train
 from lehr.train.losses import cross_entropy, router_loss
 from lehr.train.next_token import NextToken
-from lehr.train.saves import WholeSaves
+from lehr.train.recorder import Journal
 from lehr.train.state import TrainState
-from lehr.train.syncs import Calls, watched
+from lehr.train.sync_debugging import Calls, watched
 
 _WARM = 3
 T = TypeVar("T")

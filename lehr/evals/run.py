@@ -17,7 +17,7 @@ from lehr.evals.scores import SAMPLES, SCORES, EvaluateConfig
 from lehr.evals.suites import examples
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
-from lehr.train.checkpoint import load_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint
 from lehr.train.fit import RankContext
 
 _PAIRS = "pairs.jsonl"

@@ -24,7 +24,7 @@ from lehr.post.tuning import Setup
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import object_in
-from lehr.train.checkpoint import copy_parameters, load_checkpoint
+from lehr.train.checkpointing.checkpoint import copy_parameters, load_checkpoint
 from lehr.train.fit import RankContext
 
 PAIRS = "pairs.jsonl"

@@ -12,7 +12,7 @@ from lehr.post.asked import prompt_ids, refuse_long, roll_out_prompts
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.tuning import Setup
 from lehr.post.verifiers import verify
-from lehr.train.checkpoint import copy_parameters
+from lehr.train.checkpointing.checkpoint import copy_parameters
 
 
 def grpo_objective(setup: Setup) -> GrpoObjective:

@@ -19,7 +19,7 @@ from lehr.optim.schedule import by_steps
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome
 from lehr.runtime.errors import Bug
-from lehr.train.checkpoint import Loaded, load_architecture, load_checkpoint, save_checkpoint
+from lehr.train.checkpointing.checkpoint import Loaded, load_architecture, load_checkpoint, save_checkpoint
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Plan
 from lehr.train.state import TrainState

@@ -42,7 +42,7 @@ class MidtrainConfig(PretrainingConfig):
 
     def stretch(self, parent: Artifact) -> Stretch:
         """What is read, for how long, at which rate. Raises UserError for a parent that cannot be gone on from."""
-        from lehr.train.checkpoint import load_training
+        from lehr.train.checkpointing.checkpoint import load_training
         from lehr.train.next_token import Stretch
 
         training = load_training(parent)
@@ -55,7 +55,7 @@ class MidtrainConfig(PretrainingConfig):
 
 def run(config: MidtrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """From the parent's weights and optimiser state. The seed chooses the data order and nothing else."""
-    from lehr.train.checkpoint import load_architecture
+    from lehr.train.checkpointing.checkpoint import load_architecture
     from lehr.train.pretraining import pretrain
 
     parent = inputs["parent"]

@@ -12,8 +12,8 @@ class SoupConfig(StageConfig):
 
 def run(config: SoupConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """The mean of the ingredients. Raises UserError if they do not belong together."""
-    from lehr.soup import average, check_ingredients
-    from lehr.train.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
+    from lehr.post.merging import average, check_ingredients
+    from lehr.train.checkpointing.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
 
     ingredients = inputs.many("ingredients")
     check_ingredients(ingredients)

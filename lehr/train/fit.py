@@ -20,16 +20,16 @@ from lehr.pipeline.attempt import Attempt
 from lehr.runtime import preemption
 from lehr.runtime.errors import diverged
 from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
-from lehr.train.collection import collector_off
+from lehr.train.checkpointing.retention import Retention
+from lehr.train.checkpointing.saves import WholeSaves
+from lehr.train.deferred_metrics import Later
 from lehr.train.engine import Saves
-from lehr.train.journal import Journal, Row
-from lehr.train.later import Later
+from lehr.train.garbage_collection import collector_off
 from lehr.train.loop import Objective, Plan, train
-from lehr.train.retention import Retention
-from lehr.train.saves import WholeSaves
+from lehr.train.recorder import Journal, Row
 from lehr.train.stability import summary
 from lehr.train.state import TrainState
-from lehr.train.syncs import sync_report
+from lehr.train.sync_debugging import sync_report
 
 _WATCH = Watch()
 _LAST_STEPS = 3

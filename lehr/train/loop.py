@@ -15,11 +15,11 @@ from lehr.distributed.ranks import Ranks
 from lehr.runtime import heartbeat, preemption
 from lehr.runtime.errors import Bug, diverged
 from lehr.runtime.metrics import require
-from lehr.train.collection import collect_at
+from lehr.train.deferred_metrics import Pair, mean, stacked
 from lehr.train.engine import Engine
-from lehr.train.journal import Journal
-from lehr.train.later import Pair, mean, stacked
-from lehr.train.rewind import rewind
+from lehr.train.garbage_collection import collect_at
+from lehr.train.recorder import Journal
+from lehr.train.rollback import rewind
 from lehr.train.state import MAIN, TrainState
 
 LOST_STEPS = 100  # in a row without a finite loss or gradient: no batch is to blame any more

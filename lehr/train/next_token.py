@@ -21,10 +21,10 @@ from lehr.data.repeats import repeats
 from lehr.distributed.ranks import Ranks
 from lehr.model.moe import Routing
 from lehr.optim.schedule import by_tokens
-from lehr.train.ahead import Fetched, fetcher
 from lehr.train.batches import Batches
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, CrossEntropy, cross_entropy, router_loss
+from lehr.train.prefetch import Fetched, fetcher
 from lehr.train.state import TrainState
 
 REPEAT_PERIOD, REPEAT_TIMES = 13, 32

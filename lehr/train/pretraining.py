@@ -15,11 +15,11 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome
-from lehr.train.checkpoint import OPTIMIZER, check_tokenizer, load_checkpoint, save_checkpoint
+from lehr.train.activation_checkpointing import recompute_blocks
+from lehr.train.checkpointing.checkpoint import OPTIMIZER, check_tokenizer, load_checkpoint, save_checkpoint
 from lehr.train.fit import RankContext, fit
 from lehr.train.next_token import Stretch
-from lehr.train.pretrain_work import PretrainWork
-from lehr.train.recompute import recompute_blocks
+from lehr.train.phase import PretrainWork
 from lehr.train.state import TrainState
 
 

@@ -26,7 +26,7 @@ from lehr.runtime import seeds
 from lehr.runtime.ports import NullTracker
 from lehr.train.fit import RankContext
 from lehr.train.next_token import Stretch
-from lehr.train.pretrain_work import PretrainWork
+from lehr.train.phase import PretrainWork
 from lehr.train.pretraining import train_on_rank
 
 T, ROWS = 16, 8

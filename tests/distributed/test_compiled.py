@@ -22,7 +22,7 @@ from lehr.distributed.sharding.init import Sharded
 from lehr.runtime.errors import UserError
 from lehr.runtime.hardware import cpp_compiler
 from lehr.train.fit import Evaluator
-from lehr.train.pretrain_work import PretrainWork
+from lehr.train.phase import PretrainWork
 from lehr.train.state import TrainState
 from tests.distributed.pieces import Case, corpus, curve, distance, train_each, weights
 

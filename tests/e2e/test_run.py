@@ -20,7 +20,7 @@ from lehr.model.generate import LanguageModel
 from lehr.pipeline.graph import graph
 from lehr.post.chat import render
 from lehr.runtime.metrics import require
-from lehr.train.checkpoint import load_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.convert import save_hf
 from lehr.model.transformer import Transformer
-from lehr.train.checkpoint import save_checkpoint
+from lehr.train.checkpointing.checkpoint import save_checkpoint
 from tests.data.given import TEXTS, byte_level
 
 

@@ -19,7 +19,7 @@ from lehr.exchange import export_to_gguf, export_to_hf, import_checkpoint, impor
 from lehr.model.convert import save_hf
 from lehr.post.chat import render
 from lehr.runtime.errors import UserError
-from lehr.train.checkpoint import load_checkpoint, save_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.given import byte_level
 
 torch.set_num_threads(1)

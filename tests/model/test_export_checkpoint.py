@@ -17,7 +17,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.export import export_hf, verify_hf
 from lehr.model.transformer import Transformer
 from lehr.post.chat import chat_template, render
-from lehr.train.checkpoint import load_checkpoint, save_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from lehr.model.fused import rotate
 from lehr.model.layers import rope_tables
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
-from lehr.train.checkpoint import load_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint
 from tests.model.test_convert import uneven_
 
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.exchange import export_to_gguf
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
-from lehr.train.checkpoint import save_checkpoint
+from lehr.train.checkpointing.checkpoint import save_checkpoint
 from tests.data.given import TEXTS, byte_level, trained_ranks, written
 
 SIGNS = [*" \t\n.,:;'\"(){}=+-_/#é中🦊²½४", "  ", "\n\n", "\n    ", "'s", "'ll", "a", "Word", "return", "7", "47", "1999"]

@@ -16,7 +16,7 @@ from lehr.gguf_file import from_gguf_tensors, to_gguf_tensors
 from lehr.model.convert import load_hf
 from lehr.model.hf_config import CLASSES, class_defaults, model_from_hf
 from lehr.runtime.errors import UserError
-from lehr.train.checkpoint import load_architecture, load_checkpoint, load_training, save_checkpoint
+from lehr.train.checkpointing.checkpoint import load_architecture, load_checkpoint, load_training, save_checkpoint
 from tests.data.given import byte_level
 from tests.model.test_exchange_given import their_folder
 from tests.model.test_families import CASES, SIZES, theirs_of, tokens

@@ -16,10 +16,10 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
-from lehr.train.checkpoint import check_head, load_checkpoint, save_checkpoint
+from lehr.train.checkpointing.checkpoint import check_head, load_checkpoint, save_checkpoint
+from lehr.train.checkpointing.scalar import load_scalar, save_scalar
 from lehr.train.fit import fit
 from lehr.train.loop import Plan, Sums
-from lehr.train.scalar import load_scalar, save_scalar
 from lehr.train.state import TrainState
 from tests.train.pieces import Stop, context
 

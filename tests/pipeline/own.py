@@ -34,7 +34,7 @@ class HalveConfig(StageConfig):
 
 def run(config: HalveConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """The parent with its weights scaled."""
-    from lehr.train.checkpoint import load_checkpoint, save_checkpoint
+    from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint
 
     parent = inputs["parent"]
     loaded = load_checkpoint(parent)

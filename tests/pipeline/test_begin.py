@@ -14,7 +14,7 @@ from lehr.config import load_recipe
 from lehr.pipeline.graph import graph
 from lehr.planning.plan import plan_run
 from lehr.runtime.errors import UserError
-from lehr.train.checkpoint import load_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint
 from tests.data.given import save
 from tests.model.test_exchange_given import KINDS, byte_level, their_folder
 

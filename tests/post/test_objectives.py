@@ -19,7 +19,7 @@ from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt, advantages, grpo
 from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, dpo_loss, mean_logprobs
 from lehr.post.rollout import RollOut
 from lehr.post.sft import Rendered, SftObjective, pad, rows_of_step
-from lehr.train.checkpoint import copy_parameters
+from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
 from lehr.train.state import TrainState
 

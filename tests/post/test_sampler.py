@@ -19,7 +19,7 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.runtime.ports import NullTracker, Sampler, itself
-from lehr.train.checkpoint import copy_parameters
+from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.fit import RankContext
 from lehr.train.state import TrainState
 

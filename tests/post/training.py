@@ -21,7 +21,7 @@ from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.rollout import RollOut
 from lehr.runtime.ports import NullTracker
-from lehr.train.checkpoint import copy_parameters
+from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Pace, Plan, Sums
 from lehr.train.losses import IGNORE

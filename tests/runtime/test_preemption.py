@@ -19,7 +19,7 @@ from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.runtime import preemption
 from lehr.runtime.errors import Interrupted, Preempted
-from lehr.train import resume
+from lehr.train.checkpointing import resume_state
 from lehr.train.loop import Sums
 from lehr.train.state import TrainState
 from tests.staging import made
@@ -107,7 +107,7 @@ def test_who_ignores_interrupts_goes_on_doing_so(tmp_path: Path) -> None:
 
 def test_while_a_resume_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = pieces.stage(tmp_path / "whole", pieces.plain)
-    save = resume.save_tensors
+    save = resume_state.save_tensors
 
     def terminated_save(tensors: dict[str, torch.Tensor], path: Path) -> None:
         if path.name.startswith("state-00000008"):
@@ -115,11 +115,11 @@ def test_while_a_resume_file_is_written(tmp_path: Path, monkeypatch: pytest.Monk
             time.sleep(0.2)
         save(tensors, path)
 
-    monkeypatch.setattr(resume, "save_tensors", terminated_save)
+    monkeypatch.setattr(resume_state, "save_tensors", terminated_save)
     with pytest.raises(Preempted, match="after step"):
         pieces.stage(tmp_path / "run", pieces.plain)
     assert _saved_steps(tmp_path / "run")[-1] > 8
-    monkeypatch.setattr(resume, "save_tensors", save)
+    monkeypatch.setattr(resume_state, "save_tensors", save)
     assert pieces.stage(tmp_path / "run", pieces.plain).manifest.digest == whole.manifest.digest
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost
+from lehr.post.merging import average, check_ingredients
 from lehr.runtime.errors import UserError
-from lehr.soup import average, check_ingredients
 
 
 def _ingredient(root: Path, name: str, value: float, parent: str = "p", width: int = 4, tokenizer: str = "t") -> Artifact:

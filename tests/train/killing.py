@@ -33,7 +33,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
-from lehr.train import resume
+from lehr.train.checkpointing import resume_state
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.losses import CrossEntropy
@@ -134,7 +134,7 @@ def attempt(root: Path, shards: Path, case: Case, kill: tuple[str, float]) -> No
 def kill_the_writer(kill: tuple[str, float], saves: int) -> None:
     """Die with half of a resume file written, or with the file there and its record not."""
     left = int(kill[1] * saves)
-    save, record = resume.save_tensors, resume.write_atomic
+    save, record = resume_state.save_tensors, resume_state.write_atomic
 
     def half(tensors: dict[str, Tensor], path: Path) -> None:
         nonlocal left
@@ -149,7 +149,7 @@ def kill_the_writer(kill: tuple[str, float], saves: int) -> None:
             die()
         record(path, text)
 
-    resume.save_tensors, resume.write_atomic = half, unrecorded
+    resume_state.save_tensors, resume_state.write_atomic = half, unrecorded
 
 
 def forked(work: Callable[[], None], seconds: float = 0.0) -> bool:

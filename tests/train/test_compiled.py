@@ -14,7 +14,7 @@ from lehr.config.schedule import ConstantSchedule
 from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.runtime.hardware import cpp_compiler
-from lehr.train.compiled import compile_blocks, pays, uncompiled
+from lehr.train.compilation import compile_blocks, pays, uncompiled
 from lehr.train.next_token import NextToken, Stretch, make_loader
 from lehr.train.state import TrainState
 from tests.train.corpus import MODEL_320, corpus

@@ -16,9 +16,9 @@ from lehr.artifacts.incidents import told
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import Preempted
 from lehr.runtime.ports import Conflict
-from lehr.train import resume
+from lehr.train.checkpointing import resume_state
+from lehr.train.checkpointing.resume_state import ResumeFiles
 from lehr.train.loop import Sums
-from lehr.train.resume import ResumeFiles
 from lehr.train.state import TrainState
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -91,7 +91,7 @@ def test_an_older_attempt_that_goes_on_changes_nothing(
     alone = pieces.stage(tmp_path / "alone", pieces.plain)
     reached, go = threading.Event(), threading.Event()
     if busy == "writing":
-        save, old_thread = resume.save_tensors, []
+        save, old_thread = resume_state.save_tensors, []
 
         def slow_save(tensors: dict[str, torch.Tensor], path: Path) -> None:
             if not old_thread and path.name.startswith("state-00000012"):
@@ -100,7 +100,7 @@ def test_an_older_attempt_that_goes_on_changes_nothing(
                 assert go.wait(60)
             save(tensors, path)
 
-        monkeypatch.setattr(resume, "save_tensors", slow_save)
+        monkeypatch.setattr(resume_state, "save_tensors", slow_save)
     old_at = 14 if busy == "training" else 10_000
     ended: list[BaseException] = []
 

@@ -18,7 +18,7 @@ from lehr.artifacts.incidents import told
 from lehr.config.optim import Guard, Optim
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import InfraError, UserError
-from lehr.train import resume
+from lehr.train.checkpointing import resume_state
 from lehr.train.loop import Sums
 from lehr.train.state import TrainState
 
@@ -106,7 +106,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(tmp_path: Path) -> 
 def test_a_disk_that_fills_up_in_a_save_is_one_error_and_said_by_the_next_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quiet, save = pieces.stage(tmp_path / "quiet", pieces.plain), resume.save_tensors
+    quiet, save = pieces.stage(tmp_path / "quiet", pieces.plain), resume_state.save_tensors
 
     def full(tensors: dict[str, Tensor], path: Path) -> None:
         if path.name.startswith("state-00000012"):
@@ -115,7 +115,7 @@ def test_a_disk_that_fills_up_in_a_save_is_one_error_and_said_by_the_next_attemp
         save(tensors, path)
 
     with monkeypatch.context() as patched, pytest.raises(UserError, match=r"state-00000012.*the disk is full") as caught:
-        patched.setattr(resume, "save_tensors", full)
+        patched.setattr(resume_state, "save_tensors", full)
         pieces.stage(tmp_path / "run", pieces.plain)
     assert caught.value.exit_code == 2
     artifact = pieces.stage(tmp_path / "run", pieces.plain)

@@ -31,11 +31,11 @@ from lehr.post.sft import Rendered, SftObjective
 from lehr.runtime import metrics
 from lehr.runtime.errors import Bug
 from lehr.stages.pretrain import run
-from lehr.train.checkpoint import copy_parameters
-from lehr.train.journal import Journal
+from lehr.train.checkpointing.checkpoint import copy_parameters
+from lehr.train.checkpointing.resume_state import ResumeFiles
 from lehr.train.loop import Objective, Plan, Sums, train
 from lehr.train.next_token import NextToken, Stretch
-from lehr.train.resume import ResumeFiles
+from lehr.train.recorder import Journal
 from lehr.train.state import TrainState
 from tests.evals.fakes import TableModel
 from tests.train.test_stability import Curves

@@ -16,9 +16,9 @@ from lehr.config.optim import Guard, Optim
 from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import Bug
+from lehr.train.checkpointing.resume_state import ResumeFiles
 from lehr.train.fit import fit
 from lehr.train.loop import Pace, Plan, Sums
-from lehr.train.resume import ResumeFiles
 from lehr.train.state import Restored, Trained, TrainState
 from tests.train import pieces
 from tests.train.pieces import MODEL, Copying, context

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lehr.config.training import Watch
-from lehr.train.retention import Retention
+from lehr.train.checkpointing.retention import Retention
 
 sys.path.insert(0, str(Path(__file__).parent))
 import pieces

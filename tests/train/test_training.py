@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from lehr.distributed import ranks as parallel
+from lehr.distributed import ranks
 from lehr.distributed.ranks import run_ranks
 from lehr.runtime.errors import InfraError, UserError
-from lehr.train.resume import ResumeFiles
+from lehr.train.checkpointing.resume_state import ResumeFiles
 
 sys.path.insert(0, str(Path(__file__).parent))
 import pieces
@@ -87,7 +87,7 @@ def test_a_killed_rank_is_the_machines_fault_and_no_hang() -> None:
 
 
 def test_a_rank_that_dies_before_it_begins_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = parallel._start_helper
+    start = ranks._start_helper
 
     def dies(*arguments: Any) -> parallel.Helper:
         helper = start(*arguments)

@@ -21,13 +21,13 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.runtime.metrics import Metric, declare
 from lehr.runtime.ports import NullTracker
-from lehr.train.ahead import Ahead
-from lehr.train.journal import Journal
+from lehr.train.checkpointing.resume_state import ResumeFiles
 from lehr.train.loop import Plan, Sums, train
 from lehr.train.next_token import NextToken, Stretch
-from lehr.train.resume import ResumeFiles
+from lehr.train.prefetch import Ahead
+from lehr.train.recorder import Journal
 from lehr.train.state import TrainState
-from lehr.train.syncs import watched
+from lehr.train.sync_debugging import watched
 
 sys.path.insert(0, str(Path(__file__).parent))
 import pieces

@@ -13,11 +13,11 @@ from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.distributed.sharding.sharded_state import flat_order
 from lehr.distributed.sharding.storage import Manifest
-from lehr.train.checkpoint import OPTIMIZER, WEIGHTS
+from lehr.train.checkpointing.checkpoint import OPTIMIZER, WEIGHTS
 
 
 def consolidate(manifest: Manifest, config: Model, optim: Optim, folder: Path) -> None:
-    """Write the weights by name, and the optimiser state in the flat layout, as lehr.train.checkpoint has them."""
+    """Write the weights by name, and the optimiser state in the flat layout, as `train/checkpointing` has them."""
     order = flat_order(config, optim)
     shapes = dict(sorted(order))
     layout = {name: (torch.float32, shape) for name, shape in shapes.items()}

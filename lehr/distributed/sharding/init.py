@@ -26,13 +26,13 @@ from lehr.model.init import initial_
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import FlatParameters
 from lehr.optim.guard import SpikeGuard
-from lehr.train.checkpoint import OPTIMIZER, WEIGHTS, check_head
+from lehr.train.activation_checkpointing import recompute_blocks
+from lehr.train.checkpointing.checkpoint import OPTIMIZER, WEIGHTS, check_head
 from lehr.train.engine import Engine
 from lehr.train.loop import Objective
 from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken
-from lehr.train.recompute import recompute_blocks
-from lehr.train.rewind import Rewinds
+from lehr.train.rollback import Rewinds
 from lehr.train.state import MAIN, Trained, TrainState
 
 

@@ -15,7 +15,7 @@ from lehr.distributed.sharding.tensor_parallel import cut_model, gathered_logits
 from lehr.model.layers import KVCache, rope_tables, scaled
 from lehr.model.moe import Routing
 from lehr.model.transformer import Transformer
-from lehr.train.recompute import recompute_blocks
+from lehr.train.activation_checkpointing import recompute_blocks
 
 
 class Routings:

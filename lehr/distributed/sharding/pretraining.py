@@ -11,9 +11,9 @@ from lehr.distributed.sharding.export import consolidate
 from lehr.distributed.sharding.init import Sharded, inherit, start
 from lehr.distributed.sharding.saves import ShardedSaves
 from lehr.runtime.ports import RESUME
-from lehr.train.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
+from lehr.train.checkpointing.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.fit import Evaluator, fit, logger, retention
-from lehr.train.pretrain_work import PretrainWork
+from lehr.train.phase import PretrainWork
 
 
 def train_sharded(ranks: Ranks, work: PretrainWork) -> int:

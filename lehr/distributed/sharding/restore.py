@@ -18,7 +18,7 @@ from lehr.distributed.sharding.sharded_state import KINDS, Spread, fill_from_fla
 from lehr.distributed.sharding.slices import Pieces
 from lehr.distributed.sharding.storage import MANIFEST, Manifest
 from lehr.runtime.ports import Claim
-from lehr.train.resume import quiet, read_record
+from lehr.train.checkpointing.resume_state import quiet, read_record
 from lehr.train.state import TrainState
 
 PROGRESS = "progress."

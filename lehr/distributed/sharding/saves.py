@@ -24,8 +24,8 @@ from lehr.distributed.sharding.slices import Box, Pieces
 from lehr.distributed.sharding.storage import MANIFEST, FolderWriter, Manifest
 from lehr.runtime.errors import InfraError
 from lehr.runtime.ports import ONLY_ATTEMPT, Claim
-from lehr.train.resume import quiet
-from lehr.train.retention import Retention
+from lehr.train.checkpointing.resume_state import quiet
+from lehr.train.checkpointing.retention import Retention
 from lehr.train.state import TrainState
 
 _TWO = Retention()

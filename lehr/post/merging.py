@@ -14,7 +14,7 @@ from torch import Tensor
 from lehr.artifacts.artifact import Artifact
 from lehr.runtime.errors import Bug, UserError
 from lehr.runtime.json_files import object_in
-from lehr.train.checkpoint import WEIGHTS, described
+from lehr.train.checkpointing.checkpoint import WEIGHTS, described
 
 
 def check_ingredients(ingredients: Sequence[Artifact]) -> None:

@@ -14,7 +14,7 @@ from lehr.config.optim import Rewind
 
 if TYPE_CHECKING:
     from lehr.distributed.ranks import Ranks
-    from lehr.train.journal import Journal
+    from lehr.train.recorder import Journal
     from lehr.train.state import TrainState
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lehr.artifacts.artifact import sha256_file, write_atomic
 from lehr.artifacts.tensors import read_tensors, save_tensors
 from lehr.runtime.ports import ONLY_ATTEMPT, Claim
-from lehr.train.retention import Retention
+from lehr.train.checkpointing.retention import Retention
 
 _TWO = Retention()
 

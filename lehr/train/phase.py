@@ -12,7 +12,7 @@ from lehr.config.training import Compile, Precision
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.size import flops_per_token
 from lehr.model.transformer import Transformer
-from lehr.train.compiled import compile_blocks, pays, uncompiled
+from lehr.train.compilation import compile_blocks, pays, uncompiled
 from lehr.train.fit import Evaluator, RankContext
 from lehr.train.in_loop import ProseEvaluator
 from lehr.train.loop import Plan
@@ -60,7 +60,7 @@ class PretrainWork:
         return ProseEvaluator(self.documents, self.tokenizer, self.evaluation_seed, self.stretch.sequence_length)
 
     def compiled(self, model: Transformer, ranks: int, evaluator: Evaluator | None) -> Evaluator | None:
-        """Compile the blocks if that pays (see lehr.train.compiled); `evaluator`, which then runs them as they are written."""
+        """Compile the blocks if that pays (`compilation.py`); `evaluator`, which then runs them as they are written."""
         flops = flops_per_token(self.model, self.stretch.sequence_length) * self.stretch.tokens
         if not self.context.parallel.compiles or not pays(self.compile, model, flops, ranks):
             return evaluator

@@ -8,8 +8,8 @@ from pathlib import Path
 from lehr.distributed.multi_host import mirrored
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.ports import ONLY_ATTEMPT, Claim
-from lehr.train.resume import ResumeFiles, quiet
-from lehr.train.retention import Retention
+from lehr.train.checkpointing.resume_state import ResumeFiles, quiet
+from lehr.train.checkpointing.retention import Retention
 from lehr.train.state import TrainState
 
 _TWO = Retention()

@@ -1,4 +1,4 @@
-"""Checkpoints of value and reward models. Apart from lehr.train.checkpoint: pretraining does not depend on them."""
+"""Checkpoints of value and reward models. Apart from `checkpoint.py`: pretraining does not depend on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lehr.artifacts.artifact import Artifact
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.scalar import ScalarModel
-from lehr.train.checkpoint import load_model, save_checkpoint
+from lehr.train.checkpointing.checkpoint import load_model, save_checkpoint
 
 
 @dataclass(frozen=True)
