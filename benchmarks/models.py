@@ -9,8 +9,8 @@ from torch import nn
 
 from benchmarks.nano_gpt import NanoGPT
 from lehr.config.model import Model
-from lehr.model.convert import to_hf_state
-from lehr.model.hf_config import hf_config
+from lehr.interop.hf_config import hf_config
+from lehr.interop.hf_weights import to_hf_state
 from lehr.model.transformer import Transformer
 
 SIZES: dict[str, dict[str, int]] = {

@@ -24,7 +24,7 @@ def import_(folder: Path, out: Path) -> None:
     Example:
       lehr import models/OLMo-2-0425-1B --out checkpoints/olmo2-1b
     """
-    from lehr.exchange import import_hf
+    from lehr.interop.convert import import_hf
     from lehr.model.size import parameter_count
     from lehr.train.checkpointing.checkpoint import load_checkpoint
 
@@ -54,7 +54,7 @@ def export(artifact: Where, out: Path, kind: str, dtype: str) -> None:
       lehr export runs/tiny-olmo2 --out model.gguf --format gguf --dtype bf16
     """
     from lehr.cli.locate import find, whole
-    from lehr.exchange import export_to_gguf, export_to_hf
+    from lehr.interop.convert import export_to_gguf, export_to_hf
 
     checkpoint = whole(find(artifact).expect("checkpoint"))
     if kind == "gguf":

@@ -185,7 +185,7 @@ def _architecture(target: _Target) -> Model:
         from lehr.train.checkpointing.checkpoint import load_architecture
 
         return load_architecture(target.artifact)
-    from lehr.model.hf_config import model_from_hf
+    from lehr.interop.hf_config import model_from_hf
 
     path = target.folder / "config.json"
     try:

@@ -49,7 +49,7 @@ def _of_checkpoint(folder: Path, named: str) -> tuple[dict[str, Any], dict[str, 
 
 
 def _of_huggingface(folder: Path) -> dict[str, Any]:
-    from lehr.model.hf_config import model_from_hf
+    from lehr.interop.hf_config import model_from_hf
 
     if not (folder / "config.json").is_file():
         raise UserError("no Hugging Face model here", where=folder, remedy="give a folder with config.json and safetensors")

@@ -21,7 +21,7 @@ from lehr.artifacts.artifact import LOGS, STABILITY, Artifact, write_atomic
 from lehr.artifacts.incidents import told
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
-from lehr.model.hf_config import CLASSES
+from lehr.interop.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.pipeline.registry import stage
 from lehr.planning.plan import plan_run

@@ -12,7 +12,7 @@ class ExportConfig(StageConfig):
 
 def run(config: ExportConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Write the checkpoint and, where transformers is installed, compare logits and greedy text."""
-    from lehr.exchange import export_checkpoint
+    from lehr.interop.convert import export_checkpoint
 
     return export_checkpoint(inputs["checkpoint"], inputs.get("shards"), attempt)
 

@@ -31,7 +31,7 @@ class ImportConfig(StageConfig):
 def run(config: ImportConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """The model in fp32, with its own tokenizer unless one is given."""
     from lehr.data.tokenizer import Tokenizer
-    from lehr.exchange import import_checkpoint
+    from lehr.interop.convert import import_checkpoint
 
     given = inputs.get("tokenizer")
     found = import_checkpoint(Path(config.folder), attempt.out, Tokenizer.load(given.folder) if given else None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lehr.config import Recipe, load_recipe
-from lehr.model.hf_config import CLASSES
+from lehr.interop.hf_config import CLASSES
 from lehr.model.size import active_parameter_count, parameter_count
 from lehr.optim.schedule import by_tokens, hybrid_constants
 

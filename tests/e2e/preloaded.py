@@ -106,7 +106,7 @@ def _become(arguments: Sequence[str], streams: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    work = ("lehr.train.pretraining", "lehr.evals.run", "lehr.post.pairs", "lehr.post.prompts", "lehr.exchange")
+    work = ("lehr.train.pretraining", "lehr.evals.run", "lehr.post.pairs", "lehr.post.prompts", "lehr.interop.convert")
     for room in ("torch", "lehr.cli.local", *work):
         importlib.import_module(room)  # stages load their work late
     _serve(socket.socket(fileno=int(sys.argv[1])))

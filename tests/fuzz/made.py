@@ -17,7 +17,7 @@ from lehr.config.optim import Optim
 from lehr.data.document import Document, write_jsonl
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
-from lehr.model.convert import save_hf
+from lehr.interop.hf_weights import save_hf
 from lehr.model.transformer import Transformer
 from lehr.train.checkpointing.checkpoint import save_checkpoint
 from tests.data.given import TEXTS, byte_level

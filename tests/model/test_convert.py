@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
 from lehr.config.model import Model
-from lehr.export import export_hf, verify_hf
-from lehr.model.convert import from_hf_state, to_hf_state
-from lehr.model.hf_config import hf_config
+from lehr.interop.hf_config import hf_config
+from lehr.interop.hf_export import export_hf, verify_hf
+from lehr.interop.hf_weights import from_hf_state, to_hf_state
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
 

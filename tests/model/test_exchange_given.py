@@ -15,8 +15,8 @@ from tokenizers import normalizers, processors
 from lehr.artifacts.artifact import Artifact, Cost
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.exchange import export_to_gguf, export_to_hf, import_checkpoint, import_hf
-from lehr.model.convert import save_hf
+from lehr.interop.convert import export_to_gguf, export_to_hf, import_checkpoint, import_hf
+from lehr.interop.hf_weights import save_hf
 from lehr.post.chat import render
 from lehr.runtime.errors import UserError
 from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint

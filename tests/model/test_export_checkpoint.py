@@ -14,7 +14,7 @@ from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.model import Model
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.export import export_hf, verify_hf
+from lehr.interop.hf_export import export_hf, verify_hf
 from lehr.model.transformer import Transformer
 from lehr.post.chat import chat_template, render
 from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint

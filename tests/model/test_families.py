@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lehr.model.convert import from_hf_state, load_hf, save_hf
+from lehr.interop.hf_weights import from_hf_state, load_hf, save_hf
 from lehr.model.layers import KVCache
 from lehr.model.packed import packed
 from lehr.runtime.errors import UserError

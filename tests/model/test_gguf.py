@@ -13,9 +13,9 @@ from lehr.artifacts.artifact import Artifact
 from lehr.cli.main import lehr
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
-from lehr.exchange import export_to_gguf, import_hf
-from lehr.export import export_hf
-from lehr.gguf_file import interleave, read_gguf
+from lehr.interop.convert import export_to_gguf, import_hf
+from lehr.interop.gguf import interleave, read_gguf
+from lehr.interop.hf_export import export_hf
 from lehr.model.fused import rotate
 from lehr.model.layers import rope_tables
 from lehr.model.transformer import Transformer

@@ -17,7 +17,7 @@ from lehr.artifacts.artifact import Artifact, Cost
 from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
-from lehr.exchange import export_to_gguf
+from lehr.interop.convert import export_to_gguf
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
 from lehr.train.checkpointing.checkpoint import save_checkpoint

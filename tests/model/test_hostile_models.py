@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lehr.artifacts.artifact import Artifact, Cost
-from lehr.exchange import export_to_gguf, export_to_hf, import_checkpoint, import_hf
-from lehr.gguf_file import from_gguf_tensors, to_gguf_tensors
-from lehr.model.convert import load_hf
-from lehr.model.hf_config import CLASSES, class_defaults, model_from_hf
+from lehr.interop.convert import export_to_gguf, export_to_hf, import_checkpoint, import_hf
+from lehr.interop.gguf import from_gguf_tensors, to_gguf_tensors
+from lehr.interop.hf_config import CLASSES, class_defaults, model_from_hf
+from lehr.interop.hf_weights import load_hf
 from lehr.runtime.errors import UserError
 from lehr.train.checkpointing.checkpoint import load_architecture, load_checkpoint, load_training, save_checkpoint
 from tests.data.given import byte_level

@@ -14,7 +14,7 @@ from lehr.config.model import Model
 from lehr.data.synthetic import conversation
 from lehr.data.synthetic.conversations import FAMILIES, Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.export import export_hf
+from lehr.interop.hf_export import export_hf
 from lehr.model.transformer import Transformer
 from lehr.post.chat import chat_template, render
 from tests.data.given import TEXTS, byte_level, save, trained_ranks, written

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from lehr.artifacts.tensors import write_tensors
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
-from lehr.model.convert import to_hf_state
-from lehr.model.hf_config import hf_config
+from lehr.interop.hf_config import hf_config
+from lehr.interop.hf_weights import to_hf_state
 from lehr.runtime.errors import UserError
 
 TOLERANCE = 1e-4  # largest difference of two logits, both in fp32

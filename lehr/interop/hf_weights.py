@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lehr.artifacts.tensors import read_shapes, read_tensors, write_tensors
 from lehr.config.model import Model
-from lehr.model.hf_config import hf_config, model_from_hf
+from lehr.interop.hf_config import hf_config, model_from_hf
 from lehr.model.size import check_fits
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError

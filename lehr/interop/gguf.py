@@ -17,9 +17,9 @@ from torch import Tensor
 from lehr.artifacts.artifact import write_beside
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
-from lehr.gguf_words import pre_tokenizer_name
-from lehr.model.convert import drop_equal_head, from_hf_state, to_hf_state
-from lehr.model.hf_config import check_family
+from lehr.interop.gguf_pre_tokenizer import pre_tokenizer_name
+from lehr.interop.hf_config import check_family
+from lehr.interop.hf_weights import drop_equal_head, from_hf_state, to_hf_state
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
 

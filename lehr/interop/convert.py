@@ -18,10 +18,10 @@ from lehr.config.data import Tokenizer as TokenizerConfig
 from lehr.config.model import Model
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import FILE, Tokenizer
-from lehr.export import VerifyResult, export_hf, verify_hf
-from lehr.gguf_file import read_gguf, write_gguf
-from lehr.model.convert import load_hf
-from lehr.model.hf_config import CLASSES
+from lehr.interop.gguf import read_gguf, write_gguf
+from lehr.interop.hf_config import CLASSES
+from lehr.interop.hf_export import VerifyResult, export_hf, verify_hf
+from lehr.interop.hf_weights import load_hf
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
