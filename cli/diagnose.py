@@ -15,7 +15,7 @@ from lehr.cli.say import say
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lehr.diagnose import Growth
+    from lehr.analysis.initialisation import Growth
 
 
 @click.group("diagnose")
@@ -48,8 +48,8 @@ def init(
     """
     from rich.progress import track
 
+    from lehr.analysis.initialisation import growth, schemes
     from lehr.artifacts.artifact import write_atomic
-    from lehr.diagnose import growth, schemes
 
     sweep = _widths(widths)
     tokens = _documents(text, documents, length)
@@ -104,8 +104,8 @@ def _documents(path: Path | None, count: int, length: int) -> list[Tensor]:
 def _table(found: list[Growth]) -> None:
     from rich.table import Table
 
+    from lehr.analysis.initialisation import sqrt_width_power
     from lehr.cli.tables import console
-    from lehr.diagnose import sqrt_width_power
 
     head = "act. λ", "grad. λ", "act. norm", "grad. norm", "stream act. λ", "grad. λ"
     table = Table("scheme", "width", *head, box=None)
@@ -128,7 +128,7 @@ def _table(found: list[Growth]) -> None:
 
 def verdict(found: Sequence[Growth]) -> list[str]:
     """What the measurement says of the report's claim, a sentence each for activations and gradients."""
-    from lehr.diagnose import NEW, OLD, nearer_to_zero
+    from lehr.analysis.initialisation import NEW, OLD, nearer_to_zero
 
     lines = []
     for kind in ("activation", "gradient"):

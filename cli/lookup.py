@@ -39,7 +39,7 @@ def lookup(artifact: Where, stage: str, step: int | None, document: str | None, 
     if document is not None and not (source and colon and name):
         raise UserError(f"--document {document!r} is not SOURCE:ID", remedy="take both from `lehr lookup --step`")
     model = whole(find_stage(artifact, stage), "shards", "tokenizer")
-    from lehr.lookup import Lookup  # torch: after all that can be said without it
+    from lehr.analysis.provenance import Lookup  # torch: after all that can be said without it
 
     order = Lookup(model)
     if step is None:

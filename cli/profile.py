@@ -37,9 +37,9 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler talks on stderr, at level 5 of its probes (USDT)
     from rich.table import Table
 
+    from lehr.analysis.profiling import profile_step
     from lehr.cli.tables import console
     from lehr.config import load_recipe
-    from lehr.profiling import profile_step
 
     found = profile_step(load_recipe(recipe, list(overrides)), steps)
     if as_json:
@@ -60,8 +60,8 @@ def profile(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool,
 
 def _show_syncs(recipe: Path, overrides: tuple[str, ...], steps: int, as_json: bool) -> None:
     """The places where the loop of stage 1 makes the host wait, by file and line, each with its number a step."""
+    from lehr.analysis.profiling import profile_syncs
     from lehr.config import load_recipe
-    from lehr.profiling import profile_syncs
     from lehr.train.sync_debugging import lines
 
     calls = profile_syncs(load_recipe(recipe, list(overrides)), steps)

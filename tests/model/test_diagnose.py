@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from torch import Tensor
 from torch.nn import functional as F
 
+from lehr.analysis.initialisation import NEW, OLD, Growth, growth, nearer_to_zero, schemes, sqrt_width_power
 from lehr.cli.diagnose import _documents, init
-from lehr.diagnose import NEW, OLD, Growth, growth, nearer_to_zero, schemes, sqrt_width_power
 from lehr.model.transformer import Transformer
 
 

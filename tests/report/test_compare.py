@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.report.compare import compare, main
+from lehr.analysis.comparison import compare, main
 
 
 def _run(folder: Path, values: dict[str, float]) -> Path:

@@ -1,6 +1,6 @@
 """Several runs of one recipe side by side: mean and spread over seeds, as a Markdown table.
 
-python -m lehr.report.compare runs/seed7 runs/seed8 runs/seed9
+python -m lehr.analysis.comparison runs/seed7 runs/seed8 runs/seed9
 """
 
 from __future__ import annotations
