@@ -1,7 +1,7 @@
 """Data-parallel ranks: rank 0 is this process, the others are forked from a clean server that has torch loaded.
 
-Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (`process_group.py`). Ranks of one machine listen
-on loopback only; several machines use the network that their launcher gives. A killed rank 0 takes the others with it.
+Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (`process_group.py`). Ranks of one machine
+listen on loopback only; several machines use the network that their launcher gives. A killed rank 0 takes the others with it.
 """
 
 from __future__ import annotations

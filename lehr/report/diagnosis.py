@@ -13,7 +13,7 @@ from lehr.report.style import CSS
 if TYPE_CHECKING:
     from lehr.analysis.initialisation import Growth
 
-# A colour for each architecture, dashes for the other's initialisation: names as lehr.analysis.initialisation.schemes gives them.
+# A colour for each architecture, dashes for the other's initialisation: names as `initialisation.schemes` gives them.
 _COLOURS = {"OLMo 0424": "var(--c-trunk-1)", "OLMo 2": "var(--c-merge-1)"}
 _FORMS = ("d", "+.4f", "+.4f", ".4g", ".3g", "+.4f", "+.4f")
 _HEAD = ("activations λ", "gradients λ", "activation norm", "gradient norm", "stream: activations λ", "stream: gradients λ")

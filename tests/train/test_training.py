@@ -89,11 +89,11 @@ def test_a_killed_rank_is_the_machines_fault_and_no_hang() -> None:
 def test_a_rank_that_dies_before_it_begins_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     start = ranks._start_helper
 
-    def dies(*arguments: Any) -> parallel.Helper:
+    def dies(*arguments: Any) -> ranks.Helper:
         helper = start(*arguments)
         helper[0].kill()
         return helper
 
-    monkeypatch.setattr(parallel, "_start_helper", dies)
+    monkeypatch.setattr(ranks, "_start_helper", dies)
     with pytest.raises(InfraError, match="rank died"):
         run_ranks(2, 1, pieces.weave)
