@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lehr.infra.codec import encode
 from lehr.infra.controller.facts import node_fact, pod_fact
 from lehr.infra.controller.loop import Controller
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.transport import Reply, Request, Stream
-from lehr.infra.policy import NAMES
-from lehr.infra.views import Outcome, Verdict
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import Outcome, Verdict
 
 ROUND = 2000  # pods between two rounds
 PASS = encode(Verdict(Outcome.PASS, "1"))

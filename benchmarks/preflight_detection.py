@@ -25,9 +25,9 @@ def clean(starts: int, size: int) -> None:
     """Every start runs all passes with torch, as a node's preflight does on its CPU, and makes its verdict."""
     import torch
 
+    from lehr.infra.fleet.views import Outcome
     from lehr.infra.probes.result import Check, twice
     from lehr.infra.probes.runner import verdict_of
-    from lehr.infra.views import Outcome
 
     torch.set_num_threads(1)
     prepared = exact.prepare(size)

@@ -17,7 +17,7 @@ from lehr.cli.say import say
 
 if TYPE_CHECKING:
     from lehr.infra.controller.api import Api
-    from lehr.infra.views import HumanAct
+    from lehr.infra.fleet.views import HumanAct
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -137,8 +137,8 @@ def history(context: click.Context, node: str, as_json: bool) -> None:
 
 
 def _act(api: Api, reason: str, hours: float | None = None) -> HumanAct:
+    from lehr.infra.fleet.views import HumanAct
     from lehr.infra.nodes import whoami
-    from lehr.infra.views import HumanAct
     from lehr.runtime.errors import UserError
 
     if not reason.strip():

@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from lehr.infra.codec import to_data
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import to_data
+from lehr.infra.fleet.views import Signal
 from lehr.infra.nodes import Happening, NodeInfo
-from lehr.infra.policy import NAMES
-from lehr.infra.views import Signal
 
 STYLES = {
     "healthy": "green",

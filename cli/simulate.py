@@ -15,7 +15,7 @@ from lehr.cli.places import LOCAL
 from lehr.cli.say import say
 
 if TYPE_CHECKING:
-    from lehr.infra.decision_log import Replay
+    from lehr.infra.fleet.decision_log import Replay
     from lehr.infra.simulate.failures import FailureTable
     from lehr.infra.simulate.scenario import Scenario
     from lehr.infra.simulate.study import Row
@@ -73,7 +73,7 @@ def fleet(
     """
     from lehr.cli.simulated import show_check, show_rows, show_sensitivity
     from lehr.cli.tables import console
-    from lehr.infra.policy import Policy
+    from lehr.infra.fleet.policy import Policy
     from lehr.infra.simulate.failures import LLAMA3, FailureTable
     from lehr.infra.simulate.scenario import Regime, Scenario
     from lehr.runtime.errors import UserError
@@ -146,9 +146,9 @@ def replay(logs: tuple[Path, ...], policy: Path, as_json: bool) -> None:
     """
     from lehr.cli.simulated import show_replay
     from lehr.cli.tables import console
-    from lehr.infra.decision_log import read
-    from lehr.infra.decision_log import replay as replay_log
-    from lehr.infra.policy import Policy
+    from lehr.infra.fleet.decision_log import read
+    from lehr.infra.fleet.decision_log import replay as replay_log
+    from lehr.infra.fleet.policy import Policy
 
     result: Replay = replay_log(chain.from_iterable(map(read, logs)), Policy.load(policy))
     if as_json:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lehr.cli.say import say
 from lehr.cli.tables import console
-from lehr.infra.decision_log import Replay
+from lehr.infra.fleet.decision_log import Replay
 from lehr.infra.simulate.failures import FailureTable
 from lehr.infra.simulate.figure import WORDS
 from lehr.infra.simulate.scenario import Scenario

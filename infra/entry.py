@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.policy import NAMES
 
 ADDRESS = "LEHR_LAST_WORDS"  # environment: the socket that takes last words
 MAX_BYTES = 4096  # of a termination message, and so of a word

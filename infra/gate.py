@@ -16,10 +16,10 @@ import sys
 import threading
 from pathlib import Path
 
-from lehr.infra.codec import decode
-from lehr.infra.evidence import is_bad
-from lehr.infra.policy import NAMES
-from lehr.infra.views import Verdict
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import decode
+from lehr.infra.fleet.signals import is_bad
+from lehr.infra.fleet.views import Verdict
 from lehr.runtime.environment import amount
 from lehr.runtime.errors import UserError
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import NODES, Api, ApiError, Object
 from lehr.infra.controller.facts import NodeFact, node_fact
 from lehr.infra.controller.readers import noted, parsed, seconds
-from lehr.infra.policy import NAMES
-from lehr.infra.views import CordonRecord, HumanAct, NodeState, Signal
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import CordonRecord, HumanAct, NodeState, Signal
 
 GPU_RESOURCE = "nvidia.com/gpu"
 TRIES = 5

@@ -9,7 +9,7 @@ from typing import Any
 
 from kubernetes.client import V1Container, V1EnvVar, V1PodSpec, V1ResourceRequirements, V1Toleration
 
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.policy import NAMES
 
 PRIMARY = "primary"
 GPU_RESOURCE = "nvidia.com/gpu"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lehr.infra.entry import ADDRESS, MAX_BYTES
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.policy import NAMES
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Container, V1EnvVar, V1PodSpec, V1SecurityContext, V1Volume, V1VolumeMount

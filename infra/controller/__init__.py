@@ -1,1 +1,1 @@
-"""The controller: watches nodes, pods, Jobs and reports, asks `lehr.infra.decide.decide`, and carries out what it answers."""
+"""The controller: watches nodes, pods, Jobs and reports, asks `fleet.decide`, and carries out what it answers."""

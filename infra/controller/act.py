@@ -8,7 +8,15 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from lehr.infra.actions import (
+from lehr.infra.controller import patches
+from lehr.infra.controller.api import NODES, Api, ApiError, Object
+from lehr.infra.controller.facts import NodeFact, job_fact, node_fact, pod_fact
+from lehr.infra.controller.jobs import job, pair_job
+from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.notices import Notices
+from lehr.infra.controller.settings import Settings
+from lehr.infra.controller.state import State
+from lehr.infra.fleet.actions import (
     Action,
     Cordon,
     DeleteJob,
@@ -21,15 +29,7 @@ from lehr.infra.actions import (
     StartPair,
     StartRevalidation,
 )
-from lehr.infra.controller import patches
-from lehr.infra.controller.api import NODES, Api, ApiError, Object
-from lehr.infra.controller.facts import NodeFact, job_fact, node_fact, pod_fact
-from lehr.infra.controller.jobs import job, pair_job
-from lehr.infra.controller.measures import Measures
-from lehr.infra.controller.notices import Notices
-from lehr.infra.controller.settings import Settings
-from lehr.infra.controller.state import State
-from lehr.infra.views import NodeView
+from lehr.infra.fleet.views import NodeView
 from lehr.monitoring.metrics import Fleet
 
 LOG = logging.getLogger("lehr.infra.controller")

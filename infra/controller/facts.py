@@ -11,8 +11,8 @@ from typing import Any
 
 from lehr.infra.controller.preflight import is_ours
 from lehr.infra.controller.readers import REASON, count, moment, noted, plain, progress, record_of, seconds, verdict_of, whole
-from lehr.infra.policy import NAMES
-from lehr.infra.views import (
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.views import (
     UNKNOWN_PERSON,
     Condition,
     CordonRecord,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from lehr.infra.actions import StartPair, StartRevalidation
 from lehr.infra.controller.facts import ATTEMPT, MACHINE, NODE, ROLE, SUITE, NodeFact, Object
 from lehr.infra.controller.settings import Settings
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.actions import StartPair, StartRevalidation
+from lehr.infra.fleet.policy import NAMES
 
 KEPT_SECONDS = 24 * 3600  # a finished Job that nobody deleted
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"

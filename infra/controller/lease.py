@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from lehr.infra.controller.api import Api, ApiError, Object
 from lehr.infra.controller.readers import parsed
 from lehr.infra.controller.settings import Settings
-from lehr.infra.policy import NAMES
-from lehr.infra.views import HumanAct
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.views import HumanAct
 from lehr.runtime.errors import InfraError
 
 LOG = logging.getLogger("lehr.infra.controller")

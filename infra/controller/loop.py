@@ -14,9 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from lehr.infra import decision_log
-from lehr.infra.actions import Action
-from lehr.infra.breaker import statuses
 from lehr.infra.controller.act import Actor, NotLeading
 from lehr.infra.controller.api import Api, ApiError
 from lehr.infra.controller.lease import Election
@@ -25,10 +22,13 @@ from lehr.infra.controller.notices import Notices
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
 from lehr.infra.controller.transport import Transport
-from lehr.infra.decide import decide
-from lehr.infra.fleet_view import FleetView
-from lehr.infra.summary import fleet_after, fleet_view
-from lehr.infra.views import NodeView
+from lehr.infra.fleet import decision_log
+from lehr.infra.fleet.actions import Action
+from lehr.infra.fleet.breaker import statuses
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.summary import fleet_after, fleet_view
+from lehr.infra.fleet.views import NodeView
 from lehr.monitoring.metrics import Fleet
 from lehr.runtime.errors import Bug, InfraError
 

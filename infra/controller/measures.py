@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from http.server import HTTPServer
 from typing import Any
 
-from lehr.infra.breaker import BreakerStatus
-from lehr.infra.views import NodeState, NodeView
+from lehr.infra.fleet.breaker import BreakerStatus
+from lehr.infra.fleet.views import NodeState, NodeView
 from lehr.monitoring.metrics import FLEET_METRICS, Fleet, Metric
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import urllib3
 
-from lehr.infra.codec import to_data
 from lehr.infra.controller.api import Api, Object
 from lehr.infra.controller.facts import NodeFact
 from lehr.infra.controller.measures import Measures
+from lehr.infra.fleet.serialization import to_data
 from lehr.monitoring.metrics import Fleet
 from lehr.runtime.errors import InfraError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from lehr.infra.actions import Action, Cordon, FlagRepair, RecordHold, Release, SetState
-from lehr.infra.codec import encode
 from lehr.infra.controller.facts import NodeFact, Object
-from lehr.infra.policy import NAMES, Policy
-from lehr.infra.views import CORDONED_STATES, NodeRecord, NodeState
+from lehr.infra.fleet.actions import Action, Cordon, FlagRepair, RecordHold, Release, SetState
+from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import CORDONED_STATES, NodeRecord, NodeState
 
 Changes = dict[str, str | None]
 

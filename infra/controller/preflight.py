@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.policy import NAMES
 
 Object = Mapping[str, Any]
 PYTHON = re.compile(r"(/(usr|opt)/[\w./-]+/)?python3?(\.\d+)?")

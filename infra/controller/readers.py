@@ -14,9 +14,9 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
-from lehr.infra.codec import decode
-from lehr.infra.policy import NAMES
-from lehr.infra.views import CheckResult, CordonRecord, HumanAct, NodeRecord, Verdict
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import decode
+from lehr.infra.fleet.views import CheckResult, CordonRecord, HumanAct, NodeRecord, Verdict
 
 T = TypeVar("T")
 NAME, REASON = 63, 128  # characters

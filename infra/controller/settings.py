@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lehr.infra.policy import NAMES, Policy
+from lehr.infra.fleet.policy import NAMES, Policy
 from lehr.runtime.errors import UserError
 from lehr.runtime.yaml_file import read_mapping
 

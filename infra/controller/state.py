@@ -29,9 +29,9 @@ from lehr.infra.controller.readers import noted, plain, unreadable
 from lehr.infra.controller.reports import ReportTable, bounded
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.watch import Reflector
-from lehr.infra.evidence import MAX_SIGNALS, is_bad
-from lehr.infra.policy import NAMES
-from lehr.infra.views import HumanAct, JobView, NodeView, PodView, Report
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.signals import MAX_SIGNALS, is_bad
+from lehr.infra.fleet.views import HumanAct, JobView, NodeView, PodView, Report
 
 F = TypeVar("F", bound=Fact)
 LOG = logging.getLogger("lehr.infra.controller")

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
 from lehr.infra.probes import VERSION
 from lehr.infra.probes.runner import checks, child, message, run_all
-from lehr.infra.views import CheckResult, Outcome, Verdict
 from lehr.runtime.environment import amount
 
 SECONDS = 45.0

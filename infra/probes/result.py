@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lehr.infra.views import CheckResult, Outcome
+from lehr.infra.fleet.views import CheckResult, Outcome
 
 SKIPPED = "Skipped"
 # Of CUDA's errors, those that sound programs meet on broken devices. All others may be ours.

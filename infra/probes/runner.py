@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import BinaryIO
 
-from lehr.infra.codec import encode, from_data, to_data
+from lehr.infra.fleet.serialization import encode, from_data, to_data
+from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
 from lehr.infra.probes import VERSION
 from lehr.infra.probes.result import SKIPPED, Check, once, twice
-from lehr.infra.views import CheckResult, Outcome, Verdict
 
 MAX_BYTES = 4096  # of a termination message
 SEVERITY = (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE, Outcome.INCONCLUSIVE)

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from lehr.infra.actions import Action, Cordon, DeletePod, FlagRepair, OpenBreaker, Release, StartRevalidation
-from lehr.infra.apply import applied
-from lehr.infra.decide import decide
-from lehr.infra.fleet_view import FleetView, PoolView
-from lehr.infra.policy import DAY, HOUR, NAMES
+from lehr.infra.fleet.actions import Action, Cordon, DeletePod, FlagRepair, OpenBreaker, Release, StartRevalidation
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.effects import applied
+from lehr.infra.fleet.fleet_view import FleetView, PoolView
+from lehr.infra.fleet.policy import DAY, HOUR, NAMES
+from lehr.infra.fleet.summary import fleet_view
+from lehr.infra.fleet.views import Condition, HumanAct, NodeState, NodeView, Outcome, PodView, Verdict
 from lehr.infra.simulate.failures import FailureClass, FailureTable
 from lehr.infra.simulate.scenario import Ledger, Regime, Scenario
-from lehr.infra.summary import fleet_view
-from lehr.infra.views import Condition, HumanAct, NodeState, NodeView, Outcome, PodView, Verdict
 
 POOL = "default"
 PERSON = "a person"

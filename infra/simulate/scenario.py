@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 
-from lehr.infra.policy import Policy
+from lehr.infra.fleet.policy import Policy
 
 
 class Regime(StrEnum):

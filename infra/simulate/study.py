@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
-from lehr.infra.policy import Policy
+from lehr.infra.fleet.policy import Policy
 from lehr.infra.simulate.failures import FailureTable
 from lehr.infra.simulate.job import simulate
 from lehr.infra.simulate.scenario import COUNTS, TIMES, Ledger, Regime, Scenario, closed_form

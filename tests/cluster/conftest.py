@@ -13,8 +13,8 @@ import pytest
 
 from lehr.infra.controller.api import NODES, Api, ApiError
 from lehr.infra.controller.transport import KubernetesTransport, connect
+from lehr.infra.fleet.policy import NAMES
 from lehr.infra.manifests import objects
-from lehr.infra.policy import NAMES
 from tests.cluster.faults import Crash
 from tests.cluster.kubelet import Cluster
 from tests.cluster.objects import create, make_node, namespace

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lehr.infra.actions import StartRevalidation
 from lehr.infra.controller.api import NODES, Api, Object
 from lehr.infra.controller.facts import NODE
 from lehr.infra.controller.jobs import job
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import node_fact
 from lehr.infra.controller.transport import Request
-from lehr.infra.policy import NAMES
-from lehr.infra.views import NodeRecord
+from lehr.infra.fleet.actions import StartRevalidation
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.views import NodeRecord
 from tests.cluster.conftest import OTHER, TRAINING
 from tests.cluster.kubelet import pods_path
 

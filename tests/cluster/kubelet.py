@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lehr.infra.codec import decode, encode
 from lehr.infra.controller.api import Api, ApiError, Object, Watch
 from lehr.infra.controller.facts import ROLE
-from lehr.infra.evidence import is_bad
-from lehr.infra.policy import NAMES
-from lehr.infra.views import Outcome, Verdict
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import decode, encode
+from lehr.infra.fleet.signals import is_bad
+from lehr.infra.fleet.views import Outcome, Verdict
 from lehr.runtime.errors import InfraError
 from tests.cluster.network import Network
 from tests.cluster.statuses import IMAGE_ID, ended, running, stamp, waiting

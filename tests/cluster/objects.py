@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lehr.infra.controller.api import NODES, Api, ApiError, Object
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.policy import NAMES
 from tests.cluster.kubelet import EXECUTION, pods_path
 
 PATHS = {

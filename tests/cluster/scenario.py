@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import NODES
 from lehr.infra.controller.loop import Controller
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.transport import Transport
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
 from lehr.infra.nodes import NodeInfo, info
-from lehr.infra.policy import NAMES
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.faults import Crash, Faulty, Plan
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path

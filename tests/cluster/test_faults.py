@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lehr.infra.codec import encode
-from lehr.infra.views import Outcome, Verdict
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import Outcome, Verdict
 from tests.cluster.conftest import TRAINING, World
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import IMAGE_ID, Cluster, bad_verdict, pods_path

@@ -9,10 +9,10 @@ from collections import Counter
 import pytest
 
 from lehr.infra import nodes as acts
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import NODES, Api, ApiError
-from lehr.infra.policy import NAMES
-from lehr.infra.views import HumanAct, NodeState
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import HumanAct, NodeState
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path

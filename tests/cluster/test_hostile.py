@@ -10,12 +10,12 @@ import time
 import pytest
 
 from lehr.infra import nodes as acts
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import NODES, Object
 from lehr.infra.controller.facts import NODE, PROGRESS
 from lehr.infra.controller.settings import Settings
-from lehr.infra.policy import NAMES
-from lehr.infra.views import HumanAct
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import HumanAct
 from lehr.monitoring.metrics import Fleet
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict, pods_path

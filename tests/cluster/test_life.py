@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from lehr.infra import nodes as acts
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import NODES
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.transport import Reply, Request, Stream, Transport
-from lehr.infra.decision_log import read, replay
-from lehr.infra.policy import NAMES
-from lehr.infra.views import HumanAct, Outcome, Verdict
+from lehr.infra.fleet.decision_log import read, replay
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import HumanAct, Outcome, Verdict
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict, pods_path
 from tests.cluster.objects import gated_pod, make_node
@@ -155,10 +155,10 @@ def _used_all_rights(recorder: Recorder) -> None:
 
 def test_a_job_of_an_earlier_life(world: World, cluster: Cluster) -> None:
     """The controller died after it had created the Job and before it heard so: the next one finds it by its name."""
-    from lehr.infra.actions import StartRevalidation
     from lehr.infra.controller.facts import node_fact
     from lehr.infra.controller.jobs import job
-    from lehr.infra.views import NodeRecord
+    from lehr.infra.fleet.actions import StartRevalidation
+    from lehr.infra.fleet.views import NodeRecord
 
     clock = Clock()
     with Scenario(world, cluster, bad=(0,)) as run:

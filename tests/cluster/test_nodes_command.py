@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import NODES
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict
 from tests.cluster.scenario import Scenario

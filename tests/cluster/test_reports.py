@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lehr.infra.controller.api import Api, ApiError, Object
-from lehr.infra.policy import NAMES
+from lehr.infra.fleet.policy import NAMES
 from tests.cluster.conftest import TRAINING, World, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

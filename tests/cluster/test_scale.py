@@ -20,12 +20,12 @@ import pytest
 import yaml
 
 from lehr.infra import nodes as acts
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import NODES, Api
 from lehr.infra.controller.settings import Settings
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import HumanAct, Outcome, Verdict
 from lehr.infra.nodes import NodeInfo
-from lehr.infra.policy import NAMES
-from lehr.infra.views import HumanAct, Outcome, Verdict
 from lehr.monitoring.metrics import Fleet
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path

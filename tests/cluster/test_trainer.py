@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import Object
 from lehr.infra.controller.facts import NODE, ROLE
-from lehr.infra.policy import NAMES
-from lehr.infra.views import CheckResult, Outcome, Verdict
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Cluster, pods_path

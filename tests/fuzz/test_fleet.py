@@ -9,16 +9,26 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.infra import decision_log
-from lehr.infra.codec import decode, encode, to_data
 from lehr.infra.controller.facts import node_fact, pod_fact
 from lehr.infra.controller.readers import verdict_of
 from lehr.infra.controller.settings import Settings
-from lehr.infra.decide import decide
-from lehr.infra.fleet_view import FleetView
-from lehr.infra.policy import NAMES, Policy
-from lehr.infra.summary import fleet_view
-from lehr.infra.views import CordonEvent, CordonRecord, HumanAct, NodeRecord, NodeState, NodeView, Outcome, Signal, Verdict
+from lehr.infra.fleet import decision_log
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.serialization import decode, encode, to_data
+from lehr.infra.fleet.summary import fleet_view
+from lehr.infra.fleet.views import (
+    CordonEvent,
+    CordonRecord,
+    HumanAct,
+    NodeRecord,
+    NodeState,
+    NodeView,
+    Outcome,
+    Signal,
+    Verdict,
+)
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import dumped, mutated_bytes, mutated_value, texts, values
 from tests.fuzz.watch import place, refused_or_done, run

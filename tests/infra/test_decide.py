@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lehr.infra.actions import Cordon, DeletePod
-from lehr.infra.policy import DAY, HOUR, MINUTE, Policy
-from lehr.infra.views import CheckResult, Condition, HumanAct, NodeRecord, NodeView, Outcome, PodView
+from lehr.infra.fleet.actions import Cordon, DeletePod
+from lehr.infra.fleet.policy import DAY, HOUR, MINUTE, Policy
+from lehr.infra.fleet.views import CheckResult, Condition, HumanAct, NodeRecord, NodeView, Outcome, PodView
 from tests.infra.world import NOW, World, pod, verdict
 
 BAD = verdict()

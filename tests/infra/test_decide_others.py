@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from lehr.infra.actions import Cordon, DeletePod, OpenBreaker, RecordHold, Release, SetState, StartRevalidation
-from lehr.infra.policy import DAY, HOUR, MINUTE
-from lehr.infra.views import CheckResult, HumanAct, NodeView, Outcome, Report
+from lehr.infra.fleet.actions import Cordon, DeletePod, OpenBreaker, RecordHold, Release, SetState, StartRevalidation
+from lehr.infra.fleet.policy import DAY, HOUR, MINUTE
+from lehr.infra.fleet.views import CheckResult, HumanAct, NodeView, Outcome, Report
 from tests.infra.world import NOW, World, pod, verdict
 
 BAD = verdict()

@@ -7,15 +7,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.infra.actions import Cordon, DeletePod, Release, StartRevalidation, writes_node
-from lehr.infra.apply import applied
-from lehr.infra.breaker import limit, poisson_quantile, statuses
-from lehr.infra.codec import decode, encode
-from lehr.infra.decide import decide
-from lehr.infra.fleet_view import FleetView, PoolView, ReporterScore
-from lehr.infra.policy import DAY, HOUR, MINUTE, Policy
-from lehr.infra.summary import fleet_view
-from lehr.infra.views import (
+from lehr.infra.fleet.actions import Cordon, DeletePod, Release, StartRevalidation, writes_node
+from lehr.infra.fleet.breaker import limit, poisson_quantile, statuses
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.effects import applied
+from lehr.infra.fleet.fleet_view import FleetView, PoolView, ReporterScore
+from lehr.infra.fleet.policy import DAY, HOUR, MINUTE, Policy
+from lehr.infra.fleet.serialization import decode, encode
+from lehr.infra.fleet.summary import fleet_view
+from lehr.infra.fleet.views import (
     CORDONED_STATES,
     Blocked,
     Condition,

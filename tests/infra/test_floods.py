@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from lehr.infra.actions import Cordon
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import Api
 from lehr.infra.controller.facts import node_fact, pod_fact, report_fact
 from lehr.infra.controller.measures import Measures
 from lehr.infra.controller.reports import ALL, BETWEEN, OF_A_NODE, OF_A_PERSON, bounded
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
-from lehr.infra.decide import decide
-from lehr.infra.evidence import MAX_SIGNALS
-from lehr.infra.fleet_view import FleetView
-from lehr.infra.policy import DAY, NAMES, Policy
-from lehr.infra.views import Disposition, NodeRecord, NodeView
+from lehr.infra.fleet.actions import Cordon
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.policy import DAY, NAMES, Policy
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.signals import MAX_SIGNALS
+from lehr.infra.fleet.views import Disposition, NodeRecord, NodeView
 
 NOW = 1_800_000_000.0
 MANY = 20_000

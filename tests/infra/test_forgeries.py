@@ -13,19 +13,19 @@ pytest.importorskip("kubernetes", reason="the pod's specification is made with i
 
 from kubernetes.client import ApiClient
 
-from lehr.infra.actions import Cordon
-from lehr.infra.codec import encode
 from lehr.infra.controller.api import Api
 from lehr.infra.controller.facts import lost, pod_fact
 from lehr.infra.controller.measures import Measures
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
-from lehr.infra.decide import decide
-from lehr.infra.fleet_view import FleetView
+from lehr.infra.fleet.actions import Cordon
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import NodeView, Outcome, Verdict
 from lehr.infra.pod_spec import require
 from lehr.infra.pods import pod_spec
-from lehr.infra.policy import NAMES, Policy
-from lehr.infra.views import NodeView, Outcome, Verdict
 
 NOW = 1_800_000_000.0
 BAD = Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", "bit 3", confirmed=True, finished_at=NOW)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lehr.infra.codec import encode
-from lehr.infra.views import Outcome, Verdict
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.views import Outcome, Verdict
 from tests.infra.world import verdict
 
 ROOT = Path(__file__).resolve().parents[2]

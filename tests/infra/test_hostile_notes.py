@@ -10,10 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.infra import decision_log
-from lehr.infra.actions import Cordon, StartPair, StartRevalidation, writes_node
-from lehr.infra.apply import applied
-from lehr.infra.codec import encode
 from lehr.infra.controller import patches
 from lehr.infra.controller.api import Api
 from lehr.infra.controller.facts import pod_fact
@@ -21,11 +17,15 @@ from lehr.infra.controller.jobs import job, pair_job
 from lehr.infra.controller.measures import Measures
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
-from lehr.infra.decide import decide
+from lehr.infra.fleet import decision_log
+from lehr.infra.fleet.actions import Cordon, StartPair, StartRevalidation, writes_node
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.effects import applied
+from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.serialization import encode
+from lehr.infra.fleet.summary import fleet_view
+from lehr.infra.fleet.views import CordonRecord, HumanAct, NodeRecord, Outcome, Verdict
 from lehr.infra.nodes import history, info
-from lehr.infra.policy import NAMES, Policy
-from lehr.infra.summary import fleet_view
-from lehr.infra.views import CordonRecord, HumanAct, NodeRecord, Outcome, Verdict
 
 NOW = 1_800_000_000.0
 BAD = Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", "bit 3", confirmed=True, finished_at=NOW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.infra.isolate import Isolation, PairResult, isolate
+from lehr.infra.fleet.fault_isolation import Isolation, PairResult, isolate
 
 
 def search(suspects: list[str], good: list[str], bad: set[str], links: set[frozenset[str]]) -> tuple[Isolation, int]:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from lehr.infra.actions import Cordon
-from lehr.infra.breaker import statuses
-from lehr.infra.policy import DAY, HOUR, Policy
-from lehr.infra.summary import fleet_view
-from lehr.infra.views import (
+from lehr.infra.fleet.actions import Cordon
+from lehr.infra.fleet.breaker import statuses
+from lehr.infra.fleet.policy import DAY, HOUR, Policy
+from lehr.infra.fleet.summary import fleet_view
+from lehr.infra.fleet.views import (
     Blocked,
     CordonEvent,
     Disposition,

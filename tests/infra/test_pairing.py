@@ -9,9 +9,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.infra.actions import StartPair
-from lehr.infra.policy import NAMES, Policy
-from lehr.infra.views import HumanAct, NodeView, Outcome, PodView
+from lehr.infra.fleet.actions import StartPair
+from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.views import HumanAct, NodeView, Outcome, PodView
 from tests.infra.world import World, verdict
 
 NODES = [f"n{i}" for i in range(8)]

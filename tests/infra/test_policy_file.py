@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lehr.infra.controller.settings import Settings
-from lehr.infra.policy import Policy
+from lehr.infra.fleet.policy import Policy
 from lehr.runtime.errors import UserError
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pynvml
 import pytest
 
+from lehr.infra.fleet.views import Outcome
 from lehr.infra.probes import bandwidth, collective, devices, memory
 from lehr.infra.probes.result import Check, CheckFailed, once
-from lehr.infra.views import Outcome
 
 
 def python(code: str) -> list[str]:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lehr.infra.codec import decode
-from lehr.infra.views import Outcome, Verdict
+from lehr.infra.fleet.serialization import decode
+from lehr.infra.fleet.views import Outcome, Verdict
 from tests.cluster.plane import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

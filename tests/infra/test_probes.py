@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lehr.infra.codec import decode
-from lehr.infra.evidence import is_bad
+from lehr.infra.fleet.serialization import decode
+from lehr.infra.fleet.signals import is_bad
+from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
 from lehr.infra.probes import exact, inject, runner
 from lehr.infra.probes.result import Check, CheckFailed, hardware, inconclusive, performance, twice
-from lehr.infra.views import CheckResult, Outcome, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 

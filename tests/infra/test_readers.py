@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.infra import decision_log
-from lehr.infra.actions import Cordon
-from lehr.infra.codec import decode, encode
 from lehr.infra.controller.facts import PROGRESS, lost, node_fact, pod_fact
 from lehr.infra.controller.readers import verdict_of
-from lehr.infra.decide import decide
-from lehr.infra.fleet_view import FleetView
-from lehr.infra.policy import NAMES, Policy
-from lehr.infra.views import HumanAct, NodeRecord, NodeState, NodeView, Outcome, Verdict
+from lehr.infra.fleet import decision_log
+from lehr.infra.fleet.actions import Cordon
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.serialization import decode, encode
+from lehr.infra.fleet.views import HumanAct, NodeRecord, NodeState, NodeView, Outcome, Verdict
 
 NOW = 1_800_000_000.0
 BAD = Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", "bit 3", confirmed=True, finished_at=NOW)

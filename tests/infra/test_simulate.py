@@ -12,21 +12,21 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-import lehr.infra.decide
-import lehr.infra.decision_log
+import lehr.infra.fleet.decide
+import lehr.infra.fleet.decision_log
 import lehr.infra.simulate.fleet
 from lehr.cli.main import main
 from lehr.cli.simulated import show_rows
-from lehr.infra.decide import decide
-from lehr.infra.decision_log import line, read, replay
-from lehr.infra.policy import Policy
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.decision_log import line, read, replay
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.summary import fleet_view
+from lehr.infra.fleet.views import NodeView
 from lehr.infra.simulate.failures import FailureTable
 from lehr.infra.simulate.figure import WORDS
 from lehr.infra.simulate.job import simulate
 from lehr.infra.simulate.scenario import COUNTS, TIMES, Regime, Scenario
 from lehr.infra.simulate.study import Row, check, run, t_quantile
-from lehr.infra.summary import fleet_view
-from lehr.infra.views import NodeView
 from lehr.runtime.errors import UserError
 from tests.infra.world import NOW, POLICY, pod, verdict
 
@@ -60,8 +60,8 @@ def test_full_policy_beats_restarting_by_ten_points_and_reaches_93_per_cent() ->
 
 
 def test_simulator_and_replay_use_the_controllers_decision() -> None:
-    assert lehr.infra.simulate.fleet.decide is lehr.infra.decide.decide
-    assert lehr.infra.decision_log.decide is lehr.infra.decide.decide
+    assert lehr.infra.simulate.fleet.decide is lehr.infra.fleet.decide.decide
+    assert lehr.infra.fleet.decision_log.decide is lehr.infra.fleet.decide.decide
 
 
 def test_policy_changes_the_outcome() -> None:

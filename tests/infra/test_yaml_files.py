@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lehr.infra.controller.settings import Settings
-from lehr.infra.policy import Policy
+from lehr.infra.fleet.policy import Policy
 from lehr.infra.simulate.failures import LLAMA3, FailureTable
 from lehr.runtime.errors import UserError
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from lehr.infra.actions import Action, writes_node
-from lehr.infra.apply import applied
-from lehr.infra.decide import decide
-from lehr.infra.policy import Policy
-from lehr.infra.summary import fleet_after, fleet_view
-from lehr.infra.views import JobView, NodeView, Outcome, PodView, Verdict
+from lehr.infra.fleet.actions import Action, writes_node
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.effects import applied
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.summary import fleet_after, fleet_view
+from lehr.infra.fleet.views import JobView, NodeView, Outcome, PodView, Verdict
 
 NOW = 1_000_000.0
 POLICY = Policy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from lehr.infra.actions import (
+from lehr.infra.fleet.actions import (
     Action,
     Cordon,
     DeleteJob,
@@ -18,7 +18,7 @@ from lehr.infra.actions import (
     StartPair,
     StartRevalidation,
 )
-from lehr.infra.views import JobView, NodeView
+from lehr.infra.fleet.views import JobView, NodeView
 
 
 def applied(node: NodeView, action: Action, now: float) -> NodeView:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lehr.infra.fleet_view import FleetView, ReporterScore
-from lehr.infra.policy import NAMES, Policy
-from lehr.infra.views import NodeRecord, NodeView, Outcome, PodView, Report, Signal, Verdict
+from lehr.infra.fleet.fleet_view import FleetView, ReporterScore
+from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.views import NodeRecord, NodeView, Outcome, PodView, Report, Signal, Verdict
 
 MAX_SIGNALS = 24
 REPORT_CHARACTERS = 200  # that a node's record keeps of each

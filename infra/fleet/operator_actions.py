@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lehr.infra.actions import Action, RecordHold, Release, SetState
-from lehr.infra.policy import Policy
-from lehr.infra.views import CORDONED_STATES, HumanAct, NodeRecord, NodeState, NodeView
+from lehr.infra.fleet.actions import Action, RecordHold, Release, SetState
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.views import CORDONED_STATES, HumanAct, NodeRecord, NodeState, NodeView
 
 REPAIRABLE = (NodeState.REPAIR, NodeState.LEMON, NodeState.QUARANTINED, NodeState.REVALIDATING, NodeState.BURN_IN)
 

@@ -1,4 +1,4 @@
-"""What a decision about one node needs to know of the others. infra/summary.py makes it of all NodeViews."""
+"""What a decision about one node needs to know of the others. infra/fleet/summary.py makes it of all NodeViews."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lehr.infra.views import CordonEvent
+from lehr.infra.fleet.views import CordonEvent
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LinkView:
 
 @dataclass(frozen=True)
 class FleetView:
-    """The rest of the fleet. infra/summary.py makes it of all NodeViews; small whatever the number of nodes."""
+    """The rest of the fleet. infra/fleet/summary.py makes it of all NodeViews; small whatever the number of nodes."""
 
     pools: Mapping[str, PoolView] = field(default_factory=dict)
     racks: Mapping[str, int] = field(default_factory=dict)  # nodes in each

@@ -20,7 +20,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 @dataclass(frozen=True)
 class Names:
-    """Names under one domain prefix. Annotations hold JSON of the class in infra/views.py that is named in brackets."""
+    """Names under one domain prefix. Annotations hold JSON of the class in infra/fleet/views.py that is named in brackets."""
 
     prefix: str = "lehr.dev"
     namespace: str = "lehr-system"  # controller, Lease, revalidation Jobs

@@ -11,12 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from lehr.infra.actions import Action, Cordon, SetState
-from lehr.infra.breaker import keys_of
-from lehr.infra.fleet_view import FleetView, PoolView, ReporterScore
-from lehr.infra.pairing import link_views
-from lehr.infra.policy import Policy
-from lehr.infra.views import CORDONED_STATES, Blocked, CordonEvent, NodeRecord, NodeState, NodeView
+from lehr.infra.fleet.actions import Action, Cordon, SetState
+from lehr.infra.fleet.breaker import keys_of
+from lehr.infra.fleet.fleet_view import FleetView, PoolView, ReporterScore
+from lehr.infra.fleet.pair_test import link_views
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.views import CORDONED_STATES, Blocked, CordonEvent, NodeRecord, NodeState, NodeView
 
 MIN_REFUSED = 2  # nodes that wait for a breaker, before it stays half open
 

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lehr.infra.actions import Action
-from lehr.infra.codec import from_data, to_data
-from lehr.infra.decide import decide
-from lehr.infra.fleet_view import FleetView
-from lehr.infra.policy import Policy
-from lehr.infra.views import NodeView
+from lehr.infra.fleet.actions import Action
+from lehr.infra.fleet.decide import decide
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.serialization import from_data, to_data
+from lehr.infra.fleet.views import NodeView
 from lehr.runtime.errors import UserError, from_os_error
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lehr.infra.views import CordonRecord, HumanAct, NodeRecord
+from lehr.infra.fleet.views import CordonRecord, HumanAct, NodeRecord
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class DeleteJob:
 
 @dataclass(frozen=True)
 class OpenBreaker:
-    """A cordon was refused. Once per node and refusal: for events and logs. Gauges: lehr.infra.breaker.statuses()."""
+    """A cordon was refused. Once per node and refusal: for events and logs. Gauges: lehr.infra.fleet.breaker.statuses()."""
 
     node: str
     keys: tuple[str, ...]  # pool/NAME, check/NAME@VERSION, rack/NAME, cap/POOL

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lehr.infra.fleet_view import FleetView
-from lehr.infra.policy import HOUR, Policy
-from lehr.infra.views import CordonEvent
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.policy import HOUR, Policy
+from lehr.infra.fleet.views import CordonEvent
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 Contract for whoever carries it out:
 * Call `decide` for a node whenever it, its pods, Jobs, reports or conditions changed, and for every node now and then
   (once a minute is plenty: time alone also moves states). It reads no clock, no randomness, no I/O.
-* Carry the actions out in the order returned. At most one of them patches the Node (infra/actions.py says how: one patch,
+* Carry the actions out in the order returned. At most one of them patches the Node (infra/fleet/actions.py says how: one patch,
   with resourceVersion, dropped on 409). If it fails, carry out none of the later ones; decide again from a fresh view.
 * The order cordon -> read back -> delete comes by itself: DeletePod is only returned for a view that already shows the
   node unschedulable. Never merge our own unconfirmed writes into the view.
-* Between two `decide` calls of one round pass the fleet through `lehr.infra.summary.fleet_after`, or rebuild it with
-  `lehr.infra.summary.fleet_view`: breakers must see the cordons of the same round.
+* Between two `decide` calls of one round pass the fleet through `lehr.infra.fleet.summary.fleet_after`, or rebuild it with
+  `lehr.infra.fleet.summary.fleet_view`: breakers must see the cordons of the same round.
 * A fixed point: applying the actions and deciding again at the same time gives no further writing action (tested).
 * An empty list is the normal answer; a healthy node without news costs microseconds and no request.
 """
@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lehr.infra import pairing, people, returning
-from lehr.infra.actions import Action, Cordon, DeletePod, OpenBreaker, SetState
-from lehr.infra.breaker import refusals
-from lehr.infra.evidence import LINK, Judgement, is_bad, judge, update_signals
-from lehr.infra.fleet_view import FleetView
-from lehr.infra.policy import Policy
-from lehr.infra.views import (
+from lehr.infra.fleet import operator_actions, pair_test, revalidation
+from lehr.infra.fleet.actions import Action, Cordon, DeletePod, OpenBreaker, SetState
+from lehr.infra.fleet.breaker import refusals
+from lehr.infra.fleet.fleet_view import FleetView
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.signals import LINK, Judgement, is_bad, judge, update_signals
+from lehr.infra.fleet.views import (
     CORDONED_STATES,
     Blocked,
     CordonEvent,
@@ -44,18 +44,18 @@ def decide(node: NodeView, fleet: FleetView, policy: Policy, now: float) -> list
     if not node.managed:
         return []
     record = node.record or NodeRecord()
-    noted = people.answer(node, record, policy, now)
+    noted = operator_actions.answer(node, record, policy, now)
     if noted is not None:
         return [noted]
     removals = _pods_to_delete(node, record, policy)
-    if people.is_held(node):  # a person's node: we only take away the pods that its gate keeps from starting
+    if operator_actions.is_held(node):  # a person's node: we only take away the pods that its gate keeps from starting
         return removals
     if record.cordon is not None and record.state not in CORDONED_STATES:
         record = replace(record, state=NodeState.QUARANTINED, since=now)  # somebody edited the record
     if record.cordon is not None:
-        step = returning.of_cordoned(node, record, policy, now)
+        step = revalidation.of_cordoned(node, record, policy, now)
         wanted = record.state is NodeState.REVALIDATING
-        return [*([step] if step else []), *removals, *returning.stale_jobs(node, record, wanted)]
+        return [*([step] if step else []), *removals, *revalidation.stale_jobs(node, record, wanted)]
     return _schedulable(node, record, fleet, policy, now)
 
 
@@ -87,13 +87,13 @@ def _schedulable(node: NodeView, record: NodeRecord, fleet: FleetView, policy: P
         return [_suspect(node, seen, found, now)]
     if seen is not record:
         return [SetState(node.name, seen, "evidence noted", "")]
-    return list(returning.stale_jobs(node, record, wanted=False))
+    return list(revalidation.stale_jobs(node, record, wanted=False))
 
 
 def _must_burn_in(node: NodeView, policy: Policy) -> bool:
     since = policy.burn_in_created_after
     # A node where training runs already is in service, whoever let it in.
-    return since is not None and node.created_at > since and node.record is None and not returning.occupied(node)
+    return since is not None and node.created_at > since and node.record is None and not revalidation.occupied(node)
 
 
 def _suspect(node: NodeView, seen: NodeRecord, found: Judgement, now: float) -> Action:
@@ -110,25 +110,25 @@ def _of_suspect(
     if seen is not record:
         return [SetState(node.name, seen, seen.reason, "")]
     if record.pairing is not None:
-        return pairing.running(node, record, record.pairing, policy, now)
+        return pair_test.running(node, record, record.pairing, policy, now)
     link = fleet.links.get(node.name)
     if link is not None and link.verdict == "bad":
         proof = Signal(f"pairs/{record.attempt}", now, "pairs", Outcome.HARDWARE_FAILURE, LINK, "", link.reason, True)
         found = replace(seen, signals=(*seen.signals, proof), attempt=record.attempt + 1)
         return _quarantine(node, found, proof, fleet, policy, now, link.detail)
-    if link is not None and (step := pairing.next_step(node, record, link, policy, now)) is not None:
+    if link is not None and (step := pair_test.next_step(node, record, link, policy, now)) is not None:
         return [step]
     quiet_since = max([record.since, *(s.at for s in record.signals)])
     if now - quiet_since > policy.suspect_seconds and not judge(record, fleet, policy, now).suspect:
         calm = replace(record, state=NodeState.HEALTHY, since=now, reason="nothing new", signals=())
         return [SetState(node.name, calm, calm.reason, "NodeCleared")]
-    job = returning.job_of(node, record)
-    outcome = returning.result_of(job, policy, now) if job is not None else None
+    job = revalidation.job_of(node, record)
+    outcome = revalidation.result_of(job, policy, now) if job is not None else None
     if job is not None and outcome is not None and not job.deleting:
         return _second_opinion(node, record, outcome, job.verdict.reason if job.verdict else "", fleet, policy, now)
-    if link is None and job is None and not returning.occupied(node) and returning.due(record, policy, now):
-        return [returning.start(node, record, NodeState.SUSPECT, "suspect", now)]
-    return list(returning.stale_jobs(node, record, wanted=True))
+    if link is None and job is None and not revalidation.occupied(node) and revalidation.due(record, policy, now):
+        return [revalidation.start(node, record, NodeState.SUSPECT, "suspect", now)]
+    return list(revalidation.stale_jobs(node, record, wanted=True))
 
 
 def _second_opinion(
@@ -137,7 +137,7 @@ def _second_opinion(
     """The suspect's Job has ended. Its attempt number is used up, so that its Job is deleted and never counted twice."""
     after = replace(record, attempt=record.attempt + 1, next_attempt_at=now + policy.revalidation_backoff_max_seconds)
     if outcome is Outcome.PASS:
-        calm = returning.settled(after, NodeState.HEALTHY, "passed its revalidation", now, confirmed=False)
+        calm = revalidation.settled(after, NodeState.HEALTHY, "passed its revalidation", now, confirmed=False)
         calm = replace(calm, signals=(), ignore_before=now, last_validated_at=now)
         return [SetState(node.name, calm, calm.reason, "RevalidationPassed")]
     if outcome is Outcome.INCONCLUSIVE:

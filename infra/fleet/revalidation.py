@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from lehr.infra.actions import Action, DeleteJob, FlagRepair, Release, SetState, StartRevalidation
-from lehr.infra.policy import Policy
-from lehr.infra.views import Disposition, JobView, NodeRecord, NodeState, NodeView, Outcome
+from lehr.infra.fleet.actions import Action, DeleteJob, FlagRepair, Release, SetState, StartRevalidation
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.views import Disposition, JobView, NodeRecord, NodeState, NodeView, Outcome
 
 MAX_DISPOSITIONS = 32
 Suite = Literal["revalidation", "burn-in", "suspect"]

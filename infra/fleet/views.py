@@ -1,8 +1,8 @@
 """What `decide` sees: plain frozen values, times in Unix seconds. The controller, the simulator and the replay build them.
 
-`NodeView` is one Node object with the pods and Jobs on it; infra/fleet_view.py holds what one decision needs of the others.
+`NodeView` is one Node object with the pods and Jobs on it; `fleet_view.py` holds what one decision needs of the others.
 All state that outlives a decision is in `NodeRecord`, which is stored on the Node as one annotation: a controller that
-starts anew reads it back. infra/codec.py turns every class here into JSON and back.
+starts anew reads it back. infra/fleet/serialization.py turns every class here into JSON and back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pair tests among nodes on which the same work hung: which run now, what their two Jobs said, what all of them say together.
 
-A hang accuses nobody: the work waits for whoever, or for the link between any two. infra/isolate.py finds it in two passes.
+A hang accuses nobody: the work waits for whoever, or for the link between any two. `fault_isolation.py` finds it in two passes.
 A test takes both nodes while they are idle, so it costs no training time. All results stand in the records of the nodes that
 began the tests, and one node of a bad link is enough to cordon: work that never meets both ends never meets the link.
 """
@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from lehr.infra import returning
-from lehr.infra.actions import Action, SetState, StartPair
-from lehr.infra.evidence import hung_with
-from lehr.infra.fleet_view import LinkView
-from lehr.infra.isolate import Isolation, PairResult, isolate
-from lehr.infra.policy import Policy
-from lehr.infra.views import JobView, NodeRecord, NodeState, NodeView, Outcome, Pairing, PairTest
+from lehr.infra.fleet import revalidation
+from lehr.infra.fleet.actions import Action, SetState, StartPair
+from lehr.infra.fleet.fault_isolation import Isolation, PairResult, isolate
+from lehr.infra.fleet.fleet_view import LinkView
+from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.signals import hung_with
+from lehr.infra.fleet.views import JobView, NodeRecord, NodeState, NodeView, Outcome, Pairing, PairTest
 
 MAX_TESTS = 32
 
@@ -42,7 +42,7 @@ def link_views(nodes: Sequence[NodeView], policy: Policy, now: float) -> dict[st
 
 
 def _is_free(node: NodeView) -> bool:
-    return node.managed and node.ready and not node.unschedulable and not returning.occupied(node) and not node.jobs
+    return node.managed and node.ready and not node.unschedulable and not revalidation.occupied(node) and not node.jobs
 
 
 def _tested_now(nodes: Iterable[NodeView], policy: Policy, now: float) -> set[str]:
@@ -101,10 +101,10 @@ def _accused(names: set[str], found: Isolation, results: list[PairResult]) -> di
 def next_step(node: NodeView, record: NodeRecord, link: LinkView, policy: Policy, now: float) -> Action | None:
     """Start the pair test that is due, or let a node go that passed. None: nothing yet."""
     if link.verdict == "good":
-        calm = returning.settled(record, NodeState.HEALTHY, "passed its pair tests", now, confirmed=False)
+        calm = revalidation.settled(record, NodeState.HEALTHY, "passed its pair tests", now, confirmed=False)
         calm = replace(calm, signals=(), ignore_before=now, pair_tests=(), attempt=record.attempt + 1)
         return SetState(node.name, calm, calm.reason, "NodeCleared")
-    if not link.partner or not returning.due(record, policy, now):
+    if not link.partner or not revalidation.due(record, policy, now):
         return None
     begun = replace(record, attempt=record.attempt + 1, pairing=Pairing(link.partner, now))
     return StartPair(node.name, begun, begun.attempt, link.partner, "listen")
@@ -114,7 +114,7 @@ def running(node: NodeView, record: NodeRecord, pairing: Pairing, policy: Policy
     """The next step of a test that runs: the listening Job, the connecting one once there is an address, the result."""
     jobs = {job.role: job for job in node.jobs if job.attempt == record.attempt and job.role}
     passed = _result(jobs.get("listen"), jobs.get("connect"))
-    if passed is None and now - pairing.since <= policy.pair_timeout_seconds and not _silent(jobs):
+    if passed is None and now - pair_test.since <= policy.pair_timeout_seconds and not _silent(jobs):
         return _started(node, record, pairing, jobs)
     # The attempt is used up, so that its Jobs are deleted.
     after = replace(record, pairing=None, attempt=record.attempt + 1)
@@ -122,17 +122,17 @@ def running(node: NodeView, record: NodeRecord, pairing: Pairing, policy: Policy
         return [
             SetState(node.name, replace(after, next_attempt_at=now + policy.revalidation_backoff_seconds), record.reason, "")
         ]
-    tests = (*record.pair_tests, PairTest(pairing.partner, passed, now))[-MAX_TESTS:]
+    tests = (*record.pair_tests, PairTest(pair_test.partner, passed, now))[-MAX_TESTS:]
     event = "PairTestPassed" if passed else "PairTestFailed"
-    return [SetState(node.name, replace(after, pair_tests=tests), f"with {pairing.partner}", event)]
+    return [SetState(node.name, replace(after, pair_tests=tests), f"with {pair_test.partner}", event)]
 
 
 def _started(node: NodeView, record: NodeRecord, pairing: Pairing, jobs: dict[str, JobView]) -> list[Action]:
     if "listen" not in jobs:  # not created yet, or the controller stopped in between
-        return [StartPair(node.name, record, record.attempt, pairing.partner, "listen", event="")]
+        return [StartPair(node.name, record, record.attempt, pair_test.partner, "listen", event="")]
     address = jobs["listen"].address
     if "connect" not in jobs and address:
-        return [StartPair(node.name, record, record.attempt, pairing.partner, "connect", address, event="")]
+        return [StartPair(node.name, record, record.attempt, pair_test.partner, "connect", address, event="")]
     return []
 
 
