@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from lehr.infra.probes import exact, inject
+from lehr.infra.pod.probes import exact, inject
 
 
 def detection(seeds: int, size: int) -> None:
@@ -26,8 +26,8 @@ def clean(starts: int, size: int) -> None:
     import torch
 
     from lehr.infra.fleet.views import Outcome
-    from lehr.infra.probes.result import Check, twice
-    from lehr.infra.probes.runner import verdict_of
+    from lehr.infra.pod.probes.result import Check, twice
+    from lehr.infra.pod.probes.runner import verdict_of
 
     torch.set_num_threads(1)
     prepared = exact.prepare(size)

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from lehr.infra.pods import LAST_WORDS_TO, MAX_WORD_BYTES
+from lehr.infra.pod.pod_template import LAST_WORDS_TO, MAX_WORD_BYTES
 
 _progress: Callable[[], dict[str, Any]] = dict
-WAIT_SECONDS = 30.0  # for infra/entry.py to end this process with the others; it takes up to ten
+WAIT_SECONDS = 30.0  # for infra/pod/supervisor.py to end this process with the others; it takes up to ten
 
 
 def in_pod() -> bool:

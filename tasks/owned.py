@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from lehr.distributed.rank_launcher import give_way, together
-from lehr.infra.pods import EXIT_RESTART, EXIT_SUSPECT
+from lehr.infra.pod.pod_template import EXIT_RESTART, EXIT_SUSPECT
 from lehr.runtime.errors import InfraError, NodeFault, Preempted, node_fault
 from lehr.runtime.preemption import listening
 from lehr.tasks.ending import in_pod, last_words, leave

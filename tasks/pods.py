@@ -1,4 +1,4 @@
-"""A pod template for each task, around the specification of infra/pods.py. flytekit changes a template that it is given."""
+"""A pod template for each task, around what `infra/pod/pod_template.py` says. flytekit changes a template that it is given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flytekit import PodTemplate
 
-from lehr.infra.pods import PRIMARY, pod_labels, pod_spec
+from lehr.infra.pod.pod_template import PRIMARY, pod_labels, pod_spec
 
 if TYPE_CHECKING:
     from kubernetes.client import V1PodSpec

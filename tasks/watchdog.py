@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from lehr.distributed.rank_launcher import machines
-from lehr.infra.pods import EXIT_HANG
+from lehr.infra.pod.pod_template import EXIT_HANG
 from lehr.runtime import heartbeat
 from lehr.runtime.environment import amount
 from lehr.tasks.ending import last_words, leave

@@ -30,7 +30,7 @@ def job(node: NodeFact, action: StartRevalidation, settings: Settings) -> Object
     """The Job's manifest. It carries node, attempt and suite as annotations, its pod too."""
     notes = {NODE: node.key, MACHINE: node.uid, ATTEMPT: str(action.attempt), SUITE: action.suite}
     tolerated = [] if action.suite == "suspect" else [UNSCHEDULABLE]  # a suspect that a person cordons meanwhile is theirs
-    container = _container(node, ["python", "-m", "lehr.infra.probes"], {"LEHR_SUITE": action.suite}, settings)
+    container = _container(node, ["python", "-m", "lehr.infra.pod.probes"], {"LEHR_SUITE": action.suite}, settings)
     seconds = settings.policy.revalidation_timeout_seconds
     return _manifest(job_name(node, action.attempt), notes, _pod(node, container, tolerated, settings), seconds, settings)
 
@@ -39,7 +39,7 @@ def pair_job(owner: NodeFact, place: NodeFact, action: StartPair, settings: Sett
     """One side of a pair test, on `place`. Its annotations name `owner`, the node whose record the test is in."""
     notes = {NODE: owner.key, MACHINE: owner.uid, ATTEMPT: str(action.attempt), SUITE: "pair", ROLE: action.role}
     environment = {"LEHR_PAIR_ROLE": action.role, "LEHR_PAIR_ADDRESS": action.address}
-    container = _container(place, ["python", "-m", "lehr.infra.probes.pair"], environment, settings)
+    container = _container(place, ["python", "-m", "lehr.infra.pod.probes.pair"], environment, settings)
     if settings.pair_resources:
         limits = {**container.get("resources", {}).get("limits", {}), **settings.pair_resources}
         container["resources"] = {"limits": limits}

@@ -15,7 +15,7 @@ from lehr.infra.fleet.policy import NAMES
 
 Object = Mapping[str, Any]
 PYTHON = re.compile(r"(/(usr|opt)/[\w./-]+/)?python3?(\.\d+)?")
-PROBES = ["-m", "lehr.infra.probes"]
+PROBES = ["-m", "lehr.infra.pod.probes"]
 MOUNTS = ("/lehr", "/tmp", "/dev/shm")
 TOKENS = "/var/run/secrets/"  # put there by the API server, read by nothing in the probes
 EXPECTED = "LEHR_EXPECTED_GPUS"

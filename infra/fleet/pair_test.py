@@ -114,7 +114,7 @@ def running(node: NodeView, record: NodeRecord, pairing: Pairing, policy: Policy
     """The next step of a test that runs: the listening Job, the connecting one once there is an address, the result."""
     jobs = {job.role: job for job in node.jobs if job.attempt == record.attempt and job.role}
     passed = _result(jobs.get("listen"), jobs.get("connect"))
-    if passed is None and now - pair_test.since <= policy.pair_timeout_seconds and not _silent(jobs):
+    if passed is None and now - pairing.since <= policy.pair_timeout_seconds and not _silent(jobs):
         return _started(node, record, pairing, jobs)
     # The attempt is used up, so that its Jobs are deleted.
     after = replace(record, pairing=None, attempt=record.attempt + 1)
@@ -122,17 +122,17 @@ def running(node: NodeView, record: NodeRecord, pairing: Pairing, policy: Policy
         return [
             SetState(node.name, replace(after, next_attempt_at=now + policy.revalidation_backoff_seconds), record.reason, "")
         ]
-    tests = (*record.pair_tests, PairTest(pair_test.partner, passed, now))[-MAX_TESTS:]
+    tests = (*record.pair_tests, PairTest(pairing.partner, passed, now))[-MAX_TESTS:]
     event = "PairTestPassed" if passed else "PairTestFailed"
-    return [SetState(node.name, replace(after, pair_tests=tests), f"with {pair_test.partner}", event)]
+    return [SetState(node.name, replace(after, pair_tests=tests), f"with {pairing.partner}", event)]
 
 
 def _started(node: NodeView, record: NodeRecord, pairing: Pairing, jobs: dict[str, JobView]) -> list[Action]:
     if "listen" not in jobs:  # not created yet, or the controller stopped in between
-        return [StartPair(node.name, record, record.attempt, pair_test.partner, "listen", event="")]
+        return [StartPair(node.name, record, record.attempt, pairing.partner, "listen", event="")]
     address = jobs["listen"].address
     if "connect" not in jobs and address:
-        return [StartPair(node.name, record, record.attempt, pair_test.partner, "connect", address, event="")]
+        return [StartPair(node.name, record, record.attempt, pairing.partner, "connect", address, event="")]
     return []
 
 

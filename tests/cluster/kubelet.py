@@ -1,7 +1,7 @@
 """Stand-ins for what a test cluster lacks: kubelets that walk pods through their containers, and Flyte's retries.
 
 One watch of all pods feeds both. A node does what its `Behaviour` says: its preflight passes, fails, hangs or writes
-something that is no verdict; its gate holds a bad one, as infra/gate.py does. Every state goes through the status
+something that is no verdict; its gate holds a bad one, as infra/pod/gate.py does. Every state goes through the status
 subresource of the real API server. The engine makes the next attempt of an execution when a pod is gone or failed.
 """
 

@@ -61,12 +61,12 @@ def make_node(api: Api, name: str, pool: str, *, managed: bool = True, gpus: int
 
 
 def gated_pod(namespace: str, execution: str, attempt: int, pool: str, node: str = "", gpus: int = 8) -> Object:
-    """A pod as infra/pods.py makes it, as far as the API server cares. With `node` it is bound at once."""
+    """A pod as infra/pod/pod_template.py makes it, as far as the API server cares. With `node` it is bound at once."""
 
     def container(name: str, amount: int) -> Object:
         found: dict[str, Any] = {"name": name, "image": "lehr", "terminationMessagePolicy": "FallbackToLogsOnError"}
         if name == NAMES.preflight_container:
-            found["command"] = ["python", "-m", "lehr.infra.probes"]
+            found["command"] = ["python", "-m", "lehr.infra.pod.probes"]
         if amount:
             found["resources"] = {"limits": {"nvidia.com/gpu": str(amount)}}
         return found

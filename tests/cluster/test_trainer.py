@@ -148,7 +148,7 @@ def _occupied_both(seen: list[Object]) -> None:
     for job in seen:
         notes, spec = job["metadata"]["annotations"], job["spec"]["template"]["spec"]
         container = spec["containers"][0]
-        assert container["command"][-1] == "lehr.infra.probes.pair"
+        assert container["command"][-1] == "lehr.infra.pod.probes.pair"
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "8"
         terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         place = terms[0]["matchFields"][0]["values"][0]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lehr.artifacts.object_store.cache import folder_of
 from lehr.distributed.rank_launcher import check_world, follows, launched, machines
-from lehr.infra import gate
-from lehr.infra.probes.bandwidth import floors_of
+from lehr.infra.pod import gate
+from lehr.infra.pod.probes.bandwidth import floors_of
 from lehr.infra.storage import S3Objects
 from lehr.runtime.environment import amount, whole
 from lehr.tasks.asked import RANKS, RESOURCES, counts, resources

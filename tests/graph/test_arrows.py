@@ -94,7 +94,7 @@ def test_workflows_and_infra_never_import_torch() -> None:
         f"{shown(path, line)} imports {name}"
         for path in in_rooms(*WITHOUT_TORCH)
         for name, line in imports(path)
-        if name.split(".")[0] == "torch" and not module_name(path).startswith("lehr.infra.probes")
+        if name.split(".")[0] == "torch" and not module_name(path).startswith("lehr.infra.pod.probes")
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -24,8 +24,8 @@ from lehr.infra.fleet.fleet_view import FleetView
 from lehr.infra.fleet.policy import NAMES, Policy
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import NodeView, Outcome, Verdict
-from lehr.infra.pod_spec import require
-from lehr.infra.pods import pod_spec
+from lehr.infra.pod.pod_spec import require
+from lehr.infra.pod.pod_template import pod_spec
 
 NOW = 1_800_000_000.0
 BAD = Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", "bit 3", confirmed=True, finished_at=NOW)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def gate(path: Path, seconds: float = 60.0) -> subprocess.Popen[str]:
     env = {**os.environ, "LEHR_VERDICT": str(path), "LEHR_GATE_SECONDS": str(seconds), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "lehr.infra.gate"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "lehr.infra.pod.gate"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

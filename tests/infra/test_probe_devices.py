@@ -12,8 +12,8 @@ import pynvml
 import pytest
 
 from lehr.infra.fleet.views import Outcome
-from lehr.infra.probes import bandwidth, collective, devices, memory
-from lehr.infra.probes.result import Check, CheckFailed, once
+from lehr.infra.pod.probes import bandwidth, collective, devices, memory
+from lehr.infra.pod.probes.result import Check, CheckFailed, once
 
 
 def python(code: str) -> list[str]:

@@ -29,7 +29,7 @@ def side(folder: Path, role: str, port: int, **changes: str) -> subprocess.Popen
         **changes,
     }
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-m", "lehr.infra.probes.pair"], env=environment, **quiet)
+    return subprocess.Popen([sys.executable, "-m", "lehr.infra.pod.probes.pair"], env=environment, **quiet)
 
 
 def said(folder: Path, role: str) -> Verdict:

@@ -16,8 +16,8 @@ import pytest
 from lehr.infra.fleet.serialization import decode
 from lehr.infra.fleet.signals import is_bad
 from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
-from lehr.infra.probes import exact, inject, runner
-from lehr.infra.probes.result import Check, CheckFailed, hardware, inconclusive, performance, twice
+from lehr.infra.pod.probes import exact, inject, runner
+from lehr.infra.pod.probes.result import Check, CheckFailed, hardware, inconclusive, performance, twice
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -183,7 +183,7 @@ def run_module(folder: Path, **env: str) -> tuple[subprocess.CompletedProcess[st
     paths = {"LEHR_VERDICT": str(folder / "verdict.json"), "LEHR_TERMINATION_LOG": str(folder / "log")}
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "lehr.infra.probes"],
+        [sys.executable, "-m", "lehr.infra.pod.probes"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **paths, **env},
         cwd=folder,
         capture_output=True,

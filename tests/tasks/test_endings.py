@@ -51,7 +51,15 @@ def test_each_pod_says_that_training_hangs_when_the_rank_of_one_does(tmp_path: P
         command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node), *meet, "-m"]
         log = {"LEHR_TERMINATION_LOG": str(tmp_path / f"log-{node}"), "LEHR_WATCHDOG_SECONDS": "3"}
         environment = {**os.environ, **log, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-        argv = [sys.executable, "-m", "lehr.infra.entry", *command, "tests.tasks.trainer", str(tmp_path / "run"), "peer"]
+        argv = [
+            sys.executable,
+            "-m",
+            "lehr.infra.pod.supervisor",
+            *command,
+            "tests.tasks.trainer",
+            str(tmp_path / "run"),
+            "peer",
+        ]
         pods.append(subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=-3, stderr=subprocess.PIPE, text=True))
     said = [pod.communicate(timeout=280)[1] for pod in pods]
     assert [pod.returncode for pod in pods] == [173, 173], said

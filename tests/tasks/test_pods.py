@@ -34,9 +34,14 @@ def test_task_carries_preflight_then_gate_before_its_own_container() -> None:
     spec = serialised(gpus=8)
     preflight, gate = spec["initContainers"]
     (primary,) = spec["containers"]
-    assert preflight["command"][-1] == "lehr.infra.probes"
-    assert gate["command"][-1] == "lehr.infra.gate"
-    assert not primary.get("command") and primary["args"][:4] == ["python", "-m", "lehr.infra.entry", "pyflyte-execute"]
+    assert preflight["command"][-1] == "lehr.infra.pod.probes"
+    assert gate["command"][-1] == "lehr.infra.pod.gate"
+    assert not primary.get("command") and primary["args"][:4] == [
+        "python",
+        "-m",
+        "lehr.infra.pod.supervisor",
+        "pyflyte-execute",
+    ]
     assert (preflight["image"], gate["image"], primary["image"]) == ("lehr:1", "lehr:1", "lehr:1")
     assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
     assert "nvidia.com/gpu" not in gate["resources"]["limits"]

@@ -81,7 +81,7 @@ def test_what_is_registered_is_small_and_every_pod_is_checked_first_and_has_no_r
         primary = spec["containers"][0]
         small = name not in ("lehr.tasks.stages.accelerator", "lehr.tasks.stages.ranked")
         assert retries == 3 and primary["name"] == "primary", name
-        assert primary["args"][:4] == ["python", "-m", "lehr.infra.entry", "pyflyte-execute"], name
+        assert primary["args"][:4] == ["python", "-m", "lehr.infra.pod.supervisor", "pyflyte-execute"], name
         asked_for = {"cpu": "1", "memory": "2Gi"} if small else {"cpu": "2", "memory": "4Gi"}
         assert primary["resources"] == {"requests": asked_for, "limits": asked_for}, name
         assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] is True, name

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lehr.infra.probes.result import hardware, inconclusive
+from lehr.infra.pod.probes.result import hardware, inconclusive
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""The first process of a task's container: `python -m lehr.infra.entry COMMAND ...`. It ends as the worst of its ranks did.
+"""The first process of a task's container: `python -m lehr.infra.pod.supervisor COMMAND ...`. It ends as its worst rank did.
 
 Under torchrun, or Flyte's Elastic task, a pod ends as its launcher does: with 1, whichever rank said what, and with an error
 that costs one of the user's retries. So whoever has a last word (tasks/ending.py) says it here, through a socket, and waits.
@@ -217,6 +217,6 @@ def _publish(word: Word) -> None:
 
 if __name__ == "__main__":
     if not sys.argv[1:]:
-        print("usage: python -m lehr.infra.entry COMMAND ...", file=sys.stderr)
+        print("usage: python -m lehr.infra.pod.supervisor COMMAND ...", file=sys.stderr)
         sys.exit(2)
     sys.exit(run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The preflight init container: `python -m lehr.infra.probes`. Always exits 0: the gate and the controller read the verdict.
+"""The preflight init container: `python -m lehr.infra.pod.probes`. Always exits 0: gate and controller read the verdict.
 
 Environment: LEHR_VERDICT (file in the volume that the gate shares), LEHR_TERMINATION_LOG (the pod's termination message),
 LEHR_PROBE_SECONDS (45), LEHR_SUITE (set in a revalidation Job: the checks are repeated for LEHR_PROBE_SOAK_SECONDS, 600),
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
-from lehr.infra.probes import VERSION
-from lehr.infra.probes.runner import checks, child, message, run_all
+from lehr.infra.pod.probes import VERSION
+from lehr.infra.pod.probes.runner import checks, child, message, run_all
 from lehr.runtime.environment import amount
 
 SECONDS = 45.0

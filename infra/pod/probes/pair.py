@@ -1,4 +1,4 @@
-"""One side of a test of the way between two nodes: `python -m lehr.infra.probes.pair`, in a Job on each of them.
+"""One side of a test of the way between two nodes: `python -m lehr.infra.pod.probes.pair`, in a Job on each of them.
 
 The listener (LEHR_PAIR_ROLE=listen) waits for the other side, which has the listener's address (LEHR_PAIR_ADDRESS). Then both
 add integers over all their devices, one pair of devices after another so that each uses its own way out of the node, and
@@ -15,10 +15,10 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from lehr.infra.probes.__main__ import tell
-from lehr.infra.probes.bandwidth import MOST_SPEED
-from lehr.infra.probes.result import Check, hardware, inconclusive, performance
-from lehr.infra.probes.runner import child_once, run_all
+from lehr.infra.pod.probes.__main__ import tell
+from lehr.infra.pod.probes.bandwidth import MOST_SPEED
+from lehr.infra.pod.probes.result import Check, hardware, inconclusive, performance
+from lehr.infra.pod.probes.runner import child_once, run_all
 from lehr.runtime.environment import amount, whole
 
 ELEMENTS, ROUNDS = 1 << 24, 10  # 64 MiB a sum
@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
             os.dup2(2, 1)  # what libraries print must not get between our lines
             child_once(Check("pair", run, _connects()), out)
         return 0
-    command = [sys.executable, "-m", "lehr.infra.probes.pair", "--child"]
+    command = [sys.executable, "-m", "lehr.infra.pod.probes.pair", "--child"]
     tell(lambda: run_all(_patience() + _connects() + 2 * WORK_SECONDS, command))
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lehr.infra.probes.result import performance
+from lehr.infra.pod.probes.result import performance
 from lehr.runtime.environment import amount
 
 BYTES = 256 * 2**20

@@ -1,4 +1,4 @@
-"""The second init container: `python -m lehr.infra.gate`. Lets a pod with a good verdict start, holds one with a bad verdict.
+"""The second init container: `python -m lehr.infra.pod.gate`. Lets a pod with a good verdict start, holds one with a bad.
 
 If the pod ended at once, its successor could land on the same node before that is cordoned. So the gate waits until the
 controller has cordoned the node and deletes the pod, which reaches it as SIGTERM: it then leaves at once with exit code

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lehr.infra.entry import ADDRESS, MAX_BYTES
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.pod.supervisor import ADDRESS, MAX_BYTES
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Container, V1EnvVar, V1PodSpec, V1SecurityContext, V1Volume, V1VolumeMount
@@ -37,7 +37,7 @@ def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", g
     """
     from kubernetes.client import V1Container, V1PodSecurityContext, V1SeccompProfile
 
-    from lehr.infra.pod_spec import TaskPodSpec
+    from lehr.infra.pod.pod_spec import TaskPodSpec
 
     primary = V1Container(
         name=PRIMARY,
@@ -47,7 +47,7 @@ def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", g
         volume_mounts=[_mount("tmp", SCRATCH), _mount("shm", SHM)],
     )
     return TaskPodSpec(
-        (python, "-m", "lehr.infra.entry"),
+        (python, "-m", "lehr.infra.pod.supervisor"),
         init_containers=[_preflight(image, python), _gate(image, python)] if checked else None,
         containers=[primary],
         volumes=_volumes(),
@@ -68,12 +68,12 @@ def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", g
 def _preflight(image: str, python: str) -> V1Container:
     from kubernetes.client import V1Container
 
-    from lehr.infra.pod_spec import require
+    from lehr.infra.pod.pod_spec import require
 
     container = V1Container(
         name=NAMES.preflight_container,
         image=image or None,
-        command=[python, "-m", "lehr.infra.probes"],
+        command=[python, "-m", "lehr.infra.pod.probes"],
         env=[_env("LEHR_VERDICT", f"{SHARED}/verdict.json"), *_environment()],
         security_context=_locked(),
         termination_message_policy="FallbackToLogsOnError",  # the verdict is in the file; the log only if it was killed
@@ -90,7 +90,7 @@ def _gate(image: str, python: str) -> V1Container:
     return V1Container(
         name=NAMES.gate_container,
         image=image or None,
-        command=[python, "-m", "lehr.infra.gate"],
+        command=[python, "-m", "lehr.infra.pod.gate"],
         env=[_env("LEHR_VERDICT", f"{SHARED}/verdict.json"), *_environment()],
         resources=V1ResourceRequirements(requests=dict(wanted), limits=dict(wanted)),
         security_context=_locked(),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from lehr.infra.probes.exact import Prepared, check_with
-from lehr.infra.probes.result import CheckFailed
+from lehr.infra.pod.probes.exact import Prepared, check_with
+from lehr.infra.pod.probes.result import CheckFailed
 
 if TYPE_CHECKING:
-    from lehr.infra.probes.exact import Floats, Multiply
+    from lehr.infra.pod.probes.exact import Floats, Multiply
 
 STEP = 16
 Kind = Literal["stuck operand bit", "stuck accumulator bit", "flipped output bit"]

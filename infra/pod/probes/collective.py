@@ -1,6 +1,6 @@
 """All-reduce among this pod's own devices, on integers, compared exactly. NCCL on GPUs, gloo between two processes on CPU.
 
-`python -m lehr.infra.probes.collective RANK WORLD STORE` is one rank.
+`python -m lehr.infra.pod.probes.collective RANK WORLD STORE` is one rank.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lehr.infra.probes.result import hardware, inconclusive
+from lehr.infra.pod.probes.result import hardware, inconclusive
 
 ELEMENTS = 1 << 20
 SECONDS = float(os.environ.get("LEHR_COLLECTIVE_SECONDS", "15"))  # twice this, and the other checks, end within 45 s
@@ -44,7 +44,7 @@ def run() -> str:
 def _start(rank: int, world: int, store: Path) -> subprocess.Popen[bytes]:
     # Loopback only: what is tested is between the devices of this node.
     env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "lehr.infra.probes.collective", str(rank), str(world), str(store)]
+    command = [sys.executable, "-m", "lehr.infra.pod.probes.collective", str(rank), str(world), str(store)]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

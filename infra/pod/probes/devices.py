@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from lehr.infra.probes.result import hardware, inconclusive, performance
+from lehr.infra.pod.probes.result import hardware, inconclusive, performance
 from lehr.runtime.environment import whole
 
 EXPECTED = "LEHR_EXPECTED_GPUS"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lehr.infra.probes.result import hardware, inconclusive
+from lehr.infra.pod.probes.result import hardware, inconclusive
 
 CPU_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**30

@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 from lehr.infra.fleet.serialization import encode, from_data, to_data
 from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
-from lehr.infra.probes import VERSION
-from lehr.infra.probes.result import SKIPPED, Check, once, twice
+from lehr.infra.pod.probes import VERSION
+from lehr.infra.pod.probes.result import SKIPPED, Check, once, twice
 
 MAX_BYTES = 4096  # of a termination message
 SEVERITY = (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE, Outcome.INCONCLUSIVE)
@@ -28,7 +28,7 @@ SEVERITY = (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE, Outcome.INCON
 
 def checks() -> list[Check]:
     """All checks in their order: cheap and telling ones first, in case time runs out."""
-    from lehr.infra.probes import bandwidth, collective, devices, exact, host, memory
+    from lehr.infra.pod.probes import bandwidth, collective, devices, exact, host, memory
 
     return [
         Check("nvml", devices.run, 2.0),
@@ -82,7 +82,7 @@ def _off(check: Check) -> CheckResult:
 def run_all(seconds: float, command: list[str] | None = None) -> Verdict:
     """The verdict, after at most `seconds` and a moment. Raises nothing that a device can cause."""
     began = time.monotonic()
-    argv = command or [sys.executable, "-m", "lehr.infra.probes", "--child"]
+    argv = command or [sys.executable, "-m", "lehr.infra.pod.probes", "--child"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True)
     results: list[list[CheckResult]] = []
     running = ""

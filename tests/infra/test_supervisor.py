@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from lehr.infra.entry import MAX_BYTES, Ranks, Word, heard
+from lehr.infra.pod.supervisor import MAX_BYTES, Ranks, Word, heard
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python")
@@ -41,7 +41,7 @@ def start(folder: Path, plan: str, *launcher: str) -> subprocess.Popen[str]:
     folder.mkdir()
     (folder / "rank.py").write_text(RANK)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LEHR_TERMINATION_LOG": str(folder / "log"), "OMP_NUM_THREADS": "1"}
-    argv = [sys.executable, "-m", "lehr.infra.entry", *launcher, sys.executable, "rank.py", plan]
+    argv = [sys.executable, "-m", "lehr.infra.pod.supervisor", *launcher, sys.executable, "rank.py", plan]
     return subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -80,11 +80,11 @@ def test_a_command_without_ranks_ends_as_without_us(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "172" / "log").read_text())["run"] == "tiny" and time.monotonic() - began < 20
     orphan = "import subprocess; subprocess.Popen(['sleep', '99.25'], start_new_session=True)"
     done = subprocess.run(
-        [sys.executable, "-m", "lehr.infra.entry", sys.executable, "-c", orphan], cwd=ROOT, check=False, timeout=60
+        [sys.executable, "-m", "lehr.infra.pod.supervisor", sys.executable, "-c", orphan], cwd=ROOT, check=False, timeout=60
     )
     assert done.returncode == 0 and not sleepers()
     missing = subprocess.run(
-        [sys.executable, "-m", "lehr.infra.entry", "no-such"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lehr.infra.pod.supervisor", "no-such"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert missing.returncode == 127 and missing.stderr == "error: no-such: No such file or directory\n"
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lehr.infra.probes.result import hardware, inconclusive, performance
+from lehr.infra.pod.probes.result import hardware, inconclusive, performance
 
 BYTES = 8 * 2**20
 MIN_FREE_BYTES = 2**30
