@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lehr.infra.controller.facts import node_fact, pod_fact
-from lehr.infra.controller.loop import Controller
+from lehr.infra.controller.objects import node_object, pod_object
+from lehr.infra.controller.reconciler import Controller
 from lehr.infra.controller.settings import Settings
-from lehr.infra.controller.transport import Reply, Request, Stream
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import Outcome, Verdict
+from lehr.infra.kube.transport import Reply, Request, Stream
 
 ROUND = 2000  # pods between two rounds
 PASS = encode(Verdict(Outcome.PASS, "1"))
@@ -63,10 +63,10 @@ def main() -> None:
     controller = Controller(Nowhere(), Settings(namespaces=("training",), dry_run=True))
     state, table = controller.state, controller.state.pods["training"]
     for number in range(arguments.nodes):
-        state.nodes.put(node_fact(node(number), "nvidia.com/gpu"))
+        state.nodes.put(node_object(node(number), "nvidia.com/gpu"))
     for number in range(arguments.pods):
         version = arguments.nodes + 2 * number + 1
-        table.put(pod_fact(pod(number, version, arguments.nodes), "nvidia.com/gpu", ()))
+        table.put(pod_object(pod(number, version, arguments.nodes), "nvidia.com/gpu", ()))
         old = number - arguments.nodes
         if old >= 0:
             table.drop(f"training/p{old}", f"{old:036d}", version + 1)

@@ -16,8 +16,8 @@ from lehr.cli.places import LOCAL
 from lehr.cli.say import say
 
 if TYPE_CHECKING:
-    from lehr.infra.controller.api import Api
     from lehr.infra.fleet.views import HumanAct
+    from lehr.infra.kube.api import Api
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -35,8 +35,8 @@ def nodes(context: click.Context, kubeconfig: Path | None, context_name: str | N
 
 
 def _api(context: click.Context) -> Api:
-    from lehr.infra.controller.api import Api
-    from lehr.infra.controller.transport import connect
+    from lehr.infra.kube.api import Api
+    from lehr.infra.kube.transport import connect
 
     return Api(connect(*context.obj))
 
@@ -44,7 +44,7 @@ def _api(context: click.Context) -> Api:
 @contextmanager
 def _refusals(what: str, where: str, instead: str = "") -> Iterator[None]:
     """Turn the server's refusal into what the person may not do, and what to do instead."""
-    from lehr.infra.controller.api import ApiError
+    from lehr.infra.kube.api import ApiError
     from lehr.runtime.errors import UserError
 
     try:
@@ -81,7 +81,7 @@ def list_nodes(context: click.Context, selector: str, states: tuple[str, ...], a
     """
     from lehr.cli.nodes_shown import as_data, node_table
     from lehr.cli.tables import console
-    from lehr.infra.nodes import listed
+    from lehr.infra.controller.node_commands import listed
 
     with _refusals("list nodes", "nodes"):
         found = [node for node in listed(_api(context), selector) if not states or node.state in states]
@@ -99,7 +99,7 @@ def show_node(context: click.Context, node: str, as_json: bool) -> None:
     """Show all that is known about NODE."""
     from lehr.cli.nodes_shown import as_data, detail_table
     from lehr.cli.tables import console
-    from lehr.infra.nodes import one
+    from lehr.infra.controller.node_commands import one
 
     with _refusals("read nodes", node):
         found = one(_api(context), node)
@@ -117,9 +117,9 @@ def history(context: click.Context, node: str, as_json: bool) -> None:
     """Show what happened to NODE, oldest first: quarantines, reports, people's acts, and recent events."""
     from lehr.cli.nodes_shown import history_table
     from lehr.cli.tables import console
-    from lehr.infra.controller.api import ApiError
-    from lehr.infra.nodes import events_of, one
-    from lehr.infra.nodes import history as history_of
+    from lehr.infra.controller.node_commands import events_of, one
+    from lehr.infra.controller.node_commands import history as history_of
+    from lehr.infra.kube.api import ApiError
 
     api = _api(context)
     with _refusals("read nodes", node):
@@ -137,8 +137,8 @@ def history(context: click.Context, node: str, as_json: bool) -> None:
 
 
 def _act(api: Api, reason: str, hours: float | None = None) -> HumanAct:
+    from lehr.infra.controller.node_commands import whoami
     from lehr.infra.fleet.views import HumanAct
-    from lehr.infra.nodes import whoami
     from lehr.runtime.errors import UserError
 
     if not reason.strip():
@@ -177,7 +177,7 @@ def cordon(context: click.Context, node: str, reason: str, until: str | None) ->
       lehr nodes cordon gpu-17 --reason "replacing the NIC"
       lehr nodes cordon gpu-17 --reason "debugging NCCL" --for 4h
     """
-    from lehr.infra import nodes as acts
+    from lehr.infra.controller import node_commands as acts
 
     person = _do(context, node, "cordon nodes", reason, until, acts.cordon)
     say(f"{node} is cordoned by {person.by}: {person.reason}")
@@ -189,7 +189,7 @@ def cordon(context: click.Context, node: str, reason: str, until: str | None) ->
 @click.pass_context
 def uncordon(context: click.Context, node: str, reason: str) -> None:
     """Let work onto NODE again, whoever cordoned it. The controller will not cordon it for a day."""
-    from lehr.infra import nodes as acts
+    from lehr.infra.controller import node_commands as acts
 
     person = _do(context, node, "uncordon nodes", reason, None, acts.uncordon)
     say(f"{node} is open again, says {person.by}: {person.reason}")
@@ -201,7 +201,7 @@ def uncordon(context: click.Context, node: str, reason: str) -> None:
 @click.pass_context
 def repaired(context: click.Context, node: str, reason: str) -> None:
     """Say that NODE was repaired. It is tested again, and returns to service when it passes."""
-    from lehr.infra import nodes as acts
+    from lehr.infra.controller import node_commands as acts
 
     person = _do(context, node, "change nodes", reason, None, acts.repaired)
     say(f"{node} will be tested again, says {person.by}: {person.reason}")
@@ -209,8 +209,8 @@ def repaired(context: click.Context, node: str, reason: str) -> None:
 
 def _must_exist(api: Api, node: str) -> None:
     """A mistyped name would be a report of nothing; whoever may not read nodes is believed. Raises ApiError."""
-    from lehr.infra.controller.api import ApiError
-    from lehr.infra.nodes import one
+    from lehr.infra.controller.node_commands import one
+    from lehr.infra.kube.api import ApiError
 
     try:
         one(api, node)
@@ -226,8 +226,8 @@ def _must_exist(api: Api, node: str) -> None:
 @click.pass_context
 def report(context: click.Context, node: str, reason: str, namespace: str | None) -> None:
     """Report NODE as bad. Needs no right on nodes; two people's reports, or one's that is usually right, weigh most."""
-    from lehr.infra.controller.transport import namespace_of
-    from lehr.infra.nodes import report as send
+    from lehr.infra.controller.node_commands import report as send
+    from lehr.infra.kube.transport import namespace_of
 
     api = _api(context)
     place = namespace or namespace_of(*context.obj)
@@ -245,7 +245,7 @@ def report(context: click.Context, node: str, reason: str, namespace: str | None
 @click.pass_context
 def close_breaker(context: click.Context, breaker: str, reason: str, system_namespace: str) -> None:
     """Close BREAKER by hand (pool/NAME, check/NAME@VERSION, rack/NAME) once you know why it opened."""
-    from lehr.infra.nodes import close_breaker as close
+    from lehr.infra.controller.node_commands import close_breaker as close
     from lehr.runtime.errors import UserError
 
     if not re.fullmatch(r"(pool|check|rack)/.+", breaker):

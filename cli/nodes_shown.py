@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from lehr.infra.controller.node_commands import Happening, NodeInfo
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import to_data
 from lehr.infra.fleet.views import Signal
-from lehr.infra.nodes import Happening, NodeInfo
 
 STYLES = {
     "healthy": "green",
@@ -31,20 +31,20 @@ STYLES = {
 
 def as_data(node: NodeInfo) -> dict[str, Any]:
     """A node as JSON: stable keys, times in Unix seconds."""
-    fact = node.fact
+    cached = node.cached
     return {
-        "node": fact.key,
+        "node": cached.key,
         "state": node.state,
-        "pool": fact.labels.get(NAMES.pool_label, "default"),
-        "rack": fact.labels.get(NAMES.rack_label, ""),
-        "ready": fact.ready,
-        "unschedulable": fact.unschedulable,
-        "gpus": fact.gpus,
+        "pool": cached.labels.get(NAMES.pool_label, "default"),
+        "rack": cached.labels.get(NAMES.rack_label, ""),
+        "ready": cached.ready,
+        "unschedulable": cached.unschedulable,
+        "gpus": cached.gpus,
         "reason": node.reason,
         "by": node.by,
         "since": node.since,
         "hold": to_data(node.hold) if node.hold is not None else None,
-        "record": to_data(fact.record) if fact.record is not None else None,
+        "record": to_data(cached.record) if cached.record is not None else None,
     }
 
 
@@ -67,11 +67,11 @@ def node_table(nodes: Sequence[NodeInfo], now: float) -> Group:
     for node in nodes:
         quiet = node.state in ("healthy", "unmanaged")
         table.add_row(
-            node.fact.key,
+            node.cached.key,
             Text(node.state, STYLES.get(node.state, "")),
-            node.fact.labels.get(NAMES.pool_label, "default"),
-            str(node.fact.gpus),
-            "yes" if node.fact.ready else Text("no", "red"),
+            node.cached.labels.get(NAMES.pool_label, "default"),
+            str(node.cached.gpus),
+            "yes" if node.cached.ready else Text("no", "red"),
             age(now - node.since) if node.since and not quiet else "",
             "" if quiet else node.by,
             "" if quiet else node.reason,
@@ -83,17 +83,17 @@ def node_table(nodes: Sequence[NodeInfo], now: float) -> Group:
 
 def detail_table(node: NodeInfo, now: float) -> Table:
     table = Table.grid(padding=(0, 2))
-    fact, record, cordon = node.fact, node.fact.record, node.cordon
+    cached, record, cordon = node.cached, node.cached.record, node.cordon
     rows: list[tuple[str, str]] = [
-        ("node", fact.key),
+        ("node", cached.key),
         ("state", node.state + (f" for {age(now - node.since)}" if node.since else "")),
         (
             "pool, rack",
-            ", ".join(v for v in (fact.labels.get(NAMES.pool_label, "default"), fact.labels.get(NAMES.rack_label)) if v),
+            ", ".join(v for v in (cached.labels.get(NAMES.pool_label, "default"), cached.labels.get(NAMES.rack_label)) if v),
         ),
-        ("ready", f"{'yes' if fact.ready else 'no'}, since {clock(fact.ready_since)}"),
-        ("GPUs", str(fact.gpus)),
-        ("schedulable", "no" if fact.unschedulable else "yes"),
+        ("ready", f"{'yes' if cached.ready else 'no'}, since {clock(cached.ready_since)}"),
+        ("GPUs", str(cached.gpus)),
+        ("schedulable", "no" if cached.unschedulable else "yes"),
     ]
     if node.hold is not None:
         end = f", until {clock(node.hold.until)}" if node.hold.until else ""
@@ -116,7 +116,7 @@ def detail_table(node: NodeInfo, now: float) -> Table:
         rows += [("blocked by", ", ".join(record.blocked.keys))] if record.blocked is not None else []
         rows += [("overridden by", f"{record.override.by}: {record.override.reason}")] if record.override is not None else []
         rows += [("quarantines", str(len(record.quarantines)))] if record.quarantines else []
-    rows += [("condition", f"{c.type} {c.reason} since {clock(c.since)}") for c in fact.conditions]
+    rows += [("condition", f"{c.type} {c.reason} since {clock(c.since)}") for c in cached.conditions]
     for name, value in rows:
         table.add_row(Text(name, "bold"), Text(value, STYLES.get(node.state, "") if name == "state" else ""))
     return table

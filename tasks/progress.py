@@ -34,7 +34,7 @@ class Progress(NullTracker):
         self._step = step
 
     def words(self) -> dict[str, Any]:
-        """Under the names that the controller reads (infra/controller/facts.py)."""
+        """Under the names that the controller reads (infra/controller/objects.py)."""
         found: dict[str, Any] = {"run": self._run, "stage": self._stage, "step": self._step}
         if self._saved_at:
             found |= {"checkpoint_step": self._saved_step, "checkpoint_at": round(self._saved_at, 3)}

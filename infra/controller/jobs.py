@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from lehr.infra.controller.facts import ATTEMPT, MACHINE, NODE, ROLE, SUITE, NodeFact, Object
+from lehr.infra.controller.objects import ATTEMPT, MACHINE, NODE, ROLE, SUITE, NodeObject, Object
 from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet.actions import StartPair, StartRevalidation
 from lehr.infra.fleet.policy import NAMES
@@ -16,7 +16,7 @@ PROFILE = {"type": "RuntimeDefault"}
 MOUNTS = {"lehr": "/lehr", "tmp": "/tmp", "shm": "/dev/shm"}
 
 
-def job_name(node: NodeFact, attempt: int) -> str:
+def job_name(node: NodeObject, attempt: int) -> str:
     """Stable, at most 63 characters: the start of the node's name for people, a hash for uniqueness.
 
     The uid is in it: another machine may take the name, and must not be given its predecessor's results.
@@ -26,7 +26,7 @@ def job_name(node: NodeFact, attempt: int) -> str:
     return f"test-{short}-{digest}-{attempt}"
 
 
-def job(node: NodeFact, action: StartRevalidation, settings: Settings) -> Object:
+def job(node: NodeObject, action: StartRevalidation, settings: Settings) -> Object:
     """The Job's manifest. It carries node, attempt and suite as annotations, its pod too."""
     notes = {NODE: node.key, MACHINE: node.uid, ATTEMPT: str(action.attempt), SUITE: action.suite}
     tolerated = [] if action.suite == "suspect" else [UNSCHEDULABLE]  # a suspect that a person cordons meanwhile is theirs
@@ -35,7 +35,7 @@ def job(node: NodeFact, action: StartRevalidation, settings: Settings) -> Object
     return _manifest(job_name(node, action.attempt), notes, _pod(node, container, tolerated, settings), seconds, settings)
 
 
-def pair_job(owner: NodeFact, place: NodeFact, action: StartPair, settings: Settings) -> Object:
+def pair_job(owner: NodeObject, place: NodeObject, action: StartPair, settings: Settings) -> Object:
     """One side of a pair test, on `place`. Its annotations name `owner`, the node whose record the test is in."""
     notes = {NODE: owner.key, MACHINE: owner.uid, ATTEMPT: str(action.attempt), SUITE: "pair", ROLE: action.role}
     environment = {"LEHR_PAIR_ROLE": action.role, "LEHR_PAIR_ADDRESS": action.address}
@@ -62,7 +62,7 @@ def _manifest(name: str, notes: dict[str, str], pod: Object, seconds: float, set
     }
 
 
-def _pod(node: NodeFact, container: Object, tolerated: list[str], settings: Settings) -> Object:
+def _pod(node: NodeObject, container: Object, tolerated: list[str], settings: Settings) -> Object:
     on_node = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.key]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [on_node]}}
     tolerated = [settings.gpu_resource, NAMES.suspect_taint, NAMES.quarantine_taint, *tolerated]
@@ -85,7 +85,7 @@ def _pod(node: NodeFact, container: Object, tolerated: list[str], settings: Sett
     return pod
 
 
-def _container(node: NodeFact, command: list[str], extra: dict[str, str], settings: Settings) -> Object:
+def _container(node: NodeObject, command: list[str], extra: dict[str, str], settings: Settings) -> Object:
     environment = {
         "LEHR_VERDICT": "/lehr/verdict.json",
         "LEHR_EXPECTED_GPUS": str(node.gpus),

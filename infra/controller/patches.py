@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from lehr.infra.controller.facts import NodeFact, Object
+from lehr.infra.controller.objects import NodeObject, Object
 from lehr.infra.fleet.actions import Action, Cordon, FlagRepair, RecordHold, Release, SetState
 from lehr.infra.fleet.policy import NAMES, Policy
 from lehr.infra.fleet.serialization import encode
@@ -14,7 +14,7 @@ from lehr.infra.fleet.views import CORDONED_STATES, NodeRecord, NodeState
 Changes = dict[str, str | None]
 
 
-def node_patch(node: NodeFact, action: Action, policy: Policy) -> Object:
+def node_patch(node: NodeObject, action: Action, policy: Policy) -> Object:
     """The whole effect of a writing action on the Node, with the version that was decided upon: 409 if it is stale."""
     record: NodeRecord = action.record  # type: ignore[union-attr]
     annotations = _annotations(action, record)
@@ -42,7 +42,7 @@ def _annotations(action: Action, record: NodeRecord) -> Changes:
     return {**found, **dict.fromkeys(cleared)}
 
 
-def _patch(node: NodeFact, record: NodeRecord, annotations: Changes, policy: Policy) -> Object:
+def _patch(node: NodeObject, record: NodeRecord, annotations: Changes, policy: Policy) -> Object:
     """Only what differs from `node`, so that a patch shows in the audit log what it changes."""
     changed = {k: v for k, v in annotations.items() if node.annotations.get(k) != v}
     meta: Object = {"resourceVersion": str(node.version)}
@@ -57,7 +57,7 @@ def _patch(node: NodeFact, record: NodeRecord, annotations: Changes, policy: Pol
     return patch
 
 
-def taints_for(node: NodeFact, record: NodeRecord, policy: Policy) -> list[dict[str, str]]:
+def taints_for(node: NodeObject, record: NodeRecord, policy: Policy) -> list[dict[str, str]]:
     """The Node's taints with ours as the record asks: the list has no merge, so it is written as a whole."""
     wanted: dict[str, str] = {}
     if record.state is NodeState.SUSPECT:
@@ -70,7 +70,7 @@ def taints_for(node: NodeFact, record: NodeRecord, policy: Policy) -> list[dict[
     return kept + [{"key": key, "effect": effect} for key, effect in wanted.items() if key not in present]
 
 
-def repairs(node: NodeFact, policy: Policy) -> Object | None:
+def repairs(node: NodeObject, policy: Policy) -> Object | None:
     """A patch for what somebody removed or changed of our label, cordon annotation or taints; None if all is right."""
     if node.record is None:
         return None
@@ -80,7 +80,7 @@ def repairs(node: NodeFact, policy: Policy) -> Object | None:
     return patch if set(patch) > {"metadata"} or set(patch["metadata"]) > {"resourceVersion"} else None
 
 
-def condition_patch(node: NodeFact, now: float) -> Object | None:
+def condition_patch(node: NodeObject, now: float) -> Object | None:
     """A strategic merge patch of the Node's status that makes our condition say what the record says; None if it does."""
     if node.record is None:
         return None

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from lehr.infra.controller.facts import ReportFact
-from lehr.infra.controller.mirror import Dirty, Table
+from lehr.infra.controller.objects import ReportObject
+from lehr.infra.kube.cache import Dirty, Table
 
 OF_A_PERSON_ON_A_NODE, OF_A_NODE, OF_A_PERSON, ALL = 4, 64, 256, 8192
 BETWEEN = 256  # new reports between two looks at how many there are
 
 
-def bounded(reports: Iterable[ReportFact]) -> list[ReportFact]:
+def bounded(reports: Iterable[ReportObject]) -> list[ReportObject]:
     """Those that are kept: everybody's newest on a node before anybody's second, so that no flood hides another's word."""
     of_pair: Counter[tuple[str, str]] = Counter()
     of_person: Counter[str] = Counter()
-    ranked: list[tuple[int, ReportFact]] = []
+    ranked: list[tuple[int, ReportObject]] = []
     for report in sorted(reports, key=lambda r: (-r.view.at, r.key)):
         by, pair = report.view.by, (report.node, report.view.by)
         if of_pair[pair] < OF_A_PERSON_ON_A_NODE and of_person[by] < OF_A_PERSON:
@@ -24,7 +24,7 @@ def bounded(reports: Iterable[ReportFact]) -> list[ReportFact]:
             of_pair[pair] += 1
             of_person[by] += 1
     of_node: Counter[str] = Counter()
-    kept: list[ReportFact] = []
+    kept: list[ReportObject] = []
     for _, report in sorted(ranked, key=lambda r: r[0]):
         if of_node[report.node] < OF_A_NODE and len(kept) < ALL:
             kept.append(report)
@@ -32,30 +32,30 @@ def bounded(reports: Iterable[ReportFact]) -> list[ReportFact]:
     return kept
 
 
-class ReportTable(Table[ReportFact]):
+class ReportTable(Table[ReportObject]):
     """Never more than ALL + BETWEEN reports. One that was let go comes back with the next list, if there is room by then."""
 
     def __init__(self, dirty: Dirty) -> None:
         super().__init__(dirty)
         self._new = 0
 
-    def keep(self, facts: list[ReportFact]) -> list[ReportFact]:
-        return bounded(facts) if len(facts) > 2 * ALL else facts
+    def keep(self, objects: list[ReportObject]) -> list[ReportObject]:
+        return bounded(objects) if len(objects) > 2 * ALL else objects
 
-    def put(self, fact: ReportFact) -> bool:
-        news = super().put(fact)
+    def put(self, found: ReportObject) -> bool:
+        news = super().put(found)
         self._new += news
         if self._new >= BETWEEN:
             self._new = 0
             self._let_go()
         return news
 
-    def replace(self, facts: Iterable[ReportFact], version: int) -> None:
-        super().replace(bounded(facts), version)
+    def replace(self, objects: Iterable[ReportObject], version: int) -> None:
+        super().replace(bounded(objects), version)
         self._let_go()
 
     def _let_go(self) -> None:
         kept = {report.key for report in bounded(self.all())}
         with self._lock:
-            for key in [key for key in self._facts if key not in kept]:
+            for key in [key for key in self._objects if key not in kept]:
                 self._set(key, None)

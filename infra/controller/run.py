@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lehr.infra.controller.log_file import LogFile
-from lehr.infra.controller.loop import Controller
+from lehr.infra.controller.reconciler import Controller
 from lehr.infra.controller.settings import Settings
-from lehr.infra.controller.transport import connect
+from lehr.infra.kube.transport import connect
 from lehr.runtime.errors import UserError
 
 
@@ -32,7 +32,7 @@ def run(settings: Settings, kubeconfig: Path | None = None, context: str | None 
         try:
             controller.run()
         finally:
-            controller.measures.close()
+            controller.metrics.close()
             transport.close()
     return 0
 
@@ -41,7 +41,7 @@ def _serve(controller: Controller, settings: Settings) -> None:
     if not settings.metrics_port:
         return
     try:
-        controller.measures.serve(settings.metrics_address, settings.metrics_port)
+        controller.metrics.serve(settings.metrics_address, settings.metrics_port)
     except OSError as error:
         place = f"{settings.metrics_address}:{settings.metrics_port}"
         remedy = "choose another metrics_port, or 0 for no metrics"

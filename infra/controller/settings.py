@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.kube.lease import LeaseSettings
 from lehr.runtime.errors import UserError
 from lehr.runtime.yaml_file import read_mapping
 
@@ -53,6 +54,10 @@ class Settings(BaseModel):
         if self.renew_seconds > self.lease_seconds / 3:
             raise ValueError("renew_seconds must be at most a third of lease_seconds, else it leads now and then only")
         return self
+
+    @property
+    def election(self) -> LeaseSettings:
+        return LeaseSettings(self.lease, self.system_namespace, self.lease_seconds, self.renew_seconds)
 
     @classmethod
     def load(cls, path: Path) -> Settings:

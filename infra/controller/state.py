@@ -1,4 +1,4 @@
-"""From the mirrored facts to the views that `decide` takes."""
+"""From the cached objects to the views that `decide` takes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from lehr.infra.controller.api import NODES, Api, Object
-from lehr.infra.controller.facts import (
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.objects import (
     SUITE,
-    Fact,
-    JobFact,
-    JobPodFact,
-    NodeFact,
-    PodFact,
-    job_fact,
-    job_pod_fact,
+    JobObject,
+    JobPodObject,
+    NodeObject,
+    PodObject,
+    job_object,
+    job_pod_object,
     lost,
-    node_fact,
-    pod_fact,
-    report_fact,
+    node_object,
+    pod_object,
+    report_object,
 )
-from lehr.infra.controller.measures import Measures
-from lehr.infra.controller.mirror import Dirty, Table
-from lehr.infra.controller.readers import noted, plain, unreadable
+from lehr.infra.controller.parsers import noted, unreadable
 from lehr.infra.controller.reports import ReportTable, bounded
 from lehr.infra.controller.settings import Settings
-from lehr.infra.controller.watch import Reflector
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.signals import MAX_SIGNALS, is_bad
 from lehr.infra.fleet.views import HumanAct, JobView, NodeView, PodView, Report
+from lehr.infra.kube.api import NODES, Api, Object
+from lehr.infra.kube.cache import CachedObject, Dirty, Table
+from lehr.infra.kube.text import plain
+from lehr.infra.kube.watch import Reflector
 
-F = TypeVar("F", bound=Fact)
+F = TypeVar("F", bound=CachedObject)
 LOG = logging.getLogger("lehr.infra.controller")
 EARLIER = -1  # attempt of a Job that nobody waits for
 MAX_ODD = 4096
@@ -42,56 +42,56 @@ MAX_ODD = 4096
 class State:
     """Every watched table, and the views made of them. Views of nodes that did not change are kept."""
 
-    def __init__(self, api: Api, settings: Settings, measures: Measures) -> None:
-        self._api, self._settings, self._measures = api, settings, measures
+    def __init__(self, api: Api, settings: Settings, metrics: ControllerMetrics) -> None:
+        self._api, self._settings, self._metrics = api, settings, metrics
         self.dirty = Dirty()
         self._odd: dict[str, str] = {}  # node -> its annotations that cannot be read, said once
         system = settings.system_namespace
-        self.nodes: Table[NodeFact] = Table(self.dirty)
-        self.jobs: Table[JobFact] = Table(self.dirty)
-        self.job_pods: Table[JobPodFact] = Table(self.dirty)
-        self.pods: dict[str, Table[PodFact]] = {name: Table(self.dirty) for name in settings.namespaces}
+        self.nodes: Table[NodeObject] = Table(self.dirty)
+        self.jobs: Table[JobObject] = Table(self.dirty)
+        self.job_pods: Table[JobPodObject] = Table(self.dirty)
+        self.pods: dict[str, Table[PodObject]] = {name: Table(self.dirty) for name in settings.namespaces}
         self.reports = {name: ReportTable(self.dirty) for name in settings.namespaces}
         self.node_watch = self._reflect(NODES, self.read_node, self.nodes, f"{NAMES.managed_label}=true")
         self.reflectors: list[Reflector[Any]] = [
             self.node_watch,
-            self._reflect(f"/apis/batch/v1/namespaces/{system}/jobs", job_fact, self.jobs, SUITE),
-            self._reflect(f"/api/v1/namespaces/{system}/pods", job_pod_fact, self.job_pods, SUITE),
+            self._reflect(f"/apis/batch/v1/namespaces/{system}/jobs", job_object, self.jobs, SUITE),
+            self._reflect(f"/api/v1/namespaces/{system}/pods", job_pod_object, self.job_pods, SUITE),
         ]
         for name in settings.namespaces:
             self.reflectors += [
                 self._reflect(f"/api/v1/namespaces/{name}/pods", self.read_pod, self.pods[name]),
-                self._reflect(f"/apis/{NAMES.prefix}/v1/namespaces/{name}/nodereports", report_fact, self.reports[name]),
+                self._reflect(f"/apis/{NAMES.prefix}/v1/namespaces/{name}/nodereports", report_object, self.reports[name]),
             ]
         self._views: dict[str, NodeView] = {}
-        self._shown: dict[str, NodeFact] = {}
+        self._shown: dict[str, NodeObject] = {}
 
     def _reflect(self, path: str, parse: Callable[[Object], F], table: Table[F], selector: str = "") -> Reflector[F]:
         query = {"labelSelector": selector} if selector else {}
-        return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._measures.error)
+        return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._metrics.error)
 
-    def read_pod(self, item: Object) -> PodFact:
-        """The pod's facts; one line for a failure that counts for nothing, as the pod is forged or a variable is not known."""
+    def read_pod(self, item: Object) -> PodObject:
+        """What is kept of the pod. A failure that counts for nothing, of a forged pod or an unknown variable, is one log line."""
         chosen = self._settings
-        fact = pod_fact(item, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables)
-        before = self.pods[fact.view.namespace].get(fact.key)
-        new = before is None or before.uid != fact.uid or before.view.verdict is None
-        if new and not fact.view.trusted and fact.view.verdict is not None and is_bad(fact.view.verdict):
-            self._measures.error("untrusted")
-            LOG.warning("%s: its verdict counts for nothing: it did not run an allowed image's probes alone", plain(fact.key))
-        return fact
+        found = pod_object(item, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables)
+        before = self.pods[found.view.namespace].get(found.key)
+        new = before is None or before.uid != found.uid or before.view.verdict is None
+        if new and not found.view.trusted and found.view.verdict is not None and is_bad(found.view.verdict):
+            self._metrics.error("untrusted")
+            LOG.warning("%s: its verdict counts for nothing: it did not run an allowed image's probes alone", plain(found.key))
+        return found
 
-    def read_node(self, item: Object) -> NodeFact:
-        """The Node's facts; one line for annotations of ours that cannot be read, when they are new."""
-        fact = node_fact(item, self._settings.gpu_resource)
-        odd = ", ".join(unreadable(fact.annotations))
-        if odd != self._odd.get(fact.key, ""):
-            self._odd.pop(fact.key, None)
+    def read_node(self, item: Object) -> NodeObject:
+        """What is kept of the Node; one line for annotations of ours that cannot be read, when they are new."""
+        found = node_object(item, self._settings.gpu_resource)
+        odd = ", ".join(unreadable(found.annotations))
+        if odd != self._odd.get(found.key, ""):
+            self._odd.pop(found.key, None)
             if odd and len(self._odd) < MAX_ODD:
-                self._odd[fact.key] = odd
-                self._measures.error("unreadable")
-                LOG.warning("%s: skipped, as it cannot be read: %s", plain(fact.key), odd)
-        return fact
+                self._odd[found.key] = odd
+                self._metrics.error("unreadable")
+                LOG.warning("%s: skipped, as it cannot be read: %s", plain(found.key), odd)
+        return found
 
     @property
     def synced(self) -> bool:
@@ -100,19 +100,19 @@ class State:
     def refresh(self, names: set[str], now: float) -> dict[str, NodeView]:
         """All managed nodes' views, those in `names` made anew."""
         for name in names:
-            fact = self.nodes.get(name)
-            if fact is None:
+            found = self.nodes.get(name)
+            if found is None:
                 self._views.pop(name, None)
                 self._shown.pop(name, None)
             else:
-                self._shown[name], self._views[name] = fact, self._view(fact, now)
+                self._shown[name], self._views[name] = found, self._view(found, now)
         return self._views
 
-    def shown(self, name: str) -> NodeFact:
+    def shown(self, name: str) -> NodeObject:
         """The Node as its view shows it. A write carries this version, so that it fails if anything changed since."""
         return self._shown[name]
 
-    def _view(self, node: NodeFact, now: float) -> NodeView:
+    def _view(self, node: NodeObject, now: float) -> NodeView:
         notes = node.annotations
         return NodeView(
             name=node.key,
@@ -135,7 +135,7 @@ class State:
             conditions=node.conditions,
         )
 
-    def _reports(self, node: NodeFact, now: float) -> Iterator[Report]:
+    def _reports(self, node: NodeObject, now: float) -> Iterator[Report]:
         """Those that still count, and those of which the record says what became of them."""
         made = bounded(report for table in self.reports.values() for report in table.of_node(node.key))
         judged = {d.report for d in node.record.dispositions} if node.record is not None else set()
@@ -146,8 +146,8 @@ class State:
             if view.at >= node.created_at and (view.at > since or f"report/{view.id}" in judged):
                 yield view
 
-    def _pods(self, node: NodeFact, now: float) -> Iterator[PodView]:
-        ended: list[PodFact] = []
+    def _pods(self, node: NodeObject, now: float) -> Iterator[PodView]:
+        ended: list[PodObject] = []
         for table in self.pods.values():
             for pod in sorted(table.of_node(node.key), key=lambda p: p.key):
                 if not pod.finished:
@@ -157,7 +157,7 @@ class State:
         # However many have ended: verdicts first, which exit codes must not hide, then the latest of every tenant.
         ended.sort(key=lambda p: -(p.view.ended_at or 0.0))
         seen: Counter[tuple[str, bool]] = Counter()
-        ranked: list[tuple[bool, int, PodFact]] = []
+        ranked: list[tuple[bool, int, PodObject]] = []
         for pod in ended:
             silent = pod.view.verdict is None
             ranked.append((silent, seen[pod.view.namespace, silent], pod))
@@ -165,7 +165,7 @@ class State:
         ranked.sort(key=lambda r: r[:2])
         yield from (lost(pod, now) for _, _, pod in ranked[:MAX_SIGNALS])
 
-    def _is_news(self, pod: PodFact, node: NodeFact, now: float) -> bool:
+    def _is_news(self, pod: PodObject, node: NodeObject, now: float) -> bool:
         """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""
         view, record = pod.view, node.record
         ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
@@ -177,7 +177,7 @@ class State:
         news |= view.at_gate and view.verdict is not None and f"pod/{view.uid}" not in noted
         return news and ended > (record.ignore_before if record is not None else 0.0)
 
-    def _jobs(self, node: NodeFact) -> Iterator[JobView]:
+    def _jobs(self, node: NodeObject) -> Iterator[JobView]:
         pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node.key), key=lambda p: p.version)}
         for job in sorted(self.jobs.of_node(node.key), key=lambda j: j.view.attempt):
             pod = pods.get(job.view.name)
@@ -196,4 +196,4 @@ class State:
             if job.view.finished_at is not None and job.view.name not in heard and not job.view.deleting:
                 path = f"/api/v1/namespaces/{self._settings.system_namespace}/pods"
                 for item in self._api.items(path, {"labelSelector": f"batch.kubernetes.io/job-name={job.view.name}"}):
-                    self.job_pods.put(job_pod_fact(item))
+                    self.job_pods.put(job_pod_object(item))

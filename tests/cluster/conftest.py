@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lehr.infra.controller.api import NODES, Api, ApiError
-from lehr.infra.controller.transport import KubernetesTransport, connect
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.kube.api import NODES, Api, ApiError
+from lehr.infra.kube.transport import KubernetesTransport, connect
 from lehr.infra.manifests import objects
 from tests.cluster.faults import Crash
 from tests.cluster.kubelet import Cluster

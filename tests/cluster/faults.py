@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lehr.infra.controller.transport import Reply, Request, Stream, Transport
+from lehr.infra.kube.transport import Reply, Request, Stream, Transport
 from lehr.runtime.errors import InfraError
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lehr.infra.controller.api import NODES, Api, Object
-from lehr.infra.controller.facts import NODE
 from lehr.infra.controller.jobs import job
+from lehr.infra.controller.objects import NODE
 from lehr.infra.controller.settings import Settings
-from lehr.infra.controller.state import node_fact
-from lehr.infra.controller.transport import Request
+from lehr.infra.controller.state import node_object
 from lehr.infra.fleet.actions import StartRevalidation
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.views import NodeRecord
+from lehr.infra.kube.api import NODES, Api, Object
+from lehr.infra.kube.transport import Request
 from tests.cluster.conftest import OTHER, TRAINING
 from tests.cluster.kubelet import pods_path
 
@@ -74,8 +74,8 @@ def jobs_path(namespace: str) -> str:
 
 
 def node_job(admin: Api, namespace: str = SYSTEM, token: bool = False, secret: bool = False, first: bool = False) -> Object:
-    fact = node_fact(admin.get(f"{NODES}/fenced"), "nvidia.com/gpu")
-    made = job(fact, StartRevalidation("fenced", NodeRecord(), 1, "revalidation"), Settings())
+    cached = node_object(admin.get(f"{NODES}/fenced"), "nvidia.com/gpu")
+    made = job(cached, StartRevalidation("fenced", NodeRecord(), 1, "revalidation"), Settings())
     assert made["metadata"]["annotations"][NODE] == "fenced"
     made["metadata"]["namespace"] = namespace
     pod = made["spec"]["template"]["spec"]

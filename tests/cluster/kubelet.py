@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lehr.infra.controller.api import Api, ApiError, Object, Watch
-from lehr.infra.controller.facts import ROLE
+from lehr.infra.controller.objects import ROLE
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import decode, encode
 from lehr.infra.fleet.signals import is_bad
 from lehr.infra.fleet.views import Outcome, Verdict
+from lehr.infra.kube.api import Api, ApiError, Object, Watch
 from lehr.runtime.errors import InfraError
 from tests.cluster.network import Network
 from tests.cluster.statuses import IMAGE_ID, ended, running, stamp, waiting
@@ -244,7 +244,7 @@ class Cluster:
 
 
 def _delete(path: str, body: Object) -> Any:
-    from lehr.infra.controller.transport import Request
+    from lehr.infra.kube.transport import Request
 
     return Request("DELETE", path, body=body)
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lehr.infra.controller.api import Object
-from lehr.infra.controller.facts import ATTEMPT, NODE, ROLE
+from lehr.infra.controller.objects import ATTEMPT, NODE, ROLE
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import Outcome, Verdict
+from lehr.infra.kube.api import Object
 from tests.cluster.statuses import ended, running
 
 ADDRESS = "10.20.30.40"

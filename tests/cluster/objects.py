@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from lehr.infra.controller.api import NODES, Api, ApiError, Object
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.kube.api import NODES, Api, ApiError, Object
 from tests.cluster.kubelet import EXECUTION, pods_path
 
 PATHS = {
@@ -95,7 +95,7 @@ def bystander(namespace: str, name: str, node: str) -> Object:
 
 def sweep(api: Api, namespaces: tuple[str, ...], pool: str) -> None:
     """Remove a scenario's pods, Jobs and nodes at once."""
-    from lehr.infra.controller.transport import Request
+    from lehr.infra.kube.transport import Request
 
     now = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
     for name in namespaces:

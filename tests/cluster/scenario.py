@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lehr.infra.controller.api import NODES
-from lehr.infra.controller.loop import Controller
+from lehr.infra.controller.node_commands import NodeInfo, info
+from lehr.infra.controller.reconciler import Controller
 from lehr.infra.controller.settings import Settings
-from lehr.infra.controller.transport import Transport
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
-from lehr.infra.nodes import NodeInfo, info
+from lehr.infra.kube.api import NODES
+from lehr.infra.kube.transport import Transport
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.faults import Crash, Faulty, Plan
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
@@ -134,7 +134,7 @@ class Scenario:
         """The bad nodes are cordoned and every execution runs elsewhere."""
         bad = self.bad_nodes if bad is None else bad
         for name in bad:
-            if not self.node(name).fact.unschedulable:
+            if not self.node(name).cached.unschedulable:
                 return False
         return all(self.runs_on(i) not in {"", *bad} for i in range(self.jobs))
 
@@ -152,20 +152,20 @@ class Scenario:
         eventually(lambda: self._marks(bad), f"{self.pool}: marks of {bad}", 60.0)
         for name in set(self.nodes) - bad - (gone or set()):
             node = self.node(name)
-            assert not node.fact.unschedulable and node.cordon is None, f"{name} was cordoned: {node.reason}"
+            assert not node.cached.unschedulable and node.cordon is None, f"{name} was cordoned: {node.reason}"
             # A node that has just come is not ready for a moment, and Kubernetes says so.
-            tainted = [t for t in node.fact.taints if not t["key"].startswith("node.kubernetes.io/")]
-            assert not tainted and node.fact.own_condition[0] != "True", (name, node.fact)
+            tainted = [t for t in node.cached.taints if not t["key"].startswith("node.kubernetes.io/")]
+            assert not tainted and node.cached.own_condition[0] != "True", (name, node.cached)
         self.check_pods(bad | (gone or set()))
 
     def _marks(self, bad: set[str]) -> bool:
         for name in bad:
             node = self.node(name)
-            record = node.fact.record
-            assert node.fact.unschedulable and record is not None and node.cordon is not None, name
+            record = node.cached.record
+            assert node.cached.unschedulable and record is not None and node.cordon is not None, name
             assert len(record.quarantines) == 1, f"{name}: {record.quarantines}"
-            assert node.fact.own_condition[0] == "True", f"{name}: condition {node.fact.own_condition}"
-            assert node.fact.labels[NAMES.state_label] in ("quarantined", "revalidating", "repair"), name
+            assert node.cached.own_condition[0] == "True", f"{name}: condition {node.cached.own_condition}"
+            assert node.cached.labels[NAMES.state_label] in ("quarantined", "revalidating", "repair"), name
             assert node.cordon.execution.startswith(self.pool), node.cordon
         return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from lehr.infra.controller.api import Object
+from lehr.infra.kube.api import Object
 
 IMAGE_ID = "registry.test/lehr@sha256:" + "a" * 64
 

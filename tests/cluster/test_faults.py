@@ -164,7 +164,7 @@ def test_verdicts_of_foreign_images(world: World, cluster: Cluster) -> None:
             run.live()
             run.submit()
             run.wait(set())
-            assert not [n for n in run.nodes if run.node(n).fact.unschedulable]
+            assert not [n for n in run.nodes if run.node(n).cached.unschedulable]
             return 3
 
     runs("foreign", once)

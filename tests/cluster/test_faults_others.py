@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from lehr.infra import nodes as acts
-from lehr.infra.controller.api import NODES, Api, ApiError
+from lehr.infra.controller import node_commands as acts
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import HumanAct, NodeState
+from lehr.infra.kube.api import NODES, Api, ApiError
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
@@ -93,7 +93,7 @@ def test_nodes_that_go(world: World, cluster: Cluster) -> None:
 
 
 def _delete(path: str) -> object:
-    from lehr.infra.controller.transport import Request
+    from lehr.infra.kube.transport import Request
 
     return Request("DELETE", path, body={})
 
@@ -114,7 +114,7 @@ def test_people_cordon_meanwhile(world: World, cluster: Cluster) -> None:
             time.sleep(0.7)  # a resync: nobody lifts it
             for name in (run.nodes[0], run.nodes[4]):
                 node = run.node(name)
-                assert node.fact.unschedulable and node.hold == act, node
+                assert node.cached.unschedulable and node.hold == act, node
             assert run.node(run.nodes[4]).cordon is None
             return 2
 
@@ -129,7 +129,7 @@ def test_people_uncordon_meanwhile(world: World, cluster: Cluster) -> None:
             run.cluster.behaviours[run.nodes[0]].message = scripted(encode(bad_verdict()))
             run.live()
             run.submit()
-            eventually(lambda: run.node(run.nodes[0]).fact.unschedulable, "our cordon")
+            eventually(lambda: run.node(run.nodes[0]).cached.unschedulable, "our cordon")
             if seed % 2:
                 acts.uncordon(world.admin, run.nodes[0], HumanAct("olga", "it is fine", time.time()))
             else:
@@ -138,9 +138,9 @@ def test_people_uncordon_meanwhile(world: World, cluster: Cluster) -> None:
             eventually(lambda: run.node(run.nodes[0]).state == NodeState.SUSPECT.value, "suspect after an override")
             time.sleep(0.7)
             node = run.node(run.nodes[0])
-            assert not node.fact.unschedulable and node.cordon is None and node.fact.record is not None
-            assert node.fact.record.override is not None
-            assert node.fact.record.override.by == ("olga" if seed % 2 else "unknown (kubectl)")
+            assert not node.cached.unschedulable and node.cordon is None and node.cached.record is not None
+            assert node.cached.record.override is not None
+            assert node.cached.record.override.by == ("olga" if seed % 2 else "unknown (kubectl)")
             return 1
 
     runs("uncordoned", once)
@@ -172,7 +172,7 @@ def test_nodes_that_change_all_the_time(world: World, cluster: Cluster) -> None:
             finally:
                 stop.set()
                 thread.join()
-            assert foreign in [dict(t) for t in run.node(run.nodes[0]).fact.taints]
+            assert foreign in [dict(t) for t in run.node(run.nodes[0]).cached.taints]
             return done["beats"]
 
     runs("changing", once)

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from lehr.infra import nodes as acts
-from lehr.infra.controller.api import NODES, Object
-from lehr.infra.controller.facts import NODE, PROGRESS
+from lehr.infra.controller import node_commands as acts
+from lehr.infra.controller.objects import NODE, PROGRESS
 from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import HumanAct
+from lehr.infra.kube.api import NODES, Object
 from lehr.monitoring.metrics import Fleet
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict, pods_path
@@ -24,7 +24,7 @@ from tests.cluster.scenario import BASE, Life, Scenario
 from tests.cluster.test_faults_others import _delete
 from tests.cluster.test_life import PASS, PATIENT, Clock, start
 from tests.cluster.test_trainer import JOBS, pod_on
-from tests.infra.test_readers import WORDS
+from tests.infra.test_parsers import WORDS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -55,10 +55,10 @@ def test_words_of_any_shape(world: World, cluster: Cluster) -> None:
         eventually(lambda: run.node(run.nodes[1]).cordon is not None, "a verdict of 200 kB cordons as any other")
         cordon = run.node(run.nodes[1]).cordon
         assert cordon is not None and len(cordon.detail) <= 500 and cordon.detail.isprintable()
-        assert len(run.node(run.nodes[1]).fact.annotations[NAMES.record_annotation]) < 10_000
-        value = life.controller.measures.registry.get_sample_value
+        assert len(run.node(run.nodes[1]).cached.annotations[NAMES.record_annotation]) < 10_000
+        value = life.controller.metrics.registry.get_sample_value
         assert value(f"{Fleet.ERRORS.name}", {"reason": "bug"}) is None
-        assert not any(run.node(name).fact.unschedulable for name in run.nodes[2:])
+        assert not any(run.node(name).cached.unschedulable for name in run.nodes[2:])
 
 
 def test_a_new_machine_under_an_old_name(world: World, cluster: Cluster) -> None:
@@ -76,10 +76,10 @@ def test_a_new_machine_under_an_old_name(world: World, cluster: Cluster) -> None
         time.sleep(1.01)  # the server's times are whole seconds
         make_node(world.admin, name, run.pool)
         eventually(lambda: old not in _jobs(world, name), "nobody waits for the old machine's Job")
-        assert run.node(name).state == "healthy" and not run.node(name).fact.unschedulable, run.node(name).reason
+        assert run.node(name).state == "healthy" and not run.node(name).cached.unschedulable, run.node(name).reason
         accuse(world, cluster, run, 0, "new")
         eventually(lambda: _jobs(world, name), "the new machine is tested")
-        record = run.node(name).fact.record
+        record = run.node(name).cached.record
         assert record is not None and not record.passes and old not in _jobs(world, name) and record.attempt == 1
 
 
@@ -99,14 +99,14 @@ def test_controllers_of_two_versions(world: World, cluster: Cluster) -> None:
         life = run.live(policy=PATIENT["policy"])
         accuse(world, cluster, run, 0, "x")
         life.stop()
-        record = json.loads(run.node(name).fact.annotations[NAMES.record_annotation]) | {"state": "dismantled", "more": [1]}
+        record = json.loads(run.node(name).cached.annotations[NAMES.record_annotation]) | {"state": "dismantled", "more": [1]}
         world.admin.merge(f"{NODES}/{name}", {"metadata": {"annotations": {NAMES.record_annotation: json.dumps(record)}}})
         cluster.behaviours[name].test = lambda: PASS
         start(run, clock)
-        eventually(lambda: (r := run.node(name).fact.record) is not None and len(r.passes) == 1, "tested")
+        eventually(lambda: (r := run.node(name).cached.record) is not None and len(r.passes) == 1, "tested")
         assert run.node(name).cordon is not None and run.node(name).hold is None
         clock.ahead += 15 * 60 + 1
-        eventually(lambda: run.node(name).state == "healthy" and not run.node(name).fact.unschedulable, "back in service")
+        eventually(lambda: run.node(name).state == "healthy" and not run.node(name).cached.unschedulable, "back in service")
 
 
 def test_wrong_clocks(world: World, cluster: Cluster) -> None:
@@ -119,8 +119,8 @@ def test_wrong_clocks(world: World, cluster: Cluster) -> None:
         clock.ahead = -86_400
         accuse(world, cluster, run, 1, "behind")
         acts.cordon(world.admin, run.nodes[4], HumanAct("olga", "a short look", clock(), clock() + 1))
-        eventually(lambda: not run.node(run.nodes[4]).fact.unschedulable, "the hold ends by itself")
-        assert not any(run.node(name).fact.unschedulable for name in run.nodes[2:])
+        eventually(lambda: not run.node(run.nodes[4]).cached.unschedulable, "the hold ends by itself")
+        assert not any(run.node(name).cached.unschedulable for name in run.nodes[2:])
 
 
 def test_a_full_disk_under_the_decision_log(world: World, cluster: Cluster) -> None:
@@ -133,4 +133,4 @@ def test_a_full_disk_under_the_decision_log(world: World, cluster: Cluster) -> N
         run.submit()
         run.wait()
         run.check()
-        assert life.controller.measures.registry.get_sample_value(Fleet.ERRORS.name, {"reason": "decision-log"})
+        assert life.controller.metrics.registry.get_sample_value(Fleet.ERRORS.name, {"reason": "decision-log"})

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from lehr.infra import nodes as acts
-from lehr.infra.controller.api import NODES
+from lehr.infra.controller import node_commands as acts
 from lehr.infra.controller.settings import Settings
-from lehr.infra.controller.transport import Reply, Request, Stream, Transport
 from lehr.infra.fleet.decision_log import read, replay
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import HumanAct, Outcome, Verdict
+from lehr.infra.kube.api import NODES
+from lehr.infra.kube.transport import Reply, Request, Stream, Transport
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict, pods_path
 from tests.cluster.objects import gated_pod, make_node
@@ -109,20 +109,20 @@ def test_quarantine_tests_and_return(world: World, cluster: Cluster, tmp_path: P
         pod = gated_pod(TRAINING, run.execution(0), 0, run.pool, bad)
         pod["metadata"]["annotations"] = progress
         world.admin.create(pods_path(TRAINING), pod)
-        eventually(lambda: run.node(bad).fact.record and run.node(bad).fact.record.passes, "one test passed")  # type: ignore[union-attr]
+        eventually(lambda: run.node(bad).cached.record and run.node(bad).cached.record.passes, "one test passed")  # type: ignore[union-attr]
         node = run.node(bad)
-        assert node.cordon is not None and node.fact.unschedulable and node.state == "quarantined"
+        assert node.cordon is not None and node.cached.unschedulable and node.state == "quarantined"
         found = node.cordon
         assert (found.run, found.rank, found.step, found.checkpoint_step) == ("olmo2", 3, 1200, 1000)
         assert found.execution == run.execution(0) and found.gpu_hours_lost is not None and found.reason == "MatmulMismatch"
-        assert node.fact.own_condition == ("True", "MatmulMismatch")
+        assert node.cached.own_condition == ("True", "MatmulMismatch")
         time.sleep(0.8)
-        assert run.node(bad).fact.unschedulable, "the second test waits for 15 minutes"
+        assert run.node(bad).cached.unschedulable, "the second test waits for 15 minutes"
         clock.ahead += 15 * 60 + 1
         eventually(lambda: run.node(bad).state == "healthy", "the node is back")
         node = run.node(bad)
-        assert not node.fact.unschedulable and node.cordon is None and NAMES.cordon_annotation not in node.fact.annotations
-        eventually(lambda: run.node(bad).fact.own_condition == ("False", "Healthy"), "the condition is cleared")
+        assert not node.cached.unschedulable and node.cordon is None and NAMES.cordon_annotation not in node.cached.annotations
+        eventually(lambda: run.node(bad).cached.own_condition == ("False", "Healthy"), "the condition is cleared")
         jobs = f"/apis/batch/v1/namespaces/{NAMES.namespace}/jobs"
         eventually(lambda: not world.admin.items(jobs), "Jobs whose result is counted are deleted")
         eventually(
@@ -134,7 +134,7 @@ def test_quarantine_tests_and_return(world: World, cluster: Cluster, tmp_path: P
         log.write_text("".join(f"{line}\n" for line in life.log))
         again = replay(read(log), life.controller.settings.policy)
         assert again.entries >= 6 and not again.differences
-        value = life.controller.measures.registry.get_sample_value
+        value = life.controller.metrics.registry.get_sample_value
         assert value("lehr_fleet_cordons_total", {"source": "preflight", "reason": "matmul"}) == 1
         assert value("lehr_fleet_uncordons_total", {"source": "revalidation"}) == 1
         assert value("lehr_fleet_false_cordons_total", {"source": "preflight"}) == 1
@@ -155,16 +155,16 @@ def _used_all_rights(recorder: Recorder) -> None:
 
 def test_a_job_of_an_earlier_life(world: World, cluster: Cluster) -> None:
     """The controller died after it had created the Job and before it heard so: the next one finds it by its name."""
-    from lehr.infra.controller.facts import node_fact
     from lehr.infra.controller.jobs import job
+    from lehr.infra.controller.objects import node_object
     from lehr.infra.fleet.actions import StartRevalidation
     from lehr.infra.fleet.views import NodeRecord
 
     clock = Clock()
     with Scenario(world, cluster, bad=(0,)) as run:
-        fact = node_fact(world.admin.get(f"{NODES}/{run.nodes[0]}"), "nvidia.com/gpu")
+        cached = node_object(world.admin.get(f"{NODES}/{run.nodes[0]}"), "nvidia.com/gpu")
         cluster.behaviours[run.nodes[0]].test = lambda: None
-        orphan = job(fact, StartRevalidation(fact.key, NodeRecord(), 1, "revalidation"), Settings())
+        orphan = job(cached, StartRevalidation(cached.key, NodeRecord(), 1, "revalidation"), Settings())
         orphan["metadata"]["labels"] = {"test/orphan": "true"}  # so that no watch shows it before it is looked for
         world.admin.create(f"/apis/batch/v1/namespaces/{NAMES.namespace}/jobs", orphan)
         _, recorder = start(run, clock)
@@ -181,10 +181,10 @@ def test_failed_tests_end_in_repair(world: World, cluster: Cluster, hook: tuple[
         bad = run.nodes[0]
         start(run, clock, webhook_url=hook[0])
         run.submit()
-        eventually(lambda: (r := run.node(bad).fact.record) is not None and r.failures == 1, "the first test failed")
+        eventually(lambda: (r := run.node(bad).cached.record) is not None and r.failures == 1, "the first test failed")
         clock.ahead += 15 * 60 + 1
         eventually(lambda: run.node(bad).state == "repair", "flagged for repair")
-        assert "MatmulMismatch" in run.node(bad).fact.annotations[NAMES.repair_annotation]
+        assert "MatmulMismatch" in run.node(bad).cached.annotations[NAMES.repair_annotation]
         eventually(lambda: {t["kind"] for t in hook[1]} == {"cordon", "repair"}, "the webhook was told")
         evidence = hook[1][0]["evidence"]
         assert (
@@ -195,10 +195,10 @@ def test_failed_tests_end_in_repair(world: World, cluster: Cluster, hook: tuple[
         assert run.node(bad).state == "repair", "time mends nothing"
         cluster.behaviours[bad].test = lambda: PASS
         acts.repaired(world.admin, bad, HumanAct("olga", "new GPU", clock()))
-        eventually(lambda: (r := run.node(bad).fact.record) is not None and len(r.passes) == 1, "tested again")
+        eventually(lambda: (r := run.node(bad).cached.record) is not None and len(r.passes) == 1, "tested again")
         clock.ahead += 15 * 60 + 1
         eventually(lambda: run.node(bad).state == "healthy", "back after a repair")
-        assert NAMES.repair_annotation not in run.node(bad).fact.annotations
+        assert NAMES.repair_annotation not in run.node(bad).cached.annotations
 
 
 def test_new_nodes_burn_in(world: World, cluster: Cluster) -> None:
@@ -209,12 +209,12 @@ def test_new_nodes_burn_in(world: World, cluster: Cluster) -> None:
         time.sleep(1.01)  # the server's times are whole seconds
         new = f"{run.pool}-new"
         make_node(world.admin, new, run.pool)
-        eventually(lambda: (r := run.node(new).fact.record) is not None and len(r.passes) == 1, "the first test")
+        eventually(lambda: (r := run.node(new).cached.record) is not None and len(r.passes) == 1, "the first test")
         node = run.node(new)
-        assert node.fact.unschedulable and node.state == "burn-in" and node.fact.own_condition[0] != "True"
+        assert node.cached.unschedulable and node.state == "burn-in" and node.cached.own_condition[0] != "True"
         clock.ahead += 15 * 60 + 1
-        eventually(lambda: run.node(new).state == "healthy" and not run.node(new).fact.unschedulable, "burnt in")
-        assert not any(run.node(name).fact.record for name in run.nodes), "nodes in service are left alone"
+        eventually(lambda: run.node(new).state == "healthy" and not run.node(new).cached.unschedulable, "burnt in")
+        assert not any(run.node(name).cached.record for name in run.nodes), "nodes in service are left alone"
 
 
 def test_a_dry_run_writes_nothing(world: World, cluster: Cluster) -> None:
@@ -223,7 +223,7 @@ def test_a_dry_run_writes_nothing(world: World, cluster: Cluster) -> None:
         run.submit()
         eventually(lambda: any('"kind":"cordon"' in line for line in life.log), "it says what it would do")
         time.sleep(1.2)
-        assert not any(run.node(name).fact.unschedulable or run.node(name).fact.record for name in run.nodes)
+        assert not any(run.node(name).cached.unschedulable or run.node(name).cached.record for name in run.nodes)
         assert len([line for line in life.log if '"kind":"cordon"' in line]) == 1, "and says it once"
 
 
@@ -238,9 +238,9 @@ def test_a_check_that_the_policy_switches_off(world: World, cluster: Cluster) ->
             pod["metadata"]["labels"]["retry"] = "no"
             world.admin.create(pods_path(TRAINING), pod)
         eventually(lambda: run.node(run.nodes[1]).cordon is not None, "matmul's failure cordons")
-        eventually(lambda: (r := run.node(run.nodes[0]).fact.record) is not None and bool(r.signals), "nccl's is noted")
+        eventually(lambda: (r := run.node(run.nodes[0]).cached.record) is not None and bool(r.signals), "nccl's is noted")
         time.sleep(0.7)  # a resync
-        assert run.node(run.nodes[0]).state == "healthy" and not run.node(run.nodes[0]).fact.unschedulable
+        assert run.node(run.nodes[0]).state == "healthy" and not run.node(run.nodes[0]).cached.unschedulable
 
 
 def test_reports_of_users_add_up(world: World, cluster: Cluster) -> None:
@@ -251,7 +251,7 @@ def test_reports_of_users_add_up(world: World, cluster: Cluster) -> None:
         run.submit()
         acts.report(world.admin, TRAINING, target, "NaNs only here", "admin")
         eventually(lambda: run.node(target).state == "suspect", "a suspect")
-        assert {"key": NAMES.suspect_taint, "effect": "PreferNoSchedule"} in [dict(t) for t in run.node(target).fact.taints]
+        assert {"key": NAMES.suspect_taint, "effect": "PreferNoSchedule"} in [dict(t) for t in run.node(target).cached.taints]
         time.sleep(0.8)
-        assert not run.node(target).fact.unschedulable and bad_verdict().confirmed
+        assert not run.node(target).cached.unschedulable and bad_verdict().confirmed
         eventually(lambda: run.runs_on(0) == target, "what runs there runs on")

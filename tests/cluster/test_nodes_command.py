@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lehr.infra.controller.api import NODES
+from lehr.infra.controller.parsers import closed_breakers
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
+from lehr.infra.kube.api import NODES
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.kubelet import Cluster, bad_verdict
 from tests.cluster.scenario import Scenario
@@ -84,11 +85,11 @@ def test_a_person_cordons_and_lets_go(run: Scenario, lehr: Lehr, world: World) -
     assert done.returncode == 0 and "open again" in done.stdout, done.stderr
 
     def kept() -> bool:
-        record = run.node(node).fact.record
+        record = run.node(node).cached.record
         return record is not None and record.override is not None and record.override.by == "olga"
 
     eventually(kept, "the controller keeps who it was")
-    assert NAMES.hold_annotation not in run.node(node).fact.annotations and not run.node(node).fact.unschedulable
+    assert NAMES.hold_annotation not in run.node(node).cached.annotations and not run.node(node).cached.unschedulable
     assert "done" in lehr("alice", "nodes", "history", node).stdout
 
 
@@ -96,7 +97,7 @@ def test_what_rights_refuse_is_said_clearly(run: Scenario, lehr: Lehr) -> None:
     node = run.nodes[3]
     refused = lehr("alice", "nodes", "cordon", node, "--reason", "slow")
     assert refused.returncode == 2 and "you may not cordon nodes" in refused.stderr and "lehr nodes report" in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1 and not run.node(node).fact.unschedulable
+    assert len(refused.stderr.strip().splitlines()) == 1 and not run.node(node).cached.unschedulable
     assert "you may not list nodes" in lehr("nobody", "nodes", "list").stderr
     unknown = lehr("mallory", "nodes", "list")
     assert unknown.returncode == 2 and "does not know you" in unknown.stderr
@@ -128,7 +129,7 @@ def test_a_breaker_is_closed_by_hand(run: Scenario, lehr: Lehr) -> None:
     done = lehr("olga", "nodes", "close-breaker", "check/nccl@1", "--reason", "fixed in version 2")
     assert done.returncode == 0 and "closed by olga" in done.stdout, done.stderr
     election = run.lives[0].controller.election
-    eventually(lambda: "check/nccl@1" in election.resets, "the controller knows")
+    eventually(lambda: "check/nccl@1" in closed_breakers(election.annotations), "the controller knows")
     assert lehr("olga", "nodes", "close-breaker", "cap/default", "--reason", "x").returncode == 2
     assert lehr("alice", "nodes", "close-breaker", "pool/a", "--reason", "x").returncode == 2
 

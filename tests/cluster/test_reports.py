@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lehr.infra.controller.api import Api, ApiError, Object
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.kube.api import Api, ApiError, Object
 from tests.cluster.conftest import TRAINING, World, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lehr.infra.controller.api import NODES, Api, ApiError, Object
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.kube.api import NODES, Api, ApiError, Object
 from lehr.infra.manifests import objects
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.fence import SYSTEM, Try, beside, jobs_path, node_job

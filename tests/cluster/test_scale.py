@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lehr.infra import nodes as acts
-from lehr.infra.controller.api import NODES, Api
+from lehr.infra.controller import node_commands as acts
+from lehr.infra.controller.node_commands import NodeInfo
 from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import HumanAct, Outcome, Verdict
-from lehr.infra.nodes import NodeInfo
+from lehr.infra.kube.api import NODES, Api
 from lehr.monitoring.metrics import Fleet
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
@@ -134,8 +134,8 @@ def test_a_check_that_fails_everywhere(world: World, cluster: Cluster, broken: d
     life = Life(world.controller(), Settings.checked(QUICK), lambda: time.time() + ahead[0])
     try:
         eventually(lambda: _blocked(life) >= SIZE - 8, "every other node waits as a suspect", 600)
-        found = {n.fact.key: n for n in acts.listed(world.admin, f"test/pool={POOL}")}
-        cordoned = {name for name, node in found.items() if node.fact.unschedulable}
+        found = {n.cached.key: n for n in acts.listed(world.admin, f"test/pool={POOL}")}
+        cordoned = {name for name, node in found.items() if node.cached.unschedulable}
         gone = {name for name, uid in broken.items() if uid in cluster.deleted_at}
         said = f"a check that fails on {len(found)} nodes: {len(cordoned)} cordoned, {len(gone)} pods removed"
         print(f"{said}, all decided after {time.monotonic() - began:.0f} s")
@@ -143,14 +143,14 @@ def test_a_check_that_fails_everywhere(world: World, cluster: Cluster, broken: d
         assert len(found) == SIZE and 1 <= len(cordoned) <= 8 and gone <= cordoned
         life.controller._resync_at = 0.0
         key = {"breaker": "check/nccl@1"}
-        value = life.controller.measures.registry.get_sample_value
+        value = life.controller.metrics.registry.get_sample_value
         eventually(lambda: value(Fleet.BREAKER_OPEN.name, key) == 1, "the breaker shows as open")
         last = max(set(broken) - cordoned)
         acts.cordon(world.admin, last, HumanAct("olga", "by hand", time.time()))  # people are not stopped
         _passes(world, cordoned, 1)
         ahead[0] += 15 * 60 + 1
         life.controller._resync_at = 0.0
-        eventually(lambda: not any(_one(world, name).fact.unschedulable for name in cordoned), "the good ones return")
+        eventually(lambda: not any(_one(world, name).cached.unschedulable for name in cordoned), "the good ones return")
         assert _one(world, last).state == "held"
     finally:
         life.stop()
@@ -162,12 +162,14 @@ def _one(world: World, name: str) -> NodeInfo:
 
 def _blocked(life: Life) -> int:
     """As the server answered to the controller's own writes: to list 2,048 nodes again and again takes the time of both."""
-    return sum(1 for fact in life.controller.state.nodes.all() if fact.record is not None and fact.record.blocked is not None)
+    return sum(
+        1 for cached in life.controller.state.nodes.all() if cached.record is not None and cached.record.blocked is not None
+    )
 
 
 def _passes(world: World, names: set[str], number: int) -> None:
     def all_passed() -> bool:
-        records = [_one(world, name).fact.record for name in names]
+        records = [_one(world, name).cached.record for name in names]
         return all(record is not None and len(record.passes) == number for record in records)
 
     eventually(all_passed, f"{number} passed tests each")
@@ -199,7 +201,7 @@ def test_a_cold_start_decides_for_all(world: World, fleet: list[str]) -> None:
     began = time.monotonic()
     life = Life(world.controller(), Settings.checked(QUICK))
     try:
-        value = life.controller.measures.registry.get_sample_value
+        value = life.controller.metrics.registry.get_sample_value
         eventually(lambda: (value(Fleet.RECONCILE_TIME.name) or 0) > 0, "a full round", 60)
         cold = time.monotonic() - began
         began = time.monotonic()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lehr.infra.controller.api import Object
-from lehr.infra.controller.facts import NODE, ROLE
+from lehr.infra.controller.objects import NODE, ROLE
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import CheckResult, Outcome, Verdict
+from lehr.infra.kube.api import Object
 from tests.cluster.conftest import TRAINING, World, eventually
 from tests.cluster.faults import Plan
 from tests.cluster.kubelet import Cluster, pods_path
@@ -64,7 +64,7 @@ def test_a_device_error_of_the_trainer_accuses_its_node(
         node = run.nodes[0]
         cluster.exit_main(pod_on(world, run, node, 0), code, message)
         eventually(lambda: run.node(node).state == "suspect", "a suspect")
-        record = run.node(node).fact.record
+        record = run.node(node).cached.record
         assert record is not None and [s.reason for s in record.signals] == ["NodeSuspectedByTrainer"]
         cluster.exit_main(pod_on(world, run, node, 1), code, message)
         doubted = run.nodes[1]
@@ -78,7 +78,7 @@ def test_a_device_error_of_the_trainer_accuses_its_node(
         assert cordon is not None and (cordon.source, cordon.reason) == ("trainer", "NodeSuspectedByTrainer")
         assert (cordon.run, cordon.rank, cordon.step) == ("tiny-olmo2", 0, 10) and cordon.checkpoint_step in (4, 8)
         assert cordon.execution == f"{run.pool}-x2" and cordon.gpu_hours_lost is not None and cordon.gpu_hours_lost >= 0
-        assert not any(run.node(name).fact.unschedulable for name in run.nodes if name != doubted)
+        assert not any(run.node(name).cached.unschedulable for name in run.nodes if name != doubted)
 
 
 def test_a_hang_on_one_node_makes_it_a_suspect(world: World, cluster: Cluster, last_words: dict[str, tuple[int, str]]) -> None:
@@ -89,9 +89,9 @@ def test_a_hang_on_one_node_makes_it_a_suspect(world: World, cluster: Cluster, l
         run.live()
         cluster.exit_main(pod_on(world, run, run.nodes[0], 0), code, message)
         eventually(lambda: run.node(run.nodes[0]).state == "suspect", "a suspect")
-        record = run.node(run.nodes[0]).fact.record
+        record = run.node(run.nodes[0]).cached.record
         assert record is not None and [(s.source, s.reason) for s in record.signals] == [("trainer", "HangDetected")]
-        assert not run.node(run.nodes[0]).fact.unschedulable
+        assert not run.node(run.nodes[0]).cached.unschedulable
 
 
 @pytest.mark.parametrize("broken", ["link", "port", "nothing"])
@@ -128,7 +128,7 @@ def test_a_hang_of_several_nodes_finds_the_bad_link(
         eventually(settled, f"{wanted} in repair and the others healthy")
         assert len({tuple(t[:2]) for t in network.tests}) >= {"link": 3, "port": 3, "nothing": 3}[broken], network.tests
         for name in wanted:
-            assert NAMES.repair_annotation in run.node(name).fact.annotations
+            assert NAMES.repair_annotation in run.node(name).cached.annotations
         _occupied_both(seen)
         eventually(lambda: not world.admin.items(JOBS), "Jobs whose result is counted are deleted")
 

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.infra.controller.facts import node_fact, pod_fact
-from lehr.infra.controller.readers import verdict_of
+from lehr.infra.controller.objects import node_object, pod_object
+from lehr.infra.controller.parsers import verdict_of
 from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet import decision_log
 from lehr.infra.fleet.decide import decide
@@ -64,11 +64,11 @@ annotations = st.fixed_dictionaries({}, optional={name: changed(value) for name,
 def test_any_note_is_read_or_passed_over(notes: dict[str, str], verdict: str, word: str, cordoned: bool) -> None:
     """Whatever is decided about it can be written down and read back."""
     meta = {"name": "n", "namespace": "training", "uid": "u", "resourceVersion": "7", "annotations": notes}
-    fact = node_fact({"metadata": meta, "spec": {"unschedulable": cordoned}}, "nvidia.com/gpu")
+    fact = node_object({"metadata": meta, "spec": {"unschedulable": cordoned}}, "nvidia.com/gpu")
     ended = {"exitCode": 172, "message": word, "finishedAt": "2027-01-15T07:59:00Z"}
     before = {"name": NAMES.preflight_container, "state": {"terminated": {"exitCode": 0, "message": verdict}}}
     status = {"containerStatuses": [{"name": "p", "state": {"terminated": ended}}], "initContainerStatuses": [before]}
-    pod = pod_fact({"metadata": meta, "spec": {"nodeName": "n"}, "status": status}, "nvidia.com/gpu", ())
+    pod = pod_object({"metadata": meta, "spec": {"nodeName": "n"}, "status": status}, "nvidia.com/gpu", ())
     node = NodeView("n", unschedulable=cordoned, record=fact.record, pods=(pod.view,))
     fleet = fleet_view([node], Policy(), NOW)
     actions = decide(node, fleet, Policy(), NOW)

@@ -27,9 +27,19 @@ ARROWS = {
         "lehr.runtime.ports",
         "lehr.runtime.yaml_file",
     ),
-    "tasks": ("lehr", "monitoring", "infra.pods", "infra.storage"),
+    "tasks": ("lehr", "monitoring", "infra.pod", "infra.storage"),
     "workflows": ("tasks", "lehr", "monitoring"),
     "cli": ("lehr", "monitoring", "infra", "tasks", "workflows"),
+}
+# Inside infra: what each room may import of the others.
+INFRA_ARROWS = {
+    "fleet": (),
+    "kube": (),
+    "storage": (),
+    "pod": ("fleet",),
+    "controller": ("fleet", "kube"),
+    "simulate": ("fleet",),
+    "manifests": (),
 }
 WITHOUT_TORCH = ("workflows", "infra")
 SERVICES = ("flytekit", "kubernetes", "mlflow", "boto3", "botocore", "prometheus_client")
@@ -61,6 +71,21 @@ def test_arrows_go_one_way(room: str) -> None:
         if name.split(".")[0] in (*ROOMS, "tests") and not allowed(by_place(name), (room, *ARROWS[room]))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", INFRA_ARROWS)
+def test_arrows_inside_infra(room: str) -> None:
+    allowed_rooms = tuple(f"infra.{name}" for name in (room, *INFRA_ARROWS[room]))
+    wrong = [
+        f"{shown(path, line)} imports {name}"
+        for path in in_rooms("infra")
+        if path.relative_to(ROOT).parts[1] == room
+        for name, line in imports(path)
+        if by_place(name).startswith("infra.") and not allowed(by_place(name), allowed_rooms)
+    ]
+    assert not wrong, "\n".join(wrong)
+    loose = [path.name for path in (ROOT / "infra").glob("*.py")] + [path.name for path in (ROOT / "lehr").glob("*.py")]
+    assert loose == ["__init__.py", "__init__.py"], "a module outside of every room"
 
 
 def test_rooms_go_by_one_name() -> None:
@@ -169,20 +194,19 @@ def peers() -> set[str]:
     return {name.lower() for name in re.findall(r"([A-Za-z0-9._-]+)==", recipe[1])}
 
 
-def test_no_circles_between_modules_of_the_library() -> None:
-    """Imports at module level only: a late import inside a function may point back."""
-    names = {module_name(p): p for p in in_rooms("lehr")}
+def test_no_circles_between_modules() -> None:
+    """Of any kind: imports inside functions and for type checkers count as much as those at the top."""
+    names = {module_name(p): p for p in in_rooms(*ROOMS)}
     graph: dict[str, set[str]] = {}
     for name, path in names.items():
-        body_lines = {node.lineno for node in sources()[path].body}
-        targets = {t if t in names else t.rpartition(".")[0] for t, line in imports(path) if line in body_lines}
+        targets = {t if t in names else t.rpartition(".")[0] for t, _ in imports(path)}
         graph[name] = {t for t in targets if t in names and t != name}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, f"circle: {' -> '.join((*trail, name))}"
+        assert name not in trail, f"circle: {' -> '.join((*trail[trail.index(name) :], name))}"
         if name not in done:
-            for target in graph[name]:
+            for target in sorted(graph[name]):
                 visit(target, (*trail, name))
             done.add(name)
 

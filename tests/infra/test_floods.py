@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lehr.infra.controller.api import Api
-from lehr.infra.controller.facts import node_fact, pod_fact, report_fact
-from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.objects import node_object, pod_object, report_object
 from lehr.infra.controller.reports import ALL, BETWEEN, OF_A_NODE, OF_A_PERSON, bounded
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
@@ -17,6 +16,7 @@ from lehr.infra.fleet.policy import DAY, NAMES, Policy
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.signals import MAX_SIGNALS
 from lehr.infra.fleet.views import Disposition, NodeRecord, NodeView
+from lehr.infra.kube.api import Api
 
 NOW = 1_800_000_000.0
 MANY = 20_000
@@ -30,13 +30,13 @@ def report(number: int, by: str, node: str = "n1", at: str = "2027-01-15T07:50:0
         "resourceVersion": str(number),
         "creationTimestamp": at,
     }
-    return report_fact({"metadata": meta, "spec": {"node": node, "reason": "slow", "by": by}})
+    return report_object({"metadata": meta, "spec": {"node": node, "reason": "slow", "by": by}})
 
 
 def world() -> State:
-    state = State(Api(None), Settings(namespaces=("t",)), Measures())  # type: ignore[arg-type] # nothing is asked of it
+    state = State(Api(None), Settings(namespaces=("t",)), ControllerMetrics())  # type: ignore[arg-type] # nothing is asked of it
     meta = {"name": "n1", "uid": "u", "resourceVersion": "1", "labels": {NAMES.managed_label: "true"}}
-    state.nodes.put(node_fact({"metadata": meta}, "nvidia.com/gpu"))
+    state.nodes.put(node_object({"metadata": meta}, "nvidia.com/gpu"))
     return state
 
 
@@ -76,7 +76,7 @@ def test_old_reports_expire_but_for_those_that_were_found_right_or_wrong() -> No
     record = NodeRecord(dispositions=(Disposition("report/u1", "alice", NOW - 9 * DAY, True),))
     meta = {"name": "n1", "uid": "u", "resourceVersion": "2", "labels": {NAMES.managed_label: "true"}}
     notes = {NAMES.record_annotation: encode(record)}
-    state.nodes.put(node_fact({"metadata": {**meta, "annotations": notes}}, "nvidia.com/gpu"))
+    state.nodes.put(node_object({"metadata": {**meta, "annotations": notes}}, "nvidia.com/gpu"))
     assert [r.by for r in view_of(state).reports] == ["alice"]
 
 
@@ -94,7 +94,7 @@ def test_pods_that_ended_in_a_flood_hide_no_verdict() -> None:
             status = {"phase": "Failed", "initContainerStatuses": inits}
             meta["creationTimestamp"] = "2027-01-15T07:00:00Z"
         spec = {"nodeName": "n1", "containers": [{"name": "primary"}]}
-        state.pods["t"].put(pod_fact({"metadata": meta, "spec": spec, "status": status}, "nvidia.com/gpu", ()))
+        state.pods["t"].put(pod_object({"metadata": meta, "spec": spec, "status": status}, "nvidia.com/gpu", ()))
     view = view_of(state)
     assert len(view.pods) == MAX_SIGNALS
     assert any(isinstance(a, Cordon) and a.cordon.reason == "MatmulMismatch" for a in decide(view, FleetView(), Policy(), NOW))

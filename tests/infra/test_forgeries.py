@@ -13,9 +13,8 @@ pytest.importorskip("kubernetes", reason="the pod's specification is made with i
 
 from kubernetes.client import ApiClient
 
-from lehr.infra.controller.api import Api
-from lehr.infra.controller.facts import lost, pod_fact
-from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.objects import lost, pod_object
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
 from lehr.infra.fleet.actions import Cordon
@@ -24,6 +23,7 @@ from lehr.infra.fleet.fleet_view import FleetView
 from lehr.infra.fleet.policy import NAMES, Policy
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import NodeView, Outcome, Verdict
+from lehr.infra.kube.api import Api
 from lehr.infra.pod.pod_spec import require
 from lehr.infra.pod.pod_template import pod_spec
 
@@ -54,7 +54,7 @@ def pod() -> Spec:
 
 def cordons(item: Spec, **settings: Any) -> bool:
     chosen = Settings.checked({"allowed_images": [DIGEST], **settings})
-    view = lost(pod_fact(item, GPU, chosen.allowed_images, chosen.preflight_variables), NOW)
+    view = lost(pod_object(item, GPU, chosen.allowed_images, chosen.preflight_variables), NOW)
     return any(isinstance(a, Cordon) for a in decide(NodeView("n", pods=(view,)), FleetView(), Policy(), NOW))
 
 
@@ -127,7 +127,7 @@ def test_the_tasks_own_preflight_is_believed() -> None:
 
 def test_a_failure_that_counts_for_nothing_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """Else a variable that the settings do not know would silence every node."""
-    state = State(Api(None), Settings(namespaces=("t",), allowed_images=(DIGEST,)), Measures())  # type: ignore[arg-type]
+    state = State(Api(None), Settings(namespaces=("t",), allowed_images=(DIGEST,)), ControllerMetrics())  # type: ignore[arg-type]
     item = pod()
     env("HTTP_PROXY")(item["spec"], item["spec"]["initContainers"][0])
     with caplog.at_level(logging.WARNING):

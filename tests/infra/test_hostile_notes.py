@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lehr.infra.controller import patches
-from lehr.infra.controller.api import Api
-from lehr.infra.controller.facts import pod_fact
 from lehr.infra.controller.jobs import job, pair_job
-from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.node_commands import history, info
+from lehr.infra.controller.objects import pod_object
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
 from lehr.infra.fleet import decision_log
@@ -25,7 +25,7 @@ from lehr.infra.fleet.policy import NAMES, Policy
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.summary import fleet_view
 from lehr.infra.fleet.views import CordonRecord, HumanAct, NodeRecord, Outcome, Verdict
-from lehr.infra.nodes import history, info
+from lehr.infra.kube.api import Api
 
 NOW = 1_800_000_000.0
 BAD = Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", "bit 3", confirmed=True, finished_at=NOW)
@@ -46,7 +46,7 @@ def pod(on: str) -> dict[str, Any]:
 
 
 def world() -> State:
-    return State(Api(None), CHOSEN, Measures())  # type: ignore[arg-type] # nothing is asked of it
+    return State(Api(None), CHOSEN, ControllerMetrics())  # type: ignore[arg-type] # nothing is asked of it
 
 
 numbers = st.sampled_from([0, 1, -1, 2**31, 2**53, -(2**70), 10**300, 10**4000])
@@ -84,7 +84,7 @@ def test_annotations_of_any_content_cost_only_their_own_node(found: dict[str, st
     made = node("n1", found, unschedulable=unschedulable)
     for item in (made, node("n2", {})):
         state.nodes.put(state.read_node(item))
-    state.pods["t"].put(pod_fact(pod("n2"), "nvidia.com/gpu", ()))
+    state.pods["t"].put(pod_object(pod("n2"), "nvidia.com/gpu", ()))
     views = dict(state.refresh({"n1", "n2"}, NOW))
     assert history(info(made), []) is not None
     for _ in range(4):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.infra.controller.api import NODES, Api, ApiError, Object
-from lehr.infra.controller.facts import NodeFact, node_fact
-from lehr.infra.controller.readers import noted, parsed, seconds
+from lehr.infra.controller.objects import NodeObject, node_object
+from lehr.infra.controller.parsers import noted, parsed, seconds
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import CordonRecord, HumanAct, NodeState, Signal
+from lehr.infra.kube.api import NODES, Api, ApiError, Object
 
 GPU_RESOURCE = "nvidia.com/gpu"
 TRIES = 5
@@ -24,7 +24,7 @@ CONFLICT = 409
 class NodeInfo:
     """A node as a person sees it. `state` is "held" for a person's cordon, "unmanaged" for nodes that are not ours."""
 
-    fact: NodeFact
+    cached: NodeObject
     state: str
     cordon: CordonRecord | None
     hold: HumanAct | None
@@ -38,13 +38,13 @@ class NodeInfo:
         cause = self._cause
         if cause is not None and cause.detail:
             return f"{cause.reason}: {cause.detail}"
-        return self.fact.record.reason if self.fact.record is not None else ""
+        return self.cached.record.reason if self.cached.record is not None else ""
 
     @property
     def _cause(self) -> Signal | None:
         """The newest signal that says why the node is in its state."""
-        record = self.fact.record
-        if record is None or self.fact.unschedulable:
+        record = self.cached.record
+        if record is None or self.cached.unschedulable:
             return None
         return next((s for s in reversed(record.signals) if s.reason == record.reason), None)
 
@@ -56,33 +56,33 @@ class NodeInfo:
             return self.cordon.source
         if self._cause is not None:
             return self._cause.by or self._cause.source
-        return self.fact.unschedulable_by if self.fact.unschedulable else ""
+        return self.cached.unschedulable_by if self.cached.unschedulable else ""
 
     @property
     def since(self) -> float:
         if self.hold is not None:
             return self.hold.at
-        return self.fact.record.since if self.fact.record is not None else 0.0
+        return self.cached.record.since if self.cached.record is not None else 0.0
 
 
 def info(item: Object) -> NodeInfo:
-    fact = node_fact(item, GPU_RESOURCE)
-    record = fact.record
+    cached = node_object(item, GPU_RESOURCE)
+    record = cached.record
     cordon = record.cordon if record is not None else None
-    hold = noted(HumanAct, fact.annotations.get(NAMES.hold_annotation)) if fact.unschedulable else None
-    if fact.unschedulable and cordon is None:
+    hold = noted(HumanAct, cached.annotations.get(NAMES.hold_annotation)) if cached.unschedulable else None
+    if cached.unschedulable and cordon is None:
         state = "held"
-    elif fact.labels.get(NAMES.managed_label) != "true":
+    elif cached.labels.get(NAMES.managed_label) != "true":
         state = "unmanaged"
     else:
         state = (record.state if record is not None else NodeState.HEALTHY).value
-    return NodeInfo(fact, state, cordon if fact.unschedulable else None, hold)
+    return NodeInfo(cached, state, cordon if cached.unschedulable else None, hold)
 
 
 def listed(api: Api, selector: str = "") -> list[NodeInfo]:
     """All nodes, or those that the label selector picks, by name. Raises ApiError."""
     items = api.items(NODES, {"labelSelector": selector} if selector else {})
-    return sorted((info(item) for item in items), key=lambda n: n.fact.key)
+    return sorted((info(item) for item in items), key=lambda n: n.cached.key)
 
 
 def one(api: Api, name: str) -> NodeInfo:
@@ -159,7 +159,7 @@ class Happening:
 def history(node: NodeInfo, events: list[Object]) -> list[Happening]:
     """What is known of a node's past, oldest first: its record, and the Events that the server still has (an hour of them)."""
     found = [Happening(_event_time(e), str(e.get("reason", "")), str(e.get("message", "")), _component(e)) for e in events]
-    record = node.fact.record
+    record = node.cached.record
     if record is not None:
         told = {(h.what, round(h.at / 10)) for h in found}
         found += [

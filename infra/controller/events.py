@@ -13,10 +13,10 @@ from typing import Any
 
 import urllib3
 
-from lehr.infra.controller.api import Api, Object
-from lehr.infra.controller.facts import NodeFact
-from lehr.infra.controller.measures import Measures
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.objects import NodeObject
 from lehr.infra.fleet.serialization import to_data
+from lehr.infra.kube.api import Api, Object
 from lehr.monitoring.metrics import Fleet
 from lehr.runtime.errors import InfraError
 
@@ -28,11 +28,11 @@ EVENT_SECONDS, EVENT_BURST, EVENT_RATE = 2.0, 50.0, 5.0
 WEBHOOK_TRIES, WEBHOOK_SECONDS, QUEUE = 3, 5.0, 1000
 
 
-class Notices:
+class EventSender:
     """Events at a bounded rate (a burst of 50, then 5 a second; the rest is dropped and counted) and webhook calls."""
 
-    def __init__(self, api: Api, measures: Measures, identity: str, webhook_url: str = "") -> None:
-        self._api, self._measures, self._identity, self._url = api, measures, identity, webhook_url
+    def __init__(self, api: Api, metrics: ControllerMetrics, identity: str, webhook_url: str = "") -> None:
+        self._api, self._metrics, self._identity, self._url = api, metrics, identity, webhook_url
         self._tokens, self._filled_at = EVENT_BURST, time.monotonic()
         self._events: queue.Queue[Object | None] = queue.Queue(QUEUE)
         self._calls: queue.Queue[Object | None] = queue.Queue(QUEUE)
@@ -42,7 +42,7 @@ class Notices:
         if webhook_url:
             threading.Thread(target=self._call_webhook, name="webhook", daemon=True).start()
 
-    def event(self, node: NodeFact, reason: str, message: str, now: float) -> None:
+    def event(self, node: NodeObject, reason: str, message: str, now: float) -> None:
         """Queue an Event about `node`. A failure is logged and counted, no more."""
         if not reason or not self._may_send():
             return
@@ -65,14 +65,14 @@ class Notices:
         try:
             self._events.put_nowait(body)
         except queue.Full:
-            self._measures.error("event-dropped")
+            self._metrics.error("event-dropped")
 
     def _send_events(self) -> None:
         while (body := self._events.get()) is not None:
             try:
                 self._api.create(f"/api/v1/namespaces/{EVENTS_NAMESPACE}/events", body, EVENT_SECONDS)
             except (InfraError, OSError, ValueError) as error:
-                self._measures.error("event")
+                self._metrics.error("event")
                 LOG.warning("no event %s for %s: %s", body["reason"], body["involvedObject"]["name"], error)
 
     def _may_send(self) -> bool:
@@ -80,7 +80,7 @@ class Notices:
         self._tokens = min(EVENT_BURST, self._tokens + (now - self._filled_at) * EVENT_RATE)
         self._filled_at = now
         if self._tokens < 1:
-            self._measures.error("event-dropped")
+            self._metrics.error("event-dropped")
             return False
         self._tokens -= 1
         return True
@@ -94,7 +94,7 @@ class Notices:
         try:
             self._calls.put_nowait(body)
         except queue.Full:
-            self._measures.count(Fleet.WEBHOOKS, outcome="dropped")
+            self._metrics.count(Fleet.WEBHOOKS, outcome="dropped")
 
     def close(self) -> None:
         """Let the threads end after what is queued; wait a moment for the Events, which take milliseconds each."""
@@ -102,12 +102,12 @@ class Notices:
             try:
                 calls.put_nowait(None)
             except queue.Full:
-                LOG.warning("a queue of notices is full at the end")
+                LOG.warning("a queue of events is full at the end")
         self._sender.join(EVENT_SECONDS)
 
     def _call_webhook(self) -> None:
         while (body := self._calls.get()) is not None:
-            self._measures.count(Fleet.WEBHOOKS, outcome="delivered" if self._deliver(body) else "failed")
+            self._metrics.count(Fleet.WEBHOOKS, outcome="delivered" if self._deliver(body) else "failed")
 
     def _deliver(self, body: Object) -> bool:
         headers = {"Content-Type": "application/json", "User-Agent": "lehr"}

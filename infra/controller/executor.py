@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from lehr.infra.controller import patches
-from lehr.infra.controller.api import NODES, Api, ApiError, Object
-from lehr.infra.controller.facts import NodeFact, job_fact, node_fact, pod_fact
+from lehr.infra.controller.events import EventSender
 from lehr.infra.controller.jobs import job, pair_job
-from lehr.infra.controller.measures import Measures
-from lehr.infra.controller.notices import Notices
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.objects import NodeObject, job_object, node_object, pod_object
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
 from lehr.infra.fleet.actions import (
@@ -30,6 +29,7 @@ from lehr.infra.fleet.actions import (
     StartRevalidation,
 )
 from lehr.infra.fleet.views import NodeView
+from lehr.infra.kube.api import NODES, Api, ApiError, Object
 from lehr.monitoring.metrics import Fleet
 
 LOG = logging.getLogger("lehr.infra.controller")
@@ -40,7 +40,7 @@ class NotLeading(Exception):
     """The Lease was lost between the decision and the request."""
 
 
-class Actor:
+class Executor:
     """`may_write` is asked right before every write; `clock` is Unix time."""
 
     def __init__(
@@ -48,20 +48,20 @@ class Actor:
         api: Api,
         state: State,
         settings: Settings,
-        measures: Measures,
-        notices: Notices,
+        metrics: ControllerMetrics,
+        events: EventSender,
         may_write: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._api, self._state, self._settings = api, state, settings
-        self._measures, self._notices, self._may_write, self._clock = measures, notices, may_write, clock
+        self._metrics, self._events, self._may_write, self._clock = metrics, events, may_write, clock
 
-    def carry_out(self, view: NodeView, node: NodeFact, actions: Sequence[Action]) -> None:
+    def carry_out(self, view: NodeView, node: NodeObject, actions: Sequence[Action]) -> None:
         """Raises ApiError, InfraError or OSError of the request that failed, NotLeading if this replica leads no more."""
         for action in actions:
             self._one(view, node, action)
 
-    def tidy(self, node: NodeFact) -> bool:
+    def tidy(self, node: NodeObject) -> bool:
         """Put right our condition, label, taints and cordon annotation where they differ from the record. True: written."""
         repair = patches.repairs(node, self._settings.policy)
         if repair is not None:
@@ -73,7 +73,7 @@ class Actor:
             self._note(self._api.strategic(f"{NODES}/{node.key}/status", condition))
         return repair is not None or condition is not None
 
-    def _one(self, view: NodeView, node: NodeFact, action: Action) -> None:
+    def _one(self, view: NodeView, node: NodeObject, action: Action) -> None:
         self._fence()
         match action:
             case Cordon() | Release() | SetState() | RecordHold() | FlagRepair():
@@ -92,9 +92,9 @@ class Actor:
             case DeleteJob():
                 self._delete_job(action)
             case OpenBreaker():
-                self._measures.count(Fleet.BLOCKED)
-                self._notices.event(node, action.event, action.reason, self._clock())
-                self._notices.webhook("breaker-open", node.key, action, self._clock())
+                self._metrics.count(Fleet.BLOCKED)
+                self._events.event(node, action.event, action.reason, self._clock())
+                self._events.webhook("breaker-open", node.key, action, self._clock())
             case _:
                 assert_never(action)
 
@@ -102,14 +102,14 @@ class Actor:
         if not self._may_write():
             raise NotLeading
 
-    def _write(self, node: NodeFact, action: Action) -> None:
+    def _write(self, node: NodeObject, action: Action) -> None:
         """One patch; what `decide` sees next is what the server stored. A cordon is read back: a pod is deleted upon it."""
         patch = patches.node_patch(node, action, self._settings.policy)
         self._note(self._api.merge(f"{NODES}/{node.key}", patch))
         if isinstance(action, Cordon):
             self.read_back(node)
 
-    def read_back(self, node: NodeFact) -> None:
+    def read_back(self, node: NodeObject) -> None:
         try:
             self._note(self._api.get(f"{NODES}/{node.key}"))
         except ApiError as error:
@@ -118,27 +118,27 @@ class Actor:
             self._state.nodes.drop(node.key, node.uid, node.version)
 
     def _note(self, item: dict[str, object]) -> None:
-        self._state.nodes.put(node_fact(item, self._settings.gpu_resource))
+        self._state.nodes.put(node_object(item, self._settings.gpu_resource))
 
-    def _start_pair(self, node: NodeFact, action: StartPair) -> None:
+    def _start_pair(self, node: NodeObject, action: StartPair) -> None:
         place = node if action.role == "listen" else self._state.nodes.get(action.partner)
         if place is None:  # it went: the test will run out of time
             raise LookupError(f"{action.partner}, with which it is to be tested, is gone")
         self._create_job(node, pair_job(node, place, action, self._settings), "pair", action.event)
 
-    def _create_job(self, node: NodeFact, body: Object, suite: str, event: str) -> None:
+    def _create_job(self, node: NodeObject, body: Object, suite: str, event: str) -> None:
         path = f"/apis/batch/v1/namespaces/{self._settings.system_namespace}/jobs"
         try:
             made = self._api.create(path, body)
-            self._measures.count(Fleet.REVALIDATIONS, suite=suite)
-            self._notices.event(node, event, f"{suite}: {body['metadata']['name']} started", self._clock())
+            self._metrics.count(Fleet.REVALIDATIONS, suite=suite)
+            self._events.event(node, event, f"{suite}: {body['metadata']['name']} started", self._clock())
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
             made = self._api.get(f"{path}/{body['metadata']['name']}")  # ours, from before a restart
-        self._state.jobs.put(job_fact(made))
+        self._state.jobs.put(job_object(made))
 
-    def _delete_pod(self, view: NodeView, node: NodeFact, action: DeletePod) -> None:
+    def _delete_pod(self, view: NodeView, node: NodeObject, action: DeletePod) -> None:
         outcome = "deleted"
         path = f"/api/v1/namespaces/{action.namespace}/pods/{action.name}"
         table = self._state.pods[action.namespace]
@@ -146,7 +146,7 @@ class Actor:
             found = self._api.delete(path, action.uid)
             if found.get("kind") == "Pod":
                 chosen = self._settings
-                table.put(pod_fact(found, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables))
+                table.put(pod_object(found, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables))
         except ApiError as error:
             if error.status != NOT_FOUND:  # a conflict may mean another uid or only a bad moment: look again
                 raise
@@ -155,10 +155,10 @@ class Actor:
             if known is not None:
                 table.drop(known.key, action.uid, known.version)
         now = self._clock()
-        self._measures.count(Fleet.POD_DELETIONS, outcome=outcome)
+        self._metrics.count(Fleet.POD_DELETIONS, outcome=outcome)
         if view.record is not None and view.record.cordon is not None and outcome == "deleted":
-            self._measures.observe(Fleet.CORDON_TO_DELETION, now - max(view.record.cordon.at, self._seen_at(view, action)))
-        self._notices.event(node, action.event, f"pod {action.namespace}/{action.name} removed: {action.reason}", now)
+            self._metrics.observe(Fleet.CORDON_TO_DELETION, now - max(view.record.cordon.at, self._seen_at(view, action)))
+        self._events.event(node, action.event, f"pod {action.namespace}/{action.name} removed: {action.reason}", now)
 
     @staticmethod
     def _seen_at(view: NodeView, action: DeletePod) -> float:
@@ -171,7 +171,7 @@ class Actor:
         try:
             found = self._api.delete(path, action.uid)
             if found.get("kind") == "Job":
-                self._state.jobs.put(job_fact(found))
+                self._state.jobs.put(job_object(found))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
@@ -179,43 +179,43 @@ class Actor:
         if known is not None:
             self._state.jobs.drop(known.key, action.uid, known.version)
 
-    def _tell(self, view: NodeView, node: NodeFact, action: Cordon | Release | SetState | RecordHold | FlagRepair) -> None:
+    def _tell(self, view: NodeView, node: NodeObject, action: Cordon | Release | SetState | RecordHold | FlagRepair) -> None:
         now = self._clock()
         reason = action.cordon.reason if isinstance(action, Cordon) else getattr(action, "reason", "")
         reason = action.hold.reason if isinstance(action, RecordHold) else reason
-        self._notices.event(node, action.event, reason, now)
+        self._events.event(node, action.event, reason, now)
         if isinstance(action, Cordon):
             self._count_cordon(action, now)
-            self._notices.webhook("cordon", node.key, action.cordon, now)
+            self._events.webhook("cordon", node.key, action.cordon, now)
         elif isinstance(action, FlagRepair):
-            self._measures.count(Fleet.REPAIRS, state=action.record.state.value)
-            self._notices.webhook("repair", node.key, action.record, now)
+            self._metrics.count(Fleet.REPAIRS, state=action.record.state.value)
+            self._events.webhook("repair", node.key, action.record, now)
         elif isinstance(action, Release):
             self._count_release(view, action, now)
         elif isinstance(action, SetState) and action.event == "QuarantineBlocked":
-            self._measures.count(Fleet.BLOCKED)
+            self._metrics.count(Fleet.BLOCKED)
         elif isinstance(action, SetState) and action.event == "HumanOverride":
-            self._measures.count(Fleet.UNCORDONS, source="human")
+            self._metrics.count(Fleet.UNCORDONS, source="human")
         if isinstance(action, SetState) and action.event.startswith("Revalidation"):
-            self._measures.count(Fleet.REVALIDATION_RESULTS, outcome=action.event.removeprefix("Revalidation").lower())
+            self._metrics.count(Fleet.REVALIDATION_RESULTS, outcome=action.event.removeprefix("Revalidation").lower())
         before = {d.report for d in view.record.dispositions} if view.record is not None else set()
         for judged in action.record.dispositions:
             if judged.report not in before:
-                self._measures.count(Fleet.REPORTS, disposition="confirmed" if judged.confirmed else "refuted")
+                self._metrics.count(Fleet.REPORTS, disposition="confirmed" if judged.confirmed else "refuted")
 
     def _count_cordon(self, action: Cordon, now: float) -> None:
         cordon = action.cordon
-        self._measures.count(Fleet.CORDONS, source=cordon.source, reason=cordon.check or cordon.source)
-        self._measures.count(Fleet.GPU_HOURS_LOST, cordon.gpu_hours_lost or 0.0, source=cordon.source)
+        self._metrics.count(Fleet.CORDONS, source=cordon.source, reason=cordon.check or cordon.source)
+        self._metrics.count(Fleet.GPU_HOURS_LOST, cordon.gpu_hours_lost or 0.0, source=cordon.source)
         cause = next((s for s in action.record.signals if s.key == cordon.evidence), None)
         if cause is not None and cause.source == "preflight":
-            self._measures.observe(Fleet.VERDICT_TO_CORDON, now - cause.at)
+            self._metrics.observe(Fleet.VERDICT_TO_CORDON, now - cause.at)
 
     def _count_release(self, view: NodeView, action: Release, now: float) -> None:
-        self._measures.count(Fleet.UNCORDONS, source="revalidation" if action.event == "NodeReturned" else "hold-ended")
-        self._measures.count(Fleet.REVALIDATION_RESULTS, outcome="passed")
+        self._metrics.count(Fleet.UNCORDONS, source="revalidation" if action.event == "NodeReturned" else "hold-ended")
+        self._metrics.count(Fleet.REVALIDATION_RESULTS, outcome="passed")
         cordon = view.record.cordon if view.record is not None else None
         if cordon is not None and cordon.source != "burn-in":
-            self._measures.observe(Fleet.QUARANTINE, now - cordon.at)
+            self._metrics.observe(Fleet.QUARANTINE, now - cordon.at)
             if view.record is not None and view.record.failures == 0:
-                self._measures.count(Fleet.FALSE_CORDONS, source=cordon.source)
+                self._metrics.count(Fleet.FALSE_CORDONS, source=cordon.source)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.infra.controller.transport import MERGE, STRATEGIC, Reply, Request, Stream, Transport
+from lehr.infra.kube.transport import MERGE, STRATEGIC, Reply, Request, Stream, Transport
 from lehr.runtime.errors import InfraError
 
 Object = dict[str, Any]

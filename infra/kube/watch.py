@@ -9,28 +9,27 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from lehr.infra.controller.api import Api, ApiError, Object, Watch
-from lehr.infra.controller.facts import Fact
-from lehr.infra.controller.mirror import Table
-from lehr.infra.controller.readers import plain
+from lehr.infra.kube.api import Api, ApiError, Object, Watch
+from lehr.infra.kube.cache import CachedObject, Table
+from lehr.infra.kube.text import plain
 from lehr.runtime.errors import InfraError
 
-LOG = logging.getLogger("lehr.infra.controller")
-F = TypeVar("F", bound=Fact)
+LOG = logging.getLogger("lehr.infra.kube")
+T = TypeVar("T", bound=CachedObject)
 GONE = 410
 WATCH_SECONDS = 100.0  # less than a stream may be silent: there are no bookmarks of a resource that never changed
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.1, 30.0
 
 
-class Reflector(Generic[F]):
+class Reflector(Generic[T]):
     """Keeps `table` equal to the objects at `path`. An object that `parse` cannot read is left out, logged and counted."""
 
     def __init__(
         self,
         api: Api,
         path: str,
-        parse: Callable[[Object], F],
-        table: Table[F],
+        parse: Callable[[Object], T],
+        table: Table[T],
         query: Mapping[str, str] | None = None,
         relist_seconds: float = 600.0,
         on_error: Callable[[str], None] | None = None,
@@ -61,14 +60,14 @@ class Reflector(Generic[F]):
 
     def relist(self) -> str:
         """List everything once and return the list's version. Raises InfraError."""
-        facts: list[F] = []
+        objects: list[T] = []
         version = "0"
         for page in self._api.pages(self._path, self._query):
             version = str(page["metadata"]["resourceVersion"])
-            facts = self.table.keep(
-                facts + [fact for item in page.get("items") or [] if (fact := self._read(item)) is not None]
+            objects = self.table.keep(
+                objects + [found for item in page.get("items") or [] if (found := self._read(item)) is not None]
             )
-        self.table.replace(facts, int(version))
+        self.table.replace(objects, int(version))
         self.synced.set()
         return version
 
@@ -109,15 +108,15 @@ class Reflector(Generic[F]):
     def _take(self, kind: str, item: Object) -> None:
         if kind == "BOOKMARK":
             return
-        fact = self._read(item)
-        if fact is None:
+        found = self._read(item)
+        if found is None:
             return
         if kind == "DELETED":
-            self.table.drop(fact.key, fact.uid, fact.version)
+            self.table.drop(found.key, found.uid, found.version)
         else:
-            self.table.put(fact)
+            self.table.put(found)
 
-    def _read(self, item: Object) -> F | None:
+    def _read(self, item: Object) -> T | None:
         try:
             return self._parse(item)
         except Exception as error:  # noqa: BLE001 - one object, whatever is in it, must not end the watch of all others

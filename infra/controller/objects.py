@@ -1,6 +1,6 @@
 """What the controller keeps of each object: small frozen values made from the API's JSON, as soon as it arrives.
 
-A Node is 10 to 30 KiB of JSON, its facts are well under 2. What pods and people wrote goes through infra/controller/readers.py.
+A Node is 10 to 30 KiB of JSON, what is kept of it well under 2. What pods and people wrote goes through `parsers.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lehr.infra.controller.parsers import REASON, count, moment, noted, progress, record_of, seconds, verdict_of, whole
 from lehr.infra.controller.preflight import is_ours
-from lehr.infra.controller.readers import REASON, count, moment, noted, plain, progress, record_of, seconds, verdict_of, whole
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.views import (
     UNKNOWN_PERSON,
@@ -23,6 +23,8 @@ from lehr.infra.fleet.views import (
     Report,
     Verdict,
 )
+from lehr.infra.kube.cache import CachedObject
+from lehr.infra.kube.text import plain
 
 Object = dict[str, Any]
 READINESS = ("Ready", "NetworkUnavailable")
@@ -34,17 +36,7 @@ ROLE = f"{NAMES.prefix}/role"  # in a pair test: "listen" or "connect"
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """`node` is the node that the object bears upon. `version` orders the versions of one object."""
-
-    key: str
-    uid: str
-    version: int
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFact(Fact):
+class NodeObject(CachedObject):
     labels: Mapping[str, str]  # ours
     annotations: Mapping[str, str]  # ours
     taints: tuple[Mapping[str, str], ...]  # all: the list can only be written as a whole
@@ -60,7 +52,7 @@ class NodeFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class PodFact(Fact):
+class PodObject(CachedObject):
     view: PodView
     finished: bool
     started_at: float
@@ -68,13 +60,13 @@ class PodFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class JobFact(Fact):
+class JobObject(CachedObject):
     view: JobView  # without its verdict: that is in the pod
     machine: str  # uid of the Node object that it was made for
 
 
 @dataclass(frozen=True, slots=True)
-class JobPodFact(Fact):
+class JobPodObject(CachedObject):
     """A revalidation Job's pod. `address`: of one that runs."""
 
     job: str
@@ -84,7 +76,7 @@ class JobPodFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class ReportFact(Fact):
+class ReportObject(CachedObject):
     view: Report
 
 
@@ -98,13 +90,13 @@ def _ours(items: Mapping[str, str] | None) -> dict[str, str]:
     return {key: value for key, value in (items or {}).items() if key.startswith(f"{NAMES.prefix}/")}
 
 
-def node_fact(item: Object, gpu_resource: str) -> NodeFact:
+def node_object(item: Object, gpu_resource: str) -> NodeObject:
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
     conditions = {str(c.get("type")): c for c in status.get("conditions") or []}
     ready, own = conditions.get("Ready", {}), conditions.get(NAMES.condition)
     annotations = _ours(meta.get("annotations"))
     unschedulable = bool(spec.get("unschedulable"))
-    return NodeFact(
+    return NodeObject(
         *_base(item, str(meta["name"])),
         labels=_ours(meta.get("labels")),
         annotations=annotations,
@@ -141,7 +133,7 @@ def _cordoner(meta: Object) -> str:
     return UNKNOWN_PERSON
 
 
-def pod_fact(item: Object, gpu_resource: str, allowed_images: Sequence[str], variables: Sequence[str] = ()) -> PodFact:
+def pod_object(item: Object, gpu_resource: str, allowed_images: Sequence[str], variables: Sequence[str] = ()) -> PodObject:
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
     inits = {str(s.get("name")): s for s in status.get("initContainerStatuses") or []}
     preflight = inits.get(NAMES.preflight_container, {})
@@ -172,10 +164,10 @@ def pod_fact(item: Object, gpu_resource: str, allowed_images: Sequence[str], var
         checkpoint_step=whole(words.get("checkpoint_step")),
     )
     started = seconds(status.get("startTime")) or view.created_at
-    return PodFact(*_base(item, str(spec.get("nodeName", ""))), view, finished, started, moment(words.get("checkpoint_at")))
+    return PodObject(*_base(item, str(spec.get("nodeName", ""))), view, finished, started, moment(words.get("checkpoint_at")))
 
 
-def lost(pod: PodFact, now: float) -> PodView:
+def lost(pod: PodObject, now: float) -> PodView:
     """The pod's view with the GPU time that its end at `now` costs: since its last checkpoint, else since its start."""
     until = pod.view.ended_at or now
     hours = max(0.0, until - max(pod.started_at, pod.checkpoint_at)) / 3600
@@ -202,7 +194,7 @@ def _gpus(container: Object, resource: str) -> int:
     return count(((container.get("resources") or {}).get("limits") or {}).get(resource))
 
 
-def job_fact(item: Object) -> JobFact:
+def job_object(item: Object) -> JobObject:
     meta, status = item["metadata"], item.get("status") or {}
     annotations = meta.get("annotations") or {}
     ends = [
@@ -219,21 +211,21 @@ def job_fact(item: Object) -> JobFact:
         deleting=bool(meta.get("deletionTimestamp")),
         role=str(annotations.get(ROLE, "")),
     )
-    return JobFact(*_base(item, str(annotations.get(NODE, ""))), view, str(annotations.get(MACHINE, "")))
+    return JobObject(*_base(item, str(annotations.get(NODE, ""))), view, str(annotations.get(MACHINE, "")))
 
 
-def job_pod_fact(item: Object) -> JobPodFact:
+def job_pod_object(item: Object) -> JobPodObject:
     meta, status = item["metadata"], item.get("status") or {}
     state = _main_state(status)
     ended = seconds(state["finishedAt"]) if state.get("finishedAt") else None
     job = str((meta.get("labels") or {}).get("batch.kubernetes.io/job-name", ""))
     node = str((meta.get("annotations") or {}).get(NODE, ""))
     address = str(status.get("podIP", "")) if status.get("phase") == "Running" else ""
-    return JobPodFact(*_base(item, node), job, ended, verdict_of(state.get("message")), address)
+    return JobPodObject(*_base(item, node), job, ended, verdict_of(state.get("message")), address)
 
 
-def report_fact(item: Object) -> ReportFact:
+def report_object(item: Object) -> ReportObject:
     meta, spec = item["metadata"], item.get("spec") or {}
     at = seconds(meta.get("creationTimestamp"))
     view = Report(str(meta.get("uid", "")), plain(spec.get("by", "")), plain(spec.get("reason", "")), at)
-    return ReportFact(*_base(item, str(spec.get("node", ""))), view)
+    return ReportObject(*_base(item, str(spec.get("node", ""))), view)

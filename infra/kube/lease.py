@@ -1,4 +1,4 @@
-"""Leader election by a Lease. Only the holder writes; the other replica keeps its mirror warm and takes over.
+"""Leader election by a Lease. Only the holder writes; the other replica keeps its cache warm and takes over.
 
 Times of other machines are never compared with ours: a holder is gone when its Lease has not changed for as long as the
 Lease lasts, by our own monotonic clock. A holder stops writing after two thirds of that time without a renewal, so both
@@ -11,32 +11,39 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lehr.infra.controller.api import Api, ApiError, Object
-from lehr.infra.controller.readers import parsed
-from lehr.infra.controller.settings import Settings
-from lehr.infra.fleet.policy import NAMES
-from lehr.infra.fleet.views import HumanAct
+from lehr.infra.kube.api import Api, ApiError, Object
 from lehr.runtime.errors import InfraError
 
-LOG = logging.getLogger("lehr.infra.controller")
+LOG = logging.getLogger("lehr.infra.kube")
 NOT_FOUND = 404
 SAFE = 2 / 3
+
+
+@dataclass(frozen=True)
+class LeaseSettings:
+    """Which Lease, for how long it holds without a renewal, and how often it is renewed."""
+
+    name: str
+    namespace: str
+    lease_seconds: float
+    renew_seconds: float
 
 
 class Election:
     """`on_won` is called from the election's thread whenever this replica becomes the holder."""
 
-    def __init__(self, api: Api, settings: Settings, identity: str, on_won: Callable[[], None]) -> None:
-        self._api, self._identity, self._name, self._on_won = api, identity, settings.lease, on_won
-        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.system_namespace}/leases"
-        self._lease_seconds, self._renew_seconds = settings.lease_seconds, settings.renew_seconds
+    def __init__(self, api: Api, lease: LeaseSettings, identity: str, on_won: Callable[[], None]) -> None:
+        self._api, self._identity, self._name, self._on_won = api, identity, lease.name, on_won
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{lease.namespace}/leases"
+        self._lease_seconds, self._renew_seconds = lease.lease_seconds, lease.renew_seconds
         self._renewed_at = float("-inf")
         self._seen_version, self._seen_at = "", 0.0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self.resets: Mapping[str, float] = {}
+        self.annotations: Mapping[str, str] = {}  # of the Lease, as last read
         self._thread = threading.Thread(target=self._run, name="election", daemon=True)
 
     def start(self) -> None:
@@ -80,7 +87,7 @@ class Election:
                 raise
             LOG.warning("Lease %s is missing; the manifests hold it, so that no right to create Leases is needed", self._name)
             return
-        self.resets = _resets(lease)
+        self.annotations = lease["metadata"].get("annotations") or {}
         spec = lease.get("spec") or {}
         holder, version = spec.get("holderIdentity") or "", str(lease["metadata"]["resourceVersion"])
         if version != self._seen_version:
@@ -116,10 +123,3 @@ class Election:
         if (lease.get("spec") or {}).get("holderIdentity") == self._identity:
             lease["spec"]["holderIdentity"] = ""
             self._api.replace(f"{self._path}/{self._name}", lease)
-
-
-def _resets(lease: Object) -> dict[str, float]:
-    """Breakers that a person closed, with the time of it. What is not readable closes nothing."""
-    text = (lease["metadata"].get("annotations") or {}).get(NAMES.reset_annotation)
-    acts = parsed(dict[str, HumanAct], text)
-    return {key: act.at for key, act in acts.items()} if acts else {}

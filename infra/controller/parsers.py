@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import decode
 from lehr.infra.fleet.views import CheckResult, CordonRecord, HumanAct, NodeRecord, Verdict
+from lehr.infra.kube.text import plain
 
 T = TypeVar("T")
 NAME, REASON = 63, 128  # characters
@@ -30,12 +31,6 @@ def seconds(text: Any) -> float:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
     except ValueError:
         return 0.0
-
-
-def plain(text: Any, limit: int = 500) -> str:
-    """What a pod wrote, as one printable line: nothing that moves a cursor, no half characters, no novel."""
-    short = str(text)[:limit]
-    return (short if short.isprintable() else "".join(c if c.isprintable() else " " for c in short)).strip()
 
 
 def parsed(kind: type[T], text: str | None) -> T | None:
@@ -86,6 +81,12 @@ KINDS: Mapping[str, type[Any]] = {
 def unreadable(annotations: Mapping[str, str]) -> Iterator[str]:
     """Names of our annotations on a node that hold something else, and are skipped."""
     return (name for name, kind in KINDS.items() if annotations.get(name) and noted(kind, annotations[name]) is None)
+
+
+def closed_breakers(annotations: Mapping[str, str]) -> dict[str, float]:
+    """Breakers that a person closed, with the time of it, from the Lease's annotations. What is not readable closes nothing."""
+    acts = parsed(dict[str, HumanAct], annotations.get(NAMES.reset_annotation))
+    return {key: act.at for key, act in acts.items()} if acts else {}
 
 
 def verdict_of(text: str | None) -> Verdict | None:

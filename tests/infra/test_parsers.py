@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.infra.controller.facts import PROGRESS, lost, node_fact, pod_fact
-from lehr.infra.controller.readers import verdict_of
+from lehr.infra.controller.objects import PROGRESS, lost, node_object, pod_object
+from lehr.infra.controller.parsers import verdict_of
 from lehr.infra.fleet import decision_log
 from lehr.infra.fleet.actions import Cordon
 from lehr.infra.fleet.decide import decide
@@ -43,7 +43,7 @@ def pod(message: str, verdict: str = "", note: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize("words", WORDS, ids=range(len(WORDS)))
 def test_a_last_word_of_any_shape_costs_only_itself(words: str) -> None:
     """The node is cordoned for the verdict all the same, and everything that is written about it can be written."""
-    view = lost(pod_fact(pod(words, encode(BAD), words), "nvidia.com/gpu", ()), NOW)
+    view = lost(pod_object(pod(words, encode(BAD), words), "nvidia.com/gpu", ()), NOW)
     assert view.run.isprintable() and len(view.run) <= 200 and view.nodes == 0
     node = NodeView("n", pods=(view,))
     actions = decide(node, FleetView(), Policy(), NOW)
@@ -70,19 +70,19 @@ FIELDS = ("run", "rank", "nodes", "step", "checkpoint_step", "checkpoint_at", "o
 @given(st.text() | st.dictionaries(st.sampled_from(FIELDS), st.recursive(VALUES, st.lists), max_size=6).map(json.dumps))
 @settings(max_examples=150, deadline=None)
 def test_no_text_raises(text: str) -> None:
-    view = lost(pod_fact(pod(text, text, text), "nvidia.com/gpu", ()), NOW)
+    view = lost(pod_object(pod(text, text, text), "nvidia.com/gpu", ()), NOW)
     assert encode(view).encode() and decode(type(view), encode(view)) == view
     assert node({NAMES.record_annotation: text, NAMES.cordon_annotation: text}) in (None, NodeRecord())
 
 
 def node(annotations: dict[str, str], unschedulable: bool = True) -> NodeRecord | None:
     meta = {"name": "n", "uid": "u", "resourceVersion": "7", "annotations": annotations}
-    return node_fact({"metadata": meta, "spec": {"unschedulable": unschedulable}}, "nvidia.com/gpu").record
+    return node_object({"metadata": meta, "spec": {"unschedulable": unschedulable}}, "nvidia.com/gpu").record
 
 
 def test_a_record_that_cannot_be_read_is_made_anew_from_the_cordon() -> None:
     """A newer controller's state, or an editor's slip: our cordon stays ours, is tested and ends; a person's stays theirs."""
-    cordon = decide(NodeView("n", pods=(lost(pod_fact(pod("", encode(BAD)), "g", ()), NOW),)), FleetView(), Policy(), NOW)[0]
+    cordon = decide(NodeView("n", pods=(lost(pod_object(pod("", encode(BAD)), "g", ()), NOW),)), FleetView(), Policy(), NOW)[0]
     assert isinstance(cordon, Cordon)
     notes = {NAMES.cordon_annotation: encode(cordon.cordon)}
     for text in ('{"state":"dismantled"}', "{", DEEP):

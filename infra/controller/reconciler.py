@@ -14,14 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from lehr.infra.controller.act import Actor, NotLeading
-from lehr.infra.controller.api import Api, ApiError
-from lehr.infra.controller.lease import Election
-from lehr.infra.controller.measures import Measures
-from lehr.infra.controller.notices import Notices
+from lehr.infra.controller.events import EventSender
+from lehr.infra.controller.executor import Executor, NotLeading
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.parsers import closed_breakers
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
-from lehr.infra.controller.transport import Transport
 from lehr.infra.fleet import decision_log
 from lehr.infra.fleet.actions import Action
 from lehr.infra.fleet.breaker import statuses
@@ -29,6 +27,9 @@ from lehr.infra.fleet.decide import decide
 from lehr.infra.fleet.fleet_view import FleetView
 from lehr.infra.fleet.summary import fleet_after, fleet_view
 from lehr.infra.fleet.views import NodeView
+from lehr.infra.kube.api import Api, ApiError
+from lehr.infra.kube.lease import Election
+from lehr.infra.kube.transport import Transport
 from lehr.monitoring.metrics import Fleet
 from lehr.runtime.errors import Bug, InfraError
 
@@ -47,17 +48,17 @@ class Controller:
         settings: Settings,
         *,
         log: Callable[[str], None] = lambda line: None,
-        measures: Measures | None = None,
+        metrics: ControllerMetrics | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings, self._log, self._clock = settings, log, clock
-        self.measures = measures or Measures()
+        self.metrics = metrics or ControllerMetrics()
         self.identity = settings.identity or f"{socket.gethostname()}-{os.getpid()}"
-        api = Api(transport, self.measures.request)
-        self.state = State(api, settings, self.measures)
-        self._notices = Notices(api, self.measures, self.identity, settings.webhook_url)
-        self.election = Election(api, settings, self.identity, self._won)
-        self._actor = Actor(api, self.state, settings, self.measures, self._notices, lambda: self.election.leading, clock)
+        api = Api(transport, self.metrics.request)
+        self.state = State(api, settings, self.metrics)
+        self._events = EventSender(api, self.metrics, self.identity, settings.webhook_url)
+        self.election = Election(api, settings.election, self.identity, self._won)
+        self._executor = Executor(api, self.state, settings, self.metrics, self._events, lambda: self.election.leading, clock)
         self._stop = threading.Event()
         self._resync_at = 0.0
         self._not_before: dict[str, tuple[float, float]] = {}  # node -> monotonic time, last wait
@@ -87,7 +88,7 @@ class Controller:
         for reflector in self.state.reflectors:
             reflector.stop()
         self.election.stop()
-        self._notices.close()
+        self._events.close()
         for reflector in self.state.reflectors:
             reflector.join(2.0)
 
@@ -108,7 +109,7 @@ class Controller:
     def _wait_and_round(self) -> None:
         names = self.state.dirty.take(IDLE_SECONDS)
         leads = self.settings.dry_run or self.election.leading
-        self.measures.set(Fleet.LEADER, float(leads))
+        self.metrics.set(Fleet.LEADER, float(leads))
         if not leads or not self.state.synced:
             self.state.dirty.add(names)
             self._stop.wait(0.05)
@@ -136,7 +137,7 @@ class Controller:
             if self.state.nodes.get(name) is None:
                 self._not_before.pop(name, None)
         views = self.state.refresh(names, now)
-        fleet = fleet_view(views.values(), self.settings.policy, now, self.election.resets)
+        fleet = fleet_view(views.values(), self.settings.policy, now, closed_breakers(self.election.annotations))
         for name in sorted(names & views.keys()):
             if self._stop.is_set():
                 return
@@ -144,8 +145,8 @@ class Controller:
             if due is None or due[0] <= time.monotonic():
                 fleet = self._node(views[name], fleet, now)
         if resync:
-            self.measures.show(views.values(), statuses(fleet, self.settings.policy, now), now)
-        self.measures.observe(Fleet.RECONCILE, time.monotonic() - began)
+            self.metrics.show(views.values(), statuses(fleet, self.settings.policy, now), now)
+        self.metrics.observe(Fleet.RECONCILE, time.monotonic() - began)
 
     def _settle(self, name: str) -> None:
         try:
@@ -162,9 +163,9 @@ class Controller:
             self._write_log(view, fleet, actions, now)
             if self.settings.dry_run:
                 return fleet_after(fleet, view, actions)
-            self._actor.carry_out(view, fact, actions)
+            self._executor.carry_out(view, fact, actions)
             if not actions:
-                self._actor.tidy(fact)
+                self._executor.tidy(fact)
         except NotLeading:
             self.state.dirty.add({view.name})
             return fleet_after(fleet, view, actions)
@@ -184,7 +185,7 @@ class Controller:
             try:
                 self._log(decision_log.line(now, view, fleet, actions))
             except (OSError, ValueError) as error:  # a full disk must not keep bad nodes in service
-                self.measures.error("decision-log")
+                self.metrics.error("decision-log")
                 LOG.warning("%s: not in the decision log: %s", view.name, error)
 
     def _later(self, name: str, error: Exception) -> None:
@@ -194,7 +195,7 @@ class Controller:
         wait = min(max(BACKOFF_SECONDS, 2 * before), BACKOFF_MAX_SECONDS)
         self._not_before[name] = (time.monotonic() + random.uniform(wait / 2, wait), wait)
         known = isinstance(error, InfraError | OSError | LookupError)
-        self.measures.error(str(status) if status else "connection" if known else "bug")
+        self.metrics.error(str(status) if status else "connection" if known else "bug")
         level = logging.INFO if status in STALE else logging.WARNING if known else logging.ERROR
         LOG.log(level, "%s: %s; again in %.2f s", name, error, wait, exc_info=None if known else error)
         if status == 429 and isinstance(error, ApiError):
@@ -206,6 +207,6 @@ class Controller:
         fact = self.state.nodes.get(name)
         if fact is not None:
             try:
-                self._actor.read_back(fact)
+                self._executor.read_back(fact)
             except (InfraError, OSError, LookupError) as error:
                 LOG.info("%s: %s", name, error)

@@ -9,12 +9,23 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from lehr.infra.controller.facts import Fact
-
-F = TypeVar("F", bound=Fact)
 GRAVES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class CachedObject:
+    """What is kept of one object. `node` is the node that it bears upon. `version` orders the versions of one object."""
+
+    key: str
+    uid: str
+    version: int
+    node: str
+
+
+T = TypeVar("T", bound=CachedObject)
 
 
 class Dirty:
@@ -38,24 +49,24 @@ class Dirty:
             return found
 
 
-class Table(Generic[F]):
-    """Facts by key and by node. Every method may be called from any thread."""
+class Table(Generic[T]):
+    """Objects by key and by node. Every method may be called from any thread."""
 
     def __init__(self, dirty: Dirty) -> None:
         self._dirty = dirty
-        self._facts: dict[str, F] = {}
-        self._by_node: defaultdict[str, dict[str, F]] = defaultdict(dict)
+        self._objects: dict[str, T] = {}
+        self._by_node: defaultdict[str, dict[str, T]] = defaultdict(dict)
         self._graves: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, fact: F) -> bool:
+    def put(self, item: T) -> bool:
         """Take note of a version; False if it is no news."""
         with self._lock:
-            before = self._facts.get(fact.key)
-            if self._buried(fact) or (before is not None and not _newer(fact, before)):
+            before = self._objects.get(item.key)
+            if self._buried(item) or (before is not None and not _newer(item, before)):
                 return False
-            self._set(fact.key, fact)
-        self._dirty.add({fact.node, before.node if before else ""})
+            self._set(item.key, item)
+        self._dirty.add({item.node, before.node if before else ""})
         return True
 
     def drop(self, key: str, uid: str, version: int) -> None:
@@ -64,62 +75,62 @@ class Table(Generic[F]):
             self._graves[uid] = max(version, self._graves.pop(uid, 0))
             if len(self._graves) > GRAVES:
                 self._graves.popitem(last=False)
-            before = self._facts.get(key)
+            before = self._objects.get(key)
             if before is None or before.uid != uid or before.version > version:
                 return
             self._set(key, None)
         self._dirty.add({before.node})
 
-    def keep(self, facts: list[F]) -> list[F]:
+    def keep(self, objects: list[T]) -> list[T]:
         """Those of a list so far that are worth the memory until it is complete."""
-        return facts
+        return objects
 
-    def replace(self, facts: Iterable[F], version: int) -> None:
+    def replace(self, objects: Iterable[T], version: int) -> None:
         """The whole table as a list of version `version` showed it. What is known to be newer stays."""
-        listed = {fact.key: fact for fact in facts}
+        listed = {item.key: item for item in objects}
         changed: set[str] = set()
         with self._lock:
-            for key, before in list(self._facts.items()):
+            for key, before in list(self._objects.items()):
                 if key not in listed and before.version <= version:
                     self._set(key, None)
                     changed.add(before.node)
-            for key, fact in listed.items():
-                old = self._facts.get(key)
-                if not self._buried(fact) and (old is None or _newer(fact, old)):
-                    self._set(key, fact)
-                    changed |= {fact.node, old.node if old else ""}
+            for key, item in listed.items():
+                old = self._objects.get(key)
+                if not self._buried(item) and (old is None or _newer(item, old)):
+                    self._set(key, item)
+                    changed |= {item.node, old.node if old else ""}
         self._dirty.add(changed)
 
-    def _buried(self, fact: F) -> bool:
-        return fact.version <= self._graves.get(fact.uid, -1)
+    def _buried(self, item: T) -> bool:
+        return item.version <= self._graves.get(item.uid, -1)
 
-    def _set(self, key: str, fact: F | None) -> None:
-        before = self._facts.pop(key, None)
+    def _set(self, key: str, item: T | None) -> None:
+        before = self._objects.pop(key, None)
         if before is not None:
             held = self._by_node[before.node]
             held.pop(key, None)
             if not held:
                 del self._by_node[before.node]
-        if fact is not None:
-            self._facts[key] = fact
-            self._by_node[fact.node][key] = fact
+        if item is not None:
+            self._objects[key] = item
+            self._by_node[item.node][key] = item
 
-    def get(self, key: str) -> F | None:
-        return self._facts.get(key)
+    def get(self, key: str) -> T | None:
+        return self._objects.get(key)
 
-    def of_node(self, node: str) -> list[F]:
+    def of_node(self, node: str) -> list[T]:
         with self._lock:
             found = self._by_node.get(node)
             return list(found.values()) if found else []
 
-    def all(self) -> list[F]:
+    def all(self) -> list[T]:
         with self._lock:
-            return list(self._facts.values())
+            return list(self._objects.values())
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self._objects)
 
 
-def _newer(fact: Fact, before: Fact) -> bool:
+def _newer(item: CachedObject, before: CachedObject) -> bool:
     # Versions of one resource type grow with time, whatever the object: a recreated one has a higher version too.
-    return fact.version > before.version
+    return item.version > before.version

@@ -13,7 +13,7 @@ from lehr.infra.fleet.views import NodeState, NodeView
 from lehr.monitoring.metrics import FLEET_METRICS, Fleet, Metric
 
 
-class Measures:
+class ControllerMetrics:
     """Counters and gauges by name. Safe to use from several threads."""
 
     def __init__(self) -> None:
