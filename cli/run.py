@@ -22,10 +22,11 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
 
     A launcher's further ranks only follow: they say nothing, and end with the code of the first.
     """
-    from lehr.distributed.rank_launcher import follows, give_way, together
+    from lehr.distributed.rank_launcher import lead_or_follow
+    from lehr.runtime.rank_environment import follows, give_way
 
     try:
-        return together(lambda: _lead(recipe, out, overrides, metrics_port, mlflow))
+        return lead_or_follow(lambda: _lead(recipe, out, overrides, metrics_port, mlflow))
     except (LehrError, KeyboardInterrupt) as error:
         if not follows():
             raise
@@ -34,7 +35,7 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
 
 
 def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
-    from lehr.distributed.rank_launcher import check_world
+    from lehr.runtime.rank_environment import check_world
     from lehr.tasks.opening import resolved
 
     loaded = resolved(recipe, overrides)  # before torch is loaded: a bad recipe fails at once

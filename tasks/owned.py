@@ -6,10 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from lehr.distributed.rank_launcher import give_way, together
+from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.infra.pod.pod_template import EXIT_RESTART, EXIT_SUSPECT
 from lehr.runtime.errors import InfraError, NodeFault, Preempted, node_fault
 from lehr.runtime.preemption import listening
+from lehr.runtime.rank_environment import give_way
 from lehr.tasks.ending import in_pod, last_words, leave
 from lehr.tasks.watchdog import watch
 
@@ -30,7 +31,7 @@ def owned(retry: Callable[[str], Exception] = InfraError) -> Callable[[F], F]:
                 watch()
             try:
                 with listening():
-                    return together(lambda: function(*args, **kwargs))
+                    return lead_or_follow(lambda: function(*args, **kwargs))
             except Exception as error:
                 known = node_fault(error) or error
                 if not isinstance(known, InfraError | Preempted):

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from lehr.distributed.rank_launcher import machines
 from lehr.infra.pod.pod_template import EXIT_HANG
 from lehr.runtime import heartbeat
 from lehr.runtime.environment import amount
+from lehr.runtime.rank_environment import hosts
 from lehr.tasks.ending import last_words, leave
 
 FACTOR = 10.0
@@ -71,7 +71,7 @@ def watch() -> None:
 
     def hangs(step: int, seconds: float) -> None:
         faulthandler.dump_traceback()  # where every thread stands
-        if machines() > 1:  # who ends first looks to the others like a rank that died, unless they have barked too
+        if hosts() > 1:  # who ends first looks to the others like a rank that died, unless they have barked too
             time.sleep(SPREAD_SECONDS)
         leave(EXIT_HANG, f"no step for {seconds:.0f} s", {**last_words(), "step": step})
 

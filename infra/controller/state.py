@@ -71,7 +71,7 @@ class State:
         return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._metrics.error)
 
     def read_pod(self, item: Object) -> PodObject:
-        """What is kept of the pod. A failure that counts for nothing, of a forged pod or an unknown variable, is one log line."""
+        """What is kept of the pod. What counts for nothing, of a forged pod or an unknown variable, is one line of the log."""
         chosen = self._settings
         found = pod_object(item, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables)
         before = self.pods[found.view.namespace].get(found.key)

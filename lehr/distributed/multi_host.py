@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from lehr.distributed.rank_launcher import away, machines
+from lehr.distributed.host_paths import separate_folders
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.ports import FAR, Claim
+from lehr.runtime.rank_environment import on_other_host
 
 _PIECE = 16 << 20  # bytes sent at once
-
-
-def apart(claim: Claim) -> bool:
-    """Whether other machines' ranks see other folders than rank 0."""
-    return machines() > 1 and not claim.shared
-
-
-def arrived(argument: Any, claim: Claim | None = None) -> Any:
-    """A stage's `argument` (a RankContext, or a dataclass that has one) with this machine's paths for rank 0's. Fetches the
-    artifacts among them. Raises what fetching does."""
-    if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
-        return argument
-    context = getattr(argument, "context", None)
-    claim = claim or getattr(context or argument, "claim", None)
-    if claim is None or not apart(claim):
-        return argument
-    changes: dict[str, Any] = {} if context is None else {"context": arrived(context, claim)}
-    for field in dataclasses.fields(argument):
-        if isinstance(path := getattr(argument, field.name), Path):
-            changes[field.name] = claim.here(path)
-    return dataclasses.replace(argument, **changes)
 
 
 @contextmanager
 def mirrored(folder: Path, ranks: Ranks, claim: Claim) -> Iterator[None]:
     """Inside, where ranks are apart, every machine has the files that `folder` holds on rank 0's. Every rank takes part. They
     come through the process group: not all of rank 0's saves have reached the store."""
-    if not apart(claim):
+    if not separate_folders(claim):
         yield
         return
     files: list[tuple[str, int]] = []
@@ -53,7 +31,7 @@ def mirrored(folder: Path, ranks: Ranks, claim: Claim) -> Iterator[None]:
         claim.bring(folder)
         found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tmp", FAR))
         files = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in found]
-    writes = away() and os.environ.get("LOCAL_RANK", "0") == "0"
+    writes = on_other_host() and os.environ.get("LOCAL_RANK", "0") == "0"
     if writes:
         shutil.rmtree(folder, ignore_errors=True)
     for name, size in ranks.gather(files)[0]:

@@ -23,9 +23,9 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.distributed.rendezvous import rendezvous
 
-from lehr.distributed.rank_launcher import check_world, machines
 from lehr.runtime.errors import Bug, InfraError, LehrError, NodeFault, from_os_error, from_words, in_words, node_fault
 from lehr.runtime.preemption import listening
+from lehr.runtime.rank_environment import check_world, hosts
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=1800)
@@ -35,8 +35,8 @@ _VERDICT_SECONDS = 60.0  # for rank 0's, which may have files to finish
 Body = Callable[..., Any]
 
 
-def keep_company(work: Callable[[], T]) -> T:
-    """See lehr.distributed.rank_launcher.together."""
+def run_as_group(work: Callable[[], T]) -> T:
+    """See lehr.distributed.rank_launcher.lead_or_follow."""
     if Company.leading is not None:
         return work()
     company = Company()
@@ -88,7 +88,7 @@ class Company:
 
     def __init__(self) -> None:
         Company.rounds += 1
-        if machines() == 1:
+        if hosts() == 1:
             stay_on_loopback()
         store, self.rank, self.world = next(rendezvous("env://", timeout=TIMEOUT))
         self._store = PrefixStore(f"lehr/{Company.rounds}", store)

@@ -22,12 +22,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lehr.distributed.host_paths import with_local_paths
 from lehr.distributed.process_group import TIMEOUT, Company, backend, lost_a_peer, stay_on_loopback, told
-from lehr.distributed.rank_launcher import launched, together
+from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.distributed.serialization import all_gathered
 from lehr.distributed.shared_memory_reduce import SharedSum
 from lehr.runtime.errors import InfraError, LehrError
 from lehr.runtime.hardware import keep_freed_memory
+from lehr.runtime.rank_environment import launched
 
 T = TypeVar("T")
 _LARGE = 65_536  # elements from which a sum over ranks is worth shared memory
@@ -94,7 +96,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
     torch.set_num_threads(threads)
     keep_freed_memory()
     if launched():
-        return together(lambda: _send(world, threads, body, arguments))
+        return lead_or_follow(lambda: _send(world, threads, body, arguments))
     if world == 1:
         return body(Ranks(), *arguments)
     stay_on_loopback()
@@ -155,9 +157,7 @@ def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any
 def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     torch.set_num_threads(threads)
     keep_freed_memory()
-    from lehr.distributed.multi_host import arrived
-
-    return body(Ranks(rank, world), *map(arrived, arguments))
+    return body(Ranks(rank, world), *map(with_local_paths, arguments))
 
 
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]

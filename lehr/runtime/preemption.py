@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lehr.distributed.rank_launcher import launched
 from lehr.runtime.errors import Interrupted, Preempted
+from lehr.runtime.rank_environment import launched
 
 
 class Terminated(BaseException):

@@ -21,9 +21,9 @@ from lehr.runtime import preemption
 from lehr.runtime.errors import diverged
 from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
 from lehr.train.checkpointing.retention import Retention
+from lehr.train.checkpointing.saver import Saves
 from lehr.train.checkpointing.saves import WholeSaves
 from lehr.train.deferred_metrics import Later
-from lehr.train.engine import Saves
 from lehr.train.garbage_collection import collector_off
 from lehr.train.loop import Objective, Plan, train
 from lehr.train.recorder import Journal, Row

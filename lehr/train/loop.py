@@ -120,7 +120,8 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
     lost = 0  # steps in a row without a number
     while state.step < plan.steps and not stopping:
         collect_at(state.step, journal.watch.collect_steps)
-        if state.rewinds.pass_over(state):  # batches that a rewind left out
+        if (behind := state.rewinds.after_skipped(state.step)) is not None:  # batches that a rollback left out
+            state.step, state.tokens = behind
             continue
         heartbeat.stepping(state.step)
         began = time.perf_counter()

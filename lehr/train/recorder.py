@@ -15,8 +15,8 @@ from lehr.config.training import Watch
 from lehr.distributed.ranks import Ranks
 from lehr.runtime import preemption
 from lehr.runtime.ports import Tracker
+from lehr.train.checkpointing.saver import Saves
 from lehr.train.deferred_metrics import Later, Pair
-from lehr.train.engine import Saves
 from lehr.train.stability import norms
 from lehr.train.state import TrainState
 

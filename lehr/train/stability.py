@@ -11,7 +11,7 @@ import torch
 
 from lehr.optim.adamw import AdamW
 from lehr.optim.groups import is_embedding
-from lehr.train.rollback import Rewinds
+from lehr.train.rollback_state import Rewinds
 from lehr.train.state import TrainState
 
 _WINDOW, _SIGMAS = 1000, 7.0

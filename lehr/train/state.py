@@ -15,7 +15,7 @@ from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
 from lehr.runtime.errors import Bug
 from lehr.train.engine import Engine
-from lehr.train.rollback import Rewinds
+from lehr.train.rollback_state import Rewinds
 
 MAIN = "model"  # the one that a stage's checkpoint is of; most stages train no other
 _MODELS, _ROLLOUT, _CARRIED = "models.", "rollout.", "carried."  # what begins the names of their tensors in a save

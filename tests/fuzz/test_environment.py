@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lehr.artifacts.object_store.cache import folder_of
-from lehr.distributed.rank_launcher import check_world, follows, launched, machines
 from lehr.infra.pod import gate
 from lehr.infra.pod.probes.bandwidth import floors_of
 from lehr.infra.storage import S3Objects
 from lehr.runtime.environment import amount, whole
+from lehr.runtime.rank_environment import check_world, follows, launched
 from lehr.tasks.asked import RANKS, RESOURCES, counts, resources
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import HOSTILE
@@ -45,7 +45,7 @@ def test_any_request_of_ranks_and_resources_is_taken_or_refused(text: str, proce
     for read in (counts, resources):
         refused_or_done(lambda: read(text))  # noqa: B023 - called within this round
     with patch.dict(os.environ, {RANKS: text, RESOURCES: text, **launcher}):
-        for ask in (launched, follows, machines, lambda: check_world(processes)):
+        for ask in (launched, follows, hosts, lambda: check_world(processes)):
             refused_or_done(ask)
 
 

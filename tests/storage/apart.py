@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.object_store.store import ObjectStore
-from lehr.distributed.rank_launcher import together
+from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.ports import NullTracker, Objects
@@ -47,7 +47,7 @@ def main(root: str, layout: str, at: str, *addresses: str) -> None:
         context = StageContext(store, Dies(int(at), store.objects), fetch=store.fetch)
         return made_of(small(2, layout), ["stage1"], context, {ref.kind: ref for ref in inputs})["stage1"].uri
 
-    print(together(work), flush=True)
+    print(lead_or_follow(work), flush=True)
     dist.destroy_process_group()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lehr.distributed.rank_launcher import together
+from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.distributed.ranks import Local, Ranks, run_ranks
 from lehr.runtime import preemption
 from lehr.runtime.errors import LehrError, UserError
@@ -47,7 +47,7 @@ def _succeeds() -> list[Any]:
     """Two jobs in a round, one of them inside a further `together`, as a task inside of `lehr run` is."""
     assert RANK == 0, "work is rank 0's"
     first = run_ranks(2, 1, gathered, Local("mine", "yours"))
-    return [first, together(lambda: run_ranks(2, 1, gathered, Local(1, 2)))]
+    return [first, lead_or_follow(lambda: run_ranks(2, 1, gathered, Local(1, 2)))]
 
 
 def _loses_a_rank() -> None:
@@ -78,7 +78,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
 
 def _outcome(work: Callable[[], Any]) -> Any:
     try:
-        return together(work)
+        return lead_or_follow(work)
     except (LehrError, OSError) as error:
         return [type(error).__name__, str(error).splitlines()[0]]
 
@@ -86,7 +86,7 @@ def _outcome(work: Callable[[], Any]) -> Any:
 def main(folder: Path, how: str) -> int:
     if how == "killed":
         try:
-            together(_loses_a_rank)
+            lead_or_follow(_loses_a_rank)
         except LehrError as error:
             (folder / f"rank-{RANK}.json").write_text(json.dumps([type(error).__name__, str(error)]))
             return error.exit_code

@@ -16,10 +16,10 @@ from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.async_upload import Identity, Keeper, identity, snapshot
 from lehr.artifacts.object_store.record import Kept, Record
 from lehr.artifacts.object_store.remote_shards import Far
-from lehr.distributed.rank_launcher import away
 from lehr.runtime.errors import LehrError, Preempted, UserError
 from lehr.runtime.paths import below
 from lehr.runtime.ports import FAR, Conflict, Objects
+from lehr.runtime.rank_environment import on_other_host
 
 
 class RemoteClaim:
@@ -65,7 +65,7 @@ class RemoteClaim:
 
     def send(self, part: Path) -> str:
         """See lehr.runtime.ports.Claim. Raises Preempted if a newer attempt has begun: nobody would take the part away."""
-        if away():
+        if on_other_host():
             self.check()
         return self.far.send(part, self.name, self.number)
 

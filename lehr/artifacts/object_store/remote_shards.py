@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lehr.artifacts.object_store.cache import folder_of
 from lehr.artifacts.object_store.record import Kept
-from lehr.distributed.rank_launcher import away
 from lehr.runtime.ports import FAR, Objects, Store
+from lehr.runtime.rank_environment import on_other_host
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Far:
 
     def here(self, path: Path, name: str, number: int) -> Path:
         """See lehr.runtime.ports.Claim.here."""
-        if not away() or not path.is_relative_to(self.home):
+        if not on_other_host() or not path.is_relative_to(self.home):
             return path
         kind, folder, *rest = path.relative_to(self.home).parts
         if kind == "artifacts":
@@ -32,7 +32,7 @@ class Far:
 
     def send(self, part: Path, name: str, number: int) -> str:
         """See lehr.runtime.ports.Claim.send. A key of its own each time: what the record names is never overwritten."""
-        if not away():
+        if not on_other_host():
             return ""
         key = f"work/{name}/{number}/far/{uuid.uuid4().hex}/{part.parent.name}/{part.name}"
         self.objects.upload({key: part})

@@ -32,7 +32,7 @@ from lehr.train.engine import Engine
 from lehr.train.loop import Objective
 from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken
-from lehr.train.rollback import Rewinds
+from lehr.train.rollback_state import Rewinds
 from lehr.train.state import MAIN, Trained, TrainState
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from lehr.distributed.multi_host import apart, mirrored
+from lehr.distributed.host_paths import separate_folders
+from lehr.distributed.multi_host import mirrored
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.planning import SaveBlocks, as_saved
 from lehr.distributed.sharding.restore import PROGRESS, forget_after, remove, restore_any, saves_in
@@ -90,7 +91,7 @@ class ShardedSaves:
         all of it."""
         self._begin(folder, state, 0, lambda size: None)
         self.wait()
-        if apart(self.claim):
+        if separate_folders(self.claim):
             if not self.ranks.first:
                 return None
             self.claim.bring(folder)

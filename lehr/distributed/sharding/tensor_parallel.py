@@ -5,7 +5,7 @@ Shapes: N chosen positions, D model width, V vocabulary, L this rank's share of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -15,11 +15,19 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from lehr.config.model import Model
+from lehr.distributed.sharding.mesh import Place
 from lehr.distributed.sharding.slices import Cut
 from lehr.model.layers import Attention, Norm, scaled
 
-if TYPE_CHECKING:
-    from lehr.distributed.sharding.model_shard import Part
+
+class LogitsShard(Protocol):
+    """The part of a model that holds a share of the head."""
+
+    config: Model
+    place: Place
+
+    @property
+    def head_weight(self) -> Tensor: ...
 
 
 def cut_of(name: str, config: Model, index: int, count: int) -> Cut:
@@ -46,7 +54,7 @@ def cut_of(name: str, config: Model, index: int, count: int) -> Cut:
     return Cut(rows.get(module, ()), columns.get(module))
 
 
-def cut_model(part: Part, mesh: DeviceMesh) -> None:
+def cut_model(part: nn.Module, mesh: DeviceMesh) -> None:
     """Cut `part` over `mesh` in place: queries, keys, values, gate and up by columns, what writes to the residual stream by
     rows (Shoeybi et al. 2019), embedding and head by the vocabulary."""
     plan: dict[str, ParallelStyle] = {
@@ -100,14 +108,14 @@ def _local(weight: Tensor | None) -> Tensor:
     raise TypeError(f"a cut parameter was expected, not {type(weight).__name__}")
 
 
-def local_logits(part: Part, hidden_ND: Tensor) -> Tensor:
+def local_logits(part: LogitsShard, hidden_ND: Tensor) -> Tensor:
     """This rank's (N, L) of the logits; gradients of `hidden_ND` are summed over the ranks."""
     group = part.place.group("tensor")
     logits_NL = torch.nn.functional.linear(_Same.apply(hidden_ND, group), _local(part.head_weight))  # type: ignore[no-untyped-call]
     return scaled(logits_NL, 1 / part.config.logits_scaling)
 
 
-def gathered_logits(part: Part, hidden: Tensor) -> Tensor:
+def gathered_logits(part: LogitsShard, hidden: Tensor) -> Tensor:
     """(..., D) -> (..., V) on every rank, without gradients."""
     mine = local_logits(part, hidden).detach().contiguous()
     count = part.place.parallel.tensor

@@ -1,0 +1,48 @@
+"""Ranks that a launcher started, torchrun or Flyte's Elastic task: which one this process is, by its environment."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from lehr.runtime.environment import whole
+from lehr.runtime.errors import UserError
+
+_GIVE_WAY_SECONDS = 10.0
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several ranks."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and whole("WORLD_SIZE", 1, least=1) > 1
+
+
+def follows() -> bool:
+    """Whether this process is such a rank, and not the first."""
+    return launched() and whole("RANK", 0) > 0
+
+
+def give_way() -> None:
+    """For a rank that is about to end with rank 0's error. Rank 0 ends first, or the launcher would end it in the middle of its
+    last words; then the launcher ends this one."""
+    if follows():
+        time.sleep(_GIVE_WAY_SECONDS)
+
+
+def hosts() -> int:
+    """On how many hosts the launcher started ranks."""
+    return whole("GROUP_WORLD_SIZE", 1, least=1) if launched() else 1
+
+
+def on_other_host() -> bool:
+    """Whether this host is another than rank 0's."""
+    return hosts() > 1 and os.environ.get("GROUP_RANK", "0") != "0"
+
+
+def check_world(processes: int) -> None:
+    """Raises UserError if a launcher started another number of ranks than the recipe's `processes`."""
+    if launched() and (found := whole("WORLD_SIZE", 1)) != processes:
+        raise UserError(
+            f"the launcher started {found} ranks, the recipe asks for {processes}",
+            where=f"parallel.processes={processes}",
+            remedy=f"start {processes} ranks, or set parallel.processes={found}",
+        )

@@ -1,0 +1,72 @@
+"""What a rollback must remember over restarts: which batches are left out, and the bad steps in a row that just passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lehr.config.optim import Rewind
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Batches of steps `first` to `last` are left out. The schedule goes on as if they had been read: `tokens` were seen
+    when `last` had been."""
+
+    first: int
+    last: int
+    tokens: int
+
+
+@dataclass
+class Rewinds:
+    """Part of the training state: what was left out so far, and the bad steps in a row that just passed.
+
+    `first_bad` is the step that began them, `bad` their number; without a `config` there are no rewinds, and the guard is
+    alone.
+    """
+
+    config: Rewind | None
+    skipped: list[Skipped] = field(default_factory=list)
+    first_bad: int = 0
+    bad: int = 0
+
+    @property
+    def armed(self) -> bool:
+        """Whether a rewind may still come. Then the guard learns nothing from what it refuses: that would let a run that has
+        gone wrong pass for the new normal before it is taken back."""
+        return self.config is not None and len(self.skipped) < self.config.limit
+
+    @property
+    def calm(self) -> bool:
+        """Whether the state may be kept as one to go back to."""
+        return not self.armed or self.bad == 0
+
+    @property
+    def due(self) -> bool:
+        return self.armed and self.config is not None and self.bad >= self.config.after
+
+    def saw(self, step: int, made: bool) -> None:
+        """Count the step."""
+        if made:
+            self.bad = 0
+        else:
+            self.first_bad = self.first_bad if self.bad else step
+            self.bad += 1
+
+    def after_skipped(self, step: int) -> tuple[int, int] | None:
+        """Where batches from `step` on are left out: the step behind them, and the tokens seen by then."""
+        return next(((s.last + 1, s.tokens) for s in self.skipped if s.first <= step <= s.last), None)
+
+    def tensors(self) -> dict[str, Tensor]:
+        rows = [[s.first, s.last, s.tokens] for s in self.skipped]
+        return {
+            "rewinds.skipped": torch.tensor(rows, dtype=torch.int64).view(-1, 3),
+            "rewinds.bad": torch.tensor([self.first_bad, self.bad]),
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self.skipped = [Skipped(*row) for row in tensors["rewinds.skipped"].tolist()]
+        self.first_bad, self.bad = tensors["rewinds.bad"].tolist()
