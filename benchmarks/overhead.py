@@ -25,8 +25,8 @@ from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.runtime.ports import NullTracker
 from lehr.train.checkpointing.saves import WholeSaves
 from lehr.train.loop import Plan, train
-from lehr.train.next_token import NextToken, Stretch
-from lehr.train.recorder import Journal
+from lehr.train.next_token import NextToken, TrainingPhase
+from lehr.train.recorder import Recorder
 from lehr.train.state import TrainState
 
 _MINUTE = 60.0
@@ -38,14 +38,14 @@ class Training:
     def __init__(self, recipe: Recipe, model: Model, rows: int) -> None:
         s = recipe.stage1
         self.state = TrainState.fresh(Transformer(model).initialise(0), s.optim, recipe.pinned().precision)
-        self.stretch = Stretch(
+        self.phase = TrainingPhase(
             recipe.data.mixes[s.mix], s.tokens, rows, s.sequence_length, s.optim, s.schedule, s.checkpoint_steps, 0
         )
-        self.objective = NextToken(self.state, _RandomRows(model.vocab_size, s.sequence_length), self.stretch, 0)
+        self.objective = NextToken(self.state, _RandomRows(model.vocab_size, s.sequence_length), self.phase, 0)
 
-    def steps(self, count: int, journal: Journal) -> None:
-        plan = Plan(self.state.step + count, lambda step, tokens: 1e-4, self.stretch.clip_norm, checkpoint_steps=1 << 60)
-        train(self.state, self.objective, plan, Ranks(), journal)
+    def steps(self, count: int, recorder: Recorder) -> None:
+        plan = Plan(self.state.step + count, lambda step, tokens: 1e-4, self.phase.clip_norm, checkpoint_steps=1 << 60)
+        train(self.state, self.objective, plan, Ranks(), recorder)
 
 
 class _RandomRows:
@@ -71,7 +71,7 @@ def run() -> Sequence[Record]:
 def checkpoints(recipe: Recipe, folder: Path, pairs: int = 15, steps: int = 3) -> list[Record]:
     """A stretch with a checkpoint at its start and its end waited for, against the same stretch without."""
     training = Training(recipe, models.config("15M"), 8)
-    quiet, saves = Journal("plain", None, NullTracker(), _saves(folder)), _saves(folder)
+    quiet, saves = Recorder("plain", None, NullTracker(), _saves(folder)), _saves(folder)
 
     def with_one() -> None:
         saves.save(training.state, 0, lambda size: None)
@@ -91,12 +91,12 @@ def metrics(recipe: Recipe, folder: Path, pairs: int = 80, steps: int = 5) -> li
     """Stretches of steps that are logged, exported and tracked, against stretches that are not: what training waits for.
     MLflow's thread writes every three seconds, in either; what it costs is in the CPU seconds of the second record."""
     training = Training(recipe, recipe.model, 8)
-    quiet = Journal("plain", None, NullTracker(), _saves(folder))
+    quiet = Recorder("plain", None, NullTracker(), _saves(folder))
     exporter = PrometheusTracker("benchmark")
     exporter.start()
     tracker = FanOut([exporter, MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", "benchmark", "run", str(folder / "art"))])
     tracker.stage_started("stage1", total_steps=10**6, params={})
-    watched = Journal("stage1", folder / "log", tracker, _saves(folder), flops_per_token=1.0)
+    watched = Recorder("stage1", folder / "log", tracker, _saves(folder), flops_per_token=1.0)
     watched.open(0)
     found = _pairs(lambda: training.steps(steps, watched), lambda: training.steps(steps, quiet), pairs)
     spent = _cpu(lambda: _only_metrics(training, watched, tracker, 500)) / 500
@@ -107,12 +107,12 @@ def metrics(recipe: Recipe, folder: Path, pairs: int = 80, steps: int = 5) -> li
     return [_share(f"{what}, wall", *_median_and_interval(lost)), _share(f"{what}, CPU", cost, cost, cost, note)]
 
 
-def _only_metrics(training: Training, journal: Journal, tracker: FanOut, steps: int) -> None:
+def _only_metrics(training: Training, recorder: Recorder, tracker: FanOut, steps: int) -> None:
     """What `steps` steps write down, without the steps, until it has been written."""
     for _ in range(steps):
         training.state.step += 1
         sums = {"loss": 1.0, "weight": 1.0, "tokens": 1024.0, "stop": 0.0}
-        journal.step(training.state, 10**6, 1.0, 1.0, 1e-3, True, sums, {}, 0.1)
+        recorder.step(training.state, 10**6, 1.0, 1.0, 1e-3, True, sums, {}, 0.1)
     tracker.close()
 
 

@@ -56,14 +56,14 @@ def _transfers(place: Path, client: object) -> list[Record]:
 def _waits(place: Path) -> Record:
     state = {name: torch.randn(8_333_333) for name in ("values", "first", "second")}
     store = ObjectStore(S3Objects(f"s3://{_BUCKET}/waits"), place / "cache")
-    claim = store.begin("s")
-    kept = ResumeFiles(store.scratch("s", claim) / RESUME, claim)
+    fencing = store.begin("s")
+    kept = ResumeFiles(store.scratch("s", fencing) / RESUME, fencing)
     alone = ResumeFiles(place / "alone")
     found = in_turns(
         {
             "with": lambda: kept.save(0, state, 0, lambda size: None),
             "kept": kept.wait,
-            "settled": claim.settle,  # saves come further apart than a copy takes
+            "settled": fencing.flush,  # saves come further apart than a copy takes
             "without": lambda: alone.save(0, state, 0, lambda size: None),
             "alone": alone.wait,
         },

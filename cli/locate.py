@@ -29,7 +29,7 @@ def _candidates(where: Where) -> list[Artifact]:
     if address is None:
         return [Artifact.open(where, verify=False)] if _names_one(where) else of_run(Path(where))
     root, _, name = address.partition("/artifacts/")
-    found = of_run(_outline(root))
+    found = of_run(_manifest_index(root))
     for artifact in found:
         artifact.uri = f"{root}/artifacts/{artifact.folder.name}"
     return [artifact for artifact in found if not name or artifact.folder.name == name]
@@ -106,15 +106,15 @@ def _published(where: Where) -> set[str]:
 def _local(where: Where) -> Path:
     """A folder with the public files of the run that `where` is, or lies in."""
     if address := store_address(where):
-        return _outline(address.partition("/artifacts/")[0])
+        return _manifest_index(address.partition("/artifacts/")[0])
     return next((p.parent for p in Path(where).absolute().parents if p.name == "artifacts"), Path(where))
 
 
 @cache
-def _outline(root: str) -> Path:
+def _manifest_index(root: str) -> Path:
     from lehr.tasks.place import Place
 
-    return Place(root).outline()
+    return Place(root).manifest_index()
 
 
 def find(where: Where, kind: Kind = "checkpoint") -> Artifact:

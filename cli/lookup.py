@@ -45,7 +45,7 @@ def lookup(artifact: Where, stage: str, step: int | None, document: str | None, 
     if step is None:
         steps = order.document(source, name)
         seen = ", ".join(map(str, steps)) or "none"
-        shown = f"{document}: seen in {len(steps)} of {order.stretch.steps} steps: {seen}"
+        shown = f"{document}: seen in {len(steps)} of {order.phase.steps} steps: {seen}"
         say(json.dumps(steps)) if as_json else page(text(shown))
         return
     rows = order.step(step)
@@ -58,4 +58,4 @@ def lookup(artifact: Where, stage: str, step: int | None, document: str | None, 
         table.add_row(str(number), text(row.source), f"{row.first_token:,}", text(", ".join(row.documents)))
     page(table)
     if order.was_left_out(step):
-        page(f"step {step} was left out by a rewind: nothing was learned from these")
+        page(f"step {step} was left out by a rollback: nothing was learned from these")

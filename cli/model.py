@@ -22,7 +22,7 @@ def show(artifact: Where, verify: bool) -> None:
 
     ARTIFACT is an artifact's folder, or a run's folder: then it is the run's last model. Either may be an s3:// address.
     Costs are summed over all ancestors, each counted once; of tokens, those that were trained on. Scores come from the
-    run's scores.json, beside those of the model it was made from. Last come restarts, full disks, dead ranks and rewinds
+    run's scores.json, beside those of the model it was made from. Last come restarts, full disks, dead ranks and rollbacks
     on the way, if there were any.
 
     \b
@@ -30,7 +30,7 @@ def show(artifact: Where, verify: bool) -> None:
       lehr show runs/tiny-olmo2
       lehr show runs/tiny-olmo2 --verify > tiny.txt
     """
-    from lehr.artifacts.incidents import told
+    from lehr.artifacts.incidents import read_incidents
     from lehr.cli.card import cost_table, lineage_tree, score_table, verdict
     from lehr.cli.locate import find, whole
     from lehr.cli.tables import page, text
@@ -39,7 +39,7 @@ def show(artifact: Where, verify: bool) -> None:
     verified = [whole(ancestor) for ancestor in model.lineage()] if verify else []
     for ancestor in verified:
         ancestor.verify()
-    incidents = "\n".join(line for ancestor in model.lineage() for line in told(ancestor))
+    incidents = "\n".join(line for ancestor in model.lineage() for line in read_incidents(ancestor))
     last = [text(words) for words in (incidents, verdict(verified) if verify else "") if words]
     page(lineage_tree(model), cost_table(model), score_table(model), *last)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.object_store.cache import folder_of
 from lehr.artifacts.object_store.capability_probe import require_conditions
-from lehr.artifacts.object_store.manifest_index import outline
+from lehr.artifacts.object_store.manifest_index import manifest_index
 from lehr.artifacts.object_store.store import ObjectStore
 from lehr.runtime.errors import UserError
 from lehr.runtime.paths import store_address
@@ -75,12 +75,12 @@ class Place:
             raise UserError("no such file of this run", where=file, remedy="start the run again")
         return file
 
-    def outline(self) -> Path:
+    def manifest_index(self) -> Path:
         """A folder like the run's own that holds no more of its artifacts than their manifests; it goes with this process.
         Raises UserError where there is no run."""
         folder = Path(tempfile.mkdtemp(prefix="lehr-outline-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        outline(_objects(self.root), folder)
+        manifest_index(_objects(self.root), folder)
         return folder
 
     def shown(self, name: str) -> str:

@@ -27,7 +27,7 @@ from lehr.train.checkpointing.saves import WholeSaves
 from lehr.train.loop import Plan, train
 from lehr.train.losses import cross_entropy, router_loss
 from lehr.train.next_token import NextToken
-from lehr.train.recorder import Journal
+from lehr.train.recorder import Recorder
 from lehr.train.state import TrainState
 from lehr.train.sync_debugging import Calls, watched
 
@@ -106,12 +106,12 @@ def profile_syncs(recipe: Recipe, steps: int) -> Calls:
     s, p = _stage1(recipe), recipe.parallel
     torch.set_num_threads(p.threads)
     state = TrainState.fresh(Transformer(recipe.model).initialise(0), s.optim, recipe.pinned().precision)
-    stretch = replace(s.stretch(), batch_size=max(1, s.batch_size // p.processes), batch_ramp=None)
-    objective = NextToken(state, _RandomRows(recipe.model.vocab_size, s.sequence_length), stretch, p.micro_batch)
-    journal = Journal("profile", None, NullTracker(), WholeSaves(Path(), Ranks()), watch=recipe.watch)
+    phase = replace(s.phase(), batch_size=max(1, s.batch_size // p.processes), batch_ramp=None)
+    objective = NextToken(state, _RandomRows(recipe.model.vocab_size, s.sequence_length), phase, p.micro_batch)
+    recorder = Recorder("profile", None, NullTracker(), WholeSaves(Path(), Ranks()), watch=recipe.watch)
 
     def run(end: int) -> None:
-        train(state, objective, Plan(end, stretch.rate, stretch.clip_norm, checkpoint_steps=end + 1), Ranks(), journal)
+        train(state, objective, Plan(end, phase.rate, phase.clip_norm, checkpoint_steps=end + 1), Ranks(), recorder)
 
     run(_WARM)
     with watched() as calls:

@@ -18,7 +18,7 @@ from lehr.data.loader import Loader
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
 from lehr.train.checkpointing.checkpoint import TRAINING
-from lehr.train.next_token import Stretch, make_loader
+from lehr.train.next_token import TrainingPhase, make_loader
 
 _WHOLE = "use a whole checkpoint"
 _RANGES = TypeAdapter(list[tuple[int, int]])
@@ -47,20 +47,20 @@ class Lookup:
         tokenizers = [p for p in checkpoint.parents() if p.manifest.kind == "tokenizer"]
         if not shards or not tokenizers:
             raise UserError("its shards are not here", where=checkpoint.folder, remedy="look it up in the run's own folder")
-        self.stretch = _stretch({**_inherited(checkpoint), **config}, checkpoint.folder)
-        self.loader: Loader = make_loader(shards[0].folder, tokenizers[0].folder, self.stretch)
+        self.phase = _phase({**_inherited(checkpoint), **config}, checkpoint.folder)
+        self.loader: Loader = make_loader(shards[0].folder, tokenizers[0].folder, self.phase)
         steadiness = checkpoint.path(f"{LOGS}/{STABILITY}")
         self.left_out = _left_out(steadiness) if steadiness.is_file() else []
 
     def was_left_out(self, step: int) -> bool:
-        """Whether a rewind left the batch of `step` out: nothing was learned from it."""
+        """Whether a rollback left the batch of `step` out: nothing was learned from it."""
         return any(first <= step <= last for first, last in self.left_out)
 
     def step(self, step: int) -> list[Row]:
         """The rows of the global batch of `step`, counted from 0. Raises UserError beyond the last one."""
-        if not 0 <= step < self.stretch.steps:
-            raise UserError(f"step {step} is not between 0 and {self.stretch.steps - 1}", remedy="name a step of the stage")
-        return [Row(*row) for row in self.loader.documents(*self.stretch.batches.at(step))]
+        if not 0 <= step < self.phase.steps:
+            raise UserError(f"step {step} is not between 0 and {self.phase.steps - 1}", remedy="name a step of the stage")
+        return [Row(*row) for row in self.loader.documents(*self.phase.batches.at(step))]
 
     def document(self, source: str, document: str) -> list[int]:
         """The steps that learned from a token of a document of that id, or of its chunks, each once, in order. Raises UserError
@@ -75,12 +75,12 @@ class Lookup:
                 f"source {source!r} has no training document {document!r}",
                 remedy="take an id from `lehr lookup --step`, or see `lehr dropped`",
             ) from None
-        steps = {self.stretch.batches.step_of(i) for i in instances if i < self.stretch.batches.all_instances}
+        steps = {self.phase.batches.step_of(i) for i in instances if i < self.phase.batches.all_instances}
         return sorted(step for step in steps if not self.was_left_out(step))
 
 
 def _left_out(path: Path) -> list[tuple[int, int]]:
-    """First and last step of each stretch that a rewind left out. Raises UserError."""
+    """First and last step of each range that a rollback left out. Raises UserError."""
     listed = read_object(path, _WHOLE).get("left_out")
     try:
         return _RANGES.validate_python(listed, strict=False)
@@ -107,7 +107,7 @@ class _Order(BaseModel):
     batch_ramp: BatchRamp | None = None
 
 
-def _stretch(config: dict[str, Any], where: Path) -> Stretch:
+def _phase(config: dict[str, Any], where: Path) -> TrainingPhase:
     """The configuration's mix, tokens and seed, and the batch that it began with or inherited. Raises UserError."""
     try:
         order = _Order.model_validate(config)
@@ -115,7 +115,7 @@ def _stretch(config: dict[str, Any], where: Path) -> Stretch:
         first = error.errors()[0]
         what = f"its configuration is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']})"
         raise UserError(what, where=where, remedy=_WHOLE) from None
-    return Stretch(
+    return TrainingPhase(
         order.mix,
         order.tokens,
         order.batch_size,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lehr.artifacts.artifact import sha256_text, write_atomic
-from lehr.artifacts.incidents import Sign, described, of_older
+from lehr.artifacts.incidents import LivenessLock, described, of_older
 from lehr.runtime.errors import InfraError, Preempted, UserError
 from lehr.runtime.ports import Conflict
 
@@ -98,17 +98,17 @@ def overtaken(name: str, number: int, now: Mapping[str, Any]) -> Preempted:
 
 @dataclass(frozen=True)
 class Fence:
-    """One attempt's claim, kept in `key` of the folder `root`; see `lehr.runtime.ports.Claim`."""
+    """One attempt's fencing token, kept in `key` of the folder `root`; see `lehr.runtime.ports.FencingToken`."""
 
     root: Path
     key: str
     number: int
     token: str
-    signs: list[Sign] = field(default_factory=list, compare=False, repr=False)  # at most one, where the work is at
+    signs: list[LivenessLock] = field(default_factory=list, compare=False, repr=False)  # at most one, where the work is at
     shared: ClassVar[bool] = True  # a folder that several machines work in is one that they share
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Other ranks receive it in a process of their own; the sign stays with the rank that lives the stage.
+        # Other ranks receive it in a process of their own; the liveness lock stays with the rank that runs the stage.
         return (Fence, (self.root, self.key, self.number, self.token))
 
     @classmethod
@@ -125,16 +125,16 @@ class Fence:
                 continue  # another attempt began at the same moment: take the number after its
             return cls(root, key, number, str(who["token"]))
 
-    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
-        """See `lehr.runtime.ports.Claim`."""
-        of_older(scratch, self.number, tell)
+    def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
+        """See `lehr.runtime.ports.FencingToken`."""
+        of_older(scratch, self.number, note)
         found = Keys(self.root).get(self.key)
         who = _said(self.root / self.key, found[0]) if found else {}
         if who.get("token") == self.token:  # else there is a newer attempt, which will end this one
-            self.signs.append(Sign(scratch, self.number, described(who)))
+            self.signs.append(LivenessLock(scratch, self.number, described(who)))
 
     def leave(self, ending: str) -> None:
-        """See `lehr.runtime.ports.Claim`."""
+        """See `lehr.runtime.ports.FencingToken`."""
         while self.signs:
             self.signs.pop().leave(ending)
 
@@ -146,16 +146,16 @@ class Fence:
             raise overtaken(Path(self.key).stem, self.number, now)
 
     @contextmanager
-    def passage(self) -> Iterator[None]:
+    def critical_section(self) -> Iterator[None]:
         """While inside, no newer attempt can begin. Raises Preempted if one has."""
         with Keys(self.root).lock(self.key):
             self.check()
             yield
 
-    def keep(self) -> None:
+    def upload(self) -> None:
         """The scratch is where the next attempt looks already."""
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """See `keep`."""
 
     def here(self, path: Path) -> Path:

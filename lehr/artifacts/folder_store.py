@@ -10,7 +10,7 @@ from lehr.artifacts.artifact import MANIFEST, Artifact, fsync_folder
 from lehr.artifacts.fencing import Fence, Keys
 from lehr.runtime.errors import Bug, UserError
 from lehr.runtime.paths import joined
-from lehr.runtime.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
 
 
 class LocalStore:
@@ -33,20 +33,20 @@ class LocalStore:
     def described(self, uri: str) -> Artifact:
         return Artifact.open(self.fetch(uri), verify=False)
 
-    def begin(self, name: str) -> Claim:
+    def begin(self, name: str) -> FencingToken:
         return Fence.take(self.root, name)
 
-    def scratch(self, name: str, claim: Claim = ONLY_ATTEMPT) -> Path:
+    def scratch(self, name: str, fencing: FencingToken = ONLY_ATTEMPT) -> Path:
         folder = joined(self.root / "work", name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def commit(self, name: str, folder: Path, claim: Claim = ONLY_ATTEMPT) -> str:
+    def commit(self, name: str, folder: Path, fencing: FencingToken = ONLY_ATTEMPT) -> str:
         if not (folder / MANIFEST).is_file():
             raise Bug(f"{folder}: committed before it was sealed")
         target = joined(self.root / "artifacts", name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with claim.passage():
+        with fencing.critical_section():
             if (target / MANIFEST).is_file():  # another attempt was first; both hold the same content by construction
                 shutil.rmtree(folder)
             else:

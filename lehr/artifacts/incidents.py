@@ -1,4 +1,4 @@
-"""What happened to a stage on its way, a dated line each, over all attempts; and the sign that an attempt leaves in the
+"""What happened to a stage on its way, a dated line each, over all attempts; and the liveness lock that an attempt holds in the
 scratch, by which the next one can tell how it ended."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def told(artifact: Artifact) -> list[str]:
+def read_incidents(artifact: Artifact) -> list[str]:
     """The lines in an artifact's logs, the oldest first."""
     path = artifact.path(f"{LOGS}/{FILE}")
     return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -54,7 +54,7 @@ def ending(error: BaseException) -> str:
     return masked(_one_line("; ".join([f"{type(owned).__name__}: {first}", *dict.fromkeys(notes)])))
 
 
-class Sign:
+class LivenessLock:
     """A file `.attempt-N` in the scratch, locked while the attempt lives: the lock dies with its holder."""
 
     def __init__(self, scratch: Path, number: int, about: str) -> None:
@@ -86,7 +86,7 @@ class Sign:
             self._file.close()
 
 
-def of_older(scratch: Path, number: int, tell: Callable[[str], None]) -> None:
+def of_older(scratch: Path, number: int, note: Callable[[str], None]) -> None:
     """`tell` what became of attempts before `number`, a line each, and take their signs away."""
     for path in sorted(scratch.glob(".attempt-*"), key=_number):
         if _number(path) >= number:
@@ -94,7 +94,7 @@ def of_older(scratch: Path, number: int, tell: Callable[[str], None]) -> None:
         with suppress(FileNotFoundError):  # another newer attempt was quicker
             lives = _held(path)
             about, said = (*path.read_text(encoding="utf-8", errors="replace").split("\n"), "", "")[:2]
-            tell(ended(about, said.strip(), number, lives=lives))
+            note(ended(about, said.strip(), number, lives=lives))
             path.unlink()
 
 

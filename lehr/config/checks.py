@@ -96,7 +96,7 @@ def layout(r: RecipeParts) -> None:
     if r.compile == "on" and r.model.n_experts:
         raise ValueError("compile=on with model.n_experts: only dense models are compiled; set compile to auto or off")
     if r.compile == "on" and not r.parallel.compiles:
-        where = f"parallel.recompute=full and parallel.tensor={r.parallel.tensor}"
+        where = f"parallel.activation_checkpointing=full and parallel.tensor={r.parallel.tensor}"
         raise ValueError(f"compile=on with {where}: set recompute to selective, or compile to auto or off")
     r.parallel.check_model(r.model)
     if r.stage1:

@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
 
 
-class Rewind(Config):
+class Rollback(Config):
     """After this many bad steps in a row go back to the last good checkpoint and leave out the batches since then, but no more
     than `before` ahead of the first bad one."""
 
@@ -24,14 +24,14 @@ class Guard(Config):
     enabled: bool = True
     window: Annotated[int, Field(ge=8)] = 128
     sigmas: PositiveFloat = 6.0
-    rewind: Rewind | None = None
+    rollback: Rollback | None = None
 
     @model_serializer(mode="wrap")
     def _said_where_it_is_meant(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a rewind nothing is said of it: what was written down before there were any stays the same."""
+        """Without a rollback nothing is said of it: what was written down before there were any stays the same."""
         said: dict[str, Any] = handler(self)
-        if self.rewind is None:
-            said.pop("rewind", None)
+        if self.rollback is None:
+            said.pop("rollback", None)
         return said
 
 

@@ -32,7 +32,9 @@ class Parallel(Config):
     replicas: Positive = 1  # hybrid only: groups that each hold the whole state
     tensor: Positive = 1
     pipeline: Positive = 1
-    recompute: Recompute = "none"  # activations in the backward pass: all but matrix products (selective), or each block (full)
+    activation_checkpointing: Recompute = (
+        "none"  # activations in the backward pass: all but matrix products (selective), or each block (full)
+    )
 
     @property
     def whole(self) -> bool:
@@ -42,7 +44,7 @@ class Parallel(Config):
     @property
     def compiles(self) -> bool:
         """Whether torch can compile blocks laid out so: 2.13 fails where tensor ranks compute all of a block again."""
-        return self.tensor == 1 or self.recompute != "full"
+        return self.tensor == 1 or self.activation_checkpointing != "full"
 
     @property
     def data_ranks(self) -> int:

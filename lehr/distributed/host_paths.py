@@ -6,26 +6,26 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from lehr.runtime.ports import Claim
+from lehr.runtime.ports import FencingToken
 from lehr.runtime.rank_environment import hosts
 
 
-def separate_folders(claim: Claim) -> bool:
+def separate_folders(fencing: FencingToken) -> bool:
     """Whether other machines' ranks see other folders than rank 0."""
-    return hosts() > 1 and not claim.shared
+    return hosts() > 1 and not fencing.shared
 
 
-def with_local_paths(argument: Any, claim: Claim | None = None) -> Any:
+def with_local_paths(argument: Any, fencing: FencingToken | None = None) -> Any:
     """A stage's `argument` (a RankContext, or a dataclass that has one) with this machine's paths for rank 0's. Fetches the
     artifacts among them. Raises what fetching does."""
     if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
         return argument
     context = getattr(argument, "context", None)
-    claim = claim or getattr(context or argument, "claim", None)
-    if claim is None or not separate_folders(claim):
+    fencing = fencing or getattr(context or argument, "fencing", None)
+    if fencing is None or not separate_folders(fencing):
         return argument
-    changes: dict[str, Any] = {} if context is None else {"context": with_local_paths(context, claim)}
+    changes: dict[str, Any] = {} if context is None else {"context": with_local_paths(context, fencing)}
     for field in dataclasses.fields(argument):
         if isinstance(path := getattr(argument, field.name), Path):
-            changes[field.name] = claim.here(path)
+            changes[field.name] = fencing.here(path)
     return dataclasses.replace(argument, **changes)

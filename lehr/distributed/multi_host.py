@@ -13,23 +13,23 @@ import torch.distributed as dist
 
 from lehr.distributed.host_paths import separate_folders
 from lehr.distributed.ranks import Ranks
-from lehr.runtime.ports import FAR, Claim
+from lehr.runtime.ports import REMOTE, FencingToken
 from lehr.runtime.rank_environment import on_other_host
 
 _PIECE = 16 << 20  # bytes sent at once
 
 
 @contextmanager
-def mirrored(folder: Path, ranks: Ranks, claim: Claim) -> Iterator[None]:
+def mirrored(folder: Path, ranks: Ranks, fencing: FencingToken) -> Iterator[None]:
     """Inside, where ranks are apart, every machine has the files that `folder` holds on rank 0's. Every rank takes part. They
     come through the process group: not all of rank 0's saves have reached the store."""
-    if not separate_folders(claim):
+    if not separate_folders(fencing):
         yield
         return
     files: list[tuple[str, int]] = []
     if ranks.first:
-        claim.bring(folder)
-        found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tmp", FAR))
+        fencing.bring(folder)
+        found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tmp", REMOTE))
         files = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in found]
     writes = on_other_host() and os.environ.get("LOCAL_RANK", "0") == "0"
     if writes:

@@ -37,10 +37,10 @@ Body = Callable[..., Any]
 
 def run_as_group(work: Callable[[], T]) -> T:
     """See lehr.distributed.rank_launcher.lead_or_follow."""
-    if Company.leading is not None:
+    if LaunchedGroup.leading is not None:
         return work()
-    company = Company()
-    return company.lead(work) if company.rank == 0 else company.follow()
+    group = LaunchedGroup()
+    return group.lead(work) if group.rank == 0 else group.follow()
 
 
 def backend() -> str:
@@ -64,7 +64,7 @@ def lost_a_peer(error: BaseException) -> bool:
     return isinstance(error, PeerGone | dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
-def told(error: Exception, where: str) -> LehrError:
+def as_lehr_error(error: Exception, where: str) -> LehrError:
     """`error` of the rank that is at `where`, as rank 0 raises it: its owner is the same on every rank. What nobody owns is a
     Bug, which no retry mends, with the traceback as a note."""
     if isinstance(error, LehrError):
@@ -79,24 +79,24 @@ def told(error: Exception, where: str) -> LehrError:
     return found
 
 
-class Company:
+class LaunchedGroup:
     """One call of `together` on every rank. `leading` is the one under way, on rank 0 only."""
 
-    leading: Company | None = None
+    leading: LaunchedGroup | None = None
     rounds = 0  # calls so far: every rank counts them alike
     group = ""  # name of the process group that this rank is in
 
     def __init__(self) -> None:
-        Company.rounds += 1
+        LaunchedGroup.rounds += 1
         if hosts() == 1:
             stay_on_loopback()
         store, self.rank, self.world = next(rendezvous("env://", timeout=TIMEOUT))
-        self._store = PrefixStore(f"lehr/{Company.rounds}", store)
+        self._store = PrefixStore(f"lehr/{LaunchedGroup.rounds}", store)
         self._sent = 0
 
     def lead(self, work: Callable[[], T]) -> T:
         """Rank 0: do `work`, and tell the others how it ended."""
-        Company.leading = self
+        LaunchedGroup.leading = self
         try:
             result = work()
         except BaseException as error:
@@ -105,7 +105,7 @@ class Company:
             get_error_handler().record_exception(error)  # for the launcher's report
             raise
         finally:
-            Company.leading = None
+            LaunchedGroup.leading = None
         try:
             self._send("end", [result])
         except RuntimeError as error:
@@ -151,7 +151,7 @@ class Company:
         """Tell rank 0 and wait for its verdict. A device that failed is this machine's, so that error stays here."""
         fault = node_fault(error)
         place = f"rank {self.rank} of {self.world} on {socket.gethostname()}"
-        known = told(error, place) if isinstance(error, Exception) else from_words(in_words(error))
+        known = as_lehr_error(error, place) if isinstance(error, Exception) else from_words(in_words(error))
         self._store.set(f"failed/{self.rank}", json.dumps(in_words(InfraError(str(known)) if fault else known)))
         self._break()
         get_error_handler().record_exception(error)
@@ -177,7 +177,7 @@ class Company:
 
     def _send(self, key: str, objects: list[Any]) -> None:
         """Rank 0: announce under `key` that `objects` come, and in which group; then send them."""
-        group = Company.group or f"{Company.rounds}.{key}"
+        group = LaunchedGroup.group or f"{LaunchedGroup.rounds}.{key}"
         self._store.set(key, group)
         self._join(group)
         dist.broadcast_object_list(objects, src=0)
@@ -185,7 +185,7 @@ class Company:
     def _receive(self, key: str, count: int) -> list[Any]:
         """What rank 0 announced under `key`."""
         group = self._store.get(key).decode()
-        if Company.group != group:  # rank 0 left the last one
+        if LaunchedGroup.group != group:  # rank 0 left the last one
             self._break()
         self._join(group)
         objects = [None] * count
@@ -196,17 +196,17 @@ class Company:
         if not dist.is_initialized():
             store = PrefixStore(group, self._store)
             dist.init_process_group(backend(), store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
-            Company.group = group
+            LaunchedGroup.group = group
             atexit.unregister(_leave)
             atexit.register(_leave)
 
     def _peer_error(self) -> LehrError | None:
         """The error of a rank that failed before this one; InfraError for one that says nothing even when the group is broken,
         which wakes all that live. None where all answer to that only: then the fault is rank 0's own."""
-        told = self._failures()
+        as_lehr_error = self._failures()
         self._break()
-        if told:
-            return told[0]
+        if as_lehr_error:
+            return as_lehr_error[0]
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while len(self._failed()) < self.world - 1 and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
@@ -231,4 +231,4 @@ def _leave() -> None:
     others. At exit too: gloo's threads do not always outlive a process that is still in a group, which then aborts."""
     if dist.is_initialized() and not torch.cuda.is_available():
         dist.destroy_process_group()
-        Company.group = ""
+        LaunchedGroup.group = ""

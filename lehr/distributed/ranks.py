@@ -23,10 +23,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lehr.distributed.host_paths import with_local_paths
-from lehr.distributed.process_group import TIMEOUT, Company, backend, lost_a_peer, stay_on_loopback, told
+from lehr.distributed.process_group import TIMEOUT, LaunchedGroup, as_lehr_error, backend, lost_a_peer, stay_on_loopback
 from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.distributed.serialization import all_gathered
-from lehr.distributed.shared_memory_reduce import SharedSum
+from lehr.distributed.shared_memory_reduce import SharedMemoryReduce
 from lehr.runtime.errors import InfraError, LehrError
 from lehr.runtime.hardware import keep_freed_memory
 from lehr.runtime.rank_environment import launched
@@ -45,7 +45,9 @@ class Ranks:
     rank: int = 0
     world: int = 1
     peers_alive: Callable[[], bool] | None = None
-    _shared: dict[int, SharedSum] = field(default_factory=dict, repr=False)  # by size: each trained model's gradients have one
+    _shared: dict[int, SharedMemoryReduce] = field(
+        default_factory=dict, repr=False
+    )  # by size: each trained model's gradients have one
 
     @property
     def first(self) -> bool:
@@ -60,7 +62,7 @@ class Ranks:
             return
         size = tensor.numel()
         if size not in self._shared:
-            self._shared[size] = SharedSum(size, self.rank, self.world, self.peers_alive)
+            self._shared[size] = SharedMemoryReduce(size, self.rank, self.world, self.peers_alive)
         self._shared[size].sum_(tensor)
 
     def gather(self, value: T) -> list[T]:
@@ -84,7 +86,7 @@ class Ranks:
 def _through_memory(tensor: Tensor) -> bool:
     """Whether a sum over ranks of one host is quicker through shared memory."""
     large = tensor.numel() >= _LARGE and tensor.dtype == torch.float32
-    return large and tensor.device.type == "cpu" and SharedSum.possible()
+    return large and tensor.device.type == "cpu" and SharedMemoryReduce.possible()
 
 
 def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any) -> T:
@@ -148,9 +150,9 @@ class Local:
 
 def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     """Rank 0 of a launcher's ranks sends `body` to the others."""
-    company = Company.leading
-    assert company is not None
-    result: T = company.run(_on_launched, world, (threads, body, arguments))
+    group = LaunchedGroup.leading
+    assert group is not None
+    result: T = group.run(_on_launched, world, (threads, body, arguments))
     return result
 
 
@@ -206,7 +208,7 @@ def _helper(
         body(Ranks(rank, world, lambda: True), *arguments)  # a rank ends with its leader, so it need not ask
         dist.destroy_process_group()
     except Exception as error:  # noqa: BLE001 (whatever it is, rank 0 must hear of it)
-        sender.send(told(error, f"rank {rank} of {world} on {socket.gethostname()}"))
+        sender.send(as_lehr_error(error, f"rank {rank} of {world} on {socket.gethostname()}"))
         if not isinstance(error, LehrError):
             raise SystemExit(1) from None
     finally:

@@ -22,7 +22,7 @@ _SPIN_SECONDS, _LOOK_SECONDS = 0.002, 0.5
 _LINE = 128  # bytes
 
 
-class SharedSum:
+class SharedMemoryReduce:
     """Adds fp32 tensors of one size over `world` ranks, in rank order: the same bits whoever comes first.
 
     Two buffers take turns, so that nobody overwrites what another still reads: a rank can only begin its next but one

@@ -1,7 +1,7 @@
 """Baselines of bits per byte: n-grams and a compressor on the windows that a model read, scored as the model is.
 
 A window that was read again, in a later epoch or stage, counts once: that a text was repeated says nothing of the language,
-and counts of nothing but repeats would leave nothing to estimate discounts from. What a rewind left out counts as read.
+and counts of nothing but repeats would leave nothing to estimate discounts from. What a rollback left out counts as read.
 """
 
 from __future__ import annotations

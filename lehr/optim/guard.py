@@ -18,7 +18,7 @@ class SpikeGuard:
     The rule is OLMo-core's SkipStepAdamW (used for the 32B). Two of its traps are closed: the window is part of the
     checkpointed state, and what enters it is winsorised at the threshold: an outlier of any size widens the window as one
     right at the threshold does, and does not let the next one through, while a lasting change of level is learned after a
-    few steps. Where a rewind ends what lasts, nothing refused enters at all.
+    few steps. Where a rollback ends what lasts, nothing refused enters at all.
     State: `history` (2, window) float64, rows loss and gradient norm, a ring; `count` values ever entered.
     """
 

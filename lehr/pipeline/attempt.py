@@ -10,7 +10,7 @@ from typing import Any
 
 from lehr.artifacts import incidents
 from lehr.artifacts.artifact import write_atomic
-from lehr.runtime.ports import Claim, Clock, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
+from lehr.runtime.ports import Clock, FencingToken, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class StageContext:
 
 class Attempt:
     """One attempt at the stage `name`: `out`, this attempt's own, becomes the artifact; `scratch` survives kills until then.
-    `claim` is asked before anything is published."""
+    `fencing` is asked before anything is published."""
 
-    def __init__(self, name: str, scratch: Path, context: StageContext, claim: Claim) -> None:
-        self.name, self.scratch, self.tracker, self.claim = name, scratch, context.tracker, claim
+    def __init__(self, name: str, scratch: Path, context: StageContext, fencing: FencingToken) -> None:
+        self.name, self.scratch, self.tracker, self.fencing = name, scratch, context.tracker, fencing
         self.serve = context.serve
-        self.out = scratch / f"out-{claim.number}"
+        self.out = scratch / f"out-{fencing.number}"
         self._context, self._ledger = context, scratch / "cost.json"
         self._began_seconds, self._began_joules = context.clock.seconds(), context.power.joules()
         self._earlier_seconds, self._earlier_joules = self._earlier()

@@ -8,7 +8,7 @@ from lehr.config.evaluation import TaskPlan
 from lehr.config.recipe import Recipe
 from lehr.evals.suites import OF_TEXT
 from lehr.pipeline.node import Node
-from lehr.stages.baselines import BaselinesConfig, Reader, Stretch
+from lehr.stages.baselines import BaselinesConfig, Reader, TrainingPhase
 from lehr.stages.midtrain import MidtrainConfig
 from lehr.stages.pretrain import PretrainConfig
 
@@ -26,7 +26,7 @@ def baselines(recipe: Recipe, nodes: Sequence[Node], applies: Callable[[TaskPlan
     for model in dict.fromkeys(("stage1", recipe.base_stage)):
         tasks = [plan for plan in recipe.evaluation.tasks if plan.task in OF_TEXT and applies(plan, model)]
         if tasks:
-            read = [_stretch(by_name, name) for name in _lineage(by_name, model)]
+            read = [_phase(by_name, name) for name in _lineage(by_name, model)]
             readers.append(Reader(model=model, read=read, tasks=tasks, in_loop=recipe.evaluation.in_loop_steps > 0))
     if not readers:
         return []
@@ -43,11 +43,11 @@ def _lineage(by_name: Mapping[str, Node], model: str) -> list[str]:
     return list(dict.fromkeys([*found, *own]))
 
 
-def _stretch(by_name: Mapping[str, Node], name: str) -> Stretch:
+def _phase(by_name: Mapping[str, Node], name: str) -> TrainingPhase:
     """What a stage reads. Batches and windows are stage 1's in all of them; they grow in stage 1 alone."""
     first, config = by_name["stage1"].config, by_name[name].config
     assert isinstance(first, PretrainConfig) and isinstance(config, PretrainConfig | MidtrainConfig)
-    return Stretch(
+    return TrainingPhase(
         mix=config.mix, tokens=config.tokens, batch_size=first.batch_size, sequence_length=first.sequence_length,
         batch_ramp=first.batch_ramp if config is first else None, data_seed=config.data_seed,
     )  # fmt: skip

@@ -169,9 +169,9 @@ class _Builder:
     ) -> Node:
         r = self.recipe
         assert r.data is not None
-        rewinds = r.stage1 is None or r.stage1.optim.guard.rewind is not None  # of a base it is not known: it may
+        rollbacks = r.stage1 is None or r.stage1.optim.guard.rollback is not None  # of a base it is not known: it may
         config = MidtrainConfig(
-            mix=r.data.mixes[mix], tokens=tokens, decay=decay, data_seed=data_seed, rewinds=rewinds,
+            mix=r.data.mixes[mix], tokens=tokens, decay=decay, data_seed=data_seed, rollbacks=rollbacks,
             checkpoint_steps=checkpoint_steps, **self._engine,
         )  # fmt: skip
         return Node(name, "midtrain", config, {**self._reads(), "parent": (self._reference(parent),)})

@@ -29,7 +29,7 @@ class TrainingConfig(RankedConfig):
     def goes_back(self) -> bool:
         """Whether training may go back to an earlier save: then it depends on when those are made."""
         optim: Optim | None = getattr(self, "optim", None)
-        return optim is not None and optim.guard.rewind is not None
+        return optim is not None and optim.guard.rollback is not None
 
     def described(self) -> dict[str, Any]:
         saves = {"checkpoint_steps": self.checkpoint_steps} if self.goes_back else {}

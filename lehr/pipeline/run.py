@@ -59,10 +59,10 @@ def run_stage(spec: StageSpec, name: str, config: StageConfig, inputs: Inputs, c
         identity = Identity.of(spec, name, config, inputs)
         if (uri := context.store.find(identity.artifact)) is not None:
             return found_again(spec, name, config, uri, context)
-        claim = context.store.begin(identity.work)
+        fencing = context.store.begin(identity.work)
         if (uri := context.store.find(identity.artifact)) is not None:  # the attempt before ended well in between
             return found_again(spec, name, config, uri, context)
-        attempt = Attempt(name, context.store.scratch(identity.work, claim), context, claim)
+        attempt = Attempt(name, context.store.scratch(identity.work, fencing), context, fencing)
         with _own_folder(attempt), listening():
             steps = spec.total_steps(config, inputs)
             context.tracker.stage_started(name, total_steps=steps, params=identity.config)
@@ -99,7 +99,7 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
     for half in attempt.scratch.glob("out*"):  # what the next attempt needs to go on lies beside it
         shutil.rmtree(half, ignore_errors=True)
     attempt.out.mkdir(parents=True)
-    attempt.claim.enter(attempt.scratch, attempt.log)
+    attempt.fencing.enter(attempt.scratch, attempt.log)
     ending = ""
     try:
         yield
@@ -110,14 +110,14 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
         _settle(attempt, error)
         raise
     finally:
-        attempt.claim.leave(ending)
+        attempt.fencing.leave(ending)
 
 
 def _settle(attempt: Attempt, error: BaseException) -> None:
     """What was saved last may still be on its way to where the next attempt looks. Raises what that failed with if the stage
     ends as Preempted, which says that its state is saved."""
     try:
-        attempt.claim.settle()
+        attempt.fencing.flush()
     except LehrError as lost:
         if isinstance(error, Preempted):
             raise
@@ -127,7 +127,7 @@ def _settle(attempt: Attempt, error: BaseException) -> None:
 def _unless_overtaken(attempt: Attempt, error: BaseException) -> None:
     """A file that a newer attempt took away is no fault of the disk's. Raises Preempted if there is a newer attempt."""
     try:
-        attempt.claim.check()
+        attempt.fencing.check()
     except Preempted as overtaken:
         shutil.rmtree(attempt.out, ignore_errors=True)
         with suppress(OSError):  # not empty: the newer attempt is at work in it
@@ -165,7 +165,7 @@ def _publish(
         cost=cost,
         stage_kind=spec.kind,
     )
-    uri = context.store.commit(identity.artifact, attempt.out, attempt.claim)
+    uri = context.store.commit(identity.artifact, attempt.out, attempt.fencing)
     context.tracker.stage_finished(attempt.name, uri=uri, reused=False, seconds=seconds)
     if spec.announce is not None:
         spec.announce(config, Artifact.open(context.store.fetch(uri), verify=False, uri=uri), context.tracker)

@@ -78,7 +78,7 @@ class PlanPlace:
         return max((w.start + w.tokens for w in self.done.values()), default=0)
 
 
-def stretch_work(
+def phase_work(
     name: str,
     model: Model,
     tokens: int,

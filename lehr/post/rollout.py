@@ -146,7 +146,7 @@ class RollOuts(Generic[R]):
         if self.updates.count == 1:
             return self.draw(number, step, ranks)
         whole = self._held(number)
-        if whole is None:  # also where a rewind left out the steps that would have drawn it
+        if whole is None:  # also where a rollback left out the steps that would have drawn it
             parts = ranks.gather(self.draw(number, step, ranks).to(torch.device("cpu")).tensors())
             whole = self.kind.join([self.kind.from_tensors(part) for part in parts], self.updates.samples)
         self.state.rollout = whole if update + 1 < self.updates.count else None

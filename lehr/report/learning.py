@@ -119,7 +119,7 @@ def _steadiness(data: ReportData) -> str:
     head = ["stage", "steps", "refused", "spike score of the loss, %", "of the gradient norm, %", "batches left out"]
     note = (
         "Spike score: the share of values at least seven standard deviations from the mean of the 1,000 before (OLMo 2, "
-        "section 3.2). Batches are left out by a rewind, after bad steps in a row."
+        "section 3.2). Batches are left out by a rollback, after bad steps in a row."
     )
     return markup.table(head, rows) + markup.caption(note)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import lehr
 from lehr.artifacts.artifact import LOGS, STABILITY, Artifact, write_atomic
-from lehr.artifacts.incidents import told
+from lehr.artifacts.incidents import read_incidents
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
 from lehr.interop.hf_config import CLASSES
@@ -195,7 +195,7 @@ def _stage(made: Made, reused: bool) -> StageReport:
         reused=reused,
         curves=read_lines(curves, AGAIN) if curves.is_file() else [],
         params=m.config,
-        incidents=told(artifact),
+        incidents=read_incidents(artifact),
         stability=_stability(artifact),
     )
 

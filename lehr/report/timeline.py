@@ -10,7 +10,7 @@ from lehr.report.format import esc
 
 
 def _incidents(data: ReportData) -> str:
-    """What happened on the way, over all attempts: restarts, full disks, dead ranks, attempts that overlapped, rewinds."""
+    """What happened on the way, over all attempts: restarts, full disks, dead ranks, attempts that overlapped, rollbacks."""
     lines = [line for stage in data.stages for line in stage.incidents]
     if not lines:
         return ""

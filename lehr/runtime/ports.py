@@ -100,10 +100,10 @@ def itself(model: Any) -> Any:
     return model
 
 
-FAR = ".far"  # ends the name of a file that says where a part of a save is which this machine does not have
+REMOTE = ".remote"  # ends the name of a file that says where a part of a save is which this machine does not have
 
 
-class Claim(Protocol):
+class FencingToken(Protocol):
     """One attempt's right to publish under a name, be it a resume file or the artifact. Attempts can overlap; the right is
     lost for good at the moment when a newer attempt begins."""
 
@@ -117,9 +117,9 @@ class Claim(Protocol):
         """Whether every machine of a job sees the scratch and the artifacts under the paths that this one sees."""
         ...
 
-    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
-        """The work begins in `scratch`: `tell` what became of older attempts there, a line each, and leave a sign by which the
-        next attempt can tell how this one ends."""
+    def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
+        """The work begins in `scratch`: `note` what became of older attempts there, a line each, and hold a liveness lock by
+        which the next attempt can tell how this one ends."""
         ...
 
     def leave(self, ending: str) -> None:
@@ -130,17 +130,18 @@ class Claim(Protocol):
         """Raises Preempted if a newer attempt has begun."""
         ...
 
-    def passage(self) -> AbstractContextManager[None]:
+    def critical_section(self) -> AbstractContextManager[None]:
         """While inside, no newer attempt can begin; raises Preempted if one has. For the renames alone, not for writing. Where
         the scratch is this attempt's own, what is renamed there is nobody else's yet, and a look at the start is enough."""
         ...
 
-    def keep(self) -> None:
+    def upload(self) -> None:
         """What the scratch holds now (the files in it, and RESUME) is a state to go on from: where the next attempt may begin
-        on another machine, copy it there, beside the work. Called inside a passage. Raises what an earlier copy failed with."""
+        on another machine, copy it there, beside the work. Called inside a critical section. Raises what an earlier copy
+        failed with."""
         ...
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Return when what was kept is safe. Raises what copying failed with."""
         ...
 
@@ -155,17 +156,17 @@ class Claim(Protocol):
         ...
 
     def bring(self, folder: Path) -> None:
-        """Make the parts that were sent and stand in `folder` as `NAME` + FAR ({object, bytes, sha256}) files of it."""
+        """Make the parts that were sent and stand in `folder` as `NAME` + REMOTE ({object, bytes, sha256}) files of it."""
         ...
 
 
 class OnlyAttempt:
-    """The claim of work that nobody else can be at."""
+    """The token of work that nobody else can be at."""
 
     number = 1
     shared = True
 
-    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
+    def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
         return None
 
     def leave(self, ending: str) -> None:
@@ -174,13 +175,13 @@ class OnlyAttempt:
     def check(self) -> None:
         return None
 
-    def passage(self) -> AbstractContextManager[None]:
+    def critical_section(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def keep(self) -> None:
+    def upload(self) -> None:
         return None
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         return None
 
     def here(self, path: Path) -> Path:
@@ -222,15 +223,15 @@ class Store(Protocol):
         """The artifact's manifest, with or without its files. Raises UserError if there is none."""
         ...
 
-    def begin(self, name: str) -> Claim:
+    def begin(self, name: str) -> FencingToken:
         """Begin an attempt at `name`: from now on older ones are refused."""
         ...
 
-    def scratch(self, name: str, claim: Claim) -> Path:
+    def scratch(self, name: str, fencing: FencingToken) -> Path:
         """The folder of this attempt at `name`, with what earlier ones kept: what survives a kill, so that it resumes."""
         ...
 
-    def commit(self, name: str, folder: Path, claim: Claim) -> str:
+    def commit(self, name: str, folder: Path, fencing: FencingToken) -> str:
         """Publish `folder` (with its artifact.json) as `name`, atomically, and drop the scratch it lies in. Returns the uri.
         Raises Preempted if a newer attempt has begun."""
         ...

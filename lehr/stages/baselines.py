@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lehr.data.loader import Loader
 
 
-class Stretch(Config):
+class TrainingPhase(Config):
     """The windows that one stage of pretraining reads, in its order."""
 
     mix: Mix
@@ -46,7 +46,7 @@ class Reader(Config):
     the texts that are measured while it is trained, too."""
 
     model: str
-    read: list[Stretch]
+    read: list[TrainingPhase]
     tasks: list[TaskPlan]
     in_loop: bool
 
@@ -67,7 +67,7 @@ def run(config: BaselinesConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     shards, tokenizer, documents = (inputs[role].folder for role in ("shards", "tokenizer", "documents"))
     records, counted = [], {}
     for number, reader in enumerate(config.readers, start=1):
-        loaders = [stretch.loader(shards, tokenizer) for stretch in reader.read]
+        loaders = [phase.loader(shards, tokenizer) for phase in reader.read]
         compared = Compared(reader.model, reader.tasks, reader.in_loop, config.window_tokens, config.seed)
         found = baselines(loaders, compared, config.kinds, tokenizer, documents)
         records += found.records

@@ -14,40 +14,40 @@ from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
-from lehr.planning.work import PlanPlace, Work, stretch_work
+from lehr.planning.work import PlanPlace, Work, phase_work
 from lehr.stages.pretrain import ROLES
 
 if TYPE_CHECKING:
-    from lehr.train.next_token import Stretch
+    from lehr.train.next_token import TrainingPhase
 
 
 class MidtrainConfig(PretrainingConfig):
     """From the learning rate that the parent ended with: held (the ramp), or falling to zero (an anneal). Batch size, sequence
-    length and optimiser are the parent's too, read from its record; `rewinds` says whether its guard goes back."""
+    length and optimiser are the parent's too, read from its record; `rollbacks` says whether its guard goes back."""
 
     mix: Mix
     tokens: Positive
     decay: Literal["constant", "linear", "exponential"]
     data_seed: NonNegative
-    rewinds: bool
+    rollbacks: bool
 
     @property
     def goes_back(self) -> bool:
-        return self.rewinds
+        return self.rollbacks
 
     @property
     def schedule(self) -> Schedule:
         """In fractions of the parent's last rate."""
         return ConstantSchedule(kind="constant") if self.decay == "constant" else anneal_schedule(self.decay, self.tokens)
 
-    def stretch(self, parent: Artifact) -> Stretch:
+    def phase(self, parent: Artifact) -> TrainingPhase:
         """What is read, for how long, at which rate. Raises UserError for a parent that cannot be gone on from."""
         from lehr.train.checkpointing.checkpoint import load_training
-        from lehr.train.next_token import Stretch
+        from lehr.train.next_token import TrainingPhase
 
         training = load_training(parent)
         optim = Optim.model_validate({**training["optim"], "lr": training["lr"]})
-        return Stretch(
+        return TrainingPhase(
             self.mix, self.tokens, training["batch_size"], training["sequence_length"], optim, self.schedule,
             self.checkpoint_steps, self.data_seed, None, training["document_mask"], training["mask_repeats"],
         )  # fmt: skip
@@ -59,14 +59,14 @@ def run(config: MidtrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.train.pretraining import pretrain
 
     parent = inputs["parent"]
-    return pretrain(config, config.stretch(parent), load_architecture(parent), 0, inputs, attempt)
+    return pretrain(config, config.phase(parent), load_architecture(parent), 0, inputs, attempt)
 
 
 def plan(node: Node, place: PlanPlace) -> Work:
     """Siblings begin together, at their parent's end."""
     c: MidtrainConfig = node.config  # type: ignore[assignment]
     start, rate, batch = place.end_of(node.inputs["parent"][0])
-    return stretch_work(node.name, place.model, c.tokens, (*batch, None), start, rate, c.schedule)
+    return phase_work(node.name, place.model, c.tokens, (*batch, None), start, rate, c.schedule)
 
 
 SPEC = StageSpec(
@@ -77,6 +77,6 @@ SPEC = StageSpec(
     "ranked",
     "pretraining",
     run,
-    total_steps=lambda config, inputs: config.stretch(inputs["parent"]).steps,
+    total_steps=lambda config, inputs: config.phase(inputs["parent"]).steps,
     plan=plan,
 )

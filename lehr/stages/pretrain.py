@@ -13,10 +13,10 @@ from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
-from lehr.planning.work import PlanPlace, Work, stretch_work
+from lehr.planning.work import PlanPlace, Work, phase_work
 
 if TYPE_CHECKING:
-    from lehr.train.next_token import Stretch
+    from lehr.train.next_token import TrainingPhase
 
 
 class PretrainConfig(PretrainingConfig):
@@ -35,11 +35,11 @@ class PretrainConfig(PretrainingConfig):
     init_seed: NonNegative
     data_seed: NonNegative
 
-    def stretch(self) -> Stretch:
+    def phase(self) -> TrainingPhase:
         """What is read, for how long, at which rate."""
-        from lehr.train.next_token import Stretch
+        from lehr.train.next_token import TrainingPhase
 
-        return Stretch(
+        return TrainingPhase(
             self.mix, self.tokens, self.batch_size, self.sequence_length, self.optim, self.schedule, self.checkpoint_steps,
             self.data_seed, self.batch_ramp, self.document_mask, self.mask_repeats,
         )  # fmt: skip
@@ -52,13 +52,13 @@ def run(config: PretrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """From random weights."""
     from lehr.train.pretraining import pretrain
 
-    return pretrain(config, config.stretch(), config.model, config.init_seed, inputs, attempt)
+    return pretrain(config, config.phase(), config.model, config.init_seed, inputs, attempt)
 
 
 def plan(node: Node, place: PlanPlace) -> Work:
     """Its tokens and steps are exact."""
     c: PretrainConfig = node.config  # type: ignore[assignment]
-    return stretch_work(
+    return phase_work(
         node.name, place.model, c.tokens, (c.batch_size, c.sequence_length, c.batch_ramp), 0, c.optim.lr, c.schedule
     )
 
@@ -71,6 +71,6 @@ SPEC = StageSpec(
     "ranked",
     "pretraining",
     run,
-    total_steps=lambda config, inputs: config.stretch().steps,
+    total_steps=lambda config, inputs: config.phase().steps,
     plan=plan,
 )

@@ -27,7 +27,7 @@ _KEPT = {
 }
 
 
-def recompute_blocks(model: Backbone, policy: Recompute) -> None:
+def checkpoint_activations(model: Backbone, policy: Recompute) -> None:
     """Make every block of `model` keep less: `full` its input alone (Chen et al. 2016), `selective` also the results of matrix
     products and attention, so that only norms, activations and rotations are computed again (Korthikanti et al. 2022)."""
     if policy == "none":

@@ -32,7 +32,7 @@ def pays(wish: Compile, model: Transformer, flops: float, ranks: int) -> bool:
 
 def compile_blocks(model: Backbone) -> None:
     """Compile the blocks' forward pass. All layers run the same code on other weights, and weights are inputs of the
-    compiled graph, so the first layer pays and the others reuse it. After `recompute_blocks`, whose part it takes in.
+    compiled graph, so the first layer pays and the others reuse it. After `checkpoint_activations`, whose part it takes in.
 
     `forward` is compiled rather than the module's call: the hooks by which FSDP2 gathers and frees weights stay outside.
     """

@@ -38,7 +38,7 @@ class _Sending(Generic[Row]):
     copied: torch.cuda.Event | None
 
 
-class Later(Generic[Row]):
+class DeferredMetrics(Generic[Row]):
     """`add` a row a step; `ready` and `drain` give rows back, in order, with the means of their extras over all ranks.
 
     Every rank calls `add` and `drain` at the same steps. Both raise what the thread failed with: a peer is gone.

@@ -19,14 +19,14 @@ from lehr.model.size import flops_per_token
 from lehr.pipeline.attempt import Attempt
 from lehr.runtime import preemption
 from lehr.runtime.errors import diverged
-from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, Claim, NullTracker, Sampler, Tracker, itself
+from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, FencingToken, NullTracker, Sampler, Tracker, itself
 from lehr.train.checkpointing.retention import Retention
 from lehr.train.checkpointing.saver import Saves
 from lehr.train.checkpointing.saves import WholeSaves
-from lehr.train.deferred_metrics import Later
+from lehr.train.deferred_metrics import DeferredMetrics
 from lehr.train.garbage_collection import collector_off
 from lehr.train.loop import Objective, Plan, train
-from lehr.train.recorder import Journal, Row
+from lehr.train.recorder import Recorder, Row
 from lehr.train.stability import summary
 from lehr.train.state import TrainState
 from lehr.train.sync_debugging import sync_report
@@ -46,14 +46,14 @@ class RankContext:
     parallel: Parallel
     tracker: Any
     saved: Any
-    claim: Claim = ONLY_ATTEMPT
+    fencing: FencingToken = ONLY_ATTEMPT
     watch: Watch = _WATCH
     serve: Callable[[Any], Sampler] = itself  # see StageContext
 
     @classmethod
     def of(cls, attempt: Attempt, parallel: Parallel, watch: Watch = _WATCH) -> RankContext:
         tracker, saved = Local(attempt.tracker, NullTracker()), Local(attempt.saved, _nothing)
-        return cls(attempt.name, attempt.scratch, attempt.out, parallel, tracker, saved, attempt.claim, watch, attempt.serve)
+        return cls(attempt.name, attempt.scratch, attempt.out, parallel, tracker, saved, attempt.fencing, watch, attempt.serve)
 
 
 def retention(watch: Watch) -> Retention:
@@ -92,43 +92,45 @@ def fit(
     """
     tracker: Tracker = context.tracker.value
     log = logger(context, ranks)
-    saves = saves or WholeSaves(context.scratch / RESUME, ranks, context.claim, log, retention(context.watch))
+    saves = saves or WholeSaves(context.scratch / RESUME, ranks, context.fencing, log, retention(context.watch))
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = context.scratch if ranks.first else None
     every = context.watch.metrics_steps
-    later: Later[Row | None] | None = Later(objective.extras, every, ranks) if every > 1 else None
-    journal = Journal(context.name, folder, tracker, saves, context.saved.value, evaluator, flops, context.watch, later, log)
+    deferred: DeferredMetrics[Row | None] | None = DeferredMetrics(objective.extras, every, ranks) if every > 1 else None
+    recorder = Recorder(
+        context.name, folder, tracker, saves, context.saved.value, evaluator, flops, context.watch, deferred, log
+    )
     log_bytes = saves.restore(state)
     if log_bytes is not None:
         log(f"{context.name}: going on at step {state.step}")
-    journal.open(log_bytes or 0)
+    recorder.open(log_bytes or 0)
     preemption.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
     try:
-        if log_bytes is None and state.rewinds.armed:
-            journal.checkpoint(state)  # else the first steps had nothing to go back to
+        if log_bytes is None and state.rollbacks.armed:
+            recorder.checkpoint(state)  # else the first steps had nothing to go back to
         with collector_off(), sync_report(context.name, context.out, state, tracker, ranks):
-            train(state, objective, plan, ranks, journal)
-        journal.catch_up()
+            train(state, objective, plan, ranks, recorder)
+        recorder.catch_up()
     except BaseException as error:
         error.add_note(f"{context.name} stopped after step {state.step} of {plan.steps}")  # for the next attempt's incidents
         raise
     finally:
-        journal.close()
+        recorder.close()
     if ranks.first:
-        _leave_logs(context, journal, state, plan.steps)
+        _leave_logs(context, recorder, state, plan.steps)
     return state
 
 
-def _leave_logs(context: RankContext, journal: Journal, state: TrainState, steps: int) -> None:
+def _leave_logs(context: RankContext, recorder: Recorder, state: TrainState, steps: int) -> None:
     """Curves and what they say of the stage's steadiness, for the artifact's record and the trackers."""
     logs = context.out / LOGS
     logs.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(journal.curves, logs / "curves.jsonl")
+    shutil.copyfile(recorder.curves, logs / "curves.jsonl")
     if (context.scratch / INCIDENTS).is_file():
         shutil.copyfile(context.scratch / INCIDENTS, logs / INCIDENTS)
-    rows = [json.loads(line) for line in journal.curves.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in recorder.curves.read_text(encoding="utf-8").splitlines()]
     _check_numbers(context.name, [row for row in rows if "loss" in row])
-    steadiness = summary(rows, state.rewinds)
+    steadiness = summary(rows, state.rollbacks)
     write_atomic(logs / STABILITY, json.dumps(steadiness, indent=1))
     scores = {key: value for key, value in steadiness.items() if key.startswith("spike_score")}
     context.tracker.value.progress(context.name, state.step, steps, scores)

@@ -18,8 +18,8 @@ from lehr.runtime.metrics import require
 from lehr.train.deferred_metrics import Pair, mean, stacked
 from lehr.train.engine import Engine
 from lehr.train.garbage_collection import collect_at
-from lehr.train.recorder import Journal
-from lehr.train.rollback import rewind
+from lehr.train.recorder import Recorder
+from lehr.train.rollback import rollback
 from lehr.train.state import MAIN, TrainState
 
 LOST_STEPS = 100  # in a row without a finite loss or gradient: no batch is to blame any more
@@ -100,7 +100,7 @@ class Measured:
         return {f"{name}_loss": self.loss, f"{name}_grad_norm": self.grad_norm, f"{name}_learning_rate": self.lr}
 
 
-def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
+def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, recorder: Recorder) -> TrainState:
     """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums.
 
     Raises UserError where training diverged, Bug where the objective reports a metric that is declared nowhere, and Preempted
@@ -110,17 +110,17 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jou
     if plan.models.keys() != state.further.keys():
         raise Bug(f"the plan has a pace for {[*plan.models]}, and beside the main model {[*state.further]} are trained")
     try:
-        return _train(state, objective, plan, ranks, journal)
+        return _train(state, objective, plan, ranks, recorder)
     finally:
         heartbeat.pausing(state.step)
 
 
-def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, journal: Journal) -> TrainState:
-    stopping = plan.owes_evaluation(state) and not journal.evaluate(state, ranks)
+def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, recorder: Recorder) -> TrainState:
+    stopping = plan.owes_evaluation(state) and not recorder.evaluate(state, ranks)
     lost = 0  # steps in a row without a number
     while state.step < plan.steps and not stopping:
-        collect_at(state.step, journal.watch.collect_steps)
-        if (behind := state.rewinds.after_skipped(state.step)) is not None:  # batches that a rollback left out
+        collect_at(state.step, recorder.watch.collect_steps)
+        if (behind := state.rollbacks.after_skipped(state.step)) is not None:  # batches that a rollback left out
             state.step, state.tokens = behind
             continue
         heartbeat.stepping(state.step)
@@ -129,7 +129,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
             trained.optimizer.zero()
         sums = objective.backward(state.step, ranks)
         # Gradients and scalars are summed over ranks, then divided once: world size changes no expectation.
-        scalars = _reduce(sums, () if journal.later else objective.extras, state.optimizer, ranks)
+        scalars = _reduce(sums, () if recorder.deferred else objective.extras, state.optimizer, ranks)
         own = _measure(state, MAIN, scalars["loss"], scalars["weight"], plan)
         others = _reduce_others(state, sums, plan, ranks)
         made = _update(state, {MAIN: own, **others})
@@ -137,25 +137,25 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, jo
         state.tokens += int(scalars["tokens"])
         seconds = time.perf_counter() - began
         log = {key: value for name, its in others.items() for key, value in its.named(name).items()}
-        journal.step(state, plan.steps, own.loss, own.grad_norm, own.lr, made, scalars, sums.extra, seconds, log)
+        recorder.step(state, plan.steps, own.loss, own.grad_norm, own.lr, made, scalars, sums.extra, seconds, log)
         heartbeat.pausing(state.step)
         lost = 0 if math.isfinite(own.loss) and math.isfinite(own.grad_norm) else lost + 1
-        if state.rewinds.due:
-            rewind(state, journal, ranks)
+        if state.rollbacks.due:
+            rollback(state, recorder, ranks)
             lost = 0
             continue
         if lost == LOST_STEPS:
-            raise diverged(f"the last {lost} of {state.step} steps of {journal.stage} had no finite loss or gradient")
+            raise diverged(f"the last {lost} of {state.step} steps of {recorder.stage} had no finite loss or gradient")
         stopping = scalars["stop"] > 0
         if plan.owes_evaluation(state) and not stopping:
-            stopping = not journal.evaluate(state, ranks)
-        regular = state.step % plan.checkpoint_steps == 0 and state.rewinds.calm
+            stopping = not recorder.evaluate(state, ranks)
+        regular = state.step % plan.checkpoint_steps == 0 and state.rollbacks.calm
         if stopping or (regular and state.step < plan.steps):
-            journal.checkpoint(state, regular)
+            recorder.checkpoint(state, regular)
             if not stopping:
                 ranks.gather(None)  # nobody's next step is timed while another rank waits for its disk
     if stopping:
-        raise preemption.preempted(journal.stage, state.step, plan.steps)
+        raise preemption.preempted(recorder.stage, state.step, plan.steps)
     return state
 
 
@@ -180,10 +180,10 @@ def _reduce_others(state: TrainState, sums: Sums, plan: Plan, ranks: Ranks) -> d
 def _update(state: TrainState, measured: Mapping[str, Measured]) -> bool:
     """Update the models if every one's guard admits its part; whether they were. One decision for all of them: a loss or
     gradient norm that is not finite or stands out, of whichever model, changes nothing. Each guard sees every step."""
-    learn = not state.rewinds.armed
+    learn = not state.rollbacks.armed
     admits = [state.models[name].guard.admits(its.loss, its.grad_norm, learn) for name, its in measured.items()]
     made = all(admits)
-    state.rewinds.saw(state.step, made)
+    state.rollbacks.saw(state.step, made)
     if made:
         for name, its in measured.items():
             state.models[name].optimizer.update(its.lr)

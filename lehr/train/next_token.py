@@ -31,8 +31,8 @@ REPEAT_PERIOD, REPEAT_TIMES = 13, 32
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """One stretch of next-token training: what to read, how long, at which rate."""
+class TrainingPhase:
+    """One phase of next-token training: what to read, how long, at which rate."""
 
     mix: Mix
     tokens: int
@@ -77,7 +77,7 @@ class Stretch:
             "mask_repeats": self.mask_repeats,
             "batch_ramp": self.batch_ramp.model_dump() if self.batch_ramp else None,
         }
-        if self.optim.guard.rewind:  # what a rewind goes back to depends on it
+        if self.optim.guard.rollback:  # what a rollback goes back to depends on it
             said["checkpoint_steps"] = self.checkpoint_steps
         return said
 
@@ -98,12 +98,12 @@ class NextToken:
         self,
         state: TrainState,
         loader: Rows,
-        stretch: Stretch,
+        phase: TrainingPhase,
         micro_batch: int = 0,
         end_of_text: int = 0,
         loss: Callable[..., CrossEntropy] = cross_entropy,
     ) -> None:
-        self.model, self.engine, self.loader, self.stretch = state.model, state.optimizer, loader, stretch
+        self.model, self.engine, self.loader, self.phase = state.model, state.optimizer, loader, phase
         self.micro_batch, self.end_of_text, self.loss = micro_batch, end_of_text, loss
         self.extras: tuple[str, ...] = ("cross_entropy", "masked_instances")
         self.extras += ("least_load",) if self.model.config.n_experts else ()
@@ -111,7 +111,7 @@ class NextToken:
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         if self._ahead is None:
-            self._ahead = fetcher(lambda step: self._fetch(step, ranks), self.stretch.steps, self.model.cos.device)
+            self._ahead = fetcher(lambda step: self._fetch(step, ranks), self.phase.steps, self.model.cos.device)
         batch = self._ahead(step).use()
         total = Sums(0.0, 0.0, 0, {"cross_entropy": (0.0, 0.0), "masked_instances": (float(batch.masked), 1.0)})
         rows = len(batch.tokens_BT)
@@ -129,18 +129,18 @@ class NextToken:
 
     def batch(self, step: int, ranks: Ranks) -> tuple[Batch, int]:
         """This rank's rows of global step `step`, and how many of them bear no loss because they repeat themselves."""
-        batch = self.loader.rows(*self.stretch.batches.at(step), ranks.rank, ranks.world)
-        return batch, _mask_repeats(batch) if self.stretch.mask_repeats else 0
+        batch = self.loader.rows(*self.phase.batches.at(step), ranks.rank, ranks.world)
+        return batch, _mask_repeats(batch) if self.phase.mask_repeats else 0
 
     def begins(self, tokens_BT: Tensor) -> Tensor | None:
         """Where documents begin, if they must not see each other."""
-        if not self.stretch.document_mask:
+        if not self.phase.document_mask:
             return None
         ends_BT = tokens_BT == self.end_of_text
         return torch.cat([torch.ones_like(ends_BT[:, :1]), ends_BT[:, :-1]], dim=1)
 
     def _micro(self, tokens_BT: Tensor, labels_BT: Tensor, whole: bool, so_far: Sums) -> Sums:
-        z_weight, begins_BT = self.stretch.optim.z_loss, self.begins(tokens_BT)
+        z_weight, begins_BT = self.phase.optim.z_loss, self.begins(tokens_BT)
         ce = self.loss(self.model, tokens_BT, labels_BT, with_z=z_weight > 0, begins_BT=begins_BT, whole=whole)
         loss = ce.nats + z_weight * ce.z + router_loss(ce, self.model.config)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -165,8 +165,6 @@ def least_load(routing: list[Routing]) -> Tensor:
     return torch.stack([r.load_X.min().double() * len(r.load_X) / r.load_X.sum().double() for r in routing]).min()
 
 
-def make_loader(shards: Path, tokenizer: Path, stretch: Stretch) -> Loader:
-    """The stretch's batches, as a pure function of step and rank."""
-    return open_loader(
-        shards, tokenizer, stretch.mix, stretch.batches.all_instances, stretch.sequence_length, stretch.data_seed
-    )
+def make_loader(shards: Path, tokenizer: Path, phase: TrainingPhase) -> Loader:
+    """The phase's batches, as a pure function of step and rank."""
+    return open_loader(shards, tokenizer, phase.mix, phase.batches.all_instances, phase.sequence_length, phase.data_seed)

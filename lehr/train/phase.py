@@ -1,4 +1,4 @@
-"""What every rank of a stretch of next-token training is told, and what it makes of it."""
+"""A phase of next-token training as every rank gets it, and what it makes of it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lehr.train.fit import Evaluator, RankContext
 from lehr.train.in_loop import ProseEvaluator
 from lehr.train.loop import Plan
 from lehr.train.losses import CrossEntropy, cross_entropy
-from lehr.train.next_token import NextToken, Stretch, make_loader
+from lehr.train.next_token import NextToken, TrainingPhase, make_loader
 from lehr.train.state import TrainState
 
 
 @dataclass(frozen=True)
-class PretrainWork:
-    """What every rank of a stretch is told. `parent` is None for training from scratch, which `init_seed` then decides."""
+class PretrainSpec:
+    """What every rank of a phase is given. `parent` is None for training from scratch, which `init_seed` then decides."""
 
     context: RankContext
-    stretch: Stretch
+    phase: TrainingPhase
     model: Model
     init_seed: int
     evaluation_seed: int
@@ -40,28 +40,28 @@ class PretrainWork:
 
     @property
     def plan(self) -> Plan:
-        s = self.stretch
+        s = self.phase
         return Plan(s.steps, s.rate, s.clip_norm, s.checkpoint_steps, self.in_loop_steps)
 
     def objective(self, state: TrainState, loss: Callable[..., CrossEntropy] = cross_entropy) -> NextToken:
-        """Next-token training on the stretch's mix."""
-        loader = make_loader(self.shards, self.tokenizer, self.stretch)
+        """Next-token training on the phase's mix."""
+        loader = make_loader(self.shards, self.tokenizer, self.phase)
         eos = Tokenizer.load(self.tokenizer).eos_id
-        return NextToken(state, loader, self.stretch, self.context.parallel.micro_batch, eos, loss)
+        return NextToken(state, loader, self.phase, self.context.parallel.micro_batch, eos, loss)
 
     def mix(self) -> str:
         """How the mix was resolved, as a tree."""
-        return make_loader(self.shards, self.tokenizer, self.stretch).plan.tree()
+        return make_loader(self.shards, self.tokenizer, self.phase).plan.tree()
 
     def evaluator(self) -> ProseEvaluator | None:
         """What is measured on the way, if anything."""
         if not self.in_loop_steps:
             return None
-        return ProseEvaluator(self.documents, self.tokenizer, self.evaluation_seed, self.stretch.sequence_length)
+        return ProseEvaluator(self.documents, self.tokenizer, self.evaluation_seed, self.phase.sequence_length)
 
     def compiled(self, model: Transformer, ranks: int, evaluator: Evaluator | None) -> Evaluator | None:
         """Compile the blocks if that pays (`compilation.py`); `evaluator`, which then runs them as they are written."""
-        flops = flops_per_token(self.model, self.stretch.sequence_length) * self.stretch.tokens
+        flops = flops_per_token(self.model, self.phase.sequence_length) * self.phase.tokens
         if not self.context.parallel.compiles or not pays(self.compile, model, flops, ranks):
             return evaluator
         compile_blocks(model)
@@ -70,12 +70,12 @@ class PretrainWork:
     def training(self, state: TrainState) -> dict[str, Any]:
         """What a child stage must know of this one: `train.json`."""
         return {
-            "lr": self.stretch.rate(state.step, state.tokens),
+            "lr": self.phase.rate(state.step, state.tokens),
             "tokens": state.tokens,
             "steps": state.step,
-            "batch_size": self.stretch.batch_size,
-            "sequence_length": self.stretch.sequence_length,
-            "document_mask": self.stretch.document_mask,
-            "mask_repeats": self.stretch.mask_repeats,
-            "optim": self.stretch.optim.model_dump(),
+            "batch_size": self.phase.batch_size,
+            "sequence_length": self.phase.sequence_length,
+            "document_mask": self.phase.document_mask,
+            "mask_repeats": self.phase.mask_repeats,
+            "optim": self.phase.optim.model_dump(),
         }

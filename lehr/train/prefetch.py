@@ -13,7 +13,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """`ahead(step)` is `make(step)`, mostly begun one call earlier on a thread. Steps may be jumped over: what was made in vain
     is dropped. Raises what `make` raises, at its own step."""
 
@@ -33,7 +33,7 @@ def fetcher(make: Callable[[int], Fetched], steps: int, device: torch.device) ->
     if device.type != "cuda":
         return make
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return Ahead(lambda step: make(step).to(device, stream), steps)
+    return Prefetcher(lambda step: make(step).to(device, stream), steps)
 
 
 @dataclass(frozen=True)

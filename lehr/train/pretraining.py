@@ -15,22 +15,22 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.ranked import PretrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome
-from lehr.train.activation_checkpointing import recompute_blocks
+from lehr.train.activation_checkpointing import checkpoint_activations
 from lehr.train.checkpointing.checkpoint import OPTIMIZER, check_tokenizer, load_checkpoint, save_checkpoint
 from lehr.train.fit import RankContext, fit
-from lehr.train.next_token import Stretch
-from lehr.train.phase import PretrainWork
+from lehr.train.next_token import TrainingPhase
+from lehr.train.phase import PretrainSpec
 from lehr.train.state import TrainState
 
 
-def train_on_rank(ranks: Ranks, work: PretrainWork) -> int:
+def train_on_rank(ranks: Ranks, work: PretrainSpec) -> int:
     """Train `work` to its end and leave the checkpoint in its context's `out`; returns the tokens seen. Every rank calls it."""
     if not work.context.parallel.whole:
         from lehr.distributed.sharding.pretraining import train_sharded  # torch's sharding modules take a second to load
 
         return train_sharded(ranks, work)
     state = _begin(work, own_device(ranks))
-    recompute_blocks(state.model, work.context.parallel.recompute)
+    checkpoint_activations(state.model, work.context.parallel.activation_checkpointing)
     objective = work.objective(state)
     evaluator = work.compiled(state.model, ranks.world, work.evaluator())
     fit(work.context, ranks, state, objective, work.plan, evaluator)
@@ -48,27 +48,27 @@ def train_on_rank(ranks: Ranks, work: PretrainWork) -> int:
     return state.tokens
 
 
-def _begin(work: PretrainWork, device: torch.device) -> TrainState:
+def _begin(work: PretrainSpec, device: torch.device) -> TrainState:
     if work.parent is None:
         model = Transformer(work.model).initialise(work.init_seed)
-        return TrainState.fresh(model.to(device), work.stretch.optim, work.precision)
+        return TrainState.fresh(model.to(device), work.phase.optim, work.precision)
     parent = Artifact.open(work.parent, verify=False)
     loaded = load_checkpoint(parent)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, loaded.tokenizer.hash, parent.folder)
-    state = TrainState.fresh(loaded.model.to(device), work.stretch.optim, work.precision)
+    state = TrainState.fresh(loaded.model.to(device), work.phase.optim, work.precision)
     state.whole.inherit(read_tensors(parent.path(OPTIMIZER)), str(parent.folder))
     return state
 
 
 def pretrain(
-    config: PretrainingConfig, stretch: Stretch, model: Model, init_seed: int, inputs: Inputs, attempt: Attempt
+    config: PretrainingConfig, phase: TrainingPhase, model: Model, init_seed: int, inputs: Inputs, attempt: Attempt
 ) -> Outcome:
-    """Train `stretch` on the configuration's ranks, from the input `parent` if there is one."""
+    """Train `phase` on the configuration's ranks, from the input `parent` if there is one."""
     context, parent = RankContext.of(attempt, config.parallel, config.watch), inputs.get("parent")
-    work = PretrainWork(
-        context, stretch, model, init_seed, config.evaluation_seed, inputs["shards"].folder, inputs["documents"].folder,
+    work = PretrainSpec(
+        context, phase, model, init_seed, config.evaluation_seed, inputs["shards"].folder, inputs["documents"].folder,
         inputs["tokenizer"].folder, parent.folder if parent else None, config.in_loop_steps, config.precision, config.compile,
     )  # fmt: skip
     tokens = run_ranks(config.parallel.processes, config.parallel.threads, train_on_rank, work)
-    flops = flops_per_token(model, stretch.sequence_length) * tokens
+    flops = flops_per_token(model, phase.sequence_length) * tokens
     return Outcome({"tokens": tokens}, tokens, flops, config.parallel.processes)

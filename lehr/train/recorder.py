@@ -16,7 +16,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.runtime import preemption
 from lehr.runtime.ports import Tracker
 from lehr.train.checkpointing.saver import Saves
-from lehr.train.deferred_metrics import Later, Pair
+from lehr.train.deferred_metrics import DeferredMetrics, Pair
 from lehr.train.stability import norms
 from lehr.train.state import TrainState
 
@@ -56,7 +56,7 @@ class Row:
         return {**seen, "tokens": float(tokens), "step_seconds": seconds, **rates, **skips}
 
 
-class Journal:
+class Recorder:
     """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` and `go_back` is silent.
 
     The log is `curves.jsonl` under `folder`: one object a step, flushed at checkpoints, cut back on resume.
@@ -72,13 +72,13 @@ class Journal:
         evaluator: Callable[[TrainState, Ranks], dict[str, float]] | None = None,
         flops_per_token: float = 0.0,
         watch: Watch = _WATCH,
-        later: Later[Row | None] | None = None,
-        tell: Callable[[str], None] | None = None,
+        deferred: DeferredMetrics[Row | None] | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
-        self.tell = tell or tracker.note
+        self.note = note or tracker.note
         self.flops_per_token, self._saved = flops_per_token, dict[str, float]()
         self.stage, self.folder, self.tracker, self.saves = stage, folder, tracker, saves
-        self.on_checkpoint, self.evaluator, self.watch, self.later = on_checkpoint, evaluator, watch, later
+        self.on_checkpoint, self.evaluator, self.watch, self.deferred = on_checkpoint, evaluator, watch, deferred
         self.log: TextIO | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,11 +117,11 @@ class Journal:
             row.norms = {**others}
             if state.step % self.watch.norm_steps == 0:
                 row.norms |= norms(state, grad_norm)
-        if self.later is None:
+        if self.deferred is None:
             self._put(row, {name: value for name, value in scalars.items() if name not in _OWN})
         else:
-            self.later.add(row, extra)
-            self._put_all(self.later.ready())
+            self.deferred.add(row, extra)
+            self._put_all(self.deferred.ready())
 
     def _put_all(self, rows: list[tuple[Row | None, dict[str, float]]]) -> None:
         for row, means in rows:
@@ -142,8 +142,8 @@ class Journal:
 
     def catch_up(self) -> None:
         """Write down the steps whose metrics are still under way. Every rank takes part."""
-        if self.later is not None:
-            self._put_all(self.later.drain())
+        if self.deferred is not None:
+            self._put_all(self.deferred.drain())
 
     def evaluate(self, state: TrainState, ranks: Ranks) -> bool:
         """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here.
@@ -162,7 +162,7 @@ class Journal:
         return True
 
     def checkpoint(self, state: TrainState, regular: bool = True) -> None:
-        """Begin to save `state`; `regular` at the recipe's interval, for rewinds to go back to. Every rank takes part, in so
+        """Begin to save `state`; `regular` at the recipe's interval, for rollbacks to go back to. Every rank takes part, in so
         far as it holds what must be saved."""
         self.catch_up()
         began = time.perf_counter()
@@ -185,15 +185,15 @@ class Journal:
             self.open(log_bytes)
         return log_bytes is not None
 
-    def rewound(self, state: TrainState, came_from: int, first: int, last: int) -> None:
+    def rolled_back(self, state: TrainState, came_from: int, first: int, last: int) -> None:
         """Write down that `state` went back from step `came_from`, with the batches `first` to `last` left out, and save it.
         Every rank takes part."""
-        left_out = {"rewound_from": came_from, "skip_first": first, "skip_last": last}
+        left_out = {"rolled_back_from": came_from, "skip_first": first, "skip_last": last}
         self._write({"step": state.step, "tokens": state.tokens, **left_out})
         if first > last:
-            self.tell(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
+            self.note(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
             return
-        self.tell(
+        self.note(
             f"{self.stage}: bad steps up to {came_from}; went back to step {state.step}, leaving out batches {first} to {last}"
         )
         self.checkpoint(state)
@@ -204,8 +204,8 @@ class Journal:
 
     def close(self) -> None:
         """Wait for what is still being written; what was not caught up with is dropped. Raises what writing failed with."""
-        if self.later is not None:
-            self.later.close()
+        if self.deferred is not None:
+            self.deferred.close()
         if self.log is not None:
             self.log.close()
             self.log = None

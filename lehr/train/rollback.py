@@ -5,20 +5,20 @@ out. PaLM's way (Chowdhery et al. 2022, section 5.1): from some 100 steps before
 from __future__ import annotations
 
 from lehr.distributed.ranks import Ranks
-from lehr.train.recorder import Journal
-from lehr.train.rollback_state import Rewinds, Skipped
+from lehr.train.recorder import Recorder
+from lehr.train.rollback_state import RollbackState, Skipped
 from lehr.train.state import TrainState
 
 
-def rewind(state: TrainState, journal: Journal, ranks: Ranks) -> None:
+def rollback(state: TrainState, recorder: Recorder, ranks: Ranks) -> None:
     """Put the newest good checkpoint's content into `state`, with the batches of the bad steps, and of some before them, left
     out. A checkpoint is good once a step from it was: one that the first bad step began with is passed over.
 
-    Where none can be read, training goes on without, and the rewind is used up.
+    Where none can be read, training goes on without, and the rollback is used up.
     """
-    config, first_bad, skipped = state.rewinds.config, state.rewinds.first_bad, state.rewinds.skipped
+    config, first_bad, skipped = state.rollbacks.config, state.rollbacks.first_bad, state.rollbacks.skipped
     came_from, tokens = state.step, state.tokens
-    gone_back = journal.go_back(state, first_bad, ranks)  # which forgets what was left out since
+    gone_back = recorder.go_back(state, first_bad, ranks)  # which forgets what was left out since
     first = max(state.step, first_bad - (config.before if config else 0)) if gone_back else came_from
-    state.rewinds = Rewinds(config, [*skipped, Skipped(first, came_from - 1, tokens)])
-    journal.rewound(state, came_from, first, came_from - 1)
+    state.rollbacks = RollbackState(config, [*skipped, Skipped(first, came_from - 1, tokens)])
+    recorder.rolled_back(state, came_from, first, came_from - 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lehr.config.optim import Rewind
+from lehr.config.optim import Rollback
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,21 @@ class Skipped:
 
 
 @dataclass
-class Rewinds:
+class RollbackState:
     """Part of the training state: what was left out so far, and the bad steps in a row that just passed.
 
-    `first_bad` is the step that began them, `bad` their number; without a `config` there are no rewinds, and the guard is
+    `first_bad` is the step that began them, `bad` their number; without a `config` there are no rollbacks, and the guard is
     alone.
     """
 
-    config: Rewind | None
+    config: Rollback | None
     skipped: list[Skipped] = field(default_factory=list)
     first_bad: int = 0
     bad: int = 0
 
     @property
     def armed(self) -> bool:
-        """Whether a rewind may still come. Then the guard learns nothing from what it refuses: that would let a run that has
+        """Whether a rollback may still come. Then the guard learns nothing from what it refuses: that would let a run that has
         gone wrong pass for the new normal before it is taken back."""
         return self.config is not None and len(self.skipped) < self.config.limit
 
@@ -63,10 +63,10 @@ class Rewinds:
     def tensors(self) -> dict[str, Tensor]:
         rows = [[s.first, s.last, s.tokens] for s in self.skipped]
         return {
-            "rewinds.skipped": torch.tensor(rows, dtype=torch.int64).view(-1, 3),
-            "rewinds.bad": torch.tensor([self.first_bad, self.bad]),
+            "rollback.skipped": torch.tensor(rows, dtype=torch.int64).view(-1, 3),
+            "rollback.bad": torch.tensor([self.first_bad, self.bad]),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.skipped = [Skipped(*row) for row in tensors["rewinds.skipped"].tolist()]
-        self.first_bad, self.bad = tensors["rewinds.bad"].tolist()
+        self.skipped = [Skipped(*row) for row in tensors["rollback.skipped"].tolist()]
+        self.first_bad, self.bad = tensors["rollback.bad"].tolist()

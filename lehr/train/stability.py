@@ -11,7 +11,7 @@ import torch
 
 from lehr.optim.adamw import AdamW
 from lehr.optim.groups import is_embedding
-from lehr.train.rollback_state import Rewinds
+from lehr.train.rollback_state import RollbackState
 from lehr.train.state import TrainState
 
 _WINDOW, _SIGMAS = 1000, 7.0
@@ -41,7 +41,7 @@ def _stands_out(values: np.ndarray, before: np.ndarray, sigmas: float) -> np.nda
     return out
 
 
-def summary(rows: Sequence[dict[str, Any]], rewinds: Rewinds) -> dict[str, Any]:
+def summary(rows: Sequence[dict[str, Any]], rollbacks: RollbackState) -> dict[str, Any]:
     """What a stage's log says of its steadiness, for the artifact's record: scores in percent, counts, what was left out."""
     steps = [row for row in rows if "loss" in row]
     return {
@@ -49,7 +49,7 @@ def summary(rows: Sequence[dict[str, Any]], rewinds: Rewinds) -> dict[str, Any]:
         "skipped_steps": sum(bool(row.get("skipped")) for row in steps),
         "spike_score_loss_percent": spike_score([row["loss"] for row in steps]),
         "spike_score_grad_norm_percent": spike_score([row["grad_norm"] for row in steps]),
-        "left_out": [[s.first, s.last] for s in rewinds.skipped if s.first <= s.last],
+        "left_out": [[s.first, s.last] for s in rollbacks.skipped if s.first <= s.last],
     }
 
 

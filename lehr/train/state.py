@@ -15,7 +15,7 @@ from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
 from lehr.runtime.errors import Bug
 from lehr.train.engine import Engine
-from lehr.train.rollback_state import Rewinds
+from lehr.train.rollback_state import RollbackState
 
 MAIN = "model"  # the one that a stage's checkpoint is of; most stages train no other
 _MODELS, _ROLLOUT, _CARRIED = "models.", "rollout.", "carried."  # what begins the names of their tensors in a save
@@ -66,7 +66,7 @@ class Trained:
 @dataclass
 class TrainState:
     """The models that are trained, by name, and progress in `step` (updates attempted) and `tokens` (seen by this stage).
-    `evaluated` is the last step whose evaluation on the way is written down, `rewinds` what was left out.
+    `evaluated` is the last step whose evaluation on the way is written down, `rollbacks` what was left out.
 
     `frozen` models (reference, reward) are no part of a save: they come from artifacts. `rollout` is one whose updates are not
     all made, the same on every rank; a save has it only then. `carried` are a few numbers that an objective takes from step to
@@ -77,14 +77,14 @@ class TrainState:
     step: int = 0
     tokens: int = 0
     evaluated: int = 0
-    rewinds: Rewinds = field(default_factory=lambda: Rewinds(None))
+    rollbacks: RollbackState = field(default_factory=lambda: RollbackState(None))
     frozen: dict[str, Backbone] = field(default_factory=dict)
     rollout: Held | None = None
     carried: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, model: Backbone, optim: Optim, precision: Precision = "fp32") -> TrainState:
-        return cls({MAIN: Trained.fresh(model, optim, precision)}, rewinds=Rewinds(optim.guard.rewind))
+        return cls({MAIN: Trained.fresh(model, optim, precision)}, rollbacks=RollbackState(optim.guard.rollback))
 
     @property
     def model(self) -> Transformer:
@@ -127,12 +127,12 @@ class TrainState:
         updates are not all made, and what is carried."""
         counts = {name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}
         rollout = {} if self.rollout is None else _with(_ROLLOUT, self.rollout.tensors())
-        return {**self.guard.state(), **self.rewinds.tensors(), **counts, **rollout, **_with(_CARRIED, self.carried)}
+        return {**self.guard.state(), **self.rollbacks.tensors(), **counts, **rollout, **_with(_CARRIED, self.carried)}
 
     def restore_progress(self, tensors: dict[str, Tensor]) -> None:
         """Copy in what `progress` gave."""
         self.guard.restore(tensors)
-        self.rewinds.restore(tensors)
+        self.rollbacks.restore(tensors)
         self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
         rollout = _without(_ROLLOUT, tensors)
         self.rollout = Restored(rollout) if rollout else None

@@ -134,11 +134,11 @@ def test_an_address_is_the_stores_own_text(
     """Of a key that holds two slashes in a row as well: that is another place than with one."""
     asked = list[str]()
 
-    def outline(root: str) -> Path:
+    def manifest_index(root: str) -> Path:
         asked.append(root)
         return run
 
-    monkeypatch.setattr("lehr.cli.locate._outline", outline)
+    monkeypatch.setattr("lehr.cli.locate._manifest_index", manifest_index)
     assert main(["show", given]) == 0
     assert set(asked) == {root} and capsys.readouterr().out.startswith("soup  checkpoint")
     assert find(RUN.convert(given, None, None)).uri == f"{root}/artifacts/{name or 'soup-1'}"

@@ -22,9 +22,9 @@ from lehr.distributed.sharding.init import Sharded
 from lehr.runtime.errors import UserError
 from lehr.runtime.hardware import cpp_compiler
 from lehr.train.fit import Evaluator
-from lehr.train.phase import PretrainWork
+from lehr.train.phase import PretrainSpec
 from lehr.train.state import TrainState
-from tests.distributed.pieces import Case, corpus, curve, distance, train_each, weights
+from tests.distributed.cases import Case, corpus, curve, distance, train_each, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -35,7 +35,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _looks(work: PretrainWork, _sharded: Sharded) -> Evaluator:
+def _looks(work: PretrainSpec, _sharded: Sharded) -> Evaluator:
     """An evaluator that shows the model another length each time."""
 
     def evaluate(state: TrainState, ranks: Ranks) -> dict[str, float]:
@@ -46,7 +46,7 @@ def _looks(work: PretrainWork, _sharded: Sharded) -> Evaluator:
     return evaluate
 
 
-def graphs_of(ranks: Ranks, works: list[PretrainWork]) -> list[list[int]]:
+def graphs_of(ranks: Ranks, works: list[PretrainSpec]) -> list[list[int]]:
     """[graphs, breaks] of each stretch, trained on these ranks one after the other."""
     torch.compile = partial(torch.compile, backend="aot_eager")
     sharded._evaluator = _looks
@@ -70,8 +70,8 @@ def test_compiled_layouts_train_as_one_process_does(tmp_path: Path, monkeypatch:
     data = corpus(tmp_path / "corpus")
     train_each(Ranks(), [Case("alone", "olmo2", {}, steps=STEPS).work(tmp_path, data)])
     works = []
-    for name, cut in LAYOUTS.items():
-        case = Case(name, "olmo2", {"processes": 2, "micro_batch": 4, **cut}, steps=STEPS, compile="on")
+    for name, tp_shard in LAYOUTS.items():
+        case = Case(name, "olmo2", {"processes": 2, "micro_batch": 4, **tp_shard}, steps=STEPS, compile="on")
         works.append(replace(case.work(tmp_path, data), in_loop_steps=2))
     assert run_ranks(2, 1, graphs_of, works) == [[1, 0]] * len(LAYOUTS)
     alone = _losses(tmp_path / "alone")
@@ -83,7 +83,7 @@ def test_compiled_layouts_train_as_one_process_does(tmp_path: Path, monkeypatch:
 
 def test_what_torch_cannot_compile_is_refused() -> None:
     recipe = ROOT / "recipes" / "tiny" / "olmo2.yaml"
-    tensor = ["parallel.processes=2", "parallel.layout=fsdp", "parallel.tensor=2", "parallel.recompute=full"]
+    tensor = ["parallel.processes=2", "parallel.layout=fsdp", "parallel.tensor=2", "parallel.activation_checkpointing=full"]
     load_recipe(recipe, [*tensor, "compile=auto"])
-    with pytest.raises(UserError, match=r"recompute=full and parallel\.tensor=2"):
+    with pytest.raises(UserError, match=r"activation_checkpointing=full and parallel\.tensor=2"):
         load_recipe(recipe, [*tensor, "compile=on"])

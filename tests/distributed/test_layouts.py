@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from lehr.config.optim import Guard, Rewind
+from lehr.config.optim import Guard, Rollback
 from lehr.distributed.ranks import Ranks, run_ranks
-from tests.distributed.pieces import OPTIM, Case, agree, corpus, curve, train_each, weights
+from tests.distributed.cases import OPTIM, Case, agree, corpus, curve, train_each, weights
 
 FP32 = {"loss": 2e-6, "weight": 1e-4}  # measured: 2e-7; 3e-7, and 4e-5 where keys have a bias
 BF16 = {"loss": 2e-3, "weight": 1e-2}  # measured: 2e-4 and 1e-3
@@ -89,13 +89,13 @@ def test_four_ranks_train_as_one_process_does(alone: Path, data: Path, tmp_path:
 
 
 def test_going_back_after_bad_steps(data: Path, tmp_path: Path) -> None:
-    """Two refused steps in a row send the training back to its beginning, until the rewinds are used up."""
-    guard = Guard(window=16, sigmas=0.1, rewind=Rewind(after=2, limit=2, before=1))
+    """Two refused steps in a row send the training back to its beginning, until the rollbacks are used up."""
+    guard = Guard(window=16, sigmas=0.1, rollback=Rollback(after=2, limit=2, before=1))
     layouts: dict[str, dict[str, Any]] = {"flat": {}, "fsdp": FSDP, "pipeline": PIPELINE}
     optim = OPTIM.model_copy(update={"guard": guard})
     cases = [Case(f"back-{name}", "granite", how, optim=optim) for name, how in layouts.items()]
     _train(cases, 2, tmp_path, data)
-    assert sum("rewound_from" in row for row in curve(tmp_path / "back-flat")) == 2
+    assert sum("rolled_back_from" in row for row in curve(tmp_path / "back-flat")) == 2
     for case in cases[1:]:
         agree(tmp_path / case.name, tmp_path / "back-flat", **FP32)
 
@@ -109,9 +109,9 @@ def test_experts_in_bf16_and_what_is_computed_again(data: Path, tmp_path: Path) 
     for name, layout in {"flat": {}, "zero1": ZERO, "fsdp": FSDP, "tensor": TENSOR, "pipeline": PIPELINE}.items():
         low.append(Case(f"bf16-{name}", "granite", {**layout, "micro_batch": 2}, "bf16"))
     for layout in ("flat", "fsdp"):
-        for recompute in ("none", "selective", "full"):
-            parallel = {"layout": layout, "recompute": recompute, "micro_batch": 2}
-            again.append(Case(f"{layout}-{recompute}", "olmo2", parallel, steps=8))
+        for activation_checkpointing in ("none", "selective", "full"):
+            parallel = {"layout": layout, "activation_checkpointing": activation_checkpointing, "micro_batch": 2}
+            again.append(Case(f"{layout}-{activation_checkpointing}", "olmo2", parallel, steps=8))
     _train([*moe, *low, *again], 2, tmp_path, data)
     assert curve(tmp_path / "moe-flat")[0]["least_load"] > 0
     for case in moe[1:]:
@@ -120,7 +120,7 @@ def test_experts_in_bf16_and_what_is_computed_again(data: Path, tmp_path: Path) 
         agree(tmp_path / case.name, tmp_path / "bf16-flat", **BF16)
     for layout in ("flat", "fsdp"):
         plain = tmp_path / f"{layout}-none"
-        for recompute in ("selective", "full"):
-            other = tmp_path / f"{layout}-{recompute}"
+        for activation_checkpointing in ("selective", "full"):
+            other = tmp_path / f"{layout}-{activation_checkpointing}"
             assert curve(other) == curve(plain), other.name
             assert all(torch.equal(a, b) for a, b in zip(weights(other).values(), weights(plain).values(), strict=True))

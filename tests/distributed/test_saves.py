@@ -15,15 +15,15 @@ from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.distributed.sharding import storage
 from lehr.distributed.sharding.init import start
 from lehr.distributed.sharding.saves import ShardedSaves
-from lehr.distributed.sharding.sharded_state import spread
+from lehr.distributed.sharding.sharded_state import sharded_state
 from lehr.train.state import Restored, TrainState
-from tests.distributed.pieces import MODELS, OPTIM
+from tests.distributed.cases import MODELS, OPTIM
 
 WRITING_SECONDS = 1.0
 
 
 def _weights(state: TrainState) -> list[torch.Tensor]:
-    return [box.tensor for pieces in spread(state).pieces().values() for box in pieces.boxes]
+    return [chunk.tensor for slices in sharded_state(state).slices().values() for chunk in slices.chunks]
 
 
 def saves_on_rank(ranks: Ranks, folder: Path) -> list[float]:

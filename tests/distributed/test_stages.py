@@ -20,7 +20,7 @@ from lehr.distributed.sharding.restore import saves_in
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.errors import Preempted
 from lehr.runtime.ports import NullTracker
-from tests.distributed.pieces import distance, rows_of
+from tests.distributed.cases import distance, rows_of
 from tests.staging import made_of
 
 ROOT = Path(__file__).resolve().parents[2]

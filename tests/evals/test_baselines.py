@@ -22,7 +22,7 @@ from lehr.evals.compressor import compressed_sizes
 from lehr.evals.ngrams import NgramCounts
 from lehr.evals.suites import OF_TEXT, TASKS, examples
 from lehr.evals.task import Text
-from lehr.stages.baselines import Stretch
+from lehr.stages.baselines import TrainingPhase
 from tests.evals.fakes import ByteTokenizer
 from tests.train.corpus import corpus
 
@@ -94,7 +94,7 @@ def test_by_hand() -> None:
     assert math.exp(both) == pytest.approx((1 / 2 + 1 / 2 * 1 / 2) * 5 / 12)  # p(1 | 0) p(2 | 1)
 
 
-STRETCH = Stretch(
+STRETCH = TrainingPhase(
     mix=Mix(weights={"a": 1.0}), tokens=1536, batch_size=4, sequence_length=16, batch_ramp=None, data_seed=5,
 )  # fmt: skip
 
@@ -102,7 +102,7 @@ STRETCH = Stretch(
 def test_windows_are_those_that_the_stage_reads(tmp_path: Path) -> None:
     from lehr.config.optim import Optim
     from lehr.config.schedule import BatchRamp, ConstantSchedule
-    from lehr.train.next_token import Stretch as Trained
+    from lehr.train.next_token import TrainingPhase as Trained
     from lehr.train.next_token import make_loader
 
     folder = corpus(tmp_path)

@@ -15,7 +15,7 @@ from lehr.infra.pod import gate
 from lehr.infra.pod.probes.bandwidth import floors_of
 from lehr.infra.storage import S3Objects
 from lehr.runtime.environment import amount, whole
-from lehr.runtime.rank_environment import check_world, follows, launched
+from lehr.runtime.rank_environment import check_world, follows, hosts, launched
 from lehr.tasks.asked import RANKS, RESOURCES, counts, resources
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import HOSTILE

@@ -107,7 +107,7 @@ def test_an_outlier_weighs_no_more_than_one_right_at_the_threshold(outlier: floa
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(5.0, 1.0), (1.0, 1e9), (math.inf, 1.0)])
-def test_where_a_rewind_ends_what_lasts_nothing_refused_is_learned(loss: float, norm: float) -> None:
+def test_where_a_rollback_ends_what_lasts_nothing_refused_is_learned(loss: float, norm: float) -> None:
     guard, before = _warmed(), _warmed()
     for _ in range(100):
         assert not guard.admits(loss, norm, learn=False)

@@ -67,8 +67,8 @@ def test_baselines_read_what_the_models_read() -> None:
     assert (stage1.model, soup.model) == ("stage1", "soup") and (config.window_tokens, stage1.in_loop) == (64, True)
     assert [plan.task for plan in soup.tasks] == ["prose"] and soup.tasks[0].splits == ["dev", "held_out"]
     trained = [nodes[name].config for name in ("stage1", "ramp", "anneal-1", "anneal-2")]
-    assert [stretch.data_seed for stretch in soup.read] == [getattr(c, "data_seed", None) for c in trained]
-    sizes = [(stretch.tokens, stretch.batch_size, stretch.sequence_length) for stretch in soup.read]
+    assert [phase.data_seed for phase in soup.read] == [getattr(c, "data_seed", None) for c in trained]
+    sizes = [(phase.tokens, phase.batch_size, phase.sequence_length) for phase in soup.read]
     assert sizes == [(n, 16, 64) for n in (32_768, 16_384, 12_288, 12_288)] and soup.read[:1] == stage1.read
     for override in ("evaluation.tasks=[{task: arithmetic}]", "evaluation.baselines=null"):
         assert "baselines" not in names(load_recipe(E2E, [override]))

@@ -17,7 +17,7 @@ import torch
 
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.tensors import save_tensors
-from lehr.config.optim import Rewind
+from lehr.config.optim import Rollback
 from lehr.config.parallel import Parallel
 from lehr.distributed.ranks import Ranks
 from lehr.pipeline.attempt import Attempt
@@ -37,13 +37,13 @@ KINDS = ("draw", "between", "write", "record", "time")
 @dataclass(frozen=True)
 class Case:
     """Drawn from its number: how often it saves, how a roll-out is used, which steps are bad in which model and whether they
-    may lead to a rewind, and where each attempt but the last is killed."""
+    may lead to a rollback, and where each attempt but the last is killed."""
 
     every: int
     settings: GrpoSettings
     bad: frozenset[int]
     whose: str
-    rewind: Rewind | None
+    rollback: Rollback | None
     kills: tuple[Kill, ...]
 
     @classmethod
@@ -56,7 +56,7 @@ class Case:
             settings=training.settings(epochs=epochs, mini_batches=mini_batches),
             bad=frozenset(range(first, first + rng.choice([1, 3]))),
             whose=rng.choice(["model", "value"]),
-            rewind=rng.choice([None, Rewind(after=2, limit=1, before=2)]),
+            rollback=rng.choice([None, Rollback(after=2, limit=1, before=2)]),
             kills=(
                 (rng.choice(KINDS[:2]), rng.random() / 2),
                 *((rng.choice(KINDS), rng.random()) for _ in range(rng.randint(0, 2))),
@@ -103,7 +103,7 @@ def attempt(case: Case, root: Path, kill: Kill) -> None:
     kill_the_writer(kill, STEPS // case.every)
 
     def work(attempt: Attempt) -> Outcome:
-        guard = training.OPTIM.guard.model_copy(update={"rewind": case.rewind})
+        guard = training.OPTIM.guard.model_copy(update={"rollback": case.rollback})
         state, policy = training.fresh(training.OPTIM.model_copy(update={"guard": guard}))
         training.with_value(state)
         objective = Killed(state, policy, training.prompts(), case.settings, 3).told(case, kill)

@@ -15,7 +15,7 @@ CASES = 14
 
 def test_killed_runs_end_bit_identical(tmp_path: Path, repository: Path) -> None:
     """Kills when a roll-out is drawn and not yet kept, between the two models' backward passes, with half a resume file
-    written, before its record, and at any time; with bad steps of either model, and rewinds."""
+    written, before its record, and at any time; with bad steps of either model, and rollbacks."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.post.killing", str(tmp_path), "0", str(CASES)],
         cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
@@ -25,5 +25,5 @@ def test_killed_runs_end_bit_identical(tmp_path: Path, repository: Path) -> None
     assert len(cases) == CASES and [c["case"] for c in cases if not c["same"]] == []
     assert all(c["kills"] for c in cases)
     assert {kind for c in cases for kind in c["kinds"]} == set(KINDS)
-    for what in ("skipped", "rewinds", "spans"):
+    for what in ("skipped", "rollbacks", "spans"):
         assert sum(c[what] > 0 for c in cases) >= 3, what

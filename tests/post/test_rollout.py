@@ -176,7 +176,7 @@ def _rows_on_ranks(ranks: Ranks, folder: Path) -> list[dict[str, float]]:
     return training.train(folder, ranks, partial(_stops, at=-1), steps=8, every=3, value=True)[1]
 
 
-def test_a_roll_out_that_a_rewind_jumped_into_is_drawn_again() -> None:
+def test_a_roll_out_that_a_rollback_jumped_into_is_drawn_again() -> None:
     """Steps 2 to 5 are left out: step 6 is the third update of roll-out 1, which nobody drew."""
     state, policy = training.fresh()
     sampler = training.Sampled(policy)

@@ -33,7 +33,7 @@ RECIPE = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
 
 def small(processes: int, layout: str) -> Recipe:
     """The run of the end-to-end tests, with a stage 1 of eighteen steps that is saved after every third, and may go back."""
-    sizes = ["stage1.tokens=18432", "stage1.checkpoint_steps=3", "precision=fp32", "stage1.optim.guard.rewind={after: 2}"]
+    sizes = ["stage1.tokens=18432", "stage1.checkpoint_steps=3", "precision=fp32", "stage1.optim.guard.rollback={after: 2}"]
     return load_recipe(RECIPE, [*sizes, f"parallel.processes={processes}", f"parallel.layout={layout}"])
 
 
@@ -117,10 +117,10 @@ def main(what: str, root: str, cache: str, place: str) -> None:
     S3Objects.part_bytes = 5 << 20  # the smallest that S3 takes: a small file is a large one
     store = machine(root, Path(cache))
     if what == "commit":
-        claim = store.begin("big")
+        fencing = store.begin("big")
         print("begun", flush=True)
         try:
-            store.commit("big", Path(place), claim)
+            store.commit("big", Path(place), fencing)
         except Preempted:
             sys.exit(143)
         print("committed", flush=True)

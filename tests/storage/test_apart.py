@@ -13,7 +13,7 @@ import pytest
 
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.folder_store import LocalStore
-from lehr.artifacts.incidents import told
+from lehr.artifacts.incidents import read_incidents
 from lehr.artifacts.object_store import record as records
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.ports import Store
@@ -63,7 +63,7 @@ def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(
     killed, other = _both(tmp_path, [root, layout, "8", *addresses])
     assert killed[0] == -signal.SIGKILL and other[0] != 0
     (record,) = (records.read(store.objects, key[9:-5]) or () for key in store.objects.keys("attempts/stage1-"))
-    parts = [path for path, kept in record[0].kept.items() if "/far/" in kept.object]
+    parts = [path for path, kept in record[0].kept.items() if "/remote/" in kept.object]
     assert all("shard-00001" in path for path in parts) and bool(parts) == (layout == "fsdp")
     for rank in range(2):
         shutil.rmtree(tmp_path / f"machine-{rank}")
@@ -72,7 +72,7 @@ def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(
     assert first[1] == second[1]
     again = Artifact.open(store.fetch(first[1].split()[-1]))
     assert again.manifest.digest == alone.manifest.digest
-    assert "attempt 1 (host " in told(again)[0] and "going on at step" in told(again)[1]
-    assert "went back to step 12, leaving out batches" in told(again)[2] and "went back to step 12" in told(alone)[0]
+    assert "attempt 1 (host " in read_incidents(again)[0] and "going on at step" in read_incidents(again)[1]
+    assert "went back to step 12, leaving out batches" in read_incidents(again)[2] and "went back to step 12" in read_incidents(alone)[0]
     assert store.objects.keys("work/") == []
     assert not list((tmp_path / "machine-1").rglob("*.safetensors"))  # of saves, nothing stays there

@@ -13,10 +13,10 @@ import pytest
 
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.folder_store import LocalStore
-from lehr.artifacts.incidents import told
+from lehr.artifacts.incidents import read_incidents
 from lehr.artifacts.object_store import record as records
-from lehr.artifacts.object_store.async_upload import Keeper
-from lehr.artifacts.object_store.fencing import OwnClaim
+from lehr.artifacts.object_store.async_upload import AsyncUploader
+from lehr.artifacts.object_store.fencing import OwnToken
 from lehr.artifacts.object_store.store import ObjectStore
 from lehr.runtime.errors import InfraError, Preempted
 from tests.storage.machines import SignalledAt, Waiting, machine, sealed, stops_at_22, train
@@ -55,7 +55,7 @@ def test_a_stage_goes_on_on_another_machine_with_the_same_bits(root: str, world:
     made = Artifact.open(second.fetch(ref.uri))
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
-    assert "attempt 1 (host " in told(made)[0] and "ended with Stop" in told(made)[0]
+    assert "attempt 1 (host " in read_incidents(made)[0] and "ended with Stop" in read_incidents(made)[0]
     assert second.objects.keys("work/") == []
     assert train(first, pieces.plain) == ref  # and the first machine finds it
 
@@ -70,7 +70,7 @@ def test_after_kill_9_the_next_machine_goes_on_from_what_had_arrived(root: str, 
     made, alone = Artifact.open(second.fetch(ref.uri)), _alone(tmp_path)
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
-    assert "attempt 1 (host " in told(made)[0] and "had said no end when attempt 2 began" in told(made)[0]
+    assert "attempt 1 (host " in read_incidents(made)[0] and "had said no end when attempt 2 began" in read_incidents(made)[0]
 
 
 def test_sigterm_waits_until_the_last_save_has_arrived(root: str, tmp_path: Path) -> None:
@@ -127,14 +127,14 @@ def test_a_slow_store_gets_the_newest_state_and_none_that_was_overtaken(tmp_path
         assert go.wait(60)
         copied.append(folder.name)
 
-    keeper = Keeper(copy)
+    keeper = AsyncUploader(copy)
     for name in "abc":
         (tmp_path / name).mkdir()
         keeper.hand(tmp_path / name)
         assert reached.wait(60)
     assert not (tmp_path / "b").exists()
     go.set()
-    keeper.settle()
+    keeper.flush()
     assert copied == ["a", "c"]
 
 
@@ -142,29 +142,29 @@ def test_a_copy_that_fails_is_heard_of_at_the_next_save(tmp_path: Path) -> None:
     def copy(folder: Path) -> None:
         raise InfraError("the store is away")
 
-    keeper = Keeper(copy)
+    keeper = AsyncUploader(copy)
     keeper.hand(tmp_path)
     with pytest.raises(InfraError, match="away"):
-        keeper.settle()
+        keeper.flush()
     keeper.hand(tmp_path)
     keeper.stop()  # when the stage is done, its saves are of no more use
-    keeper.settle()
+    keeper.flush()
 
 
 def test_parts_that_may_be_named_yet_stay(root: str, tmp_path: Path) -> None:
     """The keeper is behind: a newer picture waits, training has gone back, and the last state is on its way."""
     store = machine(root, tmp_path / "1")
-    claim = store.begin("s")
-    scratch = store.scratch("s", claim)
-    gone, named, waits = "1/far/a/sharded-00000004-1/x", "1/far/b/sharded-00000012-1/x", "1/far/c/sharded-00000008-1/x"
-    again, final = "1/far/d/sharded-00000006-1/x", "1/far/e/final/x"
+    fencing = store.begin("s")
+    scratch = store.scratch("s", fencing)
+    gone, named, waits = "1/remote/a/sharded-00000004-1/x", "1/remote/b/sharded-00000012-1/x", "1/remote/c/sharded-00000008-1/x"
+    again, final = "1/remote/d/sharded-00000006-1/x", "1/remote/e/final/x"
     parts = [f"work/s/{key}" for key in (gone, named, waits, again, final)]
     for folder in ("resume/sharded-00000006-1", "final", ".kept-2/resume/sharded-00000008-1"):
         (scratch / folder).mkdir(parents=True)
     (tmp_path / "part").write_bytes(b"x")
     store.objects.upload(dict.fromkeys(parts, tmp_path / "part"))
-    assert isinstance(claim, OwnClaim)
-    claim.far.clear("s", {f"work/s/{named}"}, scratch)
+    assert isinstance(fencing, OwnToken)
+    fencing.remote_shards.clear("s", {f"work/s/{named}"}, scratch)
     assert sorted(store.objects.keys("work/s/")) == sorted(parts[1:])
 
 
@@ -175,13 +175,13 @@ def test_another_machines_part_is_sent_while_its_attempt_is_the_newest(
     for key, value in launcher.items():
         monkeypatch.setenv(key, value)
     store = machine(root, tmp_path / "1")
-    claim = store.begin("s")
+    fencing = store.begin("s")
     (tmp_path / "part").write_bytes(b"x")
-    key = claim.send(tmp_path / "part")
+    key = fencing.send(tmp_path / "part")
     assert store.objects.keys("work/s/") == [key]
     store.begin("s")
     with pytest.raises(Preempted, match="attempt 1 is over"):
-        claim.send(tmp_path / "part")
+        fencing.send(tmp_path / "part")
     assert len(store.objects.keys("work/s/")) == 1
 
 
@@ -201,12 +201,12 @@ def test_other_ranks_can_only_ask(root: str, tmp_path: Path) -> None:
     from multiprocessing.reduction import ForkingPickler
 
     store = machine(root, tmp_path)
-    claim = store.begin("s")
-    sent = ForkingPickler.loads(ForkingPickler.dumps(claim))
+    fencing = store.begin("s")
+    sent = ForkingPickler.loads(ForkingPickler.dumps(fencing))
     sent.check()
     store.begin("s")
-    with pytest.raises(Preempted, match="attempt 1 is over, attempt 2 began"), sent.passage():
+    with pytest.raises(Preempted, match="attempt 1 is over, attempt 2 began"), sent.critical_section():
         pass
     made = sealed(tmp_path / "made", {"a": b"a"})
     with pytest.raises(Preempted):
-        store.commit("s", made.folder, claim)
+        store.commit("s", made.folder, fencing)

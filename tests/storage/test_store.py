@@ -32,9 +32,9 @@ def test_another_machine_finds_and_fetches_what_was_committed(root: str, tmp_pat
     require_conditions(S3Objects(root))
     first, second = machine(root, tmp_path / "1"), machine(root, tmp_path / "2")
     assert first.find("s-1") is None
-    claim = first.begin("s-1")
-    made = sealed(first.scratch("s-1", claim) / "out-1", FILES)
-    uri = first.commit("s-1", made.folder, claim)
+    fencing = first.begin("s-1")
+    made = sealed(first.scratch("s-1", fencing) / "out-1", FILES)
+    uri = first.commit("s-1", made.folder, fencing)
     assert uri == f"{root}/artifacts/s-1" == second.find("s-1")
     copy = Artifact.open(second.fetch(uri), uri=uri)
     assert copy.folder.is_relative_to(tmp_path / "2") and copy.ref == made.ref.model_copy(update={"uri": uri})
@@ -50,9 +50,9 @@ def test_work_begun_under_another_name_is_found_under_the_artifacts(root: str, t
     """A stage that another layout may go on with begins under a name without the layout. Killed between its record's put and
     that of the artifact's name, the next attempt finds the artifact all the same."""
     first, second = machine(root, tmp_path / "1"), machine(root, tmp_path / "2")
-    claim = first.begin("begun")
-    made = sealed(first.scratch("begun", claim) / "out-1", FILES)
-    uri = first.commit("named", made.folder, claim)
+    fencing = first.begin("begun")
+    made = sealed(first.scratch("begun", fencing) / "out-1", FILES)
+    uri = first.commit("named", made.folder, fencing)
     assert second.find("named") == uri and second.find("begun") is None
     assert Artifact.open(second.fetch(uri)).manifest == made.manifest
     first.objects.delete(["attempts/named.json"])
@@ -79,13 +79,13 @@ def test_ranks_on_several_machines_may_use_either(root: str, tmp_path: Path, mon
 
 def test_a_child_finds_its_parent_by_its_address(root: str, tmp_path: Path) -> None:
     first, second = machine(root, tmp_path / "1"), machine(root, tmp_path / "2")
-    claim = first.begin("parent")
-    parent = sealed(first.scratch("parent", claim) / "out", FILES)
-    uri = first.commit("parent", parent.folder, claim)
+    fencing = first.begin("parent")
+    parent = sealed(first.scratch("parent", fencing) / "out", FILES)
+    uri = first.commit("parent", parent.folder, fencing)
     parent_ref = Artifact.open(first.fetch(uri), uri=uri).ref
-    claim = first.begin("child")
-    child = sealed(first.scratch("child", claim) / "out", FILES, [parent_ref])
-    child_uri = first.commit("child", child.folder, claim)
+    fencing = first.begin("child")
+    child = sealed(first.scratch("child", fencing) / "out", FILES, [parent_ref])
+    child_uri = first.commit("child", child.folder, fencing)
     second.fetch(uri)
     copy = Artifact.open(second.fetch(child_uri))
     assert copy.manifest.parents == [parent_ref]  # nothing of a machine is in it
@@ -96,13 +96,13 @@ def test_of_many_attempts_at_once_the_last_alone_publishes(root: str, tmp_path: 
     store = machine(root, tmp_path)
     with ThreadPoolExecutor(8) as pool:
         claims = list(pool.map(lambda _: store.begin("s"), range(16)))
-    assert sorted(claim.number for claim in claims) == list(range(1, 17))
+    assert sorted(fencing.number for fencing in claims) == list(range(1, 17))
 
     def publish(number: int) -> str:
-        claim = next(c for c in claims if c.number == number)
+        fencing = next(c for c in claims if c.number == number)
         made = sealed(tmp_path / str(number), {"a": b"a", "logs/who": str(number).encode()})
         try:
-            return store.commit("s", made.folder, claim)
+            return store.commit("s", made.folder, fencing)
         except Preempted as error:
             assert f"s: attempt {number} is over, attempt 16 began on" in str(error)
             return "overtaken"
@@ -137,8 +137,8 @@ def test_of_writers_that_know_the_same_version_one_wins(root: str) -> None:
 
 def test_a_newer_attempt_that_begins_in_the_middle_of_an_upload_wins(root: str, tmp_path: Path) -> None:
     store = machine(root, tmp_path / "1")
-    claim = store.begin("s")
-    made = sealed(store.scratch("s", claim) / "out", FILES)
+    fencing = store.begin("s")
+    made = sealed(store.scratch("s", fencing) / "out", FILES)
     upload = store.objects.upload
 
     def overtaken(files: dict[str, Path]) -> None:
@@ -147,15 +147,15 @@ def test_a_newer_attempt_that_begins_in_the_middle_of_an_upload_wins(root: str, 
 
     store.objects.upload = overtaken  # type: ignore[method-assign, assignment]
     with pytest.raises(Preempted, match="attempt 1 is over, attempt 2 began"):
-        store.commit("s", made.folder, claim)
+        store.commit("s", made.folder, fencing)
     assert store.find("s") is None
     assert store.objects.keys("artifacts/") == []
 
 
 def test_what_was_damaged_in_the_store_is_not_taken(root: str, tmp_path: Path) -> None:
     store = machine(root, tmp_path / "1")
-    claim = store.begin("s")
-    uri = store.commit("s", sealed(store.scratch("s", claim) / "out", FILES).folder, claim)
+    fencing = store.begin("s")
+    uri = store.commit("s", sealed(store.scratch("s", fencing) / "out", FILES).folder, fencing)
     good = store.objects.get("artifacts/s/1/a.txt")
     assert good is not None
     version = store.objects.put("artifacts/s/1/a.txt", "b", good[1])
@@ -168,8 +168,8 @@ def test_what_was_damaged_in_the_store_is_not_taken(root: str, tmp_path: Path) -
 
 def test_a_store_writes_nothing_outside_of_the_copy(root: str, tmp_path: Path) -> None:
     store = machine(root, tmp_path / "1")
-    claim = store.begin("s")
-    uri = store.commit("s", sealed(store.scratch("s", claim) / "out", FILES).folder, claim)
+    fencing = store.begin("s")
+    uri = store.commit("s", sealed(store.scratch("s", fencing) / "out", FILES).folder, fencing)
     said = store.objects.get("artifacts/s/1/artifact.json")
     assert said is not None
     store.objects.put("artifacts/s/1/artifact.json", said[0].replace('"a.txt"', '"../../evil"'), said[1])
@@ -180,8 +180,8 @@ def test_a_store_writes_nothing_outside_of_the_copy(root: str, tmp_path: Path) -
 
 def test_processes_of_one_machine_share_a_download(root: str, tmp_path: Path) -> None:
     store = machine(root, tmp_path / "1")
-    claim = store.begin("s")
-    uri = store.commit("s", sealed(store.scratch("s", claim) / "out", FILES).folder, claim)
+    fencing = store.begin("s")
+    uri = store.commit("s", sealed(store.scratch("s", fencing) / "out", FILES).folder, fencing)
     half = tmp_path / "2" / "artifacts" / ".s.new"  # of a process that was killed
     half.mkdir(parents=True)
     (half / "a.txt").write_text("half")

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.folder_store import LocalStore
-from lehr.artifacts.incidents import told
+from lehr.artifacts.incidents import read_incidents
 from lehr.artifacts.tensors import save_tensors
 from lehr.config.mix import Mix
-from lehr.config.optim import Guard, Optim, Rewind
+from lehr.config.optim import Guard, Optim, Rollback
 from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.distributed.ranks import Ranks
@@ -37,7 +37,7 @@ from lehr.train.checkpointing import resume_state
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
 from lehr.train.losses import CrossEntropy
-from lehr.train.next_token import NextToken, Stretch, make_loader
+from lehr.train.next_token import NextToken, TrainingPhase, make_loader
 from lehr.train.state import TrainState
 from tests.staging import made
 from tests.train.corpus import MODEL_320, corpus
@@ -51,14 +51,14 @@ Kill = tuple[str, float]  # a kind, and when: a share of its opportunities, or o
 @dataclass(frozen=True)
 class Case:
     """Drawn from its number: how often it saves, how its batches are cut and grow, its precision, which steps are bad and
-    whether they may lead to a rewind, and where each attempt but the last is killed."""
+    whether they may lead to a rollback, and where each attempt but the last is killed."""
 
     every: int
     micro_batch: int
     ramp: BatchRamp | None
     dtype: str
     bad: frozenset[int]
-    rewind: Rewind | None
+    rollback: Rollback | None
     kills: tuple[tuple[str, float], ...]
 
     @classmethod
@@ -71,19 +71,19 @@ class Case:
             ramp=rng.choice([None, BatchRamp(start=2, double_every_tokens=160)]),
             dtype=rng.choice(["fp32", "bf16"]),
             bad=frozenset([rng.randrange(STEPS), *range(first, first + rng.choice([1, 3]))]),
-            rewind=rng.choice([None, Rewind(after=2, limit=2, before=3)]),
-            # The first one surely strikes: a rewind passes over up to half of the steps.
+            rollback=rng.choice([None, Rollback(after=2, limit=2, before=3)]),
+            # The first one surely strikes: a rollback passes over up to half of the steps.
             kills=(
                 (rng.choice(KINDS[:2]), rng.random() / 2),
                 *((rng.choice(KINDS), rng.random()) for _ in range(rng.randint(0, 2))),
             ),
         )
 
-    def stretch(self) -> Stretch:
-        optim = Optim(lr=3e-3, z_loss=1e-4, guard=Guard(window=8, sigmas=6.0, rewind=self.rewind))
+    def phase(self) -> TrainingPhase:
+        optim = Optim(lr=3e-3, z_loss=1e-4, guard=Guard(window=8, sigmas=6.0, rollback=self.rollback))
         tokens = STEPS * 8 * 16 if self.ramp is None else 12 * 8 * 16
         mix = Mix(weights={"a": 1.0}, max_epochs=100.0)
-        return Stretch(mix, tokens, 8, 16, optim, ConstantSchedule(kind="constant"), self.every, 5, self.ramp)
+        return TrainingPhase(mix, tokens, 8, 16, optim, ConstantSchedule(kind="constant"), self.every, 5, self.ramp)
 
 
 class Bad:
@@ -91,7 +91,7 @@ class Bad:
 
     def __init__(self, state: TrainState, inner: NextToken, case: Case, kill: tuple[str, float]) -> None:
         self.state, self.inner, self.case, self.extras = state, inner, case, inner.extras
-        self.kind, self.left, self.loss = kill[0], int(kill[1] * inner.stretch.steps), inner.loss
+        self.kind, self.left, self.loss = kill[0], int(kill[1] * inner.phase.steps), inner.loss
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         self.left -= 1
@@ -116,14 +116,14 @@ def die(*_: Any, **__: Any) -> Any:
 def attempt(root: Path, shards: Path, case: Case, kill: tuple[str, float]) -> None:
     """One attempt at the case's stage; `kill` is ("", 0) for none."""
     torch.set_num_threads(1)
-    stretch = case.stretch()
-    kill_the_writer(kill, stretch.steps // case.every)
+    phase = case.phase()
+    kill_the_writer(kill, phase.steps // case.every)
 
     def work(attempt: Attempt) -> Outcome:
         dtype: Any = case.dtype
-        state = TrainState.fresh(Transformer(MODEL_320).initialise(1), stretch.optim, dtype)
-        inner = NextToken(state, make_loader(shards, shards, stretch), stretch, case.micro_batch)
-        plan = Plan(stretch.steps, stretch.rate, stretch.clip_norm, case.every)
+        state = TrainState.fresh(Transformer(MODEL_320).initialise(1), phase.optim, dtype)
+        inner = NextToken(state, make_loader(shards, shards, phase), phase, case.micro_batch)
+        plan = Plan(phase.steps, phase.rate, phase.clip_norm, case.every)
         fit(RankContext.of(attempt, Parallel()), Ranks(), state, Bad(state, inner, case, kill), plan)
         save_tensors(state.tensors(), attempt.out / "state.safetensors")
         return Outcome(tokens=state.tokens)
@@ -186,10 +186,10 @@ def compared(folder: Path, work: Callable[[Path, Kill], None], kills: Sequence[K
     return {
         "same": whole.manifest.digest == cut.manifest.digest and rows == curves(cut),
         "kills": killed,
-        "told": sum("ended without a word" in line for line in told(cut)),
+        "told": sum("ended without a word" in line for line in read_incidents(cut)),
         "kinds": [kind for kind, _ in kills],
         "skipped": sum("skipped" in row for row in rows),
-        "rewinds": sum("rewound_from" in row for row in rows),
+        "rollbacks": sum("rolled_back_from" in row for row in rows),
     }
 
 

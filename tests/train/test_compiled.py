@@ -15,11 +15,11 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.runtime.hardware import cpp_compiler
 from lehr.train.compilation import compile_blocks, pays, uncompiled
-from lehr.train.next_token import NextToken, Stretch, make_loader
+from lehr.train.next_token import NextToken, TrainingPhase, make_loader
 from lehr.train.state import TrainState
 from tests.train.corpus import MODEL_320, corpus
 
-STRETCH = Stretch(
+STRETCH = TrainingPhase(
     Mix(weights={"a": 1.0}, max_epochs=100.0), 8 * 8 * 16, 8, 16, Optim(lr=3e-3, z_loss=1e-4),
     ConstantSchedule(kind="constant"), 1000, 5,
 )  # fmt: skip

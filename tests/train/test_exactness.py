@@ -21,7 +21,7 @@ from lehr.runtime.errors import InfraError
 from lehr.train.batches import Batches
 from lehr.train.fit import fit
 from lehr.train.loop import Plan
-from lehr.train.next_token import NextToken, Stretch, make_loader
+from lehr.train.next_token import NextToken, TrainingPhase, make_loader
 from lehr.train.state import TrainState
 from tests.train.corpus import MODEL_320, corpus
 from tests.train.pieces import context
@@ -29,17 +29,17 @@ from tests.train.pieces import context
 STEPS = 100
 
 
-def _stretch(ramp: BatchRamp | None = None) -> Stretch:
+def _phase(ramp: BatchRamp | None = None) -> TrainingPhase:
     mix = Mix(weights={"a": 1.0}, max_epochs=100.0)
     optim = Optim(lr=3e-3, z_loss=1e-4)
-    return Stretch(mix, STEPS * 8 * 16, 8, 16, optim, ConstantSchedule(kind="constant"), 1000, 5, ramp)
+    return TrainingPhase(mix, STEPS * 8 * 16, 8, 16, optim, ConstantSchedule(kind="constant"), 1000, 5, ramp)
 
 
 def train_on_rank(ranks: Ranks, folder: Path, out: Path, micro_batch: int) -> list[float]:
-    stretch = _stretch()
-    state = TrainState.fresh(Transformer(MODEL_320).initialise(1), stretch.optim)
-    objective = NextToken(state, make_loader(folder, folder, stretch), stretch, micro_batch)
-    fit(context(out), ranks, state, objective, Plan(STEPS, stretch.rate, stretch.clip_norm, 1000))
+    phase = _phase()
+    state = TrainState.fresh(Transformer(MODEL_320).initialise(1), phase.optim)
+    objective = NextToken(state, make_loader(folder, folder, phase), phase, micro_batch)
+    fit(context(out), ranks, state, objective, Plan(STEPS, phase.rate, phase.clip_norm, 1000))
     if not ranks.first:
         return []
     return [json.loads(line)["loss"] for line in (out / "curves.jsonl").read_text().splitlines()]
@@ -58,9 +58,9 @@ def test_world_size_and_micro_batches_change_no_loss(tmp_path: Path) -> None:
 
 
 def test_instances_that_repeat_themselves_bear_no_loss(tmp_path: Path) -> None:
-    stretch = _stretch()
-    loader = make_loader(corpus(tmp_path), tmp_path, stretch)
-    state = TrainState.fresh(Transformer(MODEL_320).initialise(1), stretch.optim)
+    phase = _phase()
+    loader = make_loader(corpus(tmp_path), tmp_path, phase)
+    state = TrainState.fresh(Transformer(MODEL_320).initialise(1), phase.optim)
     row = np.tile(np.arange(5), 40)[None, :].astype(np.int64)
     good = np.random.default_rng(0).integers(0, 300, row.shape)
     both = Batch(np.concatenate([row, good]), np.concatenate([row, good]))
@@ -70,11 +70,11 @@ def test_instances_that_repeat_themselves_bear_no_loss(tmp_path: Path) -> None:
             return Batch(both.tokens_BT[:, :16].repeat(2, 1)[:, :16], both.labels_BT[:, :16].copy())
 
     assert loader.plan.sequence_length == 16
-    masked = NextToken(state, OneBatch(), stretch).backward(0, Ranks())  # type: ignore[arg-type]
+    masked = NextToken(state, OneBatch(), phase).backward(0, Ranks())  # type: ignore[arg-type]
     assert masked.weight == 32 and masked.extra["masked_instances"][0] == 0  # 16 tokens hold no 32 repeats of anything
     OneBatch.rows = lambda self, *_: Batch(both.tokens_BT.copy(), both.labels_BT.copy())  # type: ignore[assignment,method-assign]
-    long = TrainState.fresh(Transformer(MODEL_320.model_copy(update={"max_seq_len": 200})).initialise(1), stretch.optim)
-    masked = NextToken(long, OneBatch(), stretch).backward(0, Ranks())  # type: ignore[arg-type]
+    long = TrainState.fresh(Transformer(MODEL_320.model_copy(update={"max_seq_len": 200})).initialise(1), phase.optim)
+    masked = NextToken(long, OneBatch(), phase).backward(0, Ranks())  # type: ignore[arg-type]
     assert masked.weight == 200 and masked.extra["masked_instances"][0] == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lehr.artifacts.folder_store import LocalStore
-from lehr.artifacts.incidents import told
+from lehr.artifacts.incidents import read_incidents
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import Preempted
 from lehr.runtime.ports import Conflict
@@ -29,13 +29,16 @@ def test_attempts_that_begin_at_once_get_different_numbers_and_the_last_alone_ma
     store = LocalStore(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         claims = list(pool.map(lambda _: store.begin("s"), range(24)))
-    assert sorted(claim.number for claim in claims) == list(range(1, 25))
-    for claim in claims:
-        if claim.number == 24:
-            with claim.passage():
+    assert sorted(fencing.number for fencing in claims) == list(range(1, 25))
+    for fencing in claims:
+        if fencing.number == 24:
+            with fencing.critical_section():
                 pass
         else:
-            with pytest.raises(Preempted, match=f"attempt {claim.number} is over, attempt 24 began on"), claim.passage():
+            with (
+                pytest.raises(Preempted, match=f"attempt {fencing.number} is over, attempt 24 began on"),
+                fencing.critical_section(),
+            ):
                 pass
 
 
@@ -130,6 +133,6 @@ def test_an_older_attempt_that_goes_on_changes_nothing(
     assert "t-" in str(ended[0]) and "attempt 1 is over, attempt 2 began" in str(ended[0])
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
-    (overlap,) = (line for line in told(made) if "attempt 1 (host" in line)
+    (overlap,) = (line for line in read_incidents(made) if "attempt 1 (host" in line)
     assert "was still running when attempt 2 began: overtaken" in overlap
     assert not list((tmp_path / "run" / "work").iterdir())

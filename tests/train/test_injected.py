@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 from lehr.artifacts.artifact import Artifact
-from lehr.artifacts.incidents import told
+from lehr.artifacts.incidents import read_incidents
 from lehr.config.optim import Guard, Optim
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import InfraError, UserError
@@ -120,7 +120,7 @@ def test_a_disk_that_fills_up_in_a_save_is_one_error_and_said_by_the_next_attemp
     assert caught.value.exit_code == 2
     artifact = pieces.stage(tmp_path / "run", pieces.plain)
     assert artifact.manifest.digest == quiet.manifest.digest
-    ended, on = told(artifact)
+    ended, on = read_incidents(artifact)
     assert "attempt 1 (host " in ended and "ended with UserError: " in ended
     assert "state-00000012.1.tmp: the disk is full" in ended
     assert "t stopped after step 1" in ended and on.endswith("t: going on at step 8")
@@ -132,7 +132,7 @@ def test_a_killed_rank_is_named_to_the_next_attempt(tmp_path: Path) -> None:
         pieces.stage(tmp_path / "run", pieces.LosesRankOne, world=2)
     artifact = pieces.stage(tmp_path / "run", pieces.plain, world=2)
     assert artifact.manifest.digest == quiet.manifest.digest
-    ended, on = told(artifact)
+    ended, on = read_incidents(artifact)
     assert "attempt 1 (host " in ended and "rank 1 of 2, killed by SIGKILL" in ended
     assert "t stopped after step 13 of 30" in ended
     assert on.endswith("t: going on at step 12")

@@ -19,7 +19,7 @@ CASES = 50
 @pytest.mark.long
 def test_fifty_killed_runs_of_fifty_end_bit_identical(tmp_path: Path, repository: Path) -> None:
     """Kills before a step, between micro-batches, with half a resume file written, before its record, and at any time; with
-    the guard refusing updates, rewinds, accumulation and a growing batch."""
+    the guard refusing updates, rollbacks, accumulation and a growing batch."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.train.killing", str(tmp_path), "0", str(CASES)],
         cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
@@ -31,5 +31,5 @@ def test_fifty_killed_runs_of_fifty_end_bit_identical(tmp_path: Path, repository
     untimed = [c for c in cases if "time" not in c["kinds"]]  # a timed kill may strike before or after
     assert [c["case"] for c in untimed if c["told"] != c["kills"]] == []
     assert set(Counter(kind for c in cases for kind in c["kinds"])) == set(KINDS)
-    for what in ("skipped", "rewinds", "accumulates"):
+    for what in ("skipped", "rollbacks", "accumulates"):
         assert sum(c[what] > 0 for c in cases) >= 5, what

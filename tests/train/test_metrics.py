@@ -14,7 +14,7 @@ import pytest
 from lehr.artifacts.fingerprint import reachable
 from lehr.config.data import Mix
 from lehr.config.model import Model
-from lehr.config.optim import Guard, Optim, Rewind
+from lehr.config.optim import Guard, Optim, Rollback
 from lehr.config.schedule import ConstantSchedule
 from lehr.config.training import Watch
 from lehr.data.loader import Batch
@@ -34,8 +34,8 @@ from lehr.stages.pretrain import run
 from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.checkpointing.resume_state import ResumeFiles
 from lehr.train.loop import Objective, Plan, Sums, train
-from lehr.train.next_token import NextToken, Stretch
-from lehr.train.recorder import Journal
+from lehr.train.next_token import NextToken, TrainingPhase
+from lehr.train.recorder import Recorder
 from lehr.train.state import TrainState
 from tests.evals.fakes import TableModel
 from tests.train.test_stability import Curves
@@ -59,8 +59,8 @@ class Rows:
 
 def _next_token(model: Model) -> Objective:
     state = TrainState.fresh(Transformer(model).initialise(1), pieces.OPTIM)
-    stretch = Stretch(Mix(weights={"a": 1.0}), 8 * 16, 8, 16, pieces.OPTIM, ConstantSchedule(kind="constant"), 100, 0)
-    return NextToken(state, Rows(), stretch)
+    phase = TrainingPhase(Mix(weights={"a": 1.0}), 8 * 16, 8, 16, pieces.OPTIM, ConstantSchedule(kind="constant"), 100, 0)
+    return NextToken(state, Rows(), phase)
 
 
 def _post_training() -> list[Objective]:
@@ -102,7 +102,7 @@ class Bad(pieces.Copying):
 def _recorder(folder: Path) -> set[str]:
     """Names in the log and at the trackers of a stage that saves, measures norms and goes back."""
     tracker = Curves()
-    optim = Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0, rewind=Rewind(after=3, limit=2)))
+    optim = Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0, rollback=Rollback(after=3, limit=2)))
     artifact = pieces.stage(folder, Bad, optim=optim, tracker=tracker, watch=Watch(norm_steps=2))
     rows = [json.loads(line) for line in artifact.path("logs/curves.jsonl").read_text().splitlines()]
     return {name for row in rows for name in row} | {name for _, point in tracker.points for name in point}
@@ -133,9 +133,9 @@ def test_training_and_scoring_refuse_a_name_that_nobody_declared(tmp_path: Path)
     state = TrainState.fresh(Transformer(pieces.MODEL).initialise(1), pieces.OPTIM)
     objective = pieces.Copying(state.model)
     objective.extras = ("rows", "sparkle")
-    journal = Journal("t", None, Curves(), ResumeFiles(tmp_path))
+    recorder = Recorder("t", None, Curves(), ResumeFiles(tmp_path))
     with pytest.raises(Bug, match="declared nowhere: sparkle;"):
-        train(state, objective, Plan(3, lambda step, tokens: 1e-3, lambda step, tokens: 1.0, 100), Ranks(), journal)
+        train(state, objective, Plan(3, lambda step, tokens: 1e-3, lambda step, tokens: 1.0, 100), Ranks(), recorder)
     assert state.step == 0
     asked = [Generation("q", [], {"sparkle": ("last_integer", {"answer": 1})}, {})]
     with pytest.raises(Bug, match="declared nowhere: sparkle;"):

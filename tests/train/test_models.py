@@ -27,7 +27,7 @@ WIDE = MODEL.model_copy(update={"n_heads": 1, "n_kv_heads": 1, "mlp_hidden": 40}
 OTHER = Optim(lr=1e-2, weight_decay=0.0, clip_norm=0.3, guard=Guard(window=16, sigmas=3.0))
 # What a resume file of one model held before there could be several.
 NAMES = {
-    "values", "first", "second", "updates", "guard.history", "guard.count", "rewinds.skipped", "rewinds.bad",
+    "values", "first", "second", "updates", "guard.history", "guard.count", "rollback.skipped", "rollback.bad",
     "step", "tokens", "evaluated",
 }  # fmt: skip
 

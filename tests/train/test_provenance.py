@@ -14,7 +14,7 @@ from lehr.artifacts.artifact import Artifact, Cost, Kind
 from lehr.artifacts.folder_store import LocalStore
 from lehr.cli.main import lehr
 from lehr.config.mix import Mix
-from lehr.config.optim import Guard, Optim, Rewind
+from lehr.config.optim import Guard, Optim, Rollback
 from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.document import Document
@@ -27,22 +27,22 @@ from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
-from lehr.train.next_token import NextToken, Stretch, make_loader
+from lehr.train.next_token import NextToken, TrainingPhase, make_loader
 from lehr.train.state import TrainState
 from tests.staging import made
 from tests.train.corpus import MODEL_320
 
 LENGTH, LEFT_OUT = 16, range(10, 15)
-STRETCH = Stretch(
+STRETCH = TrainingPhase(
     Mix(weights={"a": 0.7, "b": 0.3}, max_epochs=20.0), 24 * 8 * LENGTH, 8, LENGTH,
-    Optim(lr=1e-3, guard=Guard(window=8, rewind=Rewind(after=3, before=2))), ConstantSchedule(kind="constant"), 4, 5,
+    Optim(lr=1e-3, guard=Guard(window=8, rollback=Rollback(after=3, before=2))), ConstantSchedule(kind="constant"), 4, 5,
     BatchRamp(start=2, double_every_tokens=320),
 )  # fmt: skip
 Texts = dict[str, dict[str, str]]
 
 
 class Watched(NextToken):
-    """Keeps every batch by its step. Gradients of steps 12 to 14 are no numbers: a rewind leaves out 10 to 14."""
+    """Keeps every batch by its step. Gradients of steps 12 to 14 are no numbers: a rollback leaves out 10 to 14."""
 
     def __init__(self, state: TrainState, shards: Path, seen: dict[int, Batch]) -> None:
         super().__init__(state, make_loader(shards, shards, STRETCH), STRETCH)
@@ -112,7 +112,7 @@ def _asked(folder: Path, *question: str) -> Any:
 
 
 def test_both_ways_are_what_training_read(tmp_path: Path) -> None:
-    """Two sources of which one is read several times, a growing batch, and a rewind."""
+    """Two sources of which one is read several times, a growing batch, and a rollback."""
     texts = _texts()
     artifact, seen, tokenizer = _trained(tmp_path, texts)
     known = _documents(texts, tokenizer)

@@ -14,7 +14,7 @@ import torch
 
 from lehr.artifacts.artifact import Artifact
 from lehr.artifacts.tensors import read_tensors
-from lehr.config.optim import Guard, Optim, Rewind
+from lehr.config.optim import Guard, Optim, Rollback
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.errors import Preempted
 from lehr.train.loop import Objective, Sums
@@ -25,7 +25,7 @@ import pieces
 
 
 def _optim(**changes: Any) -> Optim:
-    return Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0, rewind=Rewind(**{"after": 3, "limit": 2, **changes})))
+    return Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0, rollback=Rollback(**{"after": 3, "limit": 2, **changes})))
 
 
 @dataclass
@@ -79,13 +79,13 @@ def test_a_bad_stretch_of_data_is_left_out(tmp_path: Path) -> None:
     artifact = pieces.stage(tmp_path / "run", Make(tmp_path), optim=_optim(), tracker=notes)
     assert _steps(tmp_path) == [*range(15), 15, 16, 17, *range(18, 30)]
     assert _rows(artifact) == [*range(1, 9), *range(19, 31)]
-    rewinds = [row for row in pieces.curves(artifact) if "rewound_from" in row]
-    assert [(r["step"], r["rewound_from"], r["skip_first"], r["skip_last"]) for r in rewinds] == [
+    rollbacks = [row for row in pieces.curves(artifact) if "rolled_back_from" in row]
+    assert [(r["step"], r["rolled_back_from"], r["skip_first"], r["skip_last"]) for r in rollbacks] == [
         (8, 15, 8, 14),
         (8, 18, 8, 17),
     ]
     state = read_tensors(artifact.path("state.safetensors"))
-    assert state["rewinds.skipped"].tolist() == [[8, 14, 15 * 104], [8, 17, 18 * 104]]
+    assert state["rollback.skipped"].tolist() == [[8, 14, 15 * 104], [8, 17, 18 * 104]]
     assert int(state["tokens"]) == 30 * 104 and int(state["updates"]) == 20
     assert [t for t in notes.texts if "went back" in t] == [
         "t: bad steps up to 15; went back to step 8, leaving out batches 8 to 14",
@@ -105,7 +105,7 @@ def test_what_was_read_well_before_is_read_again(tmp_path: Path) -> None:
 def test_the_first_steps_have_something_to_go_back_to_and_the_limit_holds(tmp_path: Path) -> None:
     artifact = pieces.stage(tmp_path / "run", Make(tmp_path, range(12)), optim=_optim())
     assert _steps(tmp_path) == list(range(30))
-    assert read_tensors(artifact.path("state.safetensors"))["rewinds.skipped"].tolist() == [[0, 2, 3 * 104], [0, 5, 6 * 104]]
+    assert read_tensors(artifact.path("state.safetensors"))["rollback.skipped"].tolist() == [[0, 2, 3 * 104], [0, 5, 6 * 104]]
     assert _rows(artifact) == list(range(7, 31))  # the guard alone refused 6 to 11
     assert [r["step"] for r in pieces.curves(artifact) if r.get("skipped")] == list(range(7, 13))
 
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_damaged_weights_is_none_to_go_back_to(at: int, back: in
 
 @pytest.mark.parametrize("how", ["stop", "term"])
 @pytest.mark.parametrize("calls", [(14,), (15,), (16, 17), (13, 14, 15, 19), (9, 18)])
-def test_interrupted_around_its_rewinds_it_ends_bit_identical(how: str, calls: tuple[int, ...], tmp_path: Path) -> None:
+def test_interrupted_around_its_rollbacks_it_ends_bit_identical(how: str, calls: tuple[int, ...], tmp_path: Path) -> None:
     """Calls 13 to 15 are the first bad steps, 16 to 18 the second; a stop loses the steps since the last checkpoint, SIGTERM
     none, and saves in the middle of bad ones."""
     (tmp_path / "a").mkdir()
@@ -167,8 +167,8 @@ def test_two_ranks_go_back_together(tmp_path: Path) -> None:
     assert _rows(artifact) == [*range(1, 9), *range(19, 31)]
 
 
-def test_a_recipe_without_rewinds_says_nothing_of_them() -> None:
-    """What children inherit, and fingerprints, are as they were before there were rewinds."""
+def test_a_recipe_without_rollbacks_says_nothing_of_them() -> None:
+    """What children inherit, and fingerprints, are as they were before there were rollbacks."""
     assert Optim(lr=1.0).model_dump()["guard"] == {"enabled": True, "window": 128, "sigmas": 6.0}
     said = _optim().model_dump(mode="json")
-    assert said["guard"]["rewind"] == {"after": 3, "limit": 2, "before": 100} and Optim.model_validate(said) == _optim()
+    assert said["guard"]["rollback"] == {"after": 3, "limit": 2, "before": 100} and Optim.model_validate(said) == _optim()

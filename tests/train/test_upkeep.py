@@ -23,9 +23,9 @@ from lehr.runtime.metrics import Metric, declare
 from lehr.runtime.ports import NullTracker
 from lehr.train.checkpointing.resume_state import ResumeFiles
 from lehr.train.loop import Plan, Sums, train
-from lehr.train.next_token import NextToken, Stretch
-from lehr.train.prefetch import Ahead
-from lehr.train.recorder import Journal
+from lehr.train.next_token import NextToken, TrainingPhase
+from lehr.train.prefetch import Prefetcher
+from lehr.train.recorder import Recorder
 from lehr.train.state import TrainState
 from lehr.train.sync_debugging import watched
 
@@ -52,11 +52,11 @@ def _waits(micro_batch: int, masked: bool = False, **model: Any) -> dict[str, fl
     config = pieces.MODEL.model_copy(update=model)
     optim = Optim(lr=1e-3, z_loss=1e-4)
     state = TrainState.fresh(Transformer(config).initialise(1), optim)
-    stretch = Stretch(Mix(weights={"a": 1.0}), 8 * 16 * 10, 8, 16, optim, ConstantSchedule(kind="constant"), 100, 0)
-    objective = NextToken(state, Rows(masked), stretch, micro_batch)
-    journal = Journal("t", None, NullTracker(), ResumeFiles(Path()))
+    phase = TrainingPhase(Mix(weights={"a": 1.0}), 8 * 16 * 10, 8, 16, optim, ConstantSchedule(kind="constant"), 100, 0)
+    objective = NextToken(state, Rows(masked), phase, micro_batch)
+    recorder = Recorder("t", None, NullTracker(), ResumeFiles(Path()))
     with watched() as calls:
-        train(state, objective, Plan(10, stretch.rate, stretch.clip_norm, 100), Ranks(), journal)
+        train(state, objective, Plan(10, phase.rate, phase.clip_norm, 100), Ranks(), recorder)
     return {f"{what} {place.split(':')[0]}": count / 10 for (place, what), count in calls.items()}
 
 
@@ -183,10 +183,10 @@ def test_batches_made_ahead_are_the_same_ones() -> None:
         made.append(step)
         return 10 * step
 
-    ahead = Ahead(make, 7)
+    ahead = Prefetcher(make, 7)
     assert [ahead(step) for step in (0, 1, 2, 5, 6)] == [0, 10, 20, 50, 60]  # 3 and 4 are jumped over
     assert sorted(made) == [0, 1, 2, 3, 5, 6]  # each once, the one made in vain too, and none beyond the last
-    broken = Ahead(make, 9)
+    broken = Prefetcher(make, 9)
     assert broken(6) == 60
     with pytest.raises(ValueError, match="damaged shard"):
         broken(7)

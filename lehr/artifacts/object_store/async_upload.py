@@ -33,7 +33,7 @@ def snapshot(scratch: Path, into: Path) -> None:
             os.link(file, target)
 
 
-class Keeper:
+class AsyncUploader:
     """Calls `copy` with folders it is handed, one at a time, on a thread that lives while there is work. A folder that waits
     is replaced by a newer one, and removed: only the newest state is worth copying."""
 
@@ -54,7 +54,7 @@ class Keeper:
         if left is not None:
             shutil.rmtree(left, ignore_errors=True)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Return when everything is copied. Raises what copying failed with."""
         self._join()
         self._raise()

@@ -1,4 +1,4 @@
-"""One attempt's claim where there are no locks: what it publishes becomes visible by a conditional put of its record."""
+"""One attempt's fencing token where there are no locks: what it publishes is seen after a conditional put of its record."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from lehr.artifacts.artifact import sha256_file
 from lehr.artifacts.fencing import overtaken
 from lehr.artifacts.incidents import FILE as INCIDENTS
 from lehr.artifacts.object_store import record as records
-from lehr.artifacts.object_store.async_upload import Identity, Keeper, identity, snapshot
+from lehr.artifacts.object_store.async_upload import AsyncUploader, Identity, identity, snapshot
 from lehr.artifacts.object_store.record import Kept, Record
-from lehr.artifacts.object_store.remote_shards import Far
+from lehr.artifacts.object_store.remote_shards import RemoteShards
 from lehr.runtime.errors import LehrError, Preempted, UserError
 from lehr.runtime.paths import below
-from lehr.runtime.ports import FAR, Conflict, Objects
+from lehr.runtime.ports import REMOTE, Conflict, Objects
 from lehr.runtime.rank_environment import on_other_host
 
 
-class RemoteClaim:
-    """A claim as ranks hold it that publish nothing themselves; see lehr.runtime.ports.Claim."""
+class RemoteToken:
+    """The token as ranks hold it that publish nothing themselves; see `lehr.runtime.ports.FencingToken`."""
 
     shared = False  # each machine has copies of its own
 
-    def __init__(self, objects: Objects, name: str, number: int, token: str, far: Far) -> None:
-        self.objects, self.name, self.number, self.token, self.far = objects, name, number, token, far
+    def __init__(self, objects: Objects, name: str, number: int, token: str, remote_shards: RemoteShards) -> None:
+        self.objects, self.name, self.number, self.token, self.remote_shards = objects, name, number, token, remote_shards
 
-    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
-        """The first rank's claim tells, for all."""
+    def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
+        """The first rank's token says so, for all."""
 
     def leave(self, ending: str) -> None:
         """See `enter`."""
@@ -48,45 +48,47 @@ class RemoteClaim:
         return found
 
     @contextmanager
-    def passage(self) -> Iterator[None]:
+    def critical_section(self) -> Iterator[None]:
         """The scratch is this attempt's own, so a newer one is not disturbed by what is renamed there."""
         self.check()
         yield
 
-    def keep(self) -> None:
+    def upload(self) -> None:
         """The first rank keeps, for all."""
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """See `keep`."""
 
     def here(self, path: Path) -> Path:
-        """See lehr.runtime.ports.Claim."""
-        return self.far.here(path, self.name, self.number)
+        """See `FencingToken`."""
+        return self.remote_shards.here(path, self.name, self.number)
 
     def send(self, part: Path) -> str:
-        """See lehr.runtime.ports.Claim. Raises Preempted if a newer attempt has begun: nobody would take the part away."""
+        """See `FencingToken`. Raises Preempted if a newer attempt has begun: no one would take the part."""
         if on_other_host():
             self.check()
-        return self.far.send(part, self.name, self.number)
+        return self.remote_shards.send(part, self.name, self.number)
 
     def bring(self, folder: Path) -> None:
-        """See lehr.runtime.ports.Claim."""
-        self.far.bring(folder)
+        """See `FencingToken`."""
+        self.remote_shards.bring(folder)
 
 
-class OwnClaim(RemoteClaim):
-    """The claim of the process that began the attempt. It alone writes the record, and knows its version."""
+class OwnToken(RemoteToken):
+    """The token of the process that began the attempt. It alone writes the record, and knows its version."""
 
-    def __init__(self, objects: Objects, name: str, record: Record, version: str, scratch: Path, far: Far) -> None:
-        super().__init__(objects, name, record.attempt, record.token, far)
+    def __init__(
+        self, objects: Objects, name: str, record: Record, version: str, scratch: Path, remote_shards: RemoteShards
+    ) -> None:
+        super().__init__(objects, name, record.attempt, record.token, remote_shards)
         self.record, self.scratch = record, scratch
         self._version, self._lock = version, threading.Lock()
         self._known: dict[str, tuple[Identity, Kept]] = {}
-        self._keeper, self._snapshots = Keeper(self._copy), 0
+        self._keeper, self._snapshots = AsyncUploader(self._copy), 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Other ranks receive it in a process of their own.
-        return (RemoteClaim, (self.objects, self.name, self.number, self.token, self.far))
+        return (RemoteToken, (self.objects, self.name, self.number, self.token, self.remote_shards))
 
     def publish(self, **changes: object) -> None:
         """Change the record. Raises Preempted, with nothing published, if a newer attempt has begun."""
@@ -100,13 +102,13 @@ class OwnClaim(RemoteClaim):
                     self._version = self._current()[1]
             self.record = record
 
-    def enter(self, scratch: Path, tell: Callable[[str], None]) -> None:
-        """See lehr.runtime.ports.Claim. The record has the sign: what an older attempt said there before this one began."""
+    def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
+        """See `FencingToken`. The record holds what an older attempt said there before this one."""
         for line in self.record.untold:
-            tell(line)
+            note(line)
 
     def leave(self, ending: str) -> None:
-        """See lehr.runtime.ports.Claim. Where the store is away, the next attempt does without the reason."""
+        """See `FencingToken`. Where the store is away, the next attempt does without the reason."""
         if ending:
             with suppress(LehrError):
                 self.publish(ended=ending)
@@ -128,19 +130,19 @@ class OwnClaim(RemoteClaim):
             else:
                 file.unlink()
 
-    def keep(self) -> None:
-        """See lehr.runtime.ports.Claim. Only links and a copy of the log are made here; a thread does the rest. Where the store
+    def upload(self) -> None:
+        """See `FencingToken`. Only links and a copy of the log are made here; a thread does the rest. Where the store
         is slower than the saves come, saves that were overtaken by newer ones are not copied at all."""
         self._snapshots += 1
         folder = self.scratch / f".kept-{self._snapshots}"
         snapshot(self.scratch, folder)
         self._keeper.hand(folder)
 
-    def settle(self) -> None:
-        """See lehr.runtime.ports.Claim."""
-        self._keeper.settle()
+    def flush(self) -> None:
+        """See `FencingToken`."""
+        self._keeper.flush()
 
-    def stop_keeping(self) -> None:
+    def stop_uploading(self) -> None:
         """What still waits to be copied is not wanted any more: the stage is done."""
         self._keeper.stop()
 
@@ -156,12 +158,12 @@ class OwnClaim(RemoteClaim):
             except Preempted:
                 self.objects.delete([entries[path].object for path in fresh])
                 raise
-            here = {path: kept for path, kept in entries.items() if not (folder / f"{path}{FAR}").is_file()}
+            here = {path: kept for path, kept in entries.items() if not (folder / f"{path}{REMOTE}").is_file()}
             self._known = {path: (identity(folder / path), kept) for path, kept in here.items()}
             named = {kept.object for kept in entries.values()}
             self.objects.delete({kept.object for kept in before.values()} - named)
             if len(here) < len(entries):
-                self.far.clear(self.name, named, self.scratch)
+                self.remote_shards.clear(self.name, named, self.scratch)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -170,9 +172,9 @@ class OwnClaim(RemoteClaim):
         entries, fresh = dict[str, Kept](), list[str]()
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             path = file.relative_to(folder).as_posix()
-            if file.suffix == FAR:
-                entries[path.removesuffix(FAR)] = Kept.model_validate_json(file.read_text(encoding="utf-8"))
-            if file.suffix == FAR or file.with_name(file.name + FAR).is_file():
+            if file.suffix == REMOTE:
+                entries[path.removesuffix(REMOTE)] = Kept.model_validate_json(file.read_text(encoding="utf-8"))
+            if file.suffix == REMOTE or file.with_name(file.name + REMOTE).is_file():
                 continue  # another machine's part, which is there already
             known = self._known.get(path)
             if known is not None and known[0] == identity(file):

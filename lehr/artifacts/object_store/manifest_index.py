@@ -14,7 +14,7 @@ from lehr.runtime.ports import Objects
 _PUBLIC = ("recipe.yaml", "scores.json", "lineage.json")
 
 
-def outline(objects: Objects, folder: Path) -> None:
+def manifest_index(objects: Objects, folder: Path) -> None:
     """Fill `folder` as a run's own is, with manifests alone in its artifacts. A manifest's time is when its attempt began, so
     that of two artifacts of one stage the newer one is known."""
     wanted = {name: folder / name for name in _PUBLIC if name in objects.keys(name)}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from lehr.artifacts.object_store.cache import folder_of
 from lehr.artifacts.object_store.record import Kept
-from lehr.runtime.ports import FAR, Objects, Store
+from lehr.runtime.ports import REMOTE, Objects, Store
 from lehr.runtime.rank_environment import on_other_host
 
 
 @dataclass(frozen=True)
-class Far:
+class RemoteShards:
     """`home` is rank 0's cache; `store` fetches into this machine's own."""
 
     objects: Objects
@@ -22,7 +22,7 @@ class Far:
     store: Store
 
     def here(self, path: Path, name: str, number: int) -> Path:
-        """See lehr.runtime.ports.Claim.here."""
+        """See lehr.runtime.ports.FencingToken.here."""
         if not on_other_host() or not path.is_relative_to(self.home):
             return path
         kind, folder, *rest = path.relative_to(self.home).parts
@@ -31,16 +31,16 @@ class Far:
         return folder_of(self.objects.root).joinpath(kind, f"{name}-{number}", *rest)
 
     def send(self, part: Path, name: str, number: int) -> str:
-        """See lehr.runtime.ports.Claim.send. A key of its own each time: what the record names is never overwritten."""
+        """See lehr.runtime.ports.FencingToken.send. A key of its own each time: what the record names is never overwritten."""
         if not on_other_host():
             return ""
-        key = f"work/{name}/{number}/far/{uuid.uuid4().hex}/{part.parent.name}/{part.name}"
+        key = f"work/{name}/{number}/remote/{uuid.uuid4().hex}/{part.parent.name}/{part.name}"
         self.objects.upload({key: part})
         return key
 
     def bring(self, folder: Path) -> None:
-        """See lehr.runtime.ports.Claim.bring."""
-        said = {p: Kept.model_validate_json(p.read_text(encoding="utf-8")) for p in folder.rglob(f"*{FAR}")}
+        """See lehr.runtime.ports.FencingToken.bring."""
+        said = {p: Kept.model_validate_json(p.read_text(encoding="utf-8")) for p in folder.rglob(f"*{REMOTE}")}
         missing = {kept.object: p.with_suffix("") for p, kept in said.items() if not p.with_suffix("").is_file()}
         if missing:
             self.objects.download(missing)
@@ -48,6 +48,6 @@ class Far:
     def clear(self, name: str, named: set[str], scratch: Path) -> None:
         """Take away parts that are not `named`, of saves that `scratch` no longer has. One whose folder is there, be it in a
         picture that waits for the keeper, may be named yet: it is being written, or its turn has not come."""
-        parts = [key for key in self.objects.keys(f"work/{name}/") if "/far/" in key]
+        parts = [key for key in self.objects.keys(f"work/{name}/") if "/remote/" in key]
         there = {Path(folder).name for folder, _, _ in os.walk(scratch)}  # after the keys: parts follow their folder
         self.objects.delete([key for key in parts if key not in named and key.split("/")[-2] not in there])

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from lehr.artifacts.artifact import MANIFEST, Artifact, Manifest
 from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.cache import REPEAT, Cache, folder_of
-from lehr.artifacts.object_store.fencing import OwnClaim
+from lehr.artifacts.object_store.fencing import OwnToken
 from lehr.artifacts.object_store.record import Published
-from lehr.artifacts.object_store.remote_shards import Far
+from lehr.artifacts.object_store.remote_shards import RemoteShards
 from lehr.runtime.errors import Bug, Preempted, UserError
 from lehr.runtime.paths import below, is_component
-from lehr.runtime.ports import ONLY_ATTEMPT, Claim, Objects
+from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken, Objects
 
 _ARTIFACTS = "artifacts"
 
@@ -75,23 +75,23 @@ class ObjectStore:
         wanted = {f"{published.folder}/{path}": below(folder, path) for path in manifest.files}
         self.objects.download(wanted)
 
-    def begin(self, name: str) -> Claim:
+    def begin(self, name: str) -> FencingToken:
         record, version = records.begin(self.objects, name)
         records.point(self.objects, record)  # what an attempt before published, if it was killed right after
-        far = Far(self.objects, self.cache.folder, self)
-        return OwnClaim(self.objects, name, record, version, self.cache.scratch(name, record.attempt), far)
+        remote_shards = RemoteShards(self.objects, self.cache.folder, self)
+        return OwnToken(self.objects, name, record, version, self.cache.scratch(name, record.attempt), remote_shards)
 
-    def scratch(self, name: str, claim: Claim) -> Path:
-        own = _own(claim)
+    def scratch(self, name: str, fencing: FencingToken) -> Path:
+        own = _own(fencing)
         own.restore()
         return own.scratch
 
-    def commit(self, name: str, folder: Path, claim: Claim = ONLY_ATTEMPT) -> str:
+    def commit(self, name: str, folder: Path, fencing: FencingToken = ONLY_ATTEMPT) -> str:
         """See lehr.runtime.ports.Store. The artifact's digest goes into the record; what no record names is swept up last."""
-        own, manifest = _own(claim), folder / MANIFEST
+        own, manifest = _own(fencing), folder / MANIFEST
         if not manifest.is_file():
             raise Bug(f"{folder}: committed before it was sealed")
-        own.stop_keeping()
+        own.stop_uploading()
         place = f"{_ARTIFACTS}/{name}/{own.number}"
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         digest = Manifest.model_validate_json(manifest.read_text(encoding="utf-8")).digest
@@ -122,7 +122,7 @@ class ObjectStore:
         return self.objects.put(key, value, version)
 
 
-def _own(claim: Claim) -> OwnClaim:
-    if not isinstance(claim, OwnClaim):
+def _own(fencing: FencingToken) -> OwnToken:
+    if not isinstance(fencing, OwnToken):
         raise Bug("in an object store only the attempt that began may work and publish")
-    return claim
+    return fencing

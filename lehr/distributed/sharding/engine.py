@@ -12,10 +12,10 @@ from torch.distributed.tensor import DTensor
 
 from lehr.config.optim import Optim
 from lehr.distributed.ranks import Ranks
-from lehr.distributed.sharding.mesh import Place
-from lehr.distributed.sharding.model_shard import Part
-from lehr.distributed.sharding.slices import Pieces, shard_pieces
-from lehr.distributed.sharding.tensor_parallel import cut_of
+from lehr.distributed.sharding.mesh import MeshCoordinates
+from lehr.distributed.sharding.model_shard import ModelShard
+from lehr.distributed.sharding.slices import Slices, shard_pieces
+from lehr.distributed.sharding.tensor_parallel import tp_shard_of
 from lehr.optim.groups import Group, group_of, is_embedding
 
 
@@ -48,17 +48,17 @@ def _local(tensor: Tensor) -> Tensor:
 class ShardedEngine:
     """See lehr.train.engine.Engine. FSDP2 has summed the gradients over the data-parallel ranks when `sum_` is called."""
 
-    def __init__(self, part: Part, place: Place, config: Optim, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, part: ModelShard, place: MeshCoordinates, config: Optim, shapes: dict[str, tuple[int, ...]]) -> None:
         self.place, self.config, self.model_config, self.updates = place, config, part.config, 0
         self.tied = part.config.tied_embeddings and place.ends is not None
         shards = [self._shard(part, name, p, shapes[name]) for name, p in part.named_parameters()]
         self.shards = sorted(shards, key=lambda shard: shard.group, reverse=True)
         self._grads: list[Tensor] = []
 
-    def _shard(self, part: Part, name: str, parameter: nn.Parameter, shape: tuple[int, ...]) -> Shard:
+    def _shard(self, part: ModelShard, name: str, parameter: nn.Parameter, shape: tuple[int, ...]) -> Shard:
         p, local = self.place.parallel, _local(parameter.detach())
-        cut = cut_of(name, part.config, self.place.tensor, p.tensor)
-        copies = p.replicas * (1 if cut.some else p.tensor) * (2 if self.tied and is_embedding(name) else 1)
+        tp_shard = tp_shard_of(name, part.config, self.place.tensor, p.tensor)
+        copies = p.replicas * (1 if tp_shard.some else p.tensor) * (2 if self.tied and is_embedding(name) else 1)
         group = group_of(name, len(shape), part.config, self.config)
         return Shard(name, parameter, group, shape, copies, local, torch.zeros_like(local), torch.zeros_like(local))
 
@@ -114,14 +114,14 @@ class ShardedEngine:
                 torch._foreach_mul_(values, 1 - rate * self.config.weight_decay)
             torch._foreach_addcdiv_(values, first, denominators, value=-rate / (1 - beta1**self.updates))
 
-    def pieces(self) -> dict[str, Pieces]:
+    def slices(self) -> dict[str, Slices]:
         """Everything that this rank holds of weights and moments, by kind and name: `values.NAME`, `first.NAME`, ..."""
         out = {}
         p = self.place.parallel
         for shard in self.shards:
-            cut = cut_of(shard.name, self.model_config, self.place.tensor, p.tensor)
+            tp_shard = tp_shard_of(shard.name, self.model_config, self.place.tensor, p.tensor)
             for kind, memory in (("values", shard.local), ("first", shard.first), ("second", shard.second)):
-                out[f"{kind}.{shard.name}"] = shard_pieces(shard.shape, cut, self.place.shard, p.shards, memory)
+                out[f"{kind}.{shard.name}"] = shard_pieces(shard.shape, tp_shard, self.place.shard, p.shards, memory)
         return out
 
     def publish(self) -> None:

@@ -17,22 +17,22 @@ from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.engine import ShardedEngine
 from lehr.distributed.sharding.losses import part_cross_entropy
-from lehr.distributed.sharding.mesh import Place, take_place
-from lehr.distributed.sharding.model_shard import Part, build
+from lehr.distributed.sharding.mesh import MeshCoordinates, mesh_coordinates
+from lehr.distributed.sharding.model_shard import ModelShard, build
 from lehr.distributed.sharding.objective import OnMesh, PipelineNextToken
-from lehr.distributed.sharding.sharded_state import fill_from_flat, flat_order, spread
+from lehr.distributed.sharding.sharded_state import fill_from_flat, flat_order, sharded_state
 from lehr.distributed.sharding.zero import Zero1
 from lehr.model.init import initial_
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import FlatParameters
 from lehr.optim.guard import SpikeGuard
-from lehr.train.activation_checkpointing import recompute_blocks
+from lehr.train.activation_checkpointing import checkpoint_activations
 from lehr.train.checkpointing.checkpoint import OPTIMIZER, WEIGHTS, check_head
 from lehr.train.engine import Engine
 from lehr.train.loop import Objective
 from lehr.train.losses import CrossEntropy, cross_entropy
 from lehr.train.next_token import NextToken
-from lehr.train.rollback_state import Rewinds
+from lehr.train.rollback_state import RollbackState
 from lehr.train.state import MAIN, Trained, TrainState
 
 
@@ -41,7 +41,7 @@ class Sharded:
     """A stage's beginning under a sharded layout. `place` is None for ZeRO-1, whose model is whole."""
 
     state: TrainState
-    place: Place | None
+    place: MeshCoordinates | None
     loss: Callable[..., CrossEntropy]
 
     def objective(self, inner: NextToken) -> Objective:
@@ -49,7 +49,7 @@ class Sharded:
         if self.place is None:
             return inner
         part = self.state.model
-        piped = PipelineNextToken(inner, part) if self.place.parallel.pipeline > 1 and isinstance(part, Part) else inner
+        piped = PipelineNextToken(inner, part) if self.place.parallel.pipeline > 1 and isinstance(part, ModelShard) else inner
         return OnMesh(piped, self.place)
 
 
@@ -72,23 +72,23 @@ def inherit(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype
     sharded = _empty(ranks, parallel, config, optim, dtype, shapes)
     with safe_open(parent / WEIGHTS, "pt") as file:
         _fill(sharded, ((name, file.get_tensor(name)) for name in shapes))
-    fill_from_flat(spread(sharded.state), parent / OPTIMIZER, ("first", "second"), flat_order(config, optim))
+    fill_from_flat(sharded_state(sharded.state), parent / OPTIMIZER, ("first", "second"), flat_order(config, optim))
     return sharded
 
 
 def _empty(
     ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, shapes: dict[str, tuple[int, ...]]
 ) -> Sharded:
-    guard, rewinds = SpikeGuard(optim.guard), Rewinds(optim.guard.rewind)
+    guard, rollbacks = SpikeGuard(optim.guard), RollbackState(optim.guard.rollback)
     if parallel.layout == "zero1":
         model = Transformer(config).to(own_device(ranks))
-        recompute_blocks(model, parallel.recompute)
+        checkpoint_activations(model, parallel.activation_checkpointing)
         zero: Engine = Zero1(FlatParameters(model, optim, dtype, ranks.world), optim, ranks)
-        return Sharded(TrainState({MAIN: Trained(model, zero, guard)}, rewinds=rewinds), None, cross_entropy)
-    place = take_place(ranks, parallel, dtype)
+        return Sharded(TrainState({MAIN: Trained(model, zero, guard)}, rollbacks=rollbacks), None, cross_entropy)
+    place = mesh_coordinates(ranks, parallel, dtype)
     part = build(config, place)
     engine = ShardedEngine(part, place, optim, shapes)
-    return Sharded(TrainState({MAIN: Trained(part, engine, guard)}, rewinds=rewinds), place, part_cross_entropy)
+    return Sharded(TrainState({MAIN: Trained(part, engine, guard)}, rollbacks=rollbacks), place, part_cross_entropy)
 
 
 def _initial(config: Model, shapes: dict[str, tuple[int, ...]], seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -100,9 +100,9 @@ def _initial(config: Model, shapes: dict[str, tuple[int, ...]], seed: int) -> It
 
 
 def _fill(sharded: Sharded, values: Iterator[tuple[str, Tensor]]) -> None:
-    engine = spread(sharded.state)
-    pieces = engine.pieces()
+    engine = sharded_state(sharded.state)
+    slices = engine.slices()
     for name, whole in values:
-        if f"values.{name}" in pieces:
-            pieces[f"values.{name}"].fill(whole)
+        if f"values.{name}" in slices:
+            slices[f"values.{name}"].fill(whole)
     engine.publish()

@@ -16,7 +16,7 @@ _DIMENSIONS = ("pipeline", "replicate", "shard", "tensor")  # tensor innermost: 
 
 
 @dataclass(frozen=True)
-class Place:
+class MeshCoordinates:
     """This rank's coordinates in the mesh, and the sizes of its four dimensions."""
 
     mesh: DeviceMesh
@@ -58,13 +58,13 @@ class Place:
         return self.mesh["replicate", "shard"] if self.parallel.replicas > 1 else self.mesh["shard"]
 
 
-def take_place(ranks: Ranks, parallel: Parallel, activations: torch.dtype) -> Place:
+def mesh_coordinates(ranks: Ranks, parallel: Parallel, activations: torch.dtype) -> MeshCoordinates:
     """Make the mesh; every rank calls it once a stage, after the process group is there."""
     device = own_device(ranks)
     sizes = (parallel.pipeline, parallel.replicas, parallel.shards, parallel.tensor)
     mesh = init_device_mesh(device.type, sizes, mesh_dim_names=_DIMENSIONS)
     stage, replica, shard, tensor = mesh.get_coordinate() or (0, 0, 0, 0)
-    return Place(mesh, parallel, device, activations, stage, replica, shard, tensor, _ends(mesh, parallel))
+    return MeshCoordinates(mesh, parallel, device, activations, stage, replica, shard, tensor, _ends(mesh, parallel))
 
 
 def _ends(mesh: DeviceMesh, parallel: Parallel) -> dist.ProcessGroup | None:

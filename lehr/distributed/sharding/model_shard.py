@@ -10,12 +10,12 @@ from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from lehr.config.model import Model
-from lehr.distributed.sharding.mesh import Place
-from lehr.distributed.sharding.tensor_parallel import cut_model, gathered_logits
+from lehr.distributed.sharding.mesh import MeshCoordinates
+from lehr.distributed.sharding.tensor_parallel import gathered_logits, shard_model
 from lehr.model.layers import KVCache, rope_tables, scaled
 from lehr.model.moe import Routing
 from lehr.model.transformer import Transformer
-from lehr.train.activation_checkpointing import recompute_blocks
+from lehr.train.activation_checkpointing import checkpoint_activations
 
 
 class Routings:
@@ -28,7 +28,7 @@ class Routings:
         self.found.append(routing)
 
 
-class Part(Transformer):
+class ModelShard(Transformer):
     """The layers of one pipeline stage, under their names in the whole model; with one stage all of them.
 
     The first stage embeds, the last one norms and holds the head; a tied embedding is held by both. Made on the meta device:
@@ -36,7 +36,7 @@ class Part(Transformer):
     Transformer, and every rank must call them alike.
     """
 
-    def __init__(self, config: Model, place: Place) -> None:
+    def __init__(self, config: Model, place: MeshCoordinates) -> None:
         super().__init__(config)
         self.place, self.routing = place, Routings()
         self.first, self.last = place.first, place.last
@@ -111,17 +111,17 @@ class Part(Transformer):
         return self.embed.weight if self.head is None else self.head.weight
 
 
-def build(config: Model, place: Place) -> Part:
+def build(config: Model, place: MeshCoordinates) -> ModelShard:
     """This rank's part, cut and sharded, its parameters still without values; the rotary tables are there.
 
     Every block is a unit of FSDP2, what lies outside of them another. Compute is in `place.activations`, gradients are summed
     in fp32, masters stay fp32. Gradients are summed, not averaged: the loop divides once by the global weight.
     """
     with torch.device("meta"):
-        part = Part(config, place)
+        part = ModelShard(config, place)
     if place.parallel.tensor > 1:
-        cut_model(part, place.mesh["tensor"])
-    recompute_blocks(part, place.parallel.recompute)
+        shard_model(part, place.mesh["tensor"])
+    checkpoint_activations(part, place.parallel.activation_checkpointing)
     # Inputs are not cast: the rotary tables stay fp32.
     policy = MixedPrecisionPolicy(place.activations, torch.float32, cast_forward_inputs=False)
     alone = place.parallel.pipeline > 1  # a stage comes back to its blocks many times a step: keep them gathered

@@ -12,8 +12,8 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.losses import head_loss
-from lehr.distributed.sharding.mesh import Place
-from lehr.distributed.sharding.model_shard import Part
+from lehr.distributed.sharding.mesh import MeshCoordinates
+from lehr.distributed.sharding.model_shard import ModelShard
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken
 
@@ -22,7 +22,7 @@ class OnMesh:
     """An objective whose batch is shared out over the data-parallel ranks of a mesh: the others read the same rows, and one
     rank of each replica of the model reports the sums."""
 
-    def __init__(self, inner: Objective, place: Place) -> None:
+    def __init__(self, inner: Objective, place: MeshCoordinates) -> None:
         self.inner, self.place, self.extras = inner, place, inner.extras
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
@@ -35,7 +35,7 @@ class PipelineNextToken:
     """NextToken by torch.distributed.pipelining: one forward, one backward in steady state (Narayanan et al. 2019), so that a
     stage keeps as many micro-batches as there are stages after it. The last stage alone has sums to report."""
 
-    def __init__(self, inner: NextToken, part: Part) -> None:
+    def __init__(self, inner: NextToken, part: ModelShard) -> None:
         self.inner, self.part, self.extras = inner, part, inner.extras
         self._schedules: dict[int, Schedule1F1B] = {}  # by the number of micro-batches: a batch may ramp
         self._seen: list[tuple[Tensor, Tensor, int]] = []
@@ -75,7 +75,7 @@ class PipelineNextToken:
         return self._schedules[count]
 
     def _loss(self, hidden_MTD: Tensor, labels_MT: Tensor) -> Tensor:
-        z_weight = self.inner.stretch.optim.z_loss
+        z_weight = self.inner.phase.optim.z_loss
         ce = head_loss(self.part, hidden_MTD, labels_MT, z_weight > 0, [])
         loss = ce.nats + z_weight * ce.z
         self._seen.append((loss.detach(), ce.nats.detach(), ce.tokens))

@@ -1,4 +1,4 @@
-"""Pieces as torch.distributed.checkpoint sees them: blocks to write, and memory to read into."""
+"""Slices as torch.distributed.checkpoint sees them: blocks to write, and memory to read into."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.checkpoint.state_dict_loader import load as load_checkpoint
 
-from lehr.distributed.sharding.slices import Box, Pieces
+from lehr.distributed.sharding.slices import Chunk, Slices
 from lehr.distributed.sharding.storage import FolderReader, Manifest
 
 
-class Saved(Pieces):
-    """Pieces with the methods by which PyTorch's planners ask what there is (its protocol `_Checkpointable`)."""
+class Saved(Slices):
+    """Slices with the methods by which PyTorch's planners ask what there is (its protocol `_Checkpointable`)."""
 
     def __create_write_items__(self, name: str, _: object) -> list[WriteItem]:
         return [
             WriteItem(
-                MetadataIndex(name, torch.Size(box.offset)),
+                MetadataIndex(name, torch.Size(chunk.offset)),
                 WriteItemType.SHARD,
-                tensor_data=TensorWriteData(_chunk(box), TensorProperties(dtype=box.tensor.dtype), torch.Size(self.shape)),
+                tensor_data=TensorWriteData(_chunk(chunk), TensorProperties(dtype=chunk.tensor.dtype), torch.Size(self.shape)),
             )
-            for box in self.boxes
+            for chunk in self.chunks
         ]
 
     def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
-        return [_chunk(box) for box in self.boxes]
+        return [_chunk(chunk) for chunk in self.chunks]
 
     def at(self, index: MetadataIndex) -> Tensor:
         """The block at the index's offset."""
-        return next(box.tensor for box in self.boxes if torch.Size(box.offset) == index.offset)
+        return next(chunk.tensor for chunk in self.chunks if torch.Size(chunk.offset) == index.offset)
 
 
-def _chunk(box: Box) -> ChunkStorageMetadata:
-    return ChunkStorageMetadata(torch.Size(box.offset), box.tensor.shape)
+def _chunk(chunk: Chunk) -> ChunkStorageMetadata:
+    return ChunkStorageMetadata(torch.Size(chunk.offset), chunk.tensor.shape)
 
 
-def as_saved(pieces: Mapping[str, Pieces]) -> dict[str, Any]:
+def as_saved(slices: Mapping[str, Slices]) -> dict[str, Any]:
     """A state dict for PyTorch's checkpoints."""
-    return {name: Saved(p.shape, p.boxes) for name, p in pieces.items()}
+    return {name: Saved(p.shape, p.chunks) for name, p in slices.items()}
 
 
 class SaveBlocks(DefaultSavePlanner):
@@ -71,8 +71,8 @@ class LoadBlocks(DefaultLoadPlanner):
         return found
 
 
-def load(manifest: Manifest, pieces: Mapping[str, Pieces]) -> None:
+def load(manifest: Manifest, slices: Mapping[str, Slices]) -> None:
     """Fill `pieces` from a save of whatever layout. Every rank reads for itself, without talking."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that no process group takes part, which is meant
-        load_checkpoint(as_saved(pieces), storage_reader=FolderReader(manifest), planner=LoadBlocks(), no_dist=True)
+        load_checkpoint(as_saved(slices), storage_reader=FolderReader(manifest), planner=LoadBlocks(), no_dist=True)

@@ -1,4 +1,4 @@
-"""A stretch of next-token training whose state is spread over the ranks; it ends in the same checkpoint as any other."""
+"""A phase of next-token training whose state is sharded over the ranks; it ends in the same checkpoint as any other."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lehr.distributed.sharding.saves import ShardedSaves
 from lehr.runtime.ports import RESUME
 from lehr.train.checkpointing.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
 from lehr.train.fit import Evaluator, fit, logger, retention
-from lehr.train.phase import PretrainWork
+from lehr.train.phase import PretrainSpec
 
 
-def train_sharded(ranks: Ranks, work: PretrainWork) -> int:
+def train_sharded(ranks: Ranks, work: PretrainSpec) -> int:
     """Train `work` under its sharded layout, from the start, its parent or its newest save of whatever layout. The last save is
     made whole for the checkpoint, by rank 0, a parameter at a time."""
     sharded = _begin(ranks, work)
@@ -24,20 +24,20 @@ def train_sharded(ranks: Ranks, work: PretrainWork) -> int:
     inner = work.objective(state, sharded.loss)
     context = work.context
     layout, kept = context.parallel.described, retention(context.watch)
-    saves = ShardedSaves(context.scratch / RESUME, ranks, layout, context.claim, logger(context, ranks), kept)
+    saves = ShardedSaves(context.scratch / RESUME, ranks, layout, context.fencing, logger(context, ranks), kept)
     evaluator = work.compiled(state.model, ranks.world, _evaluator(work, sharded))
     fit(work.context, ranks, state, sharded.objective(inner), work.plan, evaluator, saves)
     manifest = saves.write(work.context.scratch / "final", state)
     if ranks.first and manifest is not None:
         (work.context.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")
         describe_checkpoint(work.context.out, work.model, work.tokenizer, chat=False, training=work.training(state))
-        consolidate(manifest, work.model, work.stretch.optim, work.context.out)
+        consolidate(manifest, work.model, work.phase.optim, work.context.out)
     return state.tokens
 
 
-def _begin(ranks: Ranks, work: PretrainWork) -> Sharded:
+def _begin(ranks: Ranks, work: PretrainSpec) -> Sharded:
     dtype = torch.bfloat16 if work.precision == "bf16" else torch.float32
-    parallel, optim = work.context.parallel, work.stretch.optim
+    parallel, optim = work.context.parallel, work.phase.optim
     if work.parent is None:
         return start(ranks, parallel, work.model, optim, dtype, work.init_seed)
     parent = Artifact.open(work.parent, verify=False)
@@ -45,7 +45,7 @@ def _begin(ranks: Ranks, work: PretrainWork) -> Sharded:
     return inherit(ranks, parallel, work.model, optim, dtype, parent.folder)
 
 
-def _evaluator(work: PretrainWork, sharded: Sharded) -> Evaluator | None:
+def _evaluator(work: PretrainSpec, sharded: Sharded) -> Evaluator | None:
     """On a mesh every rank must run the same batches, for each of them takes all ranks: nothing is shared out."""
     inner = work.evaluator()
     if inner is None or sharded.place is None:

@@ -14,10 +14,10 @@ from safetensors import safe_open
 from lehr.artifacts.artifact import sha256_file
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.planning import load
-from lehr.distributed.sharding.sharded_state import KINDS, Spread, fill_from_flat, flat_order, spread
-from lehr.distributed.sharding.slices import Pieces
+from lehr.distributed.sharding.sharded_state import KINDS, ShardedState, fill_from_flat, flat_order, sharded_state
+from lehr.distributed.sharding.slices import Slices
 from lehr.distributed.sharding.storage import MANIFEST, Manifest
-from lehr.runtime.ports import Claim
+from lehr.runtime.ports import FencingToken
 from lehr.train.checkpointing.resume_state import quiet, read_record
 from lehr.train.state import TrainState
 
@@ -71,7 +71,7 @@ def restore_any(
         if not all(ranks.gather(save.intact(ranks.rank, ranks.world))):
             note(f"{save.path.stem} is damaged and passed over: its hashes differ from its record's")
             continue
-        engine = spread(state)
+        engine = sharded_state(state)
         facts = _read_sharded(save, state, engine) if save.sharded else _read_flat(save, state, engine)
         engine.publish()
         return facts
@@ -88,25 +88,25 @@ def remove(save: Save) -> None:
         save.path.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def forget_after(folder: Path, step: int, claim: Claim) -> None:
+def forget_after(folder: Path, step: int, fencing: FencingToken) -> None:
     """Take away what was saved after `step`, of both kinds."""
-    with claim.passage():
+    with fencing.critical_section():
         for save in saves_in(folder):
             if save.step > step:
                 remove(save)
 
 
-def _read_sharded(save: Save, state: TrainState, engine: Spread) -> dict[str, Any]:
+def _read_sharded(save: Save, state: TrainState, engine: ShardedState) -> dict[str, Any]:
     manifest = Manifest.read(save.path)
     assert manifest is not None
     progress = {name: manifest.empty(name) for name in manifest.tensors if name.startswith(PROGRESS)}
-    load(manifest, {**engine.pieces(), **{name: Pieces.whole(t) for name, t in progress.items()}})
+    load(manifest, {**engine.slices(), **{name: Slices.whole(t) for name, t in progress.items()}})
     state.restore_progress({name.removeprefix(PROGRESS): t for name, t in progress.items()})
     engine.updates = int(manifest.facts["updates"])
     return manifest.facts
 
 
-def _read_flat(save: Save, state: TrainState, engine: Spread) -> dict[str, Any]:
+def _read_flat(save: Save, state: TrainState, engine: ShardedState) -> dict[str, Any]:
     path = save.path.with_suffix(".safetensors")
     fill_from_flat(engine, path, KINDS, flat_order(state.model.config, engine.config))
     with safe_open(path, "pt") as file:

@@ -20,11 +20,11 @@ from lehr.distributed.multi_host import mirrored
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.planning import SaveBlocks, as_saved
 from lehr.distributed.sharding.restore import PROGRESS, forget_after, remove, restore_any, saves_in
-from lehr.distributed.sharding.sharded_state import spread
-from lehr.distributed.sharding.slices import Box, Pieces
+from lehr.distributed.sharding.sharded_state import sharded_state
+from lehr.distributed.sharding.slices import Chunk, Slices
 from lehr.distributed.sharding.storage import MANIFEST, FolderWriter, Manifest
 from lehr.runtime.errors import InfraError
-from lehr.runtime.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
 from lehr.train.checkpointing.resume_state import quiet
 from lehr.train.checkpointing.retention import Retention
 from lehr.train.state import TrainState
@@ -41,18 +41,20 @@ class Stager:
         self._kept: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def stage(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        out = {name: Pieces(p.shape, [Box(b.offset, self._copy(name, b)) for b in p.boxes]) for name, p in state_dict.items()}
+        out = {
+            name: Slices(p.shape, [Chunk(b.offset, self._copy(name, b)) for b in p.chunks]) for name, p in state_dict.items()
+        }
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return as_saved(out)
 
-    def _copy(self, name: str, box: Box) -> Tensor:
-        key = (name, box.offset)
+    def _copy(self, name: str, chunk: Chunk) -> Tensor:
+        key = (name, chunk.offset)
         kept = self._kept.get(key)
-        if kept is None or kept.shape != box.tensor.shape:
-            kept = torch.empty(box.tensor.shape, dtype=box.tensor.dtype, pin_memory=box.tensor.is_cuda)
+        if kept is None or kept.shape != chunk.tensor.shape:
+            kept = torch.empty(chunk.tensor.shape, dtype=chunk.tensor.dtype, pin_memory=chunk.tensor.is_cuda)
             self._kept[key] = kept
-        return kept.copy_(box.tensor.detach(), non_blocking=True)
+        return kept.copy_(chunk.tensor.detach(), non_blocking=True)
 
     def synchronize_staging(self) -> None:
         """`stage` has copied everything when it returns."""
@@ -72,18 +74,18 @@ class ShardedSaves:
         folder: Path,
         ranks: Ranks,
         layout: str,
-        claim: Claim = ONLY_ATTEMPT,
+        fencing: FencingToken = ONLY_ATTEMPT,
         note: Callable[[str], None] = quiet,
         retention: Retention = _TWO,
     ) -> None:
-        self.folder, self.ranks, self.layout, self.claim, self.note = folder, ranks, layout, claim, note
+        self.folder, self.ranks, self.layout, self.fencing, self.note = folder, ranks, layout, fencing, note
         self.retention = retention
         self._group, self._stager = dist.new_group(backend="gloo"), Stager()
         self._running: Future[Any] | None = None
 
     def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
         """See Saves.save. Overlapping attempts write into folders of their own; only the newest can complete one."""
-        folder = self.folder / f"sharded-{state.step:08d}-{self.claim.number}"
+        folder = self.folder / f"sharded-{state.step:08d}-{self.fencing.number}"
         self._begin(folder, state, log_bytes, lambda size: self._completed(size, done), regular)
 
     def write(self, folder: Path, state: TrainState) -> Manifest | None:
@@ -91,10 +93,10 @@ class ShardedSaves:
         all of it."""
         self._begin(folder, state, 0, lambda size: None)
         self.wait()
-        if separate_folders(self.claim):
+        if separate_folders(self.fencing):
             if not self.ranks.first:
                 return None
-            self.claim.bring(folder)
+            self.fencing.bring(folder)
         manifest = Manifest.read(folder)
         if manifest is None:
             raise InfraError(f"{folder}: a save that was just written cannot be read; run the same command again")
@@ -104,17 +106,17 @@ class ShardedSaves:
         self, folder: Path, state: TrainState, log_bytes: int, complete: Callable[[int], None], regular: bool = True
     ) -> None:
         self.wait()
-        engine = spread(state)
+        engine = sharded_state(state)
         how = {"updates": engine.updates, "layout": self.layout, "regular": regular}
         facts = {"step": state.step, "log_bytes": log_bytes, **how}
-        progress = {PROGRESS + name: Pieces.whole(t) for name, t in state.progress().items()}
+        progress = {PROGRESS + name: Slices.whole(t) for name, t in state.progress().items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             self._running = cast(
                 "Future[Any]",
                 async_save(
-                    {**engine.pieces(), **progress},
-                    storage_writer=FolderWriter(folder, facts, complete, self.claim),
+                    {**engine.slices(), **progress},
+                    storage_writer=FolderWriter(folder, facts, complete, self.fencing),
                     planner=SaveBlocks(),
                     process_group=self._group,
                     async_stager=cast(Any, self._stager),
@@ -132,17 +134,17 @@ class ShardedSaves:
             if not (left / MANIFEST).is_file():
                 shutil.rmtree(left)
         done(size)
-        self.claim.keep()
+        self.fencing.upload()
 
     def restore(self, state: TrainState, before: int | None = None) -> int | None:
         """See Saves.restore."""
-        with mirrored(self.folder, self.ranks, self.claim):
+        with mirrored(self.folder, self.ranks, self.fencing):
             facts = restore_any(self.folder, state, self.ranks, before, self.note)
         return None if facts is None else int(facts["log_bytes"])
 
     def forget_after(self, step: int) -> None:
         """See Saves.forget_after."""
-        forget_after(self.folder, step, self.claim)
+        forget_after(self.folder, step, self.fencing)
 
     def wait(self) -> None:
         """See Saves.wait."""

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from lehr.config.model import Model
 from lehr.config.optim import Optim
-from lehr.distributed.sharding.slices import Pieces
+from lehr.distributed.sharding.slices import Slices
 from lehr.model.transformer import Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.runtime.errors import Bug
@@ -20,18 +20,18 @@ KINDS = ("values", "first", "second")
 Order = list[tuple[str, tuple[int, ...]]]  # names and shapes in the order of the flat buffers
 
 
-class Spread(Protocol):
+class ShardedState(Protocol):
     """An engine that can say what it holds of the whole state."""
 
     config: Optim
     updates: int
 
-    def pieces(self) -> dict[str, Pieces]: ...
+    def slices(self) -> dict[str, Slices]: ...
 
     def publish(self) -> None: ...
 
 
-class WholePieces:
+class WholeSlices:
     """The flat engine, so seen: it holds everything."""
 
     def __init__(self, engine: AdamW) -> None:
@@ -45,12 +45,12 @@ class WholePieces:
     def updates(self, count: int) -> None:
         self.engine.updates = count
 
-    def pieces(self) -> dict[str, Pieces]:
+    def slices(self) -> dict[str, Slices]:
         out, start, e = {}, 0, self.engine
         for name, shape in e.flat.order:
             end = start + torch.Size(shape).numel()
             for kind, memory in (("values", e.flat.values), ("first", e.first), ("second", e.second)):
-                out[f"{kind}.{name}"] = Pieces.whole(memory[start:end].view(shape))
+                out[f"{kind}.{name}"] = Slices.whole(memory[start:end].view(shape))
             start = end
         return out
 
@@ -58,12 +58,12 @@ class WholePieces:
         self.engine.flat.publish()
 
 
-def spread(state: TrainState) -> Spread:
+def sharded_state(state: TrainState) -> ShardedState:
     """The state's engine as one that can say what it holds. Raises Bug where more than one model is trained."""
     if state.further:
         raise Bug(f"a state with {', '.join(state.further)} beside its main model was to be saved or read by parts")
     engine = state.optimizer
-    return WholePieces(engine) if isinstance(engine, AdamW) else cast(Spread, engine)
+    return WholeSlices(engine) if isinstance(engine, AdamW) else cast(ShardedState, engine)
 
 
 def flat_order(config: Model, optim: Optim) -> Order:
@@ -72,15 +72,15 @@ def flat_order(config: Model, optim: Optim) -> Order:
         return FlatParameters(Transformer(config), optim).order
 
 
-def fill_from_flat(engine: Spread, path: Path, kinds: tuple[str, ...], order: Order) -> None:
+def fill_from_flat(engine: ShardedState, path: Path, kinds: tuple[str, ...], order: Order) -> None:
     """Fill this rank's part of `kinds` from a file that holds each as one flat buffer, and the updates."""
-    pieces = engine.pieces()
+    slices = engine.slices()
     with safe_open(path, "pt") as file:
         for kind in kinds:
             flat, start = file.get_slice(kind), 0
             for name, shape in order:
                 end = start + torch.Size(shape).numel()
-                if f"{kind}.{name}" in pieces:
-                    pieces[f"{kind}.{name}"].fill(flat[start:end].view(shape))
+                if f"{kind}.{name}" in slices:
+                    slices[f"{kind}.{name}"].fill(flat[start:end].view(shape))
                 start = end
         engine.updates = int(file.get_tensor("updates"))

@@ -14,7 +14,7 @@ Block = tuple[tuple[int, ...], tuple[int, ...], int]  # offset, sizes, and where
 
 
 @dataclass(frozen=True)
-class Box:
+class Chunk:
     """A block of a whole tensor: its `offset` there, and this rank's memory of it, a view."""
 
     offset: tuple[int, ...]
@@ -22,29 +22,29 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Slices:
     """The blocks that this rank holds of one tensor of `shape`; they do not overlap."""
 
     shape: tuple[int, ...]
-    boxes: list[Box] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
 
     @classmethod
-    def whole(cls, tensor: Tensor) -> Pieces:
+    def whole(cls, tensor: Tensor) -> Slices:
         """All of `tensor`, as one block."""
-        return cls(tuple(tensor.shape), [Box((0,) * tensor.dim(), tensor)])
+        return cls(tuple(tensor.shape), [Chunk((0,) * tensor.dim(), tensor)])
 
     @classmethod
-    def of_range(cls, shape: tuple[int, ...], start: int, memory: Tensor) -> Pieces:
+    def of_range(cls, shape: tuple[int, ...], start: int, memory: Tensor) -> Slices:
         """Elements `start` to `start + len(memory)` of a row-major tensor of `shape`, held in flat `memory`."""
         found = blocks(shape, start, start + memory.numel())
-        return cls(shape, [Box(o, memory[at : at + math.prod(s)].view(s)) for o, s, at in found])
+        return cls(shape, [Chunk(o, memory[at : at + math.prod(s)].view(s)) for o, s, at in found])
 
     @torch.no_grad()
     def fill(self, whole: Tensor) -> None:
         """Copy this rank's part of `whole` in."""
-        for box in self.boxes:
-            here = tuple(slice(o, o + n) for o, n in zip(box.offset, box.tensor.shape, strict=True))
-            box.tensor.copy_(whole[here])
+        for chunk in self.chunks:
+            here = tuple(slice(o, o + n) for o, n in zip(chunk.offset, chunk.tensor.shape, strict=True))
+            chunk.tensor.copy_(whole[here])
 
 
 def blocks(shape: tuple[int, ...], start: int, end: int) -> list[Block]:
@@ -78,7 +78,7 @@ def _blocks(shape: tuple[int, ...], start: int, end: int, outer: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Cut:
+class TPShard:
     """What tensor parallelism leaves one rank of a parameter: runs of rows (start, length), which lie one after the other in
     its memory, or a run of columns."""
 
@@ -91,21 +91,21 @@ class Cut:
         return bool(self.rows) or self.columns is not None
 
 
-def shard_pieces(shape: tuple[int, ...], cut: Cut, index: int, count: int, memory: Tensor) -> Pieces:
+def shard_pieces(shape: tuple[int, ...], tp_shard: TPShard, index: int, count: int, memory: Tensor) -> Slices:
     """Where `memory` belongs: shard `index` of `count` along the rows of what `cut` leaves of a parameter of `shape`.
 
     Rows are shared out as FSDP2 does: the first ranks get ceil(rows / count), the last what is left.
     """
-    runs = cut.rows or ((0, shape[0]),)
+    runs = tp_shard.rows or ((0, shape[0]),)
     each = -(-sum(length for _, length in runs) // count)
     begin, end = index * each, (index + 1) * each
-    boxes, at = [], 0
+    chunks, at = [], 0
     for start, length in runs:
         low, high = max(begin, at), min(end, at + length)
         if low < high:
             offset = (start + low - at, *((0,) * (len(shape) - 1)))
-            if cut.columns is not None:
-                offset = (offset[0], cut.columns[0])
-            boxes.append(Box(offset, memory[low - begin : high - begin]))
+            if tp_shard.columns is not None:
+                offset = (offset[0], tp_shard.columns[0])
+            chunks.append(Chunk(offset, memory[low - begin : high - begin]))
         at += length
-    return Pieces(shape, boxes)
+    return Slices(shape, chunks)

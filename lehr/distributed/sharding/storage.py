@@ -29,7 +29,7 @@ from torch.futures import Future
 
 from lehr.artifacts.artifact import canonical, sha256_file, sha256_text, write_atomic, write_beside
 from lehr.artifacts.tensors import save_tensors
-from lehr.runtime.ports import FAR, ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import ONLY_ATTEMPT, REMOTE, FencingToken
 
 MANIFEST = "manifest.json"
 
@@ -42,17 +42,17 @@ class Stored:
     key: str
     bytes: int
     sha256: str
-    far: str = ""  # where it was sent, from a machine that shares no folder with the coordinator's
+    remote_key: str = ""  # where it was sent, from a machine that shares no folder with the coordinator's
 
 
 class FolderWriter(StorageWriter):
     """Writes one save into `folder`. `facts` stand in its manifest; `complete` hears the bytes on the coordinator when the
-    manifest is there. An attempt whose `claim` is lost completes nothing."""
+    manifest is there. An attempt whose fencing token is outdated completes nothing."""
 
     def __init__(
-        self, folder: Path, facts: dict[str, Any], complete: Callable[[int], None], claim: Claim = ONLY_ATTEMPT
+        self, folder: Path, facts: dict[str, Any], complete: Callable[[int], None], fencing: FencingToken = ONLY_ATTEMPT
     ) -> None:
-        self.folder, self.facts, self.complete, self.claim = folder, facts, complete, claim
+        self.folder, self.facts, self.complete, self.fencing = folder, facts, complete, fencing
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Nothing is kept from one save to the next."""
@@ -80,9 +80,11 @@ class FolderWriter(StorageWriter):
             path = self.folder / str(plan.storage_data)
             write_beside(path, lambda beside: save_tensors(tensors, beside))
             size, hash_ = path.stat().st_size, sha256_file(path)
-            if far := self.claim.send(path):
+            if remote_key := self.fencing.send(path):
                 path.unlink()
-            results = [WriteResult(i.index, size, Stored(path.name, _key(i.index), size, hash_, far)) for i in plan.items]
+            results = [
+                WriteResult(i.index, size, Stored(path.name, _key(i.index), size, hash_, remote_key)) for i in plan.items
+            ]
         future.set_result(results)
         return future
 
@@ -93,10 +95,10 @@ class FolderWriter(StorageWriter):
         files = {s.file: {"bytes": s.bytes, "sha256": s.sha256} for s in stored.values()}
         content = {"facts": self.facts, "files": files, "tensors": tensors}
         text = json.dumps({"content": content, "sha256": sha256_text(canonical(content))})
-        for part in {s.file: s for s in stored.values() if s.far}.values():
-            far = {"object": part.far, "bytes": part.bytes, "sha256": part.sha256}
-            write_atomic(self.folder / f"{part.file}{FAR}", json.dumps(far))
-        with self.claim.passage():
+        for part in {s.file: s for s in stored.values() if s.remote_key}.values():
+            remote_key = {"object": part.remote_key, "bytes": part.bytes, "sha256": part.sha256}
+            write_atomic(self.folder / f"{part.file}{REMOTE}", json.dumps(remote_key))
+        with self.fencing.critical_section():
             write_atomic(self.folder / MANIFEST, text)
             self.complete(sum(int(str(f["bytes"])) for f in files.values()))
 

@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from lehr.config.model import Model
-from lehr.distributed.sharding.mesh import Place
-from lehr.distributed.sharding.slices import Cut
+from lehr.distributed.sharding.mesh import MeshCoordinates
+from lehr.distributed.sharding.slices import TPShard
 from lehr.model.layers import Attention, Norm, scaled
 
 
@@ -24,17 +24,17 @@ class LogitsShard(Protocol):
     """The part of a model that holds a share of the head."""
 
     config: Model
-    place: Place
+    place: MeshCoordinates
 
     @property
     def head_weight(self) -> Tensor: ...
 
 
-def cut_of(name: str, config: Model, index: int, count: int) -> Cut:
+def tp_shard_of(name: str, config: Model, index: int, count: int) -> TPShard:
     """What rank `index` of `count` keeps of parameter `name`. Of the fused projections each rank keeps the rows of its own
     heads and of its own part of gate and up, so its rows are not one run of the whole matrix."""
     if count == 1:
-        return Cut()
+        return TPShard()
     q, kv, inner = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim, config.mlp_hidden
     parts = name.split(".")
     module = ".".join(parts[-3:-1])
@@ -50,12 +50,12 @@ def cut_of(name: str, config: Model, index: int, count: int) -> Cut:
     }
     columns = {"attention.out": run(0, q), "mlp.down": run(0, inner)}
     if parts[0] in ("embed", "head"):
-        return Cut((run(0, config.vocab_size),))
-    return Cut(rows.get(module, ()), columns.get(module))
+        return TPShard((run(0, config.vocab_size),))
+    return TPShard(rows.get(module, ()), columns.get(module))
 
 
-def cut_model(part: nn.Module, mesh: DeviceMesh) -> None:
-    """Cut `part` over `mesh` in place: queries, keys, values, gate and up by columns, what writes to the residual stream by
+def shard_model(part: nn.Module, mesh: DeviceMesh) -> None:
+    """Shard `part` over `mesh` in place: queries, keys, values, gate and up by columns, what writes to the residual stream by
     rows (Shoeybi et al. 2019), embedding and head by the vocabulary."""
     plan: dict[str, ParallelStyle] = {
         "embed": RowwiseParallel(input_layouts=Replicate()),
@@ -63,7 +63,7 @@ def cut_model(part: nn.Module, mesh: DeviceMesh) -> None:
     }
     plan |= {"layers.*.attention.qkv": ColwiseParallel(), "layers.*.attention.out": RowwiseParallel()}
     plan |= {"layers.*.mlp.gate_up": ColwiseParallel(), "layers.*.mlp.down": RowwiseParallel()}
-    plan |= {"layers.*.attention.q_norm": CutNorm(), "layers.*.attention.k_norm": CutNorm()}
+    plan |= {"layers.*.attention.q_norm": ShardedNorm(), "layers.*.attention.k_norm": ShardedNorm()}
     present = [name for name, _ in part.named_modules()]
     kept = {key: style for key, style in plan.items() if any(_matches(key, name) for name in present)}
     parallelize_module(part, mesh, kept)
@@ -78,20 +78,20 @@ def _matches(pattern: str, name: str) -> bool:
     return len(asked) == len(found) and all(a in ("*", f) for a, f in zip(asked, found, strict=True))
 
 
-class CutNorm(ParallelStyle):
+class ShardedNorm(ParallelStyle):
     """RMSNorm over a width that is cut over the ranks: one sum of squares a row goes over the network (OLMo 2's QK-norm is
     over the whole projection)."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         assert isinstance(module, Norm) and module.weight is not None
         module.weight = nn.Parameter(distribute_tensor(module.weight, device_mesh, [Shard(0)]))
-        module.__class__ = _CutRMSNorm  # a forward of each module's own would be compiled for each
-        assert isinstance(module, _CutRMSNorm)
+        module.__class__ = _ShardedRMSNorm  # a forward of each module's own would be compiled for each
+        assert isinstance(module, _ShardedRMSNorm)
         module.group = device_mesh.get_group()
         return module
 
 
-class _CutRMSNorm(Norm):
+class _ShardedRMSNorm(Norm):
     group: dist.ProcessGroup
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def gathered_logits(part: LogitsShard, hidden: Tensor) -> Tensor:
     return torch.cat(found, dim=-1)
 
 
-def cut_lse_and_label(logits_NL: Tensor, labels_N: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
+def sharded_lse_and_label(logits_NL: Tensor, labels_N: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
     """logsumexp over the whole vocabulary, and the label's logit, each (N,), from this rank's fp32 logits: no rank ever holds
     more than its share of them."""
     lse_N, picked_N = _LseAndLabel.apply(logits_NL, labels_N, group)  # type: ignore[no-untyped-call]

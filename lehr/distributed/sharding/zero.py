@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lehr.config.optim import Optim
 from lehr.distributed.ranks import Ranks
-from lehr.distributed.sharding.slices import Pieces
+from lehr.distributed.sharding.slices import Slices
 from lehr.optim.adamw import FlatParameters, adamw_
 from lehr.optim.groups import Group
 
@@ -73,7 +73,7 @@ class Zero1:
             mine.copy_(self.values)
         dist.all_gather_single(self.flat.work, mine.clone())
 
-    def pieces(self) -> dict[str, Pieces]:
+    def slices(self) -> dict[str, Slices]:
         """Everything that this rank holds of masters and moments, by kind and name."""
         out, start = {}, 0
         for name, shape in self.flat.order:
@@ -81,6 +81,6 @@ class Zero1:
             low, high = max(start, self.start), min(end, self.end)
             for kind, memory in (("values", self.values), ("first", self.first), ("second", self.second)):
                 own = memory[low - self.start : max(low, high) - self.start]
-                out[f"{kind}.{name}"] = Pieces.of_range(shape, low - start, own)
+                out[f"{kind}.{name}"] = Slices.of_range(shape, low - start, own)
             start = end
         return out

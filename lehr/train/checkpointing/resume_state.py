@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lehr.artifacts.artifact import sha256_file, write_atomic
 from lehr.artifacts.tensors import read_tensors, save_tensors
-from lehr.runtime.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
 from lehr.train.checkpointing.retention import Retention
 
 _TWO = Retention()
@@ -28,18 +28,18 @@ class ResumeFiles:
 
     `save` copies the state into buffers that are kept, and a thread hashes, writes, flushes and renames: training waits for
     the copy alone. `log_bytes` is how long the stage's log was: a resumed stage cuts the log back to it, so no line stands
-    twice. An attempt whose `claim` is lost writes nothing more that could be found. `regular` files come at the recipe's
-    interval, whatever interrupts the training; only to those does a rewind go back. `retention` says which stay.
+    twice. An attempt whose fencing token is outdated writes nothing that could be found. `regular` files come at the recipe's
+    interval, whatever interrupts the training; only to those does a rollback go back. `retention` says which stay.
     """
 
     def __init__(
         self,
         folder: Path,
-        claim: Claim = ONLY_ATTEMPT,
+        fencing: FencingToken = ONLY_ATTEMPT,
         note: Callable[[str], None] = quiet,
         retention: Retention = _TWO,
     ) -> None:
-        self.folder, self.claim, self.note, self.retention = folder, claim, note, retention
+        self.folder, self.fencing, self.note, self.retention = folder, fencing, note, retention
         self._buffers: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -73,20 +73,20 @@ class ResumeFiles:
 
     def _write(self, step: int, log_bytes: int, done: Callable[[int], None], regular: bool) -> None:
         path = self.folder / f"state-{step:08d}.safetensors"
-        beside = path.with_suffix(f".{self.claim.number}.tmp")
+        beside = path.with_suffix(f".{self.fencing.number}.tmp")
         try:
-            self.claim.check()
+            self.fencing.check()
             self.folder.mkdir(parents=True, exist_ok=True)
             save_tensors(self._buffers, beside)
             with beside.open("rb+") as f:
                 os.fsync(f.fileno())
             record = {"sha256": sha256_file(beside), "log_bytes": log_bytes, "regular": regular}
-            with self.claim.passage():
+            with self.fencing.critical_section():
                 os.replace(beside, path)
                 write_atomic(path.with_suffix(".json"), json.dumps(record))
                 self._drop_old()
                 done(path.stat().st_size)
-                self.claim.keep()
+                self.fencing.upload()
         except BaseException as error:  # noqa: BLE001 (it is raised where the training can hear it)
             self._failure = error
         finally:
@@ -105,7 +105,7 @@ class ResumeFiles:
 
     def forget_after(self, step: int) -> None:
         """Take away what was saved after `step`."""
-        with self.claim.passage():
+        with self.fencing.critical_section():
             for record in self.folder.glob("state-*.json"):
                 if _step(record) > step:
                     _remove(record)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Retention:
-    """The newest save stays, the newest `keep` of those that came at the recipe's interval, because a rewind goes back to such
-    ones and a damaged one needs another before it; and those at every `every_steps`-th step (0: none)."""
+    """The newest save stays, the newest `keep` of those that came at the recipe's interval, because a rollback goes back to
+    such, and a damaged one needs another before it; and those at every `every_steps`-th step (0: none)."""
 
     keep: int = 2
     every_steps: int = 0

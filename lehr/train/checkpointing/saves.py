@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lehr.distributed.multi_host import mirrored
 from lehr.distributed.ranks import Ranks
-from lehr.runtime.ports import ONLY_ATTEMPT, Claim
+from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
 from lehr.train.checkpointing.resume_state import ResumeFiles, quiet
 from lehr.train.checkpointing.retention import Retention
 from lehr.train.state import TrainState
@@ -24,11 +24,11 @@ class WholeSaves:
         self,
         folder: Path,
         ranks: Ranks,
-        claim: Claim = ONLY_ATTEMPT,
+        fencing: FencingToken = ONLY_ATTEMPT,
         note: Callable[[str], None] = quiet,
         retention: Retention = _TWO,
     ) -> None:
-        self.files, self.ranks = ResumeFiles(folder, claim, note, retention), ranks
+        self.files, self.ranks = ResumeFiles(folder, fencing, note, retention), ranks
 
     def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
         """See Saves.save."""
@@ -39,7 +39,7 @@ class WholeSaves:
         """See Saves.restore. Takes away what killed or overtaken attempts were writing."""
         if self.ranks.first:
             self.files.sweep()
-        with mirrored(self.files.folder, self.ranks, self.files.claim):
+        with mirrored(self.files.folder, self.ranks, self.files.fencing):
             return self._restore(state, before)
 
     def _restore(self, state: TrainState, before: int | None) -> int | None:
@@ -60,7 +60,7 @@ class WholeSaves:
             return self.files.forget_after(step)
         from lehr.distributed.sharding.restore import forget_after
 
-        return forget_after(self.files.folder, step, self.files.claim)
+        return forget_after(self.files.folder, step, self.files.fencing)
 
     def _other_layouts(self) -> bool:
         """Whether there are saves of a time when this stage ran under a sharded layout."""

@@ -25,8 +25,8 @@ from lehr.distributed.ranks import Local, Ranks
 from lehr.runtime import seeds
 from lehr.runtime.ports import NullTracker
 from lehr.train.fit import RankContext
-from lehr.train.next_token import Stretch
-from lehr.train.phase import PretrainWork
+from lehr.train.next_token import TrainingPhase
+from lehr.train.phase import PretrainSpec
 from lehr.train.pretraining import train_on_rank
 
 T, ROWS = 16, 8
@@ -65,7 +65,7 @@ class Case:
     optim: Optim = field(default_factory=lambda: OPTIM)
     compile: Compile = "off"
 
-    def work(self, folder: Path, data: Path, parent: Path | None = None) -> PretrainWork:
+    def work(self, folder: Path, data: Path, parent: Path | None = None) -> PretrainSpec:
         """The stretch as its stage would begin it, in `folder`/name."""
         scratch = folder / self.name
         (scratch / "out").mkdir(parents=True, exist_ok=True)
@@ -73,19 +73,19 @@ class Case:
         context = RankContext("t", scratch, scratch / "out", parallel, tracker, Local(_nothing, _nothing))
         mix = Mix(weights={"a": 1.0}, max_epochs=1000.0)
         constant = ConstantSchedule(kind="constant", warmup_tokens=4 * ROWS * T)
-        stretch = Stretch(
+        phase = TrainingPhase(
             mix, self.steps * ROWS * T, ROWS, T, self.optim, constant, 1000, 5, None, self.document_mask, mask_repeats=True
         )
         seed = seeds.derive(3, "init")
         model, paths = MODELS[self.model], (data, data, data, parent)
-        return PretrainWork(context, stretch, model, seed, 3, *paths, 0, self.precision, self.compile)
+        return PretrainSpec(context, phase, model, seed, 3, *paths, 0, self.precision, self.compile)
 
 
 def _nothing() -> None:
     return None
 
 
-def train_each(ranks: Ranks, works: list[PretrainWork]) -> None:
+def train_each(ranks: Ranks, works: list[PretrainSpec]) -> None:
     """One stretch after the other on the same ranks."""
     for work in works:
         train_on_rank(ranks, work)
@@ -118,7 +118,7 @@ def agree(ours: Path, theirs: Path, *, loss: float, weight: float) -> None:
     a, b = curve(ours), curve(theirs)
     assert [row["step"] for row in a] == [row["step"] for row in b]
     assert [row.get("skipped") for row in a] == [row.get("skipped") for row in b], ours.name
-    assert [row.get("rewound_from") for row in a] == [row.get("rewound_from") for row in b], ours.name
+    assert [row.get("rolled_back_from") for row in a] == [row.get("rolled_back_from") for row in b], ours.name
     a, b = ([row for row in rows if "loss" in row] for rows in (a, b))
     for key, tolerance in (("loss", loss), ("cross_entropy", loss), ("grad_norm", 100 * loss)):
         np.testing.assert_allclose([r[key] for r in a], [r[key] for r in b], rtol=tolerance, err_msg=f"{ours.name}: {key}")
