@@ -21,13 +21,13 @@ from lehr.pipeline.local import run_graph
 from lehr.runtime.preemption import listening
 from lehr.tasks.lock import held
 from lehr.tasks.opening import check_enough, open_run, publish
-from lehr.tasks.place import Place
+from lehr.tasks.run_location import RunLocation
 from lehr.tasks.session import open_session
 
 
 def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int:
     """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
-    place = Place(out)
+    place = RunLocation(out)
     place.check()
     with held(place.folder, place.root), _own_temporary_folder(), listening():
         os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])

@@ -39,7 +39,7 @@ def whole(artifact: Artifact, *kinds: Kind) -> Artifact:
     """`artifact` with all of its files on this machine, and those of its parents that are of these kinds."""
     if "://" not in artifact.uri:
         return artifact
-    from lehr.tasks.place import local
+    from lehr.tasks.run_location import local
 
     for parent in artifact.parents():
         if parent.manifest.kind in kinds:
@@ -112,9 +112,9 @@ def _local(where: Where) -> Path:
 
 @cache
 def _manifest_index(root: str) -> Path:
-    from lehr.tasks.place import Place
+    from lehr.tasks.run_location import RunLocation
 
-    return Place(root).manifest_index()
+    return RunLocation(root).manifest_index()
 
 
 def find(where: Where, kind: Kind = "checkpoint") -> Artifact:

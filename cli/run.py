@@ -96,7 +96,7 @@ def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
     """
     from lehr.config import load_recipe, recipe_yaml
     from lehr.pipeline.graph import graph
-    from lehr.tasks.place import local
+    from lehr.tasks.run_location import local
 
     loaded = load_recipe(recipe, list(overrides), fetch=local)
     graph(loaded)  # names that mean nothing are found here, too

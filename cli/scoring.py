@@ -30,7 +30,7 @@ from lehr.runtime.json_files import read_object
 from lehr.runtime.ports import NullTracker
 from lehr.stages.import_hf import ImportConfig
 from lehr.tasks.lock import held
-from lehr.tasks.place import local
+from lehr.tasks.run_location import local
 
 _PAIRS = "pairs.jsonl"
 

@@ -24,10 +24,10 @@ from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
 from lehr.report.publish import publish as write_public
 from lehr.runtime.errors import Bug, UserError, from_os_error
-from lehr.tasks import asked
+from lehr.tasks import registration
 from lehr.tasks.lock import hold
-from lehr.tasks.place import Place, local
 from lehr.tasks.refs import RunRef
+from lehr.tasks.run_location import RunLocation, local
 from lehr.tasks.session import Session, session
 
 PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
@@ -62,8 +62,8 @@ def open_run(recipe: Recipe, out: str) -> Opened:
     Raises UserError for a graph that means nothing, a place that cannot be written, and a run that is at work there.
     """
     nodes = graph(recipe)
-    asked.check(recipe)
-    place = Place(out or Path("runs") / recipe.name)
+    registration.check(recipe)
+    place = RunLocation(out or Path("runs") / recipe.name)
     place.check()
     hold(place.folder, place.root)
     text = recipe_yaml(recipe)
@@ -84,7 +84,7 @@ def _pinned(sha256: str) -> str:
 
 def opened(run: RunRef) -> Opened:
     """A run that another process opened. Raises UserError if its recipe is not there, or is another by now."""
-    path = Place(run.root).brought(_pinned(run.recipe))
+    path = RunLocation(run.root).brought(_pinned(run.recipe))
     if sha256_text(path.read_text(encoding="utf-8")) != run.recipe:
         raise UserError("the run's pinned recipe was altered", where=path, remedy="start the run again")
     recipe = load_recipe(path)
@@ -120,7 +120,7 @@ def start(this: Opened) -> Refs:
     known = addresses(this.nodes, context)
     found = locate(this.nodes, known, context)
     for node in this.nodes:
-        if node.name in found and not Place(this.run.root).remote:
+        if node.name in found and not RunLocation(this.run.root).remote:
             found_again(stage(node.kind), node.name, node.config, found[node.name].uri, context)
     return {**known, **found}
 
@@ -128,7 +128,7 @@ def start(this: Opened) -> Refs:
 def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
     """Write scores.json, lineage.json, report.html and model/ into the run's place."""
     this = opened(run)
-    s, place = _session(this), Place(run.root)
+    s, place = _session(this), RunLocation(run.root)
     made = [*_ancestors(refs), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
     record = RunRecord(this.recipe, made, run.command, s.reused, time.monotonic() - s.began)
     report = write_public(record, place.folder)

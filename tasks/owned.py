@@ -11,7 +11,7 @@ from lehr.infra.pod.pod_template import EXIT_RESTART, EXIT_SUSPECT
 from lehr.runtime.errors import InfraError, NodeFault, Preempted, node_fault
 from lehr.runtime.preemption import listening
 from lehr.runtime.rank_environment import give_way
-from lehr.tasks.ending import in_pod, last_words, leave
+from lehr.tasks.termination import in_pod, terminate, termination_details
 from lehr.tasks.watchdog import watch
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,7 +21,7 @@ def owned(retry: Callable[[str], Exception] = InfraError) -> Callable[[F], F]:
     """Raise `retry(message)` for what a retry can mend: the machine's errors and SIGTERM; never for the user's or ours.
 
     Called on every rank of a launcher, it runs on the first; the others follow and end alike. In a pod such errors end the
-    process with an exit code, which costs none of the user's retries (tasks/ending.py).
+    process with an exit code, which costs none of the user's retries (tasks/termination.py).
     """
 
     def decorate(function: F) -> F:
@@ -39,7 +39,7 @@ def owned(retry: Callable[[str], Exception] = InfraError) -> Callable[[F], F]:
                 give_way()
                 if in_pod():
                     code = EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART
-                    leave(code, str(known), last_words(), stopped=isinstance(known, Preempted))
+                    terminate(code, str(known), termination_details(), stopped=isinstance(known, Preempted))
                 raise retry(str(known)) from error
 
         return cast(F, call)

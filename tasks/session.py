@@ -23,10 +23,10 @@ from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.mlflow_schema import sqlite_uri
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
-from lehr.tasks.ending import tell
-from lehr.tasks.place import Place, local
 from lehr.tasks.progress import Progress
 from lehr.tasks.refs import RunRef
+from lehr.tasks.run_location import RunLocation, local
+from lehr.tasks.termination import set_progress_source
 
 
 @dataclass
@@ -46,13 +46,13 @@ class Session:
         return frozenset(self.progress.reused)
 
     def context(self, run: RunRef) -> StageContext:
-        return StageContext(Place(run.root).store(), self.tracker, self.power, fetch=local)
+        return StageContext(RunLocation(run.root).store(), self.tracker, self.power, fetch=local)
 
     def close(self) -> None:
         global _current
         if _current is self:
             _current = None
-            tell(dict)
+            set_progress_source(dict)
             self.tracker.close(failed=not self.done)
 
 
@@ -79,7 +79,7 @@ def open_session(
     console.note(f"metrics: {url}")
     _current = Session(tracker, power, progress, tracked)
     atexit.register(_current.close)
-    tell(progress.words)
+    set_progress_source(progress.words)
     return _current
 
 
@@ -100,4 +100,4 @@ def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:
 
 def session(run: RunRef, recipe: Recipe, stages: Sequence[str]) -> Session:
     """The open session, or one opened now."""
-    return _current or open_session(recipe, stages, Place(run.root).folder, run.key)
+    return _current or open_session(recipe, stages, RunLocation(run.root).folder, run.key)

@@ -13,12 +13,12 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.config.compute import Resources as Asked
-from lehr.tasks.asked import RANKS, RESOURCES, counts, registered
 from lehr.tasks.opening import publish, run_stage_of
 from lehr.tasks.owned import owned
-from lehr.tasks.place import Place
 from lehr.tasks.pods import pod_template
 from lehr.tasks.refs import RunRef
+from lehr.tasks.registration import RANKS, RESOURCES, counts, registered
+from lehr.tasks.run_location import RunLocation
 
 # Named by `pyflyte register --image NAME`, and written out: a task without it gets flytekit's own image.
 IMAGE = "{{.image.default.fqn}}:{{.image.default.version}}"
@@ -89,7 +89,7 @@ def report(run: RunRef, artifacts: dict[str, ArtifactRef]) -> str:
     from lehr.report import render_fragment
 
     Deck("Lehr", render_fragment(publish(run, artifacts)))
-    return Place(run.root).shown("report.html")
+    return RunLocation(run.root).shown("report.html")
 
 
 TASKS = {"cpu": cpu, "accelerator": accelerator, "ranked": ranked}

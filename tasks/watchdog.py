@@ -16,7 +16,7 @@ from lehr.infra.pod.pod_template import EXIT_HANG
 from lehr.runtime import heartbeat
 from lehr.runtime.environment import amount
 from lehr.runtime.rank_environment import hosts
-from lehr.tasks.ending import last_words, leave
+from lehr.tasks.termination import terminate, termination_details
 
 FACTOR = 10.0
 UNTIMED_STEPS = 2
@@ -73,7 +73,7 @@ def watch() -> None:
         faulthandler.dump_traceback()  # where every thread stands
         if hosts() > 1:  # who ends first looks to the others like a rank that died, unless they have barked too
             time.sleep(SPREAD_SECONDS)
-        leave(EXIT_HANG, f"no step for {seconds:.0f} s", {**last_words(), "step": step})
+        terminate(EXIT_HANG, f"no step for {seconds:.0f} s", {**termination_details(), "step": step})
 
     limit = amount("LEHR_WATCHDOG_SECONDS", 60.0)
     _watching = Watchdog(hangs, limit, min(1.0, limit / 4))

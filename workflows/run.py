@@ -13,10 +13,10 @@ from flytekit.exceptions.user import FlyteRecoverableException
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.pipeline.node import Node, pieces
 from lehr.pipeline.registry import stage
-from lehr.tasks.asked import wanted
 from lehr.tasks.opening import Opened, open_run, opened, resolved, start
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
+from lehr.tasks.registration import wanted
 from lehr.tasks.stages import TASKS, amounts, report, settings
 
 MOST_PATHS = 5000  # measured on Flyte 1.16.8: the engine walks each path in every round, half a millisecond each

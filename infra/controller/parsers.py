@@ -1,7 +1,7 @@
 """Readers of what pods, people and clocks wrote. It may have any shape, so each answers for bad text with "nothing".
 
 They raise nothing, whatever they are given: an exception here would end the watch that met it, and any training pod can write
-a last word.
+a termination message.
 """
 
 from __future__ import annotations

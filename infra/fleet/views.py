@@ -81,7 +81,7 @@ class PodView:
     run: str = ""
     execution: str = ""
     rank: int | None = None
-    nodes: int = 0  # that worked together, by the trainer's last word; 0: unknown
+    nodes: int = 0  # that worked together, by the trainer's termination message; 0: unknown
     step: int | None = None
     checkpoint_step: int | None = None
     gpu_hours_lost: float | None = None

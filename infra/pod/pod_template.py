@@ -18,7 +18,7 @@ PRIMARY = "primary"
 USER = 1000
 SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
 LAST_WORD = "/dev/termination-log"  # where the kubelet looks
-LAST_WORDS_TO, MAX_WORD_BYTES = ADDRESS, MAX_BYTES  # where a task says it: the pod's first process passes the worst on
+MESSAGE_SOCKET, MAX_MESSAGE_BYTES = ADDRESS, MAX_BYTES  # where a task says it: the pod's first process passes the worst on
 # What a task ends with; the controller reads the same names.
 EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 

@@ -1,8 +1,8 @@
 """The first process of a task's container: `python -m lehr.infra.pod.supervisor COMMAND ...`. It ends as its worst rank did.
 
 Under torchrun, or Flyte's Elastic task, a pod ends as its launcher does: with 1, whichever rank said what, and with an error
-that costs one of the user's retries. So whoever has a last word (tasks/ending.py) says it here, through a socket, and waits.
-This process then ends them all, the launcher before it can judge, and takes the worst word and its code as the pod's: a
+that costs one of the user's retries. So a rank sends its termination message (tasks/termination.py) to this
+process through a socket, and waits. This process then ends them all, the launcher before it can judge, and takes the worst word and its code as the pod's: a
 device that failed (172), wherever it comes; else what came first, a hang (173) or a store or network that failed (170), because
 ranks hang while they wait for one that has failed.
 
@@ -28,7 +28,7 @@ from typing import Any
 
 from lehr.infra.fleet.policy import NAMES
 
-ADDRESS = "LEHR_LAST_WORDS"  # environment: the socket that takes last words
+ADDRESS = "LEHR_TERMINATION_SOCKET"  # environment: the socket that takes termination messages
 MAX_BYTES = 4096  # of a termination message, and so of a word
 SETTLE_SECONDS = 3.0  # for the others' words
 RESTART_SETTLE_SECONDS = 10.0  # who lost a peer may speak before the peer that was lost, or before the launcher notices

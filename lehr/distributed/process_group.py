@@ -30,7 +30,7 @@ from lehr.runtime.rank_environment import check_world, hosts
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=1800)
 _LOOK_SECONDS = 0.02  # how often a follower looks for something to do
-_PATIENCE_SECONDS = 5.0  # for a rank's last word
+_PATIENCE_SECONDS = 5.0  # for a rank's termination message
 _VERDICT_SECONDS = 60.0  # for rank 0's, which may have files to finish
 Body = Callable[..., Any]
 

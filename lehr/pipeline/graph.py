@@ -15,8 +15,8 @@ from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import Node, needed
-from lehr.pipeline.place import Place
 from lehr.pipeline.registry import STAGES, stage
+from lehr.pipeline.step_context import StepContext
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.stages.documents import DocumentsConfig
@@ -183,7 +183,7 @@ class _Builder:
         r, made, parent = self.recipe, dict[str, list[Node]](), self.recipe.base_stage
         several = sum(isinstance(step, DpoStep) and step.pairs is not None for step in r.posttraining) > 1
         for step in r.posttraining:
-            place = Place(
+            place = StepContext(
                 self._reference(step.parent or parent), self.seed, r.parallel, r.watch, r.data.mixes if r.data else {},
                 r.window_tokens, several,
             )  # fmt: skip
@@ -261,7 +261,7 @@ def runs(step: Step) -> bool:
     return isinstance(step, PluginStep)
 
 
-def _expanded(step: Step, place: Place) -> list[Node]:
+def _expanded(step: Step, place: StepContext) -> list[Node]:
     if isinstance(step, PluginStep):
         return [_plugin(step, place)]
     kind = str(getattr(step, "kind", "")) if runs(step) else "described"
@@ -270,7 +270,7 @@ def _expanded(step: Step, place: Place) -> list[Node]:
     return expand(step, place)
 
 
-def _plugin(step: PluginStep, place: Place) -> Node:
+def _plugin(step: PluginStep, place: StepContext) -> Node:
     """A step of a kind of the user's own: its settings, and what every step is told where its configuration has a place for it.
     Raises UserError for settings that it does not take."""
     spec = stage(step.kind)

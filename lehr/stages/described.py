@@ -7,8 +7,8 @@ from lehr.config.posttraining import Step, Tuning
 from lehr.config.schedule import StepSchedule
 from lehr.model.size import flops_per_token
 from lehr.pipeline.node import Node
-from lehr.pipeline.place import Place
 from lehr.pipeline.spec import Role, StageConfig, StageSpec
+from lehr.pipeline.step_context import StepContext
 from lehr.planning.work import PlanPlace, Work, steps_rate
 
 _SIDES = {"dpo": 2, "reward_model": 2}  # a pair is two sequences
@@ -26,7 +26,7 @@ class DescribedConfig(StageConfig):
     schedule: StepSchedule = StepSchedule()
 
 
-def expand(step: Step, place: Place) -> list[Node]:
+def expand(step: Step, place: StepContext) -> list[Node]:
     """One node, of a kind that cannot be run."""
     kind = str(getattr(step, "kind", ""))
     config = DescribedConfig(step_kind=kind)

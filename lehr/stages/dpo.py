@@ -9,9 +9,9 @@ from lehr.config.schedule import StepSchedule
 from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
-from lehr.pipeline.place import Place
 from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
+from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import answer_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.runtime.errors import Bug
@@ -40,7 +40,7 @@ def run(config: DpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     return tune(config, dpo_objective, inputs["pairs"], inputs, attempt)
 
 
-def expand(step: DpoStep, place: Place) -> list[Node]:
+def expand(step: DpoStep, place: StepContext) -> list[Node]:
     """The pairs, and the model that is tuned on them. Raises UserError for a chat family that there is not."""
     if step.pairs is None:
         raise Bug(f"{step.name}: dpo without pairs was to be run")

@@ -12,9 +12,9 @@ from lehr.config.schedule import StepSchedule
 from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
-from lehr.pipeline.place import Place
 from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
+from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import padded_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.post.verifiers import verifier
@@ -53,7 +53,7 @@ def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     return tune(config, grpo_objective, None, inputs, attempt)
 
 
-def expand(step: GrpoStep, place: Place) -> list[Node]:
+def expand(step: GrpoStep, place: StepContext) -> list[Node]:
     """One node. Raises UserError for a chat family or a verifier that there is not."""
     check_families(step.families, f"posttraining.{step.name}.families")
     for name in step.bonus:

@@ -10,9 +10,9 @@ from lehr.config.schedule import StepSchedule
 from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
-from lehr.pipeline.place import Place
 from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
+from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import sft_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.runtime.errors import UserError
@@ -48,7 +48,7 @@ def run(config: SftConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     return tune(config, sft_objective, inputs.get("shards"), inputs, attempt)
 
 
-def expand(step: SftStep, place: Place) -> list[Node]:
+def expand(step: SftStep, place: StepContext) -> list[Node]:
     """One node. Raises UserError for a chat family that there is not."""
     check_families(step.examples, f"posttraining.{step.name}.examples")
     replay = None

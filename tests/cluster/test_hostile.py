@@ -39,7 +39,7 @@ def accuse(world: World, cluster: Cluster, run: Scenario, number: int, name: str
 
 
 def test_words_of_any_shape(world: World, cluster: Cluster) -> None:
-    """In annotations, last words, verdicts and records of nodes: whoever writes them harms nobody else."""
+    """In annotations, termination messages, verdicts and records of nodes: whoever writes them harms nobody else."""
     huge = json.loads(encode(bad_verdict())) | {"detail": "\x1b[2J" + "x" * 200_000}
     with Scenario(world, cluster, bad=()) as run:
         life = run.live()

@@ -99,7 +99,7 @@ USES = (
     ("watch", "nodes", "", "hear of every change", LIFE),
     ("patch", "nodes", "", "cordon, release, record, label, taints", LIFE),
     ("patch", "nodes/status", "", "the condition GPUUnhealthy", LIFE),
-    ("list", "pods", TRAINING, "verdicts and last words", LIFE),
+    ("list", "pods", TRAINING, "verdicts and termination messages", LIFE),
     ("watch", "pods", TRAINING, "hear of them at once", LIFE),
     ("delete", "pods", TRAINING, "remove the one pod whose gate holds it", LIFE),
     ("list", "nodereports.lehr.dev", TRAINING, "people's reports", LIFE),

@@ -30,7 +30,7 @@ JOBS = f"/apis/batch/v1/namespaces/{NAMES.namespace}/jobs"
 
 
 @pytest.fixture(scope="module")
-def last_words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+def termination_details(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
     """Exit code and termination message of a trainer whose device fails and of one that hangs."""
     running = {}
     for how in ("device", "hang"):
@@ -53,10 +53,10 @@ def pod_on(world: World, run: Scenario, node: str, number: int) -> Object:
 
 
 def test_a_device_error_of_the_trainer_accuses_its_node(
-    world: World, cluster: Cluster, last_words: dict[str, tuple[int, str]]
+    world: World, cluster: Cluster, termination_details: dict[str, tuple[int, str]]
 ) -> None:
     """However often: a suspect. With a check that failed once: a quarantine that names the run, its step and what it cost."""
-    code, message = last_words["device"]
+    code, message = termination_details["device"]
     assert code == NAMES.exit_suspect
     with Scenario(world, cluster, bad=()) as run:
         cluster.behaviours[run.nodes[0]].test = lambda: None
@@ -81,8 +81,10 @@ def test_a_device_error_of_the_trainer_accuses_its_node(
         assert not any(run.node(name).cached.unschedulable for name in run.nodes if name != doubted)
 
 
-def test_a_hang_on_one_node_makes_it_a_suspect(world: World, cluster: Cluster, last_words: dict[str, tuple[int, str]]) -> None:
-    code, message = last_words["hang"]
+def test_a_hang_on_one_node_makes_it_a_suspect(
+    world: World, cluster: Cluster, termination_details: dict[str, tuple[int, str]]
+) -> None:
+    code, message = termination_details["hang"]
     assert code == NAMES.exit_hang
     with Scenario(world, cluster, bad=()) as run:
         cluster.behaviours[run.nodes[0]].test = lambda: None
@@ -96,10 +98,10 @@ def test_a_hang_on_one_node_makes_it_a_suspect(world: World, cluster: Cluster, l
 
 @pytest.mark.parametrize("broken", ["link", "port", "nothing"])
 def test_a_hang_of_several_nodes_finds_the_bad_link(
-    world: World, cluster: Cluster, last_words: dict[str, tuple[int, str]], broken: str
+    world: World, cluster: Cluster, termination_details: dict[str, tuple[int, str]], broken: str
 ) -> None:
     """Pair Jobs take two idle nodes each, wherever the controller dies; one node goes, the others are cleared."""
-    words = {**json.loads(last_words["hang"][1]), "nodes": 3}
+    words = {**json.loads(termination_details["hang"][1]), "nodes": 3}
     seen: list[Object] = []
     with Scenario(world, cluster, bad=(), spares=1) as run:
         gang, network = run.nodes[:3], cluster.network

@@ -20,7 +20,7 @@ from lehr.evals.corpus import cut, read_rows
 from lehr.runtime.errors import UserError
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import mutated_bytes, texts, values
-from tests.fuzz.watch import Place, bounded, place, refused_or_done, run
+from tests.fuzz.watch import RunLocation, bounded, place, refused_or_done, run
 
 ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
@@ -55,7 +55,7 @@ def test_any_file_is_prepared_or_refused(file: tuple[bytes, str], words: int, ch
             refused_or_done(lambda: _prepared(here, path, words, characters))
 
 
-def _prepared(here: Place, path: Path, words: int, characters: int) -> None:
+def _prepared(here: RunLocation, path: Path, words: int, characters: int) -> None:
     filters = Filters(min_words=words, chunk_characters=characters, min_stop_words=0, languages=["en", "unknown"])
     source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
     mixes = {"all": Mix(weights={"web": 1.0})}

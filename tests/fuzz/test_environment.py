@@ -16,7 +16,7 @@ from lehr.infra.pod.probes.bandwidth import floors_of
 from lehr.infra.storage import S3Objects
 from lehr.runtime.environment import amount, whole
 from lehr.runtime.rank_environment import check_world, follows, hosts, launched
-from lehr.tasks.asked import RANKS, RESOURCES, counts, resources
+from lehr.tasks.registration import RANKS, RESOURCES, counts, resources
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import HOSTILE
 from tests.fuzz.watch import bounded, place, refused_or_done, run

@@ -1,4 +1,4 @@
-"""The fleet: any annotation, last word, policy, settings and decision log."""
+"""The fleet: any annotation, termination message, policy, settings and decision log."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ sys.addaudithook(_audit)
 
 
 @dataclass(frozen=True)
-class Place:
+class RunLocation:
     """Folders of one example. A command may write into `out`, `cache` and, for as long as it works, `temporary`."""
 
     root: Path
@@ -82,9 +82,9 @@ class Place:
 
 
 @contextmanager
-def place() -> Iterator[Place]:
+def place() -> Iterator[RunLocation]:
     """Empty folders. Those of the last example that failed, or that ended this process, stay for whoever looks into it."""
-    here = Place(Path(os.environ.get("FUZZ_FOLDER") or tempfile.gettempdir()) / f"lehr-fuzz-{os.getpid()}")
+    here = RunLocation(Path(os.environ.get("FUZZ_FOLDER") or tempfile.gettempdir()) / f"lehr-fuzz-{os.getpid()}")
     shutil.rmtree(here.root, ignore_errors=True)
     for folder in (here.given, here.out, here.cache, here.temporary):
         folder.mkdir(parents=True)
@@ -100,7 +100,7 @@ class Ended:
 
 
 @contextmanager
-def bounded(here: Place) -> Iterator[None]:
+def bounded(here: RunLocation) -> Iterator[None]:
     """Inside, time and memory are limited and the file system is watched. Raises AssertionError for a stray write."""
     global _allowed
     _strays.clear()
@@ -124,7 +124,7 @@ def _too_long(number: int, frame: Any) -> None:
     raise TooLong(f"more than {SECONDS:g} s")
 
 
-def run(here: Place, *arguments: str | Path, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Ended:
+def run(here: RunLocation, *arguments: str | Path, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Ended:
     """The command's end. Raises AssertionError, with the traceback where there is one, for an end that no input may have."""
     out, err = io.StringIO(), io.StringIO()
     inside = {"LEHR_CACHE": str(here.cache), "TMPDIR": str(here.temporary), "COLUMNS": "120", **(environment or {})}
@@ -141,7 +141,7 @@ def run(here: Place, *arguments: str | Path, stdin: bytes = b"", environment: Ma
     return ended
 
 
-def _judge(ended: Ended, here: Place, arguments: list[str]) -> None:
+def _judge(ended: Ended, here: RunLocation, arguments: list[str]) -> None:
     kept = "".join(path.read_text(encoding="utf-8")[-3000:] for path in here.temporary.glob("*.traceback"))
     about = f"lehr {' '.join(arguments)} (its files: {here.root})\nexit code {ended.code}: {ended.err[-2000:]}\n{kept}"
     assert ended.code in (0, 2), about

@@ -14,10 +14,10 @@ from lehr.infra.pod.supervisor import MAX_BYTES, Ranks, Word, heard
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python")
-# A rank. Its plan: an exit code, which from 170 on goes with a last word of the tasks' own making; or to stop, or to hang.
+# A rank. Its plan: an exit code, which from 170 on goes with a termination message of the tasks' own; or to stop, or to hang.
 RANK = """
 import os, signal, sys, threading, time
-from lehr.tasks.ending import leave
+from lehr.tasks.termination import terminate
 rank, plan = int(os.environ.get("RANK", "0")), sys.argv[1].split(",")[int(os.environ.get("RANK", "0"))]
 words = {"run": "tiny", "rank": rank, "step": 7}
 told = threading.Event()
@@ -27,12 +27,12 @@ if plan == "stop":
     told.wait()
     time.sleep(1.5 if rank == 0 else 0.0)  # it saves
     open(f"saved-{rank}", "w").close()
-    leave(170, "stopped by SIGTERM", words, stopped=True)
+    terminate(170, "stopped by SIGTERM", words, stopped=True)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 if plan == "hang":
     time.sleep(300)
 if int(plan) >= 170:
-    leave(int(plan), "\\N{SNOWMAN}" * 5000, words)
+    terminate(int(plan), "\\N{SNOWMAN}" * 5000, words)
 sys.exit(int(plan))
 """
 
@@ -70,7 +70,7 @@ def wait_for(path: Path, seconds: float = 120.0) -> None:
 
 
 def test_a_command_without_ranks_ends_as_without_us(tmp_path: Path) -> None:
-    """Its exit code, its signal, its last word at once; nobody of it is left behind."""
+    """Its exit code, its signal, its termination message at once; nobody of it is left behind."""
     began = time.monotonic()
     running = {plan: start(tmp_path / plan, plan) for plan in ("0", "3", "172", "hang")}
     wait_for(tmp_path / "hang" / "here-0")

@@ -71,6 +71,7 @@ def test_an_address_without_a_bucket_is_a_mistake_of_its_writer(root: str) -> No
 
 
 def test_a_run_in_a_folder_loads_no_boto3() -> None:
-    code = "import sys; from lehr.tasks.place import Place as P; P('x').check(); P('x').store(); print('boto3' in sys.modules)"
+    location = "from lehr.tasks.run_location import RunLocation as P"
+    code = f"import sys; {location}; P('x').check(); P('x').store(); print('boto3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

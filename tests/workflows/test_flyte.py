@@ -20,7 +20,7 @@ from flytekit.exceptions.user import FlyteRecoverableException
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.config import load_recipe
 from lehr.runtime.errors import InfraError, UserError
-from lehr.tasks import asked
+from lehr.tasks import registration
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
 from lehr.tasks.stages import elastic
@@ -116,14 +116,14 @@ def test_ranks_and_gpus_are_chosen_at_registration(monkeypatch: pytest.MonkeyPat
         assert all({"name": key, "value": value} in env for key, value in said.items()), name
     for key, value in said.items():
         monkeypatch.setenv(key, value)
-    asked.check(load_recipe(RECIPE, ["parallel.processes=32", *_WIDE]))
+    registration.check(load_recipe(RECIPE, ["parallel.processes=32", *_WIDE]))
     with pytest.raises(UserError, match="registered for 32 ranks, the recipe asks for 2"):
-        asked.check(load_recipe(RECIPE))
+        registration.check(load_recipe(RECIPE))
     for text in ("nodes=0,ranks=8", "node=3", "ranks="):
         with pytest.raises(UserError, match="asks for nothing"):
             elastic(text)
     with pytest.raises(UserError, match="gpus=8"):
-        asked.resources("gpus=8")
+        registration.resources("gpus=8")
 
 
 _WIDE = ["stage1.schedule.horizon_tokens=0", "stage1.batch_size=32", "stage1.tokens=65536"]
@@ -134,11 +134,11 @@ def test_a_recipe_says_what_its_stages_ask_for_and_not_more_gpus_than_are_checke
     monkeypatch.setenv("LEHR_TASK_RESOURCES", "cpu=32,mem=256Gi,gpu=8")
     compute = "compute={cpu: {cpu: '4', memory: 8Gi}, stages: {sft: {cpu: '16', memory: 64Gi, gpus: 8}}}"
     recipe = load_recipe(RECIPE, [compute])
-    assert asked.wanted(recipe, "documents", "cpu").memory == "8Gi"
-    assert asked.wanted(recipe, "sft", "ranked").cpu == "16"
-    assert asked.wanted(recipe, "stage1", "ranked").gpus == 8
+    assert registration.wanted(recipe, "documents", "cpu").memory == "8Gi"
+    assert registration.wanted(recipe, "sft", "ranked").cpu == "16"
+    assert registration.wanted(recipe, "stage1", "ranked").gpus == 8
     with pytest.raises(UserError, match="registered for 8 GPUs"):
-        asked.wanted(load_recipe(RECIPE, ["compute={ranked: {gpus: 4}}"]), "stage1", "ranked")
+        registration.wanted(load_recipe(RECIPE, ["compute={ranked: {gpus: 4}}"]), "stage1", "ranked")
 
 
 def test_without_a_cluster_the_pods_cost_nothing() -> None:

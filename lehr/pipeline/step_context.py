@@ -12,7 +12,7 @@ from lehr.runtime import seeds
 
 
 @dataclass(frozen=True)
-class Place:
+class StepContext:
     """`parent` is the node that the step begins with, or the address of one. `window_tokens` is what pretraining reached, 0
     where that is unknown; `several_pairs` whether the recipe has several steps that sample pairs."""
 

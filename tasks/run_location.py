@@ -40,7 +40,7 @@ def _checked(root: str) -> None:
     require_conditions(_objects(root))
 
 
-class Place:
+class RunLocation:
     """`root` is how references and messages name the run. `folder` is on this machine: for a run in a folder that folder, else
     one in the cache. Locks, MLflow's sqlite file and the public files on their way live there."""
 
@@ -92,4 +92,4 @@ def local(uri: str) -> Path:
     """A folder of this machine with the artifact at `uri`. Raises UserError if it is not complete there."""
     if not is_remote(uri):
         return Path(uri)
-    return Place(uri.rpartition(_ARTIFACTS)[0]).store().fetch(uri)
+    return RunLocation(uri.rpartition(_ARTIFACTS)[0]).store().fetch(uri)

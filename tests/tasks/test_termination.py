@@ -1,4 +1,4 @@
-"""What a task leaves behind when its machine fails it: an exit code for the fleet and a last word, no error for Flyte."""
+"""What a task leaves behind when its machine fails it: an exit code and a termination message for the fleet, no error."""
 
 from __future__ import annotations
 
