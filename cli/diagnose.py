@@ -74,7 +74,7 @@ def _widths(text: str) -> list[int]:
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--widths {text!r} are no numbers", remedy="write them as 128,256,512") from None
+        raise UserError(f"--widths {text!r} are not numbers", remedy="write them as 128,256,512") from None
     wrong = [w for w in found if w < 64 or w % 64]
     if wrong:
         raise UserError(f"--widths: {wrong[0]} is no multiple of 64", remedy="heads have 64 dimensions: give multiples of 64")

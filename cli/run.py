@@ -23,14 +23,14 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
     A launcher's further ranks only follow: they say nothing, and end with the code of the first.
     """
     from lehr.distributed.rank_launcher import lead_or_follow
-    from lehr.runtime.rank_environment import follows, give_way
+    from lehr.runtime.rank_environment import follows, yield_to_leader
 
     try:
         return lead_or_follow(lambda: _lead(recipe, out, overrides, metrics_port, mlflow))
     except (LehrError, KeyboardInterrupt) as error:
         if not follows():
             raise
-        give_way()
+        yield_to_leader()
         return error.exit_code if isinstance(error, LehrError) else INTERRUPTED
 
 

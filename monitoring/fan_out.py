@@ -22,7 +22,7 @@ class FanOut:
         for tracker in list(self.trackers):
             try:
                 call(tracker)
-            except Exception as error:  # noqa: BLE001 - a spectator must not stop the run, whatever is wrong with it
+            except Exception as error:  # noqa: BLE001 - a tracker must not stop the run, whatever is wrong with it
                 self.trackers.remove(tracker)
                 LOG.warning("%s failed and is off for the rest of this run: %s", type(tracker).__name__, _brief(error))
 

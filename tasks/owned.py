@@ -10,7 +10,7 @@ from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.infra.pod.pod_template import EXIT_RESTART, EXIT_SUSPECT
 from lehr.runtime.errors import InfraError, NodeFault, Preempted, node_fault
 from lehr.runtime.preemption import listening
-from lehr.runtime.rank_environment import give_way
+from lehr.runtime.rank_environment import yield_to_leader
 from lehr.tasks.termination import in_pod, terminate, termination_details
 from lehr.tasks.watchdog import watch
 
@@ -36,7 +36,7 @@ def owned(retry: Callable[[str], Exception] = InfraError) -> Callable[[F], F]:
                 known = node_fault(error) or error
                 if not isinstance(known, InfraError | Preempted):
                     raise
-                give_way()
+                yield_to_leader()
                 if in_pod():
                     code = EXIT_SUSPECT if isinstance(known, NodeFault) else EXIT_RESTART
                     terminate(code, str(known), termination_details(), stopped=isinstance(known, Preempted))

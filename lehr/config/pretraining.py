@@ -12,7 +12,7 @@ from lehr.config.schedule import BatchRamp, CosineSchedule, Schedule
 
 
 class Pretrain(Config):
-    """One stretch of next-token training on a mix."""
+    """One phase of next-token training on a mix."""
 
     mix: str
     tokens: Positive

@@ -1,4 +1,4 @@
-"""The ranks of a launcher: rank 0 lives the stages, the others follow it until it is done.
+"""The ranks of a launcher: rank 0 runs the stages, the others follow it until it is done.
 
 Every rank of torchrun or of Flyte's Elastic task runs the same program, but a stage's life is one rank's: its attempt, its
 folder, its artifact. The launcher's store tells the others what comes next, and carries errors; what is sent goes through the

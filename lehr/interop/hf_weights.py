@@ -175,7 +175,7 @@ def load_hf(folder: str | Path) -> Transformer:
 
 
 def _number(name: str, tensor: Tensor, path: Path) -> Tensor:
-    """`tensor` in fp32. Raises UserError for whole numbers (quantised weights) and for what is no number."""
+    """`tensor` in fp32. Raises UserError for whole numbers (quantised weights) and for NaN."""
     if not tensor.is_floating_point():
         remedy = "give the weights that are not quantised"
         raise UserError(f"tensor {name:.80} holds {tensor.dtype}, no weights", where=path, remedy=remedy)

@@ -63,7 +63,7 @@ class LanguageModel:
             greedy = bool((logits_NV.argmax(dim=-1) == target_N).all())
             total = float(picked.sum())
             if math.isnan(total):
-                raise diverged("the model's probabilities are no numbers")
+                raise diverged("the model's probabilities are not finite")
             results.append((total, n, greedy))
         return results
 
@@ -113,7 +113,7 @@ def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> 
         return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
     except RuntimeError:
         if not bool(probabilities.isfinite().all()):
-            raise diverged("the model's probabilities are no numbers") from None
+            raise diverged("the model's probabilities are not finite") from None
         raise
 
 

@@ -66,7 +66,7 @@ class KVCache:
 
     def begin_at(self, column: int) -> None:
         """Nothing is held and the next column is `column`. Those before it are zeros: a row that is taken over later may make
-        others look at them with a weight of zero, which a number that is none would survive."""
+        others look at them with a weight of zero, which NaN would survive."""
         self.first = self.used = column
         self.keys[:, :, :, :column], self.values[:, :, :, :column] = 0, 0
 

@@ -193,7 +193,7 @@ def clip_(grads: Tensor, limit: float, weight: float = 1.0) -> float:
     """Divide flat gradients by `weight` in place and scale them so that their global 2-norm is at most `limit`; returns the
     norm between the two."""
     norm = float(grads.norm()) / weight
-    factor = (limit / norm if norm > limit else 1.0) / weight  # a norm that is no number changes nothing
+    factor = (limit / norm if norm > limit else 1.0) / weight  # a NaN norm changes nothing
     if factor != 1.0:
         grads.mul_(factor)
     return norm

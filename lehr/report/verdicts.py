@@ -76,7 +76,7 @@ def _regression(table: ScoreTable, stage: StageReport, parents: list[StageReport
     mean = math.fsum(r.value for r in before) / len(before)
     lost = after.value - mean if column.about.better == "lower" else mean - after.value
     one = after.stderr or 0.0
-    if not lost > max(one, 1e-9):  # nor where one of them is no number
+    if not lost > max(one, 1e-9):  # nor where one of them is NaN
         return None
     both = math.hypot(one, max(r.stderr or 0.0 for r in before))
     return Regression(stage.name, [r.stage for r in before], column, mean, after, lost / both if both else math.inf)

@@ -18,7 +18,9 @@ def whole(name: str, default: int, least: int = 0) -> int:
         return default
     number = int(text) if len(text) <= 15 and text.isascii() and text.isdigit() else -1
     if number < least:
-        raise UserError(f"{text[:40]!r} is no whole number of {least} or more", where=name, remedy="set it to one, or unset it")
+        raise UserError(
+            f"{text[:40]!r} is not a whole number of {least} or more", where=name, remedy="set it to one, or unset it"
+        )
     return number
 
 
@@ -33,5 +35,5 @@ def amount(name: str, default: float, most: float = _MOST_SECONDS) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number <= most:
-        raise UserError(f"{text[:40]!r} is no number from 0 to {most:g}", where=name, remedy="set it to one, or unset it")
+        raise UserError(f"{text[:40]!r} is not a number from 0 to {most:g}", where=name, remedy="set it to one, or unset it")
     return number

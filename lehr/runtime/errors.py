@@ -50,7 +50,7 @@ def _rebuild_user_error(what: str, where: str, remedy: str, more: tuple[UserErro
 
 
 def diverged(what: str) -> UserError:
-    """Training that went where no number is any more: nothing of it is kept as an artifact."""
+    """Training that diverged: its loss or weights are not finite, and nothing of it is kept as an artifact."""
     remedy = "lower the learning rate, lengthen its warm-up, or clip gradients lower"
     return UserError(f"training diverged: {what}", remedy=remedy)
 

@@ -38,7 +38,7 @@ class NullPower:
 
 
 class Tracker(Protocol):
-    """Listens to a run. Every method returns quickly and never raises: training does not stop for its spectators.
+    """Listens to a run. Every method returns quickly and never raises: training does not stop for its trackers.
 
     `stage` is a recipe's stage name (`stage1`, `anneal-42`, ...). Metric names carry their unit.
     """

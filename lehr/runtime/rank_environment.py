@@ -21,7 +21,7 @@ def follows() -> bool:
     return launched() and whole("RANK", 0) > 0
 
 
-def give_way() -> None:
+def yield_to_leader() -> None:
     """For a rank that is about to end with rank 0's error. Rank 0 ends first, or the launcher would end it in the middle of its
     last words; then the launcher ends this one."""
     if follows():

@@ -84,7 +84,7 @@ def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
     try:
         value = sign * int(body, base) if len(body) <= 80 else 1 << 64
     except ValueError:
-        raise _fault(node, f"{text[:40]!r} is no number") from None
+        raise _fault(node, f"{text[:40]!r} is not a number") from None
     if not -(1 << 63) <= value < 1 << 63:
         raise _fault(node, "a whole number has more than 64 bits")
     return value
@@ -95,7 +95,7 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
     try:
         return float(text)
     except ValueError:
-        raise _fault(node, f"{text[:40]!r} is no number") from None
+        raise _fault(node, f"{text[:40]!r} is not a number") from None
 
 
 def _key(loader: _Loader, node: yaml.Node) -> str:

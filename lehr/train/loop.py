@@ -117,7 +117,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, rec
 
 def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, recorder: Recorder) -> TrainState:
     stopping = plan.owes_evaluation(state) and not recorder.evaluate(state, ranks)
-    lost = 0  # steps in a row without a number
+    lost = 0  # steps in a row without a finite loss
     while state.step < plan.steps and not stopping:
         collect_at(state.step, recorder.watch.collect_steps)
         if (behind := state.rollbacks.after_skipped(state.step)) is not None:  # batches that a rollback left out

@@ -47,7 +47,7 @@ class Row:
         return {**own, **extra, **({} if self.made else {"skipped": 1}), "seconds": round(self.seconds, 4)}
 
     def metrics(self, flops_per_token: float) -> dict[str, float]:
-        """As spectators hear it."""
+        """As trackers get it."""
         tokens, seconds = self.step_tokens, self.seconds
         seen = {"loss": self.loss, "grad_norm": self.grad_norm, "learning_rate": self.lr}
         rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "flops": tokens * flops_per_token}

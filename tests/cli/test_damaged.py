@@ -54,7 +54,7 @@ def test_scores_that_are_none(text: str, run: Path, capsys: pytest.CaptureFixtur
 
 
 def test_scores_whose_numbers_are_odd_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A metric of another version, a value that is no number any more: they are what was scored."""
+    """A metric of another version, a value that is not a number any more: they are what was scored."""
     written(run / SCORES, json.dumps([SCORE | {"metric": "of_later"}, SCORE | {"value": float("nan"), "stderr": 1e400}]))
     assert main(["show", str(run)]) == 0
     assert "arithmetic" in capsys.readouterr().out

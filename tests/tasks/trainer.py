@@ -1,6 +1,6 @@
 """The main process of a task's pod: `python -m tests.tasks.trainer FOLDER hang|peer|device|network|mistake|well`.
 
-The real loop under the real spectators; at step 10 it hangs, or a device or the network fails. Checkpoints every four steps.
+The real loop under the real trackers; at step 10 it hangs, or a device or the network fails. Checkpoints every four steps.
 `peer` is for two ranks that a launcher started: the second one hangs, after a save that the first one waited for.
 """
 

@@ -46,7 +46,7 @@ class Injected(pieces.Copying):
 
 
 class Heard(pieces.Notes):
-    """Keeps the steps at which spectators were told of a refused update, or of numbers that are none."""
+    """Keeps the steps at which trackers were told of a refused update, or of NaN."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ Texts = dict[str, dict[str, str]]
 
 
 class Watched(NextToken):
-    """Keeps every batch by its step. Gradients of steps 12 to 14 are no numbers: a rollback leaves out 10 to 14."""
+    """Keeps every batch by its step. Gradients of steps 12 to 14 are not numbers: a rollback leaves out 10 to 14."""
 
     def __init__(self, state: TrainState, shards: Path, seen: dict[int, Batch]) -> None:
         super().__init__(state, make_loader(shards, shards, STRETCH), STRETCH)
