@@ -8,26 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.model.families import FAMILIES
 from lehr.runtime.errors import UserError
 
 Family = Literal["olmo", "olmo2", "granite", "granitemoe", "stablelm"]
-
-# What a family fixes where a recipe says nothing. Sources: OLMo 1 section 2.1 and its released configuration; OLMo 2
-# section 2.1 and Table 1; Granite 3.0 section 2 and Table 2; Stable LM 2 section 2.4.
-_FAMILIES: dict[str, dict[str, Any]] = {
-    "olmo": {"norm": "nonparametric", "norm_eps": 1e-5, "rope_theta": 10_000.0, "init": "mitchell"},
-    "olmo2": {"norm_placement": "output", "qk_norm": True, "norm_eps": 1e-6, "rope_theta": 500_000.0},
-    "granite": {"norm_eps": 1e-5, "rope_theta": 10_000.0, "tied_embeddings": True, "init": "mup", "init_std": 0.1},
-    "granitemoe": {"norm_eps": 1e-6, "rope_theta": 10_000.0, "tied_embeddings": True, "init": "mup", "init_std": 0.1},
-    "stablelm": {
-        "norm": "layernorm",
-        "norm_eps": 1e-5,
-        "qkv_bias": True,
-        "rope_theta": 10_000.0,
-        "rope_fraction": 0.25,
-        "init": "scaled",
-    },
-}
 
 
 class Model(Config):
@@ -81,7 +65,8 @@ class Model(Config):
     def _presets(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        return {**_FAMILIES.get(str(data.get("family", "olmo2")), {}), **data}
+        family = FAMILIES.get(str(data.get("family", "olmo2")))
+        return {**family.preset, **data} if family else data
 
     @model_validator(mode="after")
     def _divides(self) -> Model:
@@ -102,8 +87,8 @@ class Model(Config):
             raise ValueError(f"top_k={self.top_k} is not between 1 and n_experts={self.n_experts}; change one of them")
         if self.top_k and not self.n_experts:
             raise ValueError(f"top_k={self.top_k} with n_experts=0; set n_experts, or leave top_k out")
-        if self.family == "granitemoe" and not self.n_experts:
-            raise ValueError("n_experts=0 in the family granitemoe; set n_experts and top_k, or take family granite")
+        if FAMILIES[self.family].experts and not self.n_experts:
+            raise ValueError(f"n_experts=0 in the family {self.family}; set n_experts and top_k, or take another family")
         return self
 
 

@@ -1,7 +1,7 @@
 """GGUF files for llama.cpp: written with the `gguf` package, and read back into our model as the proof.
 
-llama.cpp turns RoPE's pairs (x[2i], x[2i + 1]) for olmo, granite and granitemoe, as Llama does, and (x[i], x[i + R/2]) for
-olmo2 and stablelm. Ours is always the second; for the first three, rows of queries and keys are permuted on the way.
+Where llama.cpp turns RoPE's pairs (x[2i], x[2i + 1]), as it does for Llama, rows of queries and keys are permuted on the way
+(`ModelFamily.gguf_interleaved`): ours are always (x[i], x[i + R/2]).
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.interop.gguf_pre_tokenizer import pre_tokenizer_name
 from lehr.interop.hf_config import check_family
 from lehr.interop.hf_weights import drop_equal_head, from_hf_state, to_hf_state
+from lehr.model.families import FAMILIES
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import UserError
 
-_INTERLEAVED = ("olmo", "granite", "granitemoe")
-_HEAD_OF_ITS_OWN = ("olmo2", "stablelm")  # llama.cpp does not tie these: a tied head is written twice
 _TOP = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -75,7 +74,7 @@ def to_gguf_tensors(state: dict[str, Tensor], config: Model) -> dict[str, Tensor
             continue
         _, _, layer, *middle, kind = name.split(".")
         block, part = f"blk.{layer}", ".".join(middle)
-        if part.endswith(("q_proj", "k_proj")) and config.family in _INTERLEAVED:
+        if part.endswith(("q_proj", "k_proj")) and FAMILIES[config.family].gguf_interleaved:
             tensor = interleave(tensor, config.n_heads if part.endswith("q_proj") else config.n_kv_heads)
         if part == "block_sparse_moe.input_linear":
             out[f"{block}.ffn_gate_exps.weight"], out[f"{block}.ffn_up_exps.weight"] = (
@@ -83,7 +82,7 @@ def to_gguf_tensors(state: dict[str, Tensor], config: Model) -> dict[str, Tensor
             )
         else:
             out[f"{block}.{inner[part]}.{kind}"] = tensor
-    if config.tied_embeddings and config.family in _HEAD_OF_ITS_OWN:
+    if config.tied_embeddings and not FAMILIES[config.family].gguf_ties_head:
         out["output.weight"] = out["token_embd.weight"]
     return out
 
@@ -101,7 +100,7 @@ def from_gguf_tensors(tensors: dict[str, Tensor], config: Model) -> dict[str, Te
             continue
         _, layer, part, kind = name.split(".")
         prefix = f"model.layers.{layer}"
-        if part in ("attn_q", "attn_k") and config.family in _INTERLEAVED:
+        if part in ("attn_q", "attn_k") and FAMILIES[config.family].gguf_interleaved:
             tensor = deinterleave(tensor, config.n_heads if part == "attn_q" else config.n_kv_heads)
         if part == "ffn_gate_exps":
             joined = torch.cat([tensor, tensors[f"blk.{layer}.ffn_up_exps.weight"]], dim=1)
@@ -168,13 +167,13 @@ def _add_architecture(writer: Any, c: Model) -> None:
     (writer.add_layer_norm_rms_eps if c.norm == "rmsnorm" else writer.add_layer_norm_eps)(c.norm_eps)
     if c.clip_qkv is not None:
         writer.add_clamp_kqv(c.clip_qkv)
-    if c.family.startswith("granite"):
+    if FAMILIES[c.family].multiplied:
         writer.add_attention_scale(c.attention_multiplier or c.head_dim**-0.5)
         writer.add_embedding_scale(c.embedding_multiplier)
         writer.add_residual_scale(c.residual_multiplier)
         writer.add_logit_scale(c.logits_scaling)
-    if c.family == "stablelm":
-        writer.add_parallel_residual(False)
+    for method, value in FAMILIES[c.family].gguf_constants.items():
+        getattr(writer, method)(value)
     if c.n_experts:
         writer.add_expert_count(c.n_experts)
         writer.add_expert_used_count(c.top_k)

@@ -6,25 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from lehr.config.model import Model, checked
+from lehr.model.families import FAMILIES
+from lehr.model.families.base import MULTIPLIERS
 from lehr.runtime.errors import UserError
 
-CLASSES = {
-    "olmo": "OlmoForCausalLM",
-    "olmo2": "Olmo2ForCausalLM",
-    "granite": "GraniteForCausalLM",
-    "granitemoe": "GraniteMoeForCausalLM",
-    "stablelm": "StableLmForCausalLM",
-}
-# Switches that the class of a family has built in: a model that sets them otherwise is none of that class.
-_PLAIN: dict[str, Any] = {"norm": "rmsnorm", "norm_placement": "pre", "qk_norm": False, "qkv_bias": False, "clip_qkv": None}
-_FIXED: dict[str, dict[str, Any]] = {
-    "olmo": {"norm": "nonparametric", "norm_placement": "pre", "qk_norm": False, "qkv_bias": False, "norm_eps": 1e-5},
-    "olmo2": {**_PLAIN, "norm_placement": "output", "qk_norm": True},
-    "granite": _PLAIN,
-    "granitemoe": _PLAIN,
-    "stablelm": {"norm": "layernorm", "norm_placement": "pre", "qk_norm": False, "clip_qkv": None},
-}
-_MULTIPLIERS = ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling")
+CLASSES = {name: family.hf_class for name, family in FAMILIES.items()}
 _RENAMED = {
     "vocab_size": "vocab_size",
     "d_model": "hidden_size",
@@ -38,29 +24,29 @@ _RENAMED = {
 
 def check_family(config: Model) -> None:
     """Raises UserError if `config` sets a switch that its family's class cannot express."""
-    for key, value in _FIXED[config.family].items():
+    family = FAMILIES[config.family]
+    for key, value in family.fixed.items():
         if getattr(config, key) != value:
             raise UserError(
-                f"{CLASSES[config.family]} cannot express {key}={getattr(config, key)} (it has {value})",
+                f"{family.hf_class} cannot express {key}={getattr(config, key)} (it has {value})",
                 remedy="keep the family's own switches for models that are to be exported",
             )
-    scaled = [k for k in _MULTIPLIERS if getattr(config, k) not in (1.0, None)]
-    if scaled and not config.family.startswith("granite"):
-        raise UserError(f"{CLASSES[config.family]} has no {scaled[0]}", remedy="leave it out, or take the family granite")
-    if bool(config.n_experts) != (config.family == "granitemoe"):
-        raise UserError(f"{CLASSES[config.family]} with n_experts={config.n_experts}", remedy="experts: granitemoe alone")
-    if config.rope_fraction != 1.0 and config.family != "stablelm":
-        raise UserError(
-            f"{CLASSES[config.family]} has no partial RoPE (rope_fraction={config.rope_fraction})", remedy="set it to 1"
-        )
+    scaled = [k for k in MULTIPLIERS if getattr(config, k) not in (1.0, None)]
+    if scaled and not family.multiplied:
+        raise UserError(f"{family.hf_class} has no {scaled[0]}", remedy="leave it out, or take the family granite")
+    if bool(config.n_experts) != family.experts:
+        raise UserError(f"{family.hf_class} with n_experts={config.n_experts}", remedy="experts: granitemoe alone")
+    if config.rope_fraction != 1.0 and family.rotary_share is None:
+        raise UserError(f"{family.hf_class} has no partial RoPE (rope_fraction={config.rope_fraction})", remedy="set it to 1")
 
 
 def hf_config(config: Model, *, eos: int, pad: int, bos: int | None = None, dtype: str = "float32") -> dict[str, Any]:
     """`config.json` for `config`. `eos`, `pad`, `bos` are token ids. Raises UserError as `check_family`."""
     check_family(config)
+    family = FAMILIES[config.family]
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     out: dict[str, Any] = {
-        "architectures": [CLASSES[config.family]],
+        "architectures": [family.hf_class],
         "model_type": config.family,
         **{theirs: getattr(config, ours) for ours, theirs in _RENAMED.items()},
         "hidden_act": "silu",
@@ -74,22 +60,12 @@ def hf_config(config: Model, *, eos: int, pad: int, bos: int | None = None, dtyp
         "dtype": dtype,
         "torch_dtype": dtype,
     }
-    if config.family == "stablelm":
-        rope["partial_rotary_factor"] = config.rope_fraction
-        out |= {"layer_norm_eps": config.norm_eps, "use_qkv_bias": config.qkv_bias, "qk_layernorm": False}
-        out |= {"partial_rotary_factor": config.rope_fraction, "use_parallel_residual": False, "hidden_dropout": 0.0}
-    else:
-        out["attention_bias"] = False
-        if config.family == "olmo":
-            out["clip_qkv"] = config.clip_qkv
-        else:
-            out["rms_norm_eps"] = config.norm_eps
-    if config.family.startswith("granite"):
-        out |= {key: getattr(config, key) for key in _MULTIPLIERS}
+    if family.rotary_share is not None:
+        rope["partial_rotary_factor"] = out["partial_rotary_factor"] = config.rope_fraction
+    out |= family.hf_constants
+    out |= {theirs: getattr(config, ours) for ours, (theirs, _) in family.hf_keys.items()}
+    if family.multiplied:
         out["attention_multiplier"] = config.attention_multiplier or config.head_dim**-0.5
-    if config.n_experts:
-        out |= {"num_local_experts": config.n_experts, "num_experts_per_tok": config.top_k}
-        out["router_aux_loss_coef"] = config.balance_loss
     # transformers 5 reads rope_parameters, 4 reads rope_theta: both say the same.
     return {**out, "rope_theta": config.rope_theta, "rope_parameters": rope}
 
@@ -112,12 +88,13 @@ def model_from_hf(hf: Mapping[str, Any]) -> Model:
     values |= {ours: hf.get(theirs, default) for ours, (theirs, default) in class_defaults(family).items()}
     tables = _rope_tables(hf)
     values["rope_theta"] = _one_value("rope_theta", 10_000.0, hf, *tables)
-    fraction = _one_value("partial_rotary_factor", 0.25 if family == "stablelm" else 1.0, hf, *tables)
-    if family == "stablelm":
+    share = FAMILIES[family].rotary_share
+    fraction = _one_value("partial_rotary_factor", 1.0 if share is None else share, hf, *tables)
+    if share is not None:
         values["rope_fraction"] = fraction
     elif fraction != 1.0:
         _unsupported(f"partial_rotary_factor {fraction!r:.80}")
-    if family == "granitemoe" and values["balance_loss"] is None:
+    if FAMILIES[family].experts and values["balance_loss"] is None:
         values["balance_loss"] = 0.0
     return checked(values, "", "mend the configuration")
 
@@ -125,22 +102,11 @@ def model_from_hf(hf: Mapping[str, Any]) -> Model:
 def class_defaults(family: str) -> dict[str, tuple[str, Any]]:
     """What a `config.json` of the family may leave out, beside its sizes and RoPE: our key, theirs, and the class's default
     (transformers' configuration classes, to which a test holds these)."""
-    found: dict[str, tuple[str, Any]] = {
+    return {
         "tied_embeddings": ("tie_word_embeddings", False),
         "init_std": ("initializer_range", 0.02),
+        **FAMILIES[family].hf_keys,
     }
-    if family == "stablelm":
-        found |= {"norm_eps": ("layer_norm_eps", 1e-5), "qkv_bias": ("use_qkv_bias", False)}
-    elif family == "olmo":
-        found["clip_qkv"] = ("clip_qkv", None)
-    else:
-        found["norm_eps"] = ("rms_norm_eps", 1e-5 if family == "olmo2" else 1e-6)
-    if family.startswith("granite"):
-        found |= {key: (key, 1.0) for key in _MULTIPLIERS}
-    if family == "granitemoe":
-        found |= {"n_experts": ("num_local_experts", 8), "top_k": ("num_experts_per_tok", 2)}
-        found["balance_loss"] = ("router_aux_loss_coef", 0.001)
-    return found
 
 
 def _unsupported(what: str) -> NoReturn:
