@@ -1,10 +1,10 @@
 """The first process of a task's container: `python -m lehr.infra.pod.supervisor COMMAND ...`. It ends as its worst rank did.
 
 Under torchrun, or Flyte's Elastic task, a pod ends as its launcher does: with 1, whichever rank said what, and with an error
-that costs one of the user's retries. So a rank sends its termination message (tasks/termination.py) to this process through
-a socket, and waits. This process then ends them all, the launcher before it can judge, and takes the worst message and its
-code as the pod's: a device that failed (172), wherever it comes; else what came first, a hang (173) or a store or network that failed
-(170), because ranks hang while they wait for one that has failed.
+that costs one of the user's retries. So a rank sends its termination message (tasks/termination.py) to this process through a
+socket, and waits. This process then ends them all, the launcher before it can judge, and takes the worst message and its code
+as the pod's: a device that failed (172), wherever it comes; else what came first, a hang (173) or a store or network that
+failed (170), because ranks hang while they wait for one that has failed.
 
 A 170 of a rank that was told to stop is no reason to end the others, which may still be saving; and where the launcher ends by
 itself, a rank has died without a word: that counts for more than the broken connections of its peers.

@@ -13,9 +13,9 @@ MULTIPLIERS = ("embedding_multiplier", "residual_multiplier", "attention_multipl
 class ModelFamily:
     """`name` is a recipe's `model.family`, Hugging Face's `model_type` and llama.cpp's architecture.
 
-    `preset` are the keys of `model` that the family sets where a recipe says nothing, `fixed` those that its class has
-    built in: a model that sets them otherwise is not of that class. `hf_keys` are those that `config.json` may leave out beside sizes and
-    RoPE: our key, theirs, and the default of transformers' configuration class. `hf_constants` are written as they are.
+    `preset` are the keys of `model` that the family sets where a recipe says nothing, `fixed` those that its class has built
+    in: a model that sets them otherwise is not of that class. `hf_keys` are those that `config.json` may leave out beside sizes
+    and RoPE: our key, theirs, and the default of transformers' configuration class. `hf_constants` are written as they are.
     """
 
     name: str
