@@ -12,18 +12,18 @@ import click
 
 from lehr import __version__
 from lehr.cli.controller import controller
+from lehr.cli.convert import export, import_
 from lehr.cli.data import dropped
 from lehr.cli.diagnose import diagnose
 from lehr.cli.evaluate import eval_
-from lehr.cli.exchange import export, import_
 from lehr.cli.explain import explain
 from lehr.cli.failure import report_failure
 from lehr.cli.init import init
-from lehr.cli.lookup import lookup
 from lehr.cli.model import chat, show
 from lehr.cli.nodes import nodes
 from lehr.cli.plan import plan
 from lehr.cli.profile import profile
+from lehr.cli.provenance import lookup
 from lehr.cli.recipes import recipes
 from lehr.cli.run import run_command, validate
 from lehr.cli.runs import list_

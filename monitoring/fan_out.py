@@ -18,7 +18,7 @@ class FanOut:
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self.trackers = list(trackers)
 
-    def _tell(self, call: Callable[[Tracker], None]) -> None:
+    def _notify(self, call: Callable[[Tracker], None]) -> None:
         for tracker in list(self.trackers):
             try:
                 call(tracker)
@@ -27,19 +27,19 @@ class FanOut:
                 LOG.warning("%s failed and is off for the rest of this run: %s", type(tracker).__name__, _brief(error))
 
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
-        self._tell(lambda t: t.stage_started(stage, total_steps=total_steps, params=params))
+        self._notify(lambda t: t.stage_started(stage, total_steps=total_steps, params=params))
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
-        self._tell(lambda t: t.progress(stage, step, total_steps, metrics))
+        self._notify(lambda t: t.progress(stage, step, total_steps, metrics))
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
-        self._tell(lambda t: t.stage_finished(stage, uri=uri, reused=reused, seconds=seconds))
+        self._notify(lambda t: t.stage_finished(stage, uri=uri, reused=reused, seconds=seconds))
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None:
-        self._tell(lambda t: t.scored(stage, records))
+        self._notify(lambda t: t.scored(stage, records))
 
     def note(self, text: str) -> None:
-        self._tell(lambda t: t.note(text))
+        self._notify(lambda t: t.note(text))
 
     def close(self, *, failed: bool = False) -> None:
         """Close every tracker that can be closed; `failed` says that the run ended with an error."""
@@ -49,7 +49,7 @@ class FanOut:
             if close is not None:
                 close(failed=failed)
 
-        self._tell(close_one)
+        self._notify(close_one)
 
     def __enter__(self) -> FanOut:
         return self

@@ -78,7 +78,7 @@ class Executor:
         match action:
             case Cordon() | Release() | SetState() | RecordHold() | FlagRepair():
                 self._write(node, action)
-                self._tell(view, node, action)
+                self._notify(view, node, action)
             case StartRevalidation():
                 if view.record != action.record:
                     self._write(node, action)
@@ -179,7 +179,7 @@ class Executor:
         if known is not None:
             self._state.jobs.drop(known.key, action.uid, known.version)
 
-    def _tell(self, view: NodeView, node: NodeObject, action: Cordon | Release | SetState | RecordHold | FlagRepair) -> None:
+    def _notify(self, view: NodeView, node: NodeObject, action: Cordon | Release | SetState | RecordHold | FlagRepair) -> None:
         now = self._clock()
         reason = action.cordon.reason if isinstance(action, Cordon) else getattr(action, "reason", "")
         reason = action.hold.reason if isinstance(action, RecordHold) else reason

@@ -133,7 +133,7 @@ class Controller:
         """Decide for the nodes in `names` and carry it out."""
         began, now = time.monotonic(), self._clock()
         for name in names:
-            self._settle(name)
+            self._settle_jobs(name)
             if self.state.nodes.get(name) is None:
                 self._not_before.pop(name, None)
         views = self.state.refresh(names, now)
@@ -148,11 +148,11 @@ class Controller:
             self.metrics.show(views.values(), statuses(fleet, self.settings.policy, now), now)
         self.metrics.observe(Fleet.RECONCILE, time.monotonic() - began)
 
-    def _settle(self, name: str) -> None:
+    def _settle_jobs(self, name: str) -> None:
         try:
             self.state.settle_jobs(name)
         except (InfraError, OSError, LookupError) as error:
-            self._later(name, error)
+            self._retry_later(name, error)
 
     def _node(self, view: NodeView, fleet: FleetView, now: float) -> FleetView:
         """Decide for one node and act. Returns the fleet as the next decision of the round must see it."""
@@ -170,7 +170,7 @@ class Controller:
             self.state.dirty.add({view.name})
             return fleet_after(fleet, view, actions)
         except Exception as error:  # noqa: BLE001 - one node, whatever is the matter with it, must not stop the care of others
-            self._later(view.name, error)
+            self._retry_later(view.name, error)
             # It may have been applied all the same: the breakers of this round count it.
             return fleet_after(fleet, view, actions)
         self._not_before.pop(view.name, None)
@@ -188,7 +188,7 @@ class Controller:
                 self.metrics.error("decision-log")
                 LOG.warning("%s: not in the decision log: %s", view.name, error)
 
-    def _later(self, name: str, error: Exception) -> None:
+    def _retry_later(self, name: str, error: Exception) -> None:
         """Look at the node again: at once after a conflict, else after a wait that grows."""
         status = error.status if isinstance(error, ApiError) else 0
         before = self._not_before.get(name, (0.0, 0.0))[1]

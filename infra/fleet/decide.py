@@ -183,7 +183,7 @@ def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str
         at=now,
         check=signal.check if signal is not None else "",
         check_version=signal.check_version if signal is not None else "",
-        detail=detail or (pod.verdict.detail if pod is not None and pod.verdict is not None else "") or _told(signal),
+        detail=detail or (pod.verdict.detail if pod is not None and pod.verdict is not None else "") or _said_by(signal),
         evidence=signal.key if signal is not None else "",
     )
     if pod is not None:
@@ -218,7 +218,7 @@ def _cordon(node: NodeView, seen: NodeRecord, signal: Signal | None, source: str
     return Cordon(node.name, record, cordon)
 
 
-def _told(signal: Signal | None) -> str:
+def _said_by(signal: Signal | None) -> str:
     return f"{signal.by}: {signal.detail}" if signal is not None and signal.detail else ""
 
 

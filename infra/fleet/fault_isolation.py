@@ -33,7 +33,7 @@ class Isolation:
     next_pairs: tuple[tuple[str, str], ...]
 
 
-def isolate(
+def isolate_fault(
     suspects: Iterable[str], known_good: Iterable[str], results: Iterable[PairResult], free: Iterable[str] | None = None
 ) -> Isolation:
     """Conclusions from all `results` so far, and the pairs to test next, among the nodes that are `free` (None: all)."""

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from lehr.infra.fleet import revalidation
 from lehr.infra.fleet.actions import Action, SetState, StartPair
-from lehr.infra.fleet.fault_isolation import Isolation, PairResult, isolate
+from lehr.infra.fleet.fault_isolation import Isolation, PairResult, isolate_fault
 from lehr.infra.fleet.fleet_view import LinkView
 from lehr.infra.fleet.policy import Policy
 from lehr.infra.fleet.signals import hung_with
-from lehr.infra.fleet.views import JobView, NodeRecord, NodeState, NodeView, Outcome, Pairing, PairTest
+from lehr.infra.fleet.views import JobView, NodeRecord, NodeState, NodeView, OpenPairTest, Outcome, PairTest
 
 MAX_TESTS = 32
 
@@ -61,7 +61,7 @@ def _of_group(suspects: list[NodeView], nodes: Sequence[NodeView], free: set[str
     # A partner from outside was healthy and idle when it was tested, whatever it does now.
     good = {test.partner for _, test in tests} | {n.name for n in nodes if n.name in free and n.pool in pools and _is_sound(n)}
     results = [PairResult(name, test.partner, test.passed) for name, test in tests]
-    now, wanted = isolate(names, good - names, results, free), isolate(names, good - names, results)
+    now, wanted = isolate_fault(names, good - names, results, free), isolate_fault(names, good - names, results)
     starts = {max(n for n in pair if n in names): pair for pair in now.next_pairs}
     done = not wanted.next_pairs and not any(record.pairing for record in records.values())
     bad = _accused(names, now, results)
@@ -106,11 +106,11 @@ def next_step(node: NodeView, record: NodeRecord, link: LinkView, policy: Policy
         return SetState(node.name, calm, calm.reason, "NodeCleared")
     if not link.partner or not revalidation.due(record, policy, now):
         return None
-    begun = replace(record, attempt=record.attempt + 1, pairing=Pairing(link.partner, now))
+    begun = replace(record, attempt=record.attempt + 1, pairing=OpenPairTest(link.partner, now))
     return StartPair(node.name, begun, begun.attempt, link.partner, "listen")
 
 
-def running(node: NodeView, record: NodeRecord, pairing: Pairing, policy: Policy, now: float) -> list[Action]:
+def running(node: NodeView, record: NodeRecord, pairing: OpenPairTest, policy: Policy, now: float) -> list[Action]:
     """The next step of a test that runs: the listening Job, the connecting one once there is an address, the result."""
     jobs = {job.role: job for job in node.jobs if job.attempt == record.attempt and job.role}
     passed = _result(jobs.get("listen"), jobs.get("connect"))
@@ -127,7 +127,7 @@ def running(node: NodeView, record: NodeRecord, pairing: Pairing, policy: Policy
     return [SetState(node.name, replace(after, pair_tests=tests), f"with {pairing.partner}", event)]
 
 
-def _started(node: NodeView, record: NodeRecord, pairing: Pairing, jobs: dict[str, JobView]) -> list[Action]:
+def _started(node: NodeView, record: NodeRecord, pairing: OpenPairTest, jobs: dict[str, JobView]) -> list[Action]:
     if "listen" not in jobs:  # not created yet, or the controller stopped in between
         return [StartPair(node.name, record, record.attempt, pairing.partner, "listen", event="")]
     address = jobs["listen"].address

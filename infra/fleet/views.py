@@ -207,7 +207,7 @@ class Disposition:
 
 
 @dataclass(frozen=True)
-class Pairing:
+class OpenPairTest:
     """A pair test that runs: Jobs of this node and of `partner`."""
 
     partner: str
@@ -244,7 +244,7 @@ class NodeRecord:
     override: HumanAct | None = None
     dispositions: tuple[Disposition, ...] = ()
     last_validated_at: float | None = None
-    pairing: Pairing | None = None
+    pairing: OpenPairTest | None = None
     pair_tests: tuple[PairTest, ...] = ()
 
 

@@ -130,12 +130,12 @@ def _wake_on_signals(door: socket.socket, address: str) -> int:
 def _pass_on(child: int, ranks: Ranks) -> None:
     """The kubelet tells this process alone that the pod has to go."""
 
-    def told(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         ranks.leaving = True
         _send(child, number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, told)
+        signal.signal(number, on_signal)
 
 
 def _watch(child: int, door: socket.socket, ranks: Ranks) -> int | None:

@@ -133,10 +133,10 @@ class Fence:
         if who.get("token") == self.token:  # else there is a newer attempt, which will end this one
             self.signs.append(LivenessLock(scratch, self.number, described(who)))
 
-    def leave(self, ending: str) -> None:
+    def leave(self, exit_reason: str) -> None:
         """See `lehr.runtime.ports.FencingToken`."""
         while self.signs:
-            self.signs.pop().leave(ending)
+            self.signs.pop().leave(exit_reason)
 
     def check(self) -> None:
         """Raise Preempted if a newer attempt has begun."""

@@ -42,7 +42,7 @@ def described(who: Mapping[str, Any]) -> str:
     return f"attempt {who['attempt']} (host {who['host']}, process {who['process']}, began {who['began']})"
 
 
-def ending(error: BaseException) -> str:
+def exit_reason(error: BaseException) -> str:
     """`error` on one line, with its notes and those of the error that it replaced: gloo's, where a rank is gone."""
     owned = from_os_error(error) if isinstance(error, OSError) else error
     notes: list[str] = []
@@ -70,18 +70,18 @@ class LivenessLock:
             path.unlink(missing_ok=True)
             raise
 
-    def _write(self, ending: str) -> None:
-        line = f"{self._about}\n{ending}\n".encode()[: _ROOM - 1]
+    def _write(self, exit_reason: str) -> None:
+        line = f"{self._about}\n{exit_reason}\n".encode()[: _ROOM - 1]
         self._file.seek(0)
         if self._file.write(line.ljust(_ROOM - 1) + b"\n") < _ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file.name))
 
-    def leave(self, ending: str) -> None:
+    def leave(self, exit_reason: str) -> None:
         """Say how the attempt ended, in place, and give up the lock."""
         try:
-            if ending:
+            if exit_reason:
                 with suppress(OSError):  # the error that is on its way matters more
-                    self._write(ending)
+                    self._write(exit_reason)
         finally:
             self._file.close()
 

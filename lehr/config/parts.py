@@ -7,13 +7,13 @@ from lehr.config.compute import Compute
 from lehr.config.data import Data, Tokenizer
 from lehr.config.evaluation import Evaluation
 from lehr.config.hardware import Hardware
+from lehr.config.initial import Base
 from lehr.config.model import Model
 from lehr.config.names import Name
 from lehr.config.parallel import Parallel
 from lehr.config.posttraining import PostStep
 from lehr.config.pretraining import Anneals, Pretrain, Ramp
 from lehr.config.site import Site
-from lehr.config.start import Base
 from lehr.config.training import Compile, Precision, Watch
 
 

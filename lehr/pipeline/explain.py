@@ -114,11 +114,11 @@ def _why(node: Node, found: Mapping[str, str], identity: Identity | None, before
     known = {name: found[name] for name in node.sources if name in found and not is_address(name)}
     now = parts(own.config, own.code, known)
 
-    def told(manifest: Manifest) -> list[Change]:
+    def difference(manifest: Manifest) -> list[Change]:
         then = parts_of(manifest)
         return changes({key: v for key, v in then.items() if not key.startswith(INPUT) or key in now}, now)
 
-    return min((told(manifest) for manifest in before), key=len)
+    return min((difference(manifest) for manifest in before), key=len)
 
 
 def _named(names: Sequence[str]) -> str:

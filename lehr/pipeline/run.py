@@ -100,20 +100,20 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
         shutil.rmtree(half, ignore_errors=True)
     attempt.out.mkdir(parents=True)
     attempt.fencing.enter(attempt.scratch, attempt.log)
-    ending = ""
+    exit_reason = ""
     try:
         yield
     except BaseException as error:
         if isinstance(error, Preempted | OSError):
             _unless_overtaken(attempt, error)
-        ending = incidents.ending(error)
-        _settle(attempt, error)
+        exit_reason = incidents.exit_reason(error)
+        _flush_saves(attempt, error)
         raise
     finally:
-        attempt.fencing.leave(ending)
+        attempt.fencing.leave(exit_reason)
 
 
-def _settle(attempt: Attempt, error: BaseException) -> None:
+def _flush_saves(attempt: Attempt, error: BaseException) -> None:
     """What was saved last may still be on its way to where the next attempt looks. Raises what that failed with if the stage
     ends as Preempted, which says that its state is saved."""
     try:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lehr.config.initial import BaseTraining
 from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, Schedule, StepSchedule
-from lehr.config.start import BaseTraining
 from lehr.model.size import flops_per_token
 from lehr.optim.schedule import by_steps, by_tokens
 from lehr.pipeline.node import Node

@@ -59,7 +59,7 @@ class PretrainSpec:
             return None
         return ProseEvaluator(self.documents, self.tokenizer, self.evaluation_seed, self.phase.sequence_length)
 
-    def compiled(self, model: Transformer, ranks: int, evaluator: Evaluator | None) -> Evaluator | None:
+    def compile_blocks_if_pays(self, model: Transformer, ranks: int, evaluator: Evaluator | None) -> Evaluator | None:
         """Compile the blocks if that pays (`compilation.py`); `evaluator`, which then runs them as they are written."""
         flops = flops_per_token(self.model, self.phase.sequence_length) * self.phase.tokens
         if not self.context.parallel.compiles or not pays(self.compile, model, flops, ranks):

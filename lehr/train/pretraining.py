@@ -32,7 +32,7 @@ def train_on_rank(ranks: Ranks, work: PretrainSpec) -> int:
     state = _begin(work, own_device(ranks))
     checkpoint_activations(state.model, work.context.parallel.activation_checkpointing)
     objective = work.objective(state)
-    evaluator = work.compiled(state.model, ranks.world, work.evaluator())
+    evaluator = work.compile_blocks_if_pays(state.model, ranks.world, work.evaluator())
     fit(work.context, ranks, state, objective, work.plan, evaluator)
     if ranks.first:
         (work.context.out / "mix.txt").write_text(work.mix() + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from lehr.artifacts.tensors import save_tensors
 from lehr.config.parallel import Parallel
 from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.distributed.sharding import storage
-from lehr.distributed.sharding.init import start
+from lehr.distributed.sharding.init import init_sharded
 from lehr.distributed.sharding.saves import ShardedSaves
 from lehr.distributed.sharding.sharded_state import sharded_state
 from lehr.train.state import Restored, TrainState
@@ -28,7 +28,7 @@ def _weights(state: TrainState) -> list[torch.Tensor]:
 
 def saves_on_rank(ranks: Ranks, folder: Path) -> list[float]:
     """(seconds that `save` took, seconds of sums over ranks meanwhile, seconds of `wait`) where rank 1 writes slowly."""
-    state = start(ranks, Parallel(processes=2, layout="fsdp"), MODELS["olmo2"], OPTIM, torch.float32, 1).state
+    state = init_sharded(ranks, Parallel(processes=2, layout="fsdp"), MODELS["olmo2"], OPTIM, torch.float32, 1).state
     saves = ShardedSaves(folder, ranks, "fsdp x2")
     saves.write(folder / "first", state)  # buffers are made once
     write, storage.save_tensors = storage.save_tensors, _slowly if ranks.rank == 1 else storage.save_tensors
@@ -61,7 +61,7 @@ def _slowly(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 def fails_on_rank(ranks: Ranks, folder: Path) -> list[str]:
     """What each rank hears of a full disk under rank 1, and which saves there are then."""
-    state = start(ranks, Parallel(processes=2, layout="fsdp"), MODELS["olmo2"], OPTIM, torch.float32, 1).state
+    state = init_sharded(ranks, Parallel(processes=2, layout="fsdp"), MODELS["olmo2"], OPTIM, torch.float32, 1).state
     saves = ShardedSaves(folder, ranks, "fsdp x2")
     saves.save(state, 0, lambda size: None)
     saves.wait()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.infra.fleet.fault_isolation import Isolation, PairResult, isolate
+from lehr.infra.fleet.fault_isolation import Isolation, PairResult, isolate_fault
 
 
 def search(suspects: list[str], good: list[str], bad: set[str], links: set[frozenset[str]]) -> tuple[Isolation, int]:
     results: list[PairResult] = []
     for rounds in range(40):
-        found = isolate(suspects, good, results)
+        found = isolate_fault(suspects, good, results)
         if not found.next_pairs:
             return found, rounds
         used = [name for pair in found.next_pairs for name in pair]

@@ -17,8 +17,8 @@ from lehr.infra.fleet.views import (
     NodeRecord,
     NodeState,
     NodeView,
+    OpenPairTest,
     Outcome,
-    Pairing,
     PairTest,
     Report,
     Signal,
@@ -75,7 +75,7 @@ def test_pair_tests_that_one_node_invents_cost_that_node_alone() -> None:
     passed = replace(others[1], record=replace(others[1].record or NodeRecord(), pair_tests=(PairTest("n3", True, NOW),)))
     links = fleet_view([liar, others[0], passed], Policy(), NOW).links
     assert links["n9"].verdict != "bad" and links["n3"].verdict != "bad" and links["n1"].verdict == "bad"
-    endless = NodeView("n1", record=NodeRecord(NodeState.SUSPECT, pairing=Pairing("n2", NOW + 1000 * DAY)))
+    endless = NodeView("n1", record=NodeRecord(NodeState.SUSPECT, pairing=OpenPairTest("n2", NOW + 1000 * DAY)))
     assert fleet_view([endless, NodeView("n2"), others[0]], Policy(), NOW).links["n3"].partner == "n2", "it is not kept busy"
 
 

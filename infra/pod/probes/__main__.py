@@ -31,11 +31,11 @@ def main(arguments: list[str]) -> int:
             os.dup2(2, 1)
             child(checks(), out, soak())
         return 0
-    tell(lambda: run_all(soak() + amount("LEHR_PROBE_SECONDS", SECONDS) - MARGIN))
+    report_verdict(lambda: run_all(soak() + amount("LEHR_PROBE_SECONDS", SECONDS) - MARGIN))
     return 0
 
 
-def tell(judge: Callable[[], Verdict]) -> None:
+def report_verdict(judge: Callable[[], Verdict]) -> None:
     """Print and publish the verdict that `judge` comes to."""
     try:
         verdict = judge()

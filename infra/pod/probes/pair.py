@@ -15,7 +15,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from lehr.infra.pod.probes.__main__ import tell
+from lehr.infra.pod.probes.__main__ import report_verdict
 from lehr.infra.pod.probes.bandwidth import MOST_SPEED
 from lehr.infra.pod.probes.result import Check, hardware, inconclusive, performance
 from lehr.infra.pod.probes.runner import child_once, run_all
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
             child_once(Check("pair", run, _connects()), out)
         return 0
     command = [sys.executable, "-m", "lehr.infra.pod.probes.pair", "--child"]
-    tell(lambda: run_all(_patience() + _connects() + 2 * WORK_SECONDS, command))
+    report_verdict(lambda: run_all(_patience() + _connects() + 2 * WORK_SECONDS, command))
     return 0
 
 

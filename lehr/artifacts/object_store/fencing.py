@@ -33,7 +33,7 @@ class RemoteToken:
     def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
         """The first rank's token says so, for all."""
 
-    def leave(self, ending: str) -> None:
+    def leave(self, exit_reason: str) -> None:
         """See `enter`."""
 
     def check(self) -> None:
@@ -107,11 +107,11 @@ class OwnToken(RemoteToken):
         for line in self.record.untold:
             note(line)
 
-    def leave(self, ending: str) -> None:
+    def leave(self, exit_reason: str) -> None:
         """See `FencingToken`. Where the store is away, the next attempt does without the reason."""
-        if ending:
+        if exit_reason:
             with suppress(LehrError):
-                self.publish(ended=ending)
+                self.publish(ended=exit_reason)
 
     def restore(self) -> None:
         """Bring what earlier attempts kept into the scratch. A file that is not what was kept is left out: who reads a save

@@ -53,7 +53,7 @@ class Sharded:
         return OnMesh(piped, self.place)
 
 
-def start(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, seed: int) -> Sharded:
+def init_sharded(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, seed: int) -> Sharded:
     """A fresh model, with the values that the flat layout would begin with. Every rank draws all of them, in order, and keeps
     its own: the model does not depend on the layout."""
     with torch.device("meta"):

@@ -8,7 +8,7 @@ from lehr.artifacts.artifact import Artifact
 from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.export import consolidate
-from lehr.distributed.sharding.init import Sharded, inherit, start
+from lehr.distributed.sharding.init import Sharded, inherit, init_sharded
 from lehr.distributed.sharding.saves import ShardedSaves
 from lehr.runtime.ports import RESUME
 from lehr.train.checkpointing.checkpoint import TOKENIZER, check_tokenizer, describe_checkpoint
@@ -25,7 +25,7 @@ def train_sharded(ranks: Ranks, work: PretrainSpec) -> int:
     context = work.context
     layout, kept = context.parallel.described, retention(context.watch)
     saves = ShardedSaves(context.scratch / RESUME, ranks, layout, context.fencing, logger(context, ranks), kept)
-    evaluator = work.compiled(state.model, ranks.world, _evaluator(work, sharded))
+    evaluator = work.compile_blocks_if_pays(state.model, ranks.world, _evaluator(work, sharded))
     fit(work.context, ranks, state, sharded.objective(inner), work.plan, evaluator, saves)
     manifest = saves.write(work.context.scratch / "final", state)
     if ranks.first and manifest is not None:
@@ -39,7 +39,7 @@ def _begin(ranks: Ranks, work: PretrainSpec) -> Sharded:
     dtype = torch.bfloat16 if work.precision == "bf16" else torch.float32
     parallel, optim = work.context.parallel, work.phase.optim
     if work.parent is None:
-        return start(ranks, parallel, work.model, optim, dtype, work.init_seed)
+        return init_sharded(ranks, parallel, work.model, optim, dtype, work.init_seed)
     parent = Artifact.open(work.parent, verify=False)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, Tokenizer.load(parent.folder).hash, parent.path(TOKENIZER))
     return inherit(ranks, parallel, work.model, optim, dtype, parent.folder)
