@@ -26,7 +26,7 @@ from lehr.runtime.ports import NullTracker
 from lehr.train.checkpointing.saves import WholeSaves
 from lehr.train.loop import Plan, train
 from lehr.train.next_token import NextToken, TrainingPhase
-from lehr.train.recorder import Recorder
+from lehr.train.recorder import Recorder, StepRecord
 from lehr.train.state import TrainState
 
 _MINUTE = 60.0
@@ -112,7 +112,7 @@ def _only_metrics(training: Training, recorder: Recorder, tracker: FanOut, steps
     for _ in range(steps):
         training.state.step += 1
         sums = {"loss": 1.0, "weight": 1.0, "tokens": 1024.0, "stop": 0.0}
-        recorder.step(training.state, 10**6, 1.0, 1.0, 1e-3, True, sums, {}, 0.1)
+        recorder.step(training.state, 10**6, StepRecord(1.0, 1.0, 1e-3, True, 0.1), sums, {})
     tracker.close()
 
 

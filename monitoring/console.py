@@ -155,7 +155,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def _progress_line(p: Progress, now: float) -> str:
     parts = [f"{p.stage}: step {p.step:,}/{p.total_steps:,}" if p.total_steps else f"{p.stage}: step {p.step:,}"]
-    parts += [f"{name} {value}" for name, value in p.facts()]
+    parts += [f"{name} {value}" for name, value in p.shown_metrics()]
     left = p.seconds_left(now)
     if left is not None:
         parts.append(f"{fmt.clock(left)} left")

@@ -39,7 +39,7 @@ class Progress:
         pace = (last_at - first_at) / (last_step - first_step)
         return max((self.total_steps - last_step) * pace - (now - last_at), 0.0)
 
-    def facts(self) -> list[tuple[str, str]]:
+    def shown_metrics(self) -> list[tuple[str, str]]:
         """(name, value) of what is known, in the order of the declarations; metrics that are not for here are left out."""
         shown = []
         for m in ordered(self.metrics):
@@ -161,6 +161,6 @@ def _current(p: Progress, now: float) -> RenderableType:
         Text(f"{fmt.clock(left)} left" if left is not None else "", style="cyan"),
     )
     facts = Text("  ", overflow="ellipsis", no_wrap=True)
-    for name, value in p.facts():
+    for name, value in p.shown_metrics():
         facts.append(f"{name} ", style="dim").append(f"{value}   ")
     return Group(bar, facts)

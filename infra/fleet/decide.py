@@ -28,6 +28,7 @@ from lehr.infra.fleet.views import (
     Blocked,
     CordonEvent,
     CordonRecord,
+    JobView,
     NodeRecord,
     NodeState,
     NodeView,
@@ -125,26 +126,30 @@ def _of_suspect(
     job = revalidation.job_of(node, record)
     outcome = revalidation.result_of(job, policy, now) if job is not None else None
     if job is not None and outcome is not None and not job.deleting:
-        return _second_opinion(node, record, outcome, job.verdict.reason if job.verdict else "", fleet, policy, now)
+        test = Signal(f"job/{record.attempt}", now, "revalidation", outcome, "revalidation", "", _reason_of(job), True)
+        return _second_opinion(node, record, test, fleet, policy, now)
     if link is None and job is None and not revalidation.occupied(node) and revalidation.due(record, policy, now):
         return [revalidation.start(node, record, NodeState.SUSPECT, "suspect", now)]
     return list(revalidation.stale_jobs(node, record, wanted=True))
 
 
 def _second_opinion(
-    node: NodeView, record: NodeRecord, outcome: Outcome, reason: str, fleet: FleetView, policy: Policy, now: float
+    node: NodeView, record: NodeRecord, test: Signal, fleet: FleetView, policy: Policy, now: float
 ) -> list[Action]:
     """The suspect's Job has ended. Its attempt number is used up, so that its Job is deleted and never counted twice."""
     after = replace(record, attempt=record.attempt + 1, next_attempt_at=now + policy.revalidation_backoff_max_seconds)
-    if outcome is Outcome.PASS:
+    if test.outcome is Outcome.PASS:
         calm = revalidation.settled(after, NodeState.HEALTHY, "passed its revalidation", now, confirmed=False)
         calm = replace(calm, signals=(), ignore_before=now, last_validated_at=now)
         return [SetState(node.name, calm, calm.reason, "RevalidationPassed")]
-    if outcome is Outcome.INCONCLUSIVE:
+    if test.outcome is Outcome.INCONCLUSIVE:
         return [SetState(node.name, after, record.reason, "")]
-    signal = Signal(f"job/{record.attempt}", now, "revalidation", outcome, "revalidation", "", reason, True)
-    after = replace(after, signals=(*after.signals, signal))
-    return _quarantine(node, after, signal, fleet, policy, now)
+    after = replace(after, signals=(*after.signals, test))
+    return _quarantine(node, after, test, fleet, policy, now)
+
+
+def _reason_of(job: JobView) -> str:
+    return job.verdict.reason if job.verdict is not None else ""
 
 
 def _quarantine(

@@ -84,7 +84,7 @@ class Ranks:
         settle = RESTART_SETTLE_SECONDS if worst.code == NAMES.exit_restart else SETTLE_SECONDS
         return 0.0 if everybody else max(0.0, self.first_at + settle - now)
 
-    def code(self, command: int) -> int:
+    def exit_code(self, command: int) -> int:
         """The pod's exit code when `command` ended by itself with that code: it was the launcher's, or a rank's own."""
         worst = self.worst
         if worst is None or command == 0:
@@ -144,7 +144,7 @@ def _watch(child: int, door: socket.socket, ranks: Ranks) -> int | None:
         code = _reaped(child)
         if code is not None:
             _drain(door, ranks)
-            return ranks.code(code)
+            return ranks.exit_code(code)
         wait = ranks.wait(time.monotonic())
         if wait == 0.0:
             return None

@@ -103,7 +103,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
         return body(Ranks(), *arguments)
     stay_on_loopback()
     store = _loopback_store(world)
-    helpers = [_start_helper(rank, world, threads, store.port, body, arguments) for rank in range(1, world)]
+    helpers = [_start_helper(_Seat(rank, world, threads, store.port), body, arguments) for rank in range(1, world)]
     try:
         _await(store, helpers)
         dist.init_process_group(backend(), store=store, rank=0, world_size=world, timeout=TIMEOUT)
@@ -165,13 +165,21 @@ def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], ar
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]
 
 
-def _start_helper(
-    rank: int, world: int, threads: int, port: int, body: Callable[..., Any], arguments: tuple[Any, ...]
-) -> Helper:
+@dataclass(frozen=True)
+class _Seat:
+    """Which rank of how many a process is, its threads, and where rank 0's store listens."""
+
+    rank: int
+    world: int
+    threads: int
+    port: int
+
+
+def _start_helper(seat: _Seat, body: Callable[..., Any], arguments: tuple[Any, ...]) -> Helper:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lehr.distributed.ignore_signals", "lehr.distributed.ranks"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_helper, args=(rank, world, threads, port, sender, body, arguments), daemon=True)
+    process = context.Process(target=_helper, args=(seat, sender, body, arguments), daemon=True)
     process.start()
     sender.close()
     return process, receiver
@@ -186,23 +194,16 @@ def _await(store: Any, helpers: list[Helper]) -> None:
             time.sleep(0.01)
 
 
-def _helper(
-    rank: int,
-    world: int,
-    threads: int,
-    port: int,
-    sender: Connection,
-    body: Callable[..., Any],
-    arguments: tuple[Any, ...],
-) -> None:
+def _helper(seat: _Seat, sender: Connection, body: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    rank, world = seat.rank, seat.world
     threading.Thread(target=_end_with_leader, args=(sender.fileno(),), daemon=True).start()
     for heard_by_the_leader in (signal.SIGINT, signal.SIGTERM):  # who saves, and ends us
         signal.signal(heard_by_the_leader, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(seat.threads)
     keep_freed_memory()
     stay_on_loopback()
     try:
-        store = dist.TCPStore("127.0.0.1", port, world, is_master=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
+        store = dist.TCPStore("127.0.0.1", seat.port, world, is_master=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
         store.set(f"here/{rank}", "1")
         dist.init_process_group(backend(), store=store, rank=rank, world_size=world, timeout=TIMEOUT)
         body(Ranks(rank, world, lambda: True), *arguments)  # a rank ends with its leader, so it need not ask

@@ -33,7 +33,7 @@ class Attempt:
         self.name, self.scratch, self.tracker, self.fencing = name, scratch, context.tracker, fencing
         self.serve = context.serve
         self.out = scratch / f"out-{fencing.number}"
-        self._context, self._ledger = context, scratch / "cost.json"
+        self.context, self._ledger = context, scratch / "cost.json"
         self._began_seconds, self._began_joules = context.clock.seconds(), context.power.joules()
         self._earlier_seconds, self._earlier_joules = self._earlier()
 
@@ -55,8 +55,8 @@ class Attempt:
 
     def spent(self) -> tuple[float, float]:
         """Seconds and joules over all attempts so far; a killed attempt counts up to its last save."""
-        seconds = self._earlier_seconds + self._context.clock.seconds() - self._began_seconds
-        return seconds, self._earlier_joules + self._context.power.joules() - self._began_joules
+        seconds = self._earlier_seconds + self.context.clock.seconds() - self._began_seconds
+        return seconds, self._earlier_joules + self.context.power.joules() - self._began_joules
 
     def saved(self) -> None:
         """Keep the cost so far: called whenever the work saves itself."""

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lehr.config.evaluation import TaskPlan
 from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, SftStep, Step
+from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
@@ -131,13 +132,13 @@ class _Builder:
         yield [self._stage1()] if r.stage1 else []
         if r.ramp:
             seed = seeds.derive(self.seed, "data", "ramp")
-            yield [self._midtrain("ramp", last, r.ramp.mix, r.ramp.tokens, "constant", r.ramp.checkpoint_steps, seed)]
+            yield [self._midtrain("ramp", last, r.ramp, "constant", seed)]
             last = "ramp"
         if r.anneals:
             a, group = r.anneals, list[Node]()
             for name, run in zip(a.names, a.runs, strict=True):
                 seed = seeds.derive(self.seed, "data", "anneal", run.seed)
-                group.append(self._midtrain(name, last, run.mix, run.tokens, a.decay, a.checkpoint_steps, seed))
+                group.append(self._midtrain(name, last, run, a.decay, seed))
             yield group
         if r.base_stage == "soup":
             yield [Node("soup", "soup", SoupConfig(), {"ingredients": tuple(node.name for node in group)})]
@@ -164,15 +165,15 @@ class _Builder:
         )  # fmt: skip
         return Node("stage1", "pretrain", config, self._reads())
 
-    def _midtrain(
-        self, name: str, parent: str, mix: str, tokens: int, decay: Decay, checkpoint_steps: int, data_seed: int
-    ) -> Node:
+    def _midtrain(self, name: str, parent: str, run: Ramp | AnnealRun, decay: Decay, data_seed: int) -> Node:
         r = self.recipe
         assert r.data is not None
+        section = run if isinstance(run, Ramp) else r.anneals
+        assert section is not None
         rollbacks = r.stage1 is None or r.stage1.optim.guard.rollback is not None  # of a base it is not known: it may
         config = MidtrainConfig(
-            mix=r.data.mixes[mix], tokens=tokens, decay=decay, data_seed=data_seed, rollbacks=rollbacks,
-            checkpoint_steps=checkpoint_steps, **self._engine,
+            mix=r.data.mixes[run.mix], tokens=run.tokens, decay=decay, data_seed=data_seed, rollbacks=rollbacks,
+            checkpoint_steps=section.checkpoint_steps, **self._engine,
         )  # fmt: skip
         return Node(name, "midtrain", config, {**self._reads(), "parent": (self._reference(parent),)})
 

@@ -69,7 +69,7 @@ def run_stage(spec: StageSpec, name: str, config: StageConfig, inputs: Inputs, c
             assert spec.run is not None
             outcome = spec.run(config, inputs, attempt)
             _refuse_change(name, identity, config)
-            return _publish(spec, attempt, outcome, identity, config, inputs, context)
+            return _publish(spec, config, attempt, _seal(spec, attempt, outcome, identity, inputs), identity.artifact)
     except OSError as error:
         raise from_os_error(error) from error
 
@@ -135,25 +135,17 @@ def _unless_overtaken(attempt: Attempt, error: BaseException) -> None:
         raise overtaken from error
 
 
-def _publish(
-    spec: StageSpec,
-    attempt: Attempt,
-    outcome: Outcome,
-    identity: Identity,
-    config: StageConfig,
-    inputs: Inputs,
-    context: StageContext,
-) -> ArtifactRef:
+def _seal(spec: StageSpec, attempt: Attempt, outcome: Outcome, identity: Identity, inputs: Inputs) -> Artifact:
     seconds, joules = attempt.spent()
     cost = Cost(
         seconds=seconds,
         tokens=outcome.tokens,
         flops=outcome.flops,
         energy_joules=joules,
-        energy_source=context.power.source,
+        energy_source=attempt.context.power.source,
         processes=outcome.processes,
     )
-    artifact = Artifact.seal(
+    return Artifact.seal(
         attempt.out,
         kind=spec.output,
         stage=attempt.name,
@@ -165,8 +157,12 @@ def _publish(
         cost=cost,
         stage_kind=spec.kind,
     )
-    uri = context.store.commit(identity.artifact, attempt.out, attempt.fencing)
-    context.tracker.stage_finished(attempt.name, uri=uri, reused=False, seconds=seconds)
+
+
+def _publish(spec: StageSpec, config: StageConfig, attempt: Attempt, sealed: Artifact, name: str) -> ArtifactRef:
+    context, manifest = attempt.context, sealed.manifest
+    uri = context.store.commit(name, attempt.out, attempt.fencing)
+    context.tracker.stage_finished(attempt.name, uri=uri, reused=False, seconds=manifest.cost.seconds)
     if spec.announce is not None:
         spec.announce(config, Artifact.open(context.store.fetch(uri), verify=False, uri=uri), context.tracker)
-    return ArtifactRef(uri=uri, digest=artifact.manifest.digest, kind=spec.output, stage=attempt.name)
+    return ArtifactRef(uri=uri, digest=manifest.digest, kind=spec.output, stage=attempt.name)

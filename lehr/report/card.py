@@ -18,16 +18,13 @@ def model_card(
     *,
     model_id: str = "",
     stage: str = "",
-    license: str = "apache-2.0",
-    language: str = "en",
     architecture: str = "",
-    tags: Sequence[str] | None = None,
 ) -> str:
     """README.md with YAML front matter. `stage` is the exported one (by default the last scored); `model_id` is the name
-    or folder that the loading example uses; `tags` are by default those of the stages that made the model."""
+    or folder that the loading example uses."""
     final = stage or (data.table().stages[-1] if data.scores else "")
     parts = [
-        _front_matter(data, final, license, language, _tags(data, final) if tags is None else tags),
+        _front_matter(data, final),
         f"# {markdown(data.run)}",
         _intro(data, final, architecture),
         "## How to load it",
@@ -68,7 +65,7 @@ def _tags(data: ReportData, final: str) -> list[str]:
     return list(dict.fromkeys([*found, *kinds]))
 
 
-def _front_matter(data: ReportData, final: str, license: str, language: str, tags: Sequence[str]) -> str:
+def _front_matter(data: ReportData, final: str) -> str:
     results = [
         {
             "task": {"type": "text-generation"},
@@ -78,12 +75,12 @@ def _front_matter(data: ReportData, final: str, license: str, language: str, tag
         for column, record in _final_scores(data, final)
     ]
     head: dict[str, object] = {
-        "license": license,
-        "language": [language],
+        "license": "apache-2.0",
+        "language": ["en"],
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
     }
-    head["tags"] = list(tags)
+    head["tags"] = list(_tags(data, final))
     if results:
         head["model-index"] = [{"name": data.run, "results": results}]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()}\n---"

@@ -18,7 +18,7 @@ from lehr.runtime.metrics import require
 from lehr.train.deferred_metrics import Pair, mean, stacked
 from lehr.train.engine import Engine
 from lehr.train.garbage_collection import collect_at
-from lehr.train.recorder import Recorder
+from lehr.train.recorder import Recorder, StepRecord
 from lehr.train.rollback import rollback
 from lehr.train.state import MAIN, TrainState
 
@@ -137,7 +137,8 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, re
         state.tokens += int(scalars["tokens"])
         seconds = time.perf_counter() - began
         log = {key: value for name, its in others.items() for key, value in its.named(name).items()}
-        recorder.step(state, plan.steps, own.loss, own.grad_norm, own.lr, made, scalars, sums.extra, seconds, log)
+        record = StepRecord(own.loss, own.grad_norm, own.lr, made, seconds, log)
+        recorder.step(state, plan.steps, record, scalars, sums.extra)
         heartbeat.pausing(state.step)
         lost = 0 if math.isfinite(own.loss) and math.isfinite(own.grad_norm) else lost + 1
         if state.rollbacks.due:

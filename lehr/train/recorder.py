@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from lehr.artifacts.artifact import write_beside
 from lehr.config.training import Watch
@@ -56,6 +56,18 @@ class Row:
         return {**seen, "tokens": float(tokens), "step_seconds": seconds, **rates, **skips}
 
 
+class StepRecord(NamedTuple):
+    """A step of the main model: its mean loss, its gradient's norm before clipping, the learning rate, whether the update was
+    made, and how long it took; `others` are numbers of the models that are trained beside it."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    made: bool
+    seconds: float
+    others: Mapping[str, float] = _NOTHING
+
+
 class Recorder:
     """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` and `go_back` is silent.
 
@@ -97,26 +109,16 @@ class Recorder:
         self.log = self.curves.open("a", encoding="utf-8")
 
     def step(
-        self,
-        state: TrainState,
-        steps: int,
-        loss: float,
-        grad_norm: float,
-        lr: float,
-        made: bool,
-        scalars: dict[str, float],
-        extra: Mapping[str, Pair],
-        seconds: float,
-        others: Mapping[str, float] = _NOTHING,
+        self, state: TrainState, steps: int, record: StepRecord, scalars: dict[str, float], extra: Mapping[str, Pair]
     ) -> None:
-        """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come; `others` are
-        numbers of the models that are trained beside the main one."""
+        """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come."""
         row = None
         if self.log is not None:
-            row = Row(state.step, state.tokens, steps, loss, grad_norm, lr, made, int(scalars["tokens"]), seconds)
-            row.norms = {**others}
+            r = record
+            row = Row(state.step, state.tokens, steps, r.loss, r.grad_norm, r.lr, r.made, int(scalars["tokens"]), r.seconds)
+            row.norms = {**r.others}
             if state.step % self.watch.norm_steps == 0:
-                row.norms |= norms(state, grad_norm)
+                row.norms |= norms(state, r.grad_norm)
         if self.deferred is None:
             self._put(row, {name: value for name, value in scalars.items() if name not in _OWN})
         else:

@@ -148,3 +148,36 @@ def test_lock_agrees_with_the_project() -> None:
     pins = set(re.findall(r'"([A-Za-z0-9._-]+==[^"]+)"', (ROOT / "pyproject.toml").read_text()))
     lock = {line.split(" ;")[0] for line in (ROOT / "requirements.lock").read_text().splitlines()}
     assert not {p.lower().split(" ;")[0] for p in pins} - lock
+
+
+# Words that the code used to have for what the field has a word for (docs/decisions.md, "Words").
+RETIRED = frozenset(
+    "Surroundings Desk Stretch conduct spectator journal Journal collection later Later ahead Ahead syncs recompute rewind Rewind "
+    "Rewinds company Company keep_company apart shared_sum SharedSum launcher together Pieces Box Cut Spread claim Claim passage "
+    "Sign Far promise outline keeping Keeper pulse code exchange lookup ending last_words returning people evidence entry isolate "
+    "pairing Pairing facts Fact mirror readers act measures Measures notices Notices codec told".split()
+)
+
+
+def test_the_fields_words_are_used() -> None:
+    wrong = []
+    for path in in_rooms(*ROOMS):
+        if path.stem in RETIRED:
+            wrong.append(f"{shown(path)}: a module")
+        for node in ast.walk(sources()[path]):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in RETIRED:
+                is_command = any("command" in ast.unparse(d) for d in node.decorator_list)  # its name is what a user types
+                wrong += [] if is_command else [f"{shown(path, node.lineno)}: {node.name}"]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_few_functions_take_many_parameters() -> None:
+    """Commands aside, whose parameters are their options."""
+    many = []
+    for path in in_rooms(*ROOMS):
+        for node in ast.walk(sources()[path]):
+            if isinstance(node, ast.FunctionDef) and not any("option" in ast.unparse(d) for d in node.decorator_list):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len([n for n in names if n not in ("self", "cls")]) > 6:
+                    many.append(f"{shown(path, node.lineno)}: {node.name}")
+    assert len(many) <= 15, "\n".join(many)
