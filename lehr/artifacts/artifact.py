@@ -190,7 +190,7 @@ class Artifact:
     def verify(self) -> None:
         """Compare every file's size and SHA-256, and the digest over them, with the manifest, and refuse a file that it does
         not list: a reader might take what lies beside. Hidden files are a file manager's or a file server's, logs nobody's
-        input."""
+        input. Raises UserError that names the first file that differs."""
         for name, record in self.manifest.files.items():
             path = self.folder / name
             if not path.is_file():
@@ -222,7 +222,7 @@ class Artifact:
         return ArtifactRef(uri=self.uri, digest=m.digest, kind=m.kind, stage=m.stage)
 
     def expect(self, kind: Kind) -> Artifact:
-        """This artifact, if it is of that kind; else UserError."""
+        """This artifact. Raises UserError if it is of another kind."""
         if self.manifest.kind != kind:
             what = f"this is a {self.manifest.kind} artifact, not a {kind}"
             raise UserError(what, where=self.folder, remedy=f"give a {kind}")

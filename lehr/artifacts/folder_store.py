@@ -21,27 +21,33 @@ class LocalStore:
         self.root = Path(root).absolute()
 
     def find(self, name: str) -> str | None:
+        """See `Store`. A folder without a manifest is no artifact."""
         folder = joined(self.root / "artifacts", name)
         return str(folder) if (folder / MANIFEST).is_file() else None
 
     def fetch(self, uri: str) -> Path:
+        """The folder itself. Raises UserError if there is no complete artifact."""
         folder = Path(uri)
         if not (folder / MANIFEST).is_file():
             raise UserError("no complete artifact here", where=folder, remedy="run the stage that makes it first")
         return folder
 
     def described(self, uri: str) -> Artifact:
+        """See `Store`. Raises UserError as `fetch`."""
         return Artifact.open(self.fetch(uri), verify=False)
 
     def begin(self, name: str) -> FencingToken:
+        """See `Store`. Raises InfraError if another process keeps the lock of the record."""
         return Fence.take(self.root, name)
 
     def scratch(self, name: str, fencing: FencingToken = ONLY_ATTEMPT) -> Path:
+        """See `Store`. All attempts at a name share it. Raises OSError if it cannot be made."""
         folder = joined(self.root / "work", name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def commit(self, name: str, folder: Path, fencing: FencingToken = ONLY_ATTEMPT) -> str:
+        """See `Store`. Raises Bug for a folder without a manifest, Preempted if a newer attempt has begun."""
         if not (folder / MANIFEST).is_file():
             raise Bug(f"{folder}: committed before it was sealed")
         target = joined(self.root / "artifacts", name)

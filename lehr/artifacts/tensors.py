@@ -44,7 +44,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
 
 def stream_tensors(path: Path, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], parts: Iterable[Tensor]) -> None:
     """Write a file of the tensors in `layout`, in its order; `parts` are their elements in row-major order, in as many pieces
-    as one likes, of which one at a time is in memory."""
+    as one likes, of which one at a time is in memory. Raises Bug if they are more or fewer than the layout says."""
     header, end = {}, 0
     for name, (dtype, shape) in layout.items():
         start, end = end, end + math.prod(shape) * dtype.itemsize

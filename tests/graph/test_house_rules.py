@@ -181,3 +181,18 @@ def test_few_functions_take_many_parameters() -> None:
                 if len([n for n in names if n not in ("self", "cls")]) > 6:
                     many.append(f"{shown(path, node.lineno)}: {node.name}")
     assert len(many) <= 15, "\n".join(many)
+
+
+def test_public_functions_say_what_they_raise() -> None:
+    """Those of the rooms where state is at stake that raise something themselves."""
+    wrong = []
+    for path in in_rooms("lehr", "infra"):
+        if not shown(path).startswith(("lehr/train", "lehr/post", "lehr/artifacts", "lehr/distributed", "infra/controller")):
+            continue
+        for node in ast.walk(sources()[path]):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            raises = any(isinstance(inner, ast.Raise) and inner.exc is not None for inner in ast.walk(node))
+            if raises and not re.search(r"[Rr]aise|\b[Ss]ee ", ast.get_docstring(node) or ""):
+                wrong.append(f"{shown(path, node.lineno)}: {node.name}")
+    assert not wrong, "\n".join(wrong)
