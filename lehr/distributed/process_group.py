@@ -95,7 +95,7 @@ class LaunchedGroup:
         self._sent = 0
 
     def lead(self, work: Callable[[], T]) -> T:
-        """Rank 0: do `work`, and tell the others how it ended."""
+        """Rank 0: do `work`, and tell the others how it ended. Raises what it raised."""
         LaunchedGroup.leading = self
         try:
             result = work()

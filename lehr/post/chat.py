@@ -89,8 +89,8 @@ def _broken(special_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def check_turns(messages: Sequence[Message], add_generation_prompt: bool) -> None:
-    """Raises UserError unless the turns are user, assistant, user ... after at most one system message, and their contents text. The
-    exported template refuses the same."""
+    """Raises UserError unless the turns are user, assistant, user ... after at most one system message, and their contents
+    text. The exported template refuses the same."""
     turns = [m.role for m in messages]
     if turns[:1] == ["system"]:
         turns = turns[1:]

@@ -90,7 +90,7 @@ class ShardedSaves:
 
     def write(self, folder: Path, state: TrainState) -> Manifest | None:
         """Write `state` into `folder` and wait for it: every rank has written when it returns. None on ranks that do not see
-        all of it."""
+        all of it. Raises what writing failed with."""
         self._begin(folder, state, 0, lambda size: None)
         self.wait()
         if separate_folders(self.fencing):
