@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,18 +21,9 @@ DROPPED = "dropped.jsonl.gz"
 
 def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a dropped-documents file, one JSON object a line. Raises UserError where one is damaged."""
-    from lehr.runtime.errors import UserError
-    from lehr.runtime.json_files import object_in
+    from lehr.runtime.json_files import read_rows
 
-    remedy = "delete this artifact's folder and run the same command again"
-    whole = 0  # lines read without a fault
-    try:
-        with gzip.open(path, "rb") as f:
-            for line in f:
-                yield object_in(line, f"{path}:{whole + 1}", remedy)
-                whole += 1
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"damaged list of dropped documents ({error})", where=f"{path}:{whole + 1}", remedy=remedy) from None
+    return read_rows(path, "delete this artifact's folder and run the same command again")
 
 
 def _sources(artifact: Artifact) -> set[str]:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lehr.runtime.errors import UserError
-from lehr.runtime.json_files import object_in
+from lehr.runtime.json_files import read_rows
 from lehr.runtime.seeds import uniform_hash
 
 IN_LOOP_TEXTS = 24  # development documents whose bits per byte are measured while a model is trained
 PROSE_CHARACTERS = 1500  # of each document: many documents say more about a model than long ones
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON-lines file, `.gz` or plain. Raises UserError that names the file and the line."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        lines = raw.decode("utf-8").rstrip("\n").split("\n")  # splitlines() would cut at U+2028 inside a text
-    except FileNotFoundError:
-        raise UserError("no such file", where=path, remedy="run the stage that writes it first") from None
-    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"damaged file ({error})", where=path, remedy="run the stage that writes it again") from None
-    for number, line in enumerate(lines, 1):
-        if line or number > 1:  # an empty file has no row
-            yield object_in(line, f"{path}:{number}", "run the stage that writes it again")
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The documents or pairs that a stage wrote. Raises UserError as `read_rows`."""
+    return read_rows(path, "run the stage that writes it again")
 
 
 class HeldBack(NamedTuple):
@@ -42,7 +31,7 @@ def held_back(corpus_folder: Path | None, split: str, seed: int) -> list[HeldBac
     if corpus_folder is None:
         raise UserError("this task needs the prepared corpus", remedy="give the folder that the prepare stage wrote")
     path = corpus_folder / f"{split}.jsonl.gz"
-    rows = list(read_rows(path))
+    rows = list(rows_of(path))
     if not rows:
         raise UserError(f"no {split} documents", where=path, remedy="raise data.dev_share and data.held_out_share, or add text")
     rows.sort(key=lambda r: uniform_hash(f"{seed}/{r['id']}"))

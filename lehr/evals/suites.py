@@ -14,7 +14,7 @@ from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
-from lehr.evals.corpus import cut, held_back, prose_texts, read_rows
+from lehr.evals.corpus import cut, held_back, prose_texts, rows_of
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
 from lehr.post.chat import check_turns
 from lehr.runtime.errors import UserError
@@ -127,7 +127,7 @@ def _pair(row: dict[str, Any], where: Path) -> Pair:
 def _preference(plan: _Plan) -> list[Example]:
     if plan.pairs is None:
         raise UserError("the task preference needs pairs", remedy="give the file that the preference stage wrote")
-    rows = (row for row in read_rows(plan.pairs) if row.get("split") == plan.split)
+    rows = (row for row in rows_of(plan.pairs) if row.get("split") == plan.split)
     return [_pair(row, plan.pairs) for row in itertools.islice(rows, plan.limit)]
 
 

@@ -10,7 +10,7 @@ from lehr.config.data import JsonlSource
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
 from lehr.evals.budget import too_long
-from lehr.evals.corpus import family, read_rows
+from lehr.evals.corpus import family, rows_of
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.node import Node
@@ -73,7 +73,7 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
     if not names:
         return "generated texts are never held back, and there is no other source"
     files = [folder / "documents" / f"{name}.jsonl.gz" for name in names]
-    texts = [family(row) for path in [*files, folder / "dev.jsonl.gz", folder / "held_out.jsonl.gz"] for row in read_rows(path)]
+    texts = [family(row) for path in [*files, folder / "dev.jsonl.gz", folder / "held_out.jsonl.gz"] for row in rows_of(path)]
     if len(set(texts)) == 1:
         return f"all {len(texts)} texts are of one document, {texts[0]!r}, and the chunks of one id stay together"
     return f"of {len(set(texts))} documents none fell into data.{split}_share={share:g}"

@@ -39,7 +39,7 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.scores import read_records
-from lehr.runtime.json_files import read_lines, read_object, read_objects
+from lehr.runtime.json_files import read_object, read_objects, read_rows
 
 AGAIN = "delete this artifact's folder and run the same command again: only this stage is repeated"
 
@@ -193,7 +193,7 @@ def _stage(made: Made, reused: bool) -> StageReport:
         energy_joules=m.cost.energy_joules,
         energy_source=m.cost.energy_source,
         reused=reused,
-        curves=read_lines(curves, AGAIN) if curves.is_file() else [],
+        curves=list(read_rows(curves, AGAIN)) if curves.is_file() else [],
         params=m.config,
         incidents=read_incidents(artifact),
         stability=_stability(artifact),

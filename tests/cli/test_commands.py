@@ -150,7 +150,7 @@ def test_damaged_files_are_named(run: Path) -> None:
     path = run / "artifacts/documents-1/dropped.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-9])
     done = lehr("dropped", str(run))
-    assert done.returncode == 2 and "damaged list of dropped documents" in done.stderr
+    assert done.returncode == 2 and "dropped.jsonl.gz:3: damaged file" in done.stderr
 
 
 def test_a_closed_pipe_is_no_error(run: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lehr.cli.main import main
-from lehr.evals.corpus import read_rows
+from lehr.evals.corpus import rows_of
 from lehr.runtime.errors import UserError
 from tests.cli.conftest import Again
 from tests.data.given import byte_level
@@ -83,10 +83,10 @@ def test_a_row_that_is_none(text: str, tmp_path: Path) -> None:
     path = tmp_path / "held_out.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"id": "a"}\n' + text.encode("utf-8", "surrogateescape") + b"\n{}\n"))
     with pytest.raises(UserError, match="run the stage that writes it again") as caught:
-        list(read_rows(path))
+        list(rows_of(path))
     assert str(path) in caught.value.where and "\n" not in str(caught.value)
     path.write_bytes(gzip.compress(b""))
-    assert list(read_rows(path)) == []
+    assert list(rows_of(path)) == []
 
 
 def _left_out(value: object) -> Callable[[Path], str]:

@@ -21,7 +21,7 @@ from lehr.data.lexicon import Lexicon
 from lehr.data.lines import LONGEST
 from lehr.data.prepare import prepare_corpus
 from lehr.data.repeats import repeats
-from lehr.evals.corpus import cut, read_rows
+from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
 
 ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
@@ -234,7 +234,7 @@ def test_a_document_begins_with_its_words(tmp_path: Path) -> None:
         row["text"] = begins[number % 5] + row["text"]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     prepare_corpus(config, {}, _nothing, tmp_path / "out", lambda text: None)
-    texts = [row["text"] for row in read_rows(tmp_path / "out/held_out.jsonl.gz")]
+    texts = [row["text"] for row in rows_of(tmp_path / "out/held_out.jsonl.gz")]
     starts = {text[: text.index("Document")] for text in texts if "Document" in text}
     assert starts == {"", "    ", "\r" * 40, " " * 1600}
     assert all(cut(text, 1500).split()[:2] == text.split()[:2] for text in texts)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lehr.config.data import Data, Filters, JsonlSource
 from lehr.config.mix import Mix
 from lehr.data.prepare import prepare_corpus
-from lehr.evals.corpus import cut, read_rows
+from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import mutated_bytes, texts, values
@@ -61,7 +61,7 @@ def _prepared(here: RunLocation, path: Path, words: int, characters: int) -> Non
     mixes = {"all": Mix(weights={"web": 1.0})}
     config = Data(sources={"web": source}, filters=filters, mixes=mixes, dev_share=0.3, held_out_share=0.3)
     funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, lambda text: None)["web"]
-    kept = {split: list(read_rows(here.out / f"{split}.jsonl.gz")) for split in ("dev", "held_out")}
+    kept = {split: list(rows_of(here.out / f"{split}.jsonl.gz")) for split in ("dev", "held_out")}
     assert funnel.read == funnel.kept + funnel.dropped.total()
     for split, found in kept.items():
         assert len(found) == getattr(funnel, split)
