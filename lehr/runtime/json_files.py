@@ -54,7 +54,7 @@ def read_objects(path: Path, remedy: str) -> list[dict[str, Any]]:
 
 
 def read_rows(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file that has one a line, `.gz` or plain, one at a time. Raises UserError as `read_object`, naming the
+    """The JSON objects of a file that has one a line, `.gz` or plain, one by one. Raises UserError as `read_object`, naming the
     line, and for a file that is cut off. What users bring is read by `lehr.data.lines`, which bounds what a line takes."""
     refuse_pointer(path)
     number = 0
