@@ -8,7 +8,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -27,7 +27,7 @@ from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
 from lehr.post.chat import chat_template
 from lehr.runtime.errors import Bug, UserError
-from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint
+from lehr.train.checkpointing.checkpoint import Loaded, load_checkpoint, save_checkpoint
 
 Dtype = Literal["f32", "f16", "bf16"]
 _VERIFY_ROWS, _VERIFY_TOKENS = 4, 64
@@ -79,19 +79,28 @@ def export_checkpoint(checkpoint: Artifact, shards: Artifact | None, attempt: At
     """Write `checkpoint` for Hugging Face into the attempt's folder and, where transformers is installed, compare logits and
     greedy text: on the first windows of `shards`, else on ids from all over the vocabulary. Raises Bug if they differ."""
     loaded = load_checkpoint(checkpoint)
-    state = {name: p.detach() for name, p in loaded.model.named_parameters()}
-    template = chat_template(loaded.tokenizer, marked=True) if loaded.chat else None
-    export_hf(state, loaded.architecture, checkpoint.path(FILE), template, attempt.out)
-    meta: dict[str, Any] = {"format": CLASSES[loaded.architecture.family], "checkpoint": checkpoint.manifest.digest}
-    if find_spec("transformers") is None:
-        attempt.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
-        return Outcome({**meta, "verified": False})
     tokens_BT = _text(shards, loaded.tokenizer.hash) if shards else _probe(loaded.model)
-    result = verify_hf(attempt.out, loaded.model, [tokens_BT])
+    result = _write_hf(checkpoint, loaded, attempt.out, tokens_BT)
+    if result is None:
+        attempt.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
+    else:
+        write_atomic(attempt.out / LOGS / "verified.json", json.dumps(vars(result)))
+    family = CLASSES[loaded.architecture.family]
+    return Outcome({"format": family, "checkpoint": checkpoint.manifest.digest, "verified": result is not None})
+
+
+def _write_hf(checkpoint: Artifact, loaded: Loaded, folder: Path, tokens_BT: torch.Tensor) -> VerifyResult | None:
+    """Write the checkpoint as a Hugging Face folder and compare it with ours on `tokens_BT`; None where transformers is not
+    installed. Raises Bug if they differ."""
+    weights = {name: p.detach() for name, p in loaded.model.named_parameters()}
+    template = chat_template(loaded.tokenizer, marked=True) if loaded.chat else None
+    export_hf(weights, loaded.architecture, checkpoint.path(FILE), template, folder)
+    if find_spec("transformers") is None:
+        return None
+    result = verify_hf(folder, loaded.model, [tokens_BT])
     if not result.ok:
         raise Bug(f"exported logits differ by {result.max_abs_difference:.2e}, first at {result.first_difference}")
-    write_atomic(attempt.out / LOGS / "verified.json", json.dumps(vars(result)))
-    return Outcome({**meta, "verified": True})
+    return result
 
 
 def _text(shards: Artifact, tokenizer_hash: str) -> torch.Tensor:
@@ -102,19 +111,13 @@ def _text(shards: Artifact, tokenizer_hash: str) -> torch.Tensor:
 
 
 def export_to_hf(checkpoint: Artifact, out: Path) -> VerifyResult | None:
-    """Write `checkpoint` as a Hugging Face folder and compare it with transformers, where that is installed (else None)."""
+    """Write `checkpoint` as a Hugging Face folder and compare it with transformers, where that is installed (else None). Raises
+    UserError if `out` exists, Bug if they differ; then `out` is not made."""
     _fresh(out)
     loaded = load_checkpoint(checkpoint)
-    weights = {name: p.detach() for name, p in loaded.model.named_parameters()}
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        template = chat_template(loaded.tokenizer, marked=True) if loaded.chat else None
-        export_hf(weights, loaded.architecture, checkpoint.path(FILE), template, beside)
-        result = None
-        if find_spec("transformers") is not None:
-            result = verify_hf(beside, loaded.model, [_probe(loaded.model)])
-            if not result.ok:
-                raise Bug(f"exported logits differ by {result.max_abs_difference:.2e}, first at {result.first_difference}")
+        result = _write_hf(checkpoint, loaded, beside, _probe(loaded.model))
         os.replace(beside, out)
         return result
     finally:
