@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from lehr.report import svg
 from lehr.report.format import count
-from lehr.report.style import DRAWING_CSS
 
 _WIDTH, _HEIGHT, _LEFT = 400.0, 250.0, 52.0
 _TIME, _FLOPS, _LINEAR = "var(--c-trunk-1)", "var(--c-branch-1)", "var(--faint)"
@@ -42,12 +41,7 @@ def drawing(panels: Sequence[Panel]) -> str:
         place = f"translate({number % 2 * (_WIDTH + 20):g} {44 + number // 2 * (_HEIGHT + 20):g})"
         body.append(f'<g transform="{place}">{"".join(_panel(panel))}</g>')
     width, height = 2 * _WIDTH + 30, 44 + -(-len(panels) // 2) * (_HEIGHT + 20)
-    size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
-    label = "Time of a training step and of a loader's start, as they grow"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="lehr-report" {size} role="img" aria-label="{label}">'
-        f"<style>{DRAWING_CSS}</style><svg>{''.join(body)}</svg></svg>\n"
-    )
+    return svg.standalone(width, height, body, "Time of a training step and of a loader's start, as they grow")
 
 
 def _panel(panel: Panel) -> list[str]:

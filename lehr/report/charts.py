@@ -1,4 +1,4 @@
-"""Colours of stages, and dots with error bars. Curves are in lehr.report.curves."""
+"""Colours of stages, panels, and dots with error bars. Curves are in lehr.report.curves."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from lehr.report import svg
 from lehr.report.data import ReportData, StageReport
 from lehr.report.format import esc
-from lehr.report.style import PALETTES
 
 GREY = "var(--muted)"
+PALETTES = {"trunk": 3, "branch": 4, "merge": 2, "post": 8}  # as many colours as drawing.css has of each
 _PALETTE_OF = {"pretraining": "trunk", "soup": "merge", "post-training": "post"}
 
 
@@ -30,8 +32,8 @@ def colours_of(steps: Sequence[Step]) -> dict[str, str]:
     """A colour per stage, by its phase and its place among the stages of that phase; siblings share a hue."""
     siblings = Counter(step.origin for step in steps if step.phase == "pretraining")
     turns = {
-        palette: itertools.cycle([f"var(--c-{palette}-{number})" for number in range(1, len(colours) + 1)])
-        for palette, colours in PALETTES.items()
+        palette: itertools.cycle([f"var(--c-{palette}-{number})" for number in range(1, size + 1)])
+        for palette, size in PALETTES.items()
     }
     found = {}
     for step in steps:
@@ -56,6 +58,17 @@ def stage_colours(data: ReportData) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A chart under its title; neither is shown where the chart is empty. `note` stands beside the title, `legend` (names and
+    colours) below the chart."""
+
+    title: str
+    chart: Markup
+    note: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
 class Dot:
     """One row of a dot plot. `error` is one standard error, drawn to both sides. `hollow` marks a derived value, and what a
     model is compared with."""
@@ -77,7 +90,7 @@ def dot_plot(
     domain: tuple[float, float] | None = None,
     guide: float | None = None,
     width: float = 360,
-) -> str:
+) -> Markup:
     """Rows of dots with error bars, the value written at the right. `percent` labels shares; `guide` draws a line there."""
     left, right, row = 98.0, width - 96, 20.0
     bottom = 8 + row * len(dots)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from markupsafe import Markup
+
 from lehr.report import svg
 from lehr.report.format import count, esc, number
 
@@ -106,11 +108,11 @@ def _running(values: Sequence[float]) -> list[float]:
     return [math.fsum(values[a:b]) / (b - a) for a, b in spans]
 
 
-def curve_chart(series: Sequence[Series], axes: Axes, levels: Sequence[Level] = ()) -> str:
+def curve_chart(series: Sequence[Series], axes: Axes, levels: Sequence[Level] = ()) -> Markup:
     """Lines through means of buckets of steps; nothing where no series has a point."""
     drawn = [_Thinned.of(s) for s in series if s.points]
     if not drawn:
-        return ""
+        return Markup()
     left, right, top, bottom = 50.0, axes.width - 8, 10.0, axes.height - 38
     ends = [b.x for d in drawn for b in d.buckets]
     x = svg.Scale(min(0.0, *ends) if min(ends) < 0.2 * max(ends) else min(ends), max(ends) or 1.0, left, right)

@@ -83,6 +83,11 @@ class StageReport(_Model):
                 found.append((place, (place - before) / seconds))
         return found
 
+    @property
+    def steps(self) -> int:
+        """Those that the log ends with; 0 without a log."""
+        return int(max((point.get("step") or 0.0 for point in self.curves), default=0.0))
+
     def places(self) -> list[float]:
         """Where each point lies on the token axis of its stage; on the step axis if tokens were not recorded."""
         tokens = [point.get("tokens") for point in self.curves]
@@ -234,7 +239,10 @@ class ReportData(_Model):
 
     @property
     def facility_energy(self) -> FacilityJoules | None:
-        energy = self.it_energy
+        return self.at_building(self.it_energy)
+
+    def at_building(self, energy: ItJoules | None) -> FacilityJoules | None:
+        """None where the energy or the site is not known."""
         return facility_energy(energy, self.site.pue) if energy is not None and self.site else None
 
     @property

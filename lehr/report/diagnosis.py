@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lehr.report import markup, svg
-from lehr.report.format import esc
-from lehr.report.style import CSS
+from markupsafe import Markup
+
+from lehr.report import svg
+from lehr.report.charts import Panel
+from lehr.report.rendering import rendered
 
 if TYPE_CHECKING:
     from lehr.analysis.initialisation import Growth
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 # A colour for each architecture, dashes for the other's initialisation: names as `initialisation.schemes` gives them.
 _COLOURS = {"OLMo 0424": "var(--c-trunk-1)", "OLMo 2": "var(--c-merge-1)"}
 _FORMS = ("d", "+.4f", "+.4f", ".4g", ".3g", "+.4f", "+.4f")
-_HEAD = ("activations λ", "gradients λ", "activation norm", "gradient norm", "stream: activations λ", "stream: gradients λ")
 _PANELS = (
     ("activation_exponent", "Growth exponent of activations", "0 keeps the scale"),
     ("gradient_exponent", "Growth exponent of gradients", "0 keeps the scale"),
@@ -27,27 +28,23 @@ _PANELS = (
 
 def diagnosis_page(found: Sequence[Growth], described: str) -> str:
     """One self-contained HTML page; `described` says what was measured."""
-    panels = [markup.panel(title, _chart(found, field, title), note) for field, title, note in _PANELS]
     rows = [
-        [esc(g.scheme), *(f"{value:{form}}" for value, form in zip(list(vars(g).values())[1:], _FORMS, strict=True))]
-        for g in found
+        [g.scheme, *(f"{value:{form}}" for value, form in zip(list(vars(g).values())[1:], _FORMS, strict=True))] for g in found
     ]
     schemes = dict.fromkeys(g.scheme for g in found)
-    own = [(name, _colour(name)) for name in schemes if name in _COLOURS]
-    other = [(name, _colour(name)) for name in schemes if name not in _COLOURS]
-    note = markup.caption(
-        "Dashed: the same architecture with the other's initialisation. Norms go over the square root of the width."
-    )
-    body = markup.legend(own, other) + markup.grid(panels) + note + markup.table(["scheme", "width", *_HEAD], rows)
-    section = f'<h2>Initialisation</h2><p class="lede">{esc(described)}</p>{body}'
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
-        f"<title>Initialisation</title><style>body{{margin:0}}{CSS}</style></head><body><div class='lehr-report'><main>"
-        f"{section}</main></div></body></html>\n"
+    return rendered(
+        "diagnosis.html",
+        whole=True,
+        title="Initialisation",
+        described=described,
+        own=[(name, _colour(name)) for name in schemes if name in _COLOURS],
+        other=[(name, _colour(name)) for name in schemes if name not in _COLOURS],
+        panels=[Panel(title, _chart(found, field, title), note) for field, title, note in _PANELS],
+        rows=rows,
     )
 
 
-def _chart(found: Sequence[Growth], field: str, label: str) -> str:
+def _chart(found: Sequence[Growth], field: str, label: str) -> Markup:
     """One field over the measured widths: exponents around a line at 0 (OLMo 2 figure 5), norms over sqrt(width) (6)."""
     is_norm = field.endswith("norm")
     widths = sorted({g.width for g in found})

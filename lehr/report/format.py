@@ -120,6 +120,11 @@ def with_unit(amount: float | None, of: Metric) -> str:
     return f"{value(amount, of)} {of.shown_unit}".rstrip()
 
 
+def words(name: str) -> str:
+    """A task, a split or a reason as it is spoken."""
+    return name.replace("_", " ")
+
+
 def esc(value: object) -> str:
-    """Text for HTML and SVG, attributes included. Control and direction characters are made visible, not obeyed."""
+    """Text for a drawing, attributes included. Control and direction characters are made visible, not obeyed."""
     return html.escape(visible(str(value)), quote=True)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from lehr.report import format as fmt
-from lehr.report import markup
 from lehr.report.data import ReportData
-from lehr.report.format import esc
 from lehr.report.scores import Column, ScoreTable
-from lehr.report.verdicts import against, got_worse
+from lehr.report.verdicts import Comparison, Regression, against, regressions
 from lehr.runtime.metrics import ordered
 
 _TILES = 6
 _TUNED = ("sft", "dpo", "grpo")  # which compute in fp32
 
 
-def headline(data: ReportData) -> str:
-    """Title, what was trained and where, the scores to know first, the cost, and what got worse on the way."""
-    about = f'<p class="about">{esc(data.description)}.</p>' if data.description else ""
-    stamp = f'<p class="stamp">{esc(data.created)}</p>' if data.created else ""
-    scores, costs = "".join(_score_tiles(data)), "".join(_cost_tiles(data))
-    return (
-        f'<header><p class="kicker">Lehr run report</p><h1>{esc(data.run)}</h1>{about}'
-        f'<p class="lede">{_sentence(data)}</p><p class="lede">{_where(data)}</p>{stamp}{against(data)}'
-        f'<div class="tiles">{scores}</div><div class="tiles cost">{costs}</div>{got_worse(data)}</header>'
-    )
+@dataclass(frozen=True)
+class Tile:
+    """A score that is shown large: `aside` stands small beside it, `lines` below."""
+
+    name: str
+    figure: str
+    aside: str
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What stands above the contents. `compared`: whether any score could have got worse."""
+
+    trained: str
+    computed: str
+    against: list[Comparison]
+    tiles: list[Tile]
+    energy: str
+    worse: list[Regression]
+    compared: bool
+
+
+def headline(data: ReportData) -> Headline:
+    """What was trained and where, the scores to know first, and what got worse on the way."""
+    table = data.table("held_out")
+    tiles = [_score_tile(column, table) for column in headline_columns(data)]
+    compared = any(len(table.of(column)) > 1 for column in table.of_models)
+    return Headline(_sentence(data), _where(data), against(data), tiles, measured(data), regressions(data), compared)
 
 
 def _sentence(data: ReportData) -> str:
@@ -38,7 +56,7 @@ def _sentence(data: ReportData) -> str:
     if trained:
         stages = f"{len(trained)} stage{'s' if len(trained) != 1 else ''}"
         parts.append(f"trained{' from scratch' if data.from_scratch else ''} on {fmt.count(data.tokens)} tokens in {stages}")
-    return esc(", ".join(parts) + ".")
+    return ", ".join(parts) + "."
 
 
 def _where(data: ReportData) -> str:
@@ -56,7 +74,7 @@ def _where(data: ReportData) -> str:
     parts += [f"on {machine}"] if machine else []
     parts += [f"with PyTorch {env.torch}"] if env.torch else []
     text = ", ".join(parts)
-    return esc(f"{text[0].upper()}{text[1:]}." if text else "Precision, layout and machine are not recorded.")
+    return f"{text[0].upper()}{text[1:]}." if text else "Precision, layout and machine are not recorded."
 
 
 def _layout(p: dict[str, Any]) -> str:
@@ -86,52 +104,19 @@ def headline_columns(data: ReportData) -> list[Column]:
     return [*text, *chat, *(c for c in columns if c not in text and c not in chat)][:_TILES]
 
 
-def _score_tiles(data: ReportData) -> list[str]:
-    table = data.table("held_out")
-    tiles = [_score_tile(column, table) for column in headline_columns(data)]
-    return tiles or [markup.missing("No held-out scores are recorded.")]
-
-
-def _score_tile(column: Column, table: ScoreTable) -> str:
+def _score_tile(column: Column, table: ScoreTable) -> Tile:
     """The last stage's value; below it where it began, and which stage had a better one."""
     m, row = column.about, table.of(column)
     (first_stage, first), (last_stage, last) = row[0], row[-1]
     unit = "%" if m.is_share else ""
     error = fmt.error(last.value, last.stderr, last.n, m)
-    name = f"{column.task.replace('_', ' ')}, {m.title}"
     said = f"at {last_stage}" + (f", from {fmt.value(first.value, m)}{unit} at {first_stage}" if len(row) > 1 else "")
     best = table.best(column)
     higher = next((r for s, r in row if s in best and last_stage not in best), None)
     peak = f"best at {higher.stage}: {fmt.value(higher.value, m)}{unit}" if higher else ""
     better = "lower is better, " if m.better == "lower" else ""
     lines = [said, *([peak] if peak else []), f"held out, {better}n = {last.n:,}"]
-    return (
-        f'<div class="tile"><p class="name">{esc(name)}</p>'
-        f'<p class="figure">{fmt.value(last.value, m)}<small>{unit} {esc(error)}</small></p>'
-        f'<p class="from">{"<br>".join(map(esc, lines))}</p></div>'
-    )
-
-
-def _cost_tiles(data: ReportData) -> list[str]:
-    def tile(name: str, value: str, detail: str) -> str:
-        shown = f'<p class="name">{esc(name)}</p><p class="figure">{esc(value)}</p><p class="from">{esc(detail)}</p>'
-        return f'<div class="tile">{shown}</div>'
-
-    reused = sum(s.reused for s in data.stages)
-    wall = data.totals.wall_seconds
-    detail = f"over {len(data.stages)} stages" + (f", {reused} of them reused" if reused else "")
-    detail += f"; this command took {fmt.duration(wall)}" if wall else ""
-    tiles = [tile("Time", fmt.duration(data.seconds), detail)]
-    tiles.append(tile("Tokens", fmt.count(data.tokens), "trained on, all stages together"))
-    source = measured(data)
-    tiles.append(tile("IT energy", fmt.energy(data.it_energy), source))
-    if data.carbon_kg is not None and data.site:
-        constants = f"at {data.site.carbon_kg_per_kwh:g} kg per kWh, PUE {data.site.pue:g}"
-        tiles.append(tile("CO₂e", fmt.mass(data.carbon_kg), constants))
-    if data.totals.peak_memory_bytes:
-        size = f"{data.totals.peak_memory_bytes / 2**30:.2f} GiB"
-        tiles.append(tile("Peak memory", size, "of this command, its ranks added up"))
-    return tiles
+    return Tile(f"{fmt.words(column.task)}, {m.title}", fmt.value(last.value, m), f"{unit} {error}", lines)
 
 
 def measured(data: ReportData) -> str:

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lehr.report import format as fmt
-from lehr.report import markup
-from lehr.report.charts import origin, stage_colours
+from lehr.report.charts import PALETTES, Panel, origin, stage_colours
 from lehr.report.curves import Axes, Level, Series, curve_chart
 from lehr.report.data import ReportData, StageReport
-from lehr.report.format import esc
-from lehr.report.style import PALETTES
 from lehr.runtime import metrics
 from lehr.runtime.metrics import Metric
 
@@ -21,8 +18,6 @@ from lehr.runtime.metrics import Metric
 _LOSS = replace(metrics.metric("loss"), unit="nats/token", axis="log")
 _PRETRAINING = (_LOSS, metrics.metric("grad_norm"), metrics.metric("learning_rate"))
 _MOST_UNDECLARED = 4  # panels of names that nobody declared, a stage or section
-_POINT = "Point at a chart for values."
-_ARROW = f"{metrics.LOWER_MARK} marks metrics of which less is better."
 
 
 def is_post_training(stage: StageReport) -> bool:
@@ -72,56 +67,41 @@ class _Axis:
         return series
 
 
-def pretraining(data: ReportData) -> str:
+@dataclass(frozen=True)
+class Pretraining:
+    """`skipped` counts steps; `steady` are stages that recorded their stability."""
+
+    legend: list[tuple[str, str]]
+    panels: list[Panel]
+    has_siblings: bool
+    skipped: int
+    steady: list[StageReport]
+
+
+def pretraining(data: ReportData) -> Pretraining | None:
     """Every stage that trains before post-training, over the tokens that the model has seen. Nothing without curves."""
     stages = [s for s in data.stages if s.curves and not is_post_training(s)]
     if not stages:
-        return ""
+        return None
     axis = _Axis.of(data, stages)
-    panels = [p for m in _PRETRAINING if (p := _pretraining_panel(m, axis))]
+    panels = [_pretraining_panel(m, axis) for m in _PRETRAINING]
     zoomed = [axis.metric(s, _LOSS) for s in axis.siblings]
     if any(s.points for s in zoomed):
         chart = curve_chart(zoomed, Axes("Loss of the anneals", "tokens seen"))
-        panels.insert(1, markup.panel("Loss of the anneals alone", chart, "zoomed"))
+        panels.insert(1, Panel("Loss of the anneals alone", chart, "zoomed"))
     on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
     panels += [_on_the_way_panel(m, data, axis) for m in on_the_way]
-    panels += [p for m in on_the_way if (p := _source_panel(m, axis))]
+    panels += [_source_panel(m, axis) for m in on_the_way]
     panels += _speed_panels(data, axis)
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
-    branch = " Anneals of one parent start where it ends, and are drawn without bands." if axis.siblings else ""
-    marks = (
-        f" Small triangles mark the {skipped} skipped step{'s' if skipped != 1 else ''}."
-        if skipped
-        else " No step was skipped."
-    )
-    note = f"Lines are means over consecutive steps, bands their lowest to highest value.{branch}{marks} {_POINT} {_ARROW}"
-    html = markup.legend([(s.name, axis.colours[s.name]) for s in stages]) + markup.grid(panels) + markup.caption(note)
-    html += _steadiness(data)
-    return markup.section("learning", "Pretraining", html)
+    legend = [(s.name, axis.colours[s.name]) for s in stages]
+    return Pretraining(legend, panels, bool(axis.siblings), skipped, [s for s in data.stages if s.stability])
 
 
 def _siblings(data: ReportData, stages: list[StageReport]) -> list[StageReport]:
     """Those of `stages` that continue the same model as another one of them: anneals."""
     continued = Counter(origin(data, s) for s in stages)
     return [s for s in stages if continued[origin(data, s)] > 1]
-
-
-def _steadiness(data: ReportData) -> str:
-    """Spike scores, refused updates and batches that were left out, of every stage that recorded them."""
-    rows = []
-    for stage in data.stages:
-        if s := stage.stability:
-            left_out = ", ".join(f"{first}–{last}" for first, last in s["left_out"]) or "none"
-            scores = [f"{s[f'spike_score_{of}_percent']:.2f}" for of in ("loss", "grad_norm")]
-            rows.append([esc(stage.name), f"{s['steps']:,}", f"{s['skipped_steps']:,}", *scores, esc(left_out)])
-    if not rows:
-        return ""
-    head = ["stage", "steps", "refused", "spike score of the loss, %", "of the gradient norm, %", "batches left out"]
-    note = (
-        "Spike score: the share of values at least seven standard deviations from the mean of the 1,000 before (OLMo 2, "
-        "section 3.2). Batches are left out by a rollback, after bad steps in a row."
-    )
-    return markup.table(head, rows) + markup.caption(note)
 
 
 def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = frozenset()) -> list[Metric]:
@@ -132,38 +112,40 @@ def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = fro
     return [m for m in wanted if m not in undeclared[_MOST_UNDECLARED:]]
 
 
-def _pretraining_panel(m: Metric, axis: _Axis) -> str:
+def _pretraining_panel(m: Metric, axis: _Axis) -> Panel:
     title = m.heading[0].upper() + m.heading[1:]
     chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"))
-    return markup.panel(title, chart) if chart else ""
+    return Panel(title, chart)
 
 
 def _axes(m: Metric, x_label: str, label: str = "") -> Axes:
     return Axes(label or m.heading, x_label, log=m.axis == "log", zero=m.axis == "zero", percent=m.is_share)
 
 
-def _speed_panels(data: ReportData, axis: _Axis) -> list[str]:
+def _speed_panels(data: ReportData, axis: _Axis) -> list[Panel]:
     """Tokens a second, and the share that model FLOPs have of the machines' peak, where the recipe says what that is."""
     speeds = [axis.series(s, s.speeds()) for s in axis.stages]
-    panels = [("Speed, tokens per second", curve_chart(speeds, Axes("Speed", "tokens seen", zero=True)), "all ranks together")]
+    panels = [
+        Panel("Speed, tokens per second", curve_chart(speeds, Axes("Speed", "tokens seen", zero=True)), "all ranks together")
+    ]
     if peak := data.peak_flops:
         trained = [s for s in axis.stages if s.tokens and s.flops]
         shares = [[(place, 100 * speed * s.flops / s.tokens / peak) for place, speed in s.speeds()] for s in trained]
         series = [axis.series(s, points) for s, points in zip(trained, shares, strict=True)]
         chart = curve_chart(series, Axes("Model FLOPs utilisation", "tokens seen", zero=True, percent=True))
-        panels.append(("Model FLOPs utilisation, %", chart, f"of {fmt.number(peak / 1e12)} TFLOP/s"))
-    return [markup.panel(title, chart, note) for title, chart, note in panels if chart]
+        panels.append(Panel("Model FLOPs utilisation, %", chart, f"of {fmt.number(peak / 1e12)} TFLOP/s"))
+    return panels
 
 
-def _on_the_way_panel(m: Metric, data: ReportData, axis: _Axis) -> str:
+def _on_the_way_panel(m: Metric, data: ReportData, axis: _Axis) -> Panel:
     """A score that was measured while training, with what n-grams reach that read as much as one of the models."""
     levels = _levels(data, m)
     chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"), levels)
     note = "while training" + ("; dashed: n-grams on the tokens of that model" if levels else "")
-    return markup.panel(m.heading, chart, note) if chart else ""
+    return Panel(m.heading, chart, note)
 
 
-def _source_panel(m: Metric, axis: _Axis) -> str:
+def _source_panel(m: Metric, axis: _Axis) -> Panel:
     """A score that was measured while training, a line for each source, along one way through the stages: of siblings the
     first."""
     way = [s for s in axis.stages if s not in axis.siblings[1:]]
@@ -171,11 +153,10 @@ def _source_panel(m: Metric, axis: _Axis) -> str:
     series = []
     for number, name in enumerate(names):
         points = [point for s in way for point in axis.series(s, s.series(f"{m.name}@{name}")).points]
-        series.append(Series(name, f"var(--c-post-{number % len(PALETTES['post']) + 1})", points, band=False))
+        series.append(Series(name, f"var(--c-post-{number % PALETTES['post'] + 1})", points, band=False))
     chart = curve_chart(series, _axes(m, "tokens seen"))
-    legend = markup.legend([(s.name, s.colour) for s in series])
-    along = ", ".join(s.name for s in way)
-    return markup.panel(f"{m.heading}, by source", chart + legend, f"along {along}") if chart else ""
+    along = f"along {', '.join(s.name for s in way)}"
+    return Panel(f"{m.heading}, by source", chart, along, [(s.name, s.colour) for s in series])
 
 
 def _levels(data: ReportData, m: Metric) -> list[Level]:
@@ -189,25 +170,17 @@ def _scaled(value: float, m: Metric) -> float:
     return 100 * value if m.is_share else value
 
 
-def post_training(data: ReportData) -> str:
-    """A row of panels per stage: whatever the loop recorded, undeclared metrics behind declared ones, the optimiser's last."""
-    stages = [s for s in data.stages if s.curves and is_post_training(s)]
-    if not stages:
-        return ""
+def post_training(data: ReportData) -> dict[str, list[Panel]] | None:
+    """Panels of each stage: whatever the loop recorded, undeclared metrics behind declared ones, the optimiser's last."""
     colours = stage_colours(data)
-    blocks = []
-    for stage in stages:
-        panels = [_post_panel(stage, m, colours[stage.name]) for m in _drawn([stage])]
-        blocks.append(f'<h3 class="stage-name">{esc(stage.name)}</h3>{markup.grid([p for p in panels if p], "three")}')
-    note = (
-        "Panels per stage, over its optimiser steps. Lines are means over consecutive steps where there are many, "
-        "bands their lowest to highest value; of few and uneven steps the thin line is each step's value, the other a running "
-        f"mean over an eighth of them. {_POINT} {_ARROW}"
-    )
-    return markup.section("post-training", "Post-training", "".join(blocks) + markup.caption(note))
+    return {
+        s.name: [_post_panel(s, m, colours[s.name]) for m in _drawn([s])]
+        for s in data.stages
+        if s.curves and is_post_training(s)
+    } or None
 
 
-def _post_panel(stage: StageReport, m: Metric, colour: str) -> str:
+def _post_panel(stage: StageReport, m: Metric, colour: str) -> Panel:
     points = []
     for i, point in enumerate(stage.curves):
         value = point.get(m.name)
@@ -215,4 +188,4 @@ def _post_panel(stage: StageReport, m: Metric, colour: str) -> str:
             points.append((float(point.get("step") or i + 1), _scaled(value, m)))
     axes = replace(_axes(m, "step", f"{stage.name}: {m.heading}"), width=340, height=190)
     chart = curve_chart([Series(stage.name, colour, points)], axes)
-    return markup.panel(m.heading, chart) if chart else ""
+    return Panel(m.heading, chart)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from markupsafe import Markup
+
 from lehr.report import svg
 from lehr.report.format import esc
 
@@ -81,7 +83,7 @@ def _width(node: Node) -> float:
     return _BOX_W if isinstance(node, str) else _THREAD_W
 
 
-def draw(parents: Mapping[str, Sequence[str]], notes: Mapping[str, str], colours: Mapping[str, str]) -> str:
+def draw(parents: Mapping[str, Sequence[str]], notes: Mapping[str, str], colours: Mapping[str, str]) -> Markup:
     """`parents` maps each stage to the stages it was made from; `notes` is the second line in its box."""
     depth = layers_of(parents)
     rows, chains = _place(needed_edges(parents), depth)

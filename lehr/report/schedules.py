@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lehr.report import markup, svg
-from lehr.report.charts import Step, colours_of
-from lehr.report.format import count, esc
-from lehr.report.style import CSS, DRAWING_CSS
+from lehr.report import svg
+from lehr.report.charts import Panel, Step, colours_of
+from lehr.report.format import count
+from lehr.report.rendering import rendered
 
 _WIDTH, _HEIGHT, _GAP = 560.0, 250.0, 34.0
 _DEPTH = 1e-4  # of the highest rate: how far down a logarithmic axis shows
@@ -66,17 +66,11 @@ def schedules_html(title: str, lines: Sequence[ScheduleLine]) -> str:
     """A page that needs nothing else."""
     colours = _colours(lines)
     panels = [
-        markup.panel(p.title, svg.figure(_WIDTH, _HEIGHT, _body(p, own, colours), f"{p.title}, {p.note}"), p.note)
+        Panel(p.title, svg.figure(_WIDTH, _HEIGHT, _body(p, own, colours), f"{p.title}, {p.note}"), p.note)
         for p, own in _panels(lines)
     ]
-    body = markup.legend([(line.name, colours[line.name]) for line in lines]) + markup.grid(panels)
-    lede = "Pretraining on one axis of tokens, where anneals of one parent begin together; post-training on an axis of its own."
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<title>{esc(title)} · schedules</title><style>body{{margin:0}}{CSS}</style></head><body>"
-        f'<div class="lehr-report"><main>{markup.section("schedules", title, body, lede)}</main></div></body></html>\n'
-    )
+    legend = [(line.name, colours[line.name]) for line in lines]
+    return rendered("schedules.html", whole=True, title=f"{title} · schedules", name=title, stages=legend, panels=panels)
 
 
 def schedules_svg(title: str, lines: Sequence[ScheduleLine]) -> str:
@@ -95,11 +89,7 @@ def schedules_svg(title: str, lines: Sequence[ScheduleLine]) -> str:
         parts.append(svg.text(10, y, f"{panel.title} ({panel.note})", "strong"))
         parts.append(f'<g transform="translate(0 {y + 8:g})">{"".join(_body(panel, own, colours))}</g>')
         y += _HEIGHT
-    size = f'width="{_WIDTH + 20:g}" height="{y + 10:g}" viewBox="0 0 {_WIDTH + 20:g} {y + 10:g}"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="lehr-report" {size} role="img" aria-label="{esc(title)}">'
-        f"<style>{DRAWING_CSS}</style><svg>{''.join(parts)}</svg></svg>\n"
-    )
+    return svg.standalone(_WIDTH + 20, y + 10, parts, title)
 
 
 def _y_axis(scale: svg.Scale, panel: _Panel) -> list[str]:

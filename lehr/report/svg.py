@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
 
 from lehr.report.format import esc
 
@@ -95,10 +98,21 @@ def band(upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, floa
     return f'<path d="{d}" style="fill:{colour}" class="band"/>'
 
 
-def figure(width: float, height: float, body: Sequence[str], label: str, css: str = "") -> str:
-    """An <svg> that scales with its container; `label` is read out by screen readers."""
+def figure(width: float, height: float, body: Sequence[str], label: str, css: str = "") -> Markup:
+    """An <svg> that scales with its container; `label` is read out by screen readers. The one markup that no template makes:
+    every text in it came through `esc`."""
     size = f'viewBox="0 0 {width:g} {height:g}"'
-    return f'<svg {size} class="chart {css}" role="img" aria-label="{esc(label)}">{"".join(body)}</svg>'
+    return Markup(f'<svg {size} class="chart {css}" role="img" aria-label="{esc(label)}">{"".join(body)}</svg>')
+
+
+def standalone(width: float, height: float, body: Sequence[str], label: str) -> str:
+    """An SVG file that needs no page, with its style inside."""
+    css = (Path(__file__).parent / "drawing.css").read_text(encoding="utf-8")
+    size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="lehr-report" {size} role="img" aria-label="{esc(label)}">'
+        f"<style>{css}</style><svg>{''.join(body)}</svg></svg>\n"
+    )
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:

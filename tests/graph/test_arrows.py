@@ -233,6 +233,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "transformers",
         "tokenizers",
         "rich",
+        "jinja2",
         "yaml",
         "lehr.tasks",
         "lehr.workflows",

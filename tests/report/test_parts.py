@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lehr.report import format as fmt
-from lehr.report import learning, provenance
+from lehr.report import render
 from lehr.report.charts import Dot, dot_plot
 from lehr.report.curves import Axes, Series, bucketed, curve_chart
 from lehr.report.data import ReportData, StageReport
@@ -74,6 +74,10 @@ def test_buckets_keep_the_mean_and_the_extremes() -> None:
     assert sum(b.mean for b in buckets) / 125 == pytest.approx(sum(y for _, y in points) / 1000)
 
 
+def _section(anchor: str, data: ReportData) -> str:
+    return render(data).partition(f'<section id="{anchor}">')[2].partition("</section>")[0]
+
+
 def _texts(chart: str) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", chart)
 
@@ -131,11 +135,11 @@ def test_speed_and_utilisation_are_drawn() -> None:
     points.insert(2, {"step": 2, "tokens": 200.0, "dev_bits_per_byte": 2.0})  # an evaluation on the way took no step
     stage = StageReport(name="stage1", phase="pretraining", curves=points, tokens=300, flops=300 * 6e6)
     assert stage.speeds() == [(100.0, 200.0), (200.0, 200.0), (300.0, 200.0)]
-    page = learning.pretraining(ReportData(run="r", stages=[stage], peak_flops=4.8e9))
+    page = _section("learning", ReportData(run="r", stages=[stage], peak_flops=4.8e9))
     assert "Speed, tokens per second" in page
     share = page.partition("Model FLOPs utilisation, %")[2]  # 200 tokens/s x 6 MFLOP of 4.8 GFLOP/s
     assert "stage1: 25.00" in share and "of 0.00480 TFLOP/s" in share
-    assert "utilisation" not in learning.pretraining(ReportData(run="r", stages=[stage]))
+    assert "utilisation" not in _section("learning", ReportData(run="r", stages=[stage]))
 
 
 def test_scores_on_the_way_are_drawn_by_source() -> None:
@@ -145,15 +149,15 @@ def test_scores_on_the_way_are_drawn_by_source() -> None:
 
     names = (("stage1", [], 0), ("a", ["stage1"], 2), ("b", ["stage1"], 2))
     stages = [StageReport(name=n, phase="pretraining", parents=p, curves=points(first)) for n, p, first in names]
-    page = learning.pretraining(ReportData(run="r", stages=stages))
+    page = _section("learning", ReportData(run="r", stages=stages))
     panel = page.partition(", by source")[2].partition("</p>")[0]
     assert "along stage1, a<" in panel and panel.count("<path") == 2
     assert re.findall(r"</i>([^<]+)", panel) == ["&lt;b&gt;", "bible"] and "bible: 2.600" in panel
-    assert page.count("by source") == 1 and "by source" not in learning.pretraining(ReportData(run="r", stages=stages[:0]))
+    assert page.count("by source") == 1 and "by source" not in _section("learning", ReportData(run="r", stages=stages[:0]))
 
 
 def test_mixes_that_are_alike_are_shown_once() -> None:
-    page = provenance.funnel(ReportData(run="r", mixes={"stage1": "a", "anneal-1": "b", "anneal-2": "b"}))
+    page = _section("data", ReportData(run="r", mixes={"stage1": "a", "anneal-1": "b", "anneal-2": "b"}))
     assert re.findall(r"<h3>([^<]+)</h3><pre>", page) == ["stage1", "anneal-1, anneal-2"]
 
 
@@ -207,8 +211,8 @@ def test_steadiness_of_every_stage_that_recorded_it() -> None:
     said = {"steps": 1200, "skipped_steps": 3, "spike_score_loss_percent": 0.25, "spike_score_grad_norm_percent": 1.5}
     plain = StageReport(name="stage1", phase="pretraining", curves=[{"step": 1, "loss": 2.0}])
     stage = plain.model_copy(update={"stability": {**said, "left_out": [[8, 17], [40, 41]]}})
-    page = learning.pretraining(ReportData(run="r", stages=[stage, StageReport(name="soup")]))
+    page = _section("learning", ReportData(run="r", stages=[stage, StageReport(name="soup")]))
     cells = [page.partition(f'<th scope="row">{name}</th>')[2].partition("</tr>")[0] for name in ("stage1", "soup")]
     assert all(f">{cell}<" in cells[0] for cell in ("1,200", "3", "0.25", "1.50", "8–17, 40–41"))
     assert not cells[1]
-    assert "Spike score" not in learning.pretraining(ReportData(run="r", stages=[plain]))
+    assert "Spike score" not in _section("learning", ReportData(run="r", stages=[plain]))

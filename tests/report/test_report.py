@@ -89,7 +89,10 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
     def v_is_free(key: str) -> bool:  # names of fields stay, names that come from data do not; nor do curve keys that are read
         return key not in fields and key not in ("step", "tokens", "loss", "learning_rate")
 
-    page = render(ReportData.model_validate(poison(example().model_dump())))
+    made = example()
+    made.stages[3].incidents = ["2026-11-23 10:05 restarted"]
+    page = render(ReportData.model_validate(poison(made.model_dump())))
+    assert page.count("restarted-&lt;/style&gt;&lt;script&gt;") == 1
     reader = Reader(page)
     assert "script" not in reader.tags
     assert "<script>alert(1)</script>" in "".join(reader.text)

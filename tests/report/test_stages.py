@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
-from lehr.report import ReportData, ScoreRecord, StageReport, model_card, render
-from lehr.report.charts import GREY, Step, colours_of, stage_colours
-from lehr.report.style import PALETTES, PAPER
+from lehr.report import ReportData, ScoreRecord, StageReport, charts, model_card, render
+from lehr.report.charts import GREY, PALETTES, Step, colours_of, stage_colours
 
 # name, stage kind, phase, parents
 PIPELINE = [
@@ -86,8 +86,11 @@ def _lab(colour: str) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_told_apart_and_from_the_paper(theme: int) -> None:
-    every = [pair[theme] for palette in PALETTES.values() for pair in palette]
-    paper = _luminance(PAPER[theme])[0]
+    sheet = Path(charts.__file__).with_name("drawing.css").read_text()
+    colours = dict(re.findall(r"--(c-\w+-\d|paper):(#\w{6});", sheet.split("@media")[theme]))
+    paper = _luminance(colours.pop("paper"))[0]
+    every = list(colours.values())
+    assert list(colours) == [f"c-{name}-{n}" for name, size in PALETTES.items() for n in range(1, size + 1)]
     contrasts = sorted((max(y, paper) + 0.05) / (min(y, paper) + 0.05) for y in (_luminance(colour)[0] for colour in every))
     assert contrasts[0] > 2 and contrasts[1] > 3  # one amber of four siblings is light
     assert min(math.dist(_lab(a), _lab(b)) for a, b in itertools.combinations(every, 2)) > 12
