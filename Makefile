@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz control-plane test-cluster lint dist reference lock check-lock peers bench clean
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster lint dist reference lock check-lock peers bench clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,7 +54,17 @@ test: setup ## the test suite: CPU only, no network; without the tests that need
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder
 
 test-long: setup ## the tests of whole runs, kills and real signals that take a minute each
-	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m long
+	@LEHR_LLAMA_CPP=$(LLAMA_CPP) $(PY) -m pytest -n 2 --no-loadscope-reorder -m long
+
+# Prebuilt for this processor, without the builds for GPUs (600 MB); --ignore-scripts: nothing is compiled if they do not fit.
+LLAMA_CPP ?= $(HOME)/.cache/lehr/llama.cpp
+NODE_LLAMA_CPP := 3.22.1
+llama-cpp: ## install llama.cpp for the long tests of exports, into ~/.cache/lehr/llama.cpp (60 MB); needs Node.js 20 and npm
+	@command -v node >/dev/null && command -v npm >/dev/null || { echo "error: node and npm are not on the path." \
+	  "Install Node.js 20 or newer; without it the tests that ask llama.cpp are skipped" >&2; exit 2; }
+	@mkdir -p $(LLAMA_CPP)
+	@npm install --prefix $(LLAMA_CPP) --no-save --no-audit --no-fund --ignore-scripts --omit=optional --loglevel=error \
+	  node-llama-cpp@$(NODE_LLAMA_CPP) @node-llama-cpp/linux-$$(node -p 'process.arch')@$(NODE_LLAMA_CPP)
 
 # FUZZ_MINUTES=5 for less. What it finds it says how to repeat; the smallest such input then becomes a test beside the code.
 fuzz: setup ## an hour of random recipes, documents, artifacts, imports, fleet records and settings: tests/fuzz
