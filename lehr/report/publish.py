@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 import lehr
 from lehr.artifact import LOGS, STABILITY, Artifact, write_atomic
+from lehr.checkout import commit
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
 from lehr.incidents import told
@@ -233,7 +233,7 @@ def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:
         torch=_version("torch"),
         cpu=_cpu(),
         cores=os.cpu_count(),
-        git_sha=_git_sha(),
+        git_sha=commit()[:12],
         lehr_version=lehr.__version__,
         code_fingerprint=" ".join(codes),
     )
@@ -259,17 +259,6 @@ def _cpu() -> str:
         else []
     )
     return names[0] if names else platform.processor()
-
-
-def _git_sha() -> str:
-    """The checkout's commit, or nothing where Lehr was installed from a wheel or git is absent."""
-    folder = Path(lehr.__file__).resolve().parent.parent
-    if not (folder / ".git").exists() or shutil.which("git") is None:
-        return ""
-    run = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, encoding="utf-8", check=False
-    )
-    return run.stdout.strip()
 
 
 def _peak_memory(recipe: Recipe) -> int:
