@@ -15,7 +15,6 @@ from lehr.monitoring.mlflow_schema import sqlite_file
 from lehr.monitoring.mlflow_store import prepare, set_environment, tidy
 
 RUN_KEY = "lehr.run_key"
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # or MLflow's pages take runs for evaluations of agents
 _PARAMS = 100  # a call; MLflow's limit
 
 
@@ -52,7 +51,7 @@ def open_parent(
     if known and known.lifecycle_stage == "deleted":
         again = f"restore it with `mlflow experiments restore --experiment-id {known.experiment_id}`"
         raise UserError(f"the experiment {experiment!r} was deleted", remedy=f"{again}, or remove it for good")
-    experiment_id = known.experiment_id if known else client.create_experiment(experiment, artifact_location, _KIND)
+    experiment_id = known.experiment_id if known else client.create_experiment(experiment, artifact_location)
     every = {**_who(), **tags, RUN_KEY: run_key}
     tidy(tracking_uri)
     parent_id = _find_or_make_parent(client, experiment_id, run_name, every)

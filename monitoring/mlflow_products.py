@@ -23,6 +23,8 @@ URI, DIGEST = "artifact.uri", "artifact.digest"
 _CONTEXT = "mlflow.data.context"
 _VERSIONS = "mlflow.modelVersions"  # where MLflow's pages find the versions that a logged model became
 _DATASET_DIGEST_CHARACTERS = 36
+# MLflow's words for what an older server, or one that gives us few rights, does not do: a run is recorded there without it.
+LACKS = frozenset({"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
 
 
 class Products:
@@ -61,9 +63,14 @@ class Products:
             self._output(self._parent, self._models[manifest["digest"]], 0)
 
     def model_of(self, stage: str) -> str | None:
-        """The logged model that the stage made, if MLflow has one."""
+        """The logged model that the stage made, if MLflow has one, and has such things at all."""
         digest = self._made[stage][1]["digest"] if stage in self._made else ""
-        return self._find(digest) if digest else None
+        try:
+            return self._find(digest) if digest else None
+        except Exception as error:
+            if getattr(error, "error_code", "") not in LACKS:
+                raise
+            return None
 
     def scored_on(self, task: str) -> tuple[str | None, str | None]:
         """Name and digest of the dataset that the last scores of this task were taken on; None for the library's own tasks."""

@@ -15,6 +15,7 @@ import concurrent.futures.thread  # noqa: F401 - mlflow imports it, and in an ex
 import hashlib
 import json
 import logging
+import shutil
 import threading
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from pathlib import Path
 from lehr.masked import masked
 from lehr.monitoring.gpus import Gpus
 from lehr.monitoring.mlflow_keys import flatten, now_ms
+from lehr.monitoring.mlflow_products import LACKS
 from lehr.monitoring.mlflow_runs import Curve, Runs
 from lehr.monitoring.mlflow_store import absent_file
 from lehr.monitoring.system_metrics import SystemMetrics
@@ -38,17 +40,22 @@ SAMPLE_SECONDS = 10.0  # between two samples of system metrics, as MLflow has it
 _SAMPLES = 1000  # from then on each comes later, by a thousandth of the time so far: a month has a few thousand
 _UPLOAD_BYTES_PER_SECOND = 10e6  # what the end of a run waits for a model at least
 _NEVER = frozenset({"INVALID_PARAMETER_VALUE"})  # MLflow's words for what no repetition mends
-# And for what an older server, or one that gives us few rights, does not do: a run is recorded there without it.
-_LACKS = ("ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")
-_NOT_THERE = _NEVER.union(_LACKS)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that MLflow is to hear; it is dropped, with a word, when MLflow answers with one of `hopeless`."""
+    """Something that MLflow is to hear. What is `extra`, the record of a run is whole without."""
 
     tell: Callable[[Runs], None]
-    hopeless: frozenset[str] = _NEVER
+    extra: bool = False
+
+    def hopeless(self, error: Exception) -> bool:
+        """Whether it is dropped, with a word, instead of tried again: nothing behind it in the queue may wait for ever."""
+        code = getattr(error, "error_code", "")
+        if not self.extra:
+            return code in _NEVER
+        local = isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.filename is not None)
+        return code in _NEVER | LACKS or local or isinstance(error, LookupError | TypeError | ValueError | AttributeError)
 
 
 class MlflowTracker:
@@ -123,7 +130,7 @@ class MlflowTracker:
         folder = self._folder(uri)
         if curve is not None:
             self._events.append(Event(lambda runs: runs.send(curve)))
-        self._events.append(Event(lambda runs: runs.products(stage, uri, folder, reused), _NOT_THERE))
+        self._events.append(Event(lambda runs: runs.products(stage, uri, folder, reused), extra=True))
         self._events.append(Event(lambda runs: runs.stage_finished(stage, uri, folder, reused, seconds)))
         self._wanted = True
 
@@ -152,7 +159,7 @@ class MlflowTracker:
         registered model `name`, unless one of its digest is there. They are copied to where MLflow keeps artifacts."""
         artifact = self._folder(uri) or folder
         self._upload_bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        self._events.append(Event(lambda runs: runs.register(name, stage, uri, artifact, folder), _NOT_THERE))
+        self._events.append(Event(lambda runs: runs.register(name, stage, uri, artifact, folder), extra=True))
         self._wanted = True
 
     def close(self, *, failed: bool = False, timeout_seconds: float = 60.0) -> None:
@@ -206,7 +213,7 @@ class MlflowTracker:
             try:
                 self._events[0].tell(self._runs)  # stays in the queue until it has succeeded ...
             except Exception as error:
-                if getattr(error, "error_code", "") not in self._events[0].hopeless:
+                if not self._events[0].hopeless(error):
                     raise
                 self._warn(f"refused: {(str(error).splitlines() or [''])[0][:300]}")  # ... or can never succeed
             self._events.popleft()

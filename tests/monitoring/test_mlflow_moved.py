@@ -121,7 +121,7 @@ def test_a_moved_run_that_goes_on_is_put_right_and_is_no_second_run(
     tracking = tracked.tracker(second)
     (second / "scores.json").write_text("[]")
     tracking.log_artifacts([second / "scores.json"])
-    tracking.close()
+    tracking.close(timeout_seconds=tracked.PATIENCE_SECONDS)
     [folder] = second.glob("mlflow-artifacts/*/artifacts/scores.json")
     assert (folder.parent / "report.html").is_file() and not first.exists()
     assert len(tracked.runs(second)) == 8  # `runs` sees to it that each is there once

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,7 @@ def test_the_source_of_a_dataset_in_an_object_store_is_its_address(root: Path) -
     tracking = tracked.tracker(root)
     for stage in ("documents", "shards"):
         tracking.stage_finished(stage, uri=f"s3://bucket/a/artifacts/{made[stage].folder.name}", reused=False, seconds=1.0)
-    tracking.close()
+    tracking.close(timeout_seconds=tracked.PATIENCE_SECONDS)
     found = {i.dataset.name: i.dataset for i in tracked.runs(root)["tiny"].inputs.dataset_inputs}
     assert found["documents"].source_type == "s3" and json.loads(found["documents"].source)["uri"].startswith("s3://bucket/a/")
 
@@ -99,7 +101,7 @@ def test_a_restart_and_another_recipe_make_no_second_of_anything(root: Path) -> 
     first = tracked.tracker(root)
     for stage in ("documents", "shards", "stage1"):  # then it is killed
         first.stage_finished(stage, uri=made[stage].uri, reused=False, seconds=1.0)
-    first.close(failed=True)
+    first.close(failed=True, timeout_seconds=tracked.PATIENCE_SECONDS)
     tracked.follow(tracked.tracker(root), made, reused=True, registered="chat")
     before = {name: (inputs(run), run.inputs.model_inputs) for name, run in tracked.runs(root).items()}
     tracked.follow(tracked.tracker(root), made, reused=True, registered="chat")
@@ -128,7 +130,7 @@ def test_what_was_half_told_when_the_store_went_away_is_told_to_the_end(root: Pa
     tracking.stage_finished("stage1", uri=made["stage1"].uri, reused=False, seconds=1.0)
     while tracking._events:
         tracking._wake.wait(0.02)
-    tracking.close()
+    tracking.close(timeout_seconds=tracked.PATIENCE_SECONDS)
     run, [model] = tracked.runs(root)["stage1"], tracked.models(root).values()
     assert run.info.status == "FINISHED" and len(inputs(run)) == 2
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id] and str(model.status) == "READY"
@@ -154,7 +156,7 @@ def test_the_published_model_becomes_one_version_of_the_registered_model(root: P
     again = tracked.tracker(root)
     again.stage_finished("export", uri=other.uri, reused=False, seconds=1.0)
     again.register("chat", "export", other.uri, root / "model")
-    again.close()
+    again.close(timeout_seconds=tracked.PATIENCE_SECONDS)
     assert sorted(int(v.version) for v in tracked.client(root).search_model_versions("name = 'chat'")) == [1, 2]
 
 
@@ -163,17 +165,36 @@ def test_without_being_asked_nothing_is_registered(root: Path) -> None:
     assert tracked.client(root).search_registered_models() == []
 
 
-@pytest.mark.parametrize("code", ["ENDPOINT_NOT_FOUND", "PERMISSION_DENIED"])
-def test_a_server_that_knows_no_logged_models_has_the_runs_all_the_same(
-    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: str
+class Refused(Exception):
+    """MLflow's answer."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__("no such thing here")
+        self.error_code = code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("ENDPOINT_NOT_FOUND"),
+        Refused("PERMISSION_DENIED"),
+        KeyError("no such thing here"),
+        OSError(errno.ENOSPC, "no such thing here", "file"),
+        shutil.Error("no such thing here"),
+    ],
+    ids=repr,
+)
+def test_where_there_are_no_logged_models_the_runs_are_recorded_all_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    class Refused(Exception):
-        error_code = code
+    """An older server, few rights, a full disk, a mistake of ours."""
 
     def refuse(*_: Any) -> None:
-        raise Refused("no such thing here")
+        raise error
 
     monkeypatch.setattr(Products, "_model", refuse)
+    if isinstance(error, Refused):
+        monkeypatch.setattr(Products, "_find", refuse)
     tracked.follow(tracked.tracker(root), tracked.run_of(root), registered="chat")
     runs = tracked.runs(root)
     assert {run.info.status for run in runs.values()} == {"FINISHED"} and len(runs) == 8
@@ -184,7 +205,7 @@ def test_a_server_that_knows_no_logged_models_has_the_runs_all_the_same(
 def test_a_stage_whose_artifact_lies_elsewhere_is_recorded_without_it(root: Path) -> None:
     tracking = tracked.tracker(root)
     tracking.stage_finished("stage1", uri="s3://bucket/runs/a/artifacts/stage1-0123456789ab", reused=False, seconds=1.0)
-    tracking.close()
+    tracking.close(timeout_seconds=tracked.PATIENCE_SECONDS)
     assert tracked.runs(root)["stage1"].info.status == "FINISHED" and tracked.models(root) == {}
 
 
@@ -196,7 +217,7 @@ def test_measurements_on_the_way_are_a_curve_without_gaps_or_repeats(root: Path)
         for step in steps:
             tracking.progress("stage1", step, 30, {"loss": 1.0})
             tracking.evaluated("stage1", step, {"dev_bits_per_byte": float(step), "dev_bits_per_byte@novel": 1.0})
-        tracking.close(failed=attempt == 1)
+        tracking.close(failed=attempt == 1, timeout_seconds=tracked.PATIENCE_SECONDS)
     run = tracked.runs(root)["stage1"]
     for key in ("dev_bits_per_byte", "dev_bits_per_byte:novel", "loss"):
         assert sorted(m.step for m in tracked.client(root).get_metric_history(run.info.run_id, key)) == [10, 20, 30]
@@ -208,7 +229,7 @@ def test_system_metrics_are_one_curve_of_the_whole_run(root: Path) -> None:
         tracking.stage_finished("documents", uri="", reused=attempt == 2, seconds=1.0)
         while len(_samples(root)) < 2 * attempt:
             tracking._wake.wait(0.05)
-        tracking.close()
+        tracking.close(timeout_seconds=tracked.PATIENCE_SECONDS)
         after = len(_samples(root))
         tracking._wake.clear()
         tracking._wake.wait(0.2)

@@ -12,6 +12,8 @@ from lehr.monitoring import mlflow_store
 from lehr.monitoring.mlflow_moved import artifacts_of, tracking_uri_of
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 
+PATIENCE_SECONDS = 280.0  # with a machine that does other things
+
 SCORE: dict[str, object] = {
     "stage": "stage1",
     "task": "prose",
@@ -88,7 +90,7 @@ def follow(tracked: MlflowTracker, made: dict[str, Artifact], *, reused: bool = 
     if registered:
         export = made["export"]
         tracked.register(registered, "export", export.uri, export.folder.parents[1] / "model")
-    tracked.close()
+    tracked.close(timeout_seconds=PATIENCE_SECONDS)
 
 
 def client(root: Path) -> Any:
