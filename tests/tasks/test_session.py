@@ -82,7 +82,9 @@ def _tracked(run: RunRef, monkeypatch: pytest.MonkeyPatch, uri: str = "") -> Mlf
 def test_mlflow_is_told_what_started_the_run_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "planted-8c1f")
     command = "lehr run http://me:planted@host/r.yaml --set x=planted-8c1f"
-    run = RunRef(recipe="r", root=str(tmp_path), key="0123456789abcdef", command=command, source="http://me:planted@host/r.yaml")
+    run = RunRef(
+        recipe="r", root=str(tmp_path), key="0123456789abcdef", command=command, source="http://me:planted@host/r.yaml"
+    )
     tags = _tracked(run, monkeypatch).arguments[5]
     assert tags["mlflow.source.name"] == "http://***@host/r.yaml" and tags["mlflow.source.type"] == "LOCAL"
     assert tags["lehr.command"] == "lehr run http://***@host/r.yaml --set x=***"
