@@ -25,15 +25,15 @@ from lehr.tasks.run_location import RunLocation
 from lehr.tasks.session import open_session
 
 
-def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool) -> int:
-    """Start or continue the run in `out`. Returns 0; raises what the stages raise."""
+def run_recipe(recipe: Recipe, out: str, metrics_port: int, mlflow: bool, source: Path) -> int:
+    """Start or continue the run of `recipe`, which was named `source`, in `out`. Returns 0; raises what the stages raise."""
     place = RunLocation(out)
     place.check()
     with held(place.folder, place.root), _own_temporary_folder(), listening():
         os.environ["LEHR_COMMAND"] = shlex.join(["lehr", *sys.argv[1:]])
-        this = open_run(recipe, out)
+        this = open_run(recipe, out, source)
         names = [node.name for node in this.nodes]
-        session = open_session(recipe, names, place.folder, this.run.key, metrics_port=metrics_port, mlflow=mlflow)
+        session = open_session(this.run, recipe, names, metrics_port=metrics_port, mlflow=mlflow)
         try:
             earlier = [] if place.remote else manifests(place.folder)
             context = session.context(this.run)

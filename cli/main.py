@@ -28,6 +28,7 @@ from lehr.cli.recipes import recipes
 from lehr.cli.run import run_command, validate
 from lehr.cli.runs import list_
 from lehr.cli.simulate import simulate
+from lehr.cli.tracking import mlflow_
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,6 +52,7 @@ def lehr() -> None:
       lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
       lehr lookup runs/tiny-olmo2 --step 100    the documents of a training step, and the other way
       lehr explain runs/tiny-olmo2 stage1       what a stage follows from, and how two runs differ
+      lehr mlflow runs/tiny-olmo2               the address of its record in MLflow, for MLflow's server
       lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
       lehr profile tiny/olmo2                   where a training step goes
       lehr diagnose init                        how initialisations carry signal through depth
@@ -63,7 +65,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (recipes, init, run_command, list_, plan, validate, show, explain, eval_, chat, dropped, lookup)
+_RUNS = (recipes, init, run_command, list_, plan, validate, show, explain, mlflow_, eval_, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):

@@ -43,7 +43,7 @@ def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int
     from lehr.cli.local import run_recipe
 
     try:
-        return run_recipe(loaded, out or str(Path("runs") / loaded.name), metrics_port, mlflow)
+        return run_recipe(loaded, out or str(Path("runs") / loaded.name), metrics_port, mlflow, recipe)
     except Exception as error:
         raise owned_error(error) or error from error
 

@@ -81,6 +81,9 @@ class ConsoleTracker:
             self._printed_at = self._now()
             self._line(_progress_line(current, self._now()))
 
+    def evaluated(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        return None
+
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         with self._lock:
             self._state.finish(stage, reused, seconds)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import logging
 import os
 import threading
@@ -11,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lehr.monitoring import gpus
+from lehr.monitoring.machine import stats
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, kwh, water_liters
 
 __all__ = ["FacilityJoules", "ItJoules", "PowerMeter", "carbon_kg", "facility_energy", "kwh", "water_liters"]
@@ -29,13 +29,9 @@ def tree_cpu_seconds() -> float:
     seconds = own.user + own.system + own.children_user + own.children_system
     tick = os.sysconf("SC_CLK_TCK")
     children: dict[int, list[tuple[int, float]]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text(encoding="utf-8").rpartition(")")[2].split()  # the name in brackets may hold spaces
-        except OSError:
-            continue  # it ended while we looked
+    for pid, fields in stats():
         used = sum(map(int, fields[11:15])) / tick  # utime, stime, and those of its own waited-for children
-        children.setdefault(int(fields[1]), []).append((int(entry.parent.name), used))
+        children.setdefault(int(fields[1]), []).append((pid, used))
     todo = [os.getpid()]
     while todo:
         for pid, used in children.get(todo.pop(), []):
@@ -98,27 +94,11 @@ class Nvml:
 
     def __init__(self, nvml: Any | None = None) -> None:
         """`nvml` replaces the pynvml module in tests. Raises whatever NVML raises when there is no GPU."""
-        if nvml is None:
-            ctypes.CDLL("libnvidia-ml.so.1")  # the driver's: pynvml opens it too, and is slow to load for nothing
-        self._nvml: Any = nvml or importlib.import_module("pynvml")
-        self._nvml.nvmlInit()
-        self._devices = [self._device(name) for name in self._visible()]
+        self._nvml = nvml or gpus.load()
+        self._devices = gpus.visible(self._nvml)
         if not self._devices:
             raise RuntimeError("no GPU is visible")
         self._start = [self._millijoules(device) for device in self._devices]
-
-    def _visible(self) -> list[str]:
-        """Indices or UUIDs of the GPUs that this process may use: NVML itself shows all of them."""
-        listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if listed is None:
-            return [str(i) for i in range(self._nvml.nvmlDeviceGetCount())]
-        return [name for name in listed.split(",") if name.strip() and name.strip() != "-1"]
-
-    def _device(self, name: str) -> Any:
-        name = name.strip()
-        return (
-            self._nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else self._nvml.nvmlDeviceGetHandleByUUID(name)
-        )
 
     def _millijoules(self, device: Any) -> int:
         return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(device))

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -13,13 +14,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from lehr.monitoring import metrics as m
+from lehr.monitoring.gpus import Gpus
 from lehr.monitoring.server import LOG, Server
+from lehr.monitoring.usage import Usage
 from lehr.runtime.metrics import find
 from lehr.runtime.ports import NullPower, Power
 
 STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without alarm
 STALL_STEPS = 20.0  # ... and so many times the slowest recent step on slow models
 _GAUGES = {metric.of: metric for metric in m.METRICS if metric.of}
+_COUNTERS = {"tokens": m.TRAIN_TOKENS, "flops": m.TRAIN_FLOPS, "data_seconds": m.TRAIN_DATA_WAIT}
+_KEY_CHARACTERS, _PLACE_CHARACTERS = 8, 64
+
+
+def run_label(name: str, key: str) -> str:
+    """What `run` is for a recipe of this name and a run of this key: see lehr.monitoring.metrics."""
+    return f"{name}-{key[:_KEY_CHARACTERS]}"
 
 
 def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
@@ -39,7 +49,8 @@ class PrometheusTracker:
     """The Tracker port as metrics. `start()` serves them; without it the registry can still be read.
 
     Keys of `progress` metrics that become metrics: what is declared (`lehr.runtime.metrics`) with a panel of the report, and
-    tokens, flops, step_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow, and are ignored.
+    tokens, flops, step_seconds, data_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow, and are
+    ignored.
     """
 
     def __init__(
@@ -48,9 +59,13 @@ class PrometheusTracker:
         *,
         model: str = "",
         recipe_sha256: str = "",
+        name: str = "",
+        place: str = "",
         power: Power | None = None,
+        gpus: Gpus | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
+        """`run` is the label (`run_label`), `name` the recipe's name, `place` the last part of the run's folder or address."""
         self.registry, self._metrics = build_registry()
         self._run, self._model, self._recipe, self._now = run, model, recipe_sha256[:12], now
         self._power = power or NullPower()
@@ -60,6 +75,8 @@ class PrometheusTracker:
         self._active, self._heartbeat, self._slowest_seconds = False, now(), 0.0
         self._server: Server | None = None
         self._get(m.ENERGY_SOURCE, source=self._power.source).set(1)
+        self._get(m.RUN_INFO, name=name or run, place=place[:_PLACE_CHARACTERS]).set(1)
+        self._show_memory(Usage(gpus))
 
     def _get(self, metric: m.Metric, /, **labels: str) -> Any:
         return self._metrics[metric.name].labels(run=self._run, **labels)
@@ -88,9 +105,8 @@ class PrometheusTracker:
         if metrics.get("skipped"):
             reason = "not_finite" if metrics.get("not_finite") else "spike"
             self._get(m.TRAIN_STEPS_SKIPPED, stage=stage, reason=reason).inc()
-        for key, counter in (("tokens", m.TRAIN_TOKENS), ("flops", m.TRAIN_FLOPS)):
-            if key in metrics:
-                self._get(counter, stage=stage).inc(max(metrics[key], 0))
+        for key in _COUNTERS.keys() & metrics.keys():
+            self._get(_COUNTERS[key], stage=stage).inc(max(metrics[key], 0))
         for key, value in metrics.items():
             if key in _GAUGES:
                 self._get(_GAUGES[key], stage=stage).set(value)
@@ -102,6 +118,11 @@ class PrometheusTracker:
         self._checkpoint(stage, metrics)
         if self._now() - self._energy_read_at >= 2.0:
             self._charge_energy()
+
+    def evaluated(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        self._beat(stage)
+        for key, value in metrics.items():
+            self._get(m.TRAIN_DEV_METRIC, stage=stage, metric=key).set(value)
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         self._charge_energy()
@@ -123,6 +144,14 @@ class PrometheusTracker:
         return None
 
     # -- parts of it
+
+    def _show_memory(self, usage: Usage) -> None:
+        """Read when somebody scrapes, in the scraper's thread."""
+        self._get(m.MEMORY_RESIDENT).set_function(usage.resident)
+        self._get(m.MEMORY_PEAK).set_function(usage.peak)
+        for index in usage.gpus():
+            self._get(m.GPU_MEMORY, gpu=str(index)).set_function(partial(usage.gpu_used, index))
+            self._get(m.GPU_MEMORY_SIZE, gpu=str(index)).set_function(partial(usage.gpu_size, index))
 
     def _beat(self, stage: str) -> None:
         self._heartbeat = self._now()

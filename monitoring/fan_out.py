@@ -32,6 +32,9 @@ class FanOut:
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
         self._notify(lambda t: t.progress(stage, step, total_steps, metrics))
 
+    def evaluated(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        self._notify(lambda t: t.evaluated(stage, step, metrics))
+
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         self._notify(lambda t: t.stage_finished(stage, uri=uri, reused=reused, seconds=seconds))
 

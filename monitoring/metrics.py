@@ -2,6 +2,9 @@
 
 Names follow Prometheus practice: one prefix, base units in the name (`_seconds`, `_bytes`, `_joules`), `_total` for
 counters. Labels never hold a step, a path or a measured value: a run has tens of series, not thousands.
+
+Label `run` tells runs apart: two of one recipe in two places, or of two recipes in one place, have two. It is the recipe's name
+and the beginning of the run's key; `run_info` says which place that is.
 """
 
 from __future__ import annotations
@@ -45,6 +48,9 @@ def _last(name: str, of: str, text: str) -> Metric:
     return Metric(PREFIX + name, "gauge", text, RUN_STAGE, of=of)
 
 
+RUN_INFO = _metric(
+    "run_info", "gauge", "1: the recipe's name and the last part of the run's place, for joins.", ("run", "name", "place")
+)
 TRAIN_INFO = _metric(
     "train_info", "gauge", "1 for each stage that trains: what it is, for joins.", (*RUN_STAGE, "model", "recipe")
 )
@@ -67,6 +73,15 @@ TRAIN_MARGIN = _last("train_preference_margin", "margin", "Mean reward of chosen
 TRAIN_METRIC = _metric(
     "train_metric", "gauge", "Any other metric of the last step that the report draws, by name.", (*RUN_STAGE, "metric")
 )
+TRAIN_DEV_METRIC = _metric(
+    "train_dev_metric",
+    "gauge",
+    "Last measurement on development data while training, by name; behind an @ stands the source that it is of.",
+    (*RUN_STAGE, "metric"),
+)
+TRAIN_DATA_WAIT = _metric(
+    "train_data_wait_seconds_total", "counter", "Time for which steps waited for their batches, mean over ranks."
+)
 TRAIN_STEP_SECONDS = _metric("train_step_seconds", "histogram", "Wall time of a step.", RUN_STAGE, STEP_BUCKETS)
 CHECKPOINT_SECONDS = _metric(
     "checkpoint_blocking_seconds",
@@ -79,6 +94,14 @@ CHECKPOINT_TIMESTAMP = _metric("checkpoint_timestamp_seconds", "gauge", "Unix ti
 CHECKPOINT_BYTES = _metric("checkpoint_size_bytes", "gauge", "Size of the last complete checkpoint.")
 ENERGY_JOULES = _metric("energy_joules_total", "counter", "IT energy drawn while the stage ran, before PUE.")
 ENERGY_SOURCE = _metric("energy_source_info", "gauge", "1 for the source in use: nvml, rapl or estimated.", ("run", "source"))
+MEMORY_RESIDENT = _metric(
+    "memory_resident_bytes", "gauge", "Resident memory of the run's processes on this machine; shared pages in each.", RUN
+)
+MEMORY_PEAK = _metric(
+    "memory_resident_peak_bytes", "gauge", "Sum of the largest resident sizes of those processes so far.", RUN
+)
+GPU_MEMORY = _metric("gpu_memory_used_bytes", "gauge", "Memory in use on a GPU of this process, by whomever.", ("run", "gpu"))
+GPU_MEMORY_SIZE = _metric("gpu_memory_size_bytes", "gauge", "Memory that the GPU has.", ("run", "gpu"))
 EVAL_SCORE = _metric("eval_score", "gauge", "Score of a finished stage.", (*RUN_STAGE, "task", "metric", "split"))
 EVAL_SCORE_STDERR = _metric(
     "eval_score_stderr", "gauge", "Standard error of the score.", (*RUN_STAGE, "task", "metric", "split")

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import re
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lehr.artifacts.artifact import MANIFEST
-from lehr.monitoring.mlflow_store import prepare, set_environment, tidy
-from lehr.runtime.errors import UserError
+from lehr.monitoring.mlflow_keys import metric_key, now_ms
+from lehr.monitoring.mlflow_opening import Wanted, log_params, open_parent
+from lehr.monitoring.mlflow_products import DIGEST, URI, Products, read_manifest
+from lehr.monitoring.system_metrics import PREFIX
+from lehr.runtime.metrics import DEV
 
-RUN_KEY, STAGE, ATTEMPT = "lehr.run_key", "lehr.stage", "lehr.attempt"
+STAGE, ATTEMPT = "lehr.stage", "lehr.attempt"
 SCORED = "lehr.scored."
 PARENT_TAG = "mlflow.parentRunId"
 _BATCH = 900  # metrics a call; MLflow's limit is 1000
-_PARAM_CHARACTERS, _KEY_CHARACTERS = 6000, 250
 Point = tuple[int, int, dict[str, float]]  # unix milliseconds, step, metrics
 
 
@@ -35,34 +31,13 @@ class Curve:
     outbox: list[Point] = field(default_factory=list)  # the sender's own: nobody appends while it is read
 
 
-def key_of(name: str) -> str:
-    """`name` as MLflow takes a key: a clean path of letters, digits and `_.-: /`. One that had to be changed ends in a hash, so
-    that no two become one."""
-    parts = [re.sub(r"[^\w.\- :]", "_", part) for part in name.split("/") if part not in ("", ".", "..")]
-    clean = "/".join(parts)
-    if clean == name and len(name) <= _KEY_CHARACTERS:
-        return name
-    return f"{clean[: _KEY_CHARACTERS - 9].rstrip('/')}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
-
-
-def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as dotted keys with text values, cut to what MLflow takes."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[key_of(name)] = str(value)[:_PARAM_CHARACTERS]
-    return flat
-
-
 @dataclass
 class _Child:
     run_id: str
     finished: bool
     attempt: int
     last_step: int = -1  # points up to here are in MLflow already: a resumed stage repeats some steps
+    evaluated: int = -1  # and measurements on development data up to here
     metrics: set[str] = field(default_factory=set)
     resumes: bool = False  # opened again after a restart, and nothing of this attempt sent yet
 
@@ -75,39 +50,17 @@ class Runs:
         self._client, self._experiment, self.parent_id, self._tags = client, experiment_id, parent_id, tags
         self._children: dict[str, _Child] = {}
         self._pending: dict[str, tuple[float, dict[str, str]]] = {}  # stages begun again though MLflow has them finished
-        known = client.get_run(parent_id).data.tags.items()
+        self._products = Products(client, experiment_id, parent_id)
+        known = client.get_run(parent_id).data
         # stage -> its place on the parent's score curves; kept there, so that a restart goes on counting
-        self._scored = {key.removeprefix(SCORED): int(value) for key, value in known if key.startswith(SCORED)}
+        self._scored = {key.removeprefix(SCORED): int(value) for key, value in known.tags.items() if key.startswith(SCORED)}
+        sampled = next((key for key in known.metrics if key.startswith(PREFIX)), None)
+        self._samples = 1 + self._last_step(parent_id, [sampled]) if sampled else 0
 
     @classmethod
-    def open(
-        cls,
-        tracking_uri: str,
-        experiment: str,
-        run_name: str,
-        artifact_location: str | None,
-        params: dict[str, str],
-        tags: dict[str, str],
-        run_key: str,
-    ) -> Runs:
-        """Connect, find or make the experiment and the parent run with this key. Raises what MLflow raises."""
-        set_environment()
-        prepare(tracking_uri)
-        from mlflow.tracking import MlflowClient
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        client = MlflowClient(tracking_uri)
-        known = client.get_experiment_by_name(experiment)
-        if known and known.lifecycle_stage == "deleted":
-            again = f"restore it with `mlflow experiments restore --experiment-id {known.experiment_id}`"
-            raise UserError(f"the experiment {experiment!r} was deleted", remedy=f"{again}, or remove it for good")
-        experiment_id = known.experiment_id if known else client.create_experiment(experiment, artifact_location)
-        tags = {**tags, RUN_KEY: run_key}
-        tidy(tracking_uri)
-        parent_id = _find_or_make_parent(client, experiment_id, run_name, tags)
-        _log_params(client, parent_id, params)
-        return cls(client, experiment_id, parent_id, tags)
+    def open(cls, wanted: Wanted) -> Runs:
+        """See open_parent."""
+        return cls(*open_parent(wanted))
 
     # -- stages
 
@@ -134,6 +87,33 @@ class Runs:
         child.last_step = max([child.last_step, *(step for _, step, _ in fresh)])
         curve.outbox.clear()
 
+    def evaluated(self, stage: str, step: int, at: int, metrics: Mapping[str, float]) -> None:
+        """Measured on development data after `step`; a resumed stage measures some steps again. `at` in Unix milliseconds."""
+        child = self._working_child(stage)
+        if step > child.evaluated:
+            self._log_metrics(child.run_id, [(key, value, at, step) for key, value in metrics.items()])
+            child.evaluated = step
+
+    def sampled(self, at: int, sample: Mapping[str, float]) -> None:
+        """System metrics, on the parent: one curve of the whole run. `at` in Unix milliseconds."""
+        self._log_metrics(self.parent_id, [(key, value, at, self._samples) for key, value in sample.items()])
+        self._samples += 1
+
+    def products(self, stage: str, uri: str, folder: Path | None, reused: bool) -> None:
+        """What the stage read and made; see Products. Before `stage_finished`, which says that MLflow has all of it."""
+        self._products.made(stage, uri, read_manifest(folder))
+        child = self._child(stage)
+        if not (reused and child is not None and child.finished):
+            child = self._working_child(stage)
+            self._products.link(stage, child.run_id, folder, max(child.last_step, 0))
+
+    def register(self, name: str, stage: str, uri: str, artifact: Path, folder: Path) -> None:
+        """The model in `folder` as a version of the registered model `name`. `artifact` is where `stage`'s lies, which it is a
+        copy of: the process that publishes a run need not be the one that exported it."""
+        self._products.made(stage, uri, read_manifest(artifact))
+        child = self._child(stage) or self._make_child(stage, None, {}, attempt=1)
+        self._products.register(name, stage, child.run_id, folder)
+
     def stage_finished(self, stage: str, uri: str, folder: Path | None, reused: bool, seconds: float) -> None:
         """`folder` is where this machine has the artifact, if it has it."""
         child = self._child(stage)
@@ -141,16 +121,16 @@ class Runs:
             self._pending.pop(stage, None)
             return  # MLflow has this stage from the run that made it
         child = self._working_child(stage)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         cost = manifest.get("cost", {})
         values = {
             "stage_seconds": seconds,
             **{f"stage_{key}": cost[key] for key in ("tokens", "energy_joules", "flops") if key in cost},
         }
         self._log_metrics(
-            child.run_id, [(key, float(value), _now_ms(), max(child.last_step, 0)) for key, value in values.items()]
+            child.run_id, [(key, float(value), now_ms(), max(child.last_step, 0)) for key, value in values.items()]
         )
-        tags = {"artifact.uri": uri, "artifact.digest": manifest.get("digest", ""), "lehr.reused": str(reused).lower()}
+        tags = {URI: uri, DIGEST: manifest.get("digest", ""), "lehr.reused": str(reused).lower()}
         tags["energy.source"] = cost.get("energy_source", "")
         for key, value in tags.items():
             if value:
@@ -159,23 +139,20 @@ class Runs:
         child.finished = True
 
     def scored(self, stage: str, records: Sequence[Mapping[str, object]]) -> None:
-        """Scores on the stage's run, and on the parent with the stage's place as the step: a curve over the pipeline."""
+        """Scores on the stage's run and its logged model, and on the parent with the stage's place as the step: a curve over
+        the pipeline."""
         child = self._child(stage) or self._make_child(stage, None, {}, attempt=1)
-        rows: dict[str, float] = {}
-        for record in records:
-            name = f"score/{record.get('task')}/{record.get('split')}/{record.get('metric')}"
-            for key, suffix in (("value", ""), ("stderr", "_stderr")):
-                value = record.get(key)
-                if isinstance(value, int | float):
-                    rows[name + suffix] = float(value)
-        fresh = {key: value for key, value in rows.items() if key_of(key) not in child.metrics}
+        fresh = {name: value for name, value in _rows(records).items() if metric_key(name) not in child.metrics}
         if not fresh:
             return
         place = self._scored.setdefault(stage, len(self._scored))
-        self._log_metrics(child.run_id, [(key, value, _now_ms(), 0) for key, value in fresh.items()])
-        self._log_metrics(self.parent_id, [(key, value, _now_ms(), place) for key, value in fresh.items()])
+        model = self._products.model_of(stage)
+        for task in dict.fromkeys(task for task, _ in fresh.values()):
+            rows = [(name, value, now_ms(), 0) for name, (of, value) in fresh.items() if of == task]
+            self._log_metrics(child.run_id, rows, model, *self._products.scored_on(task))
+        self._log_metrics(self.parent_id, [(name, value, now_ms(), place) for name, (_, value) in fresh.items()])
         self._client.set_tag(self.parent_id, f"{SCORED}{stage}", str(place))
-        child.metrics.update(map(key_of, fresh))
+        child.metrics.update(map(metric_key, fresh))
 
     def artifacts(self, paths: Sequence[Path]) -> None:
         for path in paths:
@@ -202,17 +179,24 @@ class Runs:
         return self._children[stage]
 
     def _known(self, run: Any) -> _Child:
-        curves = sorted(
-            (key for key in run.data.metrics if not key.startswith(("score/", "stage_"))), key=lambda key: key != "loss"
-        )
-        last = max(
-            (point.step for key in curves[:3] for point in self._client.get_metric_history(run.info.run_id, key)), default=-1
-        )
+        keys, run_id = [key for key in run.data.metrics if not key.startswith(("score/", "stage_"))], run.info.run_id
+        curves = sorted((key for key in keys if not key.startswith(DEV)), key=lambda key: key != "loss")
         finished = run.info.status == "FINISHED"
         if not finished:
-            self._client.update_run(run.info.run_id, status="RUNNING")
-        attempt = int(run.data.tags.get(ATTEMPT, "1"))
-        return _Child(run.info.run_id, finished, attempt, last, set(run.data.metrics), resumes=not finished)
+            self._client.update_run(run_id, status="RUNNING")
+        return _Child(
+            run_id,
+            finished,
+            int(run.data.tags.get(ATTEMPT, "1")),
+            self._last_step(run_id, curves[:3]),
+            self._last_step(run_id, [key for key in keys if key.startswith(DEV)][:1]),
+            set(run.data.metrics),
+            resumes=not finished,
+        )
+
+    def _last_step(self, run_id: str, keys: Sequence[str]) -> int:
+        """The largest step that MLflow has for any of `keys`; -1 for none."""
+        return max((point.step for key in keys for point in self._client.get_metric_history(run_id, key)), default=-1)
 
     def _working_child(self, stage: str) -> _Child:
         """The child that takes this attempt's points: a finished one is left alone and a new attempt made."""
@@ -227,49 +211,34 @@ class Runs:
         start = int(began * 1000) if began is not None else None
         run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=stage)
         child = self._children[stage] = _Child(run.info.run_id, False, attempt)
-        _log_params(self._client, child.run_id, params)
+        log_params(self._client, child.run_id, params)
         return child
 
-    def _log_metrics(self, run_id: str, rows: Sequence[tuple[str, float, int, int]]) -> None:
+    def _log_metrics(
+        self,
+        run_id: str,
+        rows: Sequence[tuple[str, float, int, int]],
+        model: str | None = None,
+        dataset: str | None = None,
+        digest: str | None = None,
+    ) -> None:
+        """`rows` are name, value, Unix milliseconds and step; `model` is the logged model that they are about, if there is one,
+        and `dataset` with its `digest` what they were taken on."""
         from mlflow.entities import Metric
 
+        of = {"model_id": model, "dataset_name": dataset, "dataset_digest": digest} if model else {}
         for at in range(0, len(rows), _BATCH):
-            metrics = [Metric(key_of(key), value, timestamp, step) for key, value, timestamp, step in rows[at : at + _BATCH]]
+            metrics = [Metric(metric_key(key), *rest, **of) for key, *rest in rows[at : at + _BATCH]]
             self._client.log_batch(run_id, metrics=metrics)
 
 
-def _find_or_make_parent(client: Any, experiment_id: str, run_name: str, tags: dict[str, str]) -> str:
-    """The parent with this run key. Of several made at once by racing tasks, the first one wins."""
-    query = f"tags.`{RUN_KEY}` = '{tags[RUN_KEY]}' and tags.`lehr.role` = 'recipe'"
-    order = ["attributes.start_time ASC"]
-    found = client.search_runs([experiment_id], query, order_by=order, max_results=1)
-    if found:
-        client.update_run(found[0].info.run_id, status="RUNNING")
-        return str(found[0].info.run_id)
-    made = client.create_run(experiment_id, tags={**tags, "lehr.role": "recipe"}, run_name=run_name)
-    first = client.search_runs([experiment_id], query, order_by=order, max_results=1)[0]
-    if first.info.run_id != made.info.run_id:
-        client.delete_run(made.info.run_id)
-    return str(first.info.run_id)
-
-
-def _log_params(client: Any, run_id: str, params: dict[str, str]) -> None:
-    """Parameters cannot change in MLflow: those that it has stay as they are."""
-    from mlflow.entities import Param
-
-    known = client.get_run(run_id).data.params
-    fresh = [Param(key, value) for key, value in params.items() if key not in known and value != ""]
-    for at in range(0, len(fresh), 100):
-        client.log_batch(run_id, params=fresh[at : at + 100])
-
-
-def _read_manifest(folder: Path | None) -> dict[str, Any]:
-    """The artifact's manifest if it lies on this machine: its digest and cost go to MLflow, its content does not."""
-    if folder is None or not (folder / MANIFEST).is_file():
-        return {}
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return manifest if isinstance(manifest, dict) else {}
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+def _rows(records: Sequence[Mapping[str, object]]) -> dict[str, tuple[str, float]]:
+    """Task and value of each score and of its error, by MLflow's name for it."""
+    rows = {}
+    for record in records:
+        task = str(record.get("task"))
+        for key, suffix in (("value", ""), ("stderr", "_stderr")):
+            value = record.get(key)
+            if isinstance(value, int | float):
+                rows[f"score/{task}/{record.get('split')}/{record.get('metric')}{suffix}"] = task, float(value)
+    return rows

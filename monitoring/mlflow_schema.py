@@ -19,6 +19,7 @@ SECONDS = 180.0  # the longest that migrations may take
 _MIGRATE = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
 _HEAD = "-- The sqlite schema of MLflow "
 SQLITE = "sqlite:///"
+FILE_NAME = "mlflow.db"  # of a run's own, in its folder
 
 
 def sqlite_uri(path: Path) -> str:

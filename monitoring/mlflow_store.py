@@ -17,8 +17,10 @@ from lehr.monitoring import mlflow_schema
 
 
 def set_environment() -> None:
-    """Before mlflow is imported: no telemetry, and a dead server is noticed in seconds instead of minutes."""
+    """Before mlflow is imported: no telemetry, no lines on the run's terminal that show the server's address with a password in
+    it, and a dead server is noticed in seconds instead of minutes."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
 

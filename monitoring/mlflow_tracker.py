@@ -15,14 +15,21 @@ import concurrent.futures.thread  # noqa: F401 - mlflow imports it, and in an ex
 import hashlib
 import json
 import logging
+import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from lehr.monitoring.mlflow_runs import Curve, Runs, flatten
+from lehr.monitoring.gpus import Gpus
+from lehr.monitoring.mlflow_keys import flatten, now_ms
+from lehr.monitoring.mlflow_opening import Wanted
+from lehr.monitoring.mlflow_products import LACKS
+from lehr.monitoring.mlflow_runs import Curve, Runs
 from lehr.monitoring.mlflow_store import absent_file
+from lehr.monitoring.system_metrics import SystemMetrics
 from lehr.runtime.redaction import masked
 from lehr.runtime.text import visible
 
@@ -30,7 +37,26 @@ LOG = logging.getLogger("lehr.monitoring")
 MAX_POINTS = 2000  # a metric and stage: MLflow's charts freeze on more (mlflow#9779)
 RETRY_SECONDS = 60.0  # the longest pause between two tries
 OPEN_SECONDS = 60.0  # a first stage that works longer than this is shown while it does
-Event = Callable[[Runs], None]
+SAMPLE_SECONDS = 10.0  # between two samples of system metrics, as MLflow has it
+_SAMPLES = 1000  # from then on each comes later, by a thousandth of the time so far: a month has a few thousand
+_UPLOAD_BYTES_PER_SECOND = 10e6  # what the end of a run waits for a model at least
+_NEVER = frozenset({"INVALID_PARAMETER_VALUE"})  # MLflow's words for what no repetition mends
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that MLflow is to hear. What is `extra`, the record of a run is whole without."""
+
+    tell: Callable[[Runs], None]
+    extra: bool = False
+
+    def hopeless(self, error: Exception) -> bool:
+        """Whether it is dropped, with a word, instead of tried again: nothing behind it in the queue may wait for ever."""
+        code = getattr(error, "error_code", "")
+        if not self.extra:
+            return code in _NEVER
+        local = isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.filename is not None)
+        return code in _NEVER | LACKS or local or isinstance(error, LookupError | TypeError | ValueError | AttributeError)
 
 
 class MlflowTracker:
@@ -47,26 +73,32 @@ class MlflowTracker:
         *,
         run_key: str = "",
         copies: Path | None = None,
+        gpus: Gpus | None = None,
         flush_seconds: float = 3.0,
         max_points: int = MAX_POINTS,
+        sample_seconds: float = SAMPLE_SECONDS,
     ) -> None:
         """`params` is the recipe, nested or flat. `run_key` names the run across restarts; it is tag `lehr.run_key`.
-        `copies` is where this machine has artifacts, by name, whose uri is no folder.
+        `copies` is where this machine has artifacts, by name, whose uri is no folder; the disk under it is watched.
+        `artifact_location` is given where the store is a file of the run's own.
 
-        Without a key, one is made of the run's name and parameters. Nothing is imported or opened here.
+        Without a key, one is made of the run's name and parameters. Nothing of MLflow is imported or opened here.
         """
         flat = flatten(params or {})
         key = run_key or hashlib.sha256(json.dumps([run_name, flat], sort_keys=True).encode()).hexdigest()[:16]
-        self._open: Callable[[], Runs] = lambda: Runs.open(
-            tracking_uri, experiment, run_name, artifact_location, flat, dict(tags or {}), key
-        )
+        wanted = Wanted(tracking_uri, experiment, run_name, artifact_location, flat, dict(tags or {}), key)
+        self._open: Callable[[], Runs] = lambda: Runs.open(wanted)
         self._uri, self._max_points, self._copies = tracking_uri, max_points, copies
         self._flush_seconds = self._pause_seconds = flush_seconds
         self._events: deque[Event] = deque()
         self._runs: Runs | None = None
         self._curves: dict[str, Curve] = {}
         self._began: float | None = None  # the first stage's start
+        self._system = SystemMetrics(copies or Path.cwd(), gpus)
+        self._sample_seconds, self._made_at = sample_seconds, time.monotonic()
+        self._sample_at = self._made_at + sample_seconds
         self._warned = self._wanted = False
+        self._upload_bytes = 0
         self._closing, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
@@ -76,7 +108,7 @@ class MlflowTracker:
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
         began, flat = time.time(), flatten(params)
         self._began = self._began or time.monotonic()
-        self._events.append(lambda runs: runs.stage_started(stage, began, total_steps, flat))
+        self._events.append(Event(lambda runs: runs.stage_started(stage, began, total_steps, flat)))
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
         self._wanted |= bool(metrics)
@@ -84,25 +116,31 @@ class MlflowTracker:
         if curve is None:
             curve = self._curves[stage] = Curve(stage, -(-total_steps // self._max_points) if total_steps > 0 else 1)
             made = curve
-            self._events.append(lambda runs: runs.send(made))
+            self._events.append(Event(lambda runs: runs.send(made)))
         if step % curve.stride == 0 or step == total_steps:
-            curve.points.append((int(time.time() * 1000), step, dict(metrics)))
+            curve.points.append((now_ms(), step, dict(metrics)))
+
+    def evaluated(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        at, copy = now_ms(), dict(metrics)
+        self._events.append(Event(lambda runs: runs.evaluated(stage, step, at, copy)))
+        self._wanted = True
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         curve = self._curves.pop(stage, None)
-        folder = self._copies / uri.rpartition("/")[2] if self._copies and "://" in uri else Path(uri) if uri else None
-
-        def finish(runs: Runs) -> None:
-            if curve is not None:
-                runs.send(curve)
-            runs.stage_finished(stage, uri, folder, reused, seconds)
-
-        self._events.append(finish)
+        folder = self._folder(uri)
+        if curve is not None:
+            self._events.append(Event(lambda runs: runs.send(curve)))
+        self._events.append(Event(lambda runs: runs.products(stage, uri, folder, reused), extra=True))
+        self._events.append(Event(lambda runs: runs.stage_finished(stage, uri, folder, reused, seconds)))
         self._wanted = True
+
+    def _folder(self, uri: str) -> Path | None:
+        """Where this machine has the artifact."""
+        return self._copies / uri.rpartition("/")[2] if self._copies and "://" in uri else Path(uri) if uri else None
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None:
         copies = [dict(record) for record in records]
-        self._events.append(lambda runs: runs.scored(stage, copies))
+        self._events.append(Event(lambda runs: runs.scored(stage, copies)))
         self._wanted = True
 
     def note(self, text: str) -> None:
@@ -113,7 +151,15 @@ class MlflowTracker:
     def log_artifacts(self, paths: Sequence[str | Path]) -> None:
         """Copy files (report.html, the resolved recipe, scores.json ...) to the parent run, when its turn comes."""
         files = [Path(path) for path in paths]
-        self._events.append(lambda runs: runs.artifacts(files))
+        self._events.append(Event(lambda runs: runs.artifacts(files)))
+        self._wanted = True
+
+    def register(self, name: str, stage: str, uri: str, folder: Path) -> None:
+        """Make the files in `folder`, the public copy of the artifact at `uri` that `stage` exported, a version of the
+        registered model `name`, unless one of its digest is there. They are copied to where MLflow keeps artifacts."""
+        artifact = self._folder(uri) or folder
+        self._upload_bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        self._events.append(Event(lambda runs: runs.register(name, stage, uri, artifact, folder), extra=True))
         self._wanted = True
 
     def close(self, *, failed: bool = False, timeout_seconds: float = 60.0) -> None:
@@ -123,11 +169,11 @@ class MlflowTracker:
         if failed and not self._wanted and absent_file(self._uri) is not None:
             self._events.clear()  # nothing was made: not worth a new file
         else:
-            self._events.append(lambda runs: runs.finish(failed))
+            self._events.append(Event(lambda runs: runs.finish(failed)))
             self._wanted = True
         self._closing.set()
         self._wake.set()
-        self._thread.join(timeout_seconds)
+        self._thread.join(timeout_seconds + self._upload_bytes / _UPLOAD_BYTES_PER_SECOND)
         if self._thread.is_alive() or self._events:
             self._warn("not everything reached it before the run ended; the run's folder holds the full record")
 
@@ -137,6 +183,7 @@ class MlflowTracker:
         while True:
             self._wake.wait(self._pause_seconds)
             last = self._closing.is_set()
+            self._sample(last)
             try:
                 self._flush()
                 self._pause_seconds = self._flush_seconds
@@ -145,6 +192,15 @@ class MlflowTracker:
                 self._pause_seconds = min(self._pause_seconds * 2, RETRY_SECONDS)
             if last:
                 return
+
+    def _sample(self, last: bool) -> None:
+        """Put the system's figures into the queue when they are due; they wait there until something is tracked."""
+        now = time.monotonic()
+        if now < self._sample_at or last:
+            return
+        self._sample_at = now + max(self._sample_seconds, (now - self._made_at) / _SAMPLES)
+        at, sample = now_ms(), self._system.sample()
+        self._events.append(Event(lambda runs: runs.sampled(at, sample)))
 
     def _flush(self) -> None:
         if self._began is not None and time.monotonic() - self._began > OPEN_SECONDS:
@@ -155,9 +211,9 @@ class MlflowTracker:
             return
         while self._events:
             try:
-                self._events[0](self._runs)  # stays in the queue until it has succeeded ...
+                self._events[0].tell(self._runs)  # stays in the queue until it has succeeded ...
             except Exception as error:
-                if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
+                if not self._events[0].hopeless(error):
                     raise
                 self._warn(f"refused: {(str(error).splitlines() or [''])[0][:300]}")  # ... or can never succeed
             self._events.popleft()

@@ -13,6 +13,7 @@ from pathlib import Path
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.graph import graph
 from lehr.pipeline.local import addresses, locate, run_node
@@ -56,8 +57,9 @@ def resolved(recipe: str | Path, overrides: list[str]) -> Recipe:
     return loaded
 
 
-def open_run(recipe: Recipe, out: str) -> Opened:
-    """Pin `recipe` in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME), and hold the folder for this process.
+def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
+    """Pin `recipe`, which was named `source`, in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME), and hold the folder
+    for this process.
 
     Raises UserError for a graph that means nothing, a place that cannot be written, and a run that is at work there.
     """
@@ -75,7 +77,8 @@ def open_run(recipe: Recipe, out: str) -> Opened:
         raise from_os_error(error, place.folder) from error
     place.share(["recipe.yaml", _pinned(pinned)])
     command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return Opened(RunRef(root=place.root, recipe=pinned, key=run_key(recipe, place.root), command=command), recipe, nodes)
+    key = run_key(recipe, place.root)
+    return Opened(RunRef(root=place.root, recipe=pinned, key=key, command=command, source=str(source)), recipe, nodes)
 
 
 def _pinned(sha256: str) -> str:
@@ -135,9 +138,18 @@ def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
     place.share([*PUBLIC, "model"])
     if s.mlflow is not None:
         s.mlflow.log_artifacts([place.folder / name for name in PUBLIC])
+        _register(this, refs, s.mlflow, place.folder / "model")
     s.done = True
     s.tracker.note(f"report: {place.shown('report.html')}")
     return report
+
+
+def _register(this: Opened, refs: Mapping[str, ArtifactRef], mlflow: MlflowTracker, folder: Path) -> None:
+    """Make the public model in `folder` a version of the registered model that the recipe names."""
+    name = this.recipe.tracking.registered_model
+    exported = next((refs[node.name] for node in this.nodes if node.kind == "export"), None)
+    if name and exported:
+        mlflow.register(name, exported.stage, exported.uri, folder)
 
 
 def _ancestors(refs: Mapping[str, ArtifactRef]) -> list[Made]:

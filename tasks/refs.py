@@ -12,3 +12,4 @@ class RunRef(Config):
     recipe: str  # SHA-256 of the pinned recipe, ROOT/recipes/SHA.yaml
     key: str  # names the run in MLflow across restarts
     command: str = ""
+    source: str = ""  # the recipe as it was named there

@@ -12,21 +12,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 
 from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
 from lehr.monitoring.console import ConsoleTracker
 from lehr.monitoring.energy import PowerMeter
-from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.exporter import PrometheusTracker, run_label
 from lehr.monitoring.fan_out import FanOut
-from lehr.monitoring.mlflow_schema import sqlite_uri
+from lehr.monitoring.gpus import Gpus
+from lehr.monitoring.mlflow_moved import artifacts_of, tracking_uri_of
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
+from lehr.runtime.redaction import masked
 from lehr.tasks.progress import Progress
 from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
-from lehr.tasks.termination import set_progress_source
+from lehr.tasks.termination import in_pod, set_progress_source
 
 
 @dataclass
@@ -59,45 +60,61 @@ class Session:
 _current: Session | None = None
 
 
-def open_session(
-    recipe: Recipe, stages: Sequence[str], root: Path, key: str, *, metrics_port: int = 0, mlflow: bool = True
-) -> Session:
-    """Start the trackers of a run with these stages, whose folder on this machine is `root`. Prometheus listens on loopback
-    only; MLflow writes to `root`/mlflow.db unless MLFLOW_TRACKING_URI names another place."""
+def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_port: int = 0, mlflow: bool = True) -> Session:
+    """Start the trackers of a run with these stages. Prometheus listens on loopback only; MLflow writes to mlflow.db in the
+    run's folder on this machine unless MLFLOW_TRACKING_URI names another place."""
     global _current
     pinned = canonical(recipe.model_dump(mode="json"))
-    power = PowerMeter(recipe.site.cpu_watts_per_core)
+    power, gpus = PowerMeter(recipe.site.cpu_watts_per_core), Gpus.here()
     console = ConsoleTracker(stages, title=recipe.name)
-    exporter = PrometheusTracker(recipe.name, model=recipe.model.family, recipe_sha256=sha256_text(pinned), power=power)
+    label = run_label(recipe.name, run.key)
+    exporter = PrometheusTracker(
+        label,
+        model=recipe.model.family,
+        recipe_sha256=sha256_text(pinned),
+        name=recipe.name,
+        place=run.root.rpartition("/")[2],
+        power=power,
+        gpus=gpus,
+    )
     if mlflow and find_spec("mlflow") is None:
         console.note("MLflow is not installed: the run is not tracked there (pip install 'lehr[track]')")
         mlflow = False
-    tracked = _mlflow(recipe, root, key, pinned) if mlflow else None
+    tags = {"lehr.run": label, "lehr.recipe_sha256": sha256_text(pinned), **_source(run)}
+    tracked = _mlflow(run, recipe, tags, gpus) if mlflow else None
     progress = Progress(recipe.name)
     tracker = FanOut([console, exporter, progress, *([tracked] if tracked else [])])
     url = exporter.start(metrics_port, note=console.note)
-    console.note(f"metrics: {url}")
+    console.note(f'metrics: {url} (run="{label}")' if url else "metrics: none")
     _current = Session(tracker, power, progress, tracked)
     atexit.register(_current.close)
     set_progress_source(progress.words)
     return _current
 
 
-def _mlflow(recipe: Recipe, root: Path, key: str, pinned: str) -> MlflowTracker:
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    place = None if uri else (root / "mlflow-artifacts").as_uri()
+def _source(run: RunRef) -> dict[str, str]:
+    """What started the run: the recipe in MLflow's own tag, of which its pages show the last part as of a path, and beside it
+    the whole command."""
+    said = {"mlflow.source.name": masked(run.source), "lehr.command": masked(run.command)}
+    return {"mlflow.source.type": "JOB" if in_pod() else "LOCAL", **{key: text for key, text in said.items() if text}}
+
+
+def _mlflow(run: RunRef, recipe: Recipe, tags: dict[str, str], gpus: Gpus | None) -> MlflowTracker:
+    """In a file of the run's own the recipe alone names the run: a folder that is moved or copied goes on in it."""
+    uri, folder = os.environ.get("MLFLOW_TRACKING_URI", ""), RunLocation(run.root).folder
     return MlflowTracker(
-        uri or sqlite_uri(root / "mlflow.db"),
+        uri or tracking_uri_of(folder),
         recipe.model.family,
         recipe.name,
-        place,
+        None if uri else artifacts_of(folder),
         recipe.model_dump(mode="json"),
-        {"lehr.recipe_sha256": sha256_text(pinned)},
-        run_key=key,
-        copies=root / "artifacts",
+        tags,
+        run_key=run.key if uri else tags["lehr.recipe_sha256"][:16],
+        copies=folder / "artifacts",
+        gpus=gpus,
     )
 
 
 def session(run: RunRef, recipe: Recipe, stages: Sequence[str]) -> Session:
     """The open session, or one opened now."""
-    return _current or open_session(recipe, stages, RunLocation(run.root).folder, run.key)
+    return _current or open_session(run, recipe, stages)

@@ -43,7 +43,7 @@ def piece(run: RunRef, names: list[str], have: dict[str, ArtifactRef]) -> dict[s
 @owned(FlyteRecoverableException)
 def stages(recipe: str, out: str, overrides: list[str]) -> str:
     """One node a stage. What exists already becomes none, and needs no pod."""
-    this = open_run(resolved(recipe, overrides), out)
+    this = open_run(resolved(recipe, overrides), out, recipe)
     got: Any = start(this)
     parts = pieces([node for node in this.nodes if node.name not in got], MOST_PATHS)
     if len(parts) == 1:

@@ -14,6 +14,7 @@ from lehr.config.parallel import Parallel
 from lehr.config.posttraining import PostStep
 from lehr.config.pretraining import Anneals, Pretrain, Ramp
 from lehr.config.site import Site
+from lehr.config.tracking import Tracking
 from lehr.config.training import Compile, Precision, Watch
 
 
@@ -37,6 +38,7 @@ class RecipeParts(Config):
     compile: Compile = "auto"  # pretraining's blocks; auto: stages of a quarter of an hour and more, where a compiler is
     precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
     compute: Compute = Compute()  # of pods on a cluster
+    tracking: Tracking = Tracking()
     site: Site = Site()
     hardware: Hardware | None = None  # what `lehr plan` reckons with
 

@@ -7,7 +7,6 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.scores import read_records
+from lehr.runtime.checkout import commit
 from lehr.runtime.json_files import read_object, read_objects, read_rows
 
 AGAIN = "delete this artifact's folder and run the same command again: only this stage is repeated"
@@ -235,7 +235,7 @@ def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:
         torch=_version("torch"),
         cpu=_cpu(),
         cores=os.cpu_count(),
-        git_sha=_git_sha(),
+        git_sha=commit()[:12],
         lehr_version=lehr.__version__,
         code_fingerprint=" ".join(codes),
     )
@@ -261,17 +261,6 @@ def _cpu() -> str:
         else []
     )
     return names[0] if names else platform.processor()
-
-
-def _git_sha() -> str:
-    """The checkout's commit, or nothing where Lehr was installed from a wheel or git is absent."""
-    folder = Path(lehr.__file__).resolve().parent.parent
-    if not (folder / ".git").exists() or shutil.which("git") is None:
-        return ""
-    run = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, encoding="utf-8", check=False
-    )
-    return run.stdout.strip()
 
 
 def _peak_memory(recipe: Recipe) -> int:

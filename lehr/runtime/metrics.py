@@ -183,6 +183,7 @@ BUILT_IN = (
     _logged("tokens", "tokens", "tokens", format=",.0f"),
     _logged("seconds", "time of a step", "s", "lower"),
     _logged("step_seconds", "time of a step", "s", "lower"),
+    _logged("data_seconds", "wait for a step's batch", "s", "lower"),
     _logged("flops", "floating point operations of a step", "FLOP"),
     _logged("skipped", "update refused"),
     _logged("not_finite", "loss or gradient not finite"),

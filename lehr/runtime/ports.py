@@ -47,6 +47,10 @@ class Tracker(Protocol):
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None: ...
 
+    def evaluated(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Measured on development data on the way, of the model as it is after `step`."""
+        ...
+
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None: ...
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None: ...
@@ -61,6 +65,9 @@ class NullTracker:
         return None
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
+        return None
+
+    def evaluated(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         return None
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:

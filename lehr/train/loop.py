@@ -31,7 +31,8 @@ class Sums:
 
     `tokens` were processed; `extra` holds further (sum, count) pairs under the names the objective declares. `models` holds
     (loss, weight) of each model that is trained beside the main one, by name. Numbers may be tensors on the model's device:
-    reading them would make the host wait.
+    reading them would make the host wait. `data_seconds` is how long the rank waited for its batch, reading and putting it
+    together; not a number where nobody measures that.
     """
 
     loss: float | Tensor
@@ -39,10 +40,11 @@ class Sums:
     tokens: int
     extra: Mapping[str, Pair]
     models: Mapping[str, Pair] = field(default_factory=dict)
+    data_seconds: float = math.nan
 
     def unsaid(self) -> Sums:
-        """Zeros in their place, on the same devices: what a rank adds whose sums another one reports."""
-        return Sums(_zero(self.loss), 0.0, 0, _zeros(self.extra), _zeros(self.models))
+        """Zeros in their place, on the same devices: what a rank adds whose sums another one reports. Its wait is its own."""
+        return Sums(_zero(self.loss), 0.0, 0, _zeros(self.extra), _zeros(self.models), self.data_seconds)
 
 
 def _zeros(pairs: Mapping[str, Pair]) -> Mapping[str, Pair]:
@@ -192,12 +194,14 @@ def _update(state: TrainState, measured: Mapping[str, Measured]) -> bool:
 
 
 def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -> dict[str, float]:
-    """Sum gradients and scalars over ranks; extras come back as means, `stop` as how many ranks heard SIGTERM. The host waits
-    for the device here, and for the gradients' norm."""
+    """Sum gradients and scalars over ranks; extras and `data_seconds` come back as means, `stop` as how many ranks heard
+    SIGTERM. The host waits for the device here, and for the gradients' norm."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
-    scalars = stacked([sums.loss, sums.weight, sums.tokens, float(preemption.asked()), *(x for pair in pairs for x in pair)])
+    own = {"loss": sums.loss, "weight": sums.weight, "tokens": sums.tokens, "stop": float(preemption.asked())}
+    own["data_seconds"] = sums.data_seconds / ranks.world
+    scalars = stacked([*own.values(), *(x for pair in pairs for x in pair)])
     engine.sum_(scalars, ranks)
     values = scalars.tolist()
-    out = dict(zip(("loss", "weight", "tokens", "stop"), values, strict=False))
-    out |= {name: mean(*values[4 + 2 * i : 6 + 2 * i]) for i, name in enumerate(extras)}
+    out = dict(zip(own, values, strict=False))
+    out |= {name: mean(*values[len(own) + 2 * i :][:2]) for i, name in enumerate(extras)}
     return out

@@ -3,8 +3,9 @@ T positions."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,7 +113,9 @@ class NextToken:
     def backward(self, step: int, ranks: Ranks) -> Sums:
         if self._ahead is None:
             self._ahead = fetcher(lambda step: self._fetch(step, ranks), self.phase.steps, self.model.cos.device)
+        began = time.perf_counter()
         batch = self._ahead(step).use()
+        waited = time.perf_counter() - began
         total = Sums(0.0, 0.0, 0, {"cross_entropy": (0.0, 0.0), "masked_instances": (float(batch.masked), 1.0)})
         rows = len(batch.tokens_BT)
         size = self.micro_batch or rows
@@ -120,7 +123,7 @@ class NextToken:
             part = slice(start, start + size)
             total = self._micro(batch.tokens_BT[part], batch.labels_BT[part], batch.whole, total)
             self.engine.collect()
-        return total
+        return replace(total, data_seconds=waited)
 
     def _fetch(self, step: int, ranks: Ranks) -> Fetched:
         batch, masked = self.batch(step, ranks)

@@ -21,14 +21,14 @@ from lehr.train.stability import norms
 from lehr.train.state import TrainState
 
 _WATCH = Watch()
-_OWN = ("loss", "weight", "tokens", "stop")
+_OWN = ("loss", "weight", "tokens", "stop", "data_seconds")
 _NOTHING: Mapping[str, float] = {}
 
 
 @dataclass
 class Row:
-    """One step on its way into the log. `tokens` so far, `step_tokens` of this one; `norms` and other numbers that some steps
-    have."""
+    """One step on its way into the log. `tokens` so far, `step_tokens` of this one; `seconds` that it took, and that the ranks
+    waited for their batches within it; `norms` and other numbers that some steps have."""
 
     step: int
     tokens: int
@@ -39,6 +39,7 @@ class Row:
     made: bool
     step_tokens: int
     seconds: float
+    data_seconds: float
     norms: dict[str, float] = field(default_factory=dict)
 
     def line(self, extra: dict[str, float]) -> dict[str, Any]:
@@ -53,7 +54,8 @@ class Row:
         rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "flops": tokens * flops_per_token}
         finite = math.isfinite(self.loss + self.grad_norm + sum(self.norms.values()))
         skips = {"skipped": float(not self.made), "not_finite": float(not finite)}
-        return {**seen, "tokens": float(tokens), "step_seconds": seconds, **rates, **skips}
+        waits = {"data_seconds": self.data_seconds} if math.isfinite(self.data_seconds) else {}
+        return {**seen, "tokens": float(tokens), "step_seconds": seconds, **waits, **rates, **skips}
 
 
 class StepRecord(NamedTuple):
@@ -114,8 +116,8 @@ class Recorder:
         """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come."""
         row = None
         if self.log is not None:
-            r = record
-            row = Row(state.step, state.tokens, steps, r.loss, r.grad_norm, r.lr, r.made, int(scalars["tokens"]), r.seconds)
+            r, tokens, waited = record, int(scalars["tokens"]), scalars.get("data_seconds", math.nan)
+            row = Row(state.step, state.tokens, steps, r.loss, r.grad_norm, r.lr, r.made, tokens, r.seconds, waited)
             row.norms = {**r.others}
             if state.step % self.watch.norm_steps == 0:
                 row.norms |= norms(state, r.grad_norm)
@@ -160,6 +162,8 @@ class Recorder:
             except preemption.Terminated:
                 return False
             self._write({"step": state.step, "tokens": state.tokens, **values})
+            if self.log is not None:
+                self.tracker.evaluated(self.stage, state.step, {k: v for k, v in values.items() if math.isfinite(v)})
         state.evaluated = state.step
         return True
 

@@ -50,6 +50,8 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("stage1.tokens=1.5", ["expected a whole number", "1.5"]),
         ("stage1.tokens=true", ["expected a whole number", "True"]),
         ("stage1.tokens=5", ["--set", "do not pay for one step of 1024 tokens", "raise tokens"]),
+        ("tracking.registered_model=a/b", ["--set", "tracking.registered_model", "'a/b' is no name", "letters, digits"]),
+        ("tracking.register_model=chat", ["tracking.register_model: unknown key", "did you mean 'registered_model'?"]),
         ("stage1.optim.lr=.nan", ["stage1.optim.lr", "finite number"]),
         ("stage1.optim.lr=.inf", ["stage1.optim.lr", "finite number"]),
         ("stage1.optim.clip_norm=.nan", ["stage1.optim.clip_norm", "greater than 0"]),  # .inf: not clipped

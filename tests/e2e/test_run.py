@@ -113,12 +113,22 @@ def test_mlflow_has_a_parent_and_a_child_per_stage(finished: Finished) -> None:
     assert max(steps) == 32
     keys = {k for (k,) in db.execute("select key from params where run_uuid = ?", (parent,))}
     assert "model.d_model" in keys
+    tags = dict(db.execute("select key, value from tags where run_uuid = ?", (parent,)).fetchall())
+    assert tags["mlflow.source.name"] == str(helpers.RECIPE) and tags["lehr.command"].startswith("lehr run ")
+    of = "select m.name, r.name from logged_models m join runs r on m.source_run_id = r.run_uuid"
+    assert db.execute(of).fetchall() == [(stage, stage) for stage in (*helpers.STAGES, "export")]
+    read = "select d.name from inputs i join datasets d on i.source_id = d.dataset_uuid where i.destination_id = ?"
+    assert {name for (name,) in db.execute(read, (stage1,))} == {"documents", "shards"}
 
 
 def test_a_run_listens_on_loopback_only(finished: Finished) -> None:
     """Metrics, and where ranks meet: every process of the run, of both families of addresses, from beginning to end."""
     assert "lehr_train_loss{" in finished.metrics
-    assert 'run="e2e"' in finished.metrics
+    assert re.search(r'run="e2e-[0-9a-f]{8}"', finished.metrics) and 'name="e2e",place="run"' in finished.metrics
+    assert 'lehr_train_dev_metric{metric="dev_bits_per_byte"' in finished.metrics
+    for name in ("train_data_wait_seconds_total", "memory_resident_bytes", "memory_resident_peak_bytes"):
+        value = re.search(rf"^lehr_{name}{{.*}} (.*)$", finished.metrics, re.MULTILINE)
+        assert value and float(value[1]) > 0, name
     assert finished.metrics_url.startswith("http://127.0.0.1:")
     assert finished.listening and all(ipaddress.ip_address(a).is_loopback for a in finished.listening), finished.listening
 

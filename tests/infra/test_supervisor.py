@@ -107,12 +107,12 @@ def word(code: int, *, ranks: int = 8, stopped: bool = False) -> Word:
 def test_who_is_believed_and_when_it_is_enough() -> None:
     ranks = Ranks()
     ranks.say(word(170), 10.0)
-    assert ranks.wait(11.0) == 9.0 and ranks.code(1) == 1, "the launcher saw a rank die without a word"
+    assert ranks.wait(11.0) == 9.0 and ranks.exit_code(1) == 1, "the launcher saw a rank die without a word"
     ranks.say(word(173), 11.0)
     assert ranks.worst == word(170), "it hangs because it waits for the one that failed"
     ranks.say(word(172), 11.5)
-    assert ranks.worst == word(172) and ranks.code(1) == 172 and ranks.wait(12.0) == 1.0 and ranks.wait(13.5) == 0.0
-    assert ranks.code(0) == 0, "what ended well has ended well"
+    assert ranks.worst == word(172) and ranks.exit_code(1) == 172 and ranks.wait(12.0) == 1.0 and ranks.wait(13.5) == 0.0
+    assert ranks.exit_code(0) == 0, "what ended well has ended well"
     few = Ranks()
     few.say(word(173, ranks=2), 10.0)
     few.say(word(173, ranks=2), 10.1)
@@ -121,7 +121,7 @@ def test_who_is_believed_and_when_it_is_enough() -> None:
     stopping.say(word(170, stopped=True), 10.0)
     assert stopping.worst is None and stopping.wait(99.0) is None, "told to stop by the launcher: another's failure"
     stopping.leaving = True
-    assert stopping.wait(99.0) is None and stopping.code(1) == 170, "told by the kubelet: the others may still be saving"
+    assert stopping.wait(99.0) is None and stopping.exit_code(1) == 170, "told by the kubelet: the others may still be saving"
 
 
 def test_only_words_are_heard() -> None:

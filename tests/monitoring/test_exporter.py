@@ -20,7 +20,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lehr.monitoring import metrics as m
-from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.exporter import PrometheusTracker, run_label
+from lehr.monitoring.gpus import Gpus, Reading
 from lehr.runtime.metrics import require
 
 
@@ -73,6 +74,7 @@ STEP = {
     "tokens": 2048,
     "flops": 1e9,
     "step_seconds": 0.2,
+    "data_seconds": 0.05,
     "never_heard_of": 1.0,
 }
 
@@ -88,11 +90,58 @@ def test_a_run_as_the_scraper_sees_it(tracker: PrometheusTracker) -> None:
     assert got["lehr_train_step", "stage1"] == 304 and got["lehr_train_steps_planned", "stage1"] == 1000
     assert got["lehr_train_tokens_total", "stage1"] == 2 * 2048 + 2 * 1024
     assert got["lehr_train_flops_total", "stage1"] == 4e9
+    assert got["lehr_train_data_wait_seconds_total", "stage1"] == pytest.approx(4 * 0.05)
     assert got["lehr_train_steps_skipped_total", "stage1"] == 1
     assert math.isnan(got["lehr_train_loss", "stage1"]) and got["lehr_train_grad_norm", "stage1"] == 0.9
     assert got["lehr_train_step_seconds_count", "stage1"] == 4 and got["lehr_train_active", "stage1"] == 1
     assert got["lehr_checkpoint_size_bytes", "stage1"] == 4096 and got["lehr_checkpoint_blocking_seconds_count", "stage1"] == 1
     assert not any("never_heard_of" in name for name, _ in got)
+
+
+def test_development_measurements_are_no_steps_and_a_sign_of_life(tracker: PrometheusTracker) -> None:
+    now = tracker._now
+    assert isinstance(now, Time)
+    tracker.progress("stage1", 300, 1000, STEP)
+    now.seconds += 100
+    tracker.evaluated("stage1", 300, {"dev_bits_per_byte": 2.25, "dev_bits_per_byte@novel": 1.5})
+    tracker.evaluated("stage1", 350, {"dev_bits_per_byte": 2.0})
+    value = tracker.registry.get_sample_value
+    labels = {"run": "tiny", "stage": "stage1"}
+    assert value("lehr_train_dev_metric", {**labels, "metric": "dev_bits_per_byte"}) == 2.0
+    assert value("lehr_train_dev_metric", {**labels, "metric": "dev_bits_per_byte@novel"}) == 1.5
+    assert value("lehr_train_steps_total", labels) == 1 and value("lehr_train_step", labels) == 300
+    assert value("lehr_train_heartbeat_timestamp_seconds", labels) == now.seconds
+
+
+class OneGpu(Gpus):
+    def __init__(self) -> None:
+        return None
+
+    def read(self) -> list[Reading]:
+        return [Reading(2, used=3 * 2**30, total=80 * 2**30)]
+
+
+def test_memory_is_read_at_each_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lehr.monitoring.usage.FRESH_SECONDS", 0.0)
+    tracker = PrometheusTracker("tiny-12", gpus=OneGpu())
+    value = tracker.registry.get_sample_value
+    before, peak = (value(f"lehr_memory_resident_{name}", {"run": "tiny-12"}) for name in ("bytes", "peak_bytes"))
+    assert before is not None and peak is not None and 2**20 < before <= peak
+    block = b"x" * (64 * 2**20)
+    after = value("lehr_memory_resident_bytes", {"run": "tiny-12"})
+    assert after is not None and after - before > 32 * 2**20 and block
+    assert value("lehr_gpu_memory_used_bytes", {"run": "tiny-12", "gpu": "2"}) == 3 * 2**30
+    assert value("lehr_gpu_memory_size_bytes", {"run": "tiny-12", "gpu": "2"}) == 80 * 2**30
+
+
+def test_two_runs_of_one_recipe_have_two_labels_and_say_where_they_are() -> None:
+    keys = ("0123456789abcdef", "fedcba9876543210")
+    labels = [run_label("tiny-olmo2", key) for key in keys]
+    assert labels == ["tiny-olmo2-01234567", "tiny-olmo2-fedcba98"]
+    tracker = PrometheusTracker(labels[0], name="tiny-olmo2", place="second try" * 20)
+    [family] = [f for f in tracker.registry.collect() if f.name == "lehr_run_info"]
+    [sample] = family.samples
+    assert sample.labels == {"run": labels[0], "name": "tiny-olmo2", "place": ("second try" * 20)[:64]}
 
 
 def test_energy_goes_to_the_stage_that_drew_it(tracker: PrometheusTracker) -> None:

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("mlflow")
 
 from lehr.monitoring import mlflow_schema, mlflow_store
-from lehr.monitoring.mlflow_runs import flatten, key_of
+from lehr.monitoring.mlflow_keys import flatten, key_of
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 
 
@@ -210,7 +210,7 @@ def test_a_store_that_comes_back_gets_everything(
             raise ConnectionError("not yet")
         good(uri)
 
-    monkeypatch.setattr("lehr.monitoring.mlflow_runs.prepare", flaky)
+    monkeypatch.setattr("lehr.monitoring.mlflow_opening.prepare", flaky)
     tracker = open_tracker(flush_seconds=0.01)
     train(tracker, "stage1", 1, 20, 20)
     tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
@@ -231,7 +231,7 @@ def test_the_step_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         release.wait(30)
         raise ConnectionError("given up")
 
-    monkeypatch.setattr("lehr.monitoring.mlflow_runs.prepare", hang)
+    monkeypatch.setattr("lehr.monitoring.mlflow_opening.prepare", hang)
     tracker = MlflowTracker("sqlite:///x", "lehr", "tiny", run_key="k", flush_seconds=0.01)
     train(tracker, "stage1", 1, 1, 3)
     assert opened.wait(10)

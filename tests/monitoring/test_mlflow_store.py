@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -47,6 +48,21 @@ def test_a_new_file_is_the_one_that_the_migrations_make(tmp_path: Path, monkeypa
     quick, slow = contents(tmp_path / "quick.db"), contents(tmp_path / "slow.db")
     assert len(quick[0]) > 100 and set(quick[1]) == {"alembic_version", "experiments", "workspaces"}
     assert quick == slow
+
+
+def test_the_address_of_a_server_with_its_password_is_not_put_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
+
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
+    client = TrackingServiceClient("http://somebody:planted@127.0.0.1:9")
+    monkeypatch.setattr(type(client.store), "get_run", lambda self, run_id: MagicMock())
+    client._log_url("1")
+    assert "planted" in capsys.readouterr().out  # what MLflow does at the end of each run
+    mlflow_store.set_environment()
+    client._log_url("1")
+    assert capsys.readouterr().out == ""
 
 
 KILLED = """

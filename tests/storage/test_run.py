@@ -12,7 +12,8 @@ from lehr.artifacts.artifact import Artifact
 from lehr.config import load_recipe
 from lehr.config.recipe import Recipe
 from lehr.tasks.opening import open_run, resolved, run_stage_of
-from lehr.tasks.run_location import RunLocation, local
+from lehr.tasks.refs import RunRef
+from lehr.tasks.run_location import local
 from lehr.tasks.session import open_session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,7 @@ SMALL = ["data.sources.arithmetic.documents=20", "data.sources.word_problems.doc
 
 def _first_stages(root: str, recipe: Recipe) -> tuple[list[Artifact], frozenset[str]]:
     """Documents and tokenizer, as Flyte's tasks make them; and which of them were found again."""
-    session = open_session(recipe, [], RunLocation(root).folder, "key", mlflow=False)
+    session = open_session(RunRef(recipe="r", root=root, key="key"), recipe, [], mlflow=False)
     try:
         run = open_run(resolved(RECIPE, SMALL), root).run
         corpus = run_stage_of(run, "documents", {})

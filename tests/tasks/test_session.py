@@ -6,10 +6,12 @@ import re
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lehr.config import load_recipe
+from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.tasks.opening import run_key
 from lehr.tasks.progress import Progress
 from lehr.tasks.refs import RunRef
@@ -28,7 +30,7 @@ def test_a_run_keeps_its_name_and_another_recipe_or_folder_gets_another() -> Non
 def test_every_task_of_a_process_shares_one_session_and_its_metrics(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recipe = load_recipe(TINY)
     run = RunRef(recipe="r", root=str(tmp_path), key="k")
-    opened = open_session(recipe, ["soup"], tmp_path, "k", mlflow=False)
+    opened = open_session(run, recipe, ["soup"], mlflow=False)
     try:
         assert session(run, recipe, ["soup"]) is opened
         found = re.search(r"http://127\.0\.0\.1:\d+/metrics", capfd.readouterr().out)
@@ -47,7 +49,7 @@ def test_where_mlflow_is_not_installed_one_line_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("lehr.tasks.session.find_spec", lambda name: None)
-    opened = open_session(load_recipe(TINY), ["soup"], tmp_path, "k")
+    opened = open_session(RunRef(recipe="r", root=str(tmp_path), key="k"), load_recipe(TINY), ["soup"])
     opened.close()
     said = capfd.readouterr()
     assert opened.mlflow is None and (said.out + said.err).count("MLflow") == 1 and "pip install 'lehr[track]'" in said.out
@@ -58,3 +60,60 @@ def test_only_what_was_found_again_counts_as_reused() -> None:
     progress.stage_finished("stage1", uri="u", reused=True, seconds=1.0)
     progress.stage_finished("soup", uri="u", reused=False, seconds=1.0)
     assert progress.reused == {"stage1"}
+
+
+def _tracked(run: RunRef, monkeypatch: pytest.MonkeyPatch, uri: str = "") -> MlflowTracker:
+    """The MLflow tracker of a session for this run, which has ended."""
+    made: list[MlflowTracker] = []
+
+    class Kept(MlflowTracker):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.arguments, self.options = arguments, options
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr("lehr.tasks.session.MlflowTracker", Kept)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    opened = open_session(run, load_recipe(TINY), ["soup"])
+    opened.close()
+    return made[0]
+
+
+def test_mlflow_is_told_what_started_the_run_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "planted-8c1f")
+    command = "lehr run http://me:planted@host/r.yaml --set x=planted-8c1f"
+    run = RunRef(
+        recipe="r", root=str(tmp_path), key="0123456789abcdef", command=command, source="http://me:planted@host/r.yaml"
+    )
+    tags = _tracked(run, monkeypatch).arguments[5]
+    assert tags["mlflow.source.name"] == "http://***@host/r.yaml" and tags["mlflow.source.type"] == "LOCAL"
+    assert tags["lehr.command"] == "lehr run http://***@host/r.yaml --set x=***"
+    assert tags["lehr.run"] == f"{load_recipe(TINY).name}-01234567"
+    monkeypatch.setenv("LEHR_TERMINATION_LOG", str(tmp_path / "log"))
+    assert _tracked(run, monkeypatch).arguments[5]["mlflow.source.type"] == "JOB"
+
+
+def test_in_a_file_of_its_own_a_run_that_was_copied_keeps_its_name_and_on_a_server_its_place_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [RunRef(recipe="r", root=str(tmp_path / name), key=name * 8) for name in ("a", "b")]
+    own = [_tracked(run, monkeypatch) for run in runs]
+    assert own[0].options["run_key"] == own[1].options["run_key"]
+    assert [one.arguments[3] for one in own] == [(tmp_path / name / "mlflow-artifacts").as_uri() for name in ("a", "b")]
+    shared = [_tracked(run, monkeypatch, "http://127.0.0.1:9") for run in runs]
+    assert [one.options["run_key"] for one in shared] == ["aaaaaaaa", "bbbbbbbb"]
+    assert [one.arguments[3] for one in shared] == [None, None]
+
+
+def test_the_run_is_told_apart_in_its_metrics_and_the_terminal_says_how(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(TINY)
+    for name in ("a", "b"):
+        opened = open_session(RunRef(recipe="r", root=str(tmp_path / name), key=name * 16), recipe, [], mlflow=False)
+        said = capfd.readouterr().out
+        url = re.search(r"http://127\.0\.0\.1:\d+/metrics", said)
+        assert url is not None and f'(run="{recipe.name}-{name * 8}")' in said
+        served = urllib.request.urlopen(url.group(), timeout=5).read().decode()
+        opened.close()
+        assert f'lehr_run_info{{name="{recipe.name}",place="{name}",run="{recipe.name}-{name * 8}"}} 1.0' in served

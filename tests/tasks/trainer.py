@@ -16,6 +16,7 @@ from lehr.distributed.ranks import Local, Ranks, run_ranks
 from lehr.runtime.errors import InfraError
 from lehr.runtime.ports import NullTracker
 from lehr.tasks.owned import owned
+from lehr.tasks.refs import RunRef
 from lehr.tasks.session import open_session
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Plan, Sums
@@ -44,7 +45,8 @@ class Failing(Copying):
 
 @owned()
 def main(folder: Path, how: str) -> None:
-    session = open_session(load_recipe(TINY), ["stage1"], folder, "k", mlflow=False)
+    run = RunRef(recipe="r", root=str(folder), key="k")
+    session = open_session(run, load_recipe(TINY), ["stage1"], mlflow=False)
     session.tracker.stage_started("stage1", total_steps=20, params={})
     place = replace(context(folder), tracker=Local(session.tracker, NullTracker()))
     if how == "peer":

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -55,6 +55,21 @@ class Copying:
         if step == self.poison:
             self.model.embed.weight.grad.view(-1)[3] = float("nan")  # type: ignore[union-attr]
         return Sums(float(ce.nats.detach()), ce.tokens, rows_BT.numel(), {"rows": (float(len(rows_BT)), 1.0)})
+
+
+@dataclass
+class Waiting(Copying):
+    """Says that rank 0 waited for a quarter of a second, and rank 1 for three."""
+
+    model: Transformer
+    poison: int = -1
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        return replace(super().backward(step, ranks), data_seconds=0.25 + 0.5 * ranks.rank)
+
+
+def waiting(state: TrainState) -> Objective:
+    return Waiting(state.model)
 
 
 class Stop(Exception):

@@ -84,8 +84,9 @@ def _objectives() -> set[str]:
     """Names that every objective says it reports and does report."""
     found: set[str] = set()
     for objective in [_next_token(pieces.MODEL), _next_token(EXPERTS), *_post_training()]:
-        assert set(objective.backward(0, Ranks()).extra) == set(objective.extras), type(objective).__name__
-        found |= set(objective.extras)
+        sums = objective.backward(0, Ranks())
+        assert set(sums.extra) == set(objective.extras), type(objective).__name__
+        found |= set(objective.extras) | ({"data_seconds"} if sums.data_seconds >= 0 else set())
     return found
 
 

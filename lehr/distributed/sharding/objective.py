@@ -4,6 +4,7 @@ micro-batch, T positions, D model width."""
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import torch
@@ -42,7 +43,9 @@ class PipelineNextToken:
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         """See Objective.backward."""
+        began = time.perf_counter()
         batch, masked = self.inner.batch(step, ranks)
+        waited = time.perf_counter() - began
         device = self.part.place.device
         tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT).to(device), torch.from_numpy(batch.labels_BT).to(device)
         begins_BT = self.inner.begins(tokens_BT)
@@ -58,7 +61,7 @@ class PipelineNextToken:
         loss, nats = (math.fsum(float(entry[i]) for entry in self._seen) for i in (0, 1))
         tokens = sum(entry[2] for entry in self._seen)
         extra = {"cross_entropy": (nats, float(tokens)), "masked_instances": (float(masked), 1.0)}
-        return Sums(loss, tokens, tokens_BT.numel(), extra)
+        return Sums(loss, tokens, tokens_BT.numel(), extra, data_seconds=waited)
 
     def _schedule(self, rows: int, T: int) -> Schedule1F1B:
         micro = self.inner.micro_batch or 1

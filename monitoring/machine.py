@@ -1,0 +1,106 @@
+"""What the kernel says of this machine and of this process's tree: processors, memory, disk, network. Linux's /proc alone.
+
+Where something cannot be read it is left out: what only watches never fails a run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_CPU_FIELDS = 8  # user to steal; a guest's time is in the user's already
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident bytes. `peak` is the sum of each living process's own largest size, so an upper bound of the tree's."""
+
+    now: int
+    peak: int
+
+
+def descendants(proc: Path = PROC) -> list[int]:
+    """The numbers of this process and of all its living descendants; of this process alone where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for pid, fields in stats(proc):
+        children.setdefault(int(fields[1]), []).append(pid)
+    found = [os.getpid()]
+    for pid in found:  # which grows on the way
+        found += children.get(pid, [])
+    return found
+
+
+def stats(proc: Path = PROC) -> Iterator[tuple[int, list[str]]]:
+    """Each process of the machine with the fields of its `stat` after the name, which may hold spaces and brackets."""
+    for entry in proc.glob("[0-9]*/stat"):
+        try:
+            yield int(entry.parent.name), entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended while we looked
+
+
+def tree_memory(proc: Path = PROC) -> Memory:
+    """Of this process and its descendants together. Pages that several of them share count in each."""
+    now = peak = 0
+    for pid in descendants(proc):
+        sizes = _table(proc / str(pid) / "status")
+        now += sizes.get("VmRSS", 0)
+        peak += sizes.get("VmHWM", 0)
+    return Memory(now, peak)
+
+
+def cpu_seconds(proc: Path = PROC) -> tuple[float, float] | None:
+    """Seconds, over all processors since the machine started: of work, and in all. Waiting for a disk is no work."""
+    try:
+        first = (proc / "stat").read_text(encoding="utf-8").partition("\n")[0].split()
+        ticks = [int(field) for field in first[1 : 1 + _CPU_FIELDS]]
+    except (OSError, ValueError):
+        return None
+    if len(ticks) < _CPU_FIELDS:
+        return None
+    second = os.sysconf("SC_CLK_TCK")
+    return (sum(ticks) - ticks[3] - ticks[4]) / second, sum(ticks) / second
+
+
+def memory_bytes(proc: Path = PROC) -> tuple[int, int] | None:
+    """Bytes of main memory: in use, as `free` has it (what programs could not have), and in all."""
+    table = _table(proc / "meminfo")
+    if not {"MemTotal", "MemAvailable"} <= table.keys():
+        return None
+    return table["MemTotal"] - table["MemAvailable"], table["MemTotal"]
+
+
+def disk_bytes(folder: Path) -> tuple[int, int] | None:
+    """Bytes of the disk that `folder` lies on, or would: in use, and free for this user."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    try:
+        found = shutil.disk_usage(there) if there is not None else None
+    except OSError:
+        return None
+    return (found.used, found.free) if found else None
+
+
+def network_bytes(proc: Path = PROC) -> tuple[int, int] | None:
+    """Bytes received and sent over all interfaces, the loopback among them, since the machine started."""
+    received = sent = 0
+    try:
+        for line in (proc / "net" / "dev").read_text(encoding="utf-8").splitlines()[2:]:
+            fields = line.partition(":")[2].split()
+            received, sent = received + int(fields[0]), sent + int(fields[8])
+    except (OSError, ValueError, IndexError):
+        return None
+    return received, sent
+
+
+def _table(file: Path) -> dict[str, int]:
+    """Lines `Name:  123 kB` as bytes; others are left out."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    rows = ((name, value.split()) for name, _, value in (line.partition(":") for line in lines))
+    return {name: int(words[0]) * 1024 for name, words in rows if len(words) == 2 and words[1] == "kB" and words[0].isdigit()}

@@ -1,0 +1,197 @@
+"""What a run's stages read and made, for MLflow: data artifacts as datasets and inputs, checkpoints and the export as logged
+models, the published model as a version of a registered one. Called only from the tracker's thread.
+
+Nothing is copied but a model that is to be registered: datasets and logged models point to the artifacts of the run. Each call
+can be repeated: what MLflow has already is found again by its digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lehr.artifacts.artifact import LOGS, MANIFEST
+from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS
+from lehr.monitoring.mlflow_keys import flatten
+
+Manifest = dict[str, Any]  # of an artifact, as artifact.json has it
+DATASETS = {"documents": "data", "shards": "training", "preferences": "training"}  # kind: what the run as a whole has it for
+MODELS = ("checkpoint", "export")
+URI, DIGEST = "artifact.uri", "artifact.digest"
+_CONTEXT = "mlflow.data.context"
+_VERSIONS = "mlflow.modelVersions"  # where MLflow's pages find the versions that a logged model became
+_DATASET_DIGEST_CHARACTERS = 36
+# MLflow's words for what an older server, or one that gives us few rights, does not do: a run is recorded there without it.
+LACKS = frozenset({"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
+
+
+class Products:
+    """The datasets and models of one experiment, over an MlflowClient."""
+
+    def __init__(self, client: Any, experiment_id: str, parent_id: str) -> None:
+        self._client, self._experiment, self._parent = client, experiment_id, parent_id
+        self._made: dict[str, tuple[str, Manifest]] = {}  # by stage: address and manifest
+        self._models: dict[str, str] = {}  # by digest: MLflow's number
+        self._scored_with: dict[str, tuple[str, str]] = {}  # by kind: name and digest of what the last scores were taken on
+
+    def made(self, stage: str, uri: str, manifest: Manifest) -> None:
+        """Remember what a stage ended with, whether or not MLflow hears of it now."""
+        if manifest:
+            self._made[stage] = uri, manifest
+            if manifest.get("kind") == "scores":
+                parents = [parent for parent in manifest["parents"] if parent["kind"] in DATASETS]
+                self._scored_with = {parent["kind"]: (parent["stage"], _short(parent["digest"])) for parent in parents}
+
+    def link(self, stage: str, run_id: str, folder: Path | None, step: int) -> None:
+        """Tell MLflow what the stage read and made. `folder` is where this machine has the artifact, and beside it those of its
+        parents; `step` is the last one. Raises what MLflow raises."""
+        if stage not in self._made:
+            return
+        uri, manifest = self._made[stage]
+        kind = manifest["kind"]
+        context = {"checkpoint": "training", "scores": "evaluation"}.get(kind, "data")
+        data = [parent for parent in manifest["parents"] if parent["kind"] in DATASETS]
+        self._read(run_id, [(parent, _manifest_of(parent, folder), context) for parent in data])
+        own = [({**manifest, "uri": uri}, manifest, DATASETS[kind])] if kind in DATASETS else []
+        self._read(self._parent, [*((p, _manifest_of(p, folder), DATASETS[p["kind"]]) for p in data), *own])
+        self._started_from(run_id, [parent for parent in manifest["parents"] if parent["kind"] in MODELS])
+        if kind in MODELS:
+            self._output(run_id, self._model(stage, run_id), step)
+        if kind == "export":  # what the run as a whole is for
+            self._output(self._parent, self._models[manifest["digest"]], 0)
+
+    def model_of(self, stage: str) -> str | None:
+        """The logged model that the stage made, if MLflow has one, and has such things at all."""
+        digest = self._made[stage][1]["digest"] if stage in self._made else ""
+        try:
+            return self._find(digest) if digest else None
+        except Exception as error:
+            if getattr(error, "error_code", "") not in LACKS:
+                raise
+            return None
+
+    def scored_on(self, task: str) -> tuple[str | None, str | None]:
+        """Name and digest of the dataset that the last scores of this task were taken on; None for the library's own tasks."""
+        kind = "documents" if task in NEEDS_CORPUS else "preferences" if task in NEEDS_PAIRS else ""
+        return self._scored_with.get(kind, (None, None))
+
+    def register(self, name: str, stage: str, run_id: str, folder: Path) -> None:
+        """Make the files in `folder`, the model that `stage` exported, a new version of the registered model `name`, unless one
+        of its digest is there. Raises what MLflow raises."""
+        digest = self._made[stage][1]["digest"]
+        if self._client.search_model_versions(f"name = '{name}' and tags.`{DIGEST}` = '{digest}'", max_results=1):
+            return
+        model_id = self._model(stage, run_id)
+        location = self._client.get_logged_model(model_id).artifact_location
+        self._client.log_model_artifacts(model_id, str(folder))
+        self._make_registered(name)
+        tags = {DIGEST: digest, URI: self._made[stage][0]}
+        made = self._client.create_model_version(name, location, run_id, tags, model_id=model_id)
+        known = json.loads(self._client.get_logged_model(model_id).tags.get(_VERSIONS, "[]"))
+        versions = [*known, {"name": name, "version": str(made.version)}]
+        self._client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps(versions)})
+
+    # -- datasets
+
+    def _read(self, run_id: str, data: Sequence[tuple[Manifest, Manifest, str]]) -> None:
+        """`data`: who it is (stage, digest, uri), its manifest if that is here, and what for."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(who["stage"], _short(who["digest"]), *_source(who["uri"]), profile=_profile(manifest)),
+                [InputTag(_CONTEXT, context)],
+            )
+            for who, manifest, context in data
+        ]
+        if inputs:
+            self._client.log_inputs(run_id, datasets=inputs)
+
+    # -- models
+
+    def _started_from(self, run_id: str, parents: Sequence[Manifest]) -> None:
+        from mlflow.entities import LoggedModelInput
+
+        known = {model.model_id for model in self._client.get_run(run_id).inputs.model_inputs} if parents else set()
+        found = [model for parent in parents if (model := self._find(parent["digest"])) and model not in known]
+        if found:
+            self._client.log_inputs(run_id, models=[LoggedModelInput(model) for model in dict.fromkeys(found)])
+
+    def _output(self, run_id: str, model_id: str, step: int) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        outputs = self._client.get_run(run_id).outputs
+        if model_id not in {model.model_id for model in (outputs.model_outputs if outputs else ())}:
+            self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
+
+    def _find(self, digest: str) -> str | None:
+        """The logged model of that content, from memory or from MLflow."""
+        if digest not in self._models:
+            found = self._client.search_logged_models([self._experiment], f"tags.`{DIGEST}` = '{digest}'", max_results=1)
+            if not found:
+                return None
+            self._models[digest] = found[0].model_id
+        return self._models[digest]
+
+    def _model(self, stage: str, run_id: str) -> str:
+        """The stage's logged model, made now if it is not there, and ready."""
+        from mlflow.entities import LoggedModelStatus
+
+        uri, manifest = self._made[stage]
+        digest, kind = manifest["digest"], manifest["kind"]
+        if (known := self._find(digest)) is None:
+            tags = {URI: uri, DIGEST: digest, "lehr.stage": stage, "lehr.stage_kind": manifest.get("stage_kind", "")}
+            tags = {key: value for key, value in tags.items() if value}
+            params = {key: value for key, value in flatten(manifest["config"]).items() if value}
+            made = self._client.create_logged_model(self._experiment, stage, run_id, tags, params, model_type=kind)
+            known = self._models[digest] = str(made.model_id)
+        if self._client.get_logged_model(known).status != LoggedModelStatus.READY:
+            self._client.finalize_logged_model(known, LoggedModelStatus.READY)
+        return known
+
+    def _make_registered(self, name: str) -> None:
+        try:
+            self._client.create_registered_model(name)
+        except Exception as error:
+            if getattr(error, "error_code", "") not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+                raise
+
+
+def read_manifest(folder: Path | None) -> Manifest:
+    """The artifact's manifest if it lies on this machine; nothing else."""
+    if folder is None or not (folder / MANIFEST).is_file():
+        return {}
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _manifest_of(parent: Manifest, folder: Path | None) -> Manifest:
+    """A parent's own manifest: at its address, or beside the child's artifact."""
+    uri = str(parent["uri"])
+    for place in ([Path(uri)] if "://" not in uri else []) + ([folder.parent / Path(uri).name] if folder else []):
+        if (found := read_manifest(place)) and found.get("digest") == parent["digest"]:
+            return found
+    return {}
+
+
+def _short(digest: str) -> str:
+    return digest[:_DATASET_DIGEST_CHARACTERS]
+
+
+def _source(uri: str) -> tuple[str, str]:
+    """Type and JSON of a dataset's source, as `mlflow.data.get_source` reads them back."""
+    scheme, address, _ = uri.partition("://")
+    return (scheme, json.dumps({"uri": uri})) if address else ("local", json.dumps({"uri": Path(uri).absolute().as_uri()}))
+
+
+def _profile(manifest: Manifest) -> str | None:
+    """What the artifact counts (documents, tokens by source, pairs), and its size."""
+    if not manifest:
+        return None
+    counts = {key: value for key, value in manifest["meta"].items() if isinstance(value, int | float | dict)}
+    if isinstance(tokens := counts.get("tokens"), dict):
+        counts["tokens_in_all"] = sum(tokens.values())
+    size = sum(file["bytes"] for name, file in manifest["files"].items() if not name.startswith(f"{LOGS}/"))
+    return json.dumps({**counts, "bytes": size})
