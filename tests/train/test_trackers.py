@@ -22,7 +22,7 @@ from lehr.post.sft import Rendered, Replay, SftObjective
 from lehr.runtime.ports import NullTracker
 from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.loop import Sums
-from lehr.train.next_token import NextToken, Stretch
+from lehr.train.next_token import NextToken, TrainingPhase
 from lehr.train.state import TrainState
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -73,11 +73,11 @@ def test_an_objective_that_does_not_measure_its_wait_reports_none_rather_than_0(
 
 def test_pretraining_and_fine_tuning_measure_theirs() -> None:
     state = TrainState.fresh(Transformer(pieces.MODEL).initialise(1), pieces.OPTIM)
-    stretch = Stretch(Mix(weights={"a": 1.0}), 8 * 16, 8, 16, pieces.OPTIM, ConstantSchedule(kind="constant"), 100, 0)
+    phase = TrainingPhase(Mix(weights={"a": 1.0}), 8 * 16, 8, 16, pieces.OPTIM, ConstantSchedule(kind="constant"), 100, 0)
     slow: Replay = Replay(SlowRows(), 2)  # type: ignore[arg-type]
     row = Rendered([3, 9, 20, 0], [False, False, True, True])
     for objective in (
-        NextToken(state, SlowRows(), stretch, micro_batch=2),
+        NextToken(state, SlowRows(), phase, micro_batch=2),
         SftObjective(state.model, [row], 2, 0, 1, slow),
     ):
         began = time.perf_counter()
