@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster lint dist reference lock check-lock peers bench clean
 
 help: ## this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## make .venv and install the pinned packages; costs nothing the second time
 	@if [ -n "$(PYTHON)" ] && [ "$$($(PY) $(MINOR))" != "$(ASKED)" ]; then \

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from lehr.config.data import LANGUAGES, ExternalSource
+from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
 from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
@@ -16,7 +17,7 @@ Lack = tuple[str, str]  # what is missing, what to do about it
 
 def check_runnable(recipe: Recipe) -> None:
     """Raises UserError, with all that is missing in one line: what must be supplied, and steps that are not run."""
-    lacks = [*_sources(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
+    lacks = [*_sources(recipe), *_files(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
     lacks += [lack for step in recipe.posttraining if step.kind in BUILT for lack in _step(step)]
     if lacks:
         remedies = dict.fromkeys(remedy for _, remedy in lacks)
@@ -38,6 +39,13 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
             f"{len(absent)} of its sources must be supplied: {', '.join(absent)}",
             f"for each source, {form}; {first} is at {source.uri}, its licence {source.license}",
         )
+
+
+def _files(recipe: Recipe) -> Iterator[Lack]:
+    """Said here, before a folder is made. What is in them the stage that reads them checks."""
+    for name, source in (recipe.data.sources if recipe.data else {}).items():
+        if isinstance(source, JsonlSource) and "://" not in source.path and not Path(source.path).exists():
+            yield f"data.sources.{name}.path={source.path}: no such file", "mend the path, which is relative to its recipe"
 
 
 def _languages(recipe: Recipe) -> Iterator[Lack]:

@@ -75,7 +75,7 @@ def _front_matter(data: ReportData, final: str) -> str:
         for column, record in _final_scores(data, final)
     ]
     head: dict[str, object] = {
-        "license": "apache-2.0",
+        "license": _license(data),
         "language": ["en"],
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -84,6 +84,12 @@ def _front_matter(data: ReportData, final: str) -> str:
     if results:
         head["model-index"] = [{"name": data.run, "results": results}]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()}\n---"
+
+
+def _license(data: ReportData) -> str:
+    """Ours to give where every source states a licence; a text whose terms nobody stated leaves the model's open."""
+    stated = all(source.license not in ("", "unknown") for source in data.funnel.values())
+    return "apache-2.0" if stated else "unknown"
 
 
 def _final_scores(data: ReportData, final: str) -> list[tuple[Column, ScoreRecord]]:

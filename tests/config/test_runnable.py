@@ -89,3 +89,9 @@ def test_no_fingerprint_depends_on_what_is_reported() -> None:
     facts = ["data.mixes.web.reported={epochs: {bible: 2.0}}", "posttraining.sft.reported={packing: none}"]
     assert described(*facts) == described()
     assert described("data.mixes.web.max_epochs=9.0") != described()
+
+
+def test_a_data_file_that_is_not_there_is_named_before_anything_is_made() -> None:
+    recipe = load_recipe(Path("recipes/tiny/olmo2.yaml"), ["data.sources.novel.path=/nowhere/novel.jsonl"])
+    with pytest.raises(UserError, match=r"data\.sources\.novel\.path=/nowhere/novel\.jsonl: no such file"):
+        check_runnable(recipe)
