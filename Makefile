@@ -59,7 +59,7 @@ test-long: setup ## the tests of whole runs, kills and real signals that take a 
 # Prebuilt for this processor, without the builds for GPUs (600 MB); --ignore-scripts: nothing is compiled if they do not fit.
 LLAMA_CPP ?= $(HOME)/.cache/lehr/llama.cpp
 NODE_LLAMA_CPP := 3.22.1
-llama-cpp: ## install llama.cpp for the long tests of exports, into ~/.cache/lehr/llama.cpp (60 MB); needs Node.js 20 and npm
+llama-cpp: ## install llama.cpp for the long tests of exports, into ~/.cache/lehr/llama.cpp (85 MB); needs Node.js 20 and npm
 	@command -v node >/dev/null && command -v npm >/dev/null || { echo "error: node and npm are not on the path." \
 	  "Install Node.js 20 or newer; without it the tests that ask llama.cpp are skipped" >&2; exit 2; }
 	@mkdir -p $(LLAMA_CPP)

@@ -54,12 +54,16 @@ def export(artifact: Where, out: Path, kind: str, dtype: str) -> None:
       lehr export runs/tiny-olmo2 --out model.gguf --format gguf --dtype bf16
     """
     from lehr.cli.locate import find, whole
+    from lehr.data.tokenizer import FILE
     from lehr.interop.convert import export_to_gguf, export_to_hf
+    from lehr.interop.gguf_pre_tokenizer import composes
 
     checkpoint = whole(find(artifact).expect("checkpoint"))
     if kind == "gguf":
         difference = export_to_gguf(checkpoint, out, dtype)  # type: ignore[arg-type]
         say(f"{out}: {out.stat().st_size:,} bytes; logits read back differ by {difference:.1e}")
+        if composes(checkpoint.path(FILE)):
+            say("its tokenizer composes characters (NFC), llama.cpp does not: a text that is not composed has other ids there")
         return
     result = export_to_hf(checkpoint, out)
     if result is None:

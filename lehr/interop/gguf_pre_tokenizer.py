@@ -61,6 +61,11 @@ def pre_tokenizer_name(path: Path) -> str:
     )
 
 
+def composes(path: Path) -> bool:
+    """Whether the tokenizer of the `tokenizer.json` at `path` composes characters (NFC), which llama.cpp does not."""
+    return bool(json.loads(path.read_text(encoding="utf-8")).get("normalizer") == {"type": "NFC"})
+
+
 def as_published(expressions: tuple[str, ...]) -> pre_tokenizers.PreTokenizer:
     """llama.cpp's cutting: each expression in turn cuts the pieces of the one before, and what it leaves stays a piece."""
     cuts = [pre_tokenizers.Split(Regex(e), "isolated") for e in expressions]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 import torch
 
 from lehr.artifacts.artifact import Artifact, Cost
+from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.interop.convert import export_to_gguf, export_to_hf
+from lehr.interop.gguf_pre_tokenizer import PUBLISHED
 from lehr.model.transformer import Transformer
 from lehr.train.checkpointing.checkpoint import Loaded, load_checkpoint, save_checkpoint
+from tests.data.given import byte_level, trained_ranks, written
 from tests.model.foreign_readers import Job, Reading, compare, llama_cpp, ours, transformers, why_not
 from tests.model.foreign_texts import SENTENCES, texts
 from tests.model.test_convert import uneven_
@@ -55,12 +59,16 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def checkpoint(request: pytest.FixtureRequest, tokenizer: Path, tmp_path: Path) -> Artifact:
     """A chat model of the shape, of random weights."""
-    model = Transformer(Model(family=request.param.partition(",")[0], **SIZES, **SHAPES[request.param]))
+    family = request.param.partition(",")[0]
+    return sealed(Model(family=family, **SIZES, **SHAPES[request.param]), tokenizer, tmp_path / "model")
+
+
+def sealed(config: Model, tokenizer: Path, folder: Path) -> Artifact:
+    model = Transformer(config)
     uneven_(model, 5)
-    weights = {n: p.detach() for n, p in model.named_parameters()}
-    save_checkpoint(tmp_path / "model", model.config, weights, tokenizer, chat=True)
+    save_checkpoint(folder, config, {n: p.detach() for n, p in model.named_parameters()}, tokenizer, chat=True)
     facts: dict[str, Any] = {"parents": [], "config": {}, "meta": {}, "cost": Cost()}
-    return Artifact.seal(tmp_path / "model", kind="checkpoint", stage="s", fingerprint="", code="", **facts)
+    return Artifact.seal(folder, kind="checkpoint", stage="s", fingerprint="", code="", **facts)
 
 
 def job_of(loaded: Loaded, count: int) -> Job:
@@ -86,6 +94,37 @@ def test_llama_cpp_gives_our_ids_and_our_answers(checkpoint: Artifact, tmp_path:
     loaded = load_checkpoint(checkpoint)
     job = job_of(loaded, 1_500)
     agrees(ours(loaded, job), llama_cpp(tmp_path / "m.gguf", loaded, job, tmp_path), job)
+
+
+def given(name: str, folder: Path) -> Tokenizer:
+    """A tokenizer that llama.cpp cuts texts for under that name."""
+    if name == "llama-bpe":
+        ranks = written(trained_ranks("cl100k"), folder / "ranks.tiktoken")
+        return Tokenizer.given(Config(path=str(ranks), pattern="cl100k", special_tokens={"<|endoftext|>": 400}))
+    backend = byte_level(["<|endoftext|>"], "gpt2" if name == "gpt-2" else "cl100k")
+    backend.add_tokens([" " * n for n in range(2, 12)])  # as GPT-NeoX's and OLMo 1's has them
+    spec = json.loads(backend.to_str())
+    spec["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = PUBLISHED[name][0][0]
+    (folder / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    return Tokenizer.given(Config(path=str(folder / "tokenizer.json")))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "smollm"])  # ours, above
+def test_llama_cpp_gives_the_ids_of_every_tokenizer_that_is_exported(name: str, tmp_path: Path) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    import gguf
+
+    given(name, tmp_path).save(tmp_path / "tokenizer")
+    checkpoint = sealed(Model(n_kv_heads=6, **SIZES), tmp_path / "tokenizer", tmp_path / "model")
+    export_to_gguf(checkpoint, tmp_path / "m.gguf", "f32")
+    assert gguf.GGUFReader(tmp_path / "m.gguf").fields["tokenizer.ggml.pre"].contents() == name
+    loaded, job = load_checkpoint(checkpoint), Job(texts(3_000), CHATS, [], 0)
+    theirs = llama_cpp(tmp_path / "m.gguf", loaded, job, tmp_path)
+    found = compare(ours(loaded, job), dataclasses.replace(theirs, not_read_back=[]), job)
+    assert not found.mismatches, "\n".join(found.mismatches[:5])
+    assert bool(theirs.not_read_back) == (name != "qwen2")  # docs/limits.md: what llama.cpp makes of "a ." under these names
 
 
 @pytest.mark.long

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from tokenizers import Tokenizer as Backend
+from tokenizers import normalizers
 
 from lehr.artifacts.artifact import Artifact, Cost
+from lehr.cli.main import lehr
 from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
@@ -103,3 +106,15 @@ def test_other_patterns_have_their_own_names_and_an_unknown_one_is_refused(tmp_p
     with pytest.raises(UserError, match="no pre-tokenizer known to cut texts as this tokenizer does"):
         named(given(tmp_path, "o200k"), tmp_path / "c")
     assert not (tmp_path / "c/m.gguf").exists()
+
+
+@pytest.mark.parametrize("composed", [True, False])
+def test_a_tokenizer_that_composes_is_announced(composed: bool, tmp_path: Path) -> None:
+    """OLMo 1's tokenizer composes characters (NFC); llama.cpp has no such step."""
+    backend = byte_level(["<|endoftext|>"])
+    if composed:
+        backend.normalizer = normalizers.NFC()
+    (tmp_path / "tokenizer.json").write_text(backend.to_str(), encoding="utf-8")
+    named(Tokenizer.given(Config(path=str(tmp_path / "tokenizer.json"))), tmp_path)
+    said = CliRunner().invoke(lehr, ["export", str(tmp_path / "model"), "--format", "gguf", "--out", str(tmp_path / "n.gguf")])
+    assert said.exit_code == 0 and ("composes characters (NFC)" in said.output) == composed, said.output
