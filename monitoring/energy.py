@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lehr.monitoring import gpus
-from lehr.monitoring.machine import stats
+from lehr.monitoring.machine import descendants
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, kwh, water_liters
 
 __all__ = ["FacilityJoules", "ItJoules", "PowerMeter", "carbon_kg", "facility_energy", "kwh", "water_liters"]
@@ -28,16 +28,8 @@ def tree_cpu_seconds() -> float:
     own = os.times()
     seconds = own.user + own.system + own.children_user + own.children_system
     tick = os.sysconf("SC_CLK_TCK")
-    children: dict[int, list[tuple[int, float]]] = {}
-    for pid, fields in stats():
-        used = sum(map(int, fields[11:15])) / tick  # utime, stime, and those of its own waited-for children
-        children.setdefault(int(fields[1]), []).append((pid, used))
-    todo = [os.getpid()]
-    while todo:
-        for pid, used in children.get(todo.pop(), []):
-            seconds += used
-            todo.append(pid)
-    return seconds
+    # utime, stime, and those of each one's own waited-for children
+    return seconds + sum(sum(map(int, fields[11:15])) for fields in descendants().values()) / tick
 
 
 class CpuEstimate:

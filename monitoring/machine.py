@@ -23,14 +23,17 @@ class Memory:
     peak: int
 
 
-def descendants(proc: Path = PROC) -> list[int]:
-    """The numbers of this process and of all its living descendants; of this process alone where there is no /proc."""
-    children: dict[int, list[int]] = {}
+def descendants(proc: Path = PROC) -> dict[int, list[str]]:
+    """The living descendants of this process by number, each with its `stats`; none where there is no /proc."""
+    children: dict[int, list[tuple[int, list[str]]]] = {}
     for pid, fields in stats(proc):
-        children.setdefault(int(fields[1]), []).append(pid)
-    found = [os.getpid()]
-    for pid in found:  # which grows on the way
-        found += children.get(pid, [])
+        children.setdefault(int(fields[1]), []).append((pid, fields))
+    found: dict[int, list[str]] = {}
+    todo = [os.getpid()]
+    while todo:
+        own = children.get(todo.pop(), [])
+        found.update(own)
+        todo += [pid for pid, _ in own]
     return found
 
 
@@ -46,7 +49,7 @@ def stats(proc: Path = PROC) -> Iterator[tuple[int, list[str]]]:
 def tree_memory(proc: Path = PROC) -> Memory:
     """Of this process and its descendants together. Pages that several of them share count in each."""
     now = peak = 0
-    for pid in descendants(proc):
+    for pid in (os.getpid(), *descendants(proc)):
         sizes = _table(proc / str(pid) / "status")
         now += sizes.get("VmRSS", 0)
         peak += sizes.get("VmHWM", 0)

@@ -64,14 +64,14 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
     """Start the trackers of a run with these stages. Prometheus listens on loopback only; MLflow writes to mlflow.db in the
     run's folder on this machine unless MLFLOW_TRACKING_URI names another place."""
     global _current
-    pinned = canonical(recipe.model_dump(mode="json"))
+    recipe_sha256 = sha256_text(canonical(recipe.model_dump(mode="json")))
     power, gpus = PowerMeter(recipe.site.cpu_watts_per_core), Gpus.here()
     console = ConsoleTracker(stages, title=recipe.name)
     label = run_label(recipe.name, run.key)
     exporter = PrometheusTracker(
         label,
         model=recipe.model.family,
-        recipe_sha256=sha256_text(pinned),
+        recipe_sha256=recipe_sha256,
         name=recipe.name,
         place=run.root.rpartition("/")[2],
         power=power,
@@ -80,7 +80,7 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
     if mlflow and find_spec("mlflow") is None:
         console.note("MLflow is not installed: the run is not tracked there (pip install 'lehr[track]')")
         mlflow = False
-    tags = {"lehr.run": label, "lehr.recipe_sha256": sha256_text(pinned), **_source(run)}
+    tags = {"lehr.run": label, "lehr.recipe_sha256": recipe_sha256, **_source(run)}
     tracked = _mlflow(run, recipe, tags, gpus) if mlflow else None
     progress = Progress(recipe.name)
     tracker = FanOut([console, exporter, progress, *([tracked] if tracked else [])])

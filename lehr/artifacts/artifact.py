@@ -179,9 +179,9 @@ class Artifact:
         try:
             manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
-            raise UserError(f"damaged manifest ({error.errors()[0]['msg']})", where=path, remedy=_REPEAT) from None
+            raise UserError(f"damaged manifest ({error.errors()[0]['msg']})", where=path, remedy=REPEAT) from None
         except ValueError as error:  # no UTF-8
-            raise UserError(f"damaged manifest ({str(error).splitlines()[0]})", where=path, remedy=_REPEAT) from None
+            raise UserError(f"damaged manifest ({str(error).splitlines()[0]})", where=path, remedy=REPEAT) from None
         artifact = cls(folder, manifest, uri)
         if verify:
             artifact.verify()
@@ -194,16 +194,16 @@ class Artifact:
         for name, record in self.manifest.files.items():
             path = self.folder / name
             if not path.is_file():
-                raise UserError("a file of this artifact is missing", where=path, remedy=_REPEAT)
+                raise UserError("a file of this artifact is missing", where=path, remedy=REPEAT)
             if path.stat().st_size != record.bytes:
                 found = path.stat().st_size
-                raise UserError(f"file truncated or grown: {found} bytes instead of {record.bytes}", where=path, remedy=_REPEAT)
+                raise UserError(f"file truncated or grown: {found} bytes instead of {record.bytes}", where=path, remedy=REPEAT)
             if sha256_file(path) != record.sha256:
-                raise UserError("file altered: its SHA-256 differs from the manifest's", where=path, remedy=_REPEAT)
+                raise UserError("file altered: its SHA-256 differs from the manifest's", where=path, remedy=REPEAT)
         self._refuse_unlisted()
         m = self.manifest
         if _content_digest(m.kind, m.files, m.meta, m.parents) != m.digest:
-            raise UserError("manifest altered: its digest differs", where=self.folder / MANIFEST, remedy=_REPEAT)
+            raise UserError("manifest altered: its digest differs", where=self.folder / MANIFEST, remedy=REPEAT)
 
     def _refuse_unlisted(self) -> None:
         for path in sorted(self.folder.rglob("*")):
@@ -254,7 +254,7 @@ class Artifact:
         return list(seen.values())
 
 
-_REPEAT = "delete this artifact's folder and run the same command again: only this stage is repeated"
+REPEAT = "delete this artifact's folder and run the same command again: only this stage is repeated"
 
 
 def fsync_folder(folder: Path) -> None:

@@ -46,10 +46,10 @@ def _said(path: Path, value: str) -> dict[str, Any]:
     """An attempt's record. Raises UserError for one that is damaged: which attempt is the newest, nobody knows then."""
     try:
         said = json.loads(value)
-        if isinstance(said, dict) and type(said.get("attempt")) is int:
-            return said
     except (ValueError, RecursionError):
-        pass
+        said = None
+    if isinstance(said, dict) and type(said.get("attempt")) is int:
+        return said
     raise UserError("damaged record of attempts", where=path, remedy="delete it and run the same command again")
 
 

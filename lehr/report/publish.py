@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import lehr
-from lehr.artifacts.artifact import LOGS, STABILITY, Artifact, write_atomic
+from lehr.artifacts.artifact import LOGS, REPEAT, STABILITY, Artifact, write_atomic
 from lehr.artifacts.incidents import read_incidents
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
@@ -40,8 +40,6 @@ from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.scores import read_records
 from lehr.runtime.checkout import commit
 from lehr.runtime.json_files import read_object, read_objects, read_rows
-
-AGAIN = "delete this artifact's folder and run the same command again: only this stage is repeated"
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def lineage(made: Sequence[Made]) -> list[dict[str, Any]]:
 def _stability(artifact: Artifact) -> dict[str, Any]:
     """What a training stage recorded of its steadiness; empty for others."""
     path = artifact.path(f"{LOGS}/{STABILITY}")
-    return read_object(path, AGAIN) if path.is_file() else {}
+    return read_object(path, REPEAT) if path.is_file() else {}
 
 
 def collect(run: RunRecord) -> ReportData:
@@ -193,7 +191,7 @@ def _stage(made: Made, reused: bool) -> StageReport:
         energy_joules=m.cost.energy_joules,
         energy_source=m.cost.energy_source,
         reused=reused,
-        curves=list(read_rows(curves, AGAIN)) if curves.is_file() else [],
+        curves=list(read_rows(curves, REPEAT)) if curves.is_file() else [],
         params=m.config,
         incidents=read_incidents(artifact),
         stability=_stability(artifact),
@@ -208,7 +206,7 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
     out = {}
     for a in artifacts:
         if a.manifest.kind == "documents":
-            for name, row in read_object(a.path("funnel.json"), AGAIN).items():
+            for name, row in read_object(a.path("funnel.json"), REPEAT).items():
                 out[name] = SourceFunnel(
                     read=row["read"], kept=row["kept"], characters=row["characters_kept"], tokens=tokens.get(name),
                     dropped=row["dropped"], license=row["license"], origin=row["origin"],
@@ -221,7 +219,7 @@ def _samples(scores: Sequence[Made]) -> list[Sample]:
     found: dict[str, dict[str, str]] = {}
     expected: dict[str, str] = {}
     for made in scores:
-        for row in read_objects(made.artifact.path(SAMPLES), AGAIN):
+        for row in read_objects(made.artifact.path(SAMPLES), REPEAT):
             found.setdefault(row["prompt"], {})[made.name.removeprefix("scores-")] = row["answer"]
             expected[row["prompt"]] = row["expected"]
     return [Sample(prompt=prompt, answers=answers, expected=expected[prompt]) for prompt, answers in found.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.artifact import REPEAT, Artifact
 from lehr.config.base import Config, NonNegative, Positive
 from lehr.config.evaluation import Baselines, TaskPlan
 from lehr.config.mix import Mix
@@ -13,6 +13,7 @@ from lehr.config.schedule import BatchRamp
 from lehr.evals.scores import SAMPLES, SCORES
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
+from lehr.runtime.json_files import read_objects
 from lehr.runtime.metrics import DEV
 from lehr.runtime.ports import Tracker
 
@@ -80,7 +81,7 @@ def run(config: BaselinesConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 def announce(config: BaselinesConfig, artifact: Artifact, tracker: Tracker) -> None:
     """The scores, beside those of the models; without what belongs to a curve."""
-    found = json.loads(artifact.path(SCORES).read_text(encoding="utf-8"))
+    found = read_objects(artifact.path(SCORES), REPEAT)
     rows = [row for row in found if not row["metric"].startswith(DEV)]
     for reader in config.readers:
         tracker.scored(reader.model, [row for row in rows if row["stage"] == reader.model])

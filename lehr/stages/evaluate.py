@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
-from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.artifact import REPEAT, Artifact
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
+from lehr.runtime.json_files import read_objects
 from lehr.runtime.ports import Tracker
 
 
@@ -26,7 +25,7 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 def announce(config: EvaluateConfig, artifact: Artifact, tracker: Tracker) -> None:
     """The scores, to whoever follows the run."""
-    tracker.scored(config.model, json.loads(artifact.path(SCORES).read_text(encoding="utf-8")))
+    tracker.scored(config.model, read_objects(artifact.path(SCORES), REPEAT))
 
 
 SPEC = StageSpec(

@@ -116,11 +116,12 @@ class Recorder:
         """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come."""
         row = None
         if self.log is not None:
-            r, tokens, waited = record, int(scalars["tokens"]), scalars.get("data_seconds", math.nan)
-            row = Row(state.step, state.tokens, steps, r.loss, r.grad_norm, r.lr, r.made, tokens, r.seconds, waited)
-            row.norms = {**r.others}
+            tokens, waited = int(scalars["tokens"]), scalars.get("data_seconds", math.nan)
+            loss, grad_norm, lr, made, seconds, others = record
+            row = Row(state.step, state.tokens, steps, loss, grad_norm, lr, made, tokens, seconds, waited)
+            row.norms = {**others}
             if state.step % self.watch.norm_steps == 0:
-                row.norms |= norms(state, r.grad_norm)
+                row.norms |= norms(state, grad_norm)
         if self.deferred is None:
             self._put(row, {name: value for name, value in scalars.items() if name not in _OWN})
         else:
