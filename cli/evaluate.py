@@ -15,7 +15,7 @@ from lehr.cli.say import say
 @click.option(
     "--tasks", required=True, metavar="TASK,...", multiple=True, help="What to score; a wrong name lists those that there are."
 )
-@click.option("--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Examples of each task and split.")
+@click.option("--limit", type=click.IntRange(min=1), help="Examples of each task and split. [default: the run's, else 200]")
 @click.option(
     "--split",
     "splits",
@@ -36,7 +36,7 @@ from lehr.cli.say import say
 def eval_(
     target: Where,
     tasks: tuple[str, ...],
-    limit: int,
+    limit: int | None,
     splits: tuple[str, ...],
     max_new_tokens: int | None,
     seed: int | None,

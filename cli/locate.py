@@ -85,7 +85,7 @@ def _order(where: Where) -> dict[str, int]:
     from lehr.config import load_recipe
     from lehr.pipeline.graph import graph
 
-    pinned = _local(where) / "recipe.yaml"
+    pinned = public_files(where) / "recipe.yaml"
     if not pinned.is_file():
         return {}
     try:
@@ -96,14 +96,14 @@ def _order(where: Where) -> dict[str, int]:
 
 def _published(where: Where) -> set[str]:
     """Digests of the artifacts that the run's last report was made of."""
-    path = _local(where) / "lineage.json"
+    path = public_files(where) / "lineage.json"
     try:
         return {str(row.get("digest")) for row in read_objects(path, "")} if path.is_file() else set()
     except UserError:
         return set()  # damaged: then the newer artifact counts
 
 
-def _local(where: Where) -> Path:
+def public_files(where: Where) -> Path:
     """A folder with the public files of the run that `where` is, or lies in."""
     if address := store_address(where):
         return _manifest_index(address.partition("/artifacts/")[0])

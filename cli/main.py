@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from lehr import __version__
+from lehr.cli.compare import compare
 from lehr.cli.controller import controller
 from lehr.cli.convert import export, import_
 from lehr.cli.data import dropped
@@ -46,6 +47,7 @@ def lehr() -> None:
       lehr list                                 the runs here: recipe, state, scores, size
       lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
       lehr eval runs/tiny-olmo2 --tasks prose   score it with other tasks, without training
+      lehr compare runs/a runs/b                two runs' scores, and what differs between them
       lehr chat runs/tiny-olmo2                 talk to it
       lehr plan tiny/olmo2                      what it will cost, before anything is spent
       lehr validate tiny/olmo2                  check a recipe and print it with everything it inherits
@@ -65,7 +67,7 @@ def lehr() -> None:
     """
 
 
-_RUNS = (recipes, init, run_command, list_, plan, validate, show, explain, mlflow_, eval_, chat, dropped, lookup)
+_RUNS = (recipes, init, run_command, list_, plan, validate, show, explain, mlflow_, eval_, compare, chat, dropped, lookup)
 _MODELS = (import_, export, diagnose, profile)
 _FLEET = (nodes, controller, simulate)
 for command in (*_RUNS, *_MODELS, *_FLEET):

@@ -33,6 +33,7 @@ from lehr.tasks.lock import held
 from lehr.tasks.run_location import local
 
 _PAIRS = "pairs.jsonl"
+LIMIT = 200  # examples of a task that the run has not scored
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Asked:
     """The command's options; None is for what the model's run says."""
 
     tasks: list[str]
-    limit: int
+    limit: int | None
     splits: list[str]
     max_new_tokens: int | None
     seed: int | None
@@ -128,7 +129,9 @@ def _config(target: _Target, asked: Asked) -> EvaluateConfig:
     lengths = [a.manifest.config["sequence_length"] for a in target.lineage if "sequence_length" in a.manifest.config]
     window = recipe.window_tokens if recipe else next(iter(lengths), 0)
     splits = cast(list[Literal["dev", "held_out"]], list(dict.fromkeys(asked.splits)))
-    plans = [TaskPlan(task=name, limit=asked.limit, splits=splits) for name in dict.fromkeys(asked.tasks)]
+    own = {plan.task: plan.limit for plan in recipe.evaluation.tasks} if recipe else {}
+    limits = {name: asked.limit or own.get(name, LIMIT) for name in asked.tasks}
+    plans = [TaskPlan(task=name, limit=limit, splits=splits) for name, limit in limits.items()]
     seed = asked.seed if asked.seed is not None else recipe.seed if recipe else 0
     return EvaluateConfig(
         model=target.label, tasks=plans, max_new_tokens=asked.max_new_tokens or default, window_tokens=window,

@@ -69,8 +69,21 @@ def write(folder: Path, files: list[Path]) -> list[str]:
     except OSError as error:
         raise from_os_error(error, folder) from error
     graph(load_recipe(target))
-    found = [f"{s.name}: {s.documents:,} documents, {s.kept:,} characters pass the filters as {s.text_type}" for s in surveys]
-    return [*found, f"wrote {target}: {tokens:,} tokens of pretraining, two anneals and their soup", f"next: lehr run {target}"]
+    kept = sum(s.kept for s in surveys)
+    times = tokens / (kept * (1 - sum(shares)) / _CHARACTERS_PER_TOKEN)
+    held = " and ".join(f"{share:.0%}" for share in shares)
+    what = f"{tokens:,} tokens of pretraining, every text about {times:.1f} times, two anneals and their soup"
+    return [
+        *(_found(survey) for survey in surveys),
+        f"wrote {target}: {what}; {held} of the documents are held back for scores (dev and held out)",
+        f"next: lehr plan {target}, what it will take; then lehr run {target}",
+    ]
+
+
+def _found(survey: Survey) -> str:
+    pieces = f" in {survey.pieces:,} chunks" if survey.pieces != survey.documents else ""
+    what = f"{survey.kept:,} characters pass the filters as {survey.text_type}"
+    return f"{survey.name}: {survey.documents:,} documents{pieces}, {what}"
 
 
 def _survey(name: str, path: Path) -> Survey:
@@ -169,6 +182,7 @@ def _recipe(name: str, surveys: list[Survey], shares: tuple[float, float], token
 TEMPLATE = """\
 # A first recipe, written by `lehr init`. Check it: lehr validate; what it will take: lehr plan; then: lehr run.
 # Every key is in docs/recipes.md. After a change only what it touches is made anew.
+inherits: hardware/two-cores         # what `lehr plan` reckons with; for other machines: lehr plan --on FILE
 name: {name}
 seed: 7
 

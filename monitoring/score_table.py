@@ -101,8 +101,8 @@ def record_table(records: Sequence[Mapping[str, object] | ScoreRecord], order: S
         table.add_column(Text(stage), justify="right", style="bold" if stage == scores.stages[-1] else None)
     for column in scores.columns:
         cells = [scores.cells.get((stage, column)) for stage in scores.stages]
-        size = max(cell.n for cell in cells if cell)
-        names = (column.task, column.split, column.about.heading, str(size))
+        largest = max((cell for cell in cells if cell), key=lambda cell: cell.n)
+        names = (column.task, column.split, column.about.heading, fmt.sample(largest.n, largest.clusters))
         table.add_row(*map(Text, names), *(_with_error(cell, column) for cell in cells))
     return table
 

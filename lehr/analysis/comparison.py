@@ -1,14 +1,10 @@
-"""Several runs of one recipe side by side: mean and spread over seeds, as a Markdown table.
-
-python -m lehr.analysis.comparison runs/seed7 runs/seed8 runs/seed9
-"""
+"""Runs side by side: of one recipe their mean and spread over seeds, of several recipes their last models and what differs."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +12,31 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from lehr.report.scores import Column, ScoreTable, read_records, score_matrix
+from lehr.pipeline.explain import changes, named, parts
+from lehr.report import format as fmt
+from lehr.report.scores import Column, ScoreRecord, ScoreTable, read_records, score_matrix
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_objects
-from lehr.runtime.text import markdown, visible
+from lehr.runtime.text import markdown
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text. Rows begin with the names of what is scored, one for each of `headings` before those of the values."""
+
+    headings: list[str]
+    rows: list[list[str]]
+    names: int  # columns that hold names
+
+    def markdown(self) -> str:
+        """As Markdown, the names of a row in one cell."""
+        first = ", ".join(self.headings[: self.names])
+        values = self.headings[self.names :]
+        lines = [f"| {first} | " + " | ".join(map(markdown, values)) + " |", "|---|" + "---:|" * len(values)]
+        for row in self.rows:
+            name = ", ".join(map(markdown, row[: self.names]))
+            lines.append(f"| {name} | " + " | ".join(row[self.names :]) + " |")
+        return "\n".join(lines)
 
 
 def load_scores(folder: Path) -> ScoreTable:
@@ -41,17 +58,17 @@ def rows_of(folder: Path) -> dict[str, str]:
     return {stage: f"{_in_common(stages)} (mean of seeds)" for stages in alike.values() if len(stages) > 1 for stage in stages}
 
 
-def refuse_different(folders: Sequence[Path]) -> None:
-    """Raises UserError for runs of different recipes, by their lineages: a mean over those is a number of nothing. What seeds
-    and the layout of ranks change is no difference; of a run without lineage nothing is known."""
-    known = [(folder, found) for folder in folders if (found := _configurations(folder))]
-    for folder, found in known[1:]:
-        first, expected = known[0]
-        if (what := _difference(expected, found)) is not None:
-            raise UserError(
-                f"{first} and {folder} are of different recipes: {what}",
-                remedy="compare runs that differ in their seeds alone, the others one at a time",
-            )
+def one_recipe(folders: Sequence[Path]) -> bool:
+    """Whether runs differ in nothing but their seeds and the layout of ranks, by their lineages. A run without one is like no
+    other, for nothing is known of it."""
+    found = [_configurations(folder) for folder in folders]
+    return len(folders) > 1 and all(found) and all(not _differences(found[0], other) for other in found[1:])
+
+
+def what_differs(first: Path, other: Path) -> list[str]:
+    """A line for each kind of stage that one run has more of, and for each setting that differs, with the stages of it."""
+    found = _differences(_configurations(first), _configurations(other))
+    return [f"{what} ({named(stages)})" if stages else what for what, stages in found.items()]
 
 
 @dataclass(frozen=True)
@@ -72,22 +89,20 @@ def _configurations(folder: Path) -> list[_Made]:
     return sorted(found, key=lambda one: (one.kind, json.dumps(one.config, sort_keys=True)))
 
 
-def _difference(expected: list[_Made], found: list[_Made]) -> str | None:
-    """The first thing that two runs do otherwise, or None."""
-    counts = [Counter(made.kind for made in run) for run in (expected, found)]
-    for made in (*expected, *found):
-        if counts[0][made.kind] != counts[1][made.kind]:
-            return f"{counts[0][made.kind]} and {counts[1][made.kind]} stages such as {made.name}"
-    for one, other in zip(expected, found, strict=True):
-        for key in sorted({*one.config, *other.config}):
-            if one.config.get(key) != other.config.get(key):
-                return f"{key} of {one.name} is {_brief(one.config.get(key))} and {_brief(other.config.get(key))}"
-    return None
-
-
-def _brief(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _differences(first: list[_Made], other: list[_Made]) -> dict[str, list[str]]:
+    """What differs, with the stages in which it does. Stages are told apart by kind, those of one kind paired in order."""
+    found: dict[str, list[str]] = {}
+    counts = [Counter(made.kind for made in run) for run in (first, other)]
+    for kind in dict.fromkeys(made.kind for made in (*first, *other)):
+        if counts[0][kind] != counts[1][kind]:
+            name = next(made.name for made in (*first, *other) if made.kind == kind)
+            found[f"stages such as {name}: {counts[0][kind]} -> {counts[1][kind]}"] = []
+            continue
+        pairs = zip(*([made for made in run if made.kind == kind] for run in (first, other)), strict=True)
+        for one, two in pairs:
+            for change in changes(parts(one.config, "", {}), parts(two.config, "", {})):
+                found.setdefault(str(change), []).append(one.name)
+    return found
 
 
 def _lineage(folder: Path) -> list[dict[str, Any]]:
@@ -125,10 +140,9 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return mean, spread
 
 
-def compare(folders: Sequence[Path]) -> str:
-    """Rows are stages, columns task and metric; each cell is the mean over runs, ± their standard deviation. Raises UserError
-    for runs that have no scores, and for runs of different recipes."""
-    refuse_different(folders)
+def averaged(folders: Sequence[Path]) -> Grid:
+    """Of runs of one recipe: rows are task and metric, columns stages; each cell is the mean over runs, ± their standard
+    deviation. Raises UserError for runs that have no scores."""
     cells: dict[tuple[str, Column], list[float]] = {}
     stages: list[str] = []
     columns: list[Column] = []
@@ -144,11 +158,8 @@ def compare(folders: Sequence[Path]) -> str:
                 found = [r.value for s in members if (r := table.cells.get((s, column))) is not None]
                 if found:
                     cells.setdefault((row, column), []).append(math.fsum(found) / len(found))
-    lines = ["| task, metric | " + " | ".join(map(markdown, stages)) + " |", "|---|" + "---:|" * len(stages)]
-    for column in columns:
-        values = [_cell(cells.get((stage, column))) for stage in stages]
-        lines.append(f"| {markdown(column.task)}, {markdown(column.metric)} | " + " | ".join(values) + " |")
-    return "\n".join(lines)
+    shown = [[c.task, c.metric, *(_cell(cells.get((stage, c))) for stage in stages)] for c in columns]
+    return Grid(["task", "metric", *stages], shown, names=2)
 
 
 def _cell(values: Sequence[float] | None) -> str:
@@ -158,15 +169,53 @@ def _cell(values: Sequence[float] | None) -> str:
     return f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the table of the folders named; a folder without scores, or of another recipe, is one line and exit code 2."""
-    try:
-        print(compare([Path(argument) for argument in arguments]))
-    except UserError as error:
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        return error.exit_code
-    return 0
+def side_by_side(folders: Sequence[Path], stage: str = "") -> Grid:
+    """The scores of one model of each run, that of `stage`, or its last one, and how far each is from the first run's.
+
+    A difference has the standard error of two independent samples: of models that answered the same examples that is more
+    than its own. `*` marks those beyond two of them. Raises UserError for a run without scores, or without that stage.
+    """
+    found = [_model(folder, stage) for folder in folders]
+    columns = list(dict.fromkeys(c for name, table in found for c in table.of_models if (name, c) in table.cells))
+    names = [f"{folder.name}, {name}" for folder, (name, _) in zip(folders, found, strict=True)]
+    rows = []
+    for column in columns:
+        scores = [table.cells.get((name, column)) for name, table in found]
+        rows.append([column.task, column.about.heading, *(_score(r, column) for r in scores)])
+        rows[-1] += [_difference(scores[0], r, column) for r in scores[1:]]
+    return Grid(["task", "metric", *names, *(f"{name.partition(', ')[0]} − first" for name in names[1:])], rows, names=2)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _model(folder: Path, stage: str) -> tuple[str, ScoreTable]:
+    table = load_scores(folder)
+    if not table.stages or (stage and stage not in table.stages):
+        there = (
+            f"scored were {', '.join(table.stages)}: give one of them" if table.stages else "give the folder of a finished run"
+        )
+        raise UserError(f"no scores of {stage or 'any model'} here", where=folder, remedy=there)
+    return stage or table.stages[-1], table
+
+
+def _score(record: ScoreRecord | None, column: Column) -> str:
+    if record is None:
+        return ""
+    error = fmt.error(record.value, record.stderr, record.n, column.about)
+    return f"{fmt.value(record.value, column.about)} {error}".rstrip()
+
+
+def _difference(first: ScoreRecord | None, other: ScoreRecord | None, column: Column) -> str:
+    if first is None or other is None:
+        return ""
+    difference = other.value - first.value
+    shown = f"{'−' if difference < 0 else '+'}{fmt.value(abs(difference), column.about)}"
+    if first.stderr is None or other.stderr is None:
+        return shown
+    error = math.hypot(_error(first, column), _error(other, column))
+    return f"{shown} ± {fmt.value(error, column.about)}{' *' if abs(difference) > 2 * error else ''}"
+
+
+def _error(record: ScoreRecord, column: Column) -> float:
+    """The standard error; of a share of 0 or 1 one side of Wilson's interval, as tables have it: the formula says 0 there."""
+    if not record.stderr and column.about.is_share and record.value in (0.0, 1.0):
+        return 1 / (record.n + 1)
+    return record.stderr or 0.0

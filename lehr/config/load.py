@@ -63,10 +63,12 @@ def _load_chain(path: Path, chain: _Chain, above: tuple[Path, ...] = ()) -> None
     for parent in parents if isinstance(parents, list) else [parents]:  # of several the later one wins
         if not isinstance(parent, str):
             raise UserError(f"inherits: {given(parent)} is not a path", where=path, remedy="name a file, or a list of files")
-        if not os.path.isfile(path.parent / parent):
+        file = found(parent, path.parent)
+        if not os.path.isfile(file):
             what = f"inherits: there is no file {given(parent)}"
-            raise UserError(what, where=path, remedy="mend the path, relative to this file")
-        _load_chain(path.parent / parent, chain, (*above, path))
+            remedy = "mend the path, relative to this file, or name a shipped recipe, such as tiny/olmo2"
+            raise UserError(what, where=path, remedy=remedy)
+        _load_chain(file, chain, (*above, path))
     own = {key: value for key, value in raw.items() if key != "inherits"}
     merge(chain.values, own, _shown(path), chain.origin, path.parent)
 

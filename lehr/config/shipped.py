@@ -12,12 +12,12 @@ FOLDER = (Path(__file__).resolve().parents[1] / "recipes").resolve()
 _REMEDY = "install Lehr again"
 
 
-def found(recipe: str | Path) -> Path:
-    """The file of a recipe: its path, or, where nothing of that name lies here, that of the shipped one called so, as in
-    `tiny/olmo2`."""
-    path = Path(recipe)
-    if not os.path.lexists(path) and is_relative(str(path)):
-        shipped = FOLDER / f"{path}.yaml"
+def found(recipe: str | Path, folder: Path = Path()) -> Path:
+    """The file of a recipe: its path, seen from `folder`, or, where nothing of that name lies there, that of the shipped one
+    called so, as in `tiny/olmo2`."""
+    path = folder / recipe
+    if not os.path.lexists(path) and is_relative(str(recipe)):
+        shipped = FOLDER / f"{recipe}.yaml"
         return shipped if os.path.isfile(shipped) else path  # which takes a name of any length
     return path
 

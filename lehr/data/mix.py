@@ -49,7 +49,15 @@ class MixPlan:
 
 
 def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_length: int) -> MixPlan:
-    """Share `instances` windows among the sources by weight (largest remainder, so that they sum exactly).
+    """Share `instances` windows among the sources by weight. Raises UserError as `counted` does."""
+    counts = counted(mix, {name: len(shard_sets[name]) for name in mix.weights}, instances, sequence_length)
+    parts = [Part(shard_sets[name], mix.weights[name], *counts[name]) for name in mix.weights]
+    return MixPlan(parts, sequence_length)
+
+
+def counted(mix: Mix, tokens: Mapping[str, int], instances: int, sequence_length: int) -> dict[str, tuple[int, int]]:
+    """By source, of which there are so many `tokens`: the windows that it holds, and how many of all `instances` are drawn from
+    it (largest remainder, so that they sum exactly).
 
     Raises UserError for a source shorter than one window, and for one that would repeat more than `max_epochs` times.
     """
@@ -59,9 +67,9 @@ def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_
     by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))
     for name in by_remainder[: instances - sum(counts.values())]:
         counts[name] += 1
-    parts = []
-    for name, weight in mix.weights.items():
-        windows = (len(shard_sets[name]) - 1) // sequence_length
+    found = {}
+    for name in mix.weights:
+        windows = (tokens[name] - 1) // sequence_length  # each needs one token more, the last one's label
         if windows < 1:
             raise UserError(
                 f"source {name!r} holds less than one window of {sequence_length} tokens", remedy="give it more text"
@@ -72,5 +80,5 @@ def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_
                 f"more than max_epochs={mix.max_epochs:g}",
                 remedy="lower its weight, train fewer tokens, add documents, or raise max_epochs",
             )
-        parts.append(Part(shard_sets[name], weight, windows, counts[name]))
-    return MixPlan(parts, sequence_length)
+        found[name] = (windows, counts[name])
+    return found

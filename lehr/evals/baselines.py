@@ -75,7 +75,7 @@ def baselines(
     records = [
         Record(
             stage=compared.model, task=texts.task, split=texts.split, metric=metric if texts.scored else f"{DEV}{metric}",
-            value=e.value, stderr=e.stderr, n=e.n, seed=compared.seed,
+            seed=compared.seed, **e._asdict(),
         )
         for texts, metric, e in found
     ]  # fmt: skip
@@ -104,7 +104,10 @@ def added_bits(read: str, sets: Sequence[Texts]) -> list[Estimate]:
     joined = ["".join(t.text for t in texts.texts).encode() for texts in sets]
     alone, *both = compressed_sizes(read.encode(), joined)
     bits = [8 * (size - alone) / len(added) for size, added in zip(both, joined, strict=True)]
-    return [Estimate(value, 0.0, len(texts.texts)) for value, texts in zip(bits, sets, strict=True)]
+    return [
+        Estimate(value, None, len(texts.texts), len(set(families(texts.texts))))
+        for value, texts in zip(bits, sets, strict=True)
+    ]
 
 
 def distinct_windows(loaders: Sequence[Loader], most_tokens: int) -> tuple[list[np.ndarray], int]:

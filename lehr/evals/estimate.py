@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 
 class Estimate(NamedTuple):
-    """`stderr` is 0 where a single example, or examples of a single cluster, give none. `n` counts examples."""
+    """`n` counts examples and `clusters` the independent groups that they were drawn in, which `stderr` is over: None where a
+    single cluster, or a measure without one, defines no standard error."""
 
     value: float
-    stderr: float
+    stderr: float | None
     n: int
+    clusters: int
 
 
 def mean(values: Sequence[float], clusters: Sequence[Hashable] = ()) -> Estimate:
@@ -33,10 +35,9 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float], clusters: 
     if clusters:
         residuals = _summed(residuals, clusters)
     n = len(residuals)
-    if n == 1:
-        return Estimate(value, 0.0, len(numerators))
     squares = math.fsum(r * r for r in residuals)
-    return Estimate(value, math.sqrt(squares * n / (n - 1)) / total, len(numerators))
+    stderr = math.sqrt(squares * n / (n - 1)) / total if n > 1 else None
+    return Estimate(value, stderr, len(numerators), n)
 
 
 def _summed(values: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:

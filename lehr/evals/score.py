@@ -51,8 +51,7 @@ def score(
     estimates = _estimates(model, examples, derive(seed, "evaluation", task), max_new_tokens, window_tokens)
     require(estimates)
     return [
-        Record(stage=stage, task=task, split=split, metric=metric, value=e.value, stderr=e.stderr, n=e.n, seed=seed)
-        for metric, e in estimates.items()
+        Record(stage=stage, task=task, split=split, metric=metric, seed=seed, **e._asdict()) for metric, e in estimates.items()
     ]
 
 

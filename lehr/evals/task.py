@@ -94,8 +94,8 @@ class ScoringModel(TextModel, Protocol):
 
 
 class Record(BaseModel):
-    """One number of `scores.json`. `n` counts examples. `stderr` is over what they were drawn by (documents, prompts), and 0
-    where one alone gives none."""
+    """One number of `scores.json`. `n` counts examples, `clusters` what they were drawn by (documents, prompts): `stderr` is
+    over those, and None where there is one alone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,6 +104,7 @@ class Record(BaseModel):
     split: str
     metric: str
     value: FiniteFloat
-    stderr: FiniteFloat
+    stderr: FiniteFloat | None
     n: int
+    clusters: int
     seed: int

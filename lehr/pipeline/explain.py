@@ -103,9 +103,9 @@ def outlook(
             fresh.append(node.name)
     if not causes:
         return []
-    lines = [f"made anew, because of {cause}: {_named(names)}" for cause, names in causes.items()]
-    lines += [f"made anew, because what they begin with is: {_named(follow)}"] if follow else []
-    return lines + ([f"not made before: {_named(fresh)}"] if fresh else [])
+    lines = [f"made anew, because of {cause}: {named(names)}" for cause, names in causes.items()]
+    lines += [f"made anew, because what they begin with is: {named(follow)}"] if follow else []
+    return lines + ([f"not made before: {named(fresh)}"] if fresh else [])
 
 
 def _why(node: Node, found: Mapping[str, str], identity: Identity | None, before: Sequence[Manifest]) -> list[Change]:
@@ -121,7 +121,8 @@ def _why(node: Node, found: Mapping[str, str], identity: Identity | None, before
     return min((difference(manifest) for manifest in before), key=len)
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first few of them, and how many more there are."""
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(names[:_NAMES]) + more
 

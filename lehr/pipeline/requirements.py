@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
+from lehr.artifacts.artifact import Artifact
 from lehr.config.data import JsonlSource
+from lehr.data.mix import counted
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
 from lehr.evals.budget import too_long
@@ -19,16 +21,20 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
+from lehr.stages.midtrain import MidtrainConfig
 from lehr.stages.preferences import PreferencesConfig
+from lehr.stages.pretrain import PretrainConfig
+from lehr.train.batches import Batches
 
 Note = Callable[[str], None]
-CHECKED = ("documents", "tokenizer")  # kinds of stages whose artifacts are looked at
+CHECKED = ("documents", "tokenizer", "shards")  # kinds of stages whose artifacts are looked at
 _PROMPTS = 20_000  # of each step that are measured beforehand, seconds; the step itself looks at all
 
 
 def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, note: Note) -> None:
-    """Of the artifact of `node` in `folder`: documents must have the splits that `nodes` score, and with a tokenizer prompts
-    and answers must fit the model's `context`. Raises UserError; what only changes a score is a `note`."""
+    """Of the artifact of `node` in `folder`: documents must have the splits that `nodes` score, with a tokenizer prompts and
+    answers must fit the model's `context`, and shards must hold enough for every mix, that of the last anneal too. Raises
+    UserError; what only changes a score is a `note`."""
     if node.kind == "documents" and isinstance(node.config, DocumentsConfig):
         _check_splits(node.config, folder, nodes)
     if node.kind == "tokenizer":
@@ -36,6 +42,30 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
         for other in nodes:
             _check_prompts(other, tokenizer, context)
         _note_shortened(nodes, tokenizer, context, note)
+    if node.kind == "shards":
+        tokens = Artifact.open(folder, verify=False).manifest.meta["tokens"]
+        for other in nodes:
+            _check_mix(other, tokens, {n.name: n for n in nodes})
+
+
+def _check_mix(node: Node, tokens: Mapping[str, int], nodes: Mapping[str, Node]) -> None:
+    """Batch and windows of mid-training are those of the pretraining before it. That of another run is not looked into: the
+    stage itself says what is wrong then."""
+    first = node
+    while isinstance(first.config, MidtrainConfig):
+        parent = nodes.get(first.inputs["parent"][0])
+        if parent is None:
+            return
+        first = parent
+    c, of = node.config, first.config
+    if not isinstance(c, PretrainConfig | MidtrainConfig) or not isinstance(of, PretrainConfig):
+        return
+    ramp = of.batch_ramp if node is first else None
+    instances = Batches.of(c.tokens, of.batch_size, of.sequence_length, ramp).all_instances
+    try:
+        counted(c.mix, tokens, instances, of.sequence_length)
+    except UserError as error:
+        raise UserError(error.what, where=node.name, remedy=error.remedy) from None
 
 
 def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) -> None:

@@ -165,10 +165,13 @@ def _scores(data: ReportData, final: str) -> str:
         return "No held-out scores are recorded."
     rows = []
     for column in table.columns:
-        n = max(record.n for _, record in table.of(column))
+        largest = max((record for _, record in table.of(column)), key=lambda record: record.n)
         cells = [_shown(table.cells.get((stage, column)), column, stage in table.best(column)) for stage in table.stages]
-        rows.append([markdown(column.task), markdown(column.about.heading), f"{n:,}", *cells])
-    note = "Held-out examples, which no stage has trained on; value ± one standard error, the best in bold; ↓: less is better."
+        rows.append([markdown(column.task), markdown(column.about.heading), fmt.sample(largest.n, largest.clusters), *cells])
+    note = (
+        "Held-out examples, which no stage has trained on; value ± one standard error (`60 in 12`: 60 examples "
+        "cut from 12 documents or asked of 12 prompts, which the error is over), the best in bold; ↓: less is better."
+    )
     return f"{note}\n\n" + _table(["task", "metric", "n", *map(markdown, table.stages)], rows, left=2)
 
 

@@ -115,6 +115,11 @@ def error(amount: float, stderr: float | None, n: int, of: Metric) -> str:
     return ""
 
 
+def sample(n: int, clusters: int) -> str:
+    """How many examples, and how many independent clusters they came in where those are fewer: `60`, `60 in 12`."""
+    return f"{n:,} in {clusters:,}" if 0 < clusters < n else f"{n:,}"
+
+
 def with_unit(amount: float | None, of: Metric) -> str:
     """`75.0 %`, `2.036 bits/byte`."""
     return f"{value(amount, of)} {of.shown_unit}".rstrip()

@@ -115,7 +115,7 @@ def _score_tile(column: Column, table: ScoreTable) -> Tile:
     higher = next((r for s, r in row if s in best and last_stage not in best), None)
     peak = f"best at {higher.stage}: {fmt.value(higher.value, m)}{unit}" if higher else ""
     better = "lower is better, " if m.better == "lower" else ""
-    lines = [said, *([peak] if peak else []), f"held out, {better}n = {last.n:,}"]
+    lines = [said, *([peak] if peak else []), f"held out, {better}n = {fmt.sample(last.n, last.clusters)}"]
     return Tile(f"{fmt.words(column.task)}, {m.title}", fmt.value(last.value, m), f"{unit} {error}", lines)
 
 

@@ -30,7 +30,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     # `count` takes the place of Jinja's own, which is `length` by another name.
-    for show in (fmt.count, fmt.duration, fmt.energy, fmt.error, fmt.mass, fmt.number, fmt.value, fmt.words):
+    for show in (fmt.count, fmt.duration, fmt.energy, fmt.error, fmt.sample, fmt.mass, fmt.number, fmt.value, fmt.words):
         found.filters[show.__name__] = show
     found.filters["thousands"] = "{:,}".format
     return found

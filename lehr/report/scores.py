@@ -15,7 +15,8 @@ from lehr.runtime.metrics import Metric, metric
 
 
 class ScoreRecord(BaseModel):
-    """One line of scores.json. `stderr` is the standard error over the `n` examples, None if not known."""
+    """One line of scores.json. `stderr` is the standard error over the `clusters` (documents, prompts) that the `n` examples
+    were drawn in, None if not known; 0 clusters: a record of an older run, which did not count them."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -26,6 +27,7 @@ class ScoreRecord(BaseModel):
     value: float
     stderr: float | None = None
     n: int = 0
+    clusters: int = 0
     seed: int | None = None
 
 

@@ -17,7 +17,7 @@ import pytest
 from lehr.cli.main import main
 from lehr.cli.talk import converse
 from lehr.runtime.errors import UserError
-from tests.cli.conftest import E2E, SHORT
+from tests.cli.conftest import E2E, SHORT, Again
 
 TEXT = "In the beginning was the word, and the word was with"
 
@@ -140,3 +140,14 @@ def test_an_empty_split_is_said_before_training_with_the_reason(
         tmp_path / "run", capsys, *SHORT, source, filters, "data.dev_share=0.0", "data.held_out_share=0.0"
     )
     assert made == {"documents"} and says in said and "which the task prose reads" in said
+
+
+def test_a_mix_of_a_later_stage_is_checked_before_the_first_is_trained(
+    tmp_path: Path, again: Again, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An anneal's mix repeats its text too often: known when there are shards, and not after pretraining."""
+    options = ["ramp={mix: better, tokens: 8_192_000}"]
+    assert again(tmp_path / "run", *options) == 2
+    said = capsys.readouterr()
+    assert "error: ramp: source 'arithmetic' would be repeated" in said.err and "max_epochs=8" in said.err
+    assert "shards: done" in said.out and "stage1: started" not in said.out

@@ -25,7 +25,7 @@ def test_a_run_is_scored_with_its_own_settings_and_with_other_tasks(
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     before = sorted(p.name for p in (run / "artifacts").iterdir())
-    assert main(["eval", str(run), "--tasks", "prose,arithmetic", "--limit", "4"]) == 0
+    assert main(["eval", str(run), "--tasks", "prose,arithmetic"]) == 0  # with the limits of the run, too
     assert _scores(run / "evals", "held_out") == _scores(run, "held_out")
     capsys.readouterr()
     command = ["eval", str(run), "--tasks", "arithmetic_cf", "--tasks", "chat_math", "--limit", "3", "--split", "dev"]

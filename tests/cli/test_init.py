@@ -34,7 +34,7 @@ def test_the_recipe_runs_as_it_was_written(tmp_path: Path, capsys: pytest.Captur
     recipe = folder / "recipe.yaml"
     assert main(["init", str(folder), "--data", str(files[0]), "--data", str(files[1])]) == 0
     said = capsys.readouterr().out
-    assert "text_no: 8 documents" in said and f"next: lehr run {recipe}" in said
+    assert "text_no: 8 documents" in said and f"then lehr run {recipe}" in said
     loaded = load_recipe(recipe)
     assert loaded.data and list(loaded.data.sources) == ["text_no", "a_b_1"] and loaded.name == "my-data"
     out = tmp_path / "run"
@@ -43,6 +43,19 @@ def test_the_recipe_runs_as_it_was_written(tmp_path: Path, capsys: pytest.Captur
     prose = {(r["stage"], r["split"]): r["value"] for r in scores if r["metric"] == "bits_per_byte"}
     assert set(prose) == {(s, split) for s in ("stage1", "anneal-1", "anneal-2", "soup") for split in ("dev", "held_out")}
     assert prose["soup", "held_out"] < prose["stage1", "held_out"] < 8.0
+
+
+def test_what_was_found_is_said_and_planned_on_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How often each text is read decides whether a small model learns it by heart; nobody's two cores are an H100."""
+    rows: list[dict[str, object]] = [{"text": json.loads(line)["text"]} for line in NOVEL[:16]]
+    chunks = sum(-(-len(str(row["text"])) // 6000) for row in rows)
+    assert main(["init", str(tmp_path / "mine"), "--data", str(_file(tmp_path, "novel.jsonl", rows))]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"novel: 16 documents in (\d+) chunks", said)[1] >= str(chunks)  # type: ignore[index]
+    tokens, times = re.search(r"([\d,]+) tokens of pretraining, every text about ([\d.]+) times", said).groups()  # type: ignore[union-attr]
+    assert int(tokens.replace(",", "")) > 0 and 1.0 < float(times) <= 4.0 and "held back for scores" in said
+    assert main(["plan", str(tmp_path / "mine" / "recipe.yaml")]) == 0
+    assert "on 2 x x86 core" in capsys.readouterr().out
 
 
 def test_what_is_commented_out_works_when_it_is_not(tmp_path: Path) -> None:

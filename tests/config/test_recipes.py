@@ -125,6 +125,7 @@ def test_refusals_name_key_value_and_remedy(override: str, parts: list[str]) -> 
         (b"a: !!python/object:os.system x\n", ["not YAML", "tags such as", "are not read"]),
         (b"inherits: bad.yaml\n", ["inherits itself"]),
         (b"inherits: other.yaml\n", ["bad.yaml", "there is no file 'other.yaml'"]),
+        (b"inherits: tiny/olmo\n", ["bad.yaml", "there is no file 'tiny/olmo'", "shipped recipe, such as tiny/olmo2"]),
         (b"inherits: 5\n", ["inherits: 5 is not a path"]),
         (b"name: x\n", ["bad.yaml", "model: this key is missing"]),
         (b"name: 2020-13-45\n", ["bad.yaml", "model: this key is missing"]),  # a date is a text, and this one a name

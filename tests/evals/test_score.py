@@ -63,7 +63,7 @@ def test_the_standard_errors_match_the_spread_of_repeated_samples() -> None:
     promised = sum(e.stderr for e in estimates) / 400
     assert promised == pytest.approx(spread, rel=0.1)
     assert mean([1.0] * 30 + [0.0] * 70).stderr == pytest.approx(math.sqrt(0.3 * 0.7 / 99))
-    assert mean([1.0]).stderr == 0.0
+    assert mean([1.0]).stderr is None
 
 
 def test_chunks_of_one_document_are_not_so_many_examples() -> None:
@@ -84,8 +84,8 @@ def test_chunks_of_one_document_are_not_so_many_examples() -> None:
     assert sum(e.stderr for e in estimates) / 400 == pytest.approx(spread, rel=0.1)
     assert sum(ratio(*pair).stderr for pair in samples) / 400 < 0.5 * spread
     # By hand: means of 1, 1, 0, 0 in two clusters; residuals 1 and -1; sqrt(2 * 2 / 1) / 4.
-    assert mean([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]) == (0.5, 0.5, 4)
-    assert mean([1.0, 0.0], ["a", "a"]).stderr == 0.0  # a single cluster gives none
+    assert mean([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]) == (0.5, 0.5, 4, 2)
+    assert mean([1.0, 0.0], ["a", "a"]) == (0.5, None, 2, 1)  # a single cluster defines no error
 
 
 def test_texts_of_one_document_and_pairs_of_one_prompt_are_taken_together() -> None:
@@ -171,7 +171,7 @@ def test_records_are_json() -> None:
     model = TableModel(lambda ids, token: 0.5)
     records = score(model, "soup", "arithmetic_cf", "dev", examples("arithmetic_cf", "dev", 5, seed=1), seed=1)
     rows = [json.loads(json.dumps(r.model_dump(), allow_nan=False)) for r in records]
-    assert list(rows[0]) == ["stage", "task", "split", "metric", "value", "stderr", "n", "seed"]
+    assert list(rows[0]) == ["stage", "task", "split", "metric", "value", "stderr", "n", "clusters", "seed"]
 
 
 def test_bits_per_byte_by_group_are_of_its_texts_alone() -> None:
