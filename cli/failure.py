@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import click
 
-from lehr.runtime.errors import Bug, Interrupted, LehrError, UserError, from_os_error
+from lehr.runtime.errors import Bug, Interrupted, LehrError, UserError, from_os_error, sentence
 from lehr.runtime.redaction import masked
 from lehr.runtime.text import visible
 
@@ -61,7 +61,7 @@ def _say(text: str) -> None:
 def _report_click(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     hint = f" See '{context.command_path} --help'." if context is not None else ""
-    _say(f"error: {one_line(error.format_message()).rstrip('.')}.{hint}")
+    _say(f"error: {sentence(one_line(error.format_message()))}{hint}")
     return error.exit_code
 
 

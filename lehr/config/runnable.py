@@ -16,16 +16,15 @@ Lack = tuple[str, str]  # what is missing, what to do about it
 
 
 def check_runnable(recipe: Recipe) -> None:
-    """Raises UserError, with all that is missing in one line: what must be supplied, and steps that are not run."""
+    """Raises UserError, with a line for all that is missing: what must be supplied, and steps that are not run."""
     lacks = [*_sources(recipe), *_files(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
     lacks += [lack for step in recipe.posttraining if step.kind in BUILT for lack in _step(step)]
     if lacks:
-        remedies = dict.fromkeys(remedy for _, remedy in lacks)
-        raise UserError(
-            "; ".join(what for what, _ in lacks),
-            where=f"recipe {recipe.name}",
-            remedy=f"{'; '.join(remedies)}. `lehr plan` works without any of it",
-        )
+        *_, (what, remedy) = lacks
+        lacks[-1] = what, f"{remedy}. `lehr plan` works without any of it"
+        first, *more = (UserError(what, where=f"recipe {recipe.name}", remedy=remedy) for what, remedy in lacks)
+        first.more = tuple(more)
+        raise first
 
 
 def _sources(recipe: Recipe) -> Iterator[Lack]:
@@ -36,7 +35,7 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
         form = "put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ..., text_type: prose, "
         form += "reference or code}"
         yield (
-            f"{len(absent)} of its sources must be supplied: {', '.join(absent)}",
+            f"{len(absent)} source{'s' if len(absent) > 1 else ''} must be supplied: {', '.join(absent)}",
             f"for each source, {form}; {first} is at {source.uri}, its licence {source.license}",
         )
 
@@ -62,7 +61,7 @@ def _tokenizer(recipe: Recipe) -> Iterator[Lack]:
     tokenizer = recipe.tokenizer
     if tokenizer and tokenizer.origin and not tokenizer.path:
         yield (
-            f"its tokenizer must be supplied: {tokenizer.origin}",
+            f"the tokenizer must be supplied: {tokenizer.origin}",
             "set tokenizer.path to the tokenizer's file, or tokenizer.origin to '' to train one",
         )
 

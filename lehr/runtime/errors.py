@@ -7,6 +7,8 @@ import gzip
 import re
 from pathlib import Path
 
+_WORD = re.compile(r"(?!lehr\b)[a-z]+[ ,:;]")
+
 
 class LehrError(Exception):
     """Base of every error Lehr raises on purpose. `owner` is who can mend it; `exit_code` is the command's."""
@@ -31,16 +33,20 @@ class UserError(LehrError):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        mend = f" {_sentence(self.remedy)}" if self.remedy else ""
-        return f"{place}{_sentence(self.what)}{mend}"
+        mend = f" {sentence(self.remedy, begins=True)}" if self.remedy else ""
+        return f"{place}{sentence(self.what)}{mend}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments do not survive Exception's own pickling, and ranks send errors to each other.
         return (_rebuild_user_error, (self.what, self.where, self.remedy, self.more))
 
 
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+def sentence(text: str, *, begins: bool = False) -> str:
+    """With a full stop, unless it has its end. One that `begins` after another has a capital, where a word stands first and not
+    a key, a path or a command."""
+    if begins and _WORD.match(text):
+        text = text[0].upper() + text[1:]
+    return text if text.endswith((".", "?", "!", "?)")) else f"{text}."
 
 
 def _rebuild_user_error(what: str, where: str, remedy: str, more: tuple[UserError, ...]) -> UserError:

@@ -120,7 +120,7 @@ def test_prompts_and_answers_are_measured_as_soon_as_there_is_a_tokenizer(
     sets = ("posttraining.rlvr.max_new_tokens=100", "parallel.processes=1")
     made, said = _until_refused(tmp_path / "run", capsys, *sets)
     assert made == {"documents", "tokenizer"}
-    assert "posttraining.rlvr: prompts have up to" in said and "lower its max_new_tokens to" in said
+    assert "posttraining.rlvr: prompts have up to" in said and "Lower its max_new_tokens to" in said
 
 
 @pytest.mark.parametrize(

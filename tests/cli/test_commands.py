@@ -85,7 +85,7 @@ def test_validate_prints_a_recipe_that_loads_as_the_same(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["run", TINY, "--set", "stage1.tokenz=5"], ["stage1.tokenz: unknown key", "did you mean 'tokens'?"]),
+        (["run", TINY, "--set", "stage1.tokenz=5"], ["stage1.tokenz: unknown key", "Did you mean 'tokens'?"]),
         (["run", TINY, "--set", "stage1.tokens=-5"], ["stage1.tokens", "(given: -5)"]),
         (["run", "none.yaml"], ["none.yaml: no such recipe file"]),
         (["run"], ["Missing argument 'RECIPE'", "See 'lehr run --help'"]),
@@ -97,11 +97,11 @@ def test_validate_prints_a_recipe_that_loads_as_the_same(tmp_path: Path) -> None
         (["dropped", "docs"], ["docs: no artifact with a dropped.jsonl.gz here"]),
         (["run", TINY, "--out", "gs://b/run"], ["gs:// is no place that Lehr knows", "give a folder, or s3://BUCKET/PREFIX"]),
         (["run", TINY, "--out", "file:///d"], ["file:// is no place", "write /d"]),
-        (["run", TINY, "--out", "S3://b/r"], ["S3:// is no place", "write s3://b/r"]),
-        (["run", TINY, "--out", "s3a://b/r"], ["s3a:// is no place", "write s3://b/r"]),
+        (["run", TINY, "--out", "S3://b/r"], ["S3:// is no place", "Write s3://b/r"]),
+        (["run", TINY, "--out", "s3a://b/r"], ["s3a:// is no place", "Write s3://b/r"]),
         (["export", "docs", "--out", "s3://b/model"], ["s3:/b/model: this must be a place on this machine"]),
         (["export", "gs://b/run", "--out", "model"], ["gs:// is no place"]),
-        (["lookup", "s3n://b/run", "--step", "1"], ["s3n:// is no place", "write s3://b/run"]),
+        (["lookup", "s3n://b/run", "--step", "1"], ["s3n:// is no place", "Write s3://b/run"]),
         (["import", "hf://x/y", "--out", "model"], ["hf:// is no place"]),
         (["plan", TINY, "--plot", "s3://b/x.svg"], ["this must be a place on this machine"]),
         (["fly"], ["No such command 'fly'"]),

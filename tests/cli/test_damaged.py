@@ -21,7 +21,12 @@ from tests.fuzz.made import run_folder, write
 SCORES = "artifacts/scores-soup-1/scores.json"
 DEEP = "[" * 100_000
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 132735\n"
-NO_OBJECT = ["", "{", "[]", "1", "null", DEEP, '{"n": ' + "9" * 5_000 + "}", "\udcff"]
+NO_OBJECT = [
+    *("", "{", "[]", "1", "null"),
+    pytest.param(DEEP, id="deep"),
+    pytest.param('{"n": ' + "9" * 5_000 + "}", id="long"),
+    pytest.param("\udcff", id="no-utf8"),
+]
 SCORE: dict[str, Any] = {"stage": "soup", "task": "arithmetic", "split": "held_out", "metric": "accuracy", "value": 0.5}
 
 
@@ -50,7 +55,7 @@ def written(path: Path, text: str) -> Path:
 def test_scores_that_are_none(text: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(run / SCORES, text)
     said = refused(capsys, "show", run)
-    assert f"{run}/{SCORES}" in said and ("delete it and run the same command again" in said or text == POINTER)
+    assert f"{run}/{SCORES}" in said and ("Delete it and run the same command again" in said or text == POINTER)
 
 
 def test_scores_whose_numbers_are_odd_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +78,7 @@ def test_a_hugging_face_folder_without_a_configuration(text: str, tmp_path: Path
     path = written(tmp_path / "config.json", text)
     written(tmp_path / "tokenizer.json", byte_level(["<|endoftext|>"]).to_str())
     said = refused(capsys, "eval", tmp_path, "--tasks", "arithmetic", "--out", tmp_path / "out")
-    assert f"{path}:" in said and "fetch the model again" in said
+    assert f"{path}:" in said and "Fetch the model again" in said
     written(path, POINTER)
     assert "Git LFS pointer" in refused(capsys, "eval", tmp_path, "--tasks", "arithmetic", "--out", tmp_path / "out")
 
@@ -82,7 +87,7 @@ def test_a_hugging_face_folder_without_a_configuration(text: str, tmp_path: Path
 def test_a_row_that_is_none(text: str, tmp_path: Path) -> None:
     path = tmp_path / "held_out.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"id": "a"}\n' + text.encode("utf-8", "surrogateescape") + b"\n{}\n"))
-    with pytest.raises(UserError, match="run the stage that writes it again") as caught:
+    with pytest.raises(UserError, match="Run the stage that writes it again") as caught:
         list(rows_of(path))
     assert str(path) in caught.value.where and "\n" not in str(caught.value)
     path.write_bytes(gzip.compress(b""))
@@ -148,4 +153,4 @@ def test_a_damaged_log_of_a_finished_run(
     path.write_text(path.read_text()[:-9] + 9 * "?")
     assert again(out) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"{path}" in said and "delete this artifact's folder and run the same command again" in said
+    assert f"{path}" in said and "Delete this artifact's folder and run the same command again" in said

@@ -59,7 +59,7 @@ def test_a_hugging_face_folder_is_scored_on_the_documents_that_a_run_held_back(
     [
         (["--tasks", "proze"], ["there is no evaluation task 'proze'", "arithmetic_cf"]),
         (["--tasks", ","], ["no task is named"]),
-        (["--tasks", "arithmetic", "--max-new-tokens", "120"], ["context of 128", "lower the answers to"]),
+        (["--tasks", "arithmetic", "--max-new-tokens", "120"], ["context of 128", "Lower the answers to"]),
         (["--tasks", "chat_math", "--max-new-tokens", "128"], ["task chat_math: prompts of up to"]),
         (["--tasks", "preference"], ["task preference needs preferences", "--pairs"]),
         (["--tasks", "prose", "--documents", "nowhere"], ["nowhere: there is no such folder"]),

@@ -34,12 +34,12 @@ def test_a_home_that_cannot_be_had_names_what_to_set_instead(tmp_path: Path, mon
     def nobody(_: int) -> Any:
         raise KeyError("uid not found")
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="set LEHR_CACHE to a folder") as caught:
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="Set LEHR_CACHE to a folder") as caught:
         patch.setattr(pwd, "getpwuid", nobody)
         folder_of("s3://b/r")
     assert caught.value.where == "~/.cache/lehr"
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set LEHR_CACHE to a folder"):
+    with pytest.raises(UserError, match="Set LEHR_CACHE to a folder"):
         folder_of("s3://b/r")
     monkeypatch.setenv("LEHR_CACHE", str(tmp_path / "cache"))
     assert folder_of("s3://b/r").is_relative_to(tmp_path / "cache")
@@ -145,7 +145,7 @@ def test_a_damaged_record_of_attempts_is_named_and_a_ledger_begun_again(damage: 
     assert costs[-1] < 60
     (record,) = tmp_path.glob("attempts/*.json")
     record.write_bytes(content)
-    with pytest.raises(UserError, match=r"damaged record of attempts\. delete it and run the same command again") as caught:
+    with pytest.raises(UserError, match=r"damaged record of attempts\. Delete it and run the same command again") as caught:
         made(store, work)
     assert caught.value.where == str(record)
     record.unlink()

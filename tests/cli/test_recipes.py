@@ -94,4 +94,4 @@ def test_a_second_copy_adds_what_is_missing_and_nothing_is_written_over(
     assert "recipes/tiny-base.yaml: another file has this name" in said and said.count("\n") == 1
     assert shared.read_text() == "mine" and not (elsewhere / "recipes/tiny/olmo2.yaml").exists()
     assert main(["recipes", "copy", "tiny/olmo3"]) == 2
-    assert "'tiny/olmo3' is no shipped recipe. give one of " in capsys.readouterr().err
+    assert "'tiny/olmo3' is no shipped recipe. Give one of " in capsys.readouterr().err

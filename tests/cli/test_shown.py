@@ -48,7 +48,7 @@ def test_what_is_gone_is_not_called_verified(run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "give either --step or --document"),
+        ([], "Give either --step or --document"),
         (["--document", "bible"], "--document 'bible' is not SOURCE:ID"),
         (["--stage", "stage9", "--step", "1"], "no finished stage9 here"),
     ],

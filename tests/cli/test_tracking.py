@@ -64,4 +64,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
     folder = store(tmp_path / "run", tmp_path / "before")
     (folder / "mlflow.db").chmod(0o400)
     assert main(["mlflow", str(folder)]) == 2
-    assert "make the folder writable" in capsys.readouterr().err
+    assert "Make the folder writable" in capsys.readouterr().err

@@ -168,12 +168,13 @@ def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(path
     done = subprocess.run([*lehr, "run", str(path), "--out", str(out)], capture_output=True, text=True, timeout=60, check=False)
     loaded = recipe(path.stem)
     assert done.returncode == 2 and not out.exists()
-    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines and all(line.startswith(f"error: recipe {loaded.name}: ") for line in lines)
     kinds = {step.kind for step in loaded.posttraining}
     lacking = [*loaded.data.sources, *(kinds - set(BUILT))]
     assert [word for word in lacking if not re.search(rf"\b{word}\b", done.stderr)] == []
-    assert f"{len(loaded.data.sources)} of its sources must be supplied" in done.stderr
-    assert f"its tokenizer must be supplied: {loaded.tokenizer.origin}" in done.stderr
+    assert re.search(rf"{len(loaded.data.sources)} sources? must be supplied", done.stderr)
+    assert f"the tokenizer must be supplied: {loaded.tokenizer.origin}" in done.stderr
     assert "text_type: prose, reference or code" in done.stderr
     assert ("ja, ar, cs, ko, zh, and would" in done.stderr) == path.stem.startswith("granite3")
     for step in loaded.posttraining:

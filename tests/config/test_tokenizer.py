@@ -18,7 +18,7 @@ RANKS = "tokenizer={path: x.tiktoken, pattern: cl100k, special_tokens: {<|endoft
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
-        (["tokenizer.vocab_size=299"], ["--set: tokenizer: vocab_size=299 must be 300 or more", "give the path of one"]),
+        (["tokenizer.vocab_size=299"], ["--set: tokenizer: vocab_size=299 must be 300 or more", "Give the path of one"]),
         (["tokenizer.vocab_size=300_000"], ["tokenizer.vocab_size", "less than or equal to 262144"]),
         (["tokenizer.pattern=gpt2"], ["--set: tokenizer: pattern='gpt2' says how to read a file", "give its path"]),
         (["tokenizer.eos=</s>"], ["eos='</s>' says how to read a file"]),

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("stage1.tokenz=5", ("--set", "stage1.tokenz", "unknown key", "did you mean 'tokens'")),
+        ("stage1.tokenz=5", ("--set", "stage1.tokenz", "unknown key", "Did you mean 'tokens'")),
         ("stage1.tokens=-5", ("--set", "stage1.tokens", "-5")),
         ("posttraining.sft.steps=many", ("sft.steps", "whole number", "many")),
         ("data.mixes.web.weights.wiki=1.0", ("data.mixes.web.weights.wiki", "no source 'wiki'", "sources are: ")),
@@ -42,7 +42,7 @@ def test_a_wrong_recipe_is_explained_before_a_folder_is_made(tmp_path: Path, set
 def test_a_wrong_key_in_a_file_names_the_file(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(f"inherits: {os.path.relpath(helpers.RECIPE, tmp_path)}\nrampp: {{tokens: 5}}\n")
-    helpers.refused(helpers.run(tmp_path / "run", recipe=recipe), "mine.yaml", "rampp", "did you mean 'ramp'")
+    helpers.refused(helpers.run(tmp_path / "run", recipe=recipe), "mine.yaml", "rampp", "Did you mean 'ramp'")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(small_disk: Path) -> No
 
 def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    helpers.refused(helpers.run(tmp_path / "file" / "run"), str(tmp_path / "file"), "choose another --out")
+    helpers.refused(helpers.run(tmp_path / "file" / "run"), str(tmp_path / "file"), "Choose another --out")
     assert (tmp_path / "file").read_text() == ""
 
 

@@ -172,7 +172,7 @@ def test_a_file_gets_whole_tables() -> None:
 def test_bad_arguments_end_in_one_line(tmp_path: Path) -> None:
     for arguments, part in (
         (["none.yaml"], "no such recipe file"),
-        ([str(TINY), "--plot", "x.png"], "name it .svg or .html"),
+        ([str(TINY), "--plot", "x.png"], "Name it .svg or .html"),
         ([str(TINY), "--on", "none.yaml"], "none.yaml"),
         ([str(TINY), "--plot", str(tmp_path / "file" / "x.svg")], "file"),
     ):

@@ -17,7 +17,7 @@ from lehr.runtime.errors import Bug, InfraError, LehrError, Preempted, UserError
 def test_user_error_reads_as_sentences() -> None:
     assert (
         str(UserError("seed: unknown key.", where="a.yaml", remedy="did you mean 'sead'?"))
-        == "a.yaml: seed: unknown key. did you mean 'sead'?"
+        == "a.yaml: seed: unknown key. Did you mean 'sead'?"
     )
     assert str(UserError("not YAML")) == "not YAML."
 

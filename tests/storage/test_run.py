@@ -53,7 +53,7 @@ def test_a_run_goes_on_on_another_machine(root: str, tmp_path: Path, monkeypatch
     nothing = _lehr("show", root)
     assert nothing.returncode == 2
     assert nothing.stderr == (
-        f"error: {root}: no finished checkpoint there. give a run's address or an artifact's; `lehr run` makes one.\n"
+        f"error: {root}: no finished checkpoint there. Give a run's address or an artifact's; `lehr run` makes one.\n"
     )
     shown = _lehr("show", found[1].uri)
     assert shown.returncode == 0 and "tokenizer" in shown.stdout and "documents" in shown.stdout
