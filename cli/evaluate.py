@@ -55,7 +55,7 @@ def eval_(
     \b
     Examples:
       lehr eval runs/tiny-olmo2 --tasks arithmetic,chat_math
-      lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2 --split dev --out evals/prose
+      lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2
     """
     from lehr.cli.scoring import Asked, scored
     from lehr.cli.tables import page

@@ -24,7 +24,7 @@ def init(folder: Path, files: tuple[Path, ...]) -> None:
 
     \b
     Example:
-      lehr init mine --data recipes/data/novel.jsonl.gz --data recipes/data/speeches.jsonl.gz
+      lehr init mine --data texts.jsonl --data more.jsonl.gz
       lehr run mine/recipe.yaml
     """
     from lehr.cli.starter import write

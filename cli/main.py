@@ -31,8 +31,52 @@ from lehr.cli.runs import list_
 from lehr.cli.simulate import simulate
 from lehr.cli.tracking import mlflow_
 
+_SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
+    "Recipes and runs": (
+        (recipes, "The recipes that come with Lehr; `copy` one to change it."),
+        (init, "A first recipe for your own documents."),
+        (validate, "Check a recipe, and print it with what it inherits."),
+        (plan, "What it will cost, before anything is spent."),
+        (run_command, "Train it; give the command again to go on."),
+        (list_, "The runs here: recipe, state, scores, size."),
+    ),
+    "A finished run": (
+        (show, "Where its model comes from, what it cost, its scores."),
+        (chat, "Talk to the model."),
+        (eval_, "Score it with other tasks; nothing is trained."),
+        (compare, "Scores of several runs, and what differs."),
+        (explain, "What a stage follows from, and how two differ."),
+        (dropped, "Documents that were not trained on, with reasons."),
+        (lookup, "The documents of a training step, and the reverse."),
+        (mlflow_, "The address of its record, for MLflow's server."),
+    ),
+    "Models": (
+        (export, "For Hugging Face or llama.cpp."),
+        (import_, "A checkpoint of a Hugging Face model."),
+        (profile, "Where a training step goes."),
+        (diagnose, "How initialisations carry signal through depth."),
+    ),
+    "Clusters": (
+        (simulate, "What failing nodes cost, and what a policy saves."),
+        (nodes, "A cluster's nodes: which are cordoned, and why."),
+        (controller, "Watch the nodes; cordon, test and release them."),
+    ),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Sections(click.Group):
+    """Lists its commands by what they are for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [str(command.name) for rows in _SECTIONS.values() for command, _ in rows]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, rows in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(str(command.name), text) for command, text in rows], col_spacing=4)
+
+
+@click.group(cls=_Sections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="lehr")
 def lehr() -> None:
     """Train open language models end to end: documents to a scored chat model.
@@ -41,37 +85,19 @@ def lehr() -> None:
     continues where it stood when the same command is given again.
 
     \b
-      lehr recipes                              the recipes that come with Lehr; `copy` one to change it
-      lehr init mine --data FILE                a first recipe for your own documents
-      lehr run tiny/olmo2                       train the small model (minutes, two CPU cores)
-      lehr list                                 the runs here: recipe, state, scores, size
-      lehr show runs/tiny-olmo2                 where the model comes from, what it cost, its scores
-      lehr eval runs/tiny-olmo2 --tasks prose   score it with other tasks, without training
-      lehr compare runs/a runs/b                two runs' scores, and what differs between them
-      lehr chat runs/tiny-olmo2                 talk to it
-      lehr plan tiny/olmo2                      what it will cost, before anything is spent
-      lehr validate tiny/olmo2                  check a recipe and print it with everything it inherits
-      lehr dropped runs/tiny-olmo2              the documents that were not trained on, each with the reason
-      lehr lookup runs/tiny-olmo2 --step 100    the documents of a training step, and the other way
-      lehr explain runs/tiny-olmo2 stage1       what a stage follows from, and how two runs differ
-      lehr mlflow runs/tiny-olmo2               the address of its record in MLflow, for MLflow's server
-      lehr export runs/tiny-olmo2 --out model   for Hugging Face or llama.cpp; `lehr import` the other way
-      lehr profile tiny/olmo2                   where a training step goes
-      lehr diagnose init                        how initialisations carry signal through depth
-      lehr simulate fleet                       what failing nodes cost, and what a fleet policy saves
-      lehr nodes list                           the cluster's nodes: which are cordoned, by whom and why
-      lehr controller run --dry-run             watch the nodes and say what should be done
+    First steps:
+      lehr run tiny/olmo2             minutes, two CPU cores; into runs/tiny-olmo2
+      lehr chat runs/tiny-olmo2
+      lehr init mine --data FILE      a recipe for your own documents
+      lehr run mine/recipe.yaml
 
     Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
     130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
     """
 
 
-_RUNS = (recipes, init, run_command, list_, plan, validate, show, explain, mlflow_, eval_, compare, chat, dropped, lookup)
-_MODELS = (import_, export, diagnose, profile)
-_FLEET = (nodes, controller, simulate)
-for command in (*_RUNS, *_MODELS, *_FLEET):
-    lehr.add_command(command)
+for _command in (command for rows in _SECTIONS.values() for command, _ in rows):
+    lehr.add_command(_command)
 
 
 def _take_any_text() -> None:

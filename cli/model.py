@@ -75,7 +75,7 @@ def chat(artifact: Where, temperature: float, max_new_tokens: int, seed: int) ->
     \b
     Examples:
       lehr chat runs/tiny-olmo2
-      echo 'What is 47 + 38? End with: The answer is N.' | lehr chat runs/tiny-olmo2
+      echo 'What is 7 + 8? End with: The answer is N.' | lehr chat runs/tiny-olmo2
     """
     from lehr.cli.locate import find, whole
     from lehr.runtime.errors import UserError

@@ -27,7 +27,7 @@ def lookup(artifact: Where, stage: str, step: int | None, document: str | None, 
     \b
     Examples:
       lehr lookup runs/tiny-olmo2 --step 100
-      lehr lookup runs/tiny-olmo2 --stage anneal-42 --document speeches:speeches/1794_george_washington_n
+      lehr lookup runs/tiny-olmo2 --document speeches:speeches/1798_john_adams_f
     """
     from lehr.cli.locate import find_stage, whole
     from lehr.cli.tables import page, plain_table, text

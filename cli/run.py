@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,8 +18,19 @@ recipe_argument = click.argument("recipe", type=LOCAL)
 set_option = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=SET_HELP)
 
 
-def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
-    """Check the recipe, then train it into `out` (None: runs/NAME). Returns the exit code.
+@dataclass(frozen=True)
+class Asked:
+    """The options of `lehr run`; `out` is None for runs/NAME."""
+
+    out: str | None
+    overrides: list[str]
+    metrics_port: int
+    mlflow: bool
+    dry_run: bool = False
+
+
+def run(recipe: Path, asked: Asked) -> int:
+    """Check the recipe, then train it. Returns the exit code.
 
     A launcher's further ranks only follow: they say nothing, and end with the code of the first.
     """
@@ -26,7 +38,7 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
     from lehr.runtime.rank_environment import follows, yield_to_leader
 
     try:
-        return lead_or_follow(lambda: _lead(recipe, out, overrides, metrics_port, mlflow))
+        return lead_or_follow(lambda: _lead(recipe, asked))
     except (LehrError, KeyboardInterrupt) as error:
         if not follows():
             raise
@@ -34,16 +46,21 @@ def run(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, 
         return error.exit_code if isinstance(error, LehrError) else INTERRUPTED
 
 
-def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int, mlflow: bool) -> int:
+def _lead(recipe: Path, asked: Asked) -> int:
     from lehr.runtime.rank_environment import check_world
     from lehr.tasks.opening import resolved
 
-    loaded = resolved(recipe, overrides)  # before torch is loaded: a bad recipe fails at once
+    loaded = resolved(recipe, asked.overrides)  # before torch is loaded: a bad recipe fails at once
     check_world(loaded.parallel.processes)
+    out = asked.out or str(Path("runs") / loaded.name)
+    if asked.dry_run:
+        from lehr.cli.dry_run import show
+
+        return show(loaded, out)
     from lehr.cli.local import run_recipe
 
     try:
-        return run_recipe(loaded, out or str(Path("runs") / loaded.name), metrics_port, mlflow, recipe)
+        return run_recipe(loaded, out, asked.metrics_port, asked.mlflow, recipe)
     except Exception as error:
         raise owned_error(error) or error from error
 
@@ -60,9 +77,16 @@ def _lead(recipe: Path, out: str | None, overrides: list[str], metrics_port: int
     help="Serve Prometheus metrics on 127.0.0.1 at this port while training; 0 picks a free one.",
 )
 @click.option("--no-mlflow", is_flag=True, help="Do not track the run in MLflow.")
+@click.option("--dry-run", is_flag=True, help="Make nothing: say which stages exist, which would be made, and what they take.")
 @click.option("--debug-sync", is_flag=True, help="Slower: say after each training stage where the host waited for the device.")
 def run_command(
-    recipe: Path, out: str | None, overrides: tuple[str, ...], metrics_port: int, no_mlflow: bool, debug_sync: bool
+    recipe: Path,
+    out: str | None,
+    overrides: tuple[str, ...],
+    metrics_port: int,
+    no_mlflow: bool,
+    dry_run: bool,
+    debug_sync: bool,
 ) -> int:
     """Train RECIPE: documents, pretraining, anneals, soup, post-training, scores, report.
 
@@ -73,12 +97,13 @@ def run_command(
     \b
     Examples:
       lehr run tiny/olmo2
-      lehr run tiny/olmo2 --out /data/first --set seed=8 --set 'anneals.seeds=[1, 2]'
-      lehr run tiny/olmo2 --metrics-port 9400     # then: curl 127.0.0.1:9400/metrics
+      lehr run tiny/olmo2 --out second --set seed=8 --set 'anneals.seeds=[1, 2]'
+      lehr run tiny/olmo2 --set anneals.tokens=300000 --dry-run
+      lehr run tiny/olmo2 --metrics-port 9400   # curl 127.0.0.1:9400/metrics
     """
     if debug_sync:
         os.environ["LEHR_DEBUG_SYNC"] = "1"  # read on every rank
-    return run(recipe, out, list(overrides), metrics_port, not no_mlflow)
+    return run(recipe, Asked(out, list(overrides), metrics_port, not no_mlflow, dry_run))
 
 
 @click.command("validate")

@@ -66,10 +66,10 @@ def fleet(
 
     \b
     Examples:
-      lehr simulate fleet                                   the table (about a minute)
+      lehr simulate fleet                     the table (about a minute)
       lehr simulate fleet --gpus 4096 --figure losses.svg
       lehr simulate fleet --policy stricter.yaml --seeds 24
-      lehr simulate fleet --sensitivity                     what the assumptions matter
+      lehr simulate fleet --sensitivity       what the assumptions matter
     """
     from lehr.cli.simulated import show_check, show_rows, show_sensitivity
     from lehr.cli.tables import console
@@ -142,7 +142,7 @@ def replay(logs: tuple[Path, ...], policy: Path, as_json: bool) -> None:
 
     \b
     Example:
-      lehr simulate replay decisions.jsonl.1 decisions.jsonl --policy stricter.yaml
+      lehr simulate replay decisions.jsonl --policy stricter.yaml
     """
     from lehr.cli.simulated import show_replay
     from lehr.cli.tables import console

@@ -21,8 +21,8 @@ def mlflow_(run: Where) -> None:
     \b
     Examples:
       lehr mlflow runs/tiny-olmo2
-      mlflow server --host 127.0.0.1 --backend-store-uri "$(lehr mlflow runs/tiny-olmo2)"
-      MLFLOW_TRACKING_URI="$(lehr mlflow runs/tiny-olmo2)" mlflow artifacts list --run-id ID
+      mlflow server --backend-store-uri "$(lehr mlflow runs/tiny-olmo2)"
+      export MLFLOW_TRACKING_URI="$(lehr mlflow runs/tiny-olmo2)"
     """
     from lehr.monitoring.mlflow_moved import put_right, tracking_uri_of
     from lehr.monitoring.mlflow_schema import FILE_NAME

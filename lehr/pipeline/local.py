@@ -34,21 +34,38 @@ def run_graph(
 ) -> Finished:
     """Make what is not there yet; of `earlier` artifacts in the same place, say why they do not serve. `check` looks at each
     artifact before a stage after it begins. Raises what the stages and `check` raise."""
-    refs = addresses(nodes, context)
-    found, tried = _look(nodes, refs, context)
+    seen = survey(nodes, context, earlier)
+    found, refs = seen.found, {**seen.given, **seen.found}
     for node in nodes:
         if node.name in found:
             found_again(stage(node.kind), node.name, node.config, found[node.name].uri, context)
     if found:
         context.tracker.note(_said(nodes, found))
-    for line in outlook(nodes, {name: ref.digest for name, ref in {**refs, **found}.items()}, tried, earlier):
+    for line in seen.changed:
         context.tracker.note(line)
-    refs |= found
     for node in nodes if len(found) < len(nodes) else ():
         if node.name not in found:
             refs[node.name] = run_node(node, refs, context)
         check(node, refs[node.name])
     return Finished(refs, frozenset(found))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Before anything is made: the artifacts of other runs that a graph is given, those of its nodes that exist, and a line for
+    each reason why others are made anew though the place has some of their name."""
+
+    given: Refs
+    found: Refs
+    changed: list[str]
+
+
+def survey(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manifest] = ()) -> Survey:
+    """What a run of this graph would find. Raises UserError as `addresses` and `locate`."""
+    given = addresses(nodes, context)
+    found, tried = _look(nodes, given, context)
+    digests = {name: ref.digest for name, ref in {**given, **found}.items()}
+    return Survey(given, found, outlook(nodes, digests, tried, earlier))
 
 
 def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext) -> ArtifactRef:

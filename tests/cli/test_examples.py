@@ -54,6 +54,14 @@ def test_every_command_has_an_example() -> None:
     assert {path[0] for path, _ in commands() if path} <= {called(example)[0] for example in examples()}
 
 
+def test_help_fits_a_narrow_terminal() -> None:
+    """click wraps sentences, and leaves blocks of examples as they are. Commands of the first page stand in its sections."""
+    lines = [line for _, c in commands() for line in c.get_help(click.Context(c, terminal_width=80)).splitlines()]
+    assert [line for line in lines if len(line) > 80] == []
+    page = lehr.get_help(click.Context(lehr))
+    assert [name for name in lehr.commands if not re.search(rf"^  {name} {{4,}}[A-Z]", page, re.M)] == []
+
+
 @pytest.mark.parametrize("example", sorted({*examples(), *documented()}))
 def test_an_example_is_read_by_its_command(example: str) -> None:
     command: click.Command = lehr

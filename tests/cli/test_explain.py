@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from lehr.cli.main import main
-from tests.cli.conftest import Again
+from tests.cli.conftest import E2E, SHORT, Again
 
 
 def test_the_key_that_changed_is_named_before_anything_is_made_and_afterwards(
@@ -55,3 +56,23 @@ def test_a_stage_that_is_not_there_is_one_line(trained: Path, capsys: pytest.Cap
     assert main(["explain", str(trained), "stage9"]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("error: ") and "no finished stage9 here" in said.err
+
+
+def test_a_dry_run_says_what_would_be_made_and_makes_nothing(
+    trained: Path, tmp_path: Path, again: Again, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dry(out: Path, *sets: str) -> list[str]:
+        options = [word for value in (*SHORT, *sets) for word in ("--set", value)]
+        assert main(["run", str(E2E), "--out", str(out), "--dry-run", *options]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    lines = dry(trained)
+    assert len(lines) > 5 and all(line.endswith("exists") for line in lines[2:])
+    changed = "\n".join(dry(trained, "stage1.optim.lr=1e-3"))
+    assert re.search(r"stage1 +pretrain +[\d.]+ \w+ +to be made", changed) and re.search(
+        r"documents +documents +exists", changed
+    )
+    assert "made anew, because of optim.lr 0.003 -> 0.001: stage1" in changed
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    assert all("to be made" in line for line in dry(tmp_path / "new")[2:]) and not (tmp_path / "new").exists()

@@ -24,7 +24,7 @@ def test_examples_of_a_finished_run_work_as_pasted(finished: Finished, tmp_path:
     soup = helpers.artifacts(finished.out, ["soup"])[0]
     others = {
         "runs/tiny-olmo2/artifacts/soup-1f0c": str(finished.out / "artifacts" / soup), "runs/tiny-olmo2": str(finished.out),
-        "anneal-42": "anneal-1", "speeches:speeches/1794_george_washington_n": f"{row['source']}:{row['documents'][0]}",
+        "anneal-42": "anneal-1", "speeches:speeches/1798_john_adams_f": f"{row['source']}:{row['documents'][0]}",
         "--source plays": "--source bible", "--step 100": "--step 10",
     }  # fmt: skip
     shell = f'lehr() {{ PYTHONPATH={helpers.ROOT} "{sys.executable}" -m lehr.cli.main "$@"; }}; '
