@@ -131,7 +131,10 @@ def find_stage(where: Where, stage: str) -> Artifact:
     """The artifact at `where`; in a run's folder, the newest one of `stage`. Raises UserError if there is none."""
     found = _candidates(where)
     if not _names_one(where):
-        found = [a for a in found if a.manifest.stage == stage]
+        there, found = found, [a for a in found if a.manifest.stage == stage]
+        if there and not found:
+            stages = dict.fromkeys(a.manifest.stage for a in there)
+            raise UserError(f"no finished {stage!r} here", where=where, remedy=f"finished stages are: {', '.join(stages)}")
     if not found:
         raise _missing(where, f"finished {stage}")
     return latest(where, found)

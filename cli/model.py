@@ -87,8 +87,11 @@ def chat(artifact: Where, temperature: float, max_new_tokens: int, seed: int) ->
         raise UserError("there is no message on standard input", remedy="pipe one in, or call it from a terminal")
     from lehr.cli.talk import converse, speaker
 
-    reply = speaker(model, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    who = speaker(model, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     if message is None:
-        converse(reply, model.manifest.stage)
-    else:
-        say(reply([{"role": "user", "content": message}]))
+        converse(who, model.manifest.stage)
+        return
+    answer = who.reply([{"role": "user", "content": message}])
+    if not who.chat:
+        say(f"{model.manifest.stage} is a base model: it continues the text", err=True)
+    say(answer)

@@ -16,6 +16,7 @@ from lehr.report.format import with_unit
 from lehr.report.scores import ScoreRecord, read_records
 from lehr.runtime.errors import LehrError, UserError
 from lehr.runtime.metrics import metric
+from lehr.runtime.yaml_file import read_mapping
 
 _DEPTH = 3  # folders below the place that are looked into
 _TOLERANCE_SECONDS = 2.0  # a copied run's files have the times of their copying, in any order
@@ -60,11 +61,12 @@ def _folders(place: Path, depth: int) -> Iterator[Path]:
 
 def _run(folder: Path) -> Run:
     recipe, nodes = _recipe(folder)
+    name = recipe.name if recipe else _name(folder)
     here = {path.parent.name.rpartition("-")[0] for path in folder.glob(f"artifacts/*/{MANIFEST}")}
     when = datetime.fromtimestamp(_changed(folder)).strftime("%Y-%m-%d %H:%M")
     made = len(here & set(nodes)) if nodes else len(here)
-    scores = _scores(folder, recipe) if recipe else ""
-    return Run(str(folder), recipe.name if recipe else "?", when, _state(folder), made, len(nodes), scores, _bytes(folder))
+    scores = _scores(folder, recipe)
+    return Run(str(folder), name, when, _state(folder), made, len(nodes), scores, _bytes(folder))
 
 
 def _recipe(folder: Path) -> tuple[Recipe | None, list[str]]:
@@ -73,6 +75,15 @@ def _recipe(folder: Path) -> tuple[Recipe | None, list[str]]:
         return recipe, [node.name for node in graph(recipe)]
     except LehrError:
         return None, []
+
+
+def _name(folder: Path) -> str:
+    """Of a recipe that this version cannot read: an older one's keys, or a damaged file."""
+    try:
+        name = read_mapping(folder / "recipe.yaml", "recipe", "").get("name")
+        return name if isinstance(name, str) else "?"
+    except LehrError:
+        return "?"
 
 
 def _changed(folder: Path) -> float:
@@ -101,12 +112,16 @@ def _locked(folder: Path) -> bool:
     return False
 
 
-def _scores(folder: Path, recipe: Recipe) -> str:
-    """Of the last model: the first task of the recipe, and the first of chat."""
-    final = recipe.posttraining[-1].name if recipe.posttraining else recipe.base_stage
+def _scores(folder: Path, recipe: Recipe | None) -> str:
+    """Of the last model: the first task of the recipe, and the first of chat. Where the recipe cannot be read, the
+    first task of the stage that was scored last."""
     try:
         path = folder / "scores.json"
         rows = read_records(path) if path.is_file() else []
+        if recipe is None:
+            last = [r for r in rows if r.stage == rows[-1].stage and r.split == "held_out"]
+            return ", ".join(_said(r) for r in [_first(last, [r.task for r in last])] if r)
+        final = recipe.posttraining[-1].name if recipe.posttraining else recipe.base_stage
         records = [r for r in rows if r.stage == final and r.split == "held_out"]
         plans = recipe.evaluation.tasks
         groups = ([p.task for p in plans if p.stages != "chat"], [p.task for p in plans if p.stages == "chat"])

@@ -83,7 +83,7 @@ def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str,
     if not asked.tasks:
         raise UserError("no task is named", remedy="give --tasks a list, such as prose,arithmetic")
     for name in asked.tasks:
-        check_task(name)
+        check_task(name, "--tasks")
     target = _target(where)
     config = _config(target, asked)
     inputs = {

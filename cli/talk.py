@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lehr.artifacts.artifact import Artifact
 from lehr.cli.say import say
@@ -13,12 +14,26 @@ from lehr.runtime.errors import UserError
 Messages = list[dict[str, str]]
 Reply = Callable[[Messages], str]
 
-INTRODUCTION = """Talking to {name}. Each line is a message; /new forgets the conversation, /quit or Ctrl-D ends it."""
+INTRODUCTION = "Talking to {name}: {about}. Each line is a message; /new forgets the conversation, /quit or Ctrl-D ends it."
 
 
-def converse(reply: Reply, name: str) -> None:
+@dataclass(frozen=True)
+class Speaker:
+    """`reply` answers the messages so far. `chat` is whether the model knows turns; they and the answer fit `context` tokens."""
+
+    reply: Reply
+    chat: bool
+    context: int
+
+    @property
+    def about(self) -> str:
+        turns = "" if self.chat else "a base model, which was not taught to chat and continues each line; "
+        return f"{turns}conversation and answer fit {self.context} tokens"
+
+
+def converse(speaker: Speaker, name: str) -> None:
     """Read messages from the terminal until the end of input, and print the model's answers."""
-    say(INTRODUCTION.format(name=name))
+    say(INTRODUCTION.format(name=name, about=speaker.about))
     _edit_lines()
     messages: Messages = []
     while True:
@@ -35,7 +50,7 @@ def converse(reply: Reply, name: str) -> None:
         if text:
             messages.append({"role": "user", "content": text})
             try:
-                answer = reply(messages)
+                answer = speaker.reply(messages)
             except UserError as error:  # too long: said, and not kept
                 say(f"error: {error}", err=True)
                 messages.pop()
@@ -51,8 +66,8 @@ def _edit_lines() -> None:
             import readline  # noqa: F401
 
 
-def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed: int) -> Reply:
-    """A function from the messages so far to the model's answer. A base model, which knows no turns, continues the
+def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed: int) -> Speaker:
+    """The model of a checkpoint as one to talk to. A base model, which knows no turns, continues the
     last message instead. An answer gets what the prompt leaves of the context, and a word where that is less than asked for.
     Raises UserError if the checkpoint is damaged, and for a prompt that leaves nothing."""
     from lehr.data.synthetic.conversations import Message
@@ -82,4 +97,4 @@ def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed
         )
         return tokenizer.decode([i for i in ids if i != tokenizer.eos_id]).strip()
 
-    return reply
+    return Speaker(reply, loaded.chat, model.max_length)

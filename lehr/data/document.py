@@ -51,7 +51,9 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
         ) from None
     except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python reads
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise UserError(f"this line is not JSON ({why})", where=where, remedy="write one JSON object a line") from None
+        raise UserError(
+            f"this line is not JSON ({why})", where=where, remedy='write one JSON object a line, such as {"text": "..."}'
+        ) from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError("no `text` in this line", where=where, remedy='write objects like {"id": "...", "text": "..."}')
     id_ = "" if row.get("id") is None else str(row["id"])

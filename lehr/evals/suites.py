@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,12 @@ NEEDS_PAIRS = frozenset({"preference"})
 OF_TEXT = frozenset({"prose", "math_text"})  # scored in bits per byte
 
 
-def check_task(name: str) -> None:
-    """UserError that lists the known tasks unless `name` is one."""
+def check_task(name: str, key: str = "") -> None:
+    """UserError that lists the known tasks unless `name`, which stands at `key`, is one."""
     if name not in _TASKS:
-        raise UserError(f"there is no evaluation task {name!r}", remedy=f"tasks are: {', '.join(TASKS)}")
+        near = get_close_matches(name, TASKS, 1)
+        remedy = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"there is no evaluation task {name!r}", where=key, remedy=f"{remedy}tasks are: {', '.join(TASKS)}")
 
 
 def examples(

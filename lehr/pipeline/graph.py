@@ -49,9 +49,9 @@ class _Builder:
             self.references["base"] = recipe.base.checkpoint
         self.steps = self._steps()
         for name in recipe.evaluation.headline:
-            check_task(name.partition("/")[0])
+            check_task(name.partition("/")[0], "evaluation.headline")
         for plan in recipe.evaluation.tasks:
-            check_task(plan.task)
+            check_task(plan.task, "evaluation.tasks")
             if plan.task in NEEDS_CORPUS and recipe.data is None:
                 what = f"evaluation.tasks: {plan.task} scores documents held back, and the recipe has no data"
                 raise UserError(what, remedy="take the task out, or add data")
@@ -92,7 +92,7 @@ class _Builder:
         if r.data:
             tasks = r.data.filters.decontaminate_tasks
             for task in tasks or []:
-                check_task(task)
+                check_task(task, "data.filters.decontaminate_tasks")
             config = DocumentsConfig(
                 data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
                 evaluation_seed=self.seed,

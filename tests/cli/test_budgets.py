@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from lehr.cli.main import main
-from lehr.cli.talk import converse
+from lehr.cli.talk import Speaker, converse
 from lehr.runtime.errors import UserError
 from tests.cli.conftest import E2E, SHORT, Again
 
+BASE = "stage1 is a base model: it continues the text\n"
 TEXT = "In the beginning was the word, and the word was with"
 
 
@@ -37,9 +38,9 @@ def test_an_answer_longer_than_the_context_leaves_the_prompt_whole(
     answer, said = _chat(trained, TEXT, capsys, monkeypatch, "--max-new-tokens", "500")
     room = int(said.split("answers of up to ")[1].split()[0])
     assert 60 < room < 128 and f"{128 - room} of the context's 128 are taken" in said
-    assert _chat(trained, TEXT, capsys, monkeypatch, "--max-new-tokens", str(room)) == (answer, "")
+    assert _chat(trained, TEXT, capsys, monkeypatch, "--max-new-tokens", str(room)) == (answer, BASE)
     short, said = _chat(trained, TEXT, capsys, monkeypatch, "--max-new-tokens", "8")
-    assert answer.startswith(short.strip()) and said == ""
+    assert answer.startswith(short.strip()) and said == BASE
     code, said = _chat(trained, TEXT * 40, capsys, monkeypatch)
     assert code == "exit 2" and "the model's context is 128" in said and said.count("\n") == 1
 
@@ -56,9 +57,10 @@ def test_in_a_conversation_a_message_too_long_is_said_and_forgotten(
         return "yes"
 
     monkeypatch.setattr("sys.stdin", io.StringIO("far too long a message\nshort\n"))
-    converse(reply, "m")
+    converse(Speaker(reply, chat=True, context=128), "m")
     said = capsys.readouterr()
     assert seen == [["far too long a message"], ["short"]] and "too long" in said.err and "model> yes" in said.out
+    assert "conversation and answer fit 128 tokens" in said.out and "base model" not in said.out
 
 
 def _until(terminal: int, words: bytes) -> bytes:
@@ -71,7 +73,7 @@ def _until(terminal: int, words: bytes) -> bytes:
 
 def test_a_line_can_be_edited_on_a_terminal() -> None:
     pytest.importorskip("readline")
-    code = "from lehr.cli.talk import converse; converse(lambda messages: '<' + messages[-1]['content'] + '>', 'm')"
+    code = "from lehr.cli.talk import *; converse(Speaker(lambda messages: '<' + messages[-1]['content'] + '>', True, 9), 'm')"
     ours, theirs = pty.openpty()
     with subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, cwd=E2E.parents[2]) as talk:
         _until(ours, b"you> ")

@@ -55,7 +55,7 @@ def test_a_run_that_is_only_not_finished_gives_no_reasons(
 def test_a_stage_that_is_not_there_is_one_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(trained), "stage9"]) == 2
     said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("error: ") and "no finished stage9 here" in said.err
+    assert said.out == "" and said.err.startswith("error: ") and "no finished 'stage9' here" in said.err
 
 
 def test_a_dry_run_says_what_would_be_made_and_makes_nothing(

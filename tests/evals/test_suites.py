@@ -19,6 +19,8 @@ from lehr.evals.task import Choice, Generation, Pair, Text
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
@@ -145,3 +147,18 @@ def test_what_is_missing_is_named(tmp_path: Path, corpus: Path, pairs: Path) -> 
     (corpus / "dev.jsonl.gz").write_bytes((corpus / "dev.jsonl.gz").read_bytes()[:-9])
     with pytest.raises(UserError, match="damaged file"):
         examples("prose", "dev", 5, 5, corpus)
+
+
+def test_the_documented_tasks_are_those_that_there_are_with_their_metrics() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").split("### Evaluation tasks")[1].split("## Recipe")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", page, re.M)
+    assert [name for name, _ in rows] == list(TASKS)
+    for name, metrics in rows:
+        if name not in NEEDS_CORPUS | NEEDS_PAIRS:
+            (example,) = examples(name, "held_out", 1, 7)
+            own = {
+                Text: lambda e: ["bits_per_byte"],
+                Choice: lambda e: ["acc", *(["acc_per_char"] if e.per_character else [])],
+                Generation: lambda e: [*e.checks, *e.sampled_checks],
+            }[type(example)](example)
+            assert re.findall(r"`(\w+)`", metrics) == own, name
