@@ -19,7 +19,7 @@ INTRODUCTION = "Talking to {name}: {about}. Each line is a message; /new forgets
 
 @dataclass(frozen=True)
 class Speaker:
-    """`reply` answers the messages so far. `chat` is whether the model knows turns; they and the answer fit `context` tokens."""
+    """`reply` answers the messages so far. `chat`: the model knows turns. They and the answer fit `context` tokens."""
 
     reply: Reply
     chat: bool

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -30,14 +31,16 @@ class Progress:
     skipped: int = 0
 
     def seconds_left(self, now: float) -> float | None:
-        """At the pace of the last 200 reports; None before the second one. Counts on while a step takes long."""
+        """At the pace of the last 200 reports. None before the second one, and where a step takes longer than that pace allows
+        for all that are left: nothing is known then, as of the scores after a last step."""
         if len(self.recent) < 2 or not self.total_steps:
             return None
         (first_at, first_step), (last_at, last_step) = self.recent[0], self.recent[-1]
         if last_step <= first_step:
             return None
         pace = (last_at - first_at) / (last_step - first_step)
-        return max((self.total_steps - last_step) * pace - (now - last_at), 0.0)
+        left = (self.total_steps - last_step) * pace - (now - last_at)
+        return left if left > 0.0 else None
 
     def shown_metrics(self) -> list[tuple[str, str]]:
         """(name, value) of what is known, in the order of the declarations; metrics that are not for here are left out."""
@@ -102,10 +105,12 @@ def live_view(state: RunState, now: float, height: int = 50) -> RenderableType:
     parts: list[RenderableType] = []
     if state.title:
         parts.append(Text(state.title, style="bold"))
-    parts.append(_stage_list(state, now, max(height - NOTES - 5, 5)))
+    parts.append(_stage_list(state, now, max(height - NOTES - 7, 5)))  # the bar has 2 lines, the last note up to 3
     if state.current is not None:
         parts.append(_current(state.current, now))
-    parts += [Text(f"  {note}", style="dim", overflow="ellipsis", no_wrap=True) for note in state.notes]
+    *earlier, last = state.notes or [""]
+    parts += [Text(f"  {note}", style="dim", overflow="ellipsis", no_wrap=True) for note in earlier]
+    parts += [Padding(Text(last, style="dim"), (0, 0, 0, 2))] if last else []  # whole, in as many lines as it needs
     return Group(*parts)
 
 
@@ -116,11 +121,11 @@ def window(stages: Sequence[str], focus: int, room: int) -> tuple[int, int]:
 
 
 def _stage_list(state: RunState, now: float, room: int) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(width=1)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
+    table.add_column(style="dim", no_wrap=True, overflow="ellipsis", ratio=1)  # what is left: scores are cut, not names
     busy = state.current.stage if state.current else None
     focus = next(
         (i for i, s in enumerate(state.stages) if s == busy or (not busy and s not in state.outcome)), len(state.stages)

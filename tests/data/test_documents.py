@@ -88,7 +88,7 @@ def test_a_byte_order_mark_and_compressions_are_read(name: str, content: bytes, 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("web.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "a Zstandard file, not JSON lines. write it as .jsonl.gz: zstd -dc"),
+        ("web.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "a Zstandard file, not JSON lines. Write it as .jsonl.gz: zstd -dc"),
         ("web.jsonl", b"PK\x03\x04....", "a zip file"),
         ("web.jsonl", b"PAR1....", "a Parquet file"),
         ("web.jsonl.bz2", bz2.compress(ROWS)[:-9], "damaged bzip2"),

@@ -124,6 +124,7 @@ def test_time_left_follows_the_recent_pace() -> None:
         p.recent.append((float(step), step))
     assert p.seconds_left(50.0) == 50.0
     assert p.seconds_left(57.0) == 43.0  # a step that takes long does not stop the clock
+    assert p.seconds_left(100.0) is None  # nor is it said that nothing is left while something is done
     resumed = Progress("stage1", 100, 0.0)
     resumed.recent.extend([(1.0, 90), (2.0, 91)])  # the steps before a resume were not made at this pace
     assert resumed.seconds_left(2.0) == 9.0
@@ -135,11 +136,17 @@ def test_display_fits_its_terminal(width: int) -> None:
     state.finish("documents", True, 0.0)
     for step in (1, 2):
         state.advance("stage1", step, 800, {"loss": 2.0, "grad_norm": 1.0, "tokens_per_second": 17_000.0}, float(step))
-    state.add_note("a note\nof two lines, " * 9)
+    state.headline["documents"] = "prose 2.001 bits/byte  math_text 0.302 bits/byte  arithmetic 93.4 %" * 3
+    state.add_note("an earlier note, " * 20)
+    state.add_note("a note\nof two lines, " * 4)
     console = Console(file=io.StringIO(), width=width, record=True)
     console.print(live_view(state, 3.0))
     lines = console.export_text().rstrip().splitlines()
-    assert len(lines) == 1 + 3 + 2 + 1 and all(len(line) <= width for line in lines)
+    assert all(len(line) <= width for line in lines) and len(lines) == 1 + 3 + 2 + 1 + {40: 3, 80: 2, 160: 1}[width]
+    assert lines[1].startswith("↺  documents  reused  ") and lines[1].endswith("…")  # scores are cut, and not names
+    assert (
+        lines[7].endswith("…") and " ".join("".join(lines[8:]).split()).count("a note of two lines,") == 4
+    )  # the last is whole
 
 
 def test_a_long_recipe_is_shown_around_its_current_stage() -> None:
@@ -154,7 +161,7 @@ def test_a_long_recipe_is_shown_around_its_current_stage() -> None:
     console.print(live_view(state, 2.0, 24))
     text = console.export_text()
     assert len(text.splitlines()) <= 23 and "▸  s20" in text and "step 1/10" in text and "note 8" in text
-    assert "… 16 before" in text and "s16" in text and "s15 " not in text and "to come" in text
+    assert "… 17 before" in text and "s17" in text and "s16 " not in text and "to come" in text
 
 
 RECORDS = [
