@@ -144,9 +144,8 @@ def test_display_fits_its_terminal(width: int) -> None:
     lines = console.export_text().rstrip().splitlines()
     assert all(len(line) <= width for line in lines) and len(lines) == 1 + 3 + 2 + 1 + {40: 3, 80: 2, 160: 1}[width]
     assert lines[1].startswith("↺  documents  reused  ") and lines[1].endswith("…")  # scores are cut, and not names
-    assert (
-        lines[7].endswith("…") and " ".join("".join(lines[8:]).split()).count("a note of two lines,") == 4
-    )  # the last is whole
+    last = " ".join(" ".join(lines[7:]).split())
+    assert lines[6].endswith("…") and last.count("a note of two lines,") == 4  # the last one is whole
 
 
 def test_a_long_recipe_is_shown_around_its_current_stage() -> None:

@@ -83,7 +83,7 @@ def test_other_runs_stand_side_by_side_with_their_difference(tmp_path: Path, cap
     assert main(["compare", str(first), str(other)]) == 0
     assert "b, chat" in capsys.readouterr().out
     assert main(["compare", str(first), str(other), "--stage", "chat"]) == 2
-    assert f"{first}: no scores of chat here. scored were soup" in capsys.readouterr().err
+    assert f"{first}: no scores of chat here. Scored were soup" in capsys.readouterr().err
     assert main(["compare", str(first)]) == 2 and main(["compare", str(first), str(tmp_path / "none")]) == 2
     said = capsys.readouterr()
     assert said.out == "" and "no scores here" in said.err
