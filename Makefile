@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster lint dist reference lock check-lock peers bench clean
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster lint dist image reference lock check-lock peers bench clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +87,14 @@ dist: setup ## a wheel and an sdist in dist/, with recipes and texts
 	@$(PY) -c 'from setuptools import build_meta; build_meta.build_sdist("dist")' >/dev/null
 	@$(PY) -m pip wheel -q --no-deps --no-build-isolation --wheel-dir dist dist/lehr-*.tar.gz
 	@ls dist/*
+
+# BUILDER=... names one. BASE_IMAGE=NAME@sha256:... holds Python; TORCH_INDEX=URL has torch without CUDA.
+IMAGE       ?= lehr:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lehr/__init__.py)
+BASE_IMAGE  ?=
+BUILD_FLAGS ?=
+image: ## build Lehr's image: make image BASE_IMAGE=NAME@sha256:... [IMAGE=NAME:TAG] [TORCH_INDEX=URL]
+	@BUILDER="$(BUILDER)" IMAGE="$(IMAGE)" BASE_IMAGE="$(BASE_IMAGE)" TORCH_INDEX="$(TORCH_INDEX)" EXTRAS="$(EXTRAS)" \
+	  BUILD_FLAGS="$(BUILD_FLAGS)" sh infra/image/build.sh
 
 reference: setup ## write the tables of docs/recipes.md anew from the recipe's types
 	@$(PY) -m lehr.config.reference docs/recipes.md
