@@ -13,6 +13,7 @@ from pathlib import Path
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
+from lehr.infra.pod.pod_template import SCRATCH
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.graph import graph
@@ -30,9 +31,11 @@ from lehr.tasks.lock import hold
 from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
 from lehr.tasks.session import Session, session
+from lehr.tasks.termination import in_pod
 
 PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
 _PINNED = "recipes"
+FLYTE_EXECUTION = "FLYTE_INTERNAL_EXECUTION_ID"  # which Flyte's pods have, and its local executor has not
 Refs = dict[str, ArtifactRef]
 
 
@@ -66,6 +69,7 @@ def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
     nodes = graph(recipe)
     registration.check(recipe)
     place = RunLocation(out or Path("runs") / recipe.name)
+    _check_outlives_pod(place, out)
     place.check()
     hold(place.folder, place.root)
     text = recipe_yaml(recipe)
@@ -79,6 +83,17 @@ def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
     command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     key = run_key(recipe, place.root)
     return Opened(RunRef(root=place.root, recipe=pinned, key=key, command=command, source=str(source)), recipe, nodes)
+
+
+def _check_outlives_pod(place: RunLocation, out: str) -> None:
+    """Raises UserError, before anything is made, for a folder of one pod of Flyte alone: no other stage would find it."""
+    alone = not Path(out or ".").is_absolute() or Path(SCRATCH) in place.folder.parents
+    if in_pod() and FLYTE_EXECUTION in os.environ and not place.remote and alone:
+        raise UserError(
+            f"{place.root} is a folder of this pod alone",
+            where=f"out={out!r}",
+            remedy="give out an object store's address, s3://BUCKET/PREFIX, or a volume that every pod mounts",
+        )
 
 
 def _pinned(sha256: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def requirements(project: dict[str, object], extras: list[str]) -> list[str]:
-    """Those of `[project]` in a pyproject.toml, then those of each extra; an extra may name others, as `lehr[flyte,track]` does.
+    """Those of `[project]` in a pyproject.toml, then those of each extra; an extra may name others (`lehr[flyte]`).
     Raises SystemExit for an extra that there is not."""
     optional: dict[str, list[str]] = project["optional-dependencies"]  # type: ignore[assignment]
     found: list[str] = list(project["dependencies"])  # type: ignore[call-overload]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,7 +34,8 @@ def owned(where: str, bucket: str) -> Iterator[None]:
     except ClientError as error:
         raise _refused(error, where, bucket) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise UserError("there are no keys for this store", where=where, remedy=_NO_KEYS) from error
+        flyte = "; FLYTE_AWS_* are Flyte's own and not read" if "FLYTE_AWS_ACCESS_KEY_ID" in os.environ else ""
+        raise UserError("there are no keys for this store", where=where, remedy=_NO_KEYS + flyte) from error
     except ParamValidationError as error:  # before anything is sent: a bucket's name, most likely
         raise UserError(_one_line(error), where=where, remedy="check --out") from error
     except (BotoCoreError, RetriesExceededError) as error:
