@@ -32,7 +32,7 @@ RUN /opt/tools/bin/python -c 'from setuptools import build_meta; build_meta.buil
     && /opt/lehr/bin/pip install --no-compile --no-deps --no-index dist/lehr-*.whl \
     && /opt/lehr/bin/pip check \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o /opt/lehr/sbom.cdx.json /opt/lehr/bin/python \
-    && /opt/lehr/bin/pip uninstall --yes pip setuptools \
+    && /opt/lehr/bin/pip uninstall --yes pip \
     && /opt/lehr/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/lehr/lib
 
 FROM ${BASE_IMAGE}
