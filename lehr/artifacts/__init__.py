@@ -1,1 +1,1 @@
-"""Artifacts: what a stage hands to the next, the stores that keep them, and the fence between overlapping attempts."""
+"""Artifacts: the results of stages, the stores that hold them, and fencing between overlapping attempts."""

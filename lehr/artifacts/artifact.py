@@ -1,4 +1,4 @@
-"""Artifacts: what a stage hands to the next. A folder whose `artifact.json` is written last; complete or absent."""
+"""Artifacts: the results of stages. A folder is complete once its `artifact.json`, which is written last, exists."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.paths import is_address, is_relative
 
 MANIFEST = "artifact.json"
-STABILITY = "stability.json"  # under LOGS: what a training stage says of its steadiness
-LOGS = "logs"  # files under this folder are kept and hashed, but are not part of the digest: they hold wall times
+STABILITY = "stability.json"  # under LOGS: a training stage's spike scores
+LOGS = "logs"  # files under it are kept and hashed, but left out of the digest: they hold wall times, which differ at every run
 
 Kind = Literal["documents", "tokenizer", "shards", "checkpoint", "preferences", "scores", "export", "report"]
 
@@ -38,7 +38,7 @@ def _inside(path: str) -> str:
 
 
 class ArtifactRef(_Model):
-    """What tasks pass to each other: a pointer and a promise of content, never weights."""
+    """What Flyte tasks pass to each other: an artifact's address and the digest of its content, never weights."""
 
     uri: Annotated[str, AfterValidator(_address)]
     digest: str
@@ -54,7 +54,7 @@ class FileRecord(_Model):
 
 
 class Cost(_Model):
-    """What making an artifact took, over all attempts. Energy is of the machine's parts that worked for the stage."""
+    """What making an artifact took, over all attempts. Energy: of the parts of the machine that worked for the stage."""
 
     seconds: float = 0.0
     tokens: int = 0
@@ -69,7 +69,7 @@ class Manifest(_Model):
 
     kind: Kind
     stage: str
-    stage_kind: str = ""  # what made it: a name in lehr.pipeline.registry
+    stage_kind: str = ""  # a name in lehr.pipeline.registry
     digest: str
     fingerprint: str
     parents: list[ArtifactRef]
@@ -90,7 +90,7 @@ def sha256_file(path: Path) -> str:
 
 
 def canonical(value: object, *, sort_keys: bool = True) -> str:
-    """JSON without spaces, its keys sorted unless their order means something: equal values give equal texts."""
+    """JSON without spaces, with sorted keys unless their order is significant: equal values give equal texts."""
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -99,13 +99,14 @@ def sha256_text(text: str) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write beside, flush to the disk, rename: a reader sees the old text or the new one."""
+    """Write to a temporary file, fsync, rename: a reader sees the old text or the new one."""
     write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def write_beside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, flush it to the disk and rename it to `path`: complete or absent."""
+    """Let `write` make a temporary file beside `path`, fsync it and rename it to `path`: complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Same folder, since a rename is atomic only within a file system; with the pid, since two processes may write at once.
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(beside)
@@ -117,14 +118,14 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _content_digest(kind: str, files: dict[str, FileRecord], meta: dict[str, Any], parents: Iterable[ArtifactRef]) -> str:
-    """Names what the artifact *is*: content and ancestry, without times, costs or places."""
+    """The digest that identifies an artifact's content and ancestry, without times, costs or addresses."""
     content = {name: record.sha256 for name, record in files.items() if not name.startswith(f"{LOGS}/")}
     return sha256_text(canonical({"kind": kind, "files": content, "meta": meta, "parents": [p.digest for p in parents]}))
 
 
 class Artifact:
-    """A complete artifact on a local folder: its manifest, its files, and its ancestors. `uri` is where others find it, which
-    is not the folder where that is a copy."""
+    """A complete artifact in a local folder: its manifest, its files, and its ancestors. `uri` is its address for others, which
+    differs from the folder if the folder is a local copy."""
 
     def __init__(self, folder: Path, manifest: Manifest, uri: str = "") -> None:
         self.folder, self.manifest, self.uri = folder, manifest, uri or str(folder)
@@ -144,12 +145,12 @@ class Artifact:
         cost: Cost,
         stage_kind: str = "",
     ) -> Artifact:
-        """Hash every file under `folder` and write the manifest last."""
-        for leftover in folder.rglob(".*.tmp"):  # of a `write_atomic` that was killed: it must not enter the digest
+        """Hash every file under `folder` and write the manifest last. Raises OSError if the disk refuses."""
+        for leftover in folder.rglob(".*.tmp"):  # of a `write_atomic` that was killed: it must not be hashed
             leftover.unlink()
         files: dict[str, FileRecord] = {}
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
-            with path.open("rb") as f:  # the manifest must not reach the disk before what it vouches for
+            with path.open("rb") as f:  # a manifest on disk must never list a file whose data is not there yet
                 os.fsync(f.fileno())
             files[path.relative_to(folder).as_posix()] = FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
         manifest = Manifest(
@@ -171,7 +172,8 @@ class Artifact:
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = True, uri: str = "") -> Artifact:
-        """Open a complete artifact. `verify` re-hashes every file: a truncated or altered one raises UserError."""
+        """Open a complete artifact. `verify` hashes every file again. Raises UserError if the manifest is missing or damaged,
+        or if a file is truncated or altered."""
         folder = Path(folder)
         path = folder / MANIFEST
         if not path.is_file():
@@ -188,9 +190,9 @@ class Artifact:
         return artifact
 
     def verify(self) -> None:
-        """Compare every file's size and SHA-256, and the digest over them, with the manifest, and refuse a file that it does
-        not list: a reader might take what lies beside. Hidden files are a file manager's or a file server's, logs nobody's
-        input. Raises UserError that names the first file that differs."""
+        """Compare every file's size and SHA-256, and the digest over them, with the manifest, and refuse files that it does not
+        list: a reader that globs the folder might take them for its own. Hidden files (of file managers and file servers) and
+        logs are exempt, as no stage reads them. Raises UserError for the first file that differs."""
         for name, record in self.manifest.files.items():
             path = self.folder / name
             if not path.is_file():
@@ -229,7 +231,7 @@ class Artifact:
         return self
 
     def parents(self) -> list[Artifact]:
-        """The parents that can still be found: at their uri, or beside this artifact after a move or where it is a copy."""
+        """The parents that can still be found: at their uri, or beside this artifact if the run was moved or copied."""
         found = []
         for ref in self.manifest.parents:
             for place in (Path(ref.uri), self.folder.parent / Path(ref.uri).name):
@@ -257,6 +259,7 @@ class Artifact:
 REPEAT = "delete this artifact's folder and run the same command again: only this stage is repeated"
 
 
+# Without an fsync of the folder a rename in it may be lost at a power failure, although the file's data is on disk.
 def fsync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:

@@ -1,5 +1,5 @@
-"""Attempts at one stage overlap: an orchestrator starts the next pod while the old one still has its grace period. Each
-attempt takes the next number, and from then on no older one can publish anything: neither resume file nor artifact."""
+"""Fencing: attempts at one stage can overlap, since an orchestrator starts the next pod during the old one's grace period.
+Each attempt takes the next number; from then on no older attempt can publish a save or an artifact."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ _PATIENCE_SECONDS = 60.0
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold `path`'s lock, which dies with its holder. Raises InfraError if another process keeps it for a minute: it is
-    held for renames only, so that one hangs."""
+    """Hold `path`'s flock, which the kernel releases when its holder dies. Raises InfraError if it stays taken for a minute: it
+    is only held for renames, so its holder must be hanging."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
+                # Non-blocking in a loop: a blocking flock has no timeout.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
@@ -43,7 +44,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _said(path: Path, value: str) -> dict[str, Any]:
-    """An attempt's record. Raises UserError for one that is damaged: which attempt is the newest, nobody knows then."""
+    """An attempt's record. Raises UserError if it is damaged: nobody can tell then which attempt is the newest."""
     try:
         said = json.loads(value)
     except (ValueError, RecursionError):
@@ -54,7 +55,7 @@ def _said(path: Path, value: str) -> dict[str, Any]:
 
 
 class Keys:
-    """Small values under a folder with conditional puts: a version is a value's hash, as an object store's ETag is."""
+    """Small values under a folder with conditional puts; a value's hash is its version, like an ETag in an object store."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -64,11 +65,12 @@ class Keys:
         path = self.root / key
         if not path.is_file():
             return None
-        value = path.read_text(encoding="utf-8", errors="replace")  # a damaged one is its reader's to name
+        value = path.read_text(encoding="utf-8", errors="replace")  # the caller, who knows the format, reports damage
         return value, sha256_text(value)
 
     def put(self, key: str, value: str, version: str | None) -> str:
-        """Replace `version` (None: nothing) by `value`; returns the new version. Raises Conflict if another stands there."""
+        """Replace `version` (None: no value yet) by `value`; returns the new version. Raises Conflict if the present version is
+        another."""
         with self.lock(key):
             found = self.get(key)
             if (found[1] if found else None) != version:
@@ -82,14 +84,14 @@ class Keys:
 
 
 def attempt(number: int) -> dict[str, str | int]:
-    """What an attempt that begins now says of itself."""
+    """The record of an attempt that begins now."""
     who: dict[str, str | int] = {"attempt": number, "token": uuid.uuid4().hex}
     began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return {**who, "host": socket.gethostname(), "process": os.getpid(), "began": began}
 
 
 def overtaken(name: str, number: int, now: Mapping[str, Any]) -> Preempted:
-    """The error with which attempt `number` at `name` ends; `now` is what the newest one says of itself."""
+    """The error with which superseded attempt `number` at `name` ends; `now` is the record of the newest attempt."""
     newer = "its record is gone: the run's folder was removed or replaced"
     if now:
         newer = f"attempt {now['attempt']} began on {now['host']} (process {now['process']}) at {now['began']}"
@@ -98,22 +100,23 @@ def overtaken(name: str, number: int, now: Mapping[str, Any]) -> Preempted:
 
 @dataclass(frozen=True)
 class Fence:
-    """One attempt's fencing token, kept in `key` of the folder `root`; see `lehr.runtime.ports.FencingToken`."""
+    """One attempt's fencing token, stored in `key` of the folder `root`; see `lehr.runtime.ports.FencingToken`."""
 
     root: Path
     key: str
     number: int
     token: str
-    signs: list[LivenessLock] = field(default_factory=list, compare=False, repr=False)  # at most one, where the work is at
-    shared: ClassVar[bool] = True  # a folder that several machines work in is one that they share
+    signs: list[LivenessLock] = field(default_factory=list, compare=False, repr=False)  # at most one, on rank 0's machine
+    shared: ClassVar[bool] = True  # all machines of a run see the same folder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Other ranks receive it in a process of their own; the liveness lock stays with the rank that runs the stage.
+        # Other ranks receive a copy in their own process; only the rank that runs the stage holds the liveness lock.
         return (Fence, (self.root, self.key, self.number, self.token))
 
     @classmethod
     def take(cls, root: Path, name: str) -> Fence:
-        """Take the next attempt number of `name`, atomically. Every older attempt is refused from now on."""
+        """Take the next attempt number of `name`, atomically. Every older attempt is fenced off from now on. Raises UserError
+        if the record is damaged."""
         keys, key = Keys(root), f"attempts/{name}.json"
         while True:
             found = keys.get(key)
@@ -130,7 +133,7 @@ class Fence:
         of_older(scratch, self.number, note)
         found = Keys(self.root).get(self.key)
         who = _said(self.root / self.key, found[0]) if found else {}
-        if who.get("token") == self.token:  # else there is a newer attempt, which will end this one
+        if who.get("token") == self.token:  # otherwise there is a newer attempt, and the next `check` ends this one
             self.signs.append(LivenessLock(scratch, self.number, described(who)))
 
     def leave(self, exit_reason: str) -> None:
@@ -139,7 +142,7 @@ class Fence:
             self.signs.pop().leave(exit_reason)
 
     def check(self) -> None:
-        """Raise Preempted if a newer attempt has begun."""
+        """Raises Preempted if a newer attempt has begun."""
         found = Keys(self.root).get(self.key)
         now = _said(self.root / self.key, found[0]) if found else {}
         if now.get("token") != self.token:
@@ -147,19 +150,19 @@ class Fence:
 
     @contextmanager
     def critical_section(self) -> Iterator[None]:
-        """While inside, no newer attempt can begin. Raises Preempted if one has."""
+        """No newer attempt can begin while inside. Raises Preempted if one has begun already."""
         with Keys(self.root).lock(self.key):
             self.check()
             yield
 
     def upload(self) -> None:
-        """The scratch is where the next attempt looks already."""
+        """Nothing to do: the next attempt reads the same scratch folder."""
 
     def flush(self) -> None:
-        """See `keep`."""
+        """See `upload`."""
 
     def here(self, path: Path) -> Path:
-        """Every machine sees the same folder."""
+        """The path itself: every machine sees the same folder."""
         return path
 
     def send(self, part: Path) -> str:

@@ -1,8 +1,8 @@
-"""The code version of a stage: a hash over the syntax trees of what its work can reach by imports, and of nothing else.
+"""The code version of a stage: a hash over the syntax trees of the code that its work function can reach by imports.
 
-Editing the report does not repeat the training; editing the optimiser does. Comments, docstrings and layout do not count. Of
-the file that declares a stage only the work itself counts, with what it uses there: how the stage is planned and shown changes
-no result. Other files count whole.
+So a change of the report does not repeat the training, and a change of the optimiser does. Comments, docstrings and layout do
+not count. Of the file that declares a stage only the work function and what it uses there counts, because how a stage is
+planned and displayed does not change its result. Other files count as a whole.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[1]
-# Words for people, ports, and the machinery that runs stages: they change no result.
+# Messages, interfaces, and the machinery that runs stages: they do not change a result.
 _SILENT = ("lehr.runtime.errors", "lehr.runtime.ports", "lehr.artifacts.fingerprint", "lehr.runtime.metrics", "lehr.pipeline")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def code_version(work: Callable[..., Any]) -> str:
-    """Hex SHA-256 over the trees that `work`, a module-level function, can reach, each by its module's name."""
+    """Hex SHA-256 over the syntax trees that `work`, a module-level function, can reach, each with its module's name."""
     return _version(work.__module__, work.__qualname__)
 
 
@@ -66,7 +66,7 @@ def _source(module: str) -> Path | None:
             return file
     if module.split(".")[0] == "lehr":
         return None
-    loaded = sys.modules.get(module)  # a module of the user's own
+    loaded = sys.modules.get(module)  # a module outside this package, such as a user's plug-in
     file_name = getattr(loaded, "__file__", None)
     if file_name is None:
         try:
@@ -85,7 +85,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _imports(module: str, package: str) -> frozenset[str]:
-    """Modules of `lehr`, and of the user's own `package`, that `module` imports, by its text; late ones too."""
+    """Modules of `lehr` and of the user's own `package` that `module` imports anywhere in its text, in functions too."""
     return frozenset(_imported(_tree(module), package))
 
 
@@ -101,9 +101,10 @@ def _imported(tree: ast.AST, package: str) -> Iterator[str]:
 
 @cache
 def _own(module: str, function: str) -> tuple[ast.stmt, ...]:
-    """The statements of `module` that make `function` and what it uses there, in their order."""
+    """The statements of `module` that define `function` and the names that it uses there, in their order."""
     body, wanted, found = _tree(module).body, {function.split(".")[0]}, dict[int, ast.stmt]()
     while True:
+        # A fixed point: each statement found may use further names of this module.
         fresh = {i: node for i, node in enumerate(body) if i not in found and wanted & _bound(node)}
         if not fresh:
             return tuple(_narrowed(found[i], wanted) for i in sorted(found))
@@ -113,7 +114,7 @@ def _own(module: str, function: str) -> tuple[ast.stmt, ...]:
 
 
 def _bound(node: ast.stmt) -> set[str]:
-    """Names that a module-level statement gives a meaning to."""
+    """The names that a module-level statement defines."""
     if isinstance(node, _Definition):
         return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -123,7 +124,7 @@ def _bound(node: ast.stmt) -> set[str]:
 
 
 def _narrowed(node: ast.stmt, wanted: set[str]) -> ast.stmt:
-    """An import without the names that nobody wants."""
+    """`node`; an import without the names that are not used."""
     if isinstance(node, ast.ImportFrom):
         names = [alias for alias in node.names if (alias.asname or alias.name) in wanted]
         return ast.ImportFrom(module=node.module, names=names, level=node.level)
@@ -136,7 +137,8 @@ def _tree_digest(module: str) -> str:
 
 
 def _text(tree: Any) -> str:
-    """A tree as text that is the same under every Python: what is empty is left out, as some versions do, and docstrings."""
+    """A tree as text that is equal under every Python version: without empty fields, which some versions omit, and without
+    docstrings."""
     out: list[str] = []
     _write(tree, out.append)
     return "".join(out)
@@ -158,7 +160,7 @@ def _write(node: Any, put: Callable[[str], None]) -> None:
             continue
         if name == "body" and isinstance(node, ast.Module | _Definition) and _is_text(value[0]):
             value = value[1:]
-        if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts in format specifications
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty texts in format specifications
             value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
         put(f" {name}=")
         _write(value, put)
@@ -166,5 +168,5 @@ def _write(node: Any, put: Callable[[str], None]) -> None:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    """Whether a body begins with a docstring."""
+    """Whether the first statement of a body is a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -14,14 +14,14 @@ from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
 
 
 class LocalStore:
-    """The Store port on a local or shared folder: ROOT/artifacts/NAME is complete, ROOT/work/NAME is not, and
-    ROOT/attempts/NAME.json says which attempt at it is the newest."""
+    """The Store port on a local or shared folder: ROOT/artifacts/NAME is complete, ROOT/work/NAME belongs to an unfinished
+    stage, and ROOT/attempts/NAME.json names the newest attempt at it."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
 
     def find(self, name: str) -> str | None:
-        """See `Store`. A folder without a manifest is no artifact."""
+        """See `Store`. A folder without a manifest is not an artifact."""
         folder = joined(self.root / "artifacts", name)
         return str(folder) if (folder / MANIFEST).is_file() else None
 
@@ -33,36 +33,37 @@ class LocalStore:
         return folder
 
     def described(self, uri: str) -> Artifact:
-        """See `Store`. Raises UserError as `fetch`."""
+        """See `Store`. Raises UserError as `fetch` does."""
         return Artifact.open(self.fetch(uri), verify=False)
 
     def begin(self, name: str) -> FencingToken:
-        """See `Store`. Raises InfraError if another process keeps the lock of the record."""
+        """See `Store`. Raises InfraError if another process holds the record's lock for too long."""
         return Fence.take(self.root, name)
 
     def scratch(self, name: str, fencing: FencingToken = ONLY_ATTEMPT) -> Path:
-        """See `Store`. All attempts at a name share it. Raises OSError if it cannot be made."""
+        """See `Store`. All attempts at a name share it. Raises OSError if it cannot be created."""
         folder = joined(self.root / "work", name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def commit(self, name: str, folder: Path, fencing: FencingToken = ONLY_ATTEMPT) -> str:
-        """See `Store`. Raises Bug for a folder without a manifest, Preempted if a newer attempt has begun."""
+        """See `Store`. Raises Bug for a folder without a manifest, Preempted if a newer attempt has begun, OSError if the disk
+        refuses."""
         if not (folder / MANIFEST).is_file():
             raise Bug(f"{folder}: committed before it was sealed")
         target = joined(self.root / "artifacts", name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with fencing.critical_section():
-            if (target / MANIFEST).is_file():  # another attempt was first; both hold the same content by construction
+            if (target / MANIFEST).is_file():  # another attempt published first; the fingerprint makes their contents equal
                 shutil.rmtree(folder)
             else:
-                shutil.rmtree(target, ignore_errors=True)  # a leftover without a manifest is nothing
+                shutil.rmtree(target, ignore_errors=True)  # without a manifest: left by a process that was killed
                 try:
                     os.replace(folder, target)
                 except OSError:
                     if not (target / MANIFEST).is_file():
                         raise
-                    shutil.rmtree(folder)  # another attempt was first after all
+                    shutil.rmtree(folder)  # another attempt published first, on a file system whose locks do not exclude it
                 fsync_folder(target.parent)
             if folder.parent.parent == self.root / "work":
                 shutil.rmtree(folder.parent, ignore_errors=True)

@@ -1,5 +1,5 @@
-"""What happened to a stage on its way, a dated line each, over all attempts; and the liveness lock that an attempt holds in the
-scratch, by which the next one can tell how it ended."""
+"""The incidents of a stage over all its attempts, one dated line each, and the liveness lock of an attempt, by which the next
+attempt can tell how it ended."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lehr.runtime.errors import from_os_error
 from lehr.runtime.redaction import masked
 
 FILE = "incidents.txt"
-_ROOM = 4096  # bytes, set aside when an attempt begins: how it ended can be written on a disk that is full by then
+_ROOM = 4096  # bytes reserved when an attempt begins, so that its exit reason can be written even when the disk is full
 
 
 def record(scratch: Path, text: str) -> None:
-    """Add a line to the scratch's incidents."""
+    """Append a line to the incidents in the scratch folder."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     with (scratch / FILE).open("a", encoding="utf-8") as kept:
         kept.write(f"{now} {_one_line(text)}\n")
@@ -32,30 +32,31 @@ def _one_line(text: str) -> str:
 
 
 def read_incidents(artifact: Artifact) -> list[str]:
-    """The lines in an artifact's logs, the oldest first."""
+    """The lines in an artifact's logs, oldest first."""
     path = artifact.path(f"{LOGS}/{FILE}")
     return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def described(who: Mapping[str, Any]) -> str:
-    """An attempt by number, place and time; `who` is what it said of itself."""
+    """An attempt by number, host and time; `who` is its record."""
     return f"attempt {who['attempt']} (host {who['host']}, process {who['process']}, began {who['began']})"
 
 
 def exit_reason(error: BaseException) -> str:
-    """`error` on one line, with its notes and those of the error that it replaced: gloo's, where a rank is gone."""
+    """`error` on one line, with its notes and those of the errors that it replaced, such as gloo's when a rank is gone."""
     owned = from_os_error(error) if isinstance(error, OSError) else error
     notes: list[str] = []
     inner: BaseException | None = error
     for _ in range(4):
         notes += getattr(inner, "__notes__", [])
         inner = inner and (inner.__cause__ or inner.__context__)
-    first = str(owned).partition("\n")[0] or "no more is said"
+    first = str(owned).partition("\n")[0] or "no message"
+    # Secrets such as keys in URLs are masked: the line ends up in the artifact.
     return masked(_one_line("; ".join([f"{type(owned).__name__}: {first}", *dict.fromkeys(notes)])))
 
 
 class LivenessLock:
-    """A file `.attempt-N` in the scratch, locked while the attempt lives: the lock dies with its holder."""
+    """A file `.attempt-N` in the scratch, flocked while the attempt lives; the kernel releases the lock when it dies."""
 
     def __init__(self, scratch: Path, number: int, about: str) -> None:
         path = scratch / f".attempt-{number}"
@@ -65,7 +66,7 @@ class LivenessLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._write("")
             os.fsync(self._file.fileno())
-        except OSError:  # the disk is full already, or knows no locks
+        except OSError:  # the disk is full already, or the file system has no locks
             self._file.close()
             path.unlink(missing_ok=True)
             raise
@@ -77,21 +78,22 @@ class LivenessLock:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file.name))
 
     def leave(self, exit_reason: str) -> None:
-        """Say how the attempt ended, in place, and give up the lock."""
+        """Write the exit reason into the reserved space and release the lock."""
         try:
             if exit_reason:
-                with suppress(OSError):  # the error that is on its way matters more
+                with suppress(OSError):  # must not replace the error that is being raised
                     self._write(exit_reason)
         finally:
             self._file.close()
 
 
 def of_older(scratch: Path, number: int, note: Callable[[str], None]) -> None:
-    """`tell` what became of attempts before `number`, a line each, and take their signs away."""
+    """`note` how each attempt before `number` ended, one line each, and delete their files. The caller may run beside another
+    new attempt."""
     for path in sorted(scratch.glob(".attempt-*"), key=_number):
         if _number(path) >= number:
             continue
-        with suppress(FileNotFoundError):  # another newer attempt was quicker
+        with suppress(FileNotFoundError):  # another new attempt handled this file first
             lives = _held(path)
             about, said = (*path.read_text(encoding="utf-8", errors="replace").split("\n"), "", "")[:2]
             note(ended(about, said.strip(), number, lives=lives))
@@ -99,14 +101,14 @@ def of_older(scratch: Path, number: int, note: Callable[[str], None]) -> None:
 
 
 def ended(about: str, said: str, number: int, *, lives: bool | None) -> str:
-    """The line about an attempt that attempt `number` follows; `lives` is None where nobody can tell."""
+    """The line about an attempt that attempt `number` follows; `lives` is None if the store has no locks to tell by."""
     if lives:
         return f"{about} was still running when attempt {number} began: overtaken, nothing more of it is kept"
     if said:
         return f"{about} ended with {said}"
     if lives is None:
-        return f"{about} had said no end when attempt {number} began: killed, or overtaken and nothing more of it kept"
-    return f"{about} ended without a word: it was killed, or its machine stopped; attempt {number} goes on from what it saved"
+        return f"{about} had recorded no end when attempt {number} began: killed, or overtaken and nothing more of it kept"
+    return f"{about} recorded no end: it was killed, or its machine stopped; attempt {number} continues from its last save"
 
 
 def _number(path: Path) -> int:

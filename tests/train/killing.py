@@ -186,7 +186,7 @@ def compared(folder: Path, work: Callable[[Path, Kill], None], kills: Sequence[K
     return {
         "same": whole.manifest.digest == cut.manifest.digest and rows == curves(cut),
         "kills": killed,
-        "told": sum("ended without a word" in line for line in read_incidents(cut)),
+        "told": sum("recorded no end" in line for line in read_incidents(cut)),
         "kinds": [kind for kind, _ in kills],
         "skipped": sum("skipped" in row for row in rows),
         "rollbacks": sum("rolled_back_from" in row for row in rows),

@@ -1,1 +1,1 @@
-"""The Store port on an object store, which has neither folders nor locks: only whole objects, and puts with a condition."""
+"""The Store port on an object store, which has no folders and no locks, only whole objects and conditional puts."""

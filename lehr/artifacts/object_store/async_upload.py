@@ -1,4 +1,4 @@
-"""Copying saves away beside the training: a moment's picture of the scratch, and a thread that takes the newest one."""
+"""Uploading saves in the background: a snapshot of the scratch, and a thread that uploads the newest snapshot."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Identity = tuple[int, int, int]
 
 
 def identity(file: Path) -> Identity:
-    """Tells a file from any other that stood under its name: number, size and time of its content. Links share it."""
+    """Distinguishes a file from any other that had its name: inode, size and modification time. Hard links share it."""
     said = file.stat()
     return said.st_ino, said.st_size, said.st_mtime_ns
 
 
 def snapshot(scratch: Path, into: Path) -> None:
-    """What `scratch` holds now. Files under RESUME are never changed once they are there, so a link keeps them; those beside
-    it (the log, the cost) may grow, and are copied."""
+    """Fill the new folder `into` with the present files of `scratch`. Files under RESUME never change once written, so hard
+    links suffice; the files beside it (log, cost) may grow, and are copied."""
     into.mkdir()
     for file in scratch.iterdir():
         if file.is_file() and not file.name.startswith(".") and file.suffix != ".tmp":
@@ -34,8 +34,8 @@ def snapshot(scratch: Path, into: Path) -> None:
 
 
 class AsyncUploader:
-    """Calls `copy` with folders it is handed, one at a time, on a thread that lives while there is work. A folder that waits
-    is replaced by a newer one, and removed: only the newest state is worth copying."""
+    """Calls `copy` with the folders given to `hand`, one at a time, on a thread that ends when there is nothing to do. A folder
+    that still waits is deleted when a newer one is handed over: only the newest state is worth uploading."""
 
     def __init__(self, copy: Callable[[Path], None]) -> None:
         self._copy, self._lock = copy, threading.Lock()
@@ -44,7 +44,7 @@ class AsyncUploader:
         self._failure: BaseException | None = None
 
     def hand(self, folder: Path) -> None:
-        """Have `folder` copied. Raises what an earlier copy failed with."""
+        """Schedule `folder` to be copied. Raises the error of an earlier copy."""
         self._raise()
         with self._lock:
             left, self._waiting = self._waiting, folder
@@ -55,13 +55,13 @@ class AsyncUploader:
             shutil.rmtree(left, ignore_errors=True)
 
     def flush(self) -> None:
-        """Return when everything is copied. Raises what copying failed with."""
+        """Wait until everything is copied. Raises the error of a failed copy."""
         self._join()
         self._raise()
 
     def stop(self) -> None:
-        """Return when nothing is being copied. What waits is left out, and a copy that failed is not missed: saves are of no
-        more use."""
+        """Wait until nothing is being copied. A folder that waits is dropped, and the error of a failed copy too: the stage is
+        done, so its saves are no longer needed."""
         with self._lock:
             left, self._waiting = self._waiting, None
         if left is not None:
@@ -91,6 +91,6 @@ class AsyncUploader:
                     return
             try:
                 self._copy(folder)
-            except BaseException as error:  # noqa: BLE001 (it is raised where the training can hear it)
+            except BaseException as error:  # noqa: BLE001 (kept, and raised on the training thread by `_raise`)
                 with self._lock:
                     self._failure = error

@@ -1,4 +1,4 @@
-"""The copies of a store's artifacts on this machine, and the scratch of attempts that are at work on it."""
+"""This machine's copies of a store's artifacts, and the scratch folders of the attempts that run on it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lehr.runtime.paths import joined
 
 
 def cache_root() -> Path:
-    """$LEHR_CACHE, else `lehr` in the user's cache folder. Raises UserError where no folder can be made there: a machine
-    may know no home for its user, or one that is not the user's."""
+    """$LEHR_CACHE, otherwise `lehr` in the user's cache folder. Raises UserError if it cannot be created or written: a
+    container's user may have no home, or one that belongs to another user."""
     base = os.environ.get("LEHR_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "lehr")
     try:
         folder = Path(base).expanduser().absolute()
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "Permission denied")
-    except (OSError, RuntimeError) as error:  # RuntimeError: no HOME, and no entry in the system's list of users
+    except (OSError, RuntimeError) as error:  # RuntimeError: no HOME, and the user is not in the password database
         why = error.strerror if isinstance(error, OSError) else error
         remedy = "set LEHR_CACHE to a folder that you may write"
         raise UserError(f"copies of the store's files cannot be kept here: {why}", where=base, remedy=remedy) from error
@@ -32,13 +32,13 @@ def cache_root() -> Path:
 
 
 def folder_of(root: str) -> Path:
-    """Where this machine keeps what belongs to the store at `root`."""
+    """The folder on this machine for the store at `root`."""
     return cache_root() / "stores" / sha256_text(root)[:16]
 
 
 class Cache:
-    """FOLDER/artifacts/NAME is complete, as in a run's own folder; FOLDER/work/NAME-NUMBER belongs to one attempt. All of it
-    can be deleted when no run is at work: the store has it."""
+    """FOLDER/artifacts/NAME is complete, as in a run's own folder; FOLDER/work/NAME-NUMBER belongs to one attempt. Everything
+    can be deleted while no run is active: the store holds it too."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,10 +51,11 @@ class Cache:
         return folder if Artifact.open(folder, verify=False).manifest.digest == digest else None
 
     def adopt(self, name: str, folder: Path) -> Path:
-        """Make `folder` the copy of artifact `name`. Only who holds `lock` may."""
+        """Make `folder` the copy of artifact `name`. The caller must hold `lock`."""
         target = joined(self.folder / "artifacts", name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # of another content: the store's was deleted and made anew
+        if target.exists():  # with other content: the artifact in the store was deleted and made again
+            # Renamed before deletion: a process killed in between must not leave half an artifact under its name.
             old = target.with_name(f".{name}.old")
             shutil.rmtree(old, ignore_errors=True)
             os.replace(target, old)
@@ -64,8 +65,8 @@ class Cache:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """One process of this machine at a time: the others wait for its download rather than make their own. The lock dies
-        with its holder."""
+        """Held by one process of this machine at a time: the others wait for its download instead of downloading too. The
+        kernel releases it when its holder dies."""
         path = joined(self.folder / "artifacts", f".{name}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
@@ -73,15 +74,15 @@ class Cache:
             yield
 
     def fetch(self, name: str, digest: str, uri: str, fill: Callable[[Path], None]) -> Path:
-        """The copy of that artifact; `fill` downloads one into an empty folder. Raises UserError if what came is not what its
-        manifest says."""
+        """The copy of that artifact; `fill` downloads it into an empty folder. Raises UserError if the download does not match
+        its manifest."""
         if (found := self.artifact(name, digest)) is not None:
             return found
         with self.lock(name):
-            if (found := self.artifact(name, digest)) is not None:  # another process has just fetched it
+            if (found := self.artifact(name, digest)) is not None:  # fetched by the process that held the lock before
                 return found
             beside = joined(self.folder / "artifacts", f".{name}.new")
-            shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed
             beside.mkdir()
             fill(beside)
             try:
@@ -91,8 +92,8 @@ class Cache:
             return self.adopt(name, beside)
 
     def scratch(self, name: str, number: int) -> Path:
-        """An attempt's folder, which does not exist yet. Those of older attempts on this machine go away: what they kept is in
-        the store, and they are over."""
+        """An attempt's folder, which is not created here. Deletes those of older attempts on this machine: they are superseded,
+        and their saves are in the store."""
         folder = joined(joined(self.folder / "work", name).parent, f"{name}-{number}")
         for old in folder.parent.glob(f"{name}-*"):
             shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Does this store keep the promises that the fence rests on? Some answer every put with success."""
+"""Checks that a store refuses conditional puts, on which fencing rests. Some stores ignore the conditions and accept all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lehr.runtime.ports import Conflict, Objects
 
 
 def require_conditions(objects: Objects) -> None:
-    """Ask for a small object of our own, and put it twice under either condition. Raises UserError where the second put is
-    taken although its condition does not hold: two attempts would overwrite each other there."""
+    """Write a small object of our own and put it again under each condition, which must be refused. Raises UserError if a put
+    is accepted against its condition: two attempts would overwrite each other in such a store."""
     key = f"probe/{uuid.uuid4().hex}"
-    objects.get(key)  # a bucket that is missing: some stores make it when they are written to, none when they are read
+    objects.get(key)  # fails if the bucket is missing; a put would create the bucket in some stores
     try:
         first = objects.put(key, "1", None)
         objects.put(key, "2", first)

@@ -1,4 +1,4 @@
-"""One attempt's fencing token where there are no locks: what it publishes is seen after a conditional put of its record."""
+"""One attempt's fencing token without locks: whatever it uploads becomes visible only with a conditional put of its record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lehr.runtime.rank_environment import on_other_host
 
 
 class RemoteToken:
-    """The token as ranks hold it that publish nothing themselves; see `lehr.runtime.ports.FencingToken`."""
+    """The token on ranks that publish nothing themselves; see `lehr.runtime.ports.FencingToken`."""
 
     shared = False  # each machine has copies of its own
 
@@ -31,7 +31,7 @@ class RemoteToken:
         self.objects, self.name, self.number, self.token, self.remote_shards = objects, name, number, token, remote_shards
 
     def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
-        """The first rank's token says so, for all."""
+        """Nothing to do: rank 0's token does it for all."""
 
     def leave(self, exit_reason: str) -> None:
         """See `enter`."""
@@ -41,7 +41,7 @@ class RemoteToken:
         self._current()
 
     def _current(self) -> tuple[Record, str]:
-        """The record and its version, while it is this attempt's. Raises Preempted."""
+        """The record and its version, if it is still this attempt's. Raises Preempted."""
         found = records.read(self.objects, self.name)
         if found is None or found[0].token != self.token:
             raise overtaken(self.name, self.number, found[0].model_dump() if found else {})
@@ -49,22 +49,22 @@ class RemoteToken:
 
     @contextmanager
     def critical_section(self) -> Iterator[None]:
-        """The scratch is this attempt's own, so a newer one is not disturbed by what is renamed there."""
+        """Nothing is locked: the scratch belongs to this attempt alone. Raises Preempted if a newer attempt has begun."""
         self.check()
         yield
 
     def upload(self) -> None:
-        """The first rank keeps, for all."""
+        """Nothing to do: rank 0 uploads for all."""
 
     def flush(self) -> None:
-        """See `keep`."""
+        """See `upload`."""
 
     def here(self, path: Path) -> Path:
         """See `FencingToken`."""
         return self.remote_shards.here(path, self.name, self.number)
 
     def send(self, part: Path) -> str:
-        """See `FencingToken`. Raises Preempted if a newer attempt has begun: no one would take the part."""
+        """See `FencingToken`. Raises Preempted if a newer attempt has begun: its record would never name the shard."""
         if on_other_host():
             self.check()
         return self.remote_shards.send(part, self.name, self.number)
@@ -75,7 +75,7 @@ class RemoteToken:
 
 
 class OwnToken(RemoteToken):
-    """The token of the process that began the attempt. It alone writes the record, and knows its version."""
+    """The token of the process that began the attempt. Only it writes the record, and knows the record's version."""
 
     def __init__(
         self, objects: Objects, name: str, record: Record, version: str, scratch: Path, remote_shards: RemoteShards
@@ -87,41 +87,42 @@ class OwnToken(RemoteToken):
         self._keeper, self._snapshots = AsyncUploader(self._copy), 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Other ranks receive it in a process of their own.
+        # Other ranks receive a copy in their own process.
         return (RemoteToken, (self.objects, self.name, self.number, self.token, self.remote_shards))
 
     def publish(self, **changes: object) -> None:
-        """Change the record. Raises Preempted, with nothing published, if a newer attempt has begun."""
+        """Change the record. Raises Preempted, without publishing anything, if a newer attempt has begun."""
         with self._lock:
             record = self.record.model_copy(update={**changes, "change": self.record.change + 1})
             while True:
                 try:
                     self._version = records.write(self.objects, self.name, record, self._version)
                     break
-                except Conflict:  # a newer attempt; or the store was busy with two puts, and asks for another try
+                except Conflict:  # a newer attempt, which `_current` tells; otherwise the store was busy and asks for a retry
                     self._version = self._current()[1]
             self.record = record
 
     def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
-        """See `FencingToken`. The record holds what an older attempt said there before this one."""
+        """See `FencingToken`. The record holds the lines about older attempts."""
         for line in self.record.untold:
             note(line)
 
     def leave(self, exit_reason: str) -> None:
-        """See `FencingToken`. Where the store is away, the next attempt does without the reason."""
+        """See `FencingToken`. If the store cannot be reached, the next attempt does without the exit reason."""
         if exit_reason:
             with suppress(LehrError):
                 self.publish(ended=exit_reason)
 
     def restore(self) -> None:
-        """Bring what earlier attempts kept into the scratch. A file that is not what was kept is left out: who reads a save
-        checks it, and takes the one before."""
+        """Download the saves of earlier attempts into the scratch. A file whose hash is wrong is deleted: whoever reads a save
+        checks it and then takes the one before. Raises Preempted if a newer attempt has begun, UserError if an object is
+        gone."""
         self.scratch.mkdir(parents=True)
         wanted = {kept.object: below(self.scratch, path) for path, kept in self.record.kept.items()}
         try:
             self.objects.download(wanted)
-        except UserError:  # an object is gone
-            self.check()  # because a newer attempt keeps saves of its own by now
+        except UserError:  # an object is missing ...
+            self.check()  # ... normally because a newer attempt has replaced the saves
             raise
         for path, kept in self.record.kept.items():
             file = self.scratch / path
@@ -131,8 +132,8 @@ class OwnToken(RemoteToken):
                 file.unlink()
 
     def upload(self) -> None:
-        """See `FencingToken`. Only links and a copy of the log are made here; a thread does the rest. Where the store
-        is slower than the saves come, saves that were overtaken by newer ones are not copied at all."""
+        """See `FencingToken`. Only hard links and a copy of the log are made here; a thread does the rest. If the store is
+        slower than the saves, those superseded by newer ones are not uploaded at all."""
         self._snapshots += 1
         folder = self.scratch / f".kept-{self._snapshots}"
         snapshot(self.scratch, folder)
@@ -143,13 +144,14 @@ class OwnToken(RemoteToken):
         self._keeper.flush()
 
     def stop_uploading(self) -> None:
-        """What still waits to be copied is not wanted any more: the stage is done."""
+        """Drop the snapshot that waits to be uploaded: the stage is done."""
         self._keeper.stop()
 
     def _copy(self, folder: Path) -> None:
-        """On the keeper's thread: what is new of a snapshot goes up, the record says so, and what it named before goes away."""
+        """On the uploader's thread: upload the snapshot's new files, publish them in the record, delete the objects that it
+        named before. In this order: a reader of either record finds all its objects."""
         try:
-            self.check()  # before gigabytes are sent for nothing
+            self.check()  # before sending gigabytes in vain
             entries, fresh = self._compare(folder)
             try:
                 self.objects.upload({entries[path].object: folder / path for path in fresh})
@@ -168,14 +170,14 @@ class OwnToken(RemoteToken):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _compare(self, folder: Path) -> tuple[dict[str, Kept], list[str]]:
-        """Every file of a snapshot as the record has to name it, and which of them the store does not have yet."""
+        """The record's entry for every file of a snapshot, and which of the files the store does not have yet."""
         entries, fresh = dict[str, Kept](), list[str]()
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             path = file.relative_to(folder).as_posix()
             if file.suffix == REMOTE:
                 entries[path.removesuffix(REMOTE)] = Kept.model_validate_json(file.read_text(encoding="utf-8"))
             if file.suffix == REMOTE or file.with_name(file.name + REMOTE).is_file():
-                continue  # another machine's part, which is there already
+                continue  # another machine's shard, which that machine has uploaded
             known = self._known.get(path)
             if known is not None and known[0] == identity(file):
                 entries[path] = known[1]

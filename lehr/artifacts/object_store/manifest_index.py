@@ -1,4 +1,4 @@
-"""A run's manifests and public files without its weights: what a question about a run needs."""
+"""A run's manifests and public files without its weights: enough to answer questions about the run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _PUBLIC = ("recipe.yaml", "scores.json", "lineage.json")
 
 
 def manifest_index(objects: Objects, folder: Path) -> None:
-    """Fill `folder` as a run's own is, with manifests alone in its artifacts. A manifest's time is when its attempt began, so
-    that of two artifacts of one stage the newer one is known."""
+    """Fill `folder` like a run's own, but with only the manifests of its artifacts. A manifest's file time is set to when its
+    attempt began: readers take the newest of two artifacts of one stage."""
     wanted = {name: folder / name for name in _PUBLIC if name in objects.keys(name)}
     began: dict[Path, str] = {}
     for key in objects.keys("attempts/"):

@@ -1,7 +1,7 @@
-"""What `attempts/NAME.json` says: which attempt at NAME is the newest, what may be gone on from, and what is published.
+"""The record `attempts/NAME.json`: which attempt at NAME is the newest, which saves it may resume from, and what is published.
 
-It is the one pointer. Objects that it does not name are nothing, however complete they are; so one conditional put of it makes
-an artifact or a save visible, and an attempt that was overtaken, whose version is out of date, makes nothing visible.
+It is the only pointer: objects that no record names do not count, however complete they are. So one conditional put of the
+record makes an artifact or a save visible, and a superseded attempt, whose version is out of date, makes nothing visible.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Kept(_Said):
 
 
 class Published(_Said):
-    """A complete artifact: its name, the key of its folder, and its digest. Work that began under a name of its own (see
-    lehr.pipeline.run) may end in an artifact of another, whose own record then points there too."""
+    """A complete artifact: its name, the key of its folder, and its digest. A work name and the name of the artifact it ends in
+    may differ (see lehr.pipeline.run); the record of the latter then points there too."""
 
     name: str
     folder: str
@@ -36,9 +36,9 @@ class Published(_Said):
 
 
 class Record(_Said):
-    """The first five say who is at work; `kept` holds the newest save by path in the scratch. `change` counts what one attempt
-    wrote, so that no two values are equal. `ended` is what this attempt ended with, `untold` the lines about older ones that
-    stand in no save yet."""
+    """The first five fields identify the newest attempt; `kept` holds the newest save by path in the scratch. `change` counts
+    the writes of one attempt, so that no two values, and so no two ETags, are equal. `ended` is this attempt's exit reason,
+    `untold` the lines about older attempts that no save holds yet."""
 
     attempt: int
     token: str
@@ -57,7 +57,7 @@ def key(name: str) -> str:
 
 
 def read(objects: Objects, name: str) -> tuple[Record, str] | None:
-    """The record of `name` and its version, or None. Raises UserError for one that is not ours."""
+    """The record of `name` and its version, or None. Raises UserError if it cannot be parsed."""
     found = objects.get(key(name))
     if found is None:
         return None
@@ -65,16 +65,16 @@ def read(objects: Objects, name: str) -> tuple[Record, str] | None:
         return Record.model_validate_json(found[0]), found[1]
     except ValidationError as error:
         raise UserError(
-            f"this is no attempt's record ({error.errors()[0]['msg']})",
+            f"this is not a record of an attempt ({error.errors()[0]['msg']})",
             where=f"{objects.root}/{key(name)}",
             remedy="delete it, and the stage is made anew; or choose another --out",
         ) from error
 
 
 def write(objects: Objects, name: str, record: Record, version: str | None) -> str:
-    """Replace the record of that version; returns the new version. Raises Conflict if another stands there.
+    """Replace the record of that version; returns the new version. Raises Conflict if the present version is another.
 
-    A put whose answer was lost is sent again and then meets itself: that is no conflict.
+    A put whose answer was lost is retried and then conflicts with itself, which is not an error.
     """
     value = record.model_dump_json()
     try:
@@ -87,7 +87,7 @@ def write(objects: Objects, name: str, record: Record, version: str | None) -> s
 
 
 def begin(objects: Objects, name: str) -> tuple[Record, str]:
-    """Take the next attempt number of `name`, with what earlier attempts kept. Those are refused from now on."""
+    """Take the next attempt number of `name` and the saves of earlier attempts, which are fenced off from now on."""
     while True:
         found = read(objects, name)
         before, version = found or (None, None)
@@ -100,16 +100,17 @@ def begin(objects: Objects, name: str) -> tuple[Record, str]:
         try:
             return record, write(objects, name, record, version)
         except Conflict:
-            continue  # another attempt began, or kept something, at the same moment
+            continue  # another attempt began, or published a save, at the same moment
 
 
 def _published(record: Record) -> bool:
-    """Whether this attempt itself ended in an artifact. An earlier one's, under another layout, may stand there before it."""
+    """Whether this attempt itself has published. `artifact` may also be an earlier attempt's, made under another layout."""
     return record.artifact is not None and record.artifact.folder.endswith(f"/{record.attempt}")
 
 
 def point(objects: Objects, record: Record) -> None:
-    """Let the artifact that `record` publishes be found under its own name. Safe to repeat."""
+    """Make the artifact that `record` publishes findable under its own name. Idempotent, as a killed attempt may have done
+    it."""
     published = record.artifact
     while published is not None:
         found = read(objects, published.name)
@@ -119,4 +120,4 @@ def point(objects: Objects, record: Record) -> None:
         try:
             write(objects, published.name, before.model_copy(update={"artifact": published, "kept": {}, "untold": []}), version)
         except Conflict:
-            continue  # another attempt points there at the same moment
+            continue  # another attempt wrote the same pointer at the same moment

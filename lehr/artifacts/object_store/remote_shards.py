@@ -1,4 +1,4 @@
-"""What a machine that is not rank 0's does with a store: it fetches what rank 0 names, and sends its ranks' parts of a save."""
+"""Saves on machines other than rank 0's: they fetch the artifacts that rank 0 names, and upload their ranks' model shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lehr.runtime.rank_environment import on_other_host
 
 @dataclass(frozen=True)
 class RemoteShards:
-    """`home` is rank 0's cache; `store` fetches into this machine's own."""
+    """`home` is rank 0's cache; `store` fetches into this machine's cache."""
 
     objects: Objects
     home: Path
@@ -31,7 +31,7 @@ class RemoteShards:
         return folder_of(self.objects.root).joinpath(kind, f"{name}-{number}", *rest)
 
     def send(self, part: Path, name: str, number: int) -> str:
-        """See lehr.runtime.ports.FencingToken.send. A key of its own each time: what the record names is never overwritten."""
+        """See lehr.runtime.ports.FencingToken.send. Each call uses a new key: an object that a record names never changes."""
         if not on_other_host():
             return ""
         key = f"work/{name}/{number}/remote/{uuid.uuid4().hex}/{part.parent.name}/{part.name}"
@@ -46,8 +46,8 @@ class RemoteShards:
             self.objects.download(missing)
 
     def clear(self, name: str, named: set[str], scratch: Path) -> None:
-        """Take away parts that are not `named`, of saves that `scratch` no longer has. One whose folder is there, be it in a
-        picture that waits for the keeper, may be named yet: it is being written, or its turn has not come."""
+        """Delete shards that are not `named`, of saves that `scratch` no longer has. A shard whose save folder still exists, be
+        it only in a snapshot that waits to be uploaded, may yet be named: it is being written, or its turn has not come."""
         parts = [key for key in self.objects.keys(f"work/{name}/") if "/remote/" in key]
-        there = {Path(folder).name for folder, _, _ in os.walk(scratch)}  # after the keys: parts follow their folder
+        there = {Path(folder).name for folder, _, _ in os.walk(scratch)}  # listed after the keys: a folder precedes its shards
         self.objects.delete([key for key in parts if key not in named and key.split("/")[-2] not in there])

@@ -23,15 +23,15 @@ _ARTIFACTS = "artifacts"
 
 
 class ObjectStore:
-    """See lehr.runtime.ports.Store. The uri of an artifact is ROOT/artifacts/NAME; attempt N at it puts the files under
-    ROOT/artifacts/NAME/N, its saves under ROOT/work/NAME, and ROOT/attempts/NAME.json says which of them count."""
+    """See lehr.runtime.ports.Store. An artifact's uri is ROOT/artifacts/NAME; attempt N at it uploads its files under
+    ROOT/artifacts/NAME/N and its saves under ROOT/work/NAME, and the record ROOT/attempts/NAME.json names the valid ones."""
 
     def __init__(self, objects: Objects, folder: Path | None = None) -> None:
         self.objects = objects
         self.cache = Cache(folder or folder_of(objects.root))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (ObjectStore, (self.objects,))  # another machine's cache is its own
+        return (ObjectStore, (self.objects,))  # without the cache: another machine uses its own
 
     def find(self, name: str) -> str | None:
         return self._uri(name) if self._published(name) else None
@@ -77,7 +77,7 @@ class ObjectStore:
 
     def begin(self, name: str) -> FencingToken:
         record, version = records.begin(self.objects, name)
-        records.point(self.objects, record)  # what an attempt before published, if it was killed right after
+        records.point(self.objects, record)  # finish for an earlier attempt that was killed between `publish` and `point`
         remote_shards = RemoteShards(self.objects, self.cache.folder, self)
         return OwnToken(self.objects, name, record, version, self.cache.scratch(name, record.attempt), remote_shards)
 
@@ -87,7 +87,8 @@ class ObjectStore:
         return own.scratch
 
     def commit(self, name: str, folder: Path, fencing: FencingToken = ONLY_ATTEMPT) -> str:
-        """See lehr.runtime.ports.Store. The artifact's digest goes into the record; what no record names is swept up last."""
+        """See lehr.runtime.ports.Store. First the files, then the record that names them; objects that no record names are
+        deleted last. Raises Bug for a folder without a manifest, Preempted if a newer attempt has begun."""
         own, manifest = _own(fencing), folder / MANIFEST
         if not manifest.is_file():
             raise Bug(f"{folder}: committed before it was sealed")
@@ -96,7 +97,7 @@ class ObjectStore:
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         digest = Manifest.model_validate_json(manifest.read_text(encoding="utf-8")).digest
         try:
-            own.check()  # before gigabytes are sent for nothing
+            own.check()  # before sending gigabytes in vain
             self.objects.upload({f"{place}/{path}": file for path, file in files.items()})
             own.publish(artifact=Published(name=name, folder=place, digest=digest), kept={}, untold=[])
             records.point(self.objects, own.record)
@@ -111,7 +112,7 @@ class ObjectStore:
         return self._uri(name)
 
     def _clear(self, prefix: str, but: str | None = None) -> None:
-        """Take away what overtaken and killed attempts left under `prefix`, with the parts of unfinished uploads."""
+        """Delete what superseded and killed attempts left under `prefix`, unfinished multipart uploads included."""
         self.objects.abort_uploads(prefix)
         self.objects.delete([key for key in self.objects.keys(prefix) if but is None or not key.startswith(but)])
 
@@ -124,5 +125,5 @@ class ObjectStore:
 
 def _own(fencing: FencingToken) -> OwnToken:
     if not isinstance(fencing, OwnToken):
-        raise Bug("in an object store only the attempt that began may work and publish")
+        raise Bug("in an object store only the process that began the attempt may write and publish")
     return fencing
