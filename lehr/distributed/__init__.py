@@ -1,1 +1,1 @@
-"""Process groups: launching ranks, on one host or several; how state is laid out over them."""
+"""Process groups: launching ranks on one host or several, and how state is laid out over them."""

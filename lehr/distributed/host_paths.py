@@ -1,4 +1,4 @@
-"""Ranks on hosts that share no folder: each host works with paths of its own for those that rank 0 names."""
+"""Ranks on hosts that share no folder: each host replaces rank 0's paths by paths of its own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lehr.runtime.rank_environment import hosts
 
 
 def separate_folders(fencing: FencingToken) -> bool:
-    """Whether other machines' ranks see other folders than rank 0."""
+    """Whether other machines' ranks see other folders than rank 0 does."""
     return hosts() > 1 and not fencing.shared
 
 
 def with_local_paths(argument: Any, fencing: FencingToken | None = None) -> Any:
-    """A stage's `argument` (a RankContext, or a dataclass that has one) with this machine's paths for rank 0's. Fetches the
-    artifacts among them. Raises what fetching does."""
+    """A stage's `argument` (a RankContext, or a dataclass that has one) with rank 0's paths replaced by this machine's. Fetches
+    the artifacts among them. Raises what fetching raises."""
     if not dataclasses.is_dataclass(argument) or isinstance(argument, type):
         return argument
     context = getattr(argument, "context", None)

@@ -1,7 +1,7 @@
-"""Imported by the fork server alone, for its effect: it and the ranks that it forks do not hear SIGTERM and Ctrl-C.
+"""Imported by the fork server only, for its side effect: the server and the ranks that it forks ignore SIGTERM and Ctrl-C.
 
-`systemctl stop`, Slurm and a container's runtime send SIGTERM to every process; rank 0 is the one that saves the state and
-ends the others.
+`systemctl stop`, Slurm and container runtimes signal every process of a group; only rank 0 reacts: it saves the state and ends
+the other ranks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ranks on machines that share no folder: each works with paths of its own, and rank 0's machine sends the others its saves."""
+"""Ranks on machines that share no folder: each uses paths of its own, and rank 0's machine sends its saves to the others."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lehr.distributed.ranks import Ranks
 from lehr.runtime.ports import REMOTE, FencingToken
 from lehr.runtime.rank_environment import on_other_host
 
-_PIECE = 16 << 20  # bytes sent at once
+_PIECE = 16 << 20  # bytes in one broadcast: bounds the buffer on every rank
 
 
 @contextmanager
 def mirrored(folder: Path, ranks: Ranks, fencing: FencingToken) -> Iterator[None]:
-    """Inside, where ranks are apart, every machine has the files that `folder` holds on rank 0's. Every rank takes part. They
-    come through the process group: not all of rank 0's saves have reached the store."""
+    """While inside, every machine has the files that `folder` holds on rank 0's, if the machines share no folder. A collective:
+    every rank calls it. The files come through the process group, since not all of rank 0's saves have reached the store."""
     if not separate_folders(fencing):
         yield
         return
@@ -31,14 +31,14 @@ def mirrored(folder: Path, ranks: Ranks, fencing: FencingToken) -> Iterator[None
         fencing.bring(folder)
         found = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".tmp", REMOTE))
         files = [(p.relative_to(folder).as_posix(), p.stat().st_size) for p in found]
-    writes = on_other_host() and os.environ.get("LOCAL_RANK", "0") == "0"
+    writes = on_other_host() and os.environ.get("LOCAL_RANK", "0") == "0"  # one rank of each other machine
     if writes:
         shutil.rmtree(folder, ignore_errors=True)
     for name, size in ranks.gather(files)[0]:
         _send(folder / name, size, ranks.first, writes)
-    ranks.gather(None)  # nobody reads what is not yet there ...
+    ranks.gather(None)  # a barrier: no rank reads before the files are complete ...
     yield
-    ranks.gather(None)  # ... or no longer
+    ranks.gather(None)  # ... and none is deleted while a rank reads
     if writes:
         shutil.rmtree(folder, ignore_errors=True)
 

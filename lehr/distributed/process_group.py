@@ -1,8 +1,8 @@
 """The ranks of a launcher: rank 0 runs the stages, the others follow it until it is done.
 
-Every rank of torchrun or of Flyte's Elastic task runs the same program, but a stage's life is one rank's: its attempt, its
-folder, its artifact. The launcher's store tells the others what comes next, and carries errors; what is sent goes through the
-process group. Whoever fails breaks the group, so that nobody waits in a collective for one who will not come.
+Every rank of torchrun or of Flyte's Elastic task runs the same program, but only one rank may own a stage's attempt, folder and
+artifact. Rank 0 announces the next piece of work in the launcher's key-value store, which also carries errors; objects go
+through the process group. A rank that fails leaves the group, so that no other rank waits in a collective for it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from lehr.runtime.rank_environment import check_world, hosts
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=1800)
-_LOOK_SECONDS = 0.02  # how often a follower looks for something to do
-_PATIENCE_SECONDS = 5.0  # for a rank's termination message
-_VERDICT_SECONDS = 60.0  # for rank 0's, which may have files to finish
+_LOOK_SECONDS = 0.02  # how often a follower polls the store for work
+_PATIENCE_SECONDS = 5.0  # for the other ranks to report their errors
+_VERDICT_SECONDS = 60.0  # for rank 0's result, as it may have saves to finish first
 Body = Callable[..., Any]
 
 
@@ -44,29 +44,29 @@ def run_as_group(work: Callable[[], T]) -> T:
 
 
 def backend() -> str:
-    """What carries sums over ranks: NCCL between GPUs, gloo between hosts' memories."""
+    """The process group's backend: NCCL for tensors on GPUs, gloo for tensors in host memory."""
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
 def stay_on_loopback() -> None:
-    """From now on this process's groups are of one machine's ranks, and listen nowhere else."""
+    """Bind this process's groups to the loopback interface: their ranks are all on this machine, and need no open port."""
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if loopback:
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
 
 
 class PeerGone(RuntimeError):
-    """A rank waits for one that is not there any more. gloo says so by RuntimeErrors of its own: see `lost_a_peer`."""
+    """Another rank is gone. gloo raises plain RuntimeErrors of its own for this: see `lost_a_peer`."""
 
 
 def lost_a_peer(error: BaseException) -> bool:
-    """Whether `error` means that another rank is gone, and so is nobody's own mistake here."""
+    """Whether `error` means that another rank is gone, so that the cause is not on this rank."""
     return isinstance(error, PeerGone | dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def as_lehr_error(error: Exception, where: str) -> LehrError:
-    """`error` of the rank that is at `where`, as rank 0 raises it: its owner is the same on every rank. What nobody owns is a
-    Bug, which no retry mends, with the traceback as a note."""
+    """`error` of the rank at `where` as rank 0 raises it, with the same owner on every rank. An error without an owner becomes
+    a Bug, which no retry mends, with the traceback as a note."""
     if isinstance(error, LehrError):
         return error
     if isinstance(error, OSError):
@@ -80,10 +80,10 @@ def as_lehr_error(error: Exception, where: str) -> LehrError:
 
 
 class LaunchedGroup:
-    """One call of `together` on every rank. `leading` is the one under way, on rank 0 only."""
+    """One call of `lead_or_follow` on every rank. `leading` is the call in progress, on rank 0 only."""
 
     leading: LaunchedGroup | None = None
-    rounds = 0  # calls so far: every rank counts them alike
+    rounds = 0  # calls so far, equal on all ranks: it separates the store's keys of one call from those of the next
     group = ""  # name of the process group that this rank is in
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class LaunchedGroup:
         self._sent = 0
 
     def lead(self, work: Callable[[], T]) -> T:
-        """Rank 0: do `work`, and tell the others how it ended. Raises what it raised."""
+        """Rank 0: call `work` and send its result or error to the others. Raises what it raised."""
         LaunchedGroup.leading = self
         try:
             result = work()
@@ -113,8 +113,8 @@ class LaunchedGroup:
         return result
 
     def run(self, body: Body, processes: int, arguments: tuple[Any, ...]) -> Any:
-        """Rank 0: call `body(rank, world, *arguments)` on every rank; returns its own result. Raises the first rank's own
-        error, or InfraError if a rank died without a word."""
+        """Rank 0: call `body(rank, world, *arguments)` on every rank; returns its own result. Raises the error of the rank that
+        failed first, or InfraError if a rank died without reporting one."""
         check_world(processes)
         self._sent += 1
         try:
@@ -123,14 +123,15 @@ class LaunchedGroup:
         except RuntimeError as error:
             if not lost_a_peer(error):
                 self._break()
-                raise  # this rank's own, which the others can only repeat
+                raise  # this rank's own error; the other ranks' errors are its consequences
             raise self._peer_error() or error from None
         except BaseException:
             self._break()
             raise
 
     def follow(self) -> Any:
-        """The other ranks: do what is sent, until rank 0 says how it ended. SIGTERM ends the waiting at once."""
+        """The other ranks: run what is sent until rank 0 reports the end. SIGTERM ends the waiting at once. Raises rank 0's
+        error, or InfraError if its machine cannot be reached."""
         with listening():
             while not self._said("end"):
                 if self._said(f"sent/{self._sent + 1}"):
@@ -142,13 +143,14 @@ class LaunchedGroup:
     def _act(self) -> None:
         try:
             body, arguments = self._receive(f"sent/{self._sent}", 2)
-            with listening():  # its end undoes that the body deferred SIGTERM
+            with listening():  # restores the handlers afterwards: the body may have deferred SIGTERM
                 body(self.rank, self.world, *arguments)
-        except BaseException as error:  # noqa: BLE001 (whatever it is, rank 0 must hear of it)
+        except BaseException as error:  # noqa: BLE001 (of whatever kind, rank 0 must learn of it)
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        """Tell rank 0 and wait for its verdict. A device that failed is this machine's, so that error stays here."""
+        """Report `error` to rank 0 and wait for its result. A device fault is also raised here: it is this machine's, and its
+        supervisor must see it; rank 0 gets a plain InfraError for it."""
         fault = node_fault(error)
         place = f"rank {self.rank} of {self.world} on {socket.gethostname()}"
         known = as_lehr_error(error, place) if isinstance(error, Exception) else from_words(in_words(error))
@@ -176,16 +178,16 @@ class LaunchedGroup:
             raise InfraError(f"rank 0's machine cannot be reached ({error}); run the same command again to continue") from error
 
     def _send(self, key: str, objects: list[Any]) -> None:
-        """Rank 0: announce under `key` that `objects` come, and in which group; then send them."""
+        """Rank 0: announce under `key` the group in which `objects` will be sent, then broadcast them."""
         group = LaunchedGroup.group or f"{LaunchedGroup.rounds}.{key}"
         self._store.set(key, group)
         self._join(group)
         dist.broadcast_object_list(objects, src=0)
 
     def _receive(self, key: str, count: int) -> list[Any]:
-        """What rank 0 announced under `key`."""
+        """The objects that rank 0 announced under `key`."""
         group = self._store.get(key).decode()
-        if LaunchedGroup.group != group:  # rank 0 left the last one
+        if LaunchedGroup.group != group:  # rank 0 has left that group after an error
             self._break()
         self._join(group)
         objects = [None] * count
@@ -194,15 +196,16 @@ class LaunchedGroup:
 
     def _join(self, group: str) -> None:
         if not dist.is_initialized():
+            # A prefix of its own for each group: keys of an earlier, broken group must not be read as this one's.
             store = PrefixStore(group, self._store)
             dist.init_process_group(backend(), store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
             LaunchedGroup.group = group
-            atexit.unregister(_leave)
+            atexit.unregister(_leave)  # registered once, and last: exit handlers run in reverse order
             atexit.register(_leave)
 
     def _peer_error(self) -> LehrError | None:
-        """The error of a rank that failed before this one; InfraError for one that says nothing even when the group is broken,
-        which wakes all that live. None where all answer to that only: then the fault is rank 0's own."""
+        """The error of a rank that failed before this one; InfraError for a rank that reports nothing even after the group is
+        broken, which ends the waiting of every live rank. None if all ranks then report: the fault is rank 0's own."""
         as_lehr_error = self._failures()
         self._break()
         if as_lehr_error:
@@ -217,18 +220,19 @@ class LaunchedGroup:
         return [rank for rank in range(1, self.world) if self._said(f"failed/{rank}")]
 
     def _failures(self) -> list[LehrError]:
-        """What the others failed with, other owners' errors before the machine's: those may be mere consequences."""
+        """The errors of the other ranks, machine errors last: those may be mere consequences of the others."""
         errors = [from_words(json.loads(self._store.get(f"failed/{rank}"))) for rank in self._failed()]
         return sorted(errors, key=lambda error: isinstance(error, InfraError))
 
     def _break(self) -> None:
-        """Leave the group, which ends what others wait for in it."""
+        """Leave the group, which makes collectives fail on the ranks that wait in them."""
         _leave()
 
 
 def _leave() -> None:
-    """Leave the process group. NCCL's kernels cannot be left so; there the launcher, which sees this process end, ends the
-    others. At exit too: gloo's threads do not always outlive a process that is still in a group, which then aborts."""
+    """Leave the process group. Not with NCCL, whose running kernels cannot be aborted this way; there the launcher sees this
+    process end and ends the others. Also called at exit: a process that ends inside a gloo group may abort in gloo's
+    threads."""
     if dist.is_initialized() and not torch.cuda.is_available():
         dist.destroy_process_group()
         LaunchedGroup.group = ""

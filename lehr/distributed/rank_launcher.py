@@ -1,4 +1,4 @@
-"""Work under a launcher: rank 0 leads, the other ranks follow. Loads no torch by itself."""
+"""Work under a launcher: rank 0 leads, the other ranks follow. Importing this module does not load torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def lead_or_follow(work: Callable[[], T]) -> T:
-    """`work()`, which under a launcher is rank 0's alone: every rank calls this, the others follow. They do what rank 0 sends
-    (see lehr.distributed.ranks.run_ranks), return what `work` returned there, and raise what it raised.
+    """`work()`, which under a launcher only rank 0 calls: every rank calls this function, and the others follow. They run what
+    rank 0 sends (see lehr.distributed.ranks.run_ranks), return what `work` returned there, and raise what it raised.
 
-    Inside of `work` it is a plain call.
+    Nested inside `work` it is a plain call.
     """
     if not launched():
         return work()

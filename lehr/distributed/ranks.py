@@ -1,7 +1,7 @@
-"""Data-parallel ranks: rank 0 is this process, the others are forked from a clean server that has torch loaded.
+"""Data-parallel ranks: rank 0 is this process, the others are forked from a server process that has torch loaded.
 
 Under torchrun or Flyte's Elastic task the ranks exist already and follow rank 0 (`process_group.py`). Ranks of one machine
-listen on loopback only; several machines use the network that their launcher gives. A killed rank 0 takes the others with it.
+listen on loopback only; several machines use the network that their launcher configures. If rank 0 is killed, the others end.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from lehr.runtime.hardware import keep_freed_memory
 from lehr.runtime.rank_environment import launched
 
 T = TypeVar("T")
-_LARGE = 65_536  # elements from which a sum over ranks is worth shared memory
+_LARGE = 65_536  # elements from which a reduction is faster through shared memory
 
 
 @dataclass
 class Ranks:
-    """This process's place among the data-parallel ones, and what it asks of them.
+    """This process's rank among the data-parallel ones, and the collectives between them.
 
-    `peers_alive` is set where all ranks are on this host: then large sums go through shared memory.
+    `peers_alive` is set if all ranks are on this host: large sums then go through shared memory.
     """
 
     rank: int = 0
@@ -47,14 +47,14 @@ class Ranks:
     peers_alive: Callable[[], bool] | None = None
     _shared: dict[int, SharedMemoryReduce] = field(
         default_factory=dict, repr=False
-    )  # by size: each trained model's gradients have one
+    )  # by size: each trained model's gradients have their own buffers
 
     @property
     def first(self) -> bool:
         return self.rank == 0
 
     def sum_(self, tensor: Tensor) -> None:
-        """Add `tensor` over all ranks, in place. One rank pays nothing."""
+        """Add `tensor` over all ranks, in place. With one rank nothing happens."""
         if self.world == 1:
             return
         if self.peers_alive is None or not _through_memory(tensor):
@@ -72,11 +72,11 @@ class Ranks:
         return all_gathered(value, self.world)
 
     def split(self, items: list[T]) -> list[T]:
-        """This rank's share: items rank, rank + world, ..."""
+        """This rank's share of `items`: numbers rank, rank + world, ..."""
         return items[self.rank :: self.world]
 
     def join(self, parts: list[list[T]]) -> list[T]:
-        """Undo `split`: weave the ranks' lists back into the original order."""
+        """The inverse of `split`: interleave the ranks' lists into the original order."""
         out: list[T] = []
         for i in range(max(map(len, parts), default=0)):
             out.extend(part[i] for part in parts if i < len(part))
@@ -84,7 +84,7 @@ class Ranks:
 
 
 def _through_memory(tensor: Tensor) -> bool:
-    """Whether a sum over ranks of one host is quicker through shared memory."""
+    """Whether summing `tensor` over ranks of one host is faster through shared memory."""
     large = tensor.numel() >= _LARGE and tensor.dtype == torch.float32
     return large and tensor.device.type == "cpu" and SharedMemoryReduce.possible()
 
@@ -92,8 +92,8 @@ def _through_memory(tensor: Tensor) -> bool:
 def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any) -> T:
     """Call `body(ranks, *arguments)` on every rank and return rank 0's result.
 
-    `body` and `arguments` are pickled for the other ranks; rank 0's may carry what cannot be (see `Local`).
-    Raises the first rank's own error, or InfraError if a rank died without a word.
+    `body` and `arguments` are pickled for the other ranks; rank 0's may contain what cannot be pickled (see `Local`).
+    Raises the error of the rank that failed first, or InfraError if a rank died without reporting one.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
@@ -115,7 +115,7 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
         raise
     except RuntimeError as error:
         if not lost_a_peer(error):
-            raise  # this rank's own, which the others can only repeat
+            raise  # this rank's own error; the other ranks' errors are its consequences
         raise _peer_error(helpers) or error from None
     finally:
         if dist.is_initialized():
@@ -128,7 +128,8 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
 
 
 def _loopback_store(world: int) -> Any:
-    """Where the ranks meet. A store that opens its own socket listens on every address, so it is given one."""
+    """The key-value store at which the ranks meet, on a socket of our own: a TCPStore that opens one listens on all
+    addresses."""
     door = socket.socket()
     door.bind(("127.0.0.1", 0))
     door.listen(2 * world)
@@ -139,7 +140,7 @@ def _loopback_store(world: int) -> Any:
 
 
 class Local:
-    """Wraps what only rank 0 may hold (a tracker with threads, say): other ranks receive `fallback` instead."""
+    """A value that only rank 0 may hold (a tracker with threads, say): other ranks receive `fallback` instead."""
 
     def __init__(self, value: Any, fallback: Any) -> None:
         self.value, self.fallback = value, fallback
@@ -149,7 +150,7 @@ class Local:
 
 
 def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    """Rank 0 of a launcher's ranks sends `body` to the others."""
+    """Rank 0 of a launcher's ranks: send `body` to the others and run it."""
     group = LaunchedGroup.leading
     assert group is not None
     result: T = group.run(_on_launched, world, (threads, body, arguments))
@@ -167,7 +168,7 @@ Helper = tuple[multiprocessing.process.BaseProcess, Connection]
 
 @dataclass(frozen=True)
 class _Seat:
-    """Which rank of how many a process is, its threads, and where rank 0's store listens."""
+    """A helper process's rank, the number of ranks, its threads, and the port of rank 0's store."""
 
     rank: int
     world: int
@@ -176,6 +177,8 @@ class _Seat:
 
 
 def _start_helper(seat: _Seat, body: Callable[..., Any], arguments: tuple[Any, ...]) -> Helper:
+    # Not "fork": a forked copy of a process that has threads or CUDA may deadlock. Not "spawn": each rank would import torch
+    # anew.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lehr.distributed.ignore_signals", "lehr.distributed.ranks"])
     receiver, sender = context.Pipe(duplex=False)
@@ -186,7 +189,8 @@ def _start_helper(seat: _Seat, body: Callable[..., Any], arguments: tuple[Any, .
 
 
 def _await(store: Any, helpers: list[Helper]) -> None:
-    """Return when every rank has reported to `store`. For one that died before, gloo would wait out its timeout."""
+    """Wait until every rank has reported to `store`. Raises the error of a rank that died before: gloo would wait 30
+    minutes."""
     for rank, (process, _) in enumerate(helpers, start=1):
         while not store.check([f"here/{rank}"]):
             if not process.is_alive():
@@ -197,7 +201,7 @@ def _await(store: Any, helpers: list[Helper]) -> None:
 def _helper(seat: _Seat, sender: Connection, body: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     rank, world = seat.rank, seat.world
     threading.Thread(target=_end_with_leader, args=(sender.fileno(),), daemon=True).start()
-    for heard_by_the_leader in (signal.SIGINT, signal.SIGTERM):  # who saves, and ends us
+    for heard_by_the_leader in (signal.SIGINT, signal.SIGTERM):  # rank 0 saves the state and then ends this process
         signal.signal(heard_by_the_leader, signal.SIG_IGN)
     torch.set_num_threads(seat.threads)
     keep_freed_memory()
@@ -206,9 +210,9 @@ def _helper(seat: _Seat, sender: Connection, body: Callable[..., Any], arguments
         store = dist.TCPStore("127.0.0.1", seat.port, world, is_master=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
         store.set(f"here/{rank}", "1")
         dist.init_process_group(backend(), store=store, rank=rank, world_size=world, timeout=TIMEOUT)
-        body(Ranks(rank, world, lambda: True), *arguments)  # a rank ends with its leader, so it need not ask
+        body(Ranks(rank, world, lambda: True), *arguments)  # no liveness check: this process ends with rank 0
         dist.destroy_process_group()
-    except Exception as error:  # noqa: BLE001 (whatever it is, rank 0 must hear of it)
+    except Exception as error:  # noqa: BLE001 (of whatever kind, rank 0 must learn of it)
         sender.send(as_lehr_error(error, f"rank {rank} of {world} on {socket.gethostname()}"))
         if not isinstance(error, LehrError):
             raise SystemExit(1) from None
@@ -217,15 +221,13 @@ def _helper(seat: _Seat, sender: Connection, body: Callable[..., Any], arguments
 
 
 def _end_with_leader(pipe: int) -> None:
-    """Wait until nobody holds the other end of `pipe`, which rank 0 does while it lives, and end this process.
-
-    Works from the first moment on, when there is no connection yet whose loss gloo could notice, and for a leader that
-    is dead but not yet reaped.
+    """Wait until nobody holds the other end of `pipe`, which rank 0 does while it lives, then end this process. Unlike the loss
+    of a gloo connection this works before there is one, and for a rank 0 that is dead but not yet reaped.
     """
     watch = select.poll()
-    watch.register(pipe, 0)  # errors are always reported; there is nothing else to hear
+    watch.register(pipe, 0)  # POLLHUP and POLLERR are always reported; no other event matters
     watch.poll()
-    os._exit(1)
+    os._exit(1)  # not sys.exit: this is not the main thread, which may be waiting in a collective
 
 
 def _peer_error(helpers: list[Helper]) -> Exception | None:
@@ -243,7 +245,7 @@ def _peer_error(helpers: list[Helper]) -> Exception | None:
 
 
 def _how(exit_code: int | None) -> str:
-    """What a process ended with, in words; a negative code is the signal's."""
+    """How a process ended; a negative exit code is the number of the signal."""
     if exit_code is None:
         return "it hangs"
     return f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"

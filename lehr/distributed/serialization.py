@@ -1,6 +1,6 @@
-"""Plain values between ranks, as JSON and tensors' bytes: what a rank receives is data and never code.
+"""Plain values between ranks, as JSON and the tensors' bytes: what a rank receives is data and never code, unlike a pickle.
 
-Taken are None, bool, int, float, str, lists, tuples, dicts with text as keys, and CPU tensors, nested as one likes.
+Supported are None, bool, int, float, str, lists, tuples, dicts with str keys, and CPU tensors, nested to any depth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lehr.runtime.errors import Bug
 
 
 def encoded(value: Any) -> Tensor:
-    """`value` as uint8. Raises Bug for what is not plain."""
+    """`value` as uint8. Raises Bug for unsupported types."""
     tensors: list[Tensor] = []
     text = json.dumps(_marked(value, tensors)).encode()
     head = np.frombuffer(len(text).to_bytes(8, "little") + text, dtype=np.uint8).copy()
@@ -25,13 +25,13 @@ def encoded(value: Any) -> Tensor:
 
 
 def decoded(data: Tensor) -> Any:
-    """The value that `encoded` made `data` of."""
+    """The value from which `encoded` made `data`."""
     end = 8 + int.from_bytes(data[:8].numpy().tobytes(), "little")
     return _unmarked(json.loads(data[8:end].numpy().tobytes()), data, [end])
 
 
 def _marked(value: Any, tensors: list[Tensor]) -> Any:
-    """JSON's own values stand for themselves; what JSON has not is a dict with its kind as the only key."""
+    """JSON's own types are kept; every other type becomes a dict with the type's name as its only key."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if type(value) is list:
@@ -43,7 +43,7 @@ def _marked(value: Any, tensors: list[Tensor]) -> Any:
     if type(value) is Tensor and value.device.type == "cpu":
         tensors.append(value.detach())
         return {"tensor": [str(value.dtype).removeprefix("torch."), list(value.shape)]}
-    raise Bug(f"{type(value).__name__} is nothing that ranks send each other")
+    raise Bug(f"a {type(value).__name__} cannot be sent between ranks")
 
 
 def _unmarked(value: Any, data: Tensor, at: list[int]) -> Any:
@@ -69,6 +69,7 @@ def all_gathered(value: Any, world: int) -> list[Any]:
     own = encoded(value)
     sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world)]
     dist.all_gather(sizes, torch.tensor([len(own)]))
+    # all_gather needs equal sizes: pad to the longest.
     padded = torch.zeros(max(int(size) for size in sizes), dtype=torch.uint8)
     padded[: len(own)] = own
     parts = [torch.empty_like(padded) for _ in range(world)]

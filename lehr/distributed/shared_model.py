@@ -1,4 +1,4 @@
-"""A language model whose scoring and sampling are shared out over the ranks: the same answers, sooner."""
+"""A language model whose scoring and sampling are divided among the ranks: the same results in less time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lehr.runtime.ports import Sampler
 
 @dataclass
 class SharedModel:
-    """Every rank calls the same methods with the same arguments and gets the same results. `sampler` answers in the place of
-    `inner`."""
+    """Every rank calls the same methods with the same arguments and gets the same results. `sampler`, if given, generates
+    instead of `inner`."""
 
     inner: LanguageModel
     ranks: Ranks
@@ -37,7 +37,7 @@ class SharedModel:
     def generate(
         self, prompts: Sequence[list[int]], max_new_tokens: int, stop_ids: Sequence[int], temperature: float, seed: int
     ) -> list[list[int]]:
-        """See LanguageModel.generate. Each rank samples with a seed of its own."""
+        """See LanguageModel.generate. Each rank derives a seed of its own: with one seed their samples would be correlated."""
         own, answering = seeds.derive(seed, "rank", self.ranks.rank), self.sampler or self.inner
         mine = answering.generate(self.ranks.split(list(prompts)), max_new_tokens, stop_ids, temperature, own)
         return self.ranks.join(self.ranks.gather(mine))

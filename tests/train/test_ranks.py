@@ -37,7 +37,7 @@ def gathers_code(ranks: Ranks) -> str:
 
 
 def test_what_ranks_gather_is_data_and_never_code() -> None:
-    assert "ranks send each other" in run_ranks(2, 1, gathers_code)
+    assert "cannot be sent between ranks" in run_ranks(2, 1, gathers_code)
 
 
 def test_plain_values_arrive_as_they_were() -> None:
@@ -88,6 +88,6 @@ def test_sums_need_no_space_in_dev_shm(scarce: str, tmp_path: Path, monkeypatch:
 
 def test_memory_that_cannot_be_had_at_all_is_named_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(UserError, match=r"could not be had \(.*No space left.*set TMPDIR"):
+    with pytest.raises(UserError, match=r"could not allocate .* MiB of shared memory \(.*No space left.*set TMPDIR"):
         run_ranks(2, 1, sums_where, "everything")
     assert not list(tmp_path.glob("lehr-sum*"))

@@ -1,4 +1,4 @@
-"""The engine of FSDP2, tensor and pipeline parallelism: AdamW on this rank's shards, one norm for all of them."""
+"""The engine for FSDP2, tensor and pipeline parallelism: AdamW on this rank's shards, one gradient norm over all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lehr.optim.groups import Group, group_of, is_embedding
 @dataclass(frozen=True)
 class Shard:
     """This rank's part of one parameter: `local` are its fp32 masters, `first` and `second` the moments of the same shape;
-    `copies` ranks hold the very same part."""
+    `copies` is the number of ranks that hold the same part."""
 
     name: str
     parameter: nn.Parameter
@@ -34,7 +34,7 @@ class Shard:
     second: Tensor
 
     def gradient(self) -> Tensor:
-        """This rank's part of the summed gradient; zeros where there was none."""
+        """This rank's part of the summed gradient; zeros if the parameter got none."""
         if self.parameter.grad is None:
             return torch.zeros_like(self.local)
         return _local(self.parameter.grad)
@@ -46,12 +46,14 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 class ShardedEngine:
-    """See lehr.train.engine.Engine. FSDP2 has summed the gradients over the data-parallel ranks when `sum_` is called."""
+    """See lehr.train.engine.Engine. When `sum_` is called FSDP2 has already summed the gradients over the data-parallel
+    ranks."""
 
     def __init__(self, part: ModelShard, place: MeshCoordinates, config: Optim, shapes: dict[str, tuple[int, ...]]) -> None:
         self.place, self.config, self.model_config, self.updates = place, config, part.config, 0
         self.tied = part.config.tied_embeddings and place.ends is not None
         shards = [self._shard(part, name, p, shapes[name]) for name, p in part.named_parameters()]
+        # Sorted, so that `update` can group neighbours and call one foreach kernel for each group.
         self.shards = sorted(shards, key=lambda shard: shard.group, reverse=True)
         self._grads: list[Tensor] = []
 
@@ -63,16 +65,16 @@ class ShardedEngine:
         return Shard(name, parameter, group, shape, copies, local, torch.zeros_like(local), torch.zeros_like(local))
 
     def zero(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients, which also frees their memory."""
         for shard in self.shards:
             shard.parameter.grad = None
 
     def collect(self) -> None:
-        """FSDP2 adds each backward pass to the sharded fp32 gradients by itself."""
+        """Nothing to do: FSDP2 accumulates each backward pass into the sharded fp32 gradients."""
 
     def sum_(self, scalars: Tensor, ranks: Ranks) -> None:
-        """Scalars are added up over all ranks, of which one of each model replica reports its own (see OnMesh); a tied
-        embedding's two gradients are added."""
+        """Sum `scalars` over all ranks, of which one in each model replica reports its own and the others zeros (see OnMesh),
+        and a tied embedding's gradients over its two copies, on the first and the last pipeline stage."""
         ranks.sum_(scalars)
         self._grads = [shard.gradient() for shard in self.shards]
         if self.tied:
@@ -82,7 +84,7 @@ class ShardedEngine:
 
     @torch.no_grad()
     def clip(self, weight: float, limit: float) -> float:
-        """One sum over all ranks, in which what several ranks hold counts once."""
+        """See Engine.clip. One all-reduce over all ranks; dividing by `copies` counts a part that several ranks hold once."""
         torch._foreach_div_(self._grads, weight)
         norms = torch.stack(torch._foreach_norm(self._grads)).double()
         copies = torch.tensor([shard.copies for shard in self.shards], dtype=torch.float64, device=norms.device)
@@ -95,7 +97,7 @@ class ShardedEngine:
 
     @torch.no_grad()
     def update(self, lr: float) -> None:
-        """AdamW as lehr.optim.adamw has it, a group of shards at a time."""
+        """AdamW as in lehr.optim.adamw, for a group of shards at a time."""
         beta1, beta2 = self.config.betas
         self.updates += 1
         pairs = zip(self.shards, self._grads, strict=True)
@@ -115,7 +117,7 @@ class ShardedEngine:
             torch._foreach_addcdiv_(values, first, denominators, value=-rate / (1 - beta1**self.updates))
 
     def slices(self) -> dict[str, Slices]:
-        """Everything that this rank holds of weights and moments, by kind and name: `values.NAME`, `first.NAME`, ..."""
+        """All weights and moments that this rank holds, by kind and name: `values.NAME`, `first.NAME`, ..."""
         out = {}
         p = self.place.parallel
         for shard in self.shards:
@@ -125,4 +127,4 @@ class ShardedEngine:
         return out
 
     def publish(self) -> None:
-        """Masters are what FSDP2 gathers from: nothing to do after they were filled."""
+        """Nothing to do after the masters were filled: FSDP2 gathers weights from the masters themselves."""

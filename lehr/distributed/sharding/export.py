@@ -1,4 +1,4 @@
-"""From a sharded save to the files of an ordinary checkpoint, one parameter in memory at a time: what later stages take."""
+"""From a sharded save to the files of an ordinary checkpoint, which later stages read, one parameter in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lehr.train.checkpointing.checkpoint import OPTIMIZER, WEIGHTS
 
 
 def consolidate(manifest: Manifest, config: Model, optim: Optim, folder: Path) -> None:
-    """Write the weights by name, and the optimiser state in the flat layout, as `train/checkpointing` has them."""
+    """Write the weights by name, and the optimiser state in the flat layout, as `train/checkpointing` reads them."""
     order = flat_order(config, optim)
     shapes = dict(sorted(order))
     layout = {name: (torch.float32, shape) for name, shape in shapes.items()}

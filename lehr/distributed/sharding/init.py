@@ -1,4 +1,4 @@
-"""How a sharded stage begins: from initial values or from a parent checkpoint, a parameter at a time."""
+"""The start of a sharded stage: from initial values or from a parent checkpoint, one parameter at a time."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from lehr.train.state import MAIN, Trained, TrainState
 
 @dataclass(frozen=True)
 class Sharded:
-    """A stage's beginning under a sharded layout. `place` is None for ZeRO-1, whose model is whole."""
+    """A stage's initial state under a sharded layout. `place` is None for ZeRO-1, whose model is not sharded."""
 
     state: TrainState
     place: MeshCoordinates | None
     loss: Callable[..., CrossEntropy]
 
     def objective(self, inner: NextToken) -> Objective:
-        """`inner` as this layout runs it."""
+        """`inner` adapted to this layout."""
         if self.place is None:
             return inner
         part = self.state.model
@@ -54,8 +54,8 @@ class Sharded:
 
 
 def init_sharded(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, seed: int) -> Sharded:
-    """A fresh model, with the values that the flat layout would begin with. Every rank draws all of them, in order, and keeps
-    its own: the model does not depend on the layout."""
+    """A fresh model, with the initial values of the flat layout. Every rank draws all values in the same order and keeps its
+    own part: the model does not depend on the layout."""
     with torch.device("meta"):
         shapes = {name: tuple(p.shape) for name, p in Transformer(config).named_parameters()}
     sharded = _empty(ranks, parallel, config, optim, dtype, shapes)
@@ -64,7 +64,7 @@ def init_sharded(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, 
 
 
 def inherit(ranks: Ranks, parallel: Parallel, config: Model, optim: Optim, dtype: torch.dtype, parent: Path) -> Sharded:
-    """A model with the weights and the optimiser state of checkpoint `parent`. Raises UserError where that is not a language
+    """A model with the weights and the optimiser state of checkpoint `parent`. Raises UserError unless that is a language
     model."""
     check_head(parent, "language")
     with torch.device("meta"):

@@ -1,4 +1,5 @@
-"""The loss of a part that holds the head. Shapes: B batch, T positions, D model width, N labelled positions, V vocabulary."""
+"""The loss on the rank that holds the head. Shapes: B batch, T positions, D width, N labelled positions, V vocabulary, L this
+rank's share of it."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def part_cross_entropy(
     begins_BT: Tensor | None = None,
     whole: bool = False,
 ) -> CrossEntropy:
-    """lehr.train.losses.cross_entropy of a model that is one stage; `model` is a ModelShard."""
+    """lehr.train.losses.cross_entropy for a model without pipeline stages; `model` is a ModelShard."""
     assert isinstance(model, ModelShard)
     routing: list[Routing] = []
     hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)
@@ -31,7 +32,7 @@ def part_cross_entropy(
 def head_loss(
     part: ModelShard, hidden_BTD: Tensor, labels_BT: Tensor, with_z: bool, routing: list[Routing], whole: bool = False
 ) -> CrossEntropy:
-    """The sums over the labelled positions, from the last stage's normed states."""
+    """The loss sums over the labelled positions, from the last stage's hidden states after the final norm."""
     hidden_ND, labels_N = labelled(hidden_BTD, labels_BT, whole)
     if part.place.parallel.tensor > 1:
         logits_NL = local_logits(part, hidden_ND).float()

@@ -1,4 +1,4 @@
-"""The device mesh of a recipe: which rank stands where, and on which device it computes."""
+"""The device mesh of a recipe: each rank's coordinates, and the device on which it computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lehr.config.parallel import Parallel
 from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 
-_DIMENSIONS = ("pipeline", "replicate", "shard", "tensor")  # tensor innermost: its ranks talk most and should be neighbours
+# Tensor parallelism communicates in every layer: its ranks are innermost, and so neighbours on one host.
+_DIMENSIONS = ("pipeline", "replicate", "shard", "tensor")
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,22 @@ class MeshCoordinates:
     mesh: DeviceMesh
     parallel: Parallel
     device: torch.device
-    activations: torch.dtype  # what is computed in
+    activations: torch.dtype  # of the computation
     stage: int
     replica: int
     shard: int
     tensor: int
-    ends: dist.ProcessGroup | None  # the first and the last stage of this pipeline, on those ranks
+    ends: dist.ProcessGroup | None  # the first and the last stage of this pipeline; None on other stages
 
     @property
     def data(self) -> Ranks:
-        """This rank's share of a batch: ranks of one pipeline or of one tensor group read the same rows."""
+        """This rank's share of a batch: the ranks of one pipeline or of one tensor group read the same rows."""
         p = self.parallel
         return Ranks(self.replica * p.shards + self.shard, p.data_ranks)
 
     @property
     def counts(self) -> bool:
-        """Whether this rank speaks for its replica of the model when losses and tokens are added up."""
+        """Whether this rank reports losses and token counts for its replica of the model."""
         return self.tensor == 0 and self.last
 
     @property
@@ -54,12 +55,12 @@ class MeshCoordinates:
 
     @property
     def fsdp_mesh(self) -> DeviceMesh:
-        """What FSDP2 shards over: one dimension, or replicate and shard for hybrid sharding."""
+        """The mesh over which FSDP2 shards: one dimension, or replicate and shard for hybrid sharding."""
         return self.mesh["replicate", "shard"] if self.parallel.replicas > 1 else self.mesh["shard"]
 
 
 def mesh_coordinates(ranks: Ranks, parallel: Parallel, activations: torch.dtype) -> MeshCoordinates:
-    """Make the mesh; every rank calls it once a stage, after the process group is there."""
+    """Make the mesh. A collective: every rank calls it once for each stage, after the process group exists."""
     device = own_device(ranks)
     sizes = (parallel.pipeline, parallel.replicas, parallel.shards, parallel.tensor)
     mesh = init_device_mesh(device.type, sizes, mesh_dim_names=_DIMENSIONS)
@@ -68,7 +69,8 @@ def mesh_coordinates(ranks: Ranks, parallel: Parallel, activations: torch.dtype)
 
 
 def _ends(mesh: DeviceMesh, parallel: Parallel) -> dist.ProcessGroup | None:
-    """Groups of the first and the last stage, which share a tied embedding. Every rank makes all of them, in one order."""
+    """The group of the first and the last stage, which share a tied embedding. Every rank makes the groups of all pipelines, in
+    the same order, since `new_group` is a collective over all ranks."""
     if parallel.pipeline == 1:
         return None
     mine = None

@@ -19,7 +19,7 @@ from lehr.train.activation_checkpointing import checkpoint_activations
 
 
 class Routings:
-    """Takes what the layers' routers did. No list: FSDP2's hooks hand a block a copy of every list among its arguments."""
+    """Collects the routing statistics of the layers. Not a list: FSDP2's hooks hand a block a copy of every list argument."""
 
     def __init__(self) -> None:
         self.found: list[Routing] = []
@@ -31,9 +31,9 @@ class Routings:
 class ModelShard(Transformer):
     """The layers of one pipeline stage, under their names in the whole model; with one stage all of them.
 
-    The first stage embeds, the last one norms and holds the head; a tied embedding is held by both. Made on the meta device:
-    no rank ever holds the whole model. `forward` is what FSDP2 and pipelining call; `hidden` and `logits` are those of
-    Transformer, and every rank must call them alike.
+    The first stage embeds; the last one has the final norm and the head; a tied embedding is on both. Made on the meta device,
+    so that no rank ever holds the whole model. FSDP2 and pipelining call `forward`; `hidden` and `logits` are those of
+    Transformer and contain collectives, so every rank must call them with the same arguments.
     """
 
     def __init__(self, config: Model, place: MeshCoordinates) -> None:
@@ -52,7 +52,7 @@ class ModelShard(Transformer):
             self.head = None
 
     def forward(self, x: Tensor, begins_BT: Tensor | None = None) -> Tensor:
-        """Tokens (B, T) on the first stage, else (B, T, D), to (B, T, D): normed on the last stage."""
+        """Tokens (B, T) on the first stage, otherwise states (B, T, D), to (B, T, D), normed on the last stage."""
         mask: Tensor | None = None
         if begins_BT is not None:
             cos, sin, mask = self._document_positions(begins_BT)
@@ -61,7 +61,7 @@ class ModelShard(Transformer):
         if self.first:
             x = scaled(self.embed(x), self.config.embedding_multiplier)
             if isinstance(x, AsyncCollectiveTensor):
-                x = x.clone()  # waits for it: compiled blocks would compute with what is still under way (torch 2.13)
+                x = x.clone()  # waits for the collective: compiled blocks would read it before it is complete (torch 2.13)
         for layer in self.layers:
             x = layer(x, cos, sin, mask, None, self.routing)
         out: Tensor = self.norm(x) if self.last else x
@@ -74,7 +74,7 @@ class ModelShard(Transformer):
         routing: list[Routing] | None = None,
         begins_BT: Tensor | None = None,
     ) -> Tensor:
-        """See Transformer.hidden; without a cache. Over several stages without gradients: that is for evaluation."""
+        """See Transformer.hidden; without a cache. Over several pipeline stages without gradients, for evaluation only."""
         self.routing.found = []
         if self.place.parallel.pipeline > 1:
             return self._through_stages(tokens_BT)
@@ -85,7 +85,7 @@ class ModelShard(Transformer):
 
     @torch.no_grad()
     def _through_stages(self, tokens_BT: Tensor) -> Tensor:
-        """Each stage in turn, its result told to all: the last one's is what every stage returns."""
+        """Run the stages in turn and broadcast each one's result: all stages return the last one's."""
         x, group = tokens_BT, self.place.group("pipeline")
         shape = (*tokens_BT.shape, self.config.d_model)
         for stage in range(self.place.parallel.pipeline):
@@ -95,7 +95,7 @@ class ModelShard(Transformer):
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> (..., V), whole on every rank."""
+        """(..., D) -> (..., V), the whole vocabulary on every rank."""
         stages = self.place.parallel.pipeline
         if stages == 1 or self.last:
             out = gathered_logits(self, hidden) if self.place.parallel.tensor > 1 else super().logits(hidden)
@@ -107,27 +107,27 @@ class ModelShard(Transformer):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output matrix (V, D) as this rank computes with it."""
+        """The output matrix (V, D) with which this rank computes."""
         return self.embed.weight if self.head is None else self.head.weight
 
 
 def build(config: Model, place: MeshCoordinates) -> ModelShard:
-    """This rank's part, cut and sharded, its parameters still without values; the rotary tables are there.
+    """This rank's part of the model, sharded, its parameters still without values; only the rotary tables are filled.
 
-    Every block is a unit of FSDP2, what lies outside of them another. Compute is in `place.activations`, gradients are summed
-    in fp32, masters stay fp32. Gradients are summed, not averaged: the loop divides once by the global weight.
+    Every block is a unit of FSDP2, and everything outside the blocks is another. Compute is in `place.activations`, gradients
+    are reduced in fp32, masters stay fp32. Gradients are summed, not averaged: the loop divides once by the global weight.
     """
     with torch.device("meta"):
         part = ModelShard(config, place)
     if place.parallel.tensor > 1:
         shard_model(part, place.mesh["tensor"])
     checkpoint_activations(part, place.parallel.activation_checkpointing)
-    # Inputs are not cast: the rotary tables stay fp32.
+    # Inputs are not cast: the rotary tables must stay fp32.
     policy = MixedPrecisionPolicy(place.activations, torch.float32, cast_forward_inputs=False)
-    alone = place.parallel.pipeline > 1  # a stage comes back to its blocks many times a step: keep them gathered
+    alone = place.parallel.pipeline > 1  # a stage runs its blocks once for each micro-batch: keep them gathered in between
     for layer in part.layers:
         fully_shard(layer, mesh=place.fsdp_mesh, mp_policy=policy, reshard_after_forward=not alone)
-    fully_shard(part, mesh=place.fsdp_mesh, mp_policy=policy, reshard_after_forward=False)  # the loss needs the head
+    fully_shard(part, mesh=place.fsdp_mesh, mp_policy=policy, reshard_after_forward=False)  # the loss uses the head at once
     for module in part.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

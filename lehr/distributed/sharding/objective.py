@@ -1,4 +1,4 @@
-"""Next-token training on a mesh: who reads which rows, and the 1F1B schedule of a pipeline. Shapes: M rows of a
+"""Next-token training on a mesh: which rank reads which rows, and the 1F1B schedule of a pipeline. Shapes: M rows of a
 micro-batch, T positions, D model width."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from lehr.train.next_token import NextToken
 
 
 class OnMesh:
-    """An objective whose batch is shared out over the data-parallel ranks of a mesh: the others read the same rows, and one
-    rank of each replica of the model reports the sums."""
+    """An objective whose batch is divided among the data-parallel ranks of a mesh: ranks of one replica of the model read the
+    same rows, and one of them reports the sums."""
 
     def __init__(self, inner: Objective, place: MeshCoordinates) -> None:
         self.inner, self.place, self.extras = inner, place, inner.extras
@@ -33,12 +33,12 @@ class OnMesh:
 
 
 class PipelineNextToken:
-    """NextToken by torch.distributed.pipelining: one forward, one backward in steady state (Narayanan et al. 2019), so that a
-    stage keeps as many micro-batches as there are stages after it. The last stage alone has sums to report."""
+    """NextToken with torch.distributed.pipelining: one forward, one backward in steady state (Narayanan et al. 2019), so that a
+    stage holds only as many micro-batches as there are stages after it. Only the last stage has sums to report."""
 
     def __init__(self, inner: NextToken, part: ModelShard) -> None:
         self.inner, self.part, self.extras = inner, part, inner.extras
-        self._schedules: dict[int, Schedule1F1B] = {}  # by the number of micro-batches: a batch may ramp
+        self._schedules: dict[int, Schedule1F1B] = {}  # by the number of micro-batches, which grows with a batch ramp
         self._seen: list[tuple[Tensor, Tensor, int]] = []
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
@@ -74,6 +74,7 @@ class PipelineNextToken:
                 self.part, place.stage, place.parallel.pipeline, place.device, first, hidden, group=place.group("pipeline")
             )
             loss: Any = self._loss if self.part.last else _never
+            # scale_grads would divide by the number of micro-batches; the loop divides once by the global weight instead.
             self._schedules[count] = Schedule1F1B(stage, count, loss_fn=loss, scale_grads=False)
         return self._schedules[count]
 
@@ -86,4 +87,4 @@ class PipelineNextToken:
 
 
 def _never(*_arguments: Any) -> Tensor:
-    raise RuntimeError("the schedule asked a stage for a loss that has none")
+    raise RuntimeError("the schedule asked a stage without a head for a loss")

@@ -1,4 +1,4 @@
-"""Slices as torch.distributed.checkpoint sees them: blocks to write, and memory to read into."""
+"""Slices for torch.distributed.checkpoint: blocks to write, and memory to read into."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lehr.distributed.sharding.storage import FolderReader, Manifest
 
 
 class Saved(Slices):
-    """Slices with the methods by which PyTorch's planners ask what there is (its protocol `_Checkpointable`)."""
+    """Slices with the methods through which PyTorch's planners list blocks (its protocol `_Checkpointable`)."""
 
     def __create_write_items__(self, name: str, _: object) -> list[WriteItem]:
         return [
@@ -48,7 +48,7 @@ def as_saved(slices: Mapping[str, Slices]) -> dict[str, Any]:
 
 
 class SaveBlocks(DefaultSavePlanner):
-    """Blocks that several ranks hold are written by one of them, so that every rank has about the same to write."""
+    """Blocks that several ranks hold are written by one of them, so that all ranks write about the same amount."""
 
     def __init__(self) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
@@ -58,7 +58,7 @@ class SaveBlocks(DefaultSavePlanner):
 
 
 class LoadBlocks(DefaultLoadPlanner):
-    """Fills the memory of the state dict's pieces."""
+    """Fills the memory of the state dict's chunks."""
 
     def set_up_planner(
         self, state_dict: dict[str, Any], metadata: Metadata | None = None, is_coordinator: bool = False
@@ -72,7 +72,7 @@ class LoadBlocks(DefaultLoadPlanner):
 
 
 def load(manifest: Manifest, slices: Mapping[str, Slices]) -> None:
-    """Fill `pieces` from a save of whatever layout. Every rank reads for itself, without talking."""
+    """Fill `slices` from a save of any layout. Every rank reads by itself, without collectives."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that no process group takes part, which is meant
+        warnings.simplefilter("ignore", UserWarning)  # torch warns that no process group takes part, which is intended
         load_checkpoint(as_saved(slices), storage_reader=FolderReader(manifest), planner=LoadBlocks(), no_dist=True)

@@ -1,4 +1,4 @@
-"""A phase of next-token training whose state is sharded over the ranks; it ends in the same checkpoint as any other."""
+"""A phase of next-token training whose state is sharded over the ranks; it ends in an ordinary checkpoint."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lehr.train.phase import PretrainSpec
 
 
 def train_sharded(ranks: Ranks, work: PretrainSpec) -> int:
-    """Train `work` under its sharded layout, from the start, its parent or its newest save of whatever layout. The last save is
-    made whole for the checkpoint, by rank 0, a parameter at a time."""
+    """Train `work` under its sharded layout, from initial values, its parent or its newest save of any layout. Rank 0 then
+    consolidates a last save into the checkpoint, one parameter at a time. Returns the tokens seen."""
     sharded = _begin(ranks, work)
     state = sharded.state
     inner = work.objective(state, sharded.loss)
@@ -46,7 +46,7 @@ def _begin(ranks: Ranks, work: PretrainSpec) -> Sharded:
 
 
 def _evaluator(work: PretrainSpec, sharded: Sharded) -> Evaluator | None:
-    """On a mesh every rank must run the same batches, for each of them takes all ranks: nothing is shared out."""
+    """The evaluator. On a mesh each batch takes all ranks, so every rank must evaluate the same batches: none are split."""
     inner = work.evaluator()
     if inner is None or sharded.place is None:
         return inner

@@ -1,4 +1,4 @@
-"""Reading the newest good save, whatever layout wrote it and whatever layout reads it."""
+"""Reading the newest undamaged save under any layout, whichever layout wrote it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Save:
 
     @property
     def regular(self) -> bool:
-        """Whether it came at the recipe's interval. False where its record cannot be read."""
+        """Whether it was made at the recipe's interval. False if its record cannot be read."""
         if self.sharded:
             manifest = Manifest.read(self.path)
             return manifest is not None and bool(manifest.facts["regular"])
         return bool((read_record(self.path) or {}).get("regular"))
 
     def intact(self, rank: int, world: int) -> bool:
-        """Whether this rank's share of its files is what was written."""
+        """Whether this rank's share of its files has the recorded hashes."""
         if self.sharded:
             manifest = Manifest.read(self.path)
             return manifest is not None and manifest.intact(rank, world)
@@ -61,9 +61,10 @@ def saves_in(folder: Path) -> list[Save]:
 def restore_any(
     folder: Path, state: TrainState, ranks: Ranks, before: int | None = None, note: Callable[[str], None] = quiet
 ) -> dict[str, Any] | None:
-    """Copy the newest save whose hashes are right into `state`, whatever layout wrote it; returns its facts (`log_bytes`,
-    `layout`). With `before`, the newest regular one of an earlier step. Every rank checks a share of the files, and all take
-    the same save. Damaged ones are passed over and said."""
+    """Copy the newest save whose hashes are right into `state`, whichever layout wrote it; returns its facts (`log_bytes`,
+    `layout`). With `before`, the newest regular one of an earlier step. Every rank checks a share of the files, and all ranks
+    restore the same save. Damaged saves are skipped with a note. A collective: every rank calls it."""
+    # Rank 0's list decides: a shared file system may show different files to different ranks.
     for step, name in ranks.gather([(save.step, save.path.name) for save in saves_in(folder)])[0]:
         save = Save(step, folder / name)
         if before is not None and (save.step >= before or not ranks.gather(save.regular)[0]):
@@ -79,7 +80,7 @@ def restore_any(
 
 
 def remove(save: Save) -> None:
-    """Take `save` away, first what says that it is complete."""
+    """Delete `save`, its manifest or record first: a kill in between leaves no save that looks complete."""
     if save.sharded:
         (save.path / MANIFEST).unlink()
         shutil.rmtree(save.path)
@@ -89,7 +90,7 @@ def remove(save: Save) -> None:
 
 
 def forget_after(folder: Path, step: int, fencing: FencingToken) -> None:
-    """Take away what was saved after `step`, of both kinds."""
+    """Delete the saves of both kinds made after `step`."""
     with fencing.critical_section():
         for save in saves_in(folder):
             if save.step > step:

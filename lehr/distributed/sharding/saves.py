@@ -1,4 +1,4 @@
-"""The saves of a stage whose state is spread over ranks: written beside the training by all of them, read under any layout."""
+"""The saves of a stage whose state is sharded: written by all ranks in the background, readable under any layout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TWO = Retention()
 
 
 class Stager:
-    """PyTorch's AsyncStager: one copy of this rank's part into memory that is kept, then training goes on."""
+    """PyTorch's AsyncStager: copies this rank's part into reused host memory, after which training goes on."""
 
     should_synchronize_after_execute = False
 
@@ -45,7 +45,7 @@ class Stager:
             name: Slices(p.shape, [Chunk(b.offset, self._copy(name, b)) for b in p.chunks]) for name, p in state_dict.items()
         }
         if torch.cuda.is_available():
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # the copies are asynchronous; the next step would overwrite their source
         return as_saved(out)
 
     def _copy(self, name: str, chunk: Chunk) -> Tensor:
@@ -57,15 +57,15 @@ class Stager:
         return kept.copy_(chunk.tensor.detach(), non_blocking=True)
 
     def synchronize_staging(self) -> None:
-        """`stage` has copied everything when it returns."""
+        """Nothing to do: `stage` returns only when everything is copied."""
 
     def close(self) -> None:
-        """The memory goes with the stager."""
+        """Nothing to do: the memory is freed with the stager."""
 
 
 class ShardedSaves:
-    """See lehr.train.engine.Saves. A save is a folder `sharded-STEP`; it is written by a thread that talks through a gloo
-    group of its own, so that it can never meet the training's messages."""
+    """See lehr.train.checkpointing.saver.Saves. A save is a folder `sharded-STEP-ATTEMPT`, written by a thread that
+    communicates over a gloo group of its own, so that its collectives cannot interleave with those of training."""
 
     alone = False
 
@@ -84,13 +84,13 @@ class ShardedSaves:
         self._running: Future[Any] | None = None
 
     def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
-        """See Saves.save. Overlapping attempts write into folders of their own; only the newest can complete one."""
+        """See Saves.save. Overlapping attempts write into separate folders; only the newest attempt can complete one."""
         folder = self.folder / f"sharded-{state.step:08d}-{self.fencing.number}"
         self._begin(folder, state, log_bytes, lambda size: self._completed(size, done), regular)
 
     def write(self, folder: Path, state: TrainState) -> Manifest | None:
-        """Write `state` into `folder` and wait for it: every rank has written when it returns. None on ranks that do not see
-        all of it. Raises what writing failed with."""
+        """Write `state` into `folder` and wait until every rank has written. Returns None on ranks whose machine does not have
+        all files. Raises the error of a failed write, or InfraError if the save cannot be read back."""
         self._begin(folder, state, 0, lambda size: None)
         self.wait()
         if separate_folders(self.fencing):
@@ -124,13 +124,13 @@ class ShardedSaves:
             )
 
     def _completed(self, size: int, done: Callable[[int], None]) -> None:
-        """On rank 0, when a save is there: old ones go."""
+        """On rank 0, once a save is complete: delete old ones."""
         complete = [save for save in saves_in(self.folder) if save.sharded]
         old = self.retention.old((save.step, save.regular) for save in complete)
         for save in complete:
             if save.step in old:
                 remove(save)
-        for left in self.folder.glob("sharded-*"):  # of an attempt that was killed while it wrote
+        for left in self.folder.glob("sharded-*"):  # incomplete: left by an attempt that was killed while writing
             if not (left / MANIFEST).is_file():
                 shutil.rmtree(left)
         done(size)
@@ -153,5 +153,5 @@ class ShardedSaves:
             return
         try:
             running.result()
-        except CheckpointException as error:  # PyTorch wraps what each rank failed with; the first is the reason
+        except CheckpointException as error:  # PyTorch wraps the error of each rank; the first is the cause
             raise next(iter(error.failures.values()))[0] from None

@@ -1,4 +1,4 @@
-"""What every layout can say of its state: which parts of which tensors it holds. The flat layout holds all of them."""
+"""Which parts of which tensors each layout holds, in one form for all of them. The flat layout holds everything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Order = list[tuple[str, tuple[int, ...]]]  # names and shapes in the order of th
 
 
 class ShardedState(Protocol):
-    """An engine that can say what it holds of the whole state."""
+    """An engine that can list the parts of the whole state that it holds."""
 
     config: Optim
     updates: int
@@ -32,7 +32,7 @@ class ShardedState(Protocol):
 
 
 class WholeSlices:
-    """The flat engine, so seen: it holds everything."""
+    """The flat engine as a ShardedState: it holds everything."""
 
     def __init__(self, engine: AdamW) -> None:
         self.engine, self.config = engine, engine.config
@@ -59,21 +59,22 @@ class WholeSlices:
 
 
 def sharded_state(state: TrainState) -> ShardedState:
-    """The state's engine as one that can say what it holds. Raises Bug where more than one model is trained."""
+    """The state's engine as a ShardedState. Raises Bug if more than one model is trained, which sharded saves do not
+    support."""
     if state.further:
-        raise Bug(f"a state with {', '.join(state.further)} beside its main model was to be saved or read by parts")
+        raise Bug(f"a state with {', '.join(state.further)} beside its main model cannot be saved or read in shards")
     engine = state.optimizer
     return WholeSlices(engine) if isinstance(engine, AdamW) else cast(ShardedState, engine)
 
 
 def flat_order(config: Model, optim: Optim) -> Order:
-    """Names and shapes in the order of the flat buffers, without making them."""
+    """Names and shapes in the order of the flat buffers, without allocating them."""
     with torch.device("meta"):
         return FlatParameters(Transformer(config), optim).order
 
 
 def fill_from_flat(engine: ShardedState, path: Path, kinds: tuple[str, ...], order: Order) -> None:
-    """Fill this rank's part of `kinds` from a file that holds each as one flat buffer, and the updates."""
+    """Fill this rank's part of `kinds`, and the count of updates, from a file that holds each kind as one flat buffer."""
     slices = engine.slices()
     with safe_open(path, "pt") as file:
         for kind in kinds:

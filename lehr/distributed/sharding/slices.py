@@ -1,5 +1,5 @@
-"""What a rank holds of a tensor, in the coordinates of the whole tensor. This is what makes a checkpoint of one layout
-readable by any other: every layout says where its numbers belong, and none of them says how it came by them."""
+"""The parts of a tensor that a rank holds, in coordinates of the whole tensor. They make a checkpoint of one layout readable
+under any other: a save records where its numbers belong, and not how the layout came to divide them so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Block = tuple[tuple[int, ...], tuple[int, ...], int]  # offset, sizes, and where
 
 @dataclass(frozen=True)
 class Chunk:
-    """A block of a whole tensor: its `offset` there, and this rank's memory of it, a view."""
+    """A block of a whole tensor: its `offset` in it, and this rank's memory for the block, a view."""
 
     offset: tuple[int, ...]
     tensor: Tensor
@@ -41,14 +41,14 @@ class Slices:
 
     @torch.no_grad()
     def fill(self, whole: Tensor) -> None:
-        """Copy this rank's part of `whole` in."""
+        """Copy this rank's part of `whole` into its memory."""
         for chunk in self.chunks:
             here = tuple(slice(o, o + n) for o, n in zip(chunk.offset, chunk.tensor.shape, strict=True))
             chunk.tensor.copy_(whole[here])
 
 
 def blocks(shape: tuple[int, ...], start: int, end: int) -> list[Block]:
-    """The row-major range [start, end) of a tensor of `shape`, cut into blocks: at most two for each axis but the last."""
+    """The row-major range [start, end) of a tensor of `shape` as blocks: at most two for each axis but the last."""
     return list(_blocks(shape, start, end, ()))
 
 
@@ -79,22 +79,22 @@ def _blocks(shape: tuple[int, ...], start: int, end: int, outer: tuple[int, ...]
 
 @dataclass(frozen=True)
 class TPShard:
-    """What tensor parallelism leaves one rank of a parameter: runs of rows (start, length), which lie one after the other in
-    its memory, or a run of columns."""
+    """The part of a parameter that tensor parallelism leaves on one rank: runs of rows (start, length), contiguous in the
+    rank's memory, or one run of columns."""
 
     rows: tuple[tuple[int, int], ...] = ()
     columns: tuple[int, int] | None = None
 
     @property
     def some(self) -> bool:
-        """Whether anything is cut at all."""
+        """Whether the parameter is sharded at all."""
         return bool(self.rows) or self.columns is not None
 
 
 def shard_pieces(shape: tuple[int, ...], tp_shard: TPShard, index: int, count: int, memory: Tensor) -> Slices:
-    """Where `memory` belongs: shard `index` of `count` along the rows of what `cut` leaves of a parameter of `shape`.
+    """The place of `memory` in a parameter of `shape`: shard `index` of `count`, along the rows that `tp_shard` leaves.
 
-    Rows are shared out as FSDP2 does: the first ranks get ceil(rows / count), the last what is left.
+    Rows are divided as FSDP2 does: the first ranks get ceil(rows / count), the last one the rest.
     """
     runs = tp_shard.rows or ((0, shape[0]),)
     each = -(-sum(length for _, length in runs) // count)

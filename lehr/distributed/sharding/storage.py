@@ -1,7 +1,6 @@
-"""torch.distributed.checkpoint on a folder: a safetensors file from each rank, and a manifest with their hashes, written last.
-
-PyTorch plans who writes what, moves the plans between ranks and works out which saved block meets which wanted one; this is
-where the bytes go. Its own file system writer pickles, and what is read here is data and never code.
+"""torch.distributed.checkpoint on a folder: one safetensors file from each rank, and a manifest with their hashes, written
+last. PyTorch plans which rank writes which block, exchanges the plans, and matches saved blocks with wanted ones; this module
+only stores the bytes. PyTorch's own file writer uses pickle, while the files here hold data and never code.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Stored:
-    """One block's place, and the file's size and hash."""
+    """One block's file and key, and the file's size and hash."""
 
     file: str
     key: str
     bytes: int
     sha256: str
-    remote_key: str = ""  # where it was sent, from a machine that shares no folder with the coordinator's
+    remote_key: str = ""  # its object, if it was uploaded by a machine that shares no folder with the coordinator's
 
 
 class FolderWriter(StorageWriter):
-    """Writes one save into `folder`. `facts` stand in its manifest; `complete` hears the bytes on the coordinator when the
-    manifest is there. An attempt whose fencing token is outdated completes nothing."""
+    """Writes one save into `folder`. The manifest contains `facts`; `complete` is called with the bytes on the coordinator once
+    the manifest is written. An attempt whose fencing token is outdated completes no save."""
 
     def __init__(
         self, folder: Path, facts: dict[str, Any], complete: Callable[[int], None], fencing: FencingToken = ONLY_ATTEMPT
@@ -55,10 +54,10 @@ class FolderWriter(StorageWriter):
         self.folder, self.facts, self.complete, self.fencing = folder, facts, complete, fencing
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """Nothing is kept from one save to the next."""
+        """Nothing to do: no state is kept from one save to the next."""
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        """Make the folder, or make an old save of the same step incomplete before a file of it changes."""
+        """Make the folder; if it holds an old save of the same step, delete its manifest before any file of it changes."""
         if is_coordinator:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +71,7 @@ class FolderWriter(StorageWriter):
         return [replace(plan, storage_data=f"shard-{rank:05d}.safetensors") for rank, plan in enumerate(plans)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """This rank's file: written beside, flushed, renamed, hashed."""
+        """Write this rank's file (temporary name, fsync, rename) and hash it."""
         future: Future[list[WriteResult]] = Future()
         results: list[WriteResult] = []
         tensors = {_key(item.index): cast(Tensor, planner.resolve_data(item)) for item in plan.items}
@@ -89,7 +88,7 @@ class FolderWriter(StorageWriter):
         return future
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """The manifest, last: before it is there, the save is not."""
+        """Write the manifest last: without it the save does not exist."""
         stored: dict[MetadataIndex, Stored] = {r.index: r.storage_data for part in results for r in part}
         tensors = {name: _described(name, entry, stored) for name, entry in metadata.state_dict_metadata.items()}
         files = {s.file: {"bytes": s.bytes, "sha256": s.sha256} for s in stored.values()}
@@ -122,7 +121,7 @@ def _described(name: str, entry: Any, stored: dict[MetadataIndex, Stored]) -> di
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the manifest of a save says."""
+    """The content of a save's manifest."""
 
     folder: Path
     facts: dict[str, Any]
@@ -131,7 +130,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest | None:
-        """None where it is missing or not what was written."""
+        """The manifest, or None if it is missing or damaged."""
         try:
             said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             content = said["content"]
@@ -142,7 +141,7 @@ class Manifest:
             return None
 
     def intact(self, rank: int = 0, world: int = 1) -> bool:
-        """Whether files rank, rank + world, ... are there with the size and hash that the manifest says."""
+        """Whether files rank, rank + world, ... have the size and hash in the manifest."""
         for name in sorted(self.files)[rank::world]:
             path, said = self.folder / name, self.files[name]
             if not path.is_file() or path.stat().st_size != said["bytes"] or sha256_file(path) != said["sha256"]:
@@ -150,12 +149,12 @@ class Manifest:
         return True
 
     def empty(self, name: str) -> Tensor:
-        """Memory for the whole of tensor `name`."""
+        """Uninitialised memory for the whole of tensor `name`."""
         said = self.tensors[name]
         return torch.empty(said["shape"], dtype=getattr(torch, said["dtype"]))
 
     def read_whole(self, name: str) -> Tensor:
-        """Tensor `name`, from all of its blocks."""
+        """Tensor `name`, assembled from all of its blocks."""
         out = self.empty(name)
         for block in self.tensors[name]["blocks"]:
             here = tuple(slice(o, o + n) for o, n in zip(block["offset"], block["size"], strict=True))
@@ -165,13 +164,13 @@ class Manifest:
 
 
 class FolderReader(StorageReader):
-    """Reads a save's blocks, those that a plan asks for."""
+    """Reads those blocks of a save that a plan asks for."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
-        """Nothing is kept from one load to the next."""
+        """Nothing to do: no state is kept from one load to the next."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         tensors: dict[str, Any] = {}
@@ -193,7 +192,7 @@ class FolderReader(StorageReader):
         return plans
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Only the wanted part of each block is read."""
+        """Read the wanted part of each block, and no more."""
         by_file: dict[str, list[Any]] = {}
         for item in plan.items:
             by_file.setdefault(self.places[item.storage_index][0], []).append(item)

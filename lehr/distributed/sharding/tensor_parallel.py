@@ -1,6 +1,5 @@
-"""Tensor parallelism by DTensor: fused projections cut by heads, a norm over a cut width, and the loss over a cut vocabulary.
-
-Shapes: N chosen positions, D model width, V vocabulary, L this rank's share of it.
+"""Tensor parallelism with DTensor: fused projections sharded by heads, a norm over a sharded width, and the loss over a sharded
+vocabulary. Shapes: N chosen positions, D model width, V vocabulary, L this rank's share of it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lehr.model.layers import Attention, Norm, scaled
 
 
 class LogitsShard(Protocol):
-    """The part of a model that holds a share of the head."""
+    """The part of a model that holds a shard of the head."""
 
     config: Model
     place: MeshCoordinates
@@ -31,8 +30,8 @@ class LogitsShard(Protocol):
 
 
 def tp_shard_of(name: str, config: Model, index: int, count: int) -> TPShard:
-    """What rank `index` of `count` keeps of parameter `name`. Of the fused projections each rank keeps the rows of its own
-    heads and of its own part of gate and up, so its rows are not one run of the whole matrix."""
+    """The part of parameter `name` on rank `index` of `count`. Of a fused projection a rank holds the rows of its own heads (or
+    of its own part of gate and up), which are several runs of the whole matrix."""
     if count == 1:
         return TPShard()
     q, kv, inner = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim, config.mlp_hidden
@@ -55,8 +54,8 @@ def tp_shard_of(name: str, config: Model, index: int, count: int) -> TPShard:
 
 
 def shard_model(part: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard `part` over `mesh` in place: queries, keys, values, gate and up by columns, what writes to the residual stream by
-    rows (Shoeybi et al. 2019), embedding and head by the vocabulary."""
+    """Shard `part` over `mesh` in place: queries, keys, values, gate and up column-wise, the projections back to the residual
+    stream row-wise (Shoeybi et al. 2019), embedding and head along the vocabulary."""
     plan: dict[str, ParallelStyle] = {
         "embed": RowwiseParallel(input_layouts=Replicate()),
         "head": ColwiseParallel(use_local_output=False),
@@ -79,13 +78,13 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 class ShardedNorm(ParallelStyle):
-    """RMSNorm over a width that is cut over the ranks: one sum of squares a row goes over the network (OLMo 2's QK-norm is
+    """RMSNorm over a width that is sharded over the ranks: they exchange one sum of squares for each row (OLMo 2's QK-norm is
     over the whole projection)."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         assert isinstance(module, Norm) and module.weight is not None
         module.weight = nn.Parameter(distribute_tensor(module.weight, device_mesh, [Shard(0)]))
-        module.__class__ = _ShardedRMSNorm  # a forward of each module's own would be compiled for each
+        module.__class__ = _ShardedRMSNorm  # a class for all: a forward closure for each module would be compiled for each
         assert isinstance(module, _ShardedRMSNorm)
         module.group = device_mesh.get_group()
         return module
@@ -95,6 +94,7 @@ class _ShardedRMSNorm(Norm):
     group: dist.ProcessGroup
 
     def forward(self, x: Tensor) -> Tensor:
+        # fp32: squares of bf16 values, summed over a wide row, would lose most of their digits.
         wide = x.float()
         total = _Sum.apply(wide.square().sum(dim=-1, keepdim=True), self.group)  # type: ignore[no-untyped-call]
         normed = wide * torch.rsqrt(total / self.width + self.eps)
@@ -105,11 +105,11 @@ def _local(weight: Tensor | None) -> Tensor:
     if isinstance(weight, DTensor):
         out: Tensor = weight.to_local()
         return out
-    raise TypeError(f"a cut parameter was expected, not {type(weight).__name__}")
+    raise TypeError(f"expected a sharded parameter, not {type(weight).__name__}")
 
 
 def local_logits(part: LogitsShard, hidden_ND: Tensor) -> Tensor:
-    """This rank's (N, L) of the logits; gradients of `hidden_ND` are summed over the ranks."""
+    """This rank's (N, L) of the logits; the gradient of `hidden_ND` is summed over the ranks."""
     group = part.place.group("tensor")
     logits_NL = torch.nn.functional.linear(_Same.apply(hidden_ND, group), _local(part.head_weight))  # type: ignore[no-untyped-call]
     return scaled(logits_NL, 1 / part.config.logits_scaling)
@@ -126,13 +126,13 @@ def gathered_logits(part: LogitsShard, hidden: Tensor) -> Tensor:
 
 def sharded_lse_and_label(logits_NL: Tensor, labels_N: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
     """logsumexp over the whole vocabulary, and the label's logit, each (N,), from this rank's fp32 logits: no rank ever holds
-    more than its share of them."""
+    more than its share of the logits."""
     lse_N, picked_N = _LseAndLabel.apply(logits_NL, labels_N, group)  # type: ignore[no-untyped-call]
     return lse_N, picked_N
 
 
 class _Same(torch.autograd.Function):
-    """Identity, whose gradient is summed over the ranks: each of them saw a part of what its input was used for."""
+    """Identity whose gradient is summed over the ranks: each rank used its input for a different part of the output."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -147,7 +147,8 @@ class _Same(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks. Each of them goes on with it in its own way, so the gradient is a sum over them too."""
+    """The sum over ranks. Each rank uses the sum for a different part of the output, so its gradient is summed over them
+    too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -164,16 +165,19 @@ class _Sum(torch.autograd.Function):
 
 
 class _LseAndLabel(torch.autograd.Function):
-    """Both results are the same on every rank, and so are their gradients; each rank keeps its own share of the logits'."""
+    """Both results are equal on every rank, and so are their gradients; each rank keeps its own share of the logits'
+    gradient."""
 
     @staticmethod
     def forward(ctx: Any, logits_NL: Tensor, labels_N: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
         L, index = logits_NL.shape[1], dist.get_rank(group)
+        # The maximum over all ranks is subtracted, as logsumexp does, so that exp cannot overflow.
         highest_N = logits_NL.amax(dim=1)
         dist.all_reduce(highest_N, dist.ReduceOp.MAX, group=group)
         own_N = labels_N - index * L
         here_N = (own_N >= 0) & (own_N < L)
         own_N = own_N.clamp(0, L - 1)
+        # The label is on one rank only; the others clamp its index and add 0, so one sum yields both results.
         both = torch.stack([(logits_NL - highest_N[:, None]).exp().sum(dim=1), logits_NL.gather(1, own_N[:, None])[:, 0]])
         both[1].mul_(here_N)
         dist.all_reduce(both, group=group)

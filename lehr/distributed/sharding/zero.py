@@ -1,5 +1,5 @@
-"""ZeRO-1 on flat buffers (Rajbhandari et al. 2020): every rank has weights and gradients, each keeps the optimiser state and
-the masters of its own slice, updates that, and tells the others."""
+"""ZeRO-1 on flat buffers (Rajbhandari et al. 2020): every rank holds all weights and gradients, but the optimiser state and
+masters of its own slice only; it updates that slice and gathers the others' weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lehr.optim.groups import Group
 
 
 class Zero1:
-    """See lehr.train.engine.Engine. `flat`'s buffers must be a multiple of the ranks long.
+    """See lehr.train.engine.Engine. The length of `flat`'s buffers must be a multiple of the number of ranks.
 
-    A step costs one reduce-scatter of the gradients and one all-gather of the weights, together what an all-reduce costs.
+    A step costs one reduce-scatter of the gradients and one all-gather of the weights, together as much as an all-reduce.
     """
 
     def __init__(self, flat: FlatParameters, config: Optim, ranks: Ranks) -> None:
@@ -28,7 +28,7 @@ class Zero1:
         self.start, self.end = ranks.rank * size, (ranks.rank + 1) * size
         self.mixed = flat.work is not flat.values
         self.values = flat.values[self.start : self.end]
-        if self.mixed:  # the other ranks' masters are theirs: only the working copies are whole
+        if self.mixed:  # masters are kept for this rank's slice only; the working copies are whole
             self.values = self.values.clone()
             flat.values = flat.values.new_empty(0)
         self.grads, self.first, self.second = (torch.zeros_like(self.values) for _ in range(3))
@@ -36,7 +36,7 @@ class Zero1:
         self.spans: list[tuple[Group, int, int]] = [(g, a - self.start, b - self.start) for g, a, b in spans if a < b]
 
     def zero(self) -> None:
-        """Forget the gradients."""
+        """Set the gradients to zero."""
         self.flat.zero()
 
     def collect(self) -> None:
@@ -44,7 +44,7 @@ class Zero1:
         self.flat.collect()
 
     def sum_(self, scalars: Tensor, ranks: Ranks) -> None:
-        """Sum this rank's slice of the gradients, and `scalars`, over ranks."""
+        """Sum this rank's slice of the gradients, and `scalars`, over the ranks."""
         self.flat.collect()
         dist.reduce_scatter_single(self.grads, self.flat.grads)
         ranks.sum_(scalars)
@@ -60,21 +60,21 @@ class Zero1:
         return norm
 
     def update(self, lr: float) -> None:
-        """One update of this rank's slice, then everybody's weights."""
+        """Update this rank's slice, then gather the weights of all ranks."""
         self.updates += 1
         adamw_(self.values, self.grads, self.first, self.second, self.spans, lr, self.config, self.updates)
         self.publish()
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Round this rank's masters into the working copies and gather those of all ranks."""
+        """Round this rank's masters into the working copies, and gather the working copies of all ranks."""
         mine = self.flat.work[self.start : self.end]
         if self.mixed:
             mine.copy_(self.values)
         dist.all_gather_single(self.flat.work, mine.clone())
 
     def slices(self) -> dict[str, Slices]:
-        """Everything that this rank holds of masters and moments, by kind and name."""
+        """All masters and moments that this rank holds, by kind and name."""
         out, start = {}, 0
         for name, shape in self.flat.order:
             end = start + math.prod(shape)
