@@ -1,4 +1,4 @@
-"""Activation checkpointing: which activations are kept for the backward pass, and which are computed again."""
+"""Activation checkpointing: which activations stay in memory for the backward pass, and which are recomputed in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from lehr.config.parallel import Recompute
 from lehr.model.transformer import Backbone
 
-# Dear to compute, cheap to keep: matrix products, attention, and what came over the network.
+# Operators whose outputs `selective` saves. Matrix products and attention take most of the FLOPs; recomputing a collective
+# would send the same bytes over the network twice.
 _KEPT = {
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
@@ -28,14 +29,16 @@ _KEPT = {
 
 
 def checkpoint_activations(model: Backbone, policy: Recompute) -> None:
-    """Make every block of `model` keep less: `full` its input alone (Chen et al. 2016), `selective` also the results of matrix
-    products and attention, so that only norms, activations and rotations are computed again (Korthikanti et al. 2022)."""
+    """Checkpoint the activations of every block of `model`: `full` saves only the block's input (Chen et al. 2016), `selective`
+    also the outputs of matrix products, attention and collectives, so that only norms, activation functions and rotary
+    embeddings are recomputed (Korthikanti et al. 2022)."""
     if policy == "none":
         return
     more: dict[str, Any] = {}
     if policy == "selective":
         more["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
     for layer in model.layers:
+        # No dropout and no other random operator in a block: saving the RNG state would cost a device transfer for nothing.
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False, **more)
 
 

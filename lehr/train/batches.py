@@ -1,4 +1,4 @@
-"""How many sequences each step holds: constant, or doubling on the way (OLMo 1 section 3.1, the 65B)."""
+"""How many sequences each step has: a constant number, or one that doubles during the stage (OLMo 1 section 3.1, the 65B)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lehr.config.schedule import BatchRamp
 
 @dataclass(frozen=True)
 class Batches:
-    """Pieces of constant batch size: from step `steps[i]` on, beginning with instance `instances[i]`, `sizes[i]` sequences
-    a step. `total` is the number of steps that the stage's tokens pay for."""
+    """Intervals of constant batch size: from step `steps[i]`, which starts with instance `instances[i]`, each step has
+    `sizes[i]` sequences. `total` is the number of steps that fit into the stage's tokens."""
 
     steps: tuple[int, ...]
     instances: tuple[int, ...]
@@ -20,13 +20,14 @@ class Batches:
 
     @classmethod
     def of(cls, tokens: int, batch_size: int, sequence_length: int, ramp: BatchRamp | None = None) -> Batches:
-        """The pieces for a stage of `tokens`."""
+        """The intervals for a stage of `tokens`."""
         if ramp is None:
             return cls((0,), (0,), (batch_size,), tokens // (batch_size * sequence_length))
         steps, instances, sizes = [0], [0], [ramp.start]
         budget, per_piece = tokens // sequence_length, ramp.double_every_tokens // sequence_length
         while sizes[-1] < batch_size:
             count = max(1, per_piece // sizes[-1])
+            # The token budget ends inside this interval: the batch size does not grow any further.
             if instances[-1] + count * sizes[-1] >= budget:
                 break
             instances.append(instances[-1] + count * sizes[-1])

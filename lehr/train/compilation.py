@@ -1,4 +1,4 @@
-"""torch.compile where it pays: one block, compiled once and shared by all layers."""
+"""torch.compile, for stages long enough to gain from it: one block is compiled once and the code is shared by all layers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.hardware import cpp_compiler
 
 T = TypeVar("T")
-# Compiling costs 13 to 47 s on a core (measured) and brings a tenth to a seventh of the time.
+# Compiling takes 13 to 47 s on one core (measured) and then saves a tenth to a seventh of the time: it pays after some minutes.
 _WORTH_SECONDS = 900.0
-_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 3e14}  # of a rank; for deciding, not for planning
+_FLOPS_PER_SECOND = {"cpu": 1e11, "cuda": 3e14}  # of one rank; only the order of magnitude matters for this decision
 
 
 def pays(wish: Compile, model: Transformer, flops: float, ranks: int) -> bool:
-    """Whether a stage of `flops` on `ranks` compiles its blocks. Experts do not: each step cuts their rows anew.
+    """Whether a stage of `flops` on `ranks` compiles its blocks. Models with experts do not: the number of rows for each expert
+    differs at every step, and each new shape would be compiled again.
 
-    Raises UserError where a recipe says `on` and there is no compiler.
+    Raises UserError if the recipe has `compile: on` and this machine has no C++ compiler.
     """
     if wish == "on" and not cpp_compiler():
         what = "this machine has no C++ compiler"
@@ -32,16 +33,17 @@ def pays(wish: Compile, model: Transformer, flops: float, ranks: int) -> bool:
 
 def compile_blocks(model: Backbone) -> None:
     """Compile the blocks' forward pass. All layers run the same code on other weights, and weights are inputs of the
-    compiled graph, so the first layer pays and the others reuse it. After `checkpoint_activations`, whose part it takes in.
+    compiled graph, so only the first layer is compiled and the others reuse the result. Call it after `checkpoint_activations`:
 
-    `forward` is compiled rather than the module's call: the hooks by which FSDP2 gathers and frees weights stay outside.
+    the recomputation is then compiled too. `forward` is compiled instead of the module, so that the hooks with which FSDP2
+    gathers and frees weights stay outside the graph.
     """
     for layer in model.layers:
         layer.forward = torch.compile(layer.forward, dynamic=False)
 
 
 def uncompiled(call: Callable[..., T]) -> Callable[..., T]:
-    """`call` with the blocks as they were written: evaluation asks for every length there is, and each would be compiled."""
+    """`call` with uncompiled blocks: evaluation has sequences of many lengths, and each length would be compiled anew."""
 
     def plain(*arguments: object) -> T:
         with torch.compiler.set_stance("force_eager"):

@@ -1,5 +1,5 @@
-"""Metrics that no step waits for: the extras of several steps are summed over ranks at once, on a thread and a process group
-of their own (OLMo 2 section 6.4). Numbers stay on their device until then."""
+"""Metrics that no step waits for: the extras of several steps are summed over ranks at once, on a thread of its own and over a
+gloo group of its own, because NCCL is not thread-safe (OLMo 2 section 6.4). Until then the numbers stay on their device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def mean(total: float, count: float) -> float:
 
 
 def stacked(values: list[float | Tensor]) -> Tensor:
-    """Numbers of host and device as one float64 vector, on the device if any is there; nothing is waited for."""
+    """Numbers of host and device as one float64 vector, on the device if any of them is there, without synchronising."""
     device = next((v.device for v in values if isinstance(v, Tensor)), torch.device("cpu"))
     if all(not isinstance(v, Tensor) for v in values):
         return torch.tensor(values, dtype=torch.float64)
@@ -39,13 +39,14 @@ class _Sending(Generic[Row]):
 
 
 class DeferredMetrics(Generic[Row]):
-    """`add` a row a step; `ready` and `drain` give rows back, in order, with the means of their extras over all ranks.
+    """`add` one row for each step; `ready` and `drain` return rows in order, with the means of their extras over all ranks.
 
-    Every rank calls `add` and `drain` at the same steps. Both raise what the thread failed with: a peer is gone.
+    Every rank calls `add` and `drain` at the same steps. Both raise the thread's error, such as a peer that is gone.
     """
 
     def __init__(self, names: tuple[str, ...], every_steps: int, ranks: Ranks) -> None:
         self.names, self.every_steps = names, every_steps
+        # Made here, on every rank and in the same order, as `new_group` is itself a collective.
         self._group = dist.new_group(backend="gloo") if ranks.world > 1 else None
         self._rows: list[Row] = []
         self._values: list[Tensor] = []
@@ -56,7 +57,7 @@ class DeferredMetrics(Generic[Row]):
         self._thread.start()
 
     def add(self, row: Row, extra: Mapping[str, Pair]) -> None:
-        """Take `row`, which `extra`'s means belong to."""
+        """Take `row`; `extra` are its (sum, count) pairs."""
         pairs = [extra.get(name, (0.0, 0.0)) for name in self.names]
         self._rows.append(row)
         self._values.append(stacked([x for pair in pairs for x in pair]))
@@ -70,13 +71,14 @@ class DeferredMetrics(Generic[Row]):
         together = torch.stack(self._values).view(len(self._rows), len(self.names), 2)
         copied = None
         if together.is_cuda:
+            # The copy is asynchronous; the thread waits for this event, so that the training thread need not.
             together, copied = together.to("cpu", non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
         self._waiting.put(_Sending(self._rows, together, copied))
         self._rows, self._values = [], []
 
     def ready(self) -> list[tuple[Row, dict[str, float]]]:
-        """What has come back since the last call."""
+        """The rows whose sums have arrived since the last call."""
         out = []
         while not self._done.empty():
             rows, sums = self._done.get()
@@ -85,14 +87,14 @@ class DeferredMetrics(Generic[Row]):
         return out
 
     def drain(self) -> list[tuple[Row, dict[str, float]]]:
-        """Everything that was added: waits for the thread."""
+        """All rows not yet returned; waits for the thread."""
         self._send()
         self._waiting.join()
         self._raise()
         return self.ready()
 
     def close(self) -> None:
-        """End the thread. What was not drained is dropped."""
+        """End the thread. Rows that were not drained are dropped."""
         self._waiting.put(None)
 
     def _raise(self) -> None:
@@ -107,7 +109,7 @@ class DeferredMetrics(Generic[Row]):
                 if self._group is not None:
                     dist.all_reduce(sending.host, group=self._group)
                 self._done.put((sending.rows, sending.host))
-            except BaseException as error:  # noqa: BLE001 (raised where the training can hear it)
+            except BaseException as error:  # noqa: BLE001 (kept, and raised on the training thread by `_raise`)
                 self._failure.append(error)
             finally:
                 self._waiting.task_done()

@@ -1,4 +1,4 @@
-"""The seam between the loop and how a model's state is laid out over ranks: one buffer, or shards of it."""
+"""The interface between the training loop and how a model's state is laid out over ranks: one buffer, or shards of it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from lehr.distributed.ranks import Ranks
 class Engine(Protocol):
     """Parameters, gradients and optimiser state of this rank. Every rank makes the same calls in the same order.
 
-    `updates` counts the updates really made. A step is: `zero`, backward passes with `collect` after each, `sum_`, `clip`,
-    and `update` unless the guard refuses.
+    `updates` counts the updates made, without the skipped ones. A step is: `zero`, backward passes with `collect` after each,
+    `sum_`, `clip`, and `update` unless the guard refuses it.
     """
 
     updates: int
 
     def zero(self) -> None:
-        """Forget the gradients."""
+        """Set the gradients to zero."""
 
     def collect(self) -> None:
-        """Take up what one backward pass left behind."""
+        """Add the gradients of the last backward pass to the accumulated ones."""
 
     def sum_(self, scalars: Tensor, ranks: Ranks) -> None:
-        """Sum the gradients, and `scalars` (float64) in place, over the ranks that hold parts of the batch."""
+        """Sum the gradients and, in place, `scalars` (float64) over the ranks among which the batch is divided."""
 
     def clip(self, weight: float, limit: float) -> float:
         """Divide the gradients by `weight`, then scale them so that their global 2-norm is at most `limit`; returns the norm
-        before, the same on every rank."""
+        before the scaling, the same on every rank."""
 
     def update(self, lr: float) -> None:
-        """One step of the optimiser with learning rate `lr`, scaled by group."""
+        """One optimiser step with learning rate `lr`, which each parameter group scales."""

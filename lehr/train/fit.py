@@ -1,4 +1,4 @@
-"""What the training stages share: one way to run the loop on a rank, go on with it after a restart, and leave its logs."""
+"""What all training stages share: running the loop on a rank, resuming it after a restart, and writing its logs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from lehr.train.state import TrainState
 from lehr.train.sync_debugging import sync_report
 
 _WATCH = Watch()
-_LAST_STEPS = 3
+_LAST_STEPS = 3  # more than one: a single bad batch at the end, whose update was skipped, must not fail the stage
 Evaluator = Callable[[TrainState, Ranks], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class RankContext:
-    """Where a stage on ranks works: every rank may read, rank 0 alone writes. `saved` is called when a save is whole."""
+    """Where a stage on ranks reads and writes: every rank may read, only rank 0 writes. `saved` is called after each save."""
 
     name: str
     scratch: Path
@@ -57,7 +57,7 @@ class RankContext:
 
 
 def retention(watch: Watch) -> Retention:
-    """What the recipe says of it."""
+    """Which saves the recipe keeps."""
     return Retention(watch.keep_saves, watch.keep_saves_every_steps)
 
 
@@ -66,7 +66,7 @@ def _nothing() -> None:
 
 
 def logger(context: RankContext, ranks: Ranks) -> Callable[[str], None]:
-    """Writes what happened where people look, and into the artifact's logs over all attempts; on rank 0 alone."""
+    """A function that writes a message to the trackers and to the artifact's log of incidents; on rank 0 only."""
 
     def log(text: str) -> None:
         if ranks.first:
@@ -85,10 +85,10 @@ def fit(
     evaluator: Evaluator | None = None,
     saves: Saves | None = None,
 ) -> TrainState:
-    """Resume if there is something to resume, train to the end, and leave the log in the artifact's logs. Without `saves`
-    every rank holds the whole state.
+    """Resume if there is a save, train to the end, and write the logs into the artifact. Without `saves` every rank holds the
+    whole state.
 
-    Raises Preempted when SIGTERM came, with the state saved, or when a newer attempt began.
+    Raises Preempted after SIGTERM, once the state is saved, or when a newer attempt has begun; UserError if training diverged.
     """
     tracker: Tracker = context.tracker.value
     log = logger(context, ranks)
@@ -104,10 +104,11 @@ def fit(
     if log_bytes is not None:
         log(f"{context.name}: going on at step {state.step}")
     recorder.open(log_bytes or 0)
-    preemption.defer()  # SIGTERM: the running step is finished and saved; after the last one the artifact is
+    # From here SIGTERM only sets a flag: the running step is finished and saved; after the last step the artifact is sealed.
+    preemption.defer()
     try:
         if log_bytes is None and state.rollbacks.armed:
-            recorder.checkpoint(state)  # else the first steps had nothing to go back to
+            recorder.checkpoint(state)  # otherwise a rollback during the first steps would have no save to go back to
         with collector_off(), sync_report(context.name, context.out, state, tracker, ranks):
             train(state, objective, plan, ranks, recorder)
         recorder.catch_up()
@@ -122,7 +123,7 @@ def fit(
 
 
 def _leave_logs(context: RankContext, recorder: Recorder, state: TrainState, steps: int) -> None:
-    """Curves and what they say of the stage's steadiness, for the artifact's record and the trackers."""
+    """Write the curves and their stability summary into the artifact's logs, and the spike scores to the trackers."""
     logs = context.out / LOGS
     logs.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(recorder.curves, logs / "curves.jsonl")
@@ -137,8 +138,8 @@ def _leave_logs(context: RankContext, recorder: Recorder, state: TrainState, ste
 
 
 def _check_numbers(name: str, rows: list[dict[str, Any]]) -> None:
-    """Raises UserError where the stage's last steps had no finite loss: a model without numbers is no artifact. One such step
-    may be a bad batch's, whose update was not made."""
+    """Raises UserError if the stage's last steps had no finite loss or gradient norm: such weights must not become an artifact.
+    A single such step may come from a bad batch, whose update was skipped."""
     last = rows[-max(1, min(_LAST_STEPS, len(rows) - 1)) :]
     if last and all(row["loss"] is None or row["grad_norm"] is None for row in last):
         raise diverged(f"the last steps of {name} had no finite loss or gradient")

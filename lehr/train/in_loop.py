@@ -1,4 +1,4 @@
-"""Evaluation while training: the same call as afterwards, on development data only."""
+"""Evaluation during training: the same function as the evaluation stage calls, on development data only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lehr.train.state import TrainState
 
 
 class ProseEvaluator:
-    """Bits per byte of development prose, of all of it and by source."""
+    """Bits per byte of held-back prose, in total and by source."""
 
     def __init__(self, documents: Path, tokenizer: Path, seed: int, window_tokens: int) -> None:
         self.tokenizer, self.window_tokens = Tokenizer.load(tokenizer), window_tokens

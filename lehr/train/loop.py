@@ -22,17 +22,17 @@ from lehr.train.recorder import Recorder, StepRecord
 from lehr.train.rollback import rollback
 from lehr.train.state import MAIN, TrainState
 
-LOST_STEPS = 100  # in a row without a finite loss or gradient: no batch is to blame any more
+LOST_STEPS = 100  # consecutive steps without a finite loss or gradient: too many for bad batches to be the cause
 
 
 @dataclass
 class Sums:
-    """What one rank adds to a step: `loss` is a sum, to be divided once by the global `weight` (tokens, or pairs).
+    """What one rank contributes to a step: `loss` is a sum, to be divided once by the global `weight` (tokens, or pairs).
 
-    `tokens` were processed; `extra` holds further (sum, count) pairs under the names the objective declares. `models` holds
-    (loss, weight) of each model that is trained beside the main one, by name. Numbers may be tensors on the model's device:
-    reading them would make the host wait. `data_seconds` is how long the rank waited for its batch, reading and putting it
-    together; not a number where nobody measures that.
+    `tokens` counts the tokens processed; `extra` holds further (sum, count) pairs under the names that the objective declares.
+    `models` holds (loss, weight) of each model trained beside the main one, by name. Numbers may be tensors on the model's
+    device, since reading them would make the host wait. `data_seconds` is how long the rank waited for its batch to be read and
+    assembled; NaN if that is not measured.
     """
 
     loss: float | Tensor
@@ -43,7 +43,7 @@ class Sums:
     data_seconds: float = math.nan
 
     def unsaid(self) -> Sums:
-        """Zeros in their place, on the same devices: what a rank adds whose sums another one reports. Its wait is its own."""
+        """The same fields and devices filled with zeros, for a rank whose sums another rank reports; `data_seconds` is kept."""
         return Sums(_zero(self.loss), 0.0, 0, _zeros(self.extra), _zeros(self.models), self.data_seconds)
 
 
@@ -56,7 +56,7 @@ def _zero(number: float | Tensor) -> float | Tensor:
 
 
 class Objective(Protocol):
-    """A stage's loss. `backward` runs this rank's share of global step `step` and leaves *summed* gradients behind, in every
+    """A stage's loss. `backward` runs this rank's share of global step `step` and accumulates *summed* gradients in every
     model that is trained."""
 
     extras: tuple[str, ...]
@@ -74,7 +74,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and at which rate: the main model's pace, and in `models` that of each one which is trained beside it."""
+    """Number of steps, learning rate and clipping of the main model, and in `models` those of each model trained beside it."""
 
     steps: int
     rate: Callable[[int, int], float]
@@ -84,7 +84,7 @@ class Plan:
     models: Mapping[str, Pace] = field(default_factory=dict)
 
     def owes_evaluation(self, state: TrainState) -> bool:
-        """Whether the evaluation that belongs to the state's step is still to be made."""
+        """Whether the evaluation that is due at the state's step has not been made yet (SIGTERM can interrupt it)."""
         return self.evaluate_steps > 0 and state.step % self.evaluate_steps == 0 and state.evaluated < state.step
 
 
@@ -98,19 +98,19 @@ class Measured:
     lr: float
 
     def named(self, name: str) -> dict[str, float]:
-        """As the log has it."""
+        """The values under the keys of the log."""
         return {f"{name}_loss": self.loss, f"{name}_grad_norm": self.grad_norm, f"{name}_learning_rate": self.lr}
 
 
 def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, recorder: Recorder) -> TrainState:
-    """Run from `state.step` to `plan.steps`. Every rank makes the same decisions from the same reduced sums.
+    """Run from `state.step` to `plan.steps`. Every rank makes the same decisions, since all decide from the same reduced sums.
 
-    Raises UserError where training diverged, Bug where the objective reports a metric that is declared nowhere, and Preempted
-    after SIGTERM or SIGINT to any rank, once the running step is made and the state is saved.
+    Raises UserError if training diverged, Bug if the objective reports a metric that is not declared, and Preempted
+    after SIGTERM or SIGINT to any rank, once the running step is finished and the state is saved.
     """
     require(objective.extras)
     if plan.models.keys() != state.further.keys():
-        raise Bug(f"the plan has a pace for {[*plan.models]}, and beside the main model {[*state.further]} are trained")
+        raise Bug(f"the plan has a pace for {[*plan.models]}, but beside the main model {[*state.further]} are trained")
     try:
         return _train(state, objective, plan, ranks, recorder)
     finally:
@@ -119,10 +119,10 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, rec
 
 def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, recorder: Recorder) -> TrainState:
     stopping = plan.owes_evaluation(state) and not recorder.evaluate(state, ranks)
-    lost = 0  # steps in a row without a finite loss
+    lost = 0  # consecutive steps without a finite loss or gradient norm
     while state.step < plan.steps and not stopping:
         collect_at(state.step, recorder.watch.collect_steps)
-        if (behind := state.rollbacks.after_skipped(state.step)) is not None:  # batches that a rollback left out
+        if (behind := state.rollbacks.after_skipped(state.step)) is not None:  # a rollback left out the batches from here
             state.step, state.tokens = behind
             continue
         heartbeat.stepping(state.step)
@@ -130,7 +130,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, re
         for trained in state.models.values():
             trained.optimizer.zero()
         sums = objective.backward(state.step, ranks)
-        # Gradients and scalars are summed over ranks, then divided once: world size changes no expectation.
+        # Summed over ranks, then divided once by the global weight: the result does not depend on the number of ranks.
         scalars = _reduce(sums, () if recorder.deferred else objective.extras, state.optimizer, ranks)
         own = _measure(state, MAIN, scalars["loss"], scalars["weight"], plan)
         others = _reduce_others(state, sums, plan, ranks)
@@ -156,21 +156,21 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, re
         if stopping or (regular and state.step < plan.steps):
             recorder.checkpoint(state, regular)
             if not stopping:
-                ranks.gather(None)  # nobody's next step is timed while another rank waits for its disk
+                ranks.gather(None)  # a barrier: otherwise the next step's time would include rank 0's wait for its disk
     if stopping:
         raise preemption.preempted(recorder.stage, state.step, plan.steps)
     return state
 
 
 def _measure(state: TrainState, name: str, loss: float, weight: float, pace: Plan | Pace) -> Measured:
-    """Divide and clip the summed gradients of model `name`, whose `loss` is summed too."""
-    weight = max(weight, 1.0)
+    """Divide and clip the summed gradients of model `name`; `loss` is a sum too."""
+    weight = max(weight, 1.0)  # a batch whose instances are all masked has weight 0; its gradients are 0 as well
     grad_norm = state.models[name].optimizer.clip(weight, pace.clip_norm(state.step, state.tokens))
     return Measured(loss / weight, grad_norm, pace.rate(state.step, state.tokens))
 
 
 def _reduce_others(state: TrainState, sums: Sums, plan: Plan, ranks: Ranks) -> dict[str, Measured]:
-    """The same for the models that are trained beside the main one: one wait for the device each, and one for its norm."""
+    """The same for the models trained beside the main one. The host waits twice for each: for its sums and for its norm."""
     out = {}
     for name, trained in state.further.items():
         pair = stacked([*sums.models[name]])
@@ -181,9 +181,10 @@ def _reduce_others(state: TrainState, sums: Sums, plan: Plan, ranks: Ranks) -> d
 
 
 def _update(state: TrainState, measured: Mapping[str, Measured]) -> bool:
-    """Update the models if every one's guard admits its part; whether they were. One decision for all of them: a loss or
-    gradient norm that is not finite or stands out, of whichever model, changes nothing. Each guard sees every step."""
+    """Update all models if every guard admits its model's loss and gradient norm, otherwise none: a value that is not finite
+    or stands out, of whichever model, skips the step. Returns whether the updates were made."""
     learn = not state.rollbacks.armed
+    # A list, not a generator: `all` would stop at the first refusal, but each guard must see every step.
     admits = [state.models[name].guard.admits(its.loss, its.grad_norm, learn) for name, its in measured.items()]
     made = all(admits)
     state.rollbacks.saw(state.step, made)
@@ -194,9 +195,10 @@ def _update(state: TrainState, measured: Mapping[str, Measured]) -> bool:
 
 
 def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -> dict[str, float]:
-    """Sum gradients and scalars over ranks; extras and `data_seconds` come back as means, `stop` as how many ranks heard
-    SIGTERM. The host waits for the device here, and for the gradients' norm."""
+    """Sum gradients and scalars over ranks; extras and `data_seconds` are returned as means, `stop` as the number of ranks
+    that got SIGTERM. The host waits for the device here, and once more for the gradients' norm."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
+    # `stop` travels with the sums: all ranks then stop after the same step without a collective of its own.
     own = {"loss": sums.loss, "weight": sums.weight, "tokens": sums.tokens, "stop": float(preemption.asked())}
     own["data_seconds"] = sums.data_seconds / ranks.world
     scalars = stacked([*own.values(), *(x for pair in pairs for x in pair)])

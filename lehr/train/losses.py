@@ -1,4 +1,4 @@
-"""Losses as sums: nats and counts are added over micro-batches and ranks, and divided once, so that neither
+"""Losses as sums: nats and counts are added over micro-batches and ranks and divided once, so that neither gradient
 accumulation nor world size changes the result. Shapes: B batch, T positions, N chosen positions, D width, V vocabulary."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IGNORE = -100
 class CrossEntropy:
     """Sums over the labelled positions: `nats` (differentiable), `z` = sum of logsumexp squared, and their number.
 
-    `routing` is what each layer's router did, empty without experts.
+    `routing` holds the routing statistics of each layer, empty without experts.
     """
 
     nats: Tensor
@@ -41,8 +41,8 @@ def cross_entropy(
     begins_BT: Tensor | None = None,
     whole: bool = False,
 ) -> CrossEntropy:
-    """Next-token loss at positions whose label is not -100; logits exist only there. `begins_BT`: see Transformer.hidden.
-    `whole`: there is no -100, so nothing need be picked, which a host would have to wait for.
+    """Next-token loss at positions whose label is not -100; logits are computed only there. `begins_BT`: see
+    Transformer.hidden. `whole`: no label is -100, so no positions need be selected, which would synchronise with the device.
 
     z is OLMo 2's regulariser, logsumexp(logits) squared (OLMo 2 section 3.3.3), which keeps logits from drifting.
     """
@@ -54,7 +54,7 @@ def cross_entropy(
 
 
 def labelled(hidden_BTD: Tensor, labels_BT: Tensor, whole: bool) -> tuple[Tensor, Tensor]:
-    """States and labels, (N, D) and (N,), of the labelled positions; `whole` says that all are, and saves the look."""
+    """Hidden states (N, D) and labels (N,) of the labelled positions; `whole`: all are, which need not be checked then."""
     if whole:
         return hidden_BTD.flatten(0, 1), labels_BT.flatten()
     chosen = labels_BT != IGNORE
@@ -62,15 +62,15 @@ def labelled(hidden_BTD: Tensor, labels_BT: Tensor, whole: bool) -> tuple[Tensor
 
 
 class _Sums(torch.autograd.Function):
-    """(sum of -log p(label), sum of logsumexp squared) of logits (N, V), which the backward pass turns into their gradient.
-
-    The logits exist once, in the working precision. In fp32 there is only a block of rows at a time, small enough for a CPU's
-    cache: at a small width the head's buffers are most of what a step moves and holds.
+    """(sum of -log p(label), sum of logsumexp squared) of logits (N, V); the backward pass overwrites the logits with their
+    gradient, so that they exist once, in the working precision. Only a block of rows at a time is in fp32, small enough for a
+    CPU's cache: in a narrow model the head's buffers are most of the memory that a step reads, writes and occupies.
     """
 
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
         lse_N = torch.empty(len(labels_N), dtype=torch.float32, device=labels_N.device)
+        # fp32: in bf16 a sum of exponentials over a vocabulary loses most of its digits.
         for rows in _row_blocks(logits_NV):
             torch.logsumexp(logits_NV[rows].float(), dim=-1, out=lse_N[rows])
         picked_N = logits_NV.gather(1, labels_N[:, None])[:, 0].float()
@@ -86,12 +86,13 @@ class _Sums(torch.autograd.Function):
         for rows in _row_blocks(logits_NV):
             d_MV = logits_NV[rows].float().sub_(lse_N[rows, None]).exp_().mul_(of_p_N[rows, None])
             d_MV.scatter_add_(1, labels_N[rows, None], -d_nats.expand(len(d_MV), 1))
+            # In place, hence once_differentiable: the logits that a second backward pass would need are gone.
             logits_NV[rows] = d_MV
         return logits_NV, None
 
 
 def _row_blocks(logits_NV: Tensor) -> Iterator[slice]:
-    """Rows to hold in fp32 at once: 2 MiB of them on a CPU, 256 MiB on a GPU, whose kernels must be large."""
+    """Blocks of rows to convert to fp32 at once: 2 MiB on a CPU; 256 MiB on a GPU, where small kernels would be slow."""
     step = max(1, (2**26 if logits_NV.is_cuda else 2**19) // logits_NV.shape[1])
     return (slice(start, start + step) for start in range(0, len(logits_NV), step))
 
@@ -104,11 +105,11 @@ def summed(lse_N: Tensor, picked_N: Tensor, with_z: bool, routing: list[Routing]
 
 
 def router_loss(ce: CrossEntropy, config: Model) -> Tensor | float:
-    """The routers' own losses, summed over layers and weighed by the tokens, so that dividing once by the global tokens
-    gives their mean: balance_loss * L_b + router_z_loss * L_z (Granite 3.0 equations 4 and 5).
+    """The routers' own losses, summed over layers and multiplied by the number of tokens, so that dividing once by the global
+    tokens gives their mean: balance_loss * L_b + router_z_loss * L_z (Granite 3.0 equations 4 and 5).
 
-    L_b is a product of two means over the tokens at hand, so it alone depends on how a global batch is cut up, as in every
-    trainer that balances per micro-batch.
+    L_b is a product of two means over the micro-batch, so unlike all other losses it depends on how the global batch is
+    divided into micro-batches, as in every trainer that balances experts per micro-batch.
     """
     if not ce.routing:
         return 0.0
@@ -118,8 +119,8 @@ def router_loss(ce: CrossEntropy, config: Model) -> Tensor | float:
 
 
 def token_logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float = 1.0) -> Tensor:
-    """log p(label) at every position, zero where the label is -100: shape (B, T). Logits are divided by `temperature`, as
-    where the labels were sampled at it."""
+    """log p(label) at every position, zero where the label is -100: shape (B, T). Logits are divided by `temperature`, which
+    must be that of sampling when the labels were sampled."""
     chosen = labels_BT != IGNORE
     logits_NV = model.logits(model.hidden(tokens_BT)[chosen]).float() / temperature
     picked_N = -F.cross_entropy(logits_NV, labels_BT[chosen], reduction="none")

@@ -1,5 +1,5 @@
-"""Next-token training on a mix: what is read, for how long, at which rate, and the loss. Shapes: B rows of a micro-batch,
-T positions."""
+"""Next-token training on a mix: what is read, how many tokens, the learning rate, and the loss. Shapes: B rows of a
+micro-batch, T positions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from lehr.train.losses import IGNORE, CrossEntropy, cross_entropy, router_loss
 from lehr.train.prefetch import Fetched, fetcher
 from lehr.train.state import TrainState
 
-REPEAT_PERIOD, REPEAT_TIMES = 13, 32
+REPEAT_PERIOD, REPEAT_TIMES = 13, 32  # OLMo 2 section 3.1
 
 
 @dataclass(frozen=True)
 class TrainingPhase:
-    """One phase of next-token training: what to read, how long, at which rate."""
+    """One phase of next-token training: what to read, how many tokens, the learning rate."""
 
     mix: Mix
     tokens: int
@@ -56,16 +56,16 @@ class TrainingPhase:
         return self.batches.total
 
     def rate(self, step: int, tokens: int) -> float:
-        """Learning rate after `step` steps; counted in tokens, which skipped updates have seen too."""
+        """Learning rate after `step` steps; a function of `tokens`, which skipped updates count too."""
         return by_tokens(self.schedule, self.optim.lr, tokens, self.batches.all_instances * self.sequence_length)
 
     def clip_norm(self, step: int, tokens: int) -> float:
-        """The gradient norm's limit after `tokens`."""
+        """The limit of the gradient norm after `tokens`."""
         warming = tokens < self.optim.clip_warmup_tokens
         return self.optim.clip_norm * (self.optim.clip_warmup_factor if warming else 1.0)
 
     def describe(self) -> dict[str, Any]:
-        """For fingerprint and lineage: what the result depends on, so not how often it is saved or looked at."""
+        """For fingerprint and lineage: only what the result depends on, so not how often it is saved or evaluated."""
         said = {
             "mix": self.mix.model_dump(),
             "tokens": self.tokens,
@@ -78,13 +78,13 @@ class TrainingPhase:
             "mask_repeats": self.mask_repeats,
             "batch_ramp": self.batch_ramp.model_dump() if self.batch_ramp else None,
         }
-        if self.optim.guard.rollback:  # what a rollback goes back to depends on it
+        if self.optim.guard.rollback:  # the interval then changes the result: it decides which step a rollback returns to
             said["checkpoint_steps"] = self.checkpoint_steps
         return said
 
 
 class Rows(Protocol):
-    """Where batches come from: see Loader.rows."""
+    """A source of batches: see Loader.rows."""
 
     def rows(self, first: int, count: int, rank: int, world: int) -> Batch: ...
 
@@ -92,7 +92,7 @@ class Rows(Protocol):
 class NextToken:
     """Cross entropy plus z-loss, and the routers' losses, over the mix's windows; `weight` counts labelled tokens.
 
-    Sums over micro-batches are sums over the batch: how it is cut up changes nothing but the order of additions.
+    Sums over micro-batches are sums over the batch: the micro-batch size only changes the order of additions.
     """
 
     def __init__(
@@ -127,16 +127,17 @@ class NextToken:
 
     def _fetch(self, step: int, ranks: Ranks) -> Fetched:
         batch, masked = self.batch(step, ranks)
+        # Computed on the host, where the labels are: asking the device would synchronise.
         whole = bool((batch.labels_BT != IGNORE).all())
         return Fetched(torch.from_numpy(batch.tokens_BT), torch.from_numpy(batch.labels_BT), masked, whole)
 
     def batch(self, step: int, ranks: Ranks) -> tuple[Batch, int]:
-        """This rank's rows of global step `step`, and how many of them bear no loss because they repeat themselves."""
+        """This rank's rows of global step `step`, and how many of them have no loss because they repeat themselves."""
         batch = self.loader.rows(*self.phase.batches.at(step), ranks.rank, ranks.world)
         return batch, _mask_repeats(batch) if self.phase.mask_repeats else 0
 
     def begins(self, tokens_BT: Tensor) -> Tensor | None:
-        """Where documents begin, if they must not see each other."""
+        """Mask of the positions at which a document begins, or None if documents in one row may attend to each other."""
         if not self.phase.document_mask:
             return None
         ends_BT = tokens_BT == self.end_of_text
@@ -148,23 +149,25 @@ class NextToken:
         loss = ce.nats + z_weight * ce.z + router_loss(ce, self.model.config)
         loss.backward()  # type: ignore[no-untyped-call]
         nats, count = so_far.extra["cross_entropy"]
+        # float64: fp32 sums over many micro-batches and ranks would round the reported loss.
         extra = {**so_far.extra, "cross_entropy": (nats + ce.nats.detach().double(), count + ce.tokens)}
         if ce.routing:
             least = least_load(ce.routing)
+            # A minimum over micro-batches, not a sum: the least loaded expert of any of them.
             before = torch.as_tensor(extra["least_load"][0]) if "least_load" in extra else least
             extra["least_load"] = (torch.minimum(least, before), 1.0)
         return Sums(so_far.loss + loss.detach().double(), so_far.weight + ce.tokens, so_far.tokens + tokens_BT.numel(), extra)
 
 
 def _mask_repeats(batch: Batch) -> int:
-    """Take the loss off instances that repeat themselves (OLMo 2 section 3.1: they cause gradient spikes); how many."""
+    """Mask the loss of instances that repeat themselves (OLMo 2 section 3.1: they cause gradient spikes); returns how many."""
     rows = [b for b, row in enumerate(batch.tokens_BT) if repeats(row, REPEAT_PERIOD, REPEAT_TIMES)]
     batch.labels_BT[rows] = IGNORE
     return len(rows)
 
 
 def least_load(routing: list[Routing]) -> Tensor:
-    """The smallest share of any layer's expert, relative to an even one: 1 is balanced, 0 an idle expert."""
+    """The smallest load of any expert in any layer, relative to an even load: 1 is balanced, 0 means an expert got no token."""
     return torch.stack([r.load_X.min().double() * len(r.load_X) / r.load_X.sum().double() for r in routing]).min()
 
 

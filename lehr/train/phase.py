@@ -1,4 +1,4 @@
-"""A phase of next-token training as every rank gets it, and what it makes of it."""
+"""A phase of next-token training as every rank receives it, and the objects that a rank makes from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lehr.train.state import TrainState
 
 @dataclass(frozen=True)
 class PretrainSpec:
-    """What every rank of a phase is given. `parent` is None for training from scratch, which `init_seed` then decides."""
+    """What every rank of a phase is given. `parent` is None for training from scratch, which starts from `init_seed`."""
 
     context: RankContext
     phase: TrainingPhase
@@ -50,17 +50,17 @@ class PretrainSpec:
         return NextToken(state, loader, self.phase, self.context.parallel.micro_batch, eos, loss)
 
     def mix(self) -> str:
-        """How the mix was resolved, as a tree."""
+        """The resolved weights, epochs and token counts of the mix, as a tree."""
         return make_loader(self.shards, self.tokenizer, self.phase).plan.tree()
 
     def evaluator(self) -> ProseEvaluator | None:
-        """What is measured on the way, if anything."""
+        """The evaluator during training, or None if the recipe has none."""
         if not self.in_loop_steps:
             return None
         return ProseEvaluator(self.documents, self.tokenizer, self.evaluation_seed, self.phase.sequence_length)
 
     def compile_blocks_if_pays(self, model: Transformer, ranks: int, evaluator: Evaluator | None) -> Evaluator | None:
-        """Compile the blocks if that pays (`compilation.py`); `evaluator`, which then runs them as they are written."""
+        """Compile the blocks if that pays (`compilation.py`); returns `evaluator`, made to run the uncompiled blocks."""
         flops = flops_per_token(self.model, self.phase.sequence_length) * self.phase.tokens
         if not self.context.parallel.compiles or not pays(self.compile, model, flops, ranks):
             return evaluator
@@ -68,7 +68,7 @@ class PretrainSpec:
         return uncompiled(evaluator) if evaluator else None
 
     def training(self, state: TrainState) -> dict[str, Any]:
-        """What a child stage must know of this one: `train.json`."""
+        """What a child stage needs of this one: the content of `train.json`."""
         return {
             "lr": self.phase.rate(state.step, state.tokens),
             "tokens": state.tokens,

@@ -1,4 +1,4 @@
-"""The next step's batch, made and copied to the device while the current one computes."""
+"""The next step's batch, prepared and copied to the device while the current step computes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """`ahead(step)` is `make(step)`, mostly begun one call earlier on a thread. Steps may be jumped over: what was made in vain
-    is dropped. Raises what `make` raises, at its own step."""
+    """Calling it with `step` returns `make(step)`, usually started on a thread during the previous call. Steps may be left out;
+    a batch that was prepared in vain is dropped. Raises what `make` raises, at the step it belongs to."""
 
     def __init__(self, make: Callable[[int], T], steps: int) -> None:
         self.make, self.steps = make, steps
@@ -29,7 +29,8 @@ class Prefetcher(Generic[T]):
 
 
 def fetcher(make: Callable[[int], Fetched], steps: int, device: torch.device) -> Callable[[int], Fetched]:
-    """`make` itself on a CPU, where a thread would only take turns with the step; ahead and through pinned memory on CUDA."""
+    """`make` itself on a CPU, where a thread would compete with the step for the cores; on CUDA prefetched through pinned
+    memory."""
     if device.type != "cuda":
         return make
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -38,7 +39,7 @@ def fetcher(make: Callable[[int], Fetched], steps: int, device: torch.device) ->
 
 @dataclass(frozen=True)
 class Fetched:
-    """One rank's rows of a step as tensors. `masked` instances bear no loss; `whole`: every position has a label."""
+    """One rank's rows of a step as tensors. `masked` instances have no loss; `whole`: every position has a label."""
 
     tokens_BT: Tensor
     labels_BT: Tensor
@@ -47,7 +48,7 @@ class Fetched:
     copied: torch.cuda.Event | None = None
 
     def to(self, device: torch.device, stream: torch.cuda.Stream) -> Fetched:
-        """A copy on a CUDA device through pinned memory, on `stream`: nobody waits for it here."""
+        """An asynchronous copy on a CUDA device through pinned memory, on `stream`; the host does not wait for it."""
         with torch.cuda.stream(stream):
             tokens, labels = (t.pin_memory().to(device, non_blocking=True) for t in (self.tokens_BT, self.labels_BT))
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -55,10 +56,11 @@ class Fetched:
         return Fetched(tokens, labels, self.masked, self.whole, copied)
 
     def use(self) -> Fetched:
-        """Let the current stream wait for the copy. The host waits for nothing."""
+        """Make the current stream wait for the copy. The host does not wait."""
         if self.copied is not None:
             current = torch.cuda.current_stream(self.tokens_BT.device)
             current.wait_event(self.copied)
             for tensor in (self.tokens_BT, self.labels_BT):
+                # Allocated on the copy stream: without this the allocator could reuse the memory while a step still reads it.
                 tensor.record_stream(current)
         return self

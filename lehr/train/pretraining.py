@@ -24,7 +24,7 @@ from lehr.train.state import TrainState
 
 
 def train_on_rank(ranks: Ranks, work: PretrainSpec) -> int:
-    """Train `work` to its end and leave the checkpoint in its context's `out`; returns the tokens seen. Every rank calls it."""
+    """Train `work` to its end, write the checkpoint into its context's `out`, return the tokens seen. Every rank calls it."""
     if not work.context.parallel.whole:
         from lehr.distributed.sharding.pretraining import train_sharded  # torch's sharding modules take a second to load
 
@@ -52,6 +52,7 @@ def _begin(work: PretrainSpec, device: torch.device) -> TrainState:
     if work.parent is None:
         model = Transformer(work.model).initialise(work.init_seed)
         return TrainState.fresh(model.to(device), work.phase.optim, work.precision)
+    # Not verified again: hashing the weights on every rank would delay the start of all of them.
     parent = Artifact.open(work.parent, verify=False)
     loaded = load_checkpoint(parent)
     check_tokenizer(Tokenizer.load(work.tokenizer).hash, loaded.tokenizer.hash, parent.folder)

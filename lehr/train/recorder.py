@@ -1,4 +1,4 @@
-"""What a stage writes down while it trains: its log, its progress, its resume files, its evaluations on the way."""
+"""What a stage records during training: its log, its progress, its saves, and its evaluations."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _NOTHING: Mapping[str, float] = {}
 
 @dataclass
 class Row:
-    """One step on its way into the log. `tokens` so far, `step_tokens` of this one; `seconds` that it took, and that the ranks
-    waited for their batches within it; `norms` and other numbers that some steps have."""
+    """One step on its way into the log: `tokens` seen so far, `step_tokens` in this step, `seconds` it took, of which the ranks
+    waited `data_seconds` for their batches; `norms` and other numbers that only some steps have."""
 
     step: int
     tokens: int
@@ -43,12 +43,12 @@ class Row:
     norms: dict[str, float] = field(default_factory=dict)
 
     def line(self, extra: dict[str, float]) -> dict[str, Any]:
-        """As `curves.jsonl` has it."""
+        """The row as a line of `curves.jsonl`."""
         own = {name: getattr(self, name) for name in ("step", "tokens", "loss", "grad_norm")} | {"learning_rate": self.lr}
         return {**own, **extra, **({} if self.made else {"skipped": 1}), "seconds": round(self.seconds, 4)}
 
     def metrics(self, flops_per_token: float) -> dict[str, float]:
-        """As trackers get it."""
+        """The row as metrics for the trackers."""
         tokens, seconds = self.step_tokens, self.seconds
         seen = {"loss": self.loss, "grad_norm": self.grad_norm, "learning_rate": self.lr}
         rates = {"tokens_per_second": tokens / max(seconds, 1e-9), "flops": tokens * flops_per_token}
@@ -59,8 +59,8 @@ class Row:
 
 
 class StepRecord(NamedTuple):
-    """A step of the main model: its mean loss, its gradient's norm before clipping, the learning rate, whether the update was
-    made, and how long it took; `others` are numbers of the models that are trained beside it."""
+    """A step of the main model: its mean loss, gradient norm before clipping and learning rate, whether the update was made,
+    and how long it took; `others` are numbers of the models trained beside it."""
 
     loss: float
     grad_norm: float
@@ -71,9 +71,9 @@ class StepRecord(NamedTuple):
 
 
 class Recorder:
-    """Rank 0 writes; on the other ranks (`folder` None) everything but `evaluate` and `go_back` is silent.
+    """Rank 0 writes; on the other ranks (`folder` None) all methods but `evaluate` and `go_back` write nothing.
 
-    The log is `curves.jsonl` under `folder`: one object a step, flushed at checkpoints, cut back on resume.
+    The log is `curves.jsonl` under `folder`: one object for each step, flushed at checkpoints, truncated on resume.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Recorder:
             self.curves = folder / "curves.jsonl"
 
     def open(self, newest_log_bytes: int) -> None:
-        """Begin or go on with the log, cut back to what the resume file knew. A copy takes its place: an older attempt that is
-        still at work goes on writing into the old file, which nobody reads any more."""
+        """Start the log, or continue it after truncating it to its length at the restored save. The file is replaced by a copy
+        rather than truncated: an older attempt that is still alive keeps writing to the old inode, which is no longer read."""
         if self.folder is None:
             return
         known = b""
@@ -113,7 +113,7 @@ class Recorder:
     def step(
         self, state: TrainState, steps: int, record: StepRecord, scalars: dict[str, float], extra: Mapping[str, Pair]
     ) -> None:
-        """Write the step down, with the means of its extras: those in `scalars`, or `extra`'s when they have come."""
+        """Log the step with the means of its extras: those in `scalars`, or those of `extra` once they are reduced."""
         row = None
         if self.log is not None:
             tokens, waited = int(scalars["tokens"]), scalars.get("data_seconds", math.nan)
@@ -135,6 +135,7 @@ class Recorder:
     def _put(self, row: Row | None, means: dict[str, float]) -> None:
         if self.log is None or row is None:
             return
+        # JSON has no NaN: a mean over no count is left out, and `_write` turns a loss that is not finite into null.
         extra = {k: v for k, v in {**means, **row.norms}.items() if math.isfinite(v)}
         self._write(row.line(extra))
         self.tracker.progress(self.stage, row.step, row.steps, {**row.metrics(self.flops_per_token), **extra, **self._saved})
@@ -146,14 +147,14 @@ class Recorder:
             self.log.write(json.dumps(known) + "\n")
 
     def catch_up(self) -> None:
-        """Write down the steps whose metrics are still under way. Every rank takes part."""
+        """Log the steps whose metrics are still being reduced. A collective: every rank calls it."""
         if self.deferred is not None:
             self._put_all(self.deferred.drain())
 
     def evaluate(self, state: TrainState, ranks: Ranks) -> bool:
-        """Every rank takes part; rank 0 writes it down. Only `dev` data is ever looked at here.
-
-        False if SIGTERM broke it off: the state says that it is owed. Only where rank 0 saves alone and ends the others.
+        """Evaluate on `dev` data, on every rank; rank 0 logs the result. Returns False if SIGTERM interrupted it: the state
+        then records that the evaluation is still due. It is interruptible only if rank 0 saves without the other ranks and the
+        launcher ends them, because they may be waiting in a collective.
         """
         if self.evaluator is not None:
             self.catch_up()
@@ -169,23 +170,24 @@ class Recorder:
         return True
 
     def checkpoint(self, state: TrainState, regular: bool = True) -> None:
-        """Begin to save `state`; `regular` at the recipe's interval, for rollbacks to go back to. Every rank takes part, in so
-        far as it holds what must be saved."""
+        """Start saving `state`; `regular`: at the recipe's interval, so that rollbacks may go back to it. Every rank calls it,
+        and those that hold a part of the state write it."""
         self.catch_up()
         began = time.perf_counter()
+        # Before the save records the log's length: the file must be at least that long when the save is restored.
         if self.log is not None:
             self.log.flush()
         self.saves.save(state, self.curves.stat().st_size if self.log is not None else 0, self._checkpointed, regular)
-        self._saved["checkpoint_seconds"] = time.perf_counter() - began  # that training waited
+        self._saved["checkpoint_seconds"] = time.perf_counter() - began  # the time during which training waited
 
     def go_back(self, state: TrainState, first_bad: int, ranks: Ranks) -> bool:
-        """Put the newest regular checkpoint from which a step before `first_bad` was made into `state`, on every rank, and cut
-        the log and the later checkpoints back to it. False where there is none; the first one of a stage always counts."""
+        """Load the newest regular save made before step `first_bad` into `state`, on every rank, and drop the log's lines and
+        the saves after it. False if there is none; the stage's first save always qualifies."""
         self.catch_up()
         self.saves.wait()
-        ranks.gather(None)  # nobody reads what is not yet written ...
+        ranks.gather(None)  # a barrier: no rank reads a save that another is still writing ...
         log_bytes = self.saves.restore(state, before=max(first_bad, 1))
-        ranks.gather(None)  # ... or no longer there
+        ranks.gather(None)  # ... and rank 0 deletes none that another is still reading
         if log_bytes is not None and self.log is not None:
             self.saves.forget_after(state.step)
             self.log.close()
@@ -193,8 +195,8 @@ class Recorder:
         return log_bytes is not None
 
     def rolled_back(self, state: TrainState, came_from: int, first: int, last: int) -> None:
-        """Write down that `state` went back from step `came_from`, with the batches `first` to `last` left out, and save it.
-        Every rank takes part."""
+        """Log that `state` went back from step `came_from`, with the batches `first` to `last` left out, and save it.
+        Every rank calls it."""
         left_out = {"rolled_back_from": came_from, "skip_first": first, "skip_last": last}
         self._write({"step": state.step, "tokens": state.tokens, **left_out})
         if first > last:
@@ -210,7 +212,7 @@ class Recorder:
         self.on_checkpoint()
 
     def close(self) -> None:
-        """Wait for what is still being written; what was not caught up with is dropped. Raises what writing failed with."""
+        """Wait for what is still being written; rows that were not drained are dropped. Raises the error of a failed write."""
         if self.deferred is not None:
             self.deferred.close()
         if self.log is not None:

@@ -1,4 +1,4 @@
-"""What a rollback must remember over restarts: which batches are left out, and the bad steps in a row that just passed."""
+"""What must survive a restart for rollbacks: which batches are left out, and the current run of bad steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lehr.config.optim import Rollback
 
 @dataclass(frozen=True)
 class Skipped:
-    """Batches of steps `first` to `last` are left out. The schedule goes on as if they had been read: `tokens` were seen
-    when `last` had been."""
+    """Batches of steps `first` to `last` are left out. The schedule goes on as if they had been read: `tokens` is the count
+    after `last`."""
 
     first: int
     last: int
@@ -22,10 +22,8 @@ class Skipped:
 
 @dataclass
 class RollbackState:
-    """Part of the training state: what was left out so far, and the bad steps in a row that just passed.
-
-    `first_bad` is the step that began them, `bad` their number; without a `config` there are no rollbacks, and the guard is
-    alone.
+    """Part of the training state: the batches left out so far, and the current run of bad steps. `first_bad` is the step that
+    began the run, `bad` its length; without a `config` there are no rollbacks and only the guard skips updates.
     """
 
     config: Rollback | None
@@ -35,13 +33,13 @@ class RollbackState:
 
     @property
     def armed(self) -> bool:
-        """Whether a rollback may still come. Then the guard learns nothing from what it refuses: that would let a run that has
-        gone wrong pass for the new normal before it is taken back."""
+        """Whether a rollback is still possible. The guard then learns nothing from values that it refuses: otherwise a
+        diverging run would become its new normal before the rollback takes place."""
         return self.config is not None and len(self.skipped) < self.config.limit
 
     @property
     def calm(self) -> bool:
-        """Whether the state may be kept as one to go back to."""
+        """Whether a rollback may go back to the present state."""
         return not self.armed or self.bad == 0
 
     @property
@@ -49,7 +47,7 @@ class RollbackState:
         return self.armed and self.config is not None and self.bad >= self.config.after
 
     def saw(self, step: int, made: bool) -> None:
-        """Count the step."""
+        """Count the step; `made`: its update was made."""
         if made:
             self.bad = 0
         else:
@@ -57,7 +55,7 @@ class RollbackState:
             self.bad += 1
 
     def after_skipped(self, step: int) -> tuple[int, int] | None:
-        """Where batches from `step` on are left out: the step behind them, and the tokens seen by then."""
+        """If the batch of `step` is left out: the first step after those left out, and the tokens seen by then."""
         return next(((s.last + 1, s.tokens) for s in self.skipped if s.first <= step <= s.last), None)
 
     def tensors(self) -> dict[str, Tensor]:

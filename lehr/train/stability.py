@@ -1,4 +1,4 @@
-"""How steady a stage was: the spike scores of its curves, and norms that show trouble before the loss does."""
+"""How stable a stage was: the spike scores of its curves, and norms that show trouble before the loss does."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lehr.train.rollback_state import RollbackState
 from lehr.train.state import TrainState
 
 _WINDOW, _SIGMAS = 1000, 7.0
-_FEWEST = 32  # values before a deviation means anything; the paper's series are long and say nothing of it
+_FEWEST = 32  # values before a standard deviation is meaningful; OLMo 2 section 3.2 does not define the start of a series
 _CHUNK = 4096
 
 
 def spike_score(values: Sequence[float | None], window: int = _WINDOW, sigmas: float = _SIGMAS) -> float:
-    """Percentage of `values` at least `sigmas` standard deviations away from the mean of the up to `window` values before
-    them, to either side (OLMo 2 section 3.2). A value that is missing or not finite is a spike, and is no part of a mean.
+    """Percentage of `values` at least `sigmas` standard deviations above or below the mean of the up to `window` values before
+    them (OLMo 2 section 3.2). A value that is missing or not finite counts as a spike and enters no mean.
     """
     series = np.array([v for v in values if v is not None and math.isfinite(v)], dtype=np.float64)
     spikes = len(values) - len(series)
@@ -29,7 +29,7 @@ def spike_score(values: Sequence[float | None], window: int = _WINDOW, sigmas: f
         spikes += int(_stands_out(series[at : at + 1], series[None, :at], sigmas).sum())
     if len(series) > window:
         before = np.lib.stride_tricks.sliding_window_view(series, window)[:-1]
-        for start in range(0, len(before), _CHUNK):  # a view of 1,000 values for each of a million steps would fill memory
+        for start in range(0, len(before), _CHUNK):  # in chunks: `std` over 1,000 values for each of a million steps needs 8 GB
             part = before[start : start + _CHUNK]
             spikes += int(_stands_out(series[window + start : window + start + len(part)], part, sigmas).sum())
     return 100.0 * spikes / len(values) if values else 0.0
@@ -37,12 +37,13 @@ def spike_score(values: Sequence[float | None], window: int = _WINDOW, sigmas: f
 
 def _stands_out(values: np.ndarray, before: np.ndarray, sigmas: float) -> np.ndarray:
     distance = np.abs(values - before.mean(axis=1))
+    # distance > 0: a constant series has standard deviation 0, and none of its values is a spike.
     out: np.ndarray = (distance >= sigmas * before.std(axis=1)) & (distance > 0)
     return out
 
 
 def summary(rows: Sequence[dict[str, Any]], rollbacks: RollbackState) -> dict[str, Any]:
-    """What a stage's log says of its steadiness, for the artifact's record: scores in percent, counts, what was left out."""
+    """The stability of a stage by its log, for the artifact's record: scores in percent, counts, batches left out."""
     steps = [row for row in rows if "loss" in row]
     return {
         "steps": len(steps),
@@ -63,10 +64,10 @@ def _kind(name: str) -> str:
 
 @torch.no_grad()
 def norms(state: TrainState, grad_norm: float) -> dict[str, float]:
-    """`grad_norm_KIND`: the share of each kind of parameter in the global 2-norm `grad_norm`, which is from before clipping;
-    `embedding_norm`: the mean 2-norm of the token embedding's rows (OLMo 2 figure 10: small ones make large gradients in
-    early layers). One transfer from the device, however many parameters. Empty where the norm is not finite, and where
-    ranks hold parts of the gradients.
+    """`grad_norm_KIND`: the share of each kind of parameter in the global 2-norm `grad_norm` before clipping;
+    `embedding_norm`: the mean 2-norm of the token embedding's rows (OLMo 2 section 3.4.2: small ones make large gradients in
+    early layers). One transfer from the device, however many parameters. Empty if the norm is not finite, or if ranks hold
+    parts of the gradients.
     """
     engine = state.optimizer
     if not math.isfinite(grad_norm) or not isinstance(engine, AdamW):
@@ -85,7 +86,7 @@ def norms(state: TrainState, grad_norm: float) -> dict[str, float]:
     squares = dict.fromkeys(kinds, 0.0)
     for kind, value in zip(kinds, values, strict=False):
         squares[kind] += value * value
-    clipped = math.sqrt(math.fsum(squares.values()))  # what is left of grad_norm in the gradients
+    clipped = math.sqrt(math.fsum(squares.values()))  # the gradients are clipped by now: scale the shares back to `grad_norm`
     scale = grad_norm / clipped if clipped else 0.0
     out = {f"grad_norm_{kind}": math.sqrt(square) * scale for kind, square in squares.items()}
     return out if rows is None else {**out, "embedding_norm": values[-1]}

@@ -1,4 +1,4 @@
-"""Everything that a training run must remember, in one place: what is not here does not matter after a restart."""
+"""The whole state of a training run in one place: anything else may be lost at a restart without changing the result."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from lehr.runtime.errors import Bug
 from lehr.train.engine import Engine
 from lehr.train.rollback_state import RollbackState
 
-MAIN = "model"  # the one that a stage's checkpoint is of; most stages train no other
-_MODELS, _ROLLOUT, _CARRIED = "models.", "rollout.", "carried."  # what begins the names of their tensors in a save
+MAIN = "model"  # the model of which the stage makes a checkpoint; most stages train no other
+_MODELS, _ROLLOUT, _CARRIED = "models.", "rollout.", "carried."  # prefixes of their tensors' names in a save
 M = TypeVar("M", bound=Backbone)
 
 
 class Held(Protocol):
-    """What a save holds as tensors by name, whose meaning is someone else's."""
+    """Tensors by name that a save holds and whose meaning only their owner knows."""
 
     def tensors(self) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What was held, as a save had it: the objective that drew the roll-out knows what it means."""
+    """Held tensors as read from a save; the objective that made the roll-out interprets them."""
 
     held: dict[str, Tensor]
 
@@ -40,7 +40,7 @@ class Restored:
 
 @dataclass
 class Trained:
-    """A model that is trained, with the engine that holds its parameters, gradients and optimiser state, and its guard."""
+    """A trained model, the engine that holds its parameters, gradients and optimiser state, and its guard."""
 
     model: Backbone
     optimizer: Engine
@@ -53,9 +53,9 @@ class Trained:
 
     @property
     def whole(self) -> AdamW:
-        """The engine of a rank that holds all of the state. Raises Bug under a sharded layout."""
+        """The engine of a rank that holds the whole state. Raises Bug under a sharded layout."""
         if not isinstance(self.optimizer, AdamW):
-            raise Bug(f"{type(self.optimizer).__name__} holds a part of the state, and all of it was asked for")
+            raise Bug(f"{type(self.optimizer).__name__} holds only a part of the state, but the whole state was requested")
         return self.optimizer
 
     def weights(self) -> dict[str, Tensor]:
@@ -65,12 +65,12 @@ class Trained:
 
 @dataclass
 class TrainState:
-    """The models that are trained, by name, and progress in `step` (updates attempted) and `tokens` (seen by this stage).
-    `evaluated` is the last step whose evaluation on the way is written down, `rollbacks` what was left out.
+    """The trained models by name, and progress in `step` (updates attempted) and `tokens` (seen by this stage).
 
-    `frozen` models (reference, reward) are no part of a save: they come from artifacts. `rollout` is one whose updates are not
-    all made, the same on every rank; a save has it only then. `carried` are a few numbers that an objective takes from step to
-    step (an adaptive coefficient, say), the same on every rank too.
+    `evaluated` is the last step whose evaluation is logged, `rollbacks` the batches left out.
+    `frozen` models (reference, reward) are not saved, since they come from artifacts. `rollout` is a roll-out some of whose
+    updates are still to be made, the same on every rank; a save holds it only then. `carried` are a few numbers that an
+    objective carries from step to step (an adaptive coefficient, say), also the same on every rank.
     """
 
     models: dict[str, Trained]
@@ -88,49 +88,49 @@ class TrainState:
 
     @property
     def model(self) -> Transformer:
-        """The main model. One with a scalar head is asked for by `named`."""
+        """The main model. Use `named` for one with a scalar head."""
         return cast(Transformer, self.models[MAIN].model)
 
     @property
     def optimizer(self) -> Engine:
-        """The main model's."""
+        """The main model's engine."""
         return self.models[MAIN].optimizer
 
     @property
     def guard(self) -> SpikeGuard:
-        """The main model's."""
+        """The main model's guard."""
         return self.models[MAIN].guard
 
     @property
     def whole(self) -> AdamW:
-        """The main model's; see Trained.whole."""
+        """The main model's whole engine; see Trained.whole."""
         return self.models[MAIN].whole
 
     @property
     def further(self) -> dict[str, Trained]:
-        """The models that are trained beside the main one."""
+        """The models trained beside the main one."""
         return {name: trained for name, trained in self.models.items() if name != MAIN}
 
     def named(self, name: str, kind: type[M]) -> M:
-        """The model of that name and kind, trained or frozen. Raises Bug where there is none."""
+        """The model of that name and class, trained or frozen. Raises Bug if there is none."""
         model = self.models[name].model if name in self.models else self.frozen.get(name)
         if not isinstance(model, kind):
-            raise Bug(f"no {kind.__name__} is named {name!r} in the training state: there is {model!r:.60}")
+            raise Bug(f"no {kind.__name__} is named {name!r} in the training state, only {model!r:.60}")
         return model
 
     def weights(self) -> dict[str, Tensor]:
-        """The main model's; see Trained.weights."""
+        """The main model's weights; see Trained.weights."""
         return self.models[MAIN].weights()
 
     def progress(self) -> dict[str, Tensor]:
-        """What every rank knows, whatever the layout: the guard, what was left out, how far training is, a roll-out whose
-        updates are not all made, and what is carried."""
+        """The part of the state that every rank holds under any layout: guard, batches left out, counters, a roll-out with
+        updates still to be made, and carried numbers."""
         counts = {name: torch.tensor(getattr(self, name)) for name in ("step", "tokens", "evaluated")}
         rollout = {} if self.rollout is None else _with(_ROLLOUT, self.rollout.tensors())
         return {**self.guard.state(), **self.rollbacks.tensors(), **counts, **rollout, **_with(_CARRIED, self.carried)}
 
     def restore_progress(self, tensors: dict[str, Tensor]) -> None:
-        """Copy in what `progress` gave."""
+        """The inverse of `progress`."""
         self.guard.restore(tensors)
         self.rollbacks.restore(tensors)
         self.step, self.tokens, self.evaluated = (int(tensors[name]) for name in ("step", "tokens", "evaluated"))
@@ -146,8 +146,8 @@ class TrainState:
         return out
 
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
-        """Copy in what `tensors` gave. The guard is part of it here; a child stage starts with its own: on another mix,
-        the parent's window would take the new level for spikes."""
+        """The inverse of `tensors`. It restores the guard too; a child stage starts with a fresh guard instead, because on
+        another mix the parent's window would take the new loss level for a spike."""
         self.whole.restore(tensors, where)
         self.restore_progress(tensors)
         for name, trained in self.further.items():
@@ -161,5 +161,5 @@ def _with(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _without(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with `prefix`, without it."""
+    """The tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,5 +1,5 @@
-"""Where the host waits for the device. On a GPU torch says it itself; on a CPU the operators are counted that would wait on a
-GPU: a number or a list read from a tensor, a shape that depends on values."""
+"""Where the host waits for the device. On a GPU torch reports it; on a CPU this module counts the operators that would wait on
+a GPU: reading a number or list from a tensor, and shapes that depend on values."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Calls = Counter[tuple[str, str]]  # (file:line, operator)
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = Path(__file__)
 _ROOT = _HERE.parents[2]
-# Their tensors live on the host whatever the model's device is.
+# Tensors in these files are on the host whatever the model's device is.
 _ON_HOST = ("lehr/optim/guard.py",)
 _WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_dim", "unique_consecutive"}
 
 
 def _place() -> str:
-    """file:line of the innermost frame that is neither torch's nor ours here."""
+    """file:line of the innermost frame that is neither in torch nor in this file."""
     frame = sys._getframe(1)
     while frame.f_back is not None and (frame.f_code.co_filename.startswith(_TORCH) or frame.f_code.co_filename == str(_HERE)):
         frame = frame.f_back
@@ -65,7 +65,7 @@ def _by_mask(indices: Any) -> bool:
 
 
 class _Methods(TorchFunctionMode):
-    """`tolist` reads memory without an operator."""
+    """Counts `tolist`, which reads memory without dispatching an operator."""
 
     def __init__(self, calls: Calls) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def _cuda_warnings(calls: Calls) -> Iterator[None]:
 
 @contextmanager
 def watched() -> Iterator[Calls]:
-    """Count, by place, what the host waits for while inside. Each torch call costs some microseconds more."""
+    """Count, by file and line, where the host waits inside. Each torch call costs some microseconds more."""
     calls: Calls = Counter()
     with ExitStack() as stack:
         if torch.cuda.is_available():
@@ -109,13 +109,13 @@ def watched() -> Iterator[Calls]:
 
 
 def lines(calls: Calls, steps: int) -> list[str]:
-    """One line a place, the most frequent first."""
+    """One line for each place, the most frequent first."""
     return [f"{count / max(steps, 1):6.2f} a step  {what:20} {place}" for (place, what), count in calls.most_common()]
 
 
 @contextmanager
 def sync_report(stage: str, out: Path, state: TrainState, tracker: Tracker, ranks: Ranks) -> Iterator[None]:
-    """With LEHR_DEBUG_SYNC=1 (`lehr run --debug-sync`): count on rank 0, and leave `logs/synchronisations.txt` and a note."""
+    """With LEHR_DEBUG_SYNC=1 (`lehr run --debug-sync`): count on rank 0, write `logs/synchronisations.txt` and note the top."""
     if os.environ.get(DEBUG) != "1" or not ranks.first:
         yield
         return

@@ -37,7 +37,7 @@ M = TypeVar("M", bound=Backbone)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A language model's checkpoint. `training` is what `train.json` says (`lr`, `batch_size`, ...), empty for soups."""
+    """A language model's checkpoint. `training` is the content of `train.json` (`lr`, `batch_size`, ...), empty for soups."""
 
     model: Transformer
     tokenizer: Tokenizer
@@ -73,10 +73,12 @@ def describe_checkpoint(
     training: dict[str, Any] | None = None,
     head: Head = "language",
 ) -> None:
-    """Write all of a checkpoint but its weights and optimiser state. A head is named where it is not a language model's."""
+    """Write every file of a checkpoint except weights and optimiser state. `model.json` names the head unless it is a language
+    model's."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
     described = {"architecture": config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
+    # Left out for language models: their `model.json`, and so their digest, stays as it was before there were scalar heads.
     if head != "language":
         described["head"] = head
     write_atomic(folder / ARCHITECTURE, json.dumps(described, indent=1, sort_keys=True))
@@ -85,8 +87,8 @@ def describe_checkpoint(
 
 
 def load_checkpoint(artifact: Artifact) -> Loaded:
-    """Rebuild the language model in fp32. Raises UserError if files are damaged, if tokenizer and model do not belong together,
-    or if the head is a scalar one."""
+    """Load the language model in fp32. Raises UserError if files are damaged, if tokenizer and model do not belong together,
+    or if the checkpoint's head is scalar (a value or reward model)."""
     model, tokenizer, said = load_model(artifact, "language", Transformer)
     training = artifact.path(TRAINING)
     known = read_object(training, _WHOLE) if training.is_file() else {}
@@ -94,8 +96,8 @@ def load_checkpoint(artifact: Artifact) -> Loaded:
 
 
 def check_head(folder: Path, wanted: Head) -> dict[str, Any]:
-    """What `model.json` of the checkpoint in `folder` says. Raises UserError unless its model has the `wanted` head; where
-    none is named it is a language model."""
+    """The content of `model.json` of the checkpoint in `folder`. Raises UserError unless the model has the `wanted` head; a
+    file that names no head is a language model's."""
     said = described(folder)
     found = said.get("head", "language")
     if found != wanted:
@@ -108,7 +110,7 @@ def check_head(folder: Path, wanted: Head) -> dict[str, Any]:
 
 
 def described(folder: Path) -> dict[str, Any]:
-    """The content of `model.json`. Raises UserError where a key is missing or of another kind."""
+    """The content of `model.json`. Raises UserError if a key is missing or its value has the wrong type."""
     said = read_object(folder / ARCHITECTURE, _WHOLE)
     kinds = {"architecture": dict, "tokenizer": str, "chat": bool, "head": str}
     for key, kind in kinds.items():
@@ -118,7 +120,7 @@ def described(folder: Path) -> dict[str, Any]:
 
 
 def _architecture(folder: Path, said: dict[str, Any]) -> tuple[Model, dict[str, tuple[int, ...]]]:
-    """The architecture in `model.json`, whose sizes the weights beside it vouch for, and their shapes. Raises UserError."""
+    """The architecture in `model.json` and the shapes in the weights' file, which must agree. Raises UserError."""
     model = checked(said["architecture"], folder / ARCHITECTURE, _WHOLE)
     shapes = read_shapes(folder / WEIGHTS)
     check_fits(model, shapes, folder / ARCHITECTURE)
@@ -126,13 +128,15 @@ def _architecture(folder: Path, said: dict[str, Any]) -> tuple[Model, dict[str, 
 
 
 def load_model(artifact: Artifact, head: Head, kind: Callable[[Model], M]) -> tuple[M, Tokenizer, dict[str, Any]]:
-    """A model of `kind` in fp32, its tokenizer and what `model.json` says. Raises UserError as load_checkpoint does; no memory
-    is asked for before the weights' own file says that it holds such a model."""
+    """A model of class `kind` in fp32, its tokenizer and the content of `model.json`. Raises UserError as load_checkpoint does.
+    Memory is allocated only after the header of the weights' file has confirmed the sizes: a damaged `model.json` with huge
+    sizes must not exhaust the machine."""
     said = check_head(artifact.expect("checkpoint").folder, head)
     tokenizer = Tokenizer.load(artifact.folder)
     check_tokenizer(said["tokenizer"], tokenizer.hash, artifact.path(TOKENIZER))
     config, shapes = _architecture(artifact.folder, said)
-    model = kind(config)  # not on "meta" first: an embedding there loads torch._dynamo, a second on every rank of every stage
+    # Not built on "meta" first: an embedding there imports torch._dynamo, which takes a second on every rank of every stage.
+    model = kind(config)
     for name, parameter in model.named_parameters():
         if shapes.get(name) != tuple(parameter.shape):
             what = f"tensor {name!r} is missing or has another shape"
@@ -147,13 +151,13 @@ def load_model(artifact: Artifact, head: Head, kind: Callable[[Model], M]) -> tu
 
 
 def load_architecture(artifact: Artifact) -> Model:
-    """The architecture alone, without the weights. Raises UserError as `load_checkpoint`."""
+    """The architecture alone, without loading weights. Raises UserError as `load_checkpoint` does."""
     folder = artifact.expect("checkpoint").folder
     return _architecture(folder, described(folder))[0]
 
 
 def load_training(parent: Artifact) -> dict[str, Any]:
-    """The parent's `train.json`. Raises UserError where there is none, or where its learning rate is already zero."""
+    """The parent's `train.json`. Raises UserError if it is missing or damaged, or if its learning rate is already zero."""
     path = parent.expect("checkpoint").path(TRAINING)
     if not path.is_file():
         raise UserError(
@@ -170,7 +174,7 @@ def load_training(parent: Artifact) -> dict[str, Any]:
 
 
 def check_tokenizer(expected: str, found: str, where: Path) -> None:
-    """Two hashes of tokenizers must be one. Raises UserError."""
+    """Check that two tokenizer hashes are equal. Raises UserError."""
     if expected != found:
         raise UserError(
             f"made with another tokenizer ({found[:12]}, this needs {expected[:12]})",
@@ -180,7 +184,7 @@ def check_tokenizer(expected: str, found: str, where: Path) -> None:
 
 
 def copy_parameters(model: Transformer) -> Transformer:
-    """A frozen twin, for reference log-probabilities."""
+    """A frozen copy of `model`, for reference log-probabilities."""
     twin = Transformer(model.config).to(model.cos.device)
     with torch.no_grad():
         for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""Resume files of a stage in progress: complete or absent, hashed, the newest good one wins. Written beside the training."""
+"""Save files of an unfinished stage: complete or absent, hashed; the newest undamaged one is restored. Written by a thread."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ _TWO = Retention()
 
 
 def quiet(text: str) -> None:
-    """Says nothing."""
+    """Discard the message."""
 
 
 class ResumeFiles:
-    """`state-STEP.safetensors` and its `state-STEP.json` {sha256, log_bytes, regular}, written in that order, under `folder`.
+    """`state-STEP.safetensors` and then its record `state-STEP.json` {sha256, log_bytes, regular} under `folder`.
 
-    `save` copies the state into buffers that are kept, and a thread hashes, writes, flushes and renames: training waits for
-    the copy alone. `log_bytes` is how long the stage's log was: a resumed stage cuts the log back to it, so no line stands
-    twice. An attempt whose fencing token is outdated writes nothing that could be found. `regular` files come at the recipe's
-    interval, whatever interrupts the training; only to those does a rollback go back. `retention` says which stay.
+    `save` copies the state into reused host buffers; a thread then hashes, writes, fsyncs and renames, so that training waits
+    for the copy only. `log_bytes` is the length of the stage's log at the save: a resumed stage truncates the log to it, so
+    that no step is logged twice. An attempt whose fencing token is outdated publishes nothing. `regular` saves are those at
+    the recipe's interval, not those forced by a preemption; a rollback only goes back to regular ones. `retention` decides
+    which saves are kept.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class ResumeFiles:
     def save(
         self, step: int, tensors: dict[str, Tensor], log_bytes: int, done: Callable[[int], None], regular: bool = True
     ) -> None:
-        """Begin to write the state after `step`; `done` hears the file's size when it is complete, on the writing thread.
+        """Start writing the state after `step`; the writing thread calls `done` with the file's size once it is complete.
 
-        Waits for the one before. Raises what that one failed with.
+        Waits for the previous save first. Raises the error with which that one failed.
         """
         self.wait()
-        self._buffers = {name: kept for name, kept in self._buffers.items() if name in tensors}  # a used-up roll-out is gone
+        # A roll-out that is used up is no longer in `tensors`: free its buffers.
+        self._buffers = {name: kept for name, kept in self._buffers.items() if name in tensors}
         for name, tensor in tensors.items():
             kept = self._buffers.get(name)
             if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
@@ -63,7 +65,7 @@ class ResumeFiles:
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when nothing is being written. Raises what writing failed with."""
+        """Wait until nothing is being written. Raises the error with which the last save failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -77,23 +79,27 @@ class ResumeFiles:
         try:
             self.fencing.check()
             self.folder.mkdir(parents=True, exist_ok=True)
+            # The temporary name holds the attempt's number: an outdated attempt that is still writing cannot mix its bytes in.
             save_tensors(self._buffers, beside)
+            # fsync before the rename: after a power loss the final name must not point to data that never reached the disk.
             with beside.open("rb+") as f:
                 os.fsync(f.fileno())
             record = {"sha256": sha256_file(beside), "log_bytes": log_bytes, "regular": regular}
             with self.fencing.critical_section():
+                # Record last: `newest` goes by records, so weights without one are never read. Both renames are inside the
+                # critical section, which a newer attempt cannot enter at the same time.
                 os.replace(beside, path)
                 write_atomic(path.with_suffix(".json"), json.dumps(record))
                 self._drop_old()
                 done(path.stat().st_size)
                 self.fencing.upload()
-        except BaseException as error:  # noqa: BLE001 (it is raised where the training can hear it)
+        except BaseException as error:  # noqa: BLE001 (kept, and raised on the training thread by `wait`)
             self._failure = error
         finally:
-            beside.unlink(missing_ok=True)  # half a file would keep a full disk full
+            beside.unlink(missing_ok=True)  # a partial file would keep a full disk full
 
     def sweep(self) -> None:
-        """Take away what killed or overtaken attempts were writing."""
+        """Delete the temporary files of attempts that were killed or superseded."""
         for half in self.folder.glob("*.tmp"):
             half.unlink(missing_ok=True)
 
@@ -104,15 +110,15 @@ class ResumeFiles:
             _remove(records[step])
 
     def forget_after(self, step: int) -> None:
-        """Take away what was saved after `step`."""
+        """Delete the saves made after `step`."""
         with self.fencing.critical_section():
             for record in self.folder.glob("state-*.json"):
                 if _step(record) > step:
                     _remove(record)
 
     def newest(self, before: int | None = None) -> tuple[dict[str, Tensor], int] | None:
-        """(tensors, log_bytes) of the newest file whose hash is right, or None: with `before`, of the regular ones that were
-        saved before that step. Damaged ones are passed over and said."""
+        """(tensors, log_bytes) of the newest save whose hash is right, or None if there is none; with `before`, of the newest
+        regular one made before that step. Damaged saves are skipped with a note."""
         for record in sorted(self.folder.glob("state-*.json"), reverse=True):
             path = record.with_suffix(".safetensors")
             said = read_record(record)
@@ -134,7 +140,7 @@ def _remove(record: Path) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """{sha256, log_bytes, regular}, or None where the record itself is damaged."""
+    """{sha256, log_bytes, regular}, or None if the record itself is damaged."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Which saves of a stage in progress stay."""
+"""Which saves of an unfinished stage are kept."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Retention:
-    """The newest save stays, the newest `keep` of those that came at the recipe's interval, because a rollback goes back to
-    such, and a damaged one needs another before it; and those at every `every_steps`-th step (0: none)."""
+    """Kept are the newest save; the newest `keep` regular ones, since a rollback goes back to a regular one, and more than one
+    in case the newest is damaged; and every regular one at a multiple of `every_steps` (0: none)."""
 
     keep: int = 2
     every_steps: int = 0
 
     def old(self, saves: Iterable[tuple[int, bool]]) -> set[int]:
-        """The steps of the saves that go, of those given as (step, regular)."""
+        """The steps of the saves to delete, of `saves` given as (step, regular)."""
         known = dict(saves)
         regular = sorted(step for step, is_regular in known.items() if is_regular)
         kept = {max(known, default=0), *regular[-self.keep :]}

@@ -1,4 +1,4 @@
-"""The seam between the loop and how a stage in progress is saved."""
+"""The interface between the training loop and the saves of an unfinished stage."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from lehr.train.state import TrainState
 
 
 class Saves(Protocol):
-    """Where a stage in progress saves itself. Every rank makes the same calls. `alone`: rank 0 can save without the others."""
+    """Saves of an unfinished stage. Every rank makes the same calls. `alone`: rank 0 can save without the other ranks."""
 
     alone: bool
 
     def save(self, state: TrainState, log_bytes: int, done: Callable[[int], None], regular: bool = True) -> None:
-        """Begin to write `state`; `done` hears the bytes on rank 0 when all is there. `regular` saves come at the recipe's
-        interval. Raises what the last one failed with."""
+        """Start writing `state`; `done` is called on rank 0 with the bytes once the save is complete. `regular`: at the
+        recipe's interval. Raises the error with which the previous save failed."""
 
     def restore(self, state: TrainState, before: int | None = None) -> int | None:
-        """Copy the newest good save into `state`, with `before` the newest regular one that was made before that step; returns
-        how long the log was, or None where there is nothing."""
+        """Copy the newest undamaged save into `state`, with `before` the newest regular one made before that step; returns the
+        log's length in bytes at that save, or None if there is no save."""
 
     def forget_after(self, step: int) -> None:
-        """Take away what was saved after `step`; rank 0 calls it."""
+        """Delete the saves made after `step`; only rank 0 calls it."""
 
     def wait(self) -> None:
-        """Return when nothing is being written. Raises what writing failed with."""
+        """Wait until nothing is being written. Raises the error with which the last save failed."""

@@ -1,4 +1,4 @@
-"""The saves of a stage whose ranks all hold the whole state: rank 0 writes resume files, every rank reads them."""
+"""The saves of a stage whose ranks all hold the whole state: rank 0 writes them, every rank reads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TWO = Retention()
 
 
 class WholeSaves:
-    """ResumeFiles behind the seam of lehr.train.engine.Saves."""
+    """ResumeFiles as an implementation of `lehr.train.checkpointing.saver.Saves`."""
 
     alone = True
 
@@ -36,7 +36,7 @@ class WholeSaves:
             self.files.save(state.step, state.tensors(), log_bytes, done, regular)
 
     def restore(self, state: TrainState, before: int | None = None) -> int | None:
-        """See Saves.restore. Takes away what killed or overtaken attempts were writing."""
+        """See Saves.restore. Also deletes the temporary files of killed or superseded attempts."""
         if self.ranks.first:
             self.files.sweep()
         with mirrored(self.files.folder, self.ranks, self.files.fencing):
@@ -63,7 +63,7 @@ class WholeSaves:
         return forget_after(self.files.folder, step, self.files.fencing)
 
     def _other_layouts(self) -> bool:
-        """Whether there are saves of a time when this stage ran under a sharded layout."""
+        """Whether there are saves from when this stage ran under a sharded layout."""
         return any(self.files.folder.glob("sharded-*"))
 
     def wait(self) -> None:

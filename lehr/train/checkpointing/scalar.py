@@ -1,4 +1,4 @@
-"""Checkpoints of value and reward models. Apart from `checkpoint.py`: pretraining does not depend on them."""
+"""Checkpoints of value and reward models. Not in `checkpoint.py`, so that pretraining's fingerprint does not depend on them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class LoadedScalar:
 
 
 def save_scalar(folder: Path, config: Model, weights: dict[str, Tensor], tokenizer_folder: Path, *, chat: bool = True) -> None:
-    """Write a checkpoint's files; `weights` are fp32 by name. `chat`: what it reads is rendered by the chat template."""
+    """Write a checkpoint's files; `weights` are fp32 by name. `chat`: the model reads text rendered by the chat template."""
     save_checkpoint(folder, config, weights, tokenizer_folder, chat=chat, head="scalar")
 
 
 def load_scalar(artifact: Artifact) -> LoadedScalar:
-    """Rebuild the model in fp32. Raises UserError if files are damaged, if tokenizer and model do not belong together, or if it
-    is a language model's checkpoint."""
+    """Load the model in fp32. Raises UserError if files are damaged, if tokenizer and model do not belong together, or if the
+    checkpoint is a language model's."""
     model, tokenizer, _ = load_model(artifact, "scalar", ScalarModel)
     return LoadedScalar(model, tokenizer, model.config)
