@@ -1,4 +1,4 @@
-"""Which generated prompts a step asks of its model, and whether they fit its context: known before anything is trained."""
+"""The generated prompts of a post-training step, and whether they fit the model's context: checked before any training."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 def pair_prompts(pairs: Pairs, split: Split, seed: int) -> Iterator[ChatExample]:
-    """Prompts of the preference pairs of one split. Held-out ones are distinct: they are what is scored."""
+    """Prompts of the preference pairs of one split. Held-out prompts are distinct, as scores are made from them."""
     if split == "train":
         return in_turn(pairs.families, split, pairs.prompts, seed)
     return in_turn(pairs.families, split, pairs.held_out_prompts, seed, distinct=True)
 
 
 def roll_out_prompts(c: Any) -> Iterator[ChatExample]:
-    """Prompts of all roll-outs of a GRPO step, enough for each to see new ones; `c` is its lehr.stages.grpo.GrpoConfig."""
+    """Prompts of all roll-outs of a GRPO step, enough for each roll-out to have new ones; `c` is a
+    lehr.stages.grpo.GrpoConfig."""
     roll_outs = -(-c.steps // (c.rollout_epochs * c.mini_batches))
     return in_turn(c.families, "train", roll_outs * c.batch_size, c.seed)
 
 
 def pairs_seed(seed: int, stream: str, split: Split) -> int:
-    """Of the prompts of one split: every step that makes pairs has a stream of its own."""
+    """The seed for the prompts of one split; each step that samples pairs has a `stream` of its own."""
     return seeds.derive(seed, stream, split)
 
 
 def prompt_ids(example: ChatExample, tokenizer: Tokenizer) -> list[int]:
-    """The prompt up to where the assistant speaks."""
+    """The token ids of the prompt, up to where the assistant's answer begins."""
     return render(example.prompt, tokenizer, add_generation_prompt=True)[0]
 
 
 def refuse_long(key: str, prompts: Iterable[Sequence[int]], context: int, max_new_tokens: int) -> None:
-    """Raises UserError where a prompt and an answer of `max_new_tokens` are more than the `context`: the model would answer the
-    end of the prompt alone."""
+    """Raises UserError if a prompt and an answer of `max_new_tokens` do not fit the `context`: generation would cut the front
+    of the prompt off, and the model would answer its end only."""
     longest = max(map(len, prompts), default=0)
     room = context - longest
     if max_new_tokens > room:

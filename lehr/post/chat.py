@@ -1,11 +1,11 @@
-"""The chat template, and the mask that lets only the assistant's own tokens count.
+"""The chat template, and the mask that limits the loss to the assistant's own tokens.
 
     <|user|>\\n{content}\\n<|assistant|>\\n{content}<|endoftext|>
 
-with an optional `<|system|>\\n{content}\\n` first. `<|user|>` and the like are special tokens where the tokenizer has them, and
-ordinary text where it has not, as in OLMo 2's own template. Contents are stripped, and `<|` and the names of special tokens
-inside one are broken up: what a user types can never become a special token or a marker, neither here nor under
-`transformers`, which parses the rendered string.
+with an optional `<|system|>\\n{content}\\n` first. `<|user|>` and the other markers are special tokens if the tokenizer has
+them, and ordinary text otherwise, as in OLMo 2's own template. Contents are stripped, and `<|` and the names of special tokens
+in them are broken up by a space: what a user types can never become a special token or a marker, neither here nor under
+`transformers`, which tokenizes the rendered string.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lehr.data.special_tokens import ROLES
 from lehr.data.synthetic.conversations import Message
 from lehr.runtime.errors import UserError
 
-# The same template for Hugging Face; `tests/post/test_chat.py` holds the two equal, token by token.
+# The same template for Hugging Face; `tests/post/test_chat.py` checks that the two agree token by token.
 _ANSWER = "{{- '<|assistant|>\\n' + content + eos_token -}}"
 _MARKED = "{{- '<|assistant|>\\n' -}}{%- generation -%}{{- content + eos_token -}}{%- endgeneration -%}"
 JINJA_TEMPLATE = (
@@ -47,7 +47,7 @@ JINJA_TEMPLATE = (
 
 
 class ChatTokenizer(Protocol):
-    """The part of `lehr.data.tokenizer.Tokenizer` that a chat needs. `encode` never yields a special token."""
+    """The part of `lehr.data.tokenizer.Tokenizer` that chats need. `encode` never yields a special token."""
 
     @property
     def eos_id(self) -> int: ...
@@ -63,8 +63,8 @@ class ChatTokenizer(Protocol):
 def chat_template(tokenizer: ChatTokenizer, *, marked: bool) -> str:
     """The template of a tokenizer's chats for other programs: `JINJA_TEMPLATE`, which also breaks up its special tokens.
 
-    `marked` says what the assistant's tokens are in transformers' own tag `generation`, for its `return_assistant_tokens_mask`;
-    readers of GGUF files need not know that tag.
+    `marked` wraps the assistant's tokens in transformers' own tag `generation`, for its `return_assistant_tokens_mask`; not for
+    GGUF files, whose readers may not know the tag.
     """
     filters = "".join(f" | replace({_quoted(name)}, {_quoted(broken)})" for name, broken in _broken(tokenizer.special_names))
     template = JINJA_TEMPLATE.replace(" | trim", f"{filters} | trim", 1)
@@ -72,15 +72,14 @@ def chat_template(tokenizer: ChatTokenizer, *, marked: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    """`text` as a literal of Jinja, which has Python's escapes."""
+    """`text` as a string literal of Jinja, which has Python's escapes."""
     return "'" + text.encode("unicode_escape").decode().replace("'", "\\'") + "'"
 
 
 @lru_cache(maxsize=8)
 def _broken(special_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """What of the special tokens a content may still hold once its `<|` are broken up, longest first, and what stands instead.
-
-    Where more than eight begin with the same two signs, as DeepSeek's do, these two stand for them all.
+    """The special tokens that a content can still contain after its `<|` are broken up, longest first, each with its
+    replacement. If more than eight begin with the same two characters, as DeepSeek's do, these two stand for all of them.
     """
     names = [name for name in special_names if "<|" not in name and len(name) > 1]
     begins = Counter(name[:2] for name in names if not any(c.isalnum() for c in name[:2]))
@@ -90,7 +89,7 @@ def _broken(special_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def check_turns(messages: Sequence[Message], add_generation_prompt: bool) -> None:
     """Raises UserError unless the turns are user, assistant, user ... after at most one system message, and their contents
-    text. The exported template refuses the same."""
+    text. The exported template refuses the same messages."""
     turns = [m.role for m in messages]
     if turns[:1] == ["system"]:
         turns = turns[1:]
@@ -115,17 +114,17 @@ def _clean(content: str, special_names: tuple[str, ...]) -> str:
 
 
 def render(messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation_prompt: bool) -> tuple[list[int], list[bool]]:
-    """Token ids of a conversation, and for each whether it is the assistant's: its words and the end-of-turn token.
+    """Token ids of a conversation, and for each whether it is part of an assistant's turn: its words or its end-of-turn token.
 
-    With `add_generation_prompt` the ids end where the assistant's next words begin, so that a sampled answer
-    continues exactly as training saw it. Every assistant turn has one end-of-turn token, its last. Raises UserError
-    for turns out of order.
+    With `add_generation_prompt` the ids end where the assistant's next answer begins, so that a sampled answer continues
+    exactly as in training. Every assistant turn ends in one end-of-turn token. Raises UserError for turns out of order.
     """
     check_turns(messages, add_generation_prompt)
     ids: list[int] = []
     mask: list[bool] = []
-    # Texts between two special tokens are encoded as one, as they are in the whole string, but for an answer: encoded apart
-    # from its header, a prompt is always a prefix of the conversation that it opens.
+    # Texts between two special tokens are encoded together, since merges may cross from one to the next when the whole string
+    # is tokenized. Only answers are encoded separately from their header, so that a prompt is always a prefix of its
+    # conversation.
     pieces = _pieces(messages, tokenizer, add_generation_prompt)
     for (is_text, assistant), run in groupby(pieces, key=lambda piece: (isinstance(piece[0], str), piece[1])):
         values = [value for value, _ in run]
@@ -138,7 +137,7 @@ def render(messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation
 def _pieces(
     messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation_prompt: bool
 ) -> Iterator[tuple[int | str, bool]]:
-    """A conversation's special tokens and texts in order, and for each whether it is the assistant's."""
+    """A conversation's special tokens and texts in order, and for each whether it is part of an assistant's turn."""
     for message in messages:
         yield from _header(message.role, tokenizer)
         content = _clean(message.content, tokenizer.special_names)

@@ -1,5 +1,5 @@
-"""GRPO with verifiable rewards (Shao et al. 2024; OLMo 2 section 5, RLVR): several samples a prompt, the advantage is
-what a sample's reward exceeds its own group's mean by. Shapes: B samples of this rank, T columns; P prompts, S samples each."""
+"""GRPO with verifiable rewards (Shao et al. 2024; OLMo 2 section 5, RLVR): several samples for each prompt; a sample's
+advantage is its reward minus the mean of its group. Shapes: B samples of this rank, T columns; P prompts, S samples each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lehr.train.state import TrainState
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question as token ids, and `reward(response ids, finished) -> float`, its verifier bound to the right answer."""
+    """A question as token ids, and `reward(response ids, finished) -> float`, its verifier bound to the correct answer."""
 
     ids: list[int]
     reward: Callable[[list[int], bool], float]
@@ -32,8 +32,8 @@ class Prompt:
 @dataclass(frozen=True)
 class GrpoSettings:
     """`clip_low`/`clip_high` bound the ratio (asymmetric as in DAPO, Yu et al. 2025); `kl` weighs the k3 estimate. `epochs` and
-    `mini_batches`: see Updates; `epsilon`: see advantages. Policy and reference are both taken at `temperature`, the one that
-    answers are sampled at: at another one the first update's ratio would not be 1."""
+    `mini_batches`: see Updates; `epsilon`: see advantages. Log-probabilities of policy and reference are taken at the sampling
+    `temperature`: at any other, the first update's ratio would not be 1."""
 
     prompts: int
     samples: int
@@ -48,17 +48,17 @@ class GrpoSettings:
 
     @property
     def updates(self) -> Updates:
-        """How a roll-out is used. Raises UserError as Updates does."""
+        """How often a roll-out is used. Raises UserError as Updates does."""
         return Updates(self.prompts, self.samples, self.epochs, self.mini_batches)
 
 
 def advantages(rewards_PS: Tensor, epsilon: float = 1e-8) -> Tensor:
     """(reward - group mean) / (group's population std + epsilon), shape (prompts, samples); 0 in a group of equal rewards.
 
-    1e-8 is what OLMo 2's code adds. A larger one keeps a group that differs in one lucky sample of S from an advantage of
+    OLMo 2's code adds 1e-8. A larger epsilon keeps the single successful sample of a group of S from an advantage of about
     sqrt(S).
     """
-    exact_PS = rewards_PS.double()  # in fp32 the mean of equal rewards may differ from them, and 1e-8 would magnify that
+    exact_PS = rewards_PS.double()  # in fp32 the mean of equal rewards can differ from them, and / 1e-8 would magnify the error
     centred = exact_PS - exact_PS.mean(dim=1, keepdim=True)
     found = centred / (exact_PS.std(dim=1, keepdim=True, unbiased=False) + epsilon)
     equal_P1 = (exact_PS == exact_PS[:, :1]).all(dim=1, keepdim=True)
@@ -72,6 +72,7 @@ def grpo_token_loss(
     and the k3 itself: both (B, T)."""
     ratio_BT = (new_BT - old_BT).exp()
     a_B1 = advantage_B[:, None]
+    # The minimum, so that clipping only ever removes gain: a ratio that moved against the advantage keeps its full gradient.
     gain_BT = torch.minimum(ratio_BT * a_B1, ratio_BT.clamp(1 - s.clip_low, 1 + s.clip_high) * a_B1)
     r_BT = reference_BT - new_BT
     k3_BT = r_BT.exp() - r_BT - 1
@@ -79,16 +80,17 @@ def grpo_token_loss(
 
 
 def clipped(new_BT: Tensor, old_BT: Tensor, advantage_B: Tensor, s: GrpoSettings) -> Tensor:
-    """Where the loss no longer pulls at the ratio, because it has gone as far as the clip allows: (B, T)."""
+    """Where the clip has removed the gradient, because the ratio has moved as far as allowed in the better direction: (B,
+    T)."""
     ratio_BT, better_B1 = (new_BT - old_BT).exp(), advantage_B[:, None] > 0
     worse_B1 = advantage_B[:, None] < 0
     return (better_B1 & (ratio_BT > 1 + s.clip_high)) | (worse_B1 & (ratio_BT < 1 - s.clip_low))
 
 
 class GrpoObjective:
-    """Roll out, verify, and take one policy-gradient step, or several; the mean is over response tokens (`weight`).
+    """Roll out, verify, and make one or more policy-gradient updates; the mean is over response tokens (`weight`).
 
-    The policy is the state's, `policy` samples from it; the state's frozen model `reference` is what the KL term holds it to.
+    The state's model is trained, `policy` samples from it, and the state's frozen `reference` anchors the KL term.
     """
 
     extras: tuple[str, ...] = ("reward", "kl", "response_tokens", "unfinished")
@@ -114,11 +116,11 @@ class GrpoObjective:
         return self.learn(self.roll_outs.rows(step, ranks).to(self.policy.device))
 
     def learn(self, r: RollOut) -> Sums:
-        """One policy gradient from these rows."""
-        if not len(r):  # more ranks than rows: the others have them
+        """Backpropagate the loss of these rows."""
+        if not len(r):  # there are fewer rows than ranks
             return Sums(0.0, 0.0, 0, dict.fromkeys(self.extras, (0.0, 0.0)))
         new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, self.settings.temperature)
-        # In the only update of a roll-out the old policy is this one: the ratio is 1 and only its gradient counts.
+        # With one update for each roll-out the old policy is the present one: the ratio is 1, but its gradient is not 0.
         old_BT = new_BT.detach() if r.old_BT is None else r.old_BT
         loss_BT, k3_BT = grpo_token_loss(new_BT, old_BT, r.reference_BT, r.advantages_B, self.settings)
         answer_BT = r.labels_BT != IGNORE
@@ -149,7 +151,7 @@ class GrpoObjective:
         return RollOut(step, tokens_BT, labels_BT, rewards_PS.reshape(-1), finished_B, advantages_B, reference_BT, old_BT)
 
     def _answers(self, prompts: Sequence[Prompt], seed: int) -> tuple[list[Rendered], Tensor, Tensor]:
-        """Sampled answers as rows, prompt-major; rewards (P, S); which answers ended, (P * S)."""
+        """Sampled answers as rows, prompt by prompt; rewards (P, S); which answers ended by themselves, (P * S)."""
         s, eos = self.settings, self.policy.tokenizer.eos_id
         repeated = [p for p in prompts for _ in range(s.samples)]
         answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [eos], s.temperature, seed)
@@ -165,5 +167,5 @@ class GrpoObjective:
 
 @torch.no_grad()
 def _logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float) -> Tensor:
-    """See token_logprobs; there may be no rows, and no gradient is wanted."""
+    """`token_logprobs` without gradient, and for zero rows too."""
     return token_logprobs(model, tokens_BT, labels_BT, temperature) if len(tokens_BT) else torch.zeros(tokens_BT.shape)

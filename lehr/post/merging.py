@@ -20,8 +20,8 @@ from lehr.train.checkpointing.checkpoint import WEIGHTS, described
 def check_ingredients(ingredients: Sequence[Artifact]) -> None:
     """Raises UserError unless all are checkpoints of one architecture, one tokenizer and one parent.
 
-    Weights of runs that branched before a skill formed lie in different basins: their mean has neither's skill. One
-    parent is what makes a soup meaningful, so it is demanded here rather than hoped for.
+    Weights of runs that branched before a skill was learned lie in different basins of the loss, and their mean may have the
+    skills of none. Soups therefore require a common parent.
     """
     if len(ingredients) < 2:
         raise UserError(
@@ -45,10 +45,10 @@ def check_ingredients(ingredients: Sequence[Artifact]) -> None:
 
 
 def average(ingredients: Sequence[Artifact], out: Path) -> None:
-    """Write the mean of the weights to the file `out`: accumulated in fp32 in the order given, cast once to their dtype.
+    """Write the mean of the weights to the file `out`: summed in fp32 in the order given, then cast once to the weights' dtype.
 
-    Read in blocks from all files at once, so that memory does not grow with the model: 1 MiB a file. Raises UserError for a
-    damaged file, for weights that are no finite numbers, and where names, shapes or dtypes differ from the first one's.
+    Files are read in blocks of 1 MiB, so memory does not grow with the model. Raises UserError for a damaged file, for weights
+    that are not finite, and if names, shapes or dtypes differ from the first ingredient's.
     """
     paths = [a.path(WEIGHTS) for a in ingredients]
     layouts = [_layout(path) for path in paths]
@@ -59,6 +59,7 @@ def average(ingredients: Sequence[Artifact], out: Path) -> None:
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("rb")) for path in paths]
         target = stack.enter_context(out.open("wb"))
+        # The layouts are equal, so the first file's header is the result's header.
         target.write(files[0].read(first.body))
         for file, layout in zip(files, layouts, strict=True):
             file.seek(layout.body)
@@ -74,7 +75,7 @@ _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 @dataclass(frozen=True)
 class _Layout:
-    """A safetensors file: where its body begins, its tensors by name, and the (dtype, bytes) of each in file order."""
+    """A safetensors file: the offset of its body, its tensors by name, and the (dtype, bytes) of each in file order."""
 
     body: int
     tensors: dict[str, tuple[str, list[int], list[int]]]
@@ -101,8 +102,8 @@ def _layout(path: Path) -> _Layout:
 
 
 def _mean_of_blocks(files: Sequence[BinaryIO], paths: Sequence[Path], size: int, dtype: torch.dtype) -> bytes:
-    """The next `size` bytes of every file as numbers, their mean as bytes. Raises UserError where one is NaN or infinite: it
-    would make the soup so."""
+    """The mean of the next `size` bytes of every file, as bytes. Raises UserError if a weight is NaN or infinite, since the
+    soup would be too."""
     total: Tensor | None = None
     for file, path in zip(files, paths, strict=True):
         numbers = torch.frombuffer(bytearray(file.read(size)), dtype=dtype).to(torch.float32)

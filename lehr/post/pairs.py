@@ -32,7 +32,7 @@ PAIRS = "pairs.jsonl"
 
 @dataclass(frozen=True)
 class Sampling:
-    """What every rank is told. Prompts are drawn from `seed` and the name `stream`."""
+    """What every rank is given. Prompts are drawn from `seed` and the name `stream`."""
 
     context: RankContext
     pairs: Pairs
@@ -42,10 +42,9 @@ class Sampling:
 
 
 def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
-    """Sample the parent on training and held-out prompts; a verified answer against a failed one makes a pair. Pairs by split.
-
-    Pairs from held-out prompts are for scoring only. They are on-policy for the parent: the same file judges every model that
-    comes of it. Raises UserError if there are none.
+    """Sample the parent on training and held-out prompts; a verified and a failed answer to one prompt make a pair. Returns the
+    number of pairs by split. Held-out pairs are used for scoring only. Pairs are on-policy for the parent, and score every
+    model trained from it. Raises UserError if there are none.
     """
     loaded, d = load_checkpoint(Artifact.open(work.parent, verify=False)), work.pairs
     loaded.model.to(own_device(ranks))
@@ -63,7 +62,7 @@ def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
         (work.context.out / PAIRS).write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8")
         if not counts["train"] or not counts["held_out"]:
             raise UserError(
-                f"no pairs: the model's answers to a prompt are all right or all wrong ({counts})",
+                f"no pairs: for every prompt the model's answers are all right or all wrong ({counts})",
                 where=f"{work.context.name}: samples={d.samples}",
                 remedy="raise pairs.samples or pairs.prompts, or train SFT longer",
             )
@@ -71,7 +70,7 @@ def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
 
 
 def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int) -> Iterable[dict[str, Any]]:
-    """For each prompt whose samples disagree: the first verified and the first failed answer, both finished."""
+    """For each prompt whose samples differ in correctness: the first verified and the first failed answer, both finished."""
     tokenizer = model.tokenizer
     rendered = [prompt_ids(e, tokenizer) for e in examples]
     refuse_long("the pairs", rendered, model.max_length, d.max_new_tokens)
@@ -81,7 +80,7 @@ def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int)
         right: list[str] = []
         wrong: list[str] = []
         for ids in answers[i * d.samples : (i + 1) * d.samples]:
-            if ids and ids[-1] == tokenizer.eos_id:  # an answer that was cut off is no answer to prefer or to reject
+            if ids and ids[-1] == tokenizer.eos_id:  # a truncated answer is neither preferred nor rejected
                 text = tokenizer.decode(ids)
                 (right if verify(example.verifier, example.verifier_args, text, True) else wrong).append(text)
         if wrong and not right and d.reference_answers:
@@ -92,7 +91,7 @@ def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int)
 
 
 def dpo_objective(setup: Setup) -> DpoObjective:
-    """Prefer what the verifiers prefer; the parent is the reference too."""
+    """DPO on the parent's pairs; the parent is the reference model too."""
     c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
     pairs = read_pairs(setup.folder, "train", tokenizer)
     settings = DpoSettings(c.batch_size, c.beta, c.chosen_nll, c.normalised)
@@ -100,7 +99,7 @@ def dpo_objective(setup: Setup) -> DpoObjective:
 
 
 def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedPair]:
-    """The pairs of one split, rendered. Raises UserError if there are none."""
+    """The pairs of one split, rendered. Raises UserError if there are none or the file is damaged."""
     out = []
     path = folder / PAIRS
     for line in path.read_text(encoding="utf-8").splitlines():

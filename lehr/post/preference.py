@@ -1,4 +1,4 @@
-"""Preferences: pairs sampled from the policy itself and judged by verifiers, and length-normalised DPO on them."""
+"""DPO (Rafailov et al. 2023) on preference pairs, length-normalised by default."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lehr.train.losses import IGNORE, token_logprobs
 
 @dataclass(frozen=True)
 class RenderedPair:
-    """Two answers to one prompt, each with the prompt in front and the loss mask on the answer."""
+    """Two answers to one prompt, each preceded by the prompt, with the loss mask on the answer."""
 
     chosen: Rendered
     rejected: Rendered
 
 
 def mean_logprobs(model: Transformer, rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Per row: mean log-probability of the masked tokens in nats, shape (B,), and their number, shape (B,)."""
+    """For each row: the mean log-probability of the masked tokens in nats, shape (B,), and their number, shape (B,)."""
     tokens_BT, labels_BT = pad(rows, pad_id, model.cos.device)
     lengths_B = (labels_BT != IGNORE).sum(dim=1)
     return token_logprobs(model, tokens_BT, labels_BT).sum(dim=1) / lengths_B, lengths_B
@@ -42,8 +42,8 @@ def dpo_loss(
 
 @dataclass(frozen=True)
 class DpoSettings:
-    """`nll` weighs the chosen answer's own negative log-likelihood per token. `normalised` takes log-probabilities per token
-    (`dpo_norm`), else of whole answers, as Rafailov et al. have it."""
+    """`nll` weighs the chosen answer's own negative log-likelihood per token. `normalised` uses mean log-probabilities per
+    token (`dpo_norm`), otherwise sums over the whole answer, as in Rafailov et al."""
 
     batch_size: int
     beta: float
@@ -79,6 +79,7 @@ class DpoObjective:
         policy, lengths = mean_logprobs(self.model, both, self.pad_id)
         chosen_B, rejected_B = self._scaled(policy, lengths).chunk(2)
         loss_B = dpo_loss(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, s.beta)
+        # DPO only raises the margin, and may do so while both answers become less likely; this term holds the chosen one up.
         loss_B = loss_B - s.nll * policy.chunk(2)[0]
         total = loss_B.sum()
         total.backward()  # type: ignore[no-untyped-call]

@@ -16,11 +16,12 @@ from lehr.train.checkpointing.checkpoint import copy_parameters
 
 
 def grpo_objective(setup: Setup) -> GrpoObjective:
-    """From the parent, which is the reference too, on training problems whose answers can be verified."""
+    """GRPO on training problems whose answers can be verified, starting from the parent, which is the reference model too."""
     c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
     policy = LanguageModel(model, tokenizer, chat=True)
     prompts = [_prompt(example, tokenizer, c.bonus) for example in roll_out_prompts(c)]
     refuse_long(setup.context.name, (p.ids for p in prompts), policy.max_length, c.max_new_tokens)
+    # A copy: the state's model is trained in place, the reference must not change.
     setup.state.frozen["reference"] = copy_parameters(model)
     return GrpoObjective(setup.state, policy, prompts, settings(c), c.seed, setup.context.serve(policy))
 

@@ -1,4 +1,4 @@
-"""A roll-out: what a policy answered and what that is worth, for one update or for several. Shapes: B rows, T columns."""
+"""A roll-out: a policy's answers and their rewards, used for one update or several. Shapes: B rows, T columns."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lehr.train.state import TrainState
 
 @dataclass(frozen=True)
 class RollOut:
-    """Answers to prompts, a row each; the answers to one prompt lie together, and there are as many to each.
+    """Answers to prompts, one in each row; the answers to one prompt are adjacent, and every prompt has the same number.
 
-    Inputs `tokens_BT` are right-padded, `labels_BT` are shifted and -100 off the answers. `step` is the one that it was drawn
-    at. `reference_BT` and `old_BT` are log-probabilities of the labels under the reference and under the policy that answered;
-    without `old_BT` that is the very policy which is updated, so that each ratio is 1. A subclass may add tensors whose
-    first axes are B or B, T.
+    Inputs `tokens_BT` are right-padded, `labels_BT` are shifted and -100 outside the answers. `step` is the step at which it
+    was drawn. `reference_BT` and `old_BT` are log-probabilities of the labels under the reference and under the policy that
+    answered; `old_BT` is None if that policy is the one being updated, so that each ratio is 1. A subclass may add tensors
+    whose first axes are B or B, T.
     """
 
     step: int
@@ -44,12 +44,12 @@ class RollOut:
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, for a save."""
+        """All tensors, for a save."""
         return {"step": torch.tensor(self.step), **self._own()}
 
     @classmethod
     def from_tensors(cls: type[R], tensors: dict[str, Tensor]) -> R:
-        """What `tensors` gave."""
+        """The inverse of `tensors`."""
         own = {name: tensor for name, tensor in tensors.items() if name != "step"}
         return cls(step=int(tensors["step"]), **own)
 
@@ -58,7 +58,8 @@ class RollOut:
         return type(self)(step=self.step, **{name: tensor.to(device) for name, tensor in self._own().items()})
 
     def take(self: R, rows: Sequence[int]) -> R:
-        """Those rows, as wide as the widest of them. New memory, whatever the old one's: see AdamW.restore."""
+        """The given rows, cut to the longest of them. The tensors are copies, independent of this roll-out's memory, so that
+        results do not depend on its alignment: see AdamW.restore."""
         chosen = torch.tensor(rows, dtype=torch.int64)
         labelled = (self.labels_BT[chosen] != IGNORE).any(dim=0).nonzero()
         width = int(labelled.max()) + 1 if len(labelled) else 0
@@ -70,8 +71,8 @@ class RollOut:
 
     @classmethod
     def join(cls: type[R], parts: Sequence[R], samples: int) -> R:
-        """Weave together what the ranks drew, `samples` answers to a prompt: rank r has prompts r, r + world, ... (see
-        Ranks.split). Narrower parts are padded with token 0: no label's position sees what stands behind its row."""
+        """Interleave the ranks' parts, with `samples` answers to each prompt: rank r has prompts r, r + world, ... (see
+        Ranks.split). Narrower parts are padded with token 0, which no labelled position attends to."""
         fill = {"labels_BT": IGNORE}
         own = {name: _woven([part._own()[name] for part in parts], samples, fill.get(name, 0)) for name in parts[0]._own()}
         return cls(step=parts[0].step, **own)
@@ -91,9 +92,9 @@ def _woven(parts: list[Tensor], samples: int, fill: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Updates:
-    """How many updates a roll-out of `prompts` prompts, `samples` answers each, is for: `epochs` passes over it, each in
-    `mini_batches` pieces of whole prompts in an order of its own (open-instruct's and TRL's `num_epochs` and
-    `num_mini_batches`). Raises UserError where the pieces cannot be equally large."""
+    """The updates made with a roll-out of `prompts` prompts, `samples` answers each: `epochs` passes over it, each in
+    `mini_batches` batches of whole prompts in a new order (open-instruct's and TRL's `num_epochs` and `num_mini_batches`).
+    Raises UserError if the prompts cannot be divided into equal mini-batches."""
 
     prompts: int
     samples: int
@@ -103,7 +104,7 @@ class Updates:
     def __post_init__(self) -> None:
         if self.prompts % self.mini_batches:
             raise UserError(
-                f"{self.prompts} prompts of a roll-out do not make {self.mini_batches} equal pieces",
+                f"{self.prompts} prompts of a roll-out cannot be divided into {self.mini_batches} equal mini-batches",
                 where=f"mini_batches={self.mini_batches}",
                 remedy="give a divisor of the prompts of a step",
             )
@@ -113,7 +114,7 @@ class Updates:
         return self.epochs * self.mini_batches
 
     def rows(self, update: int, seed: int) -> list[int]:
-        """The rows of update 0, 1, ... of a roll-out whose order is `seed`'s."""
+        """The rows of update 0, 1, ... of a roll-out; `seed` decides their order."""
         epoch, piece = divmod(update, self.mini_batches)
         size = self.prompts // self.mini_batches
         positions = np.arange(piece * size, (piece + 1) * size)
@@ -122,12 +123,13 @@ class Updates:
 
 
 class RollOuts(Generic[R]):
-    """Draws a roll-out whenever the one before is used up, and gives each rank its rows of every update.
+    """Draws a new roll-out when the previous one is used up, and gives each rank its rows of every update.
 
-    `draw(number, step, ranks)` is this rank's part of roll-out `number`, for updates from `step` on. One that is for a single
-    update stays where it was drawn. One that is for several is gathered on every rank, so that rank 0's save holds all of it
-    and another number of ranks can go on with it. It waits on the host: a save reads it there, an accelerator's memory is
-    scarce while a step runs, and one update's rows (some 30 bytes a token) are copied in no time beside computing them.
+    `draw(number, step, ranks)` returns this rank's part of roll-out `number`, for updates from `step` on. A roll-out for a
+    single update stays on the rank that drew it. One for several updates is gathered on every rank, so that rank 0's save
+    contains it and a different number of ranks can resume from it. It is kept on the host: saves read it there, accelerator
+    memory is scarce during a step, and copying one update's rows (about 30 bytes for each token) takes little time compared
+    with computing them.
     """
 
     def __init__(
@@ -141,12 +143,12 @@ class RollOuts(Generic[R]):
         self.state, self.draw, self.kind, self.updates, self.seed = state, draw, kind, updates, seed
 
     def rows(self, step: int, ranks: Ranks) -> R:
-        """This rank's rows of the update at `step`. Every rank takes part."""
+        """This rank's rows of the update at `step`. A collective: every rank calls it."""
         number, update = divmod(step, self.updates.count)
         if self.updates.count == 1:
             return self.draw(number, step, ranks)
         whole = self._held(number)
-        if whole is None:  # also where a rollback left out the steps that would have drawn it
+        if whole is None:  # used up, or a rollback has left out the steps that would have drawn it
             parts = ranks.gather(self.draw(number, step, ranks).to(torch.device("cpu")).tensors())
             whole = self.kind.join([self.kind.from_tensors(part) for part in parts], self.updates.samples)
         self.state.rollout = whole if update + 1 < self.updates.count else None
@@ -154,7 +156,7 @@ class RollOuts(Generic[R]):
         return whole.take(ranks.split(rows))
 
     def _held(self, number: int) -> R | None:
-        """The roll-out in the state, if it is that one."""
+        """The roll-out in the state, if it is number `number`."""
         held = self.state.rollout
         if held is None:
             return None

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the assistant's tokens only. Shapes: B rows of this rank, T columns."""
+"""Supervised fine-tuning: loss on the assistant's tokens only. Shapes: B rows of this rank, T columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lehr.train.losses import IGNORE, cross_entropy
 
 @dataclass(frozen=True)
 class Rendered:
-    """One rendered conversation: token ids, and which of them the loss is on."""
+    """One rendered conversation: token ids, and the mask of those that have a loss."""
 
     ids: list[int]
     mask: list[bool]
@@ -30,7 +30,8 @@ _HOST = torch.device("cpu")
 
 
 def rows_of_step(step: int, batch_size: int, size: int, seed: int) -> np.ndarray:
-    """Which of `size` examples make the global batch of `step`: a keyed permutation per epoch, shape (batch_size,)."""
+    """The indices, of `size` examples, in the global batch of `step`: a keyed permutation for each epoch, shape
+    (batch_size,)."""
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epoch, within = position // size, position % size
     out = np.empty(batch_size, dtype=np.int64)
@@ -41,7 +42,7 @@ def rows_of_step(step: int, batch_size: int, size: int, seed: int) -> np.ndarray
 
 
 def pad(rows: Sequence[Rendered], pad_id: int, device: torch.device = _HOST) -> tuple[Tensor, Tensor]:
-    """Right-padded inputs and shifted labels (-100 off the mask), both (B, T), made on the host and then moved to `device`."""
+    """Right-padded inputs and shifted labels (-100 outside the mask), both (B, T), made on the host and moved to `device`."""
     width = max((len(row.ids) for row in rows), default=1) - 1
     tokens_BT = torch.full((len(rows), width), pad_id)
     labels_BT = torch.full((len(rows), width), IGNORE)
@@ -53,7 +54,7 @@ def pad(rows: Sequence[Rendered], pad_id: int, device: torch.device = _HOST) -> 
 
 
 def halves(rows: list[Rendered]) -> list[list[Rendered]]:
-    """The shorter and the longer half of `rows`: padded apart, they waste less. Few rows stay together."""
+    """The shorter and the longer half of `rows`: padded separately they waste less. Fewer than 8 rows stay together."""
     if len(rows) < 8:
         return [rows]
     ordered = sorted(rows, key=lambda row: len(row.ids))
@@ -62,7 +63,7 @@ def halves(rows: list[Rendered]) -> list[list[Rendered]]:
 
 @dataclass(frozen=True)
 class Replay:
-    """`rows` windows of pretraining text a step."""
+    """`rows` windows of pretraining text in each step, against forgetting."""
 
     loader: Loader
     rows: int
@@ -71,7 +72,7 @@ class Replay:
 class SftObjective:
     """Cross entropy over a pool of rendered conversations, and over replayed pretraining windows if there are any.
 
-    `weight` counts assistant tokens and replayed ones alike.
+    `weight` counts assistant tokens and replayed tokens alike.
     """
 
     extras: tuple[str, ...] = ("chat_loss",)

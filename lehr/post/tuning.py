@@ -1,4 +1,4 @@
-"""A step of post-training on ranks: load the parent, train under the step's objective, leave a chat checkpoint."""
+"""A post-training step on ranks: load the parent, train it under the step's objective, write a chat checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lehr.train.state import TrainState
 
 
 class Tuned(Protocol):
-    """What every step's configuration has."""
+    """The settings that every step's configuration has."""
 
     parallel: Parallel
     watch: Watch
@@ -39,8 +39,8 @@ class Tuned(Protocol):
 
 @dataclass(frozen=True)
 class Tuning:
-    """What every rank is told. `data` is a folder with what the step reads: shards, or pairs. `objective` is a module-level
-    function."""
+    """What every rank is given. `data` is a folder with the step's data: shards, or pairs. `objective` is a module-level
+    function, so that it can be pickled."""
 
     config: Any
     context: RankContext
@@ -51,7 +51,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Setup:
-    """What an objective is made of on one rank: the step's own `config`, the model in training, and where its data lie."""
+    """What a rank makes the objective from: the step's own `config`, the model in training, and the folder of its data."""
 
     config: Any
     context: RankContext
@@ -61,7 +61,7 @@ class Setup:
 
     @property
     def folder(self) -> Path:
-        """Where the step's data lie. Raises Bug if it was given none."""
+        """The folder of the step's data. Raises Bug if the step has none."""
         if self.data is None:
             raise Bug(f"{self.context.name} was given no data")
         return self.data
@@ -70,7 +70,7 @@ class Setup:
 def tune(
     config: Tuned, objective: Callable[[Setup], Objective], data: Artifact | None, inputs: Inputs, attempt: Attempt
 ) -> Outcome:
-    """Train the input `parent` on the configuration's ranks."""
+    """Train the input `parent` on the configuration's ranks. Raises UserError if it is not a language model's checkpoint."""
     context, parent = RankContext.of(attempt, config.parallel, config.watch), inputs["parent"]
     work = Tuning(config, context, parent.folder, data.folder if data else None, objective)
     tokens = run_ranks(config.parallel.processes, config.parallel.threads, _tune_on_rank, work)
@@ -83,8 +83,8 @@ def _tune_on_rank(ranks: Ranks, work: Tuning) -> int:
     parent, c = Artifact.open(work.parent, verify=False), work.config
     loaded = load_checkpoint(parent)
     loaded.model.to(own_device(ranks))
-    # In fp32 always: preferences and roll-outs compare log-probabilities, which bf16 logits are too coarse for, and rows of
-    # odd lengths gain nothing from bf16 on a CPU.
+    # Always in fp32: preferences and roll-outs compare log-probabilities, for which bf16 logits are too coarse, and on a CPU
+    # rows of varying lengths gain nothing from bf16.
     state = TrainState.fresh(loaded.model, c.optim)
     objective = work.objective(Setup(c, work.context, loaded, state, work.data))
     plan = Plan(

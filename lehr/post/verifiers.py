@@ -1,7 +1,7 @@
-"""Verifiable rewards: named checks of a response, 1.0 or 0.0 (OLMo 2 section 5: RLVR).
+"""Verifiable rewards: named checks of a response that return 1.0 or 0.0 (OLMo 2 section 5: RLVR).
 
-A response that did not end with the end-of-turn token is never right. Arguments are plain JSON, so that prompts with
-their verifiers can be written to files.
+A response without the end-of-turn token always gets 0.0. Arguments are plain JSON, so that prompts can be written to files
+together with their verifiers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
 _STRICT_ANSWER = re.compile(r"(?:[0-9+\-=, ]+ so )?the answer is (-?[0-9]+)\.", re.IGNORECASE)
 _ASKED_FORMAT = re.compile(r"answer is -?[0-9]+\.$", re.IGNORECASE)
 _CHATTY = re.compile(r"(?:sure|of course|certainly|happy to help|here you go|okay|ok)\b[ ,.!:]", re.IGNORECASE)
-_MAX_DIGITS = 18
+_MAX_DIGITS = 18  # fits a 64-bit integer; Python refuses to parse numbers of more than 4,300 digits
 
 
 def last_integer(text: str) -> int | None:
-    """The last number of a text, if it is a whole one: `1,234` is 1234, `1,2` is a list that ends in 2, `8.5` is none.
+    """The last number of a text if it is an integer: `1,234` is 1234, `1,2` is a list that ends in 2, `8.5` gives None.
 
-    A minus sign counts unless a number stands before it: `= -5` is -5, `3-5` and `3 -5` end in 5.
+    A minus sign counts unless a number precedes it: `= -5` is -5, `3-5` and `3 -5` end in 5.
     """
     matches = list(_NUMBER.finditer(text))
     if not matches:
@@ -49,7 +49,7 @@ def last_integer(text: str) -> int | None:
 
 
 def has_prefix(text: str) -> bool:
-    """True if a response opens with chatter ("Sure! ...") before it comes to the point."""
+    """True if a response opens with chatter ("Sure! ...") before its answer."""
     start = text.lstrip()
     return start.startswith(tuple(p.strip() for p in PREFIXES)) or _CHATTY.match(start) is not None
 
@@ -80,13 +80,13 @@ def _json_object(args: Args, text: str) -> bool:
         value = json.loads(text, object_pairs_hook=_object_without_twins)
     except (ValueError, RecursionError):
         return False
-    # `==` alone would take true for 1 and 6.0 for 6.
+    # Compared as JSON, since in Python True == 1 and 6.0 == 6.
     return isinstance(value, dict) and json.dumps(value, sort_keys=True) == json.dumps(args["object"], sort_keys=True)
 
 
 def _object_without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return dict(pairs)
 
 
@@ -111,14 +111,14 @@ def _all_of(args: Args, text: str) -> bool:
 
 VERIFIERS: dict[str, Callable[[Args, str], bool]] = {
     "last_integer": _last_integer,  # {answer}: the value alone
-    "strict_answer": _strict_answer,  # {answer}: nothing but working, and "the answer is N." at the end
+    "strict_answer": _strict_answer,  # {answer}: only the working, then "the answer is N."
     "exact": _exact,  # {text}
     "repeat": _repeat,  # {word, times}
     "ordered_list": _ordered_list,  # {items}: separated by commas
     "json_object": _json_object,  # {object}: the whole response is this object
-    "asked_format": _asked_format,  # {}: ends with "the answer is N.", whatever N
-    "after_chatter": _after_chatter,  # {of: [name, args]}: passes once an opening like "Sure!" is taken off
-    "no_prefix": _no_prefix,  # {}: comes to the point
+    "asked_format": _asked_format,  # {}: ends with "the answer is N.", for any N
+    "after_chatter": _after_chatter,  # {of: [name, args]}: passes after an opening like "Sure!" is removed
+    "no_prefix": _no_prefix,  # {}: no opening like "Sure!"
     "all_of": _all_of,  # {of: [[name, args], ...]}
 }
 
@@ -128,12 +128,12 @@ def _check(name: str, args: Args, text: str) -> bool:
 
 
 def verifier(name: str) -> Callable[[Args, str], bool]:
-    """The check of that name, built in or `module:function`. Raises UserError if there is none."""
+    """The verifier of that name, built in or `module:function`. Raises UserError if there is none."""
     return resolve("verifier", name, VERIFIERS)
 
 
 def verify(name: str, args: Args, response_text: str, finished: bool) -> float:
-    """1.0 if `response_text` passes the verifier `name`, else 0.0. `finished`: it ended with the end-of-turn token.
+    """1.0 if `response_text` passes the verifier `name`, otherwise 0.0. `finished`: it ended with the end-of-turn token.
 
     Raises UserError for an unknown verifier.
     """

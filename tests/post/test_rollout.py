@@ -103,7 +103,7 @@ def test_every_epoch_sees_each_row_once_in_pieces_of_whole_prompts() -> None:
     assert pieces[:3] != pieces[3:]
     assert all({row // 3 for row in piece} == {row // 3 for row in piece[::3]} for piece in pieces)
     assert Updates(6, 3).rows(0, seed=5) == list(range(18))
-    with pytest.raises(UserError, match="do not make 4 equal pieces"):
+    with pytest.raises(UserError, match="cannot be divided into 4 equal mini-batches"):
         Updates(6, 3, mini_batches=4)
 
 
