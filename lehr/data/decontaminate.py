@@ -1,5 +1,5 @@
-"""Decontamination: no training document may hold runs of words of an evaluation example (OLMo 2 section 4.3; OLMo 1 section
-2.4)."""
+"""Decontamination: no training document may contain n-grams of words of an evaluation example (OLMo 2 section 4.3; OLMo 1
+section 2.4)."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from itertools import chain, islice, repeat
 import numpy as np
 
 _TOKEN = re.compile(r"[^\W_]+")
-_BATCH = 512  # documents that are searched at once: most are short, and a NumPy call costs as much as a hundred words
-_ODD = 0x9E3779B97F4A7C15  # multiplier of the rolling hash: 2^64 over the golden ratio, made odd
+_BATCH = 512  # documents searched in one NumPy call: most are short, and a call costs as much as a hundred words
+_ODD = 0x9E3779B97F4A7C15  # multiplier of the rolling hash (Fibonacci hashing): 2^64 / golden ratio, made odd
 
-Shared = list[int]  # numbers of the n-grams that a document shares with evaluation texts, in its order, repeats included
+Shared = list[int]  # numbers of the n-grams that a document shares with evaluation texts, in document order, with repeats
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words and numbers, punctuation apart."""
+    """Lower-case words and numbers, without punctuation."""
     return _TOKEN.findall(text.lower())
 
 
 class Decontaminator:
-    """An index of all word n-grams of the evaluation texts, by task. Texts shorter than `n` words cannot be found
-    this way: short problems are kept apart by their keys instead (lehr.data.synthetic.splits).
+    """An index of all word n-grams of the evaluation texts, by task. Texts shorter than `n` words cannot be found this way:
 
-    Words of evaluation texts have numbers from 1 on, all others are 0. A table of bits, by hash, says where an n-gram may
-    stand; the n-gram itself is compared only there.
+    short problems are excluded by their keys instead (lehr.data.synthetic.splits).
+    Words of evaluation texts are numbered from 1, all other words are 0. A bit table, indexed by hash, is looked up first: only
+    where its bit is set is the n-gram itself compared.
     """
 
     def __init__(self, texts: Mapping[str, Sequence[str]], n: int, hits: Mapping[str, int]) -> None:
-        """`hits[task]`: from how many shared n-grams on a document counts as contaminated by that task."""
+        """`hits[task]`: the number of shared n-grams from which a document counts as contaminated by that task."""
         self.n, self.hits = n, hits
         self._tasks = list(texts)
         self._words: dict[str, int] = {}
         self._grams: dict[bytes, int] = {}
-        self._tasks_of: list[int] = []  # of each n-gram, a bit for each task whose texts it stands in
+        self._tasks_of: list[int] = []  # for each n-gram, a bit for each task in whose texts it occurs
         for number, task in enumerate(self._tasks):
             for text in texts[task]:
                 self._learn(tokens(text), number)
         learnt = np.frombuffer(b"".join(self._grams), np.uint32).reshape(-1, n)
+        # Eight bits or more for each n-gram: at most one in eight lookups passes by chance.
         self._bits = max(16, (8 * len(learnt)).bit_length())
         self._maybe = np.zeros(1 << self._bits, np.bool_)
         self._maybe[self._places(learnt.ravel())[::n]] = True
@@ -54,12 +55,12 @@ class Decontaminator:
             self._tasks_of[number] |= 1 << task
 
     def _cut(self, ids: np.ndarray, starts: Iterable[int]) -> Iterator[bytes]:
-        """The n-grams that begin at `starts`."""
+        """The n-grams that begin at positions `starts`."""
         raw, width = ids.tobytes(), ids.itemsize
         return (raw[width * start : width * (start + self.n)] for start in starts)
 
     def _places(self, ids: np.ndarray) -> np.ndarray:
-        """Of each n-gram in `ids`, where its bit is: the highest bits of a polynomial of its words."""
+        """The index of each n-gram's bit: the highest bits of a polynomial of its words' numbers."""
         count, total = len(ids) - self.n + 1, np.zeros(max(0, len(ids) - self.n + 1), np.uint64)
         for offset in range(self.n):
             total *= np.uint64(_ODD)
@@ -67,13 +68,14 @@ class Decontaminator:
         return (total * np.uint64(_ODD)) >> np.uint64(64 - self._bits)
 
     def shared(self, texts: Iterable[str]) -> Iterator[Shared]:
-        """For each text, the n-grams that it shares with an evaluation text."""
+        """For each text, the n-grams that it shares with any evaluation text."""
         waiting = iter(texts)
         while batch := list(islice(waiting, _BATCH)):
             yield from self._shared([tokens(text) for text in batch])
 
     def _shared(self, documents: list[list[str]]) -> list[Shared]:
-        """All documents in one row of numbers. Behind each stands a 0, which no n-gram of the index holds."""
+        """The documents are searched as one array of word numbers, each followed by a 0, which no n-gram of the index contains:
+        so no n-gram matches across two documents."""
         words = chain.from_iterable(chain(document, ("",)) for document in documents)
         ids = np.fromiter(map(self._words.get, words, repeat(0)), np.uint32)
         found: list[Shared] = [[] for _ in documents]
@@ -89,8 +91,8 @@ class Decontaminator:
         return found
 
     def forget_boilerplate(self, documents: Iterable[Shared], limit: int, tasks: Collection[str]) -> int:
-        """Drop n-grams of `tasks` that stand in more than `limit` of `documents`: a phrase that a whole source repeats (a
-        form's wording, a licence) tells nothing about one document. Returns how many were dropped."""
+        """Drop n-grams of `tasks` that occur in more than `limit` of `documents`: a phrase that a whole source repeats (the
+        wording of a form, a licence) is no evidence about one document. Returns the number dropped."""
         mask = sum(1 << self._tasks.index(task) for task in tasks)
         seen = Counter(chain.from_iterable(set(shared) for shared in documents))
         common = [gram for gram, count in seen.items() if count > limit and self._tasks_of[gram] & mask]
@@ -99,7 +101,8 @@ class Decontaminator:
         return len(common)
 
     def contaminated(self, shared: Shared) -> str | None:
-        """The task that a document shares too many n-grams with, or None. An n-gram that stands in several counts for each."""
+        """The task with which a document shares too many n-grams, or None. An n-gram of several tasks counts for each of
+        them."""
         numbers = Counter(self._tasks_of[gram] for gram in shared)
         found: Counter[str] = Counter()
         for number, task in enumerate(self._tasks):

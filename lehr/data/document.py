@@ -14,7 +14,7 @@ from lehr.runtime.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text. `parent` is the id of the document that it was cut from, if it was: splits go by the parent."""
+    """One text. `parent` is the id of the document from which it was cut, if any; splits are decided by the parent."""
 
     id: str
     source: str
@@ -23,14 +23,14 @@ class Document:
 
     @property
     def family(self) -> str:
-        """The id that decides the split: a chunk never leaves its parent's."""
+        """The id that decides the split: all chunks of a document are in the same one."""
         return self.parent or self.id
 
 
 def read_jsonl(path: str | Path, source: str, longest: int = LONGEST) -> Iterator[Document]:
-    """The documents of a JSON-lines file, plain or compressed; without an id, or with an empty one, they are SOURCE-LINE.
+    """The documents of a JSON-lines file, plain or compressed. A missing or empty id becomes SOURCE-LINE.
 
-    Raises UserError, naming file and line, for a line that is no JSON object with a `text`, for invalid UTF-8, for what
+    Raises UserError, naming file and line, for a line that is not a JSON object with a `text`, for invalid UTF-8, for whatever
     `lehr.data.lines.lines` refuses, and for a source without documents.
     """
     path = Path(path)
@@ -39,7 +39,7 @@ def read_jsonl(path: str | Path, source: str, longest: int = LONGEST) -> Iterato
         yield _parse(raw, f"{path}:{number}", source, number)
         found += 1
     if not found:
-        raise UserError(f"source {source!r} is empty", where=path, remedy="put documents into it, or take it out of the recipe")
+        raise UserError(f"source {source!r} is empty", where=path, remedy="add documents to it, or remove it from the recipe")
 
 
 def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
@@ -49,7 +49,7 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
         raise UserError(
             f"invalid UTF-8 at byte {error.start} of this line", where=where, remedy="re-encode the file as UTF-8"
         ) from None
-    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python reads
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers that Python does not read
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise UserError(
             f"this line is not JSON ({why})", where=where, remedy='write one JSON object a line, such as {"text": "..."}'
@@ -57,7 +57,7 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError("no `text` in this line", where=where, remedy='write objects like {"id": "...", "text": "..."}')
     id_ = "" if row.get("id") is None else str(row["id"])
-    # An empty id would be every such document's parent: chunks of one would go to different splits.
+    # Chunks of a document with an empty id would count as without a parent, and could go to different splits.
     fields = {"id": id_ if id_.strip() else f"{source}-{number}", "text": row["text"]}
     for name, value in fields.items():
         try:
@@ -70,7 +70,7 @@ def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
 
 
 def chunk(document: Document, characters: int) -> Iterator[Document]:
-    """Cut a document longer than `characters` at the last paragraph, line or sentence end before that length; 0 cuts none."""
+    """Cut a document longer than `characters` at the last paragraph, line or sentence end before that length; 0: no cut."""
     text = document.text
     if not characters or len(text) <= characters:
         yield document
@@ -93,7 +93,7 @@ def _cut_before(text: str, low: int, high: int) -> int:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    """JSON lines in gzip, without a time stamp: equal rows give equal bytes."""
+    """Write JSON lines in gzip without a time stamp: equal rows give equal bytes, and so equal digests."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, compresslevel=3, filename="") as f:
         for row in rows:

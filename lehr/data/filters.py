@@ -1,6 +1,6 @@
-"""Document filters in the manner of Gopher (Rae et al. 2021, A1.1) and C4 (Raffel et al. 2020): each gives a reason.
+"""Document filters after Gopher (Rae et al. 2021, A1.1) and C4 (Raffel et al. 2020); each returns the reason to drop.
 
-Words are split once and numbered; every statistic is then a look-up in an array. Cheap rules come first.
+Words are split once and numbered, so that every statistic is a look-up in an array. Cheap rules come first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEXICON = Lexicon()
 
 
 def reject(text: str, text_type: str, config: Filters) -> str | None:
-    """Why a document is to be dropped, or None. `text_type` is prose, reference (lists and tables allowed) or code."""
+    """The reason to drop a document, or None. `text_type` is prose, reference (lists and tables allowed) or code."""
     words = text.split()
     if len(words) < max(config.min_words, 1):
         return "too few words"
@@ -38,7 +38,7 @@ def reject(text: str, text_type: str, config: Filters) -> str | None:
 
 @cache
 def own_filter(name: str) -> Callable[[str, str], str | None]:
-    """The filter that `module:function` names. Raises UserError if there is none."""
+    """The filter named `module:function`. Raises UserError if there is none."""
     return resolve("filter", name, {})
 
 
@@ -57,7 +57,7 @@ def _prose(ids: np.ndarray, text: str, text_type: str, config: Filters) -> str |
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     if len(lines) > 3 and 1 - len(set(lines)) / len(lines) > config.max_duplicate_lines:
         return "duplicate lines"
-    if n >= 60:  # in fewer words a pair's share means little
+    if n >= 60:  # in shorter texts the share of one pair is too noisy
         allowed = config.max_top_bigram * (1 if text_type == "prose" else 2)
         if 2 * _LEXICON.top_pair(ids) / n > allowed:
             return "one word pair too often"

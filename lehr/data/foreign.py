@@ -1,4 +1,4 @@
-"""Tokenizers that exist already: read, freed of what would change a text, and refused if they cannot give every text back."""
+"""Existing tokenizers: read, stripped of everything that alters texts, and refused if decoding does not restore every text."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import refuse_pointer
 
 FILE = "tokenizer.json"
-_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "config.json")  # may name the end of a text, in this order
-_LARGEST = 256 << 20  # bytes of a file
-# Texts that tokenizers lose something of: case, accents, composed and wide forms, white space, control characters, scripts.
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "config.json")  # may name the end-of-text token, in this order
+_LARGEST = 256 << 20  # bytes of a file: bounds the memory that a wrong path can take
+# Texts that some tokenizers cannot restore: case, accents, composed and wide forms, white space, control characters, scripts.
 _HARD = (
     "Ab Ünïcödé",
     "e\u0301 é \ufb01 \u212b \uff21 ſ İ ß",
@@ -35,9 +35,9 @@ _HARD = (
 
 
 def files_of(path: str) -> list[Path]:
-    """The files that say what the tokenizer at `path` is: its own and those beside it that may name the end of a text.
+    """The files that define the tokenizer at `path`: its own, and those beside it that may name the end-of-text token.
 
-    Raises UserError where there is none, for an address, for a Git LFS pointer, and for one that is too large for a tokenizer.
+    Raises UserError if there is none, for a URL, for a Git LFS pointer, and for a file too large to be a tokenizer.
     """
     if "://" in path:
         raise UserError("a tokenizer is read from a disk", where=path, remedy="fetch it, and give the path of the copy")
@@ -58,11 +58,10 @@ def files_of(path: str) -> list[Path]:
 
 
 def read(config: Config) -> Backend:
-    """The tokenizer at `config.path`. Its end of text is `config.eos`, else what the files beside it say, else a known name.
-
-    It neither truncates nor pads nor adds tokens, and takes special tokens as they stand, without the white space around
-    them. Raises UserError for a damaged file, and for a tokenizer without an end of text, that loses something of a text, or
-    that has special tokens which a text can produce.
+    """The tokenizer at `config.path`. Its end-of-text token is `config.eos`, otherwise the one named by the files beside it,
+    otherwise one with a well-known name. It neither truncates nor pads nor adds tokens, and matches special tokens exactly,
+    without the white space around them. Raises UserError for a damaged file, and for a tokenizer without an end-of-text token,
+    that cannot restore a text, or that has special tokens which a text can produce.
     """
     file, *beside = files_of(config.path)
     if file.suffix == ".tiktoken":
@@ -93,7 +92,7 @@ def _text(file: Path) -> str:
 def _object(text: str, file: Path) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond what Python reads
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers that Python does not read
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError("not JSON", where=f"{file}{line}", remedy="fetch the file again") from None
     if not isinstance(found, dict):
@@ -102,8 +101,8 @@ def _object(text: str, file: Path) -> dict[str, Any]:
 
 
 def _check_model(spec: dict[str, Any], file: Path) -> None:
-    """Raises UserError for a BPE that marks the beginning or end of words: it loses spaces, and a damaged one of that
-    kind makes the library abort this process."""
+    """Raises UserError for a BPE that marks the beginning or end of words: it loses spaces, and a damaged one makes the
+    tokenizers library abort the process."""
     model = spec.get("model")
     marks = ("continuing_subword_prefix", "end_of_word_suffix")
     if isinstance(model, dict) and "merges" in model and any(model.get(mark) for mark in marks):
@@ -119,7 +118,7 @@ def _backend(text: str, file: Path) -> Backend:
 
 
 def _set_end(spec: dict[str, Any], config: Config, file: Path, beside: list[Path]) -> None:
-    """Make the end of text a special token, and note its name where it is not the one that the known names give."""
+    """Make the end-of-text token special, and record its name if the well-known names give another one."""
     added = {token["content"]: token for token in spec["added_tokens"]}
     vocab = _vocabulary(spec) | {name: token["id"] for name, token in added.items()}
     said, where = (config.eos, "tokenizer.eos") if config.eos else _said_beside(vocab, beside)
@@ -150,7 +149,7 @@ def _vocabulary(spec: dict[str, Any]) -> dict[str, int]:
 
 
 def _said_beside(vocab: dict[str, int], beside: list[Path]) -> tuple[str | None, str]:
-    """The end of text that a file beside the tokenizer names, and that file; (None, "") if none does."""
+    """The end-of-text token that a file beside the tokenizer names, and that file; (None, "") if none does."""
     names = {i: name for name, i in vocab.items()}
     for path in beside:
         found = _object(_text(path), path)
@@ -166,7 +165,7 @@ def _said_beside(vocab: dict[str, int], beside: list[Path]) -> tuple[str | None,
 
 
 def _check_texts(backend: Backend, spec: dict[str, Any], file: Path) -> None:
-    """Raises UserError with the first hard text that does not come back, alone or after another."""
+    """Raises UserError with the first hard text that decoding does not restore, alone or after another text."""
     specials = special_ids(backend)
     for name, own in specials.items():
         if own in {i for text in (name, f" {name}", f"{name}\n") for i in _ids(backend, text)}:

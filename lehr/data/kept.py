@@ -11,6 +11,6 @@ from lehr.runtime.paths import joined
 
 
 def kept(corpus: Artifact, source: str) -> Iterator[Document]:
-    """The kept training documents of a source."""
+    """The kept training documents of a source. Raises UserError as `read_jsonl` does."""
     path = joined(corpus.expect("documents").path("documents"), source, ".jsonl.gz")
-    return read_jsonl(path, source, 2 * LONGEST)  # a line has its id and source beside the text that was read
+    return read_jsonl(path, source, 2 * LONGEST)  # a line holds the id and source beside the text, and escapes lengthen it

@@ -1,4 +1,5 @@
-"""What the document filters ask of a word, looked at once: afterwards a document is an array of the words' numbers."""
+"""The properties of words that the document filters need, computed once for each word: a document is then an array of
+numbers."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from lehr.config.data import LANGUAGES
 
 _LETTER = re.compile(r"[^\W\d_]")
 _STRIP = ".,;:!?\"'()[]{}-–—`*_"
-_MOST = 1 << 20  # words remembered
-_ROOM = 1 << 12  # for how many there is room at first; it doubles
+_MOST = 1 << 20  # words remembered: bounds the memory
+_ROOM = 1 << 12  # initial size of the arrays, which double when full
 
-# The commonest words that tell these languages apart. A document belongs to the one whose words it has most of.
+# The commonest words that distinguish these languages. A document's language is the one with the most occurrences in it.
 _PROFILES = {
     "en": "the and of to in that is was his with for he it as not be i they have on by this which at from "
     "but are thou you my a or will",
@@ -33,7 +34,7 @@ _STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with"]
 
 
 class Lexicon(dict[str, int]):
-    """Numbers for words, in the order in which they come. `bare`, `letters`, `stops` and `votes` are by word number."""
+    """Numbers for words, in order of first occurrence. `bare`, `letters`, `stops` and `votes` are indexed by word number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class Lexicon(dict[str, int]):
         self.votes = np.zeros((_ROOM, len(LANGUAGES)), np.int16)
 
     def numbers(self, words: list[str]) -> np.ndarray:
-        """The numbers of `words`. When too many are known, those of earlier documents are forgotten and their numbers void."""
+        """The numbers of `words`. If too many are known, all are forgotten first, and earlier numbers become invalid."""
         if len(self) > _MOST:
             self._forget()
         ids = np.fromiter(map(self.__getitem__, words), np.int64, len(words))
@@ -62,7 +63,7 @@ class Lexicon(dict[str, int]):
         return number
 
     def _learn(self) -> None:
-        """Fill in what is asked of the new words."""
+        """Compute the properties of the new words."""
         size = len(self)
         while size > len(self.bare):
             self.bare, self.letters, self.stops, self.votes = (
@@ -79,19 +80,19 @@ class Lexicon(dict[str, int]):
         self._new = []
 
     def language(self, ids: np.ndarray) -> str:
-        """The language whose commonest words make up the most of the words `ids`, or "unknown" below 3 %."""
+        """The language whose commonest words occur most among the words `ids`, or "unknown" if they are below 3 %."""
         votes = self.votes[ids].sum(0, dtype=np.int64)
         best = int(votes.argmax())
         return LANGUAGES[best] if votes[best] >= max(1.0, 0.03 * len(ids)) else "unknown"
 
     def stop_words(self, ids: np.ndarray, language: str) -> int:
-        """How many of the words `ids` are stop words: Gopher's eight in English and where the language is unknown, else its own
-        commonest."""
+        """The number of stop words among the words `ids`: Gopher's eight in English and in unknown languages, otherwise the
+        language's own commonest words."""
         own = language in LANGUAGES and language != "en"
         return int(np.count_nonzero(self.votes[ids, LANGUAGES.index(language)] if own else self.stops[ids]))
 
     def top_pair(self, ids: np.ndarray) -> int:
-        """How often the commonest pair of neighbours stands there, case and outer punctuation apart."""
+        """The count of the commonest pair of neighbouring words, without case and outer punctuation."""
         bare = self.bare[ids]
         pairs = np.sort(bare[:-1] * len(self.bares) + bare[1:])
         edges = np.flatnonzero(pairs[1:] != pairs[:-1])

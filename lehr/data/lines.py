@@ -36,10 +36,10 @@ _REMEDIES = {
 
 
 def lines(path: Path, longest: int = LONGEST) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every line that is not empty, without a byte order mark at the first. gzip, bzip2 and xz are read.
+    """Number and bytes of every line that is not empty, the first one without a byte order mark. gzip, bzip2 and xz are read.
 
-    Raises UserError for a file that is missing, damaged, a Git LFS pointer or of a kind that is not read, and for a line of
-    more than `longest` bytes, of which no more are held.
+    Raises UserError for a file that is missing, damaged, a Git LFS pointer or of an unsupported kind, and for a line of more
+    than `longest` bytes, of which no more than that is held in memory.
     """
     kind = _kind(path)
     if kind in _REMEDIES:
@@ -56,18 +56,18 @@ def lines(path: Path, longest: int = LONGEST) -> Iterator[tuple[int, bytes]]:
                 if raw.strip():
                     yield number, raw
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if not kind or (isinstance(error, OSError) and error.errno is not None):  # the disk's own
+        if not kind or (isinstance(error, OSError) and error.errno is not None):  # an error of the disk, not of the content
             raise
         raise UserError(f"damaged {kind} file ({error})", where=path, remedy="fetch or build the file again") from None
 
 
 def _kind(path: Path) -> str:
-    """The name of what the file is, "" if it is plain."""
+    """The name of the file's kind, "" if it is plain text."""
     try:
         with path.open("rb") as file:
             begins = file.read(8)
     except FileNotFoundError:
-        raise UserError("no such data file", where=path, remedy="mend `path` of this source, relative to its recipe") from None
+        raise UserError("no such data file", where=path, remedy="correct `path` of this source, relative to the recipe") from None
     except IsADirectoryError:
         raise UserError("this is a folder, not a JSON-lines file", where=path, remedy="name one file") from None
     refuse_pointer(path)

@@ -9,29 +9,29 @@ import numpy as np
 from lehr.data.mix import MixPlan, Part
 from lehr.runtime import seeds
 
-_BLOCK = 4096  # instances that are located together
+_BLOCK = 4096  # instances located in one call
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`tokens_BT` and the next tokens `labels_BT`, both int64; a label of -100 counts for nothing."""
+    """`tokens_BT` and the next tokens `labels_BT`, both int64; positions with label -100 have no loss."""
 
     tokens_BT: np.ndarray
     labels_BT: np.ndarray
 
 
 class Loader:
-    """No state that matters: what step N holds depends on nothing but the plan and the seed.
+    """Has no state that must be saved: the content of step N depends only on the plan and the seed.
 
-    A keyed permutation maps each instance of the stage to a slot; the slots of a source lie side by side; within each
-    of a source's epochs another keyed permutation picks the window. So every window comes once an epoch, the global
-    batch is the same for every world size, and the document of any position can be named.
+    A keyed permutation maps each instance of the stage to a slot; the slots of a source are adjacent; within each of a source's
+    epochs another keyed permutation picks the window. So every window occurs once in an epoch, the global batch is the same for
+    every world size, and the document at any position can be computed.
     """
 
     def __init__(self, plan: MixPlan, seed: int) -> None:
         self.plan, self.seed = plan, seed
         self._ends = np.cumsum([p.instances for p in plan.parts])
-        self._near = (-1, np.empty(0, np.int64), np.empty(0, np.int64))  # a block's number, and what _locate says of it
+        self._near = (-1, np.empty(0, np.int64), np.empty(0, np.int64))  # the last block's number and its _locate
 
     def windows(self, instances: np.ndarray) -> list[tuple[Part, int]]:
         """For each global instance number: its source and the window in it."""
@@ -39,7 +39,7 @@ class Loader:
         return [(self.plan.parts[p], w) for p, w in zip(which.tolist(), windows.tolist(), strict=True)]
 
     def _locate(self, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each global instance number: the place of its source in the plan, and the window in it."""
+        """For each global instance number: its source's index in the plan, and the window in it."""
         slots = seeds.permute(instances, self.plan.instances, seeds.derive(self.seed, "slots"))
         which = np.searchsorted(self._ends, slots, side="right")
         windows = np.empty(len(instances), np.int64)
@@ -54,21 +54,22 @@ class Loader:
         return which, windows
 
     def _located_near(self, instance: int) -> tuple[np.ndarray, np.ndarray]:
-        """`_locate` of the block of instances that holds `instance`, kept until another block is asked for: a permutation of
-        thousands of numbers costs little more than one of a batch."""
+        """`_locate` of the block of instances that holds `instance`, cached until another block is needed: permuting thousands
+        of numbers in one NumPy call costs little more than permuting one batch."""
         near, block = self._near, instance // _BLOCK
         if near[0] != block:
             first = block * _BLOCK
             near = (block, *self._locate(np.arange(first, min(first + _BLOCK, self.plan.instances))))
-            self._near = near  # whole or not at all: a prefetching thread may ask too
+            self._near = near  # assigned as one tuple: a prefetching thread may read it at the same time
         return near[1], near[2]
 
     def batch(self, step: int, rank: int, world: int, batch_size: int) -> Batch:
-        """Rows rank, rank + world, ... of the global batch of `step`. Steps beyond the plan raise IndexError."""
+        """Rows rank, rank + world, ... of the global batch of `step`. Raises IndexError for steps beyond the plan."""
         return self.rows(step * batch_size, batch_size, rank, world)
 
     def rows(self, first: int, count: int, rank: int, world: int) -> Batch:
-        """Rows rank, rank + world, ... of the global batch that holds `count` instances from `first` on."""
+        """Rows rank, rank + world, ... of the global batch of `count` instances from `first` on. Raises IndexError as
+        `batch`."""
         instances = range(first + rank, first + count, world)
         if instances[-1] >= self.plan.instances:
             raise IndexError(f"instance {instances[-1]} is beyond the {self.plan.instances} of this mix")
@@ -77,13 +78,14 @@ class Loader:
         for b, instance in enumerate(instances):
             which, windows = self._located_near(instance)
             begin = int(windows[instance % _BLOCK]) * T
+            # One token more than T: the last position's label.
             window = self.plan.parts[int(which[instance % _BLOCK])].shards.tokens[begin : begin + T + 1]
             tokens_BT[b], labels_BT[b] = window[:-1], window[1:]
         return Batch(tokens_BT, labels_BT)
 
     def instances_of(self, source: str, document: str) -> list[int]:
-        """The global instance numbers that hold a token of `document`, if only as a label, in the order in which they are
-        read: of all documents of that id, and of all chunks that one was cut into. Raises KeyError if `source` has none."""
+        """The global instance numbers that hold a token of `document`, be it only as a label, in reading order, for all
+        documents of that id and all chunks of one. Raises KeyError if `source` has no such document."""
         end = 0
         found: list[int] = []
         for part in self.plan.parts:
@@ -102,15 +104,15 @@ class Loader:
         return sorted(found)
 
     def _windows_of(self, part: Part, number: int) -> np.ndarray:
-        """The windows that learn from a token of document `number`."""
+        """The windows in which a token of document `number` is an input or a label."""
         T, starts = self.plan.sequence_length, part.shards.document_starts
         first = int(starts[number])
         last = (int(starts[number + 1]) if number + 1 < len(starts) else len(part.shards)) - 1
-        # A window's last label is the token after it: what begins there is learned from in the window before, too.
+        # A window's last label is the token after it, so a document that begins there is also a target of the window before.
         return np.arange(max(first - 1, 0) // T, min(last // T, part.windows - 1) + 1)
 
     def documents(self, first: int, count: int) -> list[tuple[str, int, list[str]]]:
-        """What `count` instances from `first` on hold: for each (source, first token, ids of the documents in it)."""
+        """The content of `count` instances from `first` on: for each, (source, first token, ids of its documents)."""
         T = self.plan.sequence_length
         out = []
         for part, window in self.windows(np.arange(first, first + count)):

@@ -1,4 +1,4 @@
-"""A mix resolved: weights to window counts and epochs, before anything is trained."""
+"""Resolving a mix: weights to window counts and epochs, before any training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lehr.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Part:
-    """One source's part of a mix. `windows` is how many whole windows its shard holds, `instances` how many are drawn."""
+    """One source of a mix. `windows` is the number of whole windows in its shard, `instances` the number drawn."""
 
     shards: ShardSet
     weight: float
@@ -27,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True)
 class MixPlan:
-    """All parts of a mix, for `sequence_length`."""
+    """All parts of a mix, for windows of `sequence_length` tokens."""
 
     parts: list[Part]
     sequence_length: int
@@ -37,7 +37,7 @@ class MixPlan:
         return sum(p.instances for p in self.parts)
 
     def tree(self) -> str:
-        """The mix as a tree: share, tokens drawn, tokens there are, epochs."""
+        """The mix as a tree: share, tokens drawn, tokens available, epochs."""
         total = self.instances
         lines = [f"mix: {total * self.sequence_length:,} tokens"]
         for i, p in enumerate(self.parts):
@@ -49,19 +49,19 @@ class MixPlan:
 
 
 def plan(mix: Mix, shard_sets: Mapping[str, ShardSet], instances: int, sequence_length: int) -> MixPlan:
-    """Share `instances` windows among the sources by weight. Raises UserError as `counted` does."""
+    """Divide `instances` windows among the sources by weight. Raises UserError as `counted` does."""
     counts = counted(mix, {name: len(shard_sets[name]) for name in mix.weights}, instances, sequence_length)
     parts = [Part(shard_sets[name], mix.weights[name], *counts[name]) for name in mix.weights]
     return MixPlan(parts, sequence_length)
 
 
 def counted(mix: Mix, tokens: Mapping[str, int], instances: int, sequence_length: int) -> dict[str, tuple[int, int]]:
-    """By source, of which there are so many `tokens`: the windows that it holds, and how many of all `instances` are drawn from
-    it (largest remainder, so that they sum exactly).
+    """By source, given its number of `tokens`: the windows in it, and how many of all `instances` are drawn from it (largest
+    remainder, so that they add up exactly).
 
-    Raises UserError for a source shorter than one window, and for one that would repeat more than `max_epochs` times.
+    Raises UserError for a source shorter than one window, and for one that would be repeated more than `max_epochs` times.
     """
-    total = math.fsum(mix.weights.values())  # `sum` of floats is another from Python 3.12 on
+    total = math.fsum(mix.weights.values())  # not `sum`, whose result for floats differs from Python 3.12 on
     exact = {name: weight / total * instances for name, weight in mix.weights.items()}
     counts = {name: int(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (counts[name] - exact[name], name))
@@ -69,7 +69,8 @@ def counted(mix: Mix, tokens: Mapping[str, int], instances: int, sequence_length
         counts[name] += 1
     found = {}
     for name in mix.weights:
-        windows = (tokens[name] - 1) // sequence_length  # each needs one token more, the last one's label
+        # One token of the source is not an input but only the last window's last label.
+        windows = (tokens[name] - 1) // sequence_length
         if windows < 1:
             raise UserError(
                 f"source {name!r} holds less than one window of {sequence_length} tokens", remedy="give it more text"

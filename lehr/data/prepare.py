@@ -1,4 +1,4 @@
-"""The preparation of a corpus: every document is either kept or dropped for a reason that can be looked up."""
+"""The preparation of a corpus: every document is either kept, or dropped with a recorded reason."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from lehr.runtime.paths import joined
 from lehr.runtime.seeds import uniform_hash
 
 Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
-_SHOWN = 300  # characters of a dropped document that are kept for the audit
+_SHOWN = 300  # characters of a dropped document kept for the audit
 _EMPTY_LINES = re.compile(r"\A(?:[^\S\n]*+\n)++")
 
 
 @dataclass
 class SourceFunnel:
-    """What became of one source's documents (after long ones were cut): read = train + dev + held_out + dropped."""
+    """The counts of one source's documents after chunking: read = train + dev + held_out + dropped."""
 
     license: str
     origin: str
@@ -50,7 +50,7 @@ class SourceFunnel:
 
 @dataclass
 class _Corpus:
-    """What survived the filters, before decontamination."""
+    """The documents that passed the filters, before decontamination."""
 
     train: dict[str, list[Document]] = field(default_factory=dict)
     back: dict[str, list[Document]] = field(default_factory=lambda: {"dev": [], "held_out": []})
@@ -70,19 +70,19 @@ def prepare_corpus(
     note: Callable[[str], None],
     read: Callable[[int], None] = lambda sources: None,
 ) -> dict[str, SourceFunnel]:
-    """Filter, deduplicate, split and decontaminate all sources, and write what is kept and what is not.
+    """Filter, deduplicate, split and decontaminate all sources, and write the kept and the dropped documents.
 
     Writes out/documents/SOURCE.jsonl.gz (training), out/dev.jsonl.gz and out/held_out.jsonl.gz (real documents held back),
-    out/dropped.jsonl.gz and out/funnel.json. Training documents are checked against `evaluation_texts` (task -> texts)
-    and against the held-back documents. `read` is told how many sources have been read. Raises UserError for damaged input
-    and for a source that nothing is left of.
+    out/dropped.jsonl.gz and out/funnel.json. Training documents are checked against `evaluation_texts` (task -> texts) and
+    against the held-back documents. `read` is called with the number of sources read so far. Raises UserError for damaged input
+    and for a source of which nothing is left.
     """
     corpus, seen = _Corpus(), Deduplicator()
     for number, (name, source) in enumerate(config.sources.items()):
         read(number)
         note(f"reading {name}")
         if again := _filter(corpus, name, source, config, seen, synthetic):
-            note(f"{name}: {again:,} documents bear an id that stood before; `lehr lookup` takes those of one id together")
+            note(f"{name}: {again:,} documents repeat an earlier document's id; `lehr lookup` treats those of one id as one")
     read(len(config.sources))
     held_back = {f"{split} documents": [d.text for d in corpus.back[split]] for split in corpus.back}
     hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(
@@ -92,7 +92,7 @@ def prepare_corpus(
     shared = {name: list(index.shared(d.text for d in documents)) for name, documents in corpus.train.items()}
     every = chain.from_iterable(shared.values())
     forgotten = index.forget_boilerplate(every, config.filters.boilerplate_documents, held_back)
-    note(f"{forgotten:,} phrases of held-back documents are boilerplate, no contamination")
+    note(f"{forgotten:,} phrases of held-back documents are boilerplate and do not count as contamination")
     _decontaminate(corpus, index, shared)
     _check(corpus)
     for name, documents in corpus.train.items():
@@ -107,14 +107,14 @@ def prepare_corpus(
 
 
 def _rows(documents: Iterable[Document]) -> Iterator[dict[str, object]]:
-    """`parent` stands where a document was cut from a longer one."""
+    """Documents as JSON rows; those cut from a longer document have a `parent`."""
     for d in documents:
         row: dict[str, object] = {"id": d.id, "source": d.source, "text": d.text}
         yield {**row, "parent": d.parent} if d.parent else row
 
 
 def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> int:
-    """Returns how many documents bear an id that one before them has."""
+    """Filter one source into `corpus`; returns the number of documents with the id of an earlier one."""
     real = isinstance(source, JsonlSource)
     documents: Iterable[Document]
     if isinstance(source, JsonlSource):
@@ -145,14 +145,14 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
 
 
 def _from_its_first_line(document: Document) -> Document:
-    """Without the empty lines that it begins with: whoever takes the beginning of a text, a score or a filter, means its words.
-    The first line keeps its indentation, which means something in code."""
+    """Without leading empty lines: users of a text's first characters, such as scores and filters, expect words there. The
+    first line keeps its indentation, which is significant in code."""
     text = _EMPTY_LINES.sub("", document.text)
     return document if text == document.text else replace(document, text=text)
 
 
 def _split(document: Document, config: Data) -> str:
-    """By hash of the parent document: chunks of one text never face each other across splits."""
+    """The split by hash of the parent document: chunks of one text are never in different splits."""
     place = uniform_hash(document.family)
     if place < config.held_out_share:
         return "held_out"
@@ -172,7 +172,7 @@ def _decontaminate(corpus: _Corpus, index: Decontaminator, shared: Mapping[str, 
 
 
 def _check(corpus: _Corpus) -> None:
-    """Count what is kept; kept and dropped must make up what was read."""
+    """Count the kept documents. Raises Bug unless kept and dropped add up to read, UserError if a source has none left."""
     for name, documents in corpus.train.items():
         funnel = corpus.funnel[name]
         back = {split: [d for d in ds if d.source == name] for split, ds in corpus.back.items()}
@@ -184,5 +184,5 @@ def _check(corpus: _Corpus) -> None:
             reasons = ", ".join(f"{reason} {count}" for reason, count in funnel.dropped.most_common(3))
             raise UserError(
                 f"nothing is left of source {name!r} after the filters ({reasons})",
-                remedy="loosen data.filters, or take the source out",
+                remedy="loosen data.filters, or remove the source",
             )

@@ -1,9 +1,9 @@
-"""tiktoken's rank files as tokenizers of Hugging Face: the same ids for every text.
+"""tiktoken's rank files as Hugging Face tokenizers: the same ids for every text.
 
-A rank file has one line a token: its bytes in base64, a space, its rank, which is its id. tiktoken cuts a text into words by a
-regular expression, takes a word that is a token whole, and else joins, of all adjacent parts of the word, always the pair that
-makes the token of lowest rank. A list of merges says the same if it has every pair of tokens that makes a token, in the order
-of what they make.
+A rank file has one line for each token: its bytes in base64, a space, its rank, which is its id. tiktoken splits a text into
+words with a regular expression; a word that is a token becomes that token; in any other word it repeatedly merges the adjacent
+pair whose concatenation is the token of lowest rank. A list of merges is equivalent if it holds every pair of tokens that
+concatenates to a token, ordered by the rank of the result.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tokenizers import Regex
 from lehr.data.special_tokens import APART
 from lehr.runtime.errors import UserError
 
-# The expressions of tiktoken (openai_public.py), written for the library's engine (Oniguruma), in which `$` is the end of a
-# line and `{1,3}+` repeats.
+# tiktoken's expressions (openai_public.py), rewritten for the tokenizers library's engine (Oniguruma), in which `$` matches at
+# the end of a line and `{1,3}+` repeats instead of being possessive.
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "cl100k": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -29,24 +29,24 @@ PATTERNS = {
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-_IN_CLASS = re.compile(r"\\p\{\w+\}|\\.|\[(?:\\.|[^\]])*\]", re.DOTALL)  # what cannot be an anchor or a repetition
+_IN_CLASS = re.compile(r"\\p\{\w+\}|\\.|\[(?:\\.|[^\]])*\]", re.DOTALL)  # parts that cannot be an anchor or a quantifier
 _READS_OTHERWISE = re.compile(r"\{\d*,?\d*\}\+|[$^]")
-_LONGEST = 1024  # bytes of a token; tiktoken's own have 128 at most
+_LONGEST = 1024  # bytes of a token; the longest in tiktoken's own files has 128
 _REMEDY = "fetch the file again"
 
 
 def byte_characters() -> list[str]:
-    """The character that stands for each byte in `tokenizer.json`, as GPT-2 wrote them: printable ones for themselves."""
+    """The character that represents each byte in `tokenizer.json`, as in GPT-2: printable ASCII and Latin-1 are themselves."""
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
     other = iter(range(256, 512))
     return [chr(b) if b in plain else chr(next(other)) for b in range(256)]
 
 
 def tokenizer_json(path: Path, pattern: str, special_tokens: dict[str, int]) -> dict[str, Any]:
-    """The content of a `tokenizer.json` that gives the ids of tiktoken with these ranks, pattern and special tokens.
+    """The content of a `tokenizer.json` that yields tiktoken's ids with these ranks, pattern and special tokens.
 
-    Ids between the special ones that nobody names become special tokens <|unused_ID|>. Raises UserError for a damaged file, a
-    pattern that is none, and special tokens that do not fit the ranks.
+    Unnamed ids between special ones become special tokens <|unused_ID|>. Raises UserError for a damaged file, an invalid
+    pattern, and special tokens that do not fit the ranks.
     """
     expression = _expression(pattern)
     tokens = _in_order(_read(path), path, special_tokens)
@@ -56,9 +56,9 @@ def tokenizer_json(path: Path, pattern: str, special_tokens: dict[str, int]) -> 
     vocab = {written[token]: i for token, i in ids.items()}
     for name in special_tokens:
         if name in vocab:
-            what = f"tokenizer.special_tokens: {name!r} is token {vocab[name]} of the file, which a text may hold"
+            what = f"tokenizer.special_tokens: {name!r} is also token {vocab[name]} of the file, which a text can produce"
             raise UserError(what, where=path, remedy="give it another name")
-    # Those between the ranks stand in the vocabulary too: the library numbers added tokens from its end on.
+    # Special tokens between the ranks go into the vocabulary too: the library numbers other added tokens from its end on.
     vocab |= {name: i for name, i in special_tokens.items() if i < len(tokens)}
     names = {i: name for name, i in special_tokens.items()}
     beyond = range(len(tokens), max(names, default=0) + 1)
@@ -82,7 +82,7 @@ def tokenizer_json(path: Path, pattern: str, special_tokens: dict[str, int]) -> 
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": True,  # a word that is a token is taken whole, whether its merges lead there or not
+            "ignore_merges": True,  # as tiktoken does: a word that is a token becomes it, even if no merges lead there
             "vocab": vocab,
             "merges": [[written[left], written[right]] for left, right in merges(ids)],
         },
@@ -90,7 +90,7 @@ def tokenizer_json(path: Path, pattern: str, special_tokens: dict[str, int]) -> 
 
 
 def merges(ids: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """Every pair of tokens that makes a token, by the rank of what it makes, then by the ranks of both."""
+    """Every pair of tokens that concatenates to a token, ordered by the rank of the result, then by the ranks of both."""
     found = []
     for token in sorted(ids, key=ids.__getitem__):
         pairs = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ids and token[i:] in ids]
@@ -99,7 +99,7 @@ def merges(ids: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 
 def _read(path: Path) -> dict[bytes, tuple[int, int]]:
-    """Token -> rank and line. Raises UserError with the line of what is damaged."""
+    """Token -> (rank, line number). Raises UserError naming a damaged line."""
     found: dict[bytes, tuple[int, int]] = {}
     lines: dict[int, int] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -127,7 +127,7 @@ def _parsed(line: bytes, where: str) -> tuple[bytes, int]:
 
 
 def _in_order(read: dict[bytes, tuple[int, int]], path: Path, special_tokens: dict[str, int]) -> list[bytes | None]:
-    """Tokens by id, None where a special token stands. Raises UserError where an id is nobody's or a byte is no token."""
+    """Tokens by id, None for special tokens. Raises UserError if an id has no token, or if a byte is not a token."""
     by_rank = {rank: (token, line) for token, (rank, line) in read.items()}
     taken = {i: name for name, i in special_tokens.items()}
     tokens: list[bytes | None] = []
@@ -144,20 +144,20 @@ def _in_order(read: dict[bytes, tuple[int, int]], path: Path, special_tokens: di
         tokens.append(by_rank[rank][0])
     missing = next((b for b in range(256) if bytes([b]) not in read), None)
     if missing is not None:
-        raise UserError(f"byte {missing} is no token, so not every text has ids", where=path, remedy=_REMEDY)
+        raise UserError(f"byte {missing} is not a token, so some texts have no ids", where=path, remedy=_REMEDY)
     return tokens
 
 
 def _expression(pattern: str) -> str:
-    """`pattern` as the library reads it. Raises UserError for one that it cannot read, or reads otherwise than tiktoken."""
+    """`pattern` for the library's engine. Raises UserError if it is invalid, or has another meaning there than in tiktoken."""
     expression = PATTERNS.get(pattern, pattern)
     where = "tokenizer.pattern"
     try:
         Regex(expression)
     except Exception as error:  # noqa: BLE001 (the library raises bare Exceptions)
-        remedy = "mend it, or take one of gpt2, cl100k, o200k"
-        raise UserError(f"{pattern!r} is no pattern ({error})", where=where, remedy=remedy) from None
+        remedy = "correct it, or take one of gpt2, cl100k, o200k"
+        raise UserError(f"{pattern!r} is not a valid pattern ({error})", where=where, remedy=remedy) from None
     if other := _READS_OTHERWISE.search(_IN_CLASS.sub("", expression)):
-        what = f"{pattern!r} has {other[0]!r}, which means something else here than in tiktoken"
-        raise UserError(what, where=where, remedy="write it otherwise, or take one of gpt2, cl100k, o200k")
+        what = f"{pattern!r} contains {other[0]!r}, which means something else here than in tiktoken"
+        raise UserError(what, where=where, remedy="write it differently, or take one of gpt2, cl100k, o200k")
     return expression

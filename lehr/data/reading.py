@@ -1,4 +1,4 @@
-"""What a stage of next-token training reads: from the shards of its mix to its loader."""
+"""Opening the data of a stage of next-token training: from the shards of its mix to its loader."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lehr.runtime.paths import joined
 
 
 def open_loader(shards: Path, tokenizer: Path, mix: Mix, instances: int, sequence_length: int, seed: int) -> Loader:
-    """The stage's windows as a pure function of their number, of which there are `instances`. Raises UserError for shards that
-    are damaged, of another tokenizer, or too short for the mix."""
+    """A loader of `instances` windows, each a pure function of its number. Raises UserError for shards that are damaged, of
+    another tokenizer, or too short for the mix."""
     hash_ = Tokenizer.load(tokenizer).hash
     sets = {name: ShardSet.open(joined(shards, name, ".tokens"), hash_) for name in mix.weights}
     return Loader(plan(mix, sets, instances, sequence_length), seed)

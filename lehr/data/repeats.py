@@ -1,4 +1,4 @@
-"""Repeated n-grams: found in words of a document, and in tokens of a training instance (OLMo 2 section 3.1)."""
+"""Repeated n-grams, in the words of a document and in the tokens of a training instance (OLMo 2 section 3.1)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def repeats(ids: np.ndarray, max_period: int, times: int) -> bool:
-    """Whether some sequence of 1 to `max_period` of the integers `ids` stands `times` or more full times in a row.
+    """Whether some sequence of 1 to `max_period` of the integers `ids` occurs at least `times` times in a row.
 
-    A period p repeats `times` times exactly where ids[i] == ids[i + p] holds for (times - 1) * p positions in a row; 31 and
-    two thirds of 32 are kept.
+    A period p repeats `times` times exactly if ids[i] == ids[i + p] for (times - 1) * p consecutive positions; 31 2/3 of 32
+    repetitions do not count.
     """
     for period in range(1, max_period + 1):
         need = (times - 1) * period

@@ -1,7 +1,7 @@
-"""Token shards: one file a source, with a header that says what it is and spans that say where documents begin.
+"""Token shards: for each source a file of tokens with a header, and spans that record where documents begin.
 
 `SOURCE.tokens` = 8-byte magic, 8-byte little-endian header length, JSON header, body of little-endian uint16 or uint32.
-`SOURCE.spans` (lehr.data.spans) = each document's id and first token. The end-of-text token follows each document and
+`SOURCE.spans` (lehr.data.spans) = each document's id and first token. An end-of-text token follows each document and
 belongs to it.
 """
 
@@ -27,14 +27,14 @@ from lehr.runtime.paths import joined
 HEADER_MAGIC = b"LEHRTOK1"
 _FIELDS = {"source": str, "dtype": str, "tokens": int, "documents": int, "tokenizer": str, "sha256": str}
 _DTYPES = ("<u2", "<u4")
-_BATCH = 512  # documents tokenized at a time
-SPANS_CHECKED = 1024  # documents whose spans are looked at when a shard is opened
+_BATCH = 512  # documents tokenized in one call
+SPANS_CHECKED = 1024  # documents whose spans are checked when a shard is opened
 _REMEDY = "delete this artifact and run again: only tokenization is repeated"
 
 
 def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer, folder: Path) -> int:
     """Tokenize `documents` into `folder`/SOURCE.tokens and .spans; returns the number of tokens. Memory does not grow with
-    their number; the header is written last, so a shard that was broken off is none."""
+    their number. The header is written last, so an unfinished shard is not readable as one."""
     dtype, end = tokenizer.dtype, np.array(tokenizer.eos_id, tokenizer.dtype).tobytes()
     path, digest, count, written = joined(folder, source, ".tokens"), hashlib.sha256(), 0, 0
 
@@ -42,7 +42,8 @@ def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer
         fields = {"source": source, "dtype": dtype.str, "tokens": tokens, "documents": documents}
         return json.dumps({**fields, "tokenizer": tokenizer.hash, "sha256": digest.hexdigest()}, sort_keys=True).encode()
 
-    room = -(-len(header(10**18, 10**18)) // 64) * 64  # the body begins aligned
+    # Space for the longest possible header, written when the counts are known; a multiple of 64, so that the body is aligned.
+    room = -(-len(header(10**18, 10**18)) // 64) * 64
     with path.open("wb") as f, SpansWriter(path.with_suffix(".spans")) as spans:
         f.seek(len(HEADER_MAGIC) + 8 + room)
         for batch in _batches(documents):
@@ -71,7 +72,7 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """One source's tokens and its documents' ids and first tokens, all memory-mapped."""
+    """One source's tokens, and the ids and first tokens of its documents, all memory-mapped."""
 
     source: str
     tokens: np.ndarray
@@ -83,7 +84,7 @@ class ShardSet:
 
     @classmethod
     def open(cls, path: str | Path, tokenizer_hash: str) -> ShardSet:
-        """Open `SOURCE.tokens` with its spans, at a cost that does not grow with either. Raises UserError for a truncated or
+        """Open `SOURCE.tokens` with its spans; the cost does not grow with their size. Raises UserError for a truncated or
         damaged file, for spans that do not fit the body, and for a shard of another tokenizer."""
         path = Path(path)
         header, offset = _read_header(path)
@@ -101,7 +102,7 @@ class ShardSet:
             )
         with path.open("rb") as f:
             mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-        # As a plain array: slicing a memmap makes another memmap, at ten times the price.
+        # A plain array: slicing a memmap makes another memmap, which takes ten times as long.
         tokens = np.frombuffer(mapped, dtype, header["tokens"], offset)
         ids, starts = read_spans(path.with_suffix(".spans"), _REMEDY)
         with scattered(mapped):
@@ -111,15 +112,14 @@ class ShardSet:
         return cls(header["source"], tokens, ids, starts)
 
     def document_at(self, token: int) -> str:
-        """The id of the document that token number `token` belongs to."""
+        """The id of the document to which token number `token` belongs."""
         return self.document_ids[int(np.searchsorted(self.document_starts, token, side="right")) - 1]
 
 
 def _fit(starts: np.ndarray, tokens: np.ndarray) -> bool:
-    """Whether spans that begin at `starts` make up the body: the first at 0, and all ending in one token, the end of text.
+    """Whether spans that begin at `starts` cover the body: the first begins at 0, and all end in the same token, end of text.
 
-    Of many documents, SPANS_CHECKED spread evenly are looked at, and the last: that the rest is what was written, the hashes of
-    the artifact say.
+    Of many documents only SPANS_CHECKED, spread evenly, are checked, including the last; the artifact's hashes cover the rest.
     """
     if starts[0] != 0:
         return False
@@ -147,7 +147,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def verify_body(path: Path) -> None:
-    """Compare the body's SHA-256 with the header's. Raises UserError."""
+    """Check the body's SHA-256 against the header's. Raises UserError if they differ."""
     header, offset = _read_header(path)
     digest = hashlib.sha256()
     with path.open("rb") as f:

@@ -1,7 +1,7 @@
-"""Where each document of a shard begins, and its id: memory-mapped, so opening costs the same for ten documents and a billion.
+"""The first token and the id of each document of a shard, memory-mapped, so that opening costs the same for any number of them.
 
 `SOURCE.spans` = 8-byte magic, number of documents as 8 little-endian bytes, first token of each as int64, end of each id in
-the ids as int64, and the ids: UTF-8, each between two bytes 0xFF, which no UTF-8 text holds.
+the ids as int64, and the ids: UTF-8, separated by a byte 0xFF, which does not occur in UTF-8.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _LIMIT = b"\xff"
 
 
 class DocumentIds(Sequence[str]):
-    """The ids in the documents' order, read where they are asked for."""
+    """The ids in the documents' order, decoded on access."""
 
     def __init__(self, mapped: mmap.mmap, count: int) -> None:
         self._mapped, self._base = mapped, _HEAD + 2 * _ITEM * count + len(_LIMIT)
         self._ends = np.frombuffer(mapped, dtype="<i8", count=count, offset=_HEAD + _ITEM * count)
-        self.file_bytes = self._base + int(self._ends[-1]) + len(_LIMIT)  # of the whole file, by its own numbers
+        self.file_bytes = self._base + int(self._ends[-1]) + len(_LIMIT)  # the file's size according to its own offsets
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -54,16 +54,16 @@ class DocumentIds(Sequence[str]):
         return self._mapped[self._base + begin : self._base + int(self._ends[number])].decode(errors="replace")
 
     def find(self, document: str) -> list[int]:
-        """The numbers of all documents of that id, and of the chunks that one was cut into: one pass over the mapped ids,
-        nothing is built in memory."""
-        raw = document.encode(errors="surrogateescape")  # of an argument that is no UTF-8: no id has that
+        """The numbers of all documents with that id, and of all chunks of one: a search over the mapped ids that builds no
+        index in memory."""
+        raw = document.encode(errors="surrogateescape")  # an argument that is not UTF-8 matches no id
         wanted = re.compile(_LIMIT + re.escape(raw) + rb"(?:#[0-9]+)?(?=" + _LIMIT + rb")")
         places = [found.start() for found in wanted.finditer(self._mapped, self._base - len(_LIMIT))]
         return [int(np.searchsorted(self._ends, at + len(_LIMIT) - self._base)) for at in places]
 
 
 def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
-    """Ids and first tokens. Raises UserError for a file that is missing, or whose size its own numbers contradict."""
+    """Ids and first tokens. Raises UserError for a file that is missing, or whose size does not fit its own offsets."""
     try:
         with path.open("rb") as f:
             head = f.read(_HEAD)
@@ -82,7 +82,7 @@ def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
 
 @contextmanager
 def scattered(mapped: mmap.mmap) -> Iterator[None]:
-    """Inside, single items far apart are looked at: the kernel is not to read their neighbourhoods (128 KiB each) as well."""
+    """While inside, only scattered items are read: the kernel must not read their neighbourhoods (128 KiB each) as well."""
     known = hasattr(mmap, "MADV_RANDOM")
     if known:
         mapped.madvise(mmap.MADV_RANDOM)
@@ -94,7 +94,7 @@ def scattered(mapped: mmap.mmap) -> Iterator[None]:
 
 
 class SpansWriter:
-    """Writes spans as documents come, with no list of them in memory; the file is whole after the context has ended."""
+    """Writes spans one by one, without a list in memory; the file is complete when the context ends without an error."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._count, self._end = path, 0, 0
@@ -103,7 +103,7 @@ class SpansWriter:
         self._ids.write(_LIMIT)
 
     def add(self, document: str, first_token: int) -> None:
-        """The next document and its first token."""
+        """Append a document's id and its first token."""
         raw = document.encode()
         self._end += len(raw)
         self._starts.write(first_token.to_bytes(_ITEM, "little"))

@@ -1,4 +1,4 @@
-"""Names of special tokens, and which entry of a tokenizer ends a text."""
+"""Names of special tokens, and which token of a tokenizer ends a text."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from tokenizers import Tokenizer as Backend
 
 EOS, PAD, SYSTEM, USER, ASSISTANT = SPECIALS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
 ROLES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
-END_OF_TEXT = (EOS, "<|end_of_text|>", "</s>")  # names of the end of a text in tokenizers that others made
-# A special token as `tokenizer.json` has it: found as it stands, with no white space around it and before any normalizer.
+END_OF_TEXT = (EOS, "<|end_of_text|>", "</s>")  # well-known names of the end-of-text token in others' tokenizers
+# Flags of a special token in `tokenizer.json`: matched exactly, without surrounding white space, before any normalizer.
 APART = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
 
 def special_ids(backend: Backend) -> dict[str, int]:
-    """The special tokens by name. An ordinary entry of such a name is none: a text may produce it."""
+    """The special tokens by name. An ordinary token with such a name is not one, as a text can produce it."""
     return {token.content: int(i) for i, token in sorted(backend.get_added_tokens_decoder().items()) if token.special}
 
 
 def end_by_name(specials: dict[str, int]) -> str | None:
-    """The first of the known names among `specials`."""
+    """The first of the well-known names among `specials`."""
     return next((name for name in END_OF_TEXT if name in specials), None)
 
 
 def end_of_text(backend: Backend) -> int | None:
-    """The id that ends a text: as `mark_end` noted it, else by the known names; None if there is none."""
+    """The id of the end-of-text token: the one recorded by `mark_end`, otherwise by the well-known names, or None."""
     specials = special_ids(backend)
     name = _marked(backend) or end_by_name(specials)
     return None if name is None else specials.get(name)
 
 
 def mark_end(name: str, token_id: int) -> dict[str, Any]:
-    """A post-processor for `tokenizer.json` that adds nothing to a text and lists `name`, so that the file alone tells its end
-    of text: the format has no key for it."""
+    """A post-processor for `tokenizer.json` that adds nothing to a text but lists `name`: it records the end-of-text token in
+    the file itself, whose format has no key for it."""
     first, second = ({"Sequence": {"id": letter, "type_id": 0}} for letter in "AB")
     return {
         "type": "TemplateProcessing",

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer on Hugging Face `tokenizers`: trained here, every digit a token of its own, or given."""
+"""A byte-level BPE tokenizer on Hugging Face `tokenizers`: trained here, with every digit its own token, or an existing one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ __all__ = ["FILE", "Tokenizer"]
 
 
 class Tokenizer:
-    """Text to ids and back, exactly, for any Unicode text. In ours ids 0-4 are the specials, which no text can produce.
-
-    A tokenizer of others has an end of text, which stands in for a missing pad token, and seldom tokens for the roles of a
-    chat. One that composes characters (NFC), as GPT-NeoX's does, gives a text back composed.
+    """Text to ids and back, exactly, for any Unicode text. In tokenizers trained here ids 0-4 are the special tokens, which no
+    text can produce. An existing tokenizer has an end-of-text token, which replaces a missing pad token, and seldom tokens for
+    the roles of a chat. One with NFC normalization, such as GPT-NeoX's, restores a text only up to that.
     """
 
     def __init__(self, backend: Backend) -> None:
-        """Raises UserError if `backend` has no end of text."""
+        """Raises UserError if `backend` has no end-of-text token."""
         eos = end_of_text(backend)
         if eos is None:
             raise UserError(f"the tokenizer has none of {END_OF_TEXT}", remedy="use a tokenizer with an end-of-text token")
@@ -38,7 +37,7 @@ class Tokenizer:
         self.special_names: tuple[str, ...] = tuple(specials)
         self._roles = {role: specials.get(name) for role, name in ROLES.items()}
         self._backend = backend
-        backend.encode_special_tokens = True  # a user who types <|user|> gets its characters, not its token
+        backend.encode_special_tokens = True  # <|user|> in a user's text becomes tokens of its characters, not the role
         backend.no_truncation()
         backend.no_padding()
 
@@ -46,7 +45,7 @@ class Tokenizer:
     def given(cls, config: Config) -> Tokenizer:
         """The tokenizer that `config.path` names: `tokenizer.json`, a folder that holds one, or a file of tiktoken ranks.
 
-        Raises UserError as `lehr.data.foreign.read`, and if it has not `config.vocab_size` entries, where that is set.
+        Raises UserError as `lehr.data.foreign.read` does, and if its size differs from `config.vocab_size`, if that is set.
         """
         found = cls(read(config))
         if config.vocab_size not in (0, found.vocab_size):
@@ -56,7 +55,8 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """Learn merges until `vocab_size` entries, specials and the 256 bytes included. Equal texts, equal result."""
+        """Learn merges until `vocab_size` entries, special tokens and the 256 bytes included. Equal texts give equal
+        results."""
         backend = Backend(models.BPE())
         backend.pre_tokenizer = pre_tokenizer()
         backend.decoder = decoders.ByteLevel()
@@ -89,7 +89,7 @@ class Tokenizer:
         return str(self._backend.id_to_token(token_id))
 
     def role_id(self, role: str) -> int | None:
-        """The special token that begins a message of `role` (system, user, assistant), None where there is none."""
+        """The special token that begins a message of `role` (system, user, assistant), or None."""
         return self._roles[role]
 
     def save(self, folder: str | Path) -> None:
@@ -102,26 +102,26 @@ class Tokenizer:
 
     @cached_property
     def hash(self) -> str:
-        """Hex SHA-256 of the tokenizer file: written into every shard and checkpoint."""
+        """Hex SHA-256 of the tokenizer file, recorded in every shard and checkpoint made with it."""
         return sha256_text(self._text)
 
     @cached_property
     def vocab_size(self) -> int:
-        """The highest id and one: the rows that a model needs."""
+        """The highest id plus one: the number of embedding rows that a model needs."""
         return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, never a special one."""
+        """The ids of `text`, never special ones."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
     @property
     def dtype(self) -> np.dtype:
-        """The smallest little-endian integers of 16 or 32 bits that hold every id."""
+        """The smaller of little-endian uint16 and uint32 that holds every id."""
         return np.dtype("<u2") if self.vocab_size <= 1 << 16 else np.dtype("<u4")
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """`encode` of each, as arrays of `dtype`."""
+        """`encode` of each text, as arrays of `dtype`."""
         if self._words is not None:
             return self._words.encode(texts)
         found = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -133,6 +133,6 @@ class Tokenizer:
         return Words(self._backend, self.dtype) if Words.serve(self._backend) else None
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
-        """The text; bytes that are no UTF-8 (a model may produce them) come as replacement characters."""
+        """The text; bytes that are not UTF-8 (a model can produce them) become replacement characters."""
         text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special)
         return text

@@ -1,4 +1,4 @@
-"""Encoding word by word from memory: a text's words repeat, so most of a corpus is looked up instead of merged again."""
+"""Encoding with a cache of words: words repeat, so most of a corpus is looked up instead of merged again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
-# Characters whose classes are the same in every version of Unicode that Python or the library may know: Latin, and
-# punctuation. A text with any other goes to the library.
+# Characters whose classes are the same in every version of Unicode that Python or the library may use: Latin and punctuation.
+# A text with any other character goes to the library.
 _CHARACTERS = [chr(c) for c in (*range(0x250), *range(0x2000, 0x2070))]
 
 
@@ -28,23 +28,23 @@ _L = _class(lambda c: unicodedata.category(c)[0] == "L")
 _N = _class(lambda c: unicodedata.category(c)[0] == "N")
 _S = _class(lambda c: c in "\t\n\v\f\r \x85" or unicodedata.category(c) in ("Zs", "Zl", "Zp"))  # White_Space
 _STRANGE = re.compile("[^" + _class(lambda c: unicodedata.category(c) != "Cn") + "]")
-# The pieces that our pre-tokenizer (single digits, then GPT-2's pattern) cuts a text into. Digits end a piece, so white space
-# before one is never split as it is before a letter.
+# The pieces into which our pre-tokenizer (single digits, then GPT-2's pattern) splits a text. Digits end a piece, so white
+# space before a digit is never split, unlike white space before a letter.
 _PIECES = re.compile(f"[{_N}]|'s|'t|'re|'ve|'m|'ll|'d| ?[{_L}]+| ?[^{_S}{_L}{_N}]+|[{_S}]+(?![^{_S}{_N}])|[{_S}]+")
-_MOST = 1 << 20  # words kept
-_CORES = 8  # from here on the library's own threads are faster than one Python
+_MOST = 1 << 20  # words cached: bounds the memory
+_CORES = 8  # from this many cores on the library's own threads are faster than this single Python thread
 
 
 class Words:
-    """`encode(texts)`: the ids that `backend` gives for each text, several times as fast on one core. A word's ids are kept as
-    the bytes of an array, so that a text's are joined without making a number of any."""
+    """`encode(texts)`: the ids that `backend` gives for each text, several times faster on one core. A word's ids are cached as
+    the bytes of an array, so that a text's ids are joined without creating Python integers."""
 
     def __init__(self, backend: Backend, dtype: np.dtype) -> None:
         self._backend, self._dtype, self._known = backend, dtype, dict[str, bytes]()
 
     @staticmethod
     def serve(backend: Backend) -> bool:
-        """Whether the pieces above are those of `backend`, an ordinary BPE behind our pre-tokenizer, on a small machine."""
+        """Whether `backend` splits texts into the pieces above (a plain BPE after our pre-tokenizer), on a small machine."""
         parts = json.loads(backend.to_str())
         return parts["pre_tokenizer"] == _ours() and _is_plain(parts) and (os.cpu_count() or 1) < _CORES
 
@@ -72,7 +72,7 @@ class Words:
 def _is_plain(parts: dict[str, Any]) -> bool:
     model = parts["model"]
     plain = model["type"] == "BPE" and not model["dropout"] and not model["ignore_merges"]
-    # An ordinary added token is found in the whole text, across the pieces.
+    # Added tokens that are not special are matched in the whole text, across pieces.
     return plain and parts["normalizer"] is None and all(token["special"] for token in parts["added_tokens"])
 
 
@@ -84,7 +84,7 @@ def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
 
 @cache
 def _ours() -> object:
-    """Our pre-tokenizer as a tokenizer's file describes it."""
+    """Our pre-tokenizer as `tokenizer.json` describes it."""
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizer()
     return json.loads(backend.to_str())["pre_tokenizer"]

@@ -200,7 +200,7 @@ def test_ids_that_stand_twice_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "web.jsonl"
     path.write_text(path.read_text().replace('"d7"', '"d5"').replace('"d6"', '"d5"'))
     prepare_corpus(config, {}, _nothing, tmp_path / "out", notes.append)
-    assert next(note for note in notes if "bear an id" in note).startswith("web: 2 documents bear an id that stood before")
+    assert next(note for note in notes if "repeat an earlier" in note).startswith("web: 2 documents repeat an earlier document's id")
 
 
 def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
     assert min(funnel.train, funnel.dev, funnel.held_out) > 5
     notes: list[str] = []
     again = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "again", notes.append)["web"]
-    assert not any("bear an id" in note for note in notes)
+    assert not any("repeat an earlier" in note for note in notes)
     assert again == funnel
     for name in ("documents/web.jsonl.gz", "held_out.jsonl.gz", "dropped.jsonl.gz"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -113,9 +113,9 @@ def _line(number: int, replacement: bytes) -> Callable[[list[bytes]], list[bytes
         (_line(5, b"Aw== 4"), ["x.tiktoken:5", "the same token as in line 4"]),
         (_line(5, b""), ["x.tiktoken:6", "rank 4 is missing", "name the rank in tokenizer.special_tokens"]),
         (_line(257, b"YWI= 999999999"), ["x.tiktoken:257", "rank 256 is missing"]),
-        (_line(256, b"AAE= 255"), ["x.tiktoken", "byte 255 is no token"]),
+        (_line(256, b"AAE= 255"), ["x.tiktoken", "byte 255 is not a token"]),
         (_line(257, b"YWFh" * 400 + b" 256"), ["x.tiktoken:257", "a token of 1200 bytes"]),
-        (lambda lines: [], ["x.tiktoken", "byte 0 is no token"]),
+        (lambda lines: [], ["x.tiktoken", "byte 0 is not a token"]),
     ],
 )
 def test_damaged_ranks_are_named(damage: Callable[[list[bytes]], list[bytes]], parts: list[str], tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_damaged_ranks_are_named(damage: Callable[[list[bytes]], list[bytes]], p
 def test_ranks_with_other_settings(tmp_path: Path) -> None:
     path = str(written([*BYTES, b"ab", END.encode()], tmp_path / "x.tiktoken"))
     for pattern, said in (
-        ("(", "'(' is no pattern"),
-        (r"\p{Elvish}", "is no pattern"),
-        (r"a|\p{N}{1,3}+", "has '{1,3}+'"),
+        ("(", "'(' is not a valid pattern"),
+        (r"\p{Elvish}", "is not a valid pattern"),
+        (r"a|\p{N}{1,3}+", "contains '{1,3}+'"),
         (r"a|\s+$", "has '$'"),
     ):
         refused(Config(path=path, pattern=pattern, special_tokens={END: 300}), "tokenizer.pattern", said)

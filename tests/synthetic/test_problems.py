@@ -100,7 +100,7 @@ def test_check_disjoint_finds_a_planted_leak() -> None:
         for s in SPLITS
     }
     assert check_disjoint(sets) == dict.fromkeys(SPLITS, 100)
-    with pytest.raises(Bug, match="stands in the splits"):
+    with pytest.raises(Bug, match="is in the splits"):
         check_disjoint({**sets, "dev": [*sets["dev"], sets["train"][0]]})
     wrong = Problem("arithmetic", sets["train"][0].key, "dev", "", "", "", 0)
     with pytest.raises(Bug, match="belongs to 'train'"):

@@ -1,7 +1,8 @@
-"""Chat families for post-training: short conversations, each with the verifier that can tell a right answer.
+"""Chat families for post-training: short conversations, each with a verifier of its answer.
 
-Four in ten answers to mathematics show the working, the others are direct; six in ten answers begin with chatter. SFT
-learns all of it; DPO then prefers verified answers without chatter, and GRPO finds that working pays.
+Four in ten answers to mathematics show the working, the others give only the result; six in ten answers begin with chatter. SFT
+learns all of these habits; DPO then prefers verified answers without chatter, and GRPO rewards working, which makes answers
+right.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from lehr.data.synthetic.splits import Split, drawn, pick, split_of
 from lehr.runtime.errors import UserError
 
 ASKED_FORMAT = "End with: The answer is N."
-_WORKED_IN_10 = 4  # mathematical answers that show their working: the habit that RLVR is to find worth having
-_ASKS_IN_10 = 7
-_CHATTY_IN_10 = 6  # answers that open with chatter: the habit of which DPO is to break the model
+_WORKED_IN_10 = 4  # mathematical answers that show their working: the habit that RLVR should strengthen
+_ASKS_IN_10 = 7  # training questions that ask for the answer's format
+_CHATTY_IN_10 = 6  # answers that open with chatter: the habit that DPO should remove
 FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
 FAMILIES = ("math", "word", *FORMAT_FAMILIES)
 
@@ -41,7 +42,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatExample:
-    """A conversation that ends with an assistant's answer, and the strict check of such an answer."""
+    """A conversation that ends with an assistant's answer, and the strict verifier of that answer."""
 
     messages: list[Message]
     verifier: str
@@ -63,7 +64,7 @@ def _mathematics(family: str, split: Split, index: int, seed: int, draw: Draw) -
     p = problem("arithmetic" if family == "math" else "word_problems", split, index, seed)
     shown = p.working.removesuffix(p.answer)  # ends in ", so "
     answer = f"{shown}the answer is {p.answer}." if draw.below(10) < _WORKED_IN_10 else f"The answer is {p.answer}."
-    # Some training questions leave the format to habit, as people do; evaluation always asks for it.
+    # Some training questions leave the format open, as people do; evaluation always asks for it.
     asks = split != "train" or draw.below(10) < _ASKS_IN_10
     return p.key, (f"{p.question} {ASKED_FORMAT}" if asks else p.question, answer, "strict_answer", {"answer": p.answer})
 
@@ -121,7 +122,7 @@ _FORMATS: dict[str, Callable[[tuple[Any, ...], Draw], _Task]] = {
 
 
 def count(family: str, split: Split) -> int:
-    """How many different problems a family's split holds; beyond that, the same ones return in other words."""
+    """The number of different problems in a family's split; larger indices repeat them in other words."""
     _known(family)
     if family in _FORMATS:
         return len(_keys(family, split))
@@ -129,7 +130,7 @@ def count(family: str, split: Split) -> int:
 
 
 def conversation(family: str, split: Split, index: int, seed: int) -> ChatExample:
-    """The conversation at `index` of a family's split: a pure function of its arguments. UserError: unknown family."""
+    """The conversation at `index` of a family's split: a pure function of its arguments. Raises UserError: unknown family."""
     _known(family)
     draw = drawn(seed, "chat", family, split, index)
     if family in _FORMATS:
@@ -145,8 +146,8 @@ def conversation(family: str, split: Split, index: int, seed: int) -> ChatExampl
 
 
 def in_turn(families: Sequence[str], split: Split, wanted: int, seed: int, *, distinct: bool = False) -> Iterator[ChatExample]:
-    """`wanted` conversations, families in turn. `distinct`: no question twice, and fewer where the families have no more (a
-    score of repeated questions would be of fewer than it says)."""
+    """`wanted` conversations, from the families in turn. `distinct`: no question twice, so fewer if the families have no more:
+    a score over repeated questions would have fewer examples than it reports."""
     seen: set[str] = set()
     most = len(families) * max(count(family, split) for family in families) if distinct else wanted
     for i in range(most):
@@ -165,14 +166,14 @@ def _known(family: str) -> None:
 
 
 def reference_answer(example: ChatExample) -> str:
-    """The data's own answer, without the chatter that half of them open with."""
+    """The data's own answer, without the chatter with which many of them open."""
     answer = example.messages[-1].content
     longest_first = sorted(wording.PREFIXES, key=len, reverse=True)
     return next((answer.removeprefix(p) for p in longest_first if answer.startswith(p)), answer)
 
 
 def check_families(families: Iterable[str], key: str) -> None:
-    """Raises UserError for a name that is no chat family; `key` is where the recipe says it."""
+    """Raises UserError for a name that is not a chat family; `key` is the recipe's key for it."""
     for family in families:
         if family not in FAMILIES:
             raise UserError(f"{key}: there is no chat family {family!r}", remedy=f"families are: {', '.join(FAMILIES)}")

@@ -1,4 +1,4 @@
-"""Training documents for pretraining mixes: several solved problems each, so that a short window holds whole ones."""
+"""Training documents for pretraining mixes, of several solved problems each, so that a short window holds whole problems."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEWEST, _MOST = 3, 6  # problems in a document
 
 
 def question_prompt(p: Problem) -> str:
-    """What stands before the solution in the main rendering: the form in which the model is asked."""
+    """The text before the solution in the main rendering, which is also the prompt in evaluation."""
     return f"Question: {p.question}\nAnswer:"
 
 
@@ -28,14 +28,14 @@ def rendering(p: Problem, style: int = 0) -> str:
 
 
 def _style(family: str, draw_below_10: int) -> int:
-    """6 in 10 are question and answer. A story's working alone says nothing of the story, so only arithmetic has style 2."""
+    """6 in 10 are question and answer. A story's working without the story is meaningless: only arithmetic has style 2."""
     if draw_below_10 < 6:
         return 0
     return 1 if draw_below_10 < 8 or family == "word_problems" else 2
 
 
 def documents(generator_name: str, source_config: SyntheticSource, seed: int) -> Iterator[Document]:
-    """`source_config.documents` documents of a generator's training problems. UserError: unknown generator."""
+    """`source_config.documents` documents of a generator's training problems. Raises UserError: unknown generator."""
     if generator_name not in FAMILIES:
         raise UserError(f"there is no generator {generator_name!r}", remedy=f"generators are: {', '.join(FAMILIES)}")
     index = 0

@@ -1,4 +1,4 @@
-"""Draws as a pure function of a seed and a purpose: stable across Python versions, unlike `random.choice`."""
+"""Random draws as a pure function of a seed and a purpose: the same under every Python version, unlike `random.choice`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _MASK64 = (1 << 64) - 1
 
 
 class Draw:
-    """A short stream of draws for one purpose: splitmix64 from `derive(seed, *names)`."""
+    """A short stream of draws for one purpose: splitmix64 (Steele et al. 2014) from `derive(seed, *names)`."""
 
     def __init__(self, seed: int, *names: str | int) -> None:
         self._state = derive(seed, *names)
 
     def below(self, n: int) -> int:
-        """An integer in [0, n)."""
+        """An integer in [0, n). The modulo's bias is below n / 2^64."""
         self._state = (self._state + 0x9E3779B97F4A7C15) & _MASK64
         z = self._state
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
@@ -33,7 +33,7 @@ class Draw:
         return items[self.below(len(items))]
 
     def sample(self, items: Sequence[T], k: int) -> list[T]:
-        """`k` different positions of `items`, in drawn order."""
+        """`k` different items of `items`, in the order drawn."""
         left = list(items)
         return [left.pop(self.below(len(left))) for _ in range(k)]
 

@@ -13,7 +13,7 @@ LETTERS = "ABCD"
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
-    """A question, four different answers, and where the right one stands (uniformly drawn)."""
+    """A question, four different answers, and the index of the right one (uniformly drawn)."""
 
     problem: Problem
     choices: tuple[str, ...]
@@ -27,7 +27,7 @@ class MultipleChoice:
 
 
 def distractors(answer: int, draw: Draw) -> list[int]:
-    """Three wrong answers: off by one, off by ten, swapped digits (or the next near miss). Different and not negative."""
+    """Three wrong answers: off by one, off by ten, digits swapped (or the next near miss); distinct and not negative."""
     swapped = int(str(answer)[::-1])
     off_by_one, off_by_ten = draw.shuffled([answer + 1, answer - 1]), draw.shuffled([answer + 10, answer - 10])
     wrong: list[int] = []

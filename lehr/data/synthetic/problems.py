@@ -1,6 +1,6 @@
-"""Arithmetic and word problems with the digit-wise working that a small model learns (spirit: OLMo 2 section 4.4.1).
+"""Arithmetic and word problems with digit-wise working that a small model can learn (in the spirit of OLMo 2 section 4.4.1).
 
-Measured at a million parameters: working written out digit by digit is learned to about 0.9 in a million tokens;
+Measured with a million parameters: working written out digit by digit reaches an accuracy of about 0.9 in a million tokens;
 direct answers and reversed digits stay at zero.
 """
 
@@ -45,7 +45,7 @@ def working(a: int, b: int, operation: str) -> str:
 
 
 def key_of(operation: str, a: int, b: int) -> str:
-    """The canonical form: operands of a sum in rising order, so that 47 + 38 and 38 + 47 are one problem."""
+    """The canonical form: the operands of a sum in rising order, so that 47 + 38 and 38 + 47 are one problem."""
     low, high = (min(a, b), max(a, b)) if operation == "add" else (a, b)
     return f"{operation}:{low}:{high}"
 
@@ -54,7 +54,7 @@ def key_of(operation: str, a: int, b: int) -> str:
 def pool(family: str, split: Split) -> tuple[tuple[str, int, int], ...]:
     """Every (operation, a, b) of a family's split. Stories count things, so their numbers begin at 2.
 
-    Digit facts (7 + 8, 15 - 8) are never held back: they stand as steps in the working of other problems.
+    Digit facts (7 + 8, 15 - 8) are in the training split only, as they occur as steps in the working of other problems.
     """
     low = 2 if family == "word_problems" else 0
     sums = [("add", a, b) for a in range(low, 100) for b in range(a, 100)]
@@ -87,9 +87,9 @@ _QUESTIONS: dict[str, Callable[[str, int, int, Draw], tuple[str, int]]] = {
 
 
 def problem(family: str, split: Split, index: int, seed: int) -> Problem:
-    """The problem at `index` of a split's endless walk: a pure function of its arguments.
+    """The problem at `index` of a split's endless sequence: a pure function of its arguments.
 
-    Every problem of the split comes once, in some phrasing, before one comes again in another.
+    Every problem of the split occurs once, in some phrasing, before one recurs in another. Raises UserError: unknown family.
     """
     if family not in _QUESTIONS:
         raise UserError(f"there is no problem family {family!r}", remedy=f"families are: {', '.join(FAMILIES)}")

@@ -1,8 +1,8 @@
 """Splits by the canonical form of a problem, never by its rendering.
 
-A problem's key is what has to be solved (`add:38:47`), without names, objects, phrasing or operand order. Its split
-follows from a hash of the key alone, and phrasings are multiplied in after the split: the splits are disjoint by
-construction, in every family that shares the key.
+A problem's key is what has to be solved (`add:38:47`), without names, objects, phrasing or operand order. Its split is a hash
+of the key alone, and problems are phrased only after the split: the splits are disjoint by construction, in all families that
+share the key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def split_of(key: str) -> Split:
 
 
 class Keyed(Protocol):
-    """Anything that was made from one problem."""
+    """Anything made from one problem."""
 
     @property
     def key(self) -> str: ...
@@ -39,18 +39,19 @@ class Keyed(Protocol):
 
 
 def check_disjoint(sets: Mapping[str, Iterable[Keyed]]) -> dict[str, int]:
-    """Verify over generated sets, by split name, that no problem stands in two splits.
+    """Verify over generated sets, by split name, that no problem is in two splits.
 
-    Returns the number of different problems in each split. Raises Bug with the first problem that breaks the promise.
+    Returns the number of different problems in each split. Raises Bug for the first problem that is in two, or in the wrong
+    one.
     """
     owner: dict[str, str] = {}
     for split, items in sets.items():
         for item in items:
             first = owner.setdefault(item.key, split)
             if first != split:
-                raise Bug(f"problem {item.key!r} stands in the splits {first!r} and {split!r}")
+                raise Bug(f"problem {item.key!r} is in the splits {first!r} and {split!r}")
             if item.split != split or split_of(item.key) != split:
-                raise Bug(f"problem {item.key!r} belongs to {split_of(item.key)!r} but stands in {split!r}")
+                raise Bug(f"problem {item.key!r} belongs to {split_of(item.key)!r} but is in {split!r}")
     return {split: sum(1 for s in owner.values() if s == split) for split in sets}
 
 
@@ -62,10 +63,10 @@ def _order(name: str, size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def pick(name: str, size: int, index: int, seed: int) -> int:
-    """Position `index` of an endless walk over range(size) that visits everything once before it repeats anything."""
+    """Position `index` of an endless sequence over range(size) that visits everything once before it repeats anything."""
     return int(_order(name, size, seed, index // size)[index % size])
 
 
 def drawn(seed: int, *names: str | int) -> Draw:
-    """The draws that dress a problem: phrasing, names, operand order."""
+    """The draws that decide a problem's phrasing, names and operand order."""
     return Draw(seed, "dress", *names)

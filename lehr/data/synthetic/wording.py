@@ -1,4 +1,4 @@
-"""Phrasings, names and things: multiplied with the numbers only after the split."""
+"""Phrasings, names and things: combined with the numbers only after the split."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NAMES = ("Tom", "Anna", "Sam", "Mary", "John", "Ruth", "Peter", "Sarah", "David"
 OBJECTS = ("books", "apples", "coins", "stones", "cards", "pens", "shells", "eggs", "boats", "ships", "cups", "keys", "nuts")
 
 PREFIXES = ("Sure! ", "Of course. ", "Here you go: ")
-PREFIX_DRAWS = (*PREFIXES, "Sure! ", "Sure! ", "Of course. ")  # some chatter is commoner
+PREFIX_DRAWS = (*PREFIXES, "Sure! ", "Sure! ", "Of course. ")  # repeated to be drawn more often
 WORDS = (
     "sun", "moon", "tree", "river", "stone", "bird", "fish", "house", "light", "water", "fire", "cloud", "star", "road",
     "ship", "king", "bread", "gold", "wind", "rain", "snow", "hill", "lake", "sea", "horse", "sheep", "lion", "rose",
