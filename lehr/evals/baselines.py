@@ -1,7 +1,7 @@
-"""Baselines of bits per byte: n-grams and a compressor on the windows that a model read, scored as the model is.
+"""Baselines for bits per byte: n-grams and a compressor, fitted to the windows that a model read and scored like the model.
 
-A window that was read again, in a later epoch or stage, counts once: that a text was repeated says nothing of the language,
-and counts of nothing but repeats would leave nothing to estimate discounts from. What a rollback left out counts as read.
+A window that was read again, in a later epoch or stage, counts once: repetition says nothing about the language, and with
+counts made of repeats alone no discounts can be estimated. Windows that a rollback left out count as read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lehr.evals.suites import examples
 from lehr.evals.task import Record, Text
 from lehr.runtime.metrics import COMPRESSOR, DEV, NGRAMS, require
 
-_BLOCK = 4096  # windows that are located together
+_BLOCK = 4096  # windows located in one call
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The model that baselines are made for: its name, its tasks, how its scores are made."""
+    """The model to which baselines are compared: its name, its tasks, how its scores are made."""
 
     model: str
     tasks: Sequence[TaskPlan]
@@ -42,7 +42,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of one task and split; those that are not `scored` are measured while a model is trained, and drawn there."""
+    """The texts of one task and split. Those not `scored` are measured during training only, and shown with its curves."""
 
     task: str
     split: str
@@ -52,7 +52,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Found:
-    """The scores, and how many tokens of distinct windows there were and were counted."""
+    """The scores, and the number of tokens in distinct windows: those there are, and those counted."""
 
     records: list[Record]
     counted: dict[str, int]
@@ -61,8 +61,8 @@ class Found:
 def baselines(
     loaders: Sequence[Loader], compared: Compared, kinds: Baselines, tokenizer_folder: Path, documents: Path
 ) -> Found:
-    """Of the windows of `loaders`, which read shards of the tokenizer in that folder; the texts are of the prepared corpus in
-    `documents`. Raises UserError where they are missing."""
+    """Baselines fitted to the windows of `loaders`, whose shards are of the tokenizer in `tokenizer_folder`; the texts come
+    from the prepared corpus in `documents`. Raises UserError if they are missing."""
     tokenizer = Tokenizer.load(tokenizer_folder)
     windows, there = distinct_windows(loaders, kinds.most_tokens)
     sets = list(_sets(compared, documents))
@@ -71,7 +71,7 @@ def baselines(
         read = tokenizer.decode(np.concatenate([window[1:] for window in windows]).tolist())
         wanted = [texts for texts in sets if texts.scored]
         found += zip(wanted, repeat(COMPRESSOR.name), added_bits(read, wanted), strict=False)
-    found.sort(key=lambda one: sets.index(one[0]))  # sets in their order, and of each the n-grams before the compressor
+    found.sort(key=lambda one: sets.index(one[0]))  # stable: by set, and within a set n-grams before the compressor
     records = [
         Record(
             stage=compared.model, task=texts.task, split=texts.split, metric=metric if texts.scored else f"{DEV}{metric}",
@@ -86,7 +86,7 @@ def baselines(
 def _ngrams(
     windows: Sequence[np.ndarray], sets: Sequence[Texts], compared: Compared, orders: Sequence[int], tokenizer: Tokenizer
 ) -> list[tuple[Texts, str, Estimate]]:
-    """Texts, name of the metric, score."""
+    """For each set of texts and order: the texts, the metric's name, the score."""
     counts = NgramCounts(windows, tokenizer.vocab_size, max(orders))
     models = {NGRAMS[order].name: counts.model(order, tokenizer) for order in orders}
     found = []
@@ -99,8 +99,8 @@ def _ngrams(
 
 
 def added_bits(read: str, sets: Sequence[Texts]) -> list[Estimate]:
-    """Of each set of texts the bits that it adds to what was read when both are compressed together, over its bytes. Each text
-    is told by those before it too, so there is no standard error."""
+    """For each set of texts the bits that it adds when compressed together with what was read, divided by its bytes. Each text
+    is also predicted from the texts before it, so the texts are not independent and there is no standard error."""
     joined = ["".join(t.text for t in texts.texts).encode() for texts in sets]
     alone, *both = compressed_sizes(read.encode(), joined)
     bits = [8 * (size - alone) / len(added) for size, added in zip(both, joined, strict=True)]
@@ -111,8 +111,8 @@ def added_bits(read: str, sets: Sequence[Texts]) -> list[Estimate]:
 
 
 def distinct_windows(loaders: Sequence[Loader], most_tokens: int) -> tuple[list[np.ndarray], int]:
-    """The windows in the order in which they are first read, each a token longer than what is predicted of it, until there are
-    `most_tokens` of those; and how many of those there are in all."""
+    """The distinct windows in the order of first reading, up to `most_tokens` predicted tokens (each window has one token more
+    than that); and the number of predicted tokens in all distinct windows."""
     seen, kept, total = set[tuple[str, int, int]](), list[np.ndarray](), 0
     for loader in loaders:
         length = loader.plan.sequence_length
@@ -129,7 +129,7 @@ def distinct_windows(loaders: Sequence[Loader], most_tokens: int) -> tuple[list[
 
 
 def _sets(compared: Compared, documents: Path) -> Iterator[Texts]:
-    """As the model is scored on them, and as it is while it is trained."""
+    """The texts on which the model is scored, and those measured during its training."""
     for plan in compared.tasks:
         for split in plan.splits:
             found = examples(plan.task, split, plan.limit, compared.seed, documents)

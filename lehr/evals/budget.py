@@ -1,4 +1,4 @@
-"""Whether a task's prompts and answers fit a model's context, before anything is scored."""
+"""Whether a task's prompts and answers fit a model's context, checked before scoring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lehr.runtime.errors import UserError
 
 
 def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, context: int, max_new_tokens: int) -> None:
-    """Raises UserError where a prompt and an answer of `max_new_tokens` are more than the `context`: the prompt would lose its
+    """Raises UserError if a prompt and an answer of `max_new_tokens` do not fit the `context`: the prompt would lose its
     beginning."""
     prompts = [_prompt_tokens(example, tokenizer) for example in examples if isinstance(example, Generation)]
     room = context - max(prompts, default=0)
@@ -25,12 +25,12 @@ def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, 
 
 
 def too_long(examples: Sequence[Example], tokenizer: Tokenizer, room: int) -> int:
-    """How many prompts to be continued have more than `room` tokens."""
+    """The number of prompts for generation with more than `room` tokens."""
     return sum(_prompt_tokens(example, tokenizer) > room for example in examples if isinstance(example, Generation))
 
 
 def shortened(examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> int:
-    """How many multiple-choice examples are longer than the `context`, so that they are scored without their beginning."""
+    """The number of multiple-choice examples longer than the `context`, which are scored without their beginning."""
     choices = (example for example in examples if isinstance(example, Choice))
     return sum(max(len(tokenizer.encode(c.context + end)) for end in c.continuations) > context for c in choices)
 

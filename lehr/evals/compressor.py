@@ -1,7 +1,7 @@
-"""How many bytes xz makes of a text alone, and of that text with each of others behind it: the long one is read once.
+"""The size under xz of a text alone, and with each of other texts appended: the long text is compressed only once.
 
-Run as a program of its own (`compressed_sizes` does): the state of Python's compressor cannot be copied, but a process can, and
-one without threads can do so safely. It reads a line of JSON with the texts' sizes and then the texts, and prints a list.
+Run as a program of its own (by `compressed_sizes`): the state of Python's compressor cannot be copied, but a process can be
+forked, safely if it has no threads. It reads a line of JSON with the texts' sizes, then the texts, and prints a list of sizes.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-_LEAST, _LARGEST = 1 << 16, 1536 << 20  # bytes of the dictionary
-_PIECE = 1 << 16  # bytes at a time: of what it is given at once, liblzma puts all but the first part off to the end
+_LEAST, _LARGEST = 1 << 16, 1536 << 20  # bytes of the dictionary; the largest is liblzma's own limit
+_PIECE = 1 << 16  # bytes in one call: liblzma leaves most of a longer input to the end, where every fork would repeat it
 
 
 def compressed_sizes(first: bytes, others: Sequence[bytes]) -> list[int]:
-    """Of `first` alone, then of `first` with each of the others behind it; as xz -6 compresses them, with a dictionary that
-    holds everything and without a container's header. Raises OSError where the program could not do so."""
+    """The compressed size of `first` alone, then of `first` with each of the others appended, as xz -6 without a container
+    header and with a dictionary that holds everything. Raises OSError if the program fails."""
     head = json.dumps([len(first), *map(len, others)]).encode()
     told = b"".join([head, b"\n", first, *others])
+    # -I: isolated from the environment and the current folder, whose modules could shadow the standard library's.
     done = subprocess.run([sys.executable, "-I", __file__], input=told, stdout=subprocess.PIPE, check=False)
     if done.returncode:
-        raise OSError(f"the compressor of {len(first):,} bytes ended with {done.returncode}")
+        raise OSError(f"the compressor process for {len(first):,} bytes ended with exit code {done.returncode}")
     sizes: list[int] = json.loads(done.stdout)
     return sizes
 
@@ -39,7 +40,8 @@ def main() -> None:
 
 
 def _finished(compressor: lzma.LZMACompressor, so_far: int, rest: bytes) -> int:
-    """The whole size with `rest` as the end, found in a copy of this process: here the compressor stays as it is."""
+    """The whole size with `rest` at the end, computed in a forked copy of this process, which leaves this compressor
+    unchanged."""
     answer, question = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""The texts of the evaluation, against which training documents are compared."""
+"""The texts of evaluation examples, with which training documents are compared."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FAMILIES = {
     "math_text": ("arithmetic", "word_problems"),
     "chat_math": ("arithmetic", "word_problems"),
 }
-_LIMIT = 1_000_000  # of real documents: all of them
+_LIMIT = 1_000_000  # of real documents: in effect all of them
 
 
 class TextsByTask(Mapping[str, list[str]]):
-    """Task -> texts. They take half a second to make, so each task's are made when first asked for: a run reads its documents,
-    and refuses bad ones, before that."""
+    """Task -> texts. Making them takes half a second, so each task's are made on first access: a run reads its documents, and
+    reports errors in them, before that."""
 
     def __init__(self, tasks: Sequence[str], make: Callable[[str], list[str]]) -> None:
         self._tasks, self._make = dict.fromkeys(tasks), make
@@ -49,10 +49,10 @@ def evaluation_texts(
 ) -> TextsByTask:
     """Every text of each task's dev and held-out examples, by task, for n-gram comparison with training documents.
 
-    Of problems: the questions of *all* dev and held-out keys, not only of as many as a limit takes, and of each the
-    words around its two numbers, so that an n-gram tells the problem and not the phrasing (training stories share
-    phrasings on purpose). Tasks whose texts do not exist yet (corpus not prepared, pairs not sampled) have none.
-    Raises UserError for an unknown task.
+    For generated problems: the questions of *all* dev and held-out keys, whatever the task's limit, and of each question the
+    words around its numbers, so that an n-gram identifies the problem and not the phrasing, which training stories share on
+    purpose. Tasks whose texts do not exist yet (corpus not prepared, pairs not sampled) have none. Raises UserError for an
+    unknown task.
     """
     for task in tasks:
         check_task(task)
@@ -72,14 +72,14 @@ def _texts(task: str, seed: int, corpus_folder: Path | None, ngram_words: int) -
             yield from map(_text, examples(task, split, _LIMIT, seed, corpus_folder))
 
 
-@lru_cache(maxsize=8)  # several tasks ask for the same
+@lru_cache(maxsize=8)  # several tasks use the same questions
 def _questions(family: str, split: Split, seed: int, ngram_words: int) -> tuple[str, ...]:
     problems = (problem(family, split, index, seed) for index in range(len(pool(family, split))))
     return tuple(around_numbers(p.question, ngram_words) for p in problems)
 
 
 def around_numbers(question: str, ngram_words: int) -> str:
-    """The words that make up all n-grams which hold every number of a question; a short question whole."""
+    """The words of all n-grams that contain every number of a question; a short question as a whole."""
     words = question.split()
     places = [i for i, word in enumerate(words) if re.search(r"\d", word)]
     if len(words) <= ngram_words or not places:

@@ -10,24 +10,25 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_rows
 from lehr.runtime.seeds import uniform_hash
 
-IN_LOOP_TEXTS = 24  # development documents whose bits per byte are measured while a model is trained
-PROSE_CHARACTERS = 1500  # of each document: many documents say more about a model than long ones
+IN_LOOP_TEXTS = 24  # development documents for bits per byte during training
+PROSE_CHARACTERS = 1500  # of each document: many short excerpts vary more than a few long ones
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The documents or pairs that a stage wrote. Raises UserError as `read_rows`."""
+    """The documents or pairs written by a stage. Raises UserError as `read_rows` does."""
     return read_rows(path, "run the stage that writes it again")
 
 
 class HeldBack(NamedTuple):
-    """A document's text, and the id of the document that it was cut from: its own where it was not."""
+    """A document's text, and the id of the document from which it was cut, or its own id."""
 
     text: str
     family: str
 
 
 def held_back(corpus_folder: Path | None, split: str, seed: int) -> list[HeldBack]:
-    """The real documents that were held back for `split` (dev or held_out), in an order drawn by `seed`."""
+    """The real documents held back for `split` (dev or held_out), in an order decided by `seed`. Raises UserError if there are
+    none."""
     if corpus_folder is None:
         raise UserError("this task needs the prepared corpus", remedy="give the folder that the prepare stage wrote")
     path = corpus_folder / f"{split}.jsonl.gz"
@@ -39,7 +40,7 @@ def held_back(corpus_folder: Path | None, split: str, seed: int) -> list[HeldBac
 
 
 def family(row: Mapping[str, Any]) -> str:
-    """The id of the document that a prepared one was cut from: its own where it was not."""
+    """The id of the document from which a prepared one was cut, or its own id."""
     return str(row.get("parent") or row["id"])
 
 
@@ -49,7 +50,7 @@ def prose_texts(corpus_folder: Path | None, split: str, seed: int, limit: int) -
 
 
 def cut(text: str, characters: int) -> str:
-    """The first words of a text, as many as fit; white space before them is no part of it where the text is too long."""
+    """As many first words of a text as fit; if it is too long, without leading white space."""
     if len(text) <= characters:
         return text
     begins = text.lstrip()

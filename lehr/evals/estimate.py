@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 
 class Estimate(NamedTuple):
-    """`n` counts examples and `clusters` the independent groups that they were drawn in, which `stderr` is over: None where a
-    single cluster, or a measure without one, defines no standard error."""
+    """`n` counts examples, and `clusters` the independent groups that they come from, over which `stderr` is taken: None if there
+    is only one cluster, or if the measure has no standard error."""
 
     value: float
     stderr: float | None
@@ -18,16 +18,17 @@ class Estimate(NamedTuple):
 
 
 def mean(values: Sequence[float], clusters: Sequence[Hashable] = ()) -> Estimate:
-    """The mean. Its standard error is that of `ratio`, all denominators 1 (0/1 values without clusters: p(1-p)/(n-1))."""
+    """The mean, with the standard error of `ratio` with all denominators 1 (0/1 values without clusters: p(1-p)/(n-1))."""
     return ratio(values, [1.0] * len(values), clusters)
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[Hashable] = ()) -> Estimate:
     """Sum over sum, with the delta method's standard error (Cochran, Sampling Techniques, 2.11).
 
-    `clusters` says of each example what it was drawn with (chunks of one document, answers to one prompt): examples of one
-    cluster are not independent, so their residuals are summed before they are squared (Liang and Zeger 1986; Miller 2024,
-    "Adding error bars to evals", section 2.2), and the clusters are what is counted. Without them each example is its own.
+    `clusters` gives for each example the group with which it was drawn (chunks of one document, answers to one prompt):
+    examples of a cluster are not independent, so their residuals are summed before they are squared (Liang and Zeger 1986;
+    Miller 2024, "Adding error bars to evals", section 2.2), and the sample size is the number of clusters. Without them each
+    example is its own.
     """
     total = math.fsum(denominators)
     value = math.fsum(numerators) / total

@@ -1,11 +1,10 @@
-"""Interpolated modified Kneser-Ney n-grams over token ids, counted by sorting: exact, no pruning.
+"""Interpolated modified Kneser-Ney n-grams over token ids, counted by sorting: exact, without pruning.
 
-Source: Chen and Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, 1998, equations 9 and 26, and
-Kneser and Ney 1995 for the lower orders, which count in how many contexts a word is met and not how often. Where no
-discount can be estimated, those of KenLM's --discount_fallback stand in. Unigrams are interpolated with the uniform
-distribution, so that every token has a probability.
-
-Shapes: N places of all windows, one after the other; a place says how many tokens of its window come before it.
+Sources: Chen and Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, 1998, equations 9 and 26; Kneser
+and Ney 1995 for the lower orders, which count the distinct contexts of a word instead of its occurrences. If discounts cannot
+be estimated, those of KenLM's --discount_fallback are used. Unigrams are interpolated with the uniform distribution, so that
+every token has a positive probability.
+Shapes: N positions of all windows, concatenated; `places` is the number of tokens before a position in its window.
 """
 
 from __future__ import annotations
@@ -17,34 +16,34 @@ import numpy as np
 
 from lehr.evals.task import Scored, TextTokenizer
 
-_FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])  # taken off counts of 0, 1, 2, and 3 and more
+_FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])  # discounts of counts of 0, 1, 2, and 3 or more
 Pairs = Sequence[tuple[list[int], list[int]]]
 
 
 @dataclass(frozen=True)
 class _Keys:
-    """The k-grams that were seen: one's key is the number of its first k - 1 tokens times the vocabulary, plus its last token,
-    and its own number is its place among the sorted keys. Of one token, number and token are the same."""
+    """The k-grams that were seen. A k-gram's key is the number of its first k - 1 tokens times the vocabulary size, plus its
+    last token; its number is the position of its key among the sorted keys. A single token's number is the token itself."""
 
     keys: np.ndarray
 
     def numbers(self, asked: np.ndarray) -> np.ndarray:
-        """The number of each key, -1 for one that was not seen."""
+        """The number of each key, -1 for keys that were not seen."""
         found = np.minimum(np.searchsorted(self.keys, asked), len(self.keys) - 1)
         return np.where(self.keys[found] == asked, found, -1)
 
 
 @dataclass(frozen=True)
 class _Order:
-    """What one order says: `share` of each k-gram in its context, discounted, and what each context has `left` for shorter
-    ones, by the context's number; all of it where nothing follows that context."""
+    """One order's probabilities: `share` is each k-gram's discounted share in its context, and `left` is the probability that
+    each context, by its number, leaves to lower orders: 1 for a context that nothing follows."""
 
     share: np.ndarray
     left: np.ndarray
 
     @classmethod
     def of(cls, counts: np.ndarray, contexts: np.ndarray, how_many: int) -> _Order:
-        """From counts of at least 1 and the number of each k-gram's context, one of `how_many`."""
+        """From counts (at least 1) and the number of each k-gram's context, which is below `how_many`."""
         discounts = _discounts(counts)
         taken = discounts[np.minimum(counts, 3)]
         totals = np.bincount(contexts, counts, how_many)
@@ -54,7 +53,7 @@ class _Order:
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
-    """What is taken off a count of 0, 1, 2, and 3 and more (Chen and Goodman 1998, equation 26)."""
+    """The discounts of counts of 0, 1, 2, and 3 or more (Chen and Goodman 1998, equation 26)."""
     n1, n2, n3, n4 = (int((counts == c).sum()) for c in (1, 2, 3, 4))
     if not (n1 and n2 and n3 and n4):
         return _FALLBACK
@@ -64,10 +63,10 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
 
 
 class NgramCounts:
-    """The k-grams of windows of text, for every k up to `highest`: what the models of all orders are made from.
+    """The k-grams of windows of text for every k up to `highest`, from which models of all these orders are made.
 
-    `windows` are token ids below `vocabulary`. The first token of a window is context only, as in training; no k-gram reaches
-    over a window's beginning.
+    `windows` are token ids below `vocabulary`. The first token of a window is only context, as in training; no k-gram crosses a
+    window's beginning.
     """
 
     def __init__(self, windows: Sequence[np.ndarray], vocabulary: int, highest: int) -> None:
@@ -75,8 +74,8 @@ class NgramCounts:
         self.tokens_N = np.concatenate(windows).astype(np.int64)
         self.places_N = np.concatenate([np.arange(len(window)) for window in windows])
         self.keys = [_Keys(np.arange(vocabulary))]
-        self.before = list[np.ndarray]()  # of each k-gram: different tokens before it, a window's beginning being one
-        self.how_often, self.contexts = list[np.ndarray](), list[np.ndarray]()  # of bigrams, trigrams, ...
+        self.before = list[np.ndarray]()  # for each k-gram: distinct tokens before it, a window's beginning counting as one
+        self.how_often, self.contexts = list[np.ndarray](), list[np.ndarray]()  # for bigrams, trigrams, ...
         numbers_N = self.tokens_N
         for k in range(2, highest + 1):
             ends = np.flatnonzero(self.places_N >= k - 1)
@@ -90,16 +89,16 @@ class NgramCounts:
             self.contexts.append(keys // vocabulary)
 
     def _different(self, numbers_N: np.ndarray, ends: np.ndarray, k: int) -> np.ndarray:
-        """Different tokens before each k-gram: one for each (k + 1)-gram that it is the end of, and one for the beginnings of
-        windows. At `ends` each of the (k + 1)-grams ends somewhere."""
+        """The number of distinct tokens before each k-gram: one for each (k + 1)-gram that ends in it, and one if it begins a
+        window. `ends` holds one end position for each distinct (k + 1)-gram."""
         known = len(self.keys[k - 1].keys)
         found = np.bincount(numbers_N[ends], minlength=known)
-        if k > 1:  # a single token at the beginning is not predicted
+        if k > 1:  # a window's first token is never predicted
             found += np.bincount(np.unique(numbers_N[self.places_N == k - 1]), minlength=known)
         return found
 
     def model(self, order: int, tokenizer: TextTokenizer) -> NgramModel:
-        """The model of that order, from 2 to the highest that was counted."""
+        """The model of that order, between 2 and the highest counted."""
         orders = [_single(self.before[0])]
         for k in range(2, order + 1):
             counts = self.how_often[k - 2] if k == order else self.before[k - 1]
@@ -108,7 +107,7 @@ class NgramCounts:
 
 
 def _single(counts: np.ndarray) -> _Order:
-    """Of single tokens, some of them never seen: what is left for shorter contexts is shared out evenly."""
+    """For single tokens, some of which may be unseen: the probability left over is distributed evenly."""
     seen = np.flatnonzero(counts)
     order = _Order.of(counts[seen], np.zeros(len(seen), np.int64), 1)
     share = np.full(len(counts), order.left[0] / len(counts))
@@ -118,7 +117,7 @@ def _single(counts: np.ndarray) -> _Order:
 
 @dataclass(frozen=True)
 class NgramModel:
-    """Scores text as lehr.evals.perplexity asks a language model to: it takes what a request gives as context, and no more."""
+    """Scores text through the interface of lehr.evals.perplexity, with only the given context of each request."""
 
     keys: list[_Keys]
     orders: list[_Order]
@@ -126,7 +125,7 @@ class NgramModel:
     tokenizer: TextTokenizer
 
     def logprobs(self, pairs: Pairs, /) -> list[Scored]:
-        """The sum of each continuation's log-probabilities, in nats; what a greedy answer would be is not asked."""
+        """The sum of each continuation's log-probabilities in nats. Whether greedy decoding agrees is not computed: False."""
         lengths = np.array([len(context) + len(continuation) for context, continuation in pairs])
         tokens_N = np.array([token for pair in pairs for ids in pair for token in ids], np.int64)
         starts = np.cumsum(lengths) - lengths
@@ -137,11 +136,11 @@ class NgramModel:
         return [(float(total), len(ids), False) for total, (_, ids) in zip(sums, pairs, strict=True)]
 
     def probabilities(self, tokens_N: np.ndarray, places_N: np.ndarray) -> np.ndarray:
-        """Of each token after those before it in its window: up to `places` of them, and to the order."""
+        """The probability of each token given those before it in its window: up to `places` of them, and to the order."""
         found_N: np.ndarray = self.orders[0].share[tokens_N]
         numbers_N = tokens_N
         for k, (keys, order) in enumerate(zip(self.keys[1:], self.orders[1:], strict=True), start=2):
-            if not len(keys.keys):  # every window is shorter
+            if not len(keys.keys):  # all windows are shorter than this order
                 break
             contexts_N = np.where(places_N >= k - 1, np.roll(numbers_N, 1), -1)
             known_N = contexts_N >= 0

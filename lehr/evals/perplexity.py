@@ -1,4 +1,4 @@
-"""Bits per byte of running text: the same call while training and afterwards."""
+"""Bits per byte of running text: the same function during training and afterwards."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Request = tuple[list[int], list[int]]  # ids of the context and of the continuat
 
 
 def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
-    """A text's tokens as requests of at most `width` predicted tokens, every token predicted once.
+    """A text's tokens as requests of at most `width` predicted tokens; every token is predicted once.
 
-    The text's first token is predicted from `first` (end of text: documents follow one another in training), a later
-    window's first token from the last one of the window before.
+    The text's first token is predicted from `first` (end of text, since documents follow one another in training), a later
+    window's first token from the last token of the window before.
     """
     return [([ids[s - 1] if s else first], list(ids[s : s + width])) for s in range(0, len(ids), width)]
 
 
 def text_bits(model: TextModel, texts: Sequence[str], width: int) -> list[float]:
-    """Negative log-likelihood of each text in bits, with windows of `width` tokens."""
+    """The negative log-likelihood of each text in bits, in windows of `width` tokens."""
     tokenizer = model.tokenizer
     parts = [windows(tokenizer.encode(t), tokenizer.eos_id, width) for t in texts]
     scores = iter(model.logprobs([window for part in parts for window in part]))
@@ -29,13 +29,13 @@ def text_bits(model: TextModel, texts: Sequence[str], width: int) -> list[float]
 
 
 def bits_per_byte(model: TextModel, texts: Sequence[str], width: int, families: Sequence[str] = ()) -> dict[str, Estimate]:
-    """Under that name, with windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed over the
-    texts before dividing. `families` names the document that each text was cut from, for the standard error."""
+    """{"bits_per_byte": estimate}, in windows of `width` tokens: negative log-likelihood / (ln 2 x UTF-8 bytes), both summed
+    over the texts before dividing. `families` names the document from which each text was cut, for the standard error."""
     return {"bits_per_byte": ratio(text_bits(model, texts, width), [len(t.encode()) for t in texts], families)}
 
 
 def bits_per_byte_by(groups: Sequence[str], texts: Sequence[str], bits: Sequence[float]) -> dict[str, float]:
-    """`bits_per_byte` of all texts, and where there are several groups `bits_per_byte@GROUP` of those of each."""
+    """`bits_per_byte` of all texts; if there are several groups, also `bits_per_byte@GROUP` of each."""
     found: dict[str, float] = {}
     sizes = [len(t.encode()) for t in texts]
     several = sorted(set(groups)) if len(set(groups)) > 1 else []

@@ -1,4 +1,4 @@
-"""Scores of one checkpoint on ranks: every task of the plan, and a few answers to be read."""
+"""Scores of one checkpoint on ranks: every task of the plan, and a few answers for people to read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAMPLES_PER_FAMILY = 2
 
 @dataclass(frozen=True)
 class Scoring:
-    """What every rank is told. `documents` and `pairs` are folders, None where no task needs them."""
+    """What every rank is given. `documents` and `pairs` are folders, or None if no task needs them."""
 
     context: RankContext
     config: EvaluateConfig

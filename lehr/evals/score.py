@@ -1,4 +1,4 @@
-"""Score a model on a task's examples: the same call in the training loop and for the final table."""
+"""Scoring a model on a task's examples: the same function in the training loop and for the final table."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def score(
 ) -> list[Record]:
     """The task's metrics of `model` on `examples`, each with its sample size and standard error.
 
-    Development scores are free; held-out ones open only for a finished model: `frozen` is the artifact that is scored
-    (OLMo 2 section 2.5: the held-out suite is never run during development). `window_tokens` bounds the windows of
-    bits per byte, for a model that was trained on shorter sequences than it takes; 0 is the model's length. Raises
-    UserError if held-out examples are still closed or if there are no examples, and Bug where a metric is declared nowhere.
+    Development examples can always be scored; held-out ones only with a finished model: `frozen` is the artifact being scored
+    (OLMo 2 section 2.5: the held-out suite is never run during development). `window_tokens` limits the windows for bits per
+    byte, for a model trained on shorter sequences than it accepts; 0 is the model's length. Raises UserError if held-out
+    examples are not allowed or if there are no examples, and Bug if a metric is not declared.
     """
     if split == "held_out" and frozen is None:
         raise UserError(
-            f"held-out examples of {task} are closed to a model that may still change",
+            f"held-out examples of {task} can only be scored with a finished model",
             remedy="score a finished checkpoint artifact, or use the split dev",
         )
     if not examples:
@@ -77,15 +77,15 @@ def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
 
 
 def families(examples: Sequence[Text | Choice]) -> list[str]:
-    """What the standard error takes together: the document that an example was cut from, or the example itself."""
+    """The clusters of the standard error: the document from which each example was cut, or the example itself."""
     return [example.family or f"\n{number}" for number, example in enumerate(examples)]
 
 
 def _split(model: ScoringModel, choice: Choice) -> list[Request]:
     """Context and continuation encoded together, then split at the boundary (OLMES).
 
-    Where a token spans the boundary, the split moves before it, for all continuations alike: each is scored whole
-    and given the same context.
+    If a token spans the boundary, the split moves before it, for all continuations alike: each is scored whole and with the
+    same context.
     """
     tokenizer = model.tokenizer
     context = tokenizer.encode(choice.context)
@@ -95,7 +95,7 @@ def _split(model: ScoringModel, choice: Choice) -> list[Request]:
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common beginning."""
+    """Length of the longest common prefix."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
@@ -115,14 +115,14 @@ def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Estima
 
 
 def _stop_ids(model: ScoringModel, plain: bool) -> list[int]:
-    """End of text; for plain text also the tokens that can begin a new line."""
+    """The end-of-text token; for plain text also the tokens that can begin a new line."""
     tokenizer = model.tokenizer
     lines = {tokenizer.encode(text)[0] for text in ("\n", "\n\n")} if plain else set()
     return sorted({tokenizer.eos_id, *lines})
 
 
 def _response(model: ScoringModel, ids: Sequence[int], plain: bool) -> tuple[str, bool]:
-    """The text of an answer and whether it came to its end: by end of text, or by a new line if `plain`."""
+    """The text of an answer and whether it is complete: ended by end of text, or by a new line if `plain`."""
     eos = model.tokenizer.eos_id
     finished = eos in ids
     text = model.tokenizer.decode(list(ids[: ids.index(eos)]) if finished else list(ids))
@@ -138,7 +138,7 @@ def _prompt_ids(model: ScoringModel, example: Generation) -> list[int]:
 
 
 def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int, max_new_tokens: int) -> dict[str, Estimate]:
-    require([*examples[0].checks, *examples[0].sampled_checks])  # before everything is decoded
+    require([*examples[0].checks, *examples[0].sampled_checks])  # fail before decoding, not after
     plain, samples = not examples[0].messages, examples[0].samples
     prompts, stops = [_prompt_ids(model, e) for e in examples], _stop_ids(model, plain)
     greedy = [_response(model, ids, plain) for ids in model.generate(prompts, max_new_tokens, stops, 0.0, seed)]
@@ -164,9 +164,9 @@ def _answer_request(model: ScoringModel, pair: Pair, answer: str) -> Request:
 
 
 def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Estimate]:
-    """Share of pairs whose chosen answer has the higher log-probability per token, and the mean difference in nats."""
+    """The share of pairs whose chosen answer has the higher log-probability per token, and the mean difference in nats."""
     scores = model.logprobs([_answer_request(model, p, answer) for p in pairs for answer in (p.chosen, p.rejected)])
     per_token = [logprob / tokens for logprob, tokens, _ in scores]
     margins = [chosen - rejected for chosen, rejected in zip(per_token[::2], per_token[1::2], strict=True)]
-    prompts = [tuple((m.role, m.content) for m in pair.prompt) for pair in pairs]  # two pairs of one prompt are no two examples
+    prompts = [tuple((m.role, m.content) for m in pair.prompt) for pair in pairs]  # pairs of one prompt are one cluster
     return {"accuracy": mean([float(m > 0) for m in margins], prompts), "margin": mean(margins, prompts)}

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, and the files that it leaves."""
+"""The configuration of an evaluation, and the names of its files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ SCORES, SAMPLES = "scores.json", "samples.json"
 
 
 class EvaluateConfig(RankedConfig):
-    """`model` is the name that the scores go by. `window_tokens` bounds the windows of running text: positions beyond it were
-    never trained; 0 is the model's length. `sample_families`: chat families of whose questions some are answered to be read."""
+    """`model` is the model's name in the scores. `window_tokens` limits the windows of running text, since positions beyond the
+    training length were never trained; 0 is the model's length. `sample_families`: chat families from which a few questions are
+    answered for people to read."""
 
     model: str
     tasks: list[TaskPlan]

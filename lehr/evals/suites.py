@@ -1,4 +1,4 @@
-"""The tasks: examples of each, a pure function of task, split, limit and seed (and of the prepared corpus)."""
+"""The tasks: their examples are a pure function of task, split, limit and seed (and of the prepared corpus)."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def _solve(family: str) -> Callable[[_Plan], list[Example]]:
 
 
 def _arithmetic_cf(plan: _Plan) -> list[Example]:
-    """Cloze: which worked solution follows the question? They differ in the conclusion, where all working stands before."""
+    """Cloze: which worked solution follows the question? The solutions differ only in their conclusion."""
     items = [multiple_choice(plan.split, i, plan.seed) for i in range(plan.limit)]
     return [Choice(question_prompt(m.problem), [f" {s}" for s in m.solutions], m.gold) for m in items]
 
 
 def _arithmetic_mcf(plan: _Plan) -> list[Example]:
-    """Letters: the choices are listed with the question, and only the letter is scored."""
+    """Letters: the choices are listed after the question, and only the letter is scored."""
     items = [multiple_choice(plan.split, i, plan.seed) for i in range(plan.limit)]
     found: list[Example] = []
     for m in items:
@@ -70,7 +70,7 @@ def _arithmetic_mcf(plan: _Plan) -> list[Example]:
 
 
 def _halves(text: str) -> tuple[str, str] | None:
-    """A paragraph's first part and its next words, from a text's first paragraph that is long enough."""
+    """The first words of a text's first sufficiently long paragraph, and the words after them."""
     for paragraph in text.split("\n\n"):
         words = " ".join(paragraph.split())
         if len(words) >= CONTEXT_CHARACTERS + CONTINUATION_CHARACTERS + 40:
@@ -120,7 +120,7 @@ def _pair(row: dict[str, Any], where: Path) -> Pair:
         pair = Pair([Message(m["role"], m["content"]) for m in row["prompt"]], row["chosen"], row["rejected"])
         check_turns([*pair.prompt, Message("assistant", pair.chosen), Message("user", pair.rejected)], True)
     except (KeyError, TypeError, UserError):
-        what = "a row lacks prompt, chosen or rejected, or one of them is no text"
+        what = "a row lacks prompt, chosen or rejected, or one of them is not text"
         raise UserError(what, where=where, remedy="make the preferences again") from None
     return pair
 
@@ -151,7 +151,7 @@ OF_TEXT = frozenset({"prose", "math_text"})  # scored in bits per byte
 
 
 def check_task(name: str, key: str = "") -> None:
-    """UserError that lists the known tasks unless `name`, which stands at `key`, is one."""
+    """Raises UserError, which lists the known tasks, unless `name`, the value at `key`, is one."""
     if name not in _TASKS:
         near = get_close_matches(name, TASKS, 1)
         remedy = f"did you mean {near[0]!r}? " if near else ""
@@ -166,11 +166,11 @@ def examples(
     corpus_folder: Path | None = None,
     pairs: Path | None = None,
 ) -> list[Example]:
-    """At most `limit` examples of a task's `split` (dev or held_out), no problem twice.
+    """At most `limit` examples of a task's `split` (dev or held_out), without repeated problems.
 
     `corpus_folder` holds the prepare stage's `dev.jsonl.gz` and `held_out.jsonl.gz` (for `NEEDS_CORPUS`); `pairs` is a
-    JSON-lines file of {prompt, chosen, rejected, split} (for `NEEDS_PAIRS`). Raises UserError for an unknown task, and
-    where a task's files are missing, damaged or empty.
+    JSON-lines file of {prompt, chosen, rejected, split} (for `NEEDS_PAIRS`). Raises UserError for an unknown task, and if a
+    task's files are missing, damaged or empty.
     """
     check_task(task_name)
     found = _TASKS[task_name](_Plan(split, limit, seed, corpus_folder, pairs))

@@ -1,4 +1,4 @@
-"""What is scored, and what a model must offer to be scored."""
+"""The kinds of examples, and the interface through which a model is scored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lehr.post.chat import ChatTokenizer
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A document, for bits per byte. `family` names the document that it was cut from, if it was."""
+    """A document, for bits per byte. `family` is the id of the document from which it was cut, if any."""
 
     text: str
     family: str = ""
@@ -22,21 +22,21 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Pick one of `continuations` of `context` by log-probability; `gold` is the right one's position."""
+    """Pick one of `continuations` of `context` by log-probability; `gold` is the index of the right one."""
 
     context: str
     continuations: list[str]
     gold: int
     per_character: bool = True  # also score log-probabilities divided by the continuation's characters
-    family: str = ""  # of the document that the context was cut from, if it was
+    family: str = ""  # of the document from which the context was cut, if any
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
     """Continue `prompt` (plain text up to the end of the line) or answer `messages` (a chat), then verify.
 
-    `checks` maps a metric's name to a verifier of `lehr.post.verifiers` and its arguments. `sampled_checks` are
-    applied to `samples` answers drawn at temperature 1; `checks` to the greedy one.
+    `checks` maps a metric's name to a verifier of `lehr.post.verifiers` and its arguments, applied to the greedy answer;
+    `sampled_checks` are applied to `samples` answers drawn at temperature 1.
     """
 
     prompt: str
@@ -67,7 +67,7 @@ class TextTokenizer(ChatTokenizer, Protocol):
 
 
 class TextModel(Protocol):
-    """What says how likely a text is: a language model, or a simpler one that it is compared with."""
+    """Anything that gives log-probabilities of text: a language model, or a simpler baseline."""
 
     @property
     def tokenizer(self) -> TextTokenizer: ...
@@ -78,9 +78,9 @@ class TextModel(Protocol):
 
 
 class ScoringModel(TextModel, Protocol):
-    """A language model as the evaluation sees it. It makes its own batches, of requests of similar length.
+    """The interface of a language model for evaluation. It forms its own batches, of requests of similar length.
 
-    `max_length` is the number of positions that one call of the network takes.
+    `max_length` is the number of positions that one forward pass accepts.
     """
 
     @property
@@ -94,8 +94,8 @@ class ScoringModel(TextModel, Protocol):
 
 
 class Record(BaseModel):
-    """One number of `scores.json`. `n` counts examples, `clusters` what they were drawn by (documents, prompts): `stderr` is
-    over those, and None where there is one alone."""
+    """One number of `scores.json`. `n` counts examples, and `clusters` the documents or prompts that they come from, over which
+    `stderr` is taken: None if there is only one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -159,7 +159,7 @@ def test_chat_answers_must_end_and_sampled_ones_are_averaged_by_prompt() -> None
 
 def test_held_out_opens_only_for_a_frozen_model() -> None:
     model = TableModel(lambda ids, token: 0.5)
-    with pytest.raises(UserError, match="closed to a model that may still change"):
+    with pytest.raises(UserError, match="can only be scored with a finished model"):
         score(model, "soup", "prose", "held_out", [Text("a")], seed=1)
     [record] = score(model, "soup", "prose", "held_out", [Text("a")], seed=1, frozen=FROZEN)
     assert record.split == "held_out"
