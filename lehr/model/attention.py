@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_QUERIES = 128  # per block of dense causal attention
-_BAGS = 32  # heads of one new position from which on a sum of weighted rows repays its set-up
+_QUERIES = 128  # in a block of dense causal attention
+_BAGS = 32  # number of heads from which a sum of weighted rows is worth its set-up
 
 
 def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-    """Softmax(scale q k + mask) v as (B, H, T, E); H is a multiple of K. Without `mask`, (B, 1, T, S), it is causal, T = S.
+    """Softmax(scale q k + mask) v as (B, H, T, E); H is a multiple of K. Without `mask`, (B, 1, T, S), it is causal and T = S.
 
-    In bf16 on CPU as dense products per block of queries, each against the keys up to its own end: PyTorch's fused kernel
-    has no fast backward pass there. Elsewhere the fused kernel.
+    In bf16 on a CPU it is computed as dense products, a block of queries at a time against the keys up to the block's end,
+    because PyTorch's fused kernel has no fast backward pass there; everywhere else with the fused kernel.
     """
     H, K, T, S = q_BHTE.shape[1], k_BKSE.shape[1], q_BHTE.shape[2], k_BKSE.shape[2]
     if T == 1 and mask is not None and q_BHTE.device.type == "cpu":
@@ -42,10 +42,10 @@ def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask
 
 
 def _blocks(q_NTE: Tensor, k_NSE: Tensor, v_NSE: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-    """Attention by blocks of queries, (N, T, E), and each block's weights."""
+    """Attention in blocks of queries, (N, T, E), and each block's weights."""
     out, kept = [], []
     for start, end in _bounds(q_NTE.shape[1]):
-        if mask is None:  # an added -inf needs no mask in the backward pass
+        if mask is None:  # -inf is added instead of masking, which would need a mask in the backward pass too
             unseen = torch.full((end - start, end), float("-inf"), dtype=q_NTE.dtype).triu_(start + 1)
         else:
             unseen = mask[:, start:end, :end]
@@ -61,7 +61,7 @@ def _bounds(T: int) -> list[tuple[int, int]]:
 
 
 class _Blocks(torch.autograd.Function):
-    """`_blocks` for autograd: gradients of keys and values are added in place, where autograd would pad each block's."""
+    """`_blocks` for autograd: the blocks' gradients of keys and values are added in place; autograd itself would pad each."""
 
     @staticmethod
     def forward(ctx: Any, q_NTE: Tensor, k_NSE: Tensor, v_NSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
@@ -84,12 +84,13 @@ class _Blocks(torch.autograd.Function):
 
 
 def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask_B11S: Tensor) -> Tensor:
-    """Attention of one new position, (B, H, 1, E): small products, where the fused kernel sets up a large one. Query heads
-    that share keys go through them together."""
+    """Attention of one new position, (B, H, 1, E), as small products, for which the fused kernel's set-up costs too much. Query
+    heads that share keys are multiplied together."""
     B, H, _, E = q_BH1E.shape
     K, S = k_BKSE.shape[1], k_BKSE.shape[2]
-    q = q_BH1E.to(k_BKSE.dtype).contiguous().view(B, K, H // K, E)  # or the product would copy all keys to fit it
-    scores = k_BKSE @ q.mT if H == K else q @ k_BKSE.mT  # one vector a matrix: half again as fast this way round
+    q = q_BH1E.to(k_BKSE.dtype).contiguous().view(B, K, H // K, E)  # otherwise the product would copy all keys
+    scores = k_BKSE @ q.mT if H == K else q @ k_BKSE.mT  # for one vector this order takes two thirds of the time
+    # Softmax in fp32, whatever the precision of the cache.
     weights = torch.softmax(torch.add(mask_B11S, scores.view(B, H, 1, S).float(), alpha=scale), dim=-1).to(v_BKSE.dtype)
     stride_B, stride_K, *inner = v_BKSE.stride()
     if B * K < _BAGS or inner != [E, 1] or stride_B % E or stride_K % E:
@@ -100,10 +101,10 @@ def _one_query(q_BH1E: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mas
     return out.view(B, H, 1, E).to(q_BH1E.dtype)
 
 
-@functools.lru_cache(maxsize=1)  # the same in all layers of a step
+@functools.lru_cache(maxsize=1)  # the result is the same in all layers of a step
 def _places(B: int, K: int, G: int, S: int, step_B: int, step_K: int) -> tuple[Tensor, Tensor]:
-    """Which rows of the values each query head weighs and adds, one head after another, and where each head's begin: a sum
-    of weighted rows is twice as fast as the product of a vector and a matrix. G query heads share keys and values."""
+    """For each query head the rows of the values that it weighs, and where each head's rows begin: as a sum of weighted rows
+    this is twice as fast as a product of vector and matrix. G query heads share keys and values."""
     head_BK = torch.arange(B, dtype=torch.int32)[:, None] * step_B + torch.arange(K, dtype=torch.int32) * step_K
     row_S = torch.arange(S, dtype=torch.int32)
     places = (head_BK[:, :, None, None] + row_S).expand(B, K, G, S).reshape(-1)

@@ -1,4 +1,4 @@
-"""Decoding with refill: rows of a running batch whose answer has ended take the next prompt at once.
+"""Decoding with refill: when a row's answer has ended, the row takes the next prompt at once.
 
 Shapes: B rows, T columns of a call, S columns of the cache, V vocabulary.
 """
@@ -14,16 +14,16 @@ from torch import Tensor
 from lehr.model.layers import KVCache
 from lehr.model.transformer import Transformer
 
-_DROP = 8  # ended rows are dropped when they are this part of the batch
+_DROP = 8  # ended rows are dropped once they are one in so many of the batch
 Pick = Callable[[Tensor], Tensor]  # logits (B, V) -> ids (B,)
 
 
 class Decoder:
     """One pass over many prompts with at most `rows` of them in the batch.
 
-    All rows append at the same column of the cache; a prompt that takes over a row is prefilled on its own and its keys and
-    values are put before that column. When no prompt waits, ended rows are dropped. Columns that no row needs any more are
-    moved out before the buffer is full, so memory does not grow with the number of prompts.
+    All rows append at the same column of the cache. A prompt that takes over a row is prefilled separately, and its keys and
+    values are copied to the columns just before that one. When no prompt waits, ended rows are dropped. Columns that no row
+    needs any more are removed before the buffer is full, so memory does not grow with the number of prompts.
     """
 
     def __init__(
@@ -37,9 +37,11 @@ class Decoder:
 
     @torch.no_grad()
     def run(self, order: Sequence[int], rows: int, pick: Pick) -> list[list[int]]:
-        """Answer the prompts numbered in `order`, up to and including a stop id; answers stand at the prompts' places."""
+        """Answer the prompts numbered in `order`, up to and including a stop id; the answers are in the order of the
+        prompts."""
         waiting = deque(order)
-        self.length = self.longest if len(waiting) <= rows else 2 * self.longest  # only refills outlive the first answers
+        # Only refilled rows go beyond the columns of the first answers; twice the length makes compactions rare.
+        self.length = self.longest if len(waiting) <= rows else 2 * self.longest
         self.owner = [waiting.popleft() for _ in range(min(rows, len(waiting)))]
         self.cache, ids_B = self._prefill(self.owner, self.width, self.length, pick)
         while True:
@@ -47,8 +49,9 @@ class Decoder:
             ended = [row for row, prompt in enumerate(self.owner) if self._ended(prompt)]
             if ended and waiting:
                 ids_B = self._refill(ended, waiting, ids_B, pick)
-                continue  # what a prefill has picked is appended like any other
-            if len(ended) == len(self.owner) or len(ended) * _DROP >= len(self.owner):  # each drop copies the cache
+                continue  # the tokens picked by the prefill are appended like any others
+            # Only when many have ended, since each drop copies the cache.
+            if len(ended) == len(self.owner) or len(ended) * _DROP >= len(self.owner):
                 running = torch.tensor([r for r in range(len(self.owner)) if r not in set(ended)], device=self.device)
                 if not len(running):
                     return self.out
@@ -60,7 +63,7 @@ class Decoder:
 
     def _append(self, ids_B: Tensor) -> None:
         for prompt, token in zip(self.owner, ids_B.tolist(), strict=True):
-            if not self._ended(prompt):  # a row that waits with others for its refill repeats itself
+            if not self._ended(prompt):  # an ended row keeps decoding, in vain, until it is refilled or dropped
                 self.out[prompt].append(token)
 
     def _ended(self, prompt: int) -> bool:
@@ -68,7 +71,8 @@ class Decoder:
         return bool(answer) and (answer[-1] in self.stops or len(answer) >= self.limits[prompt])
 
     def _prefill(self, numbers: Sequence[int], end: int, length: int, pick: Pick) -> tuple[KVCache, Tensor]:
-        """A cache of `length` columns that holds the prompts, padded on the left, up to `end`, and their first tokens."""
+        """A cache of `length` columns with the prompts, left-padded so that they end at column `end`, and their first
+        tokens."""
         width = max(len(self.prompts[n]) for n in numbers)
         tokens_BT = torch.full((len(numbers), width), self.pad)
         for row, number in enumerate(numbers):
@@ -80,7 +84,7 @@ class Decoder:
         return cache, pick(self.model.logits(self.model.newest(tokens_BT.to(self.device), cache)).float())
 
     def _refill(self, ended: list[int], waiting: deque[int], ids_B: Tensor, pick: Pick) -> Tensor:
-        """Give ended rows to waiting prompts. Rows that stay append their own token in the same step, so it is fed first."""
+        """Give ended rows to waiting prompts. The other rows decode one token first, since all rows append at one column."""
         self._make_room()
         logits_BV = self.model.logits(self.model.newest(ids_B[:, None], self.cache)).float()
         ids_B = pick(logits_BV)
@@ -100,11 +104,12 @@ class Decoder:
         return ids_B
 
     def _make_room(self) -> None:
-        """Before the buffer is full, move out the columns before every row's first one."""
+        """When the buffer is full, remove the columns before every row's first one."""
         cache = self.cache
         if cache.used < self.length:
             return
-        first = min(cache.first, cache.used - self.width)  # a refill needs the width of the longest prompt
+        first = min(cache.first, cache.used - self.width)  # a refill needs as many columns as the longest prompt
+        # clone(): source and target overlap.
         kept = cache.used - first
         cache.keys[:, :, :, :kept] = cache.keys[:, :, :, first : cache.used].clone()
         cache.values[:, :, :, :kept] = cache.values[:, :, :, first : cache.used].clone()

@@ -1,9 +1,9 @@
-"""The parts of a block between its matrix products, each as one operation for autograd. Shapes: D width, F gated MLP width,
+"""The parts of a block between its matrix products, each as one autograd operation. Shapes: D width, F gated MLP width,
 B batch, H heads, T positions, E head size, R rotary dimensions of a head.
 
-Without a compiler every operator of a plain formula is a pass over memory, forward and backward, and keeps its input for the
-backward pass. These keep one input in the working precision and compute the rest again. A compiler fuses the plain formulas
-better than it could these, so under torch.compile the plain ones run.
+Without a compiler every operator of the plain formula is a pass over memory, forward and backward, and saves its input for the
+backward pass. These operations save one input in the working precision and recompute the rest. A compiler fuses the plain
+formulas better than this, so under torch.compile the plain formulas run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_ROWS = 128  # of an MLP's width, as fp32, stay in a core's cache
+_ROWS = 128  # rows of an MLP's width that fit a core's cache in fp32
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean x^2 + eps) * weight over the last axis, in fp32, as x's dtype (Zhang & Sennrich 2019)."""
     if torch.compiler.is_compiling():
         return F.rms_norm(x.float(), (x.shape[-1],), weight_D.float(), eps).to(x.dtype)
-    if not torch.is_grad_enabled():  # PyTorch's own is a dozen small calls on a CPU, three times the time of these
+    if not torch.is_grad_enabled():  # on a CPU PyTorch's own is a dozen small calls and takes three times as long
         wide = x.float()
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = torch.addcmul(norm.new_full((), eps), norm, norm, value=1 / x.shape[-1]).rsqrt_()
@@ -31,7 +31,7 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + R/2]) of the first R dimensions by its position's angle; the others pass.
+    """Rotate each pair (x[i], x[i + R/2]) of the first R dimensions by its position's angle; the others are unchanged.
 
     `cos`/`sin` broadcast to (B, H, T, R).
     """
@@ -41,7 +41,7 @@ def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         first, second = x_BHTE.chunk(2, dim=-1)
         return (x_BHTE * cos + torch.cat([-second, first], dim=-1) * sin).to(x_BHTE.dtype)
-    if not torch.is_grad_enabled():  # decoding is many small calls
+    if not torch.is_grad_enabled():  # decoding makes many small calls, for which autograd's set-up counts
         return _turned(x_BHTE, cos, sin).to(x_BHTE.dtype)
     out: Tensor = _Rotate.apply(x_BHTE, cos, sin)  # type: ignore[no-untyped-call]
     return out
@@ -60,13 +60,13 @@ def swiglu(gate_up: Tensor) -> Tensor:
 
 
 def _inverse_rms(wide: Tensor, eps: float) -> Tensor:
-    """1 / sqrt(mean x^2 + eps) over the last axis, which is kept."""
+    """1 / sqrt(mean x^2 + eps) over the last axis, which is kept with size 1."""
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     return norm.square_().div_(wide.shape[-1]).add_(eps).rsqrt_()
 
 
 def _times(wide: Tensor, factor: Tensor, source: Tensor) -> Tensor:
-    """wide * factor, in place where `wide` is a copy of `source`: its memory is in the cache, new memory would not be."""
+    """wide * factor, in place if `wide` is a copy of `source`: its memory is in the cache, new memory would not be."""
     return wide * factor if wide is source else wide.mul_(factor)
 
 
@@ -94,14 +94,14 @@ class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        ctx.strides = torch.empty_like(x_BHTE, device="meta").stride()  # a gradient laid out so can be viewed as the input was
-        packed = torch.contiguous_format  # laid out by the first pass, for all that follow run along memory then
+        ctx.strides = torch.empty_like(x_BHTE, device="meta").stride()  # a gradient with these can be viewed like the input
+        packed = torch.contiguous_format  # the first pass makes the data contiguous, so all later passes are sequential
         wide = x_BHTE.to(torch.float32, memory_format=packed)
         return _turned(wide, cos, sin).to(x_BHTE.dtype, memory_format=packed)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The turn back: its angles are the negative ones."""
+        """The inverse rotation, by the negative angles."""
         cos, sin = ctx.saved_tensors
         dx = torch.empty_strided(grad.shape, ctx.strides, dtype=grad.dtype, device=grad.device)
         dx.copy_(_turned(grad, cos, -sin))

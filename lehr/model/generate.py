@@ -1,5 +1,5 @@
-"""Batched generation with a KV cache, and scoring of given continuations: what evaluation, roll-outs and chat ask of a
-model. Shapes: B sequences still running, T columns of this call, V vocabulary."""
+"""Batched generation with a KV cache, and scoring of given continuations, for evaluation, roll-outs and chat.
+Shapes: B sequences still running, T columns of this call, V vocabulary."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lehr.model.packed import packed
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import diverged
 
-_SCORE_TOKENS = 8192  # padded tokens per scoring batch
-_GENERATE_ROWS = 128
+_SCORE_TOKENS = 8192  # padded tokens in a scoring batch
+_GENERATE_ROWS = 128  # prompts decoded at once
 
 
 @dataclass
@@ -34,9 +34,10 @@ class LanguageModel:
 
     @torch.no_grad()
     def logprobs(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, int, bool]]:
-        """For each (context ids, continuation ids): summed log-probability of the continuation in nats, its number of
-        tokens, and whether greedy decoding would have produced it. Contexts are cut on the left to fit the model; an
-        empty context is replaced by the end-of-text token, which begins every document."""
+        """For each (context ids, continuation ids): the summed log-probability of the continuation in nats, its number of
+        tokens, and whether greedy decoding would have produced it. Contexts are cut on the left to fit the model; an empty
+        context is replaced by the end-of-text token, which precedes every document in training. Raises UserError if the model's
+        probabilities are not finite."""
         order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         out: list[tuple[float, int, bool]] = [(0.0, 0, True)] * len(pairs)
         for group in _batches(order, [len(c) + len(x) for c, x in pairs]):
@@ -68,7 +69,7 @@ class LanguageModel:
         return results
 
     def follow(self, step: int) -> None:
-        """See lehr.runtime.ports.Sampler: what is sampled from is what is trained."""
+        """Nothing to do: it samples from the model in training itself. See lehr.runtime.ports.Sampler."""
 
     @property
     def device(self) -> torch.device:
@@ -87,9 +88,9 @@ class LanguageModel:
     ) -> list[list[int]]:
         """New token ids for each prompt, up to and including a stop id (end-of-text if none is given).
 
-        Temperature 0 is greedy. Sampling is a function of `seed` and the prompts. Prompts longer than the model's length
-        less `max_new_tokens` keep their end. At most `rows` prompts are decoded at once; `limits` gives each prompt a limit
-        of its own, at most `max_new_tokens`.
+        Temperature 0 is greedy. Samples are a function of `seed` and the prompts. Prompts longer than the model's length less
+        `max_new_tokens` keep their end. At most `rows` prompts are decoded at once; `limits` gives each prompt a limit of its
+        own, at most `max_new_tokens`.
         """
         if not prompts:
             return []
@@ -105,7 +106,7 @@ class LanguageModel:
 
 
 def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Greedy at temperature 0, else one draw a row: shape (B,)."""
+    """Greedy at temperature 0, otherwise one sample for each row: shape (B,)."""
     if temperature == 0.0:
         return logits_BV.argmax(dim=-1)
     probabilities = torch.softmax(logits_BV / temperature, dim=-1)
@@ -118,7 +119,7 @@ def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> 
 
 
 def _batches(order: list[int], lengths: list[int]) -> list[list[int]]:
-    """Cut `order` (longest first) into batches of at most _SCORE_TOKENS padded tokens."""
+    """Divide `order` (longest first) into batches of at most _SCORE_TOKENS padded tokens."""
     groups: list[list[int]] = []
     for i in order:
         if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= _SCORE_TOKENS:

@@ -14,11 +14,11 @@ def init_std(name: str, config: Model) -> float:
     """Standard deviation of matrix `name` under the scheme `config.init`.
 
     - normal: init_std everywhere (OLMo 2 section 3.2).
-    - scaled: the same, but matrices that write to the residual stream divided by sqrt(2 layers) (Stable LM 2, its code).
-    - mitchell: 1/sqrt(d) for what reads the stream; 1/sqrt(2 d (l+1)) for the attention output and 1/sqrt(2 h (l+1)) for
-      the MLP output of layer l, h the gated width (OLMo 1; conflict olmo1_init_out: as in its code).
-    - mup: init_std / sqrt(m_width) inside the blocks, the writing ones also divided by sqrt(2 layers); embeddings at
-      init_std (Granite 3.0 Table 2; IBM's engine).
+    - scaled: the same, but matrices that write to the residual stream are divided by sqrt(2 layers) (Stable LM 2, its code).
+    - mitchell: 1/sqrt(d) for matrices that read the stream; 1/sqrt(2 d (l+1)) for the attention output and 1/sqrt(2 h (l+1))
+      for the MLP output of layer l, with h the gated width (OLMo 1; conflict olmo1_init_out: as in its code).
+    - mup: init_std / sqrt(m_width) inside the blocks, those that write to the stream also divided by sqrt(2 layers);
+      embeddings at init_std (Granite 3.0 Table 2; IBM's engine).
     """
     parts = name.split(".")
     inside = parts[0] == "layers"
@@ -36,7 +36,8 @@ def init_std(name: str, config: Model) -> float:
 
 @torch.no_grad()
 def initial_(tensor: Tensor, name: str, config: Model, generator: torch.Generator) -> None:
-    """Fill parameter `name`: matrices cut at 3 std, norm weights one, biases zero. Called in the model's own order."""
+    """Fill parameter `name`: matrices from a normal truncated at 3 std, norm weights 1, biases 0. Call it in the model's order,
+    which decides the draws."""
     if tensor.dim() > 1:
         truncated_normal_(tensor, init_std(name, config), generator)
     else:
@@ -45,7 +46,8 @@ def initial_(tensor: Tensor, name: str, config: Model, generator: torch.Generato
 
 @torch.no_grad()
 def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
-    """N(0, std) cut at three standard deviations, by the inverse CDF: one draw per element, so order alone decides."""
+    """N(0, std) truncated at three standard deviations, by the inverse CDF: exactly one draw for each element, unlike rejection
+    sampling, so the order of the calls alone decides the values."""
     low, high = math.erf(-3 / math.sqrt(2)), math.erf(3 / math.sqrt(2))
     u = torch.rand(weight.shape, generator=generator, dtype=torch.float64) * (high - low) + low
     weight.copy_(torch.erfinv(u) * math.sqrt(2) * std)

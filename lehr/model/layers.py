@@ -101,7 +101,7 @@ class Attention(nn.Module):
         self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, newest: bool = False
     ) -> Tensor:
         """Returns (B, T, D), or the last column's (B, 1, D) if `newest`, which needs a mask. `mask` is additive, (B, 1, T, S);
-        without one attention is causal."""
+        without it attention is causal."""
         B, T, _ = x_BTD.shape
         qkv = self.qkv(x_BTD)
         if self.clip is not None:
@@ -121,13 +121,13 @@ class Attention(nn.Module):
             cache.values[self.layer, :, :, cache.used : end] = v
             k, v = cache.keys[self.layer, :, :, cache.first : end], cache.values[self.layer, :, :, cache.first : end]
         if newest and mask is not None:
-            q, mask, T = q[:, :, -1:], mask[:, :, -1:], 1
+            q, mask, T = q[:, :, -1:], mask[:, :, -1:], 1  # keys and values of all columns are in the cache by now
         y = attention(q, k, v, self.scale, mask)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
         return out
 
     def _at_once(self, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys, (B, H, T, E) each, normed and turned together: decoding is many small calls."""
+        """Queries and keys, (B, H, T, E) each, normed and rotated in one call, since decoding is dominated by small calls."""
         B, T, _ = qkv.shape
         both = qkv[..., : 2 * self.widths[0]].view(B, T, 2, self.widths[0])
         if self.q_norm is not None and self.k_norm is not None:
@@ -177,8 +177,8 @@ class Block(nn.Module):
         routing: list[Routing] | None = None,
         newest: bool = False,
     ) -> Tensor:
-        """`routing`, where given, receives this block's routing if it has experts. If `newest`, the last column's state alone,
-        (B, 1, D): see Transformer.newest."""
+        """`routing`, if given, receives this block's routing statistics if it has experts. If `newest`, only the last column's
+        state is returned, (B, 1, D): see Transformer.newest."""
         kept = x_BTD[:, -1:] if newest else x_BTD
         if self.before:
             h = kept + scaled(self.attention(self.attention_norm(x_BTD), cos, sin, mask, cache, newest), self.scale)

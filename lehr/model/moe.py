@@ -15,8 +15,8 @@ from lehr.config.model import Model
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """What one layer's router did with N tokens: `balance` and `z` are means over them, to be learnt from; `load_X` is how
-    many of the N * K assignments each expert got."""
+    """One layer's routing of N tokens: `balance` and `z` are differentiable means over them; `load_X` is how many of the N * K
+    assignments each expert got."""
 
     balance: Tensor
     z: Tensor
@@ -24,10 +24,10 @@ class Routing:
 
 
 class Experts(nn.Module):
-    """Dropless top-k experts (Granite 3.0 section 2.2): sum over the chosen of gate * SwiGLU expert, where the gates are a
-    softmax over the chosen logits alone (equation 2; conflict granite_eq2 of the facts).
+    """Dropless top-k experts (Granite 3.0 section 2.2): the sum over the chosen experts of gate * SwiGLU expert, with gates
+    that are a softmax over the chosen logits only (equation 2; conflict granite_eq2 of the facts).
 
-    Assignments are sorted by expert, so that each expert's tokens are one contiguous block and one pair of matrix
+    Assignments are sorted by expert, so that each expert's tokens are one contiguous block and need one pair of matrix
     products; nothing is masked, padded or dropped.
     """
 
@@ -41,6 +41,7 @@ class Experts(nn.Module):
     def forward(self, x_BTD: Tensor, routing: list[Routing] | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D). Appends to `routing` if it is given."""
         x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
+        # Gates and the routers' losses in fp32: in bf16 the logsumexp over experts and the means over tokens lose digits.
         logits_NX = self.router(x_ND).float()
         chosen_NK_logits, chosen_NK = logits_NX.topk(self.top_k, dim=-1)
         gates_NK = torch.softmax(chosen_NK_logits, dim=-1)
@@ -54,7 +55,7 @@ class Experts(nn.Module):
         return out.view(x_BTD.shape)
 
     def _grouped(self, x: Tensor, load_X: Tensor) -> Tensor:
-        """Rows sorted by expert through their experts: the grouped kernel on GPUs, a product a block on CPU."""
+        """Rows sorted by expert through their experts: the grouped kernel on GPUs, one product for each block on a CPU."""
         if x.is_cuda:
             ends_X = load_X.cumsum(0).to(torch.int32)
             gate, up = F.grouped_mm(x, self.gate_up.transpose(1, 2), offs=ends_X).chunk(2, dim=-1)
@@ -67,8 +68,8 @@ class Experts(nn.Module):
 
 
 class _Rows(torch.autograd.Function):
-    """x[order // copies]: every row `copies` times, permuted. `place` undoes `order`, so that the gradient is a gather and a
-    short sum instead of a scatter."""
+    """x[order // copies]: every row `copies` times, permuted. `place` is the inverse of `order`, so that the gradient is a
+    gather and a short sum instead of a scatter."""
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, order: Tensor, place: Tensor, copies: int) -> Tensor:
@@ -84,7 +85,7 @@ class _Rows(torch.autograd.Function):
 
 
 class _Combined(torch.autograd.Function):
-    """A token's experts' answers, (N * K, D) sorted by expert, times their gates, added: (N, D)."""
+    """The experts' outputs for each token, (N * K, D) sorted by expert, times their gates, summed: (N, D)."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, gates_NK: Tensor, order: Tensor, place: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ class _Combined(torch.autograd.Function):
 
 
 def _added(x_NKD: Tensor) -> Tensor:
-    """The sum over K, a few whole rows each: a reduction over so short an axis is many times slower on a CPU."""
+    """The sum over K as K additions of whole arrays: on a CPU a reduction over so short an axis is many times slower."""
     out = x_NKD[:, 0].clone()
     for k in range(1, x_NKD.shape[1]):
         out += x_NKD[:, k]
@@ -109,7 +110,7 @@ def _added(x_NKD: Tensor) -> Tensor:
 
 
 class _Blocks(torch.autograd.Function):
-    """Rows sorted by expert times their experts' matrices, (X, F, D): products write where their results belong."""
+    """Rows sorted by expert times their experts' matrices, (X, F, D); each product is written to its place in the result."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_XFD: Tensor, rows: list[int]) -> Tensor:
@@ -132,7 +133,7 @@ class _Blocks(torch.autograd.Function):
 
 
 def _blocks(rows: list[int]) -> Iterator[tuple[int, slice]]:
-    """(expert, its rows) of the experts that have any."""
+    """(expert, its rows) of the experts that have rows."""
     start = 0
     for expert, n in enumerate(rows):
         if n:
@@ -141,8 +142,8 @@ def _blocks(rows: list[int]) -> Iterator[tuple[int, slice]]:
 
 
 def _routing(logits_NX: Tensor, load_X: Tensor) -> Routing:
-    """Granite 3.0 equations 4 and 5: balance = X sum_i f_i P_i with f the share of assignments (its least value is 1) and P
-    the mean probability; z = mean of logsumexp squared."""
+    """Granite 3.0 equations 4 and 5: balance = X sum_i f_i P_i, with f the share of assignments and P the mean probability (1
+    if both are even); z = mean of logsumexp squared."""
     lse_N = torch.logsumexp(logits_NX, dim=-1)
     P_X = (logits_NX - lse_N[:, None]).exp().mean(dim=0)
     f_X = load_X / load_X.sum()

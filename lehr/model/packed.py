@@ -1,4 +1,4 @@
-"""Weights laid out once for many small matrix products: decoding on a CPU reads every weight for a handful of rows.
+"""Weights laid out once for many small matrix products: decoding on a CPU reads every weight for only a few rows.
 
 Shapes: N output width, K input width, R rows.
 """
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from lehr.model.moe import Experts
 from lehr.model.transformer import Transformer
 
-_WORTH_STEPS = 16  # packing costs about as much as three steps
-_MOST_PARAMETERS = 2_000_000_000  # packed weights stand beside the plain ones
+_WORTH_STEPS = 16  # packing costs about as much as three decoding steps
+_MOST_PARAMETERS = 2_000_000_000  # packed weights are held in addition to the plain ones
 
 
 class PackedLinear(nn.Module):
-    """x W^T + b with W, (N, K), in oneDNN's blocked layout for `rows` rows; right for any number. No gradient.
+    """x W^T + b with W, (N, K), in oneDNN's blocked layout, tuned for `rows` rows but correct for any number. No gradient.
 
-    One row of fp32 takes W^T as it is: adding rows of it reads memory in its order, half again as fast as the blocks.
+    A single row in fp32 uses a plain W^T: adding up its rows reads memory sequentially and takes two thirds of the time.
     """
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, rows: int) -> None:
@@ -41,8 +41,8 @@ class PackedLinear(nn.Module):
 
 
 def packed(model: Transformer, rows: int, steps: int) -> Transformer:
-    """A twin of `model` for decoding about `steps` steps of `rows` rows: its matrices are packed copies, everything else is
-    shared. `model` itself where that would not pay or cannot be done. The twin does not follow later updates of `model`."""
+    """A copy of `model` for decoding about `steps` steps of `rows` rows: its matrices are packed copies, everything else is
+    shared. Returns `model` itself if that would not pay or is not possible. Later updates of `model` do not reach the copy."""
     weight = model.embed.weight
     if steps < _WORTH_STEPS or weight.device.type != "cpu" or not torch._C._has_mkldnn:
         return model
@@ -60,7 +60,7 @@ def packed(model: Transformer, rows: int, steps: int) -> Transformer:
 def _twin(module: nn.Module, rows: int) -> nn.Module:
     if isinstance(module, nn.Linear):
         return PackedLinear(module.weight, module.bias, rows)
-    if isinstance(module, (nn.Embedding, Experts)):  # looked up, and multiplied by groups of rows
+    if isinstance(module, (nn.Embedding, Experts)):  # looked up by row, and multiplied by groups of rows: no linear layers
         return module
     twin = copy.copy(module)
     twin._modules = {name: None if child is None else _twin(child, rows) for name, child in module._modules.items()}

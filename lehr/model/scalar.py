@@ -1,4 +1,4 @@
-"""A decoder that says one number at each position, for value and reward models. Shapes: B batch, T positions, D model width."""
+"""A decoder with one number at each position, for value and reward models. Shapes: B batch, T positions, D model width."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lehr.model.transformer import Backbone
 
 
 class ScalarModel(Backbone):
-    """A backbone with a linear head of one output, without a bias, under the name that Hugging Face's sequence classifiers have
-    for it: `score`. What the position's tokens so far are worth is read from its final normed state.
+    """A backbone with a linear head of one output and without bias, named `score` as in Hugging Face's sequence classifiers.
+    The value of the tokens up to a position is computed from the position's final normed state.
     """
 
     def __init__(self, config: Model) -> None:
@@ -26,9 +26,9 @@ class ScalarModel(Backbone):
     @torch.no_grad()
     def on(cls, backbone: Backbone, seed: int | None = None) -> ScalarModel:
         """A copy of `backbone` (a policy's, say) with a new head: zeros without a `seed`, so that every value begins at 0;
-        else normal with standard deviation 1 / sqrt(D + 1), cut at 3 of it.
+        otherwise normal with standard deviation 1 / sqrt(D + 1), truncated at 3 standard deviations.
 
-        The deviation is Stiennon et al.'s (2020, arXiv 2009.01325, p. 11), as open-instruct's reward models take it.
+        The deviation is that of Stiennon et al. (2020, arXiv 2009.01325, p. 11), which open-instruct's reward models use.
         """
         model = cls(backbone.config)
         weights = dict(backbone.named_parameters())
@@ -43,7 +43,7 @@ class ScalarModel(Backbone):
         return model.to(backbone.cos.device)
 
     def values(self, tokens_BT: Tensor) -> Tensor:
-        """One number a position, (B, T), in fp32 whatever the backbone computes in; causal."""
+        """One number at each position, (B, T), in fp32 whatever precision the backbone computes in; causal."""
         return F.linear(self.hidden(tokens_BT).float(), self.score.weight.float())[..., 0]
 
     def forward(self, tokens_BT: Tensor) -> Tensor:

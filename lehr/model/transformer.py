@@ -13,10 +13,10 @@ from lehr.model.moe import Routing
 
 
 class Backbone(nn.Module):
-    """A decoder as `config` describes it, without a head: embedding, blocks and the final norm. `hidden` gives the normed
+    """The decoder described by `config`, without a head: embedding, blocks and the final norm. `hidden` returns the normed
     states."""
 
-    cos: Tensor  # (max_seq_len, R), like sin: rotary tables, not part of the state
+    cos: Tensor  # (max_seq_len, R), like sin: rotary tables, recomputed and not saved
     sin: Tensor
 
     def __init__(self, config: Model) -> None:
@@ -38,8 +38,8 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Final normed states, (B, T, D). With `cache`, `tokens_BT` are the next columns and the cache grows by T.
 
-        `routing`, where given, receives what each layer's router did. `begins_BT` is true where a document begins: then
-        documents do not see each other and positions count from each one's beginning.
+        `routing`, if given, receives each layer's routing statistics. `begins_BT` is true where a document begins: documents
+        then do not attend to each other, and positions count from each one's beginning.
         """
         mask: Tensor | None = None
         if cache is not None:
@@ -58,8 +58,8 @@ class Backbone(nn.Module):
         return out
 
     def newest(self, tokens_BT: Tensor, cache: KVCache) -> Tensor:
-        """The last column's final normed state alone, (B, D); the cache grows by all T columns. What decoding asks of a prompt:
-        of the other columns the last block makes keys and values, and nothing else."""
+        """Only the last column's final normed state, (B, D); the cache grows by all T columns. This is all that decoding needs
+        of a prompt: for the other columns the last block only computes keys and values."""
         cos, sin, mask = self._cached_positions(tokens_BT, cache)
         x = scaled(self.embed(tokens_BT), self.config.embedding_multiplier)
         for number, layer in enumerate(self.layers, start=1):
@@ -69,10 +69,10 @@ class Backbone(nn.Module):
         return out
 
     def _cached_positions(self, tokens_BT: Tensor, cache: KVCache) -> tuple[Tensor, Tensor, Tensor]:
-        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, S) from `first` on: a row sees its own columns."""
+        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, S) from column `first` on: a row attends to its own columns."""
         T = tokens_BT.shape[1]
         column_S = torch.arange(cache.first, cache.used + T, device=tokens_BT.device)
-        if T == 1:  # all that is there is before it: fewer calls for the same
+        if T == 1:  # all columns precede it: the same result in fewer calls
             position_B = cache.used - cache.start_B
             unseen = column_S < cache.start_B[:, None]
             mask = torch.zeros(unseen.shape, dtype=self.cos.dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
@@ -80,17 +80,17 @@ class Backbone(nn.Module):
         column_T = torch.arange(cache.used, cache.used + T, device=tokens_BT.device)
         position_BT = (column_T[None, :] - cache.start_B[:, None]).clamp(min=0)
         seen = (column_S[None, None, :] <= column_T[None, :, None]) & (column_S[None, None, :] >= cache.start_B[:, None, None])
-        # A padded column has nothing to look at: let it see itself, or softmax gives NaN.
+        # A padding column has nothing to attend to: let it attend to itself, since a softmax over nothing but -inf is NaN.
         seen |= column_S[None, None, :] == column_T[None, :, None]
         mask = torch.zeros(seen.shape, dtype=self.cos.dtype, device=tokens_BT.device).masked_fill_(~seen, float("-inf"))
         return self.cos[position_BT][:, None], self.sin[position_BT][:, None], mask[:, None]
 
     def _document_positions(self, begins_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, T): causal, and only inside a document."""
+        """RoPE tables (B, 1, T, R) and additive mask (B, 1, T, T): causal, and only within a document."""
         column_T = torch.arange(begins_BT.shape[1], device=begins_BT.device)
         start_BT = torch.where(begins_BT, column_T, 0).cummax(dim=1).values
         position_BT = column_T - start_BT
-        # A key is seen from its own column on, unless the query's document began after it.
+        # A query attends to keys at or before it, from the beginning of its own document on.
         seen = (column_T[None, None, :] <= column_T[None, :, None]) & (column_T[None, None, :] >= start_BT[:, :, None])
         mask = torch.zeros(seen.shape, dtype=self.cos.dtype, device=begins_BT.device).masked_fill_(~seen, float("-inf"))
         return self.cos[position_BT][:, None], self.sin[position_BT][:, None], mask[:, None]
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
 class Transformer(Backbone):
     """A decoder-only language model.
 
-    `logits` gives the head's output on any of `hidden`'s states, `forward` on all: losses that look at few positions pay for
+    `logits` applies the head to any of `hidden`'s states, `forward` to all of them: a loss over few positions computes only a
     few logits.
     """
 
@@ -109,7 +109,7 @@ class Transformer(Backbone):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> Transformer:
-        """Every matrix by the architecture's scheme (`lehr.model.init`), cut at 3 std; norm weights one, biases zero."""
+        """Fill every matrix by the architecture's scheme (`lehr.model.init`), truncated at 3 std; norm weights 1, biases 0."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
             initial_(parameter, name, self.config, generator)

@@ -1,4 +1,4 @@
-"""AdamW on flat buffers: the clip, the moments and the update are a handful of kernels, whatever the layer count."""
+"""AdamW on flat buffers: clipping, moments and update take a handful of kernels, whatever the number of layers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from lehr.runtime.errors import UserError
 class FlatParameters:
     """A model's parameters and gradients as flat fp32 buffers, `values` and `grads`, sorted by optimiser group.
 
-    At `dtype` fp32 the model's own tensors are views of them. At bf16 the model computes in bf16 working copies (views of
-    `work`), while the optimiser keeps and updates fp32 masters: during a backward pass each working gradient is added to the
-    fp32 ones as soon as it is whole, and freed; after each update `publish` rounds the masters into the working copies.
-
+    At `dtype` fp32 the model's own tensors are views of them. At bf16 the model computes with bf16 working copies (views of
+    `work`), while the optimiser updates fp32 masters: during a backward pass each working gradient is added to the fp32 ones as
+    soon as it is complete, and freed; after each update `publish` rounds the masters into the working copies.
     `spans` are the groups with their (start, end) in the buffers. `order` lists names and shapes in buffer order. The buffers'
     size is rounded up to a `multiple`.
     """
@@ -36,7 +35,7 @@ class FlatParameters:
         self.values = torch.empty(size, dtype=torch.float32, device=device)
         self.grads = torch.zeros(size, dtype=torch.float32, device=device)
         self.work = self.values if dtype == torch.float32 else self.values.to(dtype)
-        self.stale: set[tuple[int, int]] = set()  # ranges of `grads` that hold an old step's, to be overwritten
+        self.stale: set[tuple[int, int]] = set()  # ranges of `grads` that hold an old step's gradients, to be overwritten
         self.spans: list[tuple[Group, int, int]] = []
         self.ranges: list[tuple[int, int]] = []
         start = 0
@@ -57,7 +56,7 @@ class FlatParameters:
         self.publish()
 
     def _taker(self, start: int, end: int) -> Callable[[Tensor], None]:
-        """A hook that takes a working gradient into `grads` while it is still in the cache."""
+        """A hook that adds a working gradient to `grads` while it is still in the cache, and frees it."""
 
         def take(parameter: Tensor) -> None:
             assert parameter.grad is not None
@@ -72,26 +71,26 @@ class FlatParameters:
         return take
 
     def zero(self) -> None:
-        """Forget the gradients. Those that the next backward pass will overwrite need not be written now."""
+        """Drop the gradients. Ranges that the next backward pass will overwrite are only marked, not written."""
         if self.ranges:
             self.stale.update(self.ranges)
         else:
             self.grads.zero_()
 
     def collect(self) -> None:
-        """After a backward pass: `grads` are its sums from here on, also where it did not reach."""
+        """Call after a backward pass: zero the marked ranges that it did not reach, whose old gradients would count again."""
         for start, end in self.stale:
             self.grads[start:end].zero_()
         self.stale.clear()
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Round the fp32 masters into the working copies."""
+        """Round the fp32 masters into the working copies. Nothing to do if the model computes in fp32."""
         if self.work is not self.values:
             self.work.copy_(self.values)
 
     def masters(self) -> dict[str, Tensor]:
-        """The fp32 parameters by name: views of `values`."""
+        """The fp32 parameters by name, as views of `values`."""
         out, start = {}, 0
         for name, shape in self.order:
             end = start + math.prod(shape)
@@ -101,7 +100,7 @@ class FlatParameters:
 
 
 class Summing(Protocol):
-    """What the gradients are summed over."""
+    """The ranks over which gradients are summed."""
 
     def sum_(self, tensor: Tensor) -> None: ...
 
@@ -109,8 +108,8 @@ class Summing(Protocol):
 class AdamW:
     """Decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected moments: equal to torch.optim.AdamW.
 
-    State is `first` and `second`, flat fp32 like the parameters, and `updates`, the count of updates really made. With its
-    flat buffers it is the loop's engine (lehr.train.engine) where every rank holds the whole state.
+    State is `first` and `second`, flat fp32 like the parameters, and `updates`, the count of updates made. With its flat
+    buffers it is the loop's engine (lehr.train.engine) when every rank holds the whole state.
     """
 
     def __init__(self, flat: FlatParameters, config: Optim) -> None:
@@ -119,7 +118,7 @@ class AdamW:
         self.updates = 0
 
     def zero(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         self.flat.zero()
 
     def collect(self) -> None:
@@ -137,11 +136,12 @@ class AdamW:
         return clip_(self.flat.grads, limit, weight)
 
     def inherited(self) -> dict[str, Tensor]:
-        """What a child stage inherits beside the weights (mid-training continues the optimiser, as OLMo 2's code does)."""
+        """The state that a child stage inherits beside the weights (mid-training continues the optimiser, as OLMo 2's code
+        does)."""
         return {"first": self.first, "second": self.second, "updates": torch.tensor(self.updates)}
 
     def inherit(self, tensors: dict[str, Tensor], where: str) -> None:
-        """Copy in what a parent's `inherited` gave. Raises UserError when it belongs to another model."""
+        """Copy in a parent's `inherited`. Raises UserError if it belongs to another model."""
         if tensors["first"].shape != self.first.shape:
             raise UserError("this optimiser state belongs to another model", where=where, remedy="use its own checkpoint")
         self.first.copy_(tensors["first"])
@@ -149,11 +149,12 @@ class AdamW:
         self.updates = int(tensors["updates"])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and optimiser state, for a resume file."""
+        """Weights and optimiser state, for a save."""
         return {"values": self.flat.values, **self.inherited()}
 
     def restore(self, tensors: dict[str, Tensor], where: str) -> None:
-        """Copy in, never alias: kernels may sum in another order at another memory alignment."""
+        """Copy in, never alias: kernels may sum in another order at another memory alignment, which would change the bits of a
+        resumed run. Raises UserError if the tensors belong to another model."""
         self.flat.values.copy_(tensors["values"])
         self.flat.publish()
         self.inherit(tensors, where)
@@ -176,13 +177,13 @@ def adamw_(
     config: Optim,
     updates: int,
 ) -> None:
-    """Update flat `values` and their moments in place, for the `updates`th time; `spans` are the groups in them. PyTorch's
-    fused kernel: one pass over each group's memory."""
+    """Update flat `values` and their moments in place, for the `updates`th time; `spans` are the groups in them. Uses PyTorch's
+    fused kernel, which passes over each group's memory once."""
     for group, start, end in spans:
         own = slice(start, end)
         adamw.adamw(
             [values[own]], [grads[own]], [first[own]], [second[own]], [],
-            [torch.tensor(float(updates - 1), device=values.device)],  # the kernel's own count, which it moves on
+            [torch.tensor(float(updates - 1), device=values.device)],  # the step count, which the kernel increments itself
             fused=True, amsgrad=False, maximize=False, beta1=config.betas[0], beta2=config.betas[1], eps=config.eps,
             lr=lr * group.lr_scale, weight_decay=config.weight_decay if group.decays else 0.0,
         )  # fmt: skip
@@ -191,9 +192,9 @@ def adamw_(
 @torch.no_grad()
 def clip_(grads: Tensor, limit: float, weight: float = 1.0) -> float:
     """Divide flat gradients by `weight` in place and scale them so that their global 2-norm is at most `limit`; returns the
-    norm between the two."""
+    norm between the two operations."""
     norm = float(grads.norm()) / weight
-    factor = (limit / norm if norm > limit else 1.0) / weight  # a NaN norm changes nothing
+    factor = (limit / norm if norm > limit else 1.0) / weight  # a NaN norm is not above the limit: the guard refuses the step
     if factor != 1.0:
         grads.mul_(factor)
     return norm

@@ -1,4 +1,4 @@
-"""Which parameters share a learning rate and weight decay: the groups of AdamW, from a parameter's name."""
+"""Which parameters share a learning rate and weight decay: AdamW's groups, by the parameters' names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lehr.config.optim import Optim
 
 @dataclass(frozen=True, order=True)
 class Group:
-    """`lr_scale` multiplies the schedule's rate; `decays` says whether weight decay touches it."""
+    """`lr_scale` multiplies the schedule's learning rate; `decays`: weight decay applies."""
 
     decays: bool
     lr_scale: float
@@ -30,5 +30,5 @@ def group_of(name: str, dimensions: int, config: Model, optim: Optim) -> Group:
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a parameter name is of the input embedding."""
+    """Whether `name` is the input embedding's weight."""
     return name.split(".")[-2:] == ["embed", "weight"]

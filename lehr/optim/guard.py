@@ -1,4 +1,4 @@
-"""The spike guard: an update whose loss or gradient norm stands far above the recent ones is not made."""
+"""The spike guard: an update whose loss or gradient norm is far above the recent ones is skipped."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from lehr.config.optim import Guard
 
-_WARM = 8  # accepted values before a deviation means anything
+_WARM = 8  # accepted values before a standard deviation is meaningful
 
 
 class SpikeGuard:
     """Skip when loss or gradient norm exceeds mean + `sigmas` * std of the last `window` values, or is not finite.
 
-    The rule is OLMo-core's SkipStepAdamW (used for the 32B). Two of its traps are closed: the window is part of the
-    checkpointed state, and what enters it is winsorised at the threshold: an outlier of any size widens the window as one
-    right at the threshold does, and does not let the next one through, while a lasting change of level is learned after a
-    few steps. Where a rollback ends what lasts, nothing refused enters at all.
-    State: `history` (2, window) float64, rows loss and gradient norm, a ring; `count` values ever entered.
+    The rule is OLMo-core's SkipStepAdamW (used for the 32B), with two of its flaws corrected. The window is part of the saved
+    state. And values that enter it are winsorised at the threshold: an outlier of any size widens the window only as much as
+    one at the threshold would, and so does not let the next one through, while a lasting change of level is learned after a few
+    steps. As long as a rollback is possible, refused values do not enter at all.
+    State: `history` (2, window) float64, rows loss and gradient norm, a ring buffer; `count` of values ever entered.
     """
 
     def __init__(self, config: Guard) -> None:
@@ -28,16 +28,17 @@ class SpikeGuard:
         self.count = 0
 
     def thresholds(self) -> tuple[float, float]:
-        """Above these a value is a spike; infinite until the window holds enough values."""
+        """A value above its threshold is a spike; infinite until the window holds enough values."""
         if self.count < _WARM:
             return math.inf, math.inf
         seen = self.history[:, : min(self.count, self.config.window)]
+        # The clamp: in a window of equal values the deviation is 0, and rounding alone would make the next value a spike.
         limit = seen.mean(dim=1) + self.config.sigmas * seen.std(dim=1).clamp(min=1e-6)
         return float(limit[0]), float(limit[1])
 
     def admits(self, loss: float, grad_norm: float, learn: bool = True) -> bool:
-        """Whether to make this update. Records finite values, refused ones only if it is to `learn` from them: call it exactly
-        once a step."""
+        """Whether to make this update. Records finite values, refused ones only with `learn`; call it exactly once for each
+        step."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return False
         loss_limit, norm_limit = self.thresholds()

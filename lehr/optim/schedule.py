@@ -16,7 +16,7 @@ from lehr.config.schedule import (
 
 
 def anneal_schedule(decay: str, tokens: int) -> Schedule:
-    """An anneal's schedule: from its parent's rate to zero over `tokens`, on a line (OLMo 2 section 2.3) or exponentially
+    """An anneal's schedule: from its parent's rate to zero over `tokens`, linearly (OLMo 2 section 2.3) or exponentially
     (Granite 3.0 section 4.2)."""
     if decay == "exponential":
         return WsdSchedule(kind="wsd", decay_tokens=tokens, decay="exponential")
@@ -24,7 +24,7 @@ def anneal_schedule(decay: str, tokens: int) -> Schedule:
 
 
 def by_tokens(schedule: Schedule, peak: float, tokens: int, total: int) -> float:
-    """The rate for the update that begins after `tokens` of a stage's `total`."""
+    """The rate of the update after `tokens` of a stage's `total`."""
     warmup = schedule.warmup_tokens
     if tokens < warmup:
         start = schedule.warmup_start_ratio
@@ -47,7 +47,7 @@ def by_tokens(schedule: Schedule, peak: float, tokens: int, total: int) -> float
 
 
 def by_steps(schedule: StepSchedule, peak: float, step: int, total: int) -> float:
-    """The rate for the update that begins after `step` of a stage's `total` steps."""
+    """The rate of the update after `step` of a stage's `total` steps."""
     warmup = schedule.warmup_steps or int(schedule.warmup_ratio * total)
     if step < warmup:
         return peak * step / warmup
@@ -58,7 +58,7 @@ def by_steps(schedule: StepSchedule, peak: float, step: int, total: int) -> floa
 
 
 def line(fraction: float, floor: float) -> float:
-    """1 at 0, `floor` at 1."""
+    """1 at 0, `floor` at 1, linear between."""
     return 1 - (1 - floor) * fraction
 
 
@@ -74,7 +74,7 @@ def exponential(fraction: float, floor: float) -> float:
 
 
 def _tail(tokens: int, total: int, length: int, shape: str, floor: float) -> float:
-    """The factor of a decay over the last `length` of `total` tokens; 1 before it."""
+    """The factor of a decay over the last `length` of `total` tokens; 1 before them."""
     if not length or tokens <= total - length:
         return 1.0
     fraction = min(1.0, (tokens - (total - length)) / length)

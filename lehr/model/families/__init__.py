@@ -1,4 +1,4 @@
-"""The model families: one file each. A new one is a file here, a line below, and its name in `lehr.config.model.Family`."""
+"""The model families, one file each. To add one: a file here, a line below, and its name in `lehr.config.model.Family`."""
 
 from __future__ import annotations
 

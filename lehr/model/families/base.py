@@ -1,4 +1,4 @@
-"""What sets a model family apart: its presets, and Hugging Face's and llama.cpp's names for its switches. No torch."""
+"""A model family's presets, and the names of its switches in Hugging Face and llama.cpp. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MULTIPLIERS = ("embedding_multiplier", "residual_multiplier", "attention_multipl
 class ModelFamily:
     """`name` is a recipe's `model.family`, Hugging Face's `model_type` and llama.cpp's architecture.
 
-    `preset` are the keys of `model` that the family sets where a recipe says nothing, `fixed` those that its class has built
-    in: a model that sets them otherwise is not of that class. `hf_keys` are those that `config.json` may leave out beside sizes
-    and RoPE: our key, theirs, and the default of transformers' configuration class. `hf_constants` are written as they are.
+    `preset` are defaults of the recipe's `model` keys, `fixed` the values built into Hugging Face's class: a model with other
+    values cannot be exported as that class. `hf_keys` are keys that `config.json` may omit, beside sizes and RoPE: our key,
+    theirs, and the default of transformers' configuration class. `hf_constants` are written as they are.
     """
 
     name: str
@@ -25,15 +25,16 @@ class ModelFamily:
     hf_keys: Mapping[str, tuple[str, Any]]
     hf_constants: Mapping[str, Any] = field(default_factory=dict)
     experts: bool = False
-    rotary_share: float | None = None  # the class's default share of a head that RoPE turns; None: always the whole head
-    # llama.cpp turns the pairs (x[2i], x[2i + 1]), as Llama does, and not (x[i], x[i + R/2]) as we do: rows are permuted.
+    rotary_share: float | None = None  # the class's default share of a head that RoPE rotates; None: always the whole head
+    # llama.cpp rotates pairs (x[2i], x[2i + 1]), as Llama does, and not (x[i], x[i + R/2]) as we do: rows are permuted on
+    # export.
     gguf_interleaved: bool = False
-    gguf_ties_head: bool = True  # else llama.cpp wants a tied head written twice
-    gguf_constants: Mapping[str, Any] = field(default_factory=dict)  # methods of gguf.GGUFWriter and their argument
+    gguf_ties_head: bool = True  # False: llama.cpp needs a tied head written a second time
+    gguf_constants: Mapping[str, Any] = field(default_factory=dict)  # methods of gguf.GGUFWriter and their arguments
 
     @property
     def multiplied(self) -> bool:
-        """Whether embedding, residual stream, scores and logits have factors of their own."""
+        """Whether embedding, residual stream, attention scores and logits have multipliers."""
         return MULTIPLIERS[0] in self.hf_keys
 
 

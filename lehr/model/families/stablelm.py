@@ -1,4 +1,4 @@
-"""Stable LM 2: LayerNorm, biases of queries, keys and values alone, RoPE on a quarter of each head (section 2.4)."""
+"""Stable LM 2: LayerNorm, biases in queries, keys and values only, RoPE on a quarter of each head (section 2.4)."""
 
 from __future__ import annotations
 
