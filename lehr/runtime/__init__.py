@@ -1,1 +1,1 @@
-"""What every room needs of the process that it runs in: errors with an owner, ports, seeds, paths, signals, hardware facts."""
+"""What every room needs of its process: errors with an owner, ports, seeds, paths, signals, hardware facts."""

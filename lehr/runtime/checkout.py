@@ -1,4 +1,4 @@
-"""The checkout that this Lehr runs from, if it runs from one."""
+"""The git checkout that this Lehr runs from, if any."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import lehr
 
-_SECONDS = 10.0  # git asks nothing of the network here, but a folder may lie on one
+_SECONDS = 10.0  # this git command uses no network, but the folder may be on a network file system that hangs
 
 
 def commit() -> str:
-    """The checkout's commit in full, or nothing where Lehr was installed from a wheel or git is absent."""
+    """The checkout's full commit hash, or "" if Lehr was installed from a wheel or git is absent."""
     folder = Path(lehr.__file__).resolve().parent.parent
     if not (folder / ".git").exists() or shutil.which("git") is None:
         return ""

@@ -1,4 +1,4 @@
-"""Numbers that somebody set in environment variables."""
+"""Numbers in environment variables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 
 from lehr.runtime.errors import UserError
 
-_MOST_SECONDS = 1e7  # 115 days: clocks and waits take no number whatever
+_MOST_SECONDS = 1e7  # 115 days: clocks and waits fail with much larger numbers
 
 
 def whole(name: str, default: int, least: int = 0) -> int:
-    """The whole number, `least` or more, in the variable `name`; `default` where it is not set. Raises UserError for a text
-    that is none."""
+    """The integer, at least `least`, in the variable `name`; `default` if it is not set. Raises UserError for any other
+    text."""
     text = os.environ.get(name)
     if text is None:
         return default
@@ -25,8 +25,8 @@ def whole(name: str, default: int, least: int = 0) -> int:
 
 
 def amount(name: str, default: float, most: float = _MOST_SECONDS) -> float:
-    """The number from 0 to `most`, seconds unless the variable `name` says otherwise, in it; `default` where it is not set.
-    Raises UserError for a text that is none."""
+    """The number from 0 to `most` in the variable `name`, in seconds unless the name tells otherwise; `default` if it is not
+    set. Raises UserError for any other text."""
     text = os.environ.get(name)
     if text is None:
         return default

@@ -1,4 +1,4 @@
-"""Errors carry their owner: the owner decides whether a retry can help and which exit code a user sees."""
+"""Errors carry their owner, who decides whether a retry can help and which exit code a user sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORD = re.compile(r"(?!lehr\b)[a-z]+[ ,:;]")
 
 
 class LehrError(Exception):
-    """Base of every error Lehr raises on purpose. `owner` is who can mend it; `exit_code` is the command's."""
+    """Base of every error that Lehr raises on purpose. `owner` is who can fix it; `exit_code` is the command's."""
 
     owner = "bug"
     exit_code = 1
@@ -20,7 +20,7 @@ class LehrError(Exception):
 class UserError(LehrError):
     """Bad input. Never retried: the same input fails the same way.
 
-    `what` is wrong, `where` it stands (file, line, key), and `remedy` is what to do about it.
+    `what` is wrong, `where` it is (file, line, key), and `remedy` is what to do about it.
     """
 
     owner = "user"
@@ -28,7 +28,7 @@ class UserError(LehrError):
 
     def __init__(self, what: str, *, where: str | Path = "", remedy: str = "") -> None:
         self.what, self.where, self.remedy = what, str(where), remedy
-        self.more: tuple[UserError, ...] = ()  # further mistakes of the same input, a line each
+        self.more: tuple[UserError, ...] = ()  # further mistakes in the same input, printed one per line
         super().__init__(what)
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class UserError(LehrError):
         return f"{place}{sentence(self.what)}{mend}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments do not survive Exception's own pickling, and ranks send errors to each other.
+        # Exception's own pickling loses keyword-only arguments, and ranks send errors to each other.
         return (_rebuild_user_error, (self.what, self.where, self.remedy, self.more))
 
 
@@ -56,7 +56,7 @@ def _rebuild_user_error(what: str, where: str, remedy: str, more: tuple[UserErro
 
 
 def diverged(what: str) -> UserError:
-    """Training that diverged: its loss or weights are not finite, and nothing of it is kept as an artifact."""
+    """The error of training that diverged: its loss or weights are not finite, and no artifact is made of them."""
     remedy = "lower the learning rate, lengthen its warm-up, or clip gradients lower"
     return UserError(f"training diverged: {what}", remedy=remedy)
 
@@ -69,26 +69,26 @@ class InfraError(LehrError):
 
 
 class NodeFault(InfraError):
-    """A device of this machine failed, by its own word. A retry must go to another machine."""
+    """A device of this machine failed, by the driver's own message. A retry must go to another machine."""
 
     owner = "node"
 
 
 class Preempted(LehrError):
-    """Somebody took the machine away. State is saved; run again to continue."""
+    """The machine was taken away (SIGTERM), or a newer attempt began. The state is saved; run again to continue."""
 
     owner = "preempted"
     exit_code = 143
 
 
 class Interrupted(Preempted):
-    """Somebody pressed Ctrl-C. What can be saved is; run again to continue."""
+    """Ctrl-C was pressed. What can be saved is saved; run again to continue."""
 
-    exit_code = 130  # 128 + SIGINT, as a shell has it
+    exit_code = 130  # 128 + SIGINT, as in shells
 
 
 class Bug(LehrError):
-    """An invariant of ours does not hold."""
+    """A broken invariant of our own code."""
 
     owner = "bug"
     exit_code = 70
@@ -98,8 +98,8 @@ _KINDS = {kind.__name__: kind for kind in (InfraError, NodeFault, Preempted, Int
 
 
 def in_words(error: BaseException) -> dict[str, str]:
-    """`error` as plain values, for another process. What is no LehrError becomes a Bug, what is no Exception Preempted
-    or Interrupted."""
+    """`error` as plain values, to send to another process. Exceptions that are no LehrError become a Bug; KeyboardInterrupt
+    becomes Interrupted, other BaseExceptions Preempted."""
     if isinstance(error, OSError):
         error = from_os_error(error)
     if isinstance(error, UserError):
@@ -120,8 +120,8 @@ def from_words(words: dict[str, str]) -> LehrError:
     return error
 
 
-# CUDA's words for a device that failed (cudaError 46, 100, 214, 220, 714, 721, 802, 999). Not among them: illegal
-# addresses, assertions and memory that ran out, which are programs' mistakes.
+# CUDA's messages for a failed device (cudaError 46, 100, 214, 220, 714, 721, 802, 999). Illegal addresses, assertions and
+# exhausted memory are left out: those are mistakes of programs.
 _DEVICE = (
     "cuda-capable device(s) is/are busy or unavailable",
     "no cuda-capable device is detected",
@@ -132,21 +132,21 @@ _DEVICE = (
     "unknown error",
     "system not yet initialized",
 )
-# How PyTorch begins a message that quotes the driver. Anywhere else the same words may be a file's name or a text of users.
+# How PyTorch begins a message that quotes the driver. Anywhere else the same words may come from a file name or a user's text.
 _QUOTES_DRIVER = re.compile(
     r"(?:CUDA (?:driver )?error: |NCCL error[^\n]*\n(?:[^\n]*\n)*?(?:Last error: *)?Cuda failure (?:\d+ )?'"
     r"|Unexpected error from cudaGetDeviceCount\(\)\.[^\n]* Error \d+: )"
     rf"(?:{'|'.join(map(re.escape, _DEVICE))})",
     re.IGNORECASE,
 )
-_MESSAGE_CHARACTERS = 20_000
+_MESSAGE_CHARACTERS = 20_000  # searched at most: bounds the time of the regular expression
 
 
 def node_fault(error: BaseException) -> NodeFault | None:
-    """`error` as a NodeFault if it is one, or if in it a device of this process says that it failed; else None.
+    """`error` as a NodeFault if it is one, or if it reports that a device of this process failed; otherwise None.
 
-    Only the driver's own words count: what PyTorch raised and begins with them, or an error of NVML. An error of ours, of the
-    system or of another rank (InfraError in its words) may quote paths, documents and another machine.
+    Only the driver's own messages count: errors of PyTorch that begin with them, and errors of NVML. Our own errors, those of
+    the operating system and those of another rank (an InfraError here) may quote paths, documents and another machine's faults.
     """
     if isinstance(error, NodeFault):
         return error
@@ -161,7 +161,7 @@ def node_fault(error: BaseException) -> NodeFault | None:
 _FREE = "free some space or choose another --out; then run the same command again"
 _MAY = "choose a folder that you may write with --out, or change its permissions"
 _NAME = "give another path"
-# What the same command meets again however often it is tried: no retry mends it, a person does.
+# Errors that the same command meets again however often it is retried: only a person can remove the cause.
 _LASTING = {
     errno.ENOSPC: ("the disk is full", _FREE),
     errno.EDQUOT: ("the disk quota is used up", _FREE),
@@ -169,24 +169,24 @@ _LASTING = {
     errno.EACCES: ("permission denied", _MAY),
     errno.EPERM: ("operation not permitted", _MAY),
     errno.EROFS: ("the file system is read-only", "choose a writable folder with --out"),
-    errno.ENOTDIR: ("a file stands where a folder is needed", "choose another --out, or move that file away"),
-    errno.EISDIR: ("a folder stands where a file is needed", "give a file, or move that folder away"),
-    errno.EEXIST: ("something stands there already", "move it away, or give another path"),
-    errno.ENOTEMPTY: ("a folder that is not empty stands there already", "move it away, or give another path"),
-    errno.ENOENT: ("no such file or folder", "see what took it away, or give another path; then run the same command again"),
+    errno.ENOTDIR: ("a file is where a folder is needed", "choose another --out, or move that file away"),
+    errno.EISDIR: ("a folder is where a file is needed", "give a file, or move that folder away"),
+    errno.EEXIST: ("this name is already in use", "move it away, or give another path"),
+    errno.ENOTEMPTY: ("a folder that is not empty has this name already", "move it away, or give another path"),
+    errno.ENOENT: ("no such file or folder", "find out what removed it, or give another path; then run the same command again"),
     errno.ENAMETOOLONG: ("the name is too long", "give a shorter path"),
-    errno.ELOOP: ("its links lead round in a circle", "mend the links, or give another path"),
-    errno.EINVAL: ("the system takes no such path or value here", _NAME),
-    errno.EILSEQ: ("the file system takes no such name", _NAME),
+    errno.ELOOP: ("its symbolic links form a circle", "mend the links, or give another path"),
+    errno.EINVAL: ("the system does not accept such a path or value here", _NAME),
+    errno.EILSEQ: ("the file system does not accept such a name", _NAME),
     errno.ENXIO: ("no such device", _NAME),
     errno.ENODEV: ("no such device", _NAME),
     errno.EOPNOTSUPP: ("the file system cannot do this", "choose another --out"),
 }
-_OF_SOCKETS_TOO = (errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)  # without a path the network may mean them
+_OF_SOCKETS_TOO = (errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)  # without a path they may concern the network
 
 
 def from_os_error(error: OSError, where: str | Path = "") -> LehrError:
-    """Turn an operating system error into one that names its owner and its remedy: what a retry cannot mend is the user's."""
+    """An operating system error as one with an owner and a remedy: what a retry cannot fix is a UserError."""
     place = str(where or error.filename or "")
     if isinstance(error, gzip.BadGzipFile):
         return UserError(f"damaged gzip file ({error})", where=place, remedy="fetch or make the file again")

@@ -1,4 +1,4 @@
-"""What this machine can do, asked without loading torch."""
+"""The machine's capabilities, found without loading torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-# mallopt's parameters (malloc.h of glibc) and the values for a process that asks for the same buffers step after step.
+# mallopt's parameters (glibc's malloc.h), with values for a process that allocates the same buffers in every step.
 _MALLOC = {-1: 2**31 - 1, -2: 64 * 2**20, -3: 2**30}  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
 
 
@@ -16,7 +16,7 @@ _MALLOC = {-1: 2**31 - 1, -2: 64 * 2**20, -3: 2**30}  # M_TRIM_THRESHOLD, M_TOP_
 def bf16_units() -> bool:
     """Whether this machine multiplies bf16 in hardware: `avx512_bf16` or `amx_bf16` on x86, `bf16` on ARM under Linux.
 
-    Elsewhere bf16 is emulated and slower than fp32, so "no" is the safe answer where nothing is known.
+    Without it bf16 is emulated and slower than fp32, so False is the safe answer if nothing is known.
     """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -28,14 +28,14 @@ def bf16_units() -> bool:
 
 
 def cpp_compiler() -> bool:
-    """Whether there is what torch.compile builds its kernels with on a CPU, and the launchers of its kernels on a GPU."""
+    """Whether there is a C++ compiler, which torch.compile needs for kernels on a CPU and for kernel launchers on a GPU."""
     return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed: a training step frees and asks for the same megabytes, and giving them back to the
-    kernel in between costs a page fault for every four kilobytes, up to a fifth of a small model's step. Other C libraries
-    are left as they are.
+    """Make glibc keep freed memory: a training step frees and allocates the same megabytes, and returning them to the kernel in
+    between costs a page fault for every 4 KiB, up to a fifth of a small model's step. Other C libraries are left as they
+    are.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,6 +1,6 @@
-"""A training loop's signs of life, for a watchdog outside it. Nobody listens unless a caller asks to; a beat costs a call.
+"""Heartbeats of a training loop, for a watchdog outside it. They go nowhere until a listener is set; each costs one call.
 
-Every rank beats in its own process: at the start of each step, and when it turns to something that may take long.
+Every rank sends them in its own process: at the start of each step, and before anything that may take long.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ _listener: Listener | None = None
 
 
 def listen(listener: Listener | None) -> None:
-    """`listener(stepping, step)` hears every beat from now on; None ends it. Called from the loop's own thread."""
+    """Call `listener(stepping, step)` at every heartbeat from now on, on the loop's own thread; None ends it."""
     global _listener
     _listener = listener
 
 
 def stepping(step: int) -> None:
-    """A step begins: the next beat comes within a step's time, or something hangs."""
+    """A step begins: the next heartbeat must come within a step's time, otherwise something hangs."""
     if _listener is not None:
         _listener(True, step)
 
 
 def pausing(step: int) -> None:
-    """Evaluation, a checkpoint, the end: the next beat may take its time."""
+    """An evaluation, a checkpoint, or the end: the next heartbeat may come late."""
     if _listener is not None:
         _listener(False, step)

@@ -1,4 +1,4 @@
-"""Reading files that others wrote: what they hold in place of their content, and JSON that may be anything."""
+"""Reading JSON files from outside, which may hold anything, or a Git LFS pointer instead of their content."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 
 from lehr.runtime.errors import UserError
 
-_POINTER = b"version https://git-lfs."  # how every Git LFS pointer begins, by its specification
+_POINTER = b"version https://git-lfs."  # the beginning of every Git LFS pointer, by its specification
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises UserError if the file at `path` is a Git LFS pointer: a few lines that stand for a file left on a server. One that
-    cannot be read is left to whoever reads it."""
+    """Raises UserError if the file at `path` is a Git LFS pointer: a few lines in place of a file left on a server. A file that
+    cannot be read passes: whoever reads it next reports that."""
     try:
         with path.open("rb") as file:
             begins = file.read(len(_POINTER))
     except OSError:
         return
     if begins == _POINTER:
-        remedy = "fetch what it stands for (`git lfs pull`, or the model's own download)"
+        remedy = "fetch the real file (`git lfs pull`, or the model's own download)"
         raise UserError("this is a Git LFS pointer, not the file itself", where=path, remedy=remedy)
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """The JSON value in a file. Raises UserError, with `remedy`, where there is none: a missing file, a folder, a pointer, what
-    is not UTF-8 or not JSON, numbers and nesting beyond what Python reads."""
+    """The JSON value in a file. Raises UserError, with `remedy`, for a missing file, a folder, a Git LFS pointer, invalid UTF-8
+    or JSON, and numbers or nesting beyond what Python reads."""
     refuse_pointer(path)
     try:
         raw = path.read_bytes()
@@ -41,12 +41,12 @@ def read_json(path: Path, remedy: str) -> Any:
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises UserError as `read_json`, and for another value."""
+    """The JSON object in a file. Raises UserError as `read_json` does, and for any other value."""
     return _object(read_json(path, remedy), str(path), remedy)
 
 
 def read_objects(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """The JSON list of objects in a file. Raises UserError as `read_json`, and for another value."""
+    """The JSON list of objects in a file. Raises UserError as `read_json` does, and for any other value."""
     value = read_json(path, remedy)
     if not isinstance(value, list):
         raise UserError("not a JSON list", where=path, remedy=remedy)
@@ -54,8 +54,9 @@ def read_objects(path: Path, remedy: str) -> list[dict[str, Any]]:
 
 
 def read_rows(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file that has one a line, `.gz` or plain, one by one. Raises UserError as `read_object`, naming the
-    line, and for a file that is cut off. What users bring is read by `lehr.data.lines`, which bounds what a line takes."""
+    """The JSON objects of a file with one object on each line, `.gz` or plain, one by one. Raises UserError as `read_object`
+    does, naming the line, and for a truncated file. Users' own files are read by `lehr.data.lines` instead, which bounds the
+    memory for a line."""
     refuse_pointer(path)
     number = 0
     try:
@@ -69,12 +70,12 @@ def read_rows(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
 
 
 def object_in(raw: bytes | str, where: str, remedy: str) -> dict[str, Any]:
-    """The JSON object in a line that stands at `where`. Raises UserError as `read_object`."""
+    """The JSON object in a line; `where` is its place for error messages. Raises UserError as `read_object` does."""
     return _object(parse(raw.strip(), where, remedy), where, remedy)
 
 
 def parse(raw: bytes | str, where: str, remedy: str) -> Any:
-    """The JSON value of a text that stands at `where`. Raises UserError as `read_json`."""
+    """The JSON value of a text; `where` is its place for error messages. Raises UserError as `read_json` does."""
     try:
         return json.loads(raw.decode("utf-8") if isinstance(raw, bytes) else raw)
     except (ValueError, RecursionError) as error:

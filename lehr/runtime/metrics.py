@@ -1,8 +1,8 @@
-"""Every number that training logs or scoring reports, declared once: what it is called, its unit, which way is better.
+"""Every number that training logs or scoring reports, declared once: its title, its unit, which direction is better.
 
-Objectives, recorder and evaluation emit names; report, score tables, live display and exporter read here what they mean. A
-name means one thing, in a training log and among scores alike: a number of another meaning gets another name. A module that
-emits numbers of its own declares them beside the code that computes them; nothing else need be touched.
+Objectives, recorder and evaluation emit names; report, score tables, live display and exporter look up here what they mean. A
+name has one meaning, in training logs and scores alike. A module that emits numbers of its own declares them beside the code
+that computes them; nothing else needs a change.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Literal
 
 from lehr.runtime.errors import Bug
 
-SHARE = "share"  # the unit of a number in [0, 1], which is shown in per cent
-DEV = "dev_"  # before the name of a score that was measured while training, on development data
+SHARE = "share"  # the unit of a number in [0, 1], displayed in per cent
+DEV = "dev_"  # prefix of a score measured during training, on development data
 LOWER_MARK = "↓"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number is, for people.
+    """How a number is shown to people.
 
-    `title` says it in words without the unit; `short` takes its place where there is little room. `unit` is written as in
-    "nats/token", "bits/byte", "tokens/s", "s", "bytes"; "share" is a number in [0, 1]. `format` is Python's format of the
-    value (of a share: of its per cent), by default three significant digits. `live`: the terminal shows it while training.
-    `baseline_of` names the metric that a simpler model has here under the model's own name, on the same texts.
-    `panel`: the report draws it over the steps, with a logarithmic axis or one that begins at 0 as `axis` says. `order` is its
-    place among others, lower first; equal ones stand as they were declared.
+    `title` names it without the unit; `short` is used where there is little space. `unit` is written as in "nats/token",
+    "bits/byte", "tokens/s", "s", "bytes"; "share" is a number in [0, 1]. `format` is Python's format of the value (of a share:
+    of its percentage), by default three significant digits. `live`: the terminal shows it during training. `baseline_of` is the
+    metric with which this one, a simpler model's score on the same texts, is compared; both are recorded under the model's
+    name. `panel`: the report draws it over the steps, with a logarithmic `axis` or one that begins at 0. `order` sorts metrics,
+    lower first; equal ones keep the order of declaration.
     """
 
     name: str
@@ -44,34 +44,34 @@ class Metric:
 
     @property
     def is_share(self) -> bool:
-        """Whether it is shown in per cent."""
+        """Whether it is displayed in per cent."""
         return self.unit == SHARE
 
     @property
     def shown_unit(self) -> str:
-        """The unit as it stands behind a value: `%` for a share."""
+        """The unit as displayed after a value: `%` for a share."""
         return "%" if self.is_share else self.unit
 
     @property
     def heading(self) -> str:
-        """`exact match, %`, `bits per byte ↓`: the title, the unit unless the title says it, an arrow if less is better."""
+        """`exact match, %`, `bits per byte ↓`: the title, the unit unless it is in the title, an arrow if lower is better."""
         unit = self.shown_unit.replace("/", " per ")
         named = self.title if not unit or unit in self.title else f"{self.title}, {unit}"
         return named + self.mark
 
     @property
     def brief(self) -> str:
-        """The heading where there is little room."""
+        """The heading for narrow columns, with the short title."""
         return replace(self, title=self.short or self.title).heading
 
     @property
     def label(self) -> str:
-        """What stands before a value on one line: `short` as it is, or the title with its arrow."""
+        """The text before a value in a line: `short` as it is, or the title with its arrow."""
         return self.short or self.title + self.mark
 
     @property
     def mark(self) -> str:
-        """An arrow, with a space that no line breaks at, if less is better."""
+        """An arrow, after a non-breaking space, if lower is better."""
         return f"\N{NO-BREAK SPACE}{LOWER_MARK}" if self.better == "lower" else ""
 
 
@@ -79,7 +79,7 @@ _DECLARED: dict[str, Metric] = {}
 
 
 def declare(metric: Metric) -> Metric:
-    """Make `metric` known to whoever shows numbers, and give it back. Raises Bug if its name means something else already."""
+    """Register `metric` and return it. Raises Bug if its name already has another meaning."""
     known = _DECLARED.setdefault(metric.name, metric)
     if known != metric:
         raise Bug(f"the metric {metric.name} is declared twice, as {known} and as {metric}: give one of them another name")
@@ -87,7 +87,7 @@ def declare(metric: Metric) -> Metric:
 
 
 def find(name: str) -> Metric | None:
-    """The declaration of `name`, or None. `dev_X` is X measured while training, `X@PART` X of a part of what it is of."""
+    """The declaration of `name`, or None. `dev_X` is X measured during training, `X@PART` is X of one part of the data."""
     whole, at, part = name.partition("@")
     if at and (of := find(whole)) is not None:
         return replace(of, name=name, title=f"{of.title}, {part}", short="", live=False, panel=False)
@@ -100,19 +100,20 @@ def find(name: str) -> Metric | None:
 
 
 def metric(name: str) -> Metric:
-    """The declaration of `name`; of a name that nobody declared what its words say, with no unit and no better."""
+    """The declaration of `name`; for an undeclared name one made from its words, without unit or better direction."""
     return find(name) or Metric(name, name.replace("_", " "), format=".3f", live=False)
 
 
 def require(names: Iterable[str]) -> None:
-    """Raise Bug if one of `names` is declared nowhere: where numbers begin, so that none is shown without its meaning."""
+    """Raise Bug if one of `names` is not declared. Called where numbers originate, so that none is shown without its
+    meaning."""
     unknown = sorted({name for name in names if find(name) is None})
     if unknown:
-        raise Bug(f"declared nowhere: {', '.join(unknown)}; lehr.runtime.metrics.declare each where it is computed")
+        raise Bug(f"undeclared metrics: {', '.join(unknown)}; lehr.runtime.metrics.declare each where it is computed")
 
 
 def ordered(names: Iterable[str]) -> list[Metric]:
-    """What `names` mean, each once, in the order in which they are shown; undeclared ones behind declared ones, by name."""
+    """The declarations of `names`, each once, in display order; undeclared ones last, by name."""
     places = {name: place for place, name in enumerate(_DECLARED)}
 
     def key(m: Metric) -> tuple[int, int, str]:
@@ -122,12 +123,12 @@ def ordered(names: Iterable[str]) -> list[Metric]:
 
 
 def declared() -> list[Metric]:
-    """Every declaration, in the order in which they are shown."""
+    """Every declaration, in display order."""
     return ordered(_DECLARED)
 
 
 def _logged(name: str, title: str, unit: str = "", better: Literal["lower", "higher", ""] = "", format: str = "") -> Metric:
-    """A number of the run, not of the model: for the log and MLflow alone."""
+    """A number about the run rather than the model: for the log and MLflow only."""
     return Metric(name, title, unit, better, format, live=False, panel=False)
 
 
@@ -143,7 +144,7 @@ NGRAMS = {n: _baseline(f"{n}gram", words, f"{n}-gram") for n, words in _GRAMS.it
 COMPRESSOR = _baseline("xz", "xz", "xz")
 
 BUILT_IN = (
-    # What objectives report of a step.
+    # Reported by objectives at every step.
     Metric("loss", "loss", better="lower", short="loss"),
     Metric("reward", "mean reward", better="higher", short="reward"),
     Metric("kl", "KL from reference", "nats/token", short="KL"),
@@ -155,7 +156,7 @@ BUILT_IN = (
     Metric("clipped", "tokens held by the clip", SHARE, live=False),
     Metric("unfinished", "answers without an end", SHARE, "lower", live=False),
     Metric("masked_instances", "masked instances", live=False),
-    Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an idle expert
+    Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an expert without tokens
     # Scores.
     Metric("bits_per_byte", "bits per byte", "bits/byte", "lower", ".3f"),
     *NGRAMS.values(),
@@ -168,7 +169,7 @@ BUILT_IN = (
     Metric("asked_format", "asked format", SHARE, "higher"),
     Metric("sampled_accuracy", "sampled accuracy", SHARE, "higher"),
     Metric("sampled_exact_match", "sampled exact match", SHARE, "higher"),
-    # What the recorder adds to every step, and the norms at an interval.
+    # Added by the recorder to every step, and norms at an interval.
     Metric("embedding_norm", "embedding norm", live=False),
     Metric("grad_norm", "gradient norm before clipping", short="grad norm", axis="log", order=1),
     Metric("learning_rate", "learning rate", live=False, axis="zero", order=1),
@@ -192,7 +193,7 @@ BUILT_IN = (
     _logged("rolled_back_from", "step that a rollback came from", format=",.0f"),
     _logged("skip_first", "first batch that a rollback left out", format=",.0f"),
     _logged("skip_last", "last batch that a rollback left out", format=",.0f"),
-    # Of a whole stage.
+    # About a whole stage.
     _logged("spike_score_loss_percent", "spike score of the loss", "%", "lower", ".2f"),
     _logged("spike_score_grad_norm_percent", "spike score of the gradient norm", "%", "lower", ".2f"),
 )  # fmt: skip

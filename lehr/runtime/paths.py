@@ -1,4 +1,4 @@
-"""Names to paths: what somebody chose, or wrote into a file that we read, never leads out of the folder it belongs to."""
+"""Names to paths: a name chosen by a user, or read from a file, never leads out of the folder it belongs to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from lehr.runtime.errors import UserError
 
-LONGEST = 255  # bytes of one component of a path, on every file system that we know
+LONGEST = 255  # bytes of one component of a path, on all common file systems
 
 
 def is_component(name: str) -> bool:
-    """Whether `name` is one component of a path: a file or folder right in another, and not that folder or the one above."""
+    """Whether `name` is one component of a path: a file or folder directly in another, and neither `.` nor `..`."""
     try:
         raw = name.encode()
     except UnicodeEncodeError:
@@ -20,7 +20,7 @@ def is_component(name: str) -> bool:
 
 
 def is_relative(path: str) -> bool:
-    """Whether `path` names a file below the folder that it is joined to: components, and nothing else."""
+    """Whether `path` names a file below the folder to which it is joined: valid components only."""
     return all(is_component(part) for part in path.split("/"))
 
 
@@ -37,8 +37,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def store_address(where: str | Path) -> str | None:
-    """`where` as a user gave it, without slashes at its end, if that is an object store's address (of two slashes a Path keeps
-    one), or None for a folder's path. Raises UserError for the address of anything else: no folder is ever named `gs:`."""
+    """`where`, as given by a user, without trailing slashes if it is an object store's address, or None for a folder's path. A
+    single slash after the scheme is accepted, since Path collapses two. Raises UserError for any other scheme: a folder named
+    `gs:` is never meant."""
     text = str(where)
     scheme = _SCHEME.match(text)
     if scheme is None:
@@ -49,28 +50,28 @@ def store_address(where: str | Path) -> str | None:
     known = scheme[1].lower()
     remedy = f"write s3://{rest}" if known in ("s3", "s3a", "s3n") else f"write /{rest}" if known == "file" else ""
     raise UserError(
-        f"{scheme[1]}:// is no place that Lehr knows", where=text, remedy=remedy or "give a folder, or s3://BUCKET/PREFIX"
+        f"{scheme[1]}:// addresses are not supported", where=text, remedy=remedy or "give a folder, or s3://BUCKET/PREFIX"
     )
 
 
 def folder(where: Path) -> Path:
-    """`where`, if it is a place on this machine. Raises UserError for an address."""
+    """`where`, which must be a path on this machine. Raises UserError for an address."""
     if store_address(where) is not None:
-        raise UserError("this must be a place on this machine", where=str(where), remedy="give a path")
+        raise UserError("this must be a path on this machine", where=str(where), remedy="give a path")
     return where
 
 
 def joined(folder: Path, name: str, suffix: str = "") -> Path:
-    """`name` in `folder`, with `suffix` behind it. Raises UserError for a name that is not one component of a path."""
+    """`name` + `suffix` in `folder`. Raises UserError unless that is one component of a path."""
     if not is_component(f"{name}{suffix}"):
         shown = name if len(name) <= 40 else f"{name[:40]}..."
-        raise UserError(f"{shown!r} is no name of a file", where=folder, remedy="use letters, digits, '.', '_' and '-'")
+        raise UserError(f"{shown!r} is not a valid file name", where=folder, remedy="use letters, digits, '.', '_' and '-'")
     return folder / f"{name}{suffix}"
 
 
 def below(folder: Path, path: str) -> Path:
-    """`path` in `folder`, with the folders that it needs. Raises UserError where it leads out of it, be it by a link: who can
-    write a store must not write everywhere on the machines that read it."""
+    """`path` in `folder`; makes the folders between them. Raises UserError if it leads out of `folder`, be it through a
+    symbolic link: whoever can write to a store must not be able to write anywhere on the machines that read it."""
     file = folder / PurePosixPath(path)
     if not is_relative(path) or not file.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"a file's name in the store leads out of its folder: {path!r}", where=folder, remedy="delete it there")

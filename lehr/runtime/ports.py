@@ -204,18 +204,19 @@ class OnlyAttempt:
 ONLY_ATTEMPT = OnlyAttempt()
 
 
-RESUME = "resume"  # the folder in a scratch whose files are complete, and replaced rather than changed
+RESUME = "resume"  # the folder in a scratch whose files are always complete: they are replaced, never changed
 
 
 class Conflict(Exception):
-    """A conditional put found another version than the one it was to replace."""
+    """A conditional put found another version than the one that it should replace."""
 
 
 class Store(Protocol):
-    """Where artifacts live. A name is absent or complete; there is no third state.
+    """Holds artifacts. A name is absent or complete; there is no third state.
 
-    `get` and `put` are for small values, such as who is at work. Where there are no locks, as in an object store, `put` is
-    the fence too: what an attempt publishes becomes visible by one put of a value whose version it read when it began.
+    `get` and `put` are for small values, such as the record of attempts. In a store without locks, such as an object store,
+    `put` is also the fence: what an attempt publishes becomes visible through one put on condition of the version that it read
+    when it began.
     """
 
     def find(self, name: str) -> str | None:
@@ -231,15 +232,15 @@ class Store(Protocol):
         ...
 
     def begin(self, name: str) -> FencingToken:
-        """Begin an attempt at `name`: from now on older ones are refused."""
+        """Begin an attempt at `name`: older attempts are fenced off from now on."""
         ...
 
     def scratch(self, name: str, fencing: FencingToken) -> Path:
-        """The folder of this attempt at `name`, with what earlier ones kept: what survives a kill, so that it resumes."""
+        """The folder of this attempt at `name`, with the saves of earlier attempts: whatever must survive a kill."""
         ...
 
     def commit(self, name: str, folder: Path, fencing: FencingToken) -> str:
-        """Publish `folder` (with its artifact.json) as `name`, atomically, and drop the scratch it lies in. Returns the uri.
+        """Publish `folder` (with its artifact.json) as `name`, atomically, and delete the scratch it is in. Returns the uri.
         Raises Preempted if a newer attempt has begun."""
         ...
 
@@ -248,20 +249,20 @@ class Store(Protocol):
         ...
 
     def put(self, key: str, value: str, version: str | None) -> str:
-        """Replace the value of that version (None: there is none) and return the new version, atomically: S3's If-Match and
-        If-None-Match. Raises Conflict if another version stands there."""
+        """Replace the value of that version (None: no value yet) and return the new version, atomically: S3's If-Match and
+        If-None-Match. Raises Conflict if the present version is another."""
         ...
 
 
 class Objects(Protocol):
     """An object store below some root, as `lehr.artifacts.object_store` needs it. Keys are relative to the root, with slashes.
 
-    Raises UserError where the bucket or the right to it is missing, InfraError where the store fails or is not reached.
+    Raises UserError if the bucket or the permission for it is missing, InfraError if the store fails or cannot be reached.
     """
 
     @property
     def root(self) -> str:
-        """As users write it: `s3://bucket/prefix`."""
+        """The root as users write it: `s3://bucket/prefix`."""
         ...
 
     def get(self, key: str) -> tuple[str, str] | None:
@@ -273,11 +274,11 @@ class Objects(Protocol):
         ...
 
     def upload(self, files: Mapping[str, Path]) -> None:
-        """Put each file under its key, several at once, large ones in parts. Whole objects appear, or none."""
+        """Put each file under its key, several at once, large ones in parts. An object appears whole or not at all."""
         ...
 
     def download(self, files: Mapping[str, Path]) -> None:
-        """The objects under these keys into files, several at once. Raises UserError for one that is not there."""
+        """Download the objects under these keys into files, several at once. Raises UserError if one is missing."""
         ...
 
     def keys(self, prefix: str) -> list[str]:
@@ -285,9 +286,9 @@ class Objects(Protocol):
         ...
 
     def delete(self, keys: Collection[str]) -> None:
-        """Keys that are not there are as good as deleted."""
+        """Delete objects. Missing ones are no error."""
         ...
 
     def abort_uploads(self, prefix: str) -> None:
-        """Take away the parts that unfinished uploads left under `prefix`."""
+        """Delete the parts that unfinished multipart uploads left under `prefix`."""
         ...

@@ -1,5 +1,5 @@
-"""SIGTERM: the machine is wanted back, and after a grace period taken. SIGINT: somebody pressed Ctrl-C. Work that can save
-itself does so first; a second Ctrl-C ends at once."""
+"""SIGTERM means that the machine will be taken away after a grace period; SIGINT that somebody pressed Ctrl-C. Work that can
+save its state does so first; a second Ctrl-C ends the process at once."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from lehr.runtime.rank_environment import launched
 
 
 class Terminated(BaseException):
-    """A signal met work that has nothing to save. No Exception: whoever handles errors must not take it for one."""
+    """A signal arrived during work that has nothing to save. A BaseException, so that handlers of errors do not catch it."""
 
 
 class _Notice:
-    asked = 0  # the first signal that came
-    deferred = False  # who is at work asks, and will end in order
+    asked = 0  # the number of the first signal received
+    deferred = False  # the work polls `asked` and ends by itself
     listeners = 0
 
 
-_AGAIN = "give the same command again to go on"
-_TWICE = b"interrupted twice and ended at once; give the same command again to go on from the last save\n"
-# One press of Ctrl-C may arrive twice: from the terminal, and from a launcher that passes on what it got itself.
+_AGAIN = "give the same command again to continue"
+_TWICE = b"interrupted twice and ended at once; give the same command again to continue from the last save\n"
+# One press of Ctrl-C may arrive twice: from the terminal, and from a launcher that forwards the signal.
 _ONE_PRESS_SECONDS, _ONE_PRESS_SECONDS_LAUNCHED = 0.5, 5.0
 
 
 def asked() -> bool:
-    """Whether SIGTERM or SIGINT has come."""
+    """Whether SIGTERM or SIGINT has been received."""
     return bool(_Notice.asked)
 
 
 def defer() -> None:
-    """From now to the end of the innermost `listening` no signal interrupts anything: the caller asks for it instead."""
+    """From now to the end of the innermost `listening` no signal interrupts the work: the caller polls `asked` instead."""
     _Notice.deferred = True
 
 
 @contextmanager
 def interruptible(really: bool = True) -> Iterator[None]:
-    """While inside, a signal raises Terminated at once in spite of `defer`: for what can be done again and may last long."""
+    """While inside, a signal raises Terminated at once in spite of `defer`: for long work that can be repeated."""
     before, _Notice.deferred = _Notice.deferred, _Notice.deferred and not really
     try:
         if _Notice.asked and not _Notice.deferred:
@@ -55,8 +55,8 @@ def interruptible(really: bool = True) -> Iterator[None]:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Hear SIGTERM and SIGINT while inside, in the main thread. Raises Preempted or, after SIGINT, Interrupted: at once, or
-    at the end after `defer`. Who ignores SIGINT, as what a shell's script puts into the background does, goes on doing so."""
+    """Handle SIGTERM and SIGINT while inside, in the main thread. Raises Preempted or, after SIGINT, Interrupted: at once, or
+    at the end after `defer`. If SIGINT is ignored, as in background jobs of a shell script, it stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -84,19 +84,20 @@ def listening() -> Iterator[None]:
 
 def _hear(number: int, frame: FrameType | None) -> None:
     first, _Notice.asked = not _Notice.asked, _Notice.asked or number
-    if not _Notice.deferred and (first or number == signal.SIGTERM):  # a second SIGINT is _SecondInterrupt's
+    if not _Notice.deferred and (first or number == signal.SIGTERM):  # _SecondInterrupt handles a second SIGINT
         raise Terminated
 
 
 class _SecondInterrupt:
-    """Ends this process at the second Ctrl-C, in a thread of its own: the main one may wait for a device or another rank, and
-    Python calls no handler meanwhile. The interpreter tells the thread by a pipe that it writes signals' numbers to."""
+    """Ends this process at the second Ctrl-C, from a thread: Python calls no signal handler while the main thread waits for a
+    device or another rank in C code. The interpreter writes signal numbers into a pipe (set_wakeup_fd), which the thread
+    reads."""
 
     def __init__(self) -> None:
         read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        if before != -1:  # somebody else's loop waits for signals there
+        if before != -1:  # an event loop has its own wake-up descriptor
             signal.set_wakeup_fd(before)
         threading.Thread(target=_end_at_the_second, args=(read,), name="interrupts", daemon=True).start()
 
@@ -114,6 +115,7 @@ def _end_at_the_second(pipe: int) -> None:
         first = first or time.monotonic()
         if time.monotonic() - first > window:
             os.write(2, _TWICE)
+            # os._exit: the main thread may never return to Python, and atexit handlers could hang in a collective.
             os._exit(Interrupted.exit_code)
     os.close(pipe)
 
@@ -125,6 +127,6 @@ def _ended(rest: str) -> Preempted:
 
 
 def preempted(stage: str, step: int, steps: int) -> Preempted:
-    """The error that training ends with once its state is saved."""
+    """The error with which training ends once its state is saved."""
     kind, how = (Interrupted, "interrupted") if _Notice.asked == signal.SIGINT else (Preempted, "stopped by SIGTERM")
     return kind(f"{stage} was {how} after step {step} of {steps}, which is saved: {_AGAIN}")

@@ -13,19 +13,19 @@ _MASK64 = (1 << 64) - 1
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """A 63-bit seed for the purpose `names`, independent of every other purpose's."""
+    """A 63-bit seed for the purpose `names`, independent of those for other purposes."""
     text = "/".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def uniform_hash(text: str) -> float:
-    """A stable number in [0, 1) for a text: the same on every machine, so splits never move."""
+    """A stable number in [0, 1) for a text: the same on every machine, so that splits never change."""
     bits = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 11
-    return bits / 2.0**53  # all 64 bits would round up to 1.0 now and then
+    return bits / 2.0**53  # a double holds 53 bits: all 64 would sometimes round up to 1.0
 
 
 def _mix(x: np.ndarray, key: int) -> np.ndarray:
-    """The splitmix64 finaliser, keyed: the Feistel network's round function."""
+    """The keyed finaliser of splitmix64, as the Feistel network's round function."""
     z = x + np.uint64(key & _MASK64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -37,8 +37,8 @@ def permute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
 
     Small sizes are sorted by keyed hashes, which makes every order equally likely. Above 4,096 no table is kept: a balanced
     Feistel network over the next even power of two, with cycle walking back into range.
-    `index` is an integer array; the result has its shape and dtype int64. Raises ValueError for an index outside
-    [0, size): the walk back into range would not end.
+    `index` is an integer array; the result has its shape and dtype int64. Raises ValueError for an index outside [0, size),
+    from which the walk back into range would not end.
     """
     return _walk(index, size, seed, forward=True)
 
@@ -62,7 +62,7 @@ def _walk(index: np.ndarray, size: int, seed: int, *, forward: bool) -> np.ndarr
 @lru_cache(maxsize=64)
 def _table(size: int, seed: int, forward: bool) -> np.ndarray:
     """The whole permutation, or its inverse: int64, read-only."""
-    keys = np.arange(size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64's own steps from a random start
+    keys = np.arange(size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment
     order = np.argsort(_mix(keys, derive(seed, "table")), kind="stable")
     table = order if forward else np.argsort(order)
     table.flags.writeable = False
@@ -88,6 +88,8 @@ def _feistel(index: np.ndarray, size: int, seed: int, *, forward: bool) -> np.nd
     with np.errstate(over="ignore"):
         out = turn(index.reshape(-1).astype(np.uint64))
         outside = out >= np.uint64(size)
+        # Cycle walking: apply the permutation again to results out of range. Less than four tries on average, since the
+        # network's range is at most four times `size`.
         while outside.any():
             out[outside] = turn(out[outside])
             outside = out >= np.uint64(size)

@@ -1,4 +1,4 @@
-"""Text of users and of their documents, for whoever shows it: control characters are made visible, never obeyed."""
+"""Texts of users and documents for display: control characters are made visible and have no effect."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/+-]*")
 
 
 def visible(text: str) -> str:
-    """Every character that steers a terminal or turns the reading direction, as one that shows; tabs and line ends stay."""
+    """Replace every character that controls a terminal or the reading direction by a visible one; tabs and newlines stay."""
     return text.replace("\r\n", "\n").translate(_VISIBLE)
 
 
 def json_line(value: object) -> str:
-    """JSON in the letters of its texts; a terminal obeys nothing of it."""
+    """JSON with non-ASCII letters as they are, but without characters that control a terminal."""
     return json.dumps(value, ensure_ascii=False).translate(_IN_JSON)
 
 
 def markdown(text: str) -> str:
-    """Text as Markdown that shows it as it is, in one line, also in a table's cell."""
+    """Text escaped so that Markdown shows it as it is, in one line, also in a table's cell."""
     marked = _MARKS.sub(lambda found: {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}"), visible(text))
     return " ".join(marked.split())
 
 
 def markdown_code(text: str) -> str:
-    """A name or a hash as a span of code; as plain text where a span could not hold it."""
+    """A name or a hash as a code span; as escaped text if a span cannot hold it."""
     return f"`{text}`" if _PLAIN.fullmatch(text) else markdown(text)
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A block of code, whatever stands in it."""
+    """A code block, whatever the text contains."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{visible(text)}\n{fence}"

@@ -1,7 +1,7 @@
-"""YAML as people write it, read with bounded work: every file that it does not take ends as one UserError.
+"""YAML written by people, read with bounded work: every file that is not accepted ends as one UserError.
 
-The keys of a mapping are its texts: `no`, `2020-01-01` and `1` are keys as they stand. Values are text, whole numbers of 64
-bits, numbers (`3e-3` too), true and false (also yes, no, on, off), and nothing; a date is a text. Tags are not read.
+The keys of a mapping are always texts: `no`, `2020-01-01` and `1` stay as written. Values are text, integers of 64 bits,
+numbers (`3e-3` too), true and false (also yes, no, on, off), and null; a date is a text. Tags are refused.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import yaml
 from lehr.runtime.errors import UserError, from_os_error
 
 MOST_BYTES = 1 << 20  # of a file
-MOST_DEPTH = 50
-MOST_VALUES = 100_000  # after every alias stands for what it names
+MOST_DEPTH = 50  # of nesting
+MOST_VALUES = 100_000  # with every alias expanded: a few nested aliases could otherwise make billions
 _BOOL, _INT, _FLOAT, _NULL, _MERGE, _STR, _SEQ, _MAP = (
     f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "merge", "str", "seq", "map")
 )
 
 
 class _Loader(yaml.SafeLoader):
-    """Without dates, times in base 60 and tags; a key may not stand twice."""
+    """A SafeLoader without dates, base-60 times and tags, which refuses duplicate keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     yaml_constructors: ClassVar[dict[str | None, Any]] = {}
@@ -65,14 +65,14 @@ def _fault(node: Any, problem: str) -> yaml.MarkedYAMLError:
 
 
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    """Raises YAMLError for what no file's name and no text can hold."""
+    """A text. Raises YAMLError for characters that no path and no UTF-8 text can hold."""
     value: str = loader.construct_scalar(node)
     if "\0" in value:
-        raise _fault(node, "a text holds the character NUL")
+        raise _fault(node, "a text contains the character NUL")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _fault(node, "a text holds half a surrogate pair, no valid Unicode") from None
+        raise _fault(node, "a text contains half a surrogate pair, which is not valid Unicode") from None
     return value
 
 
@@ -100,7 +100,7 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 def _key(loader: _Loader, node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise _fault(node, "a key is a text")
+        raise _fault(node, "a key must be a text")
     return _text(loader, node)
 
 
@@ -125,13 +125,13 @@ _Loader.add_constructor(_MAP, _mapping)
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Raises YAMLError where the values under `root`, an alias counted as what it names, are too many, or one holds itself."""
+    """Raises YAMLError if there are too many values under `root`, with aliases expanded, or if one contains itself."""
     sizes: dict[int, int] = {}
     above: set[int] = set()
 
     def size(node: yaml.Node, depth: int) -> int:
         if id(node) in above:
-            raise _fault(node, "an alias stands inside of what it names")
+            raise _fault(node, "an alias refers to a value that contains it")
         if depth > MOST_DEPTH:
             raise _fault(node, f"nested more than {MOST_DEPTH} deep")
         if id(node) not in sizes:
@@ -141,16 +141,16 @@ def _check_size(root: yaml.Node) -> None:
             sizes[id(node)] = 1 + sum(size(n, depth + 1) for n in inside)
             above.discard(id(node))
         if sizes[id(node)] > MOST_VALUES:
-            raise _fault(node, f"aliases make more than {MOST_VALUES:,} values of it")
+            raise _fault(node, f"aliases expand it to more than {MOST_VALUES:,} values")
         return sizes[id(node)]
 
     size(root, 0)
 
 
 def parse(text: str, where: str) -> Any:
-    """The value of a YAML text. Raises UserError that names `where`, the line and what is wrong there."""
+    """The value of a YAML text. Raises UserError with `where`, the line and the problem there."""
     try:
-        loader = _Loader(text)  # refuses control characters here
+        loader = _Loader(text)  # raises for control characters
         loader.name = where
         node = loader.get_single_node()
         if node is None:
@@ -167,7 +167,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def text_of(path: Path, what: str, remedy: str) -> str:
-    """The text of the file `path`, which is a `what`. Raises UserError for one that is not there, no text, or too long."""
+    """The text of the file `path`, which is a `what`. Raises UserError if it is missing, not text, or too long."""
     try:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
@@ -184,15 +184,15 @@ def text_of(path: Path, what: str, remedy: str) -> str:
         raise from_os_error(error, path) from None
     except ValueError as error:  # UnicodeDecodeError, or NUL in the path
         if not isinstance(error, UnicodeDecodeError):
-            raise UserError("this is no path", where=repr(str(path)[:80]), remedy=remedy) from None
+            raise UserError("this is not a path", where=repr(str(path)[:80]), remedy=remedy) from None
         raise UserError("not a text file", where=path, remedy=f"give a {what} in YAML, UTF-8") from None
     if len(raw) > MOST_BYTES:
-        raise UserError(f"more than {MOST_BYTES >> 20} MiB: no {what}", where=path, remedy=remedy)
+        raise UserError(f"more than {MOST_BYTES >> 20} MiB: not a {what}", where=path, remedy=remedy)
     return text
 
 
 def read_mapping(path: Path, what: str, remedy: str, *, empty: bool = False) -> dict[str, Any]:
-    """The mapping of a YAML file, which is a `what`; with `empty` the file may say nothing. Raises UserError."""
+    """The mapping in a YAML file, which is a `what`; with `empty` the file may be empty. Raises UserError."""
     value = parse(text_of(path, what, remedy), str(path))
     if value is None and empty:
         return {}

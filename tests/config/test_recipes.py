@@ -136,11 +136,11 @@ def test_refusals_name_key_value_and_remedy(override: str, parts: list[str]) -> 
         (b"a:\n" + b"".join(b" " * n + b"a:\n" for n in range(1, 1000)), ["bad.yaml:5", "nested more than 50 deep"]),
         (b"a0: &a0 [x, x]\n" + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (n, n, n - 1, n - 1) for n in range(1, 60)), ["aliases"]),
         (b"a0: &a0 {k: x}\n" + b"".join(b"a%d: &a%d {<<: [*a%d, *a%d]}\n" % (n, n, n - 1, n - 1) for n in range(1, 60)), []),
-        (b"a: &a [*a]\n", ["an alias stands inside"]),
+        (b"a: &a [*a]\n", ["an alias refers to a value that contains it"]),
         (b"off: 1\n'off': 2\n", ["bad.yaml:2", "key 'off' stands twice"]),
-        (b"? [a, b]\n: 1\n", ["a key is a text"]),
+        (b"? [a, b]\n: 1\n", ["a key must be a text"]),
         (b'description: "a\\0b"\n', ["bad.yaml:1", "the character NUL"]),
-        (b'description: "\\ud800"\n', ["bad.yaml:1", "no valid Unicode"]),
+        (b'description: "\\ud800"\n', ["bad.yaml:1", "not valid Unicode"]),
         (b"inherits: loop.yaml\n", ["bad.yaml", "there is no file 'loop.yaml'"]),
         (b"inherits: " + b"x" * 300, ["bad.yaml", "there is no file"]),
         (b"x: " + b"y" * (1 << 20), ["bad.yaml", "more than 1 MiB"]),
@@ -161,7 +161,7 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     assert "symbolic links" in refusal(recipe=tmp_path / "loop")
     with pytest.raises(UserError, match="File name too long"):
         load_recipe(tmp_path / ("x" * 300))
-    assert "this is no path" in refusal(recipe=Path("a\0b"))
+    assert "this is not a path" in refusal(recipe=Path("a\0b"))
     (tmp_path / "file").write_text("")
     assert "no such recipe file" in refusal(recipe=tmp_path / "file" / "x.yaml")
 

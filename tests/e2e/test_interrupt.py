@@ -82,7 +82,7 @@ def _saves(out: Path) -> set[Path]:
 def test_the_first_is_heard_and_saves_the_second_ends_at_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, errors = _interrupted(out, "documents", _press)
-    assert (code, errors) == (130, ["interrupted; give the same command again to go on"])
+    assert (code, errors) == (130, ["interrupted; give the same command again to continue"])
 
     for stage, press in (("stage1", _press), ("ramp", _press_in_the_terminal)):
         before = _saves(out)

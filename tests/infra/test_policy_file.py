@@ -20,7 +20,7 @@ from lehr.runtime.errors import UserError
         (b"x: 2020-13-45\n", "known keys"),
         (b"x: !!int y\n", "tags such as"),
         (b"x: " + b"[" * 5000, "nested more than"),
-        (b"x: &x [*x]\n", "an alias stands inside"),
+        (b"x: &x [*x]\n", "an alias refers to a value that contains it"),
         (b"- 1\n", "is a mapping of keys"),
         (b"{", "not YAML"),
     ],

@@ -94,7 +94,7 @@ def test_a_name_has_one_meaning() -> None:
     with pytest.raises(Bug, match="surprise is declared twice"):
         declare(Metric("surprise", "surprise", better="higher"))
     require(["surprise", "dev_surprise", "loss"])
-    with pytest.raises(Bug, match="declared nowhere: dev_x, x, y;"):
+    with pytest.raises(Bug, match="undeclared metrics: dev_x, x, y;"):
         require(["x", "y", "loss", "dev_x"])
     assert find("error_rate") is None
 

@@ -59,14 +59,14 @@ def _meets(place: Path, work: Callable[[Path], object]) -> LehrError:
 @pytest.mark.parametrize(
     ("work", "says"),
     [
-        (lambda place: (place / "folder").mkdir(), "something stands there already"),
+        (lambda place: (place / "folder").mkdir(), "this name is already in use"),
         (lambda place: (place / "none").read_text(), "no such file or folder"),
-        (lambda place: (place / "folder").read_text(), "a folder stands where a file is needed"),
-        (lambda place: (place / "file/inner").touch(), "a file stands where a folder is needed"),
-        (lambda place: (place / "folder").rmdir(), "a folder that is not empty stands there already"),
+        (lambda place: (place / "folder").read_text(), "a folder is where a file is needed"),
+        (lambda place: (place / "file/inner").touch(), "a file is where a folder is needed"),
+        (lambda place: (place / "folder").rmdir(), "a folder that is not empty has this name already"),
         (lambda place: (place / ("x" * 300)).touch(), "the name is too long"),
-        (lambda place: (place / "a").read_text(), "its links lead round in a circle"),
-        (lambda place: os.rename(place / "folder", place / "folder/inner/deeper"), "the system takes no such path"),
+        (lambda place: (place / "a").read_text(), "its symbolic links form a circle"),
+        (lambda place: os.rename(place / "folder", place / "folder/inner/deeper"), "the system does not accept such a path"),
         (lambda place: gzip.decompress(b"no gzip"), "damaged gzip file"),
     ],
 )

@@ -32,13 +32,13 @@ USES: list[Callable[[Path, str], Any]] = [
 @pytest.mark.parametrize("name", BAD)
 def test_no_name_leads_out_of_its_folder(name: str, use: Callable[[Path, str], Any], tmp_path: Path) -> None:
     (tmp_path / "in/here").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"is no name of a file|leads out"):
+    with pytest.raises(UserError, match=r"is not a valid file name|leads out"):
         use(tmp_path / "in/here", name)
     assert not [p for p in tmp_path.rglob("*") if p not in (tmp_path / "in", tmp_path / "in/here")]
 
 
 def test_shards_are_written_under_names_alone(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no name of a file"):
+    with pytest.raises(UserError, match="is not a valid file name"):
         write_shard([], "../../escaped", Tokenizer.train(["some text " * 50], 300), tmp_path / "a/b")
     assert not list(tmp_path.rglob("escaped*"))
 

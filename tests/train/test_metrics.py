@@ -135,11 +135,11 @@ def test_training_and_scoring_refuse_a_name_that_nobody_declared(tmp_path: Path)
     objective = pieces.Copying(state.model)
     objective.extras = ("rows", "sparkle")
     recorder = Recorder("t", None, Curves(), ResumeFiles(tmp_path))
-    with pytest.raises(Bug, match="declared nowhere: sparkle;"):
+    with pytest.raises(Bug, match="undeclared metrics: sparkle;"):
         train(state, objective, Plan(3, lambda step, tokens: 1e-3, lambda step, tokens: 1.0, 100), Ranks(), recorder)
     assert state.step == 0
     asked = [Generation("q", [], {"sparkle": ("last_integer", {"answer": 1})}, {})]
-    with pytest.raises(Bug, match="declared nowhere: sparkle;"):
+    with pytest.raises(Bug, match="undeclared metrics: sparkle;"):
         score(TableModel(lambda ids, token: 0.5), "soup", "t", "dev", asked, seed=1)
 
 
