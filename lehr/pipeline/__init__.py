@@ -1,1 +1,1 @@
-"""The graph of a recipe, the stages that it is made of, and the runner of one stage and of all of them in this process."""
+"""The graph of a recipe, the stages it consists of, the runner of one stage, and the runner of all stages in this process."""

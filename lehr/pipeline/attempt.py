@@ -1,4 +1,4 @@
-"""One attempt at a stage, and the world around it."""
+"""One attempt at a stage, and the services it may use."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lehr.runtime.ports import Clock, FencingToken, NullPower, NullTracker, Powe
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage may ask of the world, through ports."""
+    """The services that a stage may use, through ports."""
 
     store: Store
     tracker: Tracker = field(default_factory=NullTracker)
     power: Power = field(default_factory=NullPower)
     clock: Clock = field(default_factory=SystemClock)
-    fetch: Callable[[str], Path] = Path  # a local folder with the artifact at an address, this run's or another's
-    serve: Callable[[Any], Sampler] = itself  # who samples from a LanguageModel; goes to every rank, so it can be pickled
+    fetch: Callable[[str], Path] = Path  # address of an artifact, of this run or another -> a local folder with it
+    serve: Callable[[Any], Sampler] = itself  # LanguageModel -> its sampler; pickled for every rank
 
 
 class Attempt:
-    """One attempt at the stage `name`: `out`, this attempt's own, becomes the artifact; `scratch` survives kills until then.
-    `fencing` is asked before anything is published."""
+    """One attempt at the stage `name`. `out` belongs to this attempt and becomes the artifact; `scratch` survives kills until
+    then. `fencing` is checked before anything is published."""
 
     def __init__(self, name: str, scratch: Path, context: StageContext, fencing: FencingToken) -> None:
         self.name, self.scratch, self.tracker, self.fencing = name, scratch, context.tracker, fencing
@@ -38,18 +38,18 @@ class Attempt:
         self._earlier_seconds, self._earlier_joules = self._earlier()
 
     def _earlier(self) -> tuple[float, float]:
-        """Seconds and joules of older attempts. A damaged ledger is begun again: a cost is not worth a stage."""
+        """Seconds and joules of older attempts. If the ledger is damaged they count as 0: a cost must not fail a stage."""
         if not self._ledger.is_file():
             return 0.0, 0.0
         try:
             spent = json.loads(self._ledger.read_text(encoding="utf-8"))
             return float(spent["seconds"]), float(spent["joules"])
         except (ValueError, TypeError, KeyError, RecursionError):
-            self.log(f"{self._ledger}: damaged; what earlier attempts cost is not known any more")
+            self.log(f"{self._ledger}: damaged; the cost of earlier attempts is lost")
             return 0.0, 0.0
 
     def log(self, text: str) -> None:
-        """Say what happened where people look, and keep it for the artifact's logs over all attempts."""
+        """Note `text` in the trackers, and record it for the artifact's logs over all attempts."""
         self.tracker.note(f"{self.name}: {text}")
         incidents.record(self.scratch, f"{self.name}: {text}")
 
@@ -59,6 +59,6 @@ class Attempt:
         return seconds, self._earlier_joules + self.context.power.joules() - self._began_joules
 
     def saved(self) -> None:
-        """Keep the cost so far: called whenever the work saves itself."""
+        """Record the cost so far; called after every save."""
         seconds, joules = self.spent()
         write_atomic(self._ledger, json.dumps({"seconds": seconds, "joules": joules}))

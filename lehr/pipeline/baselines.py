@@ -1,4 +1,4 @@
-"""The node of a recipe's baselines: which models they are made for, and what those read, from the graph's own nodes."""
+"""The node of a recipe's baselines: for which models, and which tokens those read, from the graph's own nodes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NAME = "baselines"
 
 
 def baselines(recipe: Recipe, nodes: Sequence[Node], applies: Callable[[TaskPlan, str], bool]) -> list[Node]:
-    """One node, for stage 1 and the last pretrained model of `nodes`, or none: where the recipe asks for none, scores no
-    running text, or begins with a model of which nobody knows what it read. `applies`: whether a model is scored on a task."""
+    """One node, for stage 1 and the last pretrained model of `nodes`, or none: if the recipe asks for none, scores no running
+    text, or begins with a model whose training data are unknown. `applies`: whether a model is scored on a task."""
     kinds = recipe.evaluation.baselines
     if kinds is None or recipe.stage1 is None:
         return []
@@ -35,7 +35,7 @@ def baselines(recipe: Recipe, nodes: Sequence[Node], applies: Callable[[TaskPlan
 
 
 def _lineage(by_name: Mapping[str, Node], model: str) -> list[str]:
-    """The stages that trained what became `model`, and it, if it was trained: the oldest first."""
+    """The training stages that led to `model`, and `model` itself if it is one: oldest first."""
     node, found = by_name[model], list[str]()
     for parent in (*node.inputs.get("parent", ()), *node.inputs.get("ingredients", ())):
         found += _lineage(by_name, parent)
@@ -44,7 +44,7 @@ def _lineage(by_name: Mapping[str, Node], model: str) -> list[str]:
 
 
 def _phase(by_name: Mapping[str, Node], name: str) -> TrainingPhase:
-    """What a stage reads. Batches and windows are stage 1's in all of them; they grow in stage 1 alone."""
+    """What a stage reads. Batch size and sequence length are stage 1's in all of them; only stage 1 has a batch ramp."""
     first, config = by_name["stage1"].config, by_name[name].config
     assert isinstance(first, PretrainConfig) and isinstance(config, PretrainConfig | MidtrainConfig)
     return TrainingPhase(

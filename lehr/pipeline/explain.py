@@ -1,4 +1,4 @@
-"""What a stage's fingerprint follows from, part by part, how two differ, and what of a run a changed recipe makes anew."""
+"""The parts of a stage's fingerprint, how two fingerprints differ, and which stages of a run a changed recipe repeats."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lehr.pipeline.spec import Inputs
 
 Parts = dict[str, str]
 CODE, INPUT = "code", "input "
-_NAMES, _KEYS, _CHARACTERS = 4, 3, 48  # shown of a list of stages, of a list of changes, of a value
+_NAMES, _KEYS, _CHARACTERS = 4, 3, 48  # shown at most: stages of a list, changes of a list, characters of a value
 
 
 @dataclass(frozen=True)
 class Change:
-    """A part that differs; None where one side lacks it."""
+    """A part that differs; None on a side that lacks it."""
 
     key: str
     before: str | None
@@ -37,17 +37,18 @@ class Change:
 
 
 def parts_of(manifest: Manifest) -> Parts:
-    """Of an artifact that was made: settings by key, the code's hash, the digest of each input by the stage that made it."""
+    """The parts of an artifact's fingerprint: settings by key, the code's hash, each input's digest by the stage that made
+    it."""
     return parts(manifest.config, manifest.code, {parent.stage: parent.digest for parent in manifest.parents})
 
 
 def parts(config: Mapping[str, Any], code: str, inputs: Mapping[str, str]) -> Parts:
-    """All that a fingerprint is taken over, besides the stage's name, as text."""
+    """All parts of a fingerprint, besides the stage's name, as text."""
     return {**dict(_flat("", config)), CODE: code, **{f"{INPUT}{name}": digest for name, digest in sorted(inputs.items())}}
 
 
 def changes(before: Parts, now: Parts) -> list[Change]:
-    """Parts that differ, settings first. Where only the order of keys differs, which counts too, that is the one change."""
+    """The parts that differ, settings first. If only the order of keys differs, which counts too, that is the one change."""
     keys = list(dict.fromkeys([*now, *before]))
     found = [Change(key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
     if not found and list(before) != list(now):
@@ -56,7 +57,7 @@ def changes(before: Parts, now: Parts) -> list[Change]:
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Leaves of a table by their path. Rows of a list go by their task or name, where each has one of its own."""
+    """The leaves of a table with their paths. Rows of a list are named by their task or name if these are distinct."""
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         names = [str(row.get("task", row.get("name", ""))) for row in value]
         distinct = all(names) and len(set(names)) == len(names)
@@ -69,7 +70,7 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def manifests(root: Path) -> list[Manifest]:
-    """Of all that was made in a run's folder; damaged ones are left out."""
+    """The manifests of all artifacts in a run's folder; damaged ones are left out."""
     found = []
     for path in sorted((root / "artifacts").glob(f"*/{MANIFEST}")):
         try:
@@ -82,10 +83,10 @@ def manifests(root: Path) -> list[Manifest]:
 def outlook(
     nodes: Sequence[Node], found: Mapping[str, str], tried: Mapping[str, Identity], earlier: Sequence[Manifest]
 ) -> list[str]:
-    """Lines that say which stages are made anew though the folder has some of their name, and which key changed them.
+    """Lines that tell which stages are made again although the folder has artifacts of their name, and which key changed.
 
-    `found` has the digests of what exists, by node or address; `tried` the identities of nodes that were looked for. Empty
-    where nothing changed: the rest was only not made yet.
+    `found` has the digests of existing artifacts, by node or address; `tried` the identities of nodes that were looked up.
+    Empty if nothing changed: the remaining stages were only not made yet.
     """
     causes: dict[str, list[str]] = {}
     follow, fresh = list[str](), list[str]()
@@ -104,12 +105,12 @@ def outlook(
     if not causes:
         return []
     lines = [f"made anew, because of {cause}: {named(names)}" for cause, names in causes.items()]
-    lines += [f"made anew, because what they begin with is: {named(follow)}"] if follow else []
+    lines += [f"made anew, because their inputs are: {named(follow)}"] if follow else []
     return lines + ([f"not made before: {named(fresh)}"] if fresh else [])
 
 
 def _why(node: Node, found: Mapping[str, str], identity: Identity | None, before: Sequence[Manifest]) -> list[Change]:
-    """What tells a node from the nearest of its earlier artifacts. Inputs that are to be made anew tell nothing yet."""
+    """The differences between a node and its most similar earlier artifact, without inputs that are still to be made."""
     own = identity or Identity.of(stage(node.kind), node.name, node.config, Inputs({}))
     known = {name: found[name] for name in node.sources if name in found and not is_address(name)}
     now = parts(own.config, own.code, known)

@@ -1,4 +1,4 @@
-"""The graph of a recipe: its stages in the order in which they run. No other place knows that order."""
+"""The graph of a recipe: its stages in the order in which they run. This order is known nowhere else."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from lehr.stages.soup import SoupConfig
 from lehr.stages.tokenizer import TokenizerConfig
 
 Decay = Literal["constant", "linear", "exponential"]
-SCORES = "scores-"  # begins the name of the stage that scores a model
+SCORES = "scores-"  # prefix of the name of a stage that scores a model
 
 
 def graph(recipe: Recipe) -> list[Node]:
-    """The stages of `recipe`. What it leaves out is not among them. Raises UserError for names that mean nothing."""
+    """The stages of `recipe`; sections that it omits make none. Raises UserError for names of unknown tasks or kinds."""
     return _Builder(recipe).nodes()
 
 
 class _Builder:
-    """Makes the nodes of one recipe. A model goes by a label, in names and scores, and by a reference: the same, or, for a base
-    that another run made, that checkpoint's address."""
+    """Makes the nodes of one recipe. A model has a label, used in names and scores, and a reference: the same text, or, for a
+    base from another run, that checkpoint's address."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.seed = recipe, recipe.seed
-        self.references: dict[str, str] = {}  # label -> reference, where it is another
+        self.references: dict[str, str] = {}  # label -> reference, if they differ
         if recipe.base and recipe.base.checkpoint:
             self.references["base"] = recipe.base.checkpoint
         self.steps = self._steps()
@@ -53,13 +53,13 @@ class _Builder:
         for plan in recipe.evaluation.tasks:
             check_task(plan.task, "evaluation.tasks")
             if plan.task in NEEDS_CORPUS and recipe.data is None:
-                what = f"evaluation.tasks: {plan.task} scores documents held back, and the recipe has no data"
-                raise UserError(what, remedy="take the task out, or add data")
+                what = f"evaluation.tasks: {plan.task} scores held-back documents, but the recipe has no data"
+                raise UserError(what, remedy="remove the task, or add data")
 
     def nodes(self) -> list[Node]:
-        """In order: data, each model with what is sampled from it and its scores, the export."""
+        """In order: data, each model followed by what is sampled from it and its scores, the export."""
         made = self._data()
-        for group in self._pretraining():  # siblings are made one after the other, then scored
+        for group in self._pretraining():  # siblings are all made before any is scored
             made += group
             for label in [node.name for node in group] or ["base"]:
                 made += self._finished(label)
@@ -79,7 +79,7 @@ class _Builder:
 
     @cached_property
     def _mixes(self) -> list[str]:
-        """Names of the mixes that are read."""
+        """Names of the mixes in use."""
         r = self.recipe
         used = [section.mix for section in (r.stage1, r.ramp) if section]
         used += [run.mix for run in (r.anneals.runs if r.anneals else [])]
@@ -87,7 +87,7 @@ class _Builder:
         return list(dict.fromkeys(used))
 
     def _data(self) -> list[Node]:
-        """Documents, tokenizer, shards: all that could be needed."""
+        """Documents, tokenizer, shards: all that could be needed; `needed` removes the rest."""
         r, made = self.recipe, list[Node]()
         if r.data:
             tasks = r.data.filters.decontaminate_tasks
@@ -97,7 +97,7 @@ class _Builder:
                 data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
                 evaluation_seed=self.seed,
             )  # fmt: skip
-            config.uses()  # a filter of the user's own that is not there is said now
+            config.uses()  # a missing filter of the user's own is reported now, not when the stage runs
             made.append(Node("documents", "documents", config, {}))
         made += self._tokenizer()
         if r.data:
@@ -107,7 +107,7 @@ class _Builder:
         return made
 
     def _tokenizer(self) -> list[Node]:
-        """A base brings its own, unless a file is given for a Hugging Face model: then the model gets that."""
+        """The tokenizer's nodes. A base model brings its own, unless a file is given for a Hugging Face model."""
         r, nodes = self.recipe, list[Node]()
         given = r.tokenizer is not None and bool(r.tokenizer.path)
         if r.tokenizer and (given or not r.base):
@@ -126,7 +126,7 @@ class _Builder:
     # -- pretraining
 
     def _pretraining(self) -> Iterator[list[Node]]:
-        """Groups of siblings; an empty one stands for a base that is there already."""
+        """Groups of sibling nodes; an empty group stands for a base that exists already."""
         r = self.recipe
         last = "base" if r.base else "stage1"
         yield [self._stage1()] if r.stage1 else []
@@ -145,7 +145,7 @@ class _Builder:
 
     @cached_property
     def _engine(self) -> dict[str, Any]:
-        """What every stage of next-token training is told alike."""
+        """Settings that all stages of next-token training share."""
         r = self.recipe
         how_often = {"in_loop_steps": r.evaluation.in_loop_steps, "watch": r.watch, "evaluation_seed": self.seed}
         return {"precision": r.precision, "compile": r.compile, "parallel": r.parallel, **how_often}
@@ -170,7 +170,7 @@ class _Builder:
         assert r.data is not None
         section = run if isinstance(run, Ramp) else r.anneals
         assert section is not None
-        rollbacks = r.stage1 is None or r.stage1.optim.guard.rollback is not None  # of a base it is not known: it may
+        rollbacks = r.stage1 is None or r.stage1.optim.guard.rollback is not None  # unknown for a base: assume that it may
         config = MidtrainConfig(
             mix=r.data.mixes[run.mix], tokens=run.tokens, decay=decay, data_seed=data_seed, rollbacks=rollbacks,
             checkpoint_steps=section.checkpoint_steps, **self._engine,
@@ -180,7 +180,7 @@ class _Builder:
     # -- post-training
 
     def _steps(self) -> dict[str, list[Node]]:
-        """The nodes of each step by its name: what is made for it, and last its model."""
+        """The nodes of each post-training step by its name: first those made for it, last its model."""
         r, made, parent = self.recipe, dict[str, list[Node]](), self.recipe.base_stage
         several = sum(isinstance(step, DpoStep) and step.pairs is not None for step in r.posttraining) > 1
         for step in r.posttraining:
@@ -194,7 +194,7 @@ class _Builder:
 
     @cached_property
     def _sampled(self) -> dict[str, list[Node]]:
-        """What is made from a model for a later step, by the model's reference."""
+        """The nodes sampled from a model for a later step, by the model's reference."""
         found: dict[str, list[Node]] = {}
         for nodes in self.steps.values():
             for node in nodes[:-1]:
@@ -203,8 +203,8 @@ class _Builder:
         return found
 
     def _pairs_of(self, label: str) -> str:
-        """The pairs that a model is judged on: those that it was tuned on, or its nearest ancestor was; else those that were
-        sampled from it. Empty where there are none."""
+        """The node of the pairs on which a model is judged: those on which it or its nearest ancestor was tuned, otherwise
+        those sampled from it. Empty if there are none."""
         model = label
         while model in self.steps:
             node = self.steps[model][-1]
@@ -215,7 +215,7 @@ class _Builder:
         return own[0] if own else ""
 
     def _finished(self, label: str) -> list[Node]:
-        """What follows a finished model: what is sampled from it, and its scores."""
+        """The nodes after a finished model: what is sampled from it, and its scores."""
         pairs = self._pairs_of(label)
         tasks = [plan for plan in self.recipe.evaluation.tasks if self._applies(plan, label, bool(pairs))]
         sampled = self._sampled.get(self._reference(label), [])
@@ -232,7 +232,7 @@ class _Builder:
         return [*sampled, Node(f"{SCORES}{label}", "evaluate", config, inputs)]
 
     def _chats(self, label: str) -> bool:
-        """Whether chat tasks are scored: after each step of post-training, and before the first, to compare with."""
+        """Whether chat tasks are scored: after each step of post-training, and before the first one for comparison."""
         return label in self.steps or label == self.recipe.base_stage
 
     def _applies(self, plan: TaskPlan, label: str, pairs: bool) -> bool:
@@ -244,7 +244,7 @@ class _Builder:
 
     @cached_property
     def _asked(self) -> list[str]:
-        """Chat families that the recipe teaches, in order."""
+        """The chat families that the recipe trains, in order."""
         families: list[str] = []
         for step in self.recipe.posttraining:
             families += step.examples if isinstance(step, SftStep) else step.families if isinstance(step, GrpoStep) else []
@@ -252,7 +252,7 @@ class _Builder:
 
 
 def runs(step: Step) -> bool:
-    """Whether this version runs a step: its kind is built, and its data are there."""
+    """Whether this version can run a step: its kind is implemented, and its data exist."""
     if isinstance(step, SftStep):
         return bool(step.examples)
     if isinstance(step, DpoStep):
@@ -272,8 +272,8 @@ def _expanded(step: Step, place: StepContext) -> list[Node]:
 
 
 def _plugin(step: PluginStep, place: StepContext) -> Node:
-    """A step of a kind of the user's own: its settings, and what every step is told where its configuration has a place for it.
-    Raises UserError for settings that it does not take."""
+    """The node of a step of the user's own kind: its settings, and those common settings for which its configuration has a
+    field. Raises UserError for settings that it does not accept."""
     spec = stage(step.kind)
     told = {"seed": place.seed(step.name), "parallel": place.parallel, "watch": place.watch}
     fields = {key: value for key, value in told.items() if key in spec.config.model_fields}

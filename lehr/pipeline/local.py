@@ -1,4 +1,4 @@
-"""The executor of a graph in this process: node after node, in the graph's order, each found again where it can be."""
+"""Running a graph in this process: node after node in the graph's order, each found again if its artifact exists."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Check = Callable[[Node, ArtifactRef], None]
 
 @dataclass(frozen=True)
 class Finished:
-    """The artifacts of a graph by node, the addresses that it began from among them, and which nodes were found again."""
+    """The artifacts of a graph by node, including the addresses it began from, and which nodes were found again."""
 
     refs: Refs
     reused: frozenset[str]
 
 
 def _nothing(node: Node, made: ArtifactRef) -> None:
-    """No further check."""
+    """The default: no further check."""
 
 
 def run_graph(
     nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manifest] = (), check: Check = _nothing
 ) -> Finished:
-    """Make what is not there yet; of `earlier` artifacts in the same place, say why they do not serve. `check` looks at each
-    artifact before a stage after it begins. Raises what the stages and `check` raise."""
+    """Make the artifacts that do not exist yet; for `earlier` artifacts in the same place, note why they cannot be reused.
+    `check` is called for each artifact before a stage after it begins. Raises what the stages and `check` raise."""
     seen = survey(nodes, context, earlier)
     found, refs = seen.found, {**seen.given, **seen.found}
     for node in nodes:
@@ -52,8 +52,8 @@ def run_graph(
 
 @dataclass(frozen=True)
 class Survey:
-    """Before anything is made: the artifacts of other runs that a graph is given, those of its nodes that exist, and a line for
-    each reason why others are made anew though the place has some of their name."""
+    """A graph before a run: the given artifacts of other runs, the nodes' artifacts that exist, and a line for each reason why
+    others are made anew although the place has artifacts of the same name."""
 
     given: Refs
     found: Refs
@@ -61,7 +61,7 @@ class Survey:
 
 
 def survey(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manifest] = ()) -> Survey:
-    """What a run of this graph would find. Raises UserError as `addresses` and `locate`."""
+    """What a run of this graph would find. Raises UserError like `addresses` and `locate`."""
     given = addresses(nodes, context)
     found, tried = _look(nodes, given, context)
     digests = {name: ref.digest for name, ref in {**given, **found}.items()}
@@ -69,7 +69,7 @@ def survey(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manif
 
 
 def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext) -> ArtifactRef:
-    """One stage, with its inputs among `refs`. Raises what the stage raises."""
+    """Run one stage with its inputs from `refs`. Raises what the stage raises."""
     spec = stage(node.kind)
     opened = {
         role: [Artifact.open(context.fetch(refs[name].uri), verify=False, uri=refs[name].uri) for name in names]
@@ -79,24 +79,25 @@ def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext)
 
 
 def addresses(nodes: Sequence[Node], context: StageContext) -> Refs:
-    """The artifacts of other runs that a graph begins from, verified. Raises UserError for one that is not there."""
+    """The artifacts of other runs from which a graph begins, verified. Raises UserError if one is missing or damaged."""
     named = dict.fromkeys(name for node in nodes for name in node.sources if is_address(name))
     return {name: Artifact.open(context.fetch(name), uri=name).ref for name in named}
 
 
 def locate(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> Refs:
-    """The nodes whose artifacts exist, by their manifests alone: nothing is read of their content, and nothing verified.
-    Raises UserError where a configuration names files that are not there."""
+    """The nodes whose artifacts exist, by their manifests only: no content is read or verified. Raises UserError if a
+    configuration names files that are missing."""
     return _look(nodes, known, context)[0]
 
 
 def _look(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> tuple[Refs, dict[str, Identity]]:
-    """What `locate` finds, and the identities of all that it could look for."""
+    """The result of `locate`, and the identities of all nodes that could be looked up."""
     store, found, tried = context.store, Refs(), dict[str, Identity]()
     opened: dict[str, Artifact] = {}
     for name, ref in known.items():
         opened[name] = Artifact.open(context.fetch(ref.uri), verify=False, uri=ref.uri)
     for node in nodes:
+        # Without its inputs' digests a node has no fingerprint: everything after a missing artifact is missing too.
         if not all(name in opened for name in node.sources):
             continue
         spec = stage(node.kind)
@@ -110,9 +111,9 @@ def _look(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: Stag
 
 
 def _said(nodes: Sequence[Node], found: Mapping[str, ArtifactRef]) -> str:
-    """In one line, what was found again."""
+    """One line about what was found again."""
     rest = [node.name for node in nodes if node.name not in found]
     if not rest:
-        return f"found again: all {len(nodes)} stages; nothing is left to do but the report"
+        return f"found again: all {len(nodes)} stages; only the report remains to be written"
     shown = ", ".join(rest[:4]) + (f" and {len(rest) - 4} more" if len(rest) > 4 else "")
     return f"found again: {len(found)} of {len(nodes)} stages; to be made: {shown}"

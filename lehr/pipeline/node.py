@@ -1,4 +1,4 @@
-"""One stage of one recipe: a place in its graph."""
+"""One stage of one recipe: a node of its graph."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lehr.pipeline.spec import StageConfig
 
 @dataclass(frozen=True)
 class Node:
-    """`name` is unique in the graph, `kind` names its StageSpec. `inputs` are by role: names of nodes before it, or, with a
-    slash in them, addresses of artifacts that another run made."""
+    """`name` is unique in the graph, `kind` names its StageSpec. `inputs` by role are names of earlier nodes, or addresses of
+    artifacts from other runs, which contain a slash."""
 
     name: str
     kind: str
@@ -25,13 +25,13 @@ class Node:
 
 
 def is_address(name: str) -> bool:
-    """Whether an input is an artifact made elsewhere: nodes have no slash in their names."""
+    """Whether an input is an artifact of another run: node names contain no slash."""
     return "/" in name
 
 
 def visits(nodes: Sequence[Node]) -> int:
-    """Paths through the graph, over all nodes. Flyte's engine walks each of them in every round (measured: half a millisecond
-    a path), so a graph must stay below some thousands."""
+    """The number of paths through the graph, over all nodes. Flyte's engine walks every path in every round (measured: half a
+    millisecond for each), so a graph must stay below some thousands."""
     paths: dict[str, int] = {}
     for node in nodes:
         paths[node.name] = sum(paths[name] for name in node.sources if name in paths) or 1
@@ -39,7 +39,7 @@ def visits(nodes: Sequence[Node]) -> int:
 
 
 def needed(nodes: Sequence[Node], ends: Iterable[str]) -> list[Node]:
-    """Those of `nodes` that the nodes named `ends` depend on, and these, in order."""
+    """Those of `nodes` that are named in `ends` or on which these depend, in order."""
     wanted = set(ends)
     for node in reversed(nodes):
         if node.name in wanted:
@@ -48,8 +48,8 @@ def needed(nodes: Sequence[Node], ends: Iterable[str]) -> list[Node]:
 
 
 def pieces(nodes: Sequence[Node], most: int) -> list[list[Node]]:
-    """`nodes` cut into runs of neighbours, each with at most `most` paths of its own: as many as an engine can walk. What comes
-    from an earlier piece is a constant in a later one."""
+    """`nodes` divided into runs of neighbours with at most `most` paths each, as many as Flyte's engine can walk. Results of an
+    earlier run of nodes are constants in a later one."""
     out: list[list[Node]] = [[]]
     for node in nodes:
         if out[-1] and visits([*out[-1], node]) > most:

@@ -1,4 +1,4 @@
-"""What the configurations of stages that compute with a model share."""
+"""The shared configuration of stages that compute with a model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lehr.pipeline.spec import StageConfig
 
 
 class RankedConfig(StageConfig):
-    """A stage that runs on ranks. Their number belongs to the result: each samples with a seed of its own."""
+    """A stage that runs on ranks. The number of ranks affects the result: each samples with a seed of its own."""
 
     parallel: Parallel
 
 
 class TrainingConfig(RankedConfig):
-    """A stage that trains: how often it saves itself and is looked at changes no result."""
+    """A stage that trains. How often it saves and logs does not affect the result."""
 
     UNHASHED: ClassVar[frozenset[str]] = frozenset({"watch", "checkpoint_steps"})
 
@@ -27,7 +27,7 @@ class TrainingConfig(RankedConfig):
 
     @property
     def goes_back(self) -> bool:
-        """Whether training may go back to an earlier save: then it depends on when those are made."""
+        """Whether training may roll back to an earlier save: the result then depends on when saves are made."""
         optim: Optim | None = getattr(self, "optim", None)
         return optim is not None and optim.guard.rollback is not None
 
@@ -37,12 +37,12 @@ class TrainingConfig(RankedConfig):
 
 
 class PretrainingConfig(TrainingConfig):
-    """Next-token training under any layout."""
+    """Next-token training, under any layout."""
 
     LAYOUT: ClassVar[frozenset[str]] = frozenset({"parallel", "compile"})
     UNHASHED: ClassVar[frozenset[str]] = frozenset({"watch", "checkpoint_steps", "in_loop_steps", "evaluation_seed"})
 
     precision: Precision
     compile: Compile
-    in_loop_steps: int  # how often development prose is scored on the way; 0: never
+    in_loop_steps: int  # interval of scoring development prose during training; 0: never
     evaluation_seed: int

@@ -1,4 +1,4 @@
-"""Every kind of stage. One of a user's own is named `module:SPEC`, with a StageSpec there."""
+"""All kinds of stages. A user's own kind is named `module:SPEC`, a StageSpec in that module."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STAGES: dict[str, StageSpec] = {s.kind: s for s in [*_DATA, *_MODELS, *_POST_TRA
 
 
 def stage(kind: str) -> StageSpec:
-    """What is declared of a kind of stage. Raises UserError for one that there is not."""
+    """The StageSpec of a kind of stage. Raises UserError for an unknown kind."""
     found = resolve("kind of stage", kind, STAGES)
     if not isinstance(found, StageSpec):
         raise UserError(f"kind of stage {kind!r} is a {type(found).__name__}", remedy="name a lehr.pipeline.spec.StageSpec")

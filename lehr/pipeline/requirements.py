@@ -1,4 +1,4 @@
-"""Whether what was just made is enough for the stages after it: said before they are begun, not when they fail."""
+"""Checks of a new artifact for the stages after it, so that a shortage is reported before those stages begin."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from lehr.stages.pretrain import PretrainConfig
 from lehr.train.batches import Batches
 
 Note = Callable[[str], None]
-CHECKED = ("documents", "tokenizer", "shards")  # kinds of stages whose artifacts are looked at
-_PROMPTS = 20_000  # of each step that are measured beforehand, seconds; the step itself looks at all
+CHECKED = ("documents", "tokenizer", "shards")  # kinds of stages whose artifacts are checked
+_PROMPTS = 20_000  # of each step, checked beforehand, which takes seconds; the step itself checks all
 
 
 def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, note: Note) -> None:
-    """Of the artifact of `node` in `folder`: documents must have the splits that `nodes` score, with a tokenizer prompts and
-    answers must fit the model's `context`, and shards must hold enough for every mix, that of the last anneal too. Raises
-    UserError; what only changes a score is a `note`."""
+    """Check the artifact of `node` in `folder`: documents must have the splits that `nodes` score; with a tokenizer, prompts and
+    answers must fit the model's `context`; shards must have enough tokens for every mix, the last anneal's included. Raises
+    UserError; problems that only affect a score are a `note`."""
     if node.kind == "documents" and isinstance(node.config, DocumentsConfig):
         _check_splits(node.config, folder, nodes)
     if node.kind == "tokenizer":
@@ -74,18 +74,18 @@ def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) 
     for split, user in _wanted(nodes):
         if not any(row[split] for row in funnel.values()):
             why = _why_empty(config, folder, split, shares[split])
-            what = f"nothing is held back as {split} documents, which {user} reads: {why}"
+            what = f"no {split} documents are held back, but {user} reads them: {why}"
             raise UserError(
                 what,
                 remedy="give each document an id of its own, or none; add documents; raise the share; or score no running text",
             )
     for plan, seed in {p.task: (p, c.seed) for c in _evaluated(nodes) for p in c.tasks if p.task in NEEDS_CORPUS}.values():
         for split in plan.splits:
-            examples(plan.task, split, plan.limit, seed, folder)  # raises UserError where there are too few
+            examples(plan.task, split, plan.limit, seed, folder)  # raises UserError if there are too few
 
 
 def _wanted(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
-    """Splits of the documents, each with who reads it."""
+    """Splits of the documents that are read, each with its reader's name."""
     for config in _evaluated(nodes):
         for plan in config.tasks:
             if plan.task in NEEDS_CORPUS:
@@ -105,8 +105,8 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
     files = [folder / "documents" / f"{name}.jsonl.gz" for name in names]
     texts = [family(row) for path in [*files, folder / "dev.jsonl.gz", folder / "held_out.jsonl.gz"] for row in rows_of(path)]
     if len(set(texts)) == 1:
-        return f"all {len(texts)} texts are of one document, {texts[0]!r}, and the chunks of one id stay together"
-    return f"of {len(set(texts))} documents none fell into data.{split}_share={share:g}"
+        return f"all {len(texts)} texts are of one document, {texts[0]!r}, and the chunks of one id are in one split"
+    return f"none of {len(set(texts))} documents fell into data.{split}_share={share:g}"
 
 
 def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
@@ -132,4 +132,4 @@ def _note_shortened(nodes: Sequence[Node], tokenizer: Tokenizer, context: int, n
             found = examples(plan.task, plan.splits[0], plan.limit, c.seed)
             if cut := too_long(found, tokenizer, context - c.max_new_tokens):
                 room = f"the context of {context} less evaluation.max_new_tokens={c.max_new_tokens}"
-                note(f"{plan.task}: {cut} of {len(found)} prompts lose their beginning, they are longer than {room}")
+                note(f"{plan.task}: {cut} of {len(found)} prompts lose their beginning, since they are longer than {room}")

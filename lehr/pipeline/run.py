@@ -1,4 +1,4 @@
-"""The life of one stage: found again by its fingerprint, gone on with after a kill, complete or absent."""
+"""The life of one stage: found again by its fingerprint, resumed after a kill, complete or absent."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lehr.runtime.preemption import listening
 
 
 def fingerprint(name: str, config: dict[str, Any], inputs: Mapping[str, list[str]], code: str) -> str:
-    """Names what a stage's result follows from: configuration, content of the inputs by role, code. Never a path, a time or a
-    host."""
+    """A hash of all that a stage's result depends on: configuration, content of the inputs by role, code. Never a path, a time
+    or a host."""
     said = {"stage": name, "inputs": dict(inputs), "code": code}
     return sha256_text(canonical(said) + canonical(config, sort_keys=False))
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Of one stage with its inputs: `artifact` is the name of its result, `work` that of the work in progress, which is the
-    same under every layout."""
+    """The names of one stage with its inputs: `artifact` is that of its result, `work` that of its unfinished work, which is
+    the same under every layout, so that work can be resumed under another."""
 
     config: dict[str, Any]
     code: str
@@ -37,7 +37,7 @@ class Identity:
 
     @classmethod
     def of(cls, spec: StageSpec, name: str, config: StageConfig, inputs: Inputs) -> Identity:
-        """Raises UserError where the configuration names files that are not there."""
+        """Raises UserError if the configuration names files that are missing, Bug for a kind that cannot be run."""
         if spec.run is None:
             raise Bug(f"a stage of kind {spec.kind} cannot be run by this version")
         own = sorted(code_version(function) for function in config.uses())
@@ -53,14 +53,14 @@ def run_stage(spec: StageSpec, name: str, config: StageConfig, inputs: Inputs, c
     """Find the stage's artifact or make it.
 
     Raises UserError for bad input and for a damaged artifact that is found, InfraError for a failing machine, Preempted after
-    SIGTERM, or if a newer attempt began meanwhile.
+    SIGTERM, or if a newer attempt has begun.
     """
     try:
         identity = Identity.of(spec, name, config, inputs)
         if (uri := context.store.find(identity.artifact)) is not None:
             return found_again(spec, name, config, uri, context)
         fencing = context.store.begin(identity.work)
-        if (uri := context.store.find(identity.artifact)) is not None:  # the attempt before ended well in between
+        if (uri := context.store.find(identity.artifact)) is not None:  # an earlier attempt finished between the two lines
             return found_again(spec, name, config, uri, context)
         attempt = Attempt(name, context.store.scratch(identity.work, fencing), context, fencing)
         with _own_folder(attempt), listening():
@@ -75,17 +75,17 @@ def run_stage(spec: StageSpec, name: str, config: StageConfig, inputs: Inputs, c
 
 
 def _refuse_change(name: str, identity: Identity, config: StageConfig) -> None:
-    """The fingerprint names what the files held before they were read: a corpus that somebody still writes would bear the name
-    of less than it holds. Raises UserError."""
+    """Raises UserError if an input file changed during the stage. The fingerprint was computed before the files were read: a
+    corpus still being written would be recorded under the fingerprint of a shorter one."""
     changed = [key for key, value in config.described().items() if value != identity.config[key]]
     if changed:
         raise UserError(
-            f"a file of `{changed[0]}` changed while it was read", where=name, remedy="run again when nobody writes to it"
+            f"a file of `{changed[0]}` changed while it was read", where=name, remedy="run again when nothing writes to it"
         )
 
 
 def found_again(spec: StageSpec, name: str, config: StageConfig, uri: str, context: StageContext) -> ArtifactRef:
-    """Tell the trackers of a stage that was made before. Raises UserError if it is damaged."""
+    """Report a stage that was made before to the trackers. Raises UserError if its artifact is damaged."""
     artifact = Artifact.open(context.store.fetch(uri), uri=uri)
     context.tracker.stage_finished(name, uri=uri, reused=True, seconds=artifact.manifest.cost.seconds)
     if spec.announce is not None:
@@ -95,8 +95,8 @@ def found_again(spec: StageSpec, name: str, config: StageConfig, uri: str, conte
 
 @contextmanager
 def _own_folder(attempt: Attempt) -> Iterator[None]:
-    """A fresh `attempt.out`; those of older attempts go away, and with a newer attempt this one."""
-    for half in attempt.scratch.glob("out*"):  # what the next attempt needs to go on lies beside it
+    """A fresh `attempt.out`. Deletes those of older attempts, and this one too if a newer attempt has begun."""
+    for half in attempt.scratch.glob("out*"):  # saves, from which this attempt resumes, are beside them
         shutil.rmtree(half, ignore_errors=True)
     attempt.out.mkdir(parents=True)
     attempt.fencing.enter(attempt.scratch, attempt.log)
@@ -114,23 +114,23 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
 
 
 def _flush_saves(attempt: Attempt, error: BaseException) -> None:
-    """What was saved last may still be on its way to where the next attempt looks. Raises what that failed with if the stage
-    ends as Preempted, which says that its state is saved."""
+    """Wait for the last save to reach where the next attempt looks. Raises the error of that upload if the stage ends as
+    Preempted, because that claims that the state is saved."""
     try:
         attempt.fencing.flush()
     except LehrError as lost:
         if isinstance(error, Preempted):
             raise
-        error.add_note(f"the last save did not arrive either: {lost}")
+        error.add_note(f"the last save was not uploaded either: {lost}")
 
 
 def _unless_overtaken(attempt: Attempt, error: BaseException) -> None:
-    """A file that a newer attempt took away is no fault of the disk's. Raises Preempted if there is a newer attempt."""
+    """Raises Preempted if there is a newer attempt: `error` may then only be that it deleted a file of this one."""
     try:
         attempt.fencing.check()
     except Preempted as overtaken:
         shutil.rmtree(attempt.out, ignore_errors=True)
-        with suppress(OSError):  # not empty: the newer attempt is at work in it
+        with suppress(OSError):  # not empty: the newer attempt is using it
             attempt.scratch.rmdir()
         raise overtaken from error
 

@@ -1,4 +1,4 @@
-"""What a stage declares of itself: configuration, inputs, output, resources, how it is planned and shown, and its work."""
+"""The declaration of a kind of stage: configuration, inputs, output, resources, its plan, its display, and its work."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ ResourceClass = Literal["cpu", "accelerator", "ranked"]
 
 
 class StageConfig(Config):
-    """The base of every stage's configuration: all that its result depends on, besides its inputs and its code."""
+    """The base of every stage's configuration: everything that its result depends on, besides its inputs and its code."""
 
-    LAYOUT: ClassVar[frozenset[str]] = frozenset()  # keys with which a result differs in its last bits only
-    UNHASHED: ClassVar[frozenset[str]] = frozenset()  # keys that no result depends on
+    LAYOUT: ClassVar[frozenset[str]] = frozenset()  # keys that change only the last bits of a result
+    UNHASHED: ClassVar[frozenset[str]] = frozenset()  # keys that do not change a result
 
     def described(self) -> dict[str, Any]:
-        """What the result depends on, without the layout. Order counts: a table of shares is drawn from in its own order."""
+        """What the result depends on, without the layout. The order of keys counts: sources are drawn in a table's own
+        order."""
         said: dict[str, Any] = without_reported(self.model_dump(mode="json", exclude={*self.LAYOUT, *self.UNHASHED}))
         return said
 
     def uses(self) -> list[Callable[..., Any]]:
-        """Functions of the user's own that the work calls because the configuration names them: their code counts too."""
+        """The user's own functions that the configuration names and the work calls: their code is part of the fingerprint."""
         return []
 
     def layout(self) -> dict[str, Any]:
-        """The rest of what names the result: work under one layout can be gone on with under another."""
+        """The rest of what names the result: unfinished work under one layout can be resumed under another."""
         return self.model_dump(mode="json", include=set(self.LAYOUT))
 
 
 @dataclass(frozen=True)
 class Role:
-    """One input of a stage: the kind of its artifact; `many` of them, or none where it is `optional`."""
+    """One input of a stage: the kind of its artifact; whether there may be `many`, or none (`optional`)."""
 
     kind: Kind
     many: bool = False
@@ -44,7 +45,7 @@ class Role:
 
 
 class Inputs:
-    """The artifacts that a stage is given, by role."""
+    """The artifacts given to a stage, by role."""
 
     def __init__(self, by_role: Mapping[str, list[Artifact]]) -> None:
         self._by_role = by_role
@@ -76,8 +77,8 @@ class Inputs:
 
 @dataclass
 class Outcome:
-    """What the work says about its artifact: `meta` is content (part of the digest), the rest is cost. `tokens` were processed,
-    by `processes`, in `flops` floating point operations."""
+    """What a stage records about its artifact: `meta` is content (part of the digest), the rest is cost: `tokens` processed by
+    `processes` in `flops` floating point operations."""
 
     meta: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
@@ -87,12 +88,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A kind of stage. `run` is None for kinds that can be planned and not yet run.
+    """A kind of stage. `run` is None for kinds that can be planned but not yet run.
 
     `run(config, inputs, attempt)` writes the artifact's files into `attempt.out`. `total_steps(config, inputs)` is for the
-    progress display, 0 where nothing is counted. `expand(step, place)` makes the nodes of a post-training step of this kind
-    (see lehr.pipeline.graph). `plan(node, place)` is its amount of work (see lehr.planning.work). `announce(config, artifact,
-    tracker)` tells the trackers of a finished one, whether it was made now or found.
+    progress display, 0 if nothing is counted. `expand(step, place)` makes the nodes of a post-training step of this kind (see
+    lehr.pipeline.graph). `plan(node, place)` is its amount of work (see lehr.planning.work). `announce(config, artifact,
+    tracker)` reports a finished stage to the trackers, whether it was made now or found again.
     """
 
     kind: str
@@ -108,8 +109,8 @@ class StageSpec:
     announce: Callable[[Any, Artifact, Any], None] | None = None
 
     def inputs(self, found: Mapping[str, list[Artifact]]) -> Inputs:
-        """Artifacts by role, checked. Raises Bug for a role that is unknown, lacking or of another kind; UserError for an
-        artifact of another kind that a user named."""
+        """Artifacts by role, checked. Raises Bug for an unknown or missing role, and UserError for an artifact of the wrong
+        kind, which a user may have named."""
         for role in found:
             if role not in self.roles:
                 raise Bug(f"a {self.kind} stage has no input {role!r}")

@@ -1,4 +1,4 @@
-"""What a post-training step is given besides its own section when its nodes are made."""
+"""The settings that a post-training step gets, besides its own section, when its nodes are made."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lehr.runtime import seeds
 
 @dataclass(frozen=True)
 class StepContext:
-    """`parent` is the node that the step begins with, or the address of one. `window_tokens` is what pretraining reached, 0
-    where that is unknown; `several_pairs` whether the recipe has several steps that sample pairs."""
+    """`parent` is the node from which the step starts, or an address. `window_tokens` is pretraining's sequence length, 0 if
+    unknown; `several_pairs`: whether the recipe has several steps that sample pairs."""
 
     parent: str
     recipe_seed: int
@@ -25,9 +25,9 @@ class StepContext:
     several_pairs: bool
 
     def seed(self, name: str) -> int:
-        """A step's own seed: a function of the recipe's and of the step's name."""
+        """A step's own seed: a function of the recipe's seed and the step's name."""
         return seeds.derive(self.recipe_seed, name)
 
     def pairs_name(self, step: str) -> str:
-        """Of the node that samples a step's pairs."""
+        """The name of the node that samples a step's pairs."""
         return f"{step}-pairs" if self.several_pairs else "pairs"

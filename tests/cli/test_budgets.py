@@ -127,7 +127,7 @@ def test_prompts_and_answers_are_measured_as_soon_as_there_is_a_tokenizer(
 
 @pytest.mark.parametrize(
     ("ids", "says"),
-    [("one", "of one document, 'one'"), ("", "documents none fell into data.held_out_share=0")],
+    [("one", "of one document, 'one'"), ("", "documents fell into data.held_out_share=0")],
 )
 def test_an_empty_split_is_said_before_training_with_the_reason(
     ids: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -21,7 +21,7 @@ def test_the_key_that_changed_is_named_before_anything_is_made_and_afterwards(
     said = capsys.readouterr()
     lines = [line.partition("  ")[2] for line in (said.out + said.err).splitlines()]
     assert "made anew, because of optim.lr 0.003 -> 0.001: stage1" in lines
-    assert "made anew, because what they begin with is: scores-stage1, export" in lines
+    assert "made anew, because their inputs are: scores-stage1, export" in lines
     assert not any(line.startswith("not made before") for line in lines)
     first = next(i for i, line in enumerate(lines) if line.startswith("stage1: started"))
     assert lines.index("made anew, because of optim.lr 0.003 -> 0.001: stage1") < first
