@@ -1,5 +1,5 @@
-"""One file a kind of stage: its configuration, inputs, output, resources, plan, and the call that does the work.
+"""One file for each kind of stage: its configuration, inputs, output, resources, plan, and the function that does the work.
 
-These files are read by everything that looks at a graph, so they load neither torch nor numpy: the work is imported where it
-begins. lehr.pipeline.registry lists them.
+Everything that reads a graph imports these files, so they load neither torch nor numpy: `run` imports what it needs.
+lehr.pipeline.registry lists them.
 """

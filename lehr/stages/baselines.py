@@ -1,4 +1,4 @@
-"""Baselines: what simple models that read the same tokens say of the texts whose bits per byte are scored."""
+"""Baselines: scores of simple models that read the same tokens, on the texts whose bits per byte are scored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TrainingPhase(Config):
-    """The windows that one stage of pretraining reads, in its order."""
+    """The windows read by one stage of pretraining, in its order."""
 
     mix: Mix
     tokens: Positive
@@ -34,7 +34,7 @@ class TrainingPhase(Config):
     data_seed: NonNegative
 
     def loader(self, shards: Path, tokenizer: Path) -> Loader:
-        """That of the stage itself."""
+        """The loader of the stage itself."""
         from lehr.data.reading import open_loader
         from lehr.train.batches import Batches
 
@@ -43,8 +43,8 @@ class TrainingPhase(Config):
 
 
 class Reader(Config):
-    """A model, what it and its ancestors read, the oldest first, and the tasks of running text that it is scored on. `in_loop`:
-    the texts that are measured while it is trained, too."""
+    """A model, the phases that it and its ancestors read, oldest first, and its tasks on running text. `in_loop`: also the
+    texts measured during its training."""
 
     model: str
     read: list[TrainingPhase]
@@ -62,7 +62,7 @@ class BaselinesConfig(StageConfig):
 
 
 def run(config: BaselinesConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """Scores under the names of the models that read the same; nothing of the models themselves is read."""
+    """Compute scores under the names of the models that read the same tokens; the models themselves are not read."""
     from lehr.evals.baselines import Compared, baselines
 
     shards, tokenizer, documents = (inputs[role].folder for role in ("shards", "tokenizer", "documents"))
@@ -80,7 +80,7 @@ def run(config: BaselinesConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def announce(config: BaselinesConfig, artifact: Artifact, tracker: Tracker) -> None:
-    """The scores, beside those of the models; without what belongs to a curve."""
+    """Report the scores beside those of the models, without those measured during training."""
     found = read_objects(artifact.path(SCORES), REPEAT)
     rows = [row for row in found if not row["metric"].startswith(DEV)]
     for reader in config.readers:

@@ -1,4 +1,4 @@
-"""Steps that this version plans and does not run: kinds that are not built, and steps whose data others hold."""
+"""Steps that this version can plan but not run: kinds that are not implemented, and steps whose data are not at hand."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lehr.pipeline.spec import Role, StageConfig, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.work import PlanPlace, Work, steps_rate
 
-_SIDES = {"dpo": 2, "reward_model": 2}  # a pair is two sequences
+_SIDES = {"dpo": 2, "reward_model": 2}  # sequences in an example: a pair has two
 
 
 class DescribedConfig(StageConfig):
-    """What is known of the step's length; 0 where it is not given."""
+    """What is known about the step's length; 0 for unknown."""
 
     step_kind: str
     steps: NonNegative = 0
@@ -39,7 +39,7 @@ def expand(step: Step, place: StepContext) -> list[Node]:
 
 
 def plan(node: Node, place: PlanPlace) -> Work | None:
-    """An upper bound of its tokens, where its length is known."""
+    """An upper bound of its tokens, if its length is known."""
     c: DescribedConfig = node.config  # type: ignore[assignment]
     step_tokens = c.batch_tokens or c.batch_size * _SIDES.get(c.step_kind, 1) * c.max_length
     if not c.steps or not step_tokens:

@@ -1,4 +1,4 @@
-"""Sources to kept documents, with every drop on record."""
+"""Sources to kept documents, with a record of every drop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lehr.runtime.plugins import resolve
 
 
 class DocumentsConfig(StageConfig):
-    """`decontaminate` names the evaluation tasks whose texts no training document may share."""
+    """`decontaminate` names the evaluation tasks whose texts must not occur in training documents."""
 
     data: Data
     seed: NonNegative  # of the synthetic sources
@@ -28,7 +28,7 @@ class DocumentsConfig(StageConfig):
         return [resolve("filter", name, {}) for name in self.data.filters.more]
 
     def described(self) -> dict[str, Any]:
-        """A file counts by its content, not by where it lies; mixes and other uses of the sources do not count."""
+        """A file counts by its content and not by its path; mixes and other uses of the sources do not count."""
         said = super().described()
         data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources")}
         sources = {name: _described(name, source) for name, source in self.data.sources.items()}
@@ -36,7 +36,7 @@ class DocumentsConfig(StageConfig):
 
 
 def _described(name: str, source: Source) -> dict[str, Any]:
-    """Raises UserError for a file that is not there, and for a source that must be supplied."""
+    """A source's part of the fingerprint. Raises UserError for a missing file, and for a source that must be supplied."""
     if isinstance(source, ExternalSource):
         raise UserError(
             f"source {name!r} must be supplied: {source.supply}",
@@ -48,13 +48,13 @@ def _described(name: str, source: Source) -> dict[str, Any]:
     if isinstance(source, JsonlSource):
         path = Path(described.pop("path"))
         if not path.is_file():
-            raise UserError("no such data file", where=path, remedy="mend `path` of this source, relative to its recipe")
+            raise UserError("no such data file", where=path, remedy="correct `path` of this source, relative to the recipe")
         described["sha256"] = sha256_file(path)
     return described
 
 
 def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """Filter, deduplicate and decontaminate every source."""
+    """Filter, deduplicate and decontaminate every source. Raises UserError as `prepare_corpus` does."""
     from lehr.data.prepare import prepare_corpus
     from lehr.data.synthetic import documents as synthetic_documents
     from lehr.evals.contamination import evaluation_texts
@@ -74,7 +74,7 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def _steps(config: DocumentsConfig) -> int:
-    """For the display: each source is read, then all are compared and written."""
+    """Steps for the display: each source is read, then all are compared and written."""
     return len(config.data.sources) + 1
 
 

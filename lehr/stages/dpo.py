@@ -1,4 +1,4 @@
-"""Direct preference optimisation on pairs that the parent itself sampled."""
+"""Direct preference optimisation on pairs sampled from the parent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DpoConfig(TrainingConfig):
 
 
 def run(config: DpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """From the parent, which is its reference too, on the pairs."""
+    """Train the parent, which is the reference model too, on the pairs."""
     from lehr.post.pairs import dpo_objective
     from lehr.post.tuning import tune
 
@@ -41,9 +41,9 @@ def run(config: DpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def expand(step: DpoStep, place: StepContext) -> list[Node]:
-    """The pairs, and the model that is tuned on them. Raises UserError for a chat family that there is not."""
+    """The node of the pairs, and that of the model tuned on them. Raises UserError for an unknown chat family."""
     if step.pairs is None:
-        raise Bug(f"{step.name}: dpo without pairs was to be run")
+        raise Bug(f"{step.name}: a dpo step without pairs cannot be run")
     check_families(step.pairs.families, f"posttraining.{step.name}.pairs.families")
     pairs = place.pairs_name(step.name)
     sampling = PreferencesConfig(pairs=step.pairs, seed=place.recipe_seed, stream=pairs, parallel=place.parallel)
@@ -59,7 +59,7 @@ def expand(step: DpoStep, place: StepContext) -> list[Node]:
 
 
 def plan(node: Node, place: PlanPlace) -> Work:
-    """Its tokens are the answers', estimated from a sample of the conversations; a pair has two."""
+    """Its tokens are the answers', estimated from a sample of the conversations; a pair has two answers."""
     c: DpoConfig = node.config  # type: ignore[assignment]
     sampling: PreferencesConfig = place.node(node.inputs["pairs"][0]).config  # type: ignore[assignment]
     return tuning_work(node.name, "dpo", place, c, 2 * c.batch_size * answer_tokens(sampling.pairs.families, place.recipe_seed))

@@ -11,7 +11,7 @@ from lehr.runtime.ports import Tracker
 
 
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """`held_out` opens for the checkpoint's digest, which the artifact records."""
+    """Score the tasks. `held_out` examples are allowed for this checkpoint's digest, which the artifact records."""
     from lehr.distributed.ranks import run_ranks
     from lehr.evals.run import Scoring, score_on_rank
     from lehr.train.fit import RankContext
@@ -24,7 +24,7 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def announce(config: EvaluateConfig, artifact: Artifact, tracker: Tracker) -> None:
-    """The scores, to whoever follows the run."""
+    """Report the scores to the trackers."""
     tracker.scored(config.model, read_objects(artifact.path(SCORES), REPEAT))
 
 

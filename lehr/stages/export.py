@@ -1,4 +1,4 @@
-"""The final model for Hugging Face, compared with ours."""
+"""The final model as a Hugging Face export, compared with ours."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 
 
 class ExportConfig(StageConfig):
-    """Nothing to choose: format and names follow from the checkpoint."""
+    """No settings: format and names follow from the checkpoint."""
 
 
 def run(config: ExportConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """Write the checkpoint and, where transformers is installed, compare logits and greedy text."""
+    """Write the checkpoint and, if transformers is installed, compare logits and greedy text."""
     from lehr.interop.convert import export_checkpoint
 
     return export_checkpoint(inputs["checkpoint"], inputs.get("shards"), attempt)

@@ -46,7 +46,7 @@ class GrpoConfig(TrainingConfig):
 
 
 def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """From the parent, which is its reference too, on training problems whose answers can be verified."""
+    """Train the parent, which is the reference model too, on training problems whose answers can be verified."""
     from lehr.post.prompts import grpo_objective
     from lehr.post.tuning import tune
 
@@ -54,7 +54,7 @@ def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def expand(step: GrpoStep, place: StepContext) -> list[Node]:
-    """One node. Raises UserError for a chat family or a verifier that there is not."""
+    """One node. Raises UserError for an unknown chat family or verifier."""
     check_families(step.families, f"posttraining.{step.name}.families")
     for name in step.bonus:
         verifier(name)
@@ -70,7 +70,7 @@ def expand(step: GrpoStep, place: StepContext) -> list[Node]:
 
 
 def plan(node: Node, place: PlanPlace) -> Work:
-    """Its tokens are whole samples, padded, estimated from a sample of the conversations."""
+    """Its tokens are whole samples with their padding, estimated from a sample of the conversations."""
     c: GrpoConfig = node.config  # type: ignore[assignment]
     rows = c.batch_size * c.samples_per_prompt // c.parallel.processes
     tokens = c.parallel.processes * padded_tokens(c.families, place.recipe_seed, rows)

@@ -1,4 +1,4 @@
-"""A model of somebody else's as the checkpoint that a run begins with."""
+"""An existing Hugging Face model as the checkpoint from which a run begins."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lehr.runtime.errors import UserError
 
 
 class ImportConfig(StageConfig):
-    """A Hugging Face folder: config.json, safetensors, tokenizer.json. `model` is the architecture that the recipe was resolved
-    with."""
+    """A Hugging Face folder: config.json, safetensors, tokenizer.json. `model` is the architecture found in it when the recipe
+    was resolved."""
 
     folder: str
     model: Model
 
     def described(self) -> dict[str, Any]:
-        """The files' content, not where they lie. Raises UserError if there are none."""
+        """The files count by content, not by path. Raises UserError if there are none."""
         folder = Path(self.folder)
         files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
         if not files:
@@ -29,7 +29,7 @@ class ImportConfig(StageConfig):
 
 
 def run(config: ImportConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """The model in fp32, with its own tokenizer unless one is given."""
+    """Convert the model to fp32, with its own tokenizer unless another is given."""
     from lehr.data.tokenizer import Tokenizer
     from lehr.interop.convert import import_checkpoint
 

@@ -1,4 +1,4 @@
-"""Mid-training: the ramp and the anneals, which go on from a pretrained checkpoint (OLMo 2 section 4)."""
+"""Mid-training: the ramp and the anneals, which continue from a pretrained checkpoint (OLMo 2 section 4)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class MidtrainConfig(PretrainingConfig):
-    """From the learning rate that the parent ended with: held (the ramp), or falling to zero (an anneal). Batch size, sequence
-    length and optimiser are the parent's too, read from its record; `rollbacks` says whether its guard goes back."""
+    """Starts at the learning rate at which the parent ended, and holds it (the ramp) or decays it to zero (an anneal). Batch
+    size, sequence length and optimiser are the parent's too, read from its record; `rollbacks`: its guard may roll back."""
 
     mix: Mix
     tokens: Positive
@@ -37,11 +37,11 @@ class MidtrainConfig(PretrainingConfig):
 
     @property
     def schedule(self) -> Schedule:
-        """In fractions of the parent's last rate."""
+        """The schedule, relative to the parent's last learning rate."""
         return ConstantSchedule(kind="constant") if self.decay == "constant" else anneal_schedule(self.decay, self.tokens)
 
     def phase(self, parent: Artifact) -> TrainingPhase:
-        """What is read, for how long, at which rate. Raises UserError for a parent that cannot be gone on from."""
+        """What is read, how many tokens, the learning rate. Raises UserError for a parent that cannot be continued."""
         from lehr.train.checkpointing.checkpoint import load_training
         from lehr.train.next_token import TrainingPhase
 
@@ -54,7 +54,7 @@ class MidtrainConfig(PretrainingConfig):
 
 
 def run(config: MidtrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """From the parent's weights and optimiser state. The seed chooses the data order and nothing else."""
+    """Train from the parent's weights and optimiser state. The seed decides the data order and nothing else."""
     from lehr.train.checkpointing.checkpoint import load_architecture
     from lehr.train.pretraining import pretrain
 
@@ -63,7 +63,7 @@ def run(config: MidtrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def plan(node: Node, place: PlanPlace) -> Work:
-    """Siblings begin together, at their parent's end."""
+    """Sibling anneals all start at their parent's end."""
     c: MidtrainConfig = node.config  # type: ignore[assignment]
     start, rate, batch = place.end_of(node.inputs["parent"][0])
     return phase_work(node.name, place.model, c.tokens, (*batch, None), start, rate, c.schedule)

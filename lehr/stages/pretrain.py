@@ -36,7 +36,7 @@ class PretrainConfig(PretrainingConfig):
     data_seed: NonNegative
 
     def phase(self) -> TrainingPhase:
-        """What is read, for how long, at which rate."""
+        """What is read, how many tokens, the learning rate."""
         from lehr.train.next_token import TrainingPhase
 
         return TrainingPhase(
@@ -49,14 +49,14 @@ ROLES = {"shards": Role("shards"), "documents": Role("documents"), "tokenizer": 
 
 
 def run(config: PretrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """From random weights."""
+    """Train from random weights."""
     from lehr.train.pretraining import pretrain
 
     return pretrain(config, config.phase(), config.model, config.init_seed, inputs, attempt)
 
 
 def plan(node: Node, place: PlanPlace) -> Work:
-    """Its tokens and steps are exact."""
+    """Its tokens and steps are exact, not estimated."""
     c: PretrainConfig = node.config  # type: ignore[assignment]
     return phase_work(
         node.name, place.model, c.tokens, (c.batch_size, c.sequence_length, c.batch_ramp), 0, c.optim.lr, c.schedule

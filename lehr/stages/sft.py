@@ -27,8 +27,8 @@ class ReplayConfig(Config):
 
 
 class SftConfig(TrainingConfig):
-    """Loss on the assistant's tokens only. `examples`: chat family -> how many generated conversations; `max_length` 0 is the
-    model's own."""
+    """Loss on the assistant's tokens only. `examples`: chat family -> number of generated conversations; `max_length` 0 is the
+    model's own length."""
 
     examples: dict[str, Positive]
     optim: Optim
@@ -41,7 +41,7 @@ class SftConfig(TrainingConfig):
 
 
 def run(config: SftConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """Teach the parent to chat."""
+    """Train the parent on conversations."""
     from lehr.post.conversations import sft_objective
     from lehr.post.tuning import tune
 
@@ -49,13 +49,13 @@ def run(config: SftConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def expand(step: SftStep, place: StepContext) -> list[Node]:
-    """One node. Raises UserError for a chat family that there is not."""
+    """One node. Raises UserError for an unknown chat family, and for replay without a known sequence length."""
     check_families(step.examples, f"posttraining.{step.name}.examples")
     replay = None
     if step.replay_rows:
         if not place.window_tokens:
             key = f"posttraining.{step.name}.replay_rows"
-            raise UserError(f"{key}: its base does not say how long its windows were", remedy="leave replay_rows out")
+            raise UserError(f"{key}: its base does not record its sequence length", remedy="leave replay_rows out")
         replay = ReplayConfig(mix=place.mixes[step.replay_mix], rows=step.replay_rows, sequence_length=place.window_tokens)
     config = SftConfig(
         examples=step.examples, optim=step.optim, schedule=step.schedule, steps=step.total_steps, batch_size=step.batch_size,

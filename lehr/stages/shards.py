@@ -7,13 +7,13 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 
 
 class ShardsConfig(StageConfig):
-    """Which sources are tokenized: those that a mix draws from."""
+    """`sources`: the sources that are tokenized, which are those that a mix draws from."""
 
     sources: list[str]
 
 
 def run(config: ShardsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """One shard a source."""
+    """Write one shard for each source."""
     from lehr.data.kept import kept
     from lehr.data.shards import write_shard
     from lehr.data.tokenizer import Tokenizer

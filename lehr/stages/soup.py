@@ -1,4 +1,4 @@
-"""The soup as a recorded step: ingredients checked, fp32 mean, one cast."""
+"""The soup as a stage of its own: ingredients checked, mean in fp32, one cast."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 
 
 class SoupConfig(StageConfig):
-    """All ingredients weigh the same."""
+    """No settings: all ingredients have equal weight."""
 
 
 def run(config: SoupConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """The mean of the ingredients. Raises UserError if they do not belong together."""
+    """Write the mean of the ingredients. Raises UserError if they do not belong together."""
     from lehr.post.merging import average, check_ingredients
     from lehr.train.checkpointing.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
 

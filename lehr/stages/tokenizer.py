@@ -1,4 +1,4 @@
-"""The tokenizer: trained on the kept documents, read from a file, or taken from the model that the run begins with."""
+"""The tokenizer: trained on the kept documents, read from a file, or taken from the model from which the run begins."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lehr.runtime.errors import UserError
 
 
 class TokenizerConfig(StageConfig):
-    """Without `tokenizer`, the input checkpoint's. `sources` are those that one is trained on, in order."""
+    """Without `tokenizer`, the input checkpoint's is taken. `sources` are those to train one on, in order."""
 
-    rows: Positive  # of the model's embedding: a tokenizer may not have more entries
+    rows: Positive  # of the model's embedding: the tokenizer must not have more tokens
     tokenizer: Tokenizer | None = None
     sources: list[str] = []
 
     def described(self) -> dict[str, Any]:
-        """A file counts by its content. Raises UserError if it is not there."""
+        """A tokenizer file counts by its content. Raises UserError if it is missing."""
         said = super().described()
         if self.tokenizer and self.tokenizer.path:
             said["tokenizer"]["path"] = _content(self.tokenizer.path)
@@ -29,14 +29,14 @@ class TokenizerConfig(StageConfig):
 
 
 def _content(path: str) -> dict[str, str]:
-    """SHA-256 of each file that says something of the tokenizer."""
+    """SHA-256 of each file that defines the tokenizer."""
     from lehr.data.foreign import files_of
 
     return {file.name: sha256_file(file) for file in files_of(path)}
 
 
 def run(config: TokenizerConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """Write `tokenizer.json`."""
+    """Write `tokenizer.json`. Raises UserError for a damaged file, and if there are more tokens than embedding rows."""
     from lehr.data.tokenizer import Tokenizer as Vocabulary
 
     if config.tokenizer is None:
@@ -54,7 +54,7 @@ def run(config: TokenizerConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def _sample(config: Tokenizer, sources: list[str], corpus: Artifact) -> Iterator[str]:
-    """Equal shares of characters from every source, from its beginning."""
+    """Equal numbers of characters from every source, from its beginning."""
     from lehr.data.kept import kept
 
     share = config.training_characters // len(sources)

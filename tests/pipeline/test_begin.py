@@ -140,7 +140,7 @@ def test_another_runs_checkpoint_is_annealed_and_lineage_spans_both(pretrained: 
         ({"base": {"checkpoint": "a", "huggingface": "b"}}, "give either checkpoint or huggingface"),
         ({}, "model: this key is missing"),
         ({**THEIRS, "model": {"d_model": 64}}, "model.d_model=64 is not the base's 32"),
-        ({**THEIRS, "anneals": {"mix": "m", "tokens": 9, "seeds": [1]}}, "no record of a learning rate"),
+        ({**THEIRS, "anneals": {"mix": "m", "tokens": 9, "seeds": [1]}}, "does not record a learning rate"),
         ({**THEIRS, "evaluation": {"tasks": [{"task": "prose"}]}}, "the recipe has no data"),
         ({**THEIRS, "posttraining": [{**SFT, "replay_rows": 2, "replay_mix": "m"}]}, "there is no mix 'm'"),
         ({**THEIRS, "posttraining": [{**SFT, "max_length": 97}]}, "max_length=97 is more than"),
