@@ -1,4 +1,4 @@
-"""The recipe: typed, validated once at the edge, explained in one line when it is wrong."""
+"""The recipe: typed, validated once when it is read, with one line of explanation for each mistake."""
 
 from lehr.config.load import load_recipe, recipe_yaml
 from lehr.config.recipe import Recipe

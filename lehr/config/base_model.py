@@ -1,4 +1,4 @@
-"""What a recipe must know of the model that it begins with: its architecture, and how its training ended."""
+"""What a recipe needs of the model from which it begins: its architecture, and how its training ended."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REMEDY = "give a checkpoint artifact's folder or address, as `lehr show RUN` na
 
 
 def resolve_base(values: dict[str, Any], fetch: Fetch, origin: Mapping[str, str], shown: str) -> None:
-    """Fill `model` and `base.training` of a recipe's `values` in from its base. A recipe that has both is resolved already.
+    """Fill in `model` and `base.training` of a recipe's `values` from its base. A recipe that has both is already resolved.
 
-    Raises UserError where there is no such model, and for a key of `model` that the base has otherwise.
+    Raises UserError if there is no such model, and for a key of `model` that differs from the base's.
     """
     base = values.get("base")
     if not isinstance(base, dict):

@@ -1,4 +1,4 @@
-"""What must hold between the parts of a recipe. Each check raises ValueError: `key: what is wrong; what to do`."""
+"""Conditions between the parts of a recipe. Each check raises ValueError: `key: what is wrong; what to do`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
 _TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal")
-LEAST_TEMPERATURE = 1e-6  # below it sampling is greedy, and far below logits overflow
+LEAST_TEMPERATURE = 1e-6  # below it sampling is in effect greedy, and far below it logits / temperature overflow
 
 
 def beginning(r: RecipeParts) -> None:
-    """One of stage1 and base, and what each needs."""
+    """Exactly one of stage1 and base, and what each needs."""
     if (r.stage1 is None) == (r.base is None):
-        raise ValueError("stage1: give either stage1, to pretrain from scratch, or base, a model that exists; a run has one")
+        raise ValueError("stage1: give either stage1, to pretrain from scratch, or base, an existing model, and not both")
     if r.base is None and r.tokenizer is None:
-        raise ValueError("tokenizer: missing, and without base there is none to take; add vocab_size, or a path")
+        raise ValueError("tokenizer: missing, and without base there is none to use; add vocab_size, or a path")
     if r.base and r.base.training is None and (r.ramp or r.anneals):
         raise ValueError(
-            "base: its checkpoint has no record of a learning rate, and ramp and anneals begin with that; take them out"
+            "base: its checkpoint does not record a learning rate, from which ramp and anneals start; remove ramp and anneals"
         )
     if r.data is None and (r.stage1 or r.ramp or r.anneals):
-        raise ValueError("data: missing, and pretraining reads it; add sources and mixes")
+        raise ValueError("data: missing, but pretraining needs it; add sources and mixes")
 
 
 def mixes(r: RecipeParts) -> None:
-    """Mixes draw from sources that exist, and stages name mixes that do."""
+    """Mixes draw from existing sources, and stages name existing mixes."""
     known_mixes = r.data.mixes if r.data else {}
     for name, mix in known_mixes.items():
         for source in mix.weights:
@@ -50,7 +50,7 @@ def mixes(r: RecipeParts) -> None:
 
 
 def lengths(r: RecipeParts) -> None:
-    """Vocabulary, row lengths and token budgets fit the model."""
+    """Vocabulary, sequence lengths and token budgets fit the model."""
     if r.tokenizer and r.tokenizer.vocab_size > r.model.vocab_size:
         raise ValueError(
             f"tokenizer.vocab_size={r.tokenizer.vocab_size} is more than model.vocab_size={r.model.vocab_size}; "
@@ -67,12 +67,12 @@ def lengths(r: RecipeParts) -> None:
     budgets |= {f"anneals.tokens of seed {run.seed}": run.tokens for run in (r.anneals.runs if r.anneals else [])}
     for key, tokens in budgets.items():
         if tokens < step:
-            raise ValueError(f"{key.split()[0]}={tokens} do not pay for one step of {step} tokens; raise it")
+            raise ValueError(f"{key.split()[0]}={tokens} is less than one step of {step} tokens; raise it")
 
 
 def answers(r: RecipeParts) -> None:
-    """Answers leave room for a prompt, and what is sampled differs. How long prompts are is known with the tokenizer alone
-    (lehr.pipeline.requirements)."""
+    """Answers leave room for a prompt, and temperatures make samples differ. The prompts' lengths are only known with the
+    tokenizer (lehr.pipeline.requirements)."""
     longest = {"evaluation.max_new_tokens": r.evaluation.max_new_tokens}
     temperatures = dict[str, float]()
     for step in r.posttraining:
@@ -88,11 +88,11 @@ def answers(r: RecipeParts) -> None:
             raise ValueError(f"{key}={tokens} leaves no room for a prompt in model.max_seq_len={r.model.max_seq_len}; lower it")
     for key, temperature in temperatures.items():
         if temperature < LEAST_TEMPERATURE:
-            raise ValueError(f"{key}={temperature:g} always takes the likeliest token, so that no sample differs; raise it")
+            raise ValueError(f"{key}={temperature:g} always takes the likeliest token: all samples are equal; raise it")
 
 
 def layout(r: RecipeParts) -> None:
-    """The ranks can share out model and batches."""
+    """Model and batches can be divided among the ranks."""
     if r.compile == "on" and r.model.n_experts:
         raise ValueError("compile=on with model.n_experts: only dense models are compiled; set compile to auto or off")
     if r.compile == "on" and not r.parallel.compiles:
@@ -114,22 +114,22 @@ def layout(r: RecipeParts) -> None:
         for key, count in rows.items():
             if count % world:
                 raise ValueError(
-                    f"posttraining.{step.name}.{key}={count} is no multiple of parallel.processes={world}; change one of them"
+                    f"posttraining.{step.name}.{key}={count} is not a multiple of parallel.processes={world}; change one"
                 )
 
 
 def rollouts(r: RecipeParts) -> None:
-    """Mini-batches share a roll-out's prompts, and every rank has some of each."""
+    """Mini-batches divide a roll-out's prompts equally, and every rank has a part of each."""
     for step in r.posttraining:
         if isinstance(step, GrpoStep) and step.batch_size % (step.mini_batches * r.parallel.processes):
             raise ValueError(
-                f"posttraining.{step.name}.mini_batches={step.mini_batches} do not share out batch_size={step.batch_size} "
+                f"posttraining.{step.name}.mini_batches={step.mini_batches} do not divide batch_size={step.batch_size} "
                 f"over parallel.processes={r.parallel.processes}; change one of them"
             )
 
 
 def steps(r: RecipeParts) -> None:
-    """Names are free and distinct, parents come before, and preferences and rewards begin with a model that chats."""
+    """Names are free and distinct, parents come first, and preference and reward steps start from a chat model."""
     chats = {"base"} if r.base else set()
     before = [r.base_stage]
     for step in r.posttraining:
@@ -139,27 +139,27 @@ def steps(r: RecipeParts) -> None:
         if step.name in before:
             raise ValueError(f"{key}: the name {step.name!r} stands twice; give each step its own")
         if step.parent and step.parent not in before:
-            raise ValueError(f"{key}.parent={step.parent!r} is no model before this step; those are: {', '.join(before)}")
+            raise ValueError(f"{key}.parent={step.parent!r} is not a model before this step; those are: {', '.join(before)}")
         parent = step.parent or before[-1]
         needs_chat = (isinstance(step, DpoStep) and step.pairs) or (isinstance(step, GrpoStep) and step.families)
         if needs_chat and parent not in chats:
-            raise ValueError(f"{key}: it begins with {parent}, which was not taught to chat; put a step of kind sft before it")
+            raise ValueError(f"{key}: its parent {parent} is not a chat model; put a step of kind sft before it")
         if isinstance(step, SftStep) or parent in chats:
             chats.add(step.name)
         before.append(step.name)
 
 
 def headline(r: RecipeParts) -> None:
-    """The scores that the report begins with are named as scores are. A recipe that inherits them may score other tasks: those
-    that it leaves out are no mistake (whether there is such a task at all is asked where tasks are known)."""
+    """The names of the report's headline scores are well-formed. They may name tasks that this recipe does not score, since
+    they can be inherited (lehr.pipeline.graph checks that such a task exists)."""
     for name in r.evaluation.headline:
         _, slash, metric = name.partition("/")
         if not slash or find(metric) is None:
-            raise ValueError(f"evaluation.headline: {name!r} is no task/metric, such as prose/bits_per_byte; write it so")
+            raise ValueError(f"evaluation.headline: {name!r} is not task/metric, such as prose/bits_per_byte; correct it")
 
 
 def reported(r: RecipeParts) -> None:
-    """Stages that a report gives hours or energy of are stages of this recipe."""
+    """Stages with reported hours or energy are stages of this recipe."""
     if r.hardware and r.hardware.reported:
         trained = ["stage1"] if r.stage1 else []
         trained += [*(["ramp"] if r.ramp else []), *(r.anneals.names if r.anneals else []), *(s.name for s in r.posttraining)]

@@ -1,4 +1,4 @@
-"""What a stage's pod asks of a cluster. Nothing of it changes a result, and a run on one machine does not read it."""
+"""The resources that a stage's pod requests. They do not change a result, and a run on one machine ignores them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Quantity = Annotated[str, Field(pattern=_QUANTITY)]
 
 
 class Resources(Config):
-    """Requests, and limits alike, of one pod, in Kubernetes' words."""
+    """Requests of one pod, which are its limits too, in Kubernetes' units."""
 
     cpu: Quantity = "2"
     memory: Quantity = "4Gi"
@@ -21,8 +21,8 @@ class Resources(Config):
 
 
 class Compute(Config):
-    """By resource class; `stages` overrides it for a stage by name (`stage1`, `sft`, `scores-soup`). What is left out is as the
-    tasks were registered."""
+    """Resources by class; `stages` overrides them for a stage by name (`stage1`, `sft`, `scores-soup`). Whatever is left out is
+    as registered with the Flyte tasks."""
 
     cpu: Resources | None = None  # documents, tokenizer, shards, soup
     accelerator: Resources | None = None  # one process that computes with the model: import, export
@@ -30,6 +30,6 @@ class Compute(Config):
     stages: dict[str, Resources] = {}
 
     def of(self, name: str, resource_class: str) -> Resources | None:
-        """What the stage `name` asks for, or None."""
+        """The resources of the stage `name`, or None."""
         found: Resources | None = getattr(self, resource_class)
         return self.stages.get(name, found)

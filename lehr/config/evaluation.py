@@ -19,24 +19,24 @@ class TaskPlan(Config):
 
 
 class Baselines(Config):
-    """What a model's bits per byte are to be compared with: token n-grams and a compressor that read the same tokens. Made of
-    what stage1 read, and of what the last pretrained model and its ancestors did; a run that begins with a base has none."""
+    """Baselines for a model's bits per byte: token n-grams and a compressor that read the same tokens. They are made for stage1
+    and for the last pretrained model, with what that and its ancestors read; a run that begins with a base has none."""
 
     orders: list[Annotated[int, Field(ge=2, le=6)]] = Field(default=[3, 4], min_length=1)  # 3: trigrams
-    compressor: bool = True  # xz, as the bytes that the texts add to those that were read
-    most_tokens: Positive = 8_000_000  # that are counted: of more, those that were read first
+    compressor: bool = True  # xz: the bytes that the texts add when compressed after what was read
+    most_tokens: Positive = 8_000_000  # counted at most: the first ones read
 
     @field_validator("orders")
     @classmethod
     def _distinct(cls, orders: list[int]) -> list[int]:
         if len(set(orders)) != len(orders):
-            raise ValueError(f"{orders} names an order twice; leave one out")
+            raise ValueError(f"{orders} names an order twice; remove one")
         return orders
 
 
 class Evaluation(Config):
     tasks: list[TaskPlan] = Field(min_length=1)
     baselines: Baselines | None = None
-    headline: list[str] = []  # `task/metric` of the scores that the report begins with, in order; empty: one of each task
+    headline: list[str] = []  # `task/metric` of the scores at the top of the report, in order; empty: one of each task
     max_new_tokens: Positive = 56
-    in_loop_steps: NonNegative = 100  # evaluate `prose` on dev every so many pretraining steps; 0: never
+    in_loop_steps: NonNegative = 100  # interval, in pretraining steps, of evaluating `prose` on dev; 0: never

@@ -1,4 +1,4 @@
-"""The machines that a plan is made for: what they can do, draw and cost, and how the model is spread over them."""
+"""The machines for which a plan is made: what they can do, draw and cost, and how the model is distributed over them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Parallelism(Config):
-    """Degrees of parallelism. Data-parallel ranks are `count / (tensor * pipeline)`; `data` says what they share out:
-    nothing (ddp), the optimiser (zero1), weights and gradients too (fsdp), or those within each of `replicas` groups
-    (hsdp)."""
+    """Degrees of parallelism. There are `count / (tensor * pipeline)` data-parallel ranks; `data` tells what is sharded over
+    them: nothing (ddp), the optimiser state (zero1), weights and gradients too (fsdp), or these within each of `replicas`
+    groups (hsdp)."""
 
     data: Literal["ddp", "zero1", "fsdp", "hsdp"] = "fsdp"
     replicas: Positive = 1  # hsdp only: groups that each hold the whole state
@@ -30,8 +30,8 @@ class Parallelism(Config):
 
 
 class Reported(Config):
-    """What a report measured or states for its own run, to be used instead of the plan's estimate. Totals over `stages`
-    (names of stages; empty: all next-token training), shared out by FLOPs."""
+    """Measurements or statements of a report about its own run, used instead of the plan's estimate. Totals over `stages`
+    (names of stages; empty: all next-token training), divided among them by FLOPs."""
 
     gpu_hours: PositiveFloat | None = None
     it_kwh: PositiveFloat | None = None  # of the machines, before the building's PUE
@@ -50,7 +50,7 @@ class Hardware(Config):
 
     accelerator: str
     count: Positive
-    memory_gib: PositiveFloat  # of each, as its driver shows it
+    memory_gib: PositiveFloat  # of each, as its driver reports it
     peak_tflops: PositiveFloat  # of each: dense products in the training precision
     mfu: Share  # model FLOPs utilisation: FLOPs of `lehr.model.size.flops_per_token` per second over the peak
     stage_mfu: dict[str, Share] = {}  # for stages that differ, by name
@@ -59,7 +59,7 @@ class Hardware(Config):
     currency: str = "USD"
     parallelism: Parallelism = Parallelism()
     micro_batch: Positive = 1  # sequences at once on each model replica
-    activation_checkpointing: bool = False  # keep each block's input alone and compute the block again
+    activation_checkpointing: bool = False  # save only each block's input and recompute the block
     fused: bool = True  # fused attention, norms and activations, as under torch.compile; false: as Lehr runs on CPU
     usable: Share = 0.92  # of the memory: the rest goes to context, communication buffers and fragmentation
     reported: Reported | None = None
@@ -67,23 +67,23 @@ class Hardware(Config):
 
     @property
     def hours(self) -> str:
-        """What an hour of one of them is called: `core-hours` of a CPU's cores, else `GPU-hours`."""
+        """The unit of its hours: `core-hours` for a CPU's cores, otherwise `GPU-hours`."""
         words = set(re.findall(r"[a-z]+", self.accelerator.lower()))
         return "core-hours" if words & {"core", "cores", "cpu", "cpus"} and "gpu" not in words else "GPU-hours"
 
     @property
     def model_ranks(self) -> int:
-        """Accelerators that hold one model between them."""
+        """The number of accelerators that hold one model together."""
         return self.parallelism.tensor * self.parallelism.pipeline
 
     @property
     def data_ranks(self) -> int:
-        """Data-parallel ranks."""
+        """The number of data-parallel ranks."""
         return self.count // self.model_ranks
 
     @property
     def shards(self) -> int:
-        """Ranks that the sharded part of the state is cut over."""
+        """The number of ranks over which the sharded part of the state is divided."""
         return self.data_ranks // self.parallelism.replicas
 
     @model_validator(mode="after")
@@ -91,10 +91,10 @@ class Hardware(Config):
         p = self.parallelism
         if self.count % self.model_ranks:
             raise ValueError(
-                f"count={self.count} is no multiple of parallelism.tensor * parallelism.pipeline={self.model_ranks}; change one"
+                f"count={self.count} is not a multiple of parallelism.tensor * pipeline={self.model_ranks}; change one"
             )
         if self.data_ranks % p.replicas:
             raise ValueError(
-                f"parallelism.replicas={p.replicas} do not divide {self.data_ranks} data ranks; change one of them"
+                f"parallelism.replicas={p.replicas} does not divide {self.data_ranks} data ranks; change one of them"
             )
         return self

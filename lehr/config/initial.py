@@ -1,4 +1,4 @@
-"""Where a run begins that does not pretrain from scratch."""
+"""The start of a run that does not pretrain from scratch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lehr.config.base import Config, NonNegative
 
 
 class BaseTraining(Config):
-    """What the checkpoint's own record says of its training; filled in when the recipe is resolved."""
+    """The checkpoint's own record of its training; filled in when the recipe is resolved."""
 
     lr: float
     batch_size: NonNegative
@@ -16,9 +16,9 @@ class BaseTraining(Config):
 
 
 class Base(Config):
-    """A model that exists, in place of `stage1`: another run's checkpoint, or a Hugging Face folder."""
+    """An existing model in place of `stage1`: another run's checkpoint, or a Hugging Face folder."""
 
-    checkpoint: str = ""  # an artifact's folder or s3:// address, as `lehr show` names it
+    checkpoint: str = ""  # an artifact's folder or s3:// address, as `lehr show` prints it
     huggingface: str = ""  # a folder with config.json, safetensors and tokenizer.json
     training: BaseTraining | None = None  # read from the checkpoint; a Hugging Face folder has none
 

@@ -1,4 +1,4 @@
-"""Read a recipe file with its ancestors, apply overrides, and validate."""
+"""Reading a recipe file with its ancestors, applying overrides, and validating the result."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lehr.runtime.yaml_file import MOST_DEPTH, parse, read_mapping
 SET = "--set"
 
 
-MOST_FILES = 100  # that one recipe inherits from, each counted as often as it is named
+MOST_FILES = 100  # that one recipe inherits from, each counted as often as it is named: bounds the work for hostile files
 _REMEDY = "give the path of a recipe, or a name such as tiny/olmo2 (`lehr recipes` lists them)"
 
 
 @dataclass
 class _Chain:
-    """What has been read of a recipe's ancestors: each file once, and how many were merged."""
+    """The ancestors of a recipe read so far: each file once, and how many were merged."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origin: Origin = field(default_factory=dict)
@@ -45,7 +45,7 @@ class _Chain:
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError, ValueError):  # a circle of links, or NUL: whoever reads it says so
+    except (OSError, RuntimeError, ValueError):  # circular links, or NUL: reading the file reports it
         return path.absolute()
 
 
@@ -57,16 +57,16 @@ def _load_chain(path: Path, chain: _Chain, above: tuple[Path, ...] = ()) -> None
     chain.merged += 1
     if chain.merged > MOST_FILES:
         remedy = "name each ancestor once"
-        raise UserError(f"inherits: more than {MOST_FILES} files, some of them again and again", where=path, remedy=remedy)
+        raise UserError(f"inherits: more than {MOST_FILES} files, some of them repeatedly", where=path, remedy=remedy)
     raw = chain.read(path)
     parents = raw.get("inherits", [])
-    for parent in parents if isinstance(parents, list) else [parents]:  # of several the later one wins
+    for parent in parents if isinstance(parents, list) else [parents]:  # later ones override earlier ones
         if not isinstance(parent, str):
             raise UserError(f"inherits: {given(parent)} is not a path", where=path, remedy="name a file, or a list of files")
         file = found(parent, path.parent)
         if not os.path.isfile(file):
             what = f"inherits: there is no file {given(parent)}"
-            remedy = "mend the path, relative to this file, or name a shipped recipe, such as tiny/olmo2"
+            remedy = "correct the path, relative to this file, or name a shipped recipe, such as tiny/olmo2"
             raise UserError(what, where=path, remedy=remedy)
         _load_chain(file, chain, (*above, path))
     own = {key: value for key, value in raw.items() if key != "inherits"}
@@ -87,7 +87,7 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
     node = values
     parts = key.strip().split(".")
     if len(parts) > MOST_DEPTH:
-        raise UserError(f"--set: {key[:40]}... is no key", remedy="name a key of the recipe")
+        raise UserError(f"--set: {key[:40]}... is not a key", remedy="name a key of the recipe")
     for part in parts[:-1]:
         if parts[0] == "posttraining" and node is values.get("posttraining") and part not in node:
             known = ", ".join(node) or "none"
@@ -102,18 +102,18 @@ def _apply_set(values: dict[str, Any], assignment: str, origin: Origin) -> None:
 def load_recipe(
     path: str | Path, overrides: Sequence[str] = (), machines: str | Path | None = None, fetch: Fetch = Path
 ) -> Recipe:
-    """The recipe at `path` with everything it inherits, then `overrides` like `stage1.tokens=200000`. Both paths may be names
-    of shipped files.
+    """The recipe at `path` with everything that it inherits, then `overrides` like `stage1.tokens=200000`. Both paths may be
+    names of shipped files.
 
-    `machines` is a file with sections `site` and `hardware` that replace the recipe's. Paths are made absolute, relative to
-    the file that names them. Of a `base`, the architecture and what its record says of its training are read; `fetch` makes a
-    local folder of its address. Raises UserError: one line that names the file, the key, the value and the remedy, and in its
-    `more` a line for each further mistake.
+    `machines` is a file with sections `site` and `hardware` that replace the recipe's. Paths are made absolute, relative to the
+    file in which they are written. For a `base`, its architecture and the record of its training are read; `fetch` makes a
+    local folder of its address. Raises UserError: one line with the file, the key, the value and the remedy, and in its `more`
+    a line for each further mistake.
     """
     path, chain = found(path), _Chain()
     _load_chain(path, chain)
     if machines is not None:
-        for section in ("site", "hardware"):  # they begin anew: nothing of one machine holds for another
+        for section in ("site", "hardware"):  # replaced, not merged: no value of one machine holds for another
             chain.values.pop(section, None)
         _load_chain(found(machines), chain)
     before = (copy.deepcopy(chain.values), dict(chain.origin))
@@ -127,7 +127,7 @@ def load_recipe(
 
 
 def inherited(path: Path) -> list[Path]:
-    """The file of a recipe, then those it inherits from, each once. Raises UserError for one that is missing or no recipe."""
+    """The file of a recipe, then those it inherits from, each once. Raises UserError if one is missing or not a recipe."""
     chain = _Chain()
     _load_chain(path, chain)
     return list(chain.files)
@@ -144,6 +144,6 @@ def _validated(values: dict[str, Any], origin: Origin, fetch: Fetch, shown: str)
 
 
 def recipe_yaml(recipe: Recipe) -> str:
-    """The fully resolved recipe as YAML: what a run pins."""
+    """The fully resolved recipe as YAML, which a run stores."""
     text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
     return text

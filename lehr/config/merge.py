@@ -1,4 +1,4 @@
-"""How a recipe inherits: what a child says of a key, laid over what its ancestors say."""
+"""Inheritance of recipes: the keys of a child, laid over those of its ancestors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PATHS = re.compile(r"data\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|
 
 
 def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
-    """Put `new`, which `source` says and whose paths are relative to `base`, into `into`: a key that both have as a section is
-    merged, any other replaced."""
+    """Merge `new`, which comes from `source` and whose paths are relative to `base`, into `into`: a key that is a section in
+    both is merged, any other is replaced."""
     for key, value in new.items():
         dotted = f"{prefix}{key}"
-        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union. Another
-        # kind of a section has other keys: it begins anew.
+        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union. A section of
+        # another `kind` has other keys: it is replaced too.
         old = into.get(key)
         whole = key in ("weights", "examples") or (isinstance(old, dict) and _other_kind(old, value))
         if isinstance(value, dict) and isinstance(old, dict) and not whole:
@@ -40,8 +40,8 @@ def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Ori
 
 
 def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) -> Any:
-    """Steps by name. A child's list says which there are, and in which order; a step that an ancestor has under the same name
-    and kind inherits its keys."""
+    """Merge steps by name. A child's list decides which steps there are, and their order; a step that an ancestor has under the
+    same name and kind inherits its keys."""
     if not isinstance(new, list):
         return new
     known, out = (old if isinstance(old, dict) else {}), dict[str, Any]()
@@ -60,17 +60,17 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
 
 
 def _absolute(path: str, base: Path) -> str:
-    """`path` relative to the folder `base` of the file that names it. An address and an empty text stay as they are."""
+    """`path` relative to `base`, the folder of the file in which it is written. URLs and empty texts are left as they are."""
     if not path or "://" in path:
         return path
     try:
         return str((base / path).resolve())
-    except (OSError, RuntimeError):  # a circle of links: whoever reads it says so
+    except (OSError, RuntimeError):  # circular links: reading the file reports them
         return str((base / path).absolute())
 
 
 def _begin_anew(tokenizer: dict[str, Any], source: str, origin: Origin) -> None:
-    """Drop what ancestors say of a tokenizer: how to train one says nothing of one that exists, nor the other way round."""
+    """Drop the ancestors' keys of a tokenizer: keys for training one do not apply to an existing one, nor the reverse."""
     for key in [k for k in tokenizer if origin.get(f"tokenizer.{k}") != source]:
         del tokenizer[key]
 

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in the words of who wrote it: a line for each mistake that names file, key, value and remedy."""
+"""Explaining the mistakes in a recipe to its author: a line for each one, with file, key, value and remedy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lehr.config.merge import Origin
 from lehr.config.posttraining import PLUGIN
 from lehr.runtime.errors import UserError
 
-MOST_LINES = 20
+MOST_LINES = 20  # mistakes shown at once
 
 
 class Mistakes(ValueError):
-    """Several of them, each `key: what is wrong; what to do`, in one model."""
+    """Several mistakes in one model, each `key: what is wrong; what to do`."""
 
     def __init__(self, said: Sequence[str]) -> None:
         self.said = said
@@ -34,27 +34,27 @@ def _value_at(values: Any, loc: Sequence[str | int]) -> Any:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Models that an annotation such as dict[str, A | B] leads to."""
+    """The models in an annotation such as dict[str, A | B]."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
 def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """Known keys beside an unknown one: walk the models along `loc`, without its last part."""
+    """The known keys beside an unknown one: follows the models along `loc`, without its last part."""
     models = [model]
     for part in loc[:-1]:
         fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
-        if fields:  # else it is a name in a table, an index, or the kind of a source: the models stay
+        if fields:  # otherwise a name in a table, an index, or the kind of a source: the models stay the same
             models = [inner for field in fields for inner in _models_in(field.annotation)]
     return sorted({name for m in models for name in m.model_fields})
 
 
 def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
-    """`loc` as the recipe writes it: without the `kind` that pydantic puts after the key of a section with kinds, and with the
-    name of a step for its number."""
+    """`loc` as the recipe writes it: without the `kind` that pydantic inserts after the key of a section with kinds, and with a
+    step's name instead of its number."""
     keys: list[str | int] = []
-    for part in (part for part in loc if part != "[key]"):  # pydantic's mark of a table's key that is no name
+    for part in (part for part in loc if part != "[key]"):  # pydantic's marker for an invalid key of a table
         here = _value_at(values, keys)
         if keys == ["posttraining"] and isinstance(here, dict) and isinstance(part, int):
             keys.append(list(here)[part])
@@ -73,7 +73,7 @@ def _origin_of(key: str, origin: Origin) -> str:
 
 
 def given(value: Any) -> str:
-    """A value as a message shows it: not all of a long one."""
+    """A value as shown in messages, shortened if long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -91,8 +91,8 @@ _EXPECTED = {
 
 
 def explain(error: ValidationError, model: type[BaseModel], values: Any, origin: Origin, shown: str) -> UserError:
-    """All errors of a validation, the first one with the others in its `more`. Unknown keys come first, and a key that is
-    missing because it stands there misspelt is none of them."""
+    """All errors of a validation: the first one, with the others in its `more`. Unknown keys come first, and a key that is
+    missing only because it is misspelt is left out."""
     details = sorted(error.errors(include_url=False), key=lambda d: d["type"] != "extra_forbidden")
     found, meant = list[UserError](), set[str]()
     for detail in details:
@@ -160,13 +160,14 @@ def _explained(
 
 
 def _where_named(section: str, what: str, origin: Origin) -> str:
-    """The file that wrote the key with which a message about `section` begins, if it begins with one."""
+    """The file that wrote the key with which a message about `section` begins, if it begins with a key."""
     key = re.split(r"[:=]", what, maxsplit=1)[0]
     return origin.get(f"{section}.{key}" if section else key, "")
 
 
 def blamed(error: UserError, without: Callable[[], object], place: str) -> UserError:
-    """`error` with what is not wrong `without` the assignments of `place` blamed on them, wherever else its key stands."""
+    """`error`, with `place` as the location of those mistakes that disappear `without` the assignments of `place`, wherever
+    else their keys are written."""
     try:
         without()
         before = set[str]()

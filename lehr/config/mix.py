@@ -1,4 +1,4 @@
-"""Shares by source: what a pretraining stage reads."""
+"""Shares by source: the data of a pretraining stage."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lehr.config.names import Name
 
 
 class Mix(Config):
-    """Shares by source. `weights` need not sum to one; `max_epochs` caps how often a source may repeat.
+    """Shares by source. `weights` need not sum to one; `max_epochs` limits how often a source may repeat.
 
-    `reported` holds facts of a released model's mix that nothing here executes: `epochs`, how often one pass of it reads each
-    source (0.5: half of it, 4: four times). Drawing follows `weights`.
+    `reported` holds facts about a released model's mix that no code uses: `epochs`, how often one pass of it reads each source
+    (0.5: half of it, 4: four times). Sources are drawn by `weights`.
     """
 
     weights: dict[Name, PositiveFloat] = Field(min_length=1)

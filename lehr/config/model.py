@@ -1,4 +1,4 @@
-"""Architecture: one set of switches that spans the five families, and each family's own setting of them."""
+"""Architecture: one set of switches that covers the five families, and each family's presets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Family = Literal["olmo", "olmo2", "granite", "granitemoe", "stablelm"]
 
 
 class Model(Config):
-    """Architecture. `family` names the Hugging Face class to exchange weights with and presets the switches below it."""
+    """Architecture. `family` names the Hugging Face class with which weights are exchanged, and presets the switches below."""
 
     family: Family = "olmo2"
     vocab_size: Positive  # rows of the embedding, padding rows included
@@ -23,7 +23,7 @@ class Model(Config):
     d_model: Positive
     n_heads: Positive
     n_kv_heads: Positive
-    mlp_hidden: Positive  # width of the gated MLP, of one expert where there are experts
+    mlp_hidden: Positive  # width of the gated MLP, of one expert if there are experts
     max_seq_len: Positive
     norm: Literal["rmsnorm", "layernorm", "nonparametric"] = "rmsnorm"  # nonparametric: LayerNorm without weight and bias
     norm_placement: Literal["pre", "output"] = "pre"  # before each sub-layer, or on its output (OLMo 2 section 2.1)
@@ -32,14 +32,14 @@ class Model(Config):
     clip_qkv: PositiveFloat | None = None  # clamp queries, keys and values to this, before RoPE (OLMo 0424)
     qkv_bias: bool = False
     rope_theta: PositiveFloat = 10_000.0
-    rope_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each head's dimensions, from the first on
+    rope_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of each head's dimensions that RoPE rotates
     tied_embeddings: bool = False
     embedding_multiplier: PositiveFloat = 1.0
-    residual_multiplier: PositiveFloat = 1.0  # of each sub-layer's contribution
-    attention_multiplier: PositiveFloat | None = None  # scale of the scores; without it 1/sqrt(head size)
+    residual_multiplier: PositiveFloat = 1.0  # of each sub-layer's output
+    attention_multiplier: PositiveFloat | None = None  # scale of the scores; None: 1/sqrt(head size)
     logits_scaling: PositiveFloat = 1.0  # the logits' divisor
     n_experts: NonNegative = 0  # 0: a dense MLP
-    top_k: NonNegative = 0  # experts a token goes to
+    top_k: NonNegative = 0  # experts for each token
     balance_loss: NonNegativeFloat = 0.01  # weight of the load-balancing loss (Granite 3.0 equation 4)
     router_z_loss: NonNegativeFloat = 0.001  # weight of the router's z-loss (Granite 3.0 equation 5)
     init: Literal["normal", "scaled", "mitchell", "mup"] = "normal"
@@ -52,7 +52,7 @@ class Model(Config):
 
     @property
     def rotary_dim(self) -> int:
-        """Dimensions of a head that RoPE turns."""
+        """Dimensions of a head that RoPE rotates."""
         return int(self.head_dim * self.rope_fraction)
 
     @property
@@ -71,13 +71,13 @@ class Model(Config):
     @model_validator(mode="after")
     def _divides(self) -> Model:
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model={self.d_model} is no multiple of n_heads={self.n_heads}; change one of them")
+            raise ValueError(f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; change one of them")
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads={self.n_heads} is no multiple of n_kv_heads={self.n_kv_heads}; change one of them")
+            raise ValueError(f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}; change one of them")
         if self.rotary_dim % 2 or not self.rotary_dim:
             raise ValueError(
                 f"rope_fraction={self.rope_fraction} of head size d_model/n_heads={self.head_dim} is {self.rotary_dim} "
-                "dimensions, and RoPE turns pairs; make it even"
+                "dimensions, and RoPE rotates pairs; make it even"
             )
         return self
 
@@ -93,7 +93,7 @@ class Model(Config):
 
 
 def checked(values: Any, where: str | Path, remedy: str) -> Model:
-    """The architecture that somebody's `values` describe. Raises UserError, naming the key, where they describe none."""
+    """The architecture described by `values` from outside. Raises UserError, naming the key, if they do not describe one."""
     try:
         return Model.model_validate(values)
     except ValidationError as error:
@@ -101,4 +101,4 @@ def checked(values: Any, where: str | Path, remedy: str) -> Model:
         key = ".".join(map(str, first["loc"])) or "the sizes"
         raise UserError(f"{key}: {first['msg']}", where=where, remedy=remedy) from None
     except OverflowError:
-        raise UserError("a size that no machine can count to", where=where, remedy=remedy) from None
+        raise UserError("a size is beyond what Python can represent", where=where, remedy=remedy) from None

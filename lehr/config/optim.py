@@ -19,7 +19,7 @@ class Rollback(Config):
 
 
 class Guard(Config):
-    """Skip an update whose loss or gradient norm stands out of the last `window` ones (OLMo-core's skip-step)."""
+    """Skip an update whose loss or gradient norm is far above the last `window` ones (OLMo-core's skip-step)."""
 
     enabled: bool = True
     window: Annotated[int, Field(ge=8)] = 128
@@ -28,7 +28,7 @@ class Guard(Config):
 
     @model_serializer(mode="wrap")
     def _said_where_it_is_meant(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a rollback nothing is said of it: what was written down before there were any stays the same."""
+        """Omit `rollback` if there is none, so that recipes and fingerprints from before rollbacks existed stay the same."""
         said: dict[str, Any] = handler(self)
         if self.rollback is None:
             said.pop("rollback", None)
@@ -36,17 +36,17 @@ class Guard(Config):
 
 
 class Optim(Config):
-    """AdamW with decoupled decay. The defaults are those of OLMo 2 (OLMo 2 section 3.4, Tables 1 and 3; betas: its code), but
-    for the guard, which no report has. Under muP matrices learn at lr / m_width."""
+    """AdamW with decoupled decay. The defaults are those of OLMo 2 (OLMo 2 section 3.4, Tables 1 and 3; betas: its code),
+    except for the guard, which is in no report. Under muP matrices learn at lr / m_width."""
 
     lr: PositiveFloat
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.95], min_length=2, max_length=2)
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.1
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0  # .inf: gradients are not clipped
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0  # .inf: no clipping
     z_loss: NonNegativeFloat = 1e-5
-    decay_embeddings: bool = False  # OLMo 1 did
+    decay_embeddings: bool = False  # true in OLMo 1
     decay_norms: bool = True  # and biases
-    clip_warmup_tokens: NonNegative = 0  # for these, clip_norm is clip_warmup_factor times as large (OLMo 1's configuration)
+    clip_warmup_tokens: NonNegative = 0  # until then clip_norm is clip_warmup_factor times as large (OLMo 1's configuration)
     clip_warmup_factor: PositiveFloat = 1.0
     guard: Guard = Guard()

@@ -14,51 +14,51 @@ Recompute = Literal["none", "selective", "full"]
 
 
 class Parallel(Config):
-    """Processes per stage (gloo on CPU, NCCL on GPUs), threads in each, and what each process holds. Part of a run's identity:
-    sums over ranks are taken in rank order, so another world size gives equal batches but other last bits.
+    """Processes of a stage (gloo on CPU, NCCL on GPUs), threads in each, and what each process holds. Part of a run's identity:
 
-    `layout`: every rank holds everything (flat; ddp is its usual name), the optimiser state is cut over the ranks (zero1),
-    weights and gradients too (fsdp), or within each of `replicas` groups (hybrid). `tensor` ranks share every matrix product,
-    `pipeline` ranks the layers; data-parallel ranks are processes / (tensor * pipeline). Only next-token training is laid out
-    so; chat training and evaluation take all processes as data-parallel ranks that hold everything.
+    sums over ranks are taken in rank order, so another world size gives equal batches but other last bits.
+    `layout`: every rank holds everything (flat, usually called ddp); the optimiser state is sharded over the ranks (zero1);
+    weights and gradients too (fsdp), or within each of `replicas` groups (hybrid). `tensor` ranks divide every matrix product,
+    `pipeline` ranks the layers; there are processes / (tensor * pipeline) data-parallel ranks. This applies to next-token
+    training only; chat training and evaluation use all processes as data-parallel ranks that hold everything.
     """
 
     processes: Positive = 1
     threads: Positive = 1
     micro_batch: NonNegative = (
-        0  # sequences at once on each rank, gradients accumulated; 0: all of its share, of a pipeline one
+        0  # sequences at once on each rank, with gradient accumulation; 0: all of its share, in a pipeline one
     )
     layout: Layout = "flat"
     replicas: Positive = 1  # hybrid only: groups that each hold the whole state
     tensor: Positive = 1
     pipeline: Positive = 1
     activation_checkpointing: Recompute = (
-        "none"  # activations in the backward pass: all but matrix products (selective), or each block (full)
+        "none"  # recomputed in the backward pass: all but matrix products (selective), or each whole block (full)
     )
 
     @property
     def whole(self) -> bool:
-        """Whether every rank holds all of the state."""
+        """Whether every rank holds the whole state."""
         return self.layout in ("flat", "ddp")
 
     @property
     def compiles(self) -> bool:
-        """Whether torch can compile blocks laid out so: 2.13 fails where tensor ranks compute all of a block again."""
+        """Whether torch.compile works with this layout: torch 2.13 fails with tensor parallelism and full recomputation."""
         return self.tensor == 1 or self.activation_checkpointing != "full"
 
     @property
     def data_ranks(self) -> int:
-        """Ranks that share out a batch."""
+        """The number of ranks among which a batch is divided."""
         return self.processes // (self.tensor * self.pipeline)
 
     @property
     def shards(self) -> int:
-        """Ranks that a data-parallel group's state is cut over."""
+        """The number of ranks over which a data-parallel group's state is sharded."""
         return self.data_ranks // self.replicas
 
     @property
     def described(self) -> str:
-        """In a few words, such as `fsdp x4, tensor 2`."""
+        """The layout in a few words, such as `fsdp x4, tensor 2`."""
         sizes = {"replicas": self.replicas, "tensor": self.tensor, "pipeline": self.pipeline}
         return ", ".join([f"{self.layout} x{self.processes}", *(f"{k} {n}" for k, n in sizes.items() if n > 1)])
 
@@ -72,20 +72,20 @@ class Parallel(Config):
             )
         if self.processes % model_ranks:
             raise ValueError(
-                f"processes={self.processes} is no multiple of tensor * pipeline={model_ranks}; change one of them"
+                f"processes={self.processes} is not a multiple of tensor * pipeline={model_ranks}; change one of them"
             )
         if self.replicas > 1 and self.layout != "hybrid":
             raise ValueError(f"replicas={self.replicas} with layout={self.layout}; set layout to hybrid, or leave replicas out")
         if self.data_ranks % self.replicas:
             raise ValueError(
-                f"replicas={self.replicas} do not divide {self.data_ranks} data-parallel ranks; change one of them"
+                f"replicas={self.replicas} does not divide {self.data_ranks} data-parallel ranks; change one of them"
             )
         if not self.whole and self.processes == 1:
             raise ValueError(f"layout={self.layout} with processes=1; raise processes, or leave layout out")
         return self
 
     def check_model(self, model: Model) -> None:
-        """Raises ValueError where `model` cannot be cut so."""
+        """Raises ValueError if `model` cannot be divided like this."""
         if self.tensor > 1:
             sizes = {name: getattr(model, name) for name in ("n_heads", "n_kv_heads", "mlp_hidden", "vocab_size")}
             for name, size in sizes.items():
@@ -97,15 +97,15 @@ class Parallel(Config):
             key = "tensor" if self.tensor > 1 else "pipeline"
             raise ValueError(
                 f"parallel.{key}={getattr(self, key)} with model.n_experts={model.n_experts}; "
-                f"leave parallel.{key} out: experts are cut by fsdp and hybrid"
+                f"leave parallel.{key} out: experts are sharded by fsdp and hybrid only"
             )
 
     def check_batch(self, key: str, rows: int) -> None:
-        """Raises ValueError where a global batch of `rows`, the recipe's `key`, cannot be shared out."""
+        """Raises ValueError if a global batch of `rows`, the recipe's `key`, cannot be divided among the ranks."""
         if rows % self.data_ranks:
             cut = "" if self.tensor * self.pipeline == 1 else f" / {self.tensor * self.pipeline}"
             named = f"parallel.processes={self.processes}{cut}"
-            raise ValueError(f"{key}={rows} is no multiple of {named}; change one of them")
+            raise ValueError(f"{key}={rows} is not a multiple of {named}; change one of them")
         share, micro = rows // self.data_ranks, self.micro_batch or 1
         if self.pipeline > 1 and (share % micro or share // micro < self.pipeline):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The parts of a recipe, before anything is said of how they fit together (lehr.config.checks)."""
+"""The parts of a recipe, without the conditions between them (lehr.config.checks)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RecipeParts(Config):
     description: str = ""
     seed: NonNegative = 0
     base: Base | None = None  # in place of stage1
-    model: Model  # with `base` it is the base's own
-    tokenizer: Tokenizer | None = None  # without it the base's
+    model: Model  # with `base` it is the base's
+    tokenizer: Tokenizer | None = None  # None: the base's
     data: Data | None = None
     stage1: Pretrain | None = None
     ramp: Ramp | None = None
@@ -35,23 +35,23 @@ class RecipeParts(Config):
     evaluation: Evaluation
     parallel: Parallel = Parallel()
     watch: Watch = Watch()
-    compile: Compile = "auto"  # pretraining's blocks; auto: stages of a quarter of an hour and more, where a compiler is
-    precision: Precision = "fp32"  # of pretraining; auto: bf16 where the processor has units for it
+    compile: Compile = "auto"  # blocks in pretraining; auto: in stages of 15 minutes or more, if there is a C++ compiler
+    precision: Precision = "fp32"  # of pretraining; auto: bf16 if the processor computes it in hardware
     compute: Compute = Compute()  # of pods on a cluster
     tracking: Tracking = Tracking()
     site: Site = Site()
-    hardware: Hardware | None = None  # what `lehr plan` reckons with
+    hardware: Hardware | None = None  # for `lehr plan`
 
     @property
     def base_stage(self) -> str:
-        """Name of the checkpoint that pretraining ends with: what post-training starts from and is compared with."""
+        """Name of the checkpoint in which pretraining ends: post-training starts from it and is compared with it."""
         if self.anneals:
             return "soup" if self.anneals.soup and len(self.anneals.runs) > 1 else self.anneals.names[0]
         return "ramp" if self.ramp else "base" if self.base else "stage1"
 
     @property
     def window_tokens(self) -> int:
-        """Positions that pretraining reached: scores of running text look no further. 0: the model's length."""
+        """The sequence length of pretraining, which limits the windows of running text in scores. 0: the model's length."""
         if self.stage1:
             return self.stage1.sequence_length
         return self.base.training.sequence_length if self.base and self.base.training else 0

@@ -1,7 +1,7 @@
-"""Post-training: an ordered list of steps, each a kind with its own keys. What a recipe lists here is what runs.
+"""Post-training: an ordered list of steps, each a kind with its own keys. The steps that a recipe lists are those that run.
 
-A step begins with the model before it, or with the one that `parent` names. Steps of released models whose data others hold say
-with `supply` what must be supplied; `reported` holds what a report says of them and nothing here executes.
+A step starts from the model before it, or from the one named by `parent`. Steps of released models whose data are held by
+others describe in `supply` what must be supplied; `reported` holds a report's facts about them that no code uses.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lehr.config.schedule import StepSchedule
 
 
 class Step(Config):
-    """What every step says."""
+    """The keys of every step."""
 
-    name: StepName  # of its model, in scores and files; where a recipe gives none, the kind
-    parent: str = ""  # name of the model that it begins with; without it the one before
-    supply: str = ""  # data that others hold: what must be supplied before it can run
-    reported: Reported = {}  # facts of a released model that nothing here executes
+    name: StepName  # of its model, in scores and files; by default the kind
+    parent: str = ""  # name of the model from which it starts; by default the one before
+    supply: str = ""  # data held by others that must be supplied before it can run
+    reported: Reported = {}  # facts about a released model that no code uses
 
 
 class TuningOptim(Optim):
-    """AdamW for post-training: without weight decay and z-loss where a recipe gives none."""
+    """AdamW for post-training: by default without weight decay and z-loss."""
 
     weight_decay: NonNegativeFloat = 0.0
     z_loss: NonNegativeFloat = 0.0
@@ -43,13 +43,13 @@ class Tuning(Step):
     epochs: NonNegativeFloat = 0.0
     samples: NonNegative = 0  # examples, pairs or prompts in one epoch
     batch_size: NonNegative = 0  # conversations, pairs or prompts; 0: not given
-    batch_tokens: NonNegative = 0  # instead of batch_size, where batches are filled up to so many tokens
-    max_length: NonNegative = 0  # tokens of a row; 0: the model's
+    batch_tokens: NonNegative = 0  # instead of batch_size, if batches are filled up to so many tokens
+    max_length: NonNegative = 0  # tokens of a row; 0: the model's length
     checkpoint_steps: Positive = 20
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps; 0 where neither `steps` nor what they follow from is given."""
+        """Optimiser steps; 0 if neither `steps` nor the keys for computing it are given."""
         if self.steps or not self.batch_size:
             return self.steps
         return math.ceil(self.samples * (self.epochs or 1.0) / self.batch_size)
@@ -59,20 +59,20 @@ class SftStep(Tuning):
     """Supervised fine-tuning on conversations, loss on the assistant's tokens only."""
 
     kind: Literal["sft"]
-    examples: dict[str, Positive] = {}  # generated conversations: chat family -> how many
+    examples: dict[str, Positive] = {}  # generated conversations: chat family -> number
     replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting: in no report
     replay_mix: str = ""
 
 
 class Pairs(Config):
     """Preference pairs sampled from the step's parent on generated prompts and judged by verifiers; in the reports a model
-    judges the answers of many models."""
+    judges answers of many models."""
 
     families: list[str] = Field(min_length=1)
     prompts: Positive
     held_out_prompts: Positive
     samples: Annotated[int, Field(ge=2)] = 3  # answers to each prompt
-    reference_answers: bool = False  # prefer the data's own answer where no sample passes; off-policy, so not by default
+    reference_answers: bool = False  # prefer the data's own answer if no sample passes; off-policy, so not the default
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 56
 
@@ -83,7 +83,7 @@ class DpoStep(Tuning):
     kind: Literal["dpo"]
     pairs: Pairs | None = None
     beta: PositiveFloat = 5.0
-    normalised: bool = True  # log-probabilities per token rather than per answer: OLMo 2's `dpo_norm`
+    normalised: bool = True  # log-probabilities per token instead of per answer: OLMo 2's `dpo_norm`
     chosen_nll: NonNegativeFloat = 0.0  # weight of the chosen answer's own negative log-likelihood: in no report
 
 
@@ -99,14 +99,14 @@ class GrpoStep(Tuning):
     clip_high: PositiveFloat = 0.28  # DAPO's; no report gives bounds for GRPO
     kl: NonNegativeFloat = 0.01
     advantage_epsilon: NonNegativeFloat = 1e-8  # added to the group's standard deviation
-    bonus: dict[str, float] = {}  # verifier without arguments -> what it adds to the reward when it passes
+    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
     rollout_epochs: Positive = 1  # passes over each roll-out
-    mini_batches: Positive = 1  # pieces of it in each pass, an update each
-    episodes: NonNegative = 0  # samples in all, where a report counts so
+    mini_batches: Positive = 1  # of each pass, with an update each
+    episodes: NonNegative = 0  # samples in all, as some reports count
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps; those of each roll-out where `steps` does not say."""
+        """Optimiser steps; without `steps`, the updates of all roll-outs."""
         if self.steps or not self.batch_size:
             return self.steps
         prompts = self.episodes / self.samples_per_prompt or self.samples * (self.epochs or 1.0)
@@ -117,7 +117,7 @@ class RewardModelStep(Tuning):
     """A reward model. Not run by this version."""
 
     kind: Literal["reward_model"]
-    optim: TuningOptim | None = None  # type: ignore[assignment]  # not every report gives its rate
+    optim: TuningOptim | None = None  # type: ignore[assignment]  # not every report gives its learning rate
 
 
 class PpoStep(Tuning):
@@ -129,7 +129,7 @@ class PpoStep(Tuning):
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps; 0 where neither `steps` nor what they follow from is given."""
+        """Optimiser steps; 0 if neither `steps` nor the keys for computing it are given."""
         if self.steps or not self.batch_size:
             return self.steps
         return math.ceil(self.episodes * self.ppo_epochs / self.batch_size)
@@ -142,7 +142,7 @@ class SelfKnowledgeStep(Tuning):
 
 
 class BestOfNStep(Step):
-    """The best of n samples by reward models becomes training data. Not run by this version."""
+    """The best of n samples, chosen by reward models, becomes training data. Not run by this version."""
 
     kind: Literal["best_of_n"]
 
@@ -160,7 +160,7 @@ class MergeStep(Step):
 
 
 class PluginStep(Step):
-    """A kind that a module of one's own declares: `kind: my_module:SPEC`, a lehr.pipeline.spec.StageSpec. `settings` are its
+    """A kind declared by the user's own module: `kind: my_module:SPEC`, a lehr.pipeline.spec.StageSpec. `settings` are its
     configuration's keys."""
 
     kind: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -191,7 +191,7 @@ PostStep = Annotated[
 
 
 def with_names(steps: Any) -> Any:
-    """`steps` as a recipe writes them, each with a name: its kind, numbered from the second one on."""
+    """`steps` as written in a recipe, each with a name: its kind, numbered from the second one on."""
     if not isinstance(steps, list):
         return steps
     taken = {name for step in steps if isinstance(step, dict) and isinstance(name := step.get("name"), str)}

@@ -22,28 +22,28 @@ class Pretrain(Config):
     schedule: Schedule = CosineSchedule()
     batch_ramp: BatchRamp | None = None
     mask_repeats: bool = True  # no loss on instances that repeat an n-gram of up to 13 tokens 32 times (OLMo 2 section 3.1)
-    document_mask: bool = False  # documents of one window do not see each other, positions restart (Stable LM 2's code)
+    document_mask: bool = False  # documents in one window do not attend to each other, positions restart (Stable LM 2's code)
     checkpoint_steps: Positive = 50
 
     @property
     def steps(self) -> int:
-        """Whole optimiser steps that the token budget pays for at the full batch size."""
+        """Whole optimiser steps in the token budget at the full batch size."""
         return self.tokens // (self.batch_size * self.sequence_length)
 
     @model_validator(mode="after")
     def _some_step(self) -> Pretrain:
         if self.steps < 1:
             step = self.batch_size * self.sequence_length
-            raise ValueError(f"tokens={self.tokens} do not pay for one step of {step} tokens; raise tokens or lower batch_size")
+            raise ValueError(f"tokens={self.tokens} is less than one step of {step} tokens; raise tokens or lower batch_size")
         return self
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Pretrain:
         horizon: int = getattr(self.schedule, "horizon_tokens", 0)
         if horizon and horizon < self.tokens:
-            raise ValueError(f"schedule.horizon_tokens={horizon} end before tokens={self.tokens}; raise it or set it to 0")
+            raise ValueError(f"schedule.horizon_tokens={horizon} ends before tokens={self.tokens}; raise it or set it to 0")
         if self.schedule.warmup_tokens >= (horizon or self.tokens):
-            raise ValueError(f"schedule.warmup_tokens={self.schedule.warmup_tokens} leave nothing after the warm-up; lower it")
+            raise ValueError(f"schedule.warmup_tokens={self.schedule.warmup_tokens} leaves nothing after the warm-up; lower it")
         for key in ("decay_tokens", "cooldown_tokens"):
             length: int = getattr(self.schedule, key, 0)
             if length and length + self.schedule.warmup_tokens > self.tokens:
@@ -54,7 +54,8 @@ class Pretrain(Config):
 
 
 class Ramp(Config):
-    """The parent's learning rate, held constant, on the better mix: skills form here, before the anneals branch."""
+    """Training on the better mix at the parent's learning rate, held constant, so that skills form before the anneals
+    branch."""
 
     mix: str
     tokens: Positive
@@ -70,10 +71,10 @@ class AnnealRun(Config):
 
 
 class Anneals(Config):
-    """From one parent, once per run: from the parent's learning rate to zero (OLMo 2 section 2.3).
+    """Several anneals of one parent, from the parent's learning rate to zero (OLMo 2 section 2.3).
 
-    `seeds` give one run each with `mix` and `tokens`; `more` adds runs of another mix or length. Batch size, sequence
-    length and optimiser come from the parent.
+    Each of `seeds` makes one run with `mix` and `tokens`; `more` adds runs with another mix or length. Batch size, sequence
+    length and optimiser are the parent's.
     """
 
     mix: str
@@ -81,7 +82,7 @@ class Anneals(Config):
     seeds: list[NonNegative] = Field(min_length=1)
     more: list[AnnealRun] = []
     decay: Literal["linear", "exponential"] = "linear"
-    soup: bool = True  # average the runs; without it the first one goes on
+    soup: bool = True  # average the runs; otherwise the first one is used
     checkpoint_steps: Positive = 50
 
     @property
@@ -90,7 +91,7 @@ class Anneals(Config):
 
     @property
     def names(self) -> list[str]:
-        """`anneal-SEED` of each run; one whose seed came before says its billions of tokens too: `anneal-42-300b`."""
+        """`anneal-SEED` for each run; if the seed has occurred before, with its billions of tokens: `anneal-42-300b`."""
         out: list[str] = []
         for run in self.runs:
             name = f"anneal-{run.seed}"

@@ -1,4 +1,4 @@
-"""The whole recipe: its parts, and that they fit together."""
+"""The whole recipe: its parts, checked against each other."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lehr.runtime.hardware import bf16_units, cpp_compiler
 
 
 class Recipe(RecipeParts):
-    """One run, from documents to a scored chat model, or from a model that exists to a better one."""
+    """One run, from documents to a scored chat model, or from an existing model to a better one."""
 
     def pinned(self) -> Recipe:
-        """This recipe with what depends on the machine decided: `auto` precision, and `auto` compilation without a compiler."""
+        """This recipe with `auto` precision and compilation replaced by what this machine can do."""
         decided = {}
         if self.precision == "auto":
             decided["precision"] = "bf16" if bf16_units() else "fp32"
@@ -36,7 +36,7 @@ class Recipe(RecipeParts):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        checks.beginning(self)  # alone: the others rely on it
+        checks.beginning(self)  # first and alone: the other checks rely on it
         mistakes = []
         for check in checks.ALL:
             try:

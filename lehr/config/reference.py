@@ -1,6 +1,6 @@
-"""The recipe's keys as Markdown tables, made from the models: the lower part of docs/recipes.md.
+"""The recipe's keys as Markdown tables, generated from the models: the lower part of docs/recipes.md.
 
-`make reference` writes it anew below the file's marker line.
+`make reference` rewrites everything below the file's marker line.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _models(model: type[BaseModel], seen: list[type[BaseModel]]) -> list[type[BaseModel]]:
-    """`model` and every model under it, in the order in which a reader meets them."""
+    """`model` and every model in it, in reading order."""
     if model not in seen:
         seen.append(model)
         waiting = [field.annotation for field in model.model_fields.values()]
@@ -68,7 +68,7 @@ def _models(model: type[BaseModel], seen: list[type[BaseModel]]) -> list[type[Ba
 
 
 def reference() -> str:
-    """One section a model: its docstring, then key, type with limits, default."""
+    """One section for each model: its docstring, then key, type with limits, default."""
     lines = []
     for model in _models(Recipe, []):
         lines += [f"## {model.__name__}", "", " ".join((model.__doc__ or "").split()), ""]
@@ -80,7 +80,7 @@ def reference() -> str:
 
 
 def with_reference(text: str) -> str:
-    """A document with everything below its marker line replaced by the reference."""
+    """`text` with everything below its marker line replaced by the reference."""
     return f"{text.partition(MARKER)[0]}{MARKER}\n\n{reference()}"
 
 

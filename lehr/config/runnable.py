@@ -10,18 +10,18 @@ from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, Sf
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
-BUILT = ("sft", "dpo", "grpo")  # kinds of post-training steps that this version runs; beside them those of one's own modules
+BUILT = ("sft", "dpo", "grpo")  # kinds of post-training steps that this version runs, besides those of users' own modules
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 
 
 def check_runnable(recipe: Recipe) -> None:
-    """Raises UserError, with a line for all that is missing: what must be supplied, and steps that are not run."""
+    """Raises UserError, with one line for each thing that is missing: what must be supplied, and steps that cannot be run."""
     lacks = [*_sources(recipe), *_files(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
     lacks += [lack for step in recipe.posttraining if step.kind in BUILT for lack in _step(step)]
     if lacks:
         *_, (what, remedy) = lacks
-        lacks[-1] = what, f"{remedy}. `lehr plan` works without any of it"
+        lacks[-1] = what, f"{remedy}. `lehr plan` works without all this"
         first, *more = (UserError(what, where=f"recipe {recipe.name}", remedy=remedy) for what, remedy in lacks)
         first.more = tuple(more)
         raise first
@@ -41,10 +41,10 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
 
 
 def _files(recipe: Recipe) -> Iterator[Lack]:
-    """Said here, before a folder is made. What is in them the stage that reads them checks."""
+    """Missing files, reported before any folder is made. The stages that read the files check their content."""
     for name, source in (recipe.data.sources if recipe.data else {}).items():
         if isinstance(source, JsonlSource) and "://" not in source.path and not Path(source.path).exists():
-            yield f"data.sources.{name}.path={source.path}: no such file", "mend the path, which is relative to its recipe"
+            yield f"data.sources.{name}.path={source.path}: no such file", "correct the path, which is relative to its recipe"
 
 
 def _languages(recipe: Recipe) -> Iterator[Lack]:
@@ -52,8 +52,8 @@ def _languages(recipe: Recipe) -> Iterator[Lack]:
     foreign = [language for language in asked if language not in (*LANGUAGES, "unknown")]
     if foreign:
         yield (
-            f"data.filters.languages: this version cannot tell documents in {', '.join(foreign)}, and would drop them all",
-            f"keep of data.filters.languages those of {', '.join(LANGUAGES)}",
+            f"data.filters.languages: this version cannot recognise {', '.join(foreign)}, and would drop all such documents",
+            f"keep in data.filters.languages only those of {', '.join(LANGUAGES)}",
         )
 
 
@@ -76,14 +76,14 @@ def _kinds(recipe: Recipe) -> Iterator[Lack]:
 
 
 def _step(step: PostStep) -> Iterator[Lack]:
-    """What a step of a kind that is run lacks."""
+    """The missing settings of a step whose kind can be run."""
     key = f"posttraining.{step.name}"
     own = {SftStep: "examples", DpoStep: "pairs", GrpoStep: "families"}
     data = next((name for kind, name in own.items() if isinstance(step, kind)), "")
     if data and not getattr(step, data):
         yield (
             f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}",
-            f"give {step.kind} its {data}, from which data is generated: that of others is not read by this version",
+            f"give {step.kind} its {data}, from which data is generated: this version cannot read others' data",
         )
     if not isinstance(step, Tuning):
         return

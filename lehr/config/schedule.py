@@ -17,7 +17,7 @@ class Warmed(Config):
 
 
 class CosineSchedule(Warmed):
-    """Falls to `final_ratio` of the peak at `horizon_tokens`, and is cut off where the stage ends before it (OLMo 2
+    """Falls to `final_ratio` of the peak at `horizon_tokens`, and is truncated if the stage ends before that (OLMo 2
     section 4.1)."""
 
     kind: Literal["cosine"] = "cosine"
@@ -26,7 +26,7 @@ class CosineSchedule(Warmed):
 
 
 class LinearSchedule(Warmed):
-    """Falls to `final_ratio` of the peak on a line (OLMo 1 section 3.2; anneals: OLMo 2 section 2.3)."""
+    """Falls to `final_ratio` of the peak linearly (OLMo 1 section 3.2; anneals: OLMo 2 section 2.3)."""
 
     kind: Literal["linear"]
     horizon_tokens: NonNegative = 0
@@ -40,7 +40,7 @@ class ConstantSchedule(Warmed):
 
 
 class WsdSchedule(Warmed):
-    """Warm-up, stable, decay over the last `decay_tokens` of the stage (Hu et al. 2024)."""
+    """Warm-up, constant, then decay over the last `decay_tokens` of the stage (Hu et al. 2024)."""
 
     kind: Literal["wsd"]
     decay_tokens: Positive
@@ -49,21 +49,22 @@ class WsdSchedule(Warmed):
 
 
 class PowerSchedule(Warmed):
-    """min(peak, beta * amplitude * n^exponent) after n tokens, with a tail (Granite 3.0 equation 9; Shen et al. 2024)."""
+    """min(peak, beta * amplitude * n^exponent) after n tokens, with a final decay (Granite 3.0 equation 9; Shen et al.
+    2024)."""
 
     kind: Literal["power"]
     amplitude: PositiveFloat = 4.0
     exponent: Annotated[float, Field(lt=0)] = -0.51
     beta: Positive  # the batch size in sequences
-    decay_tokens: NonNegative = 0  # length of the tail; 0: none, a later stage decays
+    decay_tokens: NonNegative = 0  # length of the final decay; 0: none, a later stage decays
     decay: Literal["exponential", "linear"] = "exponential"
-    final_ratio: Fraction = 0.0  # of the rate at which the tail begins
+    final_ratio: Fraction = 0.0  # of the rate at which the final decay begins
 
 
 class HybridSchedule(Warmed):
-    """A quarter of a cosine's period, then alpha / sqrt(i + beta), then a line to zero (Stable LM 2 equation 1).
+    """A quarter of a cosine's period, then alpha / sqrt(i + beta), then linearly to zero (Stable LM 2 equation 1).
 
-    `period_tokens` is N, `minimum_ratio` m over the peak M; alpha and beta follow from continuity in value and slope.
+    `period_tokens` is N, `minimum_ratio` m over the peak M; alpha and beta follow from continuity of value and slope.
     """
 
     kind: Literal["hybrid"]
@@ -83,12 +84,12 @@ class StepSchedule(Config):
 
     kind: Literal["cosine", "linear", "constant"] = "linear"
     warmup_steps: NonNegative = 0
-    warmup_ratio: Fraction = 0.0  # of all steps, where warmup_steps is 0
+    warmup_ratio: Fraction = 0.0  # of all steps, if warmup_steps is 0
     final_ratio: Fraction = 0.0  # of the peak, at the end
 
 
 class BatchRamp(Config):
-    """Batch size that begins at `start` sequences and doubles every `double_every_tokens` until it is the stage's own
+    """Batch size that begins at `start` sequences and doubles every `double_every_tokens` up to the stage's own
     (OLMo 1 section 3.1, the 65B)."""
 
     start: Positive

@@ -1,4 +1,4 @@
-"""The place where it runs: constants for energy, carbon and water."""
+"""The site of a run: constants for energy, carbon and water."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lehr.config.base import Config, NonNegativeFloat
 
 
 class Site(Config):
-    """Constants of the place where it runs, for energy and carbon (OLMo 2 section 6.5)."""
+    """Constants of the site where a run takes place, for energy and carbon (OLMo 2 section 6.5)."""
 
     cpu_watts_per_core: NonNegativeFloat = 7.0
     pue: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     carbon_kg_per_kwh: NonNegativeFloat = 0.35
     water_onsite_liters_per_kwh: NonNegativeFloat = 0.0  # water usage effectiveness of the cooling
-    water_offsite_liters_per_kwh: NonNegativeFloat = 0.0  # and of the power generation
-    water_liters_per_kwh: NonNegativeFloat = 0.0  # both together, where they are not told apart
+    water_offsite_liters_per_kwh: NonNegativeFloat = 0.0  # water usage effectiveness of the power generation
+    water_liters_per_kwh: NonNegativeFloat = 0.0  # their sum, if it is only known as such
     citation: str = "estimate"
 
     @model_validator(mode="after")
@@ -25,8 +25,8 @@ class Site(Config):
         both = self.water_onsite_liters_per_kwh + self.water_offsite_liters_per_kwh
         if both and self.water_liters_per_kwh not in (0.0, both):
             raise ValueError(
-                f"water_liters_per_kwh={self.water_liters_per_kwh} is not the {both:g} that "
-                "water_onsite_liters_per_kwh and water_offsite_liters_per_kwh give; leave it out"
+                f"water_liters_per_kwh={self.water_liters_per_kwh} is not the sum {both:g} of "
+                "water_onsite_liters_per_kwh and water_offsite_liters_per_kwh; leave it out"
             )
         self.water_liters_per_kwh = both or self.water_liters_per_kwh
         return self

@@ -1,4 +1,4 @@
-"""Where a run leaves more than its own folder's record of itself."""
+"""What a run records outside its own folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from lehr.config.names import Name
 
 
 class Tracking(Config):
-    """What MLflow is given beside runs, metrics, datasets and logged models, which it gets anyway. No result depends on it."""
+    """What MLflow gets besides runs, metrics, datasets and logged models, which it always gets. Does not affect a result."""
 
-    registered_model: Name | None = None  # the exported model becomes a version of it, once for each digest
+    registered_model: Name | None = None  # the exported model becomes a version of this one, once for each digest

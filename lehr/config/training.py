@@ -1,4 +1,4 @@
-"""How training computes and how often it looks at itself."""
+"""How training computes, and how often it logs and saves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Compile = Literal["auto", "off", "on"]
 
 
 class Watch(Config):
-    """How often training looks at itself, in steps, and which saves it keeps. No result depends on it, and no fingerprint."""
+    """How often training logs, in steps, and which saves it keeps. Affects neither a result nor a fingerprint."""
 
     model_config = ConfigDict(frozen=True)
 
     norm_steps: Positive = 20  # norms of the embedding and of the gradients by kind of parameter
-    metrics_steps: Positive = 1  # what only the log needs: 1 with each step's sums; more: of so many steps at once, beside them
-    collect_steps: Positive = 100  # Python's garbage
-    keep_saves: Annotated[int, Field(ge=2)] = 2  # of those at a stage's checkpoint_steps; the newest of all stays anyway
-    keep_saves_every_steps: NonNegative = 0  # these stay until the stage ends; 0: none
+    metrics_steps: Positive = 1  # reduction of log-only metrics: 1: with each step's sums; more: for so many steps at once
+    collect_steps: Positive = 100  # interval of Python's garbage collection
+    keep_saves: Annotated[int, Field(ge=2)] = 2  # of those at a stage's checkpoint_steps; the newest of all is always kept
+    keep_saves_every_steps: NonNegative = 0  # saves at its multiples are kept until the stage ends; 0: none

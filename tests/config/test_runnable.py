@@ -34,7 +34,7 @@ def test_tiny_recipes_run(path: Path) -> None:
         ("posttraining.sft.batch_tokens=4096", "posttraining.sft: batch_tokens is not run by this version", "batch_size"),
         ("posttraining.dpo.batch_size=0", "posttraining.dpo: its batch_size is not given", "give a step its batch_size"),
         ("posttraining.dpo.steps=0", "posttraining.dpo: its length is not given", "steps, or samples and epochs"),
-        ("data.filters.languages=[en, ja, frisian, unknown]", "cannot tell documents in ja, frisian", "those of en, la, it"),
+        ("data.filters.languages=[en, ja, frisian, unknown]", "cannot recognise ja, frisian", "those of en, la, it"),
         ("tokenizer.origin=cl100k", "the tokenizer must be supplied: cl100k", "tokenizer.path"),
         (
             "posttraining=[{kind: sft}, {kind: ppo, optim: {lr: 1e-6}}, {kind: merge}, {kind: merge}]",

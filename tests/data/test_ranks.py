@@ -130,12 +130,12 @@ def test_ranks_with_other_settings(tmp_path: Path) -> None:
         ("(", "'(' is not a valid pattern"),
         (r"\p{Elvish}", "is not a valid pattern"),
         (r"a|\p{N}{1,3}+", "contains '{1,3}+'"),
-        (r"a|\s+$", "has '$'"),
+        (r"a|\s+$", "contains '$'"),
     ):
         refused(Config(path=path, pattern=pattern, special_tokens={END: 300}), "tokenizer.pattern", said)
     refused(Config(path=path, pattern="gpt2"), 'tokenizer.special_tokens: {"<|endoftext|>": 258}')
     refused(Config(path=path, pattern="gpt2", special_tokens={END: 256}), f"{path}:257", "which this line gives to a token")
-    refused(Config(path=path, pattern="gpt2", special_tokens={END: 300}), "is token 257 of the file")
+    refused(Config(path=path, pattern="gpt2", special_tokens={END: 300}), "is also token 257 of the file")
     config = Config(path=str(written([*BYTES, b"ab"], tmp_path / "x.tiktoken")), pattern="gpt2", special_tokens={END: 260})
     assert (Tokenizer.given(config).vocab_size, Tokenizer.given(config).eos_id) == (261, 260)  # three ids stand unused
     refused(config.model_copy(update={"vocab_size": 300}), "tokenizer.vocab_size=300, but it has 261")

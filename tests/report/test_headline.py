@@ -93,7 +93,7 @@ def test_headline_scores_are_the_recipes_or_one_of_each_task() -> None:
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("arithmetic", "no task/metric"), ("prose/nothing", "no task/metric"), ("prase/bits_per_byte", "no evaluation task")],
+    [("arithmetic", "not task/metric"), ("prose/nothing", "not task/metric"), ("prase/bits_per_byte", "no evaluation task")],
 )
 def test_headline_names_are_known_at_validation(name: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
