@@ -74,7 +74,7 @@ def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) 
     for split, user in _wanted(nodes):
         if not any(row[split] for row in funnel.values()):
             why = _why_empty(config, folder, split, shares[split])
-            what = f"no {split} documents are held back, but {user} reads them: {why}"
+            what = f"no documents are held back for {split}, which {user} reads: {why}"
             raise UserError(
                 what,
                 remedy="give each document an id of its own, or none; add documents; raise the share; or score no running text",
