@@ -1,1 +1,1 @@
-"""The controller: watches nodes, pods, Jobs and reports, asks `fleet.decide`, and carries out what it answers."""
+"""The controller: watches nodes, pods, Jobs and reports, calls `fleet.decide`, and carries out the actions it returns."""

@@ -1,5 +1,5 @@
-"""What the controller tells people: Events on the Node, and a webhook with the evidence. Neither may stop or delay an action:
-each has a queue and a thread of its own."""
+"""What the controller reports to people: Events on the Node, and a webhook with the evidence. Neither may delay or fail an
+action: each has a queue and a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lehr.monitoring.metrics import Fleet
 from lehr.runtime.errors import InfraError
 
 LOG = logging.getLogger("lehr.infra.controller")
-EVENTS_NAMESPACE = "default"  # where Events about Nodes live, which have no namespace
+EVENTS_NAMESPACE = "default"  # where Kubernetes puts Events about Nodes, which have no namespace
 WARNINGS = ("NodeQuarantined", "NodeSuspected", "PreflightFailed", "QuarantineBlocked", "RevalidationFailed", "RepairNeeded",
             "BreakerOpened", "HumanOverride")  # fmt: skip
 EVENT_SECONDS, EVENT_BURST, EVENT_RATE = 2.0, 50.0, 5.0
@@ -43,13 +43,14 @@ class EventSender:
             threading.Thread(target=self._call_webhook, name="webhook", daemon=True).start()
 
     def event(self, node: NodeObject, reason: str, message: str, now: float) -> None:
-        """Queue an Event about `node`. A failure is logged and counted, no more."""
+        """Queue an Event about `node`. A failure is only logged and counted."""
         if not reason or not self._may_send():
             return
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
             "apiVersion": "v1",
             "kind": "Event",
+            # generateName is cut so that the name stays within Kubernetes' limit of 253 characters.
             "metadata": {"generateName": f"{node.key[:200]}.", "namespace": EVENTS_NAMESPACE},
             "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node.key, "uid": node.uid},
             "reason": reason,
@@ -77,6 +78,7 @@ class EventSender:
 
     def _may_send(self) -> bool:
         now = time.monotonic()
+        # A token bucket: a fault of a whole rack must not flood the API server with Events.
         self._tokens = min(EVENT_BURST, self._tokens + (now - self._filled_at) * EVENT_RATE)
         self._filled_at = now
         if self._tokens < 1:
@@ -86,7 +88,7 @@ class EventSender:
         return True
 
     def webhook(self, kind: str, node: str, evidence: Any, now: float) -> None:
-        """Queue a call. `evidence` is any view; receivers may see one `id` twice after a restart of the controller."""
+        """Queue a call. `evidence` is any record; after a restart of the controller receivers may see an `id` twice."""
         if not self._url:
             return
         at = datetime.fromtimestamp(now, UTC).isoformat()
@@ -97,7 +99,7 @@ class EventSender:
             self._metrics.count(Fleet.WEBHOOKS, outcome="dropped")
 
     def close(self) -> None:
-        """Let the threads end after what is queued; wait a moment for the Events, which take milliseconds each."""
+        """End the threads after what is queued; wait a moment for the Events, which take milliseconds each."""
         for calls in (self._events, *([self._calls] if self._url else [])):
             try:
                 calls.put_nowait(None)
@@ -113,6 +115,7 @@ class EventSender:
         headers = {"Content-Type": "application/json", "User-Agent": "lehr"}
         for attempt in range(WEBHOOK_TRIES):
             try:
+                # redirect=False: the evidence must not go to an address that the configuration does not name.
                 answer = self._http.request(
                     "POST", self._url, body=json.dumps(body).encode(), headers=headers, timeout=WEBHOOK_SECONDS, redirect=False
                 )

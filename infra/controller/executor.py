@@ -1,5 +1,6 @@
-"""Carries the actions of one decision out, in their order. The first request that fails ends it: the rest was decided upon
-a state that is not there. Every write on a Node carries the version decided upon, every deletion the uid.
+"""Carries out the actions of one decision in their order. It stops at the first request that fails: the remaining actions were
+decided for a state that did not come about. Every write to a Node carries the resourceVersion that was decided upon, every
+deletion the uid, so that the API server refuses them for an object that has changed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class NotLeading(Exception):
 
 
 class Executor:
-    """`may_write` is asked right before every write; `clock` is Unix time."""
+    """`may_write` is called right before every write; `clock` is Unix time in seconds."""
 
     def __init__(
         self,
@@ -57,12 +58,13 @@ class Executor:
         self._metrics, self._events, self._may_write, self._clock = metrics, events, may_write, clock
 
     def carry_out(self, view: NodeView, node: NodeObject, actions: Sequence[Action]) -> None:
-        """Raises ApiError, InfraError or OSError of the request that failed, NotLeading if this replica leads no more."""
+        """Raises ApiError, InfraError or OSError of the request that failed, NotLeading if this replica no longer leads."""
         for action in actions:
             self._one(view, node, action)
 
     def tidy(self, node: NodeObject) -> bool:
-        """Put right our condition, label, taints and cordon annotation where they differ from the record. True: written."""
+        """Correct our condition, label, taints and cordon annotation if they differ from the record. True: something was
+        written. Raises as `carry_out`."""
         repair = patches.repairs(node, self._settings.policy)
         if repair is not None:
             self._fence()
@@ -74,6 +76,7 @@ class Executor:
         return repair is not None or condition is not None
 
     def _one(self, view: NodeView, node: NodeObject, action: Action) -> None:
+        # Fenced for each action: a decision may have several, and the Lease may run out between two.
         self._fence()
         match action:
             case Cordon() | Release() | SetState() | RecordHold() | FlagRepair():
@@ -103,7 +106,8 @@ class Executor:
             raise NotLeading
 
     def _write(self, node: NodeObject, action: Action) -> None:
-        """One patch; what `decide` sees next is what the server stored. A cordon is read back: a pod is deleted upon it."""
+        """Write one patch and keep the server's answer, which the next `decide` sees. A cordon is read back, because a pod is
+        deleted on the strength of it."""
         patch = patches.node_patch(node, action, self._settings.policy)
         self._note(self._api.merge(f"{NODES}/{node.key}", patch))
         if isinstance(action, Cordon):
@@ -122,7 +126,7 @@ class Executor:
 
     def _start_pair(self, node: NodeObject, action: StartPair) -> None:
         place = node if action.role == "listen" else self._state.nodes.get(action.partner)
-        if place is None:  # it went: the test will run out of time
+        if place is None:  # the partner was removed: the test will time out
             raise LookupError(f"{action.partner}, with which it is to be tested, is gone")
         self._create_job(node, pair_job(node, place, action, self._settings), "pair", action.event)
 
@@ -135,7 +139,7 @@ class Executor:
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
-            made = self._api.get(f"{path}/{body['metadata']['name']}")  # ours, from before a restart
+            made = self._api.get(f"{path}/{body['metadata']['name']}")  # created by us before a restart
         self._state.jobs.put(job_object(made))
 
     def _delete_pod(self, view: NodeView, node: NodeObject, action: DeletePod) -> None:
@@ -148,7 +152,7 @@ class Executor:
                 chosen = self._settings
                 table.put(pod_object(found, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables))
         except ApiError as error:
-            if error.status != NOT_FOUND:  # a conflict may mean another uid or only a bad moment: look again
+            if error.status != NOT_FOUND:  # a conflict may mean another uid or a concurrent change: decide again
                 raise
             outcome = "gone"
             known = table.get(f"{action.namespace}/{action.name}")
@@ -162,7 +166,7 @@ class Executor:
 
     @staticmethod
     def _seen_at(view: NodeView, action: DeletePod) -> float:
-        """A pod may land on a node that was cordoned long before: then the time runs from its verdict."""
+        """The time of the pod's verdict: if the pod landed on a node cordoned long before, the delay is measured from it."""
         pod = next((p for p in view.pods if p.uid == action.uid), None)
         return pod.verdict.finished_at if pod is not None and pod.verdict is not None else 0.0
 

@@ -1,4 +1,4 @@
-"""The Jobs that test nodes: probes as the only container, on all GPUs of one node and on no other."""
+"""The Jobs that test nodes: the probes as their only container, on all GPUs of one given node."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet.actions import StartPair, StartRevalidation
 from lehr.infra.fleet.policy import NAMES
 
-KEPT_SECONDS = 24 * 3600  # a finished Job that nobody deleted
+KEPT_SECONDS = 24 * 3600  # of a finished Job that was not deleted
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
-USER = 1000
+USER = 1000  # any uid but 0: the probes need no privileges
 PROFILE = {"type": "RuntimeDefault"}
 MOUNTS = {"lehr": "/lehr", "tmp": "/tmp", "shm": "/dev/shm"}
 
 
 def job_name(node: NodeObject, attempt: int) -> str:
-    """Stable, at most 63 characters: the start of the node's name for people, a hash for uniqueness.
+    """A stable name of at most 63 characters: the start of the node's name for people, a hash for uniqueness.
 
-    The uid is in it: another machine may take the name, and must not be given its predecessor's results.
+    The hash covers the uid: a replacement machine may get the same name, but must not get its predecessor's results.
     """
     digest = hashlib.sha256(f"{node.key}/{node.uid}".encode()).hexdigest()[:10]
     short = "".join(c if c.isalnum() else "-" for c in node.key.lower())[:30].strip("-")
@@ -27,16 +27,17 @@ def job_name(node: NodeObject, attempt: int) -> str:
 
 
 def job(node: NodeObject, action: StartRevalidation, settings: Settings) -> Object:
-    """The Job's manifest. It carries node, attempt and suite as annotations, its pod too."""
+    """The Job's manifest. Job and pod carry node, attempt and suite as annotations."""
     notes = {NODE: node.key, MACHINE: node.uid, ATTEMPT: str(action.attempt), SUITE: action.suite}
-    tolerated = [] if action.suite == "suspect" else [UNSCHEDULABLE]  # a suspect that a person cordons meanwhile is theirs
+    # A suspect that a person cordons meanwhile is left to that person: its test must not be scheduled there.
+    tolerated = [] if action.suite == "suspect" else [UNSCHEDULABLE]
     container = _container(node, ["python", "-m", "lehr.infra.pod.probes"], {"LEHR_SUITE": action.suite}, settings)
     seconds = settings.policy.revalidation_timeout_seconds
     return _manifest(job_name(node, action.attempt), notes, _pod(node, container, tolerated, settings), seconds, settings)
 
 
 def pair_job(owner: NodeObject, place: NodeObject, action: StartPair, settings: Settings) -> Object:
-    """One side of a pair test, on `place`. Its annotations name `owner`, the node whose record the test is in."""
+    """One side of a pair test, on `place`. Its annotations name `owner`, the node in whose record the test is kept."""
     notes = {NODE: owner.key, MACHINE: owner.uid, ATTEMPT: str(action.attempt), SUITE: "pair", ROLE: action.role}
     environment = {"LEHR_PAIR_ROLE": action.role, "LEHR_PAIR_ADDRESS": action.address}
     container = _container(place, ["python", "-m", "lehr.infra.pod.probes.pair"], environment, settings)
@@ -54,7 +55,7 @@ def _manifest(name: str, notes: dict[str, str], pod: Object, seconds: float, set
         "kind": "Job",
         "metadata": {"name": name, "namespace": settings.system_namespace, "labels": labels, "annotations": notes},
         "spec": {
-            "backoffLimit": 0,  # what a failure means is decided by `decide`
+            "backoffLimit": 0,  # no retries by Kubernetes: `decide` judges each failure
             "activeDeadlineSeconds": int(seconds),
             "ttlSecondsAfterFinished": KEPT_SECONDS,
             "template": {"metadata": {"labels": labels, "annotations": notes}, "spec": pod},
@@ -63,12 +64,13 @@ def _manifest(name: str, notes: dict[str, str], pod: Object, seconds: float, set
 
 
 def _pod(node: NodeObject, container: Object, tolerated: list[str], settings: Settings) -> Object:
+    # matchFields with node affinity instead of spec.nodeName: the pod then passes the scheduler, which checks free GPUs.
     on_node = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.key]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [on_node]}}
     tolerated = [settings.gpu_resource, NAMES.suspect_taint, NAMES.quarantine_taint, *tolerated]
     pod: Object = {
         "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
+        "automountServiceAccountToken": False,  # probes need no access to the API
         "enableServiceLinks": False,
         "affinity": {"nodeAffinity": required},
         "tolerations": [{"key": key, "operator": "Exists"} for key in tolerated],

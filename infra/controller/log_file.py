@@ -1,4 +1,4 @@
-"""The decision log as a file: whole lines only, and never more than twice the room that it was given."""
+"""The decision log as a file: whole lines only, and never more than twice the size that it was given."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ BLOCK = 1 << 16
 
 
 class LogFile:
-    """Appends lines to `path`; one that would make it larger than `most_bytes` begins a new file, and the old is PATH.1.
+    """Appends lines to `path`; a line that would exceed `most_bytes` starts a new file, and the old one is renamed to PATH.1.
 
-    What a crash or a full disk left of a line is cut off, so that a reader never meets half of one within the file.
+    A partial line left by a crash or a full disk is truncated, so that readers never meet one inside the file.
     Opening raises UserError or InfraError.
     """
 
@@ -36,13 +36,14 @@ class LogFile:
         return file
 
     def write(self, line: str) -> None:
-        """Append `line` and a newline. Raises OSError; nothing of the line is there then."""
+        """Append `line` and a newline. Raises OSError, after which no part of the line is in the file."""
         data = f"{line}\n".encode()
         with self._lock:
             if self._size and self._size + len(data) > self._most:
                 self._path.replace(self._path.with_name(f"{self._path.name}.1"))
                 os.close(self._file)
                 self._file = self._open()
+            # One write call with O_APPEND: another process that appends cannot split the line.
             try:
                 written = os.write(self._file, data)
                 if written != len(data):
@@ -60,7 +61,7 @@ class LogFile:
 
 
 def _end_of_lines(file: int, size: int) -> int:
-    """Where the last whole line ends, looking backwards."""
+    """The offset after the last whole line, searching backwards."""
     end = size
     while end > 0:
         begin = max(0, end - BLOCK)

@@ -1,4 +1,4 @@
-"""The controller's metrics, from the names in lehr.monitoring.metrics: a registry of its own, served where it is told."""
+"""The controller's metrics, declared in lehr.monitoring.metrics: in a registry of their own, with their own HTTP server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lehr.monitoring.metrics import FLEET_METRICS, Fleet, Metric
 
 
 class ControllerMetrics:
-    """Counters and gauges by name. Safe to use from several threads."""
+    """Counters and gauges by name. Thread-safe."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -47,7 +47,8 @@ class ControllerMetrics:
         self.count(Fleet.ERRORS, reason=reason)
 
     def request(self, method: str, path: str, status: int) -> None:
-        """One answered API request. The label is the resource, never an object's name."""
+        """Count one API request. The label is the resource, never an object's name, which would make a series of each
+        object."""
         parts = path.split("/")
         named = parts[1:3] == ["api", "v1"]
         rest = parts[3:] if named else parts[4:]
@@ -56,7 +57,7 @@ class ControllerMetrics:
         self.count(Fleet.API_REQUESTS, verb=method, resource=resource, code=str(status))
 
     def show(self, nodes: Iterable[NodeView], breakers: Iterable[BreakerStatus], now: float) -> None:
-        """The gauges that describe the whole fleet. Only nodes that are not healthy have a series of their own."""
+        """Set the gauges that describe the whole fleet. Only nodes that are not healthy have a series of their own."""
         tally: Tally[tuple[str, str]] = Tally()
         states = self._made[Fleet.NODE_STATE.name]
         states.clear()
@@ -78,7 +79,7 @@ class ControllerMetrics:
         self.set(Fleet.RECONCILE_TIME, now)
 
     def serve(self, address: str, port: int) -> int:
-        """Answer /metrics on `address`; returns the port. Raises OSError when it is taken."""
+        """Serve /metrics on `address`; returns the port. Raises OSError if the port is in use."""
         from prometheus_client import start_http_server
 
         server, _ = start_http_server(port, addr=address, registry=self.registry)
@@ -87,5 +88,6 @@ class ControllerMetrics:
 
     def close(self) -> None:
         if self._server is not None:
+            # On a thread of its own: shutdown() blocks until the serving thread has finished its request.
             threading.Thread(target=self._server.shutdown, daemon=True).start()
             self._server.server_close()

@@ -1,6 +1,6 @@
-"""What people do to nodes: cordon, uncordon, say that one was repaired, report one. `decide` lets them win.
+"""Operator actions on nodes: cordon, uncordon, declare repaired, report. They take precedence in `decide`.
 
-Every act is one patch with the version that was read, so that nothing is done to a node that changed meanwhile.
+Each is one patch with the resourceVersion that was read, so that nothing is done to a node that changed meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONFLICT = 409
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """A node as a person sees it. `state` is "held" for a person's cordon, "unmanaged" for nodes that are not ours."""
+    """A node as shown to people. `state` is "held" for a person's cordon, "unmanaged" for nodes that Lehr does not manage."""
 
     cached: NodeObject
     state: str
@@ -42,7 +42,7 @@ class NodeInfo:
 
     @property
     def _cause(self) -> Signal | None:
-        """The newest signal that says why the node is in its state."""
+        """The newest signal that explains the node's state."""
         record = self.cached.record
         if record is None or self.cached.unschedulable:
             return None
@@ -80,7 +80,7 @@ def info(item: Object) -> NodeInfo:
 
 
 def listed(api: Api, selector: str = "") -> list[NodeInfo]:
-    """All nodes, or those that the label selector picks, by name. Raises ApiError."""
+    """All nodes, or those that match the label selector, by name. Raises ApiError."""
     items = api.items(NODES, {"labelSelector": selector} if selector else {})
     return sorted((info(item) for item in items), key=lambda n: n.cached.key)
 
@@ -90,24 +90,25 @@ def one(api: Api, name: str) -> NodeInfo:
 
 
 def whoami(api: Api) -> str:
-    """The name under which the API server knows the caller."""
+    """The user name under which the API server authenticated the caller. Raises ApiError."""
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     found = api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
     return str(found["status"]["userInfo"]["username"])
 
 
 def cordon(api: Api, name: str, act: HumanAct) -> NodeInfo:
-    """Hold the node until somebody lifts it, or until `act.until`. Raises ApiError."""
+    """Hold the node until somebody lifts the hold, or until `act.until`. Raises ApiError."""
     return _patch(api, name, {NAMES.hold_annotation: encode(act), NAMES.override_annotation: None}, unschedulable=True)
 
 
 def uncordon(api: Api, name: str, act: HumanAct) -> NodeInfo:
-    """Let work in again, whoever cordoned it; the controller keeps its hands off for Policy.override_seconds."""
+    """Make the node schedulable, whoever cordoned it; the controller leaves it alone for Policy.override_seconds. Raises
+    ApiError."""
     return _patch(api, name, {NAMES.override_annotation: encode(act), NAMES.hold_annotation: None}, unschedulable=False)
 
 
 def repaired(api: Api, name: str, act: HumanAct) -> NodeInfo:
-    """Say that a node in repair, or a lemon, may be tested again. It returns to service when it passes."""
+    """Declare that a node in repair, or a lemon, may be tested again. It returns to service if it passes. Raises ApiError."""
     return _patch(api, name, {NAMES.repaired_annotation: encode(act)})
 
 
@@ -126,7 +127,7 @@ def _patch(api: Api, name: str, notes: dict[str, str | None], unschedulable: boo
 
 
 def report(api: Api, namespace: str, name: str, reason: str, by: str) -> str:
-    """Create a NodeReport and return its name. Raises ApiError; 404 when the cluster has no NodeReports."""
+    """Create a NodeReport and return its name. Raises ApiError; 404 if the cluster has no NodeReport resource."""
     body = {
         "apiVersion": f"{NAMES.prefix}/v1",
         "kind": "NodeReport",
@@ -138,7 +139,7 @@ def report(api: Api, namespace: str, name: str, reason: str, by: str) -> str:
 
 
 def close_breaker(api: Api, namespace: str, lease: str, key: str, act: HumanAct) -> None:
-    """Forget what a breaker has counted: a person found that the cordons were right, or mended the check."""
+    """Reset a breaker's count: a person found that the cordons were right, or fixed the check. Raises ApiError."""
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}"
     found = api.get(path)["metadata"]
     acts = parsed(dict[str, HumanAct], (found.get("annotations") or {}).get(NAMES.reset_annotation)) or {}
@@ -157,7 +158,7 @@ class Happening:
 
 
 def history(node: NodeInfo, events: list[Object]) -> list[Happening]:
-    """What is known of a node's past, oldest first: its record, and the Events that the server still has (an hour of them)."""
+    """A node's known past, oldest first: its record, and the Events that the server still has (by default for an hour)."""
     found = [Happening(_event_time(e), str(e.get("reason", "")), str(e.get("message", "")), _component(e)) for e in events]
     record = node.cached.record
     if record is not None:
@@ -177,7 +178,7 @@ def history(node: NodeInfo, events: list[Object]) -> list[Happening]:
             found.append(Happening(record.last_validated_at, "Validated", "passed its revalidations", "controller"))
     if node.hold is not None:
         found.append(Happening(node.hold.at, "Held", node.hold.reason, node.hold.by))
-    # Events have whole seconds, and no cause comes after its effect.
+    # Events have whole seconds; within a second a signal comes before its effects.
     return sorted(found, key=lambda h: (int(h.at), not h.what.startswith("Signal/"), h.at))
 
 
@@ -187,7 +188,7 @@ def _words(signal: Signal) -> str:
 
 
 def events_of(api: Api, name: str) -> list[Object]:
-    """Events about a Node. Raises ApiError: reading Events is a right of its own."""
+    """Events about a Node. Raises ApiError: reading Events is a separate permission."""
     return api.items(
         "/api/v1/namespaces/default/events", {"fieldSelector": f"involvedObject.name={name},involvedObject.kind=Node"}
     )

@@ -37,17 +37,17 @@ ROLE = f"{NAMES.prefix}/role"  # in a pair test: "listen" or "connect"
 
 @dataclass(frozen=True, slots=True)
 class NodeObject(CachedObject):
-    labels: Mapping[str, str]  # ours
-    annotations: Mapping[str, str]  # ours
-    taints: tuple[Mapping[str, str], ...]  # all: the list can only be written as a whole
+    labels: Mapping[str, str]  # only those with our prefix
+    annotations: Mapping[str, str]  # only those with our prefix
+    taints: tuple[Mapping[str, str], ...]  # all of them: the API replaces the list as a whole
     unschedulable: bool
     unschedulable_by: str
     ready: bool
     ready_since: float
     created_at: float
     gpus: int
-    conditions: tuple[Condition, ...]  # others' that are True
-    own_condition: tuple[str, str]  # status and reason of ours; empty when there is none
+    conditions: tuple[Condition, ...]  # those of others that are True
+    own_condition: tuple[str, str]  # status and reason of ours; empty if there is none
     record: NodeRecord | None
 
 
@@ -61,13 +61,13 @@ class PodObject(CachedObject):
 
 @dataclass(frozen=True, slots=True)
 class JobObject(CachedObject):
-    view: JobView  # without its verdict: that is in the pod
-    machine: str  # uid of the Node object that it was made for
+    view: JobView  # without its verdict, which is in the pod
+    machine: str  # uid of the Node for which it was made
 
 
 @dataclass(frozen=True, slots=True)
 class JobPodObject(CachedObject):
-    """A revalidation Job's pod. `address`: of one that runs."""
+    """A revalidation Job's pod. `address` is set while it runs."""
 
     job: str
     finished_at: float | None
@@ -114,7 +114,8 @@ def node_object(item: Object, gpu_resource: str) -> NodeObject:
 
 
 def _remembered(annotations: Mapping[str, str], unschedulable: bool) -> NodeRecord | None:
-    """Where the record is gone or unreadable, the cordon's own annotation still says that the cordon is ours, and why."""
+    """The record remade from the cordon's annotation, if the record itself is gone or unreadable: that the cordon is ours, and
+    why."""
     cordon = noted(CordonRecord, annotations.get(NAMES.cordon_annotation)) if unschedulable else None
     return NodeRecord(NodeState.QUARANTINED, cordon.at, cordon.reason, cordon) if cordon is not None else None
 
@@ -126,7 +127,7 @@ def _conditions(found: Mapping[str, Object]) -> list[Condition]:
 
 
 def _cordoner(meta: Object) -> str:
-    """The program that set unschedulable. The API keeps its name only; the person's is in the server's audit log."""
+    """The program that set unschedulable. The API keeps only its name; the person is in the API server's audit log."""
     for entry in meta.get("managedFields") or []:
         if "f:unschedulable" in ((entry.get("fieldsV1") or {}).get("f:spec") or {}):
             return f"unknown ({entry.get('manager', 'kubectl')})"
@@ -168,14 +169,14 @@ def pod_object(item: Object, gpu_resource: str, allowed_images: Sequence[str], v
 
 
 def lost(pod: PodObject, now: float) -> PodView:
-    """The pod's view with the GPU time that its end at `now` costs: since its last checkpoint, else since its start."""
+    """The pod's view with the GPU-hours lost if it ends at `now`: since its last checkpoint, or since its start."""
     until = pod.view.ended_at or now
     hours = max(0.0, until - max(pod.started_at, pod.checkpoint_at)) / 3600
     return replace(pod.view, gpu_hours_lost=round(hours * pod.view.gpus, 3))
 
 
 def _terminated(container: Object) -> Object:
-    """State of an ended container; the one before its restart counts while the new one runs."""
+    """The state of an ended container; while it is restarting, that of its previous run."""
     state = (container.get("state") or {}).get("terminated") or (container.get("lastState") or {}).get("terminated")
     return state if isinstance(state, dict) else {}
 
@@ -185,7 +186,7 @@ def _done(container: Object) -> bool:
 
 
 def _main_state(status: Object) -> Object:
-    """The ended main container's state: of those that ended, the one with the highest exit code."""
+    """The ended main container's state: of several, the one with the highest exit code."""
     states = [(c.get("state") or {}).get("terminated") or {} for c in status.get("containerStatuses") or []]
     return max((s for s in states if s), key=lambda s: int(s.get("exitCode") or 0), default={})
 

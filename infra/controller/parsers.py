@@ -1,7 +1,7 @@
-"""Readers of what pods, people and clocks wrote. It may have any shape, so each answers for bad text with "nothing".
+"""Parsers for texts written by pods, people and clocks, which may have any shape: each parser returns "nothing" for bad text.
 
-They raise nothing, whatever they are given: an exception here would end the watch that met it, and any training pod can write
-a termination message.
+They never raise: an exception here would end the watch that met the text, and any training pod can write a termination
+message.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lehr.infra.fleet.views import CheckResult, CordonRecord, HumanAct, NodeReco
 from lehr.infra.kube.text import plain
 
 T = TypeVar("T")
-NAME, REASON = 63, 128  # characters
-MAX_CHARACTERS = 1 << 17  # of an annotation: the server takes 256 KiB of all, ours have a few
+NAME, REASON = 63, 128  # characters: the lengths of a Kubernetes label and of a condition's reason as we write them
+MAX_CHARACTERS = 1 << 17  # of an annotation: the API server accepts 256 KiB for all of them, ours need a few KiB
 MAX_ITEMS, MAX_TIME, MAX_WHOLE, MAX_ATTEMPT = 64, 1e11, 1 << 53, 1 << 31
 
 
 def seconds(text: Any) -> float:
-    """Unix time of an RFC 3339 time of the API; 0 for anything else."""
+    """Unix time of an RFC 3339 time; 0 for anything else."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).timestamp()
     except ValueError:
@@ -34,7 +34,7 @@ def seconds(text: Any) -> float:
 
 
 def parsed(kind: type[T], text: str | None) -> T | None:
-    """`text` as `kind`, None when it is absent or anything else."""
+    """`text` decoded as `kind`; None if it is absent or anything else."""
     try:
         return decode(kind, text) if text else None
     except ValueError:
@@ -42,8 +42,8 @@ def parsed(kind: type[T], text: str | None) -> T | None:
 
 
 def noted(kind: type[T], text: str | None) -> T | None:
-    """As `parsed`, of an annotation of a node, each value within what we would have written: whoever can write annotations
-    may write any, and later ones are computed from them."""
+    """As `parsed`, for an annotation of a node, with each value clamped to what we would have written: anybody who may annotate
+    nodes can write any value, and later records are computed from it."""
     found = parsed(kind, text) if text and len(text) <= MAX_CHARACTERS else None
     return None if found is None else _within(found)
 
@@ -51,11 +51,11 @@ def noted(kind: type[T], text: str | None) -> T | None:
 def record_of(text: str | None) -> NodeRecord | None:
     """The record in an annotation; None for anything else."""
     found = noted(NodeRecord, text)
-    return found and replace(found, attempt=found.attempt % MAX_ATTEMPT)  # it is part of the name of a Job
+    return found and replace(found, attempt=found.attempt % MAX_ATTEMPT)  # bounded, as it is part of a Job's name
 
 
 def _within(value: Any) -> Any:
-    """Texts one short line, numbers that JSON and clocks know, the newest of a history."""
+    """Texts cut to one short line, numbers to what JSON and clocks can represent, histories to their newest items."""
     if isinstance(value, bool | Enum) or value is None:
         return value
     if isinstance(value, str):
@@ -79,19 +79,19 @@ KINDS: Mapping[str, type[Any]] = {
 
 
 def unreadable(annotations: Mapping[str, str]) -> Iterator[str]:
-    """Names of our annotations on a node that hold something else, and are skipped."""
+    """Names of our annotations on a node that cannot be decoded, and are ignored."""
     return (name for name, kind in KINDS.items() if annotations.get(name) and noted(kind, annotations[name]) is None)
 
 
 def closed_breakers(annotations: Mapping[str, str]) -> dict[str, float]:
-    """Breakers that a person closed, with the time of it, from the Lease's annotations. What is not readable closes nothing."""
+    """Breakers closed by a person, with the time, from the Lease's annotations. An unreadable annotation closes none."""
     acts = parsed(dict[str, HumanAct], annotations.get(NAMES.reset_annotation))
     return {key: act.at for key, act in acts.items()} if acts else {}
 
 
 def verdict_of(text: str | None) -> Verdict | None:
-    """The verdict in a termination message, its texts short enough for annotations. Fields that are not ours are ignored: a
-    verdict has no say in which node it is about."""
+    """The verdict in a termination message, with texts short enough for annotations. Unknown fields are ignored: a verdict must
+    not be able to choose the node it is about."""
     found = parsed(Verdict, text)
     if found is None:
         return None
@@ -111,7 +111,7 @@ def _clipped(result: CheckResult) -> CheckResult:
 
 
 def progress(text: Any) -> dict[str, Any]:
-    """The JSON object in `text`, empty for anything else."""
+    """The JSON object in `text`; empty for anything else."""
     try:
         found = json.loads(text) if text else {}
     except (ValueError, TypeError, RecursionError):
@@ -120,16 +120,16 @@ def progress(text: Any) -> dict[str, Any]:
 
 
 def count(quantity: Any) -> int:
-    """A whole number of a quantity or an annotation; 0 for anything else. Not all digits are those that `int` reads."""
+    """The integer in a quantity or an annotation; 0 for anything else. isascii: `int` also reads digits of other scripts."""
     text = str(quantity)
     return int(text) if len(text) <= 15 and text.isascii() and text.isdigit() else 0
 
 
 def whole(value: Any) -> int | None:
-    """A whole number that is one in every JSON reader."""
+    """An integer that every JSON reader represents exactly, otherwise None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_WHOLE else None
 
 
 def moment(value: Any) -> float:
-    """Unix time, 0 for anything else: JSON has whole numbers that no float holds, and Python reads NaN."""
+    """Unix time; 0 for anything else, such as integers beyond float's range and NaN, which Python's JSON reader accepts."""
     return float(value) if isinstance(value, int | float) and abs(value) < MAX_TIME else 0.0

@@ -1,4 +1,4 @@
-"""What an action writes on the Node, as JSON merge patches; and what stands there wrongly for its record."""
+"""JSON merge patches of the Node: the effect of an action, and corrections where the Node differs from its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Changes = dict[str, str | None]
 
 
 def node_patch(node: NodeObject, action: Action, policy: Policy) -> Object:
-    """The whole effect of a writing action on the Node, with the version that was decided upon: 409 if it is stale."""
+    """The whole effect of a writing action on the Node, with the resourceVersion decided upon: 409 if it is stale."""
     record: NodeRecord = action.record  # type: ignore[union-attr]
     annotations = _annotations(action, record)
     patch = _patch(node, record, annotations, policy)
@@ -43,7 +43,7 @@ def _annotations(action: Action, record: NodeRecord) -> Changes:
 
 
 def _patch(node: NodeObject, record: NodeRecord, annotations: Changes, policy: Policy) -> Object:
-    """Only what differs from `node`, so that a patch shows in the audit log what it changes."""
+    """A patch with only the differences from `node`, so that the audit log shows what changed."""
     changed = {k: v for k, v in annotations.items() if node.annotations.get(k) != v}
     meta: Object = {"resourceVersion": str(node.version)}
     if changed:
@@ -58,7 +58,7 @@ def _patch(node: NodeObject, record: NodeRecord, annotations: Changes, policy: P
 
 
 def taints_for(node: NodeObject, record: NodeRecord, policy: Policy) -> list[dict[str, str]]:
-    """The Node's taints with ours as the record asks: the list has no merge, so it is written as a whole."""
+    """The Node's taints with ours as the record requires. A merge patch replaces the list, so others' taints are included."""
     wanted: dict[str, str] = {}
     if record.state is NodeState.SUSPECT:
         wanted[NAMES.suspect_taint] = "PreferNoSchedule"
@@ -71,7 +71,7 @@ def taints_for(node: NodeObject, record: NodeRecord, policy: Policy) -> list[dic
 
 
 def repairs(node: NodeObject, policy: Policy) -> Object | None:
-    """A patch for what somebody removed or changed of our label, cordon annotation or taints; None if all is right."""
+    """A patch that restores our label, cordon annotation or taints if somebody changed them; None if they are right."""
     if node.record is None:
         return None
     cordon = node.record.cordon
@@ -81,7 +81,7 @@ def repairs(node: NodeObject, policy: Policy) -> Object | None:
 
 
 def condition_patch(node: NodeObject, now: float) -> Object | None:
-    """A strategic merge patch of the Node's status that makes our condition say what the record says; None if it does."""
+    """A strategic merge patch of the Node's status that sets our condition as the record requires; None if it is right."""
     if node.record is None:
         return None
     cordon = node.record.cordon
@@ -95,12 +95,12 @@ def condition_patch(node: NodeObject, now: float) -> Object | None:
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     condition: dict[str, Any] = {"type": NAMES.condition, "status": status, "reason": reason, "lastHeartbeatTime": stamp}
     condition["message"] = (cordon.detail or cordon.reason)[:1000] if faulty and cordon is not None else "no known fault"
-    if node.own_condition[0] != status:  # a new reason is no transition: whoever waits for its age must not start anew
+    if node.own_condition[0] != status:  # only a change of status is a transition: others measure the condition's age by it
         condition["lastTransitionTime"] = stamp
     return {"status": {"conditions": [condition]}}
 
 
 def _reason(text: str) -> str:
-    """CamelCase, as conditions want it: reasons of people and checks may hold spaces."""
+    """CamelCase, as the API requires for conditions: reasons of people and checks may contain spaces."""
     words = "".join(c if c.isalnum() else " " for c in text if c.isascii()).split()
     return "".join(word[:1].upper() + word[1:] for word in words)[:128] or "Unknown"

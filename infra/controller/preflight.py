@@ -1,8 +1,8 @@
-"""Whether a pod's preflight is ours: an image on the allow-list says nothing about what was run in it.
+"""Whether a pod's preflight is genuine: an image on the allow-list does not show what was run in it.
 
-Whoever writes the pod chooses command, environment and volumes of every container. A verdict counts when the container ran the
-probes of the image and nothing could stand between: no other command or working folder, no variable that steers Python, the
-loader or what is seen of the devices, no volume that something else filled before, no process beside it.
+The author of the pod chooses command, environment and volumes of every container. A verdict counts only if the container ran
+the image's probes and nothing could interfere: no other command or working folder, no variable that influences Python, the
+loader or the visible devices, no volume that something else filled before, no process beside it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ Object = Mapping[str, Any]
 PYTHON = re.compile(r"(/(usr|opt)/[\w./-]+/)?python3?(\.\d+)?")
 PROBES = ["-m", "lehr.infra.pod.probes"]
 MOUNTS = ("/lehr", "/tmp", "/dev/shm")
-TOKENS = "/var/run/secrets/"  # put there by the API server, read by nothing in the probes
+TOKENS = "/var/run/secrets/"  # mounted by the API server, not read by the probes
 EXPECTED = "LEHR_EXPECTED_GPUS"
 FIXED = {"LEHR_VERDICT": "/lehr/verdict.json", "TMPDIR": "/tmp", "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
-# What Flyte's engine gives every container, and the probes' own switches: a check that is off accuses nobody.
+# What Flyte's engine sets in every container, and the probes' own switches: a check that is switched off accuses no node.
 FOREIGN = re.compile(r"(FLYTE|F|_F|AWS|K8S)_\w+|LEHR_PROBE_[A-Z]+")
 
 
 def is_ours(spec: Object, status: Object, allowed_images: Sequence[str], gpu_resource: str, variables: Sequence[str]) -> bool:
-    """`spec` and `status` of a pod; `variables`: names that the cluster gives every container. No image listed: anybody's."""
+    """`spec` and `status` of a pod; `variables`: names that the cluster sets in every container. Without a list of images every
+    preflight is accepted."""
     if not allowed_images:
         return True
     inits = list(spec.get("initContainers") or [])
@@ -42,7 +43,7 @@ def is_ours(spec: Object, status: Object, allowed_images: Sequence[str], gpu_res
 
 
 def _image(status: Object) -> str:
-    """Digest of what the kubelet ran, whatever the specification says by now."""
+    """The digest of the image that the kubelet ran, which the specification cannot alter afterwards."""
     states = status.get("initContainerStatuses") or []
     ran: Object = next((s for s in states if s.get("name") == NAMES.preflight_container), {})
     return str(ran.get("imageID", "")).rpartition("@")[2]

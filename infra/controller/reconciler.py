@@ -1,7 +1,7 @@
-"""The controller's rounds: whatever changed is decided upon anew, from what the cluster shows now. It remembers nothing else.
+"""The controller's rounds: whatever changed is decided anew, from the present state of the cluster and nothing else.
 
-Level-triggered: an event only names a node to look at. A controller that dies at any point is continued by the next one,
-because every step that matters is on the Node before the one that depends on it.
+Level-triggered: an event only names a node to look at. A controller that dies at any point can be continued by the next one,
+because every step that matters is written to the Node before the step that depends on it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from lehr.runtime.errors import Bug, InfraError
 
 LOG = logging.getLogger("lehr.infra.controller")
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 30.0
-STALE = (404, 409, 410, 422)  # the object changed or went: look again at once
+STALE = (404, 409, 410, 422)  # the object changed or is gone: read it again at once
 IDLE_SECONDS = 0.5
 
 
 class Controller:
-    """`log` takes the lines of the decision log. `clock` is Unix time; leases and waits use the monotonic clock."""
+    """`log` receives the lines of the decision log. `clock` is Unix time; leases and waits use the monotonic clock."""
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class Controller:
         self._executor = Executor(api, self.state, settings, self.metrics, self._events, lambda: self.election.leading, clock)
         self._stop = threading.Event()
         self._resync_at = 0.0
-        self._not_before: dict[str, tuple[float, float]] = {}  # node -> monotonic time, last wait
+        self._not_before: dict[str, tuple[float, float]] = {}  # node -> (monotonic time, last wait): backoff after errors
         self._pause_until = 0.0
         self._logged: dict[str, tuple[str, ...]] = {}
 
     # -- life
 
     def run(self) -> None:
-        """Until `stop`. Raises nothing that a server, a network or an object can cause; Bug if a thread of ours died."""
+        """Run until `stop`. Never raises because of a server, a network or an object; raises Bug if a thread of ours died."""
         for reflector in self.state.reflectors:
             reflector.start()
         if not self.settings.dry_run:
@@ -82,7 +82,7 @@ class Controller:
 
     def stop(self) -> None:
         self._stop.set()
-        self.state.dirty.add({"."})  # wakes the loop; no node has this name
+        self.state.dirty.add({"."})  # ends the loop's wait; no node has this name
 
     def _close(self) -> None:
         for reflector in self.state.reflectors:
@@ -93,7 +93,8 @@ class Controller:
             reflector.join(2.0)
 
     def _won(self) -> None:
-        """What the other replica did until now must be seen before the first decision: breakers count its cordons."""
+        """Called when this replica becomes leader. It must see all that the other one did before its first decision, because
+        breakers count those cordons."""
         self.state.node_watch.relist()
         self._resync_at = 0.0
         self.state.dirty.add({"."})
@@ -101,7 +102,7 @@ class Controller:
     # -- rounds
 
     def _check_threads(self) -> None:
-        """A thread that died of an error of ours must not leave a controller that leads and sees nothing."""
+        """Raises Bug if a watch or the election has died: otherwise a controller would lead without seeing anything."""
         watching = all(reflector.alive for reflector in self.state.reflectors)
         if not watching or not (self.settings.dry_run or self.election.alive):
             raise Bug("a watch or the election ended by itself; see the error above")
@@ -130,7 +131,7 @@ class Controller:
             self.round(names, resync=resync)
 
     def round(self, names: set[str], *, resync: bool = False) -> None:
-        """Decide for the nodes in `names` and carry it out."""
+        """Decide for the nodes in `names` and carry out the actions."""
         began, now = time.monotonic(), self._clock()
         for name in names:
             self._settle_jobs(name)
@@ -155,7 +156,7 @@ class Controller:
             self._retry_later(name, error)
 
     def _node(self, view: NodeView, fleet: FleetView, now: float) -> FleetView:
-        """Decide for one node and act. Returns the fleet as the next decision of the round must see it."""
+        """Decide for one node and act. Returns the fleet as the round's next decision must see it."""
         fact = self.state.shown(view.name)
         actions: list[Action] = []
         try:
@@ -169,9 +170,9 @@ class Controller:
         except NotLeading:
             self.state.dirty.add({view.name})
             return fleet_after(fleet, view, actions)
-        except Exception as error:  # noqa: BLE001 - one node, whatever is the matter with it, must not stop the care of others
+        except Exception as error:  # noqa: BLE001 - an error with one node, of whatever kind, must not stop the others' care
             self._retry_later(view.name, error)
-            # It may have been applied all the same: the breakers of this round count it.
+            # The action may have been applied nevertheless: the breakers of this round count it.
             return fleet_after(fleet, view, actions)
         self._not_before.pop(view.name, None)
         return fleet_after(fleet, view, actions)
@@ -189,7 +190,7 @@ class Controller:
                 LOG.warning("%s: not in the decision log: %s", view.name, error)
 
     def _retry_later(self, name: str, error: Exception) -> None:
-        """Look at the node again: at once after a conflict, else after a wait that grows."""
+        """Decide for the node again: at once after a conflict, otherwise after an exponentially growing wait with jitter."""
         status = error.status if isinstance(error, ApiError) else 0
         before = self._not_before.get(name, (0.0, 0.0))[1]
         wait = min(max(BACKOFF_SECONDS, 2 * before), BACKOFF_MAX_SECONDS)
@@ -198,6 +199,7 @@ class Controller:
         self.metrics.error(str(status) if status else "connection" if known else "bug")
         level = logging.INFO if status in STALE else logging.WARNING if known else logging.ERROR
         LOG.log(level, "%s: %s; again in %.2f s", name, error, wait, exc_info=None if known else error)
+        # 429: the API server is overloaded and asks all clients to slow down, so all nodes wait.
         if status == 429 and isinstance(error, ApiError):
             self._pause_until = time.monotonic() + min(error.retry_after or 1.0, BACKOFF_MAX_SECONDS)
         if status in STALE:

@@ -1,4 +1,4 @@
-"""How many reports are kept: a namespace may hold any number, and each look at a node reads all that there are of it."""
+"""How many reports are kept: a namespace may hold any number, and every decision about a node reads all kept for it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lehr.infra.controller.objects import ReportObject
 from lehr.infra.kube.cache import Dirty, Table
 
 OF_A_PERSON_ON_A_NODE, OF_A_NODE, OF_A_PERSON, ALL = 4, 64, 256, 8192
-BETWEEN = 256  # new reports between two looks at how many there are
+BETWEEN = 256  # new reports between two counts
 
 
 def bounded(reports: Iterable[ReportObject]) -> list[ReportObject]:
-    """Those that are kept: everybody's newest on a node before anybody's second, so that no flood hides another's word."""
+    """The reports to keep: everybody's newest on a node before anybody's second, so that no flood hides another's report."""
     of_pair: Counter[tuple[str, str]] = Counter()
     of_person: Counter[str] = Counter()
     ranked: list[tuple[int, ReportObject]] = []
@@ -33,7 +33,7 @@ def bounded(reports: Iterable[ReportObject]) -> list[ReportObject]:
 
 
 class ReportTable(Table[ReportObject]):
-    """Never more than ALL + BETWEEN reports. One that was let go comes back with the next list, if there is room by then."""
+    """Never holds more than ALL + BETWEEN reports. One that was dropped returns with the next list if there is room by then."""
 
     def __init__(self, dirty: Dirty) -> None:
         super().__init__(dirty)

@@ -1,4 +1,4 @@
-"""How one controller is set up: a YAML file with any of these fields. Thresholds are in its `policy`."""
+"""The settings of one controller: a YAML file with any of these fields. Thresholds are in its `policy`."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    namespaces: tuple[str, ...] = ()  # where training pods run; the only ones whose pods may be deleted
+    namespaces: tuple[str, ...] = ()  # of training pods; pods in other namespaces are never deleted
     system_namespace: str = Field(default=NAMES.namespace, pattern=LABEL)
     gpu_resource: str = "nvidia.com/gpu"
-    image: str = "lehr"  # of the revalidation Jobs: the same probes as before every task
-    pair_resources: dict[str, str] = {}  # that a pair test needs besides GPUs, such as an RDMA device
+    image: str = "lehr"  # of the revalidation Jobs: with the same probes as before every task
+    pair_resources: dict[str, str] = {}  # needed by a pair test besides GPUs, such as an RDMA device
     image_pull_secret: str = ""
-    allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count, if the probes were run; empty: all
-    preflight_variables: tuple[str, ...] = ()  # names in Flyte's default-env-vars, but FLYTE_* and AWS_*, which may be there
-    dry_run: bool = False  # decide and log, write nothing
-    webhook_url: str = ""  # told of cordons, repairs and open breakers, with the evidence
+    allowed_images: tuple[str, ...] = ()  # digests (sha256:...) whose verdicts count if they ran the probes; empty: all
+    preflight_variables: tuple[str, ...] = ()  # names in Flyte's default-env-vars; FLYTE_* and AWS_* are always allowed
+    dry_run: bool = False  # decide and log, but write nothing to the cluster
+    webhook_url: str = ""  # called for cordons, repairs and open breakers, with the evidence
     metrics_address: str = "127.0.0.1"
     metrics_port: int = Field(default=9404, ge=0, le=65535)  # 0: no metrics
     decision_log: str = "-"  # file, or - for standard output
-    decision_log_mib: float = Field(default=64.0, gt=0)  # of the file; the one before it is kept as FILE.1
+    decision_log_mib: float = Field(default=64.0, gt=0)  # size of the file; the previous one is kept as FILE.1
     identity: str = ""  # of this replica in the Lease; empty: host name and process id
     lease: str = "lehr-controller"
-    lease_seconds: float = Field(default=15.0, gt=0)  # the other replica takes over when it was not renewed for so long
+    lease_seconds: float = Field(default=15.0, gt=0)  # another replica takes over when the Lease was not renewed for so long
     renew_seconds: float = Field(default=3.0, gt=0)
-    resync_seconds: float = Field(default=60.0, gt=0)  # every node is decided upon at least so often
+    resync_seconds: float = Field(default=60.0, gt=0)  # every node is decided upon at least this often
     relist_seconds: float = Field(default=600.0, gt=0)
     policy: Policy = Policy()
 
@@ -52,7 +52,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _renews_in_time(self) -> Settings:
         if self.renew_seconds > self.lease_seconds / 3:
-            raise ValueError("renew_seconds must be at most a third of lease_seconds, else it leads now and then only")
+            raise ValueError("renew_seconds must be at most a third of lease_seconds, else leadership is lost now and then")
         return self
 
     @property
@@ -61,12 +61,12 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Settings:
-        """Read a settings file. Raises UserError that names file, key and remedy."""
+        """Read a settings file. Raises UserError with file, key and remedy."""
         return cls.checked(read_mapping(path, "settings", "give a file of `name: value` lines", empty=True), path)
 
     @classmethod
     def checked(cls, data: dict[str, Any], where: str | Path = "") -> Settings:
-        """Settings of plain data. Raises UserError that names the key."""
+        """Settings from plain data. Raises UserError with the key."""
         try:
             return cls.model_validate(data)
         except ValidationError as error:

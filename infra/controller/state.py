@@ -35,17 +35,17 @@ from lehr.infra.kube.watch import Reflector
 
 F = TypeVar("F", bound=CachedObject)
 LOG = logging.getLogger("lehr.infra.controller")
-EARLIER = -1  # attempt of a Job that nobody waits for
-MAX_ODD = 4096
+EARLIER = -1  # attempt number of a Job that is no longer waited for
+MAX_ODD = 4096  # nodes remembered: bounds the memory
 
 
 class State:
-    """Every watched table, and the views made of them. Views of nodes that did not change are kept."""
+    """Every watched table, and the views made from them. Views of unchanged nodes are kept."""
 
     def __init__(self, api: Api, settings: Settings, metrics: ControllerMetrics) -> None:
         self._api, self._settings, self._metrics = api, settings, metrics
         self.dirty = Dirty()
-        self._odd: dict[str, str] = {}  # node -> its annotations that cannot be read, said once
+        self._odd: dict[str, str] = {}  # node -> its unreadable annotations, logged once
         system = settings.system_namespace
         self.nodes: Table[NodeObject] = Table(self.dirty)
         self.jobs: Table[JobObject] = Table(self.dirty)
@@ -71,18 +71,18 @@ class State:
         return Reflector(self._api, path, parse, table, query, self._settings.relist_seconds, self._metrics.error)
 
     def read_pod(self, item: Object) -> PodObject:
-        """What is kept of the pod. What counts for nothing, of a forged pod or an unknown variable, is one line of the log."""
+        """The kept part of a pod. A verdict that is ignored, because the pod is not trusted, is logged in one line."""
         chosen = self._settings
         found = pod_object(item, chosen.gpu_resource, chosen.allowed_images, chosen.preflight_variables)
         before = self.pods[found.view.namespace].get(found.key)
         new = before is None or before.uid != found.uid or before.view.verdict is None
         if new and not found.view.trusted and found.view.verdict is not None and is_bad(found.view.verdict):
             self._metrics.error("untrusted")
-            LOG.warning("%s: its verdict counts for nothing: it did not run an allowed image's probes alone", plain(found.key))
+            LOG.warning("%s: its verdict is ignored: the pod did not run an allowed image's probes alone", plain(found.key))
         return found
 
     def read_node(self, item: Object) -> NodeObject:
-        """What is kept of the Node; one line for annotations of ours that cannot be read, when they are new."""
+        """The kept part of a Node. Our annotations that cannot be read are logged in one line when they are new."""
         found = node_object(item, self._settings.gpu_resource)
         odd = ", ".join(unreadable(found.annotations))
         if odd != self._odd.get(found.key, ""):
@@ -98,7 +98,7 @@ class State:
         return all(r.synced.is_set() for r in self.reflectors)
 
     def refresh(self, names: set[str], now: float) -> dict[str, NodeView]:
-        """All managed nodes' views, those in `names` made anew."""
+        """The views of all managed nodes; those in `names` are made anew."""
         for name in names:
             found = self.nodes.get(name)
             if found is None:
@@ -109,7 +109,8 @@ class State:
         return self._views
 
     def shown(self, name: str) -> NodeObject:
-        """The Node as its view shows it. A write carries this version, so that it fails if anything changed since."""
+        """The Node from which its view was made. Writes carry its resourceVersion, so they fail if anything has changed
+        since."""
         return self._shown[name]
 
     def _view(self, node: NodeObject, now: float) -> NodeView:
@@ -136,13 +137,13 @@ class State:
         )
 
     def _reports(self, node: NodeObject, now: float) -> Iterator[Report]:
-        """Those that still count, and those of which the record says what became of them."""
+        """The reports that still count, and those whose outcome the record holds."""
         made = bounded(report for table in self.reports.values() for report in table.of_node(node.key))
         judged = {d.report for d in node.record.dispositions} if node.record is not None else set()
         since = now - self._settings.policy.signal_window_seconds
         for report in sorted(made, key=lambda r: r.key):
             view = report.view
-            # One from before the node was made is about a machine that had this name before.
+            # A report older than the Node object is about another machine of the same name.
             if view.at >= node.created_at and (view.at > since or f"report/{view.id}" in judged):
                 yield view
 
@@ -154,7 +155,7 @@ class State:
                     yield lost(pod, now)
                 elif self._is_news(pod, node, now):
                     ended.append(pod)
-        # However many have ended: verdicts first, which exit codes must not hide, then the latest of every tenant.
+        # However many have ended: verdicts first, which exit codes must not displace, then the latest of every tenant.
         ended.sort(key=lambda p: -(p.view.ended_at or 0.0))
         seen: Counter[tuple[str, bool]] = Counter()
         ranked: list[tuple[bool, int, PodObject]] = []
@@ -166,7 +167,7 @@ class State:
         yield from (lost(pod, now) for _, _, pod in ranked[:MAX_SIGNALS])
 
     def _is_news(self, pod: PodObject, node: NodeObject, now: float) -> bool:
-        """A finished pod holds no GPU. It is shown only until what it says about its node has been noted."""
+        """Whether a finished pod still has to be shown: it holds no GPU, and is only shown until its outcome is recorded."""
         view, record = pod.view, node.record
         ended = view.ended_at or (view.verdict.finished_at if view.verdict else 0.0) or view.created_at
         if ended < node.created_at or now - ended > self._settings.policy.signal_window_seconds:
@@ -181,7 +182,7 @@ class State:
         pods = {pod.job: pod for pod in sorted(self.job_pods.of_node(node.key), key=lambda p: p.version)}
         for job in sorted(self.jobs.of_node(node.key), key=lambda j: j.view.attempt):
             pod = pods.get(job.view.name)
-            if job.machine not in ("", node.uid):  # of the machine that had this name before: no attempt of ours
+            if job.machine not in ("", node.uid):  # made for another machine of the same name: not one of our attempts
                 yield replace(job.view, attempt=EARLIER)
                 continue
             if pod is not None and pod.finished_at is not None:
@@ -190,7 +191,7 @@ class State:
                 yield replace(job.view, address=pod.address) if pod is not None and pod.address else job.view
 
     def settle_jobs(self, node: str) -> None:
-        """The Jobs' watch may be ahead of their pods': before a finished Job counts as silent, its pods are asked for."""
+        """Fetch the pods of finished Jobs whose pods' watch lags behind: otherwise the Job would count as without a verdict."""
         heard = {pod.job for pod in self.job_pods.of_node(node) if pod.finished_at is not None}
         for job in self.jobs.of_node(node):
             if job.view.finished_at is not None and job.view.name not in heard and not job.view.deleting:
