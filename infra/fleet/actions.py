@@ -1,8 +1,8 @@
-"""What `decide` asks for. Values only; the controller, the simulator and the tests carry them out.
+"""The actions that `decide` returns. They are plain values; the controller, the simulator and the tests carry them out.
 
-An action that writes on the Node carries the whole new `record`; write it in ONE patch with the rest of that action and
-with the resourceVersion of the object that was decided upon, and drop it on a conflict: the next round decides anew.
-`decide` returns at most one writing action per call (`writes_node`).
+An action that writes to the Node holds the whole new `record`; write it in ONE patch with the rest of that action and with the
+resourceVersion of the object that was decided upon, and drop it on a conflict: the next round decides anew. `decide` returns at
+most one writing action per call (`writes_node`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class RecordHold:
 
 @dataclass(frozen=True)
 class FlagRepair:
-    """As SetState, and write the repair annotation, call the webhook with the evidence. State repair or lemon."""
+    """As SetState; also write the repair annotation and call the webhook with the evidence. State repair or lemon."""
 
     node: str
     record: NodeRecord
@@ -77,9 +77,9 @@ class FlagRepair:
 
 @dataclass(frozen=True)
 class StartRevalidation:
-    """Write the record (its `attempt` is new), then create the Job named by node and attempt; AlreadyExists is fine.
+    """Write the record (its `attempt` is new), then create the Job named by node and attempt; AlreadyExists is not an error.
 
-    `suspect` Jobs run on a schedulable, idle node; others need a toleration of node.kubernetes.io/unschedulable.
+    `suspect` Jobs run on a schedulable, idle node; the others need a toleration of node.kubernetes.io/unschedulable.
     """
 
     node: str
@@ -92,7 +92,7 @@ class StartRevalidation:
 
 @dataclass(frozen=True)
 class StartPair:
-    """Write the record (its `attempt` is new), then create one of the two Jobs of a pair test; AlreadyExists is fine.
+    """Write the record (its `attempt` is new), then create one of the two Jobs of a pair test; AlreadyExists is not an error.
 
     `listen` runs on the node itself, `connect` on `partner`, with the address of the first.
     """
@@ -109,7 +109,7 @@ class StartPair:
 
 @dataclass(frozen=True)
 class DeletePod:
-    """Delete one pod with this UID as precondition. Only asked for once the view shows the node unschedulable."""
+    """Delete one pod with this UID as precondition. Only returned once the view shows the node unschedulable."""
 
     node: str
     namespace: str
@@ -122,7 +122,7 @@ class DeletePod:
 
 @dataclass(frozen=True)
 class DeleteJob:
-    """Delete a revalidation Job (with its pods) whose result is counted, or that nobody waits for any more."""
+    """Delete a revalidation Job (with its pods) whose result is recorded, or that is no longer waited for."""
 
     node: str
     name: str
@@ -133,7 +133,7 @@ class DeleteJob:
 
 @dataclass(frozen=True)
 class OpenBreaker:
-    """A cordon was refused. Once per node and refusal: for events and logs. Gauges: lehr.infra.fleet.breaker.statuses()."""
+    """A cordon was refused. Once per node and refusal, for events and logs. Gauges: lehr.infra.fleet.breaker.statuses()."""
 
     node: str
     keys: tuple[str, ...]  # pool/NAME, check/NAME@VERSION, rack/NAME, cap/POOL

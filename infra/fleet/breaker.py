@@ -1,13 +1,12 @@
-"""Blast-radius breakers: how many automatic cordons are believable in a window, and whether one more is.
+"""Blast-radius breakers: how many automatic cordons are plausible in a window, and whether one more is.
 
-Four scopes watch every cordon: its pool, its rack, its check in its version (a check that fails on many nodes at once is
-more likely wrong than the nodes), and a cap on how much of a pool may be away at one time. A limit is the number of
-failures that honest hardware exceeds in a window with a chance of `breaker_false_open`, and at least 2, so that small pools
-can heal too. The expected rate is the policy's, not a measured one: a runaway check must not raise its own limit.
-
-No state of its own: cordons and refusals are on the nodes. While a refused node still waits, its breakers stay open: even
-when the window has emptied, they let one cordon through per `breaker_half_open_seconds`, so a lying check never gets a
-second burst. A person's reset (time per key) forgets what was before it.
+Four scopes limit every cordon: its pool, its rack, its check in its version (a check that fails on many nodes at once is more
+likely wrong than the nodes are), and a cap on how much of a pool may be cordoned at one time. A limit is the number of failures
+that healthy hardware exceeds in a window with a probability of `breaker_false_open`, and at least 2, so that small pools can
+heal too. The expected rate is the policy's, not a measured one: a runaway check must not raise its own limit.
+The breakers have no state of their own: cordons and refusals are recorded on the nodes. While a refused node still waits, its
+breakers stay open: even after the window has emptied they allow one cordon per `breaker_half_open_seconds`, so that a faulty
+check never gets a second burst. A person's reset (time per key) discards what was before it.
 """
 
 from __future__ import annotations
@@ -33,9 +32,10 @@ class BreakerStatus:
     budget: int
 
 
+# Cached: every decision of a round asks for the same few limits.
 @lru_cache(maxsize=4096)
 def poisson_quantile(mean: float, tail: float) -> int:
-    """The smallest k with P(X > k) <= tail for X ~ Poisson(mean). `mean` from 0 to 500."""
+    """The smallest k with P(X > k) <= tail for X ~ Poisson(mean), for `mean` from 0 to 500 (exp(-mean) underflows beyond)."""
     term = math.exp(-mean)
     cumulative, k = term, 0
     while 1.0 - cumulative > tail and k < 10_000:
@@ -46,14 +46,14 @@ def poisson_quantile(mean: float, tail: float) -> int:
 
 
 def limit(nodes: int, policy: Policy, share: float = 1.0) -> int:
-    """Automatic cordons allowed per window among `nodes` nodes, of which `share` of the failures fall into the scope."""
+    """Automatic cordons allowed per window among `nodes` nodes, if `share` of the failures fall into the scope."""
     hours = policy.breaker_window_seconds / HOUR
     expected = policy.breaker_headroom * policy.failures_per_node_hour * hours * nodes * share
     return max(policy.breaker_minimum, poisson_quantile(min(expected, 500.0), policy.breaker_false_open))
 
 
 def cap(nodes: int, policy: Policy) -> int:
-    """Nodes of a pool of `nodes` that may be cordoned by us at one time."""
+    """Nodes that we may have cordoned at one time in a pool of `nodes`."""
     return max(policy.breaker_minimum, math.floor(policy.max_cordoned_fraction * nodes))
 
 
@@ -67,7 +67,7 @@ def keys_of(event: CordonEvent) -> Iterator[str]:
 
 
 def refusals(event: CordonEvent, fleet: FleetView, policy: Policy) -> tuple[str, ...]:
-    """Keys of the breakers that refuse the cordon `event`; empty when it may be done."""
+    """Keys of the breakers that refuse the cordon `event`; empty if it is allowed."""
     refused = [key for key in keys_of(event) if _status(key, fleet, policy, event.at).open]
     pool = fleet.pools.get(event.pool)
     if pool is not None and pool.cordoned >= cap(pool.nodes, policy):
@@ -76,7 +76,7 @@ def refusals(event: CordonEvent, fleet: FleetView, policy: Policy) -> tuple[str,
 
 
 def statuses(fleet: FleetView, policy: Policy, now: float) -> list[BreakerStatus]:
-    """Every pool's breakers, and those of checks and racks that counted a cordon or refused one. For the gauges."""
+    """Every pool's breakers, and those of checks and racks that counted or refused a cordon. For the gauges."""
     keys = {f"pool/{name}" for name in fleet.pools}
     keys |= {key for event in fleet.cordons for key in keys_of(event)}
     keys |= {key for key in fleet.blocked if not key.startswith("cap/")}
@@ -90,12 +90,12 @@ def statuses(fleet: FleetView, policy: Policy, now: float) -> list[BreakerStatus
 
 def _status(key: str, fleet: FleetView, policy: Policy, now: float) -> BreakerStatus:
     since = max(now - policy.breaker_window_seconds, fleet.resets.get(key, -math.inf))
-    # Some may lie ahead, when a clock that ran ahead was set right. Left out, they would make room for as many again.
+    # Some cordons may be in the future, after a clock that was ahead was corrected. Ignoring them would allow as many again.
     counted = [e for e in fleet.cordons if since < e.at <= now + policy.breaker_window_seconds and key in keys_of(e)]
     most = _limit_of(key, fleet, policy)
     left = max(0, most - len(counted))
     if key in fleet.blocked and fleet.blocked[key] > fleet.resets.get(key, -math.inf):
-        # Half open: one at a time, whoever asks first.
+        # Half open: one at a time, for whichever node asks first.
         last = max((e.at for e in counted), default=-math.inf)
         left = min(left, 1) if now - last >= policy.breaker_half_open_seconds else 0
     return BreakerStatus(key, most, len(counted), left == 0, left)

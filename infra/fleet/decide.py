@@ -1,16 +1,16 @@
 """The quarantine decision: one pure function, used unchanged by the controller, the simulator and the log replay.
 
 Contract for whoever carries it out:
-* Call `decide` for a node whenever it, its pods, Jobs, reports or conditions changed, and for every node now and then
-  (once a minute is plenty: time alone also moves states). It reads no clock, no randomness, no I/O.
-* Carry the actions out in the order returned. At most one of them patches the Node (infra/fleet/actions.py says how: one patch,
-  with resourceVersion, dropped on 409). If it fails, carry out none of the later ones; decide again from a fresh view.
-* The order cordon -> read back -> delete comes by itself: DeletePod is only returned for a view that already shows the
-  node unschedulable. Never merge our own unconfirmed writes into the view.
+* Call `decide` for a node whenever it, its pods, Jobs, reports or conditions changed, and for every node now and then (once a
+  minute is plenty: time alone also changes states). It uses no clock, no randomness, no I/O.
+* Carry the actions out in the order returned. At most one of them patches the Node (infra/fleet/actions.py: one patch, with
+  resourceVersion, dropped on 409). If it fails, carry out none of the later ones; decide again from a fresh view.
+* The order cordon -> read back -> delete follows by itself: DeletePod is only returned for a view that already shows the node
+  unschedulable. Never merge our own unconfirmed writes into the view.
 * Between two `decide` calls of one round pass the fleet through `lehr.infra.fleet.summary.fleet_after`, or rebuild it with
   `lehr.infra.fleet.summary.fleet_view`: breakers must see the cordons of the same round.
 * A fixed point: applying the actions and deciding again at the same time gives no further writing action (tested).
-* An empty list is the normal answer; a healthy node without news costs microseconds and no request.
+* An empty list is the normal result; a healthy node without news costs microseconds and no request.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_QUARANTINES = 16
 
 
 def decide(node: NodeView, fleet: FleetView, policy: Policy, now: float) -> list[Action]:
-    """The actions that `node` needs at `now` (Unix seconds). Raises nothing for any well-typed view."""
+    """The actions that `node` needs at `now` (Unix seconds). Never raises for a well-typed view."""
     if not node.managed:
         return []
     record = node.record or NodeRecord()
@@ -49,10 +49,10 @@ def decide(node: NodeView, fleet: FleetView, policy: Policy, now: float) -> list
     if noted is not None:
         return [noted]
     removals = _pods_to_delete(node, record, policy)
-    if operator_actions.is_held(node):  # a person's node: we only take away the pods that its gate keeps from starting
+    if operator_actions.is_held(node):  # held by a person: only the pods that its gate keeps from starting are deleted
         return removals
     if record.cordon is not None and record.state not in CORDONED_STATES:
-        record = replace(record, state=NodeState.QUARANTINED, since=now)  # somebody edited the record
+        record = replace(record, state=NodeState.QUARANTINED, since=now)  # somebody edited the record by hand
     if record.cordon is not None:
         step = revalidation.of_cordoned(node, record, policy, now)
         wanted = record.state is NodeState.REVALIDATING
@@ -93,7 +93,7 @@ def _schedulable(node: NodeView, record: NodeRecord, fleet: FleetView, policy: P
 
 def _must_burn_in(node: NodeView, policy: Policy) -> bool:
     since = policy.burn_in_created_after
-    # A node where training runs already is in service, whoever let it in.
+    # A node where training already runs is in service, whoever put it there.
     return since is not None and node.created_at > since and node.record is None and not revalidation.occupied(node)
 
 
@@ -106,7 +106,7 @@ def _of_suspect(
     node: NodeView, record: NodeRecord, seen: NodeRecord, fleet: FleetView, policy: Policy, now: float
 ) -> list[Action]:
     """A suspect whose evidence does not justify a quarantine: tested when idle, healthy again after a quiet time."""
-    if record.blocked is not None:  # its evidence is no longer enough
+    if record.blocked is not None:  # its evidence is no longer sufficient
         return [SetState(node.name, replace(seen, blocked=None), seen.reason, "")]
     if seen is not record:
         return [SetState(node.name, seen, seen.reason, "")]
@@ -136,7 +136,7 @@ def _of_suspect(
 def _second_opinion(
     node: NodeView, record: NodeRecord, test: Signal, fleet: FleetView, policy: Policy, now: float
 ) -> list[Action]:
-    """The suspect's Job has ended. Its attempt number is used up, so that its Job is deleted and never counted twice."""
+    """The suspect's Job has ended. The attempt number is advanced, so that the Job is deleted and never counted twice."""
     after = replace(record, attempt=record.attempt + 1, next_attempt_at=now + policy.revalidation_backoff_max_seconds)
     if test.outcome is Outcome.PASS:
         calm = revalidation.settled(after, NodeState.HEALTHY, "passed its revalidation", now, confirmed=False)
@@ -228,6 +228,6 @@ def _said_by(signal: Signal | None) -> str:
 
 
 def _pod_of(node: NodeView, signal: Signal | None) -> PodView | None:
-    """The pod whose run the cordon costs: the one that accused the node, else any that runs there."""
+    """The pod whose run pays for the cordon: the one that accused the node, otherwise any that runs there."""
     accuser = next((p for p in node.pods if signal is not None and signal.key.partition("/")[2] == p.uid), None)
     return accuser or next(iter(node.pods), None)

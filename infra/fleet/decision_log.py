@@ -1,8 +1,8 @@
 """The controller's log of decisions, one JSON line each, and its replay against another policy.
 
-A line holds everything that `decide` saw, so that a policy can be tried on last month before it is rolled out. The replay
-is open-loop: later views still show what the recorded policy did. So for each node only the decisions up to the first that
-differs are predictions; those after it are counted apart.
+A line holds everything that `decide` saw, so that a policy can be tried on last month's log before it is rolled out. The replay
+is open-loop: later views still show the effects of the recorded policy. So for each node only the decisions up to the first
+difference are predictions; those after it are counted separately.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lehr.runtime.errors import UserError, from_os_error
 
 @dataclass(frozen=True)
 class Entry:
-    """One call of `decide` and its answer."""
+    """One call of `decide` and its result."""
 
     now: float
     node: NodeView
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first decision on a node that the other policy takes differently. Actions by kind."""
+    """The first decision on a node that differs under the other policy. Actions by kind."""
 
     now: float
     node: str
@@ -50,17 +50,17 @@ class Replay:
     recorded: Counter[str] = field(default_factory=Counter)
     replayed: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
-    after_difference: int = 0  # decisions whose view the recorded policy had already shaped
+    after_difference: int = 0  # decisions whose view was already affected by the recorded policy
 
 
 def line(now: float, node: NodeView, fleet: FleetView, actions: Sequence[Action]) -> str:
-    """One line of the log, without the newline. Calls that ask for nothing may be left out."""
+    """One line of the log, without the newline. Calls that return no action may be left out."""
     data = {"v": 1, "now": now, "node": to_data(node), "fleet": to_data(fleet), "actions": to_data(list(actions))}
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Entries of a log. Raises UserError that names file and line; a last line that was cut off is left out."""
+    """The entries of a log. Raises UserError with file and line; a truncated last line is left out."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -75,7 +75,7 @@ def read(path: Path) -> Iterator[Entry]:
             try:
                 yield _entry(raw)
             except ValueError as error:
-                if number == len(lines):  # no newline after it: the controller was stopped while it wrote
+                if number == len(lines):  # without a newline: the controller was stopped while it wrote the line
                     return
                 raise UserError(str(error), where=f"{path}:{number}", remedy="give the controller's decision log") from error
 

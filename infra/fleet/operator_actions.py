@@ -1,4 +1,4 @@
-"""What people did to a node, and that it wins: cordons, uncordons, repairs, with `lehr nodes` or plain kubectl."""
+"""Operator actions on a node take precedence: cordons, uncordons and repairs, by `lehr nodes` or plain kubectl."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ REPAIRABLE = (NodeState.REPAIR, NodeState.LEMON, NodeState.QUARANTINED, NodeStat
 
 
 def is_held(node: NodeView) -> bool:
-    """A person's cordon is on the node."""
+    """Whether a person has cordoned the node."""
     return node.unschedulable and (node.hold is not None or node.record is None or node.record.cordon is None)
 
 
 def answer(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Action | None:
-    """The one writing action with which we take note of what a person did; None when there is nothing to note."""
+    """The one writing action that records an operator's action; None if there is nothing to record."""
     if not node.unschedulable:
         return _uncordoned(node, record, policy, now)
     if record.cordon is None and node.hold is None:
@@ -54,7 +54,7 @@ def _uncordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
 
 
 def _schedulable(record: NodeRecord, since: float) -> NodeRecord:
-    """`record` without our cordon and what belonged to it; a Job that runs has a used-up attempt and gets deleted."""
+    """`record` without our cordon and its data. The attempt number is advanced, so that a running Job is deleted."""
     state = record.state if record.state not in CORDONED_STATES else NodeState.SUSPECT
     return replace(
         record,
@@ -87,7 +87,7 @@ def _repaired(node: NodeView, act: HumanAct, record: NodeRecord, now: float) -> 
         inconclusive=0,
         next_attempt_at=now,
         ignore_before=at,
-        # A repair that follows one fault after another does not make a lemon good; a person who looked at it may.
+        # A repair does not clear a lemon's history of quarantines unless it was a lemon: then a person has looked at it.
         lemon_since=at if record.state is NodeState.LEMON else record.lemon_since,
     )
     return SetState(node.name, fresh, fresh.reason, "NodeRepaired", clear_repair=True)

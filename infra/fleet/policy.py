@@ -1,8 +1,8 @@
-"""Every threshold of the fleet's policy, and every name that it writes on the cluster, in one place.
+"""Every threshold of the fleet's policy, and every name that it writes to the cluster, in one place.
 
-A policy is a small YAML file with any of the fields of `Policy`; what it leaves out keeps the default here. Units are in
-the names. `Names` holds labels, taints, annotations, conditions and exit codes: the controller, the gate, `lehr nodes`,
-the chart and the admission policy read them from here, so that one prefix fences all that we may write.
+A policy is a small YAML file with any of the fields of `Policy`; omitted fields have the defaults given here. Units are in the
+names. `Names` holds labels, taints, annotations, conditions and exit codes: the controller, the gate, `lehr nodes`, the chart
+and the admission policy read them from here, so that one prefix bounds everything that we may write.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 @dataclass(frozen=True)
 class Names:
-    """Names under one domain prefix. Annotations hold JSON of the class in infra/fleet/views.py that is named in brackets."""
+    """Names under one domain prefix. Annotations hold JSON of the class in infra/fleet/views.py given in brackets."""
 
     prefix: str = "lehr.dev"
     namespace: str = "lehr-system"  # controller, Lease, revalidation Jobs
-    condition: str = "GPUUnhealthy"  # node condition, True = problem, as node-problem-detector has it
+    condition: str = "GPUUnhealthy"  # node condition; True means a problem, as in node-problem-detector
     preflight_container: str = "preflight"  # init container whose termination message is the verdict
     gate_container: str = "preflight-gate"
-    exit_restart: int = 170  # "start me again"
-    exit_refused: int = 171  # the gate's: nobody took the pod off the bad node in time
+    exit_restart: int = 170  # the program asks for a restart
+    exit_refused: int = 171  # of the gate: the pod was not deleted from the bad node in time
     exit_suspect: int = 172  # the trainer suspects its own node
     exit_hang: int = 173  # hang detected
     exit_stop: int = 93  # do not restart
@@ -61,7 +61,7 @@ class Names:
         return self._under("record")
 
     @property
-    def cordon_annotation(self) -> str:  # [CordonRecord] present exactly while the cordon is ours
+    def cordon_annotation(self) -> str:  # [CordonRecord] present exactly as long as the cordon is ours
         return self._under("cordon")
 
     @property
@@ -73,11 +73,11 @@ class Names:
         return self._under("override")
 
     @property
-    def repaired_annotation(self) -> str:  # [HumanAct] a person says that the node was repaired
+    def repaired_annotation(self) -> str:  # [HumanAct] a person declares that the node was repaired
         return self._under("repaired")
 
     @property
-    def repair_annotation(self) -> str:  # reason for which the node waits for a repair
+    def repair_annotation(self) -> str:  # reason why the node waits for a repair
         return self._under("repair")
 
     @property
@@ -102,23 +102,23 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # Evidence
-    startup_grace_seconds: float = Field(default=5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail for nothing
-    signal_window_seconds: float = Field(default=24 * HOUR, gt=0)  # evidence older than this counts no more
-    unconfirmed_hardware_signals: int = Field(default=2, ge=1)  # distinct pods that must say so; a confirmed failure needs one
+    startup_grace_seconds: float = Field(default=5 * MINUTE, ge=0)  # after Ready or a driver restart, checks fail at random
+    signal_window_seconds: float = Field(default=24 * HOUR, gt=0)  # older evidence no longer counts
+    unconfirmed_hardware_signals: int = Field(default=2, ge=1)  # from distinct pods; of confirmed failures one is enough
     performance_signals: int = Field(default=3, ge=1)
     condition_seconds: float = Field(default=2 * MINUTE, ge=0)  # a condition must persist this long
     hardware_conditions: tuple[str, ...] = ("GpuUncorrectableEcc", "GpuFellOffBus", "GpuRowRemapFailure", "NvlinkDown")
     performance_conditions: tuple[str, ...] = ("GpuThrottled", "PcieDowntrained")
-    observe_only_checks: tuple[str, ...] = ()  # kill switch: their failures are recorded and nothing else
+    observe_only_checks: tuple[str, ...] = ()  # kill switch: failures of these checks are recorded, without consequences
 
-    # Reports of users; a reporter weighs (confirmed + 1) / (confirmed + refuted + 2)
+    # Reports of users; a reporter's weight is (confirmed + 1) / (confirmed + refuted + 2)
     report_suspect_weight: float = Field(default=0.4, gt=0)
     report_quarantine_weight: float = Field(default=1.2, gt=0)
     report_quarantine_reporters: int = Field(default=2, ge=1)
 
-    # Pair tests: where work of several nodes hung, and no device says why
+    # Pair tests: when work on several nodes hung, and no device reports why
     pair_nodes_max: int = Field(default=16, ge=2)  # a hang of more nodes accuses none of them
-    pair_timeout_seconds: float = Field(default=15 * MINUTE, gt=0)  # a test that takes longer says nothing
+    pair_timeout_seconds: float = Field(default=15 * MINUTE, gt=0)  # a test that takes longer has no result
 
     # Hysteresis
     suspect_seconds: float = Field(default=24 * HOUR, gt=0)  # without new evidence, then healthy again
@@ -126,13 +126,13 @@ class Policy(BaseModel):
 
     # Blast radius
     breaker_window_seconds: float = Field(default=HOUR, gt=0)
-    breaker_false_open: float = Field(default=1e-6, gt=0, lt=1)  # chance per window that honest failures open it
+    breaker_false_open: float = Field(default=1e-6, gt=0, lt=1)  # probability per window that real failures open it
     breaker_headroom: float = Field(default=3.0, gt=0)  # times the expected failures
     breaker_minimum: int = Field(default=2, ge=1)
-    breaker_half_open_seconds: float = Field(default=30 * MINUTE, gt=0)  # while demand is blocked, one cordon at most per this
+    breaker_half_open_seconds: float = Field(default=30 * MINUTE, gt=0)  # while nodes wait: at most one cordon in this time
     failures_per_node_hour: float = Field(default=8 * 1.97e-5, gt=0)  # Llama 3: 419 in 54 days on 16,384 GPUs
     check_share: float = Field(default=0.5, gt=0, le=1)  # share of all failures that one check may find
-    max_cordoned_fraction: float = Field(default=0.05, gt=0, le=1)  # of a pool at any time, never under breaker_minimum
+    max_cordoned_fraction: float = Field(default=0.05, gt=0, le=1)  # of a pool at any time, but at least breaker_minimum
 
     # Return to service
     revalidation_passes: int = Field(default=2, ge=1)
@@ -142,18 +142,18 @@ class Policy(BaseModel):
     revalidation_timeout_seconds: float = Field(default=30 * MINUTE, gt=0)  # a Job that takes longer is inconclusive
     repair_after_failures: int = Field(default=2, ge=1)
     inconclusive_before_repair: int = Field(default=5, ge=1)
-    lemon_quarantines: int = Field(default=2, ge=2)  # this many in the window: a person must look
+    lemon_quarantines: int = Field(default=2, ge=2)  # from this many in the window on, a person must look at the node
     lemon_window_seconds: float = Field(default=14 * DAY, gt=0)
     burn_in_created_after: float | None = None  # Unix time; nodes created later burn in. None: no burn-in
 
-    # What the controller does with it
-    delete_running_pods_on_conditions: bool = True  # hardware conditions also end pods past their gate
-    taint_quarantined: bool = False  # Kueue's topology-aware scheduling looks at taints, not at cordons
+    # Consequences
+    delete_running_pods_on_conditions: bool = True  # hardware conditions also delete pods past their gate
+    taint_quarantined: bool = False  # for Kueue, whose topology-aware scheduling respects taints but not cordons
     gate_seconds: float = Field(default=120.0, gt=0)  # how long the gate holds a pod with a bad verdict
 
     @classmethod
     def load(cls, path: Path) -> Policy:
-        """Read a policy file. Raises UserError that names file, key and remedy."""
+        """Read a policy file. Raises UserError with file, key and remedy."""
         try:
             return cls.model_validate(read_mapping(path, "policy", "give a file of `name: value` lines", empty=True))
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The way back: revalidation Jobs, their results, repair and lemon, burn-in of new nodes."""
+"""The way back into service: revalidation Jobs, their results, repair and lemon, burn-in of new nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Suite = Literal["revalidation", "burn-in", "suspect"]
 
 
 def of_cordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Action | None:
-    """Next step of a node that is cordoned by us and not held by a person."""
+    """The next step for a node that is cordoned by us and not held by a person."""
     if record.state in (NodeState.REPAIR, NodeState.LEMON):
         return None
     if record.state is NodeState.REVALIDATING:
@@ -26,25 +26,25 @@ def of_cordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
         times = len(_recent(record, policy, now))
         reason = f"quarantined {times} times in {policy.lemon_window_seconds / 86400:g} days"
         return FlagRepair(node.name, settled(record, NodeState.LEMON, reason, now, confirmed=True), reason)
-    # Pods still run here: their GPUs are not ours to test. A Job would only wait and time out.
+    # While pods run here, their GPUs cannot be tested: a Job would only wait for them and time out.
     if occupied(node) or not due(record, policy, now):
         return None
     return start(node, record, NodeState.REVALIDATING, suite_of(record), now)
 
 
 def due(record: NodeRecord, policy: Policy, now: float) -> bool:
-    """It is time for the next test; or its time lies further ahead than we ever wait: a clock was wrong when that was set."""
+    """Whether the next test is due; also if its time is further ahead than we ever wait, set by a clock that was wrong."""
     longest = max(policy.revalidation_backoff_max_seconds, policy.revalidation_backoff_seconds, policy.revalidation_gap_seconds)
     return not 0 < record.next_attempt_at - now <= longest
 
 
 def occupied(node: NodeView) -> bool:
-    """A pod of a task is on the node, or about to start."""
+    """Whether a task's pod is on the node, running or about to start."""
     return any(not pod.ended for pod in node.pods)
 
 
 def suite_of(record: NodeRecord) -> Suite:
-    """Burn-in is known by its cordon, whatever state the node has gone through since."""
+    """The suite by the cordon's source: a new node stays in burn-in through all states."""
     return "burn-in" if record.cordon is not None and record.cordon.source == "burn-in" else "revalidation"
 
 
@@ -60,14 +60,14 @@ def job_of(node: NodeView, record: NodeRecord) -> JobView | None:
 
 
 def result_of(job: JobView, policy: Policy, now: float) -> Outcome | None:
-    """None while the Job may still answer."""
+    """The Job's outcome; None while it may still end in time."""
     if job.finished_at is not None:
         return job.verdict.outcome if job.verdict is not None else Outcome.INCONCLUSIVE
     return Outcome.INCONCLUSIVE if now - job.created_at > policy.revalidation_timeout_seconds else None
 
 
 def stale_jobs(node: NodeView, record: NodeRecord, wanted: bool) -> list[Action]:
-    """Deletes Jobs whose result is counted; all but the current attempt while one is `wanted`."""
+    """Deletions of Jobs whose result is recorded: all of them, or all but the current attempt's if that is `wanted`."""
     return [
         DeleteJob(node.name, job.name, job.uid, "its result is counted")
         for job in node.jobs
@@ -76,7 +76,7 @@ def stale_jobs(node: NodeView, record: NodeRecord, wanted: bool) -> list[Action]
 
 
 def settled(record: NodeRecord, state: NodeState, reason: str, now: float, *, confirmed: bool) -> NodeRecord:
-    """`record` in `state`, with the reports that led here judged."""
+    """`record` in `state`, with an outcome for the reports that led to it."""
     judged = {d.report for d in record.dispositions}
     new = tuple(
         Disposition(s.key, s.by, now, confirmed) for s in record.signals if s.source == "report" and s.key not in judged
@@ -87,7 +87,7 @@ def settled(record: NodeRecord, state: NodeState, reason: str, now: float, *, co
 
 def _of_job(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Action | None:
     job = job_of(node, record)
-    if job is None:  # not created yet, or the controller stopped in between
+    if job is None:  # not created yet: the controller may have stopped between record and Job
         return StartRevalidation(node.name, record, record.attempt, suite_of(record), event="")
     outcome = result_of(job, policy, now)
     if outcome is None:
@@ -119,7 +119,7 @@ def _passed(node: NodeView, record: NodeRecord, job: JobView, policy: Policy, no
         good = settled(record, NodeState.HEALTHY, reason, now, confirmed=False)
         good = replace(
             good,
-            attempt=record.attempt + 1,  # so that this Job is never taken for a later suspect's
+            attempt=record.attempt + 1,  # so that this Job is never taken for that of a later suspect
             cordon=None,
             signals=(),
             passes=(),
@@ -129,13 +129,13 @@ def _passed(node: NodeView, record: NodeRecord, job: JobView, policy: Policy, no
             last_validated_at=now,
         )
         return Release(node.name, good, reason)
-    # Timed from now, not from `ended`: a node's clock that runs behind must not shorten the gap.
+    # Measured from now, not from `ended`: a node's clock that is behind must not shorten the gap.
     back = replace(_waiting(record, "passed once", now), passes=passes, next_attempt_at=now + policy.revalidation_gap_seconds)
     return SetState(node.name, back, "passed once", "RevalidationPassed")
 
 
 def _beyond_tests(record: NodeRecord) -> bool:
-    """Pair tests found it, and no test of the node alone can clear it: a person repairs it first."""
+    """Whether pair tests found the fault: no test of the node alone can clear it, so a person must repair it first."""
     cordon = record.cordon
     return cordon is not None and cordon.source == "pairs" and record.ignore_before < cordon.at
 

@@ -1,7 +1,7 @@
-"""JSON of the views, actions and verdicts: annotations, termination messages and the controller's log all use it.
+"""JSON of the views, actions and verdicts, for annotations, termination messages and the controller's log.
 
-Values equal to their default are left out, so that annotations stay small and old records stay readable when a field is
-added. Decoding validates: text that a person or a pod wrote is never trusted to have the right shape.
+Values equal to their default are left out, so that annotations stay small and old records stay readable when a field is added.
+Decoding validates: text written by a person or a pod may have any shape.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def to_data(value: Any) -> Any:
-    """Plain JSON data of a view, action or any nesting of them."""
+    """Plain JSON data of a view, an action or any nesting of them."""
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -44,13 +44,15 @@ def encode(value: Any) -> str:
     return json.dumps(to_data(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
+# Cached: building a TypeAdapter takes milliseconds, and every annotation of every node is decoded.
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
 def decode(kind: type[T], text: str | bytes) -> T:
-    """The value of class `kind` in `text`. Raises ValueError when it is not JSON, has another shape, or a time that is none."""
+    """The value of class `kind` in `text`. Raises ValueError if it is not JSON, has another shape, or contains NaN or
+    infinity."""
     try:
         found: T = _adapter(cast(Hashable, kind)).validate_json(text)
     except ValidationError as error:
@@ -71,7 +73,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def from_data(kind: Any, data: Any) -> Any:
-    """As `decode`, of plain data. Raises ValueError."""
+    """As `decode`, from plain data. Raises ValueError."""
     try:
         return _adapter(kind).validate_python(data)
     except ValidationError as error:

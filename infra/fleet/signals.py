@@ -1,4 +1,4 @@
-"""From a node's pods, reports and conditions to signals, and from signals to what they justify."""
+"""From a node's pods, reports and conditions to signals, and from signals to the state that they justify."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lehr.infra.fleet.fleet_view import FleetView, ReporterScore
 from lehr.infra.fleet.policy import NAMES, Policy
 from lehr.infra.fleet.views import NodeRecord, NodeView, Outcome, PodView, Report, Signal, Verdict
 
-MAX_SIGNALS = 24
-REPORT_CHARACTERS = 200  # that a node's record keeps of each
-LINK = "link"  # check of signals that accuse the way between nodes, no node
+MAX_SIGNALS = 24  # in a record: bounds the size of the annotation
+REPORT_CHARACTERS = 200  # of each report kept in a node's record
+LINK = "link"  # the check of signals that accuse the network between nodes, not a node
 
 
 @dataclass(frozen=True)
@@ -24,26 +24,26 @@ class Judgement:
 
 
 def is_bad(verdict: Verdict) -> bool:
-    """The gate holds pods with such a verdict, and the controller removes them."""
+    """Whether the gate holds pods with this verdict and the controller deletes them."""
     return verdict.outcome is Outcome.HARDWARE_FAILURE and verdict.confirmed
 
 
 def update_signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> NodeRecord:
-    """`record` with the node's new evidence. The same object if nothing is new, so that no write follows."""
+    """`record` with the node's new evidence. The same object if nothing is new, so that nothing is written."""
     kept = tuple(s for s in record.signals if _counts(s, record, policy, now))
     known = {s.key for s in kept}
     fresh = [s for s in _signals(node, record, policy, now) if s.key not in known and _counts(s, record, policy, now)]
     fresh.sort(key=lambda s: not s.confirmed)
     room = MAX_SIGNALS - len(kept)
     if room <= 0 and any(s.confirmed for s in fresh) and not any(s.confirmed for s in kept):
-        kept, room = kept[1:], 1  # a flood of reports must not hide the one signal that decides
+        kept, room = kept[1:], 1  # a flood of reports must not displace the one signal that decides
     if not fresh or room <= 0:
         return record
     return replace(record, signals=kept + tuple(fresh[:room]))
 
 
 def judge(record: NodeRecord, fleet: FleetView, policy: Policy, now: float) -> Judgement:
-    """Weigh the record's signals that still count."""
+    """Weigh those signals of the record that still count."""
     live = [s for s in record.signals if _counts(s, record, policy, now) and s.check not in policy.observe_only_checks]
     hardware = [s for s in live if s.outcome is Outcome.HARDWARE_FAILURE and s.source != "report"]
     confirmed = [s for s in hardware if s.confirmed]
@@ -66,12 +66,12 @@ def judge(record: NodeRecord, fleet: FleetView, policy: Policy, now: float) -> J
 
 
 def _voices(signals: list[Signal]) -> int:
-    """Independent ones: each check that ran in a pod, but all trainers of one tenant together."""
+    """The number of independent sources: each pod's check is one, but all trainers of one tenant together are one."""
     return len({s.by or s.key for s in signals})
 
 
 def weight(score: ReporterScore) -> float:
-    """Mean of the Beta posterior of a reporter being right, from a uniform prior: 0.5 for somebody new."""
+    """The posterior mean of a reporter being right, under a uniform Beta prior: 0.5 for a new reporter."""
     return (score.confirmed + 1) / (score.confirmed + score.refuted + 2)
 
 
@@ -86,7 +86,7 @@ def _counts(signal: Signal, record: NodeRecord, policy: Policy, now: float) -> b
 
 
 def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Iterator[Signal]:
-    # Devices and drivers settle after a start: what fails then is noted, but cordons only when it repeats.
+    # Devices and drivers settle after a start: early failures are recorded, but only cordon the node if they recur.
     settled = node.ready_since + policy.startup_grace_seconds
     for pod in node.pods:
         if pod.trusted and pod.verdict is not None and (signal := _of_verdict(pod, pod.verdict, now)) is not None:
@@ -97,18 +97,18 @@ def _signals(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> 
         hardware = condition.type in policy.hardware_conditions
         if not hardware and condition.type not in policy.performance_conditions:
             continue
-        if condition.since <= record.ignore_before:  # a person, a repair or two passed tests overruled it
+        if condition.since <= record.ignore_before:  # overruled by a person, a repair or two passed tests
             continue
         if now < max(condition.since, settled) + policy.condition_seconds:
             continue
         outcome = Outcome.HARDWARE_FAILURE if hardware else Outcome.PERFORMANCE_FAILURE
         key = f"condition/{condition.type}/{condition.since:.0f}"
-        # It stands now, whenever it began.
+        # Dated now, since the condition still holds, whenever it began.
         yield Signal(key, now, "condition", outcome, condition.type, "", condition.reason or condition.type, hardware)
 
 
 def _of_reports(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Iterator[Signal]:
-    """One signal of each person, the newest: more from the same one weigh nothing, and would leave no room for others."""
+    """One signal for each reporter, the newest: further ones add no weight, and would leave no room for others'."""
     heard = {s.by for s in record.signals if s.source == "report" and _counts(s, record, policy, now)}
     newest: dict[str, Report] = {}
     for report in node.reports:
@@ -121,7 +121,7 @@ def _of_reports(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
 
 
 def _of_trainers(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Iterator[Signal]:
-    """What trainers say at their end, once for each tenant: any program can end with our codes, as often as it likes."""
+    """The exit codes of trainers, once for each tenant: any program can exit with our codes, as often as it likes."""
     heard = {(s.reason, s.by) for s in record.signals if s.source == "trainer" and _counts(s, record, policy, now)}
     for pod in node.pods:
         if not pod.trusted or (pod.exit_code == NAMES.exit_hang and pod.nodes > policy.pair_nodes_max):
@@ -135,10 +135,10 @@ def _of_trainers(node: NodeView, record: NodeRecord, policy: Policy, now: float)
 
 
 def _of_trainer(pod: PodView, now: float) -> Signal:
-    """Its node failed, or training hung. On one node alone, that is slow or stuck; among several, the way between them may be
-    bad as well: then `by` is the execution, so that those that hung together are tested together."""
+    """A trainer's signal: its node failed, or training hung. On a single node a hang is the node's; among several the network
+    may be the cause: `by` is then the execution, so that nodes that hung together are tested together."""
     at = max(pod.created_at, min(pod.ended_at or now, now))
-    if pod.exit_code == NAMES.exit_suspect:  # the trainer says that its own node failed
+    if pod.exit_code == NAMES.exit_suspect:  # the trainer accuses its own node
         kind, reason = Outcome.HARDWARE_FAILURE, "NodeSuspectedByTrainer"
         return Signal(f"exit/{pod.uid}", at, "trainer", kind, "trainer", "", reason, by=pod.namespace)
     key, slow = f"hang/{pod.uid}", Outcome.PERFORMANCE_FAILURE
@@ -149,13 +149,13 @@ def _of_trainer(pod: PodView, now: float) -> Signal:
 
 
 def _of_verdict(pod: PodView, verdict: Verdict, now: float) -> Signal | None:
-    # The node's clock may be wrong: ahead, and it would outlive a person's decision; behind, and it would look stale.
+    # The node's clock may be wrong. If ahead, the signal would outlive a person's decision; if behind, it would look stale.
     at = max(pod.created_at, min(verdict.finished_at or now, now))
     key = f"pod/{pod.uid}"
     if verdict.outcome in (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE):
         confirmed = is_bad(verdict)
         return Signal(key, at, "preflight", verdict.outcome, verdict.check, verdict.version, verdict.reason, confirmed)
     once = next((r for r in verdict.results if r.outcome is Outcome.HARDWARE_FAILURE), None)
-    if verdict.outcome is Outcome.INCONCLUSIVE and once is not None:  # it failed, and the second run did not agree
+    if verdict.outcome is Outcome.INCONCLUSIVE and once is not None:  # it failed, but the second run passed
         return Signal(key, at, "preflight", Outcome.HARDWARE_FAILURE, once.check, verdict.version, once.reason)
     return None

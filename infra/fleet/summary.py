@@ -1,8 +1,8 @@
-"""FleetView from all NodeViews: what breakers, caps and reporter weights need to know, in one pass over the nodes.
+"""FleetView from all NodeViews: what breakers, caps and reporters' weights need, in one pass over the nodes.
 
-A node's record stands in an annotation that whoever holds the node can write. So it may speak of that node only: of its cordons
-the newest counts, as its own; one node's refusal holds no breaker open; it says one thing of each reporter, and only of a
-report that exists.
+A node's record is in an annotation that anybody in control of the node can write. So it may only affect that node: of its
+cordons only the newest counts, as its own; a single node's refusal keeps no breaker open; and it has one vote on each reporter,
+only about a report that exists.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lehr.infra.fleet.pair_test import link_views
 from lehr.infra.fleet.policy import Policy
 from lehr.infra.fleet.views import CORDONED_STATES, Blocked, CordonEvent, NodeRecord, NodeState, NodeView
 
-MIN_REFUSED = 2  # nodes that wait for a breaker, before it stays half open
+MIN_REFUSED = 2  # waiting nodes from which a breaker stays half open
 
 
 def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Mapping[str, float] | None = None) -> FleetView:
@@ -48,7 +48,7 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
         racks={name: count for name, count in racks.items() if name},
         cordons=tuple(sorted(cordons, key=lambda e: (e.at, e.node))),
         blocked={key: max(times) for key, times in refused.items() if len(times) >= MIN_REFUSED},
-        # One of the far future would keep its breaker closed until then.
+        # A reset dated far in the future would keep its breaker closed until then.
         resets={key: at for key, at in (resets or {}).items() if at <= now + policy.breaker_window_seconds},
         reporters={by: ReporterScore(c[True], c[False]) for by, c in scores.items()},
         links=link_views(nodes, policy, now),
@@ -56,14 +56,14 @@ def fleet_view(nodes: Iterable[NodeView], policy: Policy, now: float, resets: Ma
 
 
 def _own_cordon(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> list[CordonEvent]:
-    """The node's newest cordon that breakers count. Some may lie ahead, when a clock that ran ahead was set right."""
+    """The node's newest cordon that breakers count. Its time may be in the future, after a fast clock was corrected."""
     since = now - max(policy.breaker_window_seconds, policy.breaker_half_open_seconds)
     known = [e for e in record.quarantines if e.node == node.name and since < e.at <= now + policy.breaker_window_seconds]
     return [replace(max(known, key=lambda e: e.at), pool=node.pool, rack=node.rack)] if known else []
 
 
 def _own_refusal(node: NodeView, record: NodeRecord) -> set[str]:
-    """Breakers that can have refused this node, and for which it still waits."""
+    """The breakers that can have refused this node and for which it still waits."""
     if record.blocked is None or record.cordon is not None or node.unschedulable or record.state is not NodeState.SUSPECT:
         return set()
     own = {key for s in record.signals for key in keys_of(CordonEvent("", node.pool, node.rack, s.check, s.check_version, 0.0))}
@@ -71,7 +71,7 @@ def _own_refusal(node: NodeView, record: NodeRecord) -> set[str]:
 
 
 def _verified(node: NodeView, record: NodeRecord) -> dict[str, bool]:
-    """What the node says of each reporter: whether the last report was right, of those that are there to be read."""
+    """The node's vote on each reporter: whether the last of that reporter's still existing reports was right."""
     made = {(f"report/{report.id}", report.by) for report in node.reports}
     return {d.by: d.confirmed for d in sorted(record.dispositions, key=lambda d: d.at) if (d.report, d.by) in made}
 

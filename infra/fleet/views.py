@@ -1,8 +1,8 @@
-"""What `decide` sees: plain frozen values, times in Unix seconds. The controller, the simulator and the replay build them.
+"""The input of `decide`: plain frozen values, times in Unix seconds. The controller, the simulator and the replay build them.
 
-`NodeView` is one Node object with the pods and Jobs on it; `fleet_view.py` holds what one decision needs of the others.
-All state that outlives a decision is in `NodeRecord`, which is stored on the Node as one annotation: a controller that
-starts anew reads it back. infra/fleet/serialization.py turns every class here into JSON and back.
+`NodeView` is one Node object with the pods and Jobs on it; `fleet_view.py` holds what one decision needs of the others. All
+state that outlives a decision is in `NodeRecord`, which is stored on the Node as one annotation: a restarted controller reads
+it back. infra/fleet/serialization.py turns every class here into JSON and back.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ UNKNOWN_PERSON = "unknown (kubectl)"
 
 class NodeState(StrEnum):
     HEALTHY = "healthy"
-    SUSPECT = "suspect"  # schedulable, avoided
+    SUSPECT = "suspect"  # schedulable, but avoided (taint PreferNoSchedule)
     QUARANTINED = "quarantined"  # cordoned, waits for its revalidation
     REVALIDATING = "revalidating"  # cordoned, a revalidation Job occupies it
-    REPAIR = "repair"  # cordoned until a person says `repaired`
-    LEMON = "lemon"  # as repair; it came back too often
-    BURN_IN = "burn-in"  # cordoned, new, must pass as after a quarantine
+    REPAIR = "repair"  # cordoned until a person declares it repaired
+    LEMON = "lemon"  # like repair; it was quarantined too often
+    BURN_IN = "burn-in"  # cordoned, new, must pass tests as after a quarantine
 
 
 CORDONED_STATES = frozenset(
@@ -48,10 +48,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the probes wrote. `check`, `reason` and `detail` are those of the worst result; empty for a pass."""
+    """The probes' result. `check`, `reason` and `detail` are those of the worst check; empty for a pass."""
 
     outcome: Outcome
-    version: str  # of the checks: the breaker counts per check and version
+    version: str  # of the checks: breakers count per check and version
     check: str = ""
     reason: str = ""
     detail: str = ""
@@ -63,7 +63,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PodView:
-    """A pod on the node, in a managed training namespace. Other pods are never shown to `decide`."""
+    """A pod on the node, in a managed training namespace. `decide` never sees other pods."""
 
     namespace: str
     name: str
@@ -81,23 +81,23 @@ class PodView:
     run: str = ""
     execution: str = ""
     rank: int | None = None
-    nodes: int = 0  # that worked together, by the trainer's termination message; 0: unknown
+    nodes: int = 0  # number of nodes of the task, by the trainer's termination message; 0: unknown
     step: int | None = None
     checkpoint_step: int | None = None
     gpu_hours_lost: float | None = None
 
     @property
     def ended(self) -> bool:
-        """Its main container is through: it holds no devices any more."""
+        """Whether its main container has ended, so that it holds no devices any more."""
         return self.exit_code is not None
 
 
 @dataclass(frozen=True)
 class JobView:
-    """A revalidation or burn-in Job on the node. `verdict` None with `finished_at` set: it died without one.
+    """A revalidation or burn-in Job on the node. `verdict` None with `finished_at` set: it ended without one.
 
-    A pair test is two Jobs of the node that began it: one listens there, `role` "listen", and one on its partner connects to
-    the `address` that the first has once it runs.
+    A pair test consists of two Jobs of the node that began it: one listens there, `role` "listen", and one on its partner
+    connects to the `address` that the first has once it runs.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Condition:
-    """A foreign node condition (node-problem-detector, DCGM, NVSentinel) whose status is True."""
+    """A node condition set by others (node-problem-detector, DCGM, NVSentinel) whose status is True."""
 
     type: str
     reason: str
@@ -162,7 +162,7 @@ class CordonRecord:
 
 @dataclass(frozen=True)
 class Signal:
-    """Evidence that was counted once. `key` (pod uid, job uid, report id, condition) keeps it from counting twice."""
+    """Evidence, counted once: `key` (pod uid, job uid, report id, condition) prevents counting it twice."""
 
     key: str
     at: float
@@ -173,12 +173,12 @@ class Signal:
     reason: str = ""
     confirmed: bool = False
     by: str = ""
-    detail: str = ""  # a reporter's own words
+    detail: str = ""  # a reporter's own text
 
 
 @dataclass(frozen=True)
 class CordonEvent:
-    """One automatic cordon, as breakers and the lemon rule count it."""
+    """One automatic cordon, as counted by breakers and the lemon rule."""
 
     node: str
     pool: str
@@ -190,7 +190,7 @@ class CordonEvent:
 
 @dataclass(frozen=True)
 class Blocked:
-    """The node would be cordoned, but these breakers are open. Cleared with its evidence."""
+    """The node would be cordoned, but these breakers are open. Cleared when its evidence expires."""
 
     keys: tuple[str, ...]
     at: float
@@ -198,7 +198,7 @@ class Blocked:
 
 @dataclass(frozen=True)
 class Disposition:
-    """What became of a report: `confirmed` once the node proved bad, refuted (False) once it proved good."""
+    """The outcome of a report: `confirmed` once the node proved bad, refuted (False) once it proved good."""
 
     report: str
     by: str
@@ -208,7 +208,7 @@ class Disposition:
 
 @dataclass(frozen=True)
 class OpenPairTest:
-    """A pair test that runs: Jobs of this node and of `partner`."""
+    """A running pair test: Jobs of this node and of `partner`."""
 
     partner: str
     since: float
@@ -216,7 +216,7 @@ class OpenPairTest:
 
 @dataclass(frozen=True)
 class PairTest:
-    """One that has ended."""
+    """A finished pair test."""
 
     partner: str
     passed: bool
@@ -225,7 +225,7 @@ class PairTest:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """All state of a node. Histories are trimmed by `decide`, so that the annotation stays small (a few KiB)."""
+    """The whole state of a node. `decide` trims the histories, so that the annotation stays small (a few KiB)."""
 
     state: NodeState = NodeState.HEALTHY
     since: float = 0.0
@@ -233,14 +233,14 @@ class NodeRecord:
     cordon: CordonRecord | None = None  # ours; written to Names.cordon_annotation as well
     signals: tuple[Signal, ...] = ()
     quarantines: tuple[CordonEvent, ...] = ()
-    passes: tuple[float, ...] = ()  # ends of the revalidations passed in a row
+    passes: tuple[float, ...] = ()  # ends of consecutive passed revalidations
     failures: int = 0
     inconclusive: int = 0
-    attempt: int = 0  # of the revalidation Job that runs or ran last
+    attempt: int = 0  # number of the current or last revalidation Job
     next_attempt_at: float = 0.0
     blocked: Blocked | None = None
-    ignore_before: float = 0.0  # evidence older than this was overruled by a person or a repair
-    lemon_since: float = 0.0  # quarantines before it do not count towards `lemon`
+    ignore_before: float = 0.0  # older evidence was overruled by a person or a repair
+    lemon_since: float = 0.0  # earlier quarantines do not count towards `lemon`
     override: HumanAct | None = None
     dispositions: tuple[Disposition, ...] = ()
     last_validated_at: float | None = None
@@ -250,7 +250,7 @@ class NodeRecord:
 
 @dataclass(frozen=True)
 class NodeView:
-    """One node. `record` None: we have never written on it. `managed` False: `decide` returns nothing."""
+    """One node. `record` None: we have never written to it. `managed` False: `decide` returns nothing."""
 
     name: str
     pool: str = "default"
@@ -258,7 +258,7 @@ class NodeView:
     managed: bool = True
     unschedulable: bool = False
     ready: bool = True
-    ready_since: float = 0.0  # last time that Ready turned True, or the driver pod restarted, whichever is later
+    ready_since: float = 0.0  # when Ready last turned True or the driver pod restarted, whichever is later
     created_at: float = 0.0
     gpus: int = 8
     record: NodeRecord | None = None
