@@ -1,11 +1,11 @@
-"""The second init container: `python -m lehr.infra.pod.gate`. Lets a pod with a good verdict start, holds one with a bad.
+"""The second init container: `python -m lehr.infra.pod.gate`. Lets a pod with a good verdict start, and holds one with a bad
+one.
 
 If the pod ended at once, its successor could land on the same node before that is cordoned. So the gate waits until the
-controller has cordoned the node and deletes the pod, which reaches it as SIGTERM: it then leaves at once with exit code
-143. Not with 0: a pod whose containers all end well and that left no outputs costs the user a retry, and nothing may ever
-start here. If nobody comes in time (LEHR_GATE_SECONDS, 120) it leaves with 171. Flyte pays for both with a system retry.
-No verdict, or one that cannot be read, passes: the preflight always writes one, and a lost file says nothing against the
-node.
+controller has cordoned the node and deletes the pod, which the gate receives as SIGTERM: it then exits at once with code 143.
+Not with 0: a pod whose containers all succeed but that left no outputs costs the user a retry, and nothing may ever start here.
+If the pod is not deleted in time (LEHR_GATE_SECONDS, 120), the gate exits with 171. Flyte counts both as system retries. A
+missing or unreadable verdict passes: the preflight always writes one, and a lost file is no evidence against the node.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def read(path: Path) -> Verdict | None:
 
 
 def hold(verdict: Verdict | None, seconds: float, removed: threading.Event) -> int:
-    """Exit code: 0 if the pod may start, EXIT_REMOVED if it is being removed, NAMES.exit_refused if nobody did in time."""
+    """Exit code: 0 if the pod may start, EXIT_REMOVED if it is being deleted, NAMES.exit_refused if it was not in time."""
     if verdict is None or not is_bad(verdict):
         print(f"gate: {verdict.outcome.value if verdict else 'no verdict'}: the pod may start", flush=True)
         return 0
     print(f"gate: {verdict.reason} ({verdict.detail}): held for up to {seconds:g} s until the node is cordoned", flush=True)
     if removed.wait(seconds):
-        print("gate: the pod is being removed", flush=True)
+        print("gate: the pod is being deleted", flush=True)
         return EXIT_REMOVED
-    print("gate: nobody removed the pod", file=sys.stderr, flush=True)
+    print("gate: the pod was not deleted in time", file=sys.stderr, flush=True)
     return NAMES.exit_refused
 
 

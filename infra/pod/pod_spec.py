@@ -1,6 +1,6 @@
 """A pod spec whose init containers follow its primary container: the same image, and the same GPUs for the preflight.
 
-flytekit knows image and resources of a task only when it serialises it, and fills in the primary container alone.
+flytekit knows a task's image and resources only when it serialises the task, and fills in the primary container only.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from lehr.infra.fleet.policy import NAMES
 
 PRIMARY = "primary"
 GPU_RESOURCE = "nvidia.com/gpu"
-GPU_NAMES = (GPU_RESOURCE, "gpu")  # Flyte's engine turns its own word into the device plugin's
+GPU_NAMES = (GPU_RESOURCE, "gpu")  # Flyte's engine translates its own name "gpu" into the device plugin's
 EXPECTED = "LEHR_EXPECTED_GPUS"
 
 
 class TaskPodSpec(V1PodSpec):  # type: ignore[misc] # kubernetes is not typed
-    """flytekit replaces `containers` as its last step: that is when the others learn from it.
+    """flytekit assigns `containers` as its last step; this class then completes the init containers from the primary one.
 
-    `entry` is put before the task's own command.
+    `entry` is prepended to the task's own command.
     """
 
     _entry: list[str] = []
@@ -47,8 +47,9 @@ class TaskPodSpec(V1PodSpec):  # type: ignore[misc] # kubernetes is not typed
 
 
 def require(preflight: V1Container, gpus: int) -> None:
-    """The kubelet hands the same devices to the main container: it reuses those of init containers first."""
-    # Each GPU has a rank of its own in the all-reduce, which loads torch and opens the device.
+    """Request as many GPUs as the main container: the kubelet gives it the devices of the init containers, so the tested
+    ones."""
+    # Each GPU has a rank of its own in the all-reduce, which loads torch and opens the device: memory and CPU grow with them.
     wanted = {"cpu": str(2 + gpus), "memory": f"{4 + 3 * gpus}Gi"} | ({GPU_RESOURCE: str(gpus)} if gpus else {})
     preflight.resources = V1ResourceRequirements(requests=dict(wanted), limits=dict(wanted))
     others = [variable for variable in preflight.env or [] if variable.name != EXPECTED]

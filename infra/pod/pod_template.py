@@ -1,6 +1,6 @@
-"""Pods for tasks: preflight and gate before the task, no token, no root, nothing writable but what must be.
+"""Pods for tasks: preflight and gate before the task, no API token, no root, nothing writable except what must be.
 
-A default PodTemplate object of the cluster does not do: Flyte drops its init containers. So each task has a template of its own
+A PodTemplate object of the cluster cannot be used: Flyte drops its init containers. So each task has a template of its own
 (tasks/pods.py) with a specification from here. Checked against the engine in tests/tasks/test_pods.py.
 """
 
@@ -17,23 +17,22 @@ if TYPE_CHECKING:
 PRIMARY = "primary"
 USER = 1000
 SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
-LAST_WORD = "/dev/termination-log"  # where the kubelet looks
-MESSAGE_SOCKET, MAX_MESSAGE_BYTES = ADDRESS, MAX_BYTES  # where a task says it: the pod's first process passes the worst on
-# What a task ends with; the controller reads the same names.
+LAST_WORD = "/dev/termination-log"  # the kubelet's default path of the termination message
+MESSAGE_SOCKET, MAX_MESSAGE_BYTES = ADDRESS, MAX_BYTES  # tasks send their messages here; the supervisor forwards the worst one
+# Exit codes of a task; the controller reads the same names.
 EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 
 
 def pod_labels(checked: bool) -> dict[str, str]:
-    """Labels of one task's pod: the controller knows those that have preflight and gate by one."""
+    """Labels of one task's pod: the controller recognises pods with preflight and gate by one of them."""
     return {NAMES.preflight_label: "true"} if checked else {}
 
 
 def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", grace_seconds: int = 120) -> V1PodSpec:
-    """The specification of one task's pod. Image, command and resources of the primary container are the task's: flytekit
-    fills them in.
+    """The specification of one task's pod. flytekit fills in the primary container's image, command and resources.
 
-    `image` holds Lehr; without one the init containers have the task's. `checked`: with preflight and gate. `grace_seconds`: to
-    save a checkpoint.
+    `image` contains Lehr; without it the init containers use the task's image. `checked`: with preflight and gate.
+    `grace_seconds`: the time for saving a checkpoint after SIGTERM.
     """
     from kubernetes.client import V1Container, V1PodSecurityContext, V1SeccompProfile
 
@@ -76,7 +75,7 @@ def _preflight(image: str, python: str) -> V1Container:
         command=[python, "-m", "lehr.infra.pod.probes"],
         env=[_env("LEHR_VERDICT", f"{SHARED}/verdict.json"), *_environment()],
         security_context=_locked(),
-        termination_message_policy="FallbackToLogsOnError",  # the verdict is in the file; the log only if it was killed
+        termination_message_policy="FallbackToLogsOnError",  # the verdict is in the file; the log only matters if it was killed
         volume_mounts=[_mount("lehr", SHARED), _mount("tmp", SCRATCH), _mount("shm", SHM)],
     )
     require(container, 0)
@@ -110,6 +109,7 @@ def _env(name: str, value: str) -> V1EnvVar:
     return V1EnvVar(name=name, value=value)
 
 
+# The restricted Pod Security Standard: with a read-only root only the mounted volumes can be written.
 def _locked() -> V1SecurityContext:
     from kubernetes.client import V1Capabilities, V1SecurityContext
 
@@ -133,6 +133,6 @@ def _volumes() -> list[V1Volume]:
     return [
         V1Volume(name="lehr", empty_dir=V1EmptyDirVolumeSource(size_limit="16Mi")),
         V1Volume(name="tmp", empty_dir=V1EmptyDirVolumeSource()),
-        # Ranks on one node meet in shared memory; the runtime's default of 64 MiB is too little for eight.
+        # Ranks on one node communicate through shared memory; the runtime's default of 64 MiB is too small for eight.
         V1Volume(name="shm", empty_dir=V1EmptyDirVolumeSource(medium="Memory")),
     ]

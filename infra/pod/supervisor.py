@@ -1,13 +1,12 @@
-"""The first process of a task's container: `python -m lehr.infra.pod.supervisor COMMAND ...`. It ends as its worst rank did.
+"""The first process of a task's container: `python -m lehr.infra.pod.supervisor COMMAND ...`. It exits like its worst rank.
 
-Under torchrun, or Flyte's Elastic task, a pod ends as its launcher does: with 1, whichever rank said what, and with an error
+Under torchrun, or Flyte's Elastic task, a pod exits like its launcher: with 1, whatever the ranks reported, and with an error
 that costs one of the user's retries. So a rank sends its termination message (tasks/termination.py) to this process through a
-socket, and waits. This process then ends them all, the launcher before it can judge, and takes the worst message and its code
-as the pod's: a device that failed (172), wherever it comes; else what came first, a hang (173) or a store or network that
-failed (170), because ranks hang while they wait for one that has failed.
-
-A 170 of a rank that was told to stop is no reason to end the others, which may still be saving; and where the launcher ends by
-itself, a rank has died without a word: that counts for more than the broken connections of its peers.
+socket, and waits. This process then ends them all, the launcher before it can react, and uses the worst message and its code as
+the pod's: a failed device (172), whenever it is reported; otherwise the first of a hang (173) and a failed store or network
+(170), because ranks hang when they wait for one that has failed.
+A 170 of a rank that was told to stop does not end the others, which may still be saving. And if the launcher ends by itself, a
+rank has died without a message: that takes precedence over the broken connections of its peers.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from typing import Any
 
 from lehr.infra.fleet.policy import NAMES
 
-ADDRESS = "LEHR_TERMINATION_SOCKET"  # environment: the socket that takes termination messages
-MAX_BYTES = 4096  # of a termination message, and so of a word
-SETTLE_SECONDS = 3.0  # for the others' words
-RESTART_SETTLE_SECONDS = 10.0  # who lost a peer may speak before the peer that was lost, or before the launcher notices
+ADDRESS = "LEHR_TERMINATION_SOCKET"  # environment variable: the socket for termination messages
+MAX_BYTES = 4096  # the kubelet's limit of a termination message, and so ours for a rank's
+SETTLE_SECONDS = 3.0  # for the other ranks' messages
+RESTART_SETTLE_SECONDS = 10.0  # a rank that lost a peer may report before that peer does, or before the launcher notices
 CODES = (NAMES.exit_restart, NAMES.exit_hang, NAMES.exit_suspect)
 NOT_FOUND = 127
-SUBREAPER = 36  # prctl
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 
 
 @dataclass(frozen=True)
 class Word:
-    """What a rank said: `ranks` speak in this pod, and `stopped` is one that was told to end."""
+    """A rank's message. `ranks` is the number of ranks in this pod; `stopped`: the rank was told to end."""
 
     code: int
     ranks: int
@@ -48,7 +47,7 @@ class Word:
 
 
 def heard(data: bytes) -> Word | None:
-    """The word in a message, None for anything else."""
+    """The message in `data`, None for anything else."""
     try:
         text = json.loads(data)
         code, ranks, stopped = int(text.pop("code")), int(text.pop("ranks", 1)), bool(text.pop("stopped", False))
@@ -59,7 +58,7 @@ def heard(data: bytes) -> Word | None:
 
 @dataclass
 class Ranks:
-    """What was said so far, and when it is enough. `leaving`: the pod itself was told to end."""
+    """The messages so far, and when to act on them. `leaving`: the pod itself was told to end."""
 
     leaving: bool = False
     words: list[Word] = field(default_factory=list)
@@ -76,7 +75,7 @@ class Ranks:
         return next((word for word in counted if word.code == NAMES.exit_suspect), counted[0] if counted else None)
 
     def wait(self, now: float) -> float | None:
-        """Seconds until all is to be ended, 0 for now; None: not before the command ends by itself."""
+        """Seconds until all ranks are ended, 0 for now; None: not before the command ends by itself."""
         worst = self.worst
         if worst is None or (self.leaving and worst.code == NAMES.exit_restart):
             return None
@@ -85,7 +84,7 @@ class Ranks:
         return 0.0 if everybody else max(0.0, self.first_at + settle - now)
 
     def exit_code(self, command: int) -> int:
-        """The pod's exit code when `command` ended by itself with that code: it was the launcher's, or a rank's own."""
+        """The pod's exit code if `command` ended by itself with that code, which is the launcher's or a single rank's."""
         worst = self.worst
         if worst is None or command == 0:
             return command
@@ -93,8 +92,8 @@ class Ranks:
 
 
 def run(command: list[str]) -> int:
-    """Run `command` to its end, or to that of its ranks. The exit code: 128 + n for signal n, 127 if it is not there."""
-    ctypes.CDLL(None).prctl(SUBREAPER, 1)  # ranks whose launcher has died become ours
+    """Run `command` until it or its ranks end. Returns the exit code: 128 + n for signal n, 127 if there is no such command."""
+    ctypes.CDLL(None).prctl(SUBREAPER, 1)  # ranks whose launcher has died become children of this process
     ranks = Ranks()
     with tempfile.TemporaryDirectory(prefix="lehr-") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(f"{folder}/words")
@@ -119,16 +118,16 @@ def run(command: list[str]) -> int:
 
 
 def _wake_on_signals(door: socket.socket, address: str) -> int:
-    """Signals arrive at the door too, as an empty word, so that one wait hears both."""
+    """Make signals wake the socket too, as an empty message, so that one wait covers both. Returns the previous descriptor."""
     ring = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     ring.connect(address)
     ring.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # the default would not wake anybody
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # the default action would not write to the wake-up descriptor
     return signal.set_wakeup_fd(ring.detach(), warn_on_full_buffer=False)
 
 
 def _pass_on(child: int, ranks: Ranks) -> None:
-    """The kubelet tells this process alone that the pod has to go."""
+    """Forward SIGTERM and SIGINT to the command: the kubelet signals only the container's first process."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         ranks.leaving = True
@@ -139,7 +138,7 @@ def _pass_on(child: int, ranks: Ranks) -> None:
 
 
 def _watch(child: int, door: socket.socket, ranks: Ranks) -> int | None:
-    """The pod's exit code once the command has ended, None when its ranks have said enough."""
+    """The pod's exit code once the command has ended; None if its ranks' messages end the pod."""
     while True:
         code = _reaped(child)
         if code is not None:
@@ -167,7 +166,7 @@ def _drain(door: socket.socket, ranks: Ranks) -> None:
 
 
 def _reaped(child: int) -> int | None:
-    """Bury whoever has died, as the first process of a container must; the exit code of `child` if it is among them."""
+    """Reap all ended children, as PID 1 must; returns the exit code of `child` if it is among them."""
     code = None
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
@@ -183,7 +182,8 @@ def _send(process: int, number: int) -> None:
 
 
 def _end_others() -> None:
-    """Kill all that is left below us. One that hangs in the kernel is left behind: the pod's end takes it."""
+    """Kill all descendants. One that hangs in the kernel is left; it ends with the pod."""
+    # Repeated: a process may fork between the listing and the signal.
     for _ in range(20):
         found = descendants(os.getpid())
         if not found:
@@ -195,7 +195,7 @@ def _end_others() -> None:
 
 
 def descendants(root: int) -> set[int]:
-    """Processes below `root`, by /proc."""
+    """The processes below `root`, by /proc."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):

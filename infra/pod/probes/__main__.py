@@ -20,13 +20,13 @@ from lehr.runtime.environment import amount
 
 SECONDS = 45.0
 SOAK_SECONDS = 600.0
-MARGIN = 3.0  # interpreter start, killing the child, writing
+MARGIN = 3.0  # seconds for starting the interpreter, killing the child, writing the verdict
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, whatever happens. The child's is its own."""
+    """Exit code 0, whatever happens; the child's exit code is its own."""
     if arguments == ["--child"]:
-        # What libraries print on standard output (NCCL its version) must not get between our lines.
+        # Libraries print to standard output (NCCL its version): redirect that to stderr, and keep the pipe for our lines.
         with os.fdopen(os.dup(1), "wb") as out:
             os.dup2(2, 1)
             child(checks(), out, soak())
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def report_verdict(judge: Callable[[], Verdict]) -> None:
-    """Print and publish the verdict that `judge` comes to."""
+    """Print and publish the verdict that `judge` returns."""
     try:
         verdict = judge()
     except Exception as error:  # noqa: BLE001 - a bug here must neither cordon a node nor hold a pod
@@ -48,25 +48,25 @@ def report_verdict(judge: Callable[[], Verdict]) -> None:
 
 
 def soak() -> float:
-    """Seconds for which the checks are repeated: none before a task, some in a revalidation Job."""
+    """Seconds for which the checks are repeated: 0 before a task, more in a revalidation Job."""
     return amount("LEHR_PROBE_SOAK_SECONDS", SOAK_SECONDS) if os.environ.get("LEHR_SUITE") else 0.0
 
 
 def publish(text: str) -> None:
-    """Write the verdict where the gate and the kubelet look. A place that cannot be written is reported, no more."""
+    """Write the verdict for the gate and for the kubelet. A path that cannot be written is only reported."""
     shared = Path(os.environ.get("LEHR_VERDICT", "/lehr/verdict.json"))
     log = Path(os.environ.get("LEHR_TERMINATION_LOG", "/dev/termination-log"))
     try:
         part = shared.with_suffix(".part")
         part.write_text(text, encoding="utf-8")
-        part.replace(shared)  # the gate sees all of it or nothing
+        part.replace(shared)  # atomic: the gate sees the whole file or none
     except OSError as error:
         print(f"{shared}: {error}", file=sys.stderr)
     try:
-        log.write_text(text, encoding="utf-8")  # mounted by the kubelet: it cannot be replaced
+        log.write_text(text, encoding="utf-8")  # written in place: a file mounted by the kubelet cannot be replaced
     except OSError as error:
         print(f"{log}: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    os._exit(main(sys.argv[1:]))  # no interpreter shutdown: a stuck thread of a driver must not hold the pod
+    os._exit(main(sys.argv[1:]))  # no interpreter shutdown: a driver's hanging thread would keep the pod from starting

@@ -9,8 +9,8 @@ from lehr.infra.pod.probes.result import performance
 from lehr.runtime.environment import amount
 
 BYTES = 256 * 2**20
-MOST_SPEED = 1e12  # GB/s: a floor above is a slip of the pen
-# GB/s, at about half of what a sound machine shows: PCIe trained down by one generation or half its lanes fails.
+MOST_SPEED = 1e12  # GB/s: a higher floor must be a typing error
+# GB/s, about half of what a healthy machine reaches: PCIe trained down by one generation or to half its lanes fails.
 FLOORS: dict[str, dict[str, float]] = {
     "H200": {"h2d": 25.0, "d2h": 25.0, "d2d": 1500.0},
     "H100": {"h2d": 25.0, "d2h": 25.0, "d2d": 1000.0},
@@ -19,7 +19,7 @@ FLOORS: dict[str, dict[str, float]] = {
 
 
 def floors_of(model: str) -> dict[str, float]:
-    """Floors of a GPU model's name; LEHR_FLOOR_H2D, _D2H, _D2D (GB/s) override them."""
+    """Floors for a GPU model's name; LEHR_FLOOR_H2D, _D2H, _D2D (GB/s) override them."""
     found = dict(next((values for name, values in FLOORS.items() if name in model), {}))
     for name in ("h2d", "d2h", "d2d"):
         own = amount(f"LEHR_FLOOR_{name.upper()}", -1.0, most=MOST_SPEED)
@@ -29,7 +29,7 @@ def floors_of(model: str) -> dict[str, float]:
 
 
 def run() -> str:
-    """Raises CheckFailed (H2DBandwidthLow, ...) for a device under a floor."""
+    """Measure all devices. Raises CheckFailed (H2DBandwidthLow, ...) for one below a floor."""
     import torch
 
     if not torch.cuda.is_available():
@@ -55,14 +55,14 @@ def run() -> str:
 
 
 def judge(model: str, where: str, speeds: dict[str, float]) -> None:
-    """Raises CheckFailed for the first speed (GB/s) under its floor."""
+    """Raises CheckFailed for the first speed (GB/s) below its floor."""
     for name, floor in floors_of(model).items():
         if name in speeds and speeds[name] < floor:
             raise performance(f"{name.upper()}BandwidthLow", f"{where}: {speeds[name]:.1f} GB/s, floor {floor:g}")
 
 
 def _gigabytes_per_second(size: int, copy: Callable[[], object], wait: Callable[[], object]) -> float:
-    """Best of three, after one to warm up."""
+    """The best of three, after one to warm up."""
     best = 0.0
     for _ in range(4):
         began = time.perf_counter()

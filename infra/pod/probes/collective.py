@@ -1,4 +1,4 @@
-"""All-reduce among this pod's own devices, on integers, compared exactly. NCCL on GPUs, gloo between two processes on CPU.
+"""All-reduce among this pod's own devices, on integers, compared exactly. NCCL on GPUs, gloo between two processes on a CPU.
 
 `python -m lehr.infra.pod.probes.collective RANK WORLD STORE` is one rank.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 from lehr.infra.pod.probes.result import hardware, inconclusive
 
 ELEMENTS = 1 << 20
-SECONDS = float(os.environ.get("LEHR_COLLECTIVE_SECONDS", "15"))  # twice this, and the other checks, end within 45 s
+SECONDS = float(os.environ.get("LEHR_COLLECTIVE_SECONDS", "15"))  # two runs of this and the other checks fit into 45 s
 MISMATCH = 3  # exit code of a rank whose sum is wrong
 
 
 def run() -> str:
-    """Raises CheckFailed: CollectiveMismatch for a wrong sum, CollectiveFailed for none in time."""
+    """Run the ranks. Raises CheckFailed: CollectiveMismatch for a wrong sum, CollectiveFailed if there is none in time."""
     import torch
 
     world = torch.cuda.device_count() if torch.cuda.is_available() else 2
@@ -42,7 +42,7 @@ def run() -> str:
 
 
 def _start(rank: int, world: int, store: Path) -> subprocess.Popen[bytes]:
-    # Loopback only: what is tested is between the devices of this node.
+    # Loopback only: the test is about the devices of this node, not about its network.
     env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "lehr.infra.pod.probes.collective", str(rank), str(world), str(store)]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -63,7 +63,7 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> tuple[list[int], str]:
 
 
 def rank_main(rank: int, world: int, store: str) -> int:
-    """Exit code of one rank."""
+    """Run one rank; returns its exit code."""
     from datetime import timedelta
 
     import torch
@@ -76,7 +76,7 @@ def rank_main(rank: int, world: int, store: str) -> int:
     )
     base = torch.arange(ELEMENTS, device=device, dtype=torch.float32) % 1021
     for _ in range(3):
-        values = base * (rank + 1)  # integers under 2^24 whatever the order of the sum
+        values = base * (rank + 1)  # integers below 2^24, which fp32 sums exactly in any order
         dist.all_reduce(values)
         if not torch.equal(values, base * (world * (world + 1) // 2)):
             return MISMATCH

@@ -1,6 +1,7 @@
-"""What the driver says about the GPUs, through NVML: count, ECC, remapped rows, recovery action, clocks, NVLink.
+"""The GPUs' state according to the driver (NVML): count, ECC errors, remapped rows, recovery action, clocks, NVLink.
 
-NVML's "not supported" is no failure; every other error of the driver is: a dead system processor answers with errors.
+NVML's "not supported" is not a failure; every other error of the driver is one, since a dead GPU system processor (GSP) answers
+with errors.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ EXPECTED = "LEHR_EXPECTED_GPUS"
 
 
 def run(nvml: Any = None) -> str | None:
-    """None without GPUs. Raises CheckFailed. `nvml` replaces the pynvml module in tests."""
+    """Check all GPUs; None without GPUs. Raises CheckFailed. Tests pass a replacement of the pynvml module as `nvml`."""
     expected = whole(EXPECTED, 0)
     if nvml is None:
         try:
@@ -58,7 +59,7 @@ def _all(nvml: Any, expected: int) -> str:
 
 
 def _supported(nvml: Any, call: str, *arguments: Any) -> Any:
-    """The call's value; None where the GPU or this version of the driver does not have it."""
+    """The call's value; None if the GPU or this version of the driver does not support it."""
     function = getattr(nvml, call, None)
     if function is None:
         return None
@@ -83,7 +84,7 @@ def _one(nvml: Any, handle: Any, where: str) -> None:
     action = _recovery_action(nvml, handle)
     if action:
         raise hardware("RecoveryActionNeeded", f"{where}: action {action}")
-    if rows is not None and rows[2]:  # the memory works; a reset at the next chance remaps
+    if rows is not None and rows[2]:  # the memory works; the row is remapped at the next reset
         raise performance("RowRemapPending", where)
     slowed = _supported(nvml, "nvmlDeviceGetCurrentClocksEventReasons", handle) or 0
     bad = slowed & (
@@ -96,7 +97,7 @@ def _one(nvml: Any, handle: Any, where: str) -> None:
 
 
 def _recovery_action(nvml: Any, handle: Any) -> int:
-    """0: none. Needs driver 570 or later, else 0."""
+    """The recovery action's number, 0 for none. Needs driver 570 or later, otherwise 0."""
     number = getattr(nvml, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION", None)
     values = _supported(nvml, "nvmlDeviceGetFieldValues", handle, [number]) if number is not None else None
     if not values or values[0].nvmlReturn != nvml.NVML_SUCCESS:

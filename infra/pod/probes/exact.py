@@ -1,10 +1,10 @@
-"""Exact multiplication: integers in floating point, compared bit by bit with a reference that was computed beforehand.
+"""Exact multiplication: integers as floating point numbers, compared bit by bit with a precomputed reference.
 
-All partial sums stay under 2^24, so float32 accumulation in any order has no rounding: one right answer, to the bit. Scaling
-the operands by powers of two changes only exponents, so every pass has the same reference, scaled. Passes with positive
-operands fill all 24 bits of the accumulator's significand, signed ones its sign, the scales its exponent bits.
-The 256 x 256 tile is repeated over the whole output, so that on a GPU every multiprocessor works on it, and the reference
-stays small. The reference's digest is a constant below: a host whose own arithmetic is wrong does not vouch for itself.
+All partial sums stay below 2^24, so that float32 accumulation in any order is exact: there is one right answer, to the bit.
+Scaling the operands by powers of two changes only exponents, so every pass has the same reference, scaled. Passes with positive
+operands exercise all 24 bits of the accumulator's significand, signed ones its sign, the scales its exponent bits.
+The 256 x 256 tile is repeated over the whole output, so that on a GPU every multiprocessor works on it while the reference
+stays small. The reference's digest is a constant below: a host with faulty arithmetic must not confirm itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ REFERENCE = "53b3fe3cf7a739bc40132cd7b65bb90bbecf7ec35f71b68b053c951b93a62f44"
 
 
 def _mixed(seed: int, count: int) -> NDArray[np.uint64]:
-    """splitmix64 of seed .. seed + count: the same on every machine and in every version of numpy."""
+    """splitmix64 of seed .. seed + count: the same on every machine and in every version of NumPy."""
     import numpy as np
 
     golden = np.uint64(0x9E3779B97F4A7C15)
@@ -68,7 +68,7 @@ def integers(which: Pass, seed: int, size: int = TILE) -> NDArray[np.int64]:
 
     span = np.uint64(which.high - which.low + 1)
     values = (_mixed(seed, size * size) % span).astype(np.int64) + which.low
-    values[values == 0] = which.high  # a zero would hide a fault of the other operand
+    values[values == 0] = which.high  # a zero would hide a faulty bit of the other operand
     found: NDArray[np.int64] = values.reshape(size, size)
     return found
 
@@ -78,7 +78,7 @@ def operands(which: Pass, number: int, size: int = TILE) -> tuple[NDArray[np.int
 
 
 def digest(size: int = TILE) -> str:
-    """Of all passes' exact products."""
+    """SHA-256 of the exact products of all passes."""
     found = hashlib.sha256()
     for number, which in enumerate(PASSES):
         a, b = operands(which, number, size)
@@ -88,7 +88,7 @@ def digest(size: int = TILE) -> str:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One pass: float32 operands (size, size), and the product that must come out, float32 (size, size)."""
+    """One pass: float32 operands (size, size), and the expected product, float32 (size, size)."""
 
     a: Floats
     b: Floats
@@ -96,7 +96,7 @@ class Prepared:
 
 
 def prepare(size: int = TILE) -> list[Prepared]:
-    """All passes. Raises CheckFailed if this host's integer arithmetic does not give the reference."""
+    """All passes. Raises CheckFailed if this host's integer arithmetic does not yield the reference."""
     import numpy as np
 
     if size == TILE and digest() != REFERENCE:
@@ -111,14 +111,14 @@ def prepare(size: int = TILE) -> list[Prepared]:
 
 
 def mismatches(got: Floats, expected: Floats) -> int:
-    """Elements that differ in any bit."""
+    """The number of elements that differ in any bit."""
     import numpy as np
 
     return int(np.count_nonzero(got.view(np.int32) != expected.view(np.int32)))
 
 
 def check_with(multiply: Multiply, prepared: list[Prepared]) -> None:
-    """Raises CheckFailed (MatmulMismatch) when a pass is off by a bit. For one tile, on the host."""
+    """Raises CheckFailed (MatmulMismatch) if any bit of a pass is wrong. For one tile, on the host."""
     for number, part in enumerate(prepared):
         wrong = mismatches(multiply(part.a, part.b), part.expected)
         if wrong:
@@ -126,13 +126,14 @@ def check_with(multiply: Multiply, prepared: list[Prepared]) -> None:
 
 
 def run() -> str:
-    """The check on every device of this pod, on the CPU without one."""
+    """The check on every device of this pod, or on the CPU if there is none. Raises CheckFailed."""
     import torch
 
     prepared = prepare()
     if not torch.cuda.is_available():
         check_with(_on_cpu, prepared)
         return f"cpu: {len(prepared)} passes exact"
+    # TF32 and reduced-precision sums round: the product would not be exact.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     for index in range(torch.cuda.device_count()):
@@ -162,7 +163,8 @@ def _on_gpu(device: Any, prepared: list[Prepared], repeats: int = 32) -> None:
             got = torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32) if name == "bf16" else a @ b
             tiles = got.view(torch.int32).view(repeats, TILE, repeats, TILE)
             wrong = int((tiles != expected[None, :, None, :]).sum())
-            host = mismatches(got[:TILE, -TILE:].contiguous().cpu().numpy(), part.expected)  # not by the GPU's word alone
+            # One tile is compared on the host too, as a faulty GPU may also compare wrongly.
+            host = mismatches(got[:TILE, -TILE:].contiguous().cpu().numpy(), part.expected)
             if wrong or host:
                 where = f"gpu {device.index}, {name}, pass {number}"
                 raise hardware("MatmulMismatch", f"{where}: {max(wrong, host)} of {got.numel()} elements differ")

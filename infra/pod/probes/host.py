@@ -1,4 +1,4 @@
-"""The host around the devices: does its disk keep what is written, does its clock make sense."""
+"""The host of the devices: whether its disk keeps what is written, and whether its clock is plausible."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lehr.infra.pod.probes.result import hardware, inconclusive, performance
 
 BYTES = 8 * 2**20
 MIN_FREE_BYTES = 2**30
-EPOCH = 1_767_225_600.0  # 1 January 2026: no clock that was ever set is before it
+EPOCH = 1_767_225_600.0  # 1 January 2026: a clock showing an earlier time was never set
 STA_UNSYNC = 0x40
 
 
 def disk() -> str:
-    """Writes, syncs and reads back in the temporary folder."""
+    """Write, sync and read back a file in the temporary folder. Raises CheckFailed."""
     folder = Path(tempfile.gettempdir())
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
@@ -28,7 +28,7 @@ def disk() -> str:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # read from the disk, not from its cache
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # drop it from the page cache: read from the disk
             file.seek(0)
             same = file.read() == data
     except OSError as error:
@@ -43,7 +43,7 @@ def disk() -> str:
 
 
 class _Timex(ctypes.Structure):
-    """struct timex of adjtimex(2), as far as it is read here; the rest is room."""
+    """struct timex of adjtimex(2), up to the last field used here; `room` is for the rest."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -57,7 +57,8 @@ class _Timex(ctypes.Structure):
 
 
 def clock() -> str:
-    """A clock far off breaks certificates and leases; one that nobody sets will be off."""
+    """Check date, steadiness and synchronisation: a clock that is far off breaks certificates and leases. Raises
+    CheckFailed."""
     now, steady = time.time(), time.monotonic()
     if now < EPOCH:
         raise performance("ClockWrong", f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now))}")

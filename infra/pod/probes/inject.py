@@ -1,7 +1,7 @@
-"""Model faults for the check of the check: a multiplier whose hardware has one bad bit. Never used on a node.
+"""Simulated faults for testing the exact check: a multiplier whose hardware has one bad bit. Never used on a node.
 
-The multiplier works as a tensor core does: 16 products at a time are added to a float32 accumulator. A stuck bit sits in one
-lane (one of 16 columns of an operand, or of the output), because a fault in all lanes would be easy to see.
+The multiplier works like a tensor core: 16 products at a time are added to a float32 accumulator. A stuck bit affects one lane
+(one of 16 columns of an operand, or of the output), because a fault in all lanes would be too easy to detect.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Fault:
 
     kind: Kind
     bit: int
-    value: int = 0  # that a stuck bit has
+    value: int = 0  # of a stuck bit
     lane: int = 0
     left: bool = True  # which operand
     at: tuple[int, int, int] = (0, 0, 0)  # pass, row, column of a flip
 
 
 def all_faults(seed: int) -> list[Fault]:
-    """Every stuck bit, both values and both operands, in a lane drawn at random; each output bit flipped once in each pass."""
+    """Every stuck bit, both values and both operands, in a randomly drawn lane; each output bit flipped once in each pass."""
     random = Random(seed)
     found = [
         Fault("stuck operand bit", bit, value, random.randrange(STEP), left)
@@ -51,7 +51,7 @@ def all_faults(seed: int) -> list[Fault]:
 
 
 def is_detected(fault: Fault, prepared: list[Prepared]) -> bool:
-    """True if the exact check fails on hardware with this fault."""
+    """Whether the exact check fails on hardware with this fault."""
     try:
         check_with(faulty(fault), prepared)
     except CheckFailed:
@@ -60,7 +60,7 @@ def is_detected(fault: Fault, prepared: list[Prepared]) -> bool:
 
 
 def faulty(fault: Fault) -> Multiply:
-    """A multiplier with this fault. It counts its calls: pass 0, 1, ..."""
+    """A multiplier with this fault. It counts its calls as passes 0, 1, ..."""
     calls = [0]
 
     def multiply(a: Floats, b: Floats) -> Floats:
@@ -85,7 +85,7 @@ def _stuck(bits: np.ndarray, bit: int, value: int) -> np.ndarray:
 
 
 def _stuck_operand(matrix: Floats, fault: Fault) -> Floats:
-    """Column lanes of a (rows, K) operand, as bf16: the upper half of a float32, exact for our integers."""
+    """Apply the fault to the column lanes of a (rows, K) operand as bf16: a float32's upper half, exact for our integers."""
     bits = np.ascontiguousarray(matrix).view(np.uint32).copy()
     lane = bits[:, fault.lane :: STEP]
     lane[:] = _stuck((lane >> np.uint32(16)).astype(np.uint16), fault.bit, fault.value).astype(np.uint32) << np.uint32(16)

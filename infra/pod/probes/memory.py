@@ -1,4 +1,4 @@
-"""Patterns written to memory and read back: alternating bits both ways, and each word's own address."""
+"""Patterns written to memory and read back: alternating bits both ways, all zeros, all ones, and each word's own address."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from lehr.infra.pod.probes.result import hardware, inconclusive
 
 CPU_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**30
-GPU_SHARE = 0.9  # of the free memory
+GPU_SHARE = 0.9  # of the free memory; the comparisons need some too
 PATTERNS = (0x5555555555555555, -0x5555555555555556, 0, -1)
 
 
 def run() -> str:
-    """All free memory of every GPU; on the CPU a small block. Raises CheckFailed (MemoryPatternMismatch)."""
+    """Test all free memory of every GPU, or a small block on a CPU. Raises CheckFailed (MemoryPatternMismatch)."""
     import torch
 
     if not torch.cuda.is_available():
@@ -34,7 +34,7 @@ def run() -> str:
 
 
 def test_block(device: Any, sizes: list[int]) -> None:
-    """All blocks are held at once, so that each pattern sits in all of the memory before it is read."""
+    """Test blocks of these sizes, all held at once, so that each pattern fills the whole memory before any of it is read."""
     import torch
 
     blocks = [torch.empty(size // 8, dtype=torch.int64, device=device) for size in sizes]

@@ -1,10 +1,10 @@
-"""One side of a test of the way between two nodes: `python -m lehr.infra.pod.probes.pair`, in a Job on each of them.
+"""One side of a test of the network between two nodes: `python -m lehr.infra.pod.probes.pair`, in a Job on each of them.
 
-The listener (LEHR_PAIR_ROLE=listen) waits for the other side, which has the listener's address (LEHR_PAIR_ADDRESS). Then both
-add integers over all their devices, one pair of devices after another so that each uses its own way out of the node, and
-compare the sums exactly. Who waits alone knows nothing; who cannot connect, or whose sums fail, accuses the pair.
-LEHR_PAIR_SECONDS (300) is how long the listener waits, LEHR_PAIR_PORT (29400) where, LEHR_PAIR_CONNECT_SECONDS (60) how long
-the other side tries, LEHR_FLOOR_PAIR a floor in GB/s.
+The listener (LEHR_PAIR_ROLE=listen) waits for the other side, which is given the listener's address (LEHR_PAIR_ADDRESS). Then
+both add integers over all their devices, one pair of devices after another so that each uses its own network path, and compare
+the sums exactly. A listener to which nobody connects learns nothing; a side that cannot connect, or whose sums fail, accuses
+the pair. LEHR_PAIR_SECONDS (300) is how long the listener waits, LEHR_PAIR_PORT (29400) its port, LEHR_PAIR_CONNECT_SECONDS
+(60) how long the other side tries, LEHR_FLOOR_PAIR a floor in GB/s.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lehr.infra.pod.probes.result import Check, hardware, inconclusive, performa
 from lehr.infra.pod.probes.runner import child_once, run_all
 from lehr.runtime.environment import amount, whole
 
-ELEMENTS, ROUNDS = 1 << 24, 10  # 64 MiB a sum
+ELEMENTS, ROUNDS = 1 << 24, 10  # 64 MiB in each sum
 WORK_SECONDS = 60.0  # for one pair of devices
 
 
@@ -34,7 +34,7 @@ def _patience() -> float:
 
 
 def run() -> str:
-    """The check of this side. Raises CheckFailed."""
+    """The check on this side. Raises CheckFailed."""
     import torch
     import torch.distributed as dist
 
@@ -58,13 +58,13 @@ def _meet(dist: Any, listens: bool) -> Any:
         store.wait(["connect" if listens else "listen"], wait)
     except (RuntimeError, OSError) as error:
         if listens:
-            raise inconclusive("PairAlone", f"nobody came in {patience:g} s") from error
+            raise inconclusive("PairAlone", f"nobody connected within {patience:g} s") from error
         raise hardware("PairUnreachable", f"{host}: {error}") from error
     return store
 
 
 def _exchange(torch: Any, dist: Any, store: Any, rank: int, number: int) -> float:
-    """GB/s of an all-reduce between the two nodes' devices with this number."""
+    """Run an all-reduce between the two nodes' devices of this number; returns GB/s. Raises CheckFailed."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", number) if cuda else torch.device("cpu")
     try:
@@ -77,7 +77,7 @@ def _exchange(torch: Any, dist: Any, store: Any, rank: int, number: int) -> floa
         base = torch.arange(elements, device=device, dtype=torch.float32) % 1021
         began = time.perf_counter()
         for _ in range(ROUNDS):
-            values = base * (rank + 1)  # integers under 2^24: exact in any order
+            values = base * (rank + 1)  # integers below 2^24: exact in any order
             dist.all_reduce(values)
             if not torch.equal(values, base * 3):
                 raise hardware("PairMismatch", f"device {number}: the sum is wrong")
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     """Exit code 0, whatever happens: the controller reads the verdict."""
     if arguments == ["--child"]:
         with os.fdopen(os.dup(1), "wb") as out:
-            os.dup2(2, 1)  # what libraries print must not get between our lines
+            os.dup2(2, 1)  # output of libraries goes to stderr, and not between our lines
             child_once(Check("pair", run, _connects()), out)
         return 0
     command = [sys.executable, "-m", "lehr.infra.pod.probes.pair", "--child"]
@@ -101,4 +101,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main(sys.argv[1:]))  # no interpreter shutdown: a stuck thread of a driver must not hold the pod
+    os._exit(main(sys.argv[1:]))  # no interpreter shutdown: a driver's hanging thread would keep the Job from ending

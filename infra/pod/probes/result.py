@@ -1,4 +1,4 @@
-"""What the checks share: a failure is an exception with an outcome, and a deadline is passed down."""
+"""Shared by all checks: a failure is an exception with an outcome."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from lehr.infra.fleet.views import CheckResult, Outcome
 
 SKIPPED = "Skipped"
-# Of CUDA's errors, those that sound programs meet on broken devices. All others may be ours.
+# CUDA errors that correct programs meet on broken devices. All others may be our mistakes.
 DEVICE_ERRORS = ("uncorrectable ecc", "unspecified launch failure", "hardware stack error", "nvlink", "fallen off")
 
 
 class CheckFailed(Exception):
-    """A check found something. `reason` is CamelCase, for node conditions; `detail` is for people."""
+    """A check failed. `reason` is CamelCase, for node conditions; `detail` is for people."""
 
     def __init__(self, outcome: Outcome, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
@@ -35,15 +35,15 @@ def inconclusive(reason: str, detail: str = "") -> CheckFailed:
 
 @dataclass(frozen=True)
 class Check:
-    """A named check. `run` returns a detail for people, raises CheckFailed, or returns None where it does not apply."""
+    """A named check. `run` returns a detail for people, raises CheckFailed, or returns None if it does not apply."""
 
     name: str
     run: Callable[[], str | None]
-    seconds: float  # that it takes at most, normally
+    seconds: float  # upper limit of its normal duration
 
 
 def once(check: Check) -> CheckResult:
-    """Run a check. Anything but CheckFailed that it raises is inconclusive: our own fault must not cordon a node."""
+    """Run a check. Any exception but CheckFailed is inconclusive: a mistake of ours must not cordon a node."""
     began = time.monotonic()
 
     def result(outcome: Outcome, reason: str, detail: str) -> CheckResult:
@@ -62,7 +62,7 @@ def once(check: Check) -> CheckResult:
 
 
 def twice(check: Check) -> list[CheckResult]:
-    """Run a check, and at once a second time if it failed. One failure in two is inconclusive, and both are kept."""
+    """Run a check, and immediately a second time if it failed. One failure in two is inconclusive; both results are kept."""
     first = once(check)
     if first.outcome not in (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE):
         return [first]

@@ -1,7 +1,7 @@
-"""Runs the checks in a child process against the clock, and makes one verdict of what it reports.
+"""Runs the checks in a child process with a time limit, and combines their results into one verdict.
 
-The parent loads nothing that can hang. When time is up, or the child dies, it answers with what it has: a check that did not
-end is inconclusive. It never waits for a child that cannot be killed.
+The parent loads nothing that can hang. When time is up, or the child dies, it uses the results so far: an unfinished check is
+inconclusive. It never waits for a child that cannot be killed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SEVERITY = (Outcome.HARDWARE_FAILURE, Outcome.PERFORMANCE_FAILURE, Outcome.INCON
 
 
 def checks() -> list[Check]:
-    """All checks in their order: cheap and telling ones first, in case time runs out."""
+    """All checks in their order: cheap and conclusive ones first, in case time runs out."""
     from lehr.infra.pod.probes import bandwidth, collective, devices, exact, host, memory
 
     return [
@@ -42,14 +42,14 @@ def checks() -> list[Check]:
 
 
 def switched_off(name: str) -> bool:
-    """LEHR_PROBE_MATMUL=off and so on: the kill switch of one check."""
+    """Whether LEHR_PROBE_MATMUL=off or the like switches the check off."""
     return os.environ.get(f"LEHR_PROBE_{name.upper()}", "").lower() in ("off", "0", "false", "no")
 
 
 def child(todo: list[Check], out: BinaryIO, soak_seconds: float = 0.0) -> None:
-    """Run the checks, one JSON line for each start and each end. Flushed at once: this process may be killed.
+    """Run the checks, with one JSON line for each start and each end, flushed at once, since this process may be killed.
 
-    With `soak_seconds` they are repeated for that long, or until one fails; good results are told once.
+    With `soak_seconds` they are repeated for that long, or until one fails; passes are reported in the first round only.
     """
     until = time.monotonic() + soak_seconds
     rounds, good = 0, True
@@ -65,7 +65,7 @@ def child(todo: list[Check], out: BinaryIO, soak_seconds: float = 0.0) -> None:
 
 
 def child_once(check: Check, out: BinaryIO) -> None:
-    """Run one check once: for a test of two nodes, where one cannot repeat it alone."""
+    """Run one check once: for a test of two nodes, which one of them cannot repeat alone."""
     _say(out, {"began": check.name})
     _say(out, {"ended": [to_data(once(check))]})
 
@@ -80,7 +80,7 @@ def _off(check: Check) -> CheckResult:
 
 
 def run_all(seconds: float, command: list[str] | None = None) -> Verdict:
-    """The verdict, after at most `seconds` and a moment. Raises nothing that a device can cause."""
+    """The verdict, after at most `seconds` and a moment. Never raises because of a device."""
     began = time.monotonic()
     argv = command or [sys.executable, "-m", "lehr.infra.pod.probes", "--child"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -114,7 +114,7 @@ def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterable[dict[s
                 return
             block = os.read(process.stdout.fileno(), 65536)
             if not block:
-                with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its output and hangs: late, below
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it closed its output but hangs: `run_all` reports it
                     process.wait(timeout=max(0.1, deadline - time.monotonic()))
                 return
             *whole, rest = (rest + block).split(b"\n")
@@ -122,7 +122,7 @@ def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterable[dict[s
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the child and all it started. One that hangs in the kernel is left behind: the pod's end takes it."""
+    """Kill the child and all its processes. One that hangs in the kernel is left; it ends with the pod."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
     try:
@@ -132,7 +132,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def verdict_of(groups: list[list[CheckResult]], seconds: float) -> Verdict:
-    """The worst outcome. A failure that its second run did not repeat is inconclusive; both results are kept."""
+    """The worst outcome. A failure that the second run did not repeat is inconclusive; both results are kept."""
     worst: tuple[Outcome, CheckResult] | None = None
     for group in groups:
         outcome, result = _agreed(group)
@@ -155,12 +155,12 @@ def _agreed(group: list[CheckResult]) -> tuple[Outcome, CheckResult]:
         return first.outcome, first
     if Outcome.HARDWARE_FAILURE in (first.outcome, second.outcome):
         return Outcome.INCONCLUSIVE, first if first.outcome is Outcome.HARDWARE_FAILURE else second
-    # Slow once and then not: something else was running. Slow and then without an answer: no answer.
+    # Slow, then fast: something else was running. Slow, then inconclusive: inconclusive.
     return second.outcome, second
 
 
 def message(verdict: Verdict) -> str:
-    """JSON of at most MAX_BYTES bytes: details of good results go first, then those results, then details."""
+    """JSON of at most MAX_BYTES bytes. Removed first are details of passes, then passes, then all but the failed check."""
     good = Outcome.PASS
     smaller: list[Callable[[], list[CheckResult]]] = [
         lambda: [_without_detail(r) if r.outcome is good else r for r in verdict.results],
