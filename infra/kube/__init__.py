@@ -1,1 +1,1 @@
-"""A small Kubernetes client: transport, API, watch, cache, lease. It knows nothing of nodes that are good or bad."""
+"""A small Kubernetes client: transport, API, watch, cache, lease. It knows nothing about the health of nodes."""

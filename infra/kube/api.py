@@ -1,4 +1,4 @@
-"""The Kubernetes API as this project uses it: verbs on paths, JSON in and out, errors with the server's reason."""
+"""The Kubernetes API as used here: verbs on paths, JSON in and out, errors with the server's reason."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lehr.infra.kube.transport import MERGE, STRATEGIC, Reply, Request, Stream, 
 from lehr.runtime.errors import InfraError
 
 Object = dict[str, Any]
-PAGE = "500"
+PAGE = "500"  # objects in one response: bounds its size, as client-go does
 NODES = "/api/v1/nodes"
 
 
 class ApiError(InfraError):
-    """The server refused. `reason` is its own word (Conflict, Forbidden, Expired ...)."""
+    """The server refused. `reason` is the API's (Conflict, Forbidden, Expired ...)."""
 
     def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{status} {reason}: {message}")
@@ -28,7 +28,7 @@ class ApiError(InfraError):
 
 @dataclass(frozen=True)
 class Watch:
-    """An open watch: yields the events' (type, object). An ERROR event raises ApiError."""
+    """An open watch: yields the events' (type, object). An ERROR event raises ApiError, a broken stream InfraError."""
 
     stream: Stream
 
@@ -48,7 +48,7 @@ class Watch:
 
 
 class Api:
-    """`observe` is told of every answered request: method, path and status, for the metrics."""
+    """`observe` is called for every answered request with method, path and status, for the metrics."""
 
     def __init__(self, transport: Transport, observe: Callable[[str, str, int], None] | None = None) -> None:
         self._transport = transport
@@ -58,7 +58,7 @@ class Api:
         return self._json(Request("GET", path, query or {}))
 
     def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Object]:
-        """A consistent list in pages of 500 (each a List object). Raises ApiError 410 when it outlives its snapshot."""
+        """A consistent list in pages of 500 (each a List object). Raises ApiError 410 if its snapshot expires meanwhile."""
         asked = {**(query or {}), "limit": PAGE}
         while True:
             page = self.get(path, asked)
@@ -92,7 +92,7 @@ class Api:
         return self._json(Request("PUT", path, body=body))
 
     def merge(self, path: str, body: Object) -> Object:
-        """JSON merge patch: null removes, a list replaces the whole list. Give metadata.resourceVersion for a 409."""
+        """JSON merge patch: null removes, a list replaces the whole list. With metadata.resourceVersion, 409 if it is stale."""
         return self._json(Request("PATCH", path, body=body, content_type=MERGE))
 
     def strategic(self, path: str, body: Object) -> Object:
@@ -100,7 +100,7 @@ class Api:
         return self._json(Request("PATCH", path, body=body, content_type=STRATEGIC))
 
     def delete(self, path: str, uid: str, propagation: str = "Background") -> Object:
-        """Delete exactly the object with this uid: 409 when another one has its name by now."""
+        """Delete exactly the object with this uid: 409 if another one has its name by now."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": propagation}
         return self._json(Request("DELETE", path, body=body))
 

@@ -1,7 +1,7 @@
-"""A local copy of what the controller watches, kept right under duplicates, reordering and late answers.
+"""A local copy of what the controller watches, correct under duplicates, reordering and late answers.
 
-Each table is fed by one watch and by the answers to our own requests. An object's newer version always wins, and nothing
-comes back that is older than its own deletion. `take` returns the nodes whose view has changed since.
+Each table is fed by one watch and by the answers to our own requests. An object's newer version always wins, and no object
+returns that is older than its own deletion. `Dirty.take` returns the nodes whose view has changed since the last call.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-GRAVES = 16_384
+GRAVES = 16_384  # deletions remembered: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
 class CachedObject:
-    """What is kept of one object. `node` is the node that it bears upon. `version` orders the versions of one object."""
+    """The kept part of one object. `node` is the node that it concerns. `version` orders the versions of one object."""
 
     key: str
     uid: str
@@ -29,7 +29,7 @@ T = TypeVar("T", bound=CachedObject)
 
 
 class Dirty:
-    """Names of nodes to look at, and a way to wait for one."""
+    """Names of nodes to decide upon, and a way to wait for one."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -50,7 +50,7 @@ class Dirty:
 
 
 class Table(Generic[T]):
-    """Objects by key and by node. Every method may be called from any thread."""
+    """Objects by key and by node. Thread-safe."""
 
     def __init__(self, dirty: Dirty) -> None:
         self._dirty = dirty
@@ -60,7 +60,7 @@ class Table(Generic[T]):
         self._lock = threading.Lock()
 
     def put(self, item: T) -> bool:
-        """Take note of a version; False if it is no news."""
+        """Store a version of an object; False if a newer one, or its deletion, is known already."""
         with self._lock:
             before = self._objects.get(item.key)
             if self._buried(item) or (before is not None and not _newer(item, before)):
@@ -70,7 +70,7 @@ class Table(Generic[T]):
         return True
 
     def drop(self, key: str, uid: str, version: int) -> None:
-        """The object with this uid is gone since `version`, or has left what is watched (and may come back)."""
+        """The object with this uid is deleted as of `version`, or no longer matches the watch (and may match again)."""
         with self._lock:
             self._graves[uid] = max(version, self._graves.pop(uid, 0))
             if len(self._graves) > GRAVES:
@@ -82,11 +82,11 @@ class Table(Generic[T]):
         self._dirty.add({before.node})
 
     def keep(self, objects: list[T]) -> list[T]:
-        """Those of a list so far that are worth the memory until it is complete."""
+        """Those of an incomplete list that are worth the memory until it is complete."""
         return objects
 
     def replace(self, objects: Iterable[T], version: int) -> None:
-        """The whole table as a list of version `version` showed it. What is known to be newer stays."""
+        """Replace the table by a list of resourceVersion `version`. Objects known to be newer stay."""
         listed = {item.key: item for item in objects}
         changed: set[str] = set()
         with self._lock:
@@ -132,5 +132,5 @@ class Table(Generic[T]):
 
 
 def _newer(item: CachedObject, before: CachedObject) -> bool:
-    # Versions of one resource type grow with time, whatever the object: a recreated one has a higher version too.
+    # resourceVersions of one resource type grow with time, across objects: a recreated object has a higher one too.
     return item.version > before.version

@@ -1,8 +1,8 @@
-"""Leader election by a Lease. Only the holder writes; the other replica keeps its cache warm and takes over.
+"""Leader election with a Lease. Only the holder writes; the other replica keeps its cache up to date and can take over.
 
-Times of other machines are never compared with ours: a holder is gone when its Lease has not changed for as long as the
-Lease lasts, by our own monotonic clock. A holder stops writing after two thirds of that time without a renewal, so both
-never write at once as long as clocks run at about the same speed; what slips through meets versions and uids.
+Other machines' times are never compared with ours: a holder counts as gone when its Lease has not changed for the Lease's
+duration by our own monotonic clock. A holder stops writing after two thirds of that time without a renewal, so that both never
+write at once if clocks run at about the same speed; remaining races are caught by resourceVersions and uids.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAFE = 2 / 3
 
 @dataclass(frozen=True)
 class LeaseSettings:
-    """Which Lease, for how long it holds without a renewal, and how often it is renewed."""
+    """Which Lease, how long it lasts without a renewal, and how often it is renewed."""
 
     name: str
     namespace: str
@@ -33,7 +33,7 @@ class LeaseSettings:
 
 
 class Election:
-    """`on_won` is called from the election's thread whenever this replica becomes the holder."""
+    """`on_won` is called on the election's thread whenever this replica becomes the holder."""
 
     def __init__(self, api: Api, lease: LeaseSettings, identity: str, on_won: Callable[[], None]) -> None:
         self._api, self._identity, self._name, self._on_won = api, identity, lease.name, on_won
@@ -50,7 +50,7 @@ class Election:
         self._thread.start()
 
     def stop(self, *, release: bool = True) -> None:
-        """End it. With `release` the other replica can take over at once."""
+        """End the election. With `release` the other replica can take over at once."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(5.0)
@@ -58,7 +58,7 @@ class Election:
             try:
                 self._give_up()
             except (InfraError, OSError) as error:
-                LOG.warning("the Lease was not given back: %s", error)
+                LOG.warning("the Lease could not be released: %s", error)
         self._renewed_at = float("-inf")
 
     @property
@@ -78,14 +78,15 @@ class Election:
             self._stop.wait(self._renew_seconds)
 
     def try_once(self) -> None:
-        """Take or renew the Lease if it is free or ours. Raises InfraError."""
+        """Take or renew the Lease if it is free, expired or ours. Raises InfraError."""
+        # Before the request: the renewal counts from when it was asked for, so that a slow answer cannot prolong it.
         asked = time.monotonic()
         try:
             lease = self._api.get(f"{self._path}/{self._name}")
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
-            LOG.warning("Lease %s is missing; the manifests hold it, so that no right to create Leases is needed", self._name)
+            LOG.warning("Lease %s is missing; the manifests create it, so no permission to create Leases is needed", self._name)
             return
         self.annotations = lease["metadata"].get("annotations") or {}
         spec = lease.get("spec") or {}
@@ -100,10 +101,11 @@ class Election:
         try:
             stored = self._api.replace(f"{self._path}/{self._name}", lease)
         except ApiError as error:
-            if error.status != 409:  # somebody else wrote it first
+            if error.status != 409:  # 409: the other replica wrote it first
                 raise
             return
         self._seen_version, self._seen_at = str(stored["metadata"]["resourceVersion"]), asked
+        # on_won first: nothing may be written before the caches are listed again.
         if won and not self._stop.is_set():
             LOG.info("%s leads", self._identity)
             self._on_won()

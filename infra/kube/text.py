@@ -1,4 +1,4 @@
-"""Text of other people, for logs and for what is written on objects."""
+"""Texts from outside, for logs and for what is written to objects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from typing import Any
 
 
 def plain(text: Any, limit: int = 500) -> str:
-    """What a pod wrote, as one printable line: nothing that moves a cursor, no half characters, no novel."""
+    """`text` as one short printable line: without control characters and incomplete surrogates."""
     short = str(text)[:limit]
     return (short if short.isprintable() else "".join(c if c.isprintable() else " " for c in short)).strip()

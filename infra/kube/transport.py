@@ -1,7 +1,7 @@
-"""Requests to the Kubernetes API as raw JSON, with the configuration, TLS and credentials of the `kubernetes` client.
+"""Requests to the Kubernetes API as raw JSON, with configuration, TLS and credentials from the `kubernetes` client.
 
-The client's generated models refuse objects that the server has already accepted (a patch that was applied raises), so
-nothing here builds one. Tests put a layer that injects faults between `Api` and `KubernetesTransport`.
+The client's generated models reject some objects that the server has already accepted (a patch that was applied then raises),
+so they are not used here. Tests put a layer that injects faults between `Api` and `KubernetesTransport`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SILENCE_SECONDS = 120.0  # longer than a watch is asked to last (watch.py): a st
 
 @dataclass(frozen=True)
 class Request:
-    """One call. `body` is JSON data or None; a PATCH says its kind in `content_type`."""
+    """One request. `body` is JSON data or None; a PATCH gives its kind in `content_type`."""
 
     method: str
     path: str
@@ -44,7 +44,7 @@ class Reply:
 
 
 class Stream(Protocol):
-    """Lines of a watch. `close` may come from another thread and ends the iteration."""
+    """The lines of a watch. `close` may be called from another thread and ends the iteration."""
 
     def __iter__(self) -> Iterator[bytes]: ...
 
@@ -53,11 +53,11 @@ class Stream(Protocol):
 
 class Transport(Protocol):
     def send(self, request: Request) -> Reply:
-        """The answer, whatever its status. Raises OSError or InfraError when there is none."""
+        """The answer, whatever its status. Raises OSError or InfraError if there is none."""
         ...
 
     def open(self, request: Request) -> tuple[Reply, Stream | None]:
-        """Begin a watch. The stream is None unless the status is 200."""
+        """Begin a watch. The stream is None unless the status is 200. Raises as `send`."""
         ...
 
 
@@ -82,17 +82,17 @@ class _Lines:
         self._closed.set()
         try:
             self._response.shutdown()
-        except (ValueError, OSError, RuntimeError):  # it ended by itself
+        except (ValueError, OSError, RuntimeError):  # it has ended by itself
             self._response.close()
 
 
 class KubernetesTransport:
-    """Connections to one API server, kept open. Safe to use from several threads."""
+    """Connections to one API server, kept open. Thread-safe."""
 
     def __init__(self, configuration: Any, connections: int = 32) -> None:
         from kubernetes.client import ApiClient
 
-        configuration.retries = False  # a retry is a decision of ours: the object may have changed
+        configuration.retries = False  # the callers decide about retries: the object may have changed
         configuration.connection_pool_maxsize = connections
         self._client = ApiClient(configuration)
         self._pool = self._client.rest_client.pool_manager
@@ -115,7 +115,7 @@ class KubernetesTransport:
 
     def _call(self, request: Request, *, stream: bool) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "User-Agent": "lehr"}
-        # A bearer token may be renewed by the client's hook at any call, so it is asked for anew each time.
+        # Fetched for every request: the client's hook may renew the bearer token at any time.
         self._client.update_params_for_auth(headers, [], ["BearerToken"], request.path, request.method, None)
         body = None
         if request.body is not None:
@@ -137,7 +137,7 @@ def _short(error: Exception) -> str:
 
 
 def connect(kubeconfig: Path | None = None, context: str | None = None) -> KubernetesTransport:
-    """Inside a pod its service account, else the kubeconfig. Raises UserError when neither is there or usable."""
+    """A transport with the pod's service account, otherwise with the kubeconfig. Raises UserError if neither is usable."""
     from kubernetes import config
     from kubernetes.client import Configuration
 
@@ -153,7 +153,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Kuber
         config.load_kube_config(config_file=path, context=context, client_configuration=configuration)
     except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"no way to reach a cluster: {_short(error)}",
+            f"no usable configuration for a cluster: {_short(error)}",
             where=kubeconfig or "",
             remedy="set KUBECONFIG, or give --kubeconfig FILE and --context NAME",
         ) from error
@@ -161,7 +161,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Kuber
 
 
 def namespace_of(kubeconfig: Path | None = None, context: str | None = None) -> str:
-    """The namespace of the kubeconfig's context, `default` when it has none."""
+    """The namespace of the kubeconfig's context, `default` if it has none."""
     from kubernetes import config
 
     try:

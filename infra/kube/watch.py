@@ -1,4 +1,4 @@
-"""One watched list: list, watch from there, list again when the server has forgotten the version or a while has passed."""
+"""One watched list: list, watch from there, and list again when the version has expired or after some time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lehr.runtime.errors import InfraError
 LOG = logging.getLogger("lehr.infra.kube")
 T = TypeVar("T", bound=CachedObject)
 GONE = 410
-WATCH_SECONDS = 100.0  # less than a stream may be silent: there are no bookmarks of a resource that never changed
+WATCH_SECONDS = 100.0  # less than SILENCE_SECONDS: a resource that never changed gets no bookmarks
 BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.1, 30.0
 
 
 class Reflector(Generic[T]):
-    """Keeps `table` equal to the objects at `path`. An object that `parse` cannot read is left out, logged and counted."""
+    """Keeps `table` equal to the objects at `path`. Objects that `parse` cannot read are left out, logged and counted."""
 
     def __init__(
         self,
@@ -52,14 +52,14 @@ class Reflector(Generic[T]):
 
     @property
     def alive(self) -> bool:
-        """False for one that was never started, was stopped, or met an error of ours."""
+        """False if it was never started, was stopped, or ended by an error of ours."""
         return self._thread.is_alive()
 
     def join(self, seconds: float) -> None:
         self._thread.join(seconds)
 
     def relist(self) -> str:
-        """List everything once and return the list's version. Raises InfraError."""
+        """List everything once and return the list's resourceVersion. Raises InfraError."""
         objects: list[T] = []
         version = "0"
         for page in self._api.pages(self._path, self._query):
@@ -83,12 +83,13 @@ class Reflector(Generic[T]):
                 expired = isinstance(error, ApiError) and error.status == GONE
                 self._on_error("watch-expired" if expired else "watch")
                 LOG.log(logging.INFO if expired else logging.WARNING, "%s: %s; listing again", self._path, error)
+                # An expired version is routine: list again at once, but not in a tight loop.
                 self._stop.wait(0.0 if expired and wait == BACKOFF_SECONDS else random.uniform(wait / 2, wait))
                 wait = min(2 * wait, BACKOFF_MAX_SECONDS)
 
     def _watch_until_old(self, version: str) -> None:
-        """Follow the watch, opening it again where it ends, until it is time to list again."""
-        spread = random.uniform(0.8, 1.2)  # replicas must not list at the same moment
+        """Follow the watch, reopening it when it ends, until it is time to list again."""
+        spread = random.uniform(0.8, 1.2)  # so that replicas do not list at the same moment
         end = time.monotonic() + self._relist_seconds * spread
         while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
             self._watch = watch = self._api.watch(self._path, version, self._query, max(1, round(min(WATCH_SECONDS, left))))
@@ -102,7 +103,7 @@ class Reflector(Generic[T]):
                 if time.monotonic() > end:
                     watch.close()
                     break
-            if time.monotonic() - opened < 0.5:  # a server that ends every watch at once must not be hammered
+            if time.monotonic() - opened < 0.5:  # do not overload a server that ends every watch at once
                 self._stop.wait(0.2)
 
     def _take(self, kind: str, item: Object) -> None:
@@ -119,7 +120,7 @@ class Reflector(Generic[T]):
     def _read(self, item: Object) -> T | None:
         try:
             return self._parse(item)
-        except Exception as error:  # noqa: BLE001 - one object, whatever is in it, must not end the watch of all others
+        except Exception as error:  # noqa: BLE001 - one object, whatever it contains, must not end the watch of all others
             self._on_error("unreadable")
             meta = item.get("metadata") if isinstance(item, dict) else None
             name = plain(meta.get("name")) if isinstance(meta, dict) else "an object"
