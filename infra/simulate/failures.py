@@ -1,4 +1,4 @@
-"""The failure table: counts of a published run, and our assumptions, from a YAML file."""
+"""The failure table: counts from a published run, and our assumptions, from a YAML file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Assumptions(_Strict):
 
 
 class FailureClass(_Strict):
-    """Probabilities are of one fault of this class; see the comment in llama3.yaml."""
+    """Probabilities given one fault of this class; see the comment in llama3.yaml."""
 
     count: int = Field(ge=0)
     persistent: float = Chance
@@ -67,19 +67,19 @@ class FailureTable(_Strict):
 
     @property
     def per_node_second(self) -> float:
-        """Mean rate of faults of one node, lemons included, 1/s."""
+        """Mean rate of faults of one node, including lemons, in 1/s."""
         nodes = self.source.gpus / self.source.gpus_per_node
         return self.source.interruptions / (self.source.days * 86400.0 * nodes)
 
     def memoryless(self) -> FailureTable:
-        """The same rates with what the closed form knows: passing crashes only, all nodes alike, no people."""
+        """The same rates under the closed form's assumptions: only transient crashes, all nodes alike, no people."""
         plain = {k: c.model_copy(update={"persistent": 0.0, "quiet": 0.0, "rack": 0.0}) for k, c in self.classes.items()}
         alike = self.assumptions.model_copy(update={"lemon_fraction": 0.0, "false_failure": 0.0, "person_crashes": 10**9})
         return self.model_copy(update={"classes": plain, "assumptions": alike})
 
     @classmethod
     def load(cls, path: Path = LLAMA3) -> FailureTable:
-        """Raises UserError that names file, key and remedy."""
+        """Read a table. Raises UserError with file, key and remedy."""
         try:
             return cls.model_validate(read_mapping(path, "failure table", f"see {LLAMA3.name} for the form"))
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The loss breakdown as one self-contained SVG: a bar per size and regime, a colour per cause. Readable in light and dark."""
+"""The loss breakdown as one self-contained SVG: a bar for each size and regime, a colour for each cause; for light and dark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from lehr.infra.simulate.scenario import TIMES
 from lehr.infra.simulate.study import Row
 
-# Told apart with the common kinds of colour blindness (Okabe and Ito), and named in the legend in the bars' order.
+# Distinguishable under the common kinds of colour blindness (Okabe and Ito), and named in the legend in the bars' order.
 COLOURS = {
     "rework": "#d55e00",
     "startup": "#0072b2",
@@ -61,7 +61,7 @@ def svg(rows: Sequence[Row], title: str = "Where training time is lost") -> str:
 
 
 def _axis(most: float, scale: float, bottom: float) -> str:
-    """Lines at round per cents of the wall time, from 0 to the longest bar, under the bars, and what they are."""
+    """Grid lines at round percentages of the wall time, from 0 to the longest bar, with labels below the bars."""
     step = next((s for s in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if most / s <= 8), 0.5)
     items = []
     for number in range(int(most / step + 1e-9) + 1):

@@ -1,4 +1,4 @@
-"""The simulated nodes, and the controller's side of them: views, `decide`, actions, repairs, people."""
+"""The simulated nodes and what surrounds them: their views, the controller's `decide` and actions, repairs, and people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PERSON = "a person"
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that stays. What can see it was drawn when it appeared: looking twice does not help."""
+    """A lasting fault. Which tests can find it is drawn once, when it appears, so that repeating a test does not help."""
 
     name: str
     preflight: bool
@@ -44,7 +44,7 @@ class Node:
 
 
 class Fleet:
-    """All nodes and what happens to them outside the job. `advance` runs the event queue."""
+    """All nodes, and what happens to them outside the job. `advance` runs the event queue."""
 
     def __init__(self, scenario: Scenario, table: FailureTable, random: Random, ledger: Ledger) -> None:
         self.scenario, self.table, self.random, self.ledger = scenario, table, random, ledger
@@ -53,11 +53,11 @@ class Fleet:
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
         self.resets: dict[str, float] = {}
-        self.touched: dict[str, Node] = {}  # nodes whose record a FleetView needs
+        self.touched: dict[str, Node] = {}  # nodes with a record, which a FleetView must include
         self.nodes = [self._new_node(i) for i in range(scenario.nodes + scenario.spares)]
         self.by_name = {node.view.name: node for node in self.nodes}
         self.racks = Counter(node.view.rack for node in self.nodes)
-        self.evicted = False  # a pod of the job was deleted; the job sets it back once it has taken other nodes
+        self.evicted = False  # the controller deleted a pod of the job; the job clears this once it has taken other nodes
 
     def _new_node(self, number: int) -> Node:
         rack = f"r{number // self.assumed.rack_nodes}"
@@ -66,10 +66,11 @@ class Fleet:
     # Time
 
     def at(self, when: float, call: Callable[[], None]) -> None:
+        # The counter breaks ties in the order of scheduling: callables cannot be compared, and runs must be repeatable.
         heapq.heappush(self.queue, (max(when, self.now), next(self.order), call))
 
     def advance(self, until: float, *, stop_on_eviction: bool = False) -> None:
-        """Run all that happens up to `until`, or to the moment when the controller deletes a pod of the job."""
+        """Run all events up to `until`, or, with `stop_on_eviction`, only until the controller deletes a pod of the job."""
         while not (self.evicted and stop_on_eviction) and self.queue and self.queue[0][0] <= until:
             self.now, _, call = heapq.heappop(self.queue)
             call()
@@ -90,6 +91,7 @@ class Fleet:
         """A fault of class `kind` has just crashed the job on `node`."""
         if node.fault is None and self.random.random() < kind.persistent:
             seen = self.random.random() < kind.preflight
+            # Revalidation runs the preflight's tests and more, so it finds whatever the preflight finds.
             node.fault = Fault(name, seen, seen or self.random.random() < kind.revalidation)
         if self.scenario.regime is Regime.FULL and self.random.random() < kind.condition:
             condition = Condition(self.policy.hardware_conditions[0], name.title().replace(" ", ""), self.now)
@@ -98,7 +100,7 @@ class Fleet:
             self.at(self.now + HOUR, lambda: self._condition_clears(node, condition))
 
     def crashed(self, node: Node) -> None:
-        """Counts a crash that `node` caused. After some a person sees the pattern and acts, in every regime."""
+        """Count a crash that `node` caused. After enough of them, in every regime, a person notices and cordons the node."""
         node.crashes = [t for t in node.crashes if t > self.now - DAY] + [self.now]
         if len(node.crashes) == self.assumed.person_crashes:
             self.at(self.now + self.assumed.person_seconds, lambda: self._held_by_person(node))
@@ -126,10 +128,10 @@ class Fleet:
     def vacate(self, node: Node) -> None:
         node.view = replace(node.view, pods=())
         if node.view.record is not None:
-            self.touch(node)  # now it can be tested
+            self.touch(node)  # a node without a pod can be tested
 
     def blame(self, node: Node) -> None:
-        """The rank on `node` ended with the exit code that suspects its own node."""
+        """The rank on `node` ended with the exit code by which a trainer suspects its own node."""
         if self.scenario.regime is Regime.FULL:
             uid = f"job-{node.view.name}-{self.now}"
             ended = PodView("train", uid, uid, at_gate=False, exit_code=NAMES.exit_suspect, ended_at=self.now)
@@ -138,7 +140,7 @@ class Fleet:
             self.occupy(node)
 
     def refuse(self, node: Node) -> bool:
-        """A confirmed hardware failure in the preflight. True if the controller cordons the node."""
+        """Report a confirmed hardware failure in the preflight. Returns whether the controller cordoned the node."""
         verdict = Verdict(Outcome.HARDWARE_FAILURE, "1", "matmul", "MatmulMismatch", confirmed=True, finished_at=self.now)
         uid = f"{node.view.name}-{self.now}"
         node.view = replace(node.view, pods=(PodView("train", uid, uid, self.now, verdict),))
@@ -148,13 +150,14 @@ class Fleet:
     # The controller
 
     def touch(self, node: Node) -> None:
-        """Decide for `node` until it is at rest."""
+        """Apply `decide` to `node` until it returns no more actions."""
         if self.scenario.regime is Regime.RESTART_ONLY:
             return
+        # Bounded: a rule that never came to rest must not hang the simulation.
         for _ in range(8):
             actions = decide(node.view, self._fleet_view(), self.policy, self.now)
             if self.scenario.regime is Regime.BEAKER and node.view.unschedulable:
-                break  # people take it from here
+                break  # after the cordon people repair and release the node
             for action in actions:
                 node.view = applied(node.view, action, self.now)
                 self._follow(node, action)
@@ -165,6 +168,7 @@ class Fleet:
             self.touched.pop(node.view.name, None)
         self._wake(node)
 
+    # A record without a cordon, a block or a recent quarantine affects no other decision; dropping it keeps FleetView small.
     def _unremarkable(self, node: Node) -> bool:
         record = node.view.record
         if record is None or record.cordon or record.blocked or record.dispositions:
@@ -177,7 +181,7 @@ class Fleet:
         return replace(view, pools={POOL: PoolView(len(self.nodes), cordoned)}, racks=self.racks)
 
     def _follow(self, node: Node, action: Action) -> None:
-        """What the world does after an action of the controller."""
+        """Schedule the consequences of an action of the controller: repairs, test results, resets of a breaker."""
         if isinstance(action, Cordon):
             self._cordoned(node)
             if self.scenario.regime is Regime.BEAKER:
@@ -198,13 +202,15 @@ class Fleet:
             self.evicted = True
 
     def _wake(self, node: Node) -> None:
-        """Time alone moves states: look again when the record says that something is due."""
+        """Some states change by time alone: schedule the next decision for when the record is due."""
         record = node.view.record
         due = None
         if record is not None and record.state in (NodeState.QUARANTINED, NodeState.SUSPECT):
+            # 1 s later than suspect_seconds: decide compares strictly, so at the exact moment nothing would happen yet.
             quiet = self.policy.breaker_half_open_seconds if record.blocked else self.policy.suspect_seconds + 1.0
             later = [t for t in (record.next_attempt_at, self.now + quiet) if t > self.now]
             due = min(later)
+        # Keep an earlier wake-up that is still to come: its `touch` schedules the next one.
         if due is None or (node.wakes_at is not None and self.now < node.wakes_at <= due):
             return
         node.wakes_at = due
@@ -223,7 +229,7 @@ class Fleet:
             node.view = replace(node.view, conditions=())
 
     def _reset(self, keys: tuple[str, ...]) -> None:
-        """A person has looked at the alert and lets the waiting nodes go."""
+        """A person has handled the alert and resets the breakers, so that decisions on the waiting nodes continue."""
         self.resets.update(dict.fromkeys(keys, self.now))
         for node in list(self.touched.values()):
             if node.view.record is not None and node.view.record.blocked is not None:
@@ -252,7 +258,7 @@ class Fleet:
 
     def _repaired(self, node: Node, lemon: bool) -> None:
         self._mend(node)
-        if lemon:  # a person has looked at its history and replaced it
+        if lemon:  # a person has read its history and replaced the whole node
             node.fault, node.lemon = None, False
         node.view = replace(node.view, repaired=HumanAct(PERSON, "repaired", self.now))
         self.touch(node)

@@ -1,4 +1,4 @@
-"""One simulated run: what is trained on, under which regime, and where its time went."""
+"""One simulated run: how many GPUs, under which regime, with which times; and the ledger of where its wall time went."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from lehr.infra.fleet.policy import Policy
 
 
 class Regime(StrEnum):
-    RESTART_ONLY = "restart-only"  # restarts on the same nodes; a person cordons after some crashes
+    RESTART_ONLY = "restart-only"  # restarts on the same nodes; a person cordons a node after some crashes
     BEAKER = "beaker-like"  # preflight, cordon, another node; people repair and release
-    FULL = "full"  # and conditions, the trainer's word, revalidation, lemons, breakers: all of `decide`
+    FULL = "full"  # all of `decide`: also conditions, the trainer's exit codes, revalidation, lemons and breakers
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Times in seconds. A job that hangs is ended after `hang_seconds` (NCCL's default time-out), in the full regime after
-    `watchdog_seconds` (the trainer's heartbeat, exit code 173)."""
+    """Times in seconds. A hanging job is ended after `hang_seconds` (NCCL's default time-out), and in the full regime after
+    `watchdog_seconds` (the trainer's watchdog, exit code 173)."""
 
     gpus: int
     regime: Regime
     days: float = 54.0
     spare_fraction: float = 0.02
     checkpoint_interval: float = 1800.0  # of training between two checkpoints
-    checkpoint_seconds: float = 2.0  # for which each holds training up: state to host memory, and a barrier
+    checkpoint_seconds: float = 2.0  # for which a checkpoint stops training: copying the state to host memory, and a barrier
     startup_seconds: float = 300.0  # from all pods running to the first new step
     preflight_seconds: float = 45.0
     hang_seconds: float = 600.0
@@ -51,20 +51,20 @@ class Scenario:
 
 @dataclass
 class Ledger:
-    """Wall time of the job by what it went into, seconds. The sum is the simulated time."""
+    """The job's wall time by use, in seconds. The sum is the simulated time."""
 
     productive: float = 0.0
     rework: float = 0.0  # done again after a failure
     checkpoint: float = 0.0
-    hanging: float = 0.0  # failed, and nobody knew
+    hanging: float = 0.0  # from a failure until a time-out detects it
     startup: float = 0.0
     preflight: float = 0.0
     waiting: float = 0.0  # for enough nodes
     # Counts, not seconds
     crashes: int = 0
     cordons: int = 0
-    false_cordons: int = 0  # of nodes with no fault
-    refused: int = 0  # by an open breaker
+    false_cordons: int = 0  # of nodes without a fault
+    refused: int = 0  # cordons that an open breaker refused
     lemons_found: int = 0
     cordoned_node_hours: float = 0.0
 
@@ -86,10 +86,10 @@ COUNTS = tuple(f.name for f in fields(Ledger) if f.name not in TIMES)
 
 
 def closed_form(rate: float, interval: float, checkpoint: float, restart: float) -> float:
-    """Effective training time with memoryless failures (`rate`, 1/s) that cannot strike during a restart.
+    """Effective training time with memoryless failures (`rate`, 1/s) that cannot happen during a restart.
 
-    An interval with its checkpoint is completed with chance q = exp(-rate (interval + checkpoint)), so q / (1 - q) of them
-    are on average before a failure; a failure comes every 1 / rate of running and costs `restart`.
+    An interval with its checkpoint is completed with probability q = exp(-rate (interval + checkpoint)), so on average
+    q / (1 - q) of them are completed before a failure. A failure comes every 1 / rate of running time and costs `restart`.
     """
     q = math.exp(-rate * (interval + checkpoint))
     return rate * interval * q / (1.0 - q) / (1.0 + rate * restart)

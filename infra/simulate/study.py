@@ -1,4 +1,5 @@
-"""Many simulated runs: means with confidence intervals, the check against the closed form, and what assumptions matter."""
+"""Many simulated runs: means with confidence intervals, the check against the closed form, and the sensitivity to each
+assumption."""
 
 from __future__ import annotations
 
@@ -53,14 +54,15 @@ def _row(scenario: Scenario, ledgers: list[Ledger]) -> Row:
 
 
 def half_width(values: Sequence[float], level: float = 0.95) -> float:
-    """Of the confidence interval of the mean, by Student's t; infinite for a single value."""
+    """Half the width of the confidence interval of the mean, by Student's t; infinite for a single value."""
     if len(values) < 2:
         return math.inf
     return t_quantile(0.5 + level / 2.0, len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Student's t by the expansion of Abramowitz and Stegun 26.7.5; within 0.3 % from 4 degrees of freedom at p = 0.975."""
+    """Quantile of Student's t by the expansion of Abramowitz and Stegun 26.7.5; at p = 0.975 within 0.3 % from 4 degrees of
+    freedom on."""
     z, v = NormalDist().inv_cdf(p), float(freedom)
     g1 = (z**3 + z) / 4.0
     g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96.0
@@ -71,7 +73,7 @@ def t_quantile(p: float, freedom: int) -> float:
 
 @dataclass(frozen=True)
 class Check:
-    """Simulator and closed form with memoryless crashes only, at the failure rate of `gpus` GPUs."""
+    """Simulated and closed-form effective time with memoryless crashes only, at the failure rate of `gpus` GPUs."""
 
     gpus: int
     simulated: float
@@ -80,12 +82,14 @@ class Check:
 
 
 def check(gpus: int, table: FailureTable, crashes: int = 300_000) -> Check:
-    """As many crashes as asked for. Simulated on few nodes that fail faster: the closed form knows only the job's rate."""
+    """Simulate about `crashes` crashes. Few nodes with a higher rate stand for many: the closed form depends only on the
+    job's rate, and few nodes are simulated faster."""
     few = 4
     speed = gpus / 8 / few
     plain = table.memoryless()
     faster = plain.model_copy(update={"source": plain.source.model_copy(update={"days": plain.source.days / speed})})
     rate = table.per_node_second * gpus / 8
+    # Forty independent parts instead of one long run, so that their spread gives a confidence interval.
     parts = 40
     days = (crashes / parts) * (1.0 / rate + 300.0) / 86400.0
     scenario = Scenario(few * 8, Regime.RESTART_ONLY, days=days)
@@ -104,7 +108,7 @@ class Sensitivity:
 
 
 def sensitivities(base: Scenario, table: FailureTable, seeds: Sequence[int]) -> Iterator[Sensitivity]:
-    """One after another, as it takes a while; the first is the base."""
+    """Yield the results one by one, as each takes a while; the first is the unchanged base."""
     for what, change_scenario, change_table in _changes():
         rows = [
             run(change_scenario(replace(base, regime=regime)), change_table(table), seeds)
