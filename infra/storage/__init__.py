@@ -1,4 +1,4 @@
-"""Object storage: boto3 behind lehr.runtime.ports.Objects. Imported only where a run's root is one."""
+"""Object storage: lehr.runtime.ports.Objects on boto3. Imported only for a run whose root is in an object store."""
 
 from lehr.infra.storage.s3 import S3Objects
 

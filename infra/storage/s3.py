@@ -21,26 +21,27 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.ports import Conflict
 
 _MIB = 1 << 20
-_STREAMS = 8  # a process
-_ATTEMPTS = 8  # in boto3's standard mode: a store that is away for about half a minute is waited for
-_BATCH = 1000  # keys that one DeleteObjects takes
+_STREAMS = 8  # concurrent parts per process
+_ATTEMPTS = 8  # in boto3's standard mode: outages of a store up to about half a minute are waited for
+_BATCH = 1000  # the most keys in one DeleteObjects
 
 
 class S3Objects:
-    """See lehr.runtime.ports.Objects. Endpoint, region and keys come from boto3's own configuration (AWS_ENDPOINT_URL,
-    profiles, workload identity): none of them is read, kept or written here. Every part travels with its SHA-256."""
+    """See lehr.runtime.ports.Objects. Endpoint, region and credentials come from boto3's own configuration
+    (AWS_ENDPOINT_URL, profiles, workload identity) and are never read, stored or logged here. Every part is sent with its
+    SHA-256."""
 
-    part_bytes = 64 * _MIB  # S3 takes at most 10,000 parts; s3transfer takes larger ones for files beyond that
+    part_bytes = 64 * _MIB  # S3 allows at most 10,000 parts; s3transfer enlarges them for files beyond that
 
     def __init__(self, root: str) -> None:
-        parts = re.fullmatch(r"s3://([^/]+)((?:/.*)?)", root)  # which names a bucket may have is the store's to say
+        parts = re.fullmatch(r"s3://([^/]+)((?:/.*)?)", root)  # which bucket names are valid is left to the store to judge
         if parts is None:
-            raise UserError(f"{root} names no bucket", where="--out", remedy="write s3://BUCKET/PREFIX")
+            raise UserError(f"{root} has no bucket", where="--out", remedy="write s3://BUCKET/PREFIX")
         self.bucket, self.prefix = parts[1], parts[2].strip("/")
         self._lock, self._made = threading.Lock(), None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (S3Objects, (self.root,))  # connections stay with their process
+        return (S3Objects, (self.root,))  # connections and locks cannot be pickled: another process opens its own
 
     @property
     def root(self) -> str:
@@ -63,7 +64,7 @@ class S3Objects:
         return owned(f"{self.root}/{key}".rstrip("/"), self.bucket)
 
     def get(self, key: str) -> tuple[str, str] | None:
-        """See Objects.get. A version is an ETag."""
+        """See Objects.get. The version is the ETag."""
         with self._owned(key):
             for attempt in range(_ATTEMPTS):
                 try:
@@ -73,7 +74,7 @@ class S3Objects:
                     if code_of(error) in NO_SUCH_KEY:
                         return None
                     raise
-                except (IncompleteReadError, HTTPClientError):  # cut off in the body, where boto3 itself retries nothing
+                except (IncompleteReadError, HTTPClientError):  # cut off in the body, whose reading boto3 itself does not retry
                     if attempt == _ATTEMPTS - 1:
                         raise
                     time.sleep(min(2.0**attempt / 8, 4.0))
@@ -81,30 +82,33 @@ class S3Objects:
 
     def put(self, key: str, value: str, version: str | None) -> str:
         """See Objects.put."""
+        # A conditional write: of two processes only one can create the object or replace this version of it. The fence needs
+        # it.
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         with self._owned(key):
             try:
                 answer = self._client.put_object(**self._at(key), Body=value.encode(), **condition)
             except ClientError as error:
+                # A 404 for If-Match means that the version to be replaced was deleted: also a lost race.
                 if code_of(error) in CONDITION_FAILED or (version is not None and code_of(error) in NO_SUCH_KEY):
                     raise Conflict(key) from error
                 raise
             return str(answer["ETag"])
 
     def upload(self, files: Mapping[str, Path]) -> None:
-        """See Objects.upload. What fails in the middle is aborted; what is killed leaves parts that `abort_uploads` finds."""
+        """See Objects.upload. A failed upload is aborted; a killed process leaves parts, which `abort_uploads` removes."""
         extra = {"ChecksumAlgorithm": "SHA256"}
         with self._transfers() as manager:
             _await([manager.upload(str(path), self.bucket, self._key(key), extra) for key, path in files.items()])
 
     def download(self, files: Mapping[str, Path]) -> None:
-        """See Objects.download. Each file appears whole."""
+        """See Objects.download. Each file appears complete or not at all."""
         with self._transfers() as manager:
             _await([manager.download(self.bucket, self._key(key), str(path)) for key, path in files.items()])
 
     @contextmanager
     def _transfers(self) -> Iterator[Any]:
-        """Ends when everything that was begun inside has ended; an error inside cancels the rest."""
+        """Returns when all transfers begun inside have ended; an error inside cancels the others."""
         size = self.part_bytes
         config = TransferConfig(multipart_threshold=size, multipart_chunksize=size, max_concurrency=_STREAMS)
         with self._owned(), create_transfer_manager(self._client, config) as manager:
@@ -136,7 +140,7 @@ class S3Objects:
                 try:
                     self._client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
                 except ClientError as error:
-                    if code_of(error) != "NoSuchUpload":  # it has ended by itself
+                    if code_of(error) != "NoSuchUpload":  # it has ended in the meantime
                         raise
 
 
@@ -144,7 +148,7 @@ def _connect() -> Any:
     retries: dict[str, Any] = {"mode": "standard"}
     if "AWS_MAX_ATTEMPTS" not in os.environ:
         retries["total_max_attempts"] = _ATTEMPTS
-    # Stores other than AWS's are reached by one name for all buckets.
+    # Stores other than AWS's usually have one host name, not one for each bucket.
     style = "path" if {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & os.environ.keys() else "auto"
     config = Config(
         retries=retries, s3={"addressing_style": style}, connect_timeout=10, read_timeout=60, max_pool_connections=16,
@@ -152,8 +156,8 @@ def _connect() -> Any:
     )  # fmt: skip
     try:
         return boto3.session.Session().client("s3", config=config)
-    except (ValueError, BotoCoreError) as error:  # an endpoint that is no address, a profile that does not exist
-        raise UserError(str(error), where="boto3", remedy="mend AWS_ENDPOINT_URL, AWS_PROFILE or ~/.aws/config") from error
+    except (ValueError, BotoCoreError) as error:  # an invalid endpoint, or a profile that does not exist
+        raise UserError(str(error), where="boto3", remedy="correct AWS_ENDPOINT_URL, AWS_PROFILE or ~/.aws/config") from error
 
 
 def _await(transfers: list[Any]) -> None:

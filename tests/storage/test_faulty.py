@@ -97,5 +97,5 @@ def test_a_name_that_cannot_be_sent_is_the_users(keys: None) -> None:
     with pytest.raises(UserError, match="Invalid bucket name"):
         S3Objects("s3://b ucket/x").get("key")
     for root in ("s3://", "s3:///x"):
-        with pytest.raises(UserError, match="names no bucket"):
+        with pytest.raises(UserError, match="has no bucket"):
             S3Objects(root)
