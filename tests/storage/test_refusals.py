@@ -48,7 +48,7 @@ def test_whose_turn_it_is_when_the_store_refuses(root: str, monkeypatch: pytest.
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     without = _failure()
-    assert isinstance(without, UserError) and "there are no keys" in str(without)
+    assert isinstance(without, UserError) and "no credentials were found" in str(without)
 
 
 def test_whose_turn_it_is_when_the_store_is_away(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
