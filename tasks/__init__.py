@@ -1,5 +1,5 @@
-"""Stages as Flyte tasks, one for each resource class, and what a process that runs stages needs around them.
+"""Stages as Flyte tasks, one task for each resource class, and what a process needs around the stages that it runs.
 
-flytekit stands in tasks/stages.py alone: everything else here serves `lehr run` too. Stages import their work late, so that
-registering a workflow, or asking it for help, needs no torch.
+Only tasks/stages.py uses flytekit: `lehr run` uses all other modules here too. Stages import their work late, so that
+registering a workflow, or asking it for help, does not load torch.
 """

@@ -14,10 +14,10 @@ _held: dict[Path, IO[bytes]] = {}
 
 
 def hold(root: Path, name: str | Path = "") -> None:
-    """Make `root` and keep it for this process, which may ask again; the lock dies with the process. `name` is what users call
-    it, where that is another: two machines at one object store are kept apart by the fence, stage by stage.
+    """Create `root` and lock it for this process, which may do so repeatedly; the lock ends with the process. Messages show
+    `name` instead of `root`, if given. Two machines that use one object store are kept apart by the fence, stage by stage.
 
-    Raises UserError if another process has it, or if nothing can be written there.
+    Raises UserError if another process holds the lock, or if nothing can be written there.
     """
     if root in _held:
         return
@@ -27,6 +27,7 @@ def hold(root: Path, name: str | Path = "") -> None:
     except OSError as error:
         raise from_os_error(error, root) from error
     try:
+        # flock, as the kernel releases it even after SIGKILL: a lock file's mere existence would outlive a killed run.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
@@ -38,7 +39,7 @@ def hold(root: Path, name: str | Path = "") -> None:
 
 @contextmanager
 def held(root: Path, name: str | Path = "") -> Iterator[None]:
-    """`hold`, and let go at the end."""
+    """`hold`, and release the lock at the end."""
     hold(root, name)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The beginning and the end of a run: its recipe pinned, its graph, one stage of it, its report."""
+"""The steps of a run around its stages: open it with a pinned recipe and its graph, run one stage, publish the report."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ class Opened:
 
 
 def run_key(recipe: Recipe, root: str | Path) -> str:
-    """Names a run in MLflow across restarts: the same recipe in the same place goes on."""
+    """The run's name in MLflow across restarts: the same recipe in the same place continues the same run."""
     return sha256_text(canonical([str(root), recipe.model_dump(mode="json")]))[:16]
 
 
 def resolved(recipe: str | Path, overrides: list[str]) -> Recipe:
-    """The recipe at a path with everything that it inherits and begins from, checked for whether it can be run here."""
+    """Load the recipe at a path with all that it inherits and refers to. Raises UserError if it cannot be run here."""
     loaded = load_recipe(recipe, overrides, fetch=local).pinned()
     check_runnable(loaded)
     return loaded
 
 
 def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
-    """Pin `recipe`, which was named `source`, in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME), and hold the folder
-    for this process.
+    """Pin `recipe`, which the user named `source`, in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME), and lock the
+    folder for this process.
 
-    Raises UserError for a graph that means nothing, a place that cannot be written, and a run that is at work there.
+    Raises UserError for an invalid graph, for a place that cannot be written, and if another run is using it.
     """
     nodes = graph(recipe)
     registration.check(recipe)
@@ -75,6 +75,7 @@ def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
     text = recipe_yaml(recipe)
     pinned = sha256_text(text)
     try:
+        # The copy under its hash is what tasks read: recipe.yaml may be replaced by the next run while they are at work.
         write_atomic(place.folder / "recipe.yaml", text)
         write_atomic(place.folder / _pinned(pinned), text)
     except OSError as error:
@@ -101,7 +102,7 @@ def _pinned(sha256: str) -> str:
 
 
 def opened(run: RunRef) -> Opened:
-    """A run that another process opened. Raises UserError if its recipe is not there, or is another by now."""
+    """Open a run that another process opened first. Raises UserError if its pinned recipe is missing or was altered."""
     path = RunLocation(run.root).brought(_pinned(run.recipe))
     if sha256_text(path.read_text(encoding="utf-8")) != run.recipe:
         raise UserError("the run's pinned recipe was altered", where=path, remedy="start the run again")
@@ -110,7 +111,7 @@ def opened(run: RunRef) -> Opened:
 
 
 def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef]) -> ArtifactRef:
-    """Make the stage `name`, or find it again. Raises what the stage raises."""
+    """Make the stage `name`, or find its artifact if it was made before. Raises what the stage raises."""
     this = opened(run)
     node = next((node for node in this.nodes if node.name == name), None)
     if node is None:
@@ -122,7 +123,7 @@ def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef]) -> A
 
 
 def check_enough(this: Opened, context: StageContext, node: Node, made: ArtifactRef) -> None:
-    """Whether what `node` made is enough for the stages after it. Raises UserError if not."""
+    """Raise UserError if what `node` made is not enough for the stages after it."""
     if node.kind in CHECKED:
         check_made(node, context.fetch(made.uri), this.nodes, this.recipe.model.max_seq_len, context.tracker.note)
 
@@ -132,8 +133,8 @@ def _session(this: Opened) -> Session:
 
 
 def start(this: Opened) -> Refs:
-    """What is there already: the stages that were made before, and the artifacts of other runs that this one begins from. In a
-    folder they are verified; of an object store's, whoever reads one verifies it."""
+    """The artifacts that exist already: of stages made before, and of other runs on which this one builds. Artifacts in a
+    folder are verified here; those in an object store are verified by the stage that reads them."""
     context = _session(this).context(this.run)
     known = addresses(this.nodes, context)
     found = locate(this.nodes, known, context)
@@ -144,7 +145,7 @@ def start(this: Opened) -> Refs:
 
 
 def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
-    """Write scores.json, lineage.json, report.html and model/ into the run's place."""
+    """Write scores.json, lineage.json, report.html and model/ to the run's folder or address."""
     this = opened(run)
     s, place = _session(this), RunLocation(run.root)
     made = [*_ancestors(refs), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
@@ -160,7 +161,7 @@ def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
 
 
 def _register(this: Opened, refs: Mapping[str, ArtifactRef], mlflow: MlflowTracker, folder: Path) -> None:
-    """Make the public model in `folder` a version of the registered model that the recipe names."""
+    """Register the public model in `folder` as a version of the registered model that the recipe names."""
     name = this.recipe.tracking.registered_model
     exported = next((refs[node.name] for node in this.nodes if node.kind == "export"), None)
     if name and exported:
@@ -168,7 +169,7 @@ def _register(this: Opened, refs: Mapping[str, ArtifactRef], mlflow: MlflowTrack
 
 
 def _ancestors(refs: Mapping[str, ArtifactRef]) -> list[Made]:
-    """What other runs made, in the lineage of what this one began from: under `base`, and their stages' names behind it."""
+    """Artifacts of other runs on which this run builds, with their lineage: under `base`, and base/STAGE for ancestors."""
     found: dict[str, Made] = {}
     for name, ref in refs.items():
         if is_address(name):
@@ -181,5 +182,5 @@ def _ancestors(refs: Mapping[str, ArtifactRef]) -> list[Made]:
 
 
 def _open(ref: ArtifactRef) -> Artifact:
-    """Its files were verified when its stage ended or found it."""
+    """Not verified: the files were verified when the stage ended or its artifact was found."""
     return Artifact.open(local(ref.uri), verify=False, uri=ref.uri)

@@ -1,4 +1,4 @@
-"""Errors have an owner: which ones a retry can mend, and how a task's process says so."""
+"""Every error is owned by the user, the machine or Lehr: which of them a retry can overcome, and how a task reports that."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def owned(retry: Callable[[str], Exception] = InfraError) -> Callable[[F], F]:
-    """Raise `retry(message)` for what a retry can mend: the machine's errors and SIGTERM; never for the user's or ours.
+    """Raise `retry(message)` for errors that a retry can overcome: the machine's, and SIGTERM; never the user's or Lehr's own.
 
-    Called on every rank of a launcher, it runs on the first; the others follow and end alike. In a pod such errors end the
-    process with an exit code, which costs none of the user's retries (tasks/termination.py).
+    Under a launcher every rank calls the function; rank 0 runs it, and the others follow it and end in the same way. In a pod
+    such errors end the process with an exit code, which costs none of the user's retries (tasks/termination.py).
     """
 
     def decorate(function: F) -> F:

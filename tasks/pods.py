@@ -1,4 +1,4 @@
-"""A pod template for each task, around what `infra/pod/pod_template.py` says. flytekit changes a template that it is given."""
+"""Pod templates for tasks, from infra/pod/pod_template.py. A new one for each task, as flytekit modifies its template."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TaskPod(PodTemplate):
-    """A template that is made when a task is serialised, anew each time: importing tasks loads no Kubernetes client."""
+    """Builds its pod spec anew whenever a task is serialised, so that importing tasks does not load the Kubernetes client."""
 
     def __init__(self, build: Callable[[], V1PodSpec], labels: dict[str, str]) -> None:
         self._build, self.primary_container_name = build, PRIMARY
@@ -25,10 +25,10 @@ class TaskPod(PodTemplate):
         return self._build()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PodTemplate:
-        """What flytekit works on."""
+        """flytekit copies a template before it modifies it: give it a plain one."""
         return PodTemplate(pod_spec=self._build(), primary_container_name=PRIMARY, labels=dict(self.labels))
 
 
 def pod_template(image: str = "", *, checked: bool = True, python: str = "python", grace_seconds: int = 120) -> PodTemplate:
-    """A template for one task; the parameters are those of `pod_spec`. GPUs are the task's."""
+    """A template for one task, with the parameters of `pod_spec`. GPUs are requested by the task, not here."""
     return TaskPod(lambda: pod_spec(image, checked=checked, python=python, grace_seconds=grace_seconds), pod_labels(checked))

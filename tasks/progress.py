@@ -1,4 +1,4 @@
-"""A tracker that knows how far training is, which a pod's termination message tells, and which stages were found again."""
+"""A tracker that records a run's progress, for a pod's termination message, and which stages were reused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lehr.runtime.ports import NullTracker
 
 
 class Progress(NullTracker):
-    """Knows run and step, and step and Unix time of the newest checkpoint."""
+    """Records the run, its step, and step and Unix time of its newest checkpoint."""
 
     def __init__(self, run: str) -> None:
         self._run, self._stage = run, ""
@@ -25,16 +25,16 @@ class Progress(NullTracker):
         self._stage, self._step, self._begun_step, self._saved_step, self._saved_at = stage, 0, 0, 0, 0.0
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
-        if "checkpoint_seconds" in metrics:  # begun after the step before; written beside the training
+        if "checkpoint_seconds" in metrics:  # a save of the step before has begun; it is written while training goes on
             self._begun_step = step - 1
-        if not self._saved_at:  # what this process began with: a checkpoint, or nothing at all
+        if not self._saved_at:  # the first report: this process starts from a checkpoint of the step before, or from step 0
             self._saved_step, self._saved_at = step - 1, time.time()
         elif "checkpoint_bytes" in metrics:
             self._saved_step, self._saved_at = self._begun_step, time.time()
         self._step = step
 
     def words(self) -> dict[str, Any]:
-        """Under the names that the controller reads (infra/controller/objects.py)."""
+        """The record, under the keys that the controller reads (infra/controller/objects.py)."""
         found: dict[str, Any] = {"run": self._run, "stage": self._stage, "step": self._step}
         if self._saved_at:
             found |= {"checkpoint_step": self._saved_step, "checkpoint_at": round(self._saved_at, 3)}

@@ -1,5 +1,5 @@
-"""What tasks are registered for: resources, and ranks on nodes. Read from the environment at registration, before there is a
-recipe, and carried into the pods, where each task is declared anew."""
+"""The resources, and the ranks and nodes, for which tasks are registered. They are read from environment variables, as no
+recipe is known at registration, and set in the pods too, because each pod declares the tasks anew."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ def _parts(variable: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, _, amount = part.partition("=")
         if name not in known or not amount:
-            raise UserError(f"{part!r} asks for nothing", where=variable, remedy=_REMEDY[variable])
+            raise UserError(f"{part!r} is not a known amount", where=variable, remedy=_REMEDY[variable])
         found[name] = amount
     return found
 
 
 def resources(text: str) -> Resources:
-    """Of a task that computes with the model: `cpu=32,mem=256Gi,gpu=8`. Raises UserError for anything else."""
+    """Resources of a task that computes with the model, from `cpu=32,mem=256Gi,gpu=8`. Raises UserError for other text."""
     parts = _parts(RESOURCES, text, tuple(_WORDS))
     try:
         values = {_WORDS[name]: int(amount) if name == "gpu" else amount for name, amount in parts.items()}
         return Resources.model_validate(values)
     except ValueError as error:
-        raise UserError(f"{text!r} is no amount ({type(error).__name__})", where=RESOURCES, remedy=_REMEDY[RESOURCES]) from None
+        raise UserError(f"{text!r} is not valid ({type(error).__name__})", where=RESOURCES, remedy=_REMEDY[RESOURCES]) from None
 
 
 def registered(resource_class: str) -> Resources:
-    """What the tasks of a class are registered for. GPUs are for the model alone."""
+    """The resources for which tasks of this class are registered. Only tasks that compute with the model get GPUs."""
     return _SMALL if resource_class == "cpu" else resources(os.environ.get(RESOURCES, ""))
 
 
 def counts(text: str) -> tuple[int, int]:
-    """(nodes, ranks on each) of `nodes=4,ranks=8`. Raises UserError for anything else."""
+    """(nodes, ranks per node) from `nodes=4,ranks=8`. Raises UserError for other text."""
     found = {"nodes": 1, "ranks": 1}
     for name, amount in _parts(RANKS, text, tuple(found)).items():
+        # isascii: isdigit alone accepts digits of other scripts and superscripts.
         if not (amount.isascii() and amount.isdigit()) or int(amount) < 1:
-            raise UserError(f"'{name}={amount}' asks for nothing", where=RANKS, remedy=_REMEDY[RANKS])
+            raise UserError(f"'{name}={amount}' is not a positive whole number", where=RANKS, remedy=_REMEDY[RANKS])
         found[name] = int(amount)
     return found["nodes"], found["ranks"]
 
 
 def wanted(recipe: Recipe, name: str, resource_class: str) -> Resources:
-    """What the pod of the stage `name` asks for: as the recipe says, else as registered. Raises UserError for GPUs that the
-    task's preflight does not know of."""
+    """The resources for the pod of stage `name`: the recipe's, or else the registered ones. Raises UserError for another
+    number of GPUs than the task's preflight was registered to check."""
     own = recipe.compute.of(name, resource_class)
     known = registered(resource_class)
     if own is None:
@@ -67,7 +68,7 @@ def wanted(recipe: Recipe, name: str, resource_class: str) -> Resources:
 
 
 def check(recipe: Recipe) -> None:
-    """Raises UserError if the tasks were registered for another number of ranks than the recipe's."""
+    """Raise UserError if the tasks were registered for another number of ranks than the recipe needs."""
     nodes, ranks = counts(os.environ.get(RANKS, ""))
     processes = recipe.parallel.processes
     if nodes * ranks not in (1, processes):

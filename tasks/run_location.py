@@ -1,4 +1,4 @@
-"""Where a run lives: a folder, or a part of an object store with a folder of this machine beside it."""
+"""Where a run is stored: in a folder, or in an object store together with a folder of this machine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ _ARTIFACTS = "/artifacts/"
 
 
 def is_remote(where: str | Path) -> bool:
-    """Whether it is an object store's address rather than a folder. Raises UserError for an address of another kind."""
+    """Whether `where` is an object store's address, not a folder. Raises UserError for unsupported kinds of addresses."""
     return store_address(where) is not None
 
 
 @cache
 def _objects(root: str) -> Objects:
-    """Connections are kept, and shared by all that this process does there. Raises UserError for an address that names no
-    bucket."""
-    from lehr.infra.storage import S3Objects  # boto3, which a run in a folder does not need
+    """Cached, so that everything in this process shares the connections. Raises UserError for an address without a bucket."""
+    from lehr.infra.storage import S3Objects  # imported late: a run in a folder does not need boto3
 
     return S3Objects(root)
 
@@ -41,8 +40,8 @@ def _checked(root: str) -> None:
 
 
 class RunLocation:
-    """`root` is how references and messages name the run. `folder` is on this machine: for a run in a folder that folder, else
-    one in the cache. Locks, MLflow's sqlite file and the public files on their way live there."""
+    """References and messages name the run by `root`. `folder` is on this machine: the run's own, or one in the cache if the
+    run is in an object store. It holds locks, MLflow's sqlite file, and public files before they are uploaded."""
 
     def __init__(self, out: str | Path) -> None:
         address = store_address(out)
@@ -54,19 +53,19 @@ class RunLocation:
         return ObjectStore(_objects(self.root), self.folder) if self.remote else LocalStore(self.root)
 
     def check(self) -> None:
-        """Before anything is made, once a process: does the store answer, and does it keep what the fence rests on? Raises
-        UserError if not."""
+        """Called before anything is made, and done once per process: raise UserError if the store does not answer, or does
+        not support the conditional writes that the fence needs."""
         if self.remote:
             _checked(self.root)
 
     def share(self, names: Iterable[str]) -> None:
-        """Put files and whole folders of `folder` beside the artifacts, where they are not there already."""
+        """Upload files and whole folders of `folder` beside the artifacts; nothing to do if the run is in a folder."""
         if self.remote:
             found = [p for name in names for p in [self.folder / name, *(self.folder / name).rglob("*")] if p.is_file()]
             _objects(self.root).upload({p.relative_to(self.folder).as_posix(): p for p in found})
 
     def brought(self, name: str) -> Path:
-        """A file of the run, on this machine. Raises UserError if there is none."""
+        """A file of the run, downloaded if necessary. Raises UserError if it does not exist."""
         file = self.folder / name
         if self.remote and not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -76,20 +75,20 @@ class RunLocation:
         return file
 
     def manifest_index(self) -> Path:
-        """A folder like the run's own that holds no more of its artifacts than their manifests; it goes with this process.
-        Raises UserError where there is no run."""
+        """A temporary folder with the manifests of the run's artifacts and nothing else, deleted when the process ends.
+        Raises UserError if there is no run."""
         folder = Path(tempfile.mkdtemp(prefix="lehr-outline-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         manifest_index(_objects(self.root), folder)
         return folder
 
     def shown(self, name: str) -> str:
-        """A public file as a user may ask for it."""
+        """A public file's path or address, for messages."""
         return f"{self.root}/{name}"
 
 
 def local(uri: str) -> Path:
-    """A folder of this machine with the artifact at `uri`. Raises UserError if it is not complete there."""
+    """A local folder with the artifact at `uri`, downloaded if necessary. Raises UserError if it is incomplete."""
     if not is_remote(uri):
         return Path(uri)
     return RunLocation(uri.rpartition(_ARTIFACTS)[0]).store().fetch(uri)

@@ -1,6 +1,6 @@
 """The trackers of a run in this process: terminal, MLflow, Prometheus, energy meter. One session per process.
 
-`lehr run` opens one around the whole graph; under `pyflyte run`, or in a pod, the first task opens it and the end of
+`lehr run` opens a session around the whole graph; under `pyflyte run`, or in a pod, the first task opens it and the end of
 the process closes it.
 """
 
@@ -32,18 +32,18 @@ from lehr.tasks.termination import in_pod, set_progress_source
 
 @dataclass
 class Session:
-    """What follows a run, and which stages were found again rather than made."""
+    """The trackers of a run, and the stages whose artifacts were reused."""
 
     tracker: FanOut
     power: PowerMeter
     progress: Progress
     mlflow: MlflowTracker | None
     began: float = field(default_factory=time.monotonic)
-    done: bool = False  # set when the run is published; a session that closes without it has failed
+    done: bool = False  # set once the run is published; a session closed before that is recorded as failed
 
     @property
     def reused(self) -> frozenset[str]:
-        """Stages that were found again in this process."""
+        """Stages whose artifacts this process found and reused."""
         return frozenset(self.progress.reused)
 
     def context(self, run: RunRef) -> StageContext:
@@ -62,7 +62,7 @@ _current: Session | None = None
 
 def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_port: int = 0, mlflow: bool = True) -> Session:
     """Start the trackers of a run with these stages. Prometheus listens on loopback only; MLflow writes to mlflow.db in the
-    run's folder on this machine unless MLFLOW_TRACKING_URI names another place."""
+    run's folder on this machine unless MLFLOW_TRACKING_URI gives another address."""
     global _current
     recipe_sha256 = sha256_text(canonical(recipe.model_dump(mode="json")))
     power, gpus = PowerMeter(recipe.site.cpu_watts_per_core), Gpus.here()
@@ -93,14 +93,16 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
 
 
 def _source(run: RunRef) -> dict[str, str]:
-    """What started the run: the recipe in MLflow's own tag, of which its pages show the last part as of a path, and beside it
-    the whole command."""
+    """How the run was started: the recipe in MLflow's own tag, whose last path component MLflow's pages show, and the whole
+    command in a tag beside it."""
+    # Masked: a command may contain an address with a password, and everybody with access to MLflow reads tags.
     said = {"mlflow.source.name": masked(run.source), "lehr.command": masked(run.command)}
     return {"mlflow.source.type": "JOB" if in_pod() else "LOCAL", **{key: text for key, text in said.items() if text}}
 
 
 def _mlflow(run: RunRef, recipe: Recipe, tags: dict[str, str], gpus: Gpus | None) -> MlflowTracker:
-    """In a file of the run's own the recipe alone names the run: a folder that is moved or copied goes on in it."""
+    """In a run's own sqlite file the recipe alone identifies the run, so that it continues in a folder that was moved or
+    copied. On a server, where runs of several places meet, the place is part of the key."""
     uri, folder = os.environ.get("MLFLOW_TRACKING_URI", ""), RunLocation(run.root).folder
     return MlflowTracker(
         uri or tracking_uri_of(folder),
@@ -116,5 +118,5 @@ def _mlflow(run: RunRef, recipe: Recipe, tags: dict[str, str], gpus: Gpus | None
 
 
 def session(run: RunRef, recipe: Recipe, stages: Sequence[str]) -> Session:
-    """The open session, or one opened now."""
+    """The open session of this process, or a new one."""
     return _current or open_session(run, recipe, stages)

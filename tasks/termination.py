@@ -1,7 +1,7 @@
-"""How a task's process in a pod ends when a retry can help: with an exit code that the fleet understands, and a message.
+"""How a task's process in a pod ends if a retry can help: with an exit code that the controller knows, and a message.
 
-It writes no error for Flyte: a pod that ends without one costs a system retry, never one of the user's. The code says why:
-170 start me again, 172 a device of this node failed, 173 training hangs. Outside a pod nothing of this happens.
+It writes no error file for Flyte, because a pod that ends without one costs a system retry, never one of the user's. The exit
+codes: 170 restart, 172 a device of this node failed, 173 training hangs. Outside a pod none of this is used.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from typing import Any, NoReturn
 from lehr.infra.pod.pod_template import MAX_MESSAGE_BYTES, MESSAGE_SOCKET
 
 _progress: Callable[[], dict[str, Any]] = dict
-WAIT_SECONDS = 30.0  # for infra/pod/supervisor.py to end this process with the others; it takes up to ten
+WAIT_SECONDS = 30.0  # for infra/pod/supervisor.py to end this process with the others, which takes it up to ten
 
 
 def in_pod() -> bool:
-    """The pod template says where the termination message goes."""
+    """Whether this process is a task's pod: only the pod template sets the path of the termination message."""
     return bool(os.environ.get("LEHR_TERMINATION_LOG"))
 
 
 def set_progress_source(progress: Callable[[], dict[str, Any]]) -> None:
-    """Who knows how far this process's run is."""
+    """Set the function that returns the progress of this process's run."""
     global _progress
     _progress = progress
 
 
 def termination_details() -> dict[str, Any]:
-    """Rank and nodes, and what is known of the run's progress. A rank that follows another knows no more than its place: the
-    controller must hear of the other nodes, or a hang that all share would accuse this one."""
+    """Rank and number of nodes, and the run's progress if it is known: a rank other than 0 knows only its place. The number of
+    nodes is always needed: without it the controller would blame this node for a hang that all nodes share."""
     place = {"rank": int(os.environ.get("RANK", "0")), "nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1"))}
     return {**place, **_progress()}
 
 
 def terminate(code: int, why: str, words: dict[str, Any], *, stopped: bool = False) -> NoReturn:
-    """End this process. Nothing is cleaned up: whatever hangs must not hold the pod. `stopped`: it was told to end."""
+    """End this process without clean-up, which could hang in its turn. `stopped`: the process was told to end."""
     print(f"ending with {code}: {why}", file=sys.stderr, flush=True)
     mark = {"code": code, "ranks": int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "stopped": stopped}
     if not _send(_text({**mark, **words}, why)):
         _write(_text(words, why))
-    elif not stopped:  # a launcher that sees a rank die begins to judge; what was told to stop ends as ever
+    elif not stopped:  # if a rank dies first, the launcher ends the others and exits with 1: let the supervisor end it
         time.sleep(WAIT_SECONDS)
     os._exit(code)
 
 
 def _text(words: dict[str, Any], why: str) -> bytes:
-    """JSON that fits a termination message; the reason is cut as far as that takes."""
+    """JSON that fits into a termination message; the reason is cut as short as necessary."""
     text, length = b"", 1000
     while not text or len(text) > MAX_MESSAGE_BYTES:
         text, length = json.dumps({**words, "why": why[:length]}).encode(), length // 2
@@ -58,7 +58,7 @@ def _text(words: dict[str, Any], why: str) -> bytes:
 
 
 def _send(message: bytes) -> bool:
-    """Tell the pod's first process, which knows what the other ranks say. False if there is none."""
+    """Send the message to the pod's supervisor, which compares those of all ranks. False if there is no supervisor."""
     place = os.environ.get(MESSAGE_SOCKET)
     if not place:
         return False

@@ -1,8 +1,8 @@
-"""Ends a training process that hangs, within a minute: the collectives' own time-out is ten to thirty.
+"""Ends a hanging training process within a minute; the collectives' own time-out takes ten to thirty minutes.
 
-A step may take `limit_seconds`, or ten times the longest step before it. The first two steps of a process are not timed (they
-compile and warm up), nor is anything but steps. Time is counted in this thread's own ticks, so that a process that was
-stopped, or a machine that slept, is not taken for one that hangs.
+A step may take `limit_seconds`, or ten times the longest step so far if that is more. The first two steps of a process are not
+timed, as they compile and warm up, and neither is anything between steps. Time is counted in ticks of this thread, so that a
+process that was stopped (SIGSTOP), or a machine that was suspended, does not count as hanging.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lehr.tasks.termination import terminate, termination_details
 
 FACTOR = 10.0
 UNTIMED_STEPS = 2
-SPREAD_SECONDS = 5.0  # between the ranks' barks: a tick or two, and ten times what their longest steps differ by
+SPREAD_SECONDS = 5.0  # between the ranks' alarms: a tick or two, and ten times the spread of their longest steps
 
 
 class Watchdog:
@@ -63,15 +63,15 @@ _watching: Watchdog | None = None
 
 
 def watch() -> None:
-    """From now on training that hangs ends this process, so that it starts again from its checkpoint. Every rank of a launcher
-    watches itself: when one hangs all wait, and each pod says so of its own node. Once a process."""
+    """From now on end this process if its training hangs, so that it restarts from its checkpoint. Called once per process.
+    Every rank has its own watchdog: when one rank hangs all others wait for it, and each pod reports a hang of its own node."""
     global _watching
     if _watching is not None:
         return
 
     def hangs(step: int, seconds: float) -> None:
-        faulthandler.dump_traceback()  # where every thread stands
-        if hosts() > 1:  # who ends first looks to the others like a rank that died, unless they have barked too
+        faulthandler.dump_traceback()  # the stacks of all threads
+        if hosts() > 1:  # the first process to end looks like a dead rank to the others: let their watchdogs fire before it
             time.sleep(SPREAD_SECONDS)
         terminate(EXIT_HANG, f"no step for {seconds:.0f} s", {**termination_details(), "step": step})
 
