@@ -19,11 +19,11 @@ from lehr.tasks.refs import RunRef
 from lehr.tasks.registration import wanted
 from lehr.tasks.stages import TASKS, amounts, report, settings
 
-MOST_PATHS = 5000  # measured on Flyte 1.16.8: the engine walks each path in every round, half a millisecond each
+MOST_PATHS = 5000  # in one graph. Measured on Flyte 1.16.8: the engine walks every path each round, half a millisecond each
 
 
 def make(this: Opened, nodes: list[Node], got: dict[str, Any]) -> dict[str, Any]:
-    """A node of the engine for each of `nodes`, under its own name, beside what there is already."""
+    """Add to `got` a Flyte node for each of `nodes`, under the stage's name. `got` holds the artifacts of earlier stages."""
     for node in nodes:
         of = stage(node.kind).resources
         made = TASKS[of](run=this.run, node=node.name, inputs={name: got[name] for name in node.sources})
@@ -34,7 +34,7 @@ def make(this: Opened, nodes: list[Node], got: dict[str, Any]) -> dict[str, Any]
 @dynamic(**settings("cpu"))
 @owned(FlyteRecoverableException)
 def piece(run: RunRef, names: list[str], have: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
-    """A part of a graph that is too large for one: what came before is there by now, and no edge of it any more."""
+    """A part of a graph that has too many paths for one: the parts before it have ended, so their edges no longer count."""
     this = opened(run)
     return make(this, [node for node in this.nodes if node.name in names], dict(have))
 
@@ -42,7 +42,7 @@ def piece(run: RunRef, names: list[str], have: dict[str, ArtifactRef]) -> dict[s
 @dynamic(**settings("cpu"))
 @owned(FlyteRecoverableException)
 def stages(recipe: str, out: str, overrides: list[str]) -> str:
-    """One node a stage. What exists already becomes none, and needs no pod."""
+    """One Flyte node for each stage. Stages whose artifacts exist get no node, and so need no pod."""
     this = open_run(resolved(recipe, overrides), out, recipe)
     got: Any = start(this)
     parts = pieces([node for node in this.nodes if node.name not in got], MOST_PATHS)
@@ -57,9 +57,9 @@ def stages(recipe: str, out: str, overrides: list[str]) -> str:
 
 @workflow
 def run(recipe: str = "tiny/olmo2", out: str = "", overrides: list[str] = []) -> str:  # noqa: B006
-    """`recipe` is a path or a shipped recipe's name, `out` the run's folder or s3:// address (default runs/NAME), `overrides`
-    are like `stage1.tokens=200000`.
+    """`recipe` is a path or the name of a shipped recipe, `out` the run's folder or s3:// address (default runs/NAME),
+    `overrides` are like `stage1.tokens=200000`.
 
-    Every stage finds its artifact again if it has been made; where the report is, is returned.
+    Stages that were made before are found and not repeated. Returns the report's path or address.
     """
     return stages(recipe=recipe, out=out, overrides=overrides)
