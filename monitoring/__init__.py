@@ -1,4 +1,4 @@
-"""What watches a run: metric names, Prometheus exporter, MLflow and terminal trackers, energy meter.
+"""What observes a run: metric names, Prometheus exporter, MLflow and terminal trackers, energy meter.
 
-Import the module that you need: this package loads nothing by itself, so that `lehr.monitoring.metrics` stays free to read.
+Import the module that you need: the package itself imports nothing, so that `lehr.monitoring.metrics` is cheap to import.
 """

@@ -28,8 +28,8 @@ _REFRESHES_PER_SECOND = 4
 class ConsoleTracker:
     """The Tracker port on standard output: rich's live display on a terminal, else one plain line every ten seconds.
 
-    `stages` are the recipe's stages in order, shown as a list; others are appended as they come. Without a terminal not
-    one escape sequence is written, and a reader that goes away (`| head`) ends the output, not the run.
+    `stages` are the recipe's stages in order, shown as a list; others are appended as they come. Without a terminal no
+    escape sequence is written, and a reader that closes the pipe (`| head`) ends the output, not the run.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ConsoleTracker:
             vertical_overflow="ellipsis",
         )
         live.start()
-        atexit.register(live.stop)  # an error that nobody caught must not leave the terminal without a cursor
+        atexit.register(live.stop)  # after an uncaught error too, the terminal must get its cursor back
         return live
 
     def _render(self) -> RenderableType:
@@ -87,7 +87,7 @@ class ConsoleTracker:
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         with self._lock:
             self._state.finish(stage, reused, seconds)
-        if not reused:  # what was found again is said once, in one line, by whoever looked
+        if not reused:  # reused stages are reported together, in one line, by the code that found them
             self._line(f"{stage}: done in {fmt.duration(seconds)}")
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None:
@@ -106,7 +106,7 @@ class ConsoleTracker:
     # -- beyond the port
 
     def close(self, *, failed: bool = False) -> None:
-        """Leave the display as it stands and print the score table below it."""
+        """Leave the display as it is and print the score table below it."""
         if self._closed:
             return
         self._closed = True
@@ -118,7 +118,7 @@ class ConsoleTracker:
 
     def _print_scores(self, width: int) -> None:
         live = self._live is not None
-        buffer = io.StringIO()  # a table reaches a pipe whole or not at all
+        buffer = io.StringIO()  # written in one piece, so that a closed pipe cannot cut the table in the middle
         console = Screen(
             file=buffer, width=width, force_terminal=live, color_system="auto" if live else None, no_color=not live
         )
@@ -128,14 +128,14 @@ class ConsoleTracker:
         self._stream.flush()
 
     def _line(self, text: str) -> None:
-        """One plain line with the time of day; nothing where the live display shows the same."""
+        """Print one plain line with the time of day; nothing with a live display, which shows the same."""
         if self._live is None:
             stamp = datetime.now().strftime("%H:%M:%S")
             clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
             self._write(lambda: print(self._fit(f"{stamp}  {clean}"), file=self._stream, flush=True))
 
     def _fit(self, text: str) -> str:
-        """With question marks for what the stream's encoding cannot hold: better than no line."""
+        """`text` with question marks for characters that the stream's encoding lacks: better than losing the line."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         return text.encode(encoding, "replace").decode(encoding)
 
@@ -144,14 +144,14 @@ class ConsoleTracker:
             return
         try:
             write()
-        except (OSError, ValueError):  # the reader went away, or the stream is closed
+        except (OSError, ValueError):  # the reader closed the pipe, or the stream is closed
             self._broken = True
-            if self._stream is sys.stdout:  # so that the interpreter's own last flush does not complain either
+            if self._stream is sys.stdout:  # so that the interpreter's flush at exit does not fail too
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    """A screen that can move its cursor and draw a bar: not a pipe, not a file, not TERM=dumb, not plain ASCII."""
+    """Whether the stream is a screen that can move its cursor and draw a bar: no pipe, file, TERM=dumb or plain ASCII."""
     capable = os.environ.get("TERM", "dumb").lower() not in ("dumb", "unknown")
     return stream.isatty() and capable and (stream.encoding or "").lower().replace("-", "") == "utf8"
 

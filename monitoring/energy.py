@@ -1,4 +1,4 @@
-"""How much energy a run draws: a counter of the hardware where there is one, else an estimate that says so."""
+"""A run's energy: from a hardware counter if there is one, otherwise an estimate that is marked as such."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["FacilityJoules", "ItJoules", "PowerMeter", "carbon_kg", "facility_en
 
 LOG = logging.getLogger("lehr.monitoring")
 RAPL_ROOT = Path("/sys/class/powercap")
-RAPL_POLL_SECONDS = 60.0  # the counter wraps after 262 kJ, some 20 minutes of a big package at full power
+RAPL_POLL_SECONDS = 60.0  # the counter wraps after 262 kJ, about 20 minutes of a large package at full power
 
 
 def tree_cpu_seconds() -> float:
-    """CPU seconds, user and system, of this process and all its descendants, living or waited for.
+    """CPU seconds, user and system, of this process and all its descendants, running or waited for.
 
-    Living descendants are read from /proc; where that is absent only those already waited for count.
+    Running descendants are read from /proc; without /proc only those already waited for count.
     """
     own = os.times()
     seconds = own.user + own.system + own.children_user + own.children_system
     tick = os.sysconf("SC_CLK_TCK")
-    # utime, stime, and those of each one's own waited-for children
+    # utime, stime, cutime, cstime: each process with the children that it has waited for
     return seconds + sum(sum(map(int, fields[11:15])) for fields in descendants().values()) / tick
 
 
 class CpuEstimate:
-    """CPU seconds x watts per core. Sees neither memory nor fans, and is blind to clock speeds: an estimate."""
+    """CPU seconds x watts per core: a rough estimate, without memory, fans and clock frequencies."""
 
     source = "estimated"
 
@@ -50,7 +50,7 @@ class Rapl:
     source = "rapl"
 
     def __init__(self, root: Path = RAPL_ROOT, poll_seconds: float = RAPL_POLL_SECONDS) -> None:
-        """Raises OSError when there is no counter that this user may read."""
+        """Raises OSError if there is no counter that this user may read."""
         names = {zone: (zone / "name").read_text(encoding="utf-8").strip() for zone in sorted(root.glob("intel-rapl:*"))}
         zones = [zone for zone, name in names.items() if name.startswith("package") or name == "dram"]
         self._last = {zone: self._microjoules(zone) for zone in zones}
@@ -66,7 +66,7 @@ class Rapl:
         return int((zone / "energy_uj").read_text(encoding="utf-8"))
 
     def _poll(self, seconds: float) -> None:
-        while True:  # often enough that no wrap goes unseen; ends with the process
+        while True:  # often enough that every wrap of the counter is noticed; a daemon thread, it ends with the process
             time.sleep(seconds)
             self.read_joules()
 
@@ -85,7 +85,7 @@ class Nvml:
     source = "nvml"
 
     def __init__(self, nvml: Any | None = None) -> None:
-        """`nvml` replaces the pynvml module in tests. Raises whatever NVML raises when there is no GPU."""
+        """`nvml` replaces the pynvml module in tests. Raises NVML's errors if there is no GPU."""
         self._nvml = nvml or gpus.load()
         self._devices = gpus.visible(self._nvml)
         if not self._devices:
@@ -104,7 +104,7 @@ def _best_source(watts_per_core: float) -> Nvml | Rapl | CpuEstimate:
         try:
             source = kind()
             source.read_joules()
-        except Exception as error:  # noqa: BLE001 - NVML has its own exceptions, absent with the package: any failure means "not here"
+        except Exception as error:  # noqa: BLE001 - NVML's exceptions cannot be named without its package: any means "not here"
             LOG.debug("no %s energy counter: %s", kind.source, error)
             continue
         return source
@@ -112,7 +112,7 @@ def _best_source(watts_per_core: float) -> Nvml | Rapl | CpuEstimate:
 
 
 class PowerMeter:
-    """The Power port: joules since it was made, never falling; `source` is "nvml", "rapl" or "estimated"."""
+    """The Power port: joules since it was made, never decreasing; `source` is "nvml", "rapl" or "estimated"."""
 
     def __init__(self, watts_per_core: float, source: Nvml | Rapl | CpuEstimate | None = None) -> None:
         """`watts_per_core`: `recipe.site.cpu_watts_per_core`, for the estimate. `source` overrides the choice."""
@@ -122,6 +122,7 @@ class PowerMeter:
         self._latest = 0.0
 
     def joules(self) -> float:
-        """IT energy in joules. Children that were killed with their parent can drop out of the estimate: it then waits."""
+        """IT energy in joules. The estimate can lose processes that were killed with their parent: it then stays constant until
+        it exceeds its last value."""
         self._latest = max(self._latest, self._reader.read_joules() - self._start)
         return self._latest

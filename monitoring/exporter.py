@@ -1,4 +1,4 @@
-"""Prometheus: /metrics and /health of a run, on loopback unless told otherwise, from a registry of its own."""
+"""Prometheus: /metrics and /health of a run, by default on loopback, from a registry of its own."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from lehr.monitoring.usage import Usage
 from lehr.runtime.metrics import find
 from lehr.runtime.ports import NullPower, Power
 
-STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without alarm
-STALL_STEPS = 20.0  # ... and so many times the slowest recent step on slow models
+STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without an alarm
+STALL_STEPS = 20.0  # and on slow models this many times the slowest recent step
 _GAUGES = {metric.of: metric for metric in m.METRICS if metric.of}
 _COUNTERS = {"tokens": m.TRAIN_TOKENS, "flops": m.TRAIN_FLOPS, "data_seconds": m.TRAIN_DATA_WAIT}
 _KEY_CHARACTERS, _PLACE_CHARACTERS = 8, 64
 
 
 def run_label(name: str, key: str) -> str:
-    """What `run` is for a recipe of this name and a run of this key: see lehr.monitoring.metrics."""
+    """The label `run` for a recipe of this name and a run with this key: see lehr.monitoring.metrics."""
     return f"{name}-{key[:_KEY_CHARACTERS]}"
 
 
 def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
-    """A fresh registry holding every metric of `lehr.monitoring.metrics`, and the collectors by full name."""
+    """A new registry with every metric of `lehr.monitoring.metrics`, and the collectors by full name."""
     registry = CollectorRegistry()
     made: dict[str, Any] = {}
     for metric in m.METRICS:
@@ -46,11 +46,10 @@ def build_registry() -> tuple[CollectorRegistry, dict[str, Any]]:
 
 
 class PrometheusTracker:
-    """The Tracker port as metrics. `start()` serves them; without it the registry can still be read.
+    """The Tracker port as Prometheus metrics. `start()` serves them; without it the registry can still be read.
 
-    Keys of `progress` metrics that become metrics: what is declared (`lehr.runtime.metrics`) with a panel of the report, and
-    tokens, flops, step_seconds, data_seconds, skipped, checkpoint_seconds, checkpoint_bytes. Others belong to MLflow, and are
-    ignored.
+    Of the `progress` metrics it exports those declared in `lehr.runtime.metrics` with a panel of the report, and tokens, flops,
+    step_seconds, data_seconds, skipped, checkpoint_seconds and checkpoint_bytes. Others are for MLflow only and ignored here.
     """
 
     def __init__(
@@ -84,19 +83,19 @@ class PrometheusTracker:
     # -- the Tracker port
 
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
-        self._charge_energy()  # what was drawn until now belongs to what ran before
+        self._charge_energy()  # the energy used until now belongs to the stage before
         self._stage, self._last_step, self._slowest_seconds, self._active = stage, 0, 0.0, False
         self._beat(stage)
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
-        if stage != self._stage:  # a caller that skipped stage_started
+        if stage != self._stage:  # the caller did not call stage_started
             self.stage_started(stage, total_steps=total_steps, params={})
-        if not metrics:  # a stage that counts something else than optimiser steps: alive, but nothing to plot
+        if not metrics:  # a stage that counts something other than optimiser steps: it makes progress, with nothing to plot
             self._beat(stage)
             return
         self._get(m.TRAIN_INFO, stage=stage, model=self._model, recipe=self._recipe).set(1)
         self._get(m.TRAIN_STEPS_PLANNED, stage=stage).set(total_steps)
-        taken = max(step - self._last_step, 0) if self._last_step else 1  # the first step seen may follow a resume
+        taken = max(step - self._last_step, 0) if self._last_step else 1  # the first reported step may follow a resume
         self._last_step = max(step, self._last_step)
         self._beat(stage)
         self._set_active(stage, step < total_steps)
@@ -113,9 +112,11 @@ class PrometheusTracker:
             elif (declared := find(key)) is not None and declared.panel:
                 self._get(m.TRAIN_METRIC, stage=stage, metric=key).set(value)
         if "step_seconds" in metrics:
+            # Decays by 1 % a step, so that one slow step (compilation) does not keep the limit of /health high for ever.
             self._slowest_seconds = max(self._slowest_seconds * 0.99, metrics["step_seconds"])
             self._get(m.TRAIN_STEP_SECONDS, stage=stage).observe(metrics["step_seconds"])
         self._checkpoint(stage, metrics)
+        # Not on every step: for an estimate each reading walks all of /proc.
         if self._now() - self._energy_read_at >= 2.0:
             self._charge_energy()
 
@@ -146,7 +147,7 @@ class PrometheusTracker:
     # -- parts of it
 
     def _show_memory(self, usage: Usage) -> None:
-        """Read when somebody scrapes, in the scraper's thread."""
+        """These gauges are read on each scrape, in the scraper's thread, and cost training nothing."""
         self._get(m.MEMORY_RESIDENT).set_function(usage.resident)
         self._get(m.MEMORY_PEAK).set_function(usage.peak)
         for index in usage.gpus():
@@ -177,7 +178,7 @@ class PrometheusTracker:
     # -- serving
 
     def health(self) -> tuple[int, dict[str, object]]:
-        """HTTP status and body of /health: 503 when a stage takes steps and the last sign of life is too old."""
+        """HTTP status and body of /health: 503 if a stage takes steps and its last report is too old."""
         age = self._now() - self._heartbeat
         limit = max(STALL_SECONDS, STALL_STEPS * self._slowest_seconds)
         stalled = self._active and age > limit
@@ -191,9 +192,8 @@ class PrometheusTracker:
         return (503 if stalled else 200), body
 
     def start(self, port: int = 0, address: str = "127.0.0.1", note: Callable[[str], None] = LOG.warning) -> str:
-        """Serve /metrics and /health; returns the url. Port 0 is any free one; a taken port falls back to a free one.
-
-        `note` is told of a fall-back. Returns "" when no port can be had at all: training goes on unwatched.
+        """Serve /metrics and /health; returns the URL. Port 0 means any free port; if `port` is taken, a free one is used and
+        `note` is called. Returns "" if no port is available: training goes on without metrics.
         """
         for candidate in dict.fromkeys((port, 0)):
             try:
@@ -207,7 +207,7 @@ class PrometheusTracker:
         return ""
 
     def close(self, *, failed: bool = False) -> None:
-        """Stop serving. The registry stays readable."""
+        """Stop serving. The registry can still be read."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -235,6 +235,6 @@ def _handler(tracker: PrometheusTracker) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            return None  # a line a scrape would bury the run's own output
+            return None  # one line for each scrape would bury the run's own output
 
     return Handler

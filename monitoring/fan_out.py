@@ -1,4 +1,4 @@
-"""One tracker that is many. A listener that fails is shown the door, once, and the run goes on."""
+"""One tracker that forwards to many. A tracker that fails is removed, with one warning, and the run goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG = logging.getLogger("lehr.monitoring")
 
 
 class FanOut:
-    """Passes every event to every tracker. One that raises is disabled with one warning."""
+    """Passes every event to every tracker. A tracker that raises is disabled with one warning."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self.trackers = list(trackers)
@@ -22,7 +22,7 @@ class FanOut:
         for tracker in list(self.trackers):
             try:
                 call(tracker)
-            except Exception as error:  # noqa: BLE001 - a tracker must not stop the run, whatever is wrong with it
+            except Exception as error:  # noqa: BLE001 - no error of a tracker may stop the run
                 self.trackers.remove(tracker)
                 LOG.warning("%s failed and is off for the rest of this run: %s", type(tracker).__name__, _brief(error))
 
@@ -45,7 +45,7 @@ class FanOut:
         self._notify(lambda t: t.note(text))
 
     def close(self, *, failed: bool = False) -> None:
-        """Close every tracker that can be closed; `failed` says that the run ended with an error."""
+        """Close every tracker that has `close`; `failed`: the run ended with an error."""
 
         def close_one(tracker: Tracker) -> None:
             close = getattr(tracker, "close", None)

@@ -1,4 +1,4 @@
-"""The GPUs that this process may use, as NVML knows them."""
+"""The GPUs that this process may use, read through NVML."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LOG = logging.getLogger("lehr.monitoring")
 
 @dataclass(frozen=True)
 class Reading:
-    """One GPU by NVML's own number. Memory in bytes, of all processes on it; `busy` is the share of time that a kernel ran, in
-    [0, 1]. What a driver does not tell is None."""
+    """One GPU, with NVML's index. Memory in bytes, of all processes that use the GPU; `busy` is the share of time in which a
+    kernel ran, in [0, 1]. Values that the driver does not report are None."""
 
     index: int
     used: int | None = None
@@ -27,15 +27,15 @@ class Reading:
 
 
 def load() -> Any:
-    """The pynvml module, ready for questions. Raises whatever it raises where there is no GPU, no driver or no package."""
-    ctypes.CDLL("libnvidia-ml.so.1")  # the driver's: pynvml opens it too, and is slow to load for nothing
+    """The pynvml module, initialised. Raises its errors if the GPU, the driver or the package is missing."""
+    ctypes.CDLL("libnvidia-ml.so.1")  # fails fast without a driver: importing pynvml is slow, and would fail only later
     nvml: Any = importlib.import_module("pynvml")
     nvml.nvmlInit()
     return nvml
 
 
 def visible(nvml: Any) -> list[Any]:
-    """Handles of the GPUs that CUDA_VISIBLE_DEVICES leaves: NVML itself shows all of them. Raises NVML's errors."""
+    """Handles of the GPUs in CUDA_VISIBLE_DEVICES, which NVML itself ignores. Raises NVML's errors."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
         names = [str(i) for i in range(nvml.nvmlDeviceGetCount())]
@@ -47,7 +47,7 @@ def visible(nvml: Any) -> list[Any]:
 
 
 class Gpus:
-    """Asks NVML anew at each reading."""
+    """Queries NVML anew for each reading."""
 
     def __init__(self, nvml: Any | None = None) -> None:
         """`nvml` replaces the pynvml module in tests. Raises what `load` raises."""
@@ -56,23 +56,23 @@ class Gpus:
 
     @classmethod
     def here(cls) -> Gpus | None:
-        """Those of this process, or None where there are none to be asked."""
+        """This process's GPUs, or None if there are none or they cannot be queried."""
         try:
             found = cls()
-        except Exception as error:  # noqa: BLE001 - NVML has its own exceptions, absent with the package: any failure means "none"
+        except Exception as error:  # noqa: BLE001 - NVML's exceptions cannot be named without its package: any means "none"
             LOG.debug("no GPU to be watched: %s", error)
             return None
         return found if found._handles else None
 
     def read(self) -> list[Reading]:
-        """One for each GPU; never raises."""
+        """One reading for each GPU that answers; never raises."""
         return list(self._read())
 
     def _read(self) -> Iterator[Reading]:
         for handle in self._handles:
             index = self._ask("nvmlDeviceGetIndex", handle)
             if index is None:
-                continue  # it fell off its bus
+                continue  # the GPU does not answer any more, for example because it fell off the bus
             memory, rates = self._ask("nvmlDeviceGetMemoryInfo", handle), self._ask("nvmlDeviceGetUtilizationRates", handle)
             watts, most = self._ask("nvmlDeviceGetPowerUsage", handle), self._ask("nvmlDeviceGetEnforcedPowerLimit", handle)
             yield Reading(
@@ -85,9 +85,9 @@ class Gpus:
             )
 
     def _ask(self, question: str, handle: Any) -> Any:
-        """NVML's answer, or None where this GPU has none."""
+        """NVML's answer, or None if this GPU has none."""
         try:
             return getattr(self._nvml, question)(handle)
-        except Exception as error:  # noqa: BLE001 - see `here`: a card without a power meter, a driver that went away
+        except Exception as error:  # noqa: BLE001 - see `here`: a GPU without a power meter, a driver that was unloaded
             LOG.debug("%s: %s", question, error)
             return None

@@ -1,4 +1,4 @@
-"""What the live display shows, apart from how it reaches the screen: the state of a run, and its picture."""
+"""The content of the live display, apart from the terminal: the state of a run, and its rendering."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTES = 4
 
 @dataclass
 class Progress:
-    """Where the current stage stands. Times are of a monotonic clock, in seconds."""
+    """Progress of the current stage. Times are of a monotonic clock, in seconds."""
 
     stage: str
     total_steps: int
@@ -31,8 +31,8 @@ class Progress:
     skipped: int = 0
 
     def seconds_left(self, now: float) -> float | None:
-        """At the pace of the last 200 reports. None before the second one, and where a step takes longer than that pace allows
-        for all that are left: nothing is known then, as of the scores after a last step."""
+        """At the pace of the last 200 reports; keeps counting down during a long step. None before the second report, and when the
+        step takes longer than the pace allows for all remaining steps: then nothing is known, as during a last evaluation."""
         if len(self.recent) < 2 or not self.total_steps:
             return None
         (first_at, first_step), (last_at, last_step) = self.recent[0], self.recent[-1]
@@ -43,7 +43,7 @@ class Progress:
         return left if left > 0.0 else None
 
     def shown_metrics(self) -> list[tuple[str, str]]:
-        """(name, value) of what is known, in the order of the declarations; metrics that are not for here are left out."""
+        """(name, value) of the known metrics meant for the live display, in the order of their declarations."""
         shown = []
         for m in ordered(self.metrics):
             if m.live:
@@ -56,14 +56,14 @@ class Progress:
 
 @dataclass
 class RunState:
-    """Stages in order with their outcome, the current stage's progress, the last notes."""
+    """The stages in order with their outcomes, the current stage's progress, the last notes."""
 
     title: str
     stages: list[str]
     outcome: dict[str, tuple[str, float]] = field(default_factory=dict)  # stage -> ("made" or "reused", seconds)
     current: Progress | None = None
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=NOTES))
-    headline: dict[str, str] = field(default_factory=dict)  # stage -> a few of its scores
+    headline: dict[str, str] = field(default_factory=dict)  # stage -> some of its scores
 
     def start(self, stage: str, total_steps: int, now: float) -> Progress:
         if stage not in self.stages:
@@ -92,7 +92,7 @@ class RunState:
     def scored(self, stage: str, records: Sequence[Mapping[str, object]]) -> None:
         held_out = [r for r in records if r.get("split") == "held_out" and isinstance(r.get("value"), int | float)]
         if any(metric(str(r.get("metric"))).baseline_of for r in records):
-            return  # of what the stage's own scores are compared with
+            return  # scores of a baseline, with which the stage's own scores are compared
         shown = [(r["task"], fmt.with_unit(float(str(r["value"])), metric(str(r.get("metric"))))) for r in held_out[:3]]
         self.headline[stage] = "  ".join(f"{task} {value}" for task, value in shown)
 
@@ -101,7 +101,7 @@ class RunState:
 
 
 def live_view(state: RunState, now: float, height: int = 50) -> RenderableType:
-    """The list of stages, the current stage's bar, the last notes, in `height` lines."""
+    """The list of stages, the current stage's bar and the last notes, in `height` lines."""
     parts: list[RenderableType] = []
     if state.title:
         parts.append(Text(state.title, style="bold"))
@@ -115,7 +115,7 @@ def live_view(state: RunState, now: float, height: int = 50) -> RenderableType:
 
 
 def window(stages: Sequence[str], focus: int, room: int) -> tuple[int, int]:
-    """First and last place, exclusive, of at most `room` stages around `focus`: more of what comes than of what was."""
+    """First index and end (exclusive) of at most `room` stages around `focus`, more of them after it than before."""
     first = min(max(focus - room // 3, 0), max(len(stages) - room, 0))
     return first, min(first + room, len(stages))
 
@@ -154,7 +154,7 @@ def _stage_row(state: RunState, stage: str, now: float) -> tuple[RenderableType,
 
 
 def _current(p: Progress, now: float) -> RenderableType:
-    if not p.total_steps:  # nothing is counted there: a bar that moves says that it works
+    if not p.total_steps:  # this stage counts no steps: a pulsing bar shows that it works
         return ProgressBar(total=None, pulse=True, width=28)
     left = p.seconds_left(now)
     bar = Table.grid(padding=(0, 2, 0, 0))

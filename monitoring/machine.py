@@ -1,6 +1,6 @@
-"""What the kernel says of this machine and of this process's tree: processors, memory, disk, network. Linux's /proc alone.
+"""Processors, memory, disk and network of this machine, and the processes of this run, from Linux's /proc.
 
-Where something cannot be read it is left out: what only watches never fails a run.
+Values that cannot be read are left out: monitoring must never make a run fail.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-_CPU_FIELDS = 8  # user to steal; a guest's time is in the user's already
+_CPU_FIELDS = 8  # user to steal; guest time, after them, is already part of user
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident bytes. `peak` is the sum of each living process's own largest size, so an upper bound of the tree's."""
+    """Resident bytes. `peak` adds the largest size of each living process, so it is an upper bound of the tree's peak."""
 
     now: int
     peak: int
 
 
 def descendants(proc: Path = PROC) -> dict[int, list[str]]:
-    """The living descendants of this process by number, each with its `stats`; none where there is no /proc."""
+    """The living descendants of this process by process ID, each with its `stats`; empty without /proc."""
     children: dict[int, list[tuple[int, list[str]]]] = {}
     for pid, fields in stats(proc):
         children.setdefault(int(fields[1]), []).append((pid, fields))
@@ -38,16 +38,17 @@ def descendants(proc: Path = PROC) -> dict[int, list[str]]:
 
 
 def stats(proc: Path = PROC) -> Iterator[tuple[int, list[str]]]:
-    """Each process of the machine with the fields of its `stat` after the name, which may hold spaces and brackets."""
+    """Each process of the machine with the fields of its `stat` after the name."""
     for entry in proc.glob("[0-9]*/stat"):
         try:
+            # Split after the last bracket: a process's name, in brackets, may itself contain spaces and brackets.
             yield int(entry.parent.name), entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
-            continue  # it ended while we looked
+            continue  # the process ended in the meantime
 
 
 def tree_memory(proc: Path = PROC) -> Memory:
-    """Of this process and its descendants together. Pages that several of them share count in each."""
+    """Memory of this process and its descendants together. A page that several of them share counts once for each."""
     now = peak = 0
     for pid in (os.getpid(), *descendants(proc)):
         sizes = _table(proc / str(pid) / "status")
@@ -57,7 +58,8 @@ def tree_memory(proc: Path = PROC) -> Memory:
 
 
 def cpu_seconds(proc: Path = PROC) -> tuple[float, float] | None:
-    """Seconds, over all processors since the machine started: of work, and in all. Waiting for a disk is no work."""
+    """Seconds over all processors since the machine started: busy, and in all. Idle time and waiting for a disk are not
+    busy."""
     try:
         first = (proc / "stat").read_text(encoding="utf-8").partition("\n")[0].split()
         ticks = [int(field) for field in first[1 : 1 + _CPU_FIELDS]]
@@ -70,7 +72,7 @@ def cpu_seconds(proc: Path = PROC) -> tuple[float, float] | None:
 
 
 def memory_bytes(proc: Path = PROC) -> tuple[int, int] | None:
-    """Bytes of main memory: in use, as `free` has it (what programs could not have), and in all."""
+    """Bytes of main memory: in use, as `free` defines it (total minus available), and in all."""
     table = _table(proc / "meminfo")
     if not {"MemTotal", "MemAvailable"} <= table.keys():
         return None
@@ -78,7 +80,7 @@ def memory_bytes(proc: Path = PROC) -> tuple[int, int] | None:
 
 
 def disk_bytes(folder: Path) -> tuple[int, int] | None:
-    """Bytes of the disk that `folder` lies on, or would: in use, and free for this user."""
+    """Bytes of the disk that holds `folder`, which need not exist yet: in use, and free for this user."""
     there = next((place for place in (folder, *folder.parents) if place.exists()), None)
     try:
         found = shutil.disk_usage(there) if there is not None else None
@@ -88,7 +90,7 @@ def disk_bytes(folder: Path) -> tuple[int, int] | None:
 
 
 def network_bytes(proc: Path = PROC) -> tuple[int, int] | None:
-    """Bytes received and sent over all interfaces, the loopback among them, since the machine started."""
+    """Bytes received and sent over all interfaces, loopback included, since the machine started."""
     received = sent = 0
     try:
         for line in (proc / "net" / "dev").read_text(encoding="utf-8").splitlines()[2:]:
@@ -100,7 +102,7 @@ def network_bytes(proc: Path = PROC) -> tuple[int, int] | None:
 
 
 def _table(file: Path) -> dict[str, int]:
-    """Lines `Name:  123 kB` as bytes; others are left out."""
+    """Lines `Name:  123 kB` as bytes; other lines are left out."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,10 +1,9 @@
-"""The one list of metric names: the exporter of a run and the controller take theirs from here, and none spells one itself.
+"""The list of all metric names: the exporter of a run and the controller take their names from here.
 
 Names follow Prometheus practice: one prefix, base units in the name (`_seconds`, `_bytes`, `_joules`), `_total` for
-counters. Labels never hold a step, a path or a measured value: a run has tens of series, not thousands.
-
-Label `run` tells runs apart: two of one recipe in two places, or of two recipes in one place, have two. It is the recipe's name
-and the beginning of the run's key; `run_info` says which place that is.
+counters. Labels never contain a step, a path or a measured value: a run has tens of series, not thousands.
+Label `run` identifies a run: two runs of one recipe in two places have different labels, and so have two recipes in one place.
+It is the recipe's name and the beginning of the run's key; `run_info` gives the place.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ CHECKPOINT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric as it appears on /metrics: `name` is complete, counters end in `_total`. `of` is the metric of the training
-    loop (`lehr.runtime.metrics`) whose last value it is, if it is one's."""
+    """One metric as it appears on /metrics: `name` is complete, counters end in `_total`. `of` is the training loop's metric
+    (`lehr.runtime.metrics`) whose last value this gauge has, if any."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -44,7 +43,7 @@ def _metric(
 
 
 def _last(name: str, of: str, text: str) -> Metric:
-    """A gauge of the loop's metric `of` at the last step."""
+    """A gauge with the training loop's metric `of` at the last step."""
     return Metric(PREFIX + name, "gauge", text, RUN_STAGE, of=of)
 
 
@@ -114,7 +113,8 @@ METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) 
 
 
 class Fleet:
-    """Of the fleet's controller. A node's name is a label of gauges only, and only while the node is not healthy."""
+    """Metrics of the fleet's controller. Only gauges have a node's name as label, and only while that node is not healthy:
+    names on counters would add series for ever."""
 
     NODES = _metric("fleet_nodes", "gauge", "Managed nodes by state; held: cordoned by a person.", ("pool", "state"))
     NODE_STATE = _metric("fleet_node_state", "gauge", "1 for each node that is not healthy, in its state.", ("node", "state"))

@@ -1,4 +1,4 @@
-"""Names and values as MLflow takes them."""
+"""Names and values in the form that MLflow accepts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _PARAM_CHARACTERS, _KEY_CHARACTERS = 6000, 250
 
 
 def key_of(name: str) -> str:
-    """`name` as MLflow takes a key: a clean path of letters, digits and `_.-: /`. One that had to be changed ends in a hash, so
-    that no two become one."""
+    """`name` as a valid key of MLflow: a path of letters, digits and `_.-: /`. A changed name ends in a hash, so that two names
+    never become the same key."""
     parts = [re.sub(r"[^\w.\- :]", "_", part) for part in name.split("/") if part not in ("", ".", "..")]
     clean = "/".join(parts)
     if clean == name and len(name) <= _KEY_CHARACTERS:
@@ -21,13 +21,12 @@ def key_of(name: str) -> str:
 
 
 def metric_key(name: str) -> str:
-    """The key of a metric. Of one that is about a part, `X@PART` (`lehr.runtime.metrics`), a colon stands before the part:
-    MLflow takes no @."""
+    """A metric's key. MLflow does not allow @: a metric of a part, `X@PART` (`lehr.runtime.metrics`), becomes `X:PART`."""
     return key_of(name.replace("@", ":"))
 
 
 def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Nested mappings as dotted keys with text values, cut to what MLflow takes."""
+    """Nested mappings as dotted keys with text values, cut to MLflow's maximum length."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"

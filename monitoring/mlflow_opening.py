@@ -1,4 +1,4 @@
-"""The way to a run in MLflow: the store, the experiment, the parent run of this recipe in this place."""
+"""Opens a run in MLflow: the store, the experiment, and the parent run of this recipe in this place."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lehr.runtime.checkout import commit
 from lehr.runtime.errors import UserError
 
 RUN_KEY = "lehr.run_key"
-_PARAMS = 100  # a call; MLflow's limit
+_PARAMS = 100  # in one call; MLflow's limit
 
 
 class Opened(NamedTuple):
-    """An MlflowClient, the experiment, the parent run, and the tags that go on every run."""
+    """An MlflowClient, the experiment, the parent run, and the tags for every run."""
 
     client: Any
     experiment_id: str
@@ -30,7 +30,7 @@ class Opened(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which run, and where. `artifact_location` is given where the store is a file of the run's own."""
+    """Which run to open, and where. `artifact_location` is set if the store is a run's own file."""
 
     tracking_uri: str
     experiment: str
@@ -42,8 +42,8 @@ class Wanted:
 
 
 def open_parent(wanted: Wanted) -> Opened:
-    """Connect, find or make the experiment and the parent run with this key. A file that was moved or copied with its run's
-    folder is put right first. Raises what MLflow raises."""
+    """Connect; find or create the experiment and the parent run with this key. The addresses in a file that was moved or copied
+    with its run's folder are corrected first. Raises MLflow's errors."""
     tracking_uri, experiment, run_key = wanted.tracking_uri, wanted.experiment, wanted.run_key
     set_environment()
     prepare(tracking_uri)
@@ -67,17 +67,17 @@ def open_parent(wanted: Wanted) -> Opened:
 
 
 def _who() -> dict[str, str]:
-    """MLflow's own tags for whose run it is and of which code, which its client sets only for runs of its fluent interface."""
+    """MLflow's own tags for a run's user and commit, which its client sets only in the fluent interface."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a pod's number without a name
+    except (KeyError, OSError):  # in a pod the user ID may have no name
         user = str(os.getuid())
     sha = commit()
     return {"mlflow.user": user, **({"mlflow.source.git.commit": sha} if sha else {})}
 
 
 def _find_or_make_parent(client: Any, experiment_id: str, run_name: str, tags: dict[str, str]) -> str:
-    """The parent with this run key. Of several made at once by racing tasks, the first one wins."""
+    """The parent with this run key. If several tasks create one at the same time, the earliest is kept."""
     query = f"tags.`{RUN_KEY}` = '{tags[RUN_KEY]}' and tags.`lehr.role` = 'recipe'"
     order = ["attributes.start_time ASC"]
     found = client.search_runs([experiment_id], query, order_by=order, max_results=1)
@@ -85,6 +85,7 @@ def _find_or_make_parent(client: Any, experiment_id: str, run_name: str, tags: d
         client.update_run(found[0].info.run_id, status="RUNNING")
         return str(found[0].info.run_id)
     made = client.create_run(experiment_id, tags={**tags, "lehr.role": "recipe"}, run_name=run_name)
+    # Search again: MLflow has no atomic find-or-create, so a task that lost the race deletes its own.
     first = client.search_runs([experiment_id], query, order_by=order, max_results=1)[0]
     if first.info.run_id != made.info.run_id:
         client.delete_run(made.info.run_id)
@@ -92,7 +93,7 @@ def _find_or_make_parent(client: Any, experiment_id: str, run_name: str, tags: d
 
 
 def log_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:
-    """Parameters cannot change in MLflow: those that it has stay as they are."""
+    """MLflow's parameters cannot be changed: those that are recorded already are left as they are."""
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params

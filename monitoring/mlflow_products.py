@@ -1,8 +1,8 @@
 """What a run's stages read and made, for MLflow: data artifacts as datasets and inputs, checkpoints and the export as logged
-models, the published model as a version of a registered one. Called only from the tracker's thread.
+models, the published model as a version of a registered model. Called only from the tracker's thread.
 
-Nothing is copied but a model that is to be registered: datasets and logged models point to the artifacts of the run. Each call
-can be repeated: what MLflow has already is found again by its digest.
+Only a model to be registered is copied: datasets and logged models refer to the run's artifacts. Each call can be repeated,
+as what MLflow already has is found by its digest.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from lehr.artifacts.artifact import LOGS, MANIFEST
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS
 from lehr.monitoring.mlflow_keys import flatten
 
-Manifest = dict[str, Any]  # of an artifact, as artifact.json has it
-DATASETS = {"documents": "data", "shards": "training", "preferences": "training"}  # kind: what the run as a whole has it for
+Manifest = dict[str, Any]  # an artifact's, the content of artifact.json
+DATASETS = {"documents": "data", "shards": "training", "preferences": "training"}  # kind: its context in the parent run
 MODELS = ("checkpoint", "export")
 URI, DIGEST = "artifact.uri", "artifact.digest"
 _CONTEXT = "mlflow.data.context"
-_VERSIONS = "mlflow.modelVersions"  # where MLflow's pages find the versions that a logged model became
+_VERSIONS = "mlflow.modelVersions"  # the tag in which MLflow's pages look up the versions made of a logged model
 _DATASET_DIGEST_CHARACTERS = 36
-# MLflow's words for what an older server, or one that gives us few rights, does not do: a run is recorded there without it.
+# Errors of an older server, or for a user with few rights: the run is recorded there without these parts.
 LACKS = frozenset({"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
 
 
@@ -33,11 +33,11 @@ class Products:
     def __init__(self, client: Any, experiment_id: str, parent_id: str) -> None:
         self._client, self._experiment, self._parent = client, experiment_id, parent_id
         self._made: dict[str, tuple[str, Manifest]] = {}  # by stage: address and manifest
-        self._models: dict[str, str] = {}  # by digest: MLflow's number
-        self._scored_with: dict[str, tuple[str, str]] = {}  # by kind: name and digest of what the last scores were taken on
+        self._models: dict[str, str] = {}  # by digest: MLflow's model ID
+        self._scored_with: dict[str, tuple[str, str]] = {}  # by kind: name and digest of the data of the last scores
 
     def made(self, stage: str, uri: str, manifest: Manifest) -> None:
-        """Remember what a stage ended with, whether or not MLflow hears of it now."""
+        """Remember a stage's artifact, whether or not it is recorded in MLflow now."""
         if manifest:
             self._made[stage] = uri, manifest
             if manifest.get("kind") == "scores":
@@ -45,8 +45,8 @@ class Products:
                 self._scored_with = {parent["kind"]: (parent["stage"], _short(parent["digest"])) for parent in parents}
 
     def link(self, stage: str, run_id: str, folder: Path | None, step: int) -> None:
-        """Tell MLflow what the stage read and made. `folder` is where this machine has the artifact, and beside it those of its
-        parents; `step` is the last one. Raises what MLflow raises."""
+        """Record in MLflow what the stage read and made. `folder` is this machine's copy of the artifact, with its parents'
+        copies beside it; `step` is the last step. Raises MLflow's errors."""
         if stage not in self._made:
             return
         uri, manifest = self._made[stage]
@@ -59,11 +59,11 @@ class Products:
         self._started_from(run_id, [parent for parent in manifest["parents"] if parent["kind"] in MODELS])
         if kind in MODELS:
             self._output(run_id, self._model(stage, run_id), step)
-        if kind == "export":  # what the run as a whole is for
+        if kind == "export":  # the product of the run as a whole
             self._output(self._parent, self._models[manifest["digest"]], 0)
 
     def model_of(self, stage: str) -> str | None:
-        """The logged model that the stage made, if MLflow has one, and has such things at all."""
+        """The ID of the stage's logged model; None if MLflow does not have it, or does not support logged models."""
         digest = self._made[stage][1]["digest"] if stage in self._made else ""
         try:
             return self._find(digest) if digest else None
@@ -73,13 +73,13 @@ class Products:
             return None
 
     def scored_on(self, task: str) -> tuple[str | None, str | None]:
-        """Name and digest of the dataset that the last scores of this task were taken on; None for the library's own tasks."""
+        """Name and digest of the dataset of this task's last scores; None for the library's own tasks."""
         kind = "documents" if task in NEEDS_CORPUS else "preferences" if task in NEEDS_PAIRS else ""
         return self._scored_with.get(kind, (None, None))
 
     def register(self, name: str, stage: str, run_id: str, folder: Path) -> None:
-        """Make the files in `folder`, the model that `stage` exported, a new version of the registered model `name`, unless one
-        of its digest is there. Raises what MLflow raises."""
+        """Make the files in `folder`, the model that `stage` exported, a new version of the registered model `name`, unless a
+        version with its digest exists. Raises MLflow's errors."""
         digest = self._made[stage][1]["digest"]
         if self._client.search_model_versions(f"name = '{name}' and tags.`{DIGEST}` = '{digest}'", max_results=1):
             return
@@ -96,7 +96,7 @@ class Products:
     # -- datasets
 
     def _read(self, run_id: str, data: Sequence[tuple[Manifest, Manifest, str]]) -> None:
-        """`data`: who it is (stage, digest, uri), its manifest if that is here, and what for."""
+        """`data`: reference (stage, digest, uri), manifest if it is on this machine, and context of each dataset."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = [
@@ -127,7 +127,7 @@ class Products:
             self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step)])
 
     def _find(self, digest: str) -> str | None:
-        """The logged model of that content, from memory or from MLflow."""
+        """The ID of the logged model with that content, from memory or from MLflow."""
         if digest not in self._models:
             found = self._client.search_logged_models([self._experiment], f"tags.`{DIGEST}` = '{digest}'", max_results=1)
             if not found:
@@ -136,7 +136,7 @@ class Products:
         return self._models[digest]
 
     def _model(self, stage: str, run_id: str) -> str:
-        """The stage's logged model, made now if it is not there, and ready."""
+        """The ID of the stage's logged model, created if it does not exist, and marked as ready."""
         from mlflow.entities import LoggedModelStatus
 
         uri, manifest = self._made[stage]
@@ -160,7 +160,7 @@ class Products:
 
 
 def read_manifest(folder: Path | None) -> Manifest:
-    """The artifact's manifest if it lies on this machine; nothing else."""
+    """The artifact's manifest if the artifact is on this machine, otherwise empty."""
     if folder is None or not (folder / MANIFEST).is_file():
         return {}
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -181,13 +181,13 @@ def _short(digest: str) -> str:
 
 
 def _source(uri: str) -> tuple[str, str]:
-    """Type and JSON of a dataset's source, as `mlflow.data.get_source` reads them back."""
+    """Type and JSON of a dataset's source, in the form that `mlflow.data.get_source` reads."""
     scheme, address, _ = uri.partition("://")
     return (scheme, json.dumps({"uri": uri})) if address else ("local", json.dumps({"uri": Path(uri).absolute().as_uri()}))
 
 
 def _profile(manifest: Manifest) -> str | None:
-    """What the artifact counts (documents, tokens by source, pairs), and its size."""
+    """The artifact's counts (documents, tokens by source, pairs) and size, as JSON."""
     if not manifest:
         return None
     counts = {key: value for key, value in manifest["meta"].items() if isinstance(value, int | float | dict)}

@@ -1,4 +1,4 @@
-"""What MLflow holds of a run: the parent, its children and their curves. Called only from the tracker's thread."""
+"""A run in MLflow: the parent, its children and their curves. Called only from the tracker's thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lehr.runtime.metrics import DEV
 STAGE, ATTEMPT = "lehr.stage", "lehr.attempt"
 SCORED = "lehr.scored."
 PARENT_TAG = "mlflow.parentRunId"
-_BATCH = 900  # metrics a call; MLflow's limit is 1000
+_BATCH = 900  # metrics in one call; MLflow's limit is 1000
 Point = tuple[int, int, dict[str, float]]  # unix milliseconds, step, metrics
 
 
@@ -27,8 +27,8 @@ class Curve:
 
     stage: str
     stride: int
-    points: deque[Point] = field(default_factory=deque)  # the training loop appends here
-    outbox: list[Point] = field(default_factory=list)  # the sender's own: nobody appends while it is read
+    points: deque[Point] = field(default_factory=deque)  # the training loop appends here; append and popleft are atomic
+    outbox: list[Point] = field(default_factory=list)  # used by the sending thread only
 
 
 @dataclass
@@ -36,23 +36,23 @@ class _Child:
     run_id: str
     finished: bool
     attempt: int
-    last_step: int = -1  # points up to here are in MLflow already: a resumed stage repeats some steps
-    evaluated: int = -1  # and measurements on development data up to here
+    last_step: int = -1  # MLflow has the points up to this step: a resumed stage repeats some steps
+    evaluated: int = -1  # MLflow has the measurements on development data up to this step
     metrics: set[str] = field(default_factory=set)
-    resumes: bool = False  # opened again after a restart, and nothing of this attempt sent yet
+    resumes: bool = False  # reopened after a restart, and nothing of this attempt was sent yet
 
 
 class Runs:
     """One parent run and its children, over an MlflowClient."""
 
     def __init__(self, client: Any, experiment_id: str, parent_id: str, tags: dict[str, str]) -> None:
-        """`tags` go on every child."""
+        """`tags` are set on every child."""
         self._client, self._experiment, self.parent_id, self._tags = client, experiment_id, parent_id, tags
         self._children: dict[str, _Child] = {}
-        self._pending: dict[str, tuple[float, dict[str, str]]] = {}  # stages begun again though MLflow has them finished
+        self._pending: dict[str, tuple[float, dict[str, str]]] = {}  # started again although MLflow has them finished
         self._products = Products(client, experiment_id, parent_id)
         known = client.get_run(parent_id).data
-        # stage -> its place on the parent's score curves; kept there, so that a restart goes on counting
+        # stage -> its step on the parent's score curves, kept in the parent's tags so that a restart continues the numbering
         self._scored = {key.removeprefix(SCORED): int(value) for key, value in known.tags.items() if key.startswith(SCORED)}
         sampled = next((key for key in known.metrics if key.startswith(PREFIX)), None)
         self._samples = 1 + self._last_step(parent_id, [sampled]) if sampled else 0
@@ -68,7 +68,7 @@ class Runs:
         params = {**params, "total_steps": str(total_steps)} if total_steps else params
         child = self._child(stage)
         if child is not None and child.finished:
-            self._pending[stage] = (began, params)  # found again, most likely: a new attempt only if it takes a step
+            self._pending[stage] = (began, params)  # probably reused: only if the stage takes a step it is a new attempt
         elif child is None:
             self._make_child(stage, began, params, attempt=1)
         elif child.resumes:
@@ -76,7 +76,7 @@ class Runs:
             child.resumes = False
 
     def send(self, curve: Curve) -> None:
-        """Send the curve's waiting points; they are forgotten only when MLflow has them."""
+        """Send the curve's waiting points; they are removed only after MLflow has accepted them."""
         while curve.points:
             curve.outbox.append(curve.points.popleft())
         if not curve.outbox:
@@ -88,19 +88,21 @@ class Runs:
         curve.outbox.clear()
 
     def evaluated(self, stage: str, step: int, at: int, metrics: Mapping[str, float]) -> None:
-        """Measured on development data after `step`; a resumed stage measures some steps again. `at` in Unix milliseconds."""
+        """Send what was measured on development data after `step`, unless an earlier attempt already measured that step. `at`
+        in Unix milliseconds."""
         child = self._working_child(stage)
         if step > child.evaluated:
             self._log_metrics(child.run_id, [(key, value, at, step) for key, value in metrics.items()])
             child.evaluated = step
 
     def sampled(self, at: int, sample: Mapping[str, float]) -> None:
-        """System metrics, on the parent: one curve of the whole run. `at` in Unix milliseconds."""
+        """System metrics, on the parent, as one curve of the whole run. `at` in Unix milliseconds."""
         self._log_metrics(self.parent_id, [(key, value, at, self._samples) for key, value in sample.items()])
         self._samples += 1
 
     def products(self, stage: str, uri: str, folder: Path | None, reused: bool) -> None:
-        """What the stage read and made; see Products. Before `stage_finished`, which says that MLflow has all of it."""
+        """Record what the stage read and made; see Products. Must come before `stage_finished`: a child marked as finished
+        counts as complete."""
         self._products.made(stage, uri, read_manifest(folder))
         child = self._child(stage)
         if not (reused and child is not None and child.finished):
@@ -108,14 +110,14 @@ class Runs:
             self._products.link(stage, child.run_id, folder, max(child.last_step, 0))
 
     def register(self, name: str, stage: str, uri: str, artifact: Path, folder: Path) -> None:
-        """The model in `folder` as a version of the registered model `name`. `artifact` is where `stage`'s lies, which it is a
-        copy of: the process that publishes a run need not be the one that exported it."""
+        """Register the model in `folder` as a version of the registered model `name`. `artifact` is the folder of `stage`'s
+        artifact, of which `folder` is a copy: the process that publishes a run may not have exported it."""
         self._products.made(stage, uri, read_manifest(artifact))
         child = self._child(stage) or self._make_child(stage, None, {}, attempt=1)
         self._products.register(name, stage, child.run_id, folder)
 
     def stage_finished(self, stage: str, uri: str, folder: Path | None, reused: bool, seconds: float) -> None:
-        """`folder` is where this machine has the artifact, if it has it."""
+        """`folder` is this machine's copy of the artifact, if there is one."""
         child = self._child(stage)
         if reused and child is not None and child.finished:
             self._pending.pop(stage, None)
@@ -139,7 +141,7 @@ class Runs:
         child.finished = True
 
     def scored(self, stage: str, records: Sequence[Mapping[str, object]]) -> None:
-        """Scores on the stage's run and its logged model, and on the parent with the stage's place as the step: a curve over
+        """Scores on the stage's run and its logged model, and on the parent with the stage's number as the step: a curve over
         the pipeline."""
         child = self._child(stage) or self._make_child(stage, None, {}, attempt=1)
         fresh = {name: value for name, value in _rows(records).items() if metric_key(name) not in child.metrics}
@@ -199,7 +201,7 @@ class Runs:
         return max((point.step for key in keys for point in self._client.get_metric_history(run_id, key)), default=-1)
 
     def _working_child(self, stage: str) -> _Child:
-        """The child that takes this attempt's points: a finished one is left alone and a new attempt made."""
+        """The child for this attempt's points; if the newest one is finished, a new one is created."""
         child = self._child(stage)
         if child is not None and not child.finished:
             return child
@@ -222,8 +224,8 @@ class Runs:
         dataset: str | None = None,
         digest: str | None = None,
     ) -> None:
-        """`rows` are name, value, Unix milliseconds and step; `model` is the logged model that they are about, if there is one,
-        and `dataset` with its `digest` what they were taken on."""
+        """`rows` are name, value, Unix milliseconds and step; `model` is the ID of the logged model that they describe, if any,
+        and `dataset` with its `digest` the data on which they were measured."""
         from mlflow.entities import Metric
 
         of = {"model_id": model, "dataset_name": dataset, "dataset_digest": digest} if model else {}
@@ -233,7 +235,7 @@ class Runs:
 
 
 def _rows(records: Sequence[Mapping[str, object]]) -> dict[str, tuple[str, float]]:
-    """Task and value of each score and of its error, by MLflow's name for it."""
+    """Task and value of each score and of its standard error, by its name in MLflow."""
     rows = {}
     for record in records:
         task = str(record.get("task"))

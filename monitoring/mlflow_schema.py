@@ -1,7 +1,7 @@
-"""What a new MLflow sqlite file holds: the result of MLflow's own migrations, kept as SQL for the version that Lehr pins.
+"""The content of a new MLflow sqlite file: the result of MLflow's own migrations, stored as SQL for the version that Lehr pins.
 
-MLflow itself runs all of its migrations, nearly seventy, in four seconds of processor time; the SQL that they end with runs in
-milliseconds. `python -m lehr.monitoring.mlflow_schema` writes it anew after a change of MLflow's pin.
+MLflow itself runs all its migrations, nearly seventy, in four seconds of processor time; the resulting SQL runs in
+milliseconds. `python -m lehr.monitoring.mlflow_schema` regenerates it after a change of MLflow's pin.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 FILE = Path(__file__).with_suffix(".sql")
-SECONDS = 180.0  # the longest that migrations may take
+SECONDS = 180.0  # the most that the migrations may take
 _MIGRATE = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1]).search_experiments(max_results=1)"
 _HEAD = "-- The sqlite schema of MLflow "
 SQLITE = "sqlite:///"
-FILE_NAME = "mlflow.db"  # of a run's own, in its folder
+FILE_NAME = "mlflow.db"  # the run's own, in its folder
 
 
 def sqlite_uri(path: Path) -> str:
-    """The tracking URI of a file, whose path may hold what means something in an address."""
+    """The tracking URI of a file; characters of the path with a meaning in addresses are escaped."""
     return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
 
 
@@ -35,8 +35,9 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 
 def create(path: Path) -> None:
-    """Make the new file `path`: from the SQL if that is of the installed MLflow, else by its migrations, in a process of their
-    own. Raises RuntimeError with MLflow's last words, sqlite3.Error for a disk that takes no file.
+    """Create the file `path`: from the SQL if that belongs to the installed MLflow, otherwise by MLflow's migrations in a
+    separate process. Raises RuntimeError with MLflow's last line of output, and sqlite3.Error if the disk does not take the
+    file.
     """
     text = FILE.read_text(encoding="utf-8") if FILE.is_file() else ""
     if not text.startswith(f"{_HEAD}{installed()}:"):
@@ -50,7 +51,9 @@ def create(path: Path) -> None:
 
 
 def migrate(path: Path) -> None:
-    """Let MLflow make the file. Raises RuntimeError with its last words."""
+    """Create the file by MLflow's migrations. Raises RuntimeError with the last line of its output."""
+    # In a separate process: it can be ended after SECONDS, and its output stays off the run's terminal. -P: Python must not
+    # import modules from the current folder.
     command = [sys.executable, "-P", "-c", _MIGRATE, sqlite_uri(path)]
     done = subprocess.run(
         command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS, stdin=subprocess.DEVNULL
@@ -61,7 +64,7 @@ def migrate(path: Path) -> None:
 
 
 def installed() -> str:
-    """The version of MLflow's client here, or nothing."""
+    """The version of the installed MLflow client, or empty."""
     for name in ("mlflow-skinny", "mlflow"):
         try:
             return version(name)
@@ -71,7 +74,8 @@ def installed() -> str:
 
 
 def dump(path: Path) -> str:
-    """All that stands in a file as SQL, without the experiment `Default`, which MLflow makes in every store that has none."""
+    """The content of a file as SQL, without the experiment `Default`, which MLflow creates in every store without
+    experiments."""
     connection = sqlite3.connect(path)
     try:
         lines = [line for line in connection.iterdump() if not line.startswith('INSERT INTO "experiments"')]
@@ -81,7 +85,7 @@ def dump(path: Path) -> str:
 
 
 def main() -> None:
-    """Write FILE for the MLflow that is installed."""
+    """Write FILE for the installed MLflow."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mlflow.db"
         migrate(path)

@@ -1,7 +1,7 @@
-"""A new MLflow sqlite file, made whole or not at all.
+"""Creates a new MLflow sqlite file completely or not at all.
 
-A kill in the middle of its making would leave half a schema that no later run can open. So it is made under a temporary
-name, and takes its place only when it is complete.
+A kill during its creation would leave half a schema, which no later run could open. So the file is made under a temporary name
+and gets its own name only when it is complete.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lehr.monitoring import mlflow_schema
 
 
 def set_environment() -> None:
-    """Before mlflow is imported: no telemetry, no lines on the run's terminal that show the server's address with a password in
-    it, and a dead server is noticed in seconds instead of minutes."""
+    """Before mlflow is imported: no telemetry; no lines on the terminal with the server's address, which may contain a
+    password; and a dead server is noticed in seconds instead of minutes."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -26,19 +26,19 @@ def set_environment() -> None:
 
 
 def absent_file(tracking_uri: str) -> Path | None:
-    """The sqlite file that `tracking_uri` names, if there is none yet; None for a file that is there, and for any server."""
+    """The sqlite file of `tracking_uri` if it does not exist yet; None for an existing file, and for any server."""
     path = mlflow_schema.sqlite_file(tracking_uri)
     return None if path is None or path.exists() else path
 
 
 def prepare(tracking_uri: str) -> None:
-    """Make the sqlite file of `tracking_uri` if it is one and absent. Raises OSError and what `mlflow_schema.create` raises."""
+    """Create the sqlite file of `tracking_uri` if it does not exist. Raises OSError, and what `mlflow_schema.create` raises."""
     target = absent_file(tracking_uri)
     if target is None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp").absolute()  # a pod's processes share their numbers
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp").absolute()  # process IDs repeat in other pods
     try:
         mlflow_schema.create(beside)
         _fold_journal(beside)
@@ -49,24 +49,24 @@ def prepare(tracking_uri: str) -> None:
 
 
 def tidy(tracking_uri: str) -> None:
-    """Remove the empty folders that MLflow makes of a sqlite file's address, where that is not spelt as its path."""
+    """Remove the empty folders that MLflow creates for a sqlite file whose escaped address differs from its path."""
     file = mlflow_schema.sqlite_file(tracking_uri)
     spelt = Path(tracking_uri.removeprefix(mlflow_schema.SQLITE))
     if file is not None and spelt != file:
-        with suppress(OSError):  # there is none, or it holds something
+        with suppress(OSError):  # the folder does not exist, or is not empty
             os.removedirs(spelt.parent)
 
 
 def _sweep(target: Path) -> None:
-    """Remove what runs that were killed here left behind, and leave alone what another run may be making now."""
+    """Remove temporary files of killed runs, but not those that another run may be writing now."""
     for leftover in target.parent.glob(f".{target.name}.*.tmp*"):
-        with suppress(FileNotFoundError):  # the other run has just finished with it
+        with suppress(FileNotFoundError):  # the other run has just removed it
             if time.time() - leftover.stat().st_mtime > 2 * mlflow_schema.SECONDS:
                 leftover.unlink()
 
 
 def _fold_journal(path: Path) -> None:
-    """Bring what stands in a write-ahead log into the file: only the file is moved."""
+    """Write a write-ahead log back into the file: only the file itself is moved."""
     connection = sqlite3.connect(path)
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -77,7 +77,7 @@ def _fold_journal(path: Path) -> None:
 
 def _publish(beside: Path, target: Path) -> None:
     try:
-        os.link(beside, target)  # unlike a rename, never replaces a file that another run has just put there
+        os.link(beside, target)  # unlike a rename, never replaces a file that another run has just created
     except FileExistsError:
         return
     except OSError:  # a file system without hard links

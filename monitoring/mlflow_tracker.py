@@ -1,17 +1,16 @@
-"""MLflow: one parent run per recipe, one child per stage, written by a background thread and never by the step.
+"""MLflow: one parent run per recipe, one child per stage, written by a background thread and never by the training step.
 
 Every method of the port appends to a queue and returns. The thread opens the store, finds the parent run again by its
 run key after a restart, and sends curves in batches. A store that is down is tried again at growing intervals while the
 run goes on; the run's own folder holds the full record either way.
-
-Loading MLflow takes seconds of processor time, so the store is opened when there is something to track: a stage has ended,
-taken a step or been scored, or the run is a minute old. A run that fails earlier makes no MLflow file, but where there is
-one already, and on a server, it is recorded as failed.
+Loading MLflow takes seconds of processor time, so the store is opened only when there is something to track: a stage has ended,
+taken a step or been scored, or the run is a minute old. A run that fails earlier creates no MLflow file, but is recorded as
+failed in an existing file and on a server.
 """
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - mlflow imports it, and in an exit handler a first import of it fails
+import concurrent.futures.thread  # noqa: F401 - mlflow imports it, but its first import fails in an exit handler
 import hashlib
 import json
 import logging
@@ -34,24 +33,24 @@ from lehr.runtime.redaction import masked
 from lehr.runtime.text import visible
 
 LOG = logging.getLogger("lehr.monitoring")
-MAX_POINTS = 2000  # a metric and stage: MLflow's charts freeze on more (mlflow#9779)
+MAX_POINTS = 2000  # for each metric and stage: MLflow's charts freeze with more (mlflow#9779)
 RETRY_SECONDS = 60.0  # the longest pause between two tries
-OPEN_SECONDS = 60.0  # a first stage that works longer than this is shown while it does
-SAMPLE_SECONDS = 10.0  # between two samples of system metrics, as MLflow has it
-_SAMPLES = 1000  # from then on each comes later, by a thousandth of the time so far: a month has a few thousand
-_UPLOAD_BYTES_PER_SECOND = 10e6  # what the end of a run waits for a model at least
-_NEVER = frozenset({"INVALID_PARAMETER_VALUE"})  # MLflow's words for what no repetition mends
+OPEN_SECONDS = 60.0  # a first stage that takes longer is shown while it runs
+SAMPLE_SECONDS = 10.0  # between two samples of system metrics, MLflow's own default
+_SAMPLES = 1000  # after about so many the interval grows with the elapsed time, so that even a month has a few thousand
+_UPLOAD_BYTES_PER_SECOND = 10e6  # the slowest upload of a model for which the end of a run waits
+_NEVER = frozenset({"INVALID_PARAMETER_VALUE"})  # MLflow's error codes that no repetition can change
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that MLflow is to hear. What is `extra`, the record of a run is whole without."""
+    """A call to be made in MLflow's thread. `extra`: the record of a run is complete without it."""
 
     tell: Callable[[Runs], None]
     extra: bool = False
 
     def hopeless(self, error: Exception) -> bool:
-        """Whether it is dropped, with a word, instead of tried again: nothing behind it in the queue may wait for ever."""
+        """Whether to drop the event with a warning instead of trying it again: it must not block the queue for ever."""
         code = getattr(error, "error_code", "")
         if not self.extra:
             return code in _NEVER
@@ -78,11 +77,10 @@ class MlflowTracker:
         max_points: int = MAX_POINTS,
         sample_seconds: float = SAMPLE_SECONDS,
     ) -> None:
-        """`params` is the recipe, nested or flat. `run_key` names the run across restarts; it is tag `lehr.run_key`.
-        `copies` is where this machine has artifacts, by name, whose uri is no folder; the disk under it is watched.
-        `artifact_location` is given where the store is a file of the run's own.
-
-        Without a key, one is made of the run's name and parameters. Nothing of MLflow is imported or opened here.
+        """`params` is the recipe, nested or flat. `run_key` identifies the run across restarts, in the tag `lehr.run_key`;
+        without one it is made of the run's name and parameters. `copies` is this machine's folder of artifacts, by name, for
+        those whose uri is not a path; the disk that holds it is monitored. `artifact_location` is set if the store is a run's
+        own file. Nothing of MLflow is imported or opened here.
         """
         flat = flatten(params or {})
         key = run_key or hashlib.sha256(json.dumps([run_name, flat], sort_keys=True).encode()).hexdigest()[:16]
@@ -135,7 +133,7 @@ class MlflowTracker:
         self._wanted = True
 
     def _folder(self, uri: str) -> Path | None:
-        """Where this machine has the artifact."""
+        """This machine's copy of the artifact."""
         return self._copies / uri.rpartition("/")[2] if self._copies and "://" in uri else Path(uri) if uri else None
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None:
@@ -149,14 +147,14 @@ class MlflowTracker:
     # -- beyond the port
 
     def log_artifacts(self, paths: Sequence[str | Path]) -> None:
-        """Copy files (report.html, the resolved recipe, scores.json ...) to the parent run, when its turn comes."""
+        """Copy files (report.html, the resolved recipe, scores.json ...) to the parent run, in the background thread."""
         files = [Path(path) for path in paths]
         self._events.append(Event(lambda runs: runs.artifacts(files)))
         self._wanted = True
 
     def register(self, name: str, stage: str, uri: str, folder: Path) -> None:
         """Make the files in `folder`, the public copy of the artifact at `uri` that `stage` exported, a version of the
-        registered model `name`, unless one of its digest is there. They are copied to where MLflow keeps artifacts."""
+        registered model `name`, unless a version with its digest exists. They are copied to MLflow's artifact store."""
         artifact = self._folder(uri) or folder
         self._upload_bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         self._events.append(Event(lambda runs: runs.register(name, stage, uri, artifact, folder), extra=True))
@@ -167,7 +165,7 @@ class MlflowTracker:
         if self._closing.is_set():
             return
         if failed and not self._wanted and absent_file(self._uri) is not None:
-            self._events.clear()  # nothing was made: not worth a new file
+            self._events.clear()  # nothing was made: not worth creating a file
         else:
             self._events.append(Event(lambda runs: runs.finish(failed)))
             self._wanted = True
@@ -187,14 +185,14 @@ class MlflowTracker:
             try:
                 self._flush()
                 self._pause_seconds = self._flush_seconds
-            except Exception as error:  # noqa: BLE001 - whatever ails MLflow, its database or the network: training goes on
-                self._warn(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}; trying again quietly")
+            except Exception as error:  # noqa: BLE001 - no error of MLflow, its database or the network may stop training
+                self._warn(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}; trying again silently")
                 self._pause_seconds = min(self._pause_seconds * 2, RETRY_SECONDS)
             if last:
                 return
 
     def _sample(self, last: bool) -> None:
-        """Put the system's figures into the queue when they are due; they wait there until something is tracked."""
+        """Queue a sample of system metrics when it is due; samples wait in the queue until the store is opened."""
         now = time.monotonic()
         if now < self._sample_at or last:
             return

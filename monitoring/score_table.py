@@ -11,18 +11,18 @@ from rich.text import Text
 from lehr.report import format as fmt
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, score_matrix
 
-_LEAST = 11  # characters of a column: "exact match"
-_BETWEEN, _EDGES = 3, 2  # characters between two columns, and at both sides of a table
+_LEAST = 11  # the least width of a column: "exact match"
+_BETWEEN, _EDGES = 3, 2  # characters between two columns, and at both sides of a table together
 
 
 def score_table(records: Sequence[Mapping[str, object] | ScoreRecord], title: str = "") -> Table:
-    """One table of all records, `value ± stderr`; shares in per cent. Wide: see `score_tables` for a narrow terminal."""
+    """One table of all records, `value ± stderr`; shares in per cent. For narrow terminals use `score_tables`."""
     table = score_matrix(records)
     return _rich_table(table, table.columns, title)
 
 
 def score_tables(records: Sequence[Mapping[str, object] | ScoreRecord], width: int, stages: Sequence[str] = ()) -> list[Table]:
-    """Tables that fit into `width` characters, held-out scores first; rows in the order of `stages`."""
+    """Tables of at most `width` characters, held-out scores first; rows in the order of `stages`."""
     table = score_matrix(records, stages)
     room = width - max(map(len, [*table.stages, "stage"])) - _EDGES
     tables = []
@@ -35,7 +35,7 @@ def score_tables(records: Sequence[Mapping[str, object] | ScoreRecord], width: i
 
 
 def _packed(table: ScoreTable, columns: Sequence[Column], room: int) -> list[list[Column]]:
-    """The columns in their order, as many in a row as `room` characters hold and at least one."""
+    """The columns in order, divided into rows of at most `room` characters; every row has at least one column."""
     rows: list[list[Column]] = []
     left = 0
     for column in columns:
@@ -53,7 +53,7 @@ def _head(table: ScoreTable, column: Column) -> list[str]:
 
 
 def _width(table: ScoreTable, column: Column, head: Sequence[str]) -> int:
-    """Characters that no word of the heading and no value is cut in."""
+    """The width at which neither a word of the heading nor a value is cut."""
     words = [word for line in head for word in line.split(" ")]
     values = [_cell(table, stage, column, False).plain for stage in table.stages]
     return max(_LEAST, *map(len, [*words, *values]))
@@ -73,7 +73,7 @@ def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_
 
 
 def _measure(table: ScoreTable, column: Column) -> list[str]:
-    """The metric with its unit; of a task's only share per cent alone."""
+    """The metric with its unit; only the unit, %, if the metric is a share and the task has no other."""
     m = column.about
     if not m.is_share:
         return [m.brief]
@@ -92,7 +92,8 @@ def _cell(table: ScoreTable, stage: str, column: Column, best: bool) -> Text:
 
 
 def record_table(records: Sequence[Mapping[str, object] | ScoreRecord], order: Sequence[str] = (), title: str = "") -> Table:
-    """A row for each score, `value ± stderr`, a column for each stage in that order: for a few, where no name is cut."""
+    """A row for each score, `value ± stderr`, and a column for each stage in the given order. For few stages: names are never
+    cut."""
     scores = score_matrix(records, order)
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for heading in ("task", "split", "metric", "n"):

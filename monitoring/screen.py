@@ -1,4 +1,4 @@
-"""The one console that everything is shown on: text of users is neither markup nor emoji there, and steers no terminal."""
+"""The console for all output. Users' text is never interpreted as markup or emoji codes, and cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lehr.runtime.text import visible
 
 
 class Screen(Console):
-    """rich's Console without markup, emoji codes and highlighting; control characters of a text are shown, not sent."""
+    """rich's Console without markup, emoji codes and highlighting; control characters in text are shown escaped, not sent."""
 
     def __init__(self, file: IO[str] | None = None, **options: Any) -> None:
         super().__init__(file=file, **{"markup": False, "emoji": False, "highlight": False, **options})

@@ -1,4 +1,4 @@
-"""A small HTTP server for scrapers, which hang up, send half a request or come in hundreds: that never troubles the run."""
+"""A small HTTP server for scrapers. Clients that disconnect, send half a request or come in hundreds never affect the run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 LOG = logging.getLogger("lehr.monitoring")
-CONNECTIONS = 32  # at once, a thread each; more are hung up on
-PATIENCE_SECONDS = 5.0  # for the rest of a request, and for a client that does not read
+CONNECTIONS = 32  # at the same time, one thread each; further connections are closed at once
+PATIENCE_SECONDS = 5.0  # time-out for the rest of a request, and for a client that does not read
 
 
 class Server(ThreadingHTTPServer):
-    """Threads end with the process, at most CONNECTIONS of them at once."""
+    """Threads end with the process; at most CONNECTIONS of them run at once."""
 
     daemon_threads = True
     block_on_close = False
@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
             request.settimeout(PATIENCE_SECONDS)
         try:
             super().process_request(request, client_address)
-        except BaseException:  # no thread could be had
+        except BaseException:  # no thread could be started
             self._free.release()
             raise
 
@@ -44,7 +44,7 @@ class Server(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is gone is nobody's news, and no traceback belongs on the run's terminal."""
+        """A client that disconnected is not worth a message, and a traceback would not belong on the run's terminal."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             LOG.warning("metrics: a request failed: %s", " ".join(repr(error).split())[:300])

@@ -1,7 +1,7 @@
 """System metrics of a run, under MLflow's names (mlflow/system_metrics).
 
-MLflow's own monitor needs psutil, and asks the store for the run before each sample. This one reads the kernel's figures and
-hands them over; how they are sent is the tracker's affair.
+MLflow's own monitor needs psutil, and queries the store for the run before each sample. This module reads the kernel's values;
+the tracker sends them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from lehr.monitoring import machine
 from lehr.monitoring.gpus import Gpus
 
 PREFIX = "system/"
-_MEGABYTE = 1e6  # as MLflow has it
+_MEGABYTE = 1e6  # as in MLflow
 
 
 class SystemMetrics:
-    """Samples since this object was made. Processor utilisation is the mean since the sample before."""
+    """Samples since this object was made. Processor utilisation is the mean since the previous sample."""
 
     def __init__(self, folder: Path, gpus: Gpus | None = None, proc: Path = machine.PROC) -> None:
-        """`folder` lies on the disk that is watched: the run's, where MLflow's own monitor watches the root's."""
+        """`folder` selects the disk to monitor: the run's, whereas MLflow's own monitor takes the root file system's."""
         self._folder, self._gpus, self._proc = folder, gpus, proc
         self._cpu = machine.cpu_seconds(proc)
         self._network = machine.network_bytes(proc)
 
     def sample(self) -> dict[str, float]:
-        """What can be read, by MLflow's names. Never raises."""
+        """All values that can be read, by MLflow's names. Never raises."""
         found = {**self._processor(), **self._memory(), **self._disk(), **self._traffic(), **self._devices()}
         return {PREFIX + name: round(value, 1) for name, value in found.items()}
 

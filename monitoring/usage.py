@@ -1,4 +1,4 @@
-"""Memory that a run holds, for whoever scrapes it: read when it is asked for, and at most once a second."""
+"""Memory that a run uses, for the exporter: read on demand, at most once a second."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from lehr.monitoring import machine
 from lehr.monitoring.gpus import Gpus, Reading
 
-FRESH_SECONDS = 1.0  # several metrics of one scrape are of one look
+FRESH_SECONDS = 1.0  # all metrics of one scrape come from one reading
 
 
 class Usage:
-    """Bytes; not a number where nothing can be read."""
+    """Bytes; NaN if nothing can be read."""
 
     def __init__(
         self,
@@ -29,22 +29,22 @@ class Usage:
         self._readings: dict[int, Reading] = {}
 
     def resident(self) -> float:
-        """Of this process and all that descend from it."""
+        """Resident memory of this process and all its descendants."""
         self._look()
         return self._memory.now or math.nan
 
     def peak(self) -> float:
-        """The largest so far: never falls, though a process that ends takes its own figure with it."""
+        """The largest value so far: never decreases, although a process that ends no longer counts in a reading."""
         self._look()
         return self._peak or math.nan
 
     def gpus(self) -> list[int]:
-        """Numbers of the GPUs whose memory is known."""
+        """Indices of the GPUs whose memory is known."""
         self._look()
         return [index for index, reading in self._readings.items() if reading.used is not None]
 
     def gpu_used(self, index: int) -> float:
-        """Of all processes on that GPU."""
+        """Memory used by all processes on that GPU."""
         self._look()
         reading = self._readings.get(index)
         return math.nan if reading is None or reading.used is None else float(reading.used)
