@@ -31,8 +31,8 @@ class Progress:
     skipped: int = 0
 
     def seconds_left(self, now: float) -> float | None:
-        """At the pace of the last 200 reports; keeps counting down during a long step. None before the second report, and when the
-        step takes longer than the pace allows for all remaining steps: then nothing is known, as during a last evaluation."""
+        """At the pace of the last 200 reports; keeps counting down during a long step. None before the second report, and when
+        a step takes longer than the pace allows for all remaining steps: then nothing is known, as during a last evaluation."""
         if len(self.recent) < 2 or not self.total_steps:
             return None
         (first_at, first_step), (last_at, last_step) = self.recent[0], self.recent[-1]

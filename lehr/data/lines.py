@@ -67,7 +67,9 @@ def _kind(path: Path) -> str:
         with path.open("rb") as file:
             begins = file.read(8)
     except FileNotFoundError:
-        raise UserError("no such data file", where=path, remedy="correct `path` of this source, relative to the recipe") from None
+        raise UserError(
+            "no such data file", where=path, remedy="correct `path` of this source, relative to the recipe"
+        ) from None
     except IsADirectoryError:
         raise UserError("this is a folder, not a JSON-lines file", where=path, remedy="name one file") from None
     refuse_pointer(path)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 
 class Estimate(NamedTuple):
-    """`n` counts examples, and `clusters` the independent groups that they come from, over which `stderr` is taken: None if there
-    is only one cluster, or if the measure has no standard error."""
+    """`n` counts examples, and `clusters` the independent groups that they come from, over which `stderr` is taken. It is None
+    if there is only one cluster, or if the measure has no standard error."""
 
     value: float
     stderr: float | None

@@ -32,8 +32,8 @@ _PROMPTS = 20_000  # of each step, checked beforehand, which takes seconds; the 
 
 
 def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, note: Note) -> None:
-    """Check the artifact of `node` in `folder`: documents must have the splits that `nodes` score; with a tokenizer, prompts and
-    answers must fit the model's `context`; shards must have enough tokens for every mix, the last anneal's included. Raises
+    """Check the artifact of `node` in `folder`: documents must have the splits that `nodes` score; with a tokenizer, prompts
+    and answers must fit the model's `context`; shards must have enough tokens for every mix, the last anneal's included. Raises
     UserError; problems that only affect a score are a `note`."""
     if node.kind == "documents" and isinstance(node.config, DocumentsConfig):
         _check_splits(node.config, folder, nodes)

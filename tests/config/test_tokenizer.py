@@ -22,7 +22,10 @@ RANKS = "tokenizer={path: x.tiktoken, pattern: cl100k, special_tokens: {<|endoft
         (["tokenizer.vocab_size=300_000"], ["tokenizer.vocab_size", "less than or equal to 262144"]),
         (["tokenizer.pattern=gpt2"], ["--set: tokenizer: pattern='gpt2' describes a file", "give its path"]),
         (["tokenizer.eos=</s>"], ["eos='</s>' describes a file"]),
-        ([GIVEN, "tokenizer.training_characters=5"], ["training_characters=5, but path gives a tokenizer", "remove one of them"]),
+        (
+            [GIVEN, "tokenizer.training_characters=5"],
+            ["training_characters=5, but path gives a tokenizer", "remove one of them"],
+        ),
         ([GIVEN, "tokenizer.pattern=gpt2"], ["pattern is for a .tiktoken file of ranks", "remove it"]),
         ([GIVEN, "tokenizer.special_tokens={a: 1}"], ["special_tokens is for a .tiktoken file of ranks"]),
         (["tokenizer={path: x.tiktoken}"], ["pattern: missing, a file of ranks has none", "set it to gpt2, cl100k, o200k"]),

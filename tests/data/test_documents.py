@@ -200,7 +200,9 @@ def test_ids_that_stand_twice_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "web.jsonl"
     path.write_text(path.read_text().replace('"d7"', '"d5"').replace('"d6"', '"d5"'))
     prepare_corpus(config, {}, _nothing, tmp_path / "out", notes.append)
-    assert next(note for note in notes if "repeat an earlier" in note).startswith("web: 2 documents repeat an earlier document's id")
+    assert next(note for note in notes if "repeat an earlier" in note).startswith(
+        "web: 2 documents repeat an earlier document's id"
+    )
 
 
 def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:

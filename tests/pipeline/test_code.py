@@ -82,7 +82,8 @@ TRAINING = {"pretrain", "midtrain", "sft", "dpo", "grpo"}
     [
         ({"lehr/optim/adamw.py": ('"""AdamW on flat', '"""Adam on flat')}, set()),  # a docstring
         ({"lehr/optim/adamw.py": ("", "\n# a remark\n")}, set()),
-        ({"lehr/stages/pretrain.py": ('"""Its tokens and steps are exact, not estimated."""', "print(node)")}, set()),  # how it is planned
+        # how it is planned
+        ({"lehr/stages/pretrain.py": ('"""Its tokens and steps are exact, not estimated."""', "print(node)")}, set()),
         ({"lehr/config/parts.py": ('    description: str = ""\n', '    description: str = ""\n    mood: str = ""\n')}, set()),
         ({"lehr/runtime/metrics.py": ("", "\nOTHER = 1\n")}, set()),
         (

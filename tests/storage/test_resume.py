@@ -70,7 +70,9 @@ def test_after_kill_9_the_next_machine_goes_on_from_what_had_arrived(root: str, 
     made, alone = Artifact.open(second.fetch(ref.uri)), _alone(tmp_path)
     assert made.manifest.digest == alone.manifest.digest
     assert pieces.curves(made) == pieces.curves(alone)
-    assert "attempt 1 (host " in read_incidents(made)[0] and "had recorded no end when attempt 2 began" in read_incidents(made)[0]
+    assert (
+        "attempt 1 (host " in read_incidents(made)[0] and "had recorded no end when attempt 2 began" in read_incidents(made)[0]
+    )
 
 
 def test_sigterm_waits_until_the_last_save_has_arrived(root: str, tmp_path: Path) -> None:
