@@ -123,7 +123,7 @@ def _why(node: Node, found: Mapping[str, str], identity: Identity | None, before
 
 
 def named(names: Sequence[str]) -> str:
-    """The first few of them, and how many more there are."""
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(names[:_NAMES]) + more
 

@@ -49,8 +49,8 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
 
 
 def _check_mix(node: Node, tokens: Mapping[str, int], nodes: Mapping[str, Node]) -> None:
-    """Batch and windows of mid-training are those of the pretraining before it. That of another run is not looked into: the
-    stage itself says what is wrong then."""
+    """Mid-training has the batch size and windows of the pretraining before it. If that belongs to another run they are not
+    known here, and the stage itself checks them."""
     first = node
     while isinstance(first.config, MidtrainConfig):
         parent = nodes.get(first.inputs["parent"][0])

@@ -42,8 +42,8 @@ class UserError(LehrError):
 
 
 def sentence(text: str, *, begins: bool = False) -> str:
-    """With a full stop, unless it has its end. One that `begins` after another has a capital, where a word stands first and not
-    a key, a path or a command."""
+    """`text` with a full stop at its end, unless it ends in punctuation. If it `begins` a further sentence and its first word is
+    an ordinary word, not a key, a path or a command, that gets a capital."""
     if begins and _WORD.match(text):
         text = text[0].upper() + text[1:]
     return text if text.endswith((".", "?", "!", "?)")) else f"{text}."
