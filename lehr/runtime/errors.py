@@ -42,8 +42,8 @@ class UserError(LehrError):
 
 
 def sentence(text: str, *, begins: bool = False) -> str:
-    """`text` with a full stop at its end, unless it ends in punctuation. If it `begins` a further sentence and its first word is
-    an ordinary word, not a key, a path or a command, that gets a capital."""
+    """`text` with a full stop, unless it ends in punctuation. If it `begins` a further sentence, its first word gets a capital,
+    unless that is a key, a path or a command."""
     if begins and _WORD.match(text):
         text = text[0].upper() + text[1:]
     return text if text.endswith((".", "?", "!", "?)")) else f"{text}."
