@@ -50,10 +50,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("stage1.tokens=1.5", ["expected a whole number", "1.5"]),
         ("stage1.tokens=true", ["expected a whole number", "True"]),
         ("stage1.tokens=5", ["--set", "is less than one step of 1024 tokens", "Raise tokens"]),
-        (
-            "tracking.registered_model=a/b",
-            ["--set", "tracking.registered_model", "'a/b' is not a valid name", "letters, digits"],
-        ),
+        ("tracking.registered_model=a/b", ["--set", "registered_model", "'a/b' is not a valid name", "letters, digits"]),
         ("tracking.register_model=chat", ["tracking.register_model: unknown key", "Did you mean 'registered_model'?"]),
         ("stage1.optim.lr=.nan", ["stage1.optim.lr", "finite number"]),
         ("stage1.optim.lr=.inf", ["stage1.optim.lr", "finite number"]),
@@ -103,10 +100,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
             f"data.sources.{'x' * 260}={{kind: synthetic, generator: arithmetic, documents: 5}}",
             [f"'{'x' * 40}...' is not a valid name"],
         ),
-        (
-            "data.sources.Bible={kind: synthetic, generator: arithmetic, documents: 5}",
-            ["is the same name on some file systems"],
-        ),
+        ("data.sources.Bible={kind: synthetic, generator: arithmetic, documents: 5}", ["same name on some file systems"]),
         ("data.mixes={a b: {weights: {bible: 1}}}", ["data.mixes", "'a b' is not a valid name"]),
         ("description={a: 1}", ["description: expected a text"]),
         ("stage1.tokens=" + "x" * 300, ["stage1.tokens: expected a whole number", "xxx..."]),
