@@ -119,6 +119,8 @@ def test_no_registry_host_and_no_machine_path_is_committed() -> None:
             if any(host in line.lower() for host in HOSTS) and not name.startswith("tests/graph/"):
                 if name == "Makefile" and "--no-emit-" in line:
                     continue  # says that no address is written
+                if name == "Dockerfile" and '--index-url "${TORCH_INDEX}"' in line:
+                    continue  # an address that whoever builds gives
                 wrong.append(f"{name}:{number}: names a package registry: {line.strip()[:100]}")
             if MACHINE_PATHS.search(line) and not name.startswith("tests/graph/"):
                 wrong.append(f"{name}:{number}: names a path of one machine: {line.strip()[:100]}")
