@@ -15,6 +15,7 @@ from typing import Any
 from lehr.artifacts.artifact import LOGS, MANIFEST
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS
 from lehr.monitoring.mlflow_keys import flatten
+from lehr.runtime.json_files import read_object
 
 Manifest = dict[str, Any]  # an artifact's, the content of artifact.json
 DATASETS = {"documents": "data", "shards": "training", "preferences": "training"}  # kind: its context in the parent run
@@ -163,8 +164,7 @@ def read_manifest(folder: Path | None) -> Manifest:
     """The artifact's manifest if the artifact is on this machine, otherwise empty."""
     if folder is None or not (folder / MANIFEST).is_file():
         return {}
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return manifest if isinstance(manifest, dict) else {}
+    return read_object(folder / MANIFEST, "run the same command again: it makes the artifact anew")
 
 
 def _manifest_of(parent: Manifest, folder: Path | None) -> Manifest:

@@ -19,6 +19,7 @@ from lehr.model.size import flops_per_token
 from lehr.pipeline.attempt import Attempt
 from lehr.runtime import preemption
 from lehr.runtime.errors import diverged
+from lehr.runtime.json_files import read_rows
 from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, FencingToken, NullTracker, Sampler, Tracker, itself
 from lehr.train.checkpointing.retention import Retention
 from lehr.train.checkpointing.saver import Saves
@@ -129,7 +130,7 @@ def _leave_logs(context: RankContext, recorder: Recorder, state: TrainState, ste
     shutil.copyfile(recorder.curves, logs / "curves.jsonl")
     if (context.scratch / INCIDENTS).is_file():
         shutil.copyfile(context.scratch / INCIDENTS, logs / INCIDENTS)
-    rows = [json.loads(line) for line in recorder.curves.read_text(encoding="utf-8").splitlines()]
+    rows = list(read_rows(recorder.curves, "run the same command again: it goes on from the last save"))
     _check_numbers(context.name, [row for row in rows if "loss" in row])
     steadiness = summary(rows, state.rollbacks)
     write_atomic(logs / STABILITY, json.dumps(steadiness, indent=1))
