@@ -89,7 +89,7 @@ dist: setup ## a wheel and an sdist in dist/, with recipes and texts
 	@ls dist/*
 
 # BUILDER=... names one. BASE_IMAGE=NAME@sha256:... holds Python; TORCH_INDEX=URL has torch without CUDA.
-IMAGE       ?= lehr:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lehr/__init__.py)
+IMAGE       ?= lehr:$(shell sed -n 's/^__version__ = "\([^"]*\)".*/\1/p' lehr/__init__.py)
 BASE_IMAGE  ?=
 BUILD_FLAGS ?=
 image: ## build Lehr's image: make image BASE_IMAGE=NAME@sha256:... [IMAGE=NAME:TAG] [TORCH_INDEX=URL]

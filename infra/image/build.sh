@@ -22,7 +22,7 @@ esac
 created=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 [ -z "$(git status --porcelain 2>/dev/null)" ] || revision="$revision-dirty"
-version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' lehr/__init__.py)
+version=$(sed -n 's/^__version__ = "\([^"]*\)".*/\1/p' lehr/__init__.py)
 
 set -- --build-arg "BASE_IMAGE=$BASE_IMAGE" --build-arg "REVISION=$revision" --build-arg "VERSION=$version" \
   --build-arg "TORCH_INDEX=$TORCH_INDEX" --build-arg "EXTRAS=${EXTRAS:-all}" --tag "$IMAGE"

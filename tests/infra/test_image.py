@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lehr import __version__
 from lehr.infra.image.requirements import requirements
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,7 @@ def test_the_builder_that_answers_is_called_with_the_commits_time(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert re.match(r"podman build --format oci --timestamp \d+ --build-arg BASE_IMAGE=localhost/base@sha256:0+ ", done.stdout)
     assert "--tag lehr:1 --network host ." in done.stdout and "EXTRAS=all" in done.stdout
+    assert f"--build-arg VERSION={__version__} --build-arg" in done.stdout
     assert _built(tmp_path, BUILDER="buildah").stdout.startswith("buildah build --format oci --layers ")
 
 
