@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lehr.runtime.environment import digits
+
 LOG = logging.getLogger("lehr.monitoring")
 
 
@@ -41,8 +43,10 @@ def visible(nvml: Any) -> list[Any]:
         names = [str(i) for i in range(nvml.nvmlDeviceGetCount())]
     else:
         names = [name.strip() for name in listed.split(",") if name.strip() and name.strip() != "-1"]
+    indices = [digits(name) for name in names]
     return [
-        nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else nvml.nvmlDeviceGetHandleByUUID(name) for name in names
+        nvml.nvmlDeviceGetHandleByUUID(name) if index is None else nvml.nvmlDeviceGetHandleByIndex(index)
+        for name, index in zip(names, indices, strict=True)
     ]
 
 

@@ -7,6 +7,7 @@ import os
 
 from lehr.config.compute import Resources
 from lehr.config.recipe import Recipe
+from lehr.runtime.environment import digits
 from lehr.runtime.errors import UserError
 
 RESOURCES, RANKS = "LEHR_TASK_RESOURCES", "LEHR_TASK_RANKS"
@@ -44,10 +45,10 @@ def counts(text: str) -> tuple[int, int]:
     """(nodes, ranks per node) from `nodes=4,ranks=8`. Raises UserError for other text."""
     found = {"nodes": 1, "ranks": 1}
     for name, amount in _parts(RANKS, text, tuple(found)).items():
-        # isascii: isdigit alone accepts digits of other scripts and superscripts.
-        if not (amount.isascii() and amount.isdigit()) or int(amount) < 1:
-            raise UserError(f"'{name}={amount}' is not a positive whole number", where=RANKS, remedy=_REMEDY[RANKS])
-        found[name] = int(amount)
+        number = digits(amount)
+        if not number:
+            raise UserError(f"'{name}={amount[:40]}' is not a positive whole number", where=RANKS, remedy=_REMEDY[RANKS])
+        found[name] = number
     return found["nodes"], found["ranks"]
 
 

@@ -18,6 +18,7 @@ from lehr.infra.fleet.policy import NAMES
 from lehr.infra.fleet.serialization import decode
 from lehr.infra.fleet.views import CheckResult, CordonRecord, HumanAct, NodeRecord, Verdict
 from lehr.infra.kube.text import plain
+from lehr.runtime.environment import digits
 
 T = TypeVar("T")
 NAME, REASON = 63, 128  # characters: the lengths of a Kubernetes label and of a condition's reason as we write them
@@ -120,9 +121,8 @@ def progress(text: Any) -> dict[str, Any]:
 
 
 def count(quantity: Any) -> int:
-    """The integer in a quantity or an annotation; 0 for anything else. isascii: `int` also reads digits of other scripts."""
-    text = str(quantity)
-    return int(text) if len(text) <= 15 and text.isascii() and text.isdigit() else 0
+    """The integer in a quantity or an annotation; 0 for anything else."""
+    return digits(str(quantity)) or 0
 
 
 def whole(value: Any) -> int | None:

@@ -10,14 +10,20 @@ from lehr.runtime.errors import UserError
 _MOST_SECONDS = 1e7  # 115 days: clocks and waits fail with much larger numbers
 
 
+def digits(text: str) -> int | None:
+    """The number that ASCII digits write, at most 15 of them; None for any other text. `str.isdigit` accepts digits of other
+    scripts and superscripts, and `int` raises ValueError for more than 4,300 digits."""
+    return int(text) if len(text) <= 15 and text.isascii() and text.isdigit() else None
+
+
 def whole(name: str, default: int, least: int = 0) -> int:
     """The integer, at least `least`, in the variable `name`; `default` if it is not set. Raises UserError for any other
     text."""
     text = os.environ.get(name)
     if text is None:
         return default
-    number = int(text) if len(text) <= 15 and text.isascii() and text.isdigit() else -1
-    if number < least:
+    number = digits(text)
+    if number is None or number < least:
         raise UserError(
             f"{text[:40]!r} is not a whole number of {least} or more", where=name, remedy="set it to one, or unset it"
         )
