@@ -15,15 +15,15 @@ from lehr.runtime.errors import Bug, InfraError, Preempted, UserError
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (UserError("bad key", where="a.yaml", remedy="mend it"), 2, "error: a.yaml: bad key. mend it."),
+        (UserError("bad key", where="a.yaml", remedy="mend it"), 2, "error: a.yaml: bad key. Mend it."),
         (InfraError("node gone"), 75, "error: node gone"),
         (Preempted("SIGTERM; run again"), 143, "error: SIGTERM; run again"),
-        (OSError(errno.ENOSPC, "No space left on device", "/r/w"), 2, "error: /r/w: the disk is full. free some space"),
+        (OSError(errno.ENOSPC, "No space left on device", "/r/w"), 2, "error: /r/w: the disk is full. Free some space"),
         (OSError(errno.EIO, "Input/output error", "/r/w"), 75, "error: /r/w: Input/output error"),
         (KeyboardInterrupt(), 130, "interrupted; give the same command again to continue"),
         (click.Abort(), 130, "interrupted;"),
         (click.UsageError("No such\noption."), 2, "error: No such option."),
-        (ModuleNotFoundError("no", name="kubernetes.client"), 2, "error: the package kubernetes is not installed. install"),
+        (ModuleNotFoundError("no", name="kubernetes.client"), 2, "error: the package kubernetes is not installed. Install"),
     ],
 )
 def test_each_owner_has_its_line_and_code(

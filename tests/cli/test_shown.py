@@ -50,7 +50,7 @@ def test_what_is_gone_is_not_called_verified(run: Path) -> None:
     [
         ([], "Give either --step or --document"),
         (["--document", "bible"], "--document 'bible' is not SOURCE:ID"),
-        (["--stage", "stage9", "--step", "1"], "no finished stage9 here"),
+        (["--stage", "stage9", "--step", "1"], "no finished 'stage9' here"),
     ],
 )
 def test_lookup_answers_bad_arguments_without_torch(arguments: list[str], says: str, trained: Path) -> None:
@@ -75,7 +75,7 @@ def test_names_of_documents_are_text_and_reasons_are_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["dropped", str(run), "--reason", "contaminated"]) == 2
-    assert "reasons are: duplicate, too_short" in capsys.readouterr().err
+    assert "Reasons are: duplicate, too_short" in capsys.readouterr().err
     assert main(["dropped", str(run), "--source", "play"]) == 2
     path = run / "artifacts/documents-1/dropped.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps({"id": "\x1b]0;x\x07[/b]\n", "source": "s", "reason": "r"}).encode()))

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.slow
         ("stage1.tokenz=5", ("--set", "stage1.tokenz", "unknown key", "Did you mean 'tokens'")),
         ("stage1.tokens=-5", ("--set", "stage1.tokens", "-5")),
         ("posttraining.sft.steps=many", ("sft.steps", "whole number", "many")),
-        ("data.mixes.web.weights.wiki=1.0", ("data.mixes.web.weights.wiki", "no source 'wiki'", "sources are: ")),
-        ("anneals.mix=best", ("anneals.mix", "no mix 'best'", "mixes are: ")),
+        ("data.mixes.web.weights.wiki=1.0", ("data.mixes.web.weights.wiki", "no source 'wiki'", "Sources are: ")),
+        ("anneals.mix=best", ("anneals.mix", "no mix 'best'", "Mixes are: ")),
     ],
 )
 def test_a_wrong_recipe_is_explained_before_a_folder_is_made(tmp_path: Path, setting: str, says: tuple[str, ...]) -> None:

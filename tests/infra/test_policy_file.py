@@ -17,7 +17,7 @@ from lehr.runtime.errors import UserError
     [
         (b"suspect_seconds: 1\nsuspect_seconds: 2\n", "stands twice"),
         (b"suspect_seconds: " + b"9" * 5000, "more than 64 bits"),
-        (b"x: 2020-13-45\n", "known keys"),
+        (b"x: 2020-13-45\n", "Known keys"),
         (b"x: !!int y\n", "tags such as"),
         (b"x: " + b"[" * 5000, "nested more than"),
         (b"x: &x [*x]\n", "an alias refers to a value that contains it"),

@@ -107,7 +107,7 @@ def test_a_round_trip_changes_nothing(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ({"model_type": "llama"}, ["'llama'", "import one of"]),
+        ({"model_type": "llama"}, ["'llama'", "Import one of"]),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, ["rope scaling 'yarn'"]),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, ["rope scaling 'linear'"]),
         ({"attention_bias": True}, ["attention_bias"]),

@@ -130,16 +130,16 @@ def test_other_machines_take_what_was_reported_with_them(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
-        (["hardware.count=7", "hardware.parallelism.tensor=2"], ["count=7", "parallelism.tensor", "change one"]),
-        (["hardware.parallelism.replicas=2"], ["replicas=2 with data=fsdp", "set data to hsdp"]),
+        (["hardware.count=7", "hardware.parallelism.tensor=2"], ["count=7", "parallelism.tensor", "Change one"]),
+        (["hardware.parallelism.replicas=2"], ["replicas=2 with data=fsdp", "Set data to hsdp"]),
         (["hardware.parallelism={data: hsdp, replicas: 3}"], ["replicas=3 does not divide 1024 data ranks"]),
         (["hardware.reported={citation: x}"], ["neither gpu_hours nor it_kwh"]),
         (["hardware.mfu=1.5"], ["hardware.mfu", "1.5"]),
         (
             ["hardware.reported={gpu_hours: 1.0, stages: [stage9], citation: x}"],
-            ["no stage 'stage9'", "stages are: stage1, ramp"],
+            ["no stage 'stage9'", "Stages are: stage1, ramp"],
         ),
-        (["site.water_liters_per_kwh=5.0"], ["water_liters_per_kwh=5.0 is not the sum 1.29", "leave it out"]),
+        (["site.water_liters_per_kwh=5.0"], ["water_liters_per_kwh=5.0 is not the sum 1.29", "Leave it out"]),
     ],
 )
 def test_refusals(overrides: list[str], parts: list[str]) -> None:

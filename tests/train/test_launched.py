@@ -33,7 +33,7 @@ def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
     jobs = [[[0, "mine"], [1, "yours"], [2.0, 2.0]], [[0, 1], [1, 2], [2.0, 2.0]]]
     assert first["result"] == other["result"] == first["result again"] == other["result again"] == jobs
     for name, says in {
-        "user error before anything is sent": "recipe.yaml: a bad recipe. mend it.",
+        "user error before anything is sent": "recipe.yaml: a bad recipe. Mend it.",
         "another number of ranks": "parallel.processes=3: the launcher started 2 ranks, the recipe asks for 3. "
         "start 3 ranks, or set parallel.processes=2.",
     }.items():
@@ -43,7 +43,7 @@ def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "first", "other", "says"),
     [
-        ("user", "UserError", "UserError", "rank 1: no such thing. give another."),
+        ("user", "UserError", "UserError", "rank 1: no such thing. Give another."),
         ("disk", "OSError", "UserError", "the disk is full"),  # as it was raised; its owner is told to the other
         ("bug", "Bug", "Bug", "nobody expected this"),
     ],
