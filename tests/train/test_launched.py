@@ -35,7 +35,7 @@ def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
     for name, says in {
         "user error before anything is sent": "recipe.yaml: a bad recipe. Mend it.",
         "another number of ranks": "parallel.processes=3: the launcher started 2 ranks, the recipe asks for 3. "
-        "start 3 ranks, or set parallel.processes=2.",
+        "Start 3 ranks, or set parallel.processes=2.",
     }.items():
         assert first[name] == other[name] == ["UserError", says]
 
