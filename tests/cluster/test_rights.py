@@ -12,7 +12,7 @@ import pytest
 
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.kube.api import NODES, Api, ApiError, Object
-from lehr.infra.manifests import objects
+from tests.cluster.chart import objects
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.fence import SYSTEM, Try, beside, jobs_path, node_job
 from tests.cluster.kubelet import pods_path

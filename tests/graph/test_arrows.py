@@ -39,7 +39,6 @@ INFRA_ARROWS = {
     "pod": ("fleet",),
     "controller": ("fleet", "kube"),
     "simulate": ("fleet",),
-    "manifests": (),
 }
 WITHOUT_TORCH = ("workflows", "infra")
 SERVICES = ("flytekit", "kubernetes", "mlflow", "boto3", "botocore", "prometheus_client")
@@ -157,7 +156,7 @@ def test_every_third_party_import_is_a_pinned_dependency() -> None:
     pins = [*project["dependencies"], *(pin for extra in project["optional-dependencies"].values() for pin in extra)]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=]+|lehr\[.*\]", pin) for pin in pins), pins
     declared = {re.split(r"[=\[]", pin)[0].lower() for pin in pins}
-    known = {"lehr", "tests", "benchmarks", *sys.stdlib_module_names}
+    known = {"lehr", "tests", "benchmarks", "helm", *sys.stdlib_module_names}
     wrong = [
         f"{shown(path, line)} imports {name}"
         for path in sources()
