@@ -76,7 +76,7 @@ def kubectl_can_i(world: World, verb: str, resource: str, namespace: str) -> boo
 
 
 def granted() -> dict[tuple[str, str], set[str]]:
-    """What the manifests say: (resource, namespace) -> verbs. Only these may be answered with yes."""
+    """What the chart says: (resource, namespace) -> verbs. Only these may be answered with yes."""
     found: dict[tuple[str, str], set[str]] = {}
     for item in objects([TRAINING]):
         if item["kind"] not in ("Role", "ClusterRole") or not item["metadata"]["name"].startswith("lehr-controller"):
@@ -132,7 +132,7 @@ def test_every_right_is_used(repository: Path) -> None:
 
 
 def test_rights_are_the_least(world: World, repository: Path) -> None:
-    """Every right in the manifests is there, no other one is, and docs/security.md says the same."""
+    """Every right in the chart is there, no other one is, and docs/security.md says the same."""
     lines = ["| resource | namespace | may | is refused |", "|---|---|---|---|"]
     expected = granted()
     assert set(expected) <= set(ASKED), "a right that nobody asks about"
