@@ -20,6 +20,7 @@ RELEASE = "lehr"
 # What a cluster needs before the controller can run in it, in an order in which it can be created.
 KINDS = ("Namespace", "CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
          "Lease", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")  # fmt: skip
+Done = subprocess.CompletedProcess[str]
 MONITORING = tuple(f"monitoring.coreos.com/v1/{kind}" for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule"))
 
 
@@ -30,9 +31,7 @@ def helm(name: str = "helm") -> str:
     return str(found)
 
 
-def run(
-    *arguments: str, values: Object | None = None, name: str = "helm", seconds: float = 120
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, values: Object | None = None, name: str = "helm", seconds: float = 120) -> Done:
     """One call of Helm. `values` go in as a file does, after the chart's own."""
     given = ["--values", "-"] if values is not None else []
     text = json.dumps(values) if values is not None else None

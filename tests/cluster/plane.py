@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +75,11 @@ class ControlPlane:
             process.wait(30)
 
 
-def start(folder: Path) -> ControlPlane:
-    """Start etcd, API server, controller-manager and scheduler. Raises RuntimeError with the end of the log if one dies."""
+def start(folder: Path, more_controllers: Sequence[str] = ()) -> ControlPlane:
+    """Start etcd, API server, controller-manager and scheduler. Raises RuntimeError with the end of the log if one dies.
+
+    `more_controllers` of the controller-manager, such as `deployment-controller`, run beside those that all tests need.
+    """
     absent = missing(("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"))
     if absent:
         raise RuntimeError(f"no {', '.join(absent)}: run `make control-plane` first")
@@ -85,7 +89,7 @@ def start(folder: Path) -> ControlPlane:
     try:
         etcd = _start_etcd(plane)
         _start_api_server(plane, etcd)
-        _start_managers(plane)
+        _start_managers(plane, more_controllers)
     except BaseException:
         plane.stop()
         raise
@@ -175,11 +179,12 @@ def _start_api_server(plane: ControlPlane, etcd: str) -> None:
     _wait(plane, process, "kube-apiserver", f"{plane.url}/readyz")
 
 
-def _start_managers(plane: ControlPlane) -> None:
+def _start_managers(plane: ControlPlane, more_controllers: Sequence[str]) -> None:
     """Controllers for service accounts, Jobs, garbage and the taints of cordoned nodes; and the scheduler."""
     manager = plane.kubeconfig("kube-controller-manager", "manager-token")
     wanted = "serviceaccount-controller,root-ca-certificate-publisher-controller,job-controller,garbage-collector-controller,"
     wanted += "node-lifecycle-controller,pod-garbage-collector-controller,namespace-controller"
+    wanted = ",".join((wanted, *more_controllers))
     common = ["--bind-address", HOST, "--leader-elect=false", "--profiling=false"]
     port = str(free_port())
     process = _spawn(
