@@ -10,7 +10,8 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster lint dist image reference lock check-lock peers bench clean
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster chart lint dist image reference lock check-lock peers bench \
+        clean
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,11 +71,20 @@ llama-cpp: ## install llama.cpp for the long tests of exports, into ~/.cache/leh
 fuzz: setup ## an hour of random recipes, documents, artifacts, imports, fleet records and settings: tests/fuzz
 	@$(PY) -m tests.fuzz
 
-control-plane: setup ## find or build etcd, kube-apiserver, kubectl for the cluster tests, into ~/.cache/lehr; 8 minutes cold
+control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm for the cluster tests, into ~/.cache/lehr; 8 minutes cold
 	@$(PY) tests/cluster/provide.py
 
-test-cluster: control-plane ## the tests against a real kube-apiserver
-	@$(PY) -m pytest -m cluster tests/cluster
+test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver
+	@$(PY) -m pytest -m cluster tests/helm tests/cluster
+
+# Schema and README follow from values.yaml. The package's bytes depend on files alone, not on the time or the machine.
+CHART_EPOCH ?= 1764547200
+chart: setup ## write the chart's schema and README from its values, lint it, and package it into dist/
+	@$(PY) -m helm.generate
+	@$(PY) tests/cluster/provide.py --only helm >/dev/null
+	@set -e; helm=$$($(PY) -c 'from tests.cluster.provide import find; print(find("helm"))'); \
+	  $$helm lint --strict --quiet helm/lehr; \
+	  SOURCE_DATE_EPOCH=$(CHART_EPOCH) $$helm package helm/lehr -d dist
 
 lint: setup ## ruff and mypy --strict
 	@$(PY) -m ruff check .

@@ -40,10 +40,13 @@ def build(root: Path, spec: dict[str, object]) -> None:
             inside.symlink_to(os.readlink(path))
         elif Path(path).is_dir():
             bind(path, inside)
-    for path in ("/dev", "/proc", *spec["host"]):  # type: ignore[misc]
+    bind("/dev", root / "dev")
+    for target, (source, writable) in spec["mounts"].items():  # type: ignore[attr-defined]
+        bind(source, root / target[1:], writable=writable)
+    for path in ("/proc", *spec["host"]):  # type: ignore[misc]
         bind(path, root / path[1:])
     etc = root / "etc"
-    etc.mkdir()
+    etc.mkdir(exist_ok=True)
     for name in ETC:
         source = Path("/etc", name)
         if source.is_dir():
@@ -52,8 +55,6 @@ def build(root: Path, spec: dict[str, object]) -> None:
             shutil.copy(source, etc / name)
     (etc / "hosts").write_text(str(spec["hosts"]), encoding="utf-8")
     (etc / "host.conf").write_text("multi on\n", encoding="utf-8")  # a name may have several addresses, as with DNS
-    for target, (source, writable) in spec["mounts"].items():  # type: ignore[attr-defined]
-        bind(source, root / target[1:], writable=writable)
     mount("-o", "remount,ro", str(root))
 
 

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = "app.kubernetes.io/part-of"
 TOKENS = "/var/run/secrets/kubernetes.io/serviceaccount"
 EVERYWHERE = "0.0.0.0"
+PROGRAMS = "/programs"
 PAUSE_SECONDS = 0.1
 
 
@@ -62,9 +63,9 @@ class Container:
 
 
 class Containers:
-    """Every pod of the chart's, by uid. `programs` are put on the containers' PATH before everything else."""
+    """Every pod of the chart's, by uid. What is in the folder `programs` comes first on every container's PATH."""
 
-    def __init__(self, api: Api, plane: ControlPlane, folder: Path, programs: Path | None = None) -> None:
+    def __init__(self, api: Api, plane: ControlPlane, folder: Path, programs: Path) -> None:
         self.api, self.plane, self.folder, self.programs = api, plane, folder, programs
         self.running: dict[str, Container] = {}
         self.errors: list[str] = []
@@ -156,9 +157,7 @@ class Containers:
         container.folder.mkdir(parents=True)
         (container.folder / "root").mkdir()
         pod, spec = container.pod["spec"], container.spec
-        host = sorted(
-            {str(ROOT), str(Path(sys.prefix).resolve()), sys.base_prefix, *([str(self.programs)] if self.programs else [])}
-        )
+        host = sorted({str(ROOT), str(Path(sys.prefix).resolve()), sys.base_prefix})
         words = [*spec.get("command", []), *spec.get("args", [])]
         root = os.geteuid() == 0
         data: dict[str, Any] = {
@@ -175,7 +174,7 @@ class Containers:
         return [*own, sys.executable, str(Path(__file__).with_name("container_root.py")), json.dumps(data)]
 
     def _environment(self, container: Container) -> dict[str, str]:
-        path = [*([str(self.programs)] if self.programs else []), f"{sys.prefix}/bin", "/usr/bin", "/bin"]
+        path = [PROGRAMS, f"{sys.prefix}/bin", "/usr/bin", "/bin"]
         found = {"PATH": ":".join(path), "HOSTNAME": container.name}
         found |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.plane.port)}
         for variable in container.spec.get("env", []):
@@ -188,7 +187,7 @@ class Containers:
     def _mounts(self, container: Container) -> dict[str, tuple[str, bool]]:
         """Target -> (source, may be written)."""
         volumes = {volume["name"]: volume for volume in container.pod["spec"].get("volumes", [])}
-        found = {}
+        found = {PROGRAMS: (str(self.programs), False)}
         for mount in container.spec.get("volumeMounts", []):
             volume, source = volumes[mount["name"]], container.folder / "volumes" / mount["name"]
             source.mkdir(parents=True, exist_ok=True)

@@ -110,6 +110,7 @@ def home(folder: Path) -> Iterator[Home]:
     world = World(plane, Api(connect(kubeconfig)), Path())
     programs = folder / "programs"
     programs.mkdir()
+    programs.chmod(0o755)  # it is not root who runs them
     containers = Containers(Api(world.transport(kubeconfig)), plane, folder / "containers", programs)
     kubelet = Kubelet(Api(world.transport(kubeconfig)), containers=containers)
     try:

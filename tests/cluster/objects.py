@@ -101,5 +101,6 @@ def sweep(api: Api, namespaces: tuple[str, ...], pool: str) -> None:
     for name in namespaces:
         api._json(Request("DELETE", pods_path(name), body=now))
     api._json(Request("DELETE", f"/apis/batch/v1/namespaces/{NAMES.namespace}/jobs", body=now))
-    api._json(Request("DELETE", pods_path(NAMES.namespace), body=now))
+    tests = {"labelSelector": f"{NAMES.prefix}/suite"}  # the controller may run there too
+    api._json(Request("DELETE", pods_path(NAMES.namespace), tests, now))
     api._json(Request("DELETE", NODES, {"labelSelector": f"test/pool={pool}"}, now))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lehr.infra.kube.api import Object
-from tests.cluster.chart import CHART
-from tests.cluster.conftest import TRAINING, eventually
+from tests.cluster.chart import CHART, MONITORING, render
+from tests.cluster.conftest import OTHER, TRAINING
 from tests.cluster.installation import QUICK, SYSTEM, Home, applied, home, monitoring_types, settled
-from tests.helm.values import merged
+from tests.cluster.objects import make_node
+from tests.cluster.provide import find
+from tests.helm.values import merged, read
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/nodereports.lehr.dev"
@@ -54,7 +60,7 @@ def columns(place: Home) -> list[str]:
     )
 
 
-def tested(place: Home, name: str = "helm", *pods: str) -> None:
+def passes_its_tests(place: Home, name: str = "helm", *pods: str) -> None:
     """`helm test` passes, and each pod said why."""
     place.helm("test", "lehr", "--timeout", "120s", name=name)
     for pod, said in (
@@ -75,7 +81,7 @@ def test_a_life_of_the_chart(place: Home, before: set, name: str, monitored: boo
     assert "Severity" not in columns(place)
     kinds = {row[0] for row in place.everything() - before}
     assert ({"PodMonitor", "PrometheusRule"} <= kinds) == monitored
-    tested(place, name)
+    passes_its_tests(place, name)
     assert not [c for c in place.world.admin.items(f"/api/v1/namespaces/{SYSTEM}/pods") if "test" in c["metadata"]["name"]]
     first = {c.name for c in place.containers.by_prefix("lehr-controller")}
     assert len(first) == 2
@@ -84,11 +90,11 @@ def test_a_life_of_the_chart(place: Home, before: set, name: str, monitored: boo
     assert {"Severity", "severity"} <= set(columns(place)), "the upgrade brought the type along"
     second = {c.name for c in place.containers.by_prefix("lehr-controller")}
     assert not first & second, "a changed setting replaced the pods"
-    tested(place, name)
+    passes_its_tests(place, name)
 
     place.helm("rollback", "lehr", "1", "--wait", "--timeout", "120s", name=name)
     assert "Severity" not in columns(place)
-    tested(place, name)
+    passes_its_tests(place, name)
 
     place.uninstall(name)
     settled(place)
@@ -108,7 +114,8 @@ def test_what_is_kept_is_taken_over_again(place: Home, before: set) -> None:
         "/apis/lehr.dev/v1/namespaces/kept/nodereports", {**report, "spec": {"node": "n", "reason": "slow", "by": "admin"}}
     )
     place.uninstall()
-    left = {row for row in place.everything() - before if row[0] not in ("ServiceAccount", "ConfigMap")}
+    by_itself = ("ServiceAccount", "ConfigMap", "APIService")  # comes with each namespace, and with each type
+    left = {row for row in place.everything() - before if row[0] not in by_itself}
     assert left == {
         ("CustomResourceDefinition", "<none>", "nodereports.lehr.dev"),
         ("Namespace", "<none>", "kept"),
@@ -146,9 +153,61 @@ def test_helm_test_finds_what_is_wrong(place: Home, before: set) -> None:
 
 
 def test_accounts_of_tasks_may_do_nothing(place: Home, before: set) -> None:
+    """No more than any account at all, which may ask what it may do."""
     place.install()
-    account = f"--as=system:serviceaccount:{TRAINING}:lehr-task"
-    eventually(lambda: place.kubectl("auth", "can-i", "--list", "-n", TRAINING, account, "--no-headers"), "an answer")
-    allowed = place.kubectl("auth", "can-i", "--list", "-n", TRAINING, account, "--no-headers")
-    verbs = [line for line in allowed.splitlines() if not line.startswith(("selfsubject", " ", "\t"))]
-    assert not verbs, allowed
+
+    def allowed(account: str) -> str:
+        return place.kubectl("auth", "can-i", "--list", "-n", TRAINING, f"--as=system:serviceaccount:{account}", "--no-headers")
+
+    assert allowed(f"{TRAINING}:lehr-task") == allowed(f"{OTHER}:default")
+    for account in ("lehr-task", "default"):
+        assert not place.world.admin.get(f"/api/v1/namespaces/{TRAINING}/serviceaccounts/{account}").get("secrets")
+
+
+@pytest.mark.parametrize("case", ["everything", "flyte", "small"])
+def test_the_server_takes_every_object(place: Home, before: set, case: str) -> None:
+    """A dry run on the server, with its defaults, admission and validation."""
+    applied(place, monitoring_types())
+    made = render(read(CHART / f"ci/{case}-values.yaml"), MONITORING)
+    objects = [item for item in made if item["kind"] != "Pod"]  # of `helm test`: their account is not there yet
+    namespaces = {TRAINING, *(item["metadata"].get("namespace", TRAINING) for item in objects)} - {SYSTEM, "default"}
+    for name in namespaces:
+        place.kubectl("create", "namespace", name)
+    try:
+        text = yaml.safe_dump_all(objects)
+        said = place.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", text=text)
+        assert len(said.splitlines()) == len(objects)
+    finally:
+        place.kubectl("delete", "namespace", *namespaces, "--wait=false")
+        place.kubectl("delete", "crd", *(item["metadata"]["name"] for item in monitoring_types()))
+
+
+def test_the_page_is_followed(place: Home, tmp_path: Path, repository: Path) -> None:
+    """Every line of the section of docs/fleet.md, in its order, by a shell: nothing else was done before."""
+    place.kubectl("delete", "namespace", SYSTEM)
+    settled(place)
+    make_node(place.world.admin, "gpu-1", "gpu", managed=False)
+    page = (repository / "docs/fleet.md").read_text(encoding="utf-8")
+    block = page.partition("<!-- install: followed by tests/cluster/test_chart.py -->")[2].split("```")[1]
+    for word, real in (
+        ("REGISTRY", "example.org"),
+        ("VERSION", "1"),
+        ("GPU-NODE", "gpu-1"),
+        ("POOL", "gpu"),
+        ("OPERATORS", "o"),
+        ("RESEARCHERS", "r"),
+    ):
+        assert word in block
+        block = block.replace(word, real)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("helm", "kubectl"):
+        (commands / name).symlink_to(str(find(name)))
+    (commands / "lehr").write_text(f'#!/bin/sh\nexec {sys.executable} -m lehr.cli.main "$@"\n')
+    (commands / "lehr").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "KUBECONFIG": str(place.kubeconfig)}
+    for line in block.strip().splitlines():
+        done = subprocess.run(line, shell=True, cwd=repository, env=environment, capture_output=True, text=True, timeout=240)  # noqa: S602
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}\n{place.why()}"
+        if line.startswith("lehr nodes list"):
+            assert "gpu-1" in done.stdout

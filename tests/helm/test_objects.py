@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lehr.infra.controller.installed import needed
 from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet.policy import NAMES
 from tests.cluster.chart import CHART, MONITORING, render
@@ -239,3 +240,18 @@ def test_these_checks_catch_a_mistake(what: str) -> None:
     at[path[-1]] = value
     with pytest.raises((AssertionError, KeyError)):
         check(bad)
+
+
+def test_rights_are_what_helm_test_asks_for() -> None:
+    """No more and no less than the list in infra/controller/installed.py."""
+    objects = render({"training": {"namespaces": [{"name": "a"}, {"name": "b"}]}})
+    (config,) = (item for item in of(objects, "ConfigMap") if "settings.yaml" in item["data"])
+    given = set()
+    for item in of(objects, "Role", "ClusterRole"):
+        if item["metadata"]["name"].startswith("lehr-controller"):
+            for rule in item["rules"]:
+                name = ".".join(part for part in (rule["resources"][0], rule["apiGroups"][0]) if part)
+                name += "".join(f"/{lease}" for lease in rule.get("resourceNames", []))
+                given |= {(verb, name, place(item)) for verb in rule["verbs"]}
+                assert len(rule["resources"]) == len(rule["apiGroups"]) == 1
+    assert given == set(needed(Settings.checked(yaml.safe_load(config["data"]["settings.yaml"]))))
