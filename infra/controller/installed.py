@@ -95,19 +95,19 @@ def leader(api: Api, settings: Settings, patience: float = PATIENCE_SECONDS) -> 
     path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.system_namespace}/leases/{settings.lease}"
     first = (api.get(path).get("spec") or {}).get("renewTime")
 
-    def renewed() -> str:
+    def _renewed() -> str:
         spec = api.get(path).get("spec") or {}
         if not spec.get("holderIdentity") or spec.get("renewTime") == first:
             raise InfraError("nobody renews the Lease")
         return str(spec["holderIdentity"])
 
-    return f"leader: {_eventually(renewed, patience, path, 'look at the logs of the controller')} leads"
+    return f"leader: {_eventually(_renewed, patience, path, 'look at the logs of the controller')} leads"
 
 
 def metrics(host: str, port: int, patience: float = PATIENCE_SECONDS) -> str:
     """Raises UserError if a replica does not serve metrics, or none or several lead, for `patience` seconds."""
 
-    def one_leads() -> str:
+    def _one_leads() -> str:
         addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
         led = sum(_leads(f"[{a}]:{port}" if ":" in a else f"{a}:{port}") for a in addresses)
         if led != 1:
@@ -115,7 +115,7 @@ def metrics(host: str, port: int, patience: float = PATIENCE_SECONDS) -> str:
         return f"{len(addresses)} replicas serve them, one leads"
 
     remedy = "look at the controller's pods and their NetworkPolicy"
-    return f"metrics: {_eventually(one_leads, patience, f'{host}:{port}', remedy)}"
+    return f"metrics: {_eventually(_one_leads, patience, f'{host}:{port}', remedy)}"
 
 
 def _leads(place: str) -> bool:
@@ -126,11 +126,11 @@ def _leads(place: str) -> bool:
 def mlflow(url: str, patience: float = PATIENCE_SECONDS) -> str:
     """Raises UserError if MLflow does not answer at `url`, or not to that name."""
 
-    def answers() -> str:
+    def _answers() -> str:
         _get(f"{url}/api/2.0/mlflow/experiments/search?max_results=1")
         return url
 
-    return f"mlflow: {_eventually(answers, patience, url, 'look at the pod of MLflow, and at mlflow.allowedHosts')} answers"
+    return f"mlflow: {_eventually(_answers, patience, url, 'look at the pod of MLflow, and at mlflow.allowedHosts')} answers"
 
 
 def _get(url: str) -> str:
@@ -154,6 +154,7 @@ def _eventually(check: Callable[[], str], patience: float, where: str, remedy: s
 
 
 def main(arguments: Sequence[str]) -> int:
+    """The exit code; see the words at the top."""
     try:
         match list(arguments):
             case ["permissions", settings]:

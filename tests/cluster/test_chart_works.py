@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -120,6 +124,43 @@ def test_mlflow_answers_to_its_name(place: Home) -> None:
     assert {"name": "MLFLOW_TRACKING_URI", "value": "http://lehr-mlflow.lehr-system.svc:5000"} in template["spec"][
         "containers"
     ][0]["env"]
+    place.upgrade()
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    told: ClassVar[list[tuple[str, str]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.told.append((self.path, body["kind"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def test_the_webhooks_address_is_nowhere_but_in_its_secret(place: Home) -> None:
+    """The receiver is told, and its token is in no other object, no release and no log."""
+    server = HTTPServer(("127.0.0.1", 0), _Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    token = "planted-" + "4c61b2"
+    url = f"http://127.0.0.1:{server.server_address[1]}/{token}"
+    try:
+        place.kubectl("create", "secret", "generic", "hook", "-n", SYSTEM, f"--from-literal=url={url}")
+        place.upgrade(merged(QUICK, {"controller": {"webhook": {"existingSecret": "hook"}}}))
+        eventually(lambda: leader(place), "a leader")
+        quarantined(place, (0,))
+        eventually(lambda: (f"/{token}", "cordon") in _Receiver.told, "the receiver was told")
+        types = [
+            t for t in place.kubectl("api-resources", "--verbs=list", "-o", "name").split() if t not in ("secrets", "events")
+        ]
+        seen = [place.kubectl("get", ",".join(types), "-A", "-o", "yaml"), place.helm("get", "all", "lehr").stdout]
+        seen += [c.log for c in place.containers.running.values()]
+        assert not [text for text in seen if token in text]
+    finally:
+        server.shutdown()
+        server.server_close()
     place.upgrade()
 
 

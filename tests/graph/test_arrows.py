@@ -47,6 +47,7 @@ PACKAGE_OF_MODULE = {
     "xdist": "pytest-xdist",
     "olmo_core": "ai2-olmo-core",
     "yaml": "pyyaml",
+    "kubernetes_validate": "kubernetes-validate",
     "mlflow": "mlflow-skinny",
     "prometheus_client": "prometheus-client",
     "pynvml": "nvidia-ml-py",
