@@ -168,3 +168,19 @@ def test_notes_say_what_was_not_looked_at() -> None:
     notes = done.stdout.partition("NOTES:")[2]
     for said in ("helm test lehr", "lehr.dev/managed=true", "lehr nodes list", "could not be looked up", "PodMonitor"):
         assert said in notes, notes
+
+
+def test_labels_of_a_user_never_take_ours_away() -> None:
+    """A key stands once in each object, whoever says it; what selectors and policies look for stays."""
+    theirs = {"app.kubernetes.io/name": "x", "lehr.dev/managed": "false", "app.kubernetes.io/component": "x"}
+    values = {
+        "commonLabels": theirs,
+        "controller": {"podLabels": theirs},
+        "training": {"namespaces": [{"name": "a", "labels": theirs}]},
+    }
+    objects = render(values)
+    assert one(objects, "Namespace", "a")["metadata"]["labels"]["lehr.dev/managed"] == "true"
+    for item in objects:
+        assert item["metadata"]["labels"]["app.kubernetes.io/name"] == "lehr", item["metadata"]
+    pod = one(objects, "Deployment", "lehr-controller")["spec"]
+    assert pod["selector"]["matchLabels"].items() <= pod["template"]["metadata"]["labels"].items()

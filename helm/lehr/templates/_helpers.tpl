@@ -36,15 +36,18 @@ lehr-controller
 {{- end }}
 
 {{- define "lehr.labels" -}}
-app.kubernetes.io/name: {{ include "lehr.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: lehr
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- include "lehr.labels.and" (list . dict) -}}
 {{- end }}
+
+{{/* Labels of an object: ours, then those at hand, then everybody's; a key stands once. Takes (list root labels). */}}
+{{- define "lehr.labels.and" -}}
+{{- $root := index . 0 -}}
+{{- $ours := dict "app.kubernetes.io/name" (include "lehr.name" $root) "app.kubernetes.io/instance" $root.Release.Name -}}
+{{- $ours = set $ours "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $ours = set $ours "app.kubernetes.io/part-of" "lehr" -}}
+{{- $ours = set $ours "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $ours = set $ours "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- mustMerge $ours (index . 1) $root.Values.commonLabels | toYaml -}}
 {{- end }}
 
 {{/* Of one component's pods: these never change, a Deployment's selector cannot. Takes (list component root). */}}
