@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from lehr.infra.kube.api import Object
-from tests.cluster.chart import CHART, MONITORING, render
+from tests.cluster.chart import CHART, MONITORING, render, run
 from tests.cluster.conftest import OTHER, TRAINING
 from tests.cluster.installation import QUICK, SYSTEM, Home, applied, home, monitoring_types, settled
 from tests.cluster.objects import make_node
@@ -180,6 +180,27 @@ def test_the_server_takes_every_object(place: Home, before: set, case: str) -> N
     finally:
         place.kubectl("delete", "namespace", *namespaces, "--wait=false")
         place.kubectl("delete", "crd", *(item["metadata"]["name"] for item in monitoring_types()))
+
+
+def test_another_name_in_another_namespace(place: Home, before: set) -> None:
+    """Nothing hangs on the names `lehr` and `lehr-system`: account, policies, Service and Lease are found where they are."""
+    place.kubectl("create", "namespace", "fleet")
+    place.kubectl("label", "namespace", "fleet", "pod-security.kubernetes.io/enforce=restricted")
+    make_node(place.world.admin, "unmanaged", "other", managed=False)
+    elsewhere = ["--kubeconfig", str(place.kubeconfig), "-n", "fleet"]
+    try:
+        done = run("install", "gpu", str(CHART), "--wait", "--timeout", "120s", *elsewhere, values=QUICK, seconds=200)
+        assert done.returncode == 0, done.stderr + place.why()
+        done = run("test", "gpu", "--timeout", "120s", *elsewhere, seconds=200)
+        assert done.returncode == 0, done.stderr + place.why()
+        assert "one leads" in place.containers.logs["gpu-lehr-test-metrics"]
+        patch = ["patch", "node", "unmanaged", "--type=merge", "-p", '{"spec": {"unschedulable": true}}']
+        with pytest.raises(AssertionError, match=r"gpu-lehr-controller-nodes.*not labelled lehr.dev/managed=true"):
+            place.kubectl(*patch, "--as=system:serviceaccount:fleet:gpu-lehr-controller")
+    finally:
+        run("uninstall", "gpu", "--wait", "--timeout", "120s", *elsewhere, seconds=200)
+        place.kubectl("delete", "namespace", "fleet")
+        place.kubectl("delete", "node", "unmanaged")
 
 
 def test_the_page_is_followed(place: Home, tmp_path: Path, repository: Path) -> None:

@@ -78,7 +78,7 @@ def lease(*times: str, holder: str = "a") -> Api:
 def test_a_lease_that_is_renewed_has_a_leader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed, "PAUSE_SECONDS", 0.0)
     assert installed.leader(lease("1", "1", "2"), SETTINGS) == "leader: a leads"
-    with pytest.raises(UserError, match=r"leases/lehr-controller: nobody renews the Lease\. look at"):
+    with pytest.raises(UserError, match=r"leases/lehr-controller: nobody renews the Lease\. Look at"):
         installed.leader(lease("1"), SETTINGS, patience=0)
     with pytest.raises(UserError, match="nobody renews"):
         installed.leader(lease("1", "2", holder=""), SETTINGS, patience=0)
