@@ -2,7 +2,8 @@
 
     permissions SETTINGS   the account may do what the controller does, and none of a list of other things
     leader SETTINGS        a replica holds the Lease and renews it
-    metrics HOST PORT      every replica behind HOST serves metrics, and one of them leads
+    metrics HOST PORT      every replica behind HOST serves metrics, and one of them leads; with `dry-run` behind it
+                           all of them decide, as nobody needs the Lease then
     mlflow URL             MLflow answers to the name that tasks use
 
 Each ends with 0 and one line, or with 2 and one line that says what is wrong and where to look.
@@ -104,15 +105,16 @@ def leader(api: Api, settings: Settings, patience: float = PATIENCE_SECONDS) -> 
     return f"leader: {_eventually(_renewed, patience, path, 'look at the logs of the controller')} leads"
 
 
-def metrics(host: str, port: int, patience: float = PATIENCE_SECONDS) -> str:
-    """Raises UserError if a replica does not serve metrics, or none or several lead, for `patience` seconds."""
+def metrics(host: str, port: int, *, dry_run: bool = False, patience: float = PATIENCE_SECONDS) -> str:
+    """Raises UserError if a replica does not serve metrics, or none or several lead (in a dry run: not all), for `patience`
+    seconds."""
 
     def _one_leads() -> str:
         addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
         led = sum(_leads(f"[{a}]:{port}" if ":" in a else f"{a}:{port}") for a in addresses)
-        if led != 1:
+        if led != (len(addresses) if dry_run else 1):
             raise InfraError(f"{led} of {len(addresses)} replicas say that they lead")
-        return f"{len(addresses)} replicas serve them, one leads"
+        return f"{len(addresses)} replicas serve them, {'all decide, none writes' if dry_run else 'one leads'}"
 
     remedy = "look at the controller's pods and their NetworkPolicy"
     return f"metrics: {_eventually(_one_leads, patience, f'{host}:{port}', remedy)}"
@@ -161,12 +163,12 @@ def main(arguments: Sequence[str]) -> int:
                 said = permissions(Api(connect()), Settings.load(Path(settings)))
             case ["leader", settings]:
                 said = leader(Api(connect()), Settings.load(Path(settings)))
-            case ["metrics", host, port]:
-                said = metrics(host, int(port))
+            case ["metrics", host, port, *rest] if rest in ([], ["dry-run"]) and port.isdigit():
+                said = metrics(host, int(port), dry_run=bool(rest))
             case ["mlflow", url]:
                 said = mlflow(url)
             case _:
-                raise UserError("one of: permissions SETTINGS, leader SETTINGS, metrics HOST PORT, mlflow URL")
+                raise UserError("one of: permissions SETTINGS, leader SETTINGS, metrics HOST PORT [dry-run], mlflow URL")
     except LehrError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -130,10 +130,15 @@ def test_a_wrong_value_is_refused_with_its_path(path: str, name: str) -> None:
         ({"mlflow": {"enabled": True, "image": {"repository": "m"}, "externalUrl": "http://m"}}, "mlflow.externalUrl"),
         ({"mlflow": {"enabled": True, "image": {"repository": "m"}, "replicas": 2}}, "mlflow.replicas"),
         ({"controller": {"renewSeconds": 6}}, "controller.renewSeconds"),
+        (
+            {"training": {"namespaces": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
+            "training.namespaces: a stands there twice",
+        ),
+        ({"training": {"namespaces": [{"name": "lehr-system"}]}}, "training.namespaces: the release's own"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(values: Values, said: str) -> None:
-    done = run("template", RELEASE, str(CHART), values=values)
+    done = run("template", RELEASE, str(CHART), "-n", "lehr-system", values=values)
     assert done.returncode != 0 and said in done.stderr, done.stderr
 
 

@@ -110,7 +110,10 @@ def test_one_replica_leads(replicas: tuple[int, list[ControllerMetrics]]) -> Non
         installed.metrics("metrics", port, patience=0)
     first.set(Fleet.LEADER, 1)
     assert installed.metrics("metrics", port, patience=0) == "metrics: 2 replicas serve them, one leads"
+    with pytest.raises(UserError, match="1 of 2 replicas"):
+        installed.metrics("metrics", port, dry_run=True, patience=0)
     second.set(Fleet.LEADER, 1)
+    assert "none writes" in installed.metrics("metrics", port, dry_run=True, patience=0)
     with pytest.raises(UserError, match="2 of 2 replicas"):
         installed.metrics("metrics", port, patience=0)
     second.close()
