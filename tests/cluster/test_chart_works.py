@@ -183,7 +183,7 @@ def test_notes_tell_what_flyte_lacks(place: Home) -> None:
     plugins = {"plugins": {"k8s": {"default-env-vars": [{"FLYTE_AWS_SECRET_ACCESS_KEY": "x"}]}}}
     wanted = read(CHART / "files/flyte/flyte-binary.yaml")["configuration"]["inline"]
     create(place.world.admin, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flyte"}})
-    assert "No Flyte was found in the namespace flyte" in place.upgrade().stdout
+    assert "No Flyte was found in the ConfigMaps of the namespace flyte" in place.upgrade().stdout
     create(place.world.admin, _flyte({"000-core.yaml": core, "001-plugins.yaml": plugins}))
     notes = place.upgrade().stdout
     for said in LACKING:

@@ -166,7 +166,7 @@ def test_a_changed_setting_restarts_the_controller_and_nothing_else_does() -> No
 def test_notes_say_what_was_not_looked_at() -> None:
     done = run("install", "lehr", str(CHART), "-n", "lehr-system", "--dry-run=client")
     notes = done.stdout.partition("NOTES:")[2]
-    for said in ("helm test lehr", "lehr.dev/managed=true", "lehr nodes list", "could not be looked up", "PodMonitor"):
+    for said in ("helm test lehr", "lehr.dev/managed=true", "lehr nodes list", "could not be checked", "PodMonitor"):
         assert said in notes, notes
 
 
