@@ -195,6 +195,21 @@ def test_notes_tell_what_flyte_lacks(place: Home) -> None:
     assert "Flyte in flyte has the settings that tasks need" in place.upgrade().stdout
 
 
+def test_notes_know_the_files_of_flyte_core(place: Home) -> None:
+    """Its chart writes each section of its values into a file of its own: one setting is left out here, and named."""
+    values = read(CHART / "files/flyte/flyte-core.yaml")
+    sections = values["configmap"]
+    sections["k8s"]["plugins"]["k8s"].pop("inject-finalizer")
+    files = {f"{name}.yaml": content for name, content in sections.items()}
+    files["storage.yaml"] = {"storage": {"type": "s3", "limits": values["storage"]["limits"]}}
+    path = "/api/v1/namespaces/flyte/configmaps/flyte-config"
+    world = place.world.admin
+    world.delete(path, world.get(path)["metadata"]["uid"])
+    create(world, _flyte(files))
+    notes = place.upgrade().stdout
+    assert "inject-finalizer (not set)" in notes and notes.count("(not set)") == 1, notes
+
+
 def test_notes_tell_what_a_namespace_lacks(place: Home) -> None:
     create(place.world.admin, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lehr-production"}})
     values = merged(
