@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,10 +13,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.client import ApiClient
 
+from lehr.infra.controller.preflight import is_ours
 from lehr.infra.kube.api import Object
+from lehr.infra.pod.pod_template import pod_spec
 from tests.cluster.chart import CHART, MONITORING, render, run
 from tests.cluster.conftest import OTHER, TRAINING
+from tests.cluster.flyte_merge import merged_pod
 from tests.cluster.installation import QUICK, SYSTEM, Home, applied, home, monitoring_types, settled
 from tests.cluster.objects import make_node
 from tests.cluster.provide import find
@@ -180,6 +185,36 @@ def test_the_server_takes_every_object(place: Home, before: set, case: str) -> N
     finally:
         place.kubectl("delete", "namespace", *namespaces, "--wait=false")
         place.kubectl("delete", "crd", *(item["metadata"]["name"] for item in monitoring_types()))
+
+
+def test_tasks_pods_are_admitted_and_their_verdicts_count(place: Home, before: set) -> None:
+    """A task's pod over the chart's PodTemplate, at the level `restricted`, as the server stores it: keys are in the main container
+    only, and the preflight is still one whose verdict counts with `nodes.allowedImages`."""
+    digest = "sha256:" + "a" * 64
+    values = {
+        "training": {"namespaces": [{"name": "strict", "keep": False}]},
+        "nodes": {"checksOff": ["bandwidth"], "allowedImages": [digest]},
+        "store": {"existingSecret": "keys"},
+        "tasks": {"priorityClassName": "lehr-training", "tolerations": [{"key": "example.org/gpu", "operator": "Exists"}]},
+    }
+    place.install(merged(QUICK, values))
+    template = place.world.admin.get("/api/v1/namespaces/strict/podtemplates/lehr-task")["template"]["spec"]
+    task = ApiClient().sanitize_for_serialization(pod_spec("example.org/lehr:1"))
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "n0-0", "namespace": "strict"},
+        "spec": merged_pod(template, task),
+    }
+    pod["spec"]["containers"][0]["image"] = "example.org/lehr:1"
+    spec = json.loads(place.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", text=yaml.safe_dump(pod)))["spec"]
+    names = {c["name"]: {e["name"] for e in c.get("env", [])} for c in [*spec["initContainers"], *spec["containers"]]}
+    assert "AWS_SECRET_ACCESS_KEY" in names["primary"]
+    assert not [name for c in ("preflight", "preflight-gate") for name in names[c] if name.startswith("AWS")]
+    assert "LEHR_PROBE_BANDWIDTH" in names["preflight"] and spec["serviceAccountName"] == "lehr-task"
+    assert (spec["restartPolicy"], spec["automountServiceAccountToken"], spec["priority"]) == ("Never", False, 1000)
+    status = {"initContainerStatuses": [{"name": "preflight", "imageID": f"example.org/lehr@{digest}"}]}
+    assert is_ours(spec, status, [digest], "nvidia.com/gpu", [])
 
 
 def test_another_name_in_another_namespace(place: Home, before: set) -> None:
