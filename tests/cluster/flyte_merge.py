@@ -1,6 +1,6 @@
 """How Flyte's engine 1.16 lays a task's pod over a PodTemplate: mappings by key, lists appended, the task's values on top.
 
-A double, written after flyteplugins' `mergePodSpecs`: only the template's containers `default` and `primary` count, and they add
+A double, written after flyteplugins' `mergePodSpecs`: only the containers `default` and `primary` of a template count; they add
 no container to a pod; `default-init` and `primary-init` do the same for init containers.
 """
 

@@ -188,8 +188,8 @@ def test_the_server_takes_every_object(place: Home, before: set, case: str) -> N
 
 
 def test_tasks_pods_are_admitted_and_their_verdicts_count(place: Home, before: set) -> None:
-    """A task's pod over the chart's PodTemplate, at the level `restricted`, as the server stores it: keys are in the main container
-    only, and the preflight is still one whose verdict counts with `nodes.allowedImages`."""
+    """A task's pod over the chart's PodTemplate, at the level `restricted`, as the server stores it: keys are in the main
+    container only, and the preflight is still one whose verdict counts with `nodes.allowedImages`."""
     digest = "sha256:" + "a" * 64
     values = {
         "training": {"namespaces": [{"name": "strict", "keep": False}]},
