@@ -61,6 +61,8 @@ def build(root: Path, spec: dict[str, object]) -> None:
 def main() -> None:
     spec = json.loads(sys.argv[1])
     root = Path(spec["root"])
+    if os.readlink("/proc/self/ns/uts") == spec["outside"]:
+        sys.exit("error: this process shares the machine's name and mounts, and would change them: call it by `unshare`")
     build(root, spec)
     socket.sethostname(spec["environment"]["HOSTNAME"])
     os.chroot(root)

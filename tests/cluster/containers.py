@@ -162,6 +162,7 @@ class Containers:
         root = os.geteuid() == 0
         data: dict[str, Any] = {
             "root": str(container.folder / "root"),
+            "outside": os.readlink("/proc/self/ns/uts"),
             "host": host,
             "hosts": self._hosts(container),
             "mounts": self._mounts(container),
