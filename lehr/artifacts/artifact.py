@@ -231,10 +231,11 @@ class Artifact:
         return self
 
     def parents(self) -> list[Artifact]:
-        """The parents that can still be found: at their uri, or beside this artifact if the run was moved or copied."""
+        """The parents that can still be found: beside this artifact, where they are in a run that was moved or copied too (a
+        copy answers for its own files, not for the original's), or at their uri."""
         found = []
         for ref in self.manifest.parents:
-            for place in (Path(ref.uri), self.folder.parent / Path(ref.uri).name):
+            for place in (self.folder.parent / Path(ref.uri).name, Path(ref.uri)):
                 if (place / MANIFEST).is_file():
                     parent = Artifact.open(place, verify=False, uri=ref.uri if "://" in ref.uri else "")
                     if parent.manifest.digest == ref.digest:

@@ -56,8 +56,8 @@ def _load_chain(path: Path, chain: _Chain, above: tuple[Path, ...] = ()) -> None
         raise UserError(f"this recipe inherits itself ({circle})", where=path, remedy="break the circle of `inherits`")
     chain.merged += 1
     if chain.merged > MOST_FILES:
-        remedy = "name each ancestor once"
-        raise UserError(f"inherits: more than {MOST_FILES} files, some of them repeatedly", where=path, remedy=remedy)
+        what = f"inherits: more than {MOST_FILES} files, some of them repeatedly"
+        raise UserError(what, where=above[0], remedy="name each ancestor once")
     raw = chain.read(path)
     parents = raw.get("inherits", [])
     for parent in parents if isinstance(parents, list) else [parents]:  # later ones override earlier ones

@@ -40,14 +40,25 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The known keys beside an unknown one: follows the models along `loc`, without its last part."""
+def _models_at(model: type[BaseModel], loc: Sequence[str | int], values: Any) -> list[type[BaseModel]]:
+    """The models that the section at `loc` can be: follows them along `loc`, and takes those of the section's own `kind`."""
     models = [model]
-    for part in loc[:-1]:
+    for part in loc:
         fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
         if fields:  # otherwise a name in a table, an index, or the kind of a source: the models stay the same
             models = [inner for field in fields for inner in _models_in(field.annotation)]
-    return sorted({name for m in models for name in m.model_fields})
+    section = _value_at(values, loc)
+    kind = section.get("kind") if isinstance(section, dict) else None
+    return [m for m in models if "kind" in m.model_fields and kind in get_args(m.model_fields["kind"].annotation)] or models
+
+
+def _meant(model: type[BaseModel], loc: Sequence[str | int], values: Any) -> list[str]:
+    """The key that was probably meant by the unknown one at `loc`, or none: the same key one section further in, if one section
+    alone has it, or one that is written alike."""
+    models, key = _models_at(model, loc[:-1], values), str(loc[-1])
+    fields = [(name, field) for m in models for name, field in m.model_fields.items()]
+    inside = {f"{name}.{key}" for name, f in fields for inner in _models_in(f.annotation) if key in inner.model_fields}
+    return list(inside) if len(inside) == 1 else difflib.get_close_matches(key, sorted({name for name, _ in fields}), n=1)
 
 
 def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
@@ -98,7 +109,7 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, origin:
     for detail in details:
         loc = _keys_of(detail["loc"], values)
         if detail["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(loc[-1]), _fields_at(model, loc), n=1)
+            near = _meant(model, loc, values)
             meant |= {".".join(map(str, [*loc[:-1], *near]))}
             found.append(_unknown(loc, near, values, origin, shown))
         elif detail["type"] != "missing" or ".".join(map(str, loc)) not in meant:
@@ -148,6 +159,8 @@ def _explained(
         known = str(detail["ctx"]["expected_tags"]).replace(f", '{PLUGIN}'", "")
         kinds = f"there is no kind {given(detail['ctx']['tag'])}; kinds are: {known}"
         return UserError(f"{key}: {kinds}", where=where, remedy="name one of them")
+    if kind == "union_tag_not_found":
+        return UserError(f"{key}.kind: this key is missing", where=where, remedy="add it; docs/recipes.md lists the kinds")
     if kind == "missing":
         return UserError(f"{key}: this key is missing", where=where, remedy="add it, or inherit a recipe that has it")
     if kind == "value_error":

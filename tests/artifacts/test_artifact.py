@@ -115,6 +115,17 @@ def test_lineage_lists_each_ancestor_once_and_survives_a_move(tmp_path: Path) ->
     assert [a.manifest.stage for a in moved.parents()] == ["anneal-1", "anneal-3"]  # an impostor is no parent
 
 
+def test_a_copy_answers_for_its_own_files(tmp_path: Path) -> None:
+    """With the original still in place, the ancestors of a copy are the copy's, whose damage would be missed otherwise."""
+    parent = sealed(tmp_path / "run/artifacts/stage1", {"w": "0"})
+    sealed(tmp_path / "run/artifacts/soup", {"w": "mean"}, [parent.ref], stage="soup")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    copied, _ = Artifact.open(tmp_path / "copy/artifacts/soup").lineage()
+    assert copied.folder == tmp_path / "copy/artifacts/stage1"
+    shutil.rmtree(copied.folder)
+    assert Artifact.open(tmp_path / "copy/artifacts/soup").parents()[0].folder == tmp_path / "run/artifacts/stage1"
+
+
 def test_store_knows_a_name_only_when_it_is_complete(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     scratch = store.scratch("soup-1")

@@ -56,6 +56,9 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("stage1.optim.lr=.inf", ["stage1.optim.lr", "finite number"]),
         ("stage1.optim.clip_norm=.nan", ["stage1.optim.clip_norm", "greater than 0"]),  # .inf: not clipped
         ("posttraining.sft.stepz=5", ["--set", "posttraining.sft.stepz: unknown key", "Did you mean 'steps'?"]),
+        ("posttraining.dpo.families=[list]", ["posttraining.dpo.families: unknown key", "Did you mean 'pairs.families'?"]),
+        ("stage1.lr=1e-3", ["stage1.lr: unknown key", "Did you mean 'optim.lr'?"]),
+        ("data.sources.more={path: a.jsonl}", ["data.sources.more.kind: this key is missing", "lists the kinds"]),
         ("posttraining.ppo.steps=5", ["there is no step 'ppo'", "steps are: sft, dpo, rlvr"]),
         ("posttraining.dpo.pairs.samples=1", ["posttraining.dpo.pairs.samples", "greater than or equal to 2"]),
         ("posttraining.sft.parent=rlvr", ["posttraining.sft.parent='rlvr' is not a model before this step", "Those are: soup"]),
@@ -212,7 +215,7 @@ def test_inheritance_is_bounded_and_its_circles_are_named(tmp_path: Path) -> Non
     (tmp_path / "0.yaml").write_text("name: x\n")
     for n in range(1, 40):
         (tmp_path / f"{n}.yaml").write_text(f"inherits: [{n - 1}.yaml, {n - 1}.yaml]\n")
-    assert "more than 100 files" in refusal(recipe=tmp_path / "39.yaml")
+    assert f"{tmp_path / '39.yaml'}: inherits: more than 100 files" in refusal(recipe=tmp_path / "39.yaml")
     for a, b in ("ab", "bc", "ca"):
         (tmp_path / f"{a}.yaml").write_text(f"inherits: {b}.yaml\n")
     assert all(f"{a}.yaml -> " in refusal(recipe=tmp_path / "a.yaml") for a in "abc")

@@ -25,6 +25,16 @@ def test_tiny_recipes_run(path: Path) -> None:
     check_runnable(load_recipe(path))
 
 
+@pytest.mark.parametrize("path", TINY, ids=lambda p: p.stem)
+def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path: Path) -> None:
+    """`auto` would compute in bf16 or fp32 as the processor has it, with other scores; positions that no stage trained on would
+    be exported as the model's context."""
+    recipe = load_recipe(path)
+    stages = [recipe.stage1, recipe.ramp, recipe.anneals, *recipe.posttraining]
+    lengths = {getattr(stage, key, 0) for stage in stages for key in ("sequence_length", "max_length")}
+    assert recipe.precision == "fp32" and recipe.model.max_seq_len == max(lengths)
+
+
 @pytest.mark.parametrize(
     ("override", "what", "remedy"),
     [
