@@ -50,14 +50,22 @@ def store_address(where: str | Path) -> str | None:
     known = scheme[1].lower()
     remedy = f"write s3://{rest}" if known in ("s3", "s3a", "s3n") else f"write /{rest}" if known == "file" else ""
     raise UserError(
-        f"{scheme[1]}:// addresses are not supported", where=text, remedy=remedy or "give a folder, or s3://BUCKET/PREFIX"
+        f"{scheme[1]}:// addresses are not supported",
+        where=_as_written(text, scheme),
+        remedy=remedy or "give a folder, or s3://BUCKET/PREFIX",
     )
+
+
+def _as_written(text: str, scheme: re.Match[str]) -> str:
+    """An address as its user wrote it: with the slashes that Path took away, three after `file:`."""
+    slashes = "///" if scheme[1].lower() == "file" else "//"
+    return f"{scheme[1]}:{slashes}{text[scheme.end() :].lstrip('/')}"
 
 
 def folder(where: Path) -> Path:
     """`where`, which must be a path on this machine. Raises UserError for an address."""
-    if store_address(where) is not None:
-        raise UserError("this must be a path on this machine", where=str(where), remedy="give a path")
+    if (address := store_address(where)) is not None:
+        raise UserError("this must be a path on this machine", where=address, remedy="give a path")
     return where
 
 

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from lehr.cli.failure import owned_error, report_failure
+from lehr.cli.say import this_command
 from lehr.runtime.errors import Bug, InfraError, Preempted, UserError
 
 
@@ -65,3 +66,20 @@ def test_causes_and_groups_are_searched_and_circles_end() -> None:
     inner.__cause__ = outer
     assert owned_error(outer) is inner
     assert owned_error(RuntimeError("plain")) is None
+
+
+def test_a_printed_command_works_when_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last line of a run: where no PATH leads to this `lehr`, by the path that was typed."""
+    for folder in ("bin", "my venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "lehr").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for typed, printed in (
+        (tmp_path / "bin/lehr", "lehr"), (tmp_path / "my venv/bin/lehr", f"'{tmp_path}/my venv/bin/lehr'"),
+        (tmp_path / "main.py", "lehr"),
+    ):  # fmt: skip
+        monkeypatch.setattr("sys.argv", [str(typed), "run"])
+        assert this_command() == printed
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [".venv/bin/lehr"])
+    assert this_command() == ".venv/bin/lehr"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from lehr.report import Environment, ReportData, SourceFunnel, StageReport, model_card, render
+from lehr.report import Environment, ReportData, Sample, SourceFunnel, StageReport, model_card, render
 from lehr.report.data import Site
 from lehr.report.learning import offsets
 from tests.report.example import example
@@ -67,6 +67,15 @@ def test_every_link_of_the_contents_has_its_section(page: str) -> None:
     links = {value[1:] for name, value in Reader(page).attributes if name == "href"}
     assert links == anchors and len(links) == 11
     assert "position:sticky" in page.partition(".lehr-report nav{")[2].partition("}")[0]
+
+
+@pytest.mark.parametrize(("prompts", "summary"), [(4, ""), (5, "The other prompt"), (12, "The other 8 prompts")])
+def test_conversations_beyond_the_first_few_are_folded(prompts: int, summary: str) -> None:
+    samples = [Sample(prompt=f"prompt {i}", answers={"sft": f"answer {i}"}) for i in range(prompts)]
+    section = render(ReportData(run="r", samples=samples)).partition('id="conversations"')[2].partition("</section>")[0]
+    open_part, folded, rest = section.partition("<details>")
+    assert open_part.count("<article") == 4 and rest.count("<article") == prompts - 4 and bool(folded) == bool(summary)
+    assert summary in rest and all(f"answer {i}<" in section for i in range(prompts))
 
 
 def test_hostile_text_is_shown_and_not_obeyed() -> None:
