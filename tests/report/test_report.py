@@ -9,8 +9,8 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from lehr.report import Environment, ReportData, Sample, SourceFunnel, StageReport, model_card, render
-from lehr.report.data import Site
+from lehr.report import Environment, ReportData, SourceFunnel, StageReport, model_card, render
+from lehr.report.data import Sample, Site
 from lehr.report.learning import offsets
 from tests.report.example import example
 
