@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lehr.infra.fleet.policy import NAMES, Policy
 from lehr.infra.kube.lease import LeaseSettings
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.yaml_file import read_mapping
 
 LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -97,4 +97,4 @@ class Settings(BaseModel):
             key = ".".join(str(part) for part in first["loc"])
             remedy = f"known keys: {', '.join(sorted(cls.model_fields))}" if first["type"] == "extra_forbidden" else ""
             place = ": ".join(part for part in (str(where), key) if part)
-            raise UserError(first["msg"].removeprefix("Value error, "), where=place, remedy=remedy) from error
+            raise UserError(validators_words(first["msg"]), where=place, remedy=remedy) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.yaml_file import read_mapping
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -160,4 +160,4 @@ class Policy(BaseModel):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             remedy = f"known keys: {', '.join(sorted(cls.model_fields))}" if first["type"] == "extra_forbidden" else ""
-            raise UserError(first["msg"], where=f"{path}: {key}", remedy=remedy) from error
+            raise UserError(validators_words(first["msg"]), where=f"{path}: {key}", remedy=remedy) from error

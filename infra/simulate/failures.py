@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.yaml_file import read_mapping
 
 LLAMA3 = Path(__file__).with_name("llama3.yaml")
@@ -85,4 +85,6 @@ class FailureTable(_Strict):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise UserError(first["msg"], where=f"{path}: {key}", remedy=f"see {LLAMA3.name} for the form") from error
+            raise UserError(
+                validators_words(first["msg"]), where=f"{path}: {key}", remedy=f"see {LLAMA3.name} for the form"
+            ) from error

@@ -15,7 +15,7 @@ from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.loader import Loader
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_object
 from lehr.train.checkpointing.checkpoint import TRAINING
 from lehr.train.next_token import TrainingPhase, make_loader
@@ -113,7 +113,7 @@ def _phase(config: dict[str, Any], where: Path) -> TrainingPhase:
         order = _Order.model_validate(config)
     except ValidationError as error:
         first = error.errors()[0]
-        what = f"its configuration is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        what = f"its configuration is damaged ({'.'.join(map(str, first['loc']))}: {validators_words(first['msg'])})"
         raise UserError(what, where=where, remedy=_WHOLE) from None
     return TrainingPhase(
         order.mix,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.paths import is_address, is_relative
 
 MANIFEST = "artifact.json"
@@ -181,7 +181,9 @@ class Artifact:
         try:
             manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
-            raise UserError(f"damaged manifest ({error.errors()[0]['msg']})", where=path, remedy=REPEAT) from None
+            raise UserError(
+                f"damaged manifest ({validators_words(error.errors()[0]['msg'])})", where=path, remedy=REPEAT
+            ) from None
         except ValueError as error:  # no UTF-8
             raise UserError(f"damaged manifest ({str(error).splitlines()[0]})", where=path, remedy=REPEAT) from None
         artifact = cls(folder, manifest, uri)

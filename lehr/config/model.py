@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.model.families import FAMILIES
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 
 Family = Literal["olmo", "olmo2", "granite", "granitemoe", "stablelm"]
 
@@ -99,6 +99,6 @@ def checked(values: Any, where: str | Path, remedy: str) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the sizes"
-        raise UserError(f"{key}: {first['msg']}", where=where, remedy=remedy) from None
+        raise UserError(f"{key}: {validators_words(first['msg'])}", where=where, remedy=remedy) from None
     except OverflowError:
         raise UserError("a size is beyond what Python can represent", where=where, remedy=remedy) from None

@@ -19,7 +19,7 @@ from lehr.pipeline.node import Node, needed
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.step_context import StepContext
 from lehr.runtime import seeds
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.export import ExportConfig
 from lehr.stages.import_hf import ImportConfig
@@ -282,5 +282,5 @@ def _plugin(step: PluginStep, place: StepContext) -> Node:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("posttraining", step.name, "settings", *first["loc"])))
-        raise UserError(f"{key}: {first['msg']}", remedy=f"see {step.kind}") from None
+        raise UserError(f"{key}: {validators_words(first['msg'])}", remedy=f"see {step.kind}") from None
     return Node(step.name, step.kind, config, {"parent": (place.parent,)} if "parent" in spec.roles else {})

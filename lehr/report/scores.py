@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_objects
 from lehr.runtime.metrics import Metric, metric
 
@@ -40,7 +40,7 @@ def read_records(path: Path) -> list[ScoreRecord]:
             records.append(ScoreRecord.model_validate(row))
         except ValidationError as error:
             first = error.errors()[0]
-            what = f"no score ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+            what = f"no score ({'.'.join(map(str, first['loc']))}: {validators_words(first['msg'])})"
             raise UserError(what, where=f"{path}: number {number}", remedy=remedy) from None
     return records
 

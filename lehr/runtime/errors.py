@@ -49,6 +49,11 @@ def sentence(text: str, *, begins: bool = False) -> str:
     return text if text.endswith((".", "?", "!", "?)")) else f"{text}."
 
 
+def validators_words(message: str) -> str:
+    """A message of pydantic's without the words that it puts before those of our own validators."""
+    return message.removeprefix("Value error, ")
+
+
 def _rebuild_user_error(what: str, where: str, remedy: str, more: tuple[UserError, ...]) -> UserError:
     error = UserError(what, where=where, remedy=remedy)
     error.more = more

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lehr.artifacts.fencing import attempt
 from lehr.artifacts.incidents import described, ended
-from lehr.runtime.errors import UserError
+from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.ports import Conflict, Objects
 
 
@@ -65,7 +65,7 @@ def read(objects: Objects, name: str) -> tuple[Record, str] | None:
         return Record.model_validate_json(found[0]), found[1]
     except ValidationError as error:
         raise UserError(
-            f"this is not a record of an attempt ({error.errors()[0]['msg']})",
+            f"this is not a record of an attempt ({validators_words(error.errors()[0]['msg'])})",
             where=f"{objects.root}/{key(name)}",
             remedy="delete it, and the stage is made anew; or choose another --out",
         ) from error

@@ -15,7 +15,7 @@ from lehr.artifacts.object_store.cache import REPEAT, Cache, folder_of
 from lehr.artifacts.object_store.fencing import OwnToken
 from lehr.artifacts.object_store.record import Published
 from lehr.artifacts.object_store.remote_shards import RemoteShards
-from lehr.runtime.errors import Bug, Preempted, UserError
+from lehr.runtime.errors import Bug, Preempted, UserError, validators_words
 from lehr.runtime.paths import below, is_component
 from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken, Objects
 
@@ -66,7 +66,9 @@ class ObjectStore:
         try:
             return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
         except ValidationError as error:
-            raise UserError(f"damaged manifest ({error.errors()[0]['msg']})", where=uri, remedy=REPEAT) from error
+            raise UserError(
+                f"damaged manifest ({validators_words(error.errors()[0]['msg'])})", where=uri, remedy=REPEAT
+            ) from error
         except ValueError as error:  # no UTF-8
             raise UserError("damaged manifest", where=uri, remedy=REPEAT) from error
 
