@@ -16,6 +16,7 @@ from lehr.cli.controller import controller
 from lehr.cli.convert import export, import_
 from lehr.cli.data import dropped
 from lehr.cli.diagnose import diagnose
+from lehr.cli.driver import driver
 from lehr.cli.evaluate import eval_
 from lehr.cli.explain import explain
 from lehr.cli.failure import report_failure
@@ -29,6 +30,8 @@ from lehr.cli.recipes import recipes
 from lehr.cli.run import run_command, validate
 from lehr.cli.runs import list_
 from lehr.cli.simulate import simulate
+from lehr.cli.submit import submit
+from lehr.cli.submitted import cancel, logs, status
 from lehr.cli.tracking import mlflow_
 
 _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
@@ -57,6 +60,10 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (diagnose, "How initialisations carry signal through depth."),
     ),
     "Clusters": (
+        (submit, "Run a recipe there, each stage in a pod."),
+        (status, "Of a submitted run: its stages, and why one failed."),
+        (logs, "What a stage of it prints."),
+        (cancel, "Stop it; the store keeps what is done."),
         (simulate, "What failing nodes cost, and what a policy saves."),
         (nodes, "A cluster's nodes: which are cordoned, and why."),
         (controller, "Watch the nodes; cordon, test and release them."),
@@ -98,6 +105,7 @@ def lehr() -> None:
 
 for _command in (command for rows in _SECTIONS.values() for command, _ in rows):
     lehr.add_command(_command)
+lehr.add_command(driver)  # for pods: hidden
 
 
 def _take_any_text() -> None:

@@ -32,6 +32,7 @@ from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
 from lehr.tasks.session import Session, session
 from lehr.tasks.termination import in_pod
+from lehr.tasks.travel import portable
 
 PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
 _PINNED = "recipes"
@@ -149,7 +150,7 @@ def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
     this = opened(run)
     s, place = _session(this), RunLocation(run.root)
     made = [*_ancestors(refs), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
-    record = RunRecord(this.recipe, made, run.command, s.reused, time.monotonic() - s.began)
+    record = RunRecord(portable(this.recipe, place.folder), made, run.command, s.reused, time.monotonic() - s.began)
     report = write_public(record, place.folder)
     place.share([*PUBLIC, "model"])
     if s.mlflow is not None:

@@ -52,6 +52,11 @@ def counts(text: str) -> tuple[int, int]:
     return found["nodes"], found["ranks"]
 
 
+def asked(recipe: Recipe, name: str, resource_class: str) -> Resources:
+    """What the pod of the stage `name` asks for: as the recipe says, else as LEHR_TASK_RESOURCES does."""
+    return recipe.compute.of(name, resource_class) or registered(resource_class)
+
+
 def wanted(recipe: Recipe, name: str, resource_class: str) -> Resources:
     """The resources for the pod of stage `name`: the recipe's, or else the registered ones. Raises UserError for another
     number of GPUs than the task's preflight was registered to check."""

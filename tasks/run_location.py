@@ -15,7 +15,7 @@ from lehr.artifacts.object_store.capability_probe import require_conditions
 from lehr.artifacts.object_store.manifest_index import manifest_index
 from lehr.artifacts.object_store.store import ObjectStore
 from lehr.runtime.errors import UserError
-from lehr.runtime.paths import store_address
+from lehr.runtime.paths import is_relative, store_address
 from lehr.runtime.ports import Objects, Store
 
 _ARTIFACTS = "/artifacts/"
@@ -73,6 +73,12 @@ class RunLocation:
         if not file.is_file():
             raise UserError("no such file of this run", where=file, remedy="start the run again")
         return file
+
+    def names(self, prefix: str) -> list[str]:
+        """The run's files in the store that are `prefix`, or lie in a folder of that name. A key that would lead out of the
+        run's folder is none of them."""
+        found = _objects(self.root).keys(prefix)
+        return [key for key in found if (key == prefix or key.startswith(f"{prefix}/")) and is_relative(key)]
 
     def manifest_index(self) -> Path:
         """A temporary folder with the manifests of the run's artifacts and nothing else, deleted when the process ends.

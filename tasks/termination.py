@@ -72,6 +72,12 @@ def _send(message: bytes) -> bool:
     return True
 
 
+def leave(message: str) -> None:
+    """The line that whoever looks at this pod reads first; nowhere but in a pod."""
+    if in_pod():
+        _write(message.encode()[:MAX_MESSAGE_BYTES])
+
+
 def _write(text: bytes) -> None:
     try:
         with open(os.environ.get("LEHR_TERMINATION_LOG", "/dev/termination-log"), "wb") as file:

@@ -57,6 +57,10 @@ class Api:
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
         return self._json(Request("GET", path, query or {}))
 
+    def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """What is no JSON: a container's log."""
+        return self._send(Request("GET", path, query or {})).body.decode("utf-8", "replace")
+
     def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Object]:
         """A consistent list in pages of 500 (each a List object). Raises ApiError 410 if its snapshot expires meanwhile."""
         asked = {**(query or {}), "limit": PAGE}
@@ -105,10 +109,7 @@ class Api:
         return self._json(Request("DELETE", path, body=body))
 
     def _json(self, request: Request) -> Object:
-        reply = self._transport.send(request)
-        self._observe(request.method, request.path, reply.status)
-        if reply.status >= 300:
-            raise _error(reply)
+        reply = self._send(request)
         try:
             found = json.loads(reply.body)
         except ValueError as error:
@@ -116,6 +117,13 @@ class Api:
         if not isinstance(found, dict):
             raise InfraError(f"{request.method} {request.path}: the answer is not an object")
         return found
+
+    def _send(self, request: Request) -> Reply:
+        reply = self._transport.send(request)
+        self._observe(request.method, request.path, reply.status)
+        if reply.status >= 300:
+            raise _error(reply)
+        return reply
 
 
 def _error(reply: Reply) -> ApiError:

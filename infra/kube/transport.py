@@ -114,7 +114,7 @@ class KubernetesTransport:
         self._pool.clear()
 
     def _call(self, request: Request, *, stream: bool) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": "application/json", "User-Agent": "lehr"}
+        headers = {"Accept": "application/json, */*", "User-Agent": "lehr"}
         # Fetched for every request: the client's hook may renew the bearer token at any time.
         self._client.update_params_for_auth(headers, [], ["BearerToken"], request.path, request.method, None)
         body = None

@@ -65,6 +65,8 @@ class Container:
 class Containers:
     """Every pod of the chart's, by uid. What is in the folder `programs` comes first on every container's PATH."""
 
+    container_type: type[Container] = Container
+
     def __init__(self, api: Api, plane: ControlPlane, folder: Path, programs: Path) -> None:
         self.api, self.plane, self.folder, self.programs = api, plane, folder, programs
         self.running: dict[str, Container] = {}
@@ -84,7 +86,7 @@ class Containers:
             if pod["metadata"].get("deletionTimestamp"):
                 self.running[uid].ending.set()
         elif pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp"):
-            made = Container(pod, next(self._addresses), self.folder / uid)
+            made = self.container_type(pod, next(self._addresses), self.folder / uid)
             self.running[uid] = made
             threading.Thread(target=self._live, args=(made,), daemon=True).start()
 
@@ -154,8 +156,7 @@ class Containers:
     # -- what it has around it
 
     def _prepare(self, container: Container) -> list[str]:
-        container.folder.mkdir(parents=True)
-        (container.folder / "root").mkdir()
+        (container.folder / "root").mkdir(parents=True, exist_ok=True)
         pod, spec = container.pod["spec"], container.spec
         host = sorted({str(ROOT), str(Path(sys.prefix).resolve()), sys.base_prefix})
         words = [*spec.get("command", []), *spec.get("args", [])]

@@ -103,15 +103,15 @@ class Home:
 
 
 @contextmanager
-def home(folder: Path) -> Iterator[Home]:
-    """A control plane without anything of ours but the namespace and a node for what is no training."""
+def home(folder: Path, kind: type[Containers] = Containers) -> Iterator[Home]:
+    """A control plane without anything of ours but the namespace and a node for what is no training; `kind` runs the pods."""
     plane = start(folder / "plane", CONTROLLERS)
     kubeconfig = plane.kubeconfig("admin", ADMIN)
     world = World(plane, Api(connect(kubeconfig)), Path())
     programs = folder / "programs"
     programs.mkdir()
     programs.chmod(0o755)  # it is not root who runs them
-    containers = Containers(Api(world.transport(kubeconfig)), plane, folder / "containers", programs)
+    containers = kind(Api(world.transport(kubeconfig)), plane, folder / "containers", programs)
     kubelet = Kubelet(Api(world.transport(kubeconfig)), containers=containers)
     try:
         kubelet.start()

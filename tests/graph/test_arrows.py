@@ -38,6 +38,7 @@ INFRA_ARROWS = {
     "storage": (),
     "pod": ("fleet",),
     "controller": ("fleet", "kube"),
+    "jobs": ("fleet", "kube", "pod"),
     "simulate": ("fleet",),
 }
 WITHOUT_TORCH = ("workflows", "infra")

@@ -1,0 +1,105 @@
+"""`lehr driver`, hidden: what runs in the small pod of a run that `lehr submit` started. It starts the others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lehr.cli.say import say
+
+if TYPE_CHECKING:
+    from lehr.artifacts.artifact import ArtifactRef
+    from lehr.infra.jobs.drive import Stage
+    from lehr.infra.jobs.submission import Submission
+    from lehr.pipeline.node import Node
+    from lehr.tasks.opening import Opened
+
+
+@click.command("driver", hidden=True)
+def driver() -> int:
+    """Run the graph of the run that this pod was submitted with: every stage as a Job, independent ones at once."""
+    from lehr.infra.jobs.submission import VARIABLE, parse
+    from lehr.runtime.preemption import listening
+    from lehr.tasks.pod_stage import ended
+
+    try:
+        with listening():
+            _drive(parse(os.environ.get(VARIABLE, "")))
+    except Exception as error:  # noqa: BLE001 - the outermost frame: said and counted, never lost
+        return ended(error)
+    return 0
+
+
+def _drive(submission: Submission) -> None:
+    from lehr.infra.jobs.drive import Drive, RunJobs
+    from lehr.infra.kube.api import Api
+    from lehr.infra.kube.transport import connect
+    from lehr.tasks.opening import start
+    from lehr.tasks.pod_stage import open_here, submitted_run
+
+    this = open_here(submitted_run())
+    refs = start(this)
+    jobs = RunJobs(Api(connect()), submission)
+    say(f"{submission.name}: {len(this.nodes)} stages, {sum(node.name in refs for node in this.nodes)} of them found again")
+    sys.stdout.flush()
+    plan = _Plan(this, submission, jobs.owner, refs)
+    Drive(plan.stages(), set(refs), jobs, plan.finished, _line, submission.parallel).run()
+    _line(f"report: {this.run.root}/report.html")
+
+
+def _line(text: str) -> None:
+    say(text)
+    sys.stdout.flush()
+
+
+class _Plan:
+    """The graph's nodes, then the report, as Jobs; and the artifacts that are there by now."""
+
+    def __init__(self, this: Opened, submission: Submission, owner: dict[str, Any], refs: dict[str, ArtifactRef]) -> None:
+        self._this, self._submission, self._owner, self.refs = this, submission, owner, refs
+
+    def stages(self) -> list[Stage]:
+        from lehr.infra.jobs.drive import Stage
+        from lehr.infra.jobs.submission import REPORT
+
+        names = [node.name for node in self._this.nodes]
+        found = [Stage(node.name, frozenset(node.sources), partial(self._job, node)) for node in self._this.nodes]
+        return [*found, Stage(REPORT, frozenset(names), self._report)]
+
+    def finished(self, name: str) -> None:
+        """Find what the Job of `name` made. Raises InfraError where it is not in the store: its Job said that it was."""
+        from lehr.infra.jobs.submission import REPORT
+        from lehr.pipeline.local import locate
+        from lehr.runtime.errors import InfraError
+        from lehr.tasks.session import session
+
+        if name == REPORT:
+            return
+        open_session = session(self._this.run, self._this.recipe, [])
+        self.refs |= locate(self._this.nodes, self.refs, open_session.context(self._this.run))
+        if name not in self.refs:
+            raise InfraError(f"{name}: its pod ended well, and the store has nothing of it")
+
+    def _job(self, node: Node) -> dict[str, Any]:
+        from lehr.pipeline.registry import stage
+
+        return self._made(node.name, stage(node.kind).resources, node.sources)
+
+    def _report(self) -> dict[str, Any]:
+        from lehr.infra.jobs.submission import REPORT
+
+        return self._made(REPORT, "cpu", tuple(self.refs))
+
+    def _made(self, name: str, resource_class: str, sources: tuple[str, ...]) -> dict[str, Any]:
+        from lehr.infra.jobs.specs import StagePod, stage_job
+        from lehr.tasks.registration import asked
+
+        amounts = asked(self._this.recipe, name, resource_class)
+        command = ["python", "-m", "lehr.tasks.pod_stage", name]
+        inputs = {source: self.refs[source].model_dump(mode="json") for source in sources}
+        pod = StagePod(name, command, amounts.cpu, amounts.memory, amounts.gpus, resource_class != "cpu", inputs)
+        return stage_job(self._submission, pod, self._owner)

@@ -1,0 +1,125 @@
+"""`lehr submit`: start a run on a Kubernetes cluster, without Flyte."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lehr.cli.cluster import cluster_options, namespace_option, refusals
+from lehr.cli.run import recipe_argument, set_option
+from lehr.cli.say import say, this_command
+
+if TYPE_CHECKING:
+    from lehr.config import Recipe
+    from lehr.infra.jobs.submission import Submission
+    from lehr.infra.kube.api import Api
+
+
+@click.command("submit")
+@recipe_argument
+@click.option("--backend", type=click.Choice(["kubernetes"]), required=True, help="What runs the stages: a Job for each.")
+@click.option("--out", required=True, help="s3://BUCKET/PREFIX of the run.")
+@click.option("--image", default="", envvar="LEHR_IMAGE", help="Of Lehr, as the cluster pulls it; or LEHR_IMAGE.")
+@namespace_option
+@click.option("--secret", default="", help="Name of a Secret there whose entries are the store's variables.")
+@click.option("--service-account", default="", help="Of the stages' pods, for workload identity.")
+@click.option("--parallel", type=click.IntRange(1, 1000), default=8, show_default=True, help="Stages that run at a time.")
+@click.option("--in-image", multiple=True, metavar="FOLDER", help="Files below it are in the image too. May be repeated.")
+@set_option
+@cluster_options
+def submit(
+    recipe: Path, backend: str, out: str, image: str, namespace: str | None, secret: str, service_account: str,
+    parallel: int, in_image: tuple[str, ...], overrides: tuple[str, ...], kubeconfig: Path | None, context_name: str | None,
+) -> None:  # fmt: skip
+    """Run RECIPE on a cluster: each stage in a pod of its own, started by a small one that needs nobody here.
+
+    The recipe is resolved, checked and pinned here, and data files that it names, up to 8 MiB, go into the store with it. The
+    keys that are used here are not sent: pods get theirs from --secret or from their account. The same command again
+    continues a run that failed or was cancelled.
+
+    \b
+    Examples:
+      lehr submit tiny/olmo2 --backend kubernetes --out s3://models/tiny --image example.org/lehr:1 --secret store
+    """
+    from lehr.infra.kube.api import Api
+    from lehr.infra.kube.transport import connect, namespace_of
+    from lehr.tasks.opening import resolved
+    from lehr.tasks.travel import packed
+
+    _refuse_out(out)
+    loaded, files = packed(resolved(recipe, list(overrides)), in_image)
+    gpus = _asked_gpus(loaded)
+    api = Api(connect(kubeconfig, context_name))
+    place = namespace or namespace_of(kubeconfig, context_name)
+    wanted = {"namespace": place, "image": image, "secret": secret, "account": service_account, "parallel": parallel}
+    with refusals(place):
+        _check(api, wanted, gpus)
+        submission = _open(loaded, files, out, recipe, wanted)
+        _start(api, submission, out)
+
+
+def _refuse_out(out: str) -> None:
+    """Raises UserError for a folder: no pod would have it."""
+    from lehr.runtime.errors import UserError
+    from lehr.runtime.paths import store_address
+
+    if store_address(out) is None:
+        raise UserError("a folder of this machine is in no pod", where=f"--out {out}", remedy="give s3://BUCKET/PREFIX")
+
+
+def _asked_gpus(recipe: Recipe) -> dict[str, int]:
+    """GPUs by stage. Raises UserError for a graph that Jobs cannot run."""
+    from lehr.infra.jobs.submission import DRIVER, REPORT
+    from lehr.pipeline.graph import graph
+    from lehr.pipeline.registry import stage
+    from lehr.runtime.errors import UserError
+    from lehr.tasks.registration import RANKS, asked, counts
+
+    if counts(os.environ.get(RANKS, ""))[0] > 1:
+        remedy = "ask for one node, or use Flyte (`pyflyte run --remote`)"
+        raise UserError("a stage on several nodes is not run by --backend kubernetes", where=RANKS, remedy=remedy)
+    nodes = graph(recipe)
+    if taken := {node.name for node in nodes} & {DRIVER, REPORT}:
+        raise UserError(f"a step may not be named {taken.pop()!r} here", where="posttraining", remedy="give it another name")
+    return {node.name: asked(recipe, node.name, stage(node.kind).resources).gpus for node in nodes}
+
+
+def _check(api: Api, wanted: dict[str, Any], gpus: dict[str, int]) -> None:
+    """Raises UserError for what cannot work on this cluster."""
+    from lehr.infra.jobs.checks import check
+    from lehr.infra.jobs.submission import Submission
+
+    for note in check(api, Submission("checked", run={}, recipe="", **wanted), gpus):
+        say(note, err=True)
+
+
+def _open(recipe: Recipe, files: dict[str, Path], out: str, source: Path, wanted: dict[str, Any]) -> Submission:
+    """Pin the recipe and put its files into the store."""
+    from lehr.infra.jobs.submission import Submission, run_name
+    from lehr.runtime.redaction import masked
+    from lehr.tasks.opening import open_run
+    from lehr.tasks.travel import send
+
+    os.environ["LEHR_COMMAND"] = masked(shlex.join(["lehr", *sys.argv[1:]]))
+    run = open_run(recipe, out, source).run
+    send(files, run.root)
+    return Submission(run_name(recipe.name, run.key), run=run.model_dump(mode="json"), recipe=recipe.name, **wanted)
+
+
+def _start(api: Api, submission: Submission, out: str) -> None:
+    from lehr.infra.jobs.specs import driver_job
+    from lehr.infra.jobs.submitted import submit as start
+
+    name, lehr = submission.name, this_command()
+    job = driver_job(submission, ["python", "-m", "lehr.cli.main", "driver"])
+    begun = start(api, job)
+    say(f"{'started' if begun else 'at work already'}: {name} in the namespace {submission.namespace}")
+    where = f" -n {shlex.quote(submission.namespace)}"
+    for word, what in (("status", f"{name}{where}"), ("logs", f"{name}{where}"), ("cancel", f"{name}{where}")):
+        say(f"{word + ':':9}{lehr} {word} {what}")
+    say(f"report:  {out.rstrip('/')}/report.html, at the end")

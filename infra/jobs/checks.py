@@ -1,0 +1,83 @@
+"""What a cluster must have before a run is submitted: each refusal is one line, and nothing has been started by then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.jobs.submission import Submission
+from lehr.infra.kube.api import NODES, Api, ApiError
+from lehr.runtime.errors import UserError
+
+GPU = "nvidia.com/gpu"
+FORBIDDEN, ABSENT = 403, 404
+
+
+def check(api: Api, submission: Submission, gpus: Mapping[str, int]) -> list[str]:
+    """Raises UserError for what cannot work; returns what could not be looked at, in words. `gpus` are by stage."""
+    if not submission.image:
+        remedy = "build one with the Dockerfile, push it, and give --image REGISTRY/lehr:VERSION"
+        raise UserError("no image is named", where="--image", remedy=remedy)
+    notes = [_namespace(api, submission.namespace), _rights(api, submission.namespace), _account(api, submission)]
+    notes.append(_gpus(api, gpus))
+    return [note for note in notes if note]
+
+
+def _namespace(api: Api, name: str) -> str:
+    label = f"kubectl label namespace {name} {NAMES.managed_label}=true"
+    try:
+        labels = api.get(f"/api/v1/namespaces/{name}")["metadata"].get("labels") or {}
+    except ApiError as error:
+        if error.status == FORBIDDEN:
+            return f"not looked at: whether the namespace {name} is there and labelled ({error.message})"
+        if error.status == ABSENT:
+            raise UserError(f"there is no namespace {name}", where="--namespace", remedy="name another, or make it") from error
+        raise
+    if labels.get(NAMES.managed_label) != "true":
+        what = f"the namespace {name} is not one for training: the fleet controller does not take pods off bad nodes there"
+        raise UserError(what, where="--namespace", remedy=f"an operator runs: {label}")
+    return ""
+
+
+def _rights(api: Api, namespace: str) -> str:
+    asked: dict[str, Any] = {"verb": "create", "group": "batch", "resource": "jobs", "namespace": namespace}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
+    found = api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    if not found["status"].get("allowed"):
+        remedy = f"ask an operator for: kubectl create rolebinding NAME -n {namespace} --clusterrole=lehr-submitter --user=YOU"
+        raise UserError(f"you may not create Jobs in {namespace}", where="--namespace", remedy=remedy)
+    return ""
+
+
+def _account(api: Api, submission: Submission) -> str:
+    for account in filter(None, (submission.driver_account, submission.account)):
+        try:
+            api.get(f"/api/v1/namespaces/{submission.namespace}/serviceaccounts/{account}")
+        except ApiError as error:
+            if error.status == FORBIDDEN:
+                return f"not looked at: whether the accounts of pods are there ({error.message})"
+            if error.status == ABSENT:
+                made = "install the chart with training.driver.create=true" if account == "lehr-driver" else "name another"
+                what = f"there is no service account {account} in {submission.namespace}"
+                raise UserError(what, where="--namespace", remedy=made) from error
+            raise
+    return ""
+
+
+def _gpus(api: Api, wanted: Mapping[str, int]) -> str:
+    """Whether some node has as many GPUs as each stage asks for; that they are free is the scheduler's to see to."""
+    if not any(wanted.values()):
+        return ""
+    try:
+        amounts = [node.get("status", {}).get("allocatable", {}).get(GPU, "0") for node in api.items(NODES)]
+    except ApiError as error:
+        if error.status == FORBIDDEN:
+            return f"not looked at: whether a node has the GPUs that stages ask for ({error.message})"
+        raise
+    most = max((int(amount) for amount in amounts), default=0)
+    for stage, gpus in wanted.items():
+        if gpus > most:
+            remedy = "ask for fewer with `compute` in the recipe, or have such nodes added"
+            raise UserError(f"{stage} asks for {gpus} GPUs, and no node has more than {most}", where="compute", remedy=remedy)
+    return ""

@@ -1,0 +1,172 @@
+"""The driver's loop: starts each stage's Job when what it needs is there, and ends the run at the first that cannot end well.
+
+Level-triggered: it looks at the Jobs and pods that are there, so that a driver that was killed goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lehr.infra.jobs.payer import End, Ledger, Payer
+from lehr.infra.jobs.submission import DRIVER, STAGE, Submission, job_name, jobs_path, owner_uid, pods_path, selector, slug
+from lehr.infra.kube.api import Api, ApiError
+from lehr.runtime.errors import InfraError, UserError
+
+Object = dict[str, Any]
+PAUSE_SECONDS = 1.0
+PATIENCE_SECONDS = 900.0  # an API server that is away for longer ends the driver, which its Job starts again
+REFUSED = (401, 403, 422)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`needs` are names of stages before it; `job` makes its Job, once they are there."""
+
+    name: str
+    needs: frozenset[str]
+    job: Callable[[], Object]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One stage's Job and pods, by uid, at one moment. `job` is None where there is none."""
+
+    job: Object | None
+    pods: dict[str, Object]
+
+    def condition(self, *types: str) -> Object | None:
+        """The Job's first condition of these types that holds."""
+        found = (self.job or {}).get("status", {}).get("conditions") or []
+        return next((c for c in found if c["type"] in types and c["status"] == "True"), None)
+
+
+class RunJobs:
+    """The Jobs of one submission, by stage, as the API server has them. Raises ApiError and InfraError."""
+
+    def __init__(self, api: Api, submission: Submission) -> None:
+        self._api, self._submission = api, submission
+        self.owner = api.get(jobs_path(submission.namespace, job_name(submission.name, DRIVER)))
+
+    def start(self, job: Object) -> None:
+        """Create it; one of that name is ours, of an earlier life."""
+        try:
+            self._api.create(jobs_path(self._submission.namespace), job)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    def look(self) -> dict[str, Seen]:
+        """What there is of this submission, by the label of its stage."""
+        chosen = {"labelSelector": selector(self._submission.name)}
+        jobs = {
+            self._stage(job): job for job in self._api.items(jobs_path(self._submission.namespace), chosen) if self._ours(job)
+        }
+        uids = {job["metadata"]["uid"]: stage for stage, job in jobs.items()}
+        pods: dict[str, dict[str, Object]] = {}
+        for pod in self._api.items(pods_path(self._submission.namespace), chosen):
+            pods.setdefault(uids.get(owner_uid(pod), ""), {})[pod["metadata"]["uid"]] = pod
+        return {stage: Seen(job, pods.get(stage, {})) for stage, job in jobs.items()}
+
+    def stop(self, seen: Iterable[Seen]) -> None:
+        """Delete Jobs that still run: their pods are told to end, and save what they have."""
+        for one in seen:
+            if one.job is not None and one.condition("Complete", "Failed") is None:
+                meta = one.job["metadata"]
+                try:
+                    self._api.delete(jobs_path(self._submission.namespace, meta["name"]), meta["uid"])
+                except ApiError as error:
+                    if error.status not in (404, 409):
+                        raise
+
+    def _ours(self, job: Object) -> bool:
+        return owner_uid(job) == self.owner["metadata"]["uid"]
+
+    @staticmethod
+    def _stage(job: Object) -> str:
+        return str(job["metadata"]["labels"][STAGE])
+
+
+@dataclass
+class Drive:
+    """`finished(name)` is told of every stage whose Job ended well, before any that needs it starts. `say` prints a line."""
+
+    stages: Sequence[Stage]
+    done: set[str]
+    jobs: RunJobs
+    finished: Callable[[str], None]
+    say: Callable[[str], None]
+    parallel: int
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+
+    def run(self, pause: float = PAUSE_SECONDS) -> None:
+        """To the end of the last stage. Raises UserError for the first that may not be tried again, with the others stopped;
+        InfraError if the API server is away for too long."""
+        last = time.monotonic()
+        while any(stage.name not in self.done for stage in self.stages):
+            try:
+                self.once()
+                last = time.monotonic()
+            except (InfraError, OSError) as error:
+                if isinstance(error, ApiError) and error.status in REFUSED:
+                    raise UserError(f"the cluster refuses the driver ({error.message})", remedy=_GRANT) from error
+                if time.monotonic() - last > PATIENCE_SECONDS:
+                    raise
+                self.say(f"the API server does not answer, trying again: {error}")
+            time.sleep(pause)
+
+    def once(self) -> None:
+        """One look at the cluster, and what follows from it."""
+        seen = self.jobs.look()
+        pending = [stage for stage in self.stages if stage.name not in self.done]
+        for stage in pending:
+            found = seen.get(slug(stage.name))
+            if found is not None:
+                self.started.add(stage.name)
+                self._judge(stage, found, seen)
+            elif stage.name in self.started:  # somebody deleted it
+                self.started.discard(stage.name)
+                self._book(stage, {})
+        running = [stage for stage in self.stages if stage.name in self.started and stage.name not in self.done]
+        ready = [s for s in self.stages if s.name not in self.done and s.name not in self.started and s.needs <= self.done]
+        for stage in ready[: max(0, self.parallel - len(running))]:
+            self.jobs.start(stage.job())
+            self.started.add(stage.name)
+            self.say(f"{stage.name}: started")
+
+    def _judge(self, stage: Stage, found: Seen, seen: dict[str, Seen]) -> None:
+        if found.condition("Complete") is not None:
+            self.finished(stage.name)
+            self.done.add(stage.name)
+            self.say(f"{stage.name}: finished{self._spent(stage)}")
+            return
+        self._book(stage, found.pods)
+        why = self.ledgers[stage.name].overdrawn()
+        failed = found.condition("Failed", "FailureTarget")
+        if failed is not None and not why:
+            why = str(failed.get("message") or failed.get("reason") or "its Job failed")
+        if why:
+            self.jobs.stop(seen.values())
+            raise UserError(f"{stage.name}: {why}", remedy="mend it and submit again: what is finished is found again")
+
+    def _book(self, stage: Stage, pods: dict[str, Object]) -> None:
+        for end in self.ledgers.setdefault(stage.name, Ledger()).see(pods):
+            self.say(f"{stage.name}: {self._said(end)}")
+
+    @staticmethod
+    def _said(end: End) -> str:
+        paid = {Payer.SYSTEM: "costs the system a retry", Payer.MISTAKE: "ends the run"}.get(
+            end.payer, "costs one of three retries"
+        )
+        return f"pod {end.pod} ended, which {paid}: {end.why}"
+
+    def _spent(self, stage: Stage) -> str:
+        ledger = self.ledgers.get(stage.name, Ledger())
+        user, system = ledger.spent(Payer.USER, Payer.MEMORY), ledger.spent(Payer.SYSTEM)
+        return f" after {user} retries of the user's and {system} of the system's" if user or system else ""
+
+
+_GRANT = "install the chart with training.driver.create=true, or give lehr-driver the rights in docs/security.md"

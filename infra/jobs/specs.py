@@ -1,0 +1,106 @@
+"""The Jobs of a run: the driver's, and one for each stage, their pods as Flyte's tasks have them (infra/pod/pod_template.py).
+
+Keys are in the main container alone, and there by the name of a Secret: nothing here holds one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES
+from lehr.infra.jobs.submission import DRIVER, VARIABLE, Submission, job_name, labels
+from lehr.infra.pod.pod_template import PRIMARY, pod_labels, pod_spec
+
+if TYPE_CHECKING:
+    from kubernetes.client import V1PodSpec
+
+Object = dict[str, Any]
+KEPT_SECONDS = 7 * 86_400  # after its end, for its log; a stage's Job goes with the driver's
+DRIVER_RESTARTS = 6
+INPUTS = "LEHR_INPUTS"
+
+
+@dataclass(frozen=True)
+class StagePod:
+    """What one stage's pod is to be. `inputs` are references to artifacts, as plain values, by name."""
+
+    name: str
+    command: Sequence[str]
+    cpu: str
+    memory: str
+    gpus: int = 0
+    checked: bool = True
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def stage_job(submission: Submission, stage: StagePod, owner: Object) -> Object:
+    """The Job of a stage; it goes when `owner`, the driver's Job, goes."""
+    variables = {VARIABLE: submission.text(), INPUTS: json.dumps({name: dict(ref) for name, ref in stage.inputs.items()})}
+    pod = _pod(submission, stage, variables, account=submission.account)
+    meta = owner["metadata"]
+    job = _job(
+        submission, stage.name, pod, RETRIES, pod_labels(stage.checked), job_name(submission.name, stage.name, meta["uid"])
+    )
+    reference = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
+    job["metadata"]["ownerReferences"] = [reference]
+    return job
+
+
+def driver_job(submission: Submission, command: Sequence[str]) -> Object:
+    """The Job of the driver: the only pod of a run with a token."""
+    stage = StagePod(DRIVER, command, cpu="1", memory="2Gi", checked=False)
+    pod = _pod(submission, stage, {VARIABLE: submission.text()}, account=submission.driver_account)
+    pod["automountServiceAccountToken"] = True
+    job = _job(submission, DRIVER, pod, DRIVER_RESTARTS, {}, job_name(submission.name, DRIVER))
+    job["spec"]["ttlSecondsAfterFinished"] = KEPT_SECONDS
+    return job
+
+
+def _job(submission: Submission, stage: str, pod: Object, retries: int, more: Mapping[str, str], name: str) -> Object:
+    said = labels(submission, stage)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": submission.namespace, "labels": said},
+        "spec": {
+            "backoffLimit": retries,
+            "podReplacementPolicy": "Failed",  # one pod at a time: the next starts when the last has let go of its devices
+            "podFailurePolicy": {"rules": _rules()},
+            "template": {"metadata": {"labels": {**said, **more}}, "spec": pod},
+        },
+    }
+
+
+def _rules() -> list[Object]:
+    """As far as Kubernetes can say who pays (lehr.infra.jobs.payer has the whole table): a mistake of the user's ends the Job,
+    and what costs the system is not counted against `backoffLimit`."""
+    return [
+        {"action": "FailJob", "onExitCodes": {"containerName": PRIMARY, "operator": "In", "values": [FATAL]}},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": list(SYSTEM_CODES)}},
+    ]
+
+
+def _pod(submission: Submission, stage: StagePod, variables: Mapping[str, str], account: str) -> Object:
+    """The specification of a pod as JSON data."""
+    from kubernetes.client import ApiClient, V1EnvFromSource, V1EnvVar, V1ResourceRequirements, V1SecretEnvSource
+
+    from lehr.infra.pod.pod_spec import GPU_RESOURCE
+
+    spec: V1PodSpec = pod_spec(submission.image, checked=stage.checked)
+    primary = spec.containers[0]
+    amounts = {"cpu": stage.cpu, "memory": stage.memory} | ({GPU_RESOURCE: str(stage.gpus)} if stage.gpus else {})
+    primary.image, primary.args = submission.image, list(stage.command)
+    primary.resources = V1ResourceRequirements(requests=dict(amounts), limits=dict(amounts))
+    primary.env = [*primary.env, *(V1EnvVar(name=name, value=value) for name, value in variables.items())]
+    if submission.secret:
+        primary.env_from = [V1EnvFromSource(secret_ref=V1SecretEnvSource(name=submission.secret))]
+    spec.containers = [primary]  # now the init containers follow, and the supervisor stands before the command
+    primary.command, primary.args = primary.args, None  # an image's entry point has no say
+    if account:
+        spec.service_account_name = account
+    made: Object = ApiClient().sanitize_for_serialization(spec)
+    return made

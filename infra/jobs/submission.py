@@ -1,0 +1,93 @@
+"""What a run on a cluster was submitted with, and how its objects are named and labelled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from lehr.infra.fleet.policy import NAMES
+from lehr.runtime.errors import UserError
+
+VARIABLE = "LEHR_SUBMISSION"  # environment of the driver's and the stages' pods: a Submission as JSON, without any key
+DRIVER = "driver"
+REPORT = "report"  # the last Job of a run, which publishes it
+RUN, STAGE, RECIPE = f"{NAMES.prefix}/run", f"{NAMES.prefix}/stage", f"{NAMES.prefix}/recipe"
+PART_OF = {"app.kubernetes.io/part-of": "lehr"}
+LONGEST = 63  # characters of a Job's name, which is a label of its pods
+
+
+@dataclass(frozen=True)
+class Submission:
+    """`name` is the run's on the cluster, `run` lehr.tasks.refs.RunRef as plain values. The secret and the accounts are named,
+    never read; `account` is the stages' pods', "" for the namespace's own. At most `parallel` stages run at a time."""
+
+    name: str
+    namespace: str
+    image: str
+    run: Mapping[str, str]
+    recipe: str
+    secret: str = ""
+    account: str = ""
+    driver_account: str = "lehr-driver"
+    parallel: int = 8
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def parse(text: str) -> Submission:
+    """What `Submission.text` wrote. Raises UserError for anything else."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+        return Submission(**{field.name: found[field.name] for field in fields(Submission)})
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError("this is no submission of Lehr's", where=VARIABLE, remedy="it is set by `lehr submit`") from error
+
+
+def slug(text: str, longest: int = LONGEST) -> str:
+    """`text` as a label or a part of an object's name: [a-z0-9-], a letter or digit at both ends."""
+    return re.sub(r"[^a-z0-9-]+", "-", text.lower())[:longest].strip("-") or "x"
+
+
+def run_name(recipe: str, key: str) -> str:
+    """Names a run on the cluster: the same recipe in the same place is the same run."""
+    return f"{slug(recipe, 24)}-{key[:8]}"
+
+
+def job_name(run: str, stage: str, owner_uid: str = "") -> str:
+    """Of a stage's Job, or of the driver's, which has no owner. Another submission's Jobs have other names, so that none waits
+    for the objects of one that is going."""
+    tail = f"-{owner_uid[:5]}" if owner_uid else ""
+    name = f"{run}-{slug(stage)}"
+    if len(name) + len(tail) > LONGEST:
+        digest = hashlib.sha256(stage.encode()).hexdigest()[:6]
+        name = f"{name[: LONGEST - len(tail) - 7].rstrip('-')}-{digest}"
+    return name + tail
+
+
+def labels(submission: Submission, stage: str) -> dict[str, str]:
+    """Of a Job and its pods."""
+    return {**PART_OF, RUN: submission.name, STAGE: slug(stage), RECIPE: slug(submission.recipe)}
+
+
+def selector(run: str, stage: str = "") -> str:
+    """Selects the Jobs and pods of a run, or those of one stage."""
+    return f"{RUN}={run}" + (f",{STAGE}={slug(stage)}" if stage else "")
+
+
+def owner_uid(item: Mapping[str, Any]) -> str:
+    """Of the object that an object belongs to, "" for none: of a pod its Job's."""
+    owners: list[dict[str, Any]] = item["metadata"].get("ownerReferences") or [{}]
+    return str(owners[0].get("uid", ""))
+
+
+def jobs_path(namespace: str, name: str = "") -> str:
+    return f"/apis/batch/v1/namespaces/{namespace}/jobs" + (f"/{name}" if name else "")
+
+
+def pods_path(namespace: str, name: str = "") -> str:
+    return f"/api/v1/namespaces/{namespace}/pods" + (f"/{name}" if name else "")

@@ -1,0 +1,151 @@
+"""A run that was submitted, as a person sees it: its state, its log, its end. And how it is started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lehr.infra.jobs.payer import end_of
+from lehr.infra.jobs.submission import DRIVER, RUN, STAGE, jobs_path, owner_uid, pods_path, selector
+from lehr.infra.kube.api import Api, ApiError
+from lehr.runtime.errors import UserError
+
+Object = dict[str, Any]
+GONE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StageState:
+    """`state` is waiting, running, finished or failed; `pods` how many there were; `said` what is to be known of the last."""
+
+    stage: str
+    state: str
+    pod: str
+    node: str
+    pods: int
+    said: str
+
+
+def submit(api: Api, job: Object) -> bool:
+    """Create the driver's Job. One that has ended makes room for it; False if one is at work. Raises ApiError."""
+    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+    end = time.monotonic() + GONE_SECONDS
+    while True:
+        try:
+            api.create(jobs_path(namespace), job)
+            return True
+        except ApiError as error:
+            if error.reason != "AlreadyExists" or time.monotonic() > end:
+                raise
+        found = _job(api, namespace, name)
+        if found is not None and not found["metadata"].get("deletionTimestamp"):
+            if _state(found) not in ("finished", "failed"):
+                return False
+            api.delete(jobs_path(namespace, name), found["metadata"]["uid"])
+        time.sleep(0.2)
+
+
+def _job(api: Api, namespace: str, name: str) -> Object | None:
+    try:
+        return api.get(jobs_path(namespace, name))
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _state(job: Object) -> str:
+    status = job.get("status", {})
+    held = {c["type"] for c in status.get("conditions") or [] if c["status"] == "True"}
+    if "Complete" in held:
+        return "finished"
+    if "Failed" in held:
+        return "failed"
+    return "running" if status.get("ready") or status.get("active") else "waiting"
+
+
+def states(api: Api, namespace: str, run: str) -> list[StageState]:
+    """The driver, then the stages in the order in which they were started. Raises UserError for a run that is not there."""
+    jobs = [job for job in _jobs(api, namespace, run) if not job["metadata"].get("deletionTimestamp")]
+    pods = api.items(pods_path(namespace), {"labelSelector": selector(run)})
+    jobs.sort(key=lambda job: (_stage(job) != DRIVER, job["metadata"]["creationTimestamp"], job["metadata"]["name"]))
+    return [_stage_state(job, [pod for pod in pods if owner_uid(pod) == job["metadata"]["uid"]]) for job in jobs]
+
+
+def _jobs(api: Api, namespace: str, run: str) -> list[Object]:
+    found = api.items(jobs_path(namespace), {"labelSelector": selector(run)})
+    if not found:
+        known = sorted({job["metadata"]["labels"][RUN] for job in api.items(jobs_path(namespace), {"labelSelector": RUN})})
+        there = f"there are: {', '.join(known)}" if known else "there is none"
+        raise UserError(f"no run {run} in the namespace {namespace}", remedy=f"{there}; `lehr submit` prints a run's name")
+    return found
+
+
+def _stage(item: Object) -> str:
+    return str(item["metadata"]["labels"].get(STAGE, ""))
+
+
+def _newest(pods: list[Object]) -> Object | None:
+    return max(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]), default=None)
+
+
+def _stage_state(job: Object, pods: list[Object]) -> StageState:
+    state, last = _state(job), _newest(pods)
+    if last is None:
+        return StageState(_stage(job), state, "", "", 0, _of_job(job) if state == "failed" else "")
+    ended = end_of(last)
+    said = ended.why if ended is not None else "" if state == "finished" else _waits(last)
+    if state == "running" and last.get("status", {}).get("phase") != "Running":
+        state = "waiting"
+    return StageState(_stage(job), state, last["metadata"]["name"], last["spec"].get("nodeName", ""), len(pods), said)
+
+
+def _of_job(job: Object) -> str:
+    return next((str(c.get("message", "")) for c in job["status"]["conditions"] if c["type"] == "Failed"), "")
+
+
+def _waits(pod: Object) -> str:
+    """Why it does not run: the scheduler's words, or a container's."""
+    status = pod.get("status", {})
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(kind) or []:
+            waiting = container.get("state", {}).get("waiting") or {}
+            if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+                return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return str(condition.get("message", ""))
+    return ""
+
+
+def log(api: Api, namespace: str, run: str, stage: str, container: str) -> Iterator[str]:
+    """Of the newest pod of `stage` (the driver's is DRIVER): a header, then the text of its main container. Raises UserError
+    where there is no such pod, or no log of it."""
+    _jobs(api, namespace, run)
+    pod = _newest(api.items(pods_path(namespace), {"labelSelector": selector(run, stage)}))
+    if pod is None:
+        raise UserError(f"{run} has no pod of {stage}", remedy=f"`lehr status {run}` shows its stages")
+    name = pod["metadata"]["name"]
+    try:
+        text = api.text(f"{pods_path(namespace, name)}/log", {"container": container})
+    except ApiError as error:
+        if error.status != 400:
+            raise
+        raise UserError(f"{name} has no log yet", remedy=f"`lehr status {run}` says what it waits for") from error
+    yield f"{name}:"
+    yield text
+
+
+def cancel(api: Api, namespace: str, run: str) -> int:
+    """Delete the Jobs of a run, and with them its pods, which are told to end and save what they have. The store keeps all.
+    Returns how many Jobs there were. The driver's goes first: it starts no other one."""
+    found = sorted(_jobs(api, namespace, run), key=lambda job: _stage(job) != DRIVER)
+    for job in found:
+        try:
+            api.delete(jobs_path(namespace, job["metadata"]["name"]), job["metadata"]["uid"])
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+    return len(found)

@@ -1,0 +1,121 @@
+"""Files of this machine that a recipe names, for pods that have none of them: small ones go into the store beside the run.
+
+The pinned recipe names them relative to itself, so that whoever brings the run's folder to a machine has them at their place.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lehr.artifacts.artifact import sha256_file
+from lehr.config import Recipe
+from lehr.runtime.errors import UserError, from_os_error
+from lehr.tasks.run_location import RunLocation
+
+INPUTS = "inputs"
+MOST_BYTES = 8 << 20  # in all
+
+
+def packed(recipe: Recipe, in_image: Sequence[str] = ()) -> tuple[Recipe, dict[str, Path]]:
+    """`recipe` as pods can read it, and the files to put into the store, by their names below the run's root. What lies under a
+    path of `in_image` is in the image too, at the same path.
+
+    Raises UserError for files that are too large in all, and for a model on this machine.
+    """
+    files: dict[str, Path] = {}
+    values = recipe.model_dump(mode="json")
+    for section in _named(values):
+        if not _there(section["path"], in_image):
+            section["path"] = f"../{_add(Path(section['path']), files)}"
+    _refuse_models(values, in_image)
+    _refuse_large(files)
+    return (Recipe.model_validate(values) if files else recipe), files
+
+
+def _named(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The sections that name a file as their `path`."""
+    for source in ((values.get("data") or {}).get("sources") or {}).values():
+        if source["kind"] == "jsonl":
+            yield source
+    if (tokenizer := values.get("tokenizer")) and tokenizer.get("path"):
+        yield tokenizer
+
+
+def _there(path: str, in_image: Sequence[str]) -> bool:
+    return "://" in path or any(Path(path).is_relative_to(Path(folder).resolve()) for folder in in_image)
+
+
+def _add(path: Path, files: dict[str, Path]) -> str:
+    """The name below the run's root that `path` gets: its content's, then its own."""
+    try:
+        if path.is_dir():  # a tokenizer's
+            inside = sorted(file for file in path.iterdir() if file.is_file())
+            _refuse_large({str(file): file for file in inside})
+            digest = "-".join(sha256_file(file)[:8] for file in inside)[:64] or "empty"
+            files |= {f"{INPUTS}/{digest}/{file.name}": file for file in inside}
+            return f"{INPUTS}/{digest}"
+        _refuse_large({str(path): path})  # before it is read for its name
+        name = f"{INPUTS}/{sha256_file(path)[:16]}/{path.name}"
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    files[name] = path
+    return name
+
+
+def _refuse_large(files: dict[str, Path]) -> None:
+    total = sum(path.stat().st_size for path in files.values())
+    if total > MOST_BYTES:
+        largest = max(files.values(), key=lambda path: path.stat().st_size)
+        raise UserError(
+            f"its files are on this machine only, {total / 1e6:.0f} MB; up to {MOST_BYTES / 1e6:.0f} MB are sent to pods",
+            where=largest,
+            remedy="put them into the image at the same path, and say so with --in-image FOLDER",
+        )
+
+
+def _refuse_models(values: dict[str, Any], in_image: Sequence[str]) -> None:
+    base = values.get("base") or {}
+    for key, remedy in (
+        ("checkpoint", "train it with --out s3://BUCKET/PREFIX, and name it by its address there"),
+        ("huggingface", "put it into the image at the same path, and say so with --in-image FOLDER"),
+    ):
+        if base.get(key) and not _there(base[key], in_image):
+            raise UserError("this model is on this machine only", where=f"base.{key}={base[key]}", remedy=remedy)
+
+
+def send(files: dict[str, Path], root: str) -> None:
+    """Put them into the store at `root`. Raises UserError and InfraError as the store does."""
+    place = RunLocation(root)
+    for name, path in files.items():
+        target = place.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise from_os_error(error, path) from error
+    place.share(sorted(files))
+
+
+def portable(recipe: Recipe, folder: Path) -> Recipe:
+    """`recipe` with the files that came with the run in `folder` named as `folder`/recipe.yaml may name them."""
+    values = recipe.model_dump(mode="json")
+    found = [section for section in _named(values) if Path(section["path"]).is_relative_to(folder / INPUTS)]
+    for section in found:
+        section["path"] = Path(section["path"]).relative_to(folder).as_posix()
+    return Recipe.model_validate(values) if found else recipe
+
+
+def fetch(root: str, recipe: Recipe) -> None:
+    """Bring the files that `recipe`, as `opened` reads it, names below its run's folder. A stage says which is
+    missing."""
+    place = RunLocation(root)
+    home = place.folder / INPUTS
+    for section in _named(recipe.model_dump(mode="json")):
+        path = Path(section["path"])
+        if path.is_relative_to(home):
+            names = place.names(path.relative_to(place.folder).as_posix()) if not path.is_file() else []
+            for name in names:
+                place.brought(name)

@@ -1,0 +1,145 @@
+"""A cluster without Flyte for `lehr submit`: accounts as the chart makes them, an S3 server, pods as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from lehr.infra.kube.api import Api, Object
+from lehr.infra.kube.transport import connect
+from tests.cluster.chart import render
+from tests.cluster.conftest import TRAINING, eventually
+from tests.cluster.installation import Home, home
+from tests.cluster.job_pods import JobPods, secret
+from tests.cluster.objects import create
+from tests.storage.s3_server import KEY, SECRET, seaweed
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "tests" / "cluster" / "submitted.yaml"
+KINDS = ("Namespace", "ServiceAccount", "Role", "RoleBinding", "ClusterRole")
+BUCKET, STORE = "runs", "store"
+PLANTED = SECRET  # the store's own key: it must be nowhere but in its Secret
+RUN_SECONDS = 420
+
+
+@dataclass
+class Place:
+    """The cluster, and alice, who may submit in the training namespace."""
+
+    home: Home
+    pods: JobPods
+    address: str
+    folder: Path
+    kubeconfig: Path
+    admin: Api
+
+    def environment(self) -> dict[str, str]:
+        """Of a user with keys of the store and a kubeconfig."""
+        keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": self.address}
+        keys |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        return {**os.environ, **keys, "KUBECONFIG": str(self.kubeconfig), "LEHR_CACHE": str(self.folder / "cache")}
+
+    def lehr(self, *arguments: str, code: int = 0) -> str:
+        """What a command prints, both streams; it must end with `code`."""
+        command = [sys.executable, "-m", "lehr.cli.main", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240, env=self.environment()
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{said}\n{self.home.why()}"
+        return said
+
+    def submit(self, out: str, *more: str, recipe: Path = RECIPE, code: int = 0) -> str:
+        """Submit, and give the run's name; with a `code` what was said."""
+        asked = ["--backend", "kubernetes", "--out", out, "--image", "lehr:test", "-n", TRAINING, "--secret", STORE]
+        said = self.lehr("submit", str(recipe), *asked, *more, code=code)
+        return said if code else said.split()[1]
+
+    def states(self, run: str) -> dict[str, dict[str, Any]]:
+        return {state["stage"]: state for state in json.loads(self.lehr("status", run, "-n", TRAINING, "--json"))}
+
+    def ended(self, run: str, seconds: float = RUN_SECONDS) -> str:
+        """How the driver's Job ended."""
+        path = f"/apis/batch/v1/namespaces/{TRAINING}/jobs/{run}-driver"
+        kinds: list[str] = []
+
+        def over() -> bool:
+            held = self.admin.get(path)["status"].get("conditions") or []
+            kinds[:] = [c["type"] for c in held if c["status"] == "True" and c["type"] in ("Complete", "Failed")]
+            return bool(kinds)
+
+        try:
+            eventually(over, f"{run} ended", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.home.why()}") from None
+        return kinds[0]
+
+    def objects(self, run: str) -> list[Object]:
+        found = []
+        for path in (f"/apis/batch/v1/namespaces/{TRAINING}/jobs", f"/api/v1/namespaces/{TRAINING}/pods"):
+            found += self.admin.items(path, {"labelSelector": f"lehr.dev/run={run}"})
+        return found
+
+    def stored(self, out: str, name: str) -> str:
+        client = boto3.client("s3", endpoint_url=self.address, region_name="us-east-1", aws_access_key_id=KEY,
+                              aws_secret_access_key=SECRET)  # fmt: skip
+        key = f"{out.removeprefix(f's3://{BUCKET}/')}/{name}"
+        return client.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
+
+    def digests(self, out: str) -> dict[str, str]:
+        return digests(self.stored(out, "lineage.json"))
+
+
+def digests(lineage: str) -> dict[str, str]:
+    return {entry["stage"]: entry["digest"] for entry in json.loads(lineage)}
+
+
+def local_digests(folder: Path) -> dict[str, str]:
+    """Of `lehr run` of the same recipe on this machine."""
+    command = [sys.executable, "-m", "lehr.cli.main", "run", str(RECIPE), "--out", str(folder), "--no-mlflow"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return digests((folder / "lineage.json").read_text())
+
+
+@contextmanager
+def place(folder: Path) -> Iterator[Place]:
+    """Running; with the driver's account and rights from the chart, and alice bound to `lehr-submitter`."""
+    store = folder / "store"
+    store.mkdir()
+    with seaweed(store) as address, home(folder / "home", JobPods) as made:
+        assert isinstance(made.containers, JobPods)
+        admin = made.world.admin
+        keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
+        boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
+        _install(admin, address)
+        made.containers.serve_logs_of("system")
+        config = made.world.plane.kubeconfig("alice", "alice-token", TRAINING)
+        yield Place(made, made.containers, address, folder, config, Api(connect(made.kubeconfig)))
+
+
+def _install(admin: Api, address: str) -> None:
+    values = {"training": {"driver": {"create": True}, "namespaces": [{"name": TRAINING, "keep": False}]}}
+    found = [item for item in render(values) if item["metadata"].get("namespace", TRAINING) == TRAINING]
+    for kind in KINDS:
+        for item in found:
+            if item["kind"] == kind and (kind != "Namespace" or item["metadata"]["name"] == TRAINING):
+                create(admin, item)
+    subject = {"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lehr-submitter"}
+    meta = {"name": "alice", "namespace": TRAINING}
+    create(admin, {"kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]})
+    keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": address}
+    keys |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    admin.create(f"/api/v1/namespaces/{TRAINING}/secrets", secret(TRAINING, STORE, keys))
+    account = f"/api/v1/namespaces/{TRAINING}/serviceaccounts"
+    eventually(lambda: admin.get(f"{account}/default"), "accounts exist")

@@ -1,0 +1,125 @@
+"""`lehr submit --backend kubernetes` on a real API server, with pods as processes and a real S3 server."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import TRAINING, eventually
+from tests.cluster.job_pods import JobPod
+from tests.cluster.submitted_runs import PLANTED, Place, local_digests, place
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+OUT = "s3://runs/tiny"
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with place(tmp_path_factory.mktemp("submit")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of `lehr run` here."""
+    return local_digests(tmp_path_factory.mktemp("local") / "run")
+
+
+def test_a_run_has_the_digests_of_a_laptop_and_its_keys_are_nowhere(there: Place, expected: dict[str, str]) -> None:
+    run = there.submit(OUT)
+    assert there.ended(run) == "Complete", there.home.why()
+    assert there.digests(OUT) == expected
+    states = there.states(run)
+    assert set(states) == {"driver", "report", *expected} and {s["state"] for s in states.values()} == {"finished"}
+    assert all(state["pods"] == 1 for state in states.values())
+    driver, stage = there.lehr("logs", run, "-n", TRAINING), there.lehr("logs", run, "stage1", "-n", TRAINING)
+    assert f"report: {OUT}/report.html" in driver and "soup: finished" in driver and "stage1" in stage
+    kinds = there.home.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    seen = [there.home.kubectl("get", ",".join(k for k in kinds if k != "secrets"), "-A", "-o", "yaml")]
+    seen += [path.read_text(errors="replace") for path in there.pods.folder.glob("*/*.log")]
+    seen += [there.stored(OUT, name) for name in ("recipe.yaml", "report.html", "lineage.json")]
+    assert len(seen) > 15 and not [text for text in seen if PLANTED in text]
+    assert "path: inputs/" in there.stored(OUT, "recipe.yaml"), "the recipe names no path of a machine"
+    again = there.submit(OUT)
+    assert again == run and there.ended(run) == "Complete"
+    assert set(there.states(run)) == {"driver", "report"}, "all stages are found again"
+
+
+def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Place, expected: dict[str, str]) -> None:
+    out = "s3://runs/disturbed"
+    run = there.submit(out)
+    before = set(there.pods.history)
+
+    def started(stage: str) -> bool:
+        return any(_run(p) == run and p.process is not None for p in there.pods.of_stage(stage))
+
+    eventually(lambda: started("tokenizer"), "the tokenizer's pod runs", 240)
+    _newest(there, run, "tokenizer").kill()
+    eventually(lambda: started("stage1"), "the first training's pod runs", 240)
+    name = _newest(there, run, "stage1").name
+    there.home.kubectl("delete", "pod", "-n", TRAINING, name, "--wait=false")
+    _newest(there, run, "driver").kill(signal.SIGKILL)
+    assert there.ended(run) == "Complete", there.home.why()
+    assert there.digests(out) == expected
+    states = there.states(run)
+    assert (states["tokenizer"]["pods"], states["stage1"]["pods"], states["driver"]["pods"]) >= (2, 1, 2), states
+    log = "".join(p.log_path.read_text() for uid, p in there.pods.history.items() if uid not in before and _run(p) == run)
+    assert "costs the system a retry" in log and "costs one of three" not in log
+    assert len([p for p in there.pods.of_stage("stage1") if _run(p) == run]) == 2
+
+
+def _run(pod: JobPod) -> str:
+    return str(pod.pod["metadata"]["labels"]["lehr.dev/run"])
+
+
+def _newest(there: Place, run: str, stage: str) -> JobPod:
+    return [pod for pod in there.pods.of_stage(stage) if _run(pod) == run][-1]
+
+
+def test_a_mistake_ends_the_run_with_its_line(there: Place, tmp_path: Path) -> None:
+    """A file that is no JSON lines: found by the pod that reads it, and never tried again."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": 1}\nnot json\n')
+    run = there.submit("s3://runs/bad", "--set", f"data.sources.bible.path={bad}")
+    assert there.ended(run) == "Failed"
+    states = there.states(run)
+    assert states["documents"]["pods"] == 1 and states["driver"]["pods"] == 1
+    assert states["driver"]["said"].startswith("documents: pod ") and "bad.jsonl" in states["driver"]["said"], states
+    there.lehr("cancel", run, "-n", TRAINING)
+    eventually(lambda: not there.objects(run), "nothing is left")
+
+
+def test_cancel_leaves_nothing_in_the_cluster_and_all_in_the_store(there: Place) -> None:
+    out = "s3://runs/cancelled"
+    run = there.submit(out)
+    eventually(lambda: any(_run(p) == run for p in there.pods.of_stage("documents")), "a stage runs", 120)
+    assert "at work already" in there.lehr(
+        "submit", str(Path(__file__).with_name("submitted.yaml")), "--backend", "kubernetes", "--out", out, "--image",
+        "lehr:test", "-n", TRAINING, "--secret", "store",
+    )  # fmt: skip
+    said = there.lehr("cancel", run, "-n", TRAINING)
+    assert f"cancelled: {run}" in said
+    eventually(lambda: not there.objects(run), "nothing is left")
+    assert "name: Submitted.e2e" in there.stored(out, "recipe.yaml")
+    assert f"no run {run}" in there.lehr("status", run, "-n", TRAINING, code=2)
+
+
+REFUSED = (
+    (("--out", "runs/x"), "--out runs/x: a folder of this machine is in no pod. give s3://BUCKET/PREFIX."),
+    (("--image", ""), "--image: no image is named."),
+    (("-n", "other"), "you may not"),
+    (("-n", "nowhere"), "you may not"),
+    (("--service-account", "nobody"), "there is no service account nobody"),
+    (("--set", "compute.stages={stage1: {gpus: 8}}"), "compute: stage1 asks for 8 GPUs, and no node has more than 0."),
+)
+
+
+@pytest.mark.parametrize(("more", "line"), REFUSED)
+def test_what_cannot_work_is_refused_before_anything_starts(there: Place, more: tuple[str, ...], line: str) -> None:
+    before = there.admin.items(f"/apis/batch/v1/namespaces/{TRAINING}/jobs")
+    said = there.submit("s3://runs/refused", *more, code=2)
+    assert line in said and len([part for part in said.splitlines() if part.startswith("error: ")]) == 1, said
+    assert len(there.admin.items(f"/apis/batch/v1/namespaces/{TRAINING}/jobs")) == len(before)
