@@ -149,7 +149,8 @@ class Drive:
         if failed is not None and not why:
             why = str(failed.get("message") or failed.get("reason") or "its Job failed")
         if why:
-            self.jobs.stop(seen.values())
+            mistaken = self.ledgers[stage.name].spent(Payer.MISTAKE) > 0  # Kubernetes ends that Job itself, and keeps its log
+            self.jobs.stop(other for other in seen.values() if other is not found or not mistaken)
             raise UserError(f"{stage.name}: {why}", remedy="mend it and submit again: what is finished is found again")
 
     def _book(self, stage: Stage, pods: dict[str, Object]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES
+from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES, TERMINATED
 from lehr.infra.jobs.submission import DRIVER, VARIABLE, Submission, job_name, labels
 from lehr.infra.pod.pod_template import PRIMARY, pod_labels, pod_spec
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 KEPT_SECONDS = 7 * 86_400  # after its end, for its log; a stage's Job goes with the driver's
 DRIVER_RESTARTS = 6
+DRIVER_CODES = (TERMINATED,)  # nobody counts its ends but Kubernetes: one that is killed for its memory must not start for ever
 INPUTS = "LEHR_INPUTS"
 
 
@@ -60,7 +61,7 @@ def driver_job(submission: Submission, command: Sequence[str]) -> Object:
 
 
 def _job(submission: Submission, stage: str, pod: Object, retries: int, more: Mapping[str, str], name: str) -> Object:
-    said = labels(submission, stage)
+    said, codes = labels(submission, stage), DRIVER_CODES if stage == DRIVER else SYSTEM_CODES
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -68,19 +69,19 @@ def _job(submission: Submission, stage: str, pod: Object, retries: int, more: Ma
         "spec": {
             "backoffLimit": retries,
             "podReplacementPolicy": "Failed",  # one pod at a time: the next starts when the last has let go of its devices
-            "podFailurePolicy": {"rules": _rules()},
+            "podFailurePolicy": {"rules": _rules(codes)},
             "template": {"metadata": {"labels": {**said, **more}}, "spec": pod},
         },
     }
 
 
-def _rules() -> list[Object]:
+def _rules(codes: Sequence[int]) -> list[Object]:
     """As far as Kubernetes can say who pays (lehr.infra.jobs.payer has the whole table): a mistake of the user's ends the Job,
     and what costs the system is not counted against `backoffLimit`."""
     return [
         {"action": "FailJob", "onExitCodes": {"containerName": PRIMARY, "operator": "In", "values": [FATAL]}},
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": list(SYSTEM_CODES)}},
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": list(codes)}},
     ]
 
 

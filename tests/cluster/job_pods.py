@@ -1,7 +1,7 @@
 """The kubelet stand-in for pods of Jobs: init containers before the main one, termination messages, logs over the API.
 
 As a kubelet does, it brings a pod that is deleted to an end with an exit code before it lets it go. Preflights are taken as
-passed unless `preflights` says that they run.
+passed but for the stages that `preflights` names, where they run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class JobPods(Containers):
     """Pods of Jobs. `history` is every pod that ran, by uid."""
 
     container_type = JobPod
-    preflights = False
+    preflights = ("stage1",)
 
     def __init__(self, api: Api, plane: ControlPlane, folder: Path, programs: Path) -> None:
         super().__init__(api, plane, folder, programs)
@@ -87,7 +87,7 @@ class JobPods(Containers):
         self.history[container.pod["metadata"]["uid"]] = container
         for spec in container.pod["spec"].get("initContainers", []):
             container.current = spec
-            if not self.preflights:
+            if container.pod["metadata"]["labels"].get("lehr.dev/stage") not in self.preflights:
                 container.ended[spec["name"]] = {"exitCode": 0, "reason": "Completed", "finishedAt": stamp()}
             elif self._one(container) != 0:
                 self._finish(container, "Failed")

@@ -89,11 +89,18 @@ class Place:
             found += self.admin.items(path, {"labelSelector": f"lehr.dev/run={run}"})
         return found
 
+    def _client(self) -> Any:
+        keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
+        return boto3.client("s3", endpoint_url=self.address, region_name="us-east-1", **keys)
+
     def stored(self, out: str, name: str) -> str:
-        client = boto3.client("s3", endpoint_url=self.address, region_name="us-east-1", aws_access_key_id=KEY,
-                              aws_secret_access_key=SECRET)  # fmt: skip
         key = f"{out.removeprefix(f's3://{BUCKET}/')}/{name}"
-        return client.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
+        return str(self._client().get_object(Bucket=BUCKET, Key=key)["Body"].read().decode())
+
+    def keys(self, out: str, prefix: str) -> list[str]:
+        """What the store has of a run below `prefix`."""
+        start = f"{out.removeprefix(f's3://{BUCKET}/')}/{prefix}"
+        return [item["Key"] for item in self._client().list_objects_v2(Bucket=BUCKET, Prefix=start).get("Contents", [])]
 
     def digests(self, out: str) -> dict[str, str]:
         return digests(self.stored(out, "lineage.json"))
@@ -138,6 +145,8 @@ def _install(admin: Api, address: str) -> None:
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lehr-submitter"}
     meta = {"name": "alice", "namespace": TRAINING}
     create(admin, {"kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]})
+    sees = {**role, "name": "lehr-viewer"}
+    create(admin, {"kind": "ClusterRoleBinding", "metadata": {"name": "alice"}, "roleRef": sees, "subjects": [subject]})
     keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": address}
     keys |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
     admin.create(f"/api/v1/namespaces/{TRAINING}/secrets", secret(TRAINING, STORE, keys))

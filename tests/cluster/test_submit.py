@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import signal
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lehr.infra.kube.api import Api
+from lehr.infra.kube.transport import connect
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.job_pods import JobPod
 from tests.cluster.submitted_runs import PLANTED, Place, local_digests, place
+from tests.cluster.test_rights import VERBS, can_i
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 OUT = "s3://runs/tiny"
@@ -48,20 +51,39 @@ def test_a_run_has_the_digests_of_a_laptop_and_its_keys_are_nowhere(there: Place
     assert set(there.states(run)) == {"driver", "report"}, "all stages are found again"
 
 
+def test_the_preflight_runs_before_a_stage_that_computes(there: Place) -> None:
+    """As a container before the task's, without keys; the gate reads its verdict. Of the run above."""
+    pod = there.pods.of_stage("stage1")[0]
+    verdict = json.loads(pod.ended["preflight"]["message"])
+    assert verdict["outcome"] == "pass" and pod.ended["preflight-gate"]["exitCode"] == 0, verdict
+
+
+def test_the_drivers_account_may_do_no_more_than_it_needs(there: Place) -> None:
+    path = f"/api/v1/namespaces/{TRAINING}/serviceaccounts/lehr-driver/token"
+    token = there.admin.create(path, {"spec": {"expirationSeconds": 7200}})["status"]["token"]
+    api = Api(connect(there.home.world.plane.kubeconfig("driver", token)))
+    may = {"jobs.batch": {"get", "list", "create", "delete"}, "pods": {"list"}}
+    asked = [*may, "pods/log", "pods/exec", "secrets", "configmaps", "serviceaccounts/token", "events", "services"]
+    for resource in asked:
+        allowed = {verb for verb in VERBS if can_i(api, verb, resource, TRAINING)}
+        assert allowed == may.get(resource, set()), resource
+    assert not any(can_i(api, verb, "jobs.batch", "lehr-system") for verb in VERBS)
+    assert not any(can_i(api, verb, "nodes", "") for verb in VERBS)
+
+
 def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Place, expected: dict[str, str]) -> None:
-    out = "s3://runs/disturbed"
+    out, before = "s3://runs/disturbed", set(there.pods.history)
     run = there.submit(out)
-    before = set(there.pods.history)
 
     def started(stage: str) -> bool:
         return any(_run(p) == run and p.process is not None for p in there.pods.of_stage(stage))
 
     eventually(lambda: started("tokenizer"), "the tokenizer's pod runs", 240)
     _newest(there, run, "tokenizer").kill()
-    eventually(lambda: started("stage1"), "the first training's pod runs", 240)
-    name = _newest(there, run, "stage1").name
-    there.home.kubectl("delete", "pod", "-n", TRAINING, name, "--wait=false")
-    _newest(there, run, "driver").kill(signal.SIGKILL)
+    eventually(lambda: there.keys(out, "work/stage1-"), "the first training has saved itself", 110)
+    there.home.kubectl("delete", "pod", "-n", TRAINING, _newest(there, run, "stage1").name, "--wait=false")
+    eventually(lambda: "stage1: pod " in _log(there, run, "driver"), "the driver has seen it", 60)
+    _newest(there, run, "driver").kill()
     assert there.ended(run) == "Complete", there.home.why()
     assert there.digests(out) == expected
     states = there.states(run)
@@ -69,6 +91,12 @@ def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Pl
     log = "".join(p.log_path.read_text() for uid, p in there.pods.history.items() if uid not in before and _run(p) == run)
     assert "costs the system a retry" in log and "costs one of three" not in log
     assert len([p for p in there.pods.of_stage("stage1") if _run(p) == run]) == 2
+    print(log)
+
+
+def _log(there: Place, run: str, stage: str) -> str:
+    path = _newest(there, run, stage).log_path
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _run(pod: JobPod) -> str:

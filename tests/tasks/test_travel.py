@@ -1,0 +1,59 @@
+"""Files of one machine that a recipe names: how they come to a pod, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lehr.config import load_recipe, recipe_yaml
+from lehr.runtime.errors import UserError
+from lehr.tasks import travel
+
+TINY = Path(__file__).resolve().parents[2] / "tests" / "e2e" / "recipe.yaml"
+
+
+def test_small_files_go_along_and_no_path_of_this_machine_is_pinned(tmp_path: Path) -> None:
+    recipe, files = travel.packed(load_recipe(TINY))
+    (name,) = files
+    assert name.startswith("inputs/") and name.endswith("/bible.jsonl.gz") and files[name].is_file()
+    assert str(TINY.parents[2]) not in recipe_yaml(recipe)
+    (tmp_path / "recipes").mkdir()
+    pinned = tmp_path / "recipes" / "x.yaml"
+    pinned.write_text(recipe_yaml(recipe))
+    loaded = load_recipe(pinned)  # wherever the run's folder is
+    assert loaded.data is not None and loaded.data.sources["bible"].path == str(tmp_path / name)  # type: ignore[union-attr]
+    shared = travel.portable(loaded, tmp_path)
+    assert shared.data is not None and shared.data.sources["bible"].path == name  # type: ignore[union-attr]
+
+
+def test_two_files_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    paths = []
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        paths.append(tmp_path / str(number) / "a.jsonl")
+        paths[-1].write_text(f'{{"text": "{number}"}}\n')
+    source = "{{kind: jsonl, path: {}, license: x}}"
+    recipe = load_recipe(
+        TINY, [f"data.sources.bible={source.format(paths[0])}", f"data.sources.more={source.format(paths[1])}"]
+    )
+    _, files = travel.packed(recipe)
+    assert sorted(files.values()) == paths
+
+
+def test_large_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    large = tmp_path / "large.jsonl"
+    large.write_bytes(b"x" * (travel.MOST_BYTES + 1))
+    recipe = load_recipe(TINY, [f"data.sources.bible.path={large}"])
+    with pytest.raises(UserError, match="on this machine only") as caught:
+        travel.packed(recipe)
+    assert "--in-image" in str(caught.value) and str(large) in str(caught.value)
+    left, files = travel.packed(recipe, [str(tmp_path)])
+    assert not files and left == recipe, "a file that the image has is left where it is"
+
+
+def test_a_model_of_this_machine_is_refused(tmp_path: Path) -> None:
+    values = {"base": {"checkpoint": str(tmp_path)}}
+    with pytest.raises(UserError, match="this model is on this machine only"):
+        travel._refuse_models(values, [])
+    travel._refuse_models({"base": {"checkpoint": "s3://b/p/artifacts/x"}}, [])
