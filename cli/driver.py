@@ -1,4 +1,4 @@
-"""`lehr driver`, hidden: what runs in the small pod of a run that `lehr submit` started. It starts the others."""
+"""`python -m lehr.cli.driver`: what runs in the small pod of a run that `lehr submit` started. It starts the others."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from lehr.cli.say import say
 
@@ -19,9 +17,9 @@ if TYPE_CHECKING:
     from lehr.tasks.opening import Opened
 
 
-@click.command("driver", hidden=True)
-def driver() -> int:
-    """Run the graph of the run that this pod was submitted with: every stage as a Job, independent ones at once."""
+def main() -> int:
+    """Run the graph of the run that this pod was submitted with: every stage as a Job, independent ones at once. The exit
+    code of the pod."""
     from lehr.infra.jobs.submission import VARIABLE, parse
     from lehr.runtime.preemption import listening
     from lehr.tasks.pod_stage import ended
@@ -103,3 +101,7 @@ class _Plan:
         inputs = {source: self.refs[source].model_dump(mode="json") for source in sources}
         pod = StagePod(name, command, amounts.cpu, amounts.memory, amounts.gpus, resource_class != "cpu", inputs)
         return stage_job(self._submission, pod, self._owner)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,6 @@ from lehr.cli.controller import controller
 from lehr.cli.convert import export, import_
 from lehr.cli.data import dropped
 from lehr.cli.diagnose import diagnose
-from lehr.cli.driver import driver
 from lehr.cli.evaluate import eval_
 from lehr.cli.explain import explain
 from lehr.cli.failure import report_failure
@@ -105,7 +104,6 @@ def lehr() -> None:
 
 for _command in (command for rows in _SECTIONS.values() for command, _ in rows):
     lehr.add_command(_command)
-lehr.add_command(driver)  # for pods: hidden
 
 
 def _take_any_text() -> None:

@@ -36,15 +36,18 @@ def submit(
     recipe: Path, backend: str, out: str, image: str, namespace: str | None, secret: str, service_account: str,
     parallel: int, in_image: tuple[str, ...], overrides: tuple[str, ...], kubeconfig: Path | None, context_name: str | None,
 ) -> None:  # fmt: skip
-    """Run RECIPE on a cluster: each stage in a pod of its own, started by a small one that needs nobody here.
+    """Run RECIPE on a cluster: each stage in a pod of its own. A small pod there starts them: nothing on this machine has to
+    keep running.
 
     The recipe is resolved, checked and pinned here, and data files that it names, up to 8 MiB, go into the store with it. The
-    keys that are used here are not sent: pods get theirs from --secret or from their account. The same command again
-    continues a run that failed or was cancelled.
+    credentials that are used here are not sent: pods get theirs from --secret or from their service account. The same command
+    again continues a run that failed or was cancelled.
 
     \b
     Examples:
-      lehr submit tiny/olmo2 --backend kubernetes --out s3://models/tiny --image example.org/lehr:1 --secret store
+      export LEHR_IMAGE=example.org/lehr:1
+      lehr submit tiny/olmo2 --backend kubernetes --out s3://b/tiny --secret store
+      lehr submit tiny/olmo1 --backend kubernetes --out s3://b/olmo1 -n training
     """
     from lehr.infra.kube.api import Api
     from lehr.infra.kube.transport import connect, namespace_of
@@ -116,7 +119,7 @@ def _start(api: Api, submission: Submission, out: str) -> None:
     from lehr.infra.jobs.submitted import submit as start
 
     name, lehr = submission.name, this_command()
-    job = driver_job(submission, ["python", "-m", "lehr.cli.main", "driver"])
+    job = driver_job(submission, ["python", "-m", "lehr.cli.driver"])
     begun = start(api, job)
     say(f"{'started' if begun else 'at work already'}: {name} in the namespace {submission.namespace}")
     where = f" -n {shlex.quote(submission.namespace)}"

@@ -34,6 +34,10 @@ def status(run: str, namespace: str | None, as_json: bool, kubeconfig: Path | No
     """Show the stages of RUN, as `lehr submit` named it: which run, wait, are finished or failed, where, and why.
 
     The first row is the driver, the pod that starts the others: what it says of a failed run is the reason.
+
+    \b
+    Example:
+      lehr status tiny-olmo2-1a2b3c4d -n training
     """
     from lehr.infra.jobs.submitted import states
 
@@ -61,7 +65,13 @@ def status(run: str, namespace: str | None, as_json: bool, kubeconfig: Path | No
 def logs(
     run: str, stage: str, namespace: str | None, container: str, kubeconfig: Path | None, context_name: str | None
 ) -> None:
-    """Print the log of STAGE of RUN, of its newest pod; without STAGE that of the driver, which says what was started."""
+    """Print the log of STAGE of RUN, of its newest pod; without STAGE that of the driver, which says what was started.
+
+    \b
+    Examples:
+      lehr logs tiny-olmo2-1a2b3c4d
+      lehr logs tiny-olmo2-1a2b3c4d stage1 --container preflight
+    """
     from lehr.infra.jobs.submitted import log
 
     api, place = _reach(kubeconfig, context_name, namespace)
@@ -79,7 +89,12 @@ def logs(
 @namespace_option
 @cluster_options
 def cancel(run: str, namespace: str | None, kubeconfig: Path | None, context_name: str | None) -> None:
-    """Stop RUN: its pods save what they have and end, and nothing of it stays in the cluster. The store keeps everything."""
+    """Stop RUN: its pods save what they have and end, and nothing of it stays in the cluster. The store keeps everything.
+
+    \b
+    Example:
+      lehr cancel tiny-olmo2-1a2b3c4d
+    """
     from lehr.infra.jobs.submitted import cancel as stop
 
     api, place = _reach(kubeconfig, context_name, namespace)

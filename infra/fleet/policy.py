@@ -49,6 +49,18 @@ class Names:
         return self._under("preflight")
 
     @property
+    def run_label(self) -> str:  # on Jobs and pods of a run without Flyte: the run's name
+        return self._under("run")
+
+    @property
+    def stage_label(self) -> str:  # there, of a stage; `driver` and `report` are none
+        return self._under("stage")
+
+    @property
+    def recipe_label(self) -> str:
+        return self._under("recipe")
+
+    @property
     def pool_label(self) -> str:
         return self._under("pool")
 

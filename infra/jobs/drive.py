@@ -82,7 +82,7 @@ class RunJobs:
                         raise
 
     def _ours(self, job: Object) -> bool:
-        return owner_uid(job) == self.owner["metadata"]["uid"]
+        return owner_uid(job) == str(self.owner["metadata"]["uid"])
 
     @staticmethod
     def _stage(job: Object) -> str:

@@ -15,7 +15,7 @@ from lehr.runtime.errors import UserError
 VARIABLE = "LEHR_SUBMISSION"  # environment of the driver's and the stages' pods: a Submission as JSON, without any key
 DRIVER = "driver"
 REPORT = "report"  # the last Job of a run, which publishes it
-RUN, STAGE, RECIPE = f"{NAMES.prefix}/run", f"{NAMES.prefix}/stage", f"{NAMES.prefix}/recipe"
+RUN, STAGE, RECIPE = NAMES.run_label, NAMES.stage_label, NAMES.recipe_label
 PART_OF = {"app.kubernetes.io/part-of": "lehr"}
 LONGEST = 63  # characters of a Job's name, which is a label of its pods
 

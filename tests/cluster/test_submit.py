@@ -136,7 +136,7 @@ def test_cancel_leaves_nothing_in_the_cluster_and_all_in_the_store(there: Place)
 
 
 REFUSED = (
-    (("--out", "runs/x"), "--out runs/x: a folder of this machine is in no pod. give s3://BUCKET/PREFIX."),
+    (("--out", "runs/x"), "--out runs/x: a folder of this machine is in no pod. Give s3://BUCKET/PREFIX."),
     (("--image", ""), "--image: no image is named."),
     (("-n", "other"), "you may not"),
     (("-n", "nowhere"), "you may not"),
