@@ -9,9 +9,11 @@ import pytest
 
 from lehr.infra.jobs.drive import Drive, Seen, Stage
 from lehr.infra.jobs.payer import RETRIES, SYSTEM_RETRIES, Ledger, Payer, end_of
-from lehr.infra.jobs.specs import StagePod, driver_job, stage_job
-from lehr.infra.jobs.submission import LONGEST, Submission, job_name, parse, run_name
+from lehr.infra.jobs.specs import INPUTS, StagePod, driver_job, stage_job
+from lehr.infra.jobs.submission import LONGEST, REPORT, VARIABLE, Submission, job_name, parse, run_name
 from lehr.runtime.errors import InfraError, UserError
+from lehr.tasks import pod_stage
+from lehr.tasks.refs import RunRef
 
 Object = dict[str, Any]
 RUN = {"root": "s3://b/p", "recipe": "f" * 64, "key": "k" * 16, "command": "lehr submit", "source": "tiny/olmo2"}
@@ -238,3 +240,20 @@ def test_an_api_server_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(jobs, "look", look)
     drive.run(pause=0)
     assert drive.done == {"a"} and len([line for line in said if "does not answer" in line]) == 2
+
+
+def test_the_pods_program_knows_what_it_is_told_by() -> None:
+    """lehr.tasks may not import lehr.infra.jobs, so both name these."""
+    assert (pod_stage.SUBMISSION, pod_stage.INPUTS, pod_stage.REPORT) == (VARIABLE, INPUTS, REPORT)
+    assert RunRef.model_validate(json.loads(SUBMITTED.text())["run"]).root == RUN["root"]
+
+
+def test_a_fault_of_ours_leaves_its_line_in_the_pod(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEHR_TERMINATION_LOG", str(tmp_path / "word"))
+    monkeypatch.setenv("STORE_SECRET_KEY", "planted-value")
+    assert pod_stage.ended(UserError("no\nsuch file planted-value", where="x", remedy="mend it")) == 2
+    assert (tmp_path / "word").read_text() == "x: no such file ***. Mend it."
+    assert pod_stage.ended(KeyError("y")) == 70
+    assert (tmp_path / "word").read_text() == "KeyError: 'y'" and "error: KeyError: 'y'" in capsys.readouterr().err
