@@ -83,7 +83,8 @@ def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Pl
 
     eventually(lambda: started("tokenizer"), "the tokenizer's pod runs", 240)
     _newest(there, run, "tokenizer").kill()
-    eventually(lambda: there.keys(out, "work/stage1-"), "the first training has saved itself", 110)
+    eventually(lambda: started("stage1"), "the first training's pod runs", 300)
+    eventually(lambda: there.keys(out, "work/stage1-"), "the first training has saved itself", 120)
     there.home.kubectl("delete", "pod", "-n", TRAINING, _newest(there, run, "stage1").name, "--wait=false")
     eventually(lambda: "stage1: pod " in _log(there, run, "driver"), "the driver has seen it", 60)
     _newest(there, run, "driver").kill()
@@ -94,7 +95,7 @@ def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Pl
     log = "".join(p.log_path.read_text() for uid, p in there.pods.history.items() if uid not in before and _run(p) == run)
     assert "costs the system a retry" in log and "costs one of three" not in log
     assert len([p for p in there.pods.of_stage("stage1") if _run(p) == run]) == 2
-    print(log)
+    assert "going on at step" in _log(there, run, "stage1"), "what the deleted pod had saved is gone on with"
 
 
 def _log(there: Place, run: str, stage: str) -> str:
