@@ -6,6 +6,7 @@ import ast
 import io
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
@@ -57,3 +58,11 @@ def test_every_command_prints_through_them() -> None:
             if echo or own or (bare and any(alias.name == "Console" for alias in node.names)):
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not wrong
+
+
+@pytest.mark.parametrize(("text", "width"), [("72", 72), ("9" * 5_000, 80), ("²", 80), ("wide", 80), ("-5", 80)])
+def test_a_size_that_is_no_number_is_passed_over(text: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by `make fuzz`: rich reads COLUMNS and LINES with `int`, which raises for more than 4,300 digits."""
+    monkeypatch.setenv("COLUMNS", text)
+    monkeypatch.setenv("LINES", text)
+    assert Screen(file=io.StringIO()).size.width == width
