@@ -20,7 +20,7 @@ from benchmarks.common import LEHR, Record, compared, in_turns, main
 from lehr.config.optim import Optim
 from lehr.config.parallel import Parallel
 from lehr.distributed.ranks import Ranks
-from lehr.distributed.sharding.init import start
+from lehr.distributed.sharding.init import init_sharded
 from lehr.distributed.sharding.saves import ShardedSaves
 from lehr.train.checkpointing.resume_state import ResumeFiles
 
@@ -60,7 +60,7 @@ def sharded(folder: Path) -> list[Record]:
     with _one_rank(folder):
         # a recipe must give such a layout several processes; what one rank waits for does not depend on how many there are
         parallel, ranks = Parallel.model_construct(layout="fsdp"), Ranks()
-        state = start(ranks, parallel, models.config("15M"), Optim(lr=1e-3), torch.bfloat16, 0).state
+        state = init_sharded(ranks, parallel, models.config("15M"), Optim(lr=1e-3), torch.bfloat16, 0).state
         saves = ShardedSaves(folder / "sharded", ranks, parallel.described)
         numel = sum(p.numel() for p in state.model.parameters())
         same = {name: torch.randn(numel) for name in ("values", "first", "second")}
