@@ -22,6 +22,7 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def refusals(namespace: str) -> Iterator[None]:
     """Turn the server's refusal into a UserError with what to do about it."""
+    from lehr.infra.jobs.checks import grant
     from lehr.infra.kube.api import ApiError
     from lehr.runtime.errors import UserError
 
@@ -29,10 +30,7 @@ def refusals(namespace: str) -> Iterator[None]:
         yield
     except ApiError as error:
         if error.status == 403:
-            remedy = (
-                f"ask an operator for: kubectl create rolebinding NAME -n {namespace} --clusterrole=lehr-submitter --user=YOU"
-            )
-            raise UserError(f"you may not do this ({error.message})", where=namespace, remedy=remedy) from error
+            raise UserError(f"you may not do this ({error.message})", where=namespace, remedy=grant(namespace)) from error
         if error.status == 401:
             raise UserError(
                 "the cluster does not know you", where=namespace, remedy="log in again; see your kubeconfig"

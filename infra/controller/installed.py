@@ -21,6 +21,7 @@ from pathlib import Path
 import urllib3
 
 from lehr.infra.controller.settings import Settings
+from lehr.infra.kube.access import allowed
 from lehr.infra.kube.api import Api
 from lehr.infra.kube.transport import connect
 from lehr.monitoring.metrics import Fleet
@@ -30,7 +31,6 @@ PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 REPORTS = "nodereports.lehr.dev"
 LEASES = "leases.coordination.k8s.io"
-REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 Right = tuple[str, str, str]  # verb, resource (NAME.GROUP/SUBRESOURCE, of a Lease /LEASE), namespace; "" is the cluster
 
 
@@ -64,9 +64,7 @@ def may(api: Api, right: Right) -> bool:
     kind, _, group = name.partition(".")
     asked = {"verb": verb, "resource": kind, "group": group, "namespace": namespace}
     asked["name" if name == LEASES else "subresource"] = rest
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
-    spec = {"resourceAttributes": {key: value for key, value in asked.items() if value}}
-    return bool(api.create(REVIEWS, {**review, "spec": spec})["status"]["allowed"])
+    return allowed(api, asked)
 
 
 def permissions(api: Api, settings: Settings) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.jobs.submission import Submission
+from lehr.infra.kube.access import allowed
 from lehr.infra.kube.api import NODES, Api, ApiError
+from lehr.runtime.environment import digits
 from lehr.runtime.errors import UserError
 
 GPU = "nvidia.com/gpu"
@@ -40,13 +41,14 @@ def _namespace(api: Api, name: str) -> str:
     return ""
 
 
+def grant(namespace: str) -> str:
+    """What gives a person the rights to submit there."""
+    return f"ask an operator for: kubectl create rolebinding NAME -n {namespace} --clusterrole=lehr-submitter --user=YOU"
+
+
 def _rights(api: Api, namespace: str) -> str:
-    asked: dict[str, Any] = {"verb": "create", "group": "batch", "resource": "jobs", "namespace": namespace}
-    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
-    found = api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
-    if not found["status"].get("allowed"):
-        remedy = f"ask an operator for: kubectl create rolebinding NAME -n {namespace} --clusterrole=lehr-submitter --user=YOU"
-        raise UserError(f"you may not create Jobs in {namespace}", where="--namespace", remedy=remedy)
+    if not allowed(api, {"verb": "create", "group": "batch", "resource": "jobs", "namespace": namespace}):
+        raise UserError(f"you may not create Jobs in {namespace}", where="--namespace", remedy=grant(namespace))
     return ""
 
 
@@ -75,7 +77,7 @@ def _gpus(api: Api, wanted: Mapping[str, int]) -> str:
         if error.status == FORBIDDEN:
             return f"not looked at: whether a node has the GPUs that stages ask for ({error.message})"
         raise
-    most = max((int(amount) for amount in amounts), default=0)
+    most = max((digits(str(amount)) or 0 for amount in amounts), default=0)
     for stage, gpus in wanted.items():
         if gpus > most:
             remedy = "ask for fewer with `compute` in the recipe, or have such nodes added"

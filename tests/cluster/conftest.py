@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,17 +19,12 @@ from tests.cluster.faults import Crash
 from tests.cluster.kubelet import Cluster
 from tests.cluster.objects import create, make_node, namespace
 from tests.cluster.plane import ADMIN, ControlPlane, start
+from tests.cluster.skips import pytest_runtest_makereport
+
+__all__ = ["pytest_runtest_makereport"]
 
 TRAINING, OTHER = "training", "other"
 ACCOUNT = f"system:serviceaccount:{NAMES.namespace}:lehr-controller"
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.skipped and item.get_closest_marker("cluster"):
-        report.outcome, report.longrepr = "failed", f"a cluster test may not be skipped: {report.longrepr}"
-    return report
 
 
 @dataclass
