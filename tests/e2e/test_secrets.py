@@ -110,9 +110,16 @@ def temporary() -> Iterator[Path]:
         yield Path(place)
 
 
-def test_a_secret_in_the_environment_is_found_nowhere(tmp_path: Path, temporary: Path) -> None:
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A folder beside /tmp: with every variable set, the run believes to be a Flyte pod, which refuses `--out` below /tmp."""
+    with TemporaryDirectory(prefix="lehr-", dir="/var/tmp") as place:
+        yield Path(place)
+
+
+def test_a_secret_in_the_environment_is_found_nowhere(tmp_path: Path, temporary: Path, volume: Path) -> None:
     """Under the C locale: a whole run needs no other, and its report is in UTF-8 all the same."""
-    out = tmp_path / "run"
+    out = volume / "run"
     secrets = {**planted(tmp_path / "places"), "TMPDIR": str(temporary)}
     assert {"LEHR_CACHE", "LEHR_DEBUG", "TERM", "AWS_SECRET_ACCESS_KEY", "CUDA_VISIBLE_DEVICES"} <= secrets.keys()
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1"}
