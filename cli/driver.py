@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lehr.artifacts.artifact import ArtifactRef
     from lehr.infra.jobs.drive import Stage
     from lehr.infra.jobs.submission import Submission
+    from lehr.infra.pod.pod_request import PodRequest
     from lehr.pipeline.node import Node
     from lehr.tasks.opening import Opened
 
@@ -62,7 +63,7 @@ class _Plan:
 
     def stages(self) -> list[Stage]:
         from lehr.infra.jobs.drive import Stage
-        from lehr.infra.jobs.submission import REPORT
+        from lehr.pipeline.node import REPORT
 
         names = [node.name for node in self._this.nodes]
         found = [Stage(node.name, frozenset(node.sources), partial(self._job, node)) for node in self._this.nodes]
@@ -70,8 +71,8 @@ class _Plan:
 
     def finished(self, name: str) -> None:
         """Find what the Job of `name` made. Raises InfraError where it is not in the store: its Job said that it was."""
-        from lehr.infra.jobs.submission import REPORT
         from lehr.pipeline.local import locate
+        from lehr.pipeline.node import REPORT
         from lehr.runtime.errors import InfraError
         from lehr.tasks.session import session
 
@@ -83,24 +84,22 @@ class _Plan:
             raise InfraError(f"{name}: its pod ended well, and the store has nothing of it")
 
     def _job(self, node: Node) -> dict[str, Any]:
-        from lehr.pipeline.registry import stage
+        from lehr.tasks.requests import request
 
-        return self._made(node.name, stage(node.kind).resources, node.sources)
+        return self._made(node.name, request(self._this.recipe, node), node.sources)
 
     def _report(self) -> dict[str, Any]:
-        from lehr.infra.jobs.submission import REPORT
+        from lehr.pipeline.node import REPORT
+        from lehr.tasks.requests import report_request
 
-        return self._made(REPORT, "cpu", tuple(self.refs))
+        return self._made(REPORT, report_request(self._this.recipe), tuple(self.refs))
 
-    def _made(self, name: str, resource_class: str, sources: tuple[str, ...]) -> dict[str, Any]:
+    def _made(self, name: str, request: PodRequest, sources: tuple[str, ...]) -> dict[str, Any]:
         from lehr.infra.jobs.specs import StagePod, stage_job
-        from lehr.tasks.registration import asked
 
-        amounts = asked(self._this.recipe, name, resource_class)
         command = ["python", "-m", "lehr.tasks.pod_stage", name]
         inputs = {source: self.refs[source].model_dump(mode="json") for source in sources}
-        pod = StagePod(name, command, amounts.cpu, amounts.memory, amounts.gpus, resource_class != "cpu", inputs)
-        return stage_job(self._submission, pod, self._owner)
+        return stage_job(self._submission, StagePod(name, command, request, inputs), self._owner)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ def _lead(recipe: Path, asked: Asked) -> int:
     from lehr.tasks.opening import resolved
 
     loaded = resolved(recipe, asked.overrides)  # before torch is loaded: a bad recipe fails at once
-    check_world(loaded.parallel.processes)
+    for processes in sorted(loaded.world_sizes):
+        check_world(processes)
     out = asked.out or str(Path("runs") / loaded.name)
     if asked.dry_run:
         from lehr.cli.dry_run import show

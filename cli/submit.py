@@ -77,19 +77,19 @@ def _refuse_out(out: str) -> None:
 
 def _asked_gpus(recipe: Recipe) -> dict[str, int]:
     """GPUs by stage. Raises UserError for a graph that Jobs cannot run."""
-    from lehr.infra.jobs.submission import DRIVER, REPORT
+    from lehr.infra.jobs.submission import DRIVER
     from lehr.pipeline.graph import graph
-    from lehr.pipeline.registry import stage
     from lehr.runtime.errors import UserError
-    from lehr.tasks.registration import RANKS, asked, counts
+    from lehr.tasks.requests import requests
 
-    if counts(os.environ.get(RANKS, ""))[0] > 1:
-        remedy = "ask for one node, or use Flyte (`pyflyte run --remote`)"
-        raise UserError("a stage on several nodes is not run by --backend kubernetes", where=RANKS, remedy=remedy)
     nodes = graph(recipe)
-    if taken := {node.name for node in nodes} & {DRIVER, REPORT}:
-        raise UserError(f"a step may not be named {taken.pop()!r} here", where="posttraining", remedy="give it another name")
-    return {node.name: asked(recipe, node.name, stage(node.kind).resources).gpus for node in nodes}
+    if DRIVER in {node.name for node in nodes}:
+        raise UserError(f"a step may not be named {DRIVER!r} here", where="posttraining", remedy="give it another name")
+    asked = requests(recipe, nodes)
+    if several := next((name for name, one in asked.items() if one.nodes > 1), ""):
+        what = "a stage on several nodes is not run by --backend kubernetes"
+        raise UserError(what, where=f"compute, for {several}", remedy="ask for one node, or use Flyte")
+    return {name: one.gpus for name, one in asked.items()}
 
 
 def _check(api: Api, wanted: dict[str, Any], gpus: dict[str, int]) -> None:
@@ -103,7 +103,8 @@ def _check(api: Api, wanted: dict[str, Any], gpus: dict[str, int]) -> None:
 
 def _open(recipe: Recipe, files: dict[str, Path], out: str, source: Path, wanted: dict[str, Any]) -> Submission:
     """Pin the recipe and put its files into the store."""
-    from lehr.infra.jobs.submission import Submission, run_name
+    from lehr.infra.jobs.submission import Submission
+    from lehr.infra.pod.pod_request import run_name
     from lehr.runtime.redaction import masked
     from lehr.tasks.opening import open_run
     from lehr.tasks.travel import send

@@ -13,6 +13,7 @@ from pathlib import Path
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
+from lehr.infra.pod.pod_request import run_labels, run_name
 from lehr.infra.pod.pod_template import SCRATCH
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
@@ -26,7 +27,6 @@ from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
 from lehr.report.publish import publish as write_public
 from lehr.runtime.errors import Bug, UserError, from_os_error
-from lehr.tasks import registration
 from lehr.tasks.lock import hold
 from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
@@ -68,7 +68,6 @@ def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
     Raises UserError for an invalid graph, for a place that cannot be written, and if another run is using it.
     """
     nodes = graph(recipe)
-    registration.check(recipe)
     place = RunLocation(out or Path("runs") / recipe.name)
     _check_outlives_pod(place, out)
     place.check()
@@ -96,6 +95,11 @@ def _check_outlives_pod(place: RunLocation, out: str) -> None:
             where=f"out={out!r}",
             remedy="give out an object store's address, s3://BUCKET/PREFIX, or a volume that every pod mounts",
         )
+
+
+def labels(this: Opened, stage: str) -> dict[str, str]:
+    """Labels of the pods of a run's stage."""
+    return run_labels(run_name(this.recipe.name, this.run.key), stage, this.recipe.name)
 
 
 def _pinned(sha256: str) -> str:

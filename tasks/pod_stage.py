@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Mapping
 
 from lehr.artifacts.artifact import ArtifactRef
+from lehr.pipeline.node import REPORT
 from lehr.runtime.errors import Bug, LehrError, UserError, from_os_error
 from lehr.runtime.redaction import masked
 from lehr.tasks import travel
@@ -22,7 +23,6 @@ from lehr.tasks.session import open_session
 from lehr.tasks.termination import leave
 
 SUBMISSION, INPUTS = "LEHR_SUBMISSION", "LEHR_INPUTS"  # lehr.infra.jobs writes them
-REPORT = "report"
 
 
 def open_here(run: RunRef) -> Opened:

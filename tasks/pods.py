@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flytekit import PodTemplate
 
-from lehr.infra.pod.pod_template import PRIMARY, pod_labels, pod_spec
+from lehr.infra.pod.pod_request import PodRequest, checked_labels
+from lehr.infra.pod.pod_template import DEFAULT, PRIMARY, pod_spec
 
 if TYPE_CHECKING:
     from kubernetes.client import V1PodSpec
@@ -29,6 +30,9 @@ class TaskPod(PodTemplate):
         return PodTemplate(pod_spec=self._build(), primary_container_name=PRIMARY, labels=dict(self.labels))
 
 
-def pod_template(image: str = "", *, checked: bool = True, python: str = "python", grace_seconds: int = 120) -> PodTemplate:
-    """A template for one task, with the parameters of `pod_spec`. GPUs are requested by the task, not here."""
-    return TaskPod(lambda: pod_spec(image, checked=checked, python=python, grace_seconds=grace_seconds), pod_labels(checked))
+def pod_template(
+    request: PodRequest = DEFAULT, labels: Mapping[str, str] | None = None, *, image: str = "", python: str = "python"
+) -> PodTemplate:
+    """A template for one task, with the parameters of `pod_spec`. CPU, memory and GPUs are requested by the task, not here."""
+    own = dict(labels or {})
+    return TaskPod(lambda: pod_spec(request, own, image=image, python=python), {**own, **checked_labels(request.checked)})

@@ -1,50 +1,59 @@
 """Three Flyte tasks, one for each resource class, and the task that publishes a run.
 
-Their names are part of what is registered: lehr.tasks.stages.cpu, accelerator, ranked, report.
+Their names are part of what is registered: lehr.tasks.stages.cpu, accelerator, ranked, report. A run's graph makes each again
+for every stage (`task_of`), with the pods that its recipe asks for.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from typing import Any
 
-from flytekit import Deck, Resources, task
+from flytekit import Deck, FlyteContextManager, PythonFunctionTask, Resources, task
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
-from lehr.config.compute import Resources as Asked
+from lehr.infra.pod.pod_request import PodRequest
 from lehr.tasks.opening import publish, run_stage_of
 from lehr.tasks.owned import owned
 from lehr.tasks.pods import pod_template
 from lehr.tasks.refs import RunRef
-from lehr.tasks.registration import RANKS, RESOURCES, counts, registered
+from lehr.tasks.requests import RANKS, default, launcher_counts
 from lehr.tasks.run_location import RunLocation
 
 # Set by `pyflyte register --image NAME`. Written explicitly, because a task without an image gets flytekit's own.
 IMAGE = "{{.image.default.fqn}}:{{.image.default.version}}"
+RETRIES, JOB_RETRIES = 3, 16
 _PATIENCE = 900  # seconds to wait for all nodes: the pods of one job do not start together
 
 
-def amounts(asked: Asked) -> dict[str, Resources]:
+def amounts(asked: PodRequest) -> dict[str, Resources]:
     """Requests and limits are equal: Kubernetes requires limits for GPUs, and Flyte copies requests to limits anyway."""
-    found = Resources(cpu=asked.cpu, mem=asked.memory, **({"gpu": str(asked.gpus)} if asked.gpus else {}))
+    more = {"gpu": str(asked.gpus)} if asked.gpus else {}
+    more |= {"ephemeral_storage": asked.disk} if asked.disk else {}
+    found = Resources(cpu=asked.cpu, mem=asked.memory, **more)
     return {"requests": found, "limits": found}
 
 
-def settings(resource_class: str) -> dict[str, Any]:
-    """What all tasks of a class have in common. Flyte retries only errors that are marked recoverable, whatever `retries` is;
-    `owned` marks them. A pod declares its task anew and must use the same settings, so it gets the environment variables."""
-    said = {name: os.environ[name] for name in (RESOURCES, RANKS) if os.environ.get(name)}
-    common = {"retries": 3, "container_image": IMAGE, "environment": said}
-    return {**amounts(registered(resource_class)), **common, "pod_template": pod_template(checked=resource_class != "cpu")}
+def settings(asked: PodRequest, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Arguments of the task whose pods ask for `asked`. Flyte retries only errors that are marked recoverable, whatever
+    `retries` is; `owned` marks them. Of a stage on several nodes the whole job fails with each of its pods, which costs a retry
+    of the user's whatever the reason was: so it has as many as the system allows."""
+    return {
+        **amounts(asked),
+        **elastic(asked.nodes, asked.ranks),
+        "retries": RETRIES if asked.nodes == 1 else JOB_RETRIES,
+        "interruptible": asked.interruptible or None,
+        "container_image": asked.image or IMAGE,
+        # A pod declares its task anew, without a recipe: it needs the same launcher.
+        "environment": {RANKS: f"nodes={asked.nodes},ranks={asked.ranks}"} if asked.nodes > 1 else {},
+        "pod_template": pod_template(asked, labels),
+    }
 
 
-def elastic(text: str) -> dict[str, Any]:
-    """Arguments of a task whose ranks Flyte is to start; none for a single rank, as Lehr itself starts the ranks of one
-    machine. Raises UserError for invalid `text`.
-    """
-    nodes, ranks = counts(text)
-    if nodes * ranks == 1:
+def elastic(nodes: int, ranks: int) -> dict[str, Any]:
+    """Arguments of a task whose ranks Flyte is to start; none for one node, where Lehr itself starts them."""
+    if nodes == 1:
         return {}
     from flytekitplugins.kfpytorch import CleanPodPolicy, Elastic, RunPolicy  # late: loads torch and a Kubernetes client
 
@@ -59,21 +68,21 @@ def elastic(text: str) -> dict[str, Any]:
     return {"task_config": config}
 
 
-@task(**settings("cpu"))
+@task(**settings(default("cpu")))
 @owned(FlyteRecoverableException)
 def cpu(run: RunRef, node: str, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """A stage that does not compute with the model."""
     return run_stage_of(run, node, inputs)
 
 
-@task(**settings("accelerator"))
+@task(**settings(default("accelerator")))
 @owned(FlyteRecoverableException)
 def accelerator(run: RunRef, node: str, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """A stage that computes with the model in one process."""
     return run_stage_of(run, node, inputs)
 
 
-@task(**settings("ranked"), **elastic(os.environ.get(RANKS, "")))
+@task(**{**settings(default("ranked")), **elastic(*launcher_counts())})
 @owned(FlyteRecoverableException)
 def ranked(run: RunRef, node: str, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """A stage that runs on all of the recipe's ranks."""
@@ -81,7 +90,7 @@ def ranked(run: RunRef, node: str, inputs: dict[str, ArtifactRef]) -> ArtifactRe
 
 
 # Without flytekit's default deck fields: one of them runs `pip freeze`, which takes seconds at the end of every run.
-@task(enable_deck=True, deck_fields=(), **settings("cpu"))
+@task(enable_deck=True, deck_fields=(), **settings(default("cpu")))
 @owned(FlyteRecoverableException)
 def report(run: RunRef, artifacts: dict[str, ArtifactRef]) -> str:
     """Publish the run; the report is shown as this task's Deck too. Returns the report's path or address."""
@@ -92,3 +101,14 @@ def report(run: RunRef, artifacts: dict[str, ArtifactRef]) -> str:
 
 
 TASKS = {"cpu": cpu, "accelerator": accelerator, "ranked": ranked}
+
+
+def task_of(made: PythonFunctionTask[Any], name: str, asked: PodRequest, labels: Mapping[str, str]) -> PythonFunctionTask[Any]:
+    """The task `made` again, for pods that ask for `asked`, under a name of its own in the engine. Pods find the function that
+    they run by its module and its own name, whatever the task is called."""
+    if FlyteContextManager.current_context().execution_state.is_local_execution():
+        return made  # `pyflyte run` on one machine
+    decks = {"enable_deck": True, "deck_fields": ()} if made is report else {}
+    again: PythonFunctionTask[Any] = task(**settings(asked, labels), **decks)(made.task_function)
+    again._name = f"{again.name}.{name}"
+    return again

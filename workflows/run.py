@@ -11,27 +11,33 @@ from flytekit import dynamic, workflow
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
-from lehr.pipeline.node import Node, pieces
+from lehr.pipeline.node import REPORT, Node, pieces
 from lehr.pipeline.registry import stage
-from lehr.tasks.opening import Opened, open_run, opened, resolved, start
+from lehr.tasks.opening import Opened, labels, open_run, opened, resolved, start
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
-from lehr.tasks.registration import wanted
-from lehr.tasks.stages import TASKS, amounts, report, settings
+from lehr.tasks.requests import default, report_request, request, requests
+from lehr.tasks.stages import TASKS, report, settings, task_of
 
+MOST_NODES = 100  # in one graph: each brings the specification of its pod, which the engine loads as one file
 MOST_PATHS = 5000  # in one graph. Measured on Flyte 1.16.8: the engine walks every path each round, half a millisecond each
 
 
 def make(this: Opened, nodes: list[Node], got: dict[str, Any]) -> dict[str, Any]:
     """Add to `got` a Flyte node for each of `nodes`, under the stage's name. `got` holds the artifacts of earlier stages."""
     for node in nodes:
-        of = stage(node.kind).resources
-        made = TASKS[of](run=this.run, node=node.name, inputs={name: got[name] for name in node.sources})
-        got[node.name] = made.with_overrides(node_name=node.name, **amounts(wanted(this.recipe, node.name, of)))
+        made = stage_task(this, node)
+        promise = made(run=this.run, node=node.name, inputs={name: got[name] for name in node.sources})
+        got[node.name] = promise.with_overrides(node_name=node.name)
     return got
 
 
-@dynamic(**settings("cpu"))
+def stage_task(this: Opened, node: Node) -> Any:
+    """The task of a stage, for the pods that the recipe asks for."""
+    return task_of(TASKS[stage(node.kind).resources], node.name, request(this.recipe, node), labels(this, node.name))
+
+
+@dynamic(**settings(default("cpu")))
 @owned(FlyteRecoverableException)
 def piece(run: RunRef, names: list[str], have: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
     """A part of a graph that has too many paths for one: the parts before it have ended, so their edges no longer count."""
@@ -39,20 +45,22 @@ def piece(run: RunRef, names: list[str], have: dict[str, ArtifactRef]) -> dict[s
     return make(this, [node for node in this.nodes if node.name in names], dict(have))
 
 
-@dynamic(**settings("cpu"))
+@dynamic(**settings(default("cpu")))
 @owned(FlyteRecoverableException)
 def stages(recipe: str, out: str, overrides: list[str]) -> str:
     """One Flyte node for each stage. Stages whose artifacts exist get no node, and so need no pod."""
     this = open_run(resolved(recipe, overrides), out, recipe)
+    requests(this.recipe, this.nodes)  # what no cluster could give is said before the first pod
     got: Any = start(this)
-    parts = pieces([node for node in this.nodes if node.name not in got], MOST_PATHS)
+    parts = pieces([node for node in this.nodes if node.name not in got], MOST_PATHS, MOST_NODES)
     if len(parts) == 1:
         got = make(this, parts[0], got)
     else:
         for number, part in enumerate(parts, start=1):
             made = piece(run=this.run, names=[node.name for node in part], have=got)
             got = made.with_overrides(node_name=f"part-{number}")
-    return report(run=this.run, artifacts=got).with_overrides(node_name="report")
+    last = task_of(report, REPORT, report_request(this.recipe), labels(this, REPORT))
+    return last(run=this.run, artifacts=got).with_overrides(node_name=REPORT)
 
 
 @workflow

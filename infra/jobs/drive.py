@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lehr.infra.jobs.payer import End, Ledger, Payer
-from lehr.infra.jobs.submission import DRIVER, STAGE, Submission, job_name, jobs_path, owner_uid, pods_path, selector, slug
+from lehr.infra.jobs.submission import DRIVER, STAGE, Submission, job_name, jobs_path, owner_uid, pods_path, selector
 from lehr.infra.kube.api import Api, ApiError
+from lehr.infra.pod.pod_request import slug
 from lehr.runtime.errors import InfraError, UserError
 
 Object = dict[str, Any]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES, TERMINATED
 from lehr.infra.jobs.submission import DRIVER, VARIABLE, Submission, job_name, labels
-from lehr.infra.pod.pod_template import PRIMARY, pod_labels, pod_spec
+from lehr.infra.pod.pod_request import PodRequest, checked_labels
+from lehr.infra.pod.pod_template import PRIMARY, pod_spec
 
 if TYPE_CHECKING:
     from kubernetes.client import V1PodSpec
@@ -30,10 +31,7 @@ class StagePod:
 
     name: str
     command: Sequence[str]
-    cpu: str
-    memory: str
-    gpus: int = 0
-    checked: bool = True
+    request: PodRequest
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -42,9 +40,8 @@ def stage_job(submission: Submission, stage: StagePod, owner: Object) -> Object:
     variables = {VARIABLE: submission.text(), INPUTS: json.dumps({name: dict(ref) for name, ref in stage.inputs.items()})}
     pod = _pod(submission, stage, variables, account=submission.account)
     meta = owner["metadata"]
-    job = _job(
-        submission, stage.name, pod, RETRIES, pod_labels(stage.checked), job_name(submission.name, stage.name, meta["uid"])
-    )
+    more, name = checked_labels(stage.request.checked), job_name(submission.name, stage.name, meta["uid"])
+    job = _job(submission, stage.name, pod, RETRIES, more, name)
     reference = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
     job["metadata"]["ownerReferences"] = [reference]
     return job
@@ -52,7 +49,7 @@ def stage_job(submission: Submission, stage: StagePod, owner: Object) -> Object:
 
 def driver_job(submission: Submission, command: Sequence[str]) -> Object:
     """The Job of the driver: the only pod of a run with a token."""
-    stage = StagePod(DRIVER, command, cpu="1", memory="2Gi", checked=False)
+    stage = StagePod(DRIVER, command, PodRequest(cpu="1", memory="2Gi", checked=False))
     pod = _pod(submission, stage, {VARIABLE: submission.text()}, account=submission.driver_account)
     pod["automountServiceAccountToken"] = True
     job = _job(submission, DRIVER, pod, DRIVER_RESTARTS, {}, job_name(submission.name, DRIVER))
@@ -91,10 +88,12 @@ def _pod(submission: Submission, stage: StagePod, variables: Mapping[str, str], 
 
     from lehr.infra.pod.pod_spec import GPU_RESOURCE
 
-    spec: V1PodSpec = pod_spec(submission.image, checked=stage.checked)
+    asked, image = stage.request, stage.request.image or submission.image
+    spec: V1PodSpec = pod_spec(asked, labels(submission, stage.name), image=image)
     primary = spec.containers[0]
-    amounts = {"cpu": stage.cpu, "memory": stage.memory} | ({GPU_RESOURCE: str(stage.gpus)} if stage.gpus else {})
-    primary.image, primary.args = submission.image, list(stage.command)
+    amounts = {"cpu": asked.cpu, "memory": asked.memory} | ({GPU_RESOURCE: str(asked.gpus)} if asked.gpus else {})
+    amounts |= {"ephemeral-storage": asked.disk} if asked.disk else {}
+    primary.image, primary.args = image, list(stage.command)
     primary.resources = V1ResourceRequirements(requests=dict(amounts), limits=dict(amounts))
     primary.env = [*primary.env, *(V1EnvVar(name=name, value=value) for name, value in variables.items())]
     if submission.secret:

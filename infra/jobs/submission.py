@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.pod.pod_request import LONGEST, run_labels, slug
 from lehr.runtime.errors import UserError
 
 VARIABLE = "LEHR_SUBMISSION"  # environment of the driver's and the stages' pods: a Submission as JSON, without any key
 DRIVER = "driver"
-REPORT = "report"  # the last Job of a run, which publishes it
-RUN, STAGE, RECIPE = NAMES.run_label, NAMES.stage_label, NAMES.recipe_label
+RUN, STAGE = NAMES.run_label, NAMES.stage_label
 PART_OF = {"app.kubernetes.io/part-of": "lehr"}
-LONGEST = 63  # characters of a Job's name, which is a label of its pods
 
 
 @dataclass(frozen=True)
@@ -48,19 +46,9 @@ def parse(text: str) -> Submission:
         raise UserError("this is no submission of Lehr's", where=VARIABLE, remedy="it is set by `lehr submit`") from error
 
 
-def slug(text: str, longest: int = LONGEST) -> str:
-    """`text` as a label or a part of an object's name: [a-z0-9-], a letter or digit at both ends."""
-    return re.sub(r"[^a-z0-9-]+", "-", text.lower())[:longest].strip("-") or "x"
-
-
-def run_name(recipe: str, key: str) -> str:
-    """Names a run on the cluster: the same recipe in the same place is the same run."""
-    return f"{slug(recipe, 24)}-{key[:8]}"
-
-
 def job_name(run: str, stage: str, owner_uid: str = "") -> str:
-    """Of a stage's Job, or of the driver's, which has no owner. Another submission's Jobs have other names, so that none waits
-    for the objects of one that is going."""
+    """Of a stage's Job, a label of its pods, or of the driver's, which has no owner. Another submission's Jobs have other
+    names, so that none waits for the objects of one that is going."""
     tail = f"-{owner_uid[:5]}" if owner_uid else ""
     name = f"{run}-{slug(stage)}"
     if len(name) + len(tail) > LONGEST:
@@ -71,7 +59,7 @@ def job_name(run: str, stage: str, owner_uid: str = "") -> str:
 
 def labels(submission: Submission, stage: str) -> dict[str, str]:
     """Of a Job and its pods."""
-    return {**PART_OF, RUN: submission.name, STAGE: slug(stage), RECIPE: slug(submission.recipe)}
+    return {**PART_OF, **run_labels(submission.name, stage, submission.recipe)}
 
 
 def selector(run: str, stage: str = "") -> str:

@@ -5,6 +5,7 @@ flytekit knows a task's image and resources only when it serialises the task, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kubernetes.client import V1Container, V1EnvVar, V1PodSpec, V1ResourceRequirements, V1Toleration
@@ -15,19 +16,31 @@ PRIMARY = "primary"
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_NAMES = (GPU_RESOURCE, "gpu")  # Flyte's engine translates its own name "gpu" into the device plugin's
 EXPECTED = "LEHR_EXPECTED_GPUS"
+SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")  # of Google's and Azure's spot nodes
 
 
 class TaskPodSpec(V1PodSpec):  # type: ignore[misc] # kubernetes is not typed
     """flytekit assigns `containers` as its last step; this class then completes the init containers from the primary one.
 
-    `entry` is prepended to the task's own command.
+    `entry` is prepended to the task's own command. `devices` are extended resources that flytekit does not know, such as
+    RDMA network cards; the preflight gets none, as it tests one node. `interruptible`: nodes that a provider takes back suit.
     """
 
     _entry: list[str] = []
+    _devices: dict[str, str] = {}
+    _tolerated: tuple[str, ...] = ()
 
-    def __init__(self, entry: tuple[str, ...] = (), **values: Any) -> None:
+    def __init__(
+        self,
+        entry: tuple[str, ...] = (),
+        devices: Mapping[str, int] | None = None,
+        *,
+        interruptible: bool = False,
+        **values: Any,
+    ) -> None:
         super().__init__(**values)
-        self._entry = list(entry)
+        self._entry, self._devices = list(entry), {name: str(number) for name, number in (devices or {}).items()}
+        self._tolerated = SPOT_TAINTS if interruptible else ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -42,8 +55,13 @@ class TaskPodSpec(V1PodSpec):  # type: ignore[misc] # kubernetes is not typed
             container.image = container.image or primary.image
             if container.name == NAMES.preflight_container:
                 require(container, gpus)
-        tolerated = [V1Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")]
-        super().__setattr__("tolerations", tolerated if gpus else None)
+        if self._devices and primary.resources is not None:
+            for amounts in (primary.resources.requests, primary.resources.limits):
+                if amounts is not None:
+                    amounts.update(self._devices)
+        keys = [*((GPU_RESOURCE,) if gpus else ()), *self._tolerated]
+        tolerated = [V1Toleration(key=key, operator="Exists", effect="NoSchedule") for key in keys]
+        super().__setattr__("tolerations", tolerated or None)
 
 
 def require(preflight: V1Container, gpus: int) -> None:

@@ -6,14 +6,19 @@ A PodTemplate object of the cluster cannot be used: Flyte drops its init contain
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.pod.pod_request import PodRequest
 from lehr.infra.pod.supervisor import ADDRESS, MAX_BYTES
 
 if TYPE_CHECKING:
-    from kubernetes.client import V1Container, V1EnvVar, V1PodSpec, V1SecurityContext, V1Volume, V1VolumeMount
+    from kubernetes.client import V1Affinity, V1Container, V1EnvVar, V1PodSpec, V1SecurityContext, V1Volume, V1VolumeMount
 
+DEFAULT = PodRequest()
+PRODUCT_LABEL = "nvidia.com/gpu.product"  # of a node, by the GPU operator's feature discovery
+HOSTNAME_LABEL = "kubernetes.io/hostname"
 PRIMARY = "primary"
 USER = 1000
 SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
@@ -23,37 +28,32 @@ MESSAGE_SOCKET, MAX_MESSAGE_BYTES = ADDRESS, MAX_BYTES  # tasks send their messa
 EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 
 
-def pod_labels(checked: bool) -> dict[str, str]:
-    """Labels of one task's pod: the controller recognises pods with preflight and gate by one of them."""
-    return {NAMES.preflight_label: "true"} if checked else {}
+def pod_spec(
+    request: PodRequest = DEFAULT, labels: Mapping[str, str] | None = None, *, image: str = "", python: str = "python"
+) -> V1PodSpec:
+    """The specification of one task's pod. flytekit fills in the primary container's image, command, CPU, memory and GPUs.
 
-
-def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", grace_seconds: int = 120) -> V1PodSpec:
-    """The specification of one task's pod. flytekit fills in the primary container's image, command and resources.
-
-    `image` contains Lehr; without it the init containers use the task's image. `checked`: with preflight and gate.
-    `grace_seconds`: the time for saving a checkpoint after SIGTERM.
+    `labels` distinguish the stage's pods from all others: with several nodes, no two of them share one. `image` contains Lehr;
+    without it the init containers use the task's image.
     """
-    from kubernetes.client import V1Container, V1PodSecurityContext, V1SeccompProfile
+    from kubernetes.client import V1PodSecurityContext, V1SeccompProfile
 
     from lehr.infra.pod.pod_spec import TaskPodSpec
 
-    primary = V1Container(
-        name=PRIMARY,
-        env=[_env("LEHR_TERMINATION_LOG", LAST_WORD), *_environment()],
-        security_context=_locked(),
-        termination_message_policy="FallbackToLogsOnError",
-        volume_mounts=[_mount("tmp", SCRATCH), _mount("shm", SHM)],
-    )
     return TaskPodSpec(
         (python, "-m", "lehr.infra.pod.supervisor"),
-        init_containers=[_preflight(image, python), _gate(image, python)] if checked else None,
-        containers=[primary],
-        volumes=_volumes(),
+        request.rdma,
+        interruptible=request.interruptible,
+        init_containers=[_preflight(image, python), _gate(image, python)] if request.checked else None,
+        containers=[_primary()],
+        volumes=_volumes(request.shared_memory),
+        node_selector=_selector(request) or None,
+        affinity=_apart(labels or {}) if request.nodes > 1 else None,
+        priority_class_name=request.priority or None,
         restart_policy="Never",
         automount_service_account_token=False,
         enable_service_links=False,
-        termination_grace_period_seconds=grace_seconds,
+        termination_grace_period_seconds=request.grace_seconds,
         security_context=V1PodSecurityContext(
             run_as_non_root=True,
             run_as_user=USER,
@@ -61,6 +61,44 @@ def pod_spec(image: str = "", *, checked: bool = True, python: str = "python", g
             fs_group=USER,
             seccomp_profile=V1SeccompProfile(type="RuntimeDefault"),
         ),
+    )
+
+
+def _primary() -> V1Container:
+    from kubernetes.client import V1Container
+
+    return V1Container(
+        name=PRIMARY,
+        env=[_env("LEHR_TERMINATION_LOG", LAST_WORD), *_environment()],
+        security_context=_locked(),
+        termination_message_policy="FallbackToLogsOnError",
+        volume_mounts=[_mount("tmp", SCRATCH), _mount("shm", SHM)],
+    )
+
+
+def _selector(request: PodRequest) -> dict[str, str]:
+    found = {NAMES.pool_label: request.pool, PRODUCT_LABEL: request.accelerator}
+    return {label: value for label, value in found.items() if value}
+
+
+def _apart(labels: Mapping[str, str]) -> V1Affinity:
+    """The pods of a stage on several nodes: never two on one node, and in one rack if there is room in it."""
+    from kubernetes.client import (
+        V1Affinity,
+        V1LabelSelector,
+        V1PodAffinity,
+        V1PodAffinityTerm,
+        V1PodAntiAffinity,
+        V1WeightedPodAffinityTerm,
+    )
+
+    def term(topology: str) -> V1PodAffinityTerm:
+        return V1PodAffinityTerm(topology_key=topology, label_selector=V1LabelSelector(match_labels=dict(labels)))
+
+    near = V1WeightedPodAffinityTerm(weight=100, pod_affinity_term=term(NAMES.rack_label))
+    return V1Affinity(
+        pod_affinity=V1PodAffinity(preferred_during_scheduling_ignored_during_execution=[near]),
+        pod_anti_affinity=V1PodAntiAffinity(required_during_scheduling_ignored_during_execution=[term(HOSTNAME_LABEL)]),
     )
 
 
@@ -127,12 +165,12 @@ def _mount(name: str, path: str, *, read_only: bool = False) -> V1VolumeMount:
     return V1VolumeMount(name=name, mount_path=path, read_only=read_only or None)
 
 
-def _volumes() -> list[V1Volume]:
+def _volumes(shared_memory: str) -> list[V1Volume]:
     from kubernetes.client import V1EmptyDirVolumeSource, V1Volume
 
     return [
         V1Volume(name="lehr", empty_dir=V1EmptyDirVolumeSource(size_limit="16Mi")),
         V1Volume(name="tmp", empty_dir=V1EmptyDirVolumeSource()),
         # Ranks on one node communicate through shared memory; the runtime's default of 64 MiB is too small for eight.
-        V1Volume(name="shm", empty_dir=V1EmptyDirVolumeSource(medium="Memory")),
+        V1Volume(name="shm", empty_dir=V1EmptyDirVolumeSource(medium="Memory", size_limit=shared_memory or None)),
     ]

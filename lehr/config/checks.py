@@ -9,7 +9,7 @@ from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
 from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
-_TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal")
+_TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal", "report")
 LEAST_TEMPERATURE = 1e-6  # below it sampling is in effect greedy, and far below it logits / temperature overflow
 
 
@@ -107,24 +107,25 @@ def layout(r: RecipeParts) -> None:
             elif ramp.start < r.parallel.processes:
                 ranks = f"parallel.processes={r.parallel.processes}"
                 raise ValueError(f"stage1.batch_ramp.start={ramp.start} leaves some of {ranks} without a sequence; raise it")
-    world = r.parallel.processes
     for step in r.posttraining:
+        world = r.parallel.by(step.processes).processes
         rows = {"batch_size": step.batch_size} if isinstance(step, Tuning) else {}
         rows |= {"replay_rows": step.replay_rows} if isinstance(step, SftStep) else {}
         for key, count in rows.items():
             if count % world:
-                raise ValueError(
-                    f"posttraining.{step.name}.{key}={count} is not a multiple of parallel.processes={world}; change one"
-                )
+                ranks = f"posttraining.{step.name}.processes" if step.processes else "parallel.processes"
+                raise ValueError(f"posttraining.{step.name}.{key}={count} is not a multiple of {ranks}={world}; change one")
 
 
 def rollouts(r: RecipeParts) -> None:
     """Mini-batches divide a roll-out's prompts equally, and every rank has a part of each."""
     for step in r.posttraining:
-        if isinstance(step, GrpoStep) and step.batch_size % (step.mini_batches * r.parallel.processes):
+        world = r.parallel.by(step.processes).processes
+        if isinstance(step, GrpoStep) and step.batch_size % (step.mini_batches * world):
+            ranks = f"posttraining.{step.name}.processes" if step.processes else "parallel.processes"
             raise ValueError(
                 f"posttraining.{step.name}.mini_batches={step.mini_batches} do not divide batch_size={step.batch_size} "
-                f"over parallel.processes={r.parallel.processes}; change one of them"
+                f"over {ranks}={world}; change one of them"
             )
 
 

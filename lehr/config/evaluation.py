@@ -39,4 +39,5 @@ class Evaluation(Config):
     baselines: Baselines | None = None
     headline: list[str] = []  # `task/metric` of the scores at the top of the report, in order; empty: one of each task
     max_new_tokens: Positive = 56
+    processes: NonNegative = 0  # of each stage that scores; 0: as many as parallel.processes
     in_loop_steps: NonNegative = 100  # interval, in pretraining steps, of evaluating `prose` on dev; 0: never

@@ -36,6 +36,10 @@ class Parallel(Config):
         "none"  # recomputed in the backward pass: all but matrix products (selective), or each whole block (full)
     )
 
+    def by(self, processes: int) -> Parallel:
+        """The layout of a stage whose ranks each hold everything, with a number of processes of its own; 0: as here."""
+        return Parallel(processes=processes, threads=self.threads) if processes not in (0, self.processes) else self
+
     @property
     def whole(self) -> bool:
         """Whether every rank holds the whole state."""

@@ -43,6 +43,12 @@ class RecipeParts(Config):
     hardware: Hardware | None = None  # for `lehr plan`
 
     @property
+    def world_sizes(self) -> set[int]:
+        """The numbers of processes that its stages on ranks have."""
+        own = {self.evaluation.processes, *(step.processes for step in self.posttraining)}
+        return {self.parallel.by(processes).processes for processes in own | {0}}
+
+    @property
     def base_stage(self) -> str:
         """Name of the checkpoint in which pretraining ends: post-training starts from it and is compared with it."""
         if self.anneals:

@@ -23,6 +23,7 @@ class Step(Config):
 
     name: StepName  # of its model, in scores and files; by default the kind
     parent: str = ""  # name of the model from which it starts; by default the one before
+    processes: NonNegative = 0  # of the step; 0: as many as parallel.processes
     supply: str = ""  # data held by others that must be supplied before it can run
     reported: Reported = {}  # facts about a released model that no code uses
 

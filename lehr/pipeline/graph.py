@@ -15,7 +15,7 @@ from lehr.config.recipe import Recipe
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
-from lehr.pipeline.node import Node, needed
+from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.step_context import StepContext
 from lehr.runtime import seeds
@@ -34,8 +34,18 @@ SCORES = "scores-"  # prefix of the name of a stage that scores a model
 
 
 def graph(recipe: Recipe) -> list[Node]:
-    """The stages of `recipe`; sections that it omits make none. Raises UserError for names of unknown tasks or kinds."""
-    return _Builder(recipe).nodes()
+    """The stages of `recipe`; sections that it omits make none. Raises UserError for unknown tasks, kinds and stages."""
+    nodes = _Builder(recipe).nodes()
+    _check_named(recipe, nodes)
+    return nodes
+
+
+def _check_named(recipe: Recipe, nodes: list[Node]) -> None:
+    known = [*dict.fromkeys(name for node in nodes for name in (node.name, node.kind)), REPORT]
+    for name in recipe.compute.stages:
+        if name not in known:
+            remedy = f"stages and kinds of stages are {', '.join(known)}"
+            raise UserError("the recipe has no such stage", where=f"compute.stages.{name}", remedy=remedy)
 
 
 class _Builder:
@@ -185,8 +195,8 @@ class _Builder:
         several = sum(isinstance(step, DpoStep) and step.pairs is not None for step in r.posttraining) > 1
         for step in r.posttraining:
             place = StepContext(
-                self._reference(step.parent or parent), self.seed, r.parallel, r.watch, r.data.mixes if r.data else {},
-                r.window_tokens, several,
+                self._reference(step.parent or parent), self.seed, r.parallel.by(step.processes), r.watch,
+                r.data.mixes if r.data else {}, r.window_tokens, several,
             )  # fmt: skip
             made[step.name] = _expanded(step, place)
             parent = step.name
@@ -227,7 +237,7 @@ class _Builder:
         config = EvaluateConfig(
             model=label, tasks=tasks, max_new_tokens=self.recipe.evaluation.max_new_tokens,
             window_tokens=self.recipe.window_tokens, sample_families=self._asked if self._chats(label) else [],
-            seed=self.seed, parallel=self.recipe.parallel,
+            seed=self.seed, parallel=self.recipe.parallel.by(self.recipe.evaluation.processes),
         )  # fmt: skip
         return [*sampled, Node(f"{SCORES}{label}", "evaluate", config, inputs)]
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from lehr.pipeline.spec import StageConfig
 
+REPORT = "report"  # what publishes a run at its end: no stage, but on a cluster a pod as stages are
+
 
 @dataclass(frozen=True)
 class Node:
@@ -47,12 +49,12 @@ def needed(nodes: Sequence[Node], ends: Iterable[str]) -> list[Node]:
     return [node for node in nodes if node.name in wanted]
 
 
-def pieces(nodes: Sequence[Node], most: int) -> list[list[Node]]:
-    """`nodes` divided into runs of neighbours with at most `most` paths each, as many as Flyte's engine can walk. Results of an
-    earlier run of nodes are constants in a later one."""
+def pieces(nodes: Sequence[Node], most_paths: int, most_nodes: int) -> list[list[Node]]:
+    """`nodes` divided into runs of neighbours with at most so many paths and nodes each, as Flyte's engine can walk and load.
+    Results of an earlier run of nodes are constants in a later one."""
     out: list[list[Node]] = [[]]
     for node in nodes:
-        if out[-1] and visits([*out[-1], node]) > most:
+        if len(out[-1]) == most_nodes or (out[-1] and visits([*out[-1], node]) > most_paths):
             out.append([])
         out[-1].append(node)
     return out

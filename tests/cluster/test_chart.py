@@ -199,7 +199,7 @@ def test_tasks_pods_are_admitted_and_their_verdicts_count(place: Home, before: s
     }
     place.install(merged(QUICK, values))
     template = place.world.admin.get("/api/v1/namespaces/strict/podtemplates/lehr-task")["template"]["spec"]
-    task = ApiClient().sanitize_for_serialization(pod_spec("example.org/lehr:1"))
+    task = ApiClient().sanitize_for_serialization(pod_spec(image="example.org/lehr:1"))
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

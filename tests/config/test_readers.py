@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import fields
 
 import pytest
 
+from lehr.config.compute import Resources
+from lehr.infra.pod.pod_request import PodRequest
 from tests.config.classes import ANY, Code
 from tests.config.readers import readings
 from tests.graph.source import ROOMS, in_rooms, module_name, sources
@@ -21,6 +24,7 @@ EXCEPTIONS = {
     "Compute.cpu": "Compute.of takes it by the name of a resource class",
     "Compute.accelerator": "as cpu",
     "Compute.ranked": "as cpu",
+    **dict.fromkeys((f"Resources.{name}" for name in Resources.model_fields), "Compute.of gives them to a PodRequest"),
 }
 
 
@@ -49,6 +53,11 @@ def test_every_key_has_a_reader() -> None:
     keys, idle = found - EXCEPTIONS.keys(), EXCEPTIONS.keys() - found
     assert not keys, f"give these a reader, or move the facts into `reported`: {', '.join(sorted(keys))}"
     assert not idle, f"these have a reader, or are no keys; take the exceptions out: {', '.join(sorted(idle))}"
+
+
+def test_every_resource_is_asked_for() -> None:
+    """tests/workflows/test_flyte.py sees what each makes of a pod."""
+    assert {field.name for field in fields(PodRequest)} - {"ranks", "checked"} == Resources.model_fields.keys()
 
 
 CONFIG = """

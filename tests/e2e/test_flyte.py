@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,39 +15,21 @@ from helpers import Finished
 
 from lehr.config import load_recipe
 from lehr.pipeline.graph import graph
+from tests.workflows.dynamic import job
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
 PYFLYTE = Path(sys.executable).with_name("pyflyte")
 
 
-NODES = """
-import json, sys
-from flytekit import FlyteContextManager
-from flytekit.configuration import FastSerializationSettings, ImageConfig, SerializationSettings
-from flytekit.core.context_manager import ExecutionState
-from lehr.workflows.run import stages
-settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
-with FlyteContextManager.with_context(FlyteContextManager.current_context().with_serialization_settings(settings)) as context:
-    state = context.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
-    with FlyteContextManager.with_context(context.with_execution_state(state)):
-        given = {'recipe': sys.argv[1], 'out': sys.argv[2], 'overrides': json.loads(sys.argv[3])}
-        job = stages.compile_into_workflow(context, stages._task_function, **given)
-print("NODES", json.dumps({node.id: [
-    sorted(node.upstream_node_ids),
-    node.task_node.reference_id.name,
-    {str(r.name): r.value for r in node.task_node.overrides.resources.requests} if node.task_node.overrides.resources else {},
-] for node in job.nodes}))
-"""
-
-
 def _compiled(out: Path, *overrides: str) -> dict[str, list[Any]]:
-    """What the dynamic task asks the engine for, as it would in a pod: {node: [upstream, task, requests]}."""
-    command = [sys.executable, "-c", NODES, str(helpers.RECIPE), str(out), json.dumps(list(overrides))]
-    environment = {**os.environ, "PYTHONPATH": str(helpers.ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=helpers.ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, list[Any]] = json.loads(done.stdout.partition("NODES ")[2].splitlines()[0])
+    """What the dynamic task asks the engine for, as it would in a pod: {node: [upstream, task, limits]}."""
+    made = job(out, *overrides, recipe=helpers.RECIPE)
+    limits = {task["id"]["name"]: task["k8sPod"]["podSpec"]["containers"][0]["resources"]["limits"] for task in made["tasks"]}
+    found = {}
+    for node in made["nodes"]:
+        name = node["taskNode"]["referenceId"]["name"]
+        found[node["id"]] = [sorted(node.get("upstreamNodeIds", [])), name, limits[name]]
     return found
 
 
@@ -68,10 +49,13 @@ def test_both_executors_end_with_the_same_digests_and_what_exists_becomes_no_pod
     whole = _compiled(tmp_path / "new", "compute={stages: {sft: {cpu: '7', memory: 9Gi}}}")
     nodes = {node.name: node for node in graph(load_recipe(helpers.RECIPE))}
     assert set(whole) == {*nodes, "report"}
-    assert whole["soup"][:2] == [["anneal-1", "anneal-2"], "lehr.tasks.stages.cpu"]
-    assert whole["stage1"][0] == ["documents", "shards", "tokenizer"] and whole["stage1"][1] == "lehr.tasks.stages.ranked"
-    assert "7" in whole["sft"][2].values() and set(whole["report"][0]) == set(nodes)
-    assert {whole[name][1] for name in ("documents", "tokenizer", "shards", "soup")} == {"lehr.tasks.stages.cpu"}
+    assert whole["soup"][:2] == [["anneal-1", "anneal-2"], "lehr.tasks.stages.cpu.soup"]
+    assert (
+        whole["stage1"][0] == ["documents", "shards", "tokenizer"] and whole["stage1"][1] == "lehr.tasks.stages.ranked.stage1"
+    )
+    assert whole["sft"][2] == {"cpu": "7", "memory": "9Gi"} and set(whole["report"][0]) == set(nodes)
+    data = ("documents", "tokenizer", "shards", "soup")
+    assert {whole[name][1] for name in data} == {f"lehr.tasks.stages.cpu.{name}" for name in data}
 
     for folder in (out / "artifacts").glob("*"):
         if folder.name.startswith(("rlvr-", "scores-rlvr-", "export-")):

@@ -22,10 +22,7 @@ from tests.graph.source import ROOMS, in_rooms, sources
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 # What stands in these can be no secret: a number, an amount, or a process among others. A value of another shape is refused.
-SHAPED = {
-    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE", "LEHR_TASK_RANKS",
-    "LEHR_TASK_RESOURCES",
-}  # fmt: skip
+SHAPED = {"GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE", "LEHR_TASK_RANKS"}
 PLACES = {"LEHR_CACHE", "XDG_CACHE_HOME", "TMPDIR", "LEHR_TERMINATION_LOG", "LEHR_TERMINATION_SOCKET"}  # they name what is made
 READ_BY_LIBRARIES = {
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
@@ -146,7 +143,7 @@ def test_a_secret_in_the_environment_is_found_nowhere(tmp_path: Path, temporary:
 @pytest.mark.skipif(find_spec("flytekit") is None, reason="flytekit installs on Python 3.12 at most")
 def test_what_is_registered_holds_no_secret(tmp_path: Path) -> None:
     secrets = planted(tmp_path)
-    environment = {**helpers.environment(), **secrets, "LEHR_TASK_RESOURCES": "cpu=2,mem=4Gi"}
+    environment = {**helpers.environment(), **secrets}
     command = [sys.executable, "-c", SERIALISE]
     done = subprocess.run(command, cwd=helpers.ROOT, env=environment, capture_output=True, check=False)
     assert done.returncode == 0 and b"containers" in done.stdout, done.stderr[-3000:]

@@ -16,7 +16,7 @@ from lehr.infra.pod.probes.bandwidth import floors_of
 from lehr.infra.storage import S3Objects
 from lehr.runtime.environment import amount, whole
 from lehr.runtime.rank_environment import check_world, follows, hosts, launched
-from lehr.tasks.registration import RANKS, RESOURCES, counts, resources
+from lehr.tasks.requests import RANKS, counts
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import HOSTILE
 from tests.fuzz.watch import bounded, place, refused_or_done, run
@@ -25,7 +25,7 @@ RECIPE = Path(__file__).resolve().parents[1] / "e2e/recipe.yaml"
 numbers = st.sampled_from(("0", "1", "2", "-1", "1.5", "1e9", "1e400", "nan", "inf", "٣", "0x10", "9" * 5000, " 1 ", "1_000"))
 plain = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 words = numbers | st.sampled_from([text for text in HOSTILE if "\0" not in text]) | plain
-amounts = st.lists(st.tuples(st.sampled_from(("cpu", "mem", "gpu", "nodes", "ranks", "x")), words), max_size=3).map(
+amounts = st.lists(st.tuples(st.sampled_from(("nodes", "ranks", "x")), words), max_size=3).map(
     lambda pairs: ",".join(f"{name}={value}" for name, value in pairs)
 )
 LAUNCHED = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "GROUP_WORLD_SIZE", "GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -41,10 +41,9 @@ def some_of(names: tuple[str, ...]) -> st.SearchStrategy[dict[str, str]]:
 
 @tried(20)
 @given(words | amounts, st.integers(1, 8), some_of(LAUNCHED))
-def test_any_request_of_ranks_and_resources_is_taken_or_refused(text: str, processes: int, launcher: dict[str, str]) -> None:
-    for read in (counts, resources):
-        refused_or_done(lambda: read(text))  # noqa: B023 - called within this round
-    with patch.dict(os.environ, {RANKS: text, RESOURCES: text, **launcher}):
+def test_any_number_of_ranks_is_taken_or_refused(text: str, processes: int, launcher: dict[str, str]) -> None:
+    refused_or_done(lambda: counts(text))
+    with patch.dict(os.environ, {RANKS: text, **launcher}):
         for ask in (launched, follows, hosts, lambda: check_world(processes)):
             refused_or_done(ask)
 

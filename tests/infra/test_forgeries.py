@@ -36,7 +36,7 @@ Spec = dict[str, Any]
 
 def pod() -> Spec:
     """A task's pod as Flyte's engine makes it of ours: with the image, and variables of its own in every container."""
-    made = pod_spec("lehr:1")
+    made = pod_spec(image="lehr:1")
     require(made.init_containers[0], 8)
     spec = ApiClient().sanitize_for_serialization(made)
     spec["nodeName"] = "n"

@@ -10,7 +10,9 @@ import pytest
 from lehr.infra.jobs.drive import Drive, Seen, Stage
 from lehr.infra.jobs.payer import RETRIES, SYSTEM_RETRIES, Ledger, Payer, end_of
 from lehr.infra.jobs.specs import INPUTS, StagePod, driver_job, stage_job
-from lehr.infra.jobs.submission import LONGEST, REPORT, VARIABLE, Submission, job_name, parse, run_name
+from lehr.infra.jobs.submission import VARIABLE, Submission, job_name, parse
+from lehr.infra.pod.pod_request import LONGEST, PodRequest, run_name
+from lehr.pipeline.node import REPORT
 from lehr.runtime.errors import InfraError, UserError
 from lehr.tasks import pod_stage
 from lehr.tasks.refs import RunRef
@@ -19,7 +21,7 @@ Object = dict[str, Any]
 RUN = {"root": "s3://b/p", "recipe": "f" * 64, "key": "k" * 16, "command": "lehr submit", "source": "tiny/olmo2"}
 SUBMITTED = Submission("tiny-12345678", "training", "lehr:1", RUN, "Tiny_OLMo.2", secret="store", account="trainer")
 OWNER = {"metadata": {"name": "tiny-12345678-driver", "uid": "abcdef01-2345"}}
-TRAINS = StagePod("stage1", ("python", "-m", "lehr.tasks.pod_stage", "stage1"), "8", "64Gi", gpus=8)
+TRAINS = StagePod("stage1", ("python", "-m", "lehr.tasks.pod_stage", "stage1"), PodRequest("8", "64Gi", gpus=8))
 
 
 def pod(name: str, phase: str = "Failed", **more: Any) -> Object:
@@ -145,7 +147,7 @@ def test_a_stages_pod_is_as_flytes() -> None:
     assert labels == {"app.kubernetes.io/part-of": "lehr", "lehr.dev/run": "tiny-12345678", "lehr.dev/stage": "stage1",
                       "lehr.dev/recipe": "tiny-olmo-2", "lehr.dev/preflight": "true"}  # fmt: skip
     assert job["metadata"]["ownerReferences"][0]["uid"] == OWNER["metadata"]["uid"]
-    light = stage_job(SUBMITTED, StagePod("documents", ["x"], "1", "2Gi", checked=False), OWNER)["spec"]["template"]
+    light = stage_job(SUBMITTED, StagePod("documents", ["x"], PodRequest("1", "2Gi", checked=False)), OWNER)["spec"]["template"]
     assert "initContainers" not in light["spec"] and "lehr.dev/preflight" not in light["metadata"]["labels"]
 
 

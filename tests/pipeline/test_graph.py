@@ -98,11 +98,12 @@ def test_paths_are_counted_and_what_nobody_needs_is_left_out() -> None:
     layered = [node("a"), node("b", "a"), node("c", "a"), node("d", "b", "c"), node("e", "d"), node("f", "d", "e")]
     assert visits(layered) == 1 + 1 + 1 + 2 + 2 + 4
     assert [n.name for n in needed(layered, ["d"])] == ["a", "b", "c", "d"]
-    cut = pieces(layered, 4)
+    cut = pieces(layered, 4, 100)
     assert [[n.name for n in piece] for piece in cut] == [["a", "b", "c"], ["d", "e", "f"]]
-    assert all(visits(piece) <= 4 for piece in cut) and pieces(layered, 100) == [layered]
+    assert all(visits(piece) <= 4 for piece in cut) and pieces(layered, 100, 6) == [layered]
+    assert [len(piece) for piece in pieces(layered, 100, 4)] == [4, 2]
     many = graph(load_recipe(E2E, [f"anneals.seeds={list(range(100))}"]))
-    assert visits(many) > 5000 and all(visits(piece) <= 5000 for piece in pieces(many, 5000))
+    assert visits(many) > 5000 and all(visits(piece) <= 5000 for piece in pieces(many, 5000, 9999))
 
 
 def test_a_branch_begins_where_its_parent_says_and_is_judged_on_its_own_pairs() -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most
 from flytekit import Resources, task
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 
+from lehr.infra.pod.pod_request import PodRequest
 from lehr.tasks.pods import pod_template
 
 SECRETS = ("AWS", "SECRET", "KEY", "TOKEN", "PASSWORD")
@@ -77,4 +78,4 @@ def test_templates_are_fresh() -> None:
     assert one.pod_spec.containers[0].name == "primary"
     other = copy.deepcopy(one)
     assert other.pod_spec is other.pod_spec, "flytekit works on one that stays"
-    assert one.version_hash() == pod_template().version_hash() != pod_template(checked=False).version_hash()
+    assert one.version_hash() == pod_template().version_hash() != pod_template(PodRequest(checked=False)).version_hash()

@@ -19,11 +19,12 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.config import load_recipe
+from lehr.pipeline.graph import graph
 from lehr.runtime.errors import InfraError, UserError
-from lehr.tasks import registration
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
-from lehr.tasks.stages import elastic
+from lehr.tasks.requests import counts, requests
+from tests.workflows.dynamic import graph_in_a_pod
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -92,53 +93,90 @@ def test_what_is_registered_is_small_and_every_pod_is_checked_first_and_has_no_r
         assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in (*inits, *spec["containers"])), name
 
 
-def test_ranks_and_gpus_are_chosen_at_registration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every pod of a PyTorchJob is made from the task's own: preflight, gate and all. Data, soup and report ask for no GPU."""
-    said = {"LEHR_TASK_RESOURCES": "cpu=32,mem=256Gi,gpu=8", "LEHR_TASK_RANKS": "nodes=4,ranks=8"}
-    _, tasks = _registered(**said)
-    assert {name for name, (kind, *_) in tasks.items() if kind == "pytorch"} == {"lehr.tasks.stages.ranked"}
-    for name in ("ranked", "accelerator"):
-        spec = tasks[f"lehr.tasks.stages.{name}"][3]
-        preflight, primary = spec["initContainers"][0], spec["containers"][0]
-        assert primary["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "gpu": "8"}
-        assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8"
-        assert {"name": "LEHR_EXPECTED_GPUS", "value": "8"} in preflight["env"]
-        assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    assert "gpu" not in json.dumps(tasks["lehr.tasks.stages.cpu"][3]["containers"][0]["resources"])
-    _, custom, retries, pod, _ = tasks["lehr.tasks.stages.ranked"]
+_WIDE = ["stage1.schedule.horizon_tokens=0", "stage1.batch_size=32", "stage1.tokens=65536", "parallel.processes=32"]
+_WIDE += ["evaluation.processes=1", "posttraining=[]", "ramp=null", "anneals=null"]
+
+
+def test_every_stage_of_a_graph_has_the_pods_that_its_recipe_asks_for(tmp_path: Path) -> None:
+    """As the dynamic task hands them to the engine: a task for each stage, whose pods find its function all the same. The pods
+    of a PyTorchJob are made from the task's own: preflight, gate and all."""
+    large = "accelerator: NVIDIA-H100-80GB-HBM3, shared_memory: 64Gi, disk: 200Gi, pool: a, priority: urgent, image: lehr:2"
+    ranked = f"ranked={{nodes: 4, gpus: 8, cpu: '96', memory: 900Gi, {large}, rdma: {{rdma/ib: 8}}, grace_seconds: 300}}"
+    stages = "stages={evaluate: {nodes: 1, gpus: 1, interruptible: true}, scores-stage1: {cpu: '7'}, report: {memory: 9Gi}}"
+    tasks = graph_in_a_pod(tmp_path, *_WIDE, f"compute.{ranked}", f"compute.{stages}")
+    stage1, scores, documents = (tasks[f"lehr.tasks.stages.{name}"] for name in
+                                 ("ranked.stage1", "ranked.scores-stage1", "cpu.documents"))  # fmt: skip
+    assert stage1["type"] == "pytorch" and stage1["metadata"]["retries"]["retries"] == 16
     elastic_ = {"rdzvBackend": "c10d", "minReplicas": 4, "maxReplicas": 4, "nprocPerNode": 8}
-    assert custom["elasticConfig"] == elastic_ and custom["workerReplicas"] == {"replicas": 4}
-    assert custom["runPolicy"] == {"cleanPodPolicy": "CLEANPOD_POLICY_RUNNING"} and retries == 3
-    mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    assert stage1["custom"]["elasticConfig"] == elastic_ and stage1["custom"]["workerReplicas"] == {"replicas": 4}
+    assert stage1["custom"]["runPolicy"] == {"cleanPodPolicy": "CLEANPOD_POLICY_RUNNING"}
+    pod, said = stage1["k8sPod"]["podSpec"], stage1["k8sPod"]["metadata"]["labels"]
+    preflight, primary = pod["initContainers"][0], pod["containers"][0]
+    limits = {"cpu": "96", "memory": "900Gi", "gpu": "8", "ephemeral-storage": "200Gi", "rdma/ib": "8"}
+    assert primary["resources"] == {"limits": limits, "requests": limits}
+    assert preflight["resources"]["limits"]["nvidia.com/gpu"] == "8" and "rdma/ib" not in preflight["resources"]["limits"]
+    assert {"name": "LEHR_EXPECTED_GPUS", "value": "8"} in preflight["env"]
+    assert {primary["image"], preflight["image"]} == {"lehr:2"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["nodeSelector"] == {"lehr.dev/pool": "a", "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    assert pod["priorityClassName"] == "urgent" and pod["terminationGracePeriodSeconds"] == 300
+    shm = next(volume for volume in pod["volumes"] if volume["name"] == "shm")
+    assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Gi"}
+    mounts = [mount["mountPath"] for mount in primary["volumeMounts"]]
     assert len(mounts) == len(set(mounts)) and "/dev/shm" in mounts
-    for name, task in tasks.items():  # a task is declared anew in its pod
-        env = task[3]["containers"][0]["env"]
-        assert all({"name": key, "value": value} in env for key, value in said.items()), name
-    for key, value in said.items():
-        monkeypatch.setenv(key, value)
-    registration.check(load_recipe(RECIPE, ["parallel.processes=32", *_WIDE]))
-    with pytest.raises(UserError, match="registered for 32 ranks, the recipe asks for 2"):
-        registration.check(load_recipe(RECIPE))
+    apart = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+    selected = apart["labelSelector"]["matchLabels"]
+    assert apart["topologyKey"] == "kubernetes.io/hostname" and selected.items() <= said.items()
+    assert said["lehr.dev/stage"] == "stage1" and said["lehr.dev/preflight"] == "true" and said["lehr.dev/recipe"] == "e2e"
+    assert {"name": "LEHR_TASK_RANKS", "value": "nodes=4,ranks=8"} in primary["env"]
+    assert primary["args"][-4:] == ["task-module", "lehr.tasks.stages", "task-name", "ranked"]
+
+    assert scores["type"] == "python-task" and scores["metadata"]["retries"]["retries"] == 3
+    assert scores["metadata"]["interruptible"] is True and "interruptible" not in stage1["metadata"]
+    alone = scores["k8sPod"]["podSpec"]
+    assert (
+        alone["containers"][0]["resources"]["limits"] | {"cpu": "7", "gpu": "1"}
+        == alone["containers"][0]["resources"]["limits"]
+    )
+    assert "affinity" not in alone and {t["key"] for t in alone["tolerations"]} >= {
+        "nvidia.com/gpu",
+        "cloud.google.com/gke-spot",
+    }
+    small = documents["k8sPod"]["podSpec"]
+    assert small["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "2Gi"}
+    assert not {"initContainers", "tolerations", "nodeSelector", "priorityClassName"} & set(small)
+    last = tasks["lehr.tasks.stages.report.report"]
+    assert last["k8sPod"]["podSpec"]["containers"][0]["resources"]["limits"]["memory"] == "9Gi"
+    assert last["metadata"]["generatesDeck"] is True
+
+
+def test_a_pod_of_several_nodes_declares_the_same_launcher() -> None:
+    """It finds the task by the function's name, and no recipe yet."""
+    _, tasks = _registered(LEHR_TASK_RANKS="nodes=4,ranks=8")
+    assert {name for name, (kind, *_) in tasks.items() if kind == "pytorch"} == {"lehr.tasks.stages.ranked"}
+    _, custom, *_ = tasks["lehr.tasks.stages.ranked"]
+    assert custom["elasticConfig"]["nprocPerNode"] == 8 and custom["workerReplicas"] == {"replicas": 4}
     for text in ("nodes=0,ranks=8", "node=3", "ranks="):
-        with pytest.raises(UserError, match="is not a"):
-            elastic(text)
-    with pytest.raises(UserError, match="gpus=8"):
-        registration.resources("gpus=8")
+        with pytest.raises(UserError, match="is not a known amount"):
+            counts(text)
 
 
-_WIDE = ["stage1.schedule.horizon_tokens=0", "stage1.batch_size=32", "stage1.tokens=65536"]
-_WIDE += ["posttraining=[]", "ramp=null", "anneals=null"]
-
-
-def test_a_recipe_says_what_its_stages_ask_for_and_not_more_gpus_than_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEHR_TASK_RESOURCES", "cpu=32,mem=256Gi,gpu=8")
-    compute = "compute={cpu: {cpu: '4', memory: 8Gi}, stages: {sft: {cpu: '16', memory: 64Gi, gpus: 8}}}"
-    recipe = load_recipe(RECIPE, [compute])
-    assert registration.wanted(recipe, "documents", "cpu").memory == "8Gi"
-    assert registration.wanted(recipe, "sft", "ranked").cpu == "16"
-    assert registration.wanted(recipe, "stage1", "ranked").gpus == 8
-    with pytest.raises(UserError, match="registered for 8 GPUs"):
-        registration.wanted(load_recipe(RECIPE, ["compute={ranked: {gpus: 4}}"]), "stage1", "ranked")
+@pytest.mark.parametrize(
+    ("compute", "words"),
+    [
+        ("ranked={nodes: 5}", "compute, for stage1: 5 nodes do not share 32 processes equally"),
+        ("ranked={nodes: 8, gpus: 8}", "8 GPUs on a node are not one for each of the 4 processes there"),
+        ("cpu={nodes: 2}", "2 nodes do not share 1 process equally"),
+        (
+            "stages={sft: {gpus: 1}}",
+            "compute.stages.sft: the recipe has no such stage. Stages and kinds of stages are documents",
+        ),
+    ],
+)
+def test_what_no_cluster_could_give_is_refused_with_the_stage(compute: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        recipe = load_recipe(RECIPE, [*_WIDE, f"compute.{compute}"])
+        requests(recipe, graph(recipe))
 
 
 def test_without_a_cluster_the_pods_cost_nothing() -> None:

@@ -1,0 +1,53 @@
+"""What one stage's pods ask for, and how a run's objects are named and labelled: plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lehr.infra.fleet.policy import NAMES
+
+GRACE_SECONDS = 120  # from SIGTERM to SIGKILL: a checkpoint is saved in them
+LONGEST = 63  # characters of a label
+
+
+@dataclass(frozen=True)
+class PodRequest:
+    """Amounts are of one node, in Kubernetes' units; requests are limits too. "" and 0: none, or the cluster's default."""
+
+    cpu: str = "2"
+    memory: str = "4Gi"
+    nodes: int = 1  # pods of one stage, each on a node of its own
+    ranks: int = 1  # processes on each node
+    gpus: int = 0
+    accelerator: str = ""  # GPU model, as the GPU operator labels nodes (nvidia.com/gpu.product)
+    shared_memory: str = ""  # most of /dev/shm; it counts against `memory`
+    disk: str = ""  # ephemeral storage: logs, and /tmp with the checkpoints on their way to the store
+    pool: str = ""  # of nodes: their label lehr.dev/pool
+    priority: str = ""  # a PriorityClass
+    interruptible: bool = False  # may run on nodes that the provider takes back
+    image: str = ""
+    rdma: Mapping[str, int] = field(default_factory=dict)  # extended resources of the network's device plug-in
+    grace_seconds: int = GRACE_SECONDS
+    checked: bool = True  # with preflight and gate
+
+
+def slug(text: str, longest: int = LONGEST) -> str:
+    """`text` as a label or a part of an object's name: [a-z0-9-], a letter or digit at both ends."""
+    return re.sub(r"[^a-z0-9-]+", "-", text.lower())[:longest].strip("-") or "x"
+
+
+def run_name(recipe: str, key: str) -> str:
+    """Names a run on the cluster: the same recipe in the same place is the same run."""
+    return f"{slug(recipe, 24)}-{key[:8]}"
+
+
+def run_labels(run: str, stage: str, recipe: str) -> dict[str, str]:
+    """Labels of a stage's pods. `run` is from `run_name`."""
+    return {NAMES.run_label: run, NAMES.stage_label: slug(stage), NAMES.recipe_label: slug(recipe)}
+
+
+def checked_labels(checked: bool) -> dict[str, str]:
+    """The label by which the controller recognises pods with preflight and gate."""
+    return {NAMES.preflight_label: "true"} if checked else {}
