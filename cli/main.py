@@ -30,7 +30,7 @@ from lehr.cli.run import run_command, validate
 from lehr.cli.runs import list_
 from lehr.cli.simulate import simulate
 from lehr.cli.submit import submit
-from lehr.cli.submitted import cancel, logs, status
+from lehr.cli.submitted import cancel, logs, open_, status
 from lehr.cli.tracking import mlflow_
 
 _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
@@ -62,6 +62,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (submit, "Run a recipe there, each stage in a pod."),
         (status, "Of a submitted run: its stages, and why one failed."),
         (logs, "What a stage of it prints."),
+        (open_, "Its page in Flyte's console."),
         (cancel, "Stop it; the store keeps what is done."),
         (simulate, "What failing nodes cost, and what a policy saves."),
         (nodes, "A cluster's nodes: which are cordoned, and why."),

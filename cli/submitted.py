@@ -1,49 +1,74 @@
-"""`lehr status`, `lehr logs`, `lehr cancel`: runs that `lehr submit` started."""
+"""`lehr status`, `lehr logs`, `lehr cancel`, `lehr open`: runs that `lehr submit` started."""
 
 from __future__ import annotations
 
 import json
+import webbrowser
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lehr.cli.cluster import cluster_options, namespace_option, refusals
+from lehr.cli.flyte import FLYTE, backend_option, flyte, flyte_options, refuse_namespace
 from lehr.cli.say import say
 
 if TYPE_CHECKING:
     from lehr.infra.kube.api import Api
+    from lehr.infra.pod.stage_state import StageState
+    from lehr.tasks.flyte_remote import Flyte
 
 run_argument = click.argument("run", metavar="RUN")
 
 
-def _reach(kubeconfig: Path | None, context: str | None, namespace: str | None) -> tuple[Api, str]:
-    from lehr.infra.kube.api import Api
-    from lehr.infra.kube.transport import connect, namespace_of
+def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What says where a run is: the backend, and how to reach it."""
+    for options in (cluster_options, namespace_option, flyte_options, backend_option):
+        command = options(command)
+    return command
 
-    return Api(connect(kubeconfig, context)), namespace or namespace_of(kubeconfig, context)
+
+class Where:
+    """Where a submitted run is. Raises UserError for options of the other backend."""
+
+    def __init__(
+        self, *, backend: str, project: str, domain: str, flyte_config: str, namespace: str | None, kubeconfig: Path | None,
+        context_name: str | None,
+    ) -> None:  # fmt: skip
+        refuse_namespace(backend, namespace)
+        self.on_flyte = backend == FLYTE
+        self._flyte, self._kube = (flyte_config, project, domain), (kubeconfig, context_name)
+        self._namespace = f"{project}-{domain}" if self.on_flyte else namespace
+
+    def flyte(self) -> Flyte:
+        return flyte(*self._flyte)
+
+    def kubernetes(self) -> tuple[Api, str]:
+        """The API server, and the namespace of the run's pods."""
+        from lehr.infra.kube.api import Api
+        from lehr.infra.kube.transport import connect, namespace_of
+
+        return Api(connect(*self._kube)), self._namespace or namespace_of(*self._kube)
 
 
 @click.command("status")
 @run_argument
-@namespace_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@cluster_options
-def status(run: str, namespace: str | None, as_json: bool, kubeconfig: Path | None, context_name: str | None) -> None:
+@where_options
+def status(run: str, as_json: bool, **where: Any) -> None:
     """Show the stages of RUN, as `lehr submit` named it: which run, wait, are finished or failed, where, and why.
 
-    The first row is the driver, the pod that starts the others: what it says of a failed run is the reason.
+    The first row is Flyte's execution, or the driver, the pod that starts the others: what it says of a failed run is the
+    reason.
 
     \b
-    Example:
-      lehr status tiny-olmo2-1a2b3c4d -n training
+    Examples:
+      lehr status tiny-ol-1a2b3c4d-1
+      lehr status tiny-olmo2-1a2b3c4d --backend kubernetes -n train
     """
-    from lehr.infra.jobs.submitted import states
-
-    api, place = _reach(kubeconfig, context_name, namespace)
-    with refusals(place):
-        found = states(api, place, run)
+    found = _states(Where(**where), run)
     if as_json:
         say(json.dumps([asdict(state) for state in found], indent=1))
         return
@@ -56,48 +81,115 @@ def status(run: str, namespace: str | None, as_json: bool, kubeconfig: Path | No
     page(table)
 
 
+def _states(where: Where, run: str) -> list[StageState]:
+    if where.on_flyte:
+        from lehr.tasks.flyte_states import states as of_execution
+
+        return of_execution(where.flyte(), run)
+    from lehr.infra.jobs.submitted import states
+
+    api, place = where.kubernetes()
+    with refusals(place):
+        return states(api, place, run)
+
+
 @click.command("logs")
 @run_argument
-@click.argument("stage", default="driver")
-@namespace_option
+@click.argument("stage", default="")
 @click.option("--container", default="primary", show_default=True, help="`preflight` and `preflight-gate` come before it.")
-@cluster_options
-def logs(
-    run: str, stage: str, namespace: str | None, container: str, kubeconfig: Path | None, context_name: str | None
-) -> None:
+@where_options
+def logs(run: str, stage: str, container: str, **where: Any) -> None:
     """Print the log of STAGE of RUN, of its newest pod; without STAGE that of the driver, which says what was started.
+
+    On Flyte a STAGE must be given, and its pod is read through your kubeconfig. A pod that failed is gone in seconds there:
+    where Flyte was set up with log links, these are printed instead.
 
     \b
     Examples:
-      lehr logs tiny-olmo2-1a2b3c4d
-      lehr logs tiny-olmo2-1a2b3c4d stage1 --container preflight
+      lehr logs tiny-ol-1a2b3c4d-1 stage1
+      lehr logs tiny-olmo2-1a2b3c4d stage1 --backend kubernetes
     """
-    from lehr.infra.jobs.submitted import log
+    place = Where(**where)
+    read = _log_on_flyte if place.on_flyte else _log
+    for number, part in enumerate(read(place, run, stage, container)):
+        if number:  # control characters but line ends are shown, not sent
+            for line in part.splitlines():
+                say(line)
+        else:
+            say(part, err=True)
 
-    api, place = _reach(kubeconfig, context_name, namespace)
+
+def _log(where: Where, run: str, stage: str, container: str) -> list[str]:
+    from lehr.infra.jobs.submission import DRIVER, selector
+    from lehr.infra.jobs.submitted import check_known, log
+
+    api, place = where.kubernetes()
+    stage = stage or DRIVER
     with refusals(place):
-        for number, part in enumerate(log(api, place, run, stage, container)):
-            if number:  # control characters but line ends are shown, not sent
-                for line in part.splitlines():
-                    say(line)
-            else:
-                say(part, err=True)
+        check_known(api, place, run)
+        return list(log(api, place, run, stage, container, selector(run, stage)))
+
+
+def _log_on_flyte(where: Where, run: str, stage: str, container: str) -> list[str]:
+    from lehr.infra.jobs.submitted import log
+    from lehr.infra.pod.pod_request import execution_selector
+    from lehr.runtime.errors import UserError
+    from lehr.tasks.flyte_states import links
+
+    there = where.flyte()
+    if not stage:
+        raise UserError("no stage is named", where=f"lehr logs {run}", remedy=f"`lehr status {run}` shows its stages")
+    there.execution(run)
+    api, place = where.kubernetes()
+    try:
+        with refusals(place):
+            return list(log(api, place, run, stage, container, execution_selector(run, stage)))
+    except UserError as error:
+        if found := links(there, run, stage):
+            return [str(error), "\n".join(f"{title}: {address}" for title, address in found)]
+        raise
 
 
 @click.command("cancel")
 @run_argument
-@namespace_option
-@cluster_options
-def cancel(run: str, namespace: str | None, kubeconfig: Path | None, context_name: str | None) -> None:
-    """Stop RUN: its pods save what they have and end, and nothing of it stays in the cluster. The store keeps everything.
+@where_options
+def cancel(run: str, **where: Any) -> None:
+    """Stop RUN: its pods save what they have and end. The store keeps everything.
+
+    \b
+    Examples:
+      lehr cancel tiny-ol-1a2b3c4d-1
+      lehr cancel tiny-olmo2-1a2b3c4d --backend kubernetes
+    """
+    place = Where(**where)
+    if place.on_flyte:
+        done = place.flyte().cancel(run)
+        say(f"cancelled: {run}{_GOES_ON}" if done else f"{run} had ended")
+        return
+    from lehr.infra.jobs.submitted import cancel as stop
+
+    api, namespace = place.kubernetes()
+    with refusals(namespace):
+        jobs = stop(api, namespace, run)
+    say(f"cancelled: {run}, {jobs} Jobs{_GOES_ON}")
+
+
+_GOES_ON = "; `lehr submit` with the same recipe and --out goes on from what the store has"
+
+
+@click.command("open")
+@run_argument
+@click.option("--print", "only_print", is_flag=True, help="Print the address and open nothing.")
+@flyte_options
+def open_(run: str, only_print: bool, project: str, domain: str, flyte_config: str) -> None:
+    """Open RUN in Flyte's console, with its graph, logs, report and errors.
 
     \b
     Example:
-      lehr cancel tiny-olmo2-1a2b3c4d
+      lehr open tiny-ol-1a2b3c4d-1
     """
-    from lehr.infra.jobs.submitted import cancel as stop
-
-    api, place = _reach(kubeconfig, context_name, namespace)
-    with refusals(place):
-        jobs = stop(api, place, run)
-    say(f"cancelled: {run}, {jobs} Jobs; `lehr submit` with the same recipe and --out goes on from what the store has")
+    there = flyte(flyte_config, project, domain)
+    address = there.remote.generate_console_url(there.execution(run))
+    say(address)
+    if not only_print:
+        webbrowser.open(address)

@@ -105,7 +105,7 @@ class ConsoleTracker:
 
     # -- beyond the port
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self, *, failed: bool | None = False) -> None:
         """Leave the display as it is and print the score table below it."""
         if self._closed:
             return

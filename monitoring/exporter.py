@@ -206,7 +206,7 @@ class PrometheusTracker:
             return f"http://{address}:{self._server.server_address[1]}/metrics"
         return ""
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self, *, failed: bool | None = False) -> None:
         """Stop serving. The registry can still be read."""
         if self._server is not None:
             self._server.shutdown()

@@ -44,8 +44,8 @@ class FanOut:
     def note(self, text: str) -> None:
         self._notify(lambda t: t.note(text))
 
-    def close(self, *, failed: bool = False) -> None:
-        """Close every tracker that has `close`; `failed`: the run ended with an error."""
+    def close(self, *, failed: bool | None = False) -> None:
+        """Close every tracker that has `close`; `failed`: the run ended with an error; None: it goes on elsewhere."""
 
         def close_one(tracker: Tracker) -> None:
             close = getattr(tracker, "close", None)

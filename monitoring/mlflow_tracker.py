@@ -160,13 +160,13 @@ class MlflowTracker:
         self._events.append(Event(lambda runs: runs.register(name, stage, uri, artifact, folder), extra=True))
         self._wanted = True
 
-    def close(self, *, failed: bool = False, timeout_seconds: float = 60.0) -> None:
-        """Send what is left and end the parent run. Waits for a slow store, but not for a dead one."""
+    def close(self, *, failed: bool | None = False, timeout_seconds: float = 60.0) -> None:
+        """Send what is left and end the parent run, unless `failed` is None. Waits for a slow store, but not for a dead one."""
         if self._closing.is_set():
             return
         if failed and not self._wanted and absent_file(self._uri) is not None:
             self._events.clear()  # nothing was made: not worth creating a file
-        else:
+        elif failed is not None:
             self._events.append(Event(lambda runs: runs.finish(failed)))
             self._wanted = True
         self._closing.set()

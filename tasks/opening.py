@@ -26,13 +26,13 @@ from lehr.pipeline.run import found_again
 from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
 from lehr.report.publish import publish as write_public
-from lehr.runtime.errors import Bug, UserError, from_os_error
+from lehr.runtime.errors import Bug, InfraError, Preempted, UserError, from_os_error
 from lehr.tasks.lock import hold
 from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
 from lehr.tasks.session import Session, session
 from lehr.tasks.termination import in_pod
-from lehr.tasks.travel import portable
+from lehr.tasks.travel import fetch, portable
 
 PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
 _PINNED = "recipes"
@@ -61,9 +61,9 @@ def resolved(recipe: str | Path, overrides: list[str]) -> Recipe:
     return loaded
 
 
-def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
+def open_run(recipe: Recipe, out: str, source: str | Path = "", command: str = "") -> Opened:
     """Pin `recipe`, which the user named `source`, in `out`, a folder or s3://BUCKET/PREFIX (default runs/NAME), and lock the
-    folder for this process.
+    folder for this process. `command` repeats the run; by default it is this process's own.
 
     Raises UserError for an invalid graph, for a place that cannot be written, and if another run is using it.
     """
@@ -81,15 +81,20 @@ def open_run(recipe: Recipe, out: str, source: str | Path = "") -> Opened:
     except OSError as error:
         raise from_os_error(error, place.folder) from error
     place.share(["recipe.yaml", _pinned(pinned)])
-    command = os.environ.get("LEHR_COMMAND", "") or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = os.environ.get("LEHR_COMMAND", "") or command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     key = run_key(recipe, place.root)
     return Opened(RunRef(root=place.root, recipe=pinned, key=key, command=command, source=str(source)), recipe, nodes)
+
+
+def in_flyte() -> bool:
+    """Whether Flyte's engine started this process."""
+    return FLYTE_EXECUTION in os.environ
 
 
 def _check_outlives_pod(place: RunLocation, out: str) -> None:
     """Raises UserError, before anything is made, for a folder of one pod of Flyte alone: no other stage would find it."""
     alone = not Path(out or ".").is_absolute() or Path(SCRATCH) in place.folder.parents
-    if in_pod() and FLYTE_EXECUTION in os.environ and not place.remote and alone:
+    if in_pod() and in_flyte() and not place.remote and alone:
         raise UserError(
             f"{place.root} is a folder of this pod alone",
             where=f"out={out!r}",
@@ -107,11 +112,13 @@ def _pinned(sha256: str) -> str:
 
 
 def opened(run: RunRef) -> Opened:
-    """Open a run that another process opened first. Raises UserError if its pinned recipe is missing or was altered."""
+    """Open a run that another process opened first, with the files that came with it. Raises UserError if its pinned recipe is
+    missing or was altered."""
     path = RunLocation(run.root).brought(_pinned(run.recipe))
     if sha256_text(path.read_text(encoding="utf-8")) != run.recipe:
         raise UserError("the run's pinned recipe was altered", where=path, remedy="start the run again")
     recipe = load_recipe(path)
+    fetch(run.root, recipe)
     return Opened(run, recipe, graph(recipe))
 
 
@@ -121,9 +128,16 @@ def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef]) -> A
     node = next((node for node in this.nodes if node.name == name), None)
     if node is None:
         raise Bug(f"the run's graph has no stage {name!r}")
-    context = _session(this).context(run)
-    made = run_node(node, inputs, context)
-    check_enough(this, context, node, made)
+    s = _session(this)
+    context = s.context(run)
+    try:
+        made = run_node(node, inputs, context)
+        check_enough(this, context, node, made)
+    except (InfraError, Preempted):
+        raise
+    except Exception:
+        s.over = True  # no retry mends it
+        raise
     return made
 
 

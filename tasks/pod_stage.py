@@ -15,7 +15,6 @@ from lehr.artifacts.artifact import ArtifactRef
 from lehr.pipeline.node import REPORT
 from lehr.runtime.errors import Bug, LehrError, UserError, from_os_error
 from lehr.runtime.redaction import masked
-from lehr.tasks import travel
 from lehr.tasks.opening import Opened, opened, publish, run_stage_of
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
@@ -26,11 +25,9 @@ SUBMISSION, INPUTS = "LEHR_SUBMISSION", "LEHR_INPUTS"  # lehr.infra.jobs writes 
 
 
 def open_here(run: RunRef) -> Opened:
-    """The run that `lehr submit` opened, with the files that came with it, and a session around it. MLflow is told where a
-    server is named: a file of this pod's would go with it."""
+    """The run that `lehr submit` opened, and a session around it."""
     this = opened(run)
-    travel.fetch(run.root, this.recipe)
-    open_session(run, this.recipe, [node.name for node in this.nodes], mlflow=bool(os.environ.get("MLFLOW_TRACKING_URI")))
+    open_session(run, this.recipe, [node.name for node in this.nodes])
     return this
 
 

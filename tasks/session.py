@@ -40,6 +40,7 @@ class Session:
     mlflow: MlflowTracker | None
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set once the run is published; a session closed before that is recorded as failed
+    over: bool = False  # set by an error that ends the run; in a pod, whose end is not the run's, nothing else does
 
     @property
     def reused(self) -> frozenset[str]:
@@ -54,7 +55,8 @@ class Session:
         if _current is self:
             _current = None
             set_progress_source(dict)
-            self.tracker.close(failed=not self.done)
+            goes_on = in_pod() and not self.done and not self.over
+            self.tracker.close(failed=None if goes_on else not self.done)
 
 
 _current: Session | None = None
@@ -62,7 +64,8 @@ _current: Session | None = None
 
 def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_port: int = 0, mlflow: bool = True) -> Session:
     """Start the trackers of a run with these stages. Prometheus listens on loopback only; MLflow writes to mlflow.db in the
-    run's folder on this machine unless MLFLOW_TRACKING_URI gives another address."""
+    run's folder on this machine unless MLFLOW_TRACKING_URI gives another address. A pod's own file would go with the pod: there
+    MLflow gets nothing without an address."""
     global _current
     recipe_sha256 = sha256_text(canonical(recipe.model_dump(mode="json")))
     power, gpus = PowerMeter(recipe.site.cpu_watts_per_core), Gpus.here()
@@ -77,6 +80,8 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
         power=power,
         gpus=gpus,
     )
+    if in_pod() and not os.environ.get("MLFLOW_TRACKING_URI"):
+        mlflow = False
     if mlflow and find_spec("mlflow") is None:
         console.note("MLflow is not installed: the run is not tracked there (pip install 'lehr[track]')")
         mlflow = False

@@ -5,6 +5,7 @@ pyflyte run workflows/run.py run --recipe recipes/tiny/olmo2.yaml --out runs/tin
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from flytekit import dynamic, workflow
@@ -13,7 +14,7 @@ from flytekit.exceptions.user import FlyteRecoverableException
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.pipeline.node import REPORT, Node, pieces
 from lehr.pipeline.registry import stage
-from lehr.tasks.opening import Opened, labels, open_run, opened, resolved, start
+from lehr.tasks.opening import Opened, in_flyte, labels, open_run, opened, resolved, start
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
 from lehr.tasks.requests import default, report_request, request, requests
@@ -45,11 +46,8 @@ def piece(run: RunRef, names: list[str], have: dict[str, ArtifactRef]) -> dict[s
     return make(this, [node for node in this.nodes if node.name in names], dict(have))
 
 
-@dynamic(**settings(default("cpu")))
-@owned(FlyteRecoverableException)
-def stages(recipe: str, out: str, overrides: list[str]) -> str:
-    """One Flyte node for each stage. Stages whose artifacts exist get no node, and so need no pod."""
-    this = open_run(resolved(recipe, overrides), out, recipe)
+def whole(this: Opened) -> Any:
+    """One Flyte node for each stage, then the report. Stages whose artifacts exist get no node, and so need no pod."""
     requests(this.recipe, this.nodes)  # what no cluster could give is said before the first pod
     got: Any = start(this)
     parts = pieces([node for node in this.nodes if node.name not in got], MOST_PATHS, MOST_NODES)
@@ -61,6 +59,28 @@ def stages(recipe: str, out: str, overrides: list[str]) -> str:
             got = made.with_overrides(node_name=f"part-{number}")
     last = task_of(report, REPORT, report_request(this.recipe), labels(this, REPORT))
     return last(run=this.run, artifacts=got).with_overrides(node_name=REPORT)
+
+
+@dynamic(**settings(default("cpu")))
+@owned(FlyteRecoverableException)
+def stages(recipe: str, out: str, overrides: list[str]) -> str:
+    """The graph of a run that is opened here."""
+    sets = [part for override in overrides for part in ("--set", override)]
+    repeated = shlex.join(["lehr", "run", recipe, "--out", out, *sets]) if in_flyte() else ""
+    return whole(open_run(resolved(recipe, overrides), out, recipe, repeated))
+
+
+@dynamic(**settings(default("cpu")))
+@owned(FlyteRecoverableException)
+def stages_of(run: RunRef) -> str:
+    """The graph of a run that `lehr submit` opened."""
+    return whole(opened(run))
+
+
+@workflow
+def submitted(run: RunRef) -> str:
+    """A run that `lehr submit` has pinned in its store. Returns the report's address."""
+    return stages_of(run=run)
 
 
 @workflow

@@ -17,15 +17,39 @@ FORBIDDEN, ABSENT = 403, 404
 
 def check(api: Api, submission: Submission, gpus: Mapping[str, int]) -> list[str]:
     """Raises UserError for what cannot work; returns what could not be looked at, in words. `gpus` are by stage."""
-    if not submission.image:
-        remedy = "build one with the Dockerfile, push it, and give --image REGISTRY/lehr:VERSION"
-        raise UserError("no image is named", where="--image", remedy=remedy)
-    notes = [_namespace(api, submission.namespace), _rights(api, submission.namespace), _account(api, submission)]
-    notes.append(_gpus(api, gpus))
+    check_image(submission.image)
+    notes = [check_namespace(api, submission.namespace), _rights(api, submission.namespace), _account(api, submission)]
+    notes.append(check_gpus(api, gpus))
     return [note for note in notes if note]
 
 
-def _namespace(api: Api, name: str) -> str:
+def check_image(name: str) -> None:
+    """Raises UserError if none is named."""
+    if not name:
+        remedy = "build one with `make image`, push it, and give --image REGISTRY/lehr:VERSION"
+        raise UserError("no image is named", where="--image", remedy=remedy)
+
+
+def check_operator(api: Api, stage: str) -> str:
+    """Whether Flyte can run `stage` on several nodes: it asks the training operator for a PyTorchJob."""
+    if not stage:
+        return ""
+    try:
+        known = [kind["name"] for kind in api.get("/apis/kubeflow.org/v1")["resources"]]
+    except ApiError as error:
+        if error.status == FORBIDDEN:
+            return f"not looked at: whether there are PyTorchJobs for {stage} ({error.message})"
+        if error.status != ABSENT:
+            raise
+        known = []
+    if "pytorchjobs" not in known:
+        remedy = "ask for one node, or have Kubeflow's training operator v1 installed"
+        raise UserError("there are no PyTorchJobs on this cluster", where=f"compute, for {stage}", remedy=remedy)
+    return ""
+
+
+def check_namespace(api: Api, name: str) -> str:
+    """Raises UserError if there is no such namespace, or it is not one for training."""
     label = f"kubectl label namespace {name} {NAMES.managed_label}=true"
     try:
         labels = api.get(f"/api/v1/namespaces/{name}")["metadata"].get("labels") or {}
@@ -67,7 +91,7 @@ def _account(api: Api, submission: Submission) -> str:
     return ""
 
 
-def _gpus(api: Api, wanted: Mapping[str, int]) -> str:
+def check_gpus(api: Api, wanted: Mapping[str, int]) -> str:
     """Whether some node has as many GPUs as each stage asks for; that they are free is the scheduler's to see to."""
     if not any(wanted.values()):
         return ""

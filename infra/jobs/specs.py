@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES, TERMINATED
@@ -84,11 +84,11 @@ def _rules(codes: Sequence[int]) -> list[Object]:
 
 def _pod(submission: Submission, stage: StagePod, variables: Mapping[str, str], account: str) -> Object:
     """The specification of a pod as JSON data."""
-    from kubernetes.client import ApiClient, V1EnvFromSource, V1EnvVar, V1ResourceRequirements, V1SecretEnvSource
+    from kubernetes.client import ApiClient, V1EnvVar, V1ResourceRequirements
 
     from lehr.infra.pod.pod_spec import GPU_RESOURCE
 
-    asked, image = stage.request, stage.request.image or submission.image
+    asked, image = replace(stage.request, secret=submission.secret), stage.request.image or submission.image
     spec: V1PodSpec = pod_spec(asked, labels(submission, stage.name), image=image)
     primary = spec.containers[0]
     amounts = {"cpu": asked.cpu, "memory": asked.memory} | ({GPU_RESOURCE: str(asked.gpus)} if asked.gpus else {})
@@ -96,8 +96,6 @@ def _pod(submission: Submission, stage: StagePod, variables: Mapping[str, str], 
     primary.image, primary.args = image, list(stage.command)
     primary.resources = V1ResourceRequirements(requests=dict(amounts), limits=dict(amounts))
     primary.env = [*primary.env, *(V1EnvVar(name=name, value=value) for name, value in variables.items())]
-    if submission.secret:
-        primary.env_from = [V1EnvFromSource(secret_ref=V1SecretEnvSource(name=submission.secret))]
     spec.containers = [primary]  # now the init containers follow, and the supervisor stands before the command
     primary.command, primary.args = primary.args, None  # an image's entry point has no say
     if account:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from lehr.infra.jobs.payer import end_of
 from lehr.infra.jobs.submission import DRIVER, RUN, STAGE, jobs_path, owner_uid, pods_path, selector
 from lehr.infra.kube.api import Api, ApiError
+from lehr.infra.pod.stage_state import StageState
 from lehr.runtime.errors import UserError
 
 Object = dict[str, Any]
 GONE_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class StageState:
-    """`state` is waiting, running, finished or failed; `pods` how many there were; `said` what is to be known of the last."""
-
-    stage: str
-    state: str
-    pod: str
-    node: str
-    pods: int
-    said: str
 
 
 def submit(api: Api, job: Object) -> bool:
@@ -120,11 +108,15 @@ def _waits(pod: Object) -> str:
     return ""
 
 
-def log(api: Api, namespace: str, run: str, stage: str, container: str) -> Iterator[str]:
-    """Of the newest pod of `stage` (the driver's is DRIVER): a header, then the text of its main container. Raises UserError
-    where there is no such pod, or no log of it."""
+def check_known(api: Api, namespace: str, run: str) -> None:
+    """Raises UserError for a run that is not there."""
     _jobs(api, namespace, run)
-    pod = _newest(api.items(pods_path(namespace), {"labelSelector": selector(run, stage)}))
+
+
+def log(api: Api, namespace: str, run: str, stage: str, container: str, selected: str) -> Iterator[str]:
+    """Of the newest pod that `selected` selects, of `stage`: a header, then the text of its container. Raises UserError where
+    there is no such pod, or no log of it."""
+    pod = _newest(api.items(pods_path(namespace), {"labelSelector": selected}))
     if pod is None:
         raise UserError(f"{run} has no pod of {stage}", remedy=f"`lehr status {run}` shows its stages")
     name = pod["metadata"]["name"]

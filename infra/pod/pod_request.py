@@ -31,6 +31,7 @@ class PodRequest:
     rdma: Mapping[str, int] = field(default_factory=dict)  # extended resources of the network's device plug-in
     grace_seconds: int = GRACE_SECONDS
     checked: bool = True  # with preflight and gate
+    secret: str = ""  # a Secret whose entries are variables of the main container, and of no other
 
 
 def slug(text: str, longest: int = LONGEST) -> str:
@@ -46,6 +47,11 @@ def run_name(recipe: str, key: str) -> str:
 def run_labels(run: str, stage: str, recipe: str) -> dict[str, str]:
     """Labels of a stage's pods. `run` is from `run_name`."""
     return {NAMES.run_label: run, NAMES.stage_label: slug(stage), NAMES.recipe_label: slug(recipe)}
+
+
+def execution_selector(execution: str, stage: str) -> str:
+    """Selects the pods of a stage of an execution on Flyte, which labels them so itself."""
+    return f"execution-id={execution},{NAMES.stage_label}={slug(stage)}"
 
 
 def checked_labels(checked: bool) -> dict[str, str]:

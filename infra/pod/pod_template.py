@@ -45,7 +45,7 @@ def pod_spec(
         request.rdma,
         interruptible=request.interruptible,
         init_containers=[_preflight(image, python), _gate(image, python)] if request.checked else None,
-        containers=[_primary()],
+        containers=[_primary(request.secret)],
         volumes=_volumes(request.shared_memory),
         node_selector=_selector(request) or None,
         affinity=_apart(labels or {}) if request.nodes > 1 else None,
@@ -64,12 +64,13 @@ def pod_spec(
     )
 
 
-def _primary() -> V1Container:
-    from kubernetes.client import V1Container
+def _primary(secret: str) -> V1Container:
+    from kubernetes.client import V1Container, V1EnvFromSource, V1SecretEnvSource
 
     return V1Container(
         name=PRIMARY,
         env=[_env("LEHR_TERMINATION_LOG", LAST_WORD), *_environment()],
+        env_from=[V1EnvFromSource(secret_ref=V1SecretEnvSource(name=secret))] if secret else None,
         security_context=_locked(),
         termination_message_policy="FallbackToLogsOnError",
         volume_mounts=[_mount("tmp", SCRATCH), _mount("shm", SHM)],

@@ -46,7 +46,13 @@ class Place:
         """Of a user with keys of the store and a kubeconfig."""
         keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": self.address}
         keys |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-        return {**os.environ, **keys, "KUBECONFIG": str(self.kubeconfig), "LEHR_CACHE": str(self.folder / "cache")}
+        return {
+            **os.environ,
+            **keys,
+            "KUBECONFIG": str(self.kubeconfig),
+            "LEHR_BACKEND": "kubernetes",
+            "LEHR_CACHE": str(self.folder / "cache"),
+        }
 
     def lehr(self, *arguments: str, code: int = 0) -> str:
         """What a command prints, both streams; it must end with `code`."""

@@ -90,7 +90,29 @@ def test_mlflow_is_told_what_started_the_run_without_its_secrets(tmp_path: Path,
     assert tags["lehr.command"] == "lehr run http://***@host/r.yaml --set x=***"
     assert tags["lehr.run"] == f"{load_recipe(TINY).name}-01234567"
     monkeypatch.setenv("LEHR_TERMINATION_LOG", str(tmp_path / "log"))
-    assert _tracked(run, monkeypatch).arguments[5]["mlflow.source.type"] == "JOB"
+    assert _tracked(run, monkeypatch, "http://127.0.0.1:9").arguments[5]["mlflow.source.type"] == "JOB"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    opened = open_session(run, load_recipe(TINY), ["soup"])
+    opened.close()
+    assert opened.mlflow is None  # its file would go with the pod
+
+
+@pytest.mark.parametrize(
+    ("pod", "over", "done", "failed"),
+    [(True, False, False, None), (True, True, False, True), (True, False, True, False), (False, False, False, True)],
+)
+def test_a_run_goes_on_when_a_pod_of_it_ends(
+    pod: bool, over: bool, done: bool, failed: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What trackers hear at the end of a process: that the run failed, that it is done, or that it goes on elsewhere."""
+    if pod:
+        monkeypatch.setenv("LEHR_TERMINATION_LOG", str(tmp_path / "log"))
+    opened = open_session(RunRef(recipe="r", root=str(tmp_path), key="k"), load_recipe(TINY), ["soup"], mlflow=False)
+    told: list[bool | None] = []
+    monkeypatch.setattr(opened.tracker, "close", lambda *, failed: told.append(failed))
+    opened.over, opened.done = over, done
+    opened.close()
+    assert told == [failed]
 
 
 def test_in_a_file_of_its_own_a_run_that_was_copied_keeps_its_name_and_on_a_server_its_place_counts(

@@ -1,0 +1,17 @@
+"""What a person is shown of one stage of a run on a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageState:
+    """`state` is waiting, running, finished or failed; `pods` how many there were; `said` what is to be known of the last."""
+
+    stage: str
+    state: str
+    pod: str
+    node: str
+    pods: int
+    said: str
