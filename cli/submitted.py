@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import webbrowser
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,27 +30,36 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+@dataclass(frozen=True)
 class Where:
-    """Where a submitted run is. Raises UserError for options of the other backend."""
+    """Where a submitted run is, as the options say. Raises UserError for one of the other backend."""
 
-    def __init__(
-        self, *, backend: str, project: str, domain: str, flyte_config: str, namespace: str | None, kubeconfig: Path | None,
-        context_name: str | None,
-    ) -> None:  # fmt: skip
-        refuse_namespace(backend, namespace)
-        self.on_flyte = backend == FLYTE
-        self._flyte, self._kube = (flyte_config, project, domain), (kubeconfig, context_name)
-        self._namespace = f"{project}-{domain}" if self.on_flyte else namespace
+    backend: str
+    project: str
+    domain: str
+    flyte_config: str
+    namespace: str | None
+    kubeconfig: Path | None
+    context_name: str | None
+
+    def __post_init__(self) -> None:
+        refuse_namespace(self.backend, self.namespace)
+
+    @property
+    def on_flyte(self) -> bool:
+        return self.backend == FLYTE
 
     def flyte(self) -> Flyte:
-        return flyte(*self._flyte)
+        return flyte(self.flyte_config, self.project, self.domain)
 
     def kubernetes(self) -> tuple[Api, str]:
         """The API server, and the namespace of the run's pods."""
         from lehr.infra.kube.api import Api
         from lehr.infra.kube.transport import connect, namespace_of
 
-        return Api(connect(*self._kube)), self._namespace or namespace_of(*self._kube)
+        own = f"{self.project}-{self.domain}" if self.on_flyte else self.namespace
+        where = (self.kubeconfig, self.context_name)
+        return Api(connect(*where)), own or namespace_of(*where)
 
 
 @click.command("status")
