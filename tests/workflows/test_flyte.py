@@ -51,10 +51,10 @@ from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
 from collections import OrderedDict
 from lehr.tasks.stages import TASKS, report
-from lehr.workflows.run import piece, run, stages
+from lehr.workflows.run import piece, run, stages, stages_of, submitted
 settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
 sizes, found = {}, {}
-for entity in (*TASKS.values(), report, piece, stages, run):
+for entity in (*TASKS.values(), report, piece, stages, stages_of, run, submitted):
     made = get_serializable(OrderedDict(), settings, entity)
     sizes[entity.name] = len(made.to_flyte_idl().SerializeToString())
     template = made.template
@@ -77,7 +77,8 @@ def test_what_is_registered_is_small_and_every_pod_is_checked_first_and_has_no_r
     sizes, tasks = _registered()
     assert sum(sizes.values()) < LIMIT_BYTES, sizes
     named = {f"lehr.tasks.stages.{name}" for name in ("cpu", "accelerator", "ranked", "report")}
-    assert set(tasks) == {*named, "lehr.workflows.run.stages", "lehr.workflows.run.piece"}
+    graphs = {f"lehr.workflows.run.{name}" for name in ("stages", "stages_of", "piece")}
+    assert set(tasks) == named | graphs
     for name, (_, _, retries, spec, labels) in tasks.items():
         primary = spec["containers"][0]
         small = name not in ("lehr.tasks.stages.accelerator", "lehr.tasks.stages.ranked")
@@ -95,6 +96,35 @@ def test_what_is_registered_is_small_and_every_pod_is_checked_first_and_has_no_r
 
 _WIDE = ["stage1.schedule.horizon_tokens=0", "stage1.batch_size=32", "stage1.tokens=65536", "parallel.processes=32"]
 _WIDE += ["evaluation.processes=1", "posttraining=[]", "ramp=null", "anneals=null"]
+
+
+PLANS = """
+import json
+from collections import OrderedDict
+from flytekit import LaunchPlan
+from flytekit.configuration import ImageConfig, SerializationSettings
+from flytekit.core.context_manager import FlyteEntities
+from flytekit.tools.translator import get_serializable
+from google.protobuf.json_format import MessageToDict
+import lehr.workflows.plans
+settings = SerializationSettings(project='p', domain='d', version='v', image_config=ImageConfig.auto(img_name='example/lehr:1'))
+plans = [entity for entity in FlyteEntities.entities if isinstance(entity, LaunchPlan)]
+made = [MessageToDict(get_serializable(OrderedDict(), settings, plan).to_flyte_idl()) for plan in plans]
+print(json.dumps({plan['id']['name']: plan['spec'] for plan in made}))
+"""
+
+
+def test_shipped_recipes_have_launch_plans_and_one_is_for_each_night() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LEHR_NIGHTLY_OUT": "s3://b/nights"}
+    done = subprocess.run([sys.executable, "-c", PLANS], env=environment, capture_output=True, text=True, check=True)
+    plans = json.loads(done.stdout)
+    tiny = {f"lehr.tiny.{path.stem}" for path in (ROOT / "recipes" / "tiny").glob("*.yaml")}
+    assert set(plans) == {*tiny, "lehr.nightly"}
+    fixed = {name: spec["fixedInputs"]["literals"] for name, spec in plans.items()}
+    assert fixed["lehr.tiny.olmo2"]["recipe"]["scalar"]["primitive"]["stringValue"] == "tiny/olmo2"
+    assert fixed["lehr.nightly"]["out"]["scalar"]["primitive"]["stringValue"] == "s3://b/nights"
+    schedule = plans["lehr.nightly"]["entityMetadata"]["schedule"]
+    assert schedule["cronSchedule"]["schedule"] == "0 2 * * *" and schedule["kickoffTimeInputArg"] == "kickoff"
 
 
 def test_every_stage_of_a_graph_has_the_pods_that_its_recipe_asks_for(tmp_path: Path) -> None:
