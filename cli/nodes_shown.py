@@ -108,6 +108,7 @@ def detail_table(node: NodeInfo, now: float) -> Table:
     if record is not None:
         tests = f"{len(record.passes)} passed in a row, {record.failures} failed, {record.inconclusive} without answer"
         rows += [("tests", tests)] if record.passes or record.failures or record.inconclusive or cordon is not None else []
+        rows += [("clean since", clock(record.passes[0]))] if record.passes else []
         pairs = [f"{'passed' if t.passed else 'failed'} with {t.partner}" for t in record.pair_tests]
         pairs += [f"runs with {record.pairing.partner}"] if record.pairing is not None else []
         rows += [("pair tests", ", ".join(pairs))] if pairs else []

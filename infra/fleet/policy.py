@@ -149,6 +149,7 @@ class Policy(BaseModel):
     # Return to service
     revalidation_passes: int = Field(default=2, ge=1)
     revalidation_gap_seconds: float = Field(default=15 * MINUTE, ge=0)  # between the ends of two passes
+    revalidation_clean_seconds: float = Field(default=0.0, ge=0)  # a soak: from the first pass on, without any failure; 0: none
     revalidation_backoff_seconds: float = Field(default=15 * MINUTE, gt=0)  # doubles with each failure
     revalidation_backoff_max_seconds: float = Field(default=4 * HOUR, gt=0)
     revalidation_timeout_seconds: float = Field(default=30 * MINUTE, gt=0)  # a Job that takes longer is inconclusive

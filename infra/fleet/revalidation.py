@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from lehr.infra.fleet.actions import Action, DeleteJob, FlagRepair, Release, SetState, StartRevalidation
-from lehr.infra.fleet.policy import Policy
+from lehr.infra.fleet.policy import HOUR, Policy
 from lehr.infra.fleet.views import Disposition, JobView, NodeRecord, NodeState, NodeView, Outcome
 
 MAX_DISPOSITIONS = 32
@@ -17,6 +17,9 @@ def of_cordoned(node: NodeView, record: NodeRecord, policy: Policy, now: float) 
     """The next step for a node that is cordoned by us and not held by a person."""
     if record.state in (NodeState.REPAIR, NodeState.LEMON):
         return None
+    broken = _soak_broken_by(node, record, policy, now)
+    if broken:
+        return _failed(node, record, f"soak broken: {broken}", policy, now)
     if record.state is NodeState.REVALIDATING:
         return _of_job(node, record, policy, now)
     if record.state is NodeState.QUARANTINED and _beyond_tests(record):
@@ -95,27 +98,39 @@ def _of_job(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> A
     if outcome is Outcome.PASS:
         return _passed(node, record, job, policy, now)
     if outcome is Outcome.INCONCLUSIVE:
-        record = replace(record, inconclusive=record.inconclusive + 1)
-        reason, times = "revalidation gives no answer", record.inconclusive
-        broken = times >= policy.inconclusive_before_repair
-    else:
-        why = job.verdict.reason if job.verdict is not None else ""
-        record = replace(record, failures=record.failures + 1, passes=())
-        reason, times = f"revalidation failed: {why}", record.failures
-        broken = times >= policy.repair_after_failures
-    if broken:
-        confirmed = outcome is not Outcome.INCONCLUSIVE
-        return FlagRepair(node.name, settled(record, NodeState.REPAIR, reason, now, confirmed=confirmed), reason)
+        return _unanswered(node, record, policy, now)
+    why = job.verdict.reason if job.verdict is not None else ""
+    return _failed(node, record, f"revalidation failed: {why}", policy, now)
+
+
+def _unanswered(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> Action:
+    record, reason = replace(record, inconclusive=record.inconclusive + 1), "revalidation gives no answer"
+    if record.inconclusive >= policy.inconclusive_before_repair:
+        return FlagRepair(node.name, settled(record, NodeState.REPAIR, reason, now, confirmed=False), reason)
+    return _later(node, record, reason, record.inconclusive, policy, now)
+
+
+def _failed(node: NodeView, record: NodeRecord, reason: str, policy: Policy, now: float) -> Action:
+    record = replace(record, failures=record.failures + 1, passes=())
+    if record.failures >= policy.repair_after_failures:
+        return FlagRepair(node.name, settled(record, NodeState.REPAIR, reason, now, confirmed=True), reason)
+    return _later(node, record, reason, record.failures, policy, now)
+
+
+def _later(node: NodeView, record: NodeRecord, reason: str, times: int, policy: Policy, now: float) -> Action:
+    """Tested again after a while that doubles with each of the `times`."""
     wait = min(policy.revalidation_backoff_seconds * 2 ** (times - 1), policy.revalidation_backoff_max_seconds)
     back = replace(_waiting(record, reason, now), next_attempt_at=now + wait)
     return SetState(node.name, back, reason, "RevalidationFailed")
 
 
 def _passed(node: NodeView, record: NodeRecord, job: JobView, policy: Policy, now: float) -> Action:
-    ended = min(job.finished_at or now, now)
+    # By the node's clock, so not before the Job was made by the API server's: a soak must not begin in the past.
+    ended = min(max(job.created_at, job.finished_at or now), now)
     passes = (*record.passes, ended)
-    if len(passes) >= policy.revalidation_passes:
-        reason = f"passed {len(passes)} revalidations"
+    clean, wanted = ended - passes[0], policy.revalidation_clean_seconds
+    if len(passes) >= policy.revalidation_passes and clean >= wanted:
+        reason = f"passed {len(passes)} revalidations" + (f", clean for {clean / HOUR:.1f} hours" if wanted else "")
         good = settled(record, NodeState.HEALTHY, reason, now, confirmed=False)
         good = replace(
             good,
@@ -129,9 +144,25 @@ def _passed(node: NodeView, record: NodeRecord, job: JobView, policy: Policy, no
             last_validated_at=now,
         )
         return Release(node.name, good, reason)
+    reason = f"passed, clean for {clean / HOUR:.1f} of {wanted / HOUR:g} hours" if wanted else "passed once"
     # Measured from now, not from `ended`: a node's clock that is behind must not shorten the gap.
-    back = replace(_waiting(record, "passed once", now), passes=passes, next_attempt_at=now + policy.revalidation_gap_seconds)
-    return SetState(node.name, back, "passed once", "RevalidationPassed")
+    back = replace(_waiting(record, reason, now), next_attempt_at=now + policy.revalidation_gap_seconds)
+    # The first one dates the soak; of the others no more are kept than are asked for, so that the annotation stays small.
+    kept = passes[:1] + passes[1:][-max(1, policy.revalidation_passes - 1) :]
+    return SetState(node.name, replace(back, passes=kept), reason, "RevalidationPassed")
+
+
+def _soak_broken_by(node: NodeView, record: NodeRecord, policy: Policy, now: float) -> str:
+    """What happened to the node since the first pass of its soak that a clean one does not have; empty if nothing did. An older
+    condition is what the tests are to judge, as without a soak."""
+    if not policy.revalidation_clean_seconds or not record.passes:
+        return ""
+    began = record.passes[0]
+    if node.ready_since > began:
+        return "NotReady"
+    known = (*policy.hardware_conditions, *policy.performance_conditions)
+    lasting = (c.type for c in node.conditions if c.type in known and began < c.since <= now - policy.condition_seconds)
+    return next(lasting, "")
 
 
 def _beyond_tests(record: NodeRecord) -> bool:

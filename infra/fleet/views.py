@@ -233,7 +233,7 @@ class NodeRecord:
     cordon: CordonRecord | None = None  # ours; written to Names.cordon_annotation as well
     signals: tuple[Signal, ...] = ()
     quarantines: tuple[CordonEvent, ...] = ()
-    passes: tuple[float, ...] = ()  # ends of consecutive passed revalidations
+    passes: tuple[float, ...] = ()  # ends of consecutive passed revalidations; of a long soak the first and the newest
     failures: int = 0
     inconclusive: int = 0
     attempt: int = 0  # number of the current or last revalidation Job

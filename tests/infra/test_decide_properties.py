@@ -96,7 +96,14 @@ fleets = st.builds(
     blocked=st.dictionaries(st.sampled_from(["pool/default", "rack/r1", "check/a@b"]), times),
     reporters=st.dictionaries(names, st.builds(ReporterScore, st.integers(0, 9), st.integers(0, 9))),
 )
-policies = st.sampled_from([Policy(), Policy(burn_in_created_after=NOW - DAY), Policy(observe_only_checks=("a",))])
+policies = st.sampled_from(
+    [
+        Policy(),
+        Policy(burn_in_created_after=NOW - DAY),
+        Policy(observe_only_checks=("a",)),
+        Policy(revalidation_clean_seconds=HOUR),
+    ]
+)
 
 
 @settings(max_examples=800, deadline=None)
@@ -173,19 +180,17 @@ def test_no_window_ever_holds_more_cordons_than_its_limits(size: int, faults: li
     assert all(0 <= s.budget <= s.limit and s.open == (s.budget == 0) for s in statuses(fleet, policy, world.now))
 
 
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(["bad", "slow", "quiet", "job-pass", "job-fail", "job-none", "hold", "unhold", "uncordon", "repaired"]),
-        st.sampled_from([0, 60, 899, 901, 7200]),
-    ),
-    max_size=40,
-)
+ends = ["bad", "slow", "quiet", "job-pass", "job-pass", "job-fail", "job-none"]
+acts_on_it = ["hold", "unhold", "uncordon", "repaired", "reboot", "throttled", "calm"]
+steps = st.lists(st.tuples(st.sampled_from([*ends, *acts_on_it]), st.sampled_from([0, 60, 899, 901, 7200])), max_size=40)
 
 
 @settings(max_examples=300, deadline=None)
-@given(steps)
-def test_any_history_people_win_and_nobody_returns_without_two_passes_apart(history: list[tuple[str, int]]) -> None:
-    world = World(NodeView("n1"))
+@given(steps, st.sampled_from([0.0, HOUR, 4 * HOUR]))
+def test_any_history_people_win_and_nobody_returns_without_passes_apart_and_clean_hours(
+    history: list[tuple[str, int]], clean: float
+) -> None:
+    world = World(NodeView("n1"), policy=Policy(revalidation_clean_seconds=clean))
     passes: list[float] = []
     uncordoned_at = -DAY
     for number, (event, pause) in enumerate(history):
@@ -209,6 +214,15 @@ def test_any_history_people_win_and_nobody_returns_without_two_passes_apart(hist
         elif event == "repaired":
             world.change("n1", repaired=HumanAct("ada", "fixed", world.now))
             passes = []
+        elif event == "reboot":
+            world.change("n1", ready_since=world.now)
+            passes = [] if clean and passes and passes[0] < world.now else passes
+        elif event in ("throttled", "calm"):
+            there = (Condition("GpuThrottled", "HwSlowdown", world.now),) if event == "throttled" else ()
+            world.change("n1", conditions=before.conditions or there if event == "throttled" else ())
+        since = [c.since for c in world.nodes["n1"].conditions]
+        if clean and passes and any(passes[0] < t <= world.now - 2 * MINUTE for t in since):
+            passes = []
         held = world.nodes["n1"].hold
         for action in world.settle():
             if isinstance(action, Cordon):
@@ -219,6 +233,7 @@ def test_any_history_people_win_and_nobody_returns_without_two_passes_apart(hist
                 assert held is None, "a person's cordon must win"
                 assert len(passes) >= 2
                 assert passes[-1] - passes[-2] >= 15 * MINUTE
+                assert passes[-1] - passes[0] >= clean
             if isinstance(action, StartRevalidation):
                 assert held is None
         world.wait(pause)
