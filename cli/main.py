@@ -98,8 +98,8 @@ def lehr() -> None:
       lehr init mine --data FILE      a recipe for your own documents
       lehr run mine/recipe.yaml
 
-    Exit codes: 0 done, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed and a retry can help,
-    130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
+    Exit codes: 0 done, 1 a goal that was asked for is missed, 2 bad input, 70 a fault of Lehr's own, 75 the machine failed
+    and a retry can help, 130 interrupted, 143 stopped from outside. LEHR_DEBUG=1 shows tracebacks.
     """
 
 

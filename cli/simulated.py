@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -16,12 +17,13 @@ from lehr.cli.tables import console
 from lehr.infra.fleet.decision_log import Replay
 from lehr.infra.simulate.failures import FailureTable
 from lehr.infra.simulate.figure import WORDS
+from lehr.infra.simulate.levers import ALL, BUILT, LEVERS, RESTART_ONLY, TODAY, LeverRow, meets
 from lehr.infra.simulate.scenario import Scenario
 from lehr.infra.simulate.study import Row, check, sensitivities
 from lehr.monitoring.screen import Screen
 
 MAX_DIFFERENCES = 40
-WIDE = 130  # columns that the whole table takes
+WIDE = 160  # columns that the whole table takes
 
 
 def show_rows(target: Screen, rows: Sequence[Row]) -> None:
@@ -49,7 +51,7 @@ def show_rows(target: Screen, rows: Sequence[Row]) -> None:
             *heads,
             row.regime,
             f"{100 * row.effective:.1f} ± {100 * row.half_width:.1f}",
-            *(f"{100 * row.shares[name]:.2f}" for name in lost),
+            *(f"{100 * row.loss[name]:.2f}" for name in lost),
             *(f"{row.counts[name]:.0f}" for name in ("crashes", "cordons", "false_cordons")),
         )
     target.print(table)
@@ -58,9 +60,49 @@ def show_rows(target: Screen, rows: Sequence[Row]) -> None:
         target.print(f"Where the rest went: in a terminal of {WIDE} columns, or with --json.")
 
 
-def show_check(sizes: Iterable[int], failures: FailureTable, as_json: bool) -> None:
+def show_levers(rows: Sequence[LeverRow], base: Scenario) -> None:
+    """What each is worth, where the rest of the time goes, and what Lehr has of it."""
+    target = console()
+    every = f"{base.checkpoint_interval / 60:g}"
+    table = Table(title=f"{base.gpus:,} GPUs; today: checkpoint every {every} min (per cent of wall time)", box=SIMPLE_HEAD)
+    table.add_column("on top of today", no_wrap=True)
+    table.add_column("built")
+    for name in ("effective", "gain", *(WORDS.values() if target.width >= WIDE else ())):
+        table.add_column(name, justify="right", no_wrap=name in ("effective", "gain"), max_width=11)
+    for found in rows:
+        if found.name in (TODAY, LEVERS[0].name, BUILT):
+            table.add_section()
+        row = found.row
+        lost = [f"{100 * row.loss[name]:.2f}" for name in WORDS] if target.width >= WIDE else []
+        percent = f"{100 * row.effective:.1f} ± {100 * row.half_width:.1f}"
+        built = "" if found.name == RESTART_ONLY else "yes" if found.built else "no"
+        table.add_row(found.name, built, percent, f"{100 * found.gain:+.1f}", *lost)
+    target.print(table)
+    gains = {found.name: 100 * found.gain for found in rows}
+    alone = sum(gains[lever.name] for lever in LEVERS)
+    target.print(f"Alone they add up to {alone:+.1f} points, together they bring {gains[ALL]:+.1f}.")
+    for lever in LEVERS:
+        target.print(f"{lever.name}: {lever.what}. {'Built' if lever.built else 'Not built: a setting of the simulator'}.")
+    target.print("Every row restarts as often as it must; an engine's retries end, and the same command then goes on.")
+    if target.width < WIDE:
+        target.print(f"Where the rest of the time goes: in a terminal of {WIDE} columns, with --figure, or with --json.")
+
+
+def show_goal(judged: Sequence[tuple[str, Row]], goal: float, as_json: bool) -> bool:
+    """Prints of each whether it reaches `goal`. Returns whether all do."""
+    for name, row in judged:
+        met = meets(row, goal)
+        if as_json:
+            say(json.dumps({"goal": goal, "of": name, "effective": row.effective, "half_width": row.half_width, "met": met}))
+        else:
+            found = f"{100 * row.effective:.1f} ± {100 * row.half_width:.1f} %"
+            say(f"goal of {100 * goal:g} %: {'met' if met else 'missed'} by {name}: {found}")
+    return all(meets(row, goal) for _, row in judged)
+
+
+def show_check(sizes: Iterable[int], failures: FailureTable, settings: Mapping[str, Any], as_json: bool) -> None:
     """Prints how far the simulator is from the closed form, in points."""
-    results = [check(size, failures) for size in sizes]
+    results = [check(size, failures, **settings) for size in sizes]
     if as_json:
         for result in results:
             say(json.dumps(asdict(result)))

@@ -1,28 +1,33 @@
-"""The loss breakdown as one self-contained SVG: a bar for each size and regime, a colour for each cause; for light and dark."""
+"""The loss breakdown as one self-contained SVG: a bar for each case, a colour for each cause; for light and dark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from itertools import groupby
 
-from lehr.infra.simulate.scenario import TIMES
+from lehr.infra.simulate.scenario import LOSSES
 from lehr.infra.simulate.study import Row
 
 # Distinguishable under the common kinds of colour blindness (Okabe and Ito), and named in the legend in the bars' order.
 COLOURS = {
     "rework": "#d55e00",
-    "startup": "#0072b2",
-    "hanging": "#cc79a7",
-    "preflight": "#009e73",
     "checkpoint": "#e69f00",
-    "waiting": "#56b4e9",
+    "detection": "#cc79a7",
+    "scheduling": "#56b4e9",
+    "preflight": "#009e73",
+    "startup": "#0072b2",
+    "load": "#f0e442",
+    "waiting": "#999999",
 }
 WORDS = {
     "rework": "done again",
-    "startup": "starting",
-    "hanging": "hanging",
-    "preflight": "preflight",
     "checkpoint": "checkpoints",
+    "detection": "noticing",
+    "scheduling": "new pods",
+    "preflight": "preflight",
+    "startup": "starting",
+    "load": "loading",
     "waiting": "no nodes",
 }
 STYLE = (
@@ -30,23 +35,28 @@ STYLE = (
     ".q{fill:#666}.g{stroke:#e2e2e2}"
     "@media(prefers-color-scheme:dark){svg{background:#16181c}text{fill:#e6e6e6}.q{fill:#aaa}.g{stroke:#33363b}}</style>"
 )
-LEFT, WIDTH, BAR, GAP, TOP = 140, 560, 20, 8, 84
+LEFT, WIDTH, BAR, GAP, TOP = 186, 514, 20, 8, 84
+Group = tuple[str, Sequence[tuple[str, Row]]]  # a heading, and under it bars with their names
 
 
-def svg(rows: Sequence[Row], title: str = "Where training time is lost") -> str:
+def by_size(rows: Sequence[Row]) -> list[Group]:
+    """The regimes of each size and checkpoint interval under one heading."""
+    key: Callable[[Row], str] = lambda row: f"{row.gpus:,} GPUs, checkpoint every {row.checkpoint_minutes:g} min"
+    return [(heading, [(row.regime, row) for row in same]) for heading, same in groupby(rows, key)]
+
+
+def svg(groups: Sequence[Group], title: str = "Where training time is lost") -> str:
     """Bars of lost time in per cent of wall time; the number behind each is the effective training time."""
-    most = max(0.01, *(1.0 - row.effective for row in rows))
+    most = max(0.01, *(1.0 - row.effective for _, bars in groups for _, row in bars))
     scale = WIDTH / most
-    body, y, last = [], float(TOP), None
-    for row in rows:
-        group = (row.gpus, row.checkpoint_minutes)
-        if group != last:
-            y += 16 if last is not None else 0
-            label = f"{row.gpus:,} GPUs, checkpoint every {row.checkpoint_minutes:g} min"
-            body.append(f'<text x="20" y="{y + 14:.0f}" class="b">{label}</text>')
-            y, last = y + 24, group
-        body.append(_bar(row, y, scale))
-        y += BAR + GAP
+    body, y = [], float(TOP)
+    for number, (heading, bars) in enumerate(groups):
+        y += 16 if number else 0
+        body.append(f'<text x="20" y="{y + 14:.0f}" class="b">{escape(heading)}</text>')
+        y += 24
+        for name, row in bars:
+            body.append(_bar(name, row, y, scale))
+            y += BAR + GAP
     axis, height = _axis(most, scale, y), y + 56
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height:.0f}" role="img" aria-labelledby="t">',
@@ -81,12 +91,12 @@ def _legend() -> str:
     return "".join(items)
 
 
-def _bar(row: Row, y: float, scale: float) -> str:
-    items = [f'<text x="{LEFT - 12}" y="{y + 15:.0f}" text-anchor="end">{escape(row.regime)}</text>']
+def _bar(name: str, row: Row, y: float, scale: float) -> str:
+    items = [f'<text x="{LEFT - 12}" y="{y + 15:.0f}" text-anchor="end">{escape(name)}</text>']
     x = float(LEFT)
-    for name, colour in COLOURS.items():
-        width = row.shares[name] * scale
-        tip = f"{WORDS[name]}: {row.shares[name]:.2%} of the time"
+    for cause, colour in COLOURS.items():
+        width = row.loss[cause] * scale
+        tip = f"{WORDS[cause]}: {row.loss[cause]:.2%} of the time"
         items.append(
             f'<rect x="{x:.1f}" y="{y:.0f}" width="{width:.1f}" height="{BAR}" fill="{colour}"><title>{tip}</title></rect>'
         )
@@ -96,4 +106,4 @@ def _bar(row: Row, y: float, scale: float) -> str:
     return "".join(items)
 
 
-assert set(COLOURS) == set(TIMES) - {"productive"}
+assert tuple(COLOURS) == tuple(WORDS) == LOSSES

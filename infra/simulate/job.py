@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -26,6 +27,7 @@ class _Job:
         self.fleet = Fleet(scenario, table, random, self.ledger)
         self.horizon = scenario.days * 86400.0
         self.members: dict[str, Node] = {}
+        self.unstored = 0.0  # seconds of kept work that only memory copies hold
         self.kinds = list(table.classes)
         self.counts = [table.classes[kind].count for kind in self.kinds]
         assumed = table.assumptions
@@ -33,9 +35,10 @@ class _Job:
         self.rate = table.per_node_second / (1.0 + assumed.lemon_fraction * (assumed.lemon_factor - 1.0))
 
     def run(self) -> Ledger:
+        self._start(in_place=False)
         while self.fleet.now < self.horizon:
-            self._start()
             self._train()
+            self._start(in_place=self.scenario.restart_in_place)
         for node in self.fleet.nodes:
             if node.cordoned_at is not None:
                 self.ledger.cordoned_node_hours += (self.horizon - node.cordoned_at) / 3600.0
@@ -54,8 +57,7 @@ class _Job:
         while fleet.now < self.horizon:
             for name in [n for n, node in members.items() if not fleet.usable(node)]:
                 fleet.vacate(members.pop(name))
-            spare = [n for n in fleet.nodes if n.view.name not in members and fleet.usable(n)]
-            spare.sort(key=lambda n: (fleet.suspect(n), bool(n.view.jobs)))
+            spare = self._spares()
             fresh = [n for n in spare if not fleet.suspect(n)]
             # A suspect member is replaced only if enough nodes that are not suspects remain.
             for name in [n for n, node in members.items() if fleet.suspect(node)]:
@@ -71,6 +73,17 @@ class _Job:
             self._spend("waiting", self._until_something_happens())
         return []
 
+    def _spares(self) -> list[Node]:
+        """Usable nodes outside the job, suspects last. On hot ones a preflight has run: what it sees is cordoned already."""
+        fleet = self.fleet
+        idle = [n for n in fleet.nodes if n.view.name not in self.members and fleet.usable(n)]
+        if self.scenario.hot_spares and self.scenario.preflight:
+            for node in [n for n in idle if n.fault is not None and n.fault.preflight and not fleet.suspect(n)]:
+                fleet.refuse(node)
+                fleet.vacate(node)
+            idle = [n for n in idle if fleet.usable(n)]
+        return sorted(idle, key=lambda n: (fleet.suspect(n), bool(n.view.jobs)))
+
     def _until_something_happens(self) -> float:
         fleet = self.fleet
         times = [n.not_ready_until for n in fleet.nodes if n.not_ready_until > fleet.now]
@@ -80,18 +93,31 @@ class _Job:
 
     # Start
 
-    def _start(self) -> None:
-        self._take_nodes()
+    def _start(self, *, in_place: bool) -> None:
+        """Until ranks run on all nodes. `in_place`: pods that are left stay; new ones start, or are hot spares and run already.
+        A start of ranks is preceded by the preflight either way: in pods that stay, the launcher would have to run it."""
+        taken = self._take_nodes()
         checked = list(self.members.values())
         while self.fleet.now < self.horizon:
-            self._preflight(checked)
-            self._spend("startup", self.scenario.startup_seconds, stop_on_eviction=True)
+            cold = not in_place or self._cold(taken)
+            if cold:
+                self._spend("scheduling", self.scenario.pods_seconds, stop_on_eviction=True)
+            cold = self._preflight(checked) or cold
+            launch = self.scenario.launch_seconds if cold else self.scenario.in_place_seconds
+            self._spend("startup", launch, stop_on_eviction=True)
+            self._spend("load", self.scenario.load, stop_on_eviction=True)
             if not self.fleet.evicted:
                 return
-            checked = self._take_nodes()
+            checked = taken = self._take_nodes()
 
-    def _preflight(self, nodes: list[Node]) -> None:
-        """Run the preflight until all nodes have passed; replacements are checked while the others wait."""
+    def _cold(self, taken: Sequence[Node]) -> bool:
+        """Whether pods must start on these nodes, which have just joined."""
+        return bool(taken) and not self.scenario.joins_hot
+
+    def _preflight(self, nodes: Sequence[Node]) -> bool:
+        """Run the preflight until all nodes have passed; replacements are checked while the others wait, hot ones were before.
+        Returns whether pods had to start on replacements."""
+        cold = False
         while nodes and self.scenario.preflight and self.fleet.now < self.horizon:
             self._spend("preflight", self.scenario.preflight)
             failed = [n for n in nodes if n.fault is not None and n.fault.preflight] + self._false_failures(nodes)
@@ -102,9 +128,12 @@ class _Job:
                     self.fleet.crashed(node)
             if not all(cordoned):  # the controller does not delete the pod: the gate gives up after its own timeout
                 self._spend("preflight", self.scenario.policy.gate_seconds)
-            nodes = self._take_nodes() if failed else []
+            taken = self._take_nodes() if failed else []
+            cold = cold or self._cold(taken)
+            nodes = [] if self.scenario.joins_hot else taken
+        return cold
 
-    def _false_failures(self, nodes: list[Node]) -> list[Node]:
+    def _false_failures(self, nodes: Sequence[Node]) -> list[Node]:
         chance = self.table.assumptions.false_failure
         if chance > 1e-3:  # frequent enough that several nodes may fail at once: draw for each
             return [n for n in nodes if not (n.fault and n.fault.preflight) and self.random.random() < chance]
@@ -126,15 +155,22 @@ class _Job:
         fresh, again = self.rate * weight, len(broken) / assumed.recrash_seconds
         fails_at = began + self.random.expovariate(fresh + again) if self.members else self.horizon
         fleet.advance(min(fails_at, self.horizon), stop_on_eviction=True)
-        ended = fleet.now >= self.horizon
-        self._count(fleet.now - began, ended=ended)
-        if ended or fleet.evicted:
-            return
+        seconds = fleet.now - began
+        if fleet.now >= self.horizon:
+            self._finish(seconds)
+        elif fleet.evicted:
+            self._count(seconds)
+        else:
+            self._interrupted(seconds, broken, fresh, again, weight)
+
+    def _interrupted(self, seconds: float, broken: list[Node], fresh: float, again: float, weight: float) -> None:
+        """A crash after `seconds` of training: of a faulty node with rate `again`, or with rate `fresh` a new fault."""
         self.ledger.crashes += 1
         if self.random.random() < again / (fresh + again):
-            self._crash(self.random.choice(broken), "")
+            whole_rack = self._crash(self.random.choice(broken), "")
         else:
-            self._crash(self._victim(weight), self.random.choices(self.kinds, self.counts)[0])
+            whole_rack = self._crash(self._victim(weight), self.random.choices(self.kinds, self.counts)[0])
+        self._count(seconds, copies_lost=whole_rack)
 
     def _victim(self, weight: float) -> Node:
         left = self.random.random() * weight
@@ -144,28 +180,47 @@ class _Job:
                 break
         return node
 
-    def _crash(self, node: Node, name: str) -> None:
-        """`name` is the class of a new fault, or empty if the fault that `node` already has crashes it again."""
+    def _crash(self, node: Node, name: str) -> bool:
+        """`name` is the class of a new fault, or empty if the fault that `node` already has crashes it again. Returns whether
+        the whole rack is gone."""
         again = not name and node.fault is not None
         kind = self.table.classes[node.fault.name if again and node.fault else name]
-        if kind.node and not again:
-            if self.random.random() < kind.rack:
-                self.fleet.outage(node.view.rack)
-            else:
-                self.fleet.break_node(node, name, kind)
+        whole_rack = kind.node and not again and self.random.random() < kind.rack
+        if whole_rack:
+            self.fleet.outage(node.view.rack)
+        elif kind.node and not again:
+            self.fleet.break_node(node, name, kind)
         # A quiet failure shows only as a hang, until a time-out ends it.
-        if self.random.random() < kind.quiet:
-            self._spend("hanging", self.scenario.hang)
+        quiet = self.random.random() < kind.quiet
+        self._spend("detection", self.scenario.crash_seconds + (self.scenario.hang if quiet else 0.0))
         if kind.node:
             if self.random.random() < kind.trainer:
                 self.fleet.blame(node)
             self.fleet.crashed(node)
+        return whole_rack
 
-    def _count(self, seconds: float, *, ended: bool) -> None:
-        """Split a period of training into kept work, checkpoints, and work after the last checkpoint, which is lost."""
-        interval, pause = self.scenario.checkpoint_interval, self.scenario.checkpoint_seconds
-        # A crash keeps whole intervals only; the end of the simulation loses nothing, so it keeps fractions too.
-        kept = seconds / (interval + pause) if ended else math.floor(seconds / (interval + pause))
-        self.ledger.productive += kept * interval
-        self.ledger.checkpoint += kept * pause
-        self.ledger.rework += seconds - kept * (interval + pause)
+    def _finish(self, seconds: float) -> None:
+        """The end of the simulation loses nothing, so it keeps fractions of an interval too."""
+        saves = self.scenario.saves
+        share = saves.interval / (saves.interval + saves.pause)
+        self.ledger.productive += seconds * share
+        self.ledger.checkpoint += seconds * (1.0 - share)
+
+    def _count(self, seconds: float, *, copies_lost: bool = False) -> None:
+        """Split a period of training that a crash ended into kept work, pauses, and work since the last save, which is lost."""
+        saves = self.scenario.saves
+        kept = saves.kept(seconds)
+        work, pauses = kept * saves.interval, kept * saves.pause
+        lost = self._only_in_memory(work, copies_lost) if self.scenario.memory_copies else 0.0
+        self.ledger.productive += work - lost
+        self.ledger.checkpoint += pauses
+        self.ledger.rework += seconds - work - pauses + lost
+
+    def _only_in_memory(self, work: float, copies_lost: bool) -> float:
+        """The seconds of work that are lost with the memory copies, of this start and of earlier ones. The copy of a node lies
+        in another rack: only a rack that fails as a whole is taken to lose some, and then all go back to the store's."""
+        held = self.unstored + work
+        interval = self.scenario.checkpoint_interval
+        stored = max(0.0, math.floor((held - self.scenario.upload_seconds) / interval) * interval)
+        self.unstored = 0.0 if copies_lost else held - stored
+        return held - stored if copies_lost else 0.0

@@ -17,8 +17,9 @@ class Regime(StrEnum):
 
 @dataclass(frozen=True)
 class Scenario:
-    """Times in seconds. A hanging job is ended after `hang_seconds` (NCCL's default time-out), and in the full regime after
-    `watchdog_seconds` (the trainer's watchdog, exit code 173)."""
+    """Times in seconds, all of them assumptions (`lehr simulate fleet --set NAME=NUMBER` puts in your own). A hanging job is
+    ended after `hang_seconds` (NCCL's default time-out), and in the full regime after `watchdog_seconds` (the trainer's
+    watchdog, exit code 173). What `memory_copies`, `restart_in_place` and `hot_spares` switch on is not built in Lehr."""
 
     gpus: int
     regime: Regime
@@ -26,10 +27,21 @@ class Scenario:
     spare_fraction: float = 0.02
     checkpoint_interval: float = 1800.0  # of training between two checkpoints
     checkpoint_seconds: float = 2.0  # for which a checkpoint stops training: copying the state to host memory, and a barrier
-    startup_seconds: float = 300.0  # from all pods running to the first new step
+    upload_seconds: float = 30.0  # from then on until it is complete in the store: a crash before that goes back one further
+    crash_seconds: float = 10.0  # from the end of one rank to the end of all others
+    pods_seconds: float = 60.0  # from there to all pods running again: the engine's retry, scheduling, volumes
+    launch_seconds: float = 180.0  # processes, compilation, communicators
+    load_seconds: float = 60.0  # the state from the store
     preflight_seconds: float = 45.0
     hang_seconds: float = 600.0
     watchdog_seconds: float = 60.0
+    memory_copies: bool = False  # each rank's state also in the memory of a node in another rack, which outlives pods
+    copy_interval: float = 120.0  # of training between two copies
+    copy_seconds: float = 0.5  # for which a copy stops training; checkpoints are then written from it
+    copy_load_seconds: float = 15.0  # the state from memory, in place of `load_seconds`
+    restart_in_place: bool = False  # ranks start again in the pods that are left; only those of lost nodes are new
+    in_place_seconds: float = 60.0  # in place of `pods_seconds` and `launch_seconds`, where no pod is new
+    hot_spares: bool = False  # on idle nodes pods run already and are checked; they join a job that restarts in place
     policy: Policy = field(default_factory=Policy)
 
     @property
@@ -48,6 +60,41 @@ class Scenario:
     def preflight(self) -> float:
         return 0.0 if self.regime is Regime.RESTART_ONLY else self.preflight_seconds
 
+    @property
+    def joins_hot(self) -> bool:
+        """Whether a replacement runs already. A job that starts anew as a whole has new pods, whatever ran on the spare."""
+        return self.hot_spares and self.restart_in_place
+
+    @property
+    def load(self) -> float:
+        return self.copy_load_seconds if self.memory_copies else self.load_seconds
+
+    @property
+    def restart(self) -> float:
+        """From a crash on nodes that stay the same to the first new step, without preflight and hang."""
+        start = self.in_place_seconds if self.restart_in_place else self.pods_seconds + self.launch_seconds
+        return self.crash_seconds + start + self.load
+
+    @property
+    def saves(self) -> Saves:
+        """What a restart goes back to, as long as no memory copy is lost."""
+        if self.memory_copies:
+            return Saves(self.copy_interval, self.copy_seconds, 0.0)
+        return Saves(self.checkpoint_interval, self.checkpoint_seconds, self.upload_seconds)
+
+
+@dataclass(frozen=True)
+class Saves:
+    """A save after each `interval` seconds of training; it stops training for `pause` and can be read `delay` seconds later."""
+
+    interval: float
+    pause: float
+    delay: float
+
+    def kept(self, seconds: float) -> int:
+        """How many of them a crash after `seconds` finds complete."""
+        return max(0, math.floor((seconds - self.delay) / (self.interval + self.pause)))
+
 
 @dataclass
 class Ledger:
@@ -55,10 +102,12 @@ class Ledger:
 
     productive: float = 0.0
     rework: float = 0.0  # done again after a failure
-    checkpoint: float = 0.0
-    hanging: float = 0.0  # from a failure until a time-out detects it
-    startup: float = 0.0
+    checkpoint: float = 0.0  # training stands still for checkpoints and copies
+    detection: float = 0.0  # from a failure until all ranks have ended, hangs included
+    scheduling: float = 0.0  # until all pods run
     preflight: float = 0.0
+    startup: float = 0.0
+    load: float = 0.0
     waiting: float = 0.0  # for enough nodes
     # Counts, not seconds
     crashes: int = 0
@@ -81,15 +130,16 @@ class Ledger:
         return {name: float(value) for name, value in asdict(self).items() if name in TIMES}
 
 
-TIMES = ("productive", "rework", "checkpoint", "hanging", "startup", "preflight", "waiting")
+LOSSES = ("rework", "checkpoint", "detection", "scheduling", "preflight", "startup", "load", "waiting")
+TIMES = ("productive", *LOSSES)
 COUNTS = tuple(f.name for f in fields(Ledger) if f.name not in TIMES)
 
 
-def closed_form(rate: float, interval: float, checkpoint: float, restart: float) -> float:
-    """Effective training time with memoryless failures (`rate`, 1/s) that cannot happen during a restart.
+def closed_form(rate: float, saves: Saves, restart: float) -> float:
+    """Effective training time with memoryless failures (`rate`, 1/s) that cannot happen during a restart of `restart` seconds.
 
-    An interval with its checkpoint is completed with probability q = exp(-rate (interval + checkpoint)), so on average
-    q / (1 - q) of them are completed before a failure. A failure comes every 1 / rate of running time and costs `restart`.
+    A failure finds k saves with probability exp(-rate (k (interval + pause) + delay)) or more, so exp(-rate delay) q / (1 - q)
+    on average, with q = exp(-rate (interval + pause)). A failure comes every 1 / rate of running time and costs `restart`.
     """
-    q = math.exp(-rate * (interval + checkpoint))
-    return rate * interval * q / (1.0 - q) / (1.0 + rate * restart)
+    q = math.exp(-rate * (saves.interval + saves.pause))
+    return rate * saves.interval * math.exp(-rate * saves.delay) * q / (1.0 - q) / (1.0 + rate * restart)

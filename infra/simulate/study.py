@@ -12,7 +12,7 @@ from typing import Any
 from lehr.infra.fleet.policy import Policy
 from lehr.infra.simulate.failures import FailureTable
 from lehr.infra.simulate.job import simulate
-from lehr.infra.simulate.scenario import COUNTS, TIMES, Ledger, Regime, Scenario, closed_form
+from lehr.infra.simulate.scenario import COUNTS, LOSSES, TIMES, Ledger, Regime, Scenario, closed_form
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,13 @@ class Row:
     shares: dict[str, float]
     counts: dict[str, float]
 
+    @property
+    def loss(self) -> dict[str, float]:
+        """Where the rest of the time went: adds up to 1 - `effective`."""
+        return {name: self.shares[name] for name in LOSSES}
+
     def data(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "loss": self.loss}
 
 
 def run(scenario: Scenario, table: FailureTable, seeds: Sequence[int]) -> Row:
@@ -81,21 +86,24 @@ class Check:
     exact: float
 
 
-def check(gpus: int, table: FailureTable, crashes: int = 300_000) -> Check:
-    """Simulate about `crashes` crashes. Few nodes with a higher rate stand for many: the closed form depends only on the
-    job's rate, and few nodes are simulated faster."""
+def check(gpus: int, table: FailureTable, crashes: int = 300_000, **settings: Any) -> Check:
+    """Simulate about `crashes` crashes, with `settings` of the scenario. Few nodes with a higher rate stand for many: the
+    closed form depends only on the job's rate, and few nodes are simulated faster."""
+    scenario, faster, rate = memoryless(gpus, table, **settings)
+    # Forty independent parts instead of one long run, so that their spread gives a confidence interval.
+    parts = 40
+    scenario = replace(scenario, days=(crashes / parts) * (1.0 / rate + scenario.restart) / 86400.0)
+    values = [simulate(scenario, faster, seed).effective for seed in range(parts)]
+    return Check(gpus, fmean(values), half_width(values), closed_form(rate, scenario.saves, scenario.restart))
+
+
+def memoryless(gpus: int, table: FailureTable, **settings: Any) -> tuple[Scenario, FailureTable, float]:
+    """Four nodes that together crash as often as `gpus` GPUs, their failures, and the rate in 1/s."""
     few = 4
     speed = gpus / 8 / few
     plain = table.memoryless()
     faster = plain.model_copy(update={"source": plain.source.model_copy(update={"days": plain.source.days / speed})})
-    rate = table.per_node_second * gpus / 8
-    # Forty independent parts instead of one long run, so that their spread gives a confidence interval.
-    parts = 40
-    days = (crashes / parts) * (1.0 / rate + 300.0) / 86400.0
-    scenario = Scenario(few * 8, Regime.RESTART_ONLY, days=days)
-    values = [simulate(scenario, faster, seed).effective for seed in range(parts)]
-    exact = closed_form(rate, scenario.checkpoint_interval, scenario.checkpoint_seconds, scenario.startup_seconds)
-    return Check(gpus, fmean(values), half_width(values), exact)
+    return Scenario(few * 8, Regime.RESTART_ONLY, **settings), faster, table.per_node_second * gpus / 8
 
 
 @dataclass(frozen=True)
@@ -149,8 +157,10 @@ def _changes() -> Iterator[tuple[str, _ScenarioChange, _TableChange]]:
     yield "person takes 30 minutes", same, assume(person_seconds=1800.0)
     yield "faulty node crashes again after 2 minutes", same, assume(recrash_seconds=120.0)
     yield "faulty node crashes again after 1 hour", same, assume(recrash_seconds=3600.0)
-    yield "start takes 2 minutes", scenario(startup_seconds=120.0), same
-    yield "start takes 10 minutes", scenario(startup_seconds=600.0), same
+    yield "start takes 2 minutes", scenario(pods_seconds=24.0, launch_seconds=72.0, load_seconds=24.0), same
+    yield "start takes 10 minutes", scenario(pods_seconds=120.0, launch_seconds=360.0, load_seconds=120.0), same
+    yield "a save is in the store at once", scenario(upload_seconds=0.0), same
+    yield "a save is in the store after 5 minutes", scenario(upload_seconds=300.0), same
     yield "checkpoint holds training up for 10 s", scenario(checkpoint_seconds=10.0), same
     yield "preflight takes 15 minutes", scenario(preflight_seconds=900.0), same
     yield "repair takes 72 hours", same, assume(repair_hours=72.0)
