@@ -145,7 +145,7 @@ REFUSED = (
     (("-n", "other"), "you may not"),
     (("-n", "nowhere"), "you may not"),
     (("--service-account", "nobody"), "there is no service account nobody"),
-    (("--set", "compute.stages={stage1: {gpus: 8}}"), "compute: stage1 asks for 8 GPUs, and no node has more than 0."),
+    (("--set", "compute.stages={stage1: {gpus: 1}}"), "compute: stage1 asks for 1 GPUs, and no node has more than 0."),
 )
 
 
