@@ -60,8 +60,12 @@ def _began(node: Any) -> tuple[float, str]:
 
 
 def _tasks(flyte: Flyte, node: Any) -> list[Any]:
-    """Its attempts, the oldest first."""
-    found, _ = flyte.remote.client.list_task_executions_paginated(node.id, limit=100)
+    """Its attempts, the oldest first: as the service sends them, because flytekit's own type has no names of pods."""
+    from flyteidl.admin.task_execution_pb2 import TaskExecutionListRequest
+    from flytekit.clients.raw import RawSynchronousFlyteClient
+
+    asked = TaskExecutionListRequest(node_execution_id=node.id.to_flyte_idl(), limit=100)
+    found = RawSynchronousFlyteClient.list_task_executions_paginated(flyte.remote.client, asked).task_executions
     return sorted(found, key=lambda task: int(task.id.retry_attempt))
 
 
@@ -72,7 +76,7 @@ def _state(flyte: Flyte, node: Any) -> StageState:
     if state == "running" and last is not None and _task_phase(last.closure.phase) in _WAITS:
         state = "waiting"
     error = node.closure.error or (last.closure.error if last is not None and state != "finished" else None)
-    pod = str(getattr(getattr(last.closure, "metadata", None), "generated_name", "") or "") if last is not None else ""
+    pod = str(last.closure.metadata.generated_name) if last is not None else ""
     return StageState(_stage(node), state, pod, "", len(tried), _why(error))
 
 
