@@ -89,9 +89,10 @@ class Flyte:
         name, last = self._next(recipe, run.key)
         if last is not None:
             return last
+        # On an execution they are every pod's, and stronger than a task's own: so no stage is among them.
         context = SecurityContext(run_as=Identity(k8s_service_account=account)) if account else None
         options = Options(
-            labels=Labels(run_labels(run_name(recipe, run.key), "", recipe)), max_parallelism=parallel, security_context=context
+            labels=Labels(run_labels(run_name(recipe, run.key), recipe)), max_parallelism=parallel, security_context=context
         )
         with answers(self.address):
             begun = self.remote.execute(

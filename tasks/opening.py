@@ -13,7 +13,7 @@ from pathlib import Path
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
-from lehr.infra.pod.pod_request import run_labels, run_name
+from lehr.infra.pod.pod_request import run_name, stage_labels
 from lehr.infra.pod.pod_template import SCRATCH
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
@@ -104,7 +104,7 @@ def _check_outlives_pod(place: RunLocation, out: str) -> None:
 
 def labels(this: Opened, stage: str) -> dict[str, str]:
     """Labels of the pods of a run's stage."""
-    return run_labels(run_name(this.recipe.name, this.run.key), stage, this.recipe.name)
+    return stage_labels(run_name(this.recipe.name, this.run.key), stage, this.recipe.name)
 
 
 def _pinned(sha256: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lehr.infra.fleet.policy import NAMES
-from lehr.infra.pod.pod_request import LONGEST, run_labels, slug
+from lehr.infra.pod.pod_request import LONGEST, slug, stage_labels
 from lehr.runtime.errors import UserError
 
 VARIABLE = "LEHR_SUBMISSION"  # environment of the driver's and the stages' pods: a Submission as JSON, without any key
@@ -59,7 +59,7 @@ def job_name(run: str, stage: str, owner_uid: str = "") -> str:
 
 def labels(submission: Submission, stage: str) -> dict[str, str]:
     """Of a Job and its pods."""
-    return {**PART_OF, **run_labels(submission.name, stage, submission.recipe)}
+    return {**PART_OF, **stage_labels(submission.name, stage, submission.recipe)}
 
 
 def selector(run: str, stage: str = "") -> str:

@@ -44,9 +44,14 @@ def run_name(recipe: str, key: str) -> str:
     return f"{slug(recipe, 24)}-{key[:8]}"
 
 
-def run_labels(run: str, stage: str, recipe: str) -> dict[str, str]:
-    """Labels of a stage's pods. `run` is from `run_name`."""
-    return {NAMES.run_label: run, NAMES.stage_label: slug(stage), NAMES.recipe_label: slug(recipe)}
+def run_labels(run: str, recipe: str) -> dict[str, str]:
+    """Labels of all of a run's pods. `run` is from `run_name`."""
+    return {NAMES.run_label: run, NAMES.recipe_label: slug(recipe)}
+
+
+def stage_labels(run: str, stage: str, recipe: str) -> dict[str, str]:
+    """Labels of a stage's pods."""
+    return {**run_labels(run, recipe), NAMES.stage_label: slug(stage)}
 
 
 def execution_selector(execution: str, stage: str) -> str:
