@@ -24,6 +24,7 @@ from lehr.tasks.run_location import RunLocation
 # Set by `pyflyte register --image NAME`. Written explicitly, because a task without an image gets flytekit's own.
 IMAGE = "{{.image.default.fqn}}:{{.image.default.version}}"
 RETRIES, JOB_RETRIES = 3, 16
+LINKS = "lehr-grafana,lehr-mlflow"
 _PATIENCE = 900  # seconds to wait for all nodes: the pods of one job do not start together
 
 
@@ -116,4 +117,13 @@ def task_of(made: PythonFunctionTask[Any], name: str, asked: PodRequest, labels:
     decks = {"enable_deck": True, "deck_fields": ()} if made is report else {}
     again: PythonFunctionTask[Any] = task(**settings(asked, labels), **decks)(made.task_function)
     again._name = f"{again.name}.{name}"
+    _link(again, labels)
     return again
+
+
+def _link(made: PythonFunctionTask[Any], labels: Mapping[str, str]) -> None:
+    """Links on the task's page in Flyte's console, where Flyte was told what they lead to (`dynamic-log-links`; the chart's
+    README has them): their addresses may name run, stage and recipe."""
+    own = made.get_config
+    values = {f"lehr_{name.rpartition('/')[2]}": value for name, value in labels.items()}
+    made.get_config = lambda settings: {**(own(settings) or {}), "link_type": LINKS, **values}
