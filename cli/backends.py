@@ -34,6 +34,7 @@ class Given:
     parallel: int
     kubeconfig: Path | None
     context: str | None
+    gpu_resource: str
 
 
 class Backend(Protocol):
@@ -75,7 +76,7 @@ class KubernetesBackend:
     def _wanted(self) -> dict[str, Any]:
         given = self.given
         told = {"image": given.image, "secret": given.secret, "account": given.account, "parallel": given.parallel}
-        return {"namespace": self.namespace, **told}
+        return {"namespace": self.namespace, "gpu_resource": given.gpu_resource, **told}
 
     def start(self, recipe: Recipe, run: RunRef) -> None:
         from lehr.infra.jobs.specs import driver_job
@@ -111,7 +112,8 @@ class FlyteBackend:
         if api is None:
             return
         with refusals(self.flyte.namespace):
-            notes = [check_namespace(api, self.flyte.namespace), check_gpus(api, {n: one.gpus for n, one in asked.items()})]
+            notes = [check_namespace(api, self.flyte.namespace)]
+            notes.append(check_gpus(api, {n: one.gpus for n, one in asked.items()}, self.given.gpu_resource))
             notes.append(check_operator(api, next((name for name, one in asked.items() if one.nodes > 1), "")))
         for note in filter(None, notes):
             say(note, err=True)

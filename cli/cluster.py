@@ -12,6 +12,11 @@ from lehr.cli.places import LOCAL
 
 namespace_option = click.option("--namespace", "-n", help="Of the pods; without it the kubeconfig's.")
 
+gpu_resource_option = click.option(
+    "--gpu-resource", default="nvidia.com/gpu", show_default=True, envvar="LEHR_GPU_RESOURCE", metavar="NAME",
+    help="Of a GPU, as the chart's nodes.gpuResource; or LEHR_GPU_RESOURCE.",
+)  # fmt: skip
+
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--kubeconfig and --context."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lehr.cli.cluster import gpu_resource_option
 from lehr.cli.places import LOCAL
 from lehr.cli.say import say
 
@@ -19,19 +20,22 @@ if TYPE_CHECKING:
     from lehr.infra.fleet.views import HumanAct
     from lehr.infra.kube.api import Api
 
+GPU_RESOURCE = "lehr.gpu_resource"  # where click keeps it for the commands of this group
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @click.group("nodes")
 @click.option("--kubeconfig", type=LOCAL, help="Instead of KUBECONFIG or the one in your home.")
 @click.option("--context", "context_name", help="Of the kubeconfig; without it the current one.")
+@gpu_resource_option
 @click.pass_context
-def nodes(context: click.Context, kubeconfig: Path | None, context_name: str | None) -> None:
+def nodes(context: click.Context, kubeconfig: Path | None, context_name: str | None, gpu_resource: str) -> None:
     """See the nodes of a cluster, cordon or release one with a reason, or report one that is bad.
 
     A person's cordon or uncordon always wins over the controller. Whoever may not touch nodes can report them.
     """
     context.obj = (kubeconfig, context_name)
+    context.meta[GPU_RESOURCE] = gpu_resource
 
 
 def _api(context: click.Context) -> Api:
@@ -84,7 +88,9 @@ def list_nodes(context: click.Context, selector: str, states: tuple[str, ...], a
     from lehr.infra.controller.node_commands import listed
 
     with _refusals("list nodes", "nodes"):
-        found = [node for node in listed(_api(context), selector) if not states or node.state in states]
+        found = [
+            node for node in listed(_api(context), selector, context.meta[GPU_RESOURCE]) if not states or node.state in states
+        ]
     if as_json:
         say(json.dumps([as_data(node) for node in found]))
     else:
@@ -102,7 +108,7 @@ def show_node(context: click.Context, node: str, as_json: bool) -> None:
     from lehr.infra.controller.node_commands import one
 
     with _refusals("read nodes", node):
-        found = one(_api(context), node)
+        found = one(_api(context), node, context.meta[GPU_RESOURCE])
     if as_json:
         say(json.dumps(as_data(found)))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lehr.cli.cluster import cluster_options, namespace_option
+from lehr.cli.cluster import cluster_options, gpu_resource_option, namespace_option
 from lehr.cli.flyte import FLYTE, backend_option, flyte_options, refuse_namespace
 from lehr.cli.run import recipe_argument, set_option
 
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 @click.option("--service-account", default="", help="Of the stages' pods, for workload identity.")
 @click.option("--parallel", type=click.IntRange(1, 1000), default=8, show_default=True, help="Stages that run at a time.")
 @click.option("--in-image", multiple=True, metavar="FOLDER", help="Files below it are in the image too. May be repeated.")
+@gpu_resource_option
 @set_option
 @cluster_options
 def submit(
     recipe: Path, out: str, image: str, backend: str, project: str, domain: str, flyte_config: str, namespace: str | None,
-    secret: str, service_account: str, parallel: int, in_image: tuple[str, ...], overrides: tuple[str, ...],
-    kubeconfig: Path | None, context_name: str | None,
+    secret: str, service_account: str, parallel: int, in_image: tuple[str, ...], gpu_resource: str,
+    overrides: tuple[str, ...], kubeconfig: Path | None, context_name: str | None,
 ) -> None:  # fmt: skip
     """Run RECIPE on a cluster: each stage in a pod of its own. Nothing on this machine has to keep running.
 
@@ -61,7 +62,7 @@ def submit(
     refuse_namespace(backend, namespace)
     loaded, files = packed(resolved(recipe, list(overrides)), in_image)
     asked = _asked(loaded)
-    given = Given(out, image, secret, service_account, parallel, kubeconfig, context_name)
+    given = Given(out, image, secret, service_account, parallel, kubeconfig, context_name, gpu_resource)
     on_flyte = backend == FLYTE
     chosen: Backend = FlyteBackend(given, flyte_config, project, domain) if on_flyte else KubernetesBackend(given, namespace)
     chosen.check(asked)

@@ -10,12 +10,11 @@ from typing import Any
 
 from lehr.infra.controller.objects import NodeObject, node_object
 from lehr.infra.controller.parsers import noted, parsed, seconds
-from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.policy import GPU_RESOURCE, NAMES
 from lehr.infra.fleet.serialization import encode
 from lehr.infra.fleet.views import CordonRecord, HumanAct, NodeState, Signal
 from lehr.infra.kube.api import NODES, Api, ApiError, Object
 
-GPU_RESOURCE = "nvidia.com/gpu"
 TRIES = 5
 CONFLICT = 409
 
@@ -65,8 +64,8 @@ class NodeInfo:
         return self.cached.record.since if self.cached.record is not None else 0.0
 
 
-def info(item: Object) -> NodeInfo:
-    cached = node_object(item, GPU_RESOURCE)
+def info(item: Object, gpu_resource: str = GPU_RESOURCE) -> NodeInfo:
+    cached = node_object(item, gpu_resource)
     record = cached.record
     cordon = record.cordon if record is not None else None
     hold = noted(HumanAct, cached.annotations.get(NAMES.hold_annotation)) if cached.unschedulable else None
@@ -79,14 +78,14 @@ def info(item: Object) -> NodeInfo:
     return NodeInfo(cached, state, cordon if cached.unschedulable else None, hold)
 
 
-def listed(api: Api, selector: str = "") -> list[NodeInfo]:
+def listed(api: Api, selector: str = "", gpu_resource: str = GPU_RESOURCE) -> list[NodeInfo]:
     """All nodes, or those that match the label selector, by name. Raises ApiError."""
     items = api.items(NODES, {"labelSelector": selector} if selector else {})
-    return sorted((info(item) for item in items), key=lambda n: n.cached.key)
+    return sorted((info(item, gpu_resource) for item in items), key=lambda n: n.cached.key)
 
 
-def one(api: Api, name: str) -> NodeInfo:
-    return info(api.get(f"{NODES}/{name}"))
+def one(api: Api, name: str, gpu_resource: str = GPU_RESOURCE) -> NodeInfo:
+    return info(api.get(f"{NODES}/{name}"), gpu_resource)
 
 
 def whoami(api: Api) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lehr.infra.fleet.policy import NAMES, Policy
+from lehr.infra.fleet.policy import GPU_RESOURCE, NAMES, Policy
 from lehr.infra.kube.lease import LeaseSettings
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.yaml_file import read_mapping
@@ -22,7 +22,7 @@ class Settings(BaseModel):
 
     namespaces: tuple[str, ...] = ()  # of training pods; pods in other namespaces are never deleted
     system_namespace: str = Field(default=NAMES.namespace, pattern=LABEL)
-    gpu_resource: str = "nvidia.com/gpu"
+    gpu_resource: str = GPU_RESOURCE
     image: str = "lehr"  # of the revalidation Jobs: with the same probes as before every task
     pair_resources: dict[str, str] = {}  # needed by a pair test besides GPUs, such as an RDMA device
     image_pull_secret: str = ""

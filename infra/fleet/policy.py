@@ -106,6 +106,7 @@ class Names:
 
 
 NAMES = Names()
+GPU_RESOURCE = "nvidia.com/gpu"  # of the device plugin; the chart's nodes.gpuResource and --gpu-resource name another
 
 
 class Policy(BaseModel):

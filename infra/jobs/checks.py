@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lehr.infra.fleet.policy import NAMES
-from lehr.infra.jobs.submission import Submission
+from lehr.infra.jobs.submission import DRIVER_ACCOUNT, Submission
 from lehr.infra.kube.access import allowed
 from lehr.infra.kube.api import NODES, Api, ApiError
 from lehr.runtime.environment import digits
 from lehr.runtime.errors import UserError
 
-GPU = "nvidia.com/gpu"
 FORBIDDEN, ABSENT = 403, 404
 
 
 def check(api: Api, submission: Submission, gpus: Mapping[str, int]) -> list[str]:
     """Raises UserError for what cannot work; returns what could not be looked at, in words. `gpus` are by stage."""
     check_image(submission.image)
-    notes = [check_namespace(api, submission.namespace), _rights(api, submission.namespace), _account(api, submission)]
-    notes.append(check_gpus(api, gpus))
+    notes = [check_namespace(api, submission.namespace), _rights(api, submission.namespace)]
+    accounts = filter(None, (submission.driver_account, submission.account))
+    notes.append(next(filter(None, (check_account(api, submission.namespace, name) for name in accounts)), ""))
+    notes.append(check_gpus(api, gpus, submission.gpu_resource))
     return [note for note in notes if note]
 
 
@@ -49,7 +50,8 @@ def check_operator(api: Api, stage: str) -> str:
 
 
 def check_namespace(api: Api, name: str) -> str:
-    """Raises UserError if there is no such namespace, or it is not one for training."""
+    """Raises UserError if there is no such namespace, or it is not one for training; returns why it was not looked at, "" if it
+    was."""
     label = f"kubectl label namespace {name} {NAMES.managed_label}=true"
     try:
         labels = api.get(f"/api/v1/namespaces/{name}")["metadata"].get("labels") or {}
@@ -76,27 +78,26 @@ def _rights(api: Api, namespace: str) -> str:
     return ""
 
 
-def _account(api: Api, submission: Submission) -> str:
-    for account in filter(None, (submission.driver_account, submission.account)):
-        try:
-            api.get(f"/api/v1/namespaces/{submission.namespace}/serviceaccounts/{account}")
-        except ApiError as error:
-            if error.status == FORBIDDEN:
-                return f"not looked at: whether the accounts of pods are there ({error.message})"
-            if error.status == ABSENT:
-                made = "install the chart with training.driver.create=true" if account == "lehr-driver" else "name another"
-                what = f"there is no service account {account} in {submission.namespace}"
-                raise UserError(what, where="--namespace", remedy=made) from error
-            raise
+def check_account(api: Api, namespace: str, name: str) -> str:
+    """Raises UserError unless there is such a service account; returns why it was not looked at, "" if it was."""
+    try:
+        api.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
+    except ApiError as error:
+        if error.status == FORBIDDEN:
+            return f"not looked at: whether the accounts of pods are there ({error.message})"
+        if error.status == ABSENT:
+            made = "install the chart with training.driver.create=true" if name == DRIVER_ACCOUNT else "name another"
+            raise UserError(f"there is no service account {name} in {namespace}", where="--namespace", remedy=made) from error
+        raise
     return ""
 
 
-def check_gpus(api: Api, wanted: Mapping[str, int]) -> str:
+def check_gpus(api: Api, wanted: Mapping[str, int], resource: str) -> str:
     """Whether some node has as many GPUs as each stage asks for; that they are free is the scheduler's to see to."""
     if not any(wanted.values()):
         return ""
     try:
-        amounts = [node.get("status", {}).get("allocatable", {}).get(GPU, "0") for node in api.items(NODES)]
+        amounts = [node.get("status", {}).get("allocatable", {}).get(resource, "0") for node in api.items(NODES)]
     except ApiError as error:
         if error.status == FORBIDDEN:
             return f"not looked at: whether a node has the GPUs that stages ask for ({error.message})"
@@ -104,6 +105,7 @@ def check_gpus(api: Api, wanted: Mapping[str, int]) -> str:
     most = max((digits(str(amount)) or 0 for amount in amounts), default=0)
     for stage, gpus in wanted.items():
         if gpus > most:
-            remedy = "ask for fewer with `compute` in the recipe, or have such nodes added"
-            raise UserError(f"{stage} asks for {gpus} GPUs, and no node has more than {most}", where="compute", remedy=remedy)
+            remedy = "ask for fewer with `compute` in the recipe, have such nodes added, or give another --gpu-resource"
+            what = f"{stage} asks for {gpus} GPUs, and no node has more than {most} of {resource}"
+            raise UserError(what, where="compute", remedy=remedy)
     return ""

@@ -86,12 +86,11 @@ def _pod(submission: Submission, stage: StagePod, variables: Mapping[str, str], 
     """The specification of a pod as JSON data."""
     from kubernetes.client import ApiClient, V1EnvVar, V1ResourceRequirements
 
-    from lehr.infra.pod.pod_spec import GPU_RESOURCE
-
-    asked, image = replace(stage.request, secret=submission.secret), stage.request.image or submission.image
+    asked = replace(stage.request, secret=submission.secret, gpu_resource=submission.gpu_resource)
+    image = asked.image or submission.image
     spec: V1PodSpec = pod_spec(asked, labels(submission, stage.name), image=image)
     primary = spec.containers[0]
-    amounts = {"cpu": asked.cpu, "memory": asked.memory} | ({GPU_RESOURCE: str(asked.gpus)} if asked.gpus else {})
+    amounts = {"cpu": asked.cpu, "memory": asked.memory} | ({asked.gpu_resource: str(asked.gpus)} if asked.gpus else {})
     amounts |= {"ephemeral-storage": asked.disk} if asked.disk else {}
     primary.image, primary.args = image, list(stage.command)
     primary.resources = V1ResourceRequirements(requests=dict(amounts), limits=dict(amounts))

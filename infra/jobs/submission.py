@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.policy import GPU_RESOURCE, NAMES
 from lehr.infra.pod.pod_request import LONGEST, slug, stage_labels
 from lehr.runtime.errors import UserError
 
 VARIABLE = "LEHR_SUBMISSION"  # environment of the driver's and the stages' pods: a Submission as JSON, without any key
 DRIVER = "driver"
+DRIVER_ACCOUNT = "lehr-driver"  # the chart's training.driver.name
 RUN, STAGE = NAMES.run_label, NAMES.stage_label
 PART_OF = {"app.kubernetes.io/part-of": "lehr"}
 
@@ -21,7 +22,8 @@ PART_OF = {"app.kubernetes.io/part-of": "lehr"}
 @dataclass(frozen=True)
 class Submission:
     """`name` is the run's on the cluster, `run` lehr.tasks.refs.RunRef as plain values. The secret and the accounts are named,
-    never read; `account` is the stages' pods', "" for the namespace's own. At most `parallel` stages run at a time."""
+    never read; `account` is the stages' pods', "" for the namespace's own. At most `parallel` stages run at a time.
+    `gpu_resource` is the device plugin's name for a GPU."""
 
     name: str
     namespace: str
@@ -30,8 +32,9 @@ class Submission:
     recipe: str
     secret: str = ""
     account: str = ""
-    driver_account: str = "lehr-driver"
+    driver_account: str = DRIVER_ACCOUNT
     parallel: int = 8
+    gpu_resource: str = GPU_RESOURCE
 
     def text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.policy import GPU_RESOURCE, NAMES
 
 GRACE_SECONDS = 120  # from SIGTERM to SIGKILL: a checkpoint is saved in them
 LONGEST = 63  # characters of a label
@@ -21,6 +21,7 @@ class PodRequest:
     nodes: int = 1  # pods of one stage, each on a node of its own
     ranks: int = 1  # processes on each node
     gpus: int = 0
+    gpu_resource: str = GPU_RESOURCE  # the device plugin's name for one
     accelerator: str = ""  # GPU model, as the GPU operator labels nodes (nvidia.com/gpu.product)
     shared_memory: str = ""  # most of /dev/shm; it counts against `memory`
     disk: str = ""  # ephemeral storage: logs, and /tmp with the checkpoints on their way to the store

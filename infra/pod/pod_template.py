@@ -44,6 +44,7 @@ def pod_spec(
         (python, "-m", "lehr.infra.pod.supervisor"),
         request.rdma,
         interruptible=request.interruptible,
+        gpu_resource=request.gpu_resource,
         init_containers=[_preflight(image, python), _gate(image, python)] if request.checked else None,
         containers=[_primary(request.secret)],
         volumes=_volumes(request.shared_memory),

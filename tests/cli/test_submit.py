@@ -16,7 +16,7 @@ from lehr.infra.pod.pod_request import PodRequest
 from lehr.runtime.errors import InfraError, UserError
 
 RECIPE = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
-GIVEN = Given("s3://b/x", "lehr:1", "", "", 8, None, None)
+GIVEN = Given("s3://b/x", "lehr:1", "", "", 8, None, None, "nvidia.com/gpu")
 
 
 def kubernetes() -> KubernetesBackend:

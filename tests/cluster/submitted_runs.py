@@ -20,13 +20,13 @@ from tests.cluster.chart import render
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.installation import Home, home
 from tests.cluster.job_pods import JobPods, secret
-from tests.cluster.objects import create
+from tests.cluster.objects import create, namespace
 from tests.storage.s3_server import KEY, SECRET, seaweed
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "cluster" / "submitted.yaml"
 KINDS = ("Namespace", "ServiceAccount", "Role", "RoleBinding", "ClusterRole")
-BUCKET, STORE = "runs", "store"
+BUCKET, STORE, UNLABELLED = "runs", "store", "unlabelled"
 PLANTED = SECRET  # the store's own key: it must be nowhere but in its Secret
 RUN_SECONDS = 600
 
@@ -149,8 +149,10 @@ def _install(admin: Api, address: str) -> None:
                 create(admin, item)
     subject = {"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lehr-submitter"}
-    meta = {"name": "alice", "namespace": TRAINING}
-    create(admin, {"kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]})
+    admin.create("/api/v1/namespaces", namespace(UNLABELLED, managed=False))
+    for name in (TRAINING, UNLABELLED):
+        meta = {"name": "alice", "namespace": name}
+        create(admin, {"kind": "RoleBinding", "metadata": meta, "roleRef": role, "subjects": [subject]})
     sees = {**role, "name": "lehr-viewer"}
     create(admin, {"kind": "ClusterRoleBinding", "metadata": {"name": "alice"}, "roleRef": sees, "subjects": [subject]})
     keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": address}

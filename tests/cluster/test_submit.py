@@ -12,7 +12,7 @@ from lehr.infra.kube.api import Api
 from lehr.infra.kube.transport import connect
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.job_pods import JobPod
-from tests.cluster.submitted_runs import PLANTED, Place, local_digests, place
+from tests.cluster.submitted_runs import PLANTED, UNLABELLED, Place, local_digests, place
 from tests.cluster.test_rights import VERBS, can_i
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -144,8 +144,10 @@ REFUSED = (
     (("--image", ""), "--image: no image is named."),
     (("-n", "other"), "you may not"),
     (("-n", "nowhere"), "you may not"),
+    (("-n", UNLABELLED), "--namespace: the namespace unlabelled is not one for training"),
     (("--service-account", "nobody"), "there is no service account nobody"),
-    (("--set", "compute.stages={stage1: {gpus: 1}}"), "compute: stage1 asks for 1 GPUs, and no node has more than 0."),
+    (("--set", "compute.stages={stage1: {gpus: 1}}"), "stage1 asks for 1 GPUs, and no node has more than 0 of nvidia.com/gpu."),
+    (("--set", "compute.stages={stage1: {gpus: 1}}", "--gpu-resource", "amd.com/gpu"), "more than 0 of amd.com/gpu."),
 )
 
 

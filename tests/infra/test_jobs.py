@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,16 @@ def test_a_stages_pod_is_as_flytes() -> None:
     assert job["metadata"]["ownerReferences"][0]["uid"] == OWNER["metadata"]["uid"]
     light = stage_job(SUBMITTED, StagePod("documents", ["x"], PodRequest("1", "2Gi", checked=False)), OWNER)["spec"]["template"]
     assert "initContainers" not in light["spec"] and "lehr.dev/preflight" not in light["metadata"]["labels"]
+
+
+def test_gpus_have_the_name_that_the_cluster_gives_them() -> None:
+    """In requests and limits, for the preflight and among the taints that are tolerated."""
+    amd = replace(SUBMITTED, gpu_resource="amd.com/gpu")
+    spec = stage_job(parse(amd.text()), TRAINS, OWNER)["spec"]["template"]["spec"]
+    assert spec["containers"][0]["resources"]["limits"] == {"cpu": "8", "memory": "64Gi", "amd.com/gpu": "8"}
+    assert spec["initContainers"][0]["resources"]["limits"]["amd.com/gpu"] == "8"
+    assert spec["tolerations"] == [{"key": "amd.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "nvidia" not in json.dumps({**spec, "containers": [{**c, "env": []} for c in spec["containers"]]})
 
 
 def test_names_fit_and_differ() -> None:
