@@ -16,6 +16,7 @@ from lehr.cli.controller import controller
 from lehr.cli.convert import export, import_
 from lehr.cli.data import dropped
 from lehr.cli.diagnose import diagnose
+from lehr.cli.doctor import doctor
 from lehr.cli.evaluate import eval_
 from lehr.cli.explain import explain
 from lehr.cli.failure import report_failure
@@ -41,6 +42,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (plan, "What it will cost, before anything is spent."),
         (run_command, "Train it; give the command again to go on."),
         (list_, "The runs here: recipe, state, scores, size."),
+        (doctor, "What is wrong with this machine, a store or a cluster."),
     ),
     "A finished run": (
         (show, "Where its model comes from, what it cost, its scores."),

@@ -3,8 +3,9 @@
 `helm/lehr/values.yaml` is the source. Above each key stand comments: `# -- ` begins its description, `# @schema ` says what it
 may be where its default does not tell, by the name of a definition in `helm/definitions.yaml` or as a YAML flow mapping. Out of
 these come `values.schema.json` (strict: what is not in values.yaml is refused) and the table of README.md, whose text is
-`helm/README.template.md`. The thresholds of `nodes.policy` are those of `infra/fleet/policy.py`. With --check nothing is
-written, and the exit code is 1 if a file would change.
+`helm/README.template.md`. The thresholds of `nodes.policy` are those of `infra/fleet/policy.py`; what NOTES look for in Flyte's
+settings is what `lehr doctor` looks for, `infra/doctor/flyte.yaml`. With --check nothing is written, and the exit code is 1 if
+a file would change.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import yaml
 
 from lehr import __version__
+from lehr.infra.doctor.flyte import NEEDED
 from lehr.infra.fleet.policy import Policy
 
 FOLDER = Path(__file__).resolve().parent
@@ -192,6 +194,7 @@ def files() -> dict[Path, str]:
     return {
         CHART / "values.schema.json": json.dumps(schema(found, definitions), indent=2, ensure_ascii=False) + "\n",
         CHART / "README.md": readme(found, (FOLDER / "README.template.md").read_text(encoding="utf-8")),
+        CHART / "files/flyte/needed.yaml": NEEDED.read_text(encoding="utf-8"),
         CHART / "Chart.yaml": re.sub(r'(?m)^appVersion: "[^"]*"', f'appVersion: "{__version__}"', chart),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 from lehr.infra.kube.transport import MERGE, STRATEGIC, Reply, Request, Stream, Transport
@@ -60,6 +61,12 @@ class Api:
     def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
         """What is no JSON: a container's log."""
         return self._send(Request("GET", path, query or {})).body.decode("utf-8", "replace")
+
+    def date(self) -> float | None:
+        """The server's clock in Unix seconds, to the second; None if its answers have none."""
+        headers = {name.lower(): value for name, value in self._send(Request("GET", "/version")).headers.items()}
+        said = parsedate_tz(headers.get("date", ""))
+        return None if said is None else mktime_tz(said)
 
     def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Object]:
         """A consistent list in pages of 500 (each a List object). Raises ApiError 410 if its snapshot expires meanwhile."""

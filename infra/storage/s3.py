@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ class S3Objects:
 
     def _owned(self, key: str = "") -> Any:
         return owned(f"{self.root}/{key}".rstrip("/"), self.bucket)
+
+    def date(self) -> float | None:
+        """The store's clock in Unix seconds, to the second; None if its answers have none. Raises InfraError if there is no
+        answer; a refusal is one, and often the clock is its reason."""
+        with self._owned():
+            try:
+                answer = self._client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                answer = error.response
+            headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            said = parsedate_tz(headers.get("date", ""))
+            return None if said is None else mktime_tz(said)
 
     def get(self, key: str) -> tuple[str, str] | None:
         """See Objects.get. The version is the ETag."""

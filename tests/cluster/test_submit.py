@@ -146,8 +146,8 @@ REFUSED = (
     (("-n", "nowhere"), "you may not"),
     (("-n", UNLABELLED), "--namespace: the namespace unlabelled is not one for training"),
     (("--service-account", "nobody"), "there is no service account nobody"),
-    (("--set", "compute.stages={stage1: {gpus: 1}}"), "stage1 asks for 1 GPUs, and no node has more than 0 of nvidia.com/gpu."),
-    (("--set", "compute.stages={stage1: {gpus: 1}}", "--gpu-resource", "amd.com/gpu"), "more than 0 of amd.com/gpu."),
+    (("--set", "compute.stages={stage1: {gpus: 2}}"), "stage1 asks for 2 GPUs, and no node has more than 0 of nvidia.com/gpu."),
+    (("--set", "compute.stages={stage1: {gpus: 2}}", "--gpu-resource", "amd.com/gpu"), "more than 0 of amd.com/gpu."),
 )
 
 

@@ -174,6 +174,7 @@ def test_a_first_recipe_is_written_and_runs(elsewhere: _Elsewhere) -> None:
 
 def test_other_rooms_are_there_and_say_which_extra_they_lack(elsewhere: _Elsewhere) -> None:
     assert elsewhere("python -m lehr.infra.pod.supervisor python -c 'print(7)'") == "7\n"
+    assert "as pinned" in elsewhere("lehr doctor")
     assert "restart-only" in elsewhere("lehr simulate fleet --gpus 1024 --seeds 2 --days 1 --checkpoint-minutes 30")
     for command, extra in (("lehr nodes list", "cluster"), ("lehr run tiny/olmo2 --out s3://bucket/run", "cluster")):
         said = elsewhere(command, code=2)

@@ -24,6 +24,7 @@ ARROWS = {
         "monitoring.metrics",
         "lehr.runtime.environment",
         "lehr.runtime.errors",
+        "lehr.runtime.findings",
         "lehr.runtime.ports",
         "lehr.runtime.yaml_file",
     ),
@@ -39,6 +40,7 @@ INFRA_ARROWS = {
     "pod": ("fleet",),
     "controller": ("fleet", "kube"),
     "jobs": ("fleet", "kube", "pod"),
+    "doctor": ("fleet", "kube", "pod", "jobs", "controller"),
     "simulate": ("fleet",),
 }
 WITHOUT_TORCH = ("workflows", "infra")

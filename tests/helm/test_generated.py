@@ -11,7 +11,9 @@ import yaml
 from helm import generate
 from lehr import __version__
 from lehr.infra.controller.settings import Settings
+from lehr.infra.doctor.flyte import setting
 from lehr.infra.fleet.policy import Policy
+from lehr.runtime.findings import Verdict
 from tests.cluster.chart import CHART
 from tests.helm.values import leaves, read, schema, shown
 
@@ -88,11 +90,5 @@ def test_flyte_values_have_what_is_needed() -> None:
     template = read(CHART / "values.yaml")["tasks"]["podTemplate"]["name"]
     for values in (binary, merged):
         for wanted in needed:
-            found = values
-            for step in wanted["path"].split("."):
-                found = found[step]
-            if "atLeast" in wanted:
-                assert found >= wanted["atLeast"], wanted
-            else:
-                assert found == {"PODTEMPLATE": template}.get(wanted["equals"], wanted["equals"]), wanted
+            assert setting(wanted, [values], {template}).verdict is Verdict.OK, wanted
     assert "key" not in json.dumps([binary, core]).lower(), "no keys in default-env-vars"

@@ -27,20 +27,15 @@ it merges; a setting is there if any file says it. */}}
 {{- with include "lehr.at" (list $wanted.path $file) }}
 {{- $value := (fromJson .).is }}
 {{- $is = toString $value }}
-{{- if hasKey $wanted "atLeast" }}{{ $ok = ge (float64 $value) (float64 $wanted.atLeast) }}
+{{- if hasKey $wanted "noneLike" }}
+{{- range $one := $value }}{{ range $name, $text := $one }}
+{{- if regexMatch $wanted.noneLike $name }}{{ $lacks = append $lacks (printf "%s holds %s: %s" $wanted.path $name $wanted.why) }}{{ end }}
+{{- end }}{{ end }}
+{{- else if hasKey $wanted "atLeast" }}{{ $ok = ge (float64 $value) (float64 $wanted.atLeast) }}
 {{- else }}{{ $ok = eq $is (toString $wanted.equals | replace "PODTEMPLATE" $.Values.tasks.podTemplate.name) }}{{ end }}
 {{- end }}
 {{- end }}
-{{- if not $ok }}{{ $lacks = append $lacks (printf "%s (%s): %s" $wanted.path $is $wanted.why) }}{{ end }}
-{{- end }}
-{{- range $file := $files }}
-{{- with include "lehr.at" (list "plugins.k8s.default-env-vars" $file) }}
-{{- range $one := (fromJson .).is }}{{ range $name, $value := $one }}
-{{- if regexMatch "(?i)(secret|password|token|access_key)" $name }}
-{{- $lacks = append $lacks (printf "plugins.k8s.default-env-vars holds %s: every container gets it, preflight and gate too; use store.existingSecret" $name) }}
-{{- end }}
-{{- end }}{{ end }}
-{{- end }}
+{{- if not (or $ok (hasKey $wanted "noneLike")) }}{{ $lacks = append $lacks (printf "%s (%s): %s" $wanted.path $is $wanted.why) }}{{ end }}
 {{- end }}
 {{- dict "found" $engine "lacks" $lacks | toJson }}
 {{- end }}

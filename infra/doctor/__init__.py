@@ -1,0 +1,1 @@
+"""What `lehr doctor` looks at with the preflight's probes, and in a cluster. Each check is a function."""
