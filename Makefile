@@ -75,7 +75,8 @@ control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm for th
 	@$(PY) tests/cluster/provide.py
 
 test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver
-	@$(PY) -m pytest -m cluster tests/helm tests/cluster
+	@$(PY) -m pytest -m cluster tests/cluster/test_scale.py # times reactions: alone
+	@$(PY) -m pytest -m cluster -n 2 --dist loadfile tests/helm tests/cluster --ignore tests/cluster/test_scale.py
 
 # Schema and README follow from values.yaml. The package's bytes depend on files alone, not on the time or the machine.
 CHART_EPOCH ?= 1764547200

@@ -132,10 +132,11 @@ class FlyteBackend:
             return None
 
     def start(self, recipe: Recipe, run: RunRef) -> None:
-        from lehr.tasks.requests import SECRET
+        from lehr.tasks.requests import GPU, SECRET
 
         if self.given.secret:
             os.environ[SECRET] = self.given.secret  # before the tasks are declared
+        os.environ[GPU] = self.given.gpu_resource
         from lehr.workflows.run import submitted
 
         plan, fresh = self.flyte.registered(submitted, self.given.image)

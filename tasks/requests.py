@@ -16,13 +16,15 @@ from lehr.runtime.errors import UserError
 
 RANKS = "LEHR_TASK_RANKS"  # of a Flyte pod: the launcher of its task, which is declared anew there without a recipe
 SECRET = "LEHR_TASK_SECRET"  # at registration, and from there in pods: the name of the Secret with the store's variables
+GPU = "LEHR_GPU_RESOURCE"  # as it: the device plugin's name for a GPU, which Flyte is told by itself
 _REMEDY = "it is set by Lehr in the pods of Flyte, such as nodes=4,ranks=8 (ranks on each node); unset it"
 _DEFAULTS = {"cpu": PodRequest(cpu="1", memory="2Gi", checked=False)}
 
 
 def default(resource_class: str) -> PodRequest:
     """What a pod of the class asks for if the recipe does not say. Pods that do not compute with the model get no preflight."""
-    return replace(_DEFAULTS.get(resource_class, PodRequest()), secret=os.environ.get(SECRET, ""))
+    found = _DEFAULTS.get(resource_class, PodRequest())
+    return replace(found, secret=os.environ.get(SECRET, ""), gpu_resource=os.environ.get(GPU, found.gpu_resource))
 
 
 def request(recipe: Recipe, node: Node) -> PodRequest:

@@ -18,7 +18,7 @@ from lehr.tasks.opening import publish, run_stage_of
 from lehr.tasks.owned import owned
 from lehr.tasks.pods import pod_template
 from lehr.tasks.refs import RunRef
-from lehr.tasks.requests import RANKS, SECRET, default, launcher_counts
+from lehr.tasks.requests import GPU, RANKS, SECRET, default, launcher_counts
 from lehr.tasks.run_location import RunLocation
 
 # Set by `pyflyte register --image NAME`. Written explicitly, because a task without an image gets flytekit's own.
@@ -54,7 +54,8 @@ def settings(asked: PodRequest, labels: Mapping[str, str] | None = None) -> dict
 def _environment(asked: PodRequest) -> dict[str, str]:
     """A pod declares its task anew, without a recipe: it needs the same launcher, and a graph the Secret of its pods."""
     ranks = {RANKS: f"nodes={asked.nodes},ranks={asked.ranks}"} if asked.nodes > 1 else {}
-    return {**ranks, **({SECRET: asked.secret} if asked.secret else {})}
+    gpu = {GPU: asked.gpu_resource} if asked.gpu_resource != PodRequest.gpu_resource else {}
+    return {**ranks, **gpu, **({SECRET: asked.secret} if asked.secret else {})}
 
 
 def elastic(nodes: int, ranks: int) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class Containers:
         self.running: dict[str, Container] = {}
         self.errors: list[str] = []
         self.logs: dict[str, str] = {}  # of pods that are gone, by name
-        self._addresses = (f"127.0.1.{number}" for number in itertools.count(1))
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])  # each has a cluster of its own on the one loopback
+        self._addresses = (f"127.0.{worker + 1}.{number}" for number in itertools.count(1))
 
     def changed(self, kind: str, pod: Object) -> None:
         """What the watch says of a pod."""

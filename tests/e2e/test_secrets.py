@@ -21,8 +21,11 @@ from tests.graph.source import ROOMS, in_rooms, sources
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
-# What stands in these can be no secret: a number, an amount, or a process among others. A value of another shape is refused.
-SHAPED = {"GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE", "LEHR_TASK_RANKS"}
+# What stands in these can be no secret: a number, a process among others, the name of an object. Another shape is refused.
+SHAPED = {
+    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE", "LEHR_TASK_RANKS",
+    "LEHR_TASK_SECRET", "LEHR_GPU_RESOURCE",
+}  # fmt: skip
 PLACES = {"LEHR_CACHE", "XDG_CACHE_HOME", "TMPDIR", "LEHR_TERMINATION_LOG", "LEHR_TERMINATION_SOCKET"}  # they name what is made
 READ_BY_LIBRARIES = {
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
