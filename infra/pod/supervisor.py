@@ -46,7 +46,7 @@ class Word:
     text: dict[str, Any]
 
 
-def heard(data: bytes) -> Word | None:
+def parsed(data: bytes) -> Word | None:
     """The message in `data`, None for anything else."""
     try:
         text = json.loads(data)
@@ -153,7 +153,7 @@ def _watch(child: int, door: socket.socket, ranks: Ranks) -> int | None:
 
 
 def _take(data: bytes, ranks: Ranks) -> None:
-    word = heard(data)
+    word = parsed(data)
     if word is not None:
         ranks.say(word, time.monotonic())
 

@@ -73,7 +73,7 @@ def growth(scheme: str, config: Model, documents: Sequence[Tensor], seed: int) -
     activations, gradients = [[_Mean(config.d_model) for _ in taps] for _ in range(2)]
     for tokens_BT1 in _batches(documents, config.max_seq_len):
         kept: list[Tensor] = []
-        hooks = [tap.register_forward_hook(_keeper(kept)) for tap in taps]
+        hooks = [tap.register_forward_hook(_recording_hook(kept)) for tap in taps]
         embedding = model.embed.register_forward_hook(lambda _m, _i, out: out.requires_grad_(True))
         ce = cross_entropy(model, tokens_BT1[:, :-1], tokens_BT1[:, 1:], with_z=False)
         for hook in (*hooks, embedding):
@@ -109,7 +109,7 @@ class _Mean:
         return float((self.total / self.count).norm())
 
 
-def _keeper(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+def _recording_hook(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
     def keep(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
         kept.append(output)
 

@@ -106,7 +106,8 @@ class Fence:
     key: str
     number: int
     token: str
-    signs: list[LivenessLock] = field(default_factory=list, compare=False, repr=False)  # at most one, on rank 0's machine
+    # At most one, on rank 0's machine.
+    liveness_locks: list[LivenessLock] = field(default_factory=list, compare=False, repr=False)
     shared: ClassVar[bool] = True  # all machines of a run see the same folder
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -134,12 +135,12 @@ class Fence:
         found = Keys(self.root).get(self.key)
         who = _said(self.root / self.key, found[0]) if found else {}
         if who.get("token") == self.token:  # otherwise there is a newer attempt, and the next `check` ends this one
-            self.signs.append(LivenessLock(scratch, self.number, described(who)))
+            self.liveness_locks.append(LivenessLock(scratch, self.number, described(who)))
 
     def leave(self, exit_reason: str) -> None:
         """See `lehr.runtime.ports.FencingToken`."""
-        while self.signs:
-            self.signs.pop().leave(exit_reason)
+        while self.liveness_locks:
+            self.liveness_locks.pop().leave(exit_reason)
 
     def check(self) -> None:
         """Raises Preempted if a newer attempt has begun."""

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from lehr.infra.pod.supervisor import MAX_BYTES, Ranks, Word, heard
+from lehr.infra.pod.supervisor import MAX_BYTES, Ranks, Word, parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python")
@@ -126,5 +126,5 @@ def test_who_is_believed_and_when_it_is_enough() -> None:
 
 def test_only_words_are_heard() -> None:
     for data in (b"", b"\0", b"[]", b"{}", b'{"code":"x"}', b'{"code":0}', b'{"code":9e999}', b"[" * MAX_BYTES):
-        assert heard(data) is None
-    assert heard(b'{"code":172,"ranks":4,"step":3}') == Word(172, 4, False, {"step": 3})
+        assert parsed(data) is None
+    assert parsed(b'{"code":172,"ranks":4,"step":3}') == Word(172, 4, False, {"step": 3})

@@ -14,7 +14,7 @@ from lehr.artifacts.fencing import overtaken
 from lehr.artifacts.incidents import FILE as INCIDENTS
 from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.async_upload import AsyncUploader, Identity, identity, snapshot
-from lehr.artifacts.object_store.record import Kept, Record
+from lehr.artifacts.object_store.record import Record, StoredFile
 from lehr.artifacts.object_store.remote_shards import RemoteShards
 from lehr.runtime.errors import LehrError, Preempted, UserError
 from lehr.runtime.paths import below
@@ -83,8 +83,8 @@ class OwnToken(RemoteToken):
         super().__init__(objects, name, record.attempt, record.token, remote_shards)
         self.record, self.scratch = record, scratch
         self._version, self._lock = version, threading.Lock()
-        self._known: dict[str, tuple[Identity, Kept]] = {}
-        self._keeper, self._snapshots = AsyncUploader(self._copy), 0
+        self._known: dict[str, tuple[Identity, StoredFile]] = {}
+        self._uploader, self._snapshots = AsyncUploader(self._copy), 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Other ranks receive a copy in their own process.
@@ -137,15 +137,15 @@ class OwnToken(RemoteToken):
         self._snapshots += 1
         folder = self.scratch / f".kept-{self._snapshots}"
         snapshot(self.scratch, folder)
-        self._keeper.hand(folder)
+        self._uploader.hand(folder)
 
     def flush(self) -> None:
         """See `FencingToken`."""
-        self._keeper.flush()
+        self._uploader.flush()
 
     def stop_uploading(self) -> None:
         """Drop the snapshot that waits to be uploaded: the stage is done."""
-        self._keeper.stop()
+        self._uploader.stop()
 
     def _copy(self, folder: Path) -> None:
         """On the uploader's thread: upload the snapshot's new files, publish them in the record, delete the objects that it
@@ -169,13 +169,13 @@ class OwnToken(RemoteToken):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _compare(self, folder: Path) -> tuple[dict[str, Kept], list[str]]:
+    def _compare(self, folder: Path) -> tuple[dict[str, StoredFile], list[str]]:
         """The record's entry for every file of a snapshot, and which of the files the store does not have yet."""
-        entries, fresh = dict[str, Kept](), list[str]()
+        entries, fresh = dict[str, StoredFile](), list[str]()
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             path = file.relative_to(folder).as_posix()
             if file.suffix == REMOTE:
-                entries[path.removesuffix(REMOTE)] = Kept.model_validate_json(file.read_text(encoding="utf-8"))
+                entries[path.removesuffix(REMOTE)] = StoredFile.model_validate_json(file.read_text(encoding="utf-8"))
             if file.suffix == REMOTE or file.with_name(file.name + REMOTE).is_file():
                 continue  # another machine's shard, which that machine has uploaded
             known = self._known.get(path)
@@ -183,6 +183,6 @@ class OwnToken(RemoteToken):
                 entries[path] = known[1]
                 continue
             key = f"work/{self.name}/{self.number}{folder.name.removeprefix('.kept')}/{path}"
-            entries[path] = Kept(object=key, bytes=file.stat().st_size, sha256=sha256_file(file))
+            entries[path] = StoredFile(object=key, bytes=file.stat().st_size, sha256=sha256_file(file))
             fresh.append(path)
         return entries, fresh

@@ -18,7 +18,7 @@ class _Said(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Kept(_Said):
+class StoredFile(_Said):
     """One file of a save: the key of its object, its size in bytes and its SHA-256."""
 
     object: str
@@ -46,7 +46,7 @@ class Record(_Said):
     process: int
     began: str
     change: int = 0
-    kept: dict[str, Kept] = {}
+    kept: dict[str, StoredFile] = {}
     artifact: Published | None = None
     ended: str = ""
     untold: list[str] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lehr.artifacts.object_store.cache import folder_of
-from lehr.artifacts.object_store.record import Kept
+from lehr.artifacts.object_store.record import StoredFile
 from lehr.runtime.ports import REMOTE, Objects, Store
 from lehr.runtime.rank_environment import on_other_host
 
@@ -40,7 +40,7 @@ class RemoteShards:
 
     def bring(self, folder: Path) -> None:
         """See lehr.runtime.ports.FencingToken.bring."""
-        said = {p: Kept.model_validate_json(p.read_text(encoding="utf-8")) for p in folder.rglob(f"*{REMOTE}")}
+        said = {p: StoredFile.model_validate_json(p.read_text(encoding="utf-8")) for p in folder.rglob(f"*{REMOTE}")}
         missing = {kept.object: p.with_suffix("") for p, kept in said.items() if not p.with_suffix("").is_file()}
         if missing:
             self.objects.download(missing)
