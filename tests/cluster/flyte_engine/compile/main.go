@@ -1,0 +1,134 @@
+// Command compile turns serialised Flyte entities into the FlyteWorkflow object that the engine runs, as flyteadmin would.
+//
+// It reads what `pyflyte package` writes, or a folder of such files (NAME_1.pb a TaskSpec, NAME_2.pb a WorkflowSpec, NAME_3.pb a
+// LaunchPlan), and prints the object as JSON. An identifier without project, domain or version gets those of the execution;
+// inputs that are not given get the launch plan's defaults.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flyteorg/flyte/flyteidl/gen/pb-go/flyteidl/core"
+	"github.com/flyteorg/flyte/flytepropeller/pkg/apis/flyteworkflow/v1alpha1"
+	"github.com/flyteorg/flyte/flytepropeller/pkg/compiler"
+	"github.com/flyteorg/flyte/flytepropeller/pkg/compiler/common"
+	"github.com/flyteorg/flyte/flytepropeller/pkg/compiler/transformers/k8s"
+)
+
+const kind = "FlyteWorkflow" // the engine's own constant is in lower case, which the API server does not know
+
+type request struct {
+	specs, workflow, inputs                     string
+	project, domain, version, execution, output string
+	parallel                                    uint
+}
+
+func parse() request {
+	var r request
+	flag.StringVar(&r.specs, "specs", "", "archive of `pyflyte package`, or a folder with its files")
+	flag.StringVar(&r.workflow, "workflow", "", "the workflow's name")
+	flag.StringVar(&r.inputs, "inputs", "", "file with a serialised LiteralMap; none: the launch plan's defaults")
+	flag.StringVar(&r.project, "project", "", "project of the execution; the namespace is PROJECT-DOMAIN")
+	flag.StringVar(&r.domain, "domain", "", "domain of the execution")
+	flag.StringVar(&r.version, "version", "v1", "version of entities that have none")
+	flag.StringVar(&r.execution, "execution", "", "the execution's name")
+	flag.StringVar(&r.output, "raw-output", "", "prefix for the tasks' raw data; none: the engine's own")
+	flag.UintVar(&r.parallel, "max-parallelism", 0, "at most so many nodes at a time; 0: no limit")
+	flag.Parse()
+	return r
+}
+
+func (r request) check() error {
+	for name, value := range map[string]string{
+		"specs": r.specs, "workflow": r.workflow, "project": r.project, "domain": r.domain, "execution": r.execution,
+	} {
+		if value == "" {
+			return fmt.Errorf("-%s is missing", name)
+		}
+	}
+	return nil
+}
+
+func compile(r request) (*v1alpha1.FlyteWorkflow, error) {
+	found, err := read(r.specs)
+	if err != nil {
+		return nil, err
+	}
+	if err := found.complete(r.project, r.domain, r.version); err != nil {
+		return nil, err
+	}
+	workflow := found.workflow(r.workflow)
+	if workflow == nil {
+		return nil, fmt.Errorf("no workflow %q in %s", r.workflow, r.specs)
+	}
+	tasks := make([]*core.CompiledTask, 0, len(found.tasks))
+	for _, task := range found.tasks {
+		compiled, err := compiler.CompileTask(task.GetTemplate())
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, compiled)
+	}
+	closure, err := compiler.CompileWorkflow(
+		workflow.GetTemplate(), workflow.GetSubWorkflows(), tasks, []common.InterfaceProvider{})
+	if err != nil {
+		return nil, err
+	}
+	given, err := inputs(r.inputs)
+	if err != nil {
+		return nil, err
+	}
+	return build(r, closure, found.defaulted(workflow, given))
+}
+
+func inputs(path string) (*core.LiteralMap, error) {
+	given := &core.LiteralMap{}
+	if path == "" {
+		return given, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return given, proto.Unmarshal(data, given)
+}
+
+func build(r request, closure *core.CompiledWorkflowClosure, given *core.LiteralMap) (*v1alpha1.FlyteWorkflow, error) {
+	execution := &core.WorkflowExecutionIdentifier{Project: r.project, Domain: r.domain, Name: r.execution}
+	object, err := k8s.BuildFlyteWorkflow(closure, given, execution, r.project+"-"+r.domain)
+	if err != nil {
+		return nil, err
+	}
+	object.Kind = kind
+	object.ExecutionID = v1alpha1.WorkflowExecutionIdentifier{WorkflowExecutionIdentifier: execution}
+	// As flyteadmin: with an older version the pods of a map task have the names of other nodes' pods.
+	object.WorkflowMeta = &v1alpha1.WorkflowMeta{EventVersion: v1alpha1.EventVersion2}
+	object.ExecutionConfig.MaxParallelism = uint32(r.parallel)
+	object.RawOutputDataConfig.OutputLocationPrefix = r.output
+	return object, nil
+}
+
+func main() {
+	r := parse()
+	if err := r.check(); err != nil {
+		fail(2, err)
+	}
+	object, err := compile(r)
+	if err != nil {
+		fail(1, err)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(object); err != nil {
+		fail(1, err)
+	}
+}
+
+func fail(code int, err error) {
+	fmt.Fprintln(os.Stderr, errors.Join(errors.New("error: compile"), err))
+	os.Exit(code)
+}
