@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flyteorg/flyte/flyteidl/gen/pb-go/flyteidl/admin"
 	"github.com/flyteorg/flyte/flyteidl/gen/pb-go/flyteidl/core"
 	"github.com/flyteorg/flyte/flytepropeller/pkg/apis/flyteworkflow/v1alpha1"
 	"github.com/flyteorg/flyte/flytepropeller/pkg/compiler"
@@ -110,7 +111,9 @@ func build(r request, closure *core.CompiledWorkflowClosure, given *core.Literal
 	// As flyteadmin: with an older version the pods of a map task have the names of other nodes' pods.
 	object.WorkflowMeta = &v1alpha1.WorkflowMeta{EventVersion: v1alpha1.EventVersion2}
 	object.ExecutionConfig.MaxParallelism = uint32(r.parallel)
-	object.RawOutputDataConfig.OutputLocationPrefix = r.output
+	object.RawOutputDataConfig = v1alpha1.RawOutputDataConfig{
+		RawOutputDataConfig: &admin.RawOutputDataConfig{OutputLocationPrefix: r.output},
+	}
 	return object, nil
 }
 
