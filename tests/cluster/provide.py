@@ -76,7 +76,7 @@ def find(name: str) -> Path | None:
 
 
 def _cached(name: str) -> str:
-    """The engine's programs are partly ours: a cache that was filled from other sources has not got them."""
+    """The engine's programs are partly ours: what was built from other sources, of another checkout say, has another name."""
     if name not in ENGINE:
         return name
     sources = [ENGINE_MODULE / "go.mod", *sorted((ENGINE_MODULE / ENGINE[name]).glob("*.go"))]
@@ -123,8 +123,6 @@ def _build(name: str, version: str, module: Path, package: str, stamp: str = "")
         _nice([*command, "-o", str(target), package]), f"{name} could not be built",
         "It needs the Go module proxy (see `go env GOPROXY`) and Go 1.26", cwd=module, env=environment,
     )  # fmt: skip
-    for old in cache_folder().glob(f"{name}-*") if name in ENGINE else ():
-        old.unlink()
     target.replace(cache_folder() / _cached(name))
     print(f"built {name} in {time.monotonic() - started:.0f} s", flush=True)
 
