@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT, DOMAIN = "lehr", "development"
 NAMESPACE = f"{PROJECT}-{DOMAIN}"
 FLYTE_BUCKET = "flyte"
-Inputs = Mapping[str, str | list[str]]
+Input = str | int | list[str] | list[int]
+Inputs = Mapping[str, Input]
 PHASES = {3: "succeeded", 5: "failed", 6: "aborted"}
 WORKFLOW_TYPE = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flyteworkflows.flyte.lyft.com"
 WORKFLOWS = f"/apis/flyte.lyft.com/v1alpha1/namespaces/{NAMESPACE}/flyteworkflows"
@@ -206,10 +207,11 @@ def literals(values: Inputs) -> bytes:
     """A serialised LiteralMap."""
     from flyteidl.core import literals_pb2 as pb
 
-    def one(value: str | list[str]) -> Any:
+    def one(value: Input) -> Any:
         if isinstance(value, list):
             return pb.Literal(collection=pb.LiteralCollection(literals=[one(item) for item in value]))
-        return pb.Literal(scalar=pb.Scalar(primitive=pb.Primitive(string_value=value)))
+        said = {"integer": value} if isinstance(value, int) else {"string_value": value}
+        return pb.Literal(scalar=pb.Scalar(primitive=pb.Primitive(**said)))
 
     return bytes(pb.LiteralMap(literals={name: one(value) for name, value in values.items()}).SerializeToString())
 

@@ -100,7 +100,7 @@ def _install(admin: Api, address: str) -> None:
     values: Object = {
         "training": {"namespaces": [{"name": NAMESPACE, "create": False}]},
         "store": {"endpointUrl": address, "region": "us-east-1", "existingSecret": STORE},
-        "tasks": {"nodeSelector": {"test/pool": POOL}},
+        "tasks": {"nodeSelector": {NAMES.pool_label: POOL}},
     }
     found = render(values)
     for kind in ALL_KINDS:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
+from typing import Any
 
-from flytekit import PodTemplate, map_task, task, workflow
+from flytekit import map_task, task, workflow
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from lehr.infra.pod.pod_template import PRIMARY, pod_labels, pod_spec
+from lehr.infra.pod.pod_request import PodRequest
 from lehr.runtime import heartbeat
 from lehr.runtime.errors import InfraError, NodeFault, UserError
 from lehr.tasks.owned import owned
+from lehr.tasks.requests import default
 from lehr.tasks.stages import settings
 
 KINDS = ("mistake", "bug", "store", "device", "hang", "silent", "waits", "well")
@@ -46,17 +49,14 @@ def first() -> bool:
     return os.environ.get("FLYTE_ATTEMPT_NUMBER", "0") == "0"
 
 
-def _apart() -> PodTemplate:
-    """For the machines that a test may take away under the pods."""
-    spec = pod_spec()
-    spec.node_selector = {"test/pool": "apart"}
-    return PodTemplate(pod_spec=spec, primary_container_name=PRIMARY, labels=pod_labels(checked=True))
+REQUEST = default("accelerator")
 
 
-QUICK = {**settings("accelerator"), "environment": {"LEHR_WATCHDOG_SECONDS": "1"}}
+def _settings(asked: PodRequest) -> dict[str, Any]:
+    return {**settings(asked), "environment": {"LEHR_WATCHDOG_SECONDS": "1"}}
 
 
-@task(**QUICK)
+@task(**_settings(REQUEST))
 @owned(FlyteRecoverableException)
 def act(kind: str) -> str:
     if first():
@@ -64,7 +64,7 @@ def act(kind: str) -> str:
     return kind
 
 
-@task(**{**QUICK, "pod_template": _apart()})
+@task(**_settings(replace(REQUEST, pool="apart")))  # whose machines a test may take away
 @owned(FlyteRecoverableException)
 def act_apart(kind: str) -> str:
     if first():
@@ -80,6 +80,16 @@ def one(kind: str) -> str:
 @workflow
 def apart(kind: str) -> str:
     return act_apart(kind=kind)
+
+
+@task(**settings(default("cpu")))
+def nothing(number: int) -> None:
+    return
+
+
+@workflow
+def crowd(numbers: list[int]) -> None:
+    map_task(nothing, concurrency=64)(number=numbers)
 
 
 @workflow
