@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT, DOMAIN = "lehr", "development"
 NAMESPACE = f"{PROJECT}-{DOMAIN}"
 FLYTE_BUCKET = "flyte"
-Input = str | int | list[str] | list[int]
+Input = str | list[str]
 Inputs = Mapping[str, Input]
 PHASES = {3: "succeeded", 5: "failed", 6: "aborted"}
 WORKFLOW_TYPE = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/flyteworkflows.flyte.lyft.com"
@@ -197,10 +197,11 @@ def _elements(name: str, status: Object) -> list[tuple[str, Paid]]:
 
 
 def _numbers(packed: Object) -> list[int]:
-    """The engine's array of small numbers: `item` bits each, their highest first, in words of 64 from the lowest bit on."""
-    width, words = int(packed.get("item", 0)), packed.get("BitSet") or []
-    bits = [(word >> i) & 1 for word in words for i in range(64)]
-    return [int("".join(map(str, bits[i * width : (i + 1) * width])), 2) for i in range(int(packed.get("count", 0)))]
+    """The engine's array of small numbers: `item` bits each, their highest first, in words of 64 from the lowest bit on. Words
+    at its end that are zero may be missing."""
+    width, count, words = int(packed.get("item", 0)), int(packed.get("count", 0)), packed.get("BitSet") or []
+    bits = "".join(str((word >> i) & 1) for word in words for i in range(64)).ljust(width * count, "0")
+    return [int(bits[i * width : (i + 1) * width], 2) for i in range(count)]
 
 
 def literals(values: Inputs) -> bytes:
@@ -210,8 +211,7 @@ def literals(values: Inputs) -> bytes:
     def one(value: Input) -> Any:
         if isinstance(value, list):
             return pb.Literal(collection=pb.LiteralCollection(literals=[one(item) for item in value]))
-        said = {"integer": value} if isinstance(value, int) else {"string_value": value}
-        return pb.Literal(scalar=pb.Scalar(primitive=pb.Primitive(**said)))
+        return pb.Literal(scalar=pb.Scalar(primitive=pb.Primitive(string_value=value)))
 
     return bytes(pb.LiteralMap(literals={name: one(value) for name, value in values.items()}).SerializeToString())
 

@@ -17,14 +17,16 @@ from lehr.infra.kube.api import Api, Object
 from lehr.infra.kube.transport import connect
 from tests.cluster.chart import KINDS, render
 from tests.cluster.conftest import eventually
-from tests.cluster.engine import FLYTE_BUCKET, NAMESPACE, Engine, engine
+from tests.cluster.engine import FLYTE_BUCKET, NAMESPACE, Engine, engine, program
 from tests.cluster.engine_pods import EnginePod, EnginePods
 from tests.cluster.forwarder import Forwarder, forwarder
 from tests.cluster.installation import Home, home
 from tests.cluster.job_pods import secret
 from tests.cluster.objects import create, make_node, namespace
+from tests.cluster.provide import JOB_TYPE
 from tests.cluster.scenario import BASE, Life
 from tests.cluster.submitted_runs import digests
+from tests.cluster.training_operator import TrainingOperator
 from tests.storage.s3_server import KEY, SECRET, seaweed
 
 BUCKET, STORE = "runs", "store"
@@ -43,6 +45,7 @@ class Place:
     way: Forwarder
     address: str  # of the store, for pods and engine: may be cut off
     direct: str  # of the store itself
+    operator: TrainingOperator
 
     @property
     def admin(self) -> Api:
@@ -68,9 +71,7 @@ class Place:
         self.home.kubectl("delete", "node", pod.machine, "--wait=false")
 
     def why(self, execution: str) -> str:
-        logs = [
-            f"== {pod.name} {pod.ended}\n{pod.log_path.read_text(errors='replace')[-1500:]}" for pod in self.pods.of(execution)
-        ]
+        logs = [f"== {pod.name} {pod.ended}\n{pod.said()[-1500:]}" for pod in self.pods.of(execution)]
         return "\n".join([*self.pods.errors, *logs, self.engine.why(execution)])
 
 
@@ -81,9 +82,10 @@ def place(folder: Path) -> Iterator[Place]:
     with seaweed(folder / "store") as direct, forwarder(direct) as way, home(folder / "home", EnginePods) as made:
         assert isinstance(made.containers, EnginePods)
         address = f"http://127.0.0.1:{way.port}"
-        _install(made.world.admin, address)
+        _install(made, address)
         with engine(made.world.admin, made.kubeconfig, address, folder / "engine") as running:
-            there = Place(made, made.containers, running, way, address, direct)
+            operator = TrainingOperator(Api(connect(made.kubeconfig)), NAMESPACE)
+            there = Place(made, made.containers, running, way, address, direct, operator)
             for bucket in (BUCKET, FLYTE_BUCKET):
                 there.client().create_bucket(Bucket=bucket)
             life = Life(connect(controller_config(made)), Settings.checked({**BASE, "namespaces": [NAMESPACE]}))
@@ -91,10 +93,13 @@ def place(folder: Path) -> Iterator[Place]:
                 yield there
             finally:
                 life.stop()
+                operator.stop()
 
 
-def _install(admin: Api, address: str) -> None:
+def _install(made: Home, address: str) -> None:
     """As docs/fleet.md tells an operator: the namespace is Flyte's, keys are in a Secret that main containers alone have."""
+    admin = made.world.admin
+    made.kubectl("apply", "--server-side", "-f", program(JOB_TYPE))
     create(admin, namespace(NAMESPACE, managed=True))
     create(admin, secret(NAMESPACE, STORE, {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}))
     values: Object = {

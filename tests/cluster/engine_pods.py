@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,8 @@ from lehr.infra.kube.api import Api, Object
 from tests.cluster.containers import ROOT, Container
 from tests.cluster.job_pods import MAIN, MESSAGES, JobPod, JobPods
 from tests.cluster.plane import ControlPlane
-from tests.cluster.statuses import stamp
 
 AT_WORK = "at work"  # what a test's task prints
-QUICK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,10 @@ class EnginePod(JobPod):
     def attempt(self) -> int:
         return int(self.name.rpartition("-")[2])
 
+    def said(self) -> str:
+        """The log of the container that runs, or ran last."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
     @property
     def machine(self) -> str:
         return str(self.pod["spec"]["nodeName"])
@@ -82,16 +83,13 @@ class Faults:
 
 
 class EnginePods(JobPods):
-    """Every init container is taken as passed, unless a fault says something else. Pods of the executions in `quick` end well
-    without a process; `most_at_once` is how many of them were there together."""
+    """Every init container is taken as passed, unless a fault says something else."""
 
     container_type = EnginePod
 
     def __init__(self, api: Api, plane: ControlPlane, folder: Path, programs: Path) -> None:
         super().__init__(api, plane, folder, programs)
         self.faults = Faults()
-        self.quick: set[str] = set()
-        self._now = self.most_at_once = 0
 
     def of(self, execution: str, node: str = "") -> list[EnginePod]:
         """Its pods in the order of their coming."""
@@ -100,9 +98,6 @@ class EnginePods(JobPods):
 
     def _run(self, container: Container) -> None:
         assert isinstance(container, EnginePod)
-        if container.execution in self.quick:
-            self._end_at_once(container)
-            return
         container.fault = self.faults.of(container)
         container.folder.mkdir(parents=True, exist_ok=True)
         container.log_path.touch()
@@ -113,20 +108,6 @@ class EnginePods(JobPods):
             self._finish(container, "Failed")
         else:
             super()._run(container)
-
-    def _end_at_once(self, container: EnginePod) -> None:
-        self.history[container.pod["metadata"]["uid"]] = container
-        self._count(1)
-        time.sleep(QUICK_SECONDS)  # else no two of them would be there at a time
-        self._count(-1)
-        names = [c["name"] for kind in ("initContainers", "containers") for c in container.pod["spec"].get(kind, [])]
-        container.ended = {name: {"exitCode": 0, "reason": "Completed", "finishedAt": stamp()} for name in names}
-        self._tell(container, "Succeeded")
-
-    def _count(self, more: int) -> None:
-        with self.faults.lock:
-            self._now += more
-            self.most_at_once = max(self.most_at_once, self._now)
 
     def _init(self, container: JobPod) -> int:
         assert isinstance(container, EnginePod)

@@ -82,16 +82,6 @@ def apart(kind: str) -> str:
     return act_apart(kind=kind)
 
 
-@task(**settings(default("cpu")))
-def nothing(number: int) -> None:
-    return
-
-
-@workflow
-def crowd(numbers: list[int]) -> None:
-    map_task(nothing, concurrency=64)(number=numbers)
-
-
 @workflow
 def many(kinds: list[str]) -> list[str]:
     return map_task(act)(kind=kinds)

@@ -91,7 +91,7 @@ def test_what_happens_to_pods_machines_and_store_changes_no_result_and_costs_no_
     spent = paid(there, run)
     assert not [cost for cost in spent.values() if cost.user], spent
     assert {"tokenizer", "stage1", "anneal-1"} <= set(spent), spent
-    assert "going on at step" in there.pods.of(run, "stage1")[-1].log
+    assert "going on at step" in there.pods.of(run, "stage1")[-1].said()
     first, *_, last = there.pods.of(run, "anneal-1")
     assert first.ended["preflight-gate"]["exitCode"] == 143, "held until the controller took the pod away"
     assert there.admin.get(f"{NODES}/{first.machine}")["spec"]["unschedulable"] is True and last.machine != first.machine
