@@ -1,7 +1,7 @@
 """Flyte's own engine on the test cluster: flytepropeller against the real API server, with the settings that the chart names.
 
-There is no flyteadmin: what `pyflyte package` writes is compiled by the engine's own compiler into a FlyteWorkflow object, as
-flyteadmin would, and the object's status says how a run goes. The engine listens nowhere.
+What `pyflyte package` writes is compiled by the engine's own compiler into a FlyteWorkflow object, as flyteadmin would, and the
+object's status says how a run goes. The engine listens nowhere. It sends its events to a double of flyteadmin.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def package(folder: Path, modules: Sequence[str], variables: Mapping[str, str] |
     return archive
 
 
-def settings(kubeconfig: Path, address: str) -> Object:
-    """The engine's: those of the chart's README for flyte-binary, and where everything is."""
+def settings(kubeconfig: Path, address: str, admin: str) -> Object:
+    """The engine's: those of the chart's README for flyte-binary, and where everything is; flyteadmin at HOST:PORT."""
     said = yaml.safe_load((CHART / "files" / "flyte" / "flyte-binary.yaml").read_text())["configuration"]["inline"]
     plugins, kinds = said["plugins"]["k8s"], said["tasks"]["task-plugins"]
     kinds["enabled-plugins"] = [*kinds["enabled-plugins"], "pytorch"]
@@ -86,10 +86,10 @@ def settings(kubeconfig: Path, address: str) -> Object:
             "workers": 8,
             "kube-client-config": {"qps": 200, "burst": 400, "timeout": "30s"},
         },
-        "event": {"type": "log"},  # its writer of files breaks for good when two workers write at once
+        "event": {"type": "admin"},
         "catalog-cache": {"type": "noop"},
-        # Never called: without flyteadmin there are no launch plans to look up and nobody to send events to.
-        "admin": {"endpoint": "dns:///127.0.0.1:1", "insecure": True, "authType": "ExternalCommand"},
+        # Called for events alone: there are no launch plans to look up.
+        "admin": {"endpoint": f"dns:///{admin}", "insecure": True, "authType": "ExternalCommand"},
         "logger": {"level": 3},
     }
 
@@ -217,10 +217,10 @@ def literals(values: Inputs) -> bytes:
 
 
 @contextlib.contextmanager
-def engine(api: Api, kubeconfig: Path, address: str, folder: Path) -> Any:
+def engine(api: Api, kubeconfig: Path, address: str, folder: Path, admin: str) -> Any:
     """The engine, once it serves; its log is in `folder`."""
     folder.mkdir()
-    (folder / "config.yaml").write_text(json.dumps(settings(kubeconfig, address)))
+    (folder / "config.yaml").write_text(json.dumps(settings(kubeconfig, address, admin)))
     with (folder / "log").open("wb") as log:
         command = [program("flyte-propeller"), str(folder / "config.yaml")]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, preexec_fn=die_with_parent)

@@ -1,5 +1,5 @@
 """A cluster with Flyte's engine: its namespace as the chart prepares it, an S3 server that can be cut off, pods as processes,
-and the controller."""
+the controller, and a double of flyteadmin."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.kube.api import Api, Object
 from lehr.infra.kube.transport import connect
+from tests.cluster.admin_double import AdminDouble, admin_double
 from tests.cluster.chart import KINDS, render
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import FLYTE_BUCKET, NAMESPACE, Engine, engine, program
@@ -46,6 +47,7 @@ class Place:
     address: str  # of the store, for pods and engine: may be cut off
     direct: str  # of the store itself
     operator: TrainingOperator
+    flyteadmin: AdminDouble
 
     @property
     def admin(self) -> Api:
@@ -83,9 +85,12 @@ def place(folder: Path) -> Iterator[Place]:
         assert isinstance(made.containers, EnginePods)
         address = f"http://127.0.0.1:{way.port}"
         _install(made, address)
-        with engine(made.world.admin, made.kubeconfig, address, folder / "engine") as running:
+        with (
+            admin_double(made.world.admin, direct, FLYTE_BUCKET) as flyteadmin,
+            engine(made.world.admin, made.kubeconfig, address, folder / "engine", flyteadmin.address) as running,
+        ):
             operator = TrainingOperator(Api(connect(made.kubeconfig)), NAMESPACE)
-            there = Place(made, made.containers, running, way, address, direct, operator)
+            there = Place(made, made.containers, running, way, address, direct, operator, flyteadmin)
             for bucket in (BUCKET, FLYTE_BUCKET):
                 there.client().create_bucket(Bucket=bucket)
             life = Life(connect(controller_config(made)), Settings.checked({**BASE, "namespaces": [NAMESPACE]}))

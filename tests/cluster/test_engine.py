@@ -18,7 +18,7 @@ from lehr.infra.fleet.serialization import encode
 from lehr.infra.kube.api import NODES
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import Paid, package
-from tests.cluster.engine_place import Place, place
+from tests.cluster.engine_place import Place
 from tests.cluster.engine_pods import EnginePod, Fault, evicted, killed, out_of_memory, shut_down
 from tests.cluster.kubelet import bad_verdict
 from tests.cluster.submitted_runs import local_digests
@@ -32,9 +32,8 @@ CUT_SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with place(tmp_path_factory.mktemp("engine")) as made:
-        yield made
+def there(flyte: Place) -> Place:
+    return flyte
 
 
 @pytest.fixture(scope="module")

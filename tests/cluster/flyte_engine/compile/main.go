@@ -2,7 +2,8 @@
 //
 // It reads what `pyflyte package` writes, or a folder of such files (NAME_1.pb a TaskSpec, NAME_2.pb a WorkflowSpec, NAME_3.pb a
 // LaunchPlan), and prints the object as JSON. An identifier without project, domain or version gets those of the execution;
-// inputs that are not given get the launch plan's defaults.
+// inputs that are not given get the launch plan's defaults. With -closure it prints what the compiler made of the workflow, a
+// serialised CompiledWorkflowClosure, and needs no execution; without a workflow it compiles the tasks alone and prints nothing.
 package main
 
 import (
@@ -28,6 +29,7 @@ type request struct {
 	specs, workflow, inputs                     string
 	project, domain, version, execution, output string
 	parallel                                    uint
+	closure                                     bool
 }
 
 func parse() request {
@@ -41,14 +43,17 @@ func parse() request {
 	flag.StringVar(&r.execution, "execution", "", "the execution's name")
 	flag.StringVar(&r.output, "raw-output", "", "prefix for the tasks' raw data; none: the engine's own")
 	flag.UintVar(&r.parallel, "max-parallelism", 0, "at most so many nodes at a time; 0: no limit")
+	flag.BoolVar(&r.closure, "closure", false, "compile only, and print the compiled workflow as protobuf")
 	flag.Parse()
 	return r
 }
 
 func (r request) check() error {
-	for name, value := range map[string]string{
-		"specs": r.specs, "workflow": r.workflow, "project": r.project, "domain": r.domain, "execution": r.execution,
-	} {
+	needed := map[string]string{"specs": r.specs, "project": r.project, "domain": r.domain}
+	if !r.closure {
+		needed["workflow"], needed["execution"] = r.workflow, r.execution
+	}
+	for name, value := range needed {
 		if value == "" {
 			return fmt.Errorf("-%s is missing", name)
 		}
@@ -56,36 +61,33 @@ func (r request) check() error {
 	return nil
 }
 
-func compile(r request) (*v1alpha1.FlyteWorkflow, error) {
+// compile returns the compiled workflow, nil if none is named, beside what it was made of.
+func compile(r request) (*core.CompiledWorkflowClosure, *specs, error) {
 	found, err := read(r.specs)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := found.complete(r.project, r.domain, r.version); err != nil {
-		return nil, err
-	}
-	workflow := found.workflow(r.workflow)
-	if workflow == nil {
-		return nil, fmt.Errorf("no workflow %q in %s", r.workflow, r.specs)
+		return nil, nil, err
 	}
 	tasks := make([]*core.CompiledTask, 0, len(found.tasks))
 	for _, task := range found.tasks {
 		compiled, err := compiler.CompileTask(task.GetTemplate())
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		tasks = append(tasks, compiled)
 	}
+	if r.workflow == "" {
+		return nil, found, nil
+	}
+	workflow := found.workflow(r.workflow)
+	if workflow == nil {
+		return nil, nil, fmt.Errorf("no workflow %q in %s", r.workflow, r.specs)
+	}
 	closure, err := compiler.CompileWorkflow(
 		workflow.GetTemplate(), workflow.GetSubWorkflows(), tasks, []common.InterfaceProvider{})
-	if err != nil {
-		return nil, err
-	}
-	given, err := inputs(r.inputs)
-	if err != nil {
-		return nil, err
-	}
-	return build(r, closure, found.defaulted(workflow, given))
+	return closure, found, err
 }
 
 func inputs(path string) (*core.LiteralMap, error) {
@@ -117,16 +119,36 @@ func build(r request, closure *core.CompiledWorkflowClosure, given *core.Literal
 	return object, nil
 }
 
+func write(r request, closure *core.CompiledWorkflowClosure, found *specs) error {
+	if r.closure {
+		data, err := proto.Marshal(closure)
+		if err != nil {
+			return err
+		}
+		_, err = os.Stdout.Write(data)
+		return err
+	}
+	given, err := inputs(r.inputs)
+	if err != nil {
+		return err
+	}
+	object, err := build(r, closure, found.defaulted(found.workflow(r.workflow), given))
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(object)
+}
+
 func main() {
 	r := parse()
 	if err := r.check(); err != nil {
 		fail(2, err)
 	}
-	object, err := compile(r)
-	if err != nil {
-		fail(1, err)
+	closure, found, err := compile(r)
+	if err == nil {
+		err = write(r, closure, found)
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(object); err != nil {
+	if err != nil {
 		fail(1, err)
 	}
 }
