@@ -29,7 +29,7 @@ from tests.cluster.conftest import eventually
 from tests.cluster.engine import NAMESPACE, WORKFLOWS
 from tests.cluster.engine_place import Place
 from tests.cluster.kubelet import pods_path
-from tests.cluster.submitted_runs import digests
+from tests.cluster.submitted_runs import local_digests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def test_a_run_has_the_digests_of_a_laptop_and_its_nodes_are_told(flyte: Place, 
     plan, out = remote.fetch_launch_plan(name=RUN, version=VERSION), "s3://runs/remote"
     given = {"recipe": str(RECIPE), "out": out}
     execution = remote.execute(plan, inputs=given, execution_name="remote")
-    expected = local_digests(tmp_path)  # while the pods start
+    expected = local_digests(tmp_path / "run", RECIPE)  # while the pods start
     assert flyte.flyteadmin.ended("remote") == "SUCCEEDED", flyte.why("remote")
     assert flyte.digests(out) == expected
     again = remote.execute(plan, inputs=given, execution_name="remote")
@@ -108,13 +108,6 @@ def test_a_run_has_the_digests_of_a_laptop_and_its_nodes_are_told(flyte: Place, 
     assert stages["stage1"].outputs["o0"]["digest"] == expected["stage1"]
     assert execution.id in [one.id for one in remote.recent_executions(limit=5)]
     assert remote.generate_console_url(execution).endswith("/executions/remote")
-
-
-def local_digests(folder: Path) -> dict[str, str]:
-    command = [sys.executable, "-m", "lehr.cli.main", "run", str(RECIPE), "--out", str(folder / "run"), "--no-mlflow"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return digests((folder / "run" / "lineage.json").read_text())
 
 
 def test_what_is_wrong_is_refused_with_the_compilers_words(flyte: Place, remote: FlyteRemote, stub: AdminServiceStub) -> None:
