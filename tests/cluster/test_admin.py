@@ -113,6 +113,7 @@ def test_a_run_has_the_digests_of_a_laptop_and_its_nodes_are_told(flyte: Place, 
 def test_what_is_wrong_is_refused_with_the_compilers_words(flyte: Place, remote: FlyteRemote, stub: AdminServiceStub) -> None:
     with pytest.raises(FlyteEntityNotExistException):
         remote.fetch_launch_plan(name=RUN, version="none")
+    assert refused(stub.CreateExecution, _asked("nobody", {}, "no.such.plan"))[0] == "NOT_FOUND"
     identifier = remote.fetch_workflow(name=RUN, version=VERSION).id.to_flyte_idl()
     spec = flyte.flyteadmin.admin.workflows.spec(identifier)
     again = workflow_pb2.WorkflowCreateRequest(id=identifier, spec=spec)
