@@ -19,8 +19,11 @@ from flyteidl.core.execution_pb2 import WorkflowExecution as Phases
 from flyteidl.core.identifier_pb2 import LAUNCH_PLAN, Identifier, WorkflowExecutionIdentifier
 from flyteidl.core.literals_pb2 import Literal, Primitive, Scalar
 from flyteidl.service.admin_pb2_grpc import AdminServiceStub
+from flytekit import Annotations, Labels
 from flytekit.configuration import Config
+from flytekit.core.options import Options
 from flytekit.exceptions.user import FlyteEntityNotExistException
+from flytekit.models.security import Identity, SecurityContext
 from flytekit.remote import FlyteRemote
 
 from lehr.infra.kube.api import ApiError
@@ -174,11 +177,25 @@ def test_lists_have_filters_an_order_and_pages(stub: AdminServiceStub) -> None:
 def test_a_cancelled_run_leaves_no_pod_and_says_why(flyte: Place, remote: FlyteRemote, stub: AdminServiceStub) -> None:
     plan = remote.fetch_launch_plan(name=RUN, version=VERSION)
     given = {"recipe": str(RECIPE), "out": "s3://runs/cancelled"}
-    execution = remote.execute(plan, inputs=given, execution_name="cancelled", overwrite_cache=True)
+    who = SecurityContext(run_as=Identity(k8s_service_account="lehr-task"))
+    options = Options(
+        labels=Labels({"team": "a"}), annotations=Annotations({"why": "b"}), max_parallelism=3, security_context=who
+    )
+    asked = {
+        "execution_name": "cancelled",
+        "options": options,
+        "overwrite_cache": True,
+        "interruptible": True,
+        "envs": {"C": "d"},
+    }
+    execution = remote.execute(plan, inputs=given, **asked)
     assert refused(stub.CreateExecution, _asked("cancelled", {}))[0] == "ALREADY_EXISTS"
     eventually(lambda: flyte.pods.of("cancelled"), "a pod of it is there", 60)
-    made = flyte.admin.get(f"{WORKFLOWS}/cancelled")
-    assert made["executionConfig"]["OverwriteCache"] and made["executionConfig"]["MaxParallelism"] == 25
+    pod = flyte.pods.of("cancelled")[0]
+    assert pod.labels["team"] == "a" and pod.pod["spec"]["serviceAccountName"] == "lehr-task"
+    assert pod.pod["metadata"]["annotations"]["why"] == "b" and {"name": "C", "value": "d"} in pod.spec["env"]
+    config = flyte.admin.get(f"{WORKFLOWS}/cancelled")["executionConfig"]
+    assert (config["MaxParallelism"], config["OverwriteCache"], config["Interruptible"]) == (3, True, True)
     remote.terminate(execution, "not needed any more")
     assert flyte.flyteadmin.ended("cancelled", 60) == "ABORTED"
     assert flyte.flyteadmin.execution("cancelled").closure.abort_metadata.cause == "not needed any more"
