@@ -71,10 +71,10 @@ llama-cpp: ## install llama.cpp for the long tests of exports, into ~/.cache/leh
 fuzz: setup ## an hour of random recipes, documents, artifacts, imports, fleet records and settings: tests/fuzz
 	@$(PY) -m tests.fuzz
 
-control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm for the cluster tests, into ~/.cache/lehr; 8 minutes cold
+control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm, Flyte's engine for the cluster tests, into ~/.cache/lehr; 16 minutes cold
 	@$(PY) tests/cluster/provide.py
 
-test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver
+test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver and Flyte's own engine
 	@$(PY) -m pytest -m cluster tests/cluster/test_scale.py # times reactions: alone
 	@$(PY) -m pytest -m cluster -n 2 --dist loadfile tests/helm tests/cluster --ignore tests/cluster/test_scale.py
 

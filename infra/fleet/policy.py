@@ -31,6 +31,9 @@ class Names:
     exit_refused: int = 171  # of the gate: the pod was not deleted from the bad node in time
     exit_suspect: int = 172  # the trainer suspects its own node
     exit_hang: int = 173  # hang detected
+    # The pod was told to end (SIGTERM). Flyte's engine takes 247 (-9) for SIGKILL; of a pod that the kubelet evicted every
+    # other exit code costs the user.
+    exit_stopped: int = 247
     exit_stop: int = 93  # do not restart
 
     def _under(self, name: str) -> str:

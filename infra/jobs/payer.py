@@ -4,7 +4,7 @@
 |---|---|---|
 | exit 2 | the user: the run ends at once, with the pod's message | Kubernetes (`FailJob`) |
 | deleted, evicted, preempted, its node lost or shut down | the system | Kubernetes (`DisruptionTarget`), else the driver |
-| exit 170, 171, 172, 173 of task and gate; 143, told to end | the system | Kubernetes (`Ignore`) |
+| exit 170, 171, 172, 173 of task and gate; 143 and 247, told to end | the system | Kubernetes (`Ignore`) |
 | exit 137, killed by somebody, or with a lost node | the system | Kubernetes (`Ignore`) |
 | exit 137, out of memory | the user: one of three retries | the driver: the code alone does not tell |
 | anything else | the user: one of three retries | Kubernetes (`backoffLimit`) |
@@ -26,7 +26,8 @@ from lehr.infra.pod.pod_template import PRIMARY
 Object = dict[str, Any]
 FATAL = 2  # UserError: the same input fails the same way
 KILLED, TERMINATED = 137, 143
-SYSTEM_CODES = (KILLED, TERMINATED, NAMES.exit_restart, NAMES.exit_refused, NAMES.exit_suspect, NAMES.exit_hang)
+OURS = (NAMES.exit_restart, NAMES.exit_refused, NAMES.exit_suspect, NAMES.exit_hang, NAMES.exit_stopped)
+SYSTEM_CODES = (KILLED, TERMINATED, *OURS)
 RETRIES = 3  # of the user's budget, a stage
 SYSTEM_RETRIES = 16  # of the system's, a stage and a life of the driver
 MESSAGE_CHARACTERS = 500

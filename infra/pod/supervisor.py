@@ -7,6 +7,9 @@ the pod's: a failed device (172), whenever it is reported; otherwise the first o
 (170), because ranks hang when they wait for one that has failed.
 A 170 of a rank that was told to stop does not end the others, which may still be saving. And if the launcher ends by itself, a
 rank has died without a message: that takes precedence over the broken connections of its peers.
+
+A pod that was itself told to end, and did so (170, 143), ends with 247: after an eviction Flyte's engine makes the user pay for
+every other code.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ SETTLE_SECONDS = 3.0  # for the other ranks' messages
 RESTART_SETTLE_SECONDS = 10.0  # a rank that lost a peer may report before that peer does, or before the launcher notices
 CODES = (NAMES.exit_restart, NAMES.exit_hang, NAMES.exit_suspect)
 NOT_FOUND = 127
+TOLD = (NAMES.exit_restart, 128 + signal.SIGTERM)  # ends of a command that was told to end
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 
 
@@ -92,7 +96,8 @@ class Ranks:
 
 
 def run(command: list[str]) -> int:
-    """Run `command` until it or its ranks end. Returns the exit code: 128 + n for signal n, 127 if there is no such command."""
+    """Run `command` until it or its ranks end. Returns the exit code: 128 + n for signal n, 127 if there is no such command,
+    247 if this process was told to end and the command did."""
     ctypes.CDLL(None).prctl(SUBREAPER, 1)  # ranks whose launcher has died become children of this process
     ranks = Ranks()
     with tempfile.TemporaryDirectory(prefix="lehr-") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
@@ -114,7 +119,7 @@ def run(command: list[str]) -> int:
     assert code is not None
     if ranks.worst is not None and code == ranks.worst.code:
         _publish(ranks.worst)
-    return code
+    return NAMES.exit_stopped if ranks.leaving and code in TOLD else code
 
 
 def _wake_on_signals(door: socket.socket, address: str) -> int:

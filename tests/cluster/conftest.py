@@ -3,11 +3,13 @@ binaries these tests fail and say what provides them, and a test here that skips
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,7 +23,13 @@ from tests.cluster.objects import create, make_node, namespace
 from tests.cluster.plane import ADMIN, ControlPlane, start
 from tests.cluster.skips import pytest_runtest_makereport
 
+if TYPE_CHECKING:
+    from tests.cluster.engine_place import Place
+
 __all__ = ["pytest_runtest_makereport"]
+
+# What forks here runs another program at once: gRPC need not stop its threads for that, and could not while they are at work.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 TRAINING, OTHER = "training", "other"
 ACCOUNT = f"system:serviceaccount:{NAMES.namespace}:lehr-controller"
@@ -106,6 +114,15 @@ def cluster(world: World) -> Iterator[Cluster]:
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session")
+def flyte(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Flyte's engine and the double of its control plane, on a cluster of their own for all tests of the session."""
+    from tests.cluster.engine_place import place  # late: flytekit is not on every Python that these tests run on
+
+    with place(tmp_path_factory.mktemp("engine")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session", autouse=True)

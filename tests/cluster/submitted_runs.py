@@ -116,9 +116,9 @@ def digests(lineage: str) -> dict[str, str]:
     return {entry["stage"]: entry["digest"] for entry in json.loads(lineage)}
 
 
-def local_digests(folder: Path) -> dict[str, str]:
+def local_digests(folder: Path, recipe: Path = RECIPE) -> dict[str, str]:
     """Of `lehr run` of the same recipe on this machine."""
-    command = [sys.executable, "-m", "lehr.cli.main", "run", str(RECIPE), "--out", str(folder), "--no-mlflow"]
+    command = [sys.executable, "-m", "lehr.cli.main", "run", str(recipe), "--out", str(folder), "--no-mlflow"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return digests((folder / "lineage.json").read_text())

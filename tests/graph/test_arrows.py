@@ -58,6 +58,7 @@ PACKAGE_OF_MODULE = {
     "markdown_it": "rich",  # which requires it
     "grpc": "flytekit",  # as rich
     "flyteidl": "flytekit",
+    "google": "flytekit",  # its protobuf and the types of gRPC's errors
     "botocore": "boto3",  # which pins it, and s3transfer
     "s3transfer": "boto3",
 }

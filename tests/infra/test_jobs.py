@@ -72,7 +72,7 @@ def test_who_runs_or_ended_well_costs_nothing() -> None:
     assert end_of(pod("p", "Running")) is None and end_of(pod("p", "Succeeded")) is None
 
 
-@pytest.mark.parametrize("code", [2, 137, 143, 170, 171, 172, 173, 1, 70, 139])
+@pytest.mark.parametrize("code", [2, 137, 143, 170, 171, 172, 173, 247, 1, 70, 139])
 def test_kubernetes_counts_as_the_driver_does(code: int) -> None:
     """The Job's policy and the table agree on every exit code; out of memory alone the code does not tell."""
     rules = stage_job(SUBMITTED, TRAINS, OWNER)["spec"]["podFailurePolicy"]["rules"]
