@@ -16,8 +16,9 @@ from lehr.infra.fleet.policy import NAMES
 from lehr.infra.kube.api import Api, Object
 from tests.cluster.containers import ROOT, Container
 from tests.cluster.job_pods import MAIN, MESSAGES, JobPod, JobPods
-from tests.cluster.plane import ControlPlane
+from tests.cluster.plane import HOST, ControlPlane
 
+MOST_WORKERS = 2
 AT_WORK = "at work"  # what a test's task prints
 
 
@@ -46,13 +47,18 @@ class EnginePod(JobPod):
         return dict(self.pod["metadata"]["labels"])
 
     @property
+    def job(self) -> str:
+        """The PyTorchJob's name: EXECUTION-n0-0-STAGE-ATTEMPT. Its pods have none of Flyte's labels."""
+        return self.labels.get("training.kubeflow.org/job-name", "")
+
+    @property
     def execution(self) -> str:
-        return self.labels.get("execution-id", "")
+        return self.labels.get("execution-id", "") or self.job.partition("-n0-")[0]
 
     @property
     def node(self) -> str:
         """The node of the graph: the stage's name."""
-        return self.labels.get("node-id", "")
+        return self.labels.get("node-id", "") or self.labels.get(NAMES.stage_label, "")
 
     @property
     def attempt(self) -> int:
@@ -122,6 +128,13 @@ class EnginePods(JobPods):
             shared.mkdir(parents=True, exist_ok=True)
             (shared / "verdict.json").write_text(message)
         return code
+
+    def _hosts(self, container: Container) -> str:
+        """With the names of the other pods of its job, which share one network here."""
+        assert isinstance(container, EnginePod)
+        names = [f"{HOST} {container.job}-worker-{index}" for index in range(MOST_WORKERS) if container.job]
+        own = [line for line in super()._hosts(container).splitlines() if not line.endswith(f" {container.name}")]
+        return "\n".join([*(own if container.job else super()._hosts(container).splitlines()), *names]) + "\n"
 
     def _disturb(self, container: JobPod) -> None:
         assert isinstance(container, EnginePod)

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,9 +116,10 @@ def digests(lineage: str) -> dict[str, str]:
     return {entry["stage"]: entry["digest"] for entry in json.loads(lineage)}
 
 
-def local_digests(folder: Path, recipe: Path = RECIPE) -> dict[str, str]:
+def local_digests(folder: Path, recipe: Path = RECIPE, overrides: Sequence[str] = ()) -> dict[str, str]:
     """Of `lehr run` of the same recipe on this machine."""
     command = [sys.executable, "-m", "lehr.cli.main", "run", str(recipe), "--out", str(folder), "--no-mlflow"]
+    command += [part for override in overrides for part in ("--set", override)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return digests((folder / "lineage.json").read_text())

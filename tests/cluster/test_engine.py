@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Path(__file__).with_name("engine.yaml")
 WORKFLOW, TASKS = "lehr.workflows.run", "tests.cluster.engine_tasks"
+FREE, USER, SYSTEM = Paid(0, 0), Paid(1, 0), Paid(0, 1)
+NOBODY = FREE
 STARTED = "metrics:"  # what a stage's pod says first
 CUT_SECONDS = 5.0
 
@@ -46,9 +49,10 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return local_digests(tmp_path_factory.mktemp("local") / "run", RECIPE)
 
 
-def start(there: Place, archive: Path, execution: str) -> str:
+def start(there: Place, archive: Path, execution: str, overrides: Sequence[str] = ()) -> str:
     out = f"s3://runs/{execution}"
-    there.engine.start(execution, archive, f"{WORKFLOW}.run", {"recipe": str(RECIPE), "out": out, "overrides": []})
+    inputs = {"recipe": str(RECIPE), "out": out, "overrides": list(overrides)}
+    there.engine.start(execution, archive, f"{WORKFLOW}.run", inputs)
     return out
 
 
@@ -95,11 +99,27 @@ def test_what_happens_to_pods_machines_and_store_changes_no_result_and_costs_no_
     assert there.admin.get(f"{NODES}/{first.machine}")["spec"]["unschedulable"] is True and last.machine != first.machine
 
 
+TWO_MACHINES = ("parallel.processes=2", "parallel.layout=fsdp", "compute.stages={pretrain: {nodes: 2}}")
+
+
+def test_a_rank_killed_in_a_job_of_two_machines_starts_the_job_again_and_ends_with_the_same_weights(
+    there: Place, archive: Path, tmp_path: Path
+) -> None:
+    """FSDP over two pods that Flyte's Elastic task asks of the training operator. The job's failure is the user's, whatever its
+    pods end with; so such a task has more retries (tasks/stages.py)."""
+    run, wanted = "job", local_digests(tmp_path / "run", RECIPE, TWO_MACHINES)
+    out = start(there, archive, run, TWO_MACHINES)
+    eventually(lambda: there.keys(out, "work/stage1-") or there.engine.phase(run), "the ranks train", 300)
+    workers = there.pods.of(run, "stage1")
+    assert len(workers) == 2 and len({pod.machine for pod in workers}) == 2, there.why(run)
+    workers[1].kill()
+    assert there.engine.ended(run) == "succeeded", there.why(run)
+    assert there.digests(out) == wanted
+    assert paid(there, run) == {"stage1": USER} and not there.operator.errors
+    assert [pod.job for pod in there.pods.of(run, "stage1")] == [f"job-n0-0-stage1-{number}" for number in (0, 0, 1, 1)]
+
+
 # -- the table
-
-
-FREE, USER, SYSTEM = Paid(0, 0), Paid(1, 0), Paid(0, 1)
-NOBODY = FREE
 
 
 @dataclass(frozen=True)
