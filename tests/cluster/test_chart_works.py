@@ -172,6 +172,7 @@ def _flyte(files: dict[str, Object]) -> Object:
 LACKING = (
     "storage.limits.maxDownloadMBs (not set)",
     "max-node-retries-system-failures (3)",
+    "max-workflow-retries (not set)",
     "inject-finalizer (not set)",
     "default-pod-template-name (not set)",
     "default-env-vars holds FLYTE_AWS_SECRET_ACCESS_KEY",

@@ -100,7 +100,7 @@ def looked(found: list[dict[str, Any]], templates: set[str] | None = None) -> di
 
 def test_a_flyte_with_the_charts_values_has_what_is_needed() -> None:
     found = looked(files())
-    assert len(found) == 5 and {finding.verdict for finding in found.values()} == {OK}
+    assert len(found) == 6 and {finding.verdict for finding in found.values()} == {OK}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,7 @@ def test_a_flyte_with_the_charts_values_has_what_is_needed() -> None:
         ("storage.limits.maxDownloadMBs", None, "(not set)"),
         ("storage.limits.maxDownloadMBs", "many", "(many)"),
         ("propeller.node-config.max-node-retries-system-failures", 3, "(3)"),
+        ("propeller.max-workflow-retries", 10, "(10)"),
         ("plugins.k8s.inject-finalizer", False, "(False)"),
         ("plugins.k8s.default-pod-template-name", "another", "(another)"),
         ("plugins.k8s.default-env-vars", [{"HOME": "/"}, {"AWS_SECRET_ACCESS_KEY": "planted"}], "holds AWS_SECRET_ACCESS_KEY"),
