@@ -65,12 +65,9 @@ class KubernetesBackend:
 
         if DRIVER in asked:
             raise UserError(f"a step may not be named {DRIVER!r} here", where="posttraining", remedy="give it another name")
-        if several := next((name for name, one in asked.items() if one.nodes > 1), ""):
-            what = "a stage on several nodes is not run by --backend kubernetes"
-            raise UserError(what, where=f"compute, for {several}", remedy="ask for one node, or use Flyte")
         with refusals(self.namespace):
             submission = Submission("checked", run={}, recipe="", **self._wanted())
-            for note in check(self.api, submission, {name: one.gpus for name, one in asked.items()}):
+            for note in check(self.api, submission, asked):
                 say(note, err=True)
 
     def _wanted(self) -> dict[str, Any]:
@@ -104,7 +101,7 @@ class FlyteBackend:
         )
 
     def check(self, asked: Asked) -> None:
-        from lehr.infra.jobs.checks import check_gpus, check_image, check_namespace, check_operator
+        from lehr.infra.jobs.checks import check_image, check_namespace, check_nodes, check_operator
 
         check_image(self.given.image)
         self.flyte.check()
@@ -112,8 +109,7 @@ class FlyteBackend:
         if api is None:
             return
         with refusals(self.flyte.namespace):
-            notes = [check_namespace(api, self.flyte.namespace)]
-            notes.append(check_gpus(api, {n: one.gpus for n, one in asked.items()}, self.given.gpu_resource))
+            notes = [check_namespace(api, self.flyte.namespace), check_nodes(api, asked, self.given.gpu_resource)]
             notes.append(check_operator(api, next((name for name, one in asked.items() if one.nodes > 1), "")))
         for note in filter(None, notes):
             say(note, err=True)

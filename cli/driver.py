@@ -64,10 +64,14 @@ class _Plan:
     def stages(self) -> list[Stage]:
         from lehr.infra.jobs.drive import Stage
         from lehr.pipeline.node import REPORT
+        from lehr.tasks.requests import requests
 
-        names = [node.name for node in self._this.nodes]
-        found = [Stage(node.name, frozenset(node.sources), partial(self._job, node)) for node in self._this.nodes]
-        return [*found, Stage(REPORT, frozenset(names), self._report)]
+        asked, names = requests(self._this.recipe, self._this.nodes), [node.name for node in self._this.nodes]
+        found = [
+            Stage(node.name, frozenset(node.sources), partial(self._job, node, asked[node.name]), asked[node.name].nodes)
+            for node in self._this.nodes
+        ]
+        return [*found, Stage(REPORT, frozenset(names), partial(self._report, asked[REPORT]))]
 
     def finished(self, name: str) -> None:
         """Find what the Job of `name` made. Raises InfraError where it is not in the store: its Job said that it was."""
@@ -83,23 +87,23 @@ class _Plan:
         if name not in self.refs:
             raise InfraError(f"{name}: its pod ended well, and the store has nothing of it")
 
-    def _job(self, node: Node) -> dict[str, Any]:
-        from lehr.tasks.requests import request
+    def _job(self, node: Node, request: PodRequest, attempt: int) -> dict[str, Any]:
+        several = ("lehr.tasks.pod_ranks", node.name, str(request.nodes), str(request.ranks))
+        program = several if request.nodes > 1 else ("lehr.tasks.pod_stage", node.name)
+        return self._made(node.name, program, request, node.sources, attempt)
 
-        return self._made(node.name, request(self._this.recipe, node), node.sources)
-
-    def _report(self) -> dict[str, Any]:
+    def _report(self, request: PodRequest, attempt: int) -> dict[str, Any]:
         from lehr.pipeline.node import REPORT
-        from lehr.tasks.requests import report_request
 
-        return self._made(REPORT, report_request(self._this.recipe), tuple(self.refs))
+        return self._made(REPORT, ("lehr.tasks.pod_stage", REPORT), request, tuple(self.refs), attempt)
 
-    def _made(self, name: str, request: PodRequest, sources: tuple[str, ...]) -> dict[str, Any]:
+    def _made(
+        self, name: str, program: tuple[str, ...], request: PodRequest, sources: tuple[str, ...], attempt: int
+    ) -> dict[str, Any]:
         from lehr.infra.jobs.specs import StagePod, stage_job
 
-        command = ["python", "-m", "lehr.tasks.pod_stage", name]
         inputs = {source: self.refs[source].model_dump(mode="json") for source in sources}
-        return stage_job(self._submission, StagePod(name, command, request, inputs), self._owner)
+        return stage_job(self._submission, StagePod(name, ("python", "-m", *program), request, inputs), self._owner, attempt)
 
 
 if __name__ == "__main__":

@@ -106,9 +106,11 @@ def _states(where: Where, run: str) -> list[StageState]:
 @run_argument
 @click.argument("stage", default="")
 @click.option("--container", default="primary", show_default=True, help="`preflight` and `preflight-gate` come before it.")
+@click.option("--index", type=click.IntRange(0), default=0, show_default=True, help="Of several nodes, without Flyte: which.")
 @where_options
-def logs(run: str, stage: str, container: str, **where: Any) -> None:
-    """Print the log of STAGE of RUN, of its newest pod; without STAGE that of the driver, which says what was started.
+def logs(run: str, stage: str, container: str, index: int, **where: Any) -> None:
+    """Print the log of STAGE of RUN, of its newest pod, on several nodes of rank 0's; without STAGE that of the driver, which
+    says what was started.
 
     On Flyte a STAGE must be given, and its pod is read through your kubeconfig. A pod that failed is gone in seconds there:
     where Flyte was set up with log links, these are printed instead.
@@ -120,7 +122,7 @@ def logs(run: str, stage: str, container: str, **where: Any) -> None:
     """
     place = Where(**where)
     read = _log_on_flyte if place.on_flyte else _log
-    for number, part in enumerate(read(place, run, stage, container)):
+    for number, part in enumerate(read(place, run, stage, container, index)):
         if number:  # control characters but line ends are shown, not sent
             for line in part.splitlines():
                 say(line)
@@ -128,19 +130,19 @@ def logs(run: str, stage: str, container: str, **where: Any) -> None:
             say(part, err=True)
 
 
-def _log(where: Where, run: str, stage: str, container: str) -> list[str]:
+def _log(where: Where, run: str, stage: str, container: str, index: int) -> list[str]:
     from lehr.infra.jobs.submission import DRIVER, selector
-    from lehr.infra.jobs.submitted import check_known, log
+    from lehr.infra.jobs.submitted import LogOf, check_known, log
 
     api, place = where.kubernetes()
     stage = stage or DRIVER
     with refusals(place):
         check_known(api, place, run)
-        return list(log(api, place, run, stage, container, selector(run, stage)))
+        return list(log(api, place, LogOf(run, stage, selector(run, stage), container, index)))
 
 
-def _log_on_flyte(where: Where, run: str, stage: str, container: str) -> list[str]:
-    from lehr.infra.jobs.submitted import log
+def _log_on_flyte(where: Where, run: str, stage: str, container: str, index: int) -> list[str]:
+    from lehr.infra.jobs.submitted import LogOf, log
     from lehr.infra.pod.pod_request import execution_selector
     from lehr.runtime.errors import UserError
     from lehr.tasks.flyte_states import links
@@ -152,7 +154,7 @@ def _log_on_flyte(where: Where, run: str, stage: str, container: str) -> list[st
     api, place = where.kubernetes()
     try:
         with refusals(place):
-            return list(log(api, place, run, stage, container, execution_selector(run, stage)))
+            return list(log(api, place, LogOf(run, stage, execution_selector(run, stage), container, index)))
     except UserError as error:
         if found := links(there, run, stage):
             return [str(error), "\n".join(f"{title}: {address}" for title, address in found)]

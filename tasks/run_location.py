@@ -52,6 +52,12 @@ class RunLocation:
     def store(self) -> Store:
         return ObjectStore(_objects(self.root), self.folder) if self.remote else LocalStore(self.root)
 
+    def objects(self) -> Objects:
+        """The run's place in its object store. Raises UserError for a run in a folder."""
+        if not self.remote:
+            raise UserError("the run is in a folder, not in an object store", where=self.root, remedy="give s3://BUCKET/PREFIX")
+        return _objects(self.root)
+
     def check(self) -> None:
         """Called before anything is made, and done once per process: raise UserError if the store does not answer, or does
         not support the conditional writes that the fence needs."""

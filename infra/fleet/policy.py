@@ -60,6 +60,10 @@ class Names:
         return self._under("stage")
 
     @property
+    def attempt_label(self) -> str:  # there, of a stage on several nodes: which of its Jobs, from 1
+        return self._under("attempt")
+
+    @property
     def recipe_label(self) -> str:
         return self._under("recipe")
 

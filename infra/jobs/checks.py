@@ -8,19 +8,20 @@ from lehr.infra.fleet.policy import NAMES
 from lehr.infra.jobs.submission import DRIVER_ACCOUNT, Submission
 from lehr.infra.kube.access import allowed
 from lehr.infra.kube.api import NODES, Api, ApiError
+from lehr.infra.pod.pod_request import PodRequest
 from lehr.runtime.environment import digits
 from lehr.runtime.errors import UserError
 
 FORBIDDEN, ABSENT = 403, 404
 
 
-def check(api: Api, submission: Submission, gpus: Mapping[str, int]) -> list[str]:
-    """Raises UserError for what cannot work; returns what could not be looked at, in words. `gpus` are by stage."""
+def check(api: Api, submission: Submission, asked: Mapping[str, PodRequest]) -> list[str]:
+    """Raises UserError for what cannot work; returns what could not be looked at, in words. `asked` is by stage."""
     check_image(submission.image)
     notes = [check_namespace(api, submission.namespace), _rights(api, submission.namespace)]
     accounts = filter(None, (submission.driver_account, submission.account))
     notes.append(next(filter(None, (check_account(api, submission.namespace, name) for name in accounts)), ""))
-    notes.append(check_gpus(api, gpus, submission.gpu_resource))
+    notes.append(check_nodes(api, asked, submission.gpu_resource))
     return [note for note in notes if note]
 
 
@@ -92,20 +93,24 @@ def check_account(api: Api, namespace: str, name: str) -> str:
     return ""
 
 
-def check_gpus(api: Api, wanted: Mapping[str, int], resource: str) -> str:
-    """Whether some node has as many GPUs as each stage asks for; that they are free is the scheduler's to see to."""
-    if not any(wanted.values()):
+def check_nodes(api: Api, asked: Mapping[str, PodRequest], resource: str) -> str:
+    """Whether some node has as many GPUs as each stage asks for; that they are free is the scheduler's to see to. That there
+    are too few such nodes for a stage on several is only said: some clusters add nodes when a pod waits."""
+    if not any(one.gpus or one.nodes > 1 for one in asked.values()):
         return ""
     try:
         amounts = [node.get("status", {}).get("allocatable", {}).get(resource, "0") for node in api.items(NODES)]
     except ApiError as error:
         if error.status == FORBIDDEN:
-            return f"not looked at: whether a node has the GPUs that stages ask for ({error.message})"
+            return f"not looked at: whether nodes have the GPUs that stages ask for ({error.message})"
         raise
-    most = max((digits(str(amount)) or 0 for amount in amounts), default=0)
-    for stage, gpus in wanted.items():
-        if gpus > most:
+    there, few = [digits(str(amount)) or 0 for amount in amounts], ""
+    for stage, one in asked.items():
+        if one.gpus > (most := max(there, default=0)):
             remedy = "ask for fewer with `compute` in the recipe, have such nodes added, or give another --gpu-resource"
-            what = f"{stage} asks for {gpus} GPUs, and no node has more than {most} of {resource}"
+            what = f"{stage} asks for {one.gpus} GPUs, and no node has more than {most} of {resource}"
             raise UserError(what, where="compute", remedy=remedy)
-    return ""
+        if one.nodes > (found := sum(gpus >= one.gpus for gpus in there)) and not few:
+            with_gpus = f" with {one.gpus} GPUs" if one.gpus else ""
+            few = f"{stage} asks for {one.nodes} nodes{with_gpus}, and there are {found}: it will wait for more"
+    return few

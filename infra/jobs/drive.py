@@ -10,8 +10,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lehr.infra.jobs.attempts import AttemptLedger, Seen, pause_before
 from lehr.infra.jobs.payer import End, Ledger, Payer
-from lehr.infra.jobs.submission import DRIVER, STAGE, Submission, job_name, jobs_path, owner_uid, pods_path, selector
+from lehr.infra.jobs.submission import (
+    DRIVER,
+    STAGE,
+    Submission,
+    attempt_of,
+    job_name,
+    jobs_path,
+    owner_uid,
+    pods_path,
+    selector,
+)
 from lehr.infra.kube.api import Api, ApiError
 from lehr.infra.pod.pod_request import slug
 from lehr.runtime.errors import InfraError, UserError
@@ -24,24 +35,13 @@ REFUSED = (401, 403, 422)
 
 @dataclass(frozen=True)
 class Stage:
-    """`needs` are names of stages before it; `job` makes its Job, once they are there."""
+    """`needs` are names of stages before it; `job` makes its Job, once they are there: of that attempt, from 1. On one node
+    there is one Job, and Kubernetes makes its pods; on several every attempt is one."""
 
     name: str
     needs: frozenset[str]
-    job: Callable[[], Object]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One stage's Job and pods, by uid, at one moment. `job` is None where there is none."""
-
-    job: Object | None
-    pods: dict[str, Object]
-
-    def condition(self, *types: str) -> Object | None:
-        """The Job's first condition of these types that holds."""
-        found = (self.job or {}).get("status", {}).get("conditions") or []
-        return next((c for c in found if c["type"] in types and c["status"] == "True"), None)
+    job: Callable[[int], Object]
+    nodes: int = 1
 
 
 class RunJobs:
@@ -60,20 +60,22 @@ class RunJobs:
                 raise
 
     def look(self) -> dict[str, Seen]:
-        """What there is of this submission, by the label of its stage."""
+        """What there is of this submission, by the label of its stage: the newest attempt, with those before it."""
         chosen = {"labelSelector": selector(self._submission.name)}
-        jobs = {
-            self._stage(job): job for job in self._api.items(jobs_path(self._submission.namespace), chosen) if self._ours(job)
-        }
-        uids = {job["metadata"]["uid"]: stage for stage, job in jobs.items()}
+        jobs = [job for job in self._api.items(jobs_path(self._submission.namespace), chosen) if self._ours(job)]
         pods: dict[str, dict[str, Object]] = {}
         for pod in self._api.items(pods_path(self._submission.namespace), chosen):
-            pods.setdefault(uids.get(owner_uid(pod), ""), {})[pod["metadata"]["uid"]] = pod
-        return {stage: Seen(job, pods.get(stage, {})) for stage, job in jobs.items()}
+            pods.setdefault(owner_uid(pod), {})[pod["metadata"]["uid"]] = pod
+        found: dict[str, Seen] = {}
+        for job in sorted(jobs, key=attempt_of):
+            before = found.get(self._stage(job))
+            earlier = (*before.earlier, before) if before is not None else ()
+            found[self._stage(job)] = Seen(job, pods.get(job["metadata"]["uid"], {}), earlier)
+        return found
 
     def stop(self, seen: Iterable[Seen]) -> None:
         """Delete Jobs that still run: their pods are told to end, and save what they have."""
-        for one in seen:
+        for one in (each for newest in seen for each in (*newest.earlier, newest)):
             if one.job is not None and one.condition("Complete", "Failed") is None:
                 meta = one.job["metadata"]
                 try:
@@ -102,6 +104,7 @@ class Drive:
     parallel: int
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
+    due: dict[tuple[str, int], float] = field(default_factory=dict)  # stage, attempt -> when it may start
 
     def run(self, pause: float = PAUSE_SECONDS) -> None:
         """To the end of the last stage. Raises UserError for the first that may not be tried again, with the others stopped;
@@ -130,11 +133,11 @@ class Drive:
                 self._judge(stage, found, seen)
             elif stage.name in self.started:  # somebody deleted it
                 self.started.discard(stage.name)
-                self._book(stage, {})
+                self._book(stage, Seen(None, {}))
         running = [stage for stage in self.stages if stage.name in self.started and stage.name not in self.done]
         ready = [s for s in self.stages if s.name not in self.done and s.name not in self.started and s.needs <= self.done]
         for stage in ready[: max(0, self.parallel - len(running))]:
-            self.jobs.start(stage.job())
+            self.jobs.start(stage.job(1))
             self.started.add(stage.name)
             self.say(f"{stage.name}: started")
 
@@ -144,19 +147,35 @@ class Drive:
             self.done.add(stage.name)
             self.say(f"{stage.name}: finished{self._spent(stage)}")
             return
-        self._book(stage, found.pods)
+        self._book(stage, found)
         why = self.ledgers[stage.name].overdrawn()
-        failed = found.condition("Failed", "FailureTarget")
-        if failed is not None and not why:
-            why = str(failed.get("message") or failed.get("reason") or "its Job failed")
+        if found.failed is not None and not why:
+            if stage.nodes > 1:
+                self._again(stage, found)
+                return
+            why = str(found.failed.get("message") or found.failed.get("reason") or "its Job failed")
         if why:
             mistaken = self.ledgers[stage.name].spent(Payer.MISTAKE) > 0  # Kubernetes ends that Job itself, and keeps its log
             self.jobs.stop(other for other in seen.values() if other is not found or not mistaken)
             raise UserError(f"{stage.name}: {why}", remedy="mend it and submit again: what is finished is found again")
 
-    def _book(self, stage: Stage, pods: dict[str, Object]) -> None:
-        for end in self.ledgers.setdefault(stage.name, Ledger()).see(pods):
+    def _book(self, stage: Stage, found: Seen) -> None:
+        ledger = self.ledgers.setdefault(stage.name, AttemptLedger() if stage.nodes > 1 else Ledger())
+        if isinstance(ledger, AttemptLedger):
+            new = ledger.see_attempts([*found.earlier, found] if found.job is not None else [])
+        else:
+            new = ledger.see(found.pods)
+        for end in new:
             self.say(f"{stage.name}: {self._said(end)}")
+
+    def _again(self, stage: Stage, failed: Seen) -> None:
+        """Make the attempt after `failed`, once it has ended for good and not before its time."""
+        if failed.job is None or failed.job["metadata"]["uid"] not in self.ledgers[stage.name].ends:
+            return
+        number, now = failed.attempt + 1, time.monotonic()
+        if now >= self.due.setdefault((stage.name, number), now + pause_before(number)):
+            self.jobs.start(stage.job(number))
+            self.say(f"{stage.name}: attempt {number} started")
 
     @staticmethod
     def _said(end: End) -> str:

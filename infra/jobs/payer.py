@@ -15,7 +15,7 @@ The system's budget of a stage is bounded too. Kubernetes has no such bound, so 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -44,11 +44,12 @@ class Payer(StrEnum):
 
 @dataclass(frozen=True)
 class End:
-    """How a pod ended."""
+    """How a pod ended. `code` is its container's, None where none ended badly."""
 
     pod: str
     payer: Payer
     why: str
+    code: int | None = None
 
 
 def end_of(pod: Object) -> End | None:
@@ -58,18 +59,20 @@ def end_of(pod: Object) -> End | None:
         return None
     name = str(pod["metadata"]["name"])
     ended = _ended(status)
-    disrupted = _disruption(status)
+    disrupted = disruption(status)
     if ended is None:
         said = disrupted or " ".join(str(status.get(key) or "") for key in ("reason", "message")).strip()
         return End(name, Payer.SYSTEM, said or "it failed before its containers did")
     container, state = ended
     code, reason = int(state.get("exitCode", -1)), str(state.get("reason") or "")
-    why = message_of(state) or disrupted or f"exit code {code}" + (f" ({reason})" if reason not in ("", "Error") else "")
+    said = "" if code == KILLED else message_of(state)  # who is killed has no last word: that is the last line of its log
+    why = said or disrupted or f"exit code {code}" + (f" ({reason})" if reason not in ("", "Error") else "")
     if container == PRIMARY and code == FATAL:
-        return End(name, Payer.MISTAKE, why)
+        return End(name, Payer.MISTAKE, why, code)
     if reason == "OOMKilled":
-        return End(name, Payer.MEMORY, "out of memory: its container was killed; ask for more with `compute` in the recipe")
-    return End(name, Payer.SYSTEM if disrupted or code in SYSTEM_CODES else Payer.USER, why)
+        why = "out of memory: its container was killed; ask for more with `compute` in the recipe"
+        return End(name, Payer.MEMORY, why, code)
+    return End(name, Payer.SYSTEM if disrupted or code in SYSTEM_CODES else Payer.USER, why, code)
 
 
 def _ended(status: Object) -> tuple[str, Object] | None:
@@ -82,7 +85,8 @@ def _ended(status: Object) -> tuple[str, Object] | None:
     return None
 
 
-def _disruption(status: Object) -> str:
+def disruption(status: Object) -> str:
+    """Why Kubernetes took the pod away, "" if it did not."""
     for condition in status.get("conditions") or []:
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
             return str(condition.get("message") or condition.get("reason") or "taken away")
@@ -109,15 +113,17 @@ class Ledger:
 
     def see(self, pods: Mapping[str, Object]) -> list[End]:
         """Take in the stage's pods by uid; returns the ends that are new."""
-        new = {uid: end for uid, pod in pods.items() if uid not in self.ends and (end := end_of(pod)) is not None}
-        for uid, name in list(self.alive.items()):
-            if uid not in pods and uid not in self.ends:
-                new[uid] = End(name, Payer.SYSTEM, "deleted")
         ended_well = {uid for uid, pod in pods.items() if pod.get("status", {}).get("phase") == "Succeeded"}
+        return self._take({uid: (str(pod["metadata"]["name"]), end_of(pod)) for uid, pod in pods.items()}, ended_well)
+
+    def _take(self, there: Mapping[str, tuple[str, End | None]], ended_well: Set[str]) -> list[End]:
+        """`there` is by uid: a name, and its end if it has one."""
+        new = {uid: end for uid, (_, end) in there.items() if uid not in self.ends and end is not None}
+        for uid, name in self.alive.items():
+            if uid not in there and uid not in self.ends:
+                new[uid] = End(name, Payer.SYSTEM, "deleted")
         self.ends |= new
-        self.alive = {
-            uid: str(pod["metadata"]["name"]) for uid, pod in pods.items() if uid not in self.ends.keys() | ended_well
-        }
+        self.alive = {uid: name for uid, (name, _) in there.items() if uid not in self.ends.keys() | ended_well}
         return list(new.values())
 
     def spent(self, *payers: Payer) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES, TERMINATED
-from lehr.infra.jobs.submission import DRIVER, VARIABLE, Submission, job_name, labels
+from lehr.infra.jobs.submission import ATTEMPT, DRIVER, VARIABLE, Submission, attempt_name, job_name, labels
 from lehr.infra.pod.pod_request import PodRequest, checked_labels
 from lehr.infra.pod.pod_template import PRIMARY, pod_spec
 
@@ -23,6 +23,8 @@ KEPT_SECONDS = 7 * 86_400  # after its end, for its log; a stage's Job goes with
 DRIVER_RESTARTS = 6
 DRIVER_CODES = (TERMINATED,)  # nobody counts its ends but Kubernetes: one that is killed for its memory must not start for ever
 INPUTS = "LEHR_INPUTS"
+# By what the pods of an attempt find each other (lehr.tasks.meeting): their own address, and what only they have in common.
+MEETING = {"LEHR_POD_ADDRESS": "status.podIP", "LEHR_ATTEMPT": "metadata.labels['batch.kubernetes.io/controller-uid']"}
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,33 @@ class StagePod:
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def stage_job(submission: Submission, stage: StagePod, owner: Object) -> Object:
-    """The Job of a stage; it goes when `owner`, the driver's Job, goes."""
+def stage_job(submission: Submission, stage: StagePod, owner: Object, attempt: int = 1) -> Object:
+    """The Job of a stage; it goes when `owner`, the driver's Job, goes. On several nodes, of one attempt at it."""
     variables = {VARIABLE: submission.text(), INPUTS: json.dumps({name: dict(ref) for name, ref in stage.inputs.items()})}
     pod = _pod(submission, stage, variables, account=submission.account)
-    meta = owner["metadata"]
+    meta, nodes = owner["metadata"], stage.request.nodes
     more, name = checked_labels(stage.request.checked), job_name(submission.name, stage.name, meta["uid"])
+    if nodes > 1:
+        name = attempt_name(submission.name, stage.name, meta["uid"], attempt, nodes)
     job = _job(submission, stage.name, pod, RETRIES, more, name)
+    if nodes > 1:
+        _indexed(job, nodes, attempt)
     reference = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
     job["metadata"]["ownerReferences"] = [reference]
     return job
+
+
+def _indexed(job: Object, nodes: int, attempt: int) -> None:
+    """Make `job` one of `nodes` pods that live and fail together: no pod is replaced, and with the first that fails the Job
+    fails and Kubernetes ends the others. Who pays for that, and whether there is a next one, the driver says."""
+    spec = job["spec"]
+    spec |= {"completions": nodes, "parallelism": nodes, "completionMode": "Indexed", "backoffLimit": 0}
+    spec["podFailurePolicy"]["rules"] = [rule for rule in spec["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    for meta in (job["metadata"], spec["template"]["metadata"]):
+        meta["labels"] = {**meta["labels"], ATTEMPT: str(attempt)}
+    primary = next(c for c in spec["template"]["spec"]["containers"] if c["name"] == PRIMARY)
+    found = {name: {"fieldRef": {"apiVersion": "v1", "fieldPath": path}} for name, path in MEETING.items()}
+    primary["env"] += [{"name": name, "valueFrom": source} for name, source in found.items()]
 
 
 def driver_job(submission: Submission, command: Sequence[str]) -> Object:

@@ -10,12 +10,15 @@ from typing import Any
 
 from lehr.infra.fleet.policy import GPU_RESOURCE, NAMES
 from lehr.infra.pod.pod_request import LONGEST, slug, stage_labels
+from lehr.runtime.environment import digits
 from lehr.runtime.errors import UserError
 
 VARIABLE = "LEHR_SUBMISSION"  # environment of the driver's and the stages' pods: a Submission as JSON, without any key
 DRIVER = "driver"
 DRIVER_ACCOUNT = "lehr-driver"  # the chart's training.driver.name
 RUN, STAGE = NAMES.run_label, NAMES.stage_label
+ATTEMPT = NAMES.attempt_label  # on Jobs of stages on several nodes, and their pods
+INDEX = "batch.kubernetes.io/job-completion-index"  # Kubernetes' own label of an Indexed Job's pods
 PART_OF = {"app.kubernetes.io/part-of": "lehr"}
 
 
@@ -49,15 +52,25 @@ def parse(text: str) -> Submission:
         raise UserError("this is no submission of Lehr's", where=VARIABLE, remedy="it is set by `lehr submit`") from error
 
 
-def job_name(run: str, stage: str, owner_uid: str = "") -> str:
+def job_name(run: str, stage: str, owner_uid: str = "", more: str = "", longest: int = LONGEST) -> str:
     """Of a stage's Job, a label of its pods, or of the driver's, which has no owner. Another submission's Jobs have other
-    names, so that none waits for the objects of one that is going."""
-    tail = f"-{owner_uid[:5]}" if owner_uid else ""
+    names, so that none waits for the objects of one that is going. `more` comes last."""
+    tail = (f"-{owner_uid[:5]}" if owner_uid else "") + (f"-{more}" if more else "")
     name = f"{run}-{slug(stage)}"
-    if len(name) + len(tail) > LONGEST:
+    if len(name) + len(tail) > longest:
         digest = hashlib.sha256(stage.encode()).hexdigest()[:6]
-        name = f"{name[: LONGEST - len(tail) - 7].rstrip('-')}-{digest}"
+        name = f"{name[: longest - len(tail) - 7].rstrip('-')}-{digest}"
     return name + tail
+
+
+def attempt_name(run: str, stage: str, owner_uid: str, attempt: int, nodes: int) -> str:
+    """Of the Job of an attempt on several nodes: with a pod's index behind it, it must be a host's name."""
+    return job_name(run, stage, owner_uid, str(attempt), LONGEST - len(f"-{nodes - 1}"))
+
+
+def attempt_of(job: Mapping[str, Any]) -> int:
+    """1 where a Job says none: Kubernetes itself starts a stage on one node again."""
+    return digits(str(job["metadata"].get("labels", {}).get(ATTEMPT, ""))) or 1
 
 
 def labels(submission: Submission, stage: str) -> dict[str, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lehr.infra.jobs.payer import end_of
-from lehr.infra.jobs.submission import DRIVER, RUN, STAGE, jobs_path, owner_uid, pods_path, selector
+from lehr.infra.jobs.payer import Payer, end_of
+from lehr.infra.jobs.submission import DRIVER, INDEX, RUN, STAGE, attempt_of, jobs_path, owner_uid, pods_path, selector
 from lehr.infra.kube.api import Api, ApiError
+from lehr.infra.pod.pod_template import PRIMARY
 from lehr.infra.pod.stage_state import StageState
+from lehr.runtime.environment import digits
 from lehr.runtime.errors import UserError
 
 Object = dict[str, Any]
@@ -57,9 +60,43 @@ def _state(job: Object) -> str:
 def states(api: Api, namespace: str, run: str) -> list[StageState]:
     """The driver, then the stages in the order in which they were started. Raises UserError for a run that is not there."""
     jobs = [job for job in _jobs(api, namespace, run) if not job["metadata"].get("deletionTimestamp")]
-    pods = api.items(pods_path(namespace), {"labelSelector": selector(run)})
+    pods: dict[str, list[Object]] = {}
+    for pod in api.items(pods_path(namespace), {"labelSelector": selector(run)}):
+        pods.setdefault(owner_uid(pod), []).append(pod)
     jobs.sort(key=lambda job: (_stage(job) != DRIVER, job["metadata"]["creationTimestamp"], job["metadata"]["name"]))
-    return [_stage_state(job, [pod for pod in pods if owner_uid(pod) == job["metadata"]["uid"]]) for job in jobs]
+    stages: dict[str, list[Object]] = {}
+    for job in jobs:
+        stages.setdefault(_stage(job), []).append(job)
+    driven = any(_stage(job) == DRIVER and _state(job) in ("waiting", "running") for job in jobs)
+    return [_of_stage(sorted(its, key=attempt_of), pods, driven) for its in stages.values()]
+
+
+def _of_stage(jobs: list[Object], pods: dict[str, list[Object]], driven: bool) -> StageState:
+    """Of a stage's Jobs, which on several nodes are its attempts, the newest last."""
+    job = jobs[-1]
+    its = pods.get(job["metadata"]["uid"], [])
+    if job["spec"].get("completionMode") != "Indexed":
+        return _stage_state(job, its)
+    state, shown = _state(job), min(its, key=_most_to_say, default=None)
+    found = _stage_state(job, [shown] if shown is not None else [])
+    waits = state == "running" and any(pod.get("status", {}).get("phase") == "Pending" for pod in its)
+    if waits or (state == "failed" and driven and not _mistaken(its)):  # the driver makes the next attempt
+        state = "waiting"
+    return replace(found, state=state, pods=sum(len(pods.get(each["metadata"]["uid"], [])) for each in jobs))
+
+
+def _mistaken(pods: list[Object]) -> bool:
+    return any(end is not None and end.payer is Payer.MISTAKE for end in map(end_of, pods))
+
+
+def _most_to_say(pod: Object) -> tuple[bool, bool, int]:
+    """Sorts one that failed before one that waits for something, and that before rank 0's."""
+    return end_of(pod) is None, not _waits(pod), _index(pod)
+
+
+def _index(pod: Object) -> int:
+    """A pod's number among those of its stage."""
+    return digits(str(pod["metadata"].get("labels", {}).get(INDEX, ""))) or 0
 
 
 def _jobs(api: Api, namespace: str, run: str) -> list[Object]:
@@ -113,19 +150,32 @@ def check_known(api: Api, namespace: str, run: str) -> None:
     _jobs(api, namespace, run)
 
 
-def log(api: Api, namespace: str, run: str, stage: str, container: str, selected: str) -> Iterator[str]:
-    """Of the newest pod that `selected` selects, of `stage`: a header, then the text of its container. Raises UserError where
-    there is no such pod, or no log of it."""
-    pod = _newest(api.items(pods_path(namespace), {"labelSelector": selected}))
+@dataclass(frozen=True)
+class LogOf:
+    """Which log is wanted: of the newest pod that the label selector `selected` selects, on several nodes of those with the
+    number `index`."""
+
+    run: str
+    stage: str
+    selected: str
+    container: str = PRIMARY
+    index: int = 0
+
+
+def log(api: Api, namespace: str, of: LogOf) -> Iterator[str]:
+    """A header, then the text. Raises UserError where there is no such pod, or no log of it."""
+    pods = api.items(pods_path(namespace), {"labelSelector": of.selected})
+    pod = _newest([pod for pod in pods if _index(pod) == of.index])
     if pod is None:
-        raise UserError(f"{run} has no pod of {stage}", remedy=f"`lehr status {run}` shows its stages")
+        which = f"pod {of.index}" if of.index else "pod"
+        raise UserError(f"{of.run} has no {which} of {of.stage}", remedy=f"`lehr status {of.run}` shows its stages")
     name = pod["metadata"]["name"]
     try:
-        text = api.text(f"{pods_path(namespace, name)}/log", {"container": container})
+        text = api.text(f"{pods_path(namespace, name)}/log", {"container": of.container})
     except ApiError as error:
         if error.status != 400:
             raise
-        raise UserError(f"{name} has no log yet", remedy=f"`lehr status {run}` says what it waits for") from error
+        raise UserError(f"{name} has no log yet", remedy=f"`lehr status {of.run}` says what it waits for") from error
     yield f"{name}:"
     yield text
 

@@ -5,8 +5,8 @@ that costs one of the user's retries. So a rank sends its termination message (t
 socket, and waits. This process then ends them all, the launcher before it can react, and uses the worst message and its code as
 the pod's: a failed device (172), whenever it is reported; otherwise the first of a hang (173) and a failed store or network
 (170), because ranks hang when they wait for one that has failed.
-A 170 of a rank that was told to stop does not end the others, which may still be saving. And if the launcher ends by itself, a
-rank has died without a message: that takes precedence over the broken connections of its peers.
+A 170 of a rank that was told to stop does not end the others, which may still be saving, until all have spoken. And if the
+launcher ends by itself, a rank has died without a message: that takes precedence over the broken connections of its peers.
 
 A pod that was itself told to end, and did so (170, 143), ends with 247: after an eviction Flyte's engine makes the user pay for
 every other code.
@@ -81,9 +81,11 @@ class Ranks:
     def wait(self, now: float) -> float | None:
         """Seconds until all ranks are ended, 0 for now; None: not before the command ends by itself."""
         worst = self.worst
-        if worst is None or (self.leaving and worst.code == NAMES.exit_restart):
+        if worst is None:
             return None
         everybody = len(self.words) >= max(word.ranks for word in self.words)
+        if self.leaving and worst.code == NAMES.exit_restart and not everybody:
+            return None
         settle = RESTART_SETTLE_SECONDS if worst.code == NAMES.exit_restart else SETTLE_SECONDS
         return 0.0 if everybody else max(0.0, self.first_at + settle - now)
 

@@ -79,6 +79,20 @@ def as_lehr_error(error: Exception, where: str) -> LehrError:
     return found
 
 
+def unreachable(error: BaseException) -> InfraError:
+    """What a rank raises that has lost rank 0, and with it the launcher's store."""
+    return InfraError(f"rank 0's machine cannot be reached ({error}); run the same command again to continue")
+
+
+def _met() -> tuple[Any, int, int]:
+    """The launcher's store, this rank, and their number. Raises InfraError if the others cannot be reached."""
+    try:
+        store, rank, world = next(rendezvous("env://", timeout=TIMEOUT))
+    except dist.DistError as error:
+        raise InfraError(f"the launcher's ranks did not meet ({error}); run the same command again") from error
+    return store, rank, world
+
+
 class LaunchedGroup:
     """One call of `lead_or_follow` on every rank. `leading` is the call in progress, on rank 0 only."""
 
@@ -90,7 +104,7 @@ class LaunchedGroup:
         LaunchedGroup.rounds += 1
         if hosts() == 1:
             stay_on_loopback()
-        store, self.rank, self.world = next(rendezvous("env://", timeout=TIMEOUT))
+        store, self.rank, self.world = _met()
         self._store = PrefixStore(f"lehr/{LaunchedGroup.rounds}", store)
         self._sent = 0
 
@@ -138,7 +152,10 @@ class LaunchedGroup:
                     self._sent += 1
                     self._act()
                 time.sleep(_LOOK_SECONDS)
-            return self._ended()
+            try:
+                return self._ended()
+            except RuntimeError as error:
+                raise unreachable(error) from error
 
     def _act(self) -> None:
         try:
@@ -154,7 +171,10 @@ class LaunchedGroup:
         fault = node_fault(error)
         place = f"rank {self.rank} of {self.world} on {socket.gethostname()}"
         known = as_lehr_error(error, place) if isinstance(error, Exception) else from_words(in_words(error))
-        self._store.set(f"failed/{self.rank}", json.dumps(in_words(InfraError(str(known)) if fault else known)))
+        try:
+            self._store.set(f"failed/{self.rank}", json.dumps(in_words(InfraError(str(known)) if fault else known)))
+        except RuntimeError as gone:  # with rank 0, whose end is the cause of this one, unless a device of this machine is
+            raise (fault or unreachable(gone)) from error
         self._break()
         get_error_handler().record_exception(error)
         if fault:
@@ -175,7 +195,7 @@ class LaunchedGroup:
         try:
             return self._store.check([key])
         except RuntimeError as error:
-            raise InfraError(f"rank 0's machine cannot be reached ({error}); run the same command again to continue") from error
+            raise unreachable(error) from error
 
     def _send(self, key: str, objects: list[Any]) -> None:
         """Rank 0: announce under `key` the group in which `objects` will be sent, then broadcast them."""

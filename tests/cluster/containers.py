@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,15 @@ class Container:
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace") if (self.folder / "log").exists() else ""
+
+
+def field_of(pod: Object, path: str, address: str) -> str:
+    """A field of a pod's, as the downward API gives it to a variable."""
+    if path == "status.podIP":
+        return address
+    found = re.fullmatch(r"metadata\.(labels|annotations)\['([^']+)'\]", path)
+    assert found is not None, path
+    return str(pod["metadata"].get(found[1], {}).get(found[2], ""))
 
 
 class Containers:
@@ -183,9 +193,14 @@ class Containers:
         for variable in container.spec.get("env", []):
             found[variable["name"]] = variable.get("value", "")
             if "valueFrom" in variable:
-                wanted = variable["valueFrom"]["secretKeyRef"]
-                found[variable["name"]] = self._secret(container, wanted["name"])[wanted["key"]]
+                found[variable["name"]] = self._from(container, variable["valueFrom"])
         return found
+
+    def _from(self, container: Container, source: Object) -> str:
+        if "fieldRef" in source:
+            return field_of(container.pod, source["fieldRef"]["fieldPath"], container.address)
+        wanted = source["secretKeyRef"]
+        return self._secret(container, wanted["name"])[wanted["key"]]
 
     def _mounts(self, container: Container) -> dict[str, tuple[str, bool]]:
         """Target -> (source, may be written)."""

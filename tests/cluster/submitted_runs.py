@@ -14,13 +14,14 @@ from typing import Any
 
 import boto3
 
+from lehr.artifacts.artifact import MANIFEST
 from lehr.infra.kube.api import Api, Object
 from lehr.infra.kube.transport import connect
 from tests.cluster.chart import render
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.installation import Home, home
 from tests.cluster.job_pods import JobPods, secret
-from tests.cluster.objects import create, namespace
+from tests.cluster.objects import create, make_node, namespace
 from tests.storage.s3_server import KEY, SECRET, seaweed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +109,12 @@ class Place:
         start = f"{out.removeprefix(f's3://{BUCKET}/')}/{prefix}"
         return [item["Key"] for item in self._client().list_objects_v2(Bucket=BUCKET, Prefix=start).get("Contents", [])]
 
+    def made(self, out: str, stage: str) -> set[str]:
+        """The digests of the artifacts of a stage that the store has, whatever the recipe was."""
+        found = [key for key in self.keys(out, f"artifacts/{stage}-") if key.endswith(f"/{MANIFEST}")]
+        where = out.removeprefix(f"s3://{BUCKET}/")
+        return {json.loads(self.stored(out, key.removeprefix(f"{where}/")))["digest"] for key in found}
+
     def digests(self, out: str) -> dict[str, str]:
         return digests(self.stored(out, "lineage.json"))
 
@@ -117,7 +124,7 @@ def digests(lineage: str) -> dict[str, str]:
 
 
 def local_digests(folder: Path, recipe: Path = RECIPE, overrides: Sequence[str] = ()) -> dict[str, str]:
-    """Of `lehr run` of the same recipe on this machine."""
+    """Of `lehr run` of the same recipe on this machine, in `folder`."""
     command = [sys.executable, "-m", "lehr.cli.main", "run", str(recipe), "--out", str(folder), "--no-mlflow"]
     command += [part for override in overrides for part in ("--set", override)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
@@ -136,7 +143,9 @@ def place(folder: Path) -> Iterator[Place]:
         keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
         boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
         _install(admin, address)
-        made.containers.serve_logs_of("system")
+        make_node(admin, "second", "system", managed=False, gpus=0)  # for stages on two
+        for node in ("system", "second"):
+            made.containers.serve_logs_of(node)
         config = made.world.plane.kubeconfig("alice", "alice-token", TRAINING)
         yield Place(made, made.containers, address, folder, config, Api(connect(made.kubeconfig)))
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from lehr.artifacts.folder_store import LocalStore
+from lehr.config import load_recipe
 from lehr.infra.kube.api import Api
 from lehr.infra.kube.transport import connect
+from lehr.pipeline.attempt import StageContext
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.job_pods import JobPod
-from tests.cluster.submitted_runs import PLANTED, UNLABELLED, Place, local_digests, place
+from tests.cluster.submitted_runs import PLANTED, RECIPE, UNLABELLED, Place, local_digests, place
 from tests.cluster.test_rights import VERBS, can_i
+from tests.staging import made_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 OUT = "s3://runs/tiny"
@@ -26,9 +30,15 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on this machine."""
+    return tmp_path_factory.mktemp("local") / "run"
+
+
+@pytest.fixture(scope="module")
+def expected(here: Path) -> dict[str, str]:
     """The digests of `lehr run` here."""
-    return local_digests(tmp_path_factory.mktemp("local") / "run")
+    return local_digests(here)
 
 
 def test_a_run_has_the_digests_of_a_laptop_and_its_keys_are_nowhere(there: Place, expected: dict[str, str]) -> None:
@@ -109,6 +119,62 @@ def _run(pod: JobPod) -> str:
 
 def _newest(there: Place, run: str, stage: str) -> JobPod:
     return [pod for pod in there.pods.of_stage(stage) if _run(pod) == run][-1]
+
+
+NODES = ("parallel.layout=fsdp", "compute.stages={stage1: {nodes: 2}}", "stage1.tokens=49_152")
+
+
+@pytest.fixture
+def unchecked(there: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preflights take their time on two cores, and ran above."""
+    monkeypatch.setattr(there.pods, "preflights", ())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_stage_on_two_nodes_that_loses_one_has_the_weights_of_one_machine(there: Place, here: Path) -> None:
+    """Each pod has a rank. Both end with the one that is killed, the next attempt goes on, and the user pays nothing."""
+    before = there.made(OUT, "stage1")
+    run = there.submit(OUT, *(word for given in NODES for word in ("--set", given)))
+    eventually(lambda: len(_pods(there, run, "stage1")) == 2, "two pods are there", 240)
+    leader, killed = sorted(_pods(there, run, "stage1"), key=lambda pod: pod.name)
+    assert leader.pod["spec"]["nodeName"] != killed.pod["spec"]["nodeName"]
+    eventually(lambda: there.keys(OUT, "work/stage1-"), "the training has saved itself", 240)
+    killed.kill()
+    eventually(lambda: "stage1: finished" in _log(there, run, "driver"), "the next attempt has finished", 300)
+    log = _log(there, run, "driver")
+    assert f"pod {killed.name} ended, which costs the system a retry: exit code 137" in log, log
+    assert "stage1: attempt 2 started" in log and "finished after 0 retries of the user's and 1 of the system's" in log
+    row = there.states(run)["stage1"]
+    assert row["state"] == "finished" and row["pods"] in (3, 4), row
+    newest = sorted(_pods(there, run, "stage1"), key=lambda pod: pod.pod["metadata"]["creationTimestamp"])[-2:]
+    leader, other = sorted(newest, key=lambda pod: pod.name)
+    assert "going on at step" in leader.log_path.read_text()
+    assert other.log_path.read_text() in there.lehr("logs", run, "stage1", "-n", TRAINING, "--index", "1")
+    assert not there.keys(OUT, f"rendezvous/stage1/{_job(_newest(there, run, 'stage1'))}"), "addresses go with their attempt"
+    there.lehr("cancel", run, "-n", TRAINING)
+    one, recipe = StageContext(LocalStore(here), fetch=Path), load_recipe(RECIPE, [*NODES])
+    local = made_of(recipe, ["documents", "tokenizer", "shards", "stage1"], one)["stage1"]
+    assert there.made(OUT, "stage1") - before == {local.manifest.digest}
+    eventually(lambda: not there.objects(run), "nothing is left")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_mistake_on_two_nodes_ends_the_run_at_once(there: Place) -> None:
+    """Found by rank 0 while both train."""
+    run = there.submit(OUT, *(word for given in (*NODES, "stage1.optim.lr=1e12") for word in ("--set", given)))
+    assert there.ended(run) == "Failed"
+    states = there.states(run)
+    assert states["stage1"]["pods"] == 2 and states["stage1"]["state"] == "failed", states
+    assert states["driver"]["said"].startswith("stage1: pod ") and "training diverged" in states["driver"]["said"], states
+    there.lehr("cancel", run, "-n", TRAINING)
+
+
+def _pods(there: Place, run: str, stage: str) -> list[JobPod]:
+    return [pod for pod in there.pods.of_stage(stage) if _run(pod) == run]
+
+
+def _job(pod: JobPod) -> str:
+    return str(pod.pod["metadata"]["labels"]["batch.kubernetes.io/controller-uid"])
 
 
 def test_a_mistake_ends_the_run_with_its_line(there: Place, tmp_path: Path) -> None:

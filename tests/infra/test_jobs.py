@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lehr.infra.jobs.drive import Drive, Seen, Stage
+from lehr.infra.jobs.attempts import Seen
+from lehr.infra.jobs.drive import Drive, Stage
 from lehr.infra.jobs.payer import RETRIES, SYSTEM_RETRIES, Ledger, Payer, end_of
 from lehr.infra.jobs.specs import INPUTS, StagePod, driver_job, stage_job
 from lehr.infra.jobs.submission import VARIABLE, Submission, job_name, parse
@@ -197,7 +198,7 @@ class Jobs:
 
 def driving(jobs: Jobs, *edges: tuple[str, tuple[str, ...]], parallel: int = 8) -> tuple[Drive, list[str]]:
     said: list[str] = []
-    stages = [Stage(name, frozenset(needs), lambda name=name: {"name": name}) for name, needs in edges]
+    stages = [Stage(name, frozenset(needs), lambda _, name=name: {"name": name}) for name, needs in edges]
     return Drive(stages, set(), jobs, said.append, said.append, parallel), said  # type: ignore[arg-type]
 
 

@@ -122,6 +122,9 @@ def test_who_is_believed_and_when_it_is_enough() -> None:
     assert stopping.worst is None and stopping.wait(99.0) is None, "told to stop by the launcher: another's failure"
     stopping.leaving = True
     assert stopping.wait(99.0) is None and stopping.exit_code(1) == 170, "told by the kubelet: the others may still be saving"
+    last = Ranks(leaving=True)
+    last.say(word(170, ranks=1), 10.0)
+    assert last.wait(10.0) == 0.0, "nobody is left to wait for: a rank that lost its peers on other nodes"
 
 
 def test_only_words_are_heard() -> None:
