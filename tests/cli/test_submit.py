@@ -25,9 +25,7 @@ def kubernetes() -> KubernetesBackend:
     return made
 
 
-def test_several_nodes_and_the_drivers_name_are_refused_without_flyte() -> None:
-    with pytest.raises(UserError, match="compute, for stage1: a stage on several nodes"):
-        kubernetes().check({"stage1": PodRequest(nodes=2)})
+def test_the_drivers_name_is_refused_without_flyte() -> None:
     with pytest.raises(UserError, match="named 'driver'"):
         kubernetes().check({"driver": PodRequest()})
 

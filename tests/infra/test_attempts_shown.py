@@ -98,8 +98,10 @@ def test_the_log_is_rank_0s_unless_another_is_asked_for() -> None:
 def test_too_few_nodes_are_said_and_gpus_that_no_node_has_are_refused() -> None:
     nodes = [{"status": {"allocatable": {"nvidia.com/gpu": amount}}} for amount in ("8", "8", "4")]
     server: Any = Server([], nodes)
-    assert not check_nodes(server, {"a": PodRequest(), "b": PodRequest(nodes=3), "c": PodRequest(gpus=8, nodes=2)}, "nvidia.com/gpu")
+    assert not check_nodes(
+        server, {"a": PodRequest(), "b": PodRequest(nodes=3), "c": PodRequest(gpus=8, nodes=2)}, "nvidia.com/gpu"
+    )
     said = check_nodes(server, {"a": PodRequest(gpus=8, nodes=3)}, "nvidia.com/gpu")
     assert said == "a asks for 3 nodes with 8 GPUs, and there are 2: it will wait for more"
-    with pytest.raises(UserError, match="a asks for 9 GPUs, and no node has more than 8"):
+    with pytest.raises(UserError, match=r"a asks for 9 GPUs, and no node has more than 8 of nvidia\.com/gpu"):
         check_nodes(server, {"a": PodRequest(gpus=9)}, "nvidia.com/gpu")
