@@ -134,7 +134,7 @@ def unchecked(there: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stage_on_two_nodes_that_loses_one_has_the_weights_of_one_machine(there: Place, here: Path) -> None:
     """Each pod has a rank. Both end with the one that is killed, the next attempt goes on, and the user pays nothing."""
     before = there.made(OUT, "stage1")
-    run = there.submit(OUT, *(word for given in NODES for word in ("--set", given)))
+    run = there.submit(OUT, "--parallel", "1", *(word for given in NODES for word in ("--set", given)))
     eventually(lambda: len(_pods(there, run, "stage1")) == 2, "two pods are there", 240)
     leader, killed = sorted(_pods(there, run, "stage1"), key=lambda pod: pod.name)
     assert leader.pod["spec"]["nodeName"] != killed.pod["spec"]["nodeName"]
@@ -161,7 +161,8 @@ def test_a_stage_on_two_nodes_that_loses_one_has_the_weights_of_one_machine(ther
 @pytest.mark.usefixtures("unchecked")
 def test_a_mistake_on_two_nodes_ends_the_run_at_once(there: Place) -> None:
     """Found by rank 0 while both train."""
-    run = there.submit(OUT, *(word for given in (*NODES, "stage1.optim.lr=1e12") for word in ("--set", given)))
+    settings = (*NODES, "stage1.optim.lr=1e12")
+    run = there.submit(OUT, "--parallel", "1", *(word for given in settings for word in ("--set", given)))
     assert there.ended(run) == "Failed"
     states = there.states(run)
     assert states["stage1"]["pods"] == 2 and states["stage1"]["state"] == "failed", states
