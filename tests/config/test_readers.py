@@ -57,7 +57,12 @@ def test_every_key_has_a_reader() -> None:
 
 def test_every_resource_is_asked_for() -> None:
     """tests/workflows/test_flyte.py sees what each makes of a pod."""
-    assert {field.name for field in fields(PodRequest)} - {"ranks", "checked", "secret"} == Resources.model_fields.keys()
+    assert {field.name for field in fields(PodRequest)} - {
+        "ranks",
+        "checked",
+        "secret",
+        "gpu_resource",
+    } == Resources.model_fields.keys()
 
 
 CONFIG = """

@@ -100,6 +100,7 @@ def test_going_back_after_bad_steps(data: Path, tmp_path: Path) -> None:
         agree(tmp_path / case.name, tmp_path / "back-flat", **FP32)
 
 
+@pytest.mark.long
 def test_experts_in_bf16_and_what_is_computed_again(data: Path, tmp_path: Path) -> None:
     """Routers' losses depend on how a batch is cut up, so mixtures of experts are compared on equal cuts. What is computed
     again in the backward pass has the same bits."""

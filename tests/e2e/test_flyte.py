@@ -33,6 +33,7 @@ def _compiled(out: Path, *overrides: str) -> dict[str, list[Any]]:
     return found
 
 
+@pytest.mark.long  # tests/cluster/test_engine.py holds the digests on the real engine
 def test_both_executors_end_with_the_same_digests_and_what_exists_becomes_no_pod(finished: Finished, tmp_path: Path) -> None:
     """`lehr run`, then `pyflyte run`: the same artifacts and scores. Then, what the dynamic task makes of a graph in a pod."""
     out = tmp_path / "flyte"
