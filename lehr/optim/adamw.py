@@ -28,12 +28,13 @@ class FlatParameters:
 
     def __init__(self, model: Backbone, optim: Optim, dtype: torch.dtype = torch.float32, multiple: int = 1) -> None:
         named = [(group_of(n, p.dim(), model.config, optim), n, p) for n, p in model.named_parameters()]
+        # By group, so that each is one span of the buffers and one call of the fused kernel.
         named.sort(key=lambda entry: entry[0], reverse=True)  # stable: inside a group the model's own order
         self.order = [(n, tuple(p.shape)) for _, n, p in named]
         size, device = sum(p.numel() for _, _, p in named), named[0][2].device
-        size += -size % multiple
+        size += -size % multiple  # ZeRO-1 gives every rank an equal slice
         self.values = torch.empty(size, dtype=torch.float32, device=device)
-        self.grads = torch.zeros(size, dtype=torch.float32, device=device)
+        self.grads = torch.zeros(size, dtype=torch.float32, device=device)  # zeros: a norm covers the padding too
         self.work = self.values if dtype == torch.float32 else self.values.to(dtype)
         self.stale: set[tuple[int, int]] = set()  # ranges of `grads` that hold an old step's gradients, to be overwritten
         self.spans: list[tuple[Group, int, int]] = []
@@ -62,7 +63,7 @@ class FlatParameters:
             assert parameter.grad is not None
             gradient, own = parameter.grad.view(-1), self.grads[start:end]
             if (start, end) in self.stale:
-                own.copy_(gradient)
+                own.copy_(gradient)  # saves the pass that would zero them first
                 self.stale.remove((start, end))
             else:
                 own.add_(gradient)
@@ -193,6 +194,7 @@ def adamw_(
 def clip_(grads: Tensor, limit: float, weight: float = 1.0) -> float:
     """Divide flat gradients by `weight` in place and scale them so that their global 2-norm is at most `limit`; returns the
     norm between the two operations."""
+    # Not grads / weight first: dividing and clipping are one pass over the buffer.
     norm = float(grads.norm()) / weight
     factor = (limit / norm if norm > limit else 1.0) / weight  # a NaN norm is not above the limit: the guard refuses the step
     if factor != 1.0:

@@ -8,7 +8,7 @@ from lehr.config.model import Model
 from lehr.config.optim import Optim
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True)  # ordered: FlatParameters sorts by group
 class Group:
     """`lr_scale` multiplies the schedule's learning rate; `decays`: weight decay applies."""
 

@@ -39,10 +39,12 @@ class SpikeGuard:
     def admits(self, loss: float, grad_norm: float, learn: bool = True) -> bool:
         """Whether to make this update. Records finite values, refused ones only with `learn`; call it exactly once for each
         step."""
+        # Refused even by a disabled guard, and never recorded: one NaN would make every threshold NaN, and refuse what follows.
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return False
         loss_limit, norm_limit = self.thresholds()
         fits = loss <= loss_limit and grad_norm <= norm_limit
+        # Where a rollback is possible: else a run that diverges would be taken for the new normal (docs/robustness.md).
         if not (fits or learn):
             return not self.config.enabled
         self.history[:, self.count % self.config.window] = torch.tensor(

@@ -39,6 +39,7 @@ def by_tokens(schedule: Schedule, peak: float, tokens: int, total: int) -> float
     if isinstance(schedule, PowerSchedule):
         # The tail begins at the rate that the power law has reached by then (Granite 3.0 equation 9).
         before = min(tokens, total - schedule.decay_tokens)
+        # max: at 0 tokens a negative power has no value.
         rate = min(peak, schedule.beta * schedule.amplitude * math.pow(max(before, 1), schedule.exponent))
         return rate * _tail(tokens, total, schedule.decay_tokens, schedule.decay, schedule.final_ratio)
     if isinstance(schedule, HybridSchedule):
@@ -90,7 +91,7 @@ def hybrid_constants(period: float, peak: float, minimum: float) -> tuple[float,
 
 def _hybrid(schedule: HybridSchedule, peak: float, tokens: int, total: int) -> float:
     minimum, period = peak * schedule.minimum_ratio, schedule.period_tokens
-    began = total - schedule.cooldown_tokens
+    began = total - schedule.cooldown_tokens  # from here the rate reached is scaled, as under the power law
     i = min(tokens, began) - schedule.warmup_tokens  # counted after the warm-up
     if i <= period / 4:
         rate = minimum + (peak - minimum) / 2 * (math.cos(2 * math.pi * i / period) + 1)
