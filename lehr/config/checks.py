@@ -9,6 +9,7 @@ from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
 from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
+# Nodes of the graph that no step may be called after, and what the names of others begin with (scores-soup, anneal-42).
 _TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal", "report")
 LEAST_TEMPERATURE = 1e-6  # below it sampling is in effect greedy, and far below it logits / temperature overflow
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from lehr.config.base import Config, NonNegative, Positive
 
+# After Kubernetes' rules: a mistake is told when the recipe is read, and not when a pod is made in the middle of a run.
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _LABEL = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _OBJECT = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"

@@ -101,6 +101,7 @@ class Tokenizer(Config):
             for key in ("pattern", "special_tokens", "eos"):
                 if getattr(self, key):
                     raise ValueError(f"{key}={getattr(self, key)!r} describes a file; give its path, or remove it")
+            # The 256 bytes and five special tokens come first: with much less than 300 there is nothing to train.
             if self.vocab_size < 300:
                 given = f"vocab_size={self.vocab_size}" if "vocab_size" in self.model_fields_set else "vocab_size: missing, it"
                 raise ValueError(f"{given} must be 300 or more to train a tokenizer; set it, or give the path of one")

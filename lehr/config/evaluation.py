@@ -24,7 +24,7 @@ class Baselines(Config):
 
     orders: list[Annotated[int, Field(ge=2, le=6)]] = Field(default=[3, 4], min_length=1)  # 3: trigrams
     compressor: bool = True  # xz: the bytes that the texts add when compressed after what was read
-    most_tokens: Positive = 8_000_000  # counted at most: the first ones read
+    most_tokens: Positive = 8_000_000  # counted at most, with some 150 bytes of memory each: the first ones read
 
     @field_validator("orders")
     @classmethod

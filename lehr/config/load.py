@@ -116,6 +116,7 @@ def load_recipe(
         for section in ("site", "hardware"):  # replaced, not merged: no value of one machine holds for another
             chain.values.pop(section, None)
         _load_chain(found(machines), chain)
+    # What the files say by themselves, for `blamed`. A copy: --set and resolve_base change values in place.
     before = (copy.deepcopy(chain.values), dict(chain.origin))
     for assignment in overrides:
         _apply_set(chain.values, assignment, chain.origin)
@@ -136,6 +137,7 @@ def inherited(path: Path) -> list[Path]:
 def _validated(values: dict[str, Any], origin: Origin, fetch: Fetch, shown: str) -> Recipe:
     resolve_base(values, fetch, origin, shown)
     steps = values.get("posttraining")
+    # A table by name, for merging; the recipe has a list, in the table's order.
     listed = {"posttraining": list(steps.values())} if isinstance(steps, dict) else {}
     try:
         return Recipe.model_validate({**values, **listed})
@@ -145,5 +147,6 @@ def _validated(values: dict[str, Any], origin: Origin, fetch: Fetch, shown: str)
 
 def recipe_yaml(recipe: Recipe) -> str:
     """The fully resolved recipe as YAML, which a run stores."""
+    # Not sorted: the order of a table of shares is part of a fingerprint.
     text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=110)
     return text

@@ -13,6 +13,7 @@ class Rollback(Config):
     """After this many bad steps in a row go back to the last good checkpoint and leave out the batches since then, but no more
     than `before` ahead of the first bad one."""
 
+    # Two at least: against one bad batch it is enough that the guard refuses its update.
     after: Annotated[int, Field(ge=2)] = 8  # steps whose loss or gradient was not finite or stood out
     limit: Positive = 3  # times in a stage; then the guard is alone
     before: NonNegative = 100  # PaLM's figure
@@ -22,7 +23,7 @@ class Guard(Config):
     """Skip an update whose loss or gradient norm is far above the last `window` ones (OLMo-core's skip-step)."""
 
     enabled: bool = True
-    window: Annotated[int, Field(ge=8)] = 128
+    window: Annotated[int, Field(ge=8)] = 128  # OLMo-core's figure, as is `sigmas`; 8: as many as lehr.optim.guard needs
     sigmas: PositiveFloat = 6.0
     rollback: Rollback | None = None
 

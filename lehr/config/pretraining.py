@@ -95,7 +95,7 @@ class Anneals(Config):
         out: list[str] = []
         for run in self.runs:
             name = f"anneal-{run.seed}"
-            out.append(f"{name}-{run.tokens / 1e9:g}b".replace(".", "-") if name in out else name)
+            out.append(f"{name}-{run.tokens / 1e9:g}b".replace(".", "-") if name in out else name)  # Flyte's names have no dots
         return out
 
     @model_validator(mode="after")

@@ -20,5 +20,6 @@ class Watch(Config):
     norm_steps: Positive = 20  # norms of the embedding and of the gradients by kind of parameter
     metrics_steps: Positive = 1  # reduction of log-only metrics: 1: with each step's sums; more: for so many steps at once
     collect_steps: Positive = 100  # interval of Python's garbage collection
+    # Two at least: one that is damaged has another before it.
     keep_saves: Annotated[int, Field(ge=2)] = 2  # of those at a stage's checkpoint_steps; the newest of all is always kept
     keep_saves_every_steps: NonNegative = 0  # saves at its multiples are kept until the stage ends; 0: none
