@@ -68,9 +68,10 @@ def baselines(
     sets = list(_sets(compared, documents))
     found = _ngrams(windows, sets, compared, kinds.orders, tokenizer)
     if kinds.compressor:
+        # What was predicted: a window's first token is context alone, as it is the last label of the window before.
         read = tokenizer.decode(np.concatenate([window[1:] for window in windows]).tolist())
         wanted = [texts for texts in sets if texts.scored]
-        found += zip(wanted, repeat(COMPRESSOR.name), added_bits(read, wanted), strict=False)
+        found += zip(wanted, repeat(COMPRESSOR.name), added_bits(read, wanted), strict=False)  # not strict: `repeat` has no end
     found.sort(key=lambda one: sets.index(one[0]))  # stable: by set, and within a set n-grams before the compressor
     records = [
         Record(
@@ -122,7 +123,7 @@ def distinct_windows(loaders: Sequence[Loader], most_tokens: int) -> tuple[list[
                 key = part.shards.source, window * length, length
                 if key not in seen:
                     seen.add(key)
-                    if total + length <= most_tokens or not kept:
+                    if total + length <= most_tokens or not kept:  # one at least: of none there is nothing to count
                         kept.append(part.shards.tokens[window * length : (window + 1) * length + 1])
                     total += length
     return kept, total

@@ -38,7 +38,7 @@ def shortened(examples: Sequence[Example], tokenizer: Tokenizer, context: int) -
 def _prompt_tokens(example: Generation, tokenizer: Tokenizer) -> int:
     if example.messages:
         return _chat_tokens(example.messages, tokenizer)
-    return 1 + len(tokenizer.encode(example.prompt))
+    return 1 + len(tokenizer.encode(example.prompt))  # end of text stands before a plain prompt (lehr.evals.score)
 
 
 def _chat_tokens(messages: Sequence[Message], tokenizer: Tokenizer) -> int:

@@ -47,8 +47,8 @@ def _finished(compressor: lzma.LZMACompressor, so_far: int, rest: bytes) -> int:
     if child == 0:
         size = so_far + len(compressor.compress(rest)) + len(compressor.flush())
         os.write(question, b"%d" % size)
-        os._exit(0)
-    os.close(question)
+        os._exit(0)  # not sys.exit, which would go back up through the parent's code
+    os.close(question)  # else the pipe would never end for the reader
     with os.fdopen(answer, "rb") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)

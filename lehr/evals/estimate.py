@@ -30,6 +30,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float], clusters: 
     Miller 2024, "Adding error bars to evals", section 2.2), and the sample size is the number of clusters. Without them each
     example is its own.
     """
+    # fsum throughout: `sum` of floats has another result from Python 3.12 on.
     total = math.fsum(denominators)
     value = math.fsum(numerators) / total
     residuals = [a - value * b for a, b in zip(numerators, denominators, strict=True)]

@@ -29,7 +29,7 @@ class _Keys:
 
     def numbers(self, asked: np.ndarray) -> np.ndarray:
         """The number of each key, -1 for keys that were not seen."""
-        found = np.minimum(np.searchsorted(self.keys, asked), len(self.keys) - 1)
+        found = np.minimum(np.searchsorted(self.keys, asked), len(self.keys) - 1)  # of keys above the last one too
         return np.where(self.keys[found] == asked, found, -1)
 
 
@@ -71,6 +71,7 @@ class NgramCounts:
 
     def __init__(self, windows: Sequence[np.ndarray], vocabulary: int, highest: int) -> None:
         self.vocabulary = vocabulary
+        # int64: keys are products with the vocabulary's size, and a shard's tokens may be uint16.
         self.tokens_N = np.concatenate(windows).astype(np.int64)
         self.places_N = np.concatenate([np.arange(len(window)) for window in windows])
         self.keys = [_Keys(np.arange(vocabulary))]
@@ -132,6 +133,7 @@ class NgramModel:
         places_N = np.arange(len(tokens_N)) - np.repeat(starts, lengths)
         first_N = np.repeat([len(context) for context, _ in pairs], lengths)
         logs_N = np.where(places_N >= first_N, np.log(self.probabilities(tokens_N, places_N)), 0.0)
+        # Right only because no request is empty: of an empty one reduceat would return the next request's first value.
         sums = np.add.reduceat(logs_N, starts)
         return [(float(total), len(ids), False) for total, (_, ids) in zip(sums, pairs, strict=True)]
 
@@ -142,6 +144,7 @@ class NgramModel:
         for k, (keys, order) in enumerate(zip(self.keys[1:], self.orders[1:], strict=True), start=2):
             if not len(keys.keys):  # all windows are shorter than this order
                 break
+            # What `roll` brings round to position 0 is not used: its place is 0. Below, -1 reads an entry that np.where drops.
             contexts_N = np.where(places_N >= k - 1, np.roll(numbers_N, 1), -1)
             known_N = contexts_N >= 0
             numbers_N = np.where(known_N, keys.numbers(contexts_N * self.vocabulary + tokens_N), -1)

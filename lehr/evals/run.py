@@ -37,6 +37,7 @@ class Scoring:
 
 def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     """Write `scores.json` and `samples.json`; returns the number of records."""
+    # Not verified here: every rank would hash all weights again.
     artifact, c = Artifact.open(work.checkpoint, verify=False), work.config
     loaded = load_checkpoint(artifact)
     loaded.model.to(own_device(ranks))

@@ -78,6 +78,7 @@ def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
 
 def families(examples: Sequence[Text | Choice]) -> list[str]:
     """The clusters of the standard error: the document from which each example was cut, or the example itself."""
+    # The line end keeps the two apart: a document's family begins with its source's name.
     return [example.family or f"\n{number}" for number, example in enumerate(examples)]
 
 
@@ -117,6 +118,7 @@ def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Estima
 def _stop_ids(model: ScoringModel, plain: bool) -> list[int]:
     """The end-of-text token; for plain text also the tokens that can begin a new line."""
     tokenizer = model.tokenizer
+    # Both, because a BPE may have one token for two line ends.
     lines = {tokenizer.encode(text)[0] for text in ("\n", "\n\n")} if plain else set()
     return sorted({tokenizer.eos_id, *lines})
 

@@ -38,6 +38,7 @@ def _prose(plan: _Plan) -> list[Example]:
 
 
 def _math_text(plan: _Plan) -> list[Example]:
+    # With a line end, as in the training documents.
     return [Text(rendering(problem(FAMILIES[i % 2], plan.split, i // 2, plan.seed)) + "\n") for i in range(plan.limit)]
 
 
@@ -55,6 +56,7 @@ def _solve(family: str) -> Callable[[_Plan], list[Example]]:
 def _arithmetic_cf(plan: _Plan) -> list[Example]:
     """Cloze: which worked solution follows the question? The solutions differ only in their conclusion."""
     items = [multiple_choice(plan.split, i, plan.seed) for i in range(plan.limit)]
+    # The space is the choice's, since a token may begin with it; it follows `Answer:` in training too.
     return [Choice(question_prompt(m.problem), [f" {s}" for s in m.solutions], m.gold) for m in items]
 
 
@@ -65,6 +67,7 @@ def _arithmetic_mcf(plan: _Plan) -> list[Example]:
     for m in items:
         listed = "\n".join(f" {letter}. {choice}" for letter, choice in zip(LETTERS, m.choices, strict=True))
         context = f"Question: {m.problem.question}\n{listed}\nAnswer:"
+        # Not per character: all letters are equally long, and the score would be the same.
         found.append(Choice(context, [f" {letter}" for letter in LETTERS], m.gold, per_character=False))
     return found
 
@@ -118,6 +121,7 @@ def _chat_format(plan: _Plan) -> list[Example]:
 def _pair(row: dict[str, Any], where: Path) -> Pair:
     try:
         pair = Pair([Message(m["role"], m["content"]) for m in row["prompt"]], row["chosen"], row["rejected"])
+        # The rejected answer in the place of a user's turn: it is checked to be text, and turns have to alternate.
         check_turns([*pair.prompt, Message("assistant", pair.chosen), Message("user", pair.rejected)], True)
     except (KeyError, TypeError, UserError):
         what = "a row lacks prompt, chosen or rejected, or one of them is not text"
