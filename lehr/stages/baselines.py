@@ -75,7 +75,7 @@ def run(config: BaselinesConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
         counted[reader.model] = found.counted
         attempt.tracker.progress(attempt.name, number, len(config.readers), {})
     (attempt.out / SCORES).write_text(json.dumps([r.model_dump() for r in records], indent=1), encoding="utf-8")
-    (attempt.out / SAMPLES).write_text("[]", encoding="utf-8")
+    (attempt.out / SAMPLES).write_text("[]", encoding="utf-8")  # the report reads it of every artifact of scores
     return Outcome({"records": len(records), "counted": counted})
 
 

@@ -61,7 +61,7 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
     def synthetic(name: str, source: SyntheticSource) -> Iterator[Document]:
         for d in synthetic_documents(source.generator, source, config.seed):
-            yield Document(d.id, name, d.text, d.parent)
+            yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
 
     texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.filters.decontaminate_ngram)
     steps = _steps(config)

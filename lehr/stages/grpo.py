@@ -42,7 +42,7 @@ class GrpoConfig(TrainingConfig):
     seed: NonNegative
 
     def uses(self) -> list[Callable[..., Any]]:
-        return [verifier(name) for name in self.bonus if ":" in name]
+        return [verifier(name) for name in self.bonus if ":" in name]  # built-in ones are reached by the work's imports
 
 
 def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -56,7 +56,7 @@ def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 def expand(step: GrpoStep, place: StepContext) -> list[Node]:
     """One node. Raises UserError for an unknown chat family or verifier."""
     check_families(step.families, f"posttraining.{step.name}.families")
-    for name in step.bonus:
+    for name in step.bonus:  # a missing one is reported now, not when the stage runs
         verifier(name)
     config = GrpoConfig(
         families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps,
@@ -72,7 +72,7 @@ def expand(step: GrpoStep, place: StepContext) -> list[Node]:
 def plan(node: Node, place: PlanPlace) -> Work:
     """Its tokens are whole samples with their padding, estimated from a sample of the conversations."""
     c: GrpoConfig = node.config  # type: ignore[assignment]
-    rows = c.batch_size * c.samples_per_prompt // c.parallel.processes
+    rows = c.batch_size * c.samples_per_prompt // c.parallel.processes  # of one rank: each pads its own
     tokens = c.parallel.processes * padded_tokens(c.families, place.recipe_seed, rows)
     return tuning_work(node.name, "grpo", place, c, tokens)
 

@@ -22,6 +22,7 @@ class ImportConfig(StageConfig):
     def described(self) -> dict[str, Any]:
         """The files count by content, not by path. Raises UserError if there are none."""
         folder = Path(self.folder)
+        # Sorted: a folder lists its files in any order, and the order of a configuration counts in the fingerprint.
         files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
         if not files:
             raise UserError("no Hugging Face model here", where=folder, remedy="mend base.huggingface, relative to its recipe")

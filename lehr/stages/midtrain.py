@@ -32,6 +32,7 @@ class MidtrainConfig(PretrainingConfig):
     rollbacks: bool
 
     @property
+    # Told by the recipe: the parent's optimiser is in the parent's record, which `described` does not see.
     def goes_back(self) -> bool:
         return self.rollbacks
 
@@ -59,7 +60,7 @@ def run(config: MidtrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.train.pretraining import pretrain
 
     parent = inputs["parent"]
-    return pretrain(config, config.phase(parent), load_architecture(parent), 0, inputs, attempt)
+    return pretrain(config, config.phase(parent), load_architecture(parent), 0, inputs, attempt)  # 0: no weights are drawn
 
 
 def plan(node: Node, place: PlanPlace) -> Work:

@@ -69,7 +69,7 @@ def expand(step: SftStep, place: StepContext) -> list[Node]:
 def plan(node: Node, place: PlanPlace) -> Work:
     """Its tokens are estimated from a sample of the conversations."""
     c: SftConfig = node.config  # type: ignore[assignment]
-    world = c.parallel.processes
+    world = c.parallel.processes  # each rank pads its own rows
     replayed = c.replay.rows * c.replay.sequence_length if c.replay else 0
     return tuning_work(
         node.name, "sft", place, c, world * sft_tokens(c.examples, place.recipe_seed, c.batch_size // world) + replayed

@@ -18,7 +18,7 @@ def run(config: SoupConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     ingredients = inputs.many("ingredients")
     check_ingredients(ingredients)
     average(ingredients, attempt.out / WEIGHTS)
-    for name in (ARCHITECTURE, TOKENIZER):
+    for name in (ARCHITECTURE, TOKENIZER):  # the same in all: check_ingredients
         (attempt.out / name).write_bytes(ingredients[0].path(name).read_bytes())
     return Outcome({"ingredients": [a.manifest.stage for a in ingredients], "weights": "equal"})
 
