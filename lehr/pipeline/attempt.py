@@ -32,7 +32,7 @@ class Attempt:
     def __init__(self, name: str, scratch: Path, context: StageContext, fencing: FencingToken) -> None:
         self.name, self.scratch, self.tracker, self.fencing = name, scratch, context.tracker, fencing
         self.serve = context.serve
-        self.out = scratch / f"out-{fencing.number}"
+        self.out = scratch / f"out-{fencing.number}"  # its own: an older attempt may still be writing
         self.context, self._ledger = context, scratch / "cost.json"
         self._began_seconds, self._began_joules = context.clock.seconds(), context.power.joules()
         self._earlier_seconds, self._earlier_joules = self._earlier()

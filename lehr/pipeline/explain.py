@@ -111,7 +111,7 @@ def outlook(
 
 def _why(node: Node, found: Mapping[str, str], identity: Identity | None, before: Sequence[Manifest]) -> list[Change]:
     """The differences between a node and its most similar earlier artifact, without inputs that are still to be made."""
-    own = identity or Identity.of(stage(node.kind), node.name, node.config, Inputs({}))
+    own = identity or Identity.of(stage(node.kind), node.name, node.config, Inputs({}))  # inputs still to be made
     known = {name: found[name] for name in node.sources if name in found and not is_address(name)}
     now = parts(own.config, own.code, known)
 

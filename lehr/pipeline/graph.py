@@ -75,7 +75,7 @@ class _Builder:
                 made += self._finished(label)
         made += baselines(self.recipe, made, lambda plan, label: self._applies(plan, label, pairs=False))
         for nodes in self.steps.values():
-            made.append(nodes[-1])
+            made.append(nodes[-1])  # those before it are made after the model that they are sampled from
             made += self._finished(nodes[-1].name)
         last = list(self.steps)[-1] if self.steps else self.recipe.base_stage
         shards = {"shards": ("shards",)} if self._mixes else {}
@@ -103,6 +103,7 @@ class _Builder:
             tasks = r.data.filters.decontaminate_tasks
             for task in tasks or []:
                 check_task(task, "data.filters.decontaminate_tasks")
+            # All built-in tasks, whichever are scored: a task that is added later leaves the documents as they are.
             config = DocumentsConfig(
                 data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
                 evaluation_seed=self.seed,
@@ -111,7 +112,7 @@ class _Builder:
             made.append(Node("documents", "documents", config, {}))
         made += self._tokenizer()
         if r.data:
-            used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].weights})
+            used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].weights})  # sets have no fixed order
             inputs = {"documents": ("documents",), "tokenizer": ("tokenizer",)}
             made.append(Node("shards", "shards", ShardsConfig(sources=used), inputs))
         return made

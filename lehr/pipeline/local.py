@@ -43,7 +43,7 @@ def run_graph(
         context.tracker.note(_said(nodes, found))
     for line in seen.changed:
         context.tracker.note(line)
-    for node in nodes if len(found) < len(nodes) else ():
+    for node in nodes if len(found) < len(nodes) else ():  # else no stage is left that a check could spare
         if node.name not in found:
             refs[node.name] = run_node(node, refs, context)
         check(node, refs[node.name])
@@ -71,6 +71,7 @@ def survey(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manif
 def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext) -> ArtifactRef:
     """Run one stage with its inputs from `refs`. Raises what the stage raises."""
     spec = stage(node.kind)
+    # Not verified again: `found_again` has done it, or the artifact was just sealed, or the download from a store was checked.
     opened = {
         role: [Artifact.open(context.fetch(refs[name].uri), verify=False, uri=refs[name].uri) for name in names]
         for role, names in node.inputs.items()

@@ -40,6 +40,7 @@ class PretrainingConfig(TrainingConfig):
     """Next-token training, under any layout."""
 
     LAYOUT: ClassVar[frozenset[str]] = frozenset({"parallel", "compile"})
+    # What is scored during training goes into the log and never into weights.
     UNHASHED: ClassVar[frozenset[str]] = frozenset({"watch", "checkpoint_steps", "in_loop_steps", "evaluation_seed"})
 
     precision: Precision

@@ -21,6 +21,7 @@ def fingerprint(name: str, config: dict[str, Any], inputs: Mapping[str, list[str
     """A hash of all that a stage's result depends on: configuration, content of the inputs by role, code. Never a path, a time
     or a host."""
     said = {"stage": name, "inputs": dict(inputs), "code": code}
+    # Not sorted: sources are drawn in the order in which a table of shares names them.
     return sha256_text(canonical(said) + canonical(config, sort_keys=False))
 
 
@@ -63,6 +64,7 @@ def run_stage(spec: StageSpec, name: str, config: StageConfig, inputs: Inputs, c
         if (uri := context.store.find(identity.artifact)) is not None:  # an earlier attempt finished between the two lines
             return found_again(spec, name, config, uri, context)
         attempt = Attempt(name, context.store.scratch(identity.work, fencing), context, fencing)
+        # In this order: what a signal raises passes through `_own_folder`, which waits for the last save.
         with _own_folder(attempt), listening():
             steps = spec.total_steps(config, inputs)
             context.tracker.stage_started(name, total_steps=steps, params=identity.config)
@@ -164,5 +166,6 @@ def _publish(spec: StageSpec, config: StageConfig, attempt: Attempt, sealed: Art
     uri = context.store.commit(name, attempt.out, attempt.fencing)
     context.tracker.stage_finished(attempt.name, uri=uri, reused=False, seconds=manifest.cost.seconds)
     if spec.announce is not None:
+        # Sealed a moment ago: not hashed again.
         spec.announce(config, Artifact.open(context.store.fetch(uri), verify=False, uri=uri), context.tracker)
     return ArtifactRef(uri=uri, digest=manifest.digest, kind=spec.output, stage=attempt.name)
