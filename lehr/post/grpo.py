@@ -140,7 +140,7 @@ class GrpoObjective:
 
     def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
         """This rank's part of roll-out `number`: answers to its share of the prompts."""
-        s, seed = self.settings, seeds.derive(self.seed, "rollout", number, ranks.rank)
+        s, seed = self.settings, seeds.derive(self.seed, "rollout", number, ranks.rank)  # by rank: else samples correlate
         chosen = ranks.split(rows_of_step(number, s.prompts, len(self.prompts), self.seed).tolist())
         self.sampler.follow(step)
         rows, rewards_PS, finished_B = self._answers([self.prompts[i] for i in chosen], seed)

@@ -95,6 +95,7 @@ def dpo_objective(setup: Setup) -> DpoObjective:
     c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
     pairs = read_pairs(setup.folder, "train", tokenizer)
     settings = DpoSettings(c.batch_size, c.beta, c.chosen_nll, c.normalised)
+    # A copy: the model is trained in place, the reference must not change.
     return DpoObjective(model, copy_parameters(model), pairs, settings, c.seed, tokenizer.pad_id)
 
 

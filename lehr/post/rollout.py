@@ -151,6 +151,7 @@ class RollOuts(Generic[R]):
         if whole is None:  # used up, or a rollback has left out the steps that would have drawn it
             parts = ranks.gather(self.draw(number, step, ranks).to(torch.device("cpu")).tensors())
             whole = self.kind.join([self.kind.from_tensors(part) for part in parts], self.updates.samples)
+        # Used up, it is in no save: the next update draws a new one.
         self.state.rollout = whole if update + 1 < self.updates.count else None
         rows = self.updates.rows(update, seeds.derive(self.seed, "mini-batches", number))
         return whole.take(ranks.split(rows))
