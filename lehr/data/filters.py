@@ -58,7 +58,7 @@ def _prose(ids: np.ndarray, text: str, text_type: str, config: Filters) -> str |
     if len(lines) > 3 and 1 - len(set(lines)) / len(lines) > config.max_duplicate_lines:
         return "duplicate lines"
     if n >= 60:  # in shorter texts the share of one pair is too noisy
-        allowed = config.max_top_bigram * (1 if text_type == "prose" else 2)
+        allowed = config.max_top_bigram * (1 if text_type == "prose" else 2)  # lists and tables repeat their words
         if 2 * _LEXICON.top_pair(ids) / n > allowed:
             return "one word pair too often"
     return None

@@ -134,12 +134,13 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
             funnel.read += 1
             funnel.characters_read += len(document.text)
             reason = reject(document.text, source.text_type, config.filters) if isinstance(source, JsonlSource) else None
+            # Before the split, over all sources: a copy of a held-back document must not be trained on.
             if reason is None and seen.twin(document.id, document.text) is not None:
                 reason = "exact duplicate"
             if reason:
                 corpus.drop(document, reason)
             else:
-                split = _split(document, config) if real else "train"
+                split = _split(document, config) if real else "train"  # generated problems are split by their keys
                 (corpus.train[name] if split == "train" else corpus.back[split]).append(document)
     return again
 

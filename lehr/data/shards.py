@@ -135,7 +135,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open("rb") as f:
             magic, length = f.read(8), int.from_bytes(f.read(8), "little")
-            if magic != HEADER_MAGIC or length > 1 << 20:
+            if magic != HEADER_MAGIC or length > 1 << 20:  # bounds what a damaged length makes us read
                 raise UserError("this is not a token shard", where=path, remedy=_REMEDY)
             header = object_in(f.read(length), str(path), _REMEDY)
             known = set(header) == _FIELDS.keys() and all(type(header[key]) is kind for key, kind in _FIELDS.items())
