@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster chart lint dist image reference lock check-lock peers bench \
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart lint dist image reference lock check-lock peers bench \
         clean
 
 help: ## this text
@@ -55,7 +55,7 @@ test: setup ## the test suite: CPU only, no network; without the tests that need
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder
 
 test-long: setup ## the tests of whole runs, kills and real signals that take a minute each
-	@LEHR_LLAMA_CPP=$(LLAMA_CPP) $(PY) -m pytest -n 2 --no-loadscope-reorder -m long
+	@LEHR_LLAMA_CPP=$(LLAMA_CPP) $(PY) -m pytest -n 2 --no-loadscope-reorder -m "long and not cluster"
 
 # Prebuilt for this processor, without the builds for GPUs (600 MB); --ignore-scripts: nothing is compiled if they do not fit.
 LLAMA_CPP ?= $(HOME)/.cache/lehr/llama.cpp
@@ -76,7 +76,11 @@ control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm, Flyte
 
 test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver and Flyte's own engine
 	@$(PY) -m pytest -m cluster tests/cluster/test_scale.py # times reactions: alone
-	@$(PY) -m pytest -m cluster -n 2 --dist loadfile tests/helm tests/cluster --ignore tests/cluster/test_scale.py
+	@$(PY) -m pytest -m "cluster and not long" -n 2 --dist loadfile tests/helm tests/cluster --ignore tests/cluster/test_scale.py
+
+# Two pods of a PyTorchJob meet at torch's own store, which listens on all addresses: on a machine of one's own.
+test-cluster-long: control-plane ## whole runs on Flyte's engine that test-cluster has in part: a PyTorchJob, the plain way; 8 minutes
+	@$(PY) -m pytest -m "cluster and long" -n 2 --dist loadfile tests/cluster
 
 # Schema and README follow from values.yaml. The package's bytes depend on files alone, not on the time or the machine.
 CHART_EPOCH ?= 1764547200

@@ -94,6 +94,7 @@ def test_a_checkout_registers_and_does_so_again(flyte: Place, registered: str, r
     assert [kind.told for kind in kinds] == before
 
 
+@pytest.mark.long
 def test_a_run_has_the_digests_of_a_laptop_and_its_nodes_are_told(flyte: Place, remote: FlyteRemote, tmp_path: Path) -> None:
     plan, out = remote.fetch_launch_plan(name=RUN, version=VERSION), "s3://runs/remote"
     given = {"recipe": str(RECIPE), "out": out}

@@ -60,6 +60,7 @@ def paid(there: Place, execution: str) -> dict[str, Paid]:
     return {node: cost for node, cost in there.engine.costs[execution].items() if cost != FREE}
 
 
+@pytest.mark.long
 def test_a_run_has_the_digests_of_a_laptop(there: Place, archive: Path, expected: dict[str, str]) -> None:
     out = start(there, archive, "plain")
     assert there.engine.ended("plain") == "succeeded", there.why("plain")
@@ -102,6 +103,7 @@ def test_what_happens_to_pods_machines_and_store_changes_no_result_and_costs_no_
 TWO_MACHINES = ("parallel.processes=2", "parallel.layout=fsdp", "compute.stages={pretrain: {nodes: 2}}")
 
 
+@pytest.mark.long
 def test_a_rank_killed_in_a_job_of_two_machines_starts_the_job_again_and_ends_with_the_same_weights(
     there: Place, archive: Path, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_recipe_and_its_data_go_from_a_laptop_to_flyte_and_end_with_its_digest
     assert set(user.states(name_in(again))) == {"execution", "report"}, "all stages are found again"
 
 
+@pytest.mark.long
 def test_the_plain_way_works_the_same(user: Submitter) -> None:
     """`pyflyte run --remote`, as docs/fleet.md has it: code goes along, recipe and data are in the image."""
     environment = {
