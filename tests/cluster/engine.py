@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT, DOMAIN = "lehr", "development"
 NAMESPACE = f"{PROJECT}-{DOMAIN}"
 FLYTE_BUCKET = "flyte"
+MOST_DEATHS = 5
 Input = str | list[str]
 Inputs = Mapping[str, Input]
 PHASES = {3: "succeeded", 5: "failed", 6: "aborted"}
@@ -120,15 +121,18 @@ class Engine:
 
     api: Api
     folder: Path
-    process: subprocess.Popen[bytes]
+    begin: Callable[[], subprocess.Popen[bytes]]
     objects: dict[str, Object] = field(default_factory=dict)
     costs: dict[str, dict[str, Paid]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.process, self.deaths = self.begin(), 0
         self._stop = threading.Event()
         self._watch: Watch | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
+        self._keeps = threading.Thread(target=self._keep, daemon=True)
+        self._keeps.start()
 
     def start(self, execution: str, archive: Path, workflow: str, inputs: Inputs, parallel: int = 0) -> None:
         """Begin a run of `workflow` out of `archive`; inputs that are left out get the workflow's defaults."""
@@ -146,7 +150,7 @@ class Engine:
 
     def ended(self, execution: str, seconds: float = 600) -> str:
         end = time.monotonic() + seconds
-        while time.monotonic() < end and self.process.poll() is None:
+        while time.monotonic() < end and self.deaths < MOST_DEATHS:
             if phase := self.phase(execution):
                 return phase
             time.sleep(0.1)
@@ -165,8 +169,15 @@ class Engine:
         if self._watch is not None:
             self._watch.close()
         self.process.kill()
-        self.process.wait(30)
+        self._keeps.join(30)
         self._thread.join(5)
+
+    def _keep(self) -> None:
+        """Start it again when it has died, as Kubernetes does: propeller 1.16.8 panics (`streak` in handler.go) if a workflow
+        is deleted while it looks at it."""
+        while self.process.wait() is not None and not self._stop.is_set() and self.deaths < MOST_DEATHS:
+            self.deaths += 1
+            self.process = self.begin()
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -232,10 +243,13 @@ def engine(api: Api, kubeconfig: Path, address: str, folder: Path, admin: str) -
     """The engine, once it serves; its log is in `folder`."""
     folder.mkdir()
     (folder / "config.yaml").write_text(json.dumps(settings(kubeconfig, address, admin)))
-    with (folder / "log").open("wb") as log:
-        command = [program("flyte-propeller"), str(folder / "config.yaml")]
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, preexec_fn=die_with_parent)
-    made = Engine(api, folder, process)
+    command = [program("flyte-propeller"), str(folder / "config.yaml")]
+
+    def begin() -> subprocess.Popen[bytes]:
+        with (folder / "log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, preexec_fn=die_with_parent)
+
+    made = Engine(api, folder, begin)
     try:
         _await(made)
         yield made
