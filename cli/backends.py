@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lehr.tasks.refs import RunRef
 
 Asked = Mapping[str, "PodRequest"]  # by stage
-NO_IMAGE = "build one with `make image`, push it, and give --image REGISTRY/lehr:VERSION"
 
 
 @dataclass(frozen=True)

@@ -112,25 +112,24 @@ class Flyte:
         raise UserError("this run was started too often", remedy="give it another --out")
 
     def find(self, name: str) -> Execution | None:
-        from flytekit.exceptions.user import FlyteEntityNotExistException
-
-        with answers(self.address):
-            try:
-                found = self.remote.fetch_execution(name=name)
-            except FlyteEntityNotExistException:
-                return None
-            return Execution(name, self.remote.generate_console_url(found), running=not found.is_done)
+        found = self._fetched(name)
+        return found and Execution(name, self.remote.generate_console_url(found), running=not found.is_done)
 
     def execution(self, name: str) -> Any:
         """Raises UserError if there is none of that name."""
+        if (found := self._fetched(name)) is None:
+            remedy = "`lehr submit` prints a run's name"
+            raise UserError(f"no execution {name} in {self.project}, {self.domain}", remedy=remedy)
+        return found
+
+    def _fetched(self, name: str) -> Any:
         from flytekit.exceptions.user import FlyteEntityNotExistException
 
         with answers(self.address):
             try:
                 return self.remote.fetch_execution(name=name)
             except FlyteEntityNotExistException:
-                remedy = "`lehr submit` prints a run's name"
-                raise UserError(f"no execution {name} in {self.project}, {self.domain}", remedy=remedy) from None
+                return None
 
     def cancel(self, name: str) -> bool:
         """Stop an execution: its pods save what they have. False if it had ended."""

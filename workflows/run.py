@@ -17,7 +17,7 @@ from lehr.pipeline.registry import stage
 from lehr.tasks.opening import Opened, in_flyte, labels, open_run, opened, resolved, start
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
-from lehr.tasks.requests import default, report_request, request, requests
+from lehr.tasks.requests import default, request, requests
 from lehr.tasks.stages import TASKS, report, settings, task_of
 
 MOST_NODES = 100  # in one graph: each brings the specification of its pod, which the engine loads as one file
@@ -48,7 +48,7 @@ def piece(run: RunRef, names: list[str], have: dict[str, ArtifactRef]) -> dict[s
 
 def whole(this: Opened) -> Any:
     """One Flyte node for each stage, then the report. Stages whose artifacts exist get no node, and so need no pod."""
-    requests(this.recipe, this.nodes)  # what no cluster could give is said before the first pod
+    asked = requests(this.recipe, this.nodes)  # what no cluster could give is said before the first pod
     got: Any = start(this)
     parts = pieces([node for node in this.nodes if node.name not in got], MOST_PATHS, MOST_NODES)
     if len(parts) == 1:
@@ -57,7 +57,7 @@ def whole(this: Opened) -> Any:
         for number, part in enumerate(parts, start=1):
             made = piece(run=this.run, names=[node.name for node in part], have=got)
             got = made.with_overrides(node_name=f"part-{number}")
-    last = task_of(report, REPORT, report_request(this.recipe), labels(this, REPORT))
+    last = task_of(report, REPORT, asked[REPORT], labels(this, REPORT))
     return last(run=this.run, artifacts=got).with_overrides(node_name=REPORT)
 
 

@@ -10,11 +10,11 @@ from lehr.infra.controller.installed import Right, may
 from lehr.infra.controller.node_commands import whoami
 from lehr.infra.controller.parsers import seconds
 from lehr.infra.doctor import flyte
-from lehr.infra.doctor.place import FORBIDDEN, OURS, Place, asked, guarded, labels, refusal
+from lehr.infra.doctor.place import OURS, Place, asked, guarded, labels, refusal
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.jobs.checks import check_account, check_namespace, grant
 from lehr.infra.jobs.submission import DRIVER_ACCOUNT
-from lehr.infra.kube.api import NODES, ApiError, Object
+from lehr.infra.kube.api import FORBIDDEN, NODES, ApiError, Object
 from lehr.runtime.environment import digits
 from lehr.runtime.errors import LehrError, UserError
 from lehr.runtime.findings import Finding, Verdict, clock_skew, fail, ok, unseen, warn
@@ -168,7 +168,7 @@ def _dry_run(place: Place) -> bool:
 
 
 def report_type(place: Place) -> Finding:
-    if "nodereports" in place.types(f"{NAMES.prefix}/v1"):
+    if "nodereports" in place.api.types(f"{NAMES.prefix}/v1"):
         return ok("NodeReport type", "there")
     return fail(
         "NodeReport type", "this cluster does not know NodeReports", "upgrade the chart with nodeReports.crd.install=true"
@@ -258,7 +258,7 @@ def _some(names: list[str]) -> str:
 
 
 def monitoring(place: Place) -> Finding:
-    lacking = sorted(MONITORS - place.types("monitoring.coreos.com/v1"))
+    lacking = sorted(MONITORS - place.api.types("monitoring.coreos.com/v1"))
     if lacking:
         remedy = "install the Prometheus operator, then helm upgrade; or have your Prometheus read port 9404 of the controller"
         return warn("monitoring types", f"this cluster does not have {', '.join(lacking)}: no alerts, no scraping", remedy)

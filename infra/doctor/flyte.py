@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lehr.infra.doctor.place import FORBIDDEN, OURS, Place, guarded, refusal
-from lehr.infra.kube.api import ApiError
+from lehr.infra.doctor.place import OURS, Place, guarded, refusal
+from lehr.infra.kube.api import FORBIDDEN, ApiError
 from lehr.runtime.errors import LehrError, UserError
 from lehr.runtime.findings import Finding, Verdict, fail, ok, unseen
 from lehr.runtime.yaml_file import parse, text_of
@@ -124,7 +124,7 @@ def _variables(values: Sequence[Any]) -> list[str]:
 def operator(place: Place, files: Settings) -> Finding:
     """PyTorchJobs, which a stage on several nodes is under Flyte."""
     check, several = "training operator", place.stage_nodes > 1
-    if JOBS not in place.types(OPERATOR):
+    if JOBS not in place.api.types(OPERATOR):
         what = "PyTorchJobs are not known here"
         if several:
             return fail(

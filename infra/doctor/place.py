@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lehr.infra.fleet.policy import GPU_RESOURCE, NAMES
-from lehr.infra.kube.api import Api, ApiError, Object
+from lehr.infra.kube.api import ABSENT, FORBIDDEN, Api, ApiError, Object
 from lehr.runtime.errors import LehrError, UserError
 from lehr.runtime.findings import Finding, fail, of_error, ok, unseen
 
-UNKNOWN, FORBIDDEN, ABSENT = 401, 403, 404
+UNKNOWN = 401
 OURS = {"labelSelector": "app.kubernetes.io/part-of=lehr"}
 
 
@@ -35,11 +35,6 @@ class Place:
             if error.status == ABSENT:
                 return None
             raise
-
-    def types(self, group: str) -> set[str]:
-        """The resources of an API group, as `pods` or `pods/log`; empty where the cluster does not have the group."""
-        found = self.there(f"/apis/{group}") or {}
-        return {str(item.get("name", "")) for item in found.get("resources") or []}
 
 
 def guarded(check: str, look: Callable[[], Finding]) -> Finding:

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from lehr.infra.fleet.policy import NAMES
 from lehr.infra.jobs.submission import DRIVER_ACCOUNT, Submission
 from lehr.infra.kube.access import allowed
-from lehr.infra.kube.api import NODES, Api, ApiError
+from lehr.infra.kube.api import ABSENT, FORBIDDEN, NODES, Api, ApiError
 from lehr.infra.pod.pod_request import PodRequest
 from lehr.runtime.environment import digits
 from lehr.runtime.errors import UserError
-
-FORBIDDEN, ABSENT = 403, 404
 
 
 def check(api: Api, submission: Submission, asked: Mapping[str, PodRequest]) -> list[str]:
@@ -37,13 +35,11 @@ def check_operator(api: Api, stage: str) -> str:
     if not stage:
         return ""
     try:
-        known = [kind["name"] for kind in api.get("/apis/kubeflow.org/v1")["resources"]]
+        known = api.types("kubeflow.org/v1")
     except ApiError as error:
         if error.status == FORBIDDEN:
             return f"not looked at: whether there are PyTorchJobs for {stage} ({error.message})"
-        if error.status != ABSENT:
-            raise
-        known = []
+        raise
     if "pytorchjobs" not in known:
         remedy = "ask for one node, or have Kubeflow's training operator v1 installed"
         raise UserError("there are no PyTorchJobs on this cluster", where=f"compute, for {stage}", remedy=remedy)

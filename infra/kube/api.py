@@ -12,6 +12,7 @@ from lehr.infra.kube.transport import MERGE, STRATEGIC, Reply, Request, Stream, 
 from lehr.runtime.errors import InfraError
 
 Object = dict[str, Any]
+FORBIDDEN, ABSENT = 403, 404  # status of an ApiError
 PAGE = "500"  # objects in one response: bounds its size, as client-go does
 NODES = "/api/v1/nodes"
 
@@ -81,6 +82,16 @@ class Api:
 
     def items(self, path: str, query: Mapping[str, str] | None = None) -> list[Object]:
         return [item for page in self.pages(path, query) for item in page.get("items") or []]
+
+    def types(self, group: str) -> set[str]:
+        """The resources of an API group, as `pods` or `pods/log`; empty where the cluster does not have the group."""
+        try:
+            found = self.get(f"/apis/{group}")
+        except ApiError as error:
+            if error.status == ABSENT:
+                return set()
+            raise
+        return {str(item.get("name", "")) for item in found.get("resources") or []}
 
     def watch(self, path: str, version: str, query: Mapping[str, str], seconds: int) -> Watch:
         asked = {
