@@ -19,7 +19,7 @@ from lehr.config.recipe import Recipe
 from lehr.data.loader import Batch
 from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
-from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.exporter import About, PrometheusTracker
 from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.runtime.ports import NullTracker
@@ -92,7 +92,7 @@ def metrics(recipe: Recipe, folder: Path, pairs: int = 80, steps: int = 5) -> li
     MLflow's thread writes every three seconds, in either; what it costs is in the CPU seconds of the second record."""
     training = Training(recipe, recipe.model, 8)
     quiet = Recorder("plain", None, NullTracker(), _saves(folder))
-    exporter = PrometheusTracker("benchmark")
+    exporter = PrometheusTracker(About("benchmark"))
     exporter.start()
     tracker = FanOut([exporter, MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", "benchmark", "run", str(folder / "art"))])
     tracker.stage_started("stage1", total_steps=10**6, params={})

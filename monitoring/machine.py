@@ -109,3 +109,13 @@ def _table(file: Path) -> dict[str, int]:
         return {}
     rows = ((name, value.split()) for name, _, value in (line.partition(":") for line in lines))
     return {name: int(words[0]) * 1024 for name, words in rows if len(words) == 2 and words[1] == "kB" and words[0].isdigit()}
+
+
+def process_age(proc: Path = PROC) -> float:
+    """Seconds since this process began; 0 without /proc."""
+    try:
+        began = int((proc / "self" / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19])
+        up = float((proc / "uptime").read_text(encoding="utf-8").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return max(0.0, up - began / os.sysconf("SC_CLK_TCK"))

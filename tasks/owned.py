@@ -11,6 +11,7 @@ from lehr.infra.pod.pod_template import EXIT_RESTART, EXIT_SUSPECT
 from lehr.runtime.errors import InfraError, NodeFault, Preempted, node_fault
 from lehr.runtime.preemption import listening
 from lehr.runtime.rank_environment import yield_to_leader
+from lehr.tasks.exporting import follow
 from lehr.tasks.termination import in_pod, terminate, termination_details
 from lehr.tasks.watchdog import watch
 
@@ -29,6 +30,7 @@ def owned(retry: Callable[[str], Exception] = InfraError) -> Callable[[F], F]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if in_pod():
                 watch()
+                follow()
             try:
                 with listening():
                     return lead_or_follow(lambda: function(*args, **kwargs))

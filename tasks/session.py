@@ -15,15 +15,17 @@ from importlib.util import find_spec
 
 from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
+from lehr.infra.pod.pod_request import run_name
 from lehr.monitoring.console import ConsoleTracker
 from lehr.monitoring.energy import PowerMeter
-from lehr.monitoring.exporter import PrometheusTracker, run_label
+from lehr.monitoring.exporter import PrometheusTracker
 from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.gpus import Gpus
 from lehr.monitoring.mlflow_moved import artifacts_of, tracking_uri_of
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.redaction import masked
+from lehr.tasks.exporting import SharedCounts, about, serve
 from lehr.tasks.progress import Progress
 from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
@@ -38,6 +40,7 @@ class Session:
     power: PowerMeter
     progress: Progress
     mlflow: MlflowTracker | None
+    counts: SharedCounts
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set once the run is published; a session closed before that is recorded as failed
     over: bool = False  # set by an error that ends the run; in a pod, whose end is not the run's, nothing else does
@@ -57,29 +60,22 @@ class Session:
             set_progress_source(dict)
             goes_on = in_pod() and not self.done and not self.over
             self.tracker.close(failed=None if goes_on else not self.done)
+            self.counts.close()
 
 
 _current: Session | None = None
 
 
 def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_port: int = 0, mlflow: bool = True) -> Session:
-    """Start the trackers of a run with these stages. Prometheus listens on loopback only; MLflow writes to mlflow.db in the
-    run's folder on this machine unless MLFLOW_TRACKING_URI gives another address. A pod's own file would go with the pod: there
-    MLflow gets nothing without an address."""
+    """Start the trackers of a run with these stages. Outside a pod Prometheus is served on loopback only. MLflow writes to
+    mlflow.db in the run's folder on this machine unless MLFLOW_TRACKING_URI gives another address. A pod's own file would go
+    with the pod: there MLflow gets nothing without an address."""
     global _current
     recipe_sha256 = sha256_text(canonical(recipe.model_dump(mode="json")))
     power, gpus = PowerMeter(recipe.site.cpu_watts_per_core), Gpus.here()
     console = ConsoleTracker(stages, title=recipe.name)
-    label = run_label(recipe.name, run.key)
-    exporter = PrometheusTracker(
-        label,
-        model=recipe.model.family,
-        recipe_sha256=recipe_sha256,
-        name=recipe.name,
-        place=run.root.rpartition("/")[2],
-        power=power,
-        gpus=gpus,
-    )
+    label = run_name(recipe.name, run.key)
+    exporter = PrometheusTracker(about(run, recipe, recipe_sha256), power, gpus)
     if in_pod() and not os.environ.get("MLFLOW_TRACKING_URI"):
         mlflow = False
     if mlflow and find_spec("mlflow") is None:
@@ -88,10 +84,12 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
     tags = {"lehr.run": label, "lehr.recipe_sha256": recipe_sha256, **_source(run)}
     tracked = _mlflow(run, recipe, tags, gpus) if mlflow else None
     progress = Progress(recipe.name)
-    tracker = FanOut([console, exporter, progress, *([tracked] if tracked else [])])
-    url = exporter.start(metrics_port, note=console.note)
+    # The exporter is closed last, as it may wait for a scraper.
+    tracker = FanOut([console, progress, *([tracked] if tracked else []), exporter])
+    counts = SharedCounts()
+    url = serve(exporter, metrics_port, console.note)
     console.note(f'metrics: {url} (run="{label}")' if url else "metrics: none")
-    _current = Session(tracker, power, progress, tracked)
+    _current = Session(tracker, power, progress, tracked, counts)
     atexit.register(_current.close)
     set_progress_source(progress.words)
     return _current

@@ -5,43 +5,31 @@ from __future__ import annotations
 import threading
 from collections import Counter as Tally
 from collections.abc import Iterable
-from http.server import HTTPServer
-from typing import Any
 
 from lehr.infra.fleet.breaker import BreakerStatus
 from lehr.infra.fleet.views import NodeState, NodeView
 from lehr.monitoring.metrics import FLEET_METRICS, Fleet, Metric
+from lehr.monitoring.metrics.registry import Registry
+from lehr.monitoring.serving.exposition import Exposition, handler
+from lehr.monitoring.serving.server import Server
 
 
 class ControllerMetrics:
     """Counters and gauges by name. Thread-safe."""
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-        self.registry = CollectorRegistry()
-        self._made: dict[str, Any] = {}
-        for metric in FLEET_METRICS:
-            if metric.kind == "histogram":
-                made: Any = Histogram(metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets)
-            else:
-                kind = Counter if metric.kind == "counter" else Gauge
-                made = kind(metric.name, metric.help, metric.labels, registry=self.registry)
-            self._made[metric.name] = made
-        self._server: HTTPServer | None = None
+        self._registry = Registry(FLEET_METRICS)
+        self.registry = self._registry.prometheus
+        self._server: Server | None = None
 
     def count(self, metric: Metric, amount: float = 1.0, /, **labels: str) -> None:
-        self._of(metric, labels).inc(amount)
+        self._registry.of(metric, **labels).inc(amount)
 
     def set(self, metric: Metric, value: float, /, **labels: str) -> None:
-        self._of(metric, labels).set(value)
+        self._registry.of(metric, **labels).set(value)
 
     def observe(self, metric: Metric, seconds: float, /, **labels: str) -> None:
-        self._of(metric, labels).observe(max(0.0, seconds))
-
-    def _of(self, metric: Metric, labels: dict[str, str]) -> Any:
-        made = self._made[metric.name]
-        return made.labels(**labels) if labels else made
+        self._registry.of(metric, **labels).observe(max(0.0, seconds))
 
     def error(self, reason: str) -> None:
         self.count(Fleet.ERRORS, reason=reason)
@@ -59,20 +47,19 @@ class ControllerMetrics:
     def show(self, nodes: Iterable[NodeView], breakers: Iterable[BreakerStatus], now: float) -> None:
         """Set the gauges that describe the whole fleet. Only nodes that are not healthy have a series of their own."""
         tally: Tally[tuple[str, str]] = Tally()
-        states = self._made[Fleet.NODE_STATE.name]
-        states.clear()
+        self._registry.clear(Fleet.NODE_STATE)
         for node in nodes:
             state = node.record.state if node.record is not None else NodeState.HEALTHY
             held = node.unschedulable and (node.record is None or node.record.cordon is None)
             shown = "held" if held else state.value
             tally[(node.pool, shown)] += 1
             if shown != NodeState.HEALTHY.value:
-                states.labels(node=node.name, state=shown).set(1)
-        self._made[Fleet.NODES.name].clear()
+                self.set(Fleet.NODE_STATE, 1, node=node.name, state=shown)
+        self._registry.clear(Fleet.NODES)
         for (pool, state_name), number in tally.items():
             self.set(Fleet.NODES, number, pool=pool, state=state_name)
         for metric in (Fleet.BREAKER_OPEN, Fleet.BREAKER_BUDGET):
-            self._made[metric.name].clear()
+            self._registry.clear(metric)
         for breaker in breakers:
             self.set(Fleet.BREAKER_OPEN, float(breaker.open), breaker=breaker.key)
             self.set(Fleet.BREAKER_BUDGET, breaker.budget, breaker=breaker.key)
@@ -80,11 +67,10 @@ class ControllerMetrics:
 
     def serve(self, address: str, port: int) -> int:
         """Serve /metrics on `address`; returns the port. Raises OSError if the port is in use."""
-        from prometheus_client import start_http_server
-
-        server, _ = start_http_server(port, addr=address, registry=self.registry)
-        self._server = server
-        return int(server.server_address[1])
+        exposition = Exposition(self.registry, lambda: None)
+        self._server = Server((address, port), handler(exposition, lambda: (200, {"status": "ok"})))
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
+        return int(self._server.server_address[1])
 
     def close(self) -> None:
         if self._server is not None:

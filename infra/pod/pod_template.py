@@ -24,6 +24,9 @@ USER = 1000
 SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
 LAST_WORD = "/dev/termination-log"  # the kubelet's default path of the termination message
 MESSAGE_SOCKET, MAX_MESSAGE_BYTES = ADDRESS, MAX_BYTES  # tasks send their messages here; the supervisor forwards the worst one
+METRICS_PORT, METRICS_PORT_NAME = 9405, "lehr-metrics"  # which the chart's PodMonitor selects by its name
+POD_NAME, POD_NAMESPACE, NODE_NAME = "LEHR_POD", "LEHR_POD_NAMESPACE", "LEHR_NODE"
+RUN_NAME, STAGE_NAME = "LEHR_RUN", "LEHR_STAGE"
 # Exit codes of a task; the controller reads the same names.
 EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 
@@ -66,11 +69,16 @@ def pod_spec(
 
 
 def _primary(secret: str) -> V1Container:
-    from kubernetes.client import V1Container, V1EnvFromSource, V1SecretEnvSource
+    from kubernetes.client import V1Container, V1ContainerPort, V1EnvFromSource, V1SecretEnvSource
 
     return V1Container(
         name=PRIMARY,
-        env=[_env("LEHR_TERMINATION_LOG", LAST_WORD), *_environment()],
+        env=[
+            _env("LEHR_TERMINATION_LOG", LAST_WORD),
+            *_environment(),
+            *_own_names(),
+        ],
+        ports=[V1ContainerPort(name=METRICS_PORT_NAME, container_port=METRICS_PORT)],
         env_from=[V1EnvFromSource(secret_ref=V1SecretEnvSource(name=secret))] if secret else None,
         security_context=_locked(),
         termination_message_policy="FallbackToLogsOnError",
@@ -141,6 +149,23 @@ def _gate(image: str, python: str) -> V1Container:
 def _environment() -> list[V1EnvVar]:
     values = {"TMPDIR": SCRATCH, "HOME": SCRATCH, "PYTHONDONTWRITEBYTECODE": "1"}
     return [_env(name, value) for name, value in values.items()]
+
+
+def _own_names() -> list[V1EnvVar]:
+    """The pod's names, from the downward API: its metrics have them, so that others' figures can be joined with the run's."""
+    from kubernetes.client import V1EnvVar, V1EnvVarSource, V1ObjectFieldSelector
+
+    fields = {
+        POD_NAME: "metadata.name",
+        POD_NAMESPACE: "metadata.namespace",
+        NODE_NAME: "spec.nodeName",
+        RUN_NAME: f"metadata.labels['{NAMES.run_label}']",
+        STAGE_NAME: f"metadata.labels['{NAMES.stage_label}']",
+    }
+    return [
+        V1EnvVar(name=name, value_from=V1EnvVarSource(field_ref=V1ObjectFieldSelector(field_path=path)))
+        for name, path in fields.items()
+    ]
 
 
 def _env(name: str, value: str) -> V1EnvVar:

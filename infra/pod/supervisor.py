@@ -30,6 +30,7 @@ from typing import Any
 
 from lehr.infra.fleet.policy import NAMES
 
+COUNTERS = "LEHR_COUNTERS"  # environment variable of lehr.runtime.counters: a folder for the counts of this pod's ranks
 ADDRESS = "LEHR_TERMINATION_SOCKET"  # environment variable: the socket for termination messages
 MAX_BYTES = 4096  # the kubelet's limit of a termination message, and so ours for a rank's
 SETTLE_SECONDS = 3.0  # for the other ranks' messages
@@ -106,7 +107,7 @@ def run(command: list[str]) -> int:
         door.bind(f"{folder}/words")
         wake = _wake_on_signals(door, f"{folder}/words")
         try:
-            child = os.posix_spawnp(command[0], command, {**os.environ, ADDRESS: f"{folder}/words"})
+            child = os.posix_spawnp(command[0], command, {**os.environ, ADDRESS: f"{folder}/words", COUNTERS: folder})
         except OSError as error:
             print(f"error: {command[0]}: {error.strerror}", file=sys.stderr)
             return NOT_FOUND

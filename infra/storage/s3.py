@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
+from lehr.infra.storage.counting import BYTES, watch
 from lehr.infra.storage.failures import CONDITION_FAILED, NO_BATCHES, NO_SUCH_KEY, code_of, deleted, owned
 from lehr.runtime.errors import UserError
 from lehr.runtime.ports import Conflict
@@ -113,11 +114,13 @@ class S3Objects:
         extra = {"ChecksumAlgorithm": "SHA256"}
         with self._transfers() as manager:
             _await([manager.upload(str(path), self.bucket, self._key(key), extra) for key, path in files.items()])
+        BYTES.add(_size(files), direction="sent")
 
     def download(self, files: Mapping[str, Path]) -> None:
         """See Objects.download. Each file appears complete or not at all."""
         with self._transfers() as manager:
             _await([manager.download(self.bucket, self._key(key), str(path)) for key, path in files.items()])
+        BYTES.add(_size(files), direction="received")
 
     @contextmanager
     def _transfers(self) -> Iterator[Any]:
@@ -168,9 +171,20 @@ def _connect() -> Any:
         tcp_keepalive=True,
     )  # fmt: skip
     try:
-        return boto3.session.Session().client("s3", config=config)
+        client = boto3.session.Session().client("s3", config=config)
     except (ValueError, BotoCoreError) as error:  # an invalid endpoint, or a profile that does not exist
         raise UserError(str(error), where="boto3", remedy="correct AWS_ENDPOINT_URL, AWS_PROFILE or ~/.aws/config") from error
+    watch(client)
+    return client
+
+
+def _size(files: Mapping[str, Path]) -> int:
+    """Bytes in all; a file that is gone by now, such as a save that the next one replaced, counts as none."""
+    total = 0
+    for path in files.values():
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
 
 
 def _await(transfers: list[Any]) -> None:

@@ -17,6 +17,7 @@ from lehr.runtime.errors import from_os_error
 from lehr.runtime.redaction import masked
 
 FILE = "incidents.txt"
+NO_END = "recorded no end"  # in the line about an attempt that was killed
 _ROOM = 4096  # bytes reserved when an attempt begins, so that its exit reason can be written even when the disk is full
 
 
@@ -107,8 +108,8 @@ def ended(about: str, said: str, number: int, *, lives: bool | None) -> str:
     if said:
         return f"{about} ended with {said}"
     if lives is None:
-        return f"{about} had recorded no end when attempt {number} began: killed, or overtaken and nothing more of it kept"
-    return f"{about} recorded no end: it was killed, or its machine stopped; attempt {number} continues from its last save"
+        return f"{about} had {NO_END} when attempt {number} began: killed, or overtaken and nothing more of it kept"
+    return f"{about} {NO_END}: it was killed, or its machine stopped; attempt {number} continues from its last save"
 
 
 def _number(path: Path) -> int:

@@ -16,13 +16,25 @@ from lehr.data.decontaminate import Decontaminator, Shared
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
 from lehr.data.filters import reject
+from lehr.runtime.counters import declare
 from lehr.runtime.errors import Bug, UserError
 from lehr.runtime.paths import joined
 from lehr.runtime.seeds import uniform_hash
 
 Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
+CONTAMINATES = "contaminates"
 _SHOWN = 300  # characters of a dropped document kept for the audit
 _EMPTY_LINES = re.compile(r"\A(?:[^\S\n]*+\n)++")
+
+
+DOCUMENTS, CHARACTERS = declare("documents", ("outcome",)), declare("document_characters", ("outcome",))
+
+
+def count(document: Document, outcome: str) -> None:
+    """Count a document. One that is dropped after it was kept, because an evaluation has its text, counts as both."""
+    label = "contaminated" if outcome.startswith(CONTAMINATES) else outcome.replace(" ", "_")
+    DOCUMENTS.add(1, outcome=label)
+    CHARACTERS.add(len(document.text), outcome=label)
 
 
 @dataclass
@@ -58,6 +70,7 @@ class _Corpus:
     funnel: dict[str, SourceFunnel] = field(default_factory=dict)
 
     def drop(self, document: Document, reason: str) -> None:
+        count(document, reason)
         self.funnel[document.source].dropped[reason] += 1
         self.dropped.append({"id": document.id, "source": document.source, "reason": reason, "text": document.text[:_SHOWN]})
 
@@ -141,6 +154,7 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
                 corpus.drop(document, reason)
             else:
                 split = _split(document, config) if real else "train"  # generated problems are split by their keys
+                count(document, "kept")
                 (corpus.train[name] if split == "train" else corpus.back[split]).append(document)
     return again
 
@@ -168,7 +182,7 @@ def _decontaminate(corpus: _Corpus, index: Decontaminator, shared: Mapping[str, 
             if task is None:
                 kept.append(document)
             else:
-                corpus.drop(document, f"contaminates {task}")
+                corpus.drop(document, f"{CONTAMINATES} {task}")
         corpus.train[name] = kept
 
 

@@ -26,6 +26,7 @@ class SpikeGuard:
         self.config = config
         self.history = torch.zeros((2, config.window), dtype=torch.float64)
         self.count = 0
+        self.limits = (math.inf, math.inf)  # the thresholds of the last step, for whoever shows them
 
     def thresholds(self) -> tuple[float, float]:
         """A value above its threshold is a spike; infinite until the window holds enough values."""
@@ -42,7 +43,7 @@ class SpikeGuard:
         # Refused even by a disabled guard, and never recorded: one NaN would make every threshold NaN, and refuse what follows.
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return False
-        loss_limit, norm_limit = self.thresholds()
+        self.limits = loss_limit, norm_limit = self.thresholds()
         fits = loss <= loss_limit and grad_norm <= norm_limit
         # Where a rollback is possible: else a run that diverges would be taken for the new normal (docs/robustness.md).
         if not (fits or learn):

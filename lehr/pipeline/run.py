@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lehr.artifacts import incidents
@@ -13,8 +14,11 @@ from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost, canonical, sha2
 from lehr.artifacts.fingerprint import code_version
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
-from lehr.runtime.errors import Bug, LehrError, Preempted, UserError, from_os_error
+from lehr.runtime.counters import declare
+from lehr.runtime.errors import Bug, LehrError, Preempted, UserError, from_os_error, whose
 from lehr.runtime.preemption import listening
+
+ATTEMPTS = declare("attempts", ("stage", "ended"))
 
 
 def fingerprint(name: str, config: dict[str, Any], inputs: Mapping[str, list[str]], code: str) -> str:
@@ -101,11 +105,13 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
     for half in attempt.scratch.glob("out*"):  # saves, from which this attempt resumes, are beside them
         shutil.rmtree(half, ignore_errors=True)
     attempt.out.mkdir(parents=True)
-    attempt.fencing.enter(attempt.scratch, attempt.log)
+    attempt.fencing.enter(attempt.scratch, partial(_of_older, attempt))
     exit_reason = ""
     try:
         yield
+        ATTEMPTS.add(1, stage=attempt.name, ended="finished")
     except BaseException as error:
+        ATTEMPTS.add(1, stage=attempt.name, ended=whose(error))
         if isinstance(error, Preempted | OSError):
             _unless_overtaken(attempt, error)
         exit_reason = incidents.exit_reason(error)
@@ -113,6 +119,13 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
         raise
     finally:
         attempt.fencing.leave(exit_reason)
+
+
+def _of_older(attempt: Attempt, line: str) -> None:
+    """Note how an older attempt ended, and count one that could not count itself."""
+    if incidents.NO_END in line:
+        ATTEMPTS.add(1, stage=attempt.name, ended="killed")
+    attempt.log(line)
 
 
 def _flush_saves(attempt: Attempt, error: BaseException) -> None:

@@ -19,6 +19,7 @@ from lehr.runtime.ports import Sampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState
+from lehr.train.step_times import backpropagate
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class GrpoObjective:
         loss_BT, k3_BT = grpo_token_loss(new_BT, old_BT, r.reference_BT, r.advantages_B, self.settings)
         answer_BT = r.labels_BT != IGNORE
         total = (loss_BT * answer_BT).sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        backpropagate(total)
         tokens, n = float(answer_BT.sum()), float(len(r))
         extra = {
             "reward": (float(r.rewards_B.sum()), n),

@@ -14,6 +14,7 @@ from lehr.model.transformer import Transformer
 from lehr.post.sft import Rendered, pad, rows_of_step
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
+from lehr.train.step_times import backpropagate
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class DpoObjective:
         # DPO only raises the margin, and may do so while both answers become less likely; this term holds the chosen one up.
         loss_B = loss_B - s.nll * policy.chunk(2)[0]
         total = loss_B.sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        backpropagate(total)
         with torch.no_grad():
             margin_B = (chosen_B - reference_chosen_B) - (rejected_B - reference_rejected_B)
             right = float((chosen_B > rejected_B).sum())

@@ -15,6 +15,7 @@ from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.train.losses import IGNORE
 from lehr.train.state import TrainState
+from lehr.train.step_times import SAMPLING, part
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ R = TypeVar("R", bound=RollOut)
 def _woven(parts: list[Tensor], samples: int, fill: int) -> Tensor:
     widest = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
     out = parts[0].new_full((sum(map(len, parts)) // samples, samples, *widest), fill)
-    for rank, part in enumerate(parts):
-        here = (slice(rank, None, len(parts)), slice(None), *(slice(size) for size in part.shape[1:]))
-        out[here] = part.reshape(len(part) // samples, samples, *part.shape[1:])
+    for rank, piece in enumerate(parts):
+        here = (slice(rank, None, len(parts)), slice(None), *(slice(size) for size in piece.shape[1:]))
+        out[here] = piece.reshape(len(piece) // samples, samples, *piece.shape[1:])
     return out.flatten(0, 1)
 
 
@@ -146,10 +147,13 @@ class RollOuts(Generic[R]):
         """This rank's rows of the update at `step`. A collective: every rank calls it."""
         number, update = divmod(step, self.updates.count)
         if self.updates.count == 1:
-            return self.draw(number, step, ranks)
+            with part(SAMPLING):
+                return self.draw(number, step, ranks)
         whole = self._held(number)
         if whole is None:  # used up, or a rollback has left out the steps that would have drawn it
-            parts = ranks.gather(self.draw(number, step, ranks).to(torch.device("cpu")).tensors())
+            with part(SAMPLING):
+                mine = self.draw(number, step, ranks).to(torch.device("cpu")).tensors()
+            parts = ranks.gather(mine)
             whole = self.kind.join([self.kind.from_tensors(part) for part in parts], self.updates.samples)
         # Used up, it is in no save: the next update draws a new one.
         self.state.rollout = whole if update + 1 < self.updates.count else None

@@ -16,6 +16,7 @@ from lehr.model.transformer import Transformer
 from lehr.runtime import seeds
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, cross_entropy
+from lehr.train.step_times import DATA, backpropagate, part
 
 
 @dataclass(frozen=True)
@@ -91,24 +92,26 @@ class SftObjective:
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         began = time.perf_counter()
-        rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pool), self.seed).tolist())
-        padded = [pad(half, self.pad_id, self.model.cos.device) for half in halves([self.pool[i] for i in rows])]
+        with part(DATA):
+            rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pool), self.seed).tolist())
+            padded = [pad(half, self.pad_id, self.model.cos.device) for half in halves([self.pool[i] for i in rows])]
         waited = time.perf_counter() - began
         nats, tokens, seen = 0.0, 0, 0
         for tokens_BT, labels_BT in padded:
             ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
-            ce.nats.backward()  # type: ignore[no-untyped-call]
+            backpropagate(ce.nats)
             nats, tokens, seen = nats + float(ce.nats.detach()), tokens + ce.tokens, seen + tokens_BT.numel()
         sums = Sums(nats, tokens, seen, {"chat_loss": (nats, tokens)}, data_seconds=waited)
         return sums if self.replay is None else self._replayed(step, ranks, self.replay, sums)
 
     def _replayed(self, step: int, ranks: Ranks, replay: Replay, chat: Sums) -> Sums:
         began = time.perf_counter()
-        batch = replay.loader.batch(step, ranks.rank, ranks.world, replay.rows)
         device = self.model.cos.device
-        tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT).to(device), torch.from_numpy(batch.labels_BT).to(device)
+        with part(DATA):
+            batch = replay.loader.batch(step, ranks.rank, ranks.world, replay.rows)
+            tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT).to(device), torch.from_numpy(batch.labels_BT).to(device)
         waited = chat.data_seconds + time.perf_counter() - began
         ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
-        ce.nats.backward()  # type: ignore[no-untyped-call]
+        backpropagate(ce.nats)
         loss, weight, seen = chat.loss + float(ce.nats.detach()), chat.weight + ce.tokens, chat.tokens + tokens_BT.numel()
         return Sums(loss, weight, seen, chat.extra, data_seconds=waited)

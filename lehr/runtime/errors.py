@@ -199,3 +199,13 @@ def from_os_error(error: OSError, where: str | Path = "") -> LehrError:
     if known is None or (not place and error.errno in _OF_SOCKETS_TOO):
         return InfraError(f"{place}: {error.strerror or error}" if place else str(error))
     return UserError(known[0], where=place, remedy=known[1])
+
+
+def whose(error: BaseException) -> str:
+    """Who owns an error, in one word: `user`, `machine`, `preempted` or `lehr`."""
+    known = from_os_error(error) if isinstance(error, OSError) else error
+    if isinstance(known, UserError):
+        return "user"
+    if isinstance(known, InfraError):
+        return "machine"
+    return "preempted" if isinstance(known, Preempted | KeyboardInterrupt) else "lehr"

@@ -185,6 +185,19 @@ BUILT_IN = (
     _logged("seconds", "time of a step", "s", "lower"),
     _logged("step_seconds", "time of a step", "s", "lower"),
     _logged("data_seconds", "wait for a step's batch", "s", "lower"),
+    *(
+        _logged(f"{part}_seconds", words, "s", "lower")
+        for part, words in {
+            "forward": "forward pass", "backward": "backward pass", "sampling": "sampling of answers",
+            "communication": "sums over ranks", "optimizer": "clipping and update",
+        }.items()
+    ),
+    _logged("straggler_ratio", "time of the slowest rank over the middle one's", better="lower", format=".2f"),
+    _logged("slowest_rank", "slowest rank", format=",.0f"),
+    _logged("guard_loss_limit", "loss above which the guard refuses an update"),
+    _logged("guard_grad_norm_limit", "gradient norm above which the guard refuses an update"),
+    _logged("rework", "step that was made before"),
+    _logged("rolled_back", "went back to a save"),
     _logged("flops", "floating point operations of a step", "FLOP"),
     _logged("skipped", "update refused"),
     _logged("not_finite", "loss or gradient not finite"),

@@ -15,6 +15,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.runtime import heartbeat, preemption
 from lehr.runtime.errors import Bug, diverged
 from lehr.runtime.metrics import require
+from lehr.train import step_times
 from lehr.train.deferred_metrics import Pair, mean, stacked
 from lehr.train.engine import Engine
 from lehr.train.garbage_collection import collect_at
@@ -119,6 +120,7 @@ def train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, rec
 
 def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, recorder: Recorder) -> TrainState:
     stopping = plan.owes_evaluation(state) and not recorder.evaluate(state, ranks)
+    times = step_times.measure(next(iter(state.models.values())).model.cos.device)
     lost = 0  # consecutive steps without a finite loss or gradient norm
     while state.step < plan.steps and not stopping:
         collect_at(state.step, recorder.watch.collect_steps)
@@ -127,17 +129,24 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, re
             continue
         heartbeat.stepping(state.step)
         began = time.perf_counter()
+        times.begin()
         for trained in state.models.values():
             trained.optimizer.zero()
-        sums = objective.backward(state.step, ranks)
+        with times.part(step_times.FORWARD):
+            sums = objective.backward(state.step, ranks)
+        computed = time.perf_counter() - began
         # Summed over ranks, then divided once by the global weight: the result does not depend on the number of ranks.
-        scalars = _reduce(sums, () if recorder.deferred else objective.extras, state.optimizer, ranks)
-        own = _measure(state, MAIN, scalars["loss"], scalars["weight"], plan)
-        others = _reduce_others(state, sums, plan, ranks)
-        made = _update(state, {MAIN: own, **others})
+        with times.part(step_times.COMMUNICATION):
+            scalars = _reduce(sums, () if recorder.deferred else objective.extras, state.optimizer, ranks, computed)
+        with times.part(step_times.OPTIMIZER):
+            own = _measure(state, MAIN, scalars["loss"], scalars["weight"], plan)
+            others = _reduce_others(state, sums, plan, ranks)
+            made = _update(state, {MAIN: own, **others})
+        times.end()
         state.step += 1
         state.tokens += int(scalars["tokens"])
         seconds = time.perf_counter() - began
+        scalars |= {f"{name}_seconds": value for name, value in times.take().items() if name in step_times.NAMES}
         log = {key: value for name, its in others.items() for key, value in its.named(name).items()}
         record = StepRecord(own.loss, own.grad_norm, own.lr, made, seconds, log)
         recorder.step(state, plan.steps, record, scalars, sums.extra)
@@ -194,16 +203,37 @@ def _update(state: TrainState, measured: Mapping[str, Measured]) -> bool:
     return made
 
 
-def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks) -> dict[str, float]:
+def _reduce(sums: Sums, extras: tuple[str, ...], engine: Engine, ranks: Ranks, computed: float) -> dict[str, float]:
     """Sum gradients and scalars over ranks; extras and `data_seconds` are returned as means, `stop` as the number of ranks
-    that got SIGTERM. The host waits for the device here, and once more for the gradients' norm."""
+    that got SIGTERM, and of the seconds for which each rank has `computed` which rank's are the most. The host waits for the
+    device here, and once more for the gradients' norm."""
     pairs = [sums.extra.get(name, (0.0, 0.0)) for name in extras]
     # `stop` travels with the sums: all ranks then stop after the same step without a collective of its own.
     own = {"loss": sums.loss, "weight": sums.weight, "tokens": sums.tokens, "stop": float(preemption.asked())}
     own["data_seconds"] = sums.data_seconds / ranks.world
     scalars = stacked([*own.values(), *(x for pair in pairs for x in pair)])
+    count = len(scalars)
+    if ranks.world > 1:
+        scalars = torch.cat([scalars, _at_own_place(computed, ranks).to(scalars.device, non_blocking=True)])
     engine.sum_(scalars, ranks)
     values = scalars.tolist()
     out = dict(zip(own, values, strict=False))
     out |= {name: mean(*values[len(own) + 2 * i :][:2]) for i, name in enumerate(extras)}
-    return out
+    return out | _stragglers(values[count:])
+
+
+def _at_own_place(seconds: float, ranks: Ranks) -> Tensor:
+    """Zeros but for this rank's own number: the sum over ranks holds everybody's."""
+    found = torch.zeros(ranks.world, dtype=torch.float64)
+    found[ranks.rank] = seconds
+    return found
+
+
+def _stragglers(seconds: list[float]) -> dict[str, float]:
+    """The rank that computed longest before it met the others, and how many times as long as the middle one. On CUDA these are
+    the host's times: they show a slow host, not a slow device, which the ranks' wait for each other hides."""
+    middle = sorted(seconds)[(len(seconds) - 1) // 2] if seconds else 0.0
+    if middle <= 0.0:
+        return {}
+    slowest = max(range(len(seconds)), key=seconds.__getitem__)
+    return {"slowest_rank": float(slowest), "straggler_ratio": seconds[slowest] / middle}

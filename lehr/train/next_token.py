@@ -27,6 +27,7 @@ from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, CrossEntropy, cross_entropy, router_loss
 from lehr.train.prefetch import Fetched, fetcher
 from lehr.train.state import TrainState
+from lehr.train.step_times import DATA, backpropagate, part
 
 REPEAT_PERIOD, REPEAT_TIMES = 13, 32  # OLMo 2 section 3.1
 
@@ -114,14 +115,15 @@ class NextToken:
         if self._ahead is None:
             self._ahead = fetcher(lambda step: self._fetch(step, ranks), self.phase.steps, self.model.cos.device)
         began = time.perf_counter()
-        batch = self._ahead(step).use()
+        with part(DATA):
+            batch = self._ahead(step).use()
         waited = time.perf_counter() - began
         total = Sums(0.0, 0.0, 0, {"cross_entropy": (0.0, 0.0), "masked_instances": (float(batch.masked), 1.0)})
         rows = len(batch.tokens_BT)
         size = self.micro_batch or rows
         for start in range(0, rows, size):
-            part = slice(start, start + size)
-            total = self._micro(batch.tokens_BT[part], batch.labels_BT[part], batch.whole, total)
+            rows_B = slice(start, start + size)
+            total = self._micro(batch.tokens_BT[rows_B], batch.labels_BT[rows_B], batch.whole, total)
             self.engine.collect()
         return replace(total, data_seconds=waited)
 
@@ -147,7 +149,7 @@ class NextToken:
         z_weight, begins_BT = self.phase.optim.z_loss, self.begins(tokens_BT)
         ce = self.loss(self.model, tokens_BT, labels_BT, with_z=z_weight > 0, begins_BT=begins_BT, whole=whole)
         loss = ce.nats + z_weight * ce.z + router_loss(ce, self.model.config)
-        loss.backward()  # type: ignore[no-untyped-call]
+        backpropagate(loss)
         nats, count = so_far.extra["cross_entropy"]
         # float64: fp32 sums over many micro-batches and ranks would round the reported loss.
         extra = {**so_far.extra, "cross_entropy": (nats + ce.nats.detach().double(), count + ce.tokens)}

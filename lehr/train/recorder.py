@@ -15,13 +15,16 @@ from lehr.config.training import Watch
 from lehr.distributed.ranks import Ranks
 from lehr.runtime import preemption
 from lehr.runtime.ports import Tracker
+from lehr.train import step_times
 from lehr.train.checkpointing.saver import Saves
 from lehr.train.deferred_metrics import DeferredMetrics, Pair
 from lehr.train.stability import norms
-from lehr.train.state import TrainState
+from lehr.train.state import MAIN, TrainState
 
 _WATCH = Watch()
-_OWN = ("loss", "weight", "tokens", "stop", "data_seconds")
+# What a step took: for the trackers, and not for the log, which a run repeats byte for byte.
+_TIMED = (*(f"{name}_seconds" for name in step_times.NAMES), "slowest_rank", "straggler_ratio")
+_OWN = ("loss", "weight", "tokens", "stop", "data_seconds", *_TIMED)
 _NOTHING: Mapping[str, float] = {}
 
 
@@ -41,6 +44,7 @@ class Row:
     seconds: float
     data_seconds: float
     norms: dict[str, float] = field(default_factory=dict)
+    timed: dict[str, float] = field(default_factory=dict)
 
     def line(self, extra: dict[str, float]) -> dict[str, Any]:
         """The row as a line of `curves.jsonl`."""
@@ -55,7 +59,7 @@ class Row:
         finite = math.isfinite(self.loss + self.grad_norm + sum(self.norms.values()))
         skips = {"skipped": float(not self.made), "not_finite": float(not finite)}
         waits = {"data_seconds": self.data_seconds} if math.isfinite(self.data_seconds) else {}
-        return {**seen, "tokens": float(tokens), "step_seconds": seconds, **waits, **rates, **skips}
+        return {**seen, "tokens": float(tokens), "step_seconds": seconds, **waits, **rates, **skips, **self.timed}
 
 
 class StepRecord(NamedTuple):
@@ -94,6 +98,7 @@ class Recorder:
         self.stage, self.folder, self.tracker, self.saves = stage, folder, tracker, saves
         self.on_checkpoint, self.evaluator, self.watch, self.deferred = on_checkpoint, evaluator, watch, deferred
         self.log: TextIO | None = None
+        self._reached = 0  # the last step in the log that was made before, by an earlier attempt or before a rollback
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self.curves = folder / "curves.jsonl"
@@ -103,12 +108,14 @@ class Recorder:
         rather than truncated: an older attempt that is still alive keeps writing to the old inode, which is no longer read."""
         if self.folder is None:
             return
-        known = b""
+        known = lost = b""
         if self.curves.is_file():
             with self.curves.open("rb") as f:
-                known = f.read(newest_log_bytes)
+                known, lost = f.read(newest_log_bytes), f.read()
+        self._reached = max(self._reached, _last_step(lost))
         write_beside(self.curves, lambda beside: beside.write_bytes(known))
-        self.log = self.curves.open("a", encoding="utf-8")
+        # By lines: what a killed attempt had reached is then known to the next, and how much of it is made again.
+        self.log = self.curves.open("a", encoding="utf-8", buffering=1)
 
     def step(
         self, state: TrainState, steps: int, record: StepRecord, scalars: dict[str, float], extra: Mapping[str, Pair]
@@ -120,6 +127,8 @@ class Recorder:
             loss, grad_norm, lr, made, seconds, others = record
             row = Row(state.step, state.tokens, steps, loss, grad_norm, lr, made, tokens, seconds, waited)
             row.norms = {**others}
+            row.timed = {name: scalars[name] for name in _TIMED if name in scalars} | _limits(state)
+            row.timed |= {"rework": 1.0} if state.step <= self._reached else {}
             if state.step % self.watch.norm_steps == 0:
                 row.norms |= norms(state, grad_norm)
         if self.deferred is None:
@@ -202,6 +211,7 @@ class Recorder:
         if first > last:
             self.note(f"{self.stage}: bad steps up to {came_from}, and no checkpoint to go back to; going on")
             return
+        self._saved["rolled_back"] = 1.0
         self.note(
             f"{self.stage}: bad steps up to {came_from}; went back to step {state.step}, leaving out batches {first} to {last}"
         )
@@ -219,3 +229,21 @@ class Recorder:
             self.log.close()
             self.log = None
         self.saves.wait()
+
+
+def _limits(state: TrainState) -> dict[str, float]:
+    """Where the main model's guard stands: a loss or a norm above these is a spike. Empty until it knows."""
+    limits = zip(("guard_loss_limit", "guard_grad_norm_limit"), state.models[MAIN].guard.limits, strict=True)
+    return {name: limit for name, limit in limits if math.isfinite(limit)}
+
+
+def _last_step(lines: bytes) -> int:
+    """The last step in lines of a log, of which the last may be torn; 0 if there is none."""
+    for line in reversed(lines.splitlines()):
+        try:
+            row = json.loads(line)
+            if "loss" in row:
+                return int(row["step"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return 0

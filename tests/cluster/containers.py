@@ -26,6 +26,7 @@ from typing import Any
 from lehr.infra.kube.api import Api, ApiError, Object
 from lehr.infra.kube.transport import Request
 from lehr.runtime.errors import InfraError
+from lehr.tasks.exporting import ADDRESS, LAST_SCRAPE, PORT
 from tests.cluster.kubelet import Cluster, pods_path
 from tests.cluster.plane import ControlPlane, die_with_parent
 from tests.cluster.statuses import stamp
@@ -189,6 +190,8 @@ class Containers:
     def _environment(self, container: Container) -> dict[str, str]:
         path = [PROGRAMS, f"{sys.prefix}/bin", "/usr/bin", "/bin"]
         found = {"PATH": ":".join(path), "HOSTNAME": container.name}
+        # Pods share this machine's network, and no Prometheus fetches what a short task says last.
+        found |= {ADDRESS: "127.0.0.1", PORT: "0", LAST_SCRAPE: "0"}
         found |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.plane.port)}
         for variable in container.spec.get("env", []):
             found[variable["name"]] = variable.get("value", "")

@@ -22,6 +22,8 @@ ARROWS = {
     "monitoring": ("lehr",),
     "infra": (
         "monitoring.metrics",
+        "monitoring.serving",
+        "lehr.runtime.counters",
         "lehr.runtime.environment",
         "lehr.runtime.errors",
         "lehr.runtime.findings",

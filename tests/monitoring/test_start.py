@@ -26,7 +26,7 @@ from lehr.config import load_recipe
 from lehr.runtime.errors import UserError
 from lehr.monitoring.console import ConsoleTracker
 from lehr.monitoring.energy import PowerMeter
-from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.exporter import About, PrometheusTracker
 from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 
@@ -36,7 +36,7 @@ def said(when):
 load_recipe(sys.argv[1])
 folder = Path(sys.argv[3])
 power = PowerMeter(7.0)
-exporter = PrometheusTracker("run", power=power)
+exporter = PrometheusTracker(About("run"), power)
 mlflow = MlflowTracker(f"sqlite:///{folder}/mlflow.db", "lehr", "run", run_key="k", flush_seconds=0.01)
 tracker = FanOut([ConsoleTracker(["documents"], stream=sys.stderr), exporter, mlflow])
 exporter.start()

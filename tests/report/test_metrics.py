@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from lehr.monitoring.exporter import PrometheusTracker
+from lehr.monitoring.exporter import About, PrometheusTracker
 from lehr.monitoring.live_view import RunState, live_view
 from lehr.monitoring.score_table import score_tables
 from lehr.report import ReportData, ScoreRecord, StageReport, model_card, render
@@ -72,7 +72,7 @@ def test_the_terminal_shows_title_unit_and_direction() -> None:
 
 
 def test_prometheus_shows_what_is_declared_under_its_name() -> None:
-    tracker = PrometheusTracker("x")
+    tracker = PrometheusTracker(About("x"))
     tracker.progress("ppo", 1, 10, {"surprise": 2.0, "reward": 0.5, "unheard_of": 3.0, "seconds": 9.0})
 
     def value(name: str, **labels: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import sys
@@ -37,6 +38,7 @@ from lehr.train.loop import Objective, Plan, Sums, train
 from lehr.train.next_token import NextToken, TrainingPhase
 from lehr.train.recorder import Recorder
 from lehr.train.state import TrainState
+from lehr.train.step_times import SAMPLING, part
 from tests.evals.fakes import TableModel
 from tests.train.test_stability import Curves
 
@@ -100,12 +102,27 @@ class Bad(pieces.Copying):
         return pieces.Copying(self.state.model, step if 12 <= step < 15 else -1).backward(step, ranks)
 
 
+class Samples(pieces.Copying):
+    """Answers before it learns."""
+
+    def __init__(self, state: TrainState) -> None:
+        super().__init__(state.model)
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        with part(SAMPLING):
+            pass
+        return super().backward(step, ranks)
+
+
 def _recorder(folder: Path) -> set[str]:
     """Names in the log and at the trackers of a stage that saves, measures norms and goes back."""
     tracker = Curves()
     optim = Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0, rollback=Rollback(after=3, limit=2)))
     artifact = pieces.stage(folder, Bad, optim=optim, tracker=tracker, watch=Watch(norm_steps=2))
     rows = [json.loads(line) for line in artifact.path("logs/curves.jsonl").read_text().splitlines()]
+    with contextlib.suppress(pieces.Stop):
+        pieces.stage(folder / "killed", lambda state: pieces.StopAt(state.model, 23), tracker=tracker)
+    pieces.stage(folder / "killed", Samples, world=2, tracker=tracker)
     return {name for row in rows for name in row} | {name for _, point in tracker.points for name in point}
 
 

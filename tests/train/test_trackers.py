@@ -20,6 +20,7 @@ from lehr.model.transformer import Transformer
 from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
 from lehr.post.sft import Rendered, Replay, SftObjective
 from lehr.runtime.ports import NullTracker
+from lehr.train import step_times
 from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.loop import Sums
 from lehr.train.next_token import NextToken, TrainingPhase
@@ -103,3 +104,51 @@ def test_what_is_measured_on_the_way_is_told_once_at_its_step(tmp_path: Path, wo
     told = Told()
     pieces.stage(tmp_path, pieces.plain, steps=12, evaluator=_measure, world=world, tracker=told)
     assert told.evaluations == [("t", step, {"dev_bits_per_byte": 2.0 + step}) for step in (5, 10)]
+
+
+SLOW_RANK_SECONDS = 0.03
+
+
+class Uneven(pieces.Copying):
+    """Rank 1 takes longer, half of it going forward."""
+
+    def __init__(self, state: TrainState) -> None:
+        super().__init__(state.model)
+
+    def backward(self, step: int, ranks: Ranks) -> Sums:
+        time.sleep(SLOW_RANK_SECONDS * ranks.rank)
+        sums = super().backward(step, ranks)
+        with step_times.part(step_times.BACKWARD):
+            time.sleep(SLOW_RANK_SECONDS / 2)
+        return sums
+
+
+def test_a_step_is_split_into_its_parts_and_the_slowest_rank_is_named(tmp_path: Path) -> None:
+    told = Told()
+    pieces.stage(tmp_path, Uneven, steps=6, world=2, tracker=told)
+    rows = [row for row in told.steps if "loss" in row]
+    for row in rows[1:]:
+        assert row["slowest_rank"] == 1 and 1.2 < row["straggler_ratio"] < 20
+        parts = {name: row[f"{name}_seconds"] for name in step_times.NAMES if f"{name}_seconds" in row}
+        assert parts["backward"] >= SLOW_RANK_SECONDS / 2 and parts["communication"] >= SLOW_RANK_SECONDS / 2
+        assert parts["optimizer"] > 0 and parts["forward"] > 0 and "sampling" not in parts
+        assert 0.7 * row["step_seconds"] < sum(parts.values()) <= row["step_seconds"]
+
+
+def test_steps_made_before_a_kill_or_a_rollback_are_rework(tmp_path: Path) -> None:
+    told = Told()
+    with pytest.raises(pieces.Stop):
+        pieces.stage(tmp_path, lambda state: pieces.StopAt(state.model, 23, poison=-1), tracker=told)
+    assert not any("rework" in row for row in told.steps)
+    told.steps.clear()
+    pieces.stage(tmp_path, pieces.plain, tracker=told)
+    rows = [row for row in told.steps if "loss" in row]
+    assert [bool(row.get("rework")) for row in rows] == [True] * 3 + [False] * 7  # the last save was at 20, 23 were made
+
+
+def test_the_guards_limits_are_told_once_it_has_some(tmp_path: Path) -> None:
+    told = Told()
+    pieces.stage(tmp_path, pieces.plain, steps=12, tracker=told)
+    rows = [row for row in told.steps if "loss" in row]
+    assert ["guard_loss_limit" in row for row in rows] == [False] * 8 + [True] * 4
+    assert all(row["loss"] < row["guard_loss_limit"] for row in rows[8:])

@@ -17,6 +17,7 @@ from lehr.distributed.sharding.mesh import MeshCoordinates
 from lehr.distributed.sharding.model_shard import ModelShard
 from lehr.train.loop import Objective, Sums
 from lehr.train.next_token import NextToken
+from lehr.train.step_times import DATA, part
 
 
 class OnMesh:
@@ -44,7 +45,8 @@ class PipelineNextToken:
     def backward(self, step: int, ranks: Ranks) -> Sums:
         """See Objective.backward."""
         began = time.perf_counter()
-        batch, masked = self.inner.batch(step, ranks)
+        with part(DATA):
+            batch, masked = self.inner.batch(step, ranks)
         waited = time.perf_counter() - began
         device = self.part.place.device
         tokens_BT, labels_BT = torch.from_numpy(batch.tokens_BT).to(device), torch.from_numpy(batch.labels_BT).to(device)

@@ -6,8 +6,11 @@ import logging
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from lehr.monitoring.serving.exposition import Exposition, Health, handler
 
 LOG = logging.getLogger("lehr.monitoring")
 CONNECTIONS = 32  # at the same time, one thread each; further connections are closed at once
@@ -22,6 +25,9 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 2 * CONNECTIONS
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        """An `address` of IPv6 is served in both families, where it stands for all addresses. Raises OSError."""
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__(address, handler)
 
@@ -48,3 +54,21 @@ class Server(ThreadingHTTPServer):
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             LOG.warning("metrics: a request failed: %s", " ".join(repr(error).split())[:300])
+
+
+def serve(
+    address: str, port: int, exposition: Exposition, health: Health, note: Callable[[str], None] = LOG.warning
+) -> tuple[Server | None, str]:
+    """Serve an exposition; returns the server and its URL. Port 0 means any free port; if `port` is taken, a free one is used
+    and `note` is called. Without any port there is no server, and the URL is empty."""
+    for candidate in dict.fromkeys((port, 0)):
+        try:
+            server = Server((address, candidate), handler(exposition, health))
+        except (OSError, OverflowError) as error:
+            otherwise = "taking a free port" if candidate else "there will be no /metrics"
+            note(f"metrics: cannot listen on {address}:{candidate} ({error}); {otherwise}")
+            continue
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
+        host = f"[{address}]" if ":" in address else address
+        return server, f"http://{host}:{server.server_address[1]}/metrics"
+    return None, ""

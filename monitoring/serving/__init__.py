@@ -1,0 +1,1 @@
+"""Serving metrics over HTTP: a small server, and what it answers."""

@@ -1,0 +1,60 @@
+"""Counts of one process, and their sum over the processes of a machine."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from lehr.runtime import counters
+from lehr.runtime.errors import Bug
+
+PLAIN = counters.declare("test_plain")
+LABELLED = counters.declare("test_labelled", ("kind", "end"), (0.1, 1.0))
+
+
+def test_counts_add_up_by_label_and_bucket() -> None:
+    PLAIN.clear()
+    LABELLED.clear()
+    PLAIN.add(2.5)
+    PLAIN.add(-1.0)  # a count never goes down
+    for amount in (0.1, 0.5, 2.0):
+        LABELLED.add(amount, kind="put", end="ok")
+    LABELLED.add(1.0, end="failed", kind="put")
+    assert PLAIN.read()[()].total == 2.5
+    found = LABELLED.read()
+    assert found["put", "ok"].buckets == [1, 1, 1] and found["put", "ok"].total == pytest.approx(2.6)
+    assert found["put", "failed"].buckets == [0, 1, 0]
+    with LABELLED.timing(kind="get", end="ok"):
+        pass
+    assert 0 <= LABELLED.read()["get", "ok"].total < 1
+    with pytest.raises(Bug, match="test_labelled has the labels"):
+        LABELLED.add(1.0, kind="put")
+    with pytest.raises(Bug, match="test_plain is declared twice"):
+        counters.declare("test_plain", ("kind",))
+    assert counters.declare("test_plain") is PLAIN
+
+
+def _in_another(amount: float) -> None:
+    PLAIN.add(amount)
+    counters._ended.set()
+
+
+def test_processes_of_one_machine_are_summed_those_that_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(counters.FOLDER, str(tmp_path))
+    monkeypatch.setattr(counters, "_sharing", None)
+    PLAIN.clear()
+    PLAIN.add(1.0)
+    for method in ("fork", "spawn"):
+        process = multiprocessing.get_context(method).Process(target=_in_another, args=(10.0,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    counters.write(tmp_path / f"counts-{os.getpid()}.json")  # its own file is not read
+    (tmp_path / "counts-1.json").write_text("[")  # a disk was full
+    (tmp_path / "counts-2.json").write_text(json.dumps({"test_plain": [[[], {"count": 1}]]}))
+    assert counters.read_all()["test_plain"][()].total == 21.0
+    assert counters.read_all(str(tmp_path / "nowhere"))["test_plain"][()].total == 1.0
