@@ -23,6 +23,7 @@ class Exposition:
     ) -> None:
         """`before` is called before the registry is read, by one scraper at a time."""
         self._registry, self._before, self._now = registry, before, now
+        self.fresh_seconds = FRESH_SECONDS
         self._making, self._fetched = threading.Lock(), threading.Condition()
         self._texts: dict[str, tuple[float, str, bytes]] = {}
         self._times: list[float] = []  # of the last two scrapes
@@ -32,7 +33,7 @@ class Exposition:
         encode, kind = choose_encoder(accept)
         with self._making:
             made = self._texts.get(kind)
-            if made is None or self._now() - made[0] >= FRESH_SECONDS:
+            if made is None or self._now() - made[0] >= self.fresh_seconds:
                 self._before()
                 made = self._texts[kind] = (self._now(), kind, encode(self._registry))
         return made[1], made[2]

@@ -1,0 +1,17 @@
+"""A tracker whose time the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lehr.monitoring.exporter import About, PrometheusTracker
+from tests.monitoring.exported import Meter, Time
+
+
+@pytest.fixture
+def tracker() -> Iterator[PrometheusTracker]:
+    made = PrometheusTracker(About("tiny", model="olmo2", recipe_sha256="ab" * 32), Meter(), now=Time())
+    yield made
+    made.close()
