@@ -6,13 +6,16 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from lehr.monitoring.metrics import Metric
 from lehr.runtime import counters
+
+# They double the series of every counter and histogram, and nothing reads them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Registry:

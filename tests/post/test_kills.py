@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.post.killing import KINDS
 
 CASES = 14
 
 
+@pytest.mark.long
 def test_killed_runs_end_bit_identical(tmp_path: Path, repository: Path) -> None:
     """Kills when a roll-out is drawn and not yet kept, between the two models' backward passes, with half a resume file
     written, before its record, and at any time; with bad steps of either model, and rollbacks."""

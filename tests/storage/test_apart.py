@@ -49,7 +49,8 @@ def _both(tmp_path: Path, arguments: list[str]) -> list[tuple[int, str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [pytest.param("flat", marks=pytest.mark.long), "fsdp"])
+@pytest.mark.long
+@pytest.mark.parametrize("layout", ["flat", "fsdp"])
 def test_ranks_on_two_machines_save_into_the_store_and_go_on_from_it(
     root: str, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

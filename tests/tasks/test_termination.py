@@ -39,6 +39,7 @@ def test_the_exit_code_of_a_pod_says_what_failed(tmp_path: Path, how: str, code:
         assert ("in backward" in done.stderr) == (how == "hang"), "a hang shows where every thread stands"
 
 
+@pytest.mark.long
 def test_each_pod_says_that_training_hangs_when_the_rank_of_one_does(tmp_path: Path) -> None:
     """Two pods of a rank each. Both nodes are named, and none is accused: the way between them may be at fault."""
     (tmp_path / "run").mkdir()
