@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,9 @@ from lehr.artifacts.artifact import Artifact, ArtifactRef, sha256_file
 from lehr.artifacts.folder_store import LocalStore
 from lehr.data.tokenizer import Tokenizer
 from lehr.pipeline.attempt import Attempt, StageContext
-from lehr.pipeline.run import run_stage
+from lehr.pipeline.run import ATTEMPTS, run_stage
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
-from lehr.runtime.errors import InfraError, Preempted, UserError
+from lehr.runtime.errors import InfraError, LehrError, Preempted, UserError
 from tests.staging import made
 
 
@@ -148,3 +149,25 @@ def test_tokenizers_hash_is_not_its_path(tmp_path: Path) -> None:
     for name in ("x", "y"):
         trained.save(tmp_path / name)
     assert Tokenizer.load(tmp_path / "x").hash == Tokenizer.load(tmp_path / "y").hash
+
+
+def _ends(root: Path, error: BaseException | None) -> None:
+    def work(attempt: Attempt) -> Outcome:
+        if error is not None:
+            raise error
+        (attempt.out / "file").write_text("content")
+        return Outcome({"n": 1})
+
+    with contextlib.suppress(LehrError, ZeroDivisionError):
+        made(LocalStore(root), work, "s", output="tokenizer")
+
+
+def test_every_attempt_counts_once_by_who_ended_it(tmp_path: Path) -> None:
+    ATTEMPTS.clear()
+    ends = [UserError("x"), InfraError("x"), OSError(errno.EIO, "broken"), Preempted("x"), ZeroDivisionError(), None, None]
+    for error in ends:
+        _ends(tmp_path, error)
+    _ends(tmp_path / "other", None)
+    found = {key: seen.total for key, seen in ATTEMPTS.read().items()}
+    own = {"user": 1, "machine": 2, "preempted": 1, "lehr": 1, "finished": 2}  # the second of the last two found the first's
+    assert found == {("s", ended): count for ended, count in own.items()}
