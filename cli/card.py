@@ -16,6 +16,7 @@ from lehr.cli.locate import latest, of_run, run_folder, whole
 from lehr.evals.scores import SCORES
 from lehr.monitoring.score_table import record_table
 from lehr.report.scores import ScoreRecord, read_records
+from lehr.runtime.energy import label
 from lehr.runtime.metrics import DEV
 
 
@@ -85,6 +86,8 @@ def cost_table(artifact: Artifact) -> Table:
         table.add_row(stage, f"{c.tokens:,}", f"{c.flops:.2e}", duration(c.seconds), energy(c.energy_joules), source)
     everything = [c for _, c in costs]
     trained = [a.manifest.cost.tokens for a in artifact.lineage() if a.manifest.kind == "checkpoint"]
+    named = [source for c in everything if c.energy_joules for source in c.energy_source.split("+")]
+    sources = label(named) if named else ""
     table.add_section()
     table.add_row(
         "sum",
@@ -92,6 +95,7 @@ def cost_table(artifact: Artifact) -> Table:
         f"{sum(c.flops for c in everything):.2e}",
         duration(sum(c.seconds for c in everything)),
         energy(sum(c.energy_joules for c in everything)),
+        sources,
         style="bold",
     )
     return table

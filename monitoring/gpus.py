@@ -36,13 +36,16 @@ def load() -> Any:
     return nvml
 
 
+def listed() -> list[str]:
+    """The GPUs that CUDA_VISIBLE_DEVICES names, by number or UUID."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return [name.strip() for name in names if name.strip() and name.strip() != "-1"]
+
+
 def visible(nvml: Any) -> list[Any]:
     """Handles of the GPUs in CUDA_VISIBLE_DEVICES, which NVML itself ignores. Raises NVML's errors."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        names = [str(i) for i in range(nvml.nvmlDeviceGetCount())]
-    else:
-        names = [name.strip() for name in listed.split(",") if name.strip() and name.strip() != "-1"]
+    everything = "CUDA_VISIBLE_DEVICES" not in os.environ
+    names = [str(i) for i in range(nvml.nvmlDeviceGetCount())] if everything else listed()
     indices = [digits(name) for name in names]
     return [
         nvml.nvmlDeviceGetHandleByUUID(name) if index is None else nvml.nvmlDeviceGetHandleByIndex(index)

@@ -23,13 +23,14 @@ class Memory:
     peak: int
 
 
-def descendants(proc: Path = PROC) -> dict[int, list[str]]:
-    """The living descendants of this process by process ID, each with its `stats`; empty without /proc."""
+def descendants(proc: Path = PROC, of: int | None = None) -> dict[int, list[str]]:
+    """The living descendants of this process, or of the process `of`, by process ID, each with its `stats`; empty without
+    /proc."""
     children: dict[int, list[tuple[int, list[str]]]] = {}
     for pid, fields in stats(proc):
         children.setdefault(int(fields[1]), []).append((pid, fields))
     found: dict[int, list[str]] = {}
-    todo = [os.getpid()]
+    todo = [os.getpid() if of is None else of]
     while todo:
         own = children.get(todo.pop(), [])
         found.update(own)

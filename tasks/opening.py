@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
+from lehr.artifacts.ledger import spent_on
 from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.config.runnable import check_runnable
 from lehr.infra.pod.pod_request import run_name, stage_labels
@@ -168,7 +169,9 @@ def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
     this = opened(run)
     s, place = _session(this), RunLocation(run.root)
     made = [*_ancestors(refs), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
-    record = RunRecord(portable(this.recipe, place.folder), made, run.command, s.reused, time.monotonic() - s.began)
+    unfinished = {name: spent_on(entries) for name, entries in place.store().unfinished().items()}
+    ours = portable(this.recipe, place.folder)
+    record = RunRecord(ours, made, run.command, s.reused, time.monotonic() - s.began, unfinished)
     report = write_public(record, place.folder)
     place.share([*PUBLIC, "model"])
     if s.mlflow is not None:

@@ -54,14 +54,19 @@ class FileRecord(_Model):
 
 
 class Cost(_Model):
-    """What making an artifact took, over all attempts. Energy: of the parts of the machine that worked for the stage."""
+    """What making an artifact took, over all attempts and machines. Energy: IT energy of what worked for the stage; `energy`
+    holds it by source, `energy_source` names these (lehr.runtime.energy.label), `energy_gaps` says what is missing."""
 
     seconds: float = 0.0
     tokens: int = 0
     flops: float = 0.0
     energy_joules: float = 0.0
     energy_source: str = "none"
+    energy: dict[str, float] = {}
+    energy_gaps: list[str] = []
     processes: int = 1
+    machines: int = 1
+    attempts: int = 1
 
 
 class Manifest(_Model):

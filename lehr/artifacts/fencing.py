@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from lehr.artifacts.artifact import sha256_text, write_atomic
 from lehr.artifacts.incidents import LivenessLock, described, of_older
+from lehr.artifacts.ledger import read_entries, write_entry
 from lehr.runtime.errors import InfraError, Preempted, UserError
 from lehr.runtime.ports import Conflict
 
@@ -172,3 +173,11 @@ class Fence:
 
     def bring(self, folder: Path) -> None:
         """See `here`."""
+
+    def keep_entry(self, scratch: Path, name: str, entry: str) -> None:
+        """See `lehr.runtime.ports.FencingToken`."""
+        write_entry(scratch, name, entry)
+
+    def entries(self, scratch: Path, prefix: str = "") -> dict[str, str]:
+        """See `keep_entry`."""
+        return read_entries(scratch, prefix)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import MANIFEST, Artifact, fsync_folder
 from lehr.artifacts.fencing import Fence, Keys
+from lehr.artifacts.ledger import read_entries
 from lehr.runtime.errors import Bug, UserError
 from lehr.runtime.paths import joined
 from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
@@ -45,6 +46,11 @@ class LocalStore:
         folder = joined(self.root / "work", name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def unfinished(self) -> dict[str, dict[str, str]]:
+        """See `Store`."""
+        found = {folder.name: read_entries(folder) for folder in sorted((self.root / "work").glob("*"))}
+        return {name: entries for name, entries in found.items() if entries}
 
     def commit(self, name: str, folder: Path, fencing: FencingToken = ONLY_ATTEMPT) -> str:
         """See `Store`. Raises Bug for a folder without a manifest, Preempted if a newer attempt has begun, OSError if the disk

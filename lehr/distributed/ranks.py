@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lehr.distributed.host_paths import with_local_paths
+from lehr.distributed.metering import metered
 from lehr.distributed.process_group import TIMEOUT, LaunchedGroup, as_lehr_error, backend, lost_a_peer, stay_on_loopback
 from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.distributed.serialization import all_gathered
@@ -160,7 +161,9 @@ def _send(world: int, threads: int, body: Callable[..., T], arguments: tuple[Any
 def _on_launched(rank: int, world: int, threads: int, body: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     torch.set_num_threads(threads)
     keep_freed_memory()
-    return body(Ranks(rank, world), *map(with_local_paths, arguments))
+    own = [with_local_paths(argument) for argument in arguments]
+    with metered(own if rank else ()):  # rank 0's machine is counted by its attempt
+        return body(Ranks(rank, world), *own)
 
 
 Helper = tuple[multiprocessing.process.BaseProcess, Connection]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lehr.artifacts import incidents
-from lehr.artifacts.artifact import write_atomic
+from lehr.artifacts.ledger import Entry, Spent, total
+from lehr.artifacts.ledger_writer import LedgerWriter
+from lehr.runtime.errors import LehrError
 from lehr.runtime.ports import Clock, FencingToken, NullPower, NullTracker, Power, Sampler, Store, SystemClock, Tracker, itself
+from lehr.runtime.rank_environment import hosts
 
 
 @dataclass(frozen=True)
@@ -27,38 +29,53 @@ class StageContext:
 
 class Attempt:
     """One attempt at the stage `name`. `out` belongs to this attempt and becomes the artifact; `scratch` survives kills until
-    then. `fencing` is checked before anything is published."""
+    then. `fencing` is checked before anything is published. `ledger` counts the cost from now on."""
 
     def __init__(self, name: str, scratch: Path, context: StageContext, fencing: FencingToken) -> None:
         self.name, self.scratch, self.tracker, self.fencing = name, scratch, context.tracker, fencing
         self.serve = context.serve
         self.out = scratch / f"out-{fencing.number}"  # its own: an older attempt may still be writing
-        self.context, self._ledger = context, scratch / "cost.json"
-        self._began_seconds, self._began_joules = context.clock.seconds(), context.power.joules()
-        self._earlier_seconds, self._earlier_joules = self._earlier()
-
-    def _earlier(self) -> tuple[float, float]:
-        """Seconds and joules of older attempts. If the ledger is damaged they count as 0: a cost must not fail a stage."""
-        if not self._ledger.is_file():
-            return 0.0, 0.0
-        try:
-            spent = json.loads(self._ledger.read_text(encoding="utf-8"))
-            return float(spent["seconds"]), float(spent["joules"])
-        except (ValueError, TypeError, KeyError, RecursionError):
-            self.log(f"{self._ledger}: damaged; the cost of earlier attempts is lost")
-            return 0.0, 0.0
+        self.context = context
+        self.ledger = LedgerWriter(context.power, context.clock, scratch, fencing)
+        self._on_ranks = False
 
     def log(self, text: str) -> None:
         """Note `text` in the trackers, and record it for the artifact's logs over all attempts."""
         self.tracker.note(f"{self.name}: {text}")
         incidents.record(self.scratch, f"{self.name}: {text}")
 
-    def spent(self) -> tuple[float, float]:
-        """Seconds and joules over all attempts so far; a killed attempt counts up to its last save."""
-        seconds = self._earlier_seconds + self.context.clock.seconds() - self._began_seconds
-        return seconds, self._earlier_joules + self.context.power.joules() - self._began_joules
+    def power_on_ranks(self) -> Power:
+        """For the stage's work on other ranks, whose machines count too."""
+        self._on_ranks = True
+        return self.context.power
+
+    def spent(self) -> Spent:
+        """The cost over all attempts and machines so far; a killed attempt counts up to its last entry in the ledger. What is
+        damaged counts as nothing, and is said: a cost must not fail a stage."""
+        own = self.ledger.entry()
+        others, missing = self._others(hosts()) if self._on_ranks else ([], [])
+        earlier, damaged = self._earlier()
+        if damaged:
+            self.log(f"{', '.join(damaged)}: damaged; the cost of an earlier attempt is lost")
+        found = total([own, *others, *earlier])
+        return replace(found, gaps=(*found.gaps, *missing, *(f"{name} was damaged" for name in damaged)))
+
+    def _others(self, machines: int) -> tuple[list[Entry], list[str]]:
+        """Other ranks' entries of this attempt, and what is missing of them."""
+        try:
+            found = self.ledger.others(machines)
+        except (LehrError, OSError) as error:
+            return [], [f"other machines could not be asked ({error})"]
+        gone = machines - len({entry.group for entry in found} | {0})
+        late = [f"{entry.host}: counted up to {entry.seconds:.0f} s after it began" for entry in found if not entry.ended]
+        return found, [*late, *([f"{gone} of {machines} machines did not count"] if gone > 0 else [])]
+
+    def _earlier(self) -> tuple[list[Entry], list[str]]:
+        try:
+            return self.ledger.earlier()
+        except (LehrError, OSError) as error:
+            return [], [str(error)]
 
     def saved(self) -> None:
-        """Record the cost so far; called after every save."""
-        seconds, joules = self.spent()
-        write_atomic(self._ledger, json.dumps({"seconds": seconds, "joules": joules}))
+        """Called after every save: the cost so far is recorded beside it."""
+        self.ledger.soon()

@@ -106,6 +106,7 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
         shutil.rmtree(half, ignore_errors=True)
     attempt.out.mkdir(parents=True)
     attempt.fencing.enter(attempt.scratch, partial(_of_older, attempt))
+    attempt.ledger.resume()
     exit_reason = ""
     try:
         yield
@@ -118,6 +119,7 @@ def _own_folder(attempt: Attempt) -> Iterator[None]:
         _flush_saves(attempt, error)
         raise
     finally:
+        attempt.ledger.end()
         attempt.fencing.leave(exit_reason)
 
 
@@ -151,14 +153,19 @@ def _unless_overtaken(attempt: Attempt, error: BaseException) -> None:
 
 
 def _seal(spec: StageSpec, attempt: Attempt, outcome: Outcome, identity: Identity, inputs: Inputs) -> Artifact:
-    seconds, joules = attempt.spent()
+    spent = attempt.spent()
+    attempt.ledger.end()  # before the scratch goes
     cost = Cost(
-        seconds=seconds,
+        seconds=spent.seconds,
         tokens=outcome.tokens,
         flops=outcome.flops,
-        energy_joules=joules,
-        energy_source=attempt.context.power.source,
+        energy_joules=spent.joules,
+        energy_source=spent.source,
+        energy=dict(spent.energy),
+        energy_gaps=list(spent.gaps),
         processes=outcome.processes,
+        machines=spent.machines,
+        attempts=spent.attempts,
     )
     return Artifact.seal(
         attempt.out,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lehr.report.data import Environment, PlannedStage, ReportData, Sample, Site, SourceFunnel, StageReport, Totals
     from lehr.report.page import render, render_fragment
     from lehr.report.scores import ScoreRecord
+    from lehr.report.unfinished import Unfinished
 
 __all__ = [
     "Environment",
@@ -22,11 +23,13 @@ __all__ = [
     "SourceFunnel",
     "StageReport",
     "Totals",
+    "Unfinished",
     "model_card",
     "render",
     "render_fragment",
 ]
-_ELSEWHERE = {"model_card": "card", "render": "page", "render_fragment": "page", "ScoreRecord": "scores"}  # others: data
+_ELSEWHERE = {"model_card": "card", "render": "page", "render_fragment": "page", "ScoreRecord": "scores"}
+_ELSEWHERE["Unfinished"] = "unfinished"  # others: data
 
 
 def __getattr__(name: str) -> Any:

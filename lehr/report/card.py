@@ -9,6 +9,7 @@ import yaml
 from lehr.report import format as fmt
 from lehr.report.data import ReportData, StageReport
 from lehr.report.headline import measured
+from lehr.report.provenance import counted, lost
 from lehr.report.scores import Column, ScoreRecord
 from lehr.runtime.text import fenced, markdown, markdown_code, visible
 
@@ -206,15 +207,19 @@ def _footprint(data: ReportData) -> str:
         return "No energy was recorded."
     text = (
         f"{fmt.duration(data.seconds)} of work and {fmt.energy(data.it_energy)} of IT energy over all stages, "
-        f"{markdown(measured(data))}."
+        f"{markdown(measured(data))}.{counted(data)}"
     )
+    if spent := lost(data):
+        text += f" {spent.name}, in the same place, are part of it" + (f": {fmt.energy(spent.it)}." if spent.it else ".")
+    if data.energy_gaps:
+        text += f" Missing from it: {markdown('; '.join(data.energy_gaps[:8]))}."
     if data.carbon_kg is not None and data.site:
         s = data.site
         text += f" With a PUE of {s.pue:g} that is {fmt.energy(data.facility_energy)} at the building and, "
         text += f"at {s.carbon_kg_per_kwh:g} kg per kWh, {fmt.mass(data.carbon_kg)} of CO₂ equivalent"
         text += f" and {fmt.volume(data.water_liters)} of water" if data.water_liters is not None else ""
         text += f" (constants: {markdown(s.citation)})." if s.citation else "."
-    return text + " Only this run is counted: experiments before it are not."
+    return text + " Counted are the model's ancestors and what failed in its run's place: experiments elsewhere are not."
 
 
 def _limitations(data: ReportData) -> str:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
+from lehr.report.unfinished import Unfinished
+from lehr.runtime.energy import added
 from lehr.runtime.metrics import DEV
 
 Point = dict[str, float | None]
@@ -53,12 +55,22 @@ class StageReport(_Model):
     tokens: int = 0
     flops: float = 0.0
     energy_joules: float | None = None  # IT energy; None: not recorded
-    energy_source: str = "none"  # nvml, rapl, estimated or none
+    energy_source: str = "none"  # as lehr.runtime.energy.label
+    energy: dict[str, float] = {}  # joules by source; empty where all of it is of one
+    energy_gaps: list[str] = []  # what is missing from it
+    machines: int = 1
+    attempts: int = 1
     reused: bool = False
     curves: list[Point] = []
     params: dict[str, Any] = {}
     incidents: list[str] = []  # what happened on the way, a dated line each
     stability: dict[str, Any] = {}  # spike scores in percent, skipped steps, batches left out; empty: nothing recorded
+
+    @model_validator(mode="after")
+    def _by_source(self) -> StageReport:
+        if not self.energy and self.it_energy is not None:
+            self.energy = {self.energy_source: self.it_energy}
+        return self
 
     @property
     def it_energy(self) -> ItJoules | None:
@@ -187,6 +199,7 @@ class ReportData(_Model):
     funnel: dict[str, SourceFunnel] = {}
     mixes: dict[str, str] = {}
     stages: list[StageReport] = []
+    unfinished: list[Unfinished] = []
     scores: list[ScoreRecord] = []
     headline: list[str] = []  # `task/metric` of the scores to be known first; empty: chosen by what they are
     samples: list[Sample] = []
@@ -223,19 +236,34 @@ class ReportData(_Model):
         return bool(self.made_by("pretrain"))
 
     @property
+    def paid(self) -> list[StageReport | Unfinished]:
+        """What there was to pay for. An artifact under two names, as an ancestor and as a stage, counts once."""
+        once = {(s.digest, s.uri) if s.digest and s.uri else (s.name,): s for s in self.stages}
+        return [*once.values(), *self.unfinished]
+
+    @property
     def seconds(self) -> float:
-        """Over all stages, made now or found again: what the model cost, not what this command took."""
-        return sum(stage.seconds for stage in self.stages)
+        """Over all stages, made now or found again: what the model cost, not what this command took. With `unfinished` work."""
+        return sum(one.seconds for one in self.paid)
 
     @property
     def tokens(self) -> int:
         return sum(stage.tokens for stage in self.stages)
 
     @property
+    def energy(self) -> dict[str, float]:
+        """IT energy by source, in joules: of all stages with a meter, and of the work that led to nothing."""
+        return added(one.energy for one in self.paid)
+
+    @property
     def it_energy(self) -> ItJoules | None:
-        """Over all stages with a meter; None if there is none."""
-        known = [stage.it_energy for stage in self.stages if stage.it_energy is not None]
-        return ItJoules(sum(known)) if known else None
+        """The sum of `energy`; None where no meter ran."""
+        return ItJoules(sum(self.energy.values())) if self.energy else None
+
+    @property
+    def energy_gaps(self) -> list[str]:
+        """What is missing from it."""
+        return list(dict.fromkeys(gap for one in self.paid for gap in one.energy_gaps))
 
     @property
     def facility_energy(self) -> FacilityJoules | None:
@@ -260,4 +288,4 @@ class ReportData(_Model):
 
     @property
     def energy_sources(self) -> list[str]:
-        return sorted({stage.energy_source for stage in self.stages if stage.it_energy is not None})
+        return list(self.energy)

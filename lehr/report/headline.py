@@ -123,8 +123,14 @@ def measured(data: ReportData) -> str:
     """Where the energy figures come from, said plainly."""
     words = {
         "nvml": "measured by the GPUs' own counters",
-        "rapl": "measured by the processor's own counters",
+        "nvml_sampled": "from the GPUs' power, sampled every 25 ms",
+        "rapl": "measured by the processors' own counters, this run's share by CPU time",
         "estimated": "estimated from CPU seconds, not measured",
     }
-    known = [words.get(source, source) for source in data.energy_sources]
-    return "; ".join(known) if known else "not recorded"
+    mixed = len(data.energy) > 1
+    known = [
+        f"{fmt.energy(joules)} {words.get(source, source)}" if mixed else words.get(source, source)
+        for source, joules in data.energy.items()
+    ]
+    text = "; ".join(known) if known else "not recorded"
+    return f"{text}; incomplete" if data.energy_gaps else text

@@ -13,10 +13,12 @@ from lehr.report import format as fmt
 from lehr.report import lineage
 from lehr.report.charts import stage_colours
 from lehr.report.data import ReportData, SourceFunnel, StageReport
+from lehr.report.footprint import ItJoules
 from lehr.report.headline import measured
 
 _REASON_COLOURS = ("var(--r1)", "var(--r2)", "var(--r3)", "var(--r4)", "var(--r5)")
 _KEPT = "var(--kept)"
+_GAPS = 8  # of what is missing from the energy, as many as are shown
 Part = tuple[float, str, str]  # share, colour, tooltip
 
 
@@ -57,7 +59,7 @@ def _parts(source: SourceFunnel, colours: dict[str, str]) -> list[Part]:
 
 def timeline(data: ReportData) -> list[tuple[StageReport, float, float]] | None:
     """Stages one after the other: when each began and how long it took, as shares of the whole; none too short to be seen."""
-    total = data.seconds or 1.0
+    total = sum(s.seconds for s in data.stages) or 1.0
     begins = accumulate((s.seconds for s in data.stages), initial=0.0)
     spans = zip(data.stages, begins, strict=False)
     return [(s, min(begin / total, 0.997), max(s.seconds / total, 0.003)) for s, begin in spans] or None
@@ -78,13 +80,35 @@ class Cost:
     constants: str
     most_seconds: float
     most_joules: float
+    lost: Lost | None
+    gaps: list[str]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Work that led to no artifact, together."""
+
+    name: str
+    seconds: float
+    it: ItJoules | None
+
+
+def lost(data: ReportData) -> Lost | None:
+    """None where all of it led to something."""
+    if not data.unfinished:
+        return None
+    energy = [sum(one.energy.values()) for one in data.unfinished if one.energy]
+    attempts = sum(one.attempts for one in data.unfinished)
+    name = f"{attempts} attempt{'s' if attempts != 1 else ''} that led to nothing"
+    return Lost(name, sum(one.seconds for one in data.unfinished), ItJoules(sum(energy)) if energy else None)
 
 
 def cost(data: ReportData) -> Cost | None:
     """Nothing without stages."""
     most_seconds = max((s.seconds for s in data.stages), default=0.0) or 1.0
     most_joules = max((s.it_energy or 0.0 for s in data.stages), default=0.0) or 1.0
-    return Cost(_energy_lede(data), _constants(data), most_seconds, most_joules) if data.stages else None
+    found = Cost(_energy_lede(data), _constants(data), most_seconds, most_joules, lost(data), data.energy_gaps[:_GAPS])
+    return found if data.stages else None
 
 
 def _energy_lede(data: ReportData) -> str:
@@ -95,7 +119,16 @@ def _energy_lede(data: ReportData) -> str:
         text += f"; {fmt.energy(data.facility_energy)} at the building, {fmt.mass(data.carbon_kg)} of CO₂ equivalent"
     if data.water_liters is not None:
         text += f", {fmt.volume(data.water_liters)} of water"
-    return text + "."
+    return f"{text}.{counted(data)}"
+
+
+def counted(data: ReportData) -> str:
+    """How many machines and attempts the figures are of, as a sentence; nothing where each stage took one."""
+    machines = max((s.machines for s in data.stages), default=1)
+    again = sum(s.attempts - 1 for s in data.stages)
+    parts = [f"up to {machines} machines a stage"] if machines > 1 else []
+    parts += [f"{again} attempt{'s' if again != 1 else ''} that had to be repeated"] if again else []
+    return f" Counted over {' and '.join(parts)}." if parts else ""
 
 
 def _constants(data: ReportData) -> str:

@@ -8,8 +8,8 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import lehr
 from lehr.artifacts.artifact import LOGS, REPEAT, STABILITY, Artifact, write_atomic
 from lehr.artifacts.incidents import read_incidents
+from lehr.artifacts.ledger import Spent
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.scores import SAMPLES, SCORES
 from lehr.interop.hf_config import CLASSES
@@ -33,6 +34,7 @@ from lehr.report import (
     SourceFunnel,
     StageReport,
     Totals,
+    Unfinished,
     model_card,
     render,
 )
@@ -60,6 +62,7 @@ class RunRecord:
     command: str
     reused: frozenset[str]
     seconds: float | None
+    unfinished: Mapping[str, Spent] = field(default_factory=dict)  # work in the run's place that led to no artifact
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -134,6 +137,7 @@ def collect(run: RunRecord) -> ReportData:
         funnel=_funnel(artifacts),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],
+        unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
         scores=[record for a in scores for record in read_records(a.path(SCORES))],
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
         environment=_environment(run.command, artifacts),
@@ -190,12 +194,21 @@ def _stage(made: Made, reused: bool) -> StageReport:
         flops=m.cost.flops,
         energy_joules=m.cost.energy_joules,
         energy_source=m.cost.energy_source,
+        energy=m.cost.energy,
+        energy_gaps=m.cost.energy_gaps,
+        machines=m.cost.machines,
+        attempts=m.cost.attempts,
         reused=reused,
         curves=list(read_rows(curves, REPEAT)) if curves.is_file() else [],
         params=m.config,
         incidents=read_incidents(artifact),
         stability=_stability(artifact),
     )
+
+
+def _unfinished(name: str, spent: Spent) -> Unfinished:
+    gaps, attempts = list(spent.gaps), spent.attempts
+    return Unfinished(name=name, seconds=spent.seconds, energy=dict(spent.energy), energy_gaps=gaps, attempts=attempts)
 
 
 def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:

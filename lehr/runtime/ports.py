@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lehr.artifacts.artifact import Artifact
+from lehr.runtime.energy import NullPower as NullPower
+from lehr.runtime.energy import Power as Power
 
 
 class Clock(Protocol):
@@ -20,21 +22,6 @@ class Clock(Protocol):
 class SystemClock:
     def seconds(self) -> float:
         return time.monotonic()
-
-
-class Power(Protocol):
-    """Energy drawn so far by this process's share of the machine, in joules; `source` says measured or estimated."""
-
-    source: str
-
-    def joules(self) -> float: ...
-
-
-class NullPower:
-    source = "none"
-
-    def joules(self) -> float:
-        return 0.0
 
 
 class Tracker(Protocol):
@@ -166,6 +153,15 @@ class FencingToken(Protocol):
         """Make the parts that were sent and stand in `folder` as `NAME` + REMOTE ({object, bytes, sha256}) files of it."""
         ...
 
+    def keep_entry(self, scratch: Path, name: str, entry: str) -> None:
+        """Keep `entry` of the cost ledger under `name`, which one rank of one attempt writes, where every machine and the next
+        attempt find it; it replaces that rank's earlier one. Raises what writing raises."""
+        ...
+
+    def entries(self, scratch: Path, prefix: str = "") -> dict[str, str]:
+        """The ledger's entries by name, of all attempts, whose names begin with `prefix`."""
+        ...
+
 
 class OnlyAttempt:
     """The token of work that nobody else can be at."""
@@ -200,6 +196,12 @@ class OnlyAttempt:
     def bring(self, folder: Path) -> None:
         return None
 
+    def keep_entry(self, scratch: Path, name: str, entry: str) -> None:
+        return None
+
+    def entries(self, scratch: Path, prefix: str = "") -> dict[str, str]:
+        return {}
+
 
 ONLY_ATTEMPT = OnlyAttempt()
 
@@ -233,6 +235,10 @@ class Store(Protocol):
 
     def begin(self, name: str) -> FencingToken:
         """Begin an attempt at `name`: older attempts are fenced off from now on."""
+        ...
+
+    def unfinished(self) -> dict[str, dict[str, str]]:
+        """The ledgers (see FencingToken.entries) of work that has led to no artifact so far, by its name."""
         ...
 
     def scratch(self, name: str, fencing: FencingToken) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lehr.pipeline.attempt import Attempt
 from lehr.runtime import preemption
 from lehr.runtime.errors import diverged
 from lehr.runtime.json_files import read_rows
-from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, FencingToken, NullTracker, Sampler, Tracker, itself
+from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, FencingToken, NullPower, NullTracker, Power, Sampler, Tracker, itself
 from lehr.train.checkpointing.retention import Retention
 from lehr.train.checkpointing.saver import Saves
 from lehr.train.checkpointing.saves import WholeSaves
@@ -50,11 +50,13 @@ class RankContext:
     fencing: FencingToken = ONLY_ATTEMPT
     watch: Watch = _WATCH
     serve: Callable[[Any], Sampler] = itself  # see StageContext
+    power: Power = field(default_factory=NullPower)
 
     @classmethod
     def of(cls, attempt: Attempt, parallel: Parallel, watch: Watch = _WATCH) -> RankContext:
         tracker, saved = Local(attempt.tracker, NullTracker()), Local(attempt.saved, _nothing)
-        return cls(attempt.name, attempt.scratch, attempt.out, parallel, tracker, saved, attempt.fencing, watch, attempt.serve)
+        own = (attempt.fencing, watch, attempt.serve, attempt.power_on_ranks())
+        return cls(attempt.name, attempt.scratch, attempt.out, parallel, tracker, saved, *own)
 
 
 def retention(watch: Watch) -> Retention:

@@ -132,13 +132,13 @@ def test_a_damaged_record_of_attempts_is_named_and_a_ledger_begun_again(damage: 
     costs: list[float] = []
 
     def work(attempt: Attempt) -> Outcome:
-        costs.append(attempt.spent()[0])
+        costs.append(attempt.spent().seconds)
         attempt.saved()
         raise UserError("not yet")
 
     with pytest.raises(UserError, match="not yet"):
         made(store, work)
-    (ledger,) = tmp_path.glob("work/*/cost.json")
+    (ledger,) = tmp_path.glob("work/*/energy/1-0.json")
     ledger.write_bytes(content)
     with pytest.raises(UserError, match="not yet"):
         made(store, work)

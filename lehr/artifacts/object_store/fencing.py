@@ -14,6 +14,7 @@ from lehr.artifacts.fencing import overtaken
 from lehr.artifacts.incidents import FILE as INCIDENTS
 from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.async_upload import AsyncUploader, Identity, identity, snapshot
+from lehr.artifacts.object_store.ledger import get_entries, put_entry
 from lehr.artifacts.object_store.record import Record, StoredFile
 from lehr.artifacts.object_store.remote_shards import RemoteShards
 from lehr.runtime.errors import LehrError, Preempted, UserError
@@ -72,6 +73,17 @@ class RemoteToken:
     def bring(self, folder: Path) -> None:
         """See `FencingToken`."""
         self.remote_shards.bring(folder)
+
+    def keep_entry(self, scratch: Path, name: str, entry: str) -> None:
+        """See `FencingToken`. An object of its own, which no record names: an attempt may be killed before its first save.
+        Nothing is left of one that is overtaken, once the newer one is done."""
+        found = records.read(self.objects, self.name)
+        if found is not None and not records.published(found[0]):
+            put_entry(self.objects, self.name, name, entry)
+
+    def entries(self, scratch: Path, prefix: str = "") -> dict[str, str]:
+        """See `FencingToken`."""
+        return get_entries(self.objects, self.name, prefix)
 
 
 class OwnToken(RemoteToken):

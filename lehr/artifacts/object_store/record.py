@@ -95,7 +95,7 @@ def begin(objects: Objects, name: str) -> tuple[Record, str]:
         record = Record.model_validate(who)
         if before is not None:
             about = ended(described(before.model_dump()), before.ended, record.attempt, lives=None)
-            untold = [] if _published(before) else [*before.untold, about]
+            untold = [] if published(before) else [*before.untold, about]
             record = record.model_copy(update={"kept": before.kept, "artifact": before.artifact, "untold": untold})
         try:
             return record, write(objects, name, record, version)
@@ -103,7 +103,7 @@ def begin(objects: Objects, name: str) -> tuple[Record, str]:
             continue  # another attempt began, or published a save, at the same moment
 
 
-def _published(record: Record) -> bool:
+def published(record: Record) -> bool:
     """Whether this attempt itself has published. `artifact` may also be an earlier attempt's, made under another layout."""
     return record.artifact is not None and record.artifact.folder.endswith(f"/{record.attempt}")
 

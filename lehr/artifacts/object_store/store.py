@@ -13,6 +13,7 @@ from lehr.artifacts.artifact import MANIFEST, Artifact, Manifest
 from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.cache import REPEAT, Cache, folder_of
 from lehr.artifacts.object_store.fencing import OwnToken
+from lehr.artifacts.object_store.ledger import get_entries, with_entries
 from lehr.artifacts.object_store.record import Published
 from lehr.artifacts.object_store.remote_shards import RemoteShards
 from lehr.runtime.errors import Bug, Preempted, UserError, validators_words
@@ -82,6 +83,13 @@ class ObjectStore:
         records.point(self.objects, record)  # finish for an earlier attempt that was killed between `publish` and `point`
         remote_shards = RemoteShards(self.objects, self.cache.folder, self)
         return OwnToken(self.objects, name, record, version, self.cache.scratch(name, record.attempt), remote_shards)
+
+    def unfinished(self) -> dict[str, dict[str, str]]:
+        """See `Store`."""
+        names = [name for name in with_entries(self.objects) if is_component(name)]
+        records_of = {name: records.read(self.objects, name) for name in names}
+        open_ones = [name for name, found in records_of.items() if found is not None and not records.published(found[0])]
+        return {name: get_entries(self.objects, name) for name in open_ones}
 
     def scratch(self, name: str, fencing: FencingToken) -> Path:
         own = _own(fencing)

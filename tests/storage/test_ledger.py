@@ -1,0 +1,107 @@
+"""The energy ledger over two machines, one of whose attempts is killed, against integrals that know nothing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.folder_store import LocalStore
+from lehr.artifacts.ledger import Entry, parse, spent_on
+from lehr.runtime.ports import Store
+from tests.storage import metered, s3_server
+from tests.storage.machines import machine
+
+ROOT = Path(__file__).resolve().parents[2]
+GPUS = {0: ("A", "B"), 1: ("C", "D")}  # of each machine: with a counter, and without
+SECONDS = 4.0
+
+
+def _attempt(tmp_path: Path, place: str, number: int) -> list[tuple[int, str, str]]:
+    """A rank on each of two machines, as a launcher would start them; the first attempt is killed."""
+    common = {
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2",
+        "GROUP_WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(s3_server.free_port()), "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    common.pop("CUDA_VISIBLE_DEVICES", None)
+    command = [sys.executable, "-m", "tests.storage.metered", place, str(SECONDS), str(int(number == 1))]
+    started = [
+        subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={
+                **common, "RANK": str(rank), "GROUP_RANK": str(rank), "LEHR_CACHE": str(tmp_path / f"machine-{rank}"),
+                "LOOKS": str(tmp_path / f"looks-{number}-{rank}"),
+            },
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *out) for process, out in zip(started, said, strict=True)]
+
+
+def _drawn(tmp_path: Path, number: int, rank: int) -> dict[str, float]:
+    """Joules by source between the first and the last look at that machine's meter: of the counter in closed form, of the
+    sampled power by its mean over milliseconds, of the processor from the kernel's count for the process."""
+    looks = [json.loads(line) for line in (tmp_path / f"looks-{number}-{rank}").read_text().splitlines()]
+    first, last, (counted, sampled) = looks[0], looks[-1], GPUS[rank]
+    assert all(0 <= look["at"] - look[gpu] < 0.5 for look in (first, last) for gpu in GPUS[rank]), "a reading is of its moment"
+    seconds = last[sampled] - first[sampled]
+    steps = round(seconds * 1000)
+    mean = sum(metered.watts(sampled, first[sampled] + (i + 0.5) * seconds / steps) for i in range(steps)) / steps
+    return {
+        "nvml": metered.joules(counted, last[counted]) - metered.joules(counted, first[counted]),
+        "nvml_sampled": mean * seconds,
+        "estimated": (last["cpu"] - first["cpu"]) * metered.WATTS_PER_CORE,
+    }
+
+
+def _by_source(entry: Entry) -> dict[str, float]:
+    return {one.source: one.joules for one in entry.metered}
+
+
+def _agree(found: dict[str, float], expected: dict[str, float]) -> None:
+    assert found.keys() == expected.keys()
+    for source, joules in expected.items():
+        within = {"abs": 1.0} if source == "estimated" else {"rel": 0.01}  # 0.14 s of a core: it is read a little earlier
+        assert found[source] == pytest.approx(joules, **within), (source, found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.long)], ids=["folder", "store"])
+def test_two_machines_and_a_killed_attempt_within_a_percent(root: str, tmp_path: Path, shared: bool) -> None:
+    store: Store = LocalStore(tmp_path / "run") if shared else machine(root, tmp_path / "reader")
+    place = str(tmp_path / "run") if shared else root
+    killed, other = _attempt(tmp_path, place, 1)
+    assert killed[0] == -signal.SIGKILL and other[0] != 0
+    ((name, texts),) = store.unfinished().items()
+    entries, damaged = parse(texts)
+    assert name.startswith("t-") and not damaged and [entry.name for entry in entries] == ["1-0.json", "1-1.json"]
+    lost = [_drawn(tmp_path, 1, rank) for rank in range(2)]
+    for entry, expected in zip(entries, lost, strict=True):
+        _agree(_by_source(entry), expected)
+        assert entry.seconds > SECONDS / 2, "the last entry of a killed attempt is seconds old"
+    assert [entry.ended for entry in entries] == [False, True] and spent_on(texts).source == "nvml+nvml_sampled+estimated"
+
+    first, second = _attempt(tmp_path, place, 2)
+    assert first[0] == second[0] == 0, (first[2] + second[2])[-3000:]
+    cost = Artifact.open(store.fetch(first[1].split()[-1])).manifest.cost
+    made = [_drawn(tmp_path, 2, rank) for rank in range(2)]
+    whole = {source: sum(one[source] for one in [*lost, *made]) for source in made[0]}
+    _agree(cost.energy, whole)
+    assert cost.energy_joules == pytest.approx(sum(whole.values()), rel=0.01)
+    assert (cost.machines, cost.attempts, cost.energy_gaps) == (2, 2, [])
+    assert cost.energy_source == "nvml+nvml_sampled+estimated" and cost.seconds > 1.5 * SECONDS
+    counter = float((tmp_path / "looks-2-0.counter").read_text())
+    assert counter == pytest.approx(sum(sum(one.values()) for one in made), rel=0.1)  # and what came before the attempt
+    assert store.unfinished() == {}
