@@ -91,8 +91,8 @@ def run_command(
 ) -> int:
     """Train RECIPE: documents, pretraining, anneals, soup, post-training, scores, report.
 
-    Everything goes into one folder: scores.json, lineage.json, report.html, the Hugging Face export in model/, and the
-    artifacts of all stages. Finished stages are found again and not repeated, so the same command continues an
+    Everything goes into one folder: scores.json, lineage.json, footprint.json, report.html, the Hugging Face export in
+    model/, and the artifacts of all stages. Finished stages are found again and not repeated, so the same command continues an
     interrupted run, and a changed recipe repeats only what the change touches.
 
     \b

@@ -35,7 +35,7 @@ from lehr.tasks.session import Session, session
 from lehr.tasks.termination import in_pod
 from lehr.tasks.travel import fetch, portable
 
-PUBLIC = ("report.html", "scores.json", "lineage.json", "recipe.yaml")
+PUBLIC = ("report.html", "scores.json", "lineage.json", "footprint.json", "recipe.yaml")
 _PINNED = "recipes"
 FLYTE_EXECUTION = "FLYTE_INTERNAL_EXECUTION_ID"  # which Flyte's pods have, and its local executor has not
 Refs = dict[str, ArtifactRef]
@@ -165,7 +165,7 @@ def start(this: Opened) -> Refs:
 
 
 def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
-    """Write scores.json, lineage.json, report.html and model/ to the run's folder or address."""
+    """Write scores.json, lineage.json, footprint.json, report.html and model/ to the run's folder or address."""
     this = opened(run)
     s, place = _session(this), RunLocation(run.root)
     made = [*_ancestors(refs), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]

@@ -61,6 +61,7 @@ class Session:
             goes_on = in_pod() and not self.done and not self.over
             self.tracker.close(failed=None if goes_on else not self.done)
             self.counts.close()
+            self.power.close()
 
 
 _current: Session | None = None

@@ -40,6 +40,7 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.scores import read_records
+from lehr.report.totals import footprint
 from lehr.runtime.checkout import commit
 from lehr.runtime.json_files import read_object, read_objects, read_rows
 
@@ -70,12 +71,13 @@ class RunRecord:
 
 
 def publish(run: RunRecord, root: Path) -> ReportData:
-    """Write scores.json, lineage.json, report.html, recipe.yaml and model/ into `root`."""
+    """Write scores.json, lineage.json, footprint.json, report.html, recipe.yaml and model/ into `root`."""
     data = collect(run)
     final = next((a for a in run.artifacts if a.manifest.kind == "export"), None)
     records = [r.model_dump() for r in data.scores]
     write_atomic(root / "scores.json", json.dumps(records, indent=1))
     write_atomic(root / "lineage.json", json.dumps(lineage(run.made), indent=1))
+    write_atomic(root / "footprint.json", json.dumps(footprint(data), indent=1))
     write_atomic(root / "recipe.yaml", recipe_yaml(run.recipe))
     write_atomic(root / "report.html", render(data))
     if final is not None:

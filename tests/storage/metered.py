@@ -125,13 +125,15 @@ def main(place: str, seconds: str, die: str) -> None:
 
     def work() -> str:
         def run(config: AnyConfig, inputs: object, attempt: Attempt) -> Outcome:
+            began.append(power.joules())
             context = RankContext.of(attempt, Parallel(processes=2))
             return Outcome(tokens=run_ranks(2, 1, busy, Work(context, float(seconds), die == "1")), processes=2)
 
+        began, power = list[float](), PowerMeter(WATTS_PER_CORE)
         spec = StageSpec("test", AnyConfig, {}, "checkpoint", "ranked", "data", run)  # type: ignore[arg-type]
-        context = StageContext(_store(place), power=PowerMeter(WATTS_PER_CORE))
-        uri = run_stage(spec, "t", AnyConfig(), spec.inputs({}), context).uri
-        Path(os.environ["LOOKS"]).with_suffix(".counter").write_text(str(context.power.joules()), encoding="utf-8")
+        uri = run_stage(spec, "t", AnyConfig(), spec.inputs({}), StageContext(_store(place), power=power)).uri
+        counter = Path(os.environ["LOOKS"]).with_suffix(".counter")
+        counter.write_text(str(power.joules() - began[0]), encoding="utf-8")
         return uri
 
     print(lead_or_follow(work), flush=True)

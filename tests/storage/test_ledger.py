@@ -103,5 +103,5 @@ def test_two_machines_and_a_killed_attempt_within_a_percent(root: str, tmp_path:
     assert (cost.machines, cost.attempts, cost.energy_gaps) == (2, 2, [])
     assert cost.energy_source == "nvml+nvml_sampled+estimated" and cost.seconds > 1.5 * SECONDS
     counter = float((tmp_path / "looks-2-0.counter").read_text())
-    assert counter == pytest.approx(sum(sum(one.values()) for one in made), rel=0.1)  # and what came before the attempt
+    assert counter == pytest.approx(sum(sum(one.values()) for one in made), rel=0.02), "what the exporter reads"
     assert store.unfinished() == {}
