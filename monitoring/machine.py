@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,11 @@ class Memory:
     peak: int
 
 
-def descendants(proc: Path = PROC, of: int | None = None) -> dict[int, list[str]]:
+def descendants(proc: Path = PROC, of: int | None = None, among: Iterable[int] | None = None) -> dict[int, list[str]]:
     """The living descendants of this process, or of the process `of`, by process ID, each with its `stats`; empty without
-    /proc."""
+    /proc. `among`: those that may be some, for the others' files need not be read."""
     children: dict[int, list[tuple[int, list[str]]]] = {}
-    for pid, fields in stats(proc):
+    for pid, fields in stats(proc, among):
         children.setdefault(int(fields[1]), []).append((pid, fields))
     found: dict[int, list[str]] = {}
     todo = [os.getpid() if of is None else of]
@@ -38,12 +38,21 @@ def descendants(proc: Path = PROC, of: int | None = None) -> dict[int, list[str]
     return found
 
 
-def stats(proc: Path = PROC) -> Iterator[tuple[int, list[str]]]:
-    """Each process of the machine with the fields of its `stat` after the name."""
-    for entry in proc.glob("[0-9]*/stat"):
+def processes(proc: Path = PROC) -> frozenset[int]:
+    """The IDs of the machine's processes; empty without /proc."""
+    try:
+        return frozenset(int(name) for name in os.listdir(proc) if name.isascii() and name.isdigit())
+    except OSError:
+        return frozenset()
+
+
+def stats(proc: Path = PROC, pids: Iterable[int] | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Each process of the machine, or of those with these IDs, with the fields of its `stat` after the name."""
+    for pid in processes(proc) if pids is None else pids:
         try:
-            # Split after the last bracket: a process's name, in brackets, may itself contain spaces and brackets.
-            yield int(entry.parent.name), entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            with open(f"{proc}/{pid}/stat", "rb") as file:
+                # Split after the last bracket: a process's name, in brackets, may itself contain spaces and brackets.
+                yield pid, file.read().decode("utf-8", "replace").rpartition(")")[2].split()
         except OSError:
             continue  # the process ended in the meantime
 

@@ -91,7 +91,7 @@ class LedgerWriter:
                 return found
             if time.monotonic() > deadline:
                 return found
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS if self.fencing.shared else 5 * _LOOK_SECONDS)
 
     def earlier(self) -> tuple[list[Entry], list[str]]:
         """The entries of other attempts, and the names of damaged ones."""

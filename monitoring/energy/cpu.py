@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lehr.monitoring import machine
-from lehr.monitoring.energy.process_tree import tree_cpu_seconds
+from lehr.monitoring.energy.process_tree import TreeCpuSeconds
 
 RAPL_ROOT = Path("/sys/class/powercap")
 CPU_SECONDS = 5.0  # between two readings, for each looks at all processes; a RAPL counter wraps in 20 minutes or more
@@ -26,9 +26,9 @@ class CpuEstimate:
     gaps: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
 
-    def __init__(self, watts_per_core: float, device: str = "cpu", cpu: Callable[[], float] = tree_cpu_seconds) -> None:
-        self._watts, self._device, self._cpu = watts_per_core, device, cpu
-        self._last, self._joules = cpu(), 0.0
+    def __init__(self, watts_per_core: float, device: str = "cpu", cpu: Callable[[], float] | None = None) -> None:
+        self._watts, self._device, self._cpu = watts_per_core, device, cpu or TreeCpuSeconds()
+        self._last, self._joules = self._cpu(), 0.0
 
     def read(self) -> dict[str, float]:
         before, self._last = self._last, self._cpu()
@@ -80,7 +80,7 @@ class Rapl:
         self,
         root: Path | None = None,
         device: str = "cpu",
-        cpu: Callable[[], float] = tree_cpu_seconds,
+        cpu: Callable[[], float] | None = None,
         proc: Path = machine.PROC,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,7 +90,7 @@ class Rapl:
         self._zones = [Zone(zone) for zone, name in names.items() if name.startswith("package") or name == "dram"]
         if not self._zones:
             raise FileNotFoundError(f"no RAPL packages under {root}")
-        self._device, self._cpu, self._proc, self._now = device, cpu, proc, now
+        self._device, self._cpu, self._proc, self._now = device, cpu or TreeCpuSeconds(), proc, now
         self._when, self._pending, self._joules = now(), 0.0, 0.0
         self._before = self._times()
         self._events: list[str] = []

@@ -18,9 +18,12 @@ from lehr.monitoring.energy.gpu import GpuCounters, GpuPower, gpu_parts
 from lehr.monitoring.energy.gpu_share import GpuShare
 from lehr.monitoring.energy.meter import OnRank, PowerMeter
 from lehr.monitoring.energy.part import Part, Poller
-from lehr.monitoring.energy.process_tree import tree_cpu_seconds
+from lehr.monitoring.energy.process_tree import TreeCpuSeconds
+from lehr.monitoring.machine import descendants
 from lehr.runtime.energy import Drawn, label
 from tests.monitoring.machines import Clock, FakeNvml, write_busy, write_zone
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -53,33 +56,63 @@ def test_the_estimate_counts_children_that_still_run_and_never_falls() -> None:
 
 
 def test_the_estimate_counts_this_process() -> None:
-    before, start = tree_cpu_seconds(), time.process_time()
+    seconds = TreeCpuSeconds()
+    before, start = seconds(), time.process_time()
     while time.process_time() < start + 0.2:
         pass
-    assert tree_cpu_seconds() - before >= 0.15
+    assert seconds() - before >= 0.15
 
 
-def test_under_a_launcher_its_other_local_ranks_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rank asks for the tree of its launcher, here: of a process with two children that work."""
-    code = (
-        "import subprocess, sys, os\n"
-        "work = 'import time\\nwhile time.process_time() < 0.3: pass\\ninput()'\n"
-        "other = subprocess.Popen([sys.executable, '-c', work], stdin=subprocess.PIPE)\n"
-        "env = {**os.environ, 'TORCHELASTIC_RUN_ID': 'x', 'WORLD_SIZE': '2', 'LOCAL_WORLD_SIZE': sys.argv[1]}\n"
-        "rank = ('import time; from lehr.monitoring.energy.process_tree import tree_cpu_seconds as seconds\\n'\n"
-        "        'while seconds() < time.process_time() + 0.25 and time.monotonic() < END: time.sleep(0.05)\\n'\n"
-        "        'print(seconds() - time.process_time())')\n"
-        "rank = 'import time; END = time.monotonic() + float(' + sys.argv[2] + ')\\n' + rank\n"
-        "subprocess.run([sys.executable, '-c', rank], env=env)\n"
-        "other.communicate(b'\\n')\n"
-    )
+def test_processes_of_others_are_looked_at_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And this run's, with those that it starts, each time."""
 
-    def seconds(local_world: str, patience: str) -> float:
-        done = subprocess.run([sys.executable, "-c", code, local_world, patience], capture_output=True, text=True, check=True)
-        return float(done.stdout)
+    def write(pid: int, parent: int, ticks: int) -> None:
+        (tmp_path / str(pid)).mkdir(exist_ok=True)
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b)) S {parent} 0 0 0 0 0 0 0 0 0 {ticks} 0 0 0 0\n")
 
-    assert seconds("2", "20") > 0.25
-    assert seconds("1", "0.5") < 0.1  # the only rank of its machine: what its parent does besides is not its own
+    now = Clock(0.0)
+    own, tick = sum(os.times()[:4]), os.sysconf("SC_CLK_TCK")
+    write(1, 0, 9000)
+    write(7, 1, 9000)
+    write(20, os.getpid(), tick)
+    seconds = TreeCpuSeconds(tmp_path, now)
+    assert seconds() - own == pytest.approx(1.0, abs=0.3)
+    write(21, 20, 2 * tick)
+    (tmp_path / "7" / "stat").unlink()
+    (tmp_path / "7" / "stat").mkdir()  # whoever reads it now fails
+    read = []
+    monkeypatch.setattr("lehr.monitoring.energy.process_tree.descendants", lambda *a: read.append(set(a[2])) or descendants(*a))
+    assert seconds() - own == pytest.approx(3.0, abs=0.3)
+    now.at = 61.0
+    seconds()
+    assert read == [{20, 21}, {1, 7, 20, 21}]
+
+
+# A launcher: it starts another rank, which works for 0.3 s, and a rank that counts. `argv`: ranks of this machine, patience.
+LAUNCHER = """
+import os, subprocess, sys
+work = "import time\\nwhile time.process_time() < 0.3: pass\\ninput()"
+count = '''
+import sys, time
+from lehr.monitoring.energy.process_tree import TreeCpuSeconds
+seconds, end = TreeCpuSeconds(), time.monotonic() + float(sys.argv[1])
+while seconds() < time.process_time() + 0.25 and time.monotonic() < end:
+    time.sleep(0.05)
+print(seconds() - time.process_time())
+'''
+other = subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE)
+env = {**os.environ, "TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": sys.argv[1]}
+subprocess.run([sys.executable, "-c", count, sys.argv[2]], env=env, check=True)
+other.communicate(b"\\n")
+"""
+
+
+@pytest.mark.parametrize(("local_world", "patience", "counted"), [("2", "30", True), ("1", "0.5", False)])
+def test_under_a_launcher_the_other_ranks_of_a_machine_count_too(local_world: str, patience: str, counted: bool) -> None:
+    """Where there is one rank to a machine, what its parent does besides is not its own."""
+    command = [sys.executable, "-c", LAUNCHER, local_world, patience]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (float(done.stdout) > 0.25) is counted
 
 
 def _rapl(tmp_path: Path, own: Clock, now: Clock) -> Rapl:
