@@ -52,9 +52,9 @@ class Attempt:
     def spent(self) -> Spent:
         """The cost over all attempts and machines so far; a killed attempt counts up to its last entry in the ledger. What is
         damaged counts as nothing, and is said: a cost must not fail a stage."""
-        own = self.ledger.entry()
         others, missing = self._others(hosts()) if self._on_ranks else ([], [])
         earlier, damaged = self._earlier()
+        own = self.ledger.entry()  # last: waiting for the others took energy too
         if damaged:
             self.log(f"{', '.join(damaged)}: damaged; the cost of an earlier attempt is lost")
         found = total([own, *others, *earlier])

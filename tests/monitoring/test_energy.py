@@ -220,11 +220,12 @@ def test_power_is_integrated_where_a_gpu_has_no_counter_within_a_percent() -> No
 
 def test_a_clock_that_jumps_is_no_exception_and_a_long_silence_is_said() -> None:
     now = Clock(0.0)
-    sampled = GpuPower(nvml := FakeNvml(watts={"B": lambda: 100.0}), {"B": "B"}, _all(nvml), now)
+    nvml = FakeNvml(watts={"B": lambda: 50.0 - now.at})  # between two samples it is taken to change evenly
+    sampled = GpuPower(nvml, {"B": "B"}, _all(nvml), now)
     now.at = -50.0
     assert sampled.read() == {"B": 0.0}
     now.at = -20.0
-    assert sampled.read() == {"B": pytest.approx(3000.0)}
+    assert sampled.read() == {"B": pytest.approx(30 * (100 + 70) / 2)}
     assert sampled.events == ("B was not sampled for 30 s: the mean of the power around that was taken",)
 
 
