@@ -44,7 +44,7 @@ class LedgerWriter:
         self._thread: threading.Thread | None = None
         self._going = False
 
-    def entry(self, *, ended: bool = False) -> Entry:
+    def current(self, *, ended: bool = False) -> Entry:
         """As of now."""
         self.read = self._power.drawn()
         drawn = self.read.since(self._before)
@@ -121,7 +121,7 @@ class LedgerWriter:
 
     def _put(self, *, ended: bool) -> None:
         try:
-            entry = self.entry(ended=ended)
+            entry = self.current(ended=ended)
             self.fencing.keep_entry(self.scratch, entry.name, entry.model_dump_json())
             if self._rank == 0 and hosts() > 1 and not ended:
                 self._others()

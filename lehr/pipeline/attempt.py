@@ -54,7 +54,7 @@ class Attempt:
         damaged counts as nothing, and is said: a cost must not fail a stage."""
         others, missing = self._others(hosts()) if self._on_ranks else ([], [])
         earlier, damaged = self._earlier()
-        own = self.ledger.entry()  # last: waiting for the others took energy too
+        own = self.ledger.current()  # last: waiting for the others took energy too
         if damaged:
             self.log(f"{', '.join(damaged)}: damaged; the cost of an earlier attempt is lost")
         found = total([own, *others, *earlier])

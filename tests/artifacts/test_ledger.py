@@ -250,7 +250,7 @@ def test_a_machine_that_waits_for_rank_0_between_two_pieces_of_work_counts_that(
     first.end()
     time.sleep(0.2)
     second = LedgerWriter(power, SystemClock(), store.scratch("b"), store.begin("b"), first)
-    one = second.entry()
+    one = second.current()
     assert one.metered[0].joules >= 20.0 and one.seconds < 0.1
 
 

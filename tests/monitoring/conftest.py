@@ -15,3 +15,10 @@ def tracker() -> Iterator[PrometheusTracker]:
     made = PrometheusTracker(About("tiny", model="olmo2", recipe_sha256="ab" * 32), Meter(), now=Time())
     yield made
     made.close()
+
+
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever started the tests, this process is no rank, and may use all GPUs."""
+    for name in ("CUDA_VISIBLE_DEVICES", "TORCHELASTIC_RUN_ID", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from lehr.monitoring.energy.gpu_share import GpuShare
+
 
 class NvmlError(Exception):
     """As pynvml's NVMLError."""
@@ -85,3 +87,8 @@ def write_busy(proc: Path, seconds: float) -> None:
     """All processors of the machine have been busy for so long."""
     proc.mkdir(exist_ok=True)
     (proc / "stat").write_text(f"cpu  {round(seconds * 100)} 0 0 500 500 0 0 0 0 0\n")
+
+
+def in_a_container(nvml: FakeNvml) -> GpuShare:
+    """Whose GPUs are its own."""
+    return GpuShare(nvml, sees_all=lambda: False)
