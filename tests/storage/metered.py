@@ -13,8 +13,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 
@@ -24,6 +26,9 @@ from lehr.distributed.rank_launcher import lead_or_follow
 from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.monitoring import gpus
 from lehr.monitoring.energy import PowerMeter
+from lehr.monitoring.energy.cpu import CpuEstimate
+from lehr.monitoring.energy.gpu import GpuCounters, GpuPower
+from lehr.monitoring.energy.part import FRESH_SECONDS, Poller
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.run import run_stage
 from lehr.pipeline.spec import Outcome, StageSpec
@@ -75,19 +80,43 @@ def cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
+class Stamped(dict[str, float]):
+    """A reading, with when its GPU was asked, or with the processor time of this process then."""
+
+    at = 0.0
+
+
+def stamp(part: type[GpuCounters] | type[GpuPower] | type[CpuEstimate], driver: Driver) -> None:
+    read = part.read
+
+    def stamped(self: Any) -> dict[str, float]:
+        found = Stamped(read(self))
+        found.at = cpu_seconds() if part is CpuEstimate else max(driver.asked[name] for name in found)
+        return found
+
+    part.read = stamped  # type: ignore[method-assign, assignment]
+
+
 def write_looks(path: Path, driver: Driver) -> None:
-    """From now on a line for each look at the meter: when that was, when its GPUs were read for it, and the processor time of
-    this process then."""
-    drawn, file, lock = PowerMeter.drawn, path.open("a", encoding="utf-8"), threading.Lock()
+    """From now on a line for each look at the meter: when that was, and the stamps of the readings in it."""
+    for part in (GpuCounters, GpuPower, CpuEstimate):
+        stamp(part, driver)
+    drawn, fresh, file, lock = PowerMeter.drawn, Poller.fresh, path.open("a", encoding="utf-8"), threading.Lock()
+    asked: dict[str, float] = {}
+
+    def noticed(self: Poller, wait: float = FRESH_SECONDS) -> Mapping[str, float]:
+        found = fresh(self, wait)
+        asked.update(dict.fromkeys(found, found.at) if isinstance(found, Stamped) else {})
+        return found
 
     def looked(self: PowerMeter) -> Drawn:
         with lock:
             found = drawn(self)
-            file.write(json.dumps({"at": time.monotonic(), "cpu": cpu_seconds(), **driver.asked}) + "\n")
+            file.write(json.dumps({"at": time.monotonic(), **asked}) + "\n")
             file.flush()
         return found
 
-    PowerMeter.drawn = looked  # type: ignore[method-assign]
+    Poller.fresh, PowerMeter.drawn = noticed, looked  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def _attempt(tmp_path: Path, place: str, number: int) -> list[tuple[int, str, st
         for rank in range(2)
     ]  # fmt: skip
     try:
-        said = [process.communicate(timeout=120) for process in started]
+        said = [process.communicate(timeout=240) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -52,18 +52,18 @@ def _attempt(tmp_path: Path, place: str, number: int) -> list[tuple[int, str, st
 
 def _drawn(tmp_path: Path, number: int, rank: int) -> dict[str, float]:
     """Joules by source between the first and the last look at that machine's meter: of the counter in closed form, of the
-    sampled power by its mean over milliseconds, of the processor from the kernel's count for the process."""
+    sampled power by its mean over milliseconds, of the processor from what getrusage says."""
     looks = [json.loads(line) for line in (tmp_path / f"looks-{number}-{rank}").read_text().splitlines()]
     # Rank 0 looks when it seals the artifact, and then for its last entry.
     first, last, (counted, sampled) = looks[0], looks[-2 if (number, rank) == (2, 0) else -1], GPUS[rank]
-    assert all(0 <= look["at"] - look[gpu] < 0.5 for look in (first, last) for gpu in GPUS[rank]), "a reading is of its moment"
+    assert all(0 <= look["at"] - look[gpu] < 5 for look in (first, last) for gpu in GPUS[rank]), "a reading is of its moment"
     seconds = last[sampled] - first[sampled]
     steps = round(seconds * 1000)
     mean = sum(metered.watts(sampled, first[sampled] + (i + 0.5) * seconds / steps) for i in range(steps)) / steps
     return {
         "nvml": metered.joules(counted, last[counted]) - metered.joules(counted, first[counted]),
         "nvml_sampled": mean * seconds,
-        "estimated": (last["cpu"] - first["cpu"]) * metered.WATTS_PER_CORE,
+        "estimated": (last[f"cpu-{rank}"] - first[f"cpu-{rank}"]) * metered.WATTS_PER_CORE,
     }
 
 
@@ -74,8 +74,8 @@ def _by_source(entry: Entry) -> dict[str, float]:
 def _agree(found: dict[str, float], expected: dict[str, float]) -> None:
     assert found.keys() == expected.keys()
     for source, joules in expected.items():
-        within = {"abs": 1.0} if source == "estimated" else {"rel": 0.01}  # 0.14 s of a core: it is read a little earlier
-        assert found[source] == pytest.approx(joules, **within), (source, found, expected)
+        ticks = 6 * 0.01 * metered.WATTS_PER_CORE if source == "estimated" else 0  # in which the kernel counts, at each look
+        assert found[source] == pytest.approx(joules, rel=0.01, abs=ticks), (source, found, expected)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_two_machines_and_a_killed_attempt_within_a_percent(root: str, tmp_path:
     lost = [_drawn(tmp_path, 1, rank) for rank in range(2)]
     for entry, expected in zip(entries, lost, strict=True):
         _agree(_by_source(entry), expected)
-        assert entry.seconds > 0.9, "the last entry of a killed attempt is seconds old"
+        assert entry.seconds > 0.9, "of a killed attempt there is an entry after its first second"
     assert [entry.ended for entry in entries] == [False, True] and spent_on(texts).source == "nvml+nvml_sampled+estimated"
 
     first, second = _attempt(tmp_path, place, 2)
