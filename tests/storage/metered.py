@@ -44,8 +44,8 @@ RANK = int(os.environ.get("RANK", "0"))
 
 def watts(gpu: str, at: float) -> float:
     """Power of a GPU, of either machine, at a time of the system's monotonic clock. Where it is sampled it changes slowly: on a
-    machine that runs other tests too, a sample may come a quarter of a second late."""
-    mean, period = {"A": (300, 1.3), "B": (150, 4.1), "C": (500, 1.9), "D": (90, 5.3)}[gpu]
+    machine that does much else, a sample may come a second late."""
+    mean, period = {"A": (300, 1.3), "B": (150, 17.1), "C": (500, 1.9), "D": (90, 23.3)}[gpu]
     return mean * (1 + 0.5 * math.sin(2 * math.pi * at / period))
 
 
