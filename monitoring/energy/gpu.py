@@ -108,7 +108,7 @@ class GpuPower(_Gpus):
         return float(watts)
 
     def _add(self, name: str, handle: Any) -> None:
-        watts, now = self._watts(handle), self._now()
+        now, watts = self._now(), self._watts(handle)
         when, before = self._last.get(name, (now, watts))
         self._last[name] = now, watts
         passed = max(now - when, 0.0)
