@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -50,19 +51,21 @@ def _attempt(tmp_path: Path, place: str, number: int) -> list[tuple[int, str, st
     return [(process.returncode, *out) for process, out in zip(started, said, strict=True)]
 
 
-def _drawn(tmp_path: Path, number: int, rank: int) -> dict[str, float]:
+def _drawn(tmp_path: Path, number: int, rank: int, seconds: float = math.inf) -> dict[str, float]:
     """Joules by source between the first and the last look at that machine's meter: of the counter in closed form, of the
     sampled power by its mean over milliseconds, of the processor from what getrusage says."""
     looks = [json.loads(line) for line in (tmp_path / f"looks-{number}-{rank}").read_text().splitlines()]
+    # An entry after so many `seconds` is of the look before: a later one may not have reached the store when it was killed.
+    looks = [look for look in looks if look["at"] <= looks[0]["at"] + seconds + 0.01]
     # Rank 0 looks when it seals the artifact, and then for its last entry.
     first, last, (counted, sampled) = looks[0], looks[-2 if (number, rank) == (2, 0) else -1], GPUS[rank]
     assert all(0 <= look["at"] - look[gpu] < 5 for look in (first, last) for gpu in GPUS[rank]), "a reading is of its moment"
-    seconds = last[sampled] - first[sampled]
-    steps = round(seconds * 1000)
-    mean = sum(metered.watts(sampled, first[sampled] + (i + 0.5) * seconds / steps) for i in range(steps)) / steps
+    passed = last[sampled] - first[sampled]
+    steps = round(passed * 1000)
+    mean = sum(metered.watts(sampled, first[sampled] + (i + 0.5) * passed / steps) for i in range(steps)) / steps
     return {
         "nvml": metered.joules(counted, last[counted]) - metered.joules(counted, first[counted]),
-        "nvml_sampled": mean * seconds,
+        "nvml_sampled": mean * passed,
         "estimated": (last[f"cpu-{rank}"] - first[f"cpu-{rank}"]) * metered.WATTS_PER_CORE,
     }
 
@@ -88,7 +91,7 @@ def test_two_machines_and_a_killed_attempt_within_a_percent(root: str, tmp_path:
     ((name, texts),) = store.unfinished().items()
     entries, damaged = parse(texts)
     assert name.startswith("t-") and not damaged and [entry.name for entry in entries] == ["1-0.json", "1-1.json"]
-    lost = [_drawn(tmp_path, 1, rank) for rank in range(2)]
+    lost = [_drawn(tmp_path, 1, rank, entries[rank].seconds) for rank in range(2)]
     for entry, expected in zip(entries, lost, strict=True):
         _agree(_by_source(entry), expected)
         assert entry.seconds > 0.9, "of a killed attempt there is an entry after its first second"
