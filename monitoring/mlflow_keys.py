@@ -108,6 +108,12 @@ class Changes:
             self._changed(f"{name}=", f"({len(text):,} characters) is cut to {PARAM_CHARACTERS:,}, and whole in params/")
         return cut
 
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Take note of those that `tags_of` cuts."""
+        for key, value in tags.items():
+            if len(value) > TAG_CHARACTERS:
+                self._changed(f"{key}=", f"({len(value):,} characters) is cut to {TAG_CHARACTERS:,}")
+
     def number(self, name: str, value: object) -> float | None:
         """The value of the metric `name`."""
         found = number(value)

@@ -100,7 +100,8 @@ class Products:
 
     def _link_version(self, model_id: str, version: dict[str, str]) -> None:
         known = json.loads(self._client.get_logged_model(model_id).tags.get(_VERSIONS, "[]"))
-        if version not in known:
+        # A server adds its own entry, with the version as a number; the store of a file does not.
+        if version not in [{key: str(value) for key, value in one.items()} for one in known]:
             self._client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps([*known, version])})
 
     # -- datasets

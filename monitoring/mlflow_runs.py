@@ -41,6 +41,7 @@ class Runs:
         tags = known.data.tags
         self._scored = {key.removeprefix(SCORED): int(value) for key, value in tags.items() if key.startswith(SCORED)}
         self._params: dict[str, dict[str, str]] = {}  # of stages that may not have a child of this attempt yet
+        self._changes.tags(opened.tags)
         self._log_params(self.parent_id, wanted.params)
 
     @classmethod
