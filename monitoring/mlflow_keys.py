@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from lehr.runtime.redaction import masked
 from lehr.runtime.text import visible
@@ -17,6 +18,7 @@ _LISTED = 5  # in such a line
 _SHOWN = 60  # characters of a name in such a line
 
 
+@lru_cache(maxsize=4096)  # asked for each point
 def key_of(name: str) -> str:
     """`name` as a valid key of MLflow: a path of letters, digits and `_.-: /`. A changed name ends in a hash, so that two names
     never become the same key."""
@@ -32,6 +34,7 @@ def metric_name(name: str) -> str:
     return name.replace("@", ":")
 
 
+@lru_cache(maxsize=4096)
 def metric_key(name: str) -> str:
     """A metric's key."""
     return key_of(metric_name(name))
@@ -99,7 +102,7 @@ class Changes:
 
     def metric(self, name: str) -> str:
         """The key of a metric."""
-        return self.key(metric_name(name))
+        return name if metric_key(name) == name else self.key(metric_name(name))
 
     def param(self, name: str, text: str) -> str:
         """The value of the parameter `name`."""

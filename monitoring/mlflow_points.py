@@ -97,11 +97,13 @@ class Points:
 def _insert(file: Path, run_id: str, rows: Sequence[_Row]) -> None:
     """Write into a run's own file what MLflow's store would: that takes its objects 0.1 to 0.6 ms of processor time a value,
     more than a training step may cost. Raises Gone if the run was deleted, and sqlite3.Error."""
-    values = [(key, *_stored(value), at, step) for key, value, at, step in rows]
-    ordered = [(key, value, at, step, nan, run_id) for key, value, nan, at, step in values]
+    # In the order of the table's key: neighbours go into one page.
+    ordered = sorted((key, _stored(value), at, step, value != value, run_id) for key, value, at, step in rows)
     newest: dict[str, tuple[str, float, int, int, bool, str]] = {}
-    for row in sorted(ordered, key=lambda row: (row[3], row[2], row[1])):
-        newest[row[0]] = row
+    for row in ordered:
+        known = newest.setdefault(row[0], row)
+        if (row[3], row[2], row[1]) > (known[3], known[2], known[1]):
+            newest[row[0]] = row
     with closing(sqlite3.connect(file, timeout=_WAIT_SECONDS, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -116,8 +118,8 @@ def _insert(file: Path, run_id: str, rows: Sequence[_Row]) -> None:
             raise
 
 
-def _stored(value: float) -> tuple[float, bool]:
-    """A value in MLflow's tables, and whether it stands for NaN."""
-    if math.isnan(value):
-        return 0.0, True
-    return min(max(value, -_LARGEST), _LARGEST), False
+def _stored(value: float) -> float:
+    """A value in MLflow's tables, which mark NaN beside it."""
+    if math.isfinite(value):
+        return value
+    return 0.0 if math.isnan(value) else math.copysign(_LARGEST, value)
