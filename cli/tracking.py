@@ -87,3 +87,5 @@ def _send(place: RunLocation) -> None:
     except Exception as error:
         raise InfraError(f"{masked(store.tracking_uri)}: {masked(brief(error))}. What was not sent still waits") from error
     say(f"sent {delivery.sent} records to {masked(store.tracking_uri)}")
+    if left := len(list((folder / FOLDER).glob("*"))):
+        say(f"{left} files stay in {folder / FOLDER}: a run that goes on writes them, or they cannot be sent", err=True)

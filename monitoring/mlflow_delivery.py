@@ -24,7 +24,8 @@ class Delivery:
     def __init__(self, wanted: Wanted, say: Say, claim: Claim | None = None) -> None:
         self._wanted, self._say, self._claim = wanted, say, claim
         self._runs: dict[str, Runs] = {}  # by run key
-        self._failures = 0  # of the oldest record
+        self._failures = self._leftover_failures = 0  # of the oldest record, of the oldest file
+        self._set_aside: set[Path] = set()  # files that cannot be sent
         self.sent = 0
 
     def open(self) -> None:
@@ -36,15 +37,18 @@ class Delivery:
         """Whether MLflow has answered once."""
         return bool(self._runs)
 
-    def send(self, spool: Spool) -> None:
-        """Send all that waits. Raises what MLflow raises while it is down; the rest stays in the spool then."""
+    def send(self, spool: Spool, root: Path | None = None) -> None:
+        """Send all that waits; of a file that came from elsewhere only what is below `root`. Raises what MLflow raises while it
+        is down; the rest stays in the spool then."""
         wanted = wanted_of(spool.header, self._wanted)
         while records := spool.peek():
             runs = self._of(wanted)
             for group in _groups(records):
                 known = [record for record, _ in group if record is not None]
-                if known:
+                if known and (root is None or _is_inside(known[0], root)):
                     self._take(runs, known)
+                elif known:
+                    self._say("a waiting record names files outside of the run, and is left out")
                 else:
                     self._say("a line of its waiting records is damaged, and left out")
                 spool.sent(sum(size for _, size in group))
@@ -57,13 +61,27 @@ class Delivery:
         others = 0
         for spool in leftovers(folder):
             try:
+                if spool.path in self._set_aside:
+                    continue
                 if anywhere or self._is_for_here(spool.header):
-                    self.send(spool)
+                    self._send_leftover(spool, folder.resolve().parent)
                 else:
                     others += 1
             finally:
                 spool.close()
         return others
+
+    def _send_leftover(self, spool: Spool, root: Path) -> None:
+        try:
+            self.send(spool, root)
+        except Exception as error:
+            self._leftover_failures += 1
+            if self._leftover_failures < TRIES or not self._of(self._wanted).answers():
+                raise
+            # The file's own fault: it must not hold up what this process tracks.
+            self._say(f"{spool.path.name} cannot be sent, and stays: {brief(error)}")
+            self._set_aside.add(spool.path)
+            self._leftover_failures = 0
 
     def _is_for_here(self, header: Record) -> bool:
         """Whether it was meant for this store; a run's own file may have been moved with the run."""
@@ -101,6 +119,12 @@ def wanted_of(header: Record, here: Wanted) -> Wanted:
     location = here.artifact_location
     order = tuple(header.get("order", ()))
     return replace(Wanted(**{**header, "order": order}), tracking_uri=here.tracking_uri, artifact_location=location)
+
+
+def _is_inside(record: Record, root: Path) -> bool:
+    """Whether the files that the record wants copied are below `root`: who wrote it may have been somebody else."""
+    named = [*record.get("paths", ()), *([record["model"]] if "model" in record else [])]
+    return all(Path(path).resolve().is_relative_to(root) for path in named)
 
 
 def _groups(records: Sequence[tuple[Record | None, int]]) -> Iterator[list[tuple[Record | None, int]]]:

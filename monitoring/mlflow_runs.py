@@ -22,6 +22,7 @@ SCORED = "lehr.scored."
 _PARAMS = 100  # in one call; MLflow's limit
 _NAMES = 100  # changed names that are recorded on one run
 _NAME = "lehr.name."
+RECORDS = frozenset({"started", "sampled", "made", "finished", "scores", "artifacts", "whole", "register", "ended"})
 EXTRA = frozenset({"made", "register", "whole"})  # records without which that of the run is complete
 
 
@@ -64,13 +65,13 @@ class Runs:
     def take(self, records: Sequence[Record]) -> None:
         """Send one record, or several of points of one stage. Raises MLflow's errors."""
         first = records[0]
-        if first["do"] == "point":
+        if (what := first.get("do")) == "point":
             self._curve(records)
-        else:
-            getattr(self, f"_{first['do']}")(first)
+        elif what in RECORDS:
+            getattr(self, f"_{what}")(first)
         self._changes.tell()
 
-    # -- records: the names of these methods are their `do`
+    # -- RECORDS
 
     def _started(self, record: Record) -> None:
         stage, total = record["stage"], record["total_steps"]
