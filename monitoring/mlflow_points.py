@@ -25,6 +25,7 @@ _WAIT_SECONDS = 20.0  # for another writer, as MLflow itself waits
 _LARGEST = sys.float_info.max  # stands for infinity, as in MLflow's store
 _REFUSALS = 3  # of ordinary values, after which a key is not sent any more: it is the name that MLflow does not take
 LAST_STEP = 2**63 - 1
+_LOG_BATCH = "/api/2.0/mlflow/runs/log-batch"
 _GONE = "RESOURCE_DOES_NOT_EXIST"
 
 # What MLflow's store does with each metric (SqlAlchemyStore._log_metrics and _update_latest_metrics_if_necessary).
@@ -41,8 +42,10 @@ class Points:
     def __init__(self, client: Any, tracking_uri: str, changes: Changes) -> None:
         self._client, self._changes = client, changes
         self._refusals: Counter[str] = Counter()  # of ordinary values, by key
-        # The statements above belong to one version of MLflow's schema.
-        self._file = mlflow_schema.sqlite_file(tracking_uri) if mlflow_schema.is_current() else None
+        # The statements above, and what a server is sent, belong to one version of MLflow.
+        current = mlflow_schema.is_current()
+        self._file = mlflow_schema.sqlite_file(tracking_uri) if current else None
+        self._rest = current and tracking_uri.startswith(("http://", "https://"))
 
     def log(self, run_id: str, points: Sequence[Point], of: Mapping[str, object] | None = None) -> None:
         """`of`: the logged model and the dataset that the points are about, as arguments of MLflow's Metric. Raises Gone if
@@ -63,11 +66,9 @@ class Points:
         return None if known is None else (self._changes.metric(name), known, at, step)
 
     def _send(self, run_id: str, rows: Sequence[_Row], of: Mapping[str, object], whole: bool = True) -> None:
-        from mlflow.entities import Metric
-
         rows = [row for row in rows if self._refusals[row[0]] < _REFUSALS]
         try:
-            self._client.log_batch(run_id, metrics=[Metric(*row, **of) for row in rows])
+            self._log_batch(run_id, rows, of)
         except Exception as error:
             if not refused(error) and code_of(error) != _GONE:
                 raise
@@ -81,6 +82,21 @@ class Points:
             # One value that MLflow does not take refuses the whole batch: the halves find it.
             self._send(run_id, rows[: len(rows) // 2], of, whole=False)
             self._send(run_id, rows[len(rows) // 2 :], of, whole=False)
+
+    def _log_batch(self, run_id: str, rows: Sequence[_Row], of: Mapping[str, object]) -> None:
+        """A server gets the same request as from MLflow's client, which takes ten times as long to make it, with a message for
+        each value."""
+        if self._rest and not of:
+            from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+            metrics = [{"key": k, "value": _in_json(v), "timestamp": at, "step": step} for k, v, at, step in rows]
+            who = self._client._tracking_client.store.get_host_creds()
+            answer = http_request(who, _LOG_BATCH, "POST", json={"run_id": run_id, "metrics": metrics})
+            verify_rest_response(answer, _LOG_BATCH)
+            return
+        from mlflow.entities import Metric
+
+        self._client.log_batch(run_id, metrics=[Metric(*row, **of) for row in rows])
 
     def _require(self, run_id: str) -> None:
         """Raises Gone if the run does not exist any more."""
@@ -116,6 +132,13 @@ def _insert(file: Path, run_id: str, rows: Sequence[_Row]) -> None:
         except BaseException:
             db.execute("ROLLBACK")
             raise
+
+
+def _in_json(value: float) -> float | str:
+    """A value as protobuf's JSON has it."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _stored(value: float) -> float:
