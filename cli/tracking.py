@@ -13,7 +13,10 @@ from lehr.cli.places import RUN, Where
 from lehr.cli.say import say
 
 if TYPE_CHECKING:
+    from lehr.monitoring.mlflow_delivery import Delivery
     from lehr.tasks.run_location import RunLocation
+
+_TRIES = 3  # without anything that arrives
 
 
 @click.command("mlflow")
@@ -80,7 +83,7 @@ def _send(place: RunLocation) -> None:
     shared, delivery = TrackedRun(place, uri, ""), Delivery(store, lambda text: say(text, err=True))
     try:
         shared.bring(folder / FOLDER)
-        delivery.send_leftovers(folder / FOLDER, anywhere=True)
+        _send_all(delivery, folder / FOLDER)
         shared.sent(folder / FOLDER)
     except OSError as error:
         raise from_os_error(error) from error
@@ -89,3 +92,18 @@ def _send(place: RunLocation) -> None:
     say(f"sent {delivery.sent} records to {masked(store.tracking_uri)}")
     if left := len(list((folder / FOLDER).glob("*"))):
         say(f"{left} files stay in {folder / FOLDER}: a run that goes on writes them, or they cannot be sent", err=True)
+
+
+def _send_all(delivery: Delivery, folder: Path) -> None:
+    """As long as something arrives, an answer that was lost ends nothing. Raises what the last of some tries did."""
+    before, tries = 0, 0
+    while True:
+        try:
+            delivery.send_leftovers(folder, anywhere=True)
+        except Exception:
+            tries = 0 if delivery.sent > before else tries + 1
+            before = delivery.sent
+            if tries == _TRIES:
+                raise
+        else:
+            return

@@ -133,17 +133,26 @@ class Spool:
             return left.count(b"\n") + len(self._held)
 
     def close(self) -> None:
-        """Release the file, and delete it with its folder unless something waits in it."""
+        """Release the file, and delete it with its folder unless something waits in it. Raises nothing."""
         with self._lock:
             if self._descriptor < 0:
                 return
-            if self._read >= self._size:
-                self.path.unlink(missing_ok=True)
-                with suppress(OSError):  # others are in it
-                    self.path.parent.rmdir()
+            with suppress(OSError):  # what was sent is then sent again, which changes nothing
+                if self._read >= self._size:
+                    self.path.unlink(missing_ok=True)
+                    self.path.parent.rmdir()  # unless others are in it
+                elif self._read > self._first:
+                    self._drop_sent()
             os.close(self._descriptor)
             self._descriptor = -1
             self._first = self._read = self._size = 0
+
+    def _drop_sent(self) -> None:
+        """Replace the file by one without what was sent."""
+        beside = self.path.with_suffix(".tmp")
+        header = os.pread(self._descriptor, self._first, 0)
+        beside.write_bytes(header + os.pread(self._descriptor, self._size - self._read, self._read))
+        os.replace(beside, self.path)
 
 
 def leftovers(folder: Path) -> Iterator[Spool]:

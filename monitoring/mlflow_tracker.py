@@ -257,19 +257,21 @@ class MlflowTracker:
 
     def _leave(self) -> None:
         """Say what was not sent, and leave it where the next process looks."""
+        if self._spool.lost:
+            self._say(f"{self._spool.lost} records are lost: the disk of {self._pending} took none")
         if not self.waiting:
             self._spool.close()
             return
         self._say(
             f"not everything reached it before the run ended; `lehr mlflow RUN --send` sends what waits in {self._pending}"
         )
+        if not any(thread.is_alive() for thread in self._threads):
+            self._spool.close()
         try:
             if self._shared:
                 self._shared.keep(self._pending)
         except Exception as error:  # noqa: BLE001 - the run is over and its own folder holds the full record
             self._say(f"nor could it be kept for later: {brief(error)}")
-        if not any(thread.is_alive() for thread in self._threads):
-            self._spool.close()
 
     def _say(self, text: str) -> None:
         """Each line once: a server that refuses one thing refuses it at every stage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from lehr.tasks.run_location import RunLocation
 
 _PARENTS = "mlflow-parents"  # folder of the store: which run in MLflow is the parent, by server and run
 _TRIES = 10
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _FLYTE = {"EXECUTION_ID": "execution", "EXECUTION_PROJECT": "project", "EXECUTION_DOMAIN": "domain", "TASK_NAME": "task"}
 
 
@@ -61,9 +63,6 @@ class TrackedRun:
 
 
 def whereabouts() -> dict[str, str]:
-    """Tags that say where this process runs: the machine or pod, its image, Flyte's execution and task."""
-    internal = {name: os.environ.get(f"FLYTE_INTERNAL_{name}", "") for name in (*_FLYTE, "IMAGE")}
-    tags = {f"flyte.{tag}": internal[name] for name, tag in _FLYTE.items()}
-    return {
-        key: text for key, text in {**tags, "lehr.image": internal["IMAGE"], "lehr.host": socket.gethostname()}.items() if text
-    }
+    """Tags that say where this process runs: machine or pod, Flyte's execution and task. What is no name is left out."""
+    tags = {f"flyte.{tag}": os.environ.get(f"FLYTE_INTERNAL_{name}", "") for name, tag in _FLYTE.items()}
+    return {key: text for key, text in {**tags, "lehr.host": socket.gethostname()}.items() if _NAME.fullmatch(text)}

@@ -93,8 +93,8 @@ def test_a_process_says_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(whereabouts()) == {"lehr.host"}
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
     monkeypatch.setenv("FLYTE_INTERNAL_TASK_NAME", "lehr.tasks.stages.cpu.soup")
-    monkeypatch.setenv("FLYTE_INTERNAL_IMAGE", "lehr:1")
+    monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_PROJECT", "no name\n")
     found = whereabouts()
     assert found.pop("lehr.host") and found == {
-        "flyte.execution": "abc", "flyte.task": "lehr.tasks.stages.cpu.soup", "lehr.image": "lehr:1",
+        "flyte.execution": "abc", "flyte.task": "lehr.tasks.stages.cpu.soup",
     }  # fmt: skip
