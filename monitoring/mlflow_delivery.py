@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lehr.monitoring.mlflow_errors import brief, refused
-from lehr.monitoring.mlflow_opening import Claim, Wanted
+from lehr.monitoring.mlflow_opening import Elect, Wanted
 from lehr.monitoring.mlflow_runs import EXTRA, Runs
 from lehr.monitoring.mlflow_spool import Record, Spool, leftovers
 from lehr.runtime.redaction import masked
@@ -21,14 +21,14 @@ Say = Callable[[str], None]
 class Delivery:
     """Sends to one store. Called from one thread only."""
 
-    def __init__(self, wanted: Wanted, say: Say, claim: Claim | None = None) -> None:
-        self._wanted, self._say, self._claim = wanted, say, claim
+    def __init__(self, wanted: Wanted, say: Say, elect: Elect | None = None) -> None:
+        self._wanted, self._say, self._elect = wanted, say, elect
         self._runs: dict[str, Runs] = {}  # by run key
         self._failures = self._leftover_failures = 0  # of the oldest record, of the oldest file
         self._set_aside: set[Path] = set()  # files that cannot be sent
         self.sent = 0
 
-    def open(self) -> None:
+    def connect(self) -> None:
         """Connect, unless this was done. Raises MLflow's errors."""
         self._of(self._wanted)
 
@@ -90,8 +90,8 @@ class Delivery:
 
     def _of(self, wanted: Wanted) -> Runs:
         if wanted.run_key not in self._runs:
-            claim = self._claim if wanted.run_key == self._wanted.run_key else None
-            self._runs[wanted.run_key] = Runs.open(wanted, self._say, claim)
+            elect = self._elect if wanted.run_key == self._wanted.run_key else None
+            self._runs[wanted.run_key] = Runs.open(wanted, self._say, elect)
         runs = self._runs[wanted.run_key]
         runs.process(wanted)
         return runs

@@ -20,7 +20,7 @@ from lehr.runtime.errors import UserError
 RUN_KEY = "lehr.run_key"
 # Of several processes that each offer an ID for the same run, one gets its way: called with an offer and a check of another's,
 # it returns the ID that holds for all.
-Claim = Callable[[str, Callable[[str], bool]], str]
+Elect = Callable[[str, Callable[[str], bool]], str]
 _NAME_CHARACTERS = 250
 
 
@@ -49,10 +49,10 @@ class Wanted:
     process: str = ""
 
 
-def open_parent(wanted: Wanted, claim: Claim | None = None) -> Opened:
+def open_parent(wanted: Wanted, elect: Elect | None = None) -> Opened:
     """Connect; find or create the experiment and the parent run with this key. The addresses in a file that was moved or copied
-    with its run's folder are corrected first. `claim` settles which parent it is where processes may open a run at the same
-    time. Raises MLflow's errors, and what `claim` raises."""
+    with its run's folder are corrected first. `elect` settles which parent it is where processes may open a run at the same
+    time. Raises MLflow's errors, and what `elect` raises."""
     tracking_uri = wanted.tracking_uri
     set_environment()
     prepare(tracking_uri)
@@ -66,7 +66,7 @@ def open_parent(wanted: Wanted, claim: Claim | None = None) -> Opened:
     experiment_id = _experiment(client, wanted)
     every = {**_who(), **wanted.tags, RUN_KEY: wanted.run_key}
     tidy(tracking_uri)
-    parent_id = _find_or_make_parent(client, experiment_id, wanted.run_name, every, claim)
+    parent_id = _find_or_make_parent(client, experiment_id, wanted.run_name, every, elect)
     return Opened(client, experiment_id, parent_id, every)
 
 
@@ -97,9 +97,9 @@ def _who() -> dict[str, str]:
     return {"mlflow.user": user, **({"mlflow.source.git.commit": sha} if sha else {})}
 
 
-def _find_or_make_parent(client: Any, experiment_id: str, name: str, tags: dict[str, str], claim: Claim | None) -> str:
+def _find_or_make_parent(client: Any, experiment_id: str, name: str, tags: dict[str, str], elect: Elect | None) -> str:
     """The parent with this run key. MLflow has no atomic find-or-create: of several processes that make one at the same time,
-    those whose claim is not granted delete their own; without a claim the earliest is kept."""
+    those that are not elected delete their own; without an election the earliest is kept."""
     query = f"tags.`{RUN_KEY}` = '{tags[RUN_KEY]}' and tags.`lehr.role` = 'recipe'"
 
     def first() -> str:
@@ -110,7 +110,7 @@ def _find_or_make_parent(client: Any, experiment_id: str, name: str, tags: dict[
     if not (offer := first()):
         every = tags_of({**tags, "lehr.role": "recipe"})
         offer = made = str(client.create_run(experiment_id, tags=every, run_name=fitted(name, _NAME_CHARACTERS)).info.run_id)
-    settled = claim(offer, lambda run_id: _is_there(client, run_id, tags[RUN_KEY])) if claim else first()
+    settled = elect(offer, lambda run_id: _is_there(client, run_id, tags[RUN_KEY])) if elect else first()
     if made and settled != made:
         client.delete_run(made)
     elif not made:

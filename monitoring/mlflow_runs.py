@@ -13,7 +13,7 @@ from typing import Any
 from lehr.monitoring.mlflow_children import Child, Children
 from lehr.monitoring.mlflow_errors import brief, code_of, refused
 from lehr.monitoring.mlflow_keys import PARAM_CHARACTERS, Changes, key_of, metric_key
-from lehr.monitoring.mlflow_opening import Claim, Opened, Wanted, open_parent
+from lehr.monitoring.mlflow_opening import Elect, Opened, Wanted, open_parent
 from lehr.monitoring.mlflow_points import Points
 from lehr.monitoring.mlflow_products import DIGEST, URI, Products, read_manifest
 from lehr.monitoring.mlflow_spool import Record
@@ -46,9 +46,9 @@ class Runs:
         self._log_params(self.parent_id, wanted.params)
 
     @classmethod
-    def open(cls, wanted: Wanted, say: Callable[[str], None], claim: Claim | None = None) -> Runs:
+    def open(cls, wanted: Wanted, say: Callable[[str], None], elect: Elect | None = None) -> Runs:
         """See open_parent."""
-        return cls(open_parent(wanted, claim), wanted, say)
+        return cls(open_parent(wanted, elect), wanted, say)
 
     def process(self, wanted: Wanted) -> None:
         """The records that follow are those of another process of the same run."""

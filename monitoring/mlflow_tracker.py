@@ -50,8 +50,8 @@ _UPLOAD_BYTES_PER_SECOND = 10e6  # the slowest upload of a model for which the e
 class SharedRun(Protocol):
     """A run that processes on several machines track at the same time. Called from the tracker's threads."""
 
-    def claim(self, offer: str, is_there: Callable[[str], bool]) -> str:
-        """See mlflow_opening.Claim."""
+    def elect(self, offer: str, is_there: Callable[[str], bool]) -> str:
+        """See mlflow_opening.Elect."""
         ...
 
     def bring(self, folder: Path) -> None:
@@ -102,7 +102,7 @@ class MlflowTracker:
         self._uri, self._max_points, self._copies, self._shared = tracking_uri, max_points, copies, shared
         self._pending = pending or _beside(tracking_uri)
         self._spool = Spool.new(self._pending, header_of(wanted))
-        self._delivery = Delivery(wanted, self._say, shared.claim if shared else None)
+        self._delivery = Delivery(wanted, self._say, shared.elect if shared else None)
         self._flush_seconds = self._pause_seconds = flush_seconds
         self._inbox: deque[dict[str, object]] = deque()  # append and popleft are atomic
         self._thinnings: dict[str, Thinning] = {}
@@ -244,7 +244,7 @@ class MlflowTracker:
     def _deliver(self) -> None:
         if not self._spool.waiting:
             return
-        self._delivery.open()
+        self._delivery.connect()
         if not self._looked:
             if self._shared:
                 self._shared.bring(self._pending)

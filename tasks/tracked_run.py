@@ -29,8 +29,8 @@ class TrackedRun:
         self._key = f"{_PARENTS}/{run_key}-{sha256_text(masked(tracking_uri))[:16]}"
         self._fetched: list[str] = []
 
-    def claim(self, offer: str, is_there: Callable[[str], bool]) -> str:
-        """The ID of the parent run for all pods: the first one that was claimed, as long as MLflow has it. The store's
+    def elect(self, offer: str, is_there: Callable[[str], bool]) -> str:
+        """The ID of the parent run for all pods: the first one that was elected, as long as MLflow has it. The store's
         conditional put lets one of several win. Raises InfraError if the store does not settle it."""
         store = self._place.store()
         for _ in range(_TRIES):

@@ -16,28 +16,28 @@ def test_of_many_that_claim_at_once_one_wins_for_all(tmp_path: Path) -> None:
     place = RunLocation(tmp_path)
     start, settled = threading.Barrier(8), list[str]()
 
-    def claim(offer: str) -> None:
+    def elect(offer: str) -> None:
         start.wait()
-        settled.append(TrackedRun(place, "http://server", "key").claim(offer, lambda run_id: True))
+        settled.append(TrackedRun(place, "http://server", "key").elect(offer, lambda run_id: True))
 
-    threads = [threading.Thread(target=claim, args=(f"run-{n}",)) for n in range(8)]
+    threads = [threading.Thread(target=elect, args=(f"run-{n}",)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(settled) == 8 and len(set(settled)) == 1
-    assert TrackedRun(place, "http://server", "key").claim("late", lambda run_id: run_id == settled[0]) == settled[0]
+    assert TrackedRun(place, "http://server", "key").elect("late", lambda run_id: run_id == settled[0]) == settled[0]
     # On another server, for another run, and where the server has lost it, it is another one.
-    assert TrackedRun(place, "http://other", "key").claim("a", lambda run_id: True) == "a"
-    assert TrackedRun(place, "http://server", "another").claim("b", lambda run_id: True) == "b"
-    assert TrackedRun(place, "http://server", "key").claim("c", lambda run_id: False) == "c"
-    assert TrackedRun(place, "http://server", "key").claim("d", lambda run_id: True) == "c"
+    assert TrackedRun(place, "http://other", "key").elect("a", lambda run_id: True) == "a"
+    assert TrackedRun(place, "http://server", "another").elect("b", lambda run_id: True) == "b"
+    assert TrackedRun(place, "http://server", "key").elect("c", lambda run_id: False) == "c"
+    assert TrackedRun(place, "http://server", "key").elect("d", lambda run_id: True) == "c"
 
 
 def test_the_password_of_a_server_is_no_part_of_the_key(tmp_path: Path) -> None:
     place = RunLocation(tmp_path)
-    assert TrackedRun(place, "http://me:first@server", "key").claim("a", lambda run_id: True) == "a"
-    assert TrackedRun(place, "http://me:other@server", "key").claim("b", lambda run_id: True) == "a"
+    assert TrackedRun(place, "http://me:first@server", "key").elect("a", lambda run_id: True) == "a"
+    assert TrackedRun(place, "http://me:other@server", "key").elect("b", lambda run_id: True) == "a"
     assert "first" not in "".join(path.name for path in tmp_path.rglob("*"))
 
 
