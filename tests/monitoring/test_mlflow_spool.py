@@ -44,6 +44,7 @@ def test_a_disk_that_is_full_costs_the_oldest_records_of_many_and_is_said(
         found += [record["n"] for record, _ in records if record]
         spool.sent(sum(size for _, size in records))
     assert found == [0, *range(20, 71)] and not spool.waiting
+    assert spool.path.read_bytes().count(b"\n") == 1  # the header alone: the disk is free again
     spool.close()
     assert not (tmp_path / "pending").exists()
 
