@@ -14,18 +14,18 @@ from typing import Any
 
 from lehr.artifacts.artifact import LOGS, MANIFEST
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS
-from lehr.monitoring.mlflow_keys import flatten
+from lehr.monitoring.mlflow_errors import EXISTS, LACKS, code_of
+from lehr.monitoring.mlflow_keys import PARAM_CHARACTERS, fitted, flatten, key_of, tags_of
 from lehr.runtime.json_files import read_object
 
 Manifest = dict[str, Any]  # an artifact's, the content of artifact.json
 DATASETS = {"documents": "data", "shards": "training", "preferences": "training"}  # kind: its context in the parent run
 MODELS = ("checkpoint", "export")
 URI, DIGEST = "artifact.uri", "artifact.digest"
+ALIAS = "lehr.alias."  # tag of a version that got that alias
 _CONTEXT = "mlflow.data.context"
 _VERSIONS = "mlflow.modelVersions"  # the tag in which MLflow's pages look up the versions made of a logged model
 _DATASET_DIGEST_CHARACTERS = 36
-# Errors of an older server, or for a user with few rights: the run is recorded there without these parts.
-LACKS = frozenset({"ENDPOINT_NOT_FOUND", "FEATURE_DISABLED", "NOT_IMPLEMENTED", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"})
 
 
 class Products:
@@ -59,7 +59,7 @@ class Products:
         self._read(self._parent, [*((p, _manifest_of(p, folder), DATASETS[p["kind"]]) for p in data), *own])
         self._started_from(run_id, [parent for parent in manifest["parents"] if parent["kind"] in MODELS])
         if kind in MODELS:
-            self._output(run_id, self._model(stage, run_id), step)
+            self._output(run_id, self._model(stage, run_id, step), step)
         if kind == "export":  # the product of the run as a whole
             self._output(self._parent, self._models[manifest["digest"]], 0)
 
@@ -69,7 +69,7 @@ class Products:
         try:
             return self._find(digest) if digest else None
         except Exception as error:
-            if getattr(error, "error_code", "") not in LACKS:
+            if code_of(error) not in LACKS:
                 raise
             return None
 
@@ -78,21 +78,31 @@ class Products:
         kind = "documents" if task in NEEDS_CORPUS else "preferences" if task in NEEDS_PAIRS else ""
         return self._scored_with.get(kind, (None, None))
 
-    def register(self, name: str, stage: str, run_id: str, folder: Path) -> None:
+    def register(self, name: str, stage: str, run_id: str, folder: Path, alias: str = "") -> None:
         """Make the files in `folder`, the model that `stage` exported, a new version of the registered model `name`, unless a
-        version with its digest exists. Raises MLflow's errors."""
+        version with its digest exists, and give that version the alias. Raises MLflow's errors."""
         digest = self._made[stage][1]["digest"]
-        if self._client.search_model_versions(f"name = '{name}' and tags.`{DIGEST}` = '{digest}'", max_results=1):
-            return
+        found = self._client.search_model_versions(f"name = '{name}' and tags.`{DIGEST}` = '{digest}'", max_results=1)
+        version = found[0] if found else self._make_version(name, stage, run_id, folder)
+        self._link_version(self._model(stage, run_id), {"name": name, "version": str(version.version)})
+        # Once for each version: an alias that somebody moved since is not moved back by the same run.
+        if alias and f"{ALIAS}{alias}" not in version.tags:
+            self._client.set_registered_model_alias(name, alias, str(version.version))
+            self._client.set_model_version_tag(name, str(version.version), f"{ALIAS}{alias}", "true")
+
+    def _make_version(self, name: str, stage: str, run_id: str, folder: Path) -> Any:
         model_id = self._model(stage, run_id)
         location = self._client.get_logged_model(model_id).artifact_location
         self._client.log_model_artifacts(model_id, str(folder))
         self._make_registered(name)
-        tags = {DIGEST: digest, URI: self._made[stage][0]}
-        made = self._client.create_model_version(name, location, run_id, tags, model_id=model_id)
+        tags = tags_of({DIGEST: self._made[stage][1]["digest"], URI: self._made[stage][0]})
+        return self._client.create_model_version(name, location, run_id, tags, model_id=model_id)
+
+    def _link_version(self, model_id: str, version: dict[str, str]) -> None:
         known = json.loads(self._client.get_logged_model(model_id).tags.get(_VERSIONS, "[]"))
-        versions = [*known, {"name": name, "version": str(made.version)}]
-        self._client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps(versions)})
+        # A server adds its own entry, with the version as a number; the store of a file does not.
+        if version not in [{key: str(value) for key, value in one.items()} for one in known]:
+            self._client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps([*known, version])})
 
     # -- datasets
 
@@ -136,16 +146,16 @@ class Products:
             self._models[digest] = found[0].model_id
         return self._models[digest]
 
-    def _model(self, stage: str, run_id: str) -> str:
+    def _model(self, stage: str, run_id: str, step: int = 0) -> str:
         """The ID of the stage's logged model, created if it does not exist, and marked as ready."""
         from mlflow.entities import LoggedModelStatus
 
         uri, manifest = self._made[stage]
         digest, kind = manifest["digest"], manifest["kind"]
         if (known := self._find(digest)) is None:
-            tags = {URI: uri, DIGEST: digest, "lehr.stage": stage, "lehr.stage_kind": manifest.get("stage_kind", "")}
-            tags = {key: value for key, value in tags.items() if value}
-            params = {key: value for key, value in flatten(manifest["config"]).items() if value}
+            tags = tags_of({URI: uri, DIGEST: digest, "lehr.stage": stage, **_ancestry(manifest, step)})
+            flat = flatten(manifest["config"]).items()
+            params = {key_of(key): fitted(value, PARAM_CHARACTERS) for key, value in flat if value}
             made = self._client.create_logged_model(self._experiment, stage, run_id, tags, params, model_type=kind)
             known = self._models[digest] = str(made.model_id)
         if self._client.get_logged_model(known).status != LoggedModelStatus.READY:
@@ -156,8 +166,17 @@ class Products:
         try:
             self._client.create_registered_model(name)
         except Exception as error:
-            if getattr(error, "error_code", "") not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+            if code_of(error) not in EXISTS:
                 raise
+
+
+def _ancestry(manifest: Manifest, step: int) -> dict[str, str]:
+    """Tags to search models by: what made it, of what, and how long it was trained."""
+    meta = manifest["meta"]
+    tags = {"lehr.stage_kind": manifest.get("stage_kind", ""), "lehr.step": str(step or "")}
+    tags["lehr.tokens"] = str(meta["tokens"]) if isinstance(meta.get("tokens"), int) else ""
+    tags["lehr.ingredients"] = " ".join(map(str, meta.get("ingredients", ())))  # of a soup
+    return {**tags, **{f"lehr.parent.{p['stage']}": p["digest"] for p in manifest["parents"] if p["kind"] in MODELS}}
 
 
 def read_manifest(folder: Path | None) -> Manifest:

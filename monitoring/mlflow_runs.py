@@ -1,237 +1,241 @@
-"""A run in MLflow: the parent, its children and their curves. Called only from the tracker's thread."""
+"""A run in MLflow: the parent, its children and their curves, made of the tracker's records.
+
+Called only from the thread that sends. Each record may be sent again after an error, or by the next process: what MLflow has
+already is left as it is.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lehr.monitoring.mlflow_keys import metric_key, now_ms
-from lehr.monitoring.mlflow_opening import Wanted, log_params, open_parent
+from lehr.monitoring.mlflow_children import Child, Children
+from lehr.monitoring.mlflow_errors import brief, code_of, refused
+from lehr.monitoring.mlflow_keys import PARAM_CHARACTERS, Changes, key_of, metric_key
+from lehr.monitoring.mlflow_opening import Elect, Opened, Wanted, open_parent
+from lehr.monitoring.mlflow_points import Points
 from lehr.monitoring.mlflow_products import DIGEST, URI, Products, read_manifest
-from lehr.monitoring.system_metrics import PREFIX
-from lehr.runtime.metrics import DEV
+from lehr.monitoring.mlflow_spool import Record
 
-STAGE, ATTEMPT = "lehr.stage", "lehr.attempt"
 SCORED = "lehr.scored."
-PARENT_TAG = "mlflow.parentRunId"
-_BATCH = 900  # metrics in one call; MLflow's limit is 1000
-Point = tuple[int, int, dict[str, float]]  # unix milliseconds, step, metrics
-
-
-@dataclass
-class Curve:
-    """Points of one stage that wait to be sent. Every `stride`-th step is kept."""
-
-    stage: str
-    stride: int
-    points: deque[Point] = field(default_factory=deque)  # the training loop appends here; append and popleft are atomic
-    outbox: list[Point] = field(default_factory=list)  # used by the sending thread only
-
-
-@dataclass
-class _Child:
-    run_id: str
-    finished: bool
-    attempt: int
-    last_step: int = -1  # MLflow has the points up to this step: a resumed stage repeats some steps
-    evaluated: int = -1  # MLflow has the measurements on development data up to this step
-    metrics: set[str] = field(default_factory=set)
-    resumes: bool = False  # reopened after a restart, and nothing of this attempt was sent yet
+_PARAMS = 100  # in one call; MLflow's limit
+_NAMES = 100  # changed names that are recorded on one run
+_NAME = "lehr.name."
+RECORDS = frozenset({"started", "sampled", "made", "finished", "scores", "artifacts", "whole", "register", "ended"})
+EXTRA = frozenset({"made", "register", "whole"})  # records without which that of the run is complete
 
 
 class Runs:
     """One parent run and its children, over an MlflowClient."""
 
-    def __init__(self, client: Any, experiment_id: str, parent_id: str, tags: dict[str, str]) -> None:
-        """`tags` are set on every child."""
-        self._client, self._experiment, self.parent_id, self._tags = client, experiment_id, parent_id, tags
-        self._children: dict[str, _Child] = {}
-        self._pending: dict[str, tuple[float, dict[str, str]]] = {}  # started again although MLflow has them finished
-        self._products = Products(client, experiment_id, parent_id)
-        known = client.get_run(parent_id).data
-        # stage -> its step on the parent's score curves, kept in the parent's tags so that a restart continues the numbering
-        self._scored = {key.removeprefix(SCORED): int(value) for key, value in known.tags.items() if key.startswith(SCORED)}
-        sampled = next((key for key in known.metrics if key.startswith(PREFIX)), None)
-        self._samples = 1 + self._last_step(parent_id, [sampled]) if sampled else 0
+    def __init__(self, opened: Opened, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self._client, self.parent_id, self._wanted = opened.client, opened.parent_id, wanted
+        self._changes = Changes(say)
+        self._points = Points(opened.client, wanted.tracking_uri, self._changes)
+        self._children = Children(opened.client, opened.experiment_id, opened.parent_id, opened.tags, self._points)
+        self.process(wanted)
+        self._products = Products(opened.client, opened.experiment_id, opened.parent_id)
+        known = opened.client.get_run(opened.parent_id)
+        self._began = int(known.info.start_time)
+        # stage -> its step on the parent's score curves, if the recipe's graph does not tell
+        tags = known.data.tags
+        self._scored = {key.removeprefix(SCORED): int(value) for key, value in tags.items() if key.startswith(SCORED)}
+        self._params: dict[str, dict[str, str]] = {}  # of stages that may not have a child of this attempt yet
+        self._changes.tags(opened.tags)
+        self._log_params(self.parent_id, wanted.params)
 
     @classmethod
-    def open(cls, wanted: Wanted) -> Runs:
+    def open(cls, wanted: Wanted, say: Callable[[str], None], elect: Elect | None = None) -> Runs:
         """See open_parent."""
-        return cls(*open_parent(wanted))
+        return cls(open_parent(wanted, elect), wanted, say)
 
-    # -- stages
+    def process(self, wanted: Wanted) -> None:
+        """The records that follow are those of another process of the same run."""
+        self._children.process = wanted.process
 
-    def stage_started(self, stage: str, began: float, total_steps: int, params: dict[str, str]) -> None:
-        params = {**params, "total_steps": str(total_steps)} if total_steps else params
-        child = self._child(stage)
-        if child is not None and child.finished:
-            self._pending[stage] = (began, params)  # probably reused: only if the stage takes a step it is a new attempt
-        elif child is None:
-            self._make_child(stage, began, params, attempt=1)
-        elif child.resumes:
-            self._client.set_tag(child.run_id, ATTEMPT, str(child.attempt + 1))
-            child.resumes = False
+    def answers(self) -> bool:
+        """Whether MLflow answers a question about this run."""
+        try:
+            self._client.get_run(self.parent_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there was no answer
+            return refused(error)
+        return True
 
-    def send(self, curve: Curve) -> None:
-        """Send the curve's waiting points; they are removed only after MLflow has accepted them."""
-        while curve.points:
-            curve.outbox.append(curve.points.popleft())
-        if not curve.outbox:
-            return
-        child = self._working_child(curve.stage)
-        fresh = [point for point in curve.outbox if point[1] > child.last_step]
-        self._log_metrics(child.run_id, [(key, value, at, step) for at, step, row in fresh for key, value in row.items()])
-        child.last_step = max([child.last_step, *(step for _, step, _ in fresh)])
-        curve.outbox.clear()
+    def take(self, records: Sequence[Record]) -> None:
+        """Send one record, or several of points of one stage. Raises MLflow's errors."""
+        first = records[0]
+        if (what := first.get("do")) == "point":
+            self._curve(records)
+        elif what in RECORDS:
+            getattr(self, f"_{what}")(first)
+        self._changes.tell()
 
-    def evaluated(self, stage: str, step: int, at: int, metrics: Mapping[str, float]) -> None:
-        """Send what was measured on development data after `step`, unless an earlier attempt already measured that step. `at`
-        in Unix milliseconds."""
-        child = self._working_child(stage)
-        if step > child.evaluated:
-            self._log_metrics(child.run_id, [(key, value, at, step) for key, value in metrics.items()])
-            child.evaluated = step
+    # -- RECORDS
 
-    def sampled(self, at: int, sample: Mapping[str, float]) -> None:
-        """System metrics, on the parent, as one curve of the whole run. `at` in Unix milliseconds."""
-        self._log_metrics(self.parent_id, [(key, value, at, self._samples) for key, value in sample.items()])
-        self._samples += 1
+    def _started(self, record: Record) -> None:
+        stage, total = record["stage"], record["total_steps"]
+        self._params[stage] = {**record["params"], "total_steps": str(total)} if total else record["params"]
+        if child := self._children.begin(stage, record["at"]):
+            self._with_params(stage, child)
 
-    def products(self, stage: str, uri: str, folder: Path | None, reused: bool) -> None:
-        """Record what the stage read and made; see Products. Must come before `stage_finished`: a child marked as finished
-        counts as complete."""
-        self._products.made(stage, uri, read_manifest(folder))
-        child = self._child(stage)
-        if not (reused and child is not None and child.finished):
-            child = self._working_child(stage)
-            self._products.link(stage, child.run_id, folder, max(child.last_step, 0))
+    def _curve(self, records: Sequence[Record]) -> None:
+        stage = records[0]["stage"]
+        child = self._child(stage, records[0]["at"])
+        rows = [(name, value, r["at"], r["step"]) for r in records for name, value in r["metrics"].items()]
+        self._children.log(child, rows)
+        self._record_names(child.run_id)
 
-    def register(self, name: str, stage: str, uri: str, artifact: Path, folder: Path) -> None:
-        """Register the model in `folder` as a version of the registered model `name`. `artifact` is the folder of `stage`'s
-        artifact, of which `folder` is a copy: the process that publishes a run may not have exported it."""
-        self._products.made(stage, uri, read_manifest(artifact))
-        child = self._child(stage) or self._make_child(stage, None, {}, attempt=1)
-        self._products.register(name, stage, child.run_id, folder)
+    def _sampled(self, record: Record) -> None:
+        """System metrics: of the whole run, or in a pod of its stage; the step is the time since the beginning, in seconds."""
+        stage, at = record["stage"], record["at"]
+        child = self._newest(stage, at) if stage else None
+        run_id, began = (child.run_id, child.started) if child else (self.parent_id, self._began)
+        step = max(0, at - began) // 1000
+        self._points.log(run_id, [(name, value, at, step) for name, value in record["metrics"].items()])
 
-    def stage_finished(self, stage: str, uri: str, folder: Path | None, reused: bool, seconds: float) -> None:
-        """`folder` is this machine's copy of the artifact, if there is one."""
-        child = self._child(stage)
-        if reused and child is not None and child.finished:
-            self._pending.pop(stage, None)
+    def _products_of(self, record: Record) -> tuple[str, Path | None]:
+        folder = Path(record["folder"]) if record["folder"] else None
+        self._products.made(record["stage"], record["uri"], read_manifest(folder))
+        return record["stage"], folder
+
+    def _made(self, record: Record) -> None:
+        """What the stage read and made; see Products. Comes before `finished`: a finished child counts as complete."""
+        stage, folder = self._products_of(record)
+        if not self._has(record):
+            child = self._child(stage, record["at"])
+            self._products.link(stage, child.run_id, folder, child.last_step)
+
+    def _finished(self, record: Record) -> None:
+        if self._has(record):
+            self._params.pop(record["stage"], None)
             return  # MLflow has this stage from the run that made it
-        child = self._working_child(stage)
-        manifest = read_manifest(folder)
+        stage, at = record["stage"], record["at"]
+        child = self._child(stage, at)
+        manifest = read_manifest(Path(record["folder"])) if record["folder"] else {}
         cost = manifest.get("cost", {})
-        values = {
-            "stage_seconds": seconds,
-            **{f"stage_{key}": cost[key] for key in ("tokens", "energy_joules", "flops") if key in cost},
+        values = {"stage_seconds": record["seconds"]}
+        values |= {f"stage_{key}": cost[key] for key in ("tokens", "energy_joules", "flops") if key in cost}
+        self._points.log(child.run_id, [(key, float(value), at, child.last_step) for key, value in values.items()])
+        tags = {
+            URI: record["uri"],
+            DIGEST: manifest.get("digest", ""),
+            "lehr.reused": str(record["reused"]).lower(),
+            "lehr.stage_kind": manifest.get("stage_kind", ""),
+            "energy.source": cost.get("energy_source", ""),
         }
-        self._log_metrics(
-            child.run_id, [(key, float(value), now_ms(), max(child.last_step, 0)) for key, value in values.items()]
-        )
-        tags = {URI: uri, DIGEST: manifest.get("digest", ""), "lehr.reused": str(reused).lower()}
-        tags["energy.source"] = cost.get("energy_source", "")
-        for key, value in tags.items():
-            if value:
-                self._client.set_tag(child.run_id, key, value)
-        self._client.set_terminated(child.run_id, "FINISHED")
-        child.finished = True
+        self._children.tag(child.run_id, tags)
+        self._children.end(child, "FINISHED", at)
 
-    def scored(self, stage: str, records: Sequence[Mapping[str, object]]) -> None:
-        """Scores on the stage's run and its logged model, and on the parent with the stage's number as the step: a curve over
-        the pipeline."""
-        child = self._child(stage) or self._make_child(stage, None, {}, attempt=1)
-        fresh = {name: value for name, value in _rows(records).items() if metric_key(name) not in child.metrics}
+    def _scores(self, record: Record) -> None:
+        """Scores on the stage's run and its logged model, and on the parent with the stage's place in the graph as the step: a
+        curve over the pipeline."""
+        stage, at = record["stage"], record["at"]
+        child = self._newest(stage, at)
+        fresh = {name: row for name, row in _rows(record["records"]).items() if metric_key(name) not in child.metrics}
         if not fresh:
             return
-        place = self._scored.setdefault(stage, len(self._scored))
+        place = self._place(stage)
+        # The parent first: once the child has a score, it is not sent again.
+        self._points.log(self.parent_id, [(name, value, at, place) for name, (_, value) in fresh.items()])
         model = self._products.model_of(stage)
         for task in dict.fromkeys(task for task, _ in fresh.values()):
-            rows = [(name, value, now_ms(), 0) for name, (of, value) in fresh.items() if of == task]
-            self._log_metrics(child.run_id, rows, model, *self._products.scored_on(task))
-        self._log_metrics(self.parent_id, [(name, value, now_ms(), place) for name, (_, value) in fresh.items()])
-        self._client.set_tag(self.parent_id, f"{SCORED}{stage}", str(place))
+            rows = [(name, value, at, 0) for name, (of, value) in fresh.items() if of == task]
+            self._points.log(child.run_id, rows, self._about(model, task))
         child.metrics.update(map(metric_key, fresh))
+        self._record_names(child.run_id)
 
-    def artifacts(self, paths: Sequence[Path]) -> None:
-        for path in paths:
+    def _artifacts(self, record: Record) -> None:
+        for path in map(Path, record["paths"]):
             if path.is_file():
                 self._client.log_artifact(self.parent_id, str(path))
 
-    def finish(self, failed: bool) -> None:
-        status = "FAILED" if failed else "FINISHED"
-        for child in self._children.values():
-            if not child.finished:
-                self._client.set_terminated(child.run_id, status)
-        self._client.set_terminated(self.parent_id, status)
+    def _whole(self, record: Record) -> None:
+        """Values that are longer than MLflow's parameters may be, as text files."""
+        run_id = self._newest(record["stage"], record["at"]).run_id if record["stage"] else self.parent_id
+        for name, text in record["texts"].items():
+            self._client.log_text(run_id, text, f"params/{key_of(name).replace('/', '_')}.txt")
 
-    # -- children
+    def _register(self, record: Record) -> None:
+        """The model in `model`, a copy of the artifact in `folder`: the process that publishes may not have exported it."""
+        stage, _ = self._products_of(record)
+        run_id = self._newest(stage, record["at"]).run_id
+        self._products.register(record["name"], stage, run_id, Path(record["model"]), record["alias"])
 
-    def _child(self, stage: str) -> _Child | None:
-        """The newest child of that stage, from memory or from MLflow."""
-        if stage not in self._children:
-            query = f"tags.`{PARENT_TAG}` = '{self.parent_id}' and tags.`{STAGE}` = '{stage}'"
-            found = self._client.search_runs([self._experiment], query, order_by=["attributes.start_time DESC"], max_results=1)
-            if not found:
-                return None
-            self._children[stage] = self._known(found[0])
-        return self._children[stage]
+    def _ended(self, record: Record) -> None:
+        status = "FAILED" if record["failed"] else "FINISHED"
+        self._children.end_all(status, record["at"])
+        self._client.set_terminated(self.parent_id, status, record["at"])
 
-    def _known(self, run: Any) -> _Child:
-        keys, run_id = [key for key in run.data.metrics if not key.startswith(("score/", "stage_"))], run.info.run_id
-        curves = sorted((key for key in keys if not key.startswith(DEV)), key=lambda key: key != "loss")
-        finished = run.info.status == "FINISHED"
-        if not finished:
-            self._client.update_run(run_id, status="RUNNING")
-        return _Child(
-            run_id,
-            finished,
-            int(run.data.tags.get(ATTEMPT, "1")),
-            self._last_step(run_id, curves[:3]),
-            self._last_step(run_id, [key for key in keys if key.startswith(DEV)][:1]),
-            set(run.data.metrics),
-            resumes=not finished,
-        )
+    # --
 
-    def _last_step(self, run_id: str, keys: Sequence[str]) -> int:
-        """The largest step that MLflow has for any of `keys`; -1 for none."""
-        return max((point.step for key in keys for point in self._client.get_metric_history(run_id, key)), default=-1)
+    def _newest(self, stage: str, at: int) -> Child:
+        """The stage's child, whether it has ended or not."""
+        return self._children.newest(stage) or self._children.at(stage, at)
 
-    def _working_child(self, stage: str) -> _Child:
-        """The child for this attempt's points; if the newest one is finished, a new one is created."""
-        child = self._child(stage)
-        if child is not None and not child.finished:
-            return child
-        began, params = self._pending.pop(stage, (None, {}))
-        return self._make_child(stage, began, params, attempt=child.attempt + 1 if child else 1)
-
-    def _make_child(self, stage: str, began: float | None, params: dict[str, str], attempt: int) -> _Child:
-        tags = {**self._tags, PARENT_TAG: self.parent_id, STAGE: stage, ATTEMPT: str(attempt)}
-        start = int(began * 1000) if began is not None else None
-        run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=stage)
-        child = self._children[stage] = _Child(run.info.run_id, False, attempt)
-        log_params(self._client, child.run_id, params)
+    def _child(self, stage: str, at: int) -> Child:
+        """The child that was at work at that time."""
+        child = self._children.at(stage, at)
+        self._with_params(stage, child)
         return child
 
-    def _log_metrics(
-        self,
-        run_id: str,
-        rows: Sequence[tuple[str, float, int, int]],
-        model: str | None = None,
-        dataset: str | None = None,
-        digest: str | None = None,
-    ) -> None:
-        """`rows` are name, value, Unix milliseconds and step; `model` is the ID of the logged model that they describe, if any,
-        and `dataset` with its `digest` the data on which they were measured."""
-        from mlflow.entities import Metric
+    def _with_params(self, stage: str, child: Child) -> None:
+        if stage in self._params:
+            self._log_params(child.run_id, self._params[stage])
+            del self._params[stage]
 
-        of = {"model_id": model, "dataset_name": dataset, "dataset_digest": digest} if model else {}
-        for at in range(0, len(rows), _BATCH):
-            metrics = [Metric(metric_key(key), *rest, **of) for key, *rest in rows[at : at + _BATCH]]
-            self._client.log_batch(run_id, metrics=metrics)
+    def _has(self, record: Record) -> bool:
+        """Whether the stage was found again and MLflow has it from the run that made it."""
+        child = self._children.newest(record["stage"])
+        return bool(record["reused"] and child is not None and child.ended is not None)
+
+    def _place(self, stage: str) -> int:
+        if stage in self._wanted.order:
+            return self._wanted.order.index(stage)
+        place = self._scored.setdefault(stage, len(self._wanted.order) + len(self._scored))
+        self._children.tag(self.parent_id, {f"{SCORED}{stage}": str(place)})
+        return place
+
+    def _about(self, model: str | None, task: str) -> dict[str, object]:
+        """Arguments of MLflow's Metric that say of what and on what a score is."""
+        if not model:
+            return {}
+        dataset, digest = self._products.scored_on(task)
+        return {"model_id": model, "dataset_name": dataset, "dataset_digest": digest}
+
+    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """MLflow's parameters cannot be changed: those that are recorded already are left as they are."""
+        from mlflow.entities import Param
+
+        known = self._client.get_run(run_id).data.params
+        mapped = {self._changes.key(name): self._changes.param(name, text) for name, text in params.items() if text != ""}
+        fresh = [Param(key, value) for key, value in mapped.items() if key not in known]
+        for first in range(0, len(fresh), _PARAMS):
+            self._log_batch_of_params(run_id, fresh[first : first + _PARAMS])
+        self._record_names(run_id)
+
+    def _log_batch_of_params(self, run_id: str, params: Sequence[Any]) -> None:
+        """One that MLflow refuses, of which another process has recorded another value, say, costs none of the others."""
+        try:
+            self._client.log_batch(run_id, params=params)
+        except Exception as error:
+            if not refused(error) and code_of(error) != "BAD_REQUEST":
+                raise
+            if len(params) == 1:
+                self._changes.refused(params[0].key, f"is left out: {brief(error)}")
+                return
+            for half in (params[: len(params) // 2], params[len(params) // 2 :]):
+                self._log_batch_of_params(run_id, half)
+
+    def _record_names(self, run_id: str) -> None:
+        """What keys were called before they were changed, in tags of the run."""
+        names = list(self._changes.originals().items())[:_NAMES]
+        self._children.tag(run_id, {key_of(f"{_NAME}{key}"): name for key, name in names})
+
+
+def too_long(params: Mapping[str, str]) -> dict[str, str]:
+    """Those that MLflow takes only in part."""
+    return {name: text for name, text in params.items() if len(text) > PARAM_CHARACTERS}
 
 
 def _rows(records: Sequence[Mapping[str, object]]) -> dict[str, tuple[str, float]]:

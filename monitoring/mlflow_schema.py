@@ -39,15 +39,20 @@ def create(path: Path) -> None:
     separate process. Raises RuntimeError with MLflow's last line of output, and sqlite3.Error if the disk does not take the
     file.
     """
-    text = FILE.read_text(encoding="utf-8") if FILE.is_file() else ""
-    if not text.startswith(f"{_HEAD}{installed()}:"):
+    if not is_current():
         migrate(path)
         return
+    text = FILE.read_text(encoding="utf-8")
     connection = sqlite3.connect(path)
     try:
         connection.executescript(text)  # one transaction
     finally:
         connection.close()
+
+
+def is_current() -> bool:
+    """Whether FILE is the schema of the installed MLflow."""
+    return FILE.is_file() and FILE.read_text(encoding="utf-8")[:200].startswith(f"{_HEAD}{installed()}:")
 
 
 def migrate(path: Path) -> None:

@@ -18,10 +18,11 @@ from lehr.monitoring import mlflow_schema
 
 def set_environment() -> None:
     """Before mlflow is imported: no telemetry; no lines on the terminal with the server's address, which may contain a
-    password; and a dead server is noticed in seconds instead of minutes."""
+    password; a dead server is noticed in seconds instead of minutes; and no request is repeated by the client itself, which
+    would create a run twice if only the first answer was lost."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
 
 

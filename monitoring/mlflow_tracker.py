@@ -1,8 +1,8 @@
-"""MLflow: one parent run per recipe, one child per stage, written by a background thread and never by the training step.
+"""MLflow: one parent run per recipe, one child per stage, written by threads and never by the training step.
 
-Every method of the port appends to a queue and returns. The thread opens the store, finds the parent run again by its
-run key after a restart, and sends curves in batches. A store that is down is tried again at growing intervals while the
-run goes on; the run's own folder holds the full record either way.
+Every method of the port appends to a queue and returns. One thread writes what comes into a file in the run's folder
+(`mlflow_spool`), the other opens the store, finds the parent run again by its run key after a restart, and sends from that file
+in batches. A store that is down is tried again at growing intervals while the run goes on; what it did not get stays there.
 Loading MLflow takes seconds of processor time, so the store is opened only when there is something to track: a stage has ended,
 taken a step or been scored, or the run is a minute old. A run that fails earlier creates no MLflow file, but is recorded as
 failed in an existing file and on a server.
@@ -14,48 +14,57 @@ import concurrent.futures.thread  # noqa: F401 - mlflow imports it, but its firs
 import hashlib
 import json
 import logging
-import shutil
+import tempfile
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lehr.monitoring.gpus import Gpus
+from lehr.monitoring.mlflow_delivery import Delivery, header_of
+from lehr.monitoring.mlflow_errors import brief
 from lehr.monitoring.mlflow_keys import flatten, now_ms
 from lehr.monitoring.mlflow_opening import Wanted
-from lehr.monitoring.mlflow_products import LACKS
-from lehr.monitoring.mlflow_runs import Curve, Runs
+from lehr.monitoring.mlflow_runs import too_long
+from lehr.monitoring.mlflow_schema import sqlite_file
+from lehr.monitoring.mlflow_spool import FOLDER, Spool
 from lehr.monitoring.mlflow_store import absent_file
+from lehr.monitoring.mlflow_thinning import Thinning
 from lehr.monitoring.system_metrics import SystemMetrics
 from lehr.runtime.redaction import masked
 from lehr.runtime.text import visible
 
 LOG = logging.getLogger("lehr.monitoring")
-MAX_POINTS = 2000  # for each metric and stage: MLflow's charts freeze with more (mlflow#9779)
+MAX_POINTS = 2000  # for each metric and stage
 RETRY_SECONDS = 60.0  # the longest pause between two tries
 OPEN_SECONDS = 60.0  # a first stage that takes longer is shown while it runs
 SAMPLE_SECONDS = 10.0  # between two samples of system metrics, MLflow's own default
+TICK_SECONDS = 0.25  # what a killed process loses at most
 _SAMPLES = 1000  # after about so many the interval grows with the elapsed time, so that even a month has a few thousand
 _UPLOAD_BYTES_PER_SECOND = 10e6  # the slowest upload of a model for which the end of a run waits
-_NEVER = frozenset({"INVALID_PARAMETER_VALUE"})  # MLflow's error codes that no repetition can change
 
 
-@dataclass(frozen=True)
-class Event:
-    """A call to be made in MLflow's thread. `extra`: the record of a run is complete without it."""
+class SharedRun(Protocol):
+    """A run that processes on several machines track at the same time. Called from the tracker's threads."""
 
-    tell: Callable[[Runs], None]
-    extra: bool = False
+    def elect(self, offer: str, is_there: Callable[[str], bool]) -> str:
+        """See mlflow_opening.Elect."""
+        ...
 
-    def hopeless(self, error: Exception) -> bool:
-        """Whether to drop the event with a warning instead of trying it again: it must not block the queue for ever."""
-        code = getattr(error, "error_code", "")
-        if not self.extra:
-            return code in _NEVER
-        local = isinstance(error, shutil.Error) or (isinstance(error, OSError) and error.filename is not None)
-        return code in _NEVER | LACKS or local or isinstance(error, LookupError | TypeError | ValueError | AttributeError)
+    def bring(self, folder: Path) -> None:
+        """Fetch into `folder` what other processes could not send."""
+        ...
+
+    def keep(self, folder: Path) -> None:
+        """Put what waits in `folder` where the next process finds it."""
+        ...
+
+    def sent(self, folder: Path) -> None:
+        """What was fetched and is no longer in `folder` has been sent."""
+        ...
 
 
 class MlflowTracker:
@@ -71,65 +80,73 @@ class MlflowTracker:
         tags: Mapping[str, str] | None = None,
         *,
         run_key: str = "",
+        order: Sequence[str] = (),
         copies: Path | None = None,
+        pending: Path | None = None,
+        shared: SharedRun | None = None,
         gpus: Gpus | None = None,
         flush_seconds: float = 3.0,
         max_points: int = MAX_POINTS,
         sample_seconds: float = SAMPLE_SECONDS,
     ) -> None:
         """`params` is the recipe, nested or flat. `run_key` identifies the run across restarts, in the tag `lehr.run_key`;
-        without one it is made of the run's name and parameters. `copies` is this machine's folder of artifacts, by name, for
-        those whose uri is not a path; the disk that holds it is monitored. `artifact_location` is set if the store is a run's
+        without one it is made of the run's name and parameters. `order` has the stages in the graph's order. `copies` is this
+        machine's folder of artifacts, by name, for those whose uri is not a path; the disk that holds it is monitored. What
+        waits to be sent is in `pending`, by default beside the store's file. `artifact_location` is set if the store is a run's
         own file. Nothing of MLflow is imported or opened here.
         """
         flat = flatten(params or {})
         key = run_key or hashlib.sha256(json.dumps([run_name, flat], sort_keys=True).encode()).hexdigest()[:16]
-        wanted = Wanted(tracking_uri, experiment, run_name, artifact_location, flat, dict(tags or {}), key)
-        self._open: Callable[[], Runs] = lambda: Runs.open(wanted)
-        self._uri, self._max_points, self._copies = tracking_uri, max_points, copies
+        place = artifact_location, flat, dict(tags or {}), key
+        wanted = Wanted(tracking_uri, experiment, run_name, *place, tuple(order), uuid.uuid4().hex)
+        self._uri, self._max_points, self._copies, self._shared = tracking_uri, max_points, copies, shared
+        self._pending = pending or _beside(tracking_uri)
+        self._spool = Spool.new(self._pending, header_of(wanted))
+        self._delivery = Delivery(wanted, self._say, shared.elect if shared else None)
         self._flush_seconds = self._pause_seconds = flush_seconds
-        self._events: deque[Event] = deque()
-        self._runs: Runs | None = None
-        self._curves: dict[str, Curve] = {}
+        self._inbox: deque[dict[str, object]] = deque()  # append and popleft are atomic
+        self._thinnings: dict[str, Thinning] = {}
+        self._stage = ""  # the newest
         self._began: float | None = None  # the first stage's start
         self._system = SystemMetrics(copies or Path.cwd(), gpus)
         self._sample_seconds, self._made_at = sample_seconds, time.monotonic()
         self._sample_at = self._made_at + sample_seconds
-        self._warned = self._wanted = False
+        self._said: set[str] = set()
+        self._down = self._wanted = self._looked = False
         self._upload_bytes = 0
         self._closing, self._wake = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
+        self._put_whole("", flat)
+        self._threads = [threading.Thread(target=work, name="mlflow", daemon=True) for work in (self._write, self._send)]
+        for thread in self._threads:
+            thread.start()
 
     # -- the Tracker port: called by the training loop, returns at once
 
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
-        began, flat = time.time(), flatten(params)
-        self._began = self._began or time.monotonic()
-        self._events.append(Event(lambda runs: runs.stage_started(stage, began, total_steps, flat)))
+        flat = flatten(params)
+        self._began, self._stage = self._began or time.monotonic(), stage
+        self._put("started", stage, total_steps=total_steps, params=flat)
+        self._put_whole(stage, flat)
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
-        self._wanted |= bool(metrics)
-        curve = self._curves.get(stage)
-        if curve is None:
-            curve = self._curves[stage] = Curve(stage, -(-total_steps // self._max_points) if total_steps > 0 else 1)
-            made = curve
-            self._events.append(Event(lambda runs: runs.send(made)))
-        if step % curve.stride == 0 or step == total_steps:
-            curve.points.append((now_ms(), step, dict(metrics)))
+        if not metrics:
+            return
+        thinning = self._thinnings.get(stage)
+        if thinning is None:
+            thinning = self._thinnings[stage] = Thinning(total_steps, self._max_points)
+        if kept := thinning.kept(step, total_steps, metrics):
+            self._put("point", stage, step=step, metrics=dict(kept))
+        self._wanted = True
 
     def evaluated(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        at, copy = now_ms(), dict(metrics)
-        self._events.append(Event(lambda runs: runs.evaluated(stage, step, at, copy)))
+        self._put("point", stage, step=step, metrics=dict(metrics))
         self._wanted = True
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
-        curve = self._curves.pop(stage, None)
-        folder = self._folder(uri)
-        if curve is not None:
-            self._events.append(Event(lambda runs: runs.send(curve)))
-        self._events.append(Event(lambda runs: runs.products(stage, uri, folder, reused), extra=True))
-        self._events.append(Event(lambda runs: runs.stage_finished(stage, uri, folder, reused, seconds)))
+        self._thinnings.pop(stage, None)
+        where = {"uri": uri, "folder": _path(self._folder(uri)), "reused": reused}
+        self._put("made", stage, **where)
+        self._put("finished", stage, **where, seconds=seconds)
         self._wanted = True
 
     def _folder(self, uri: str) -> Path | None:
@@ -137,8 +154,7 @@ class MlflowTracker:
         return self._copies / uri.rpartition("/")[2] if self._copies and "://" in uri else Path(uri) if uri else None
 
     def scored(self, stage: str, records: list[dict[str, object]]) -> None:
-        copies = [dict(record) for record in records]
-        self._events.append(Event(lambda runs: runs.scored(stage, copies)))
+        self._put("scores", stage, records=[dict(record) for record in records])
         self._wanted = True
 
     def note(self, text: str) -> None:
@@ -148,77 +164,127 @@ class MlflowTracker:
 
     def log_artifacts(self, paths: Sequence[str | Path]) -> None:
         """Copy files (report.html, the resolved recipe, scores.json ...) to the parent run, in the background thread."""
-        files = [Path(path) for path in paths]
-        self._events.append(Event(lambda runs: runs.artifacts(files)))
+        self._put("artifacts", "", paths=[str(path) for path in paths])
         self._wanted = True
 
-    def register(self, name: str, stage: str, uri: str, folder: Path) -> None:
+    def register(self, name: str, stage: str, uri: str, folder: Path, alias: str = "") -> None:
         """Make the files in `folder`, the public copy of the artifact at `uri` that `stage` exported, a version of the
-        registered model `name`, unless a version with its digest exists. They are copied to MLflow's artifact store."""
+        registered model `name`, unless a version with its digest exists, and give it the alias. The files are copied to
+        MLflow's artifact store."""
         artifact = self._folder(uri) or folder
         self._upload_bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        self._events.append(Event(lambda runs: runs.register(name, stage, uri, artifact, folder), extra=True))
+        self._put("register", stage, name=name, alias=alias, uri=uri, folder=str(artifact), model=str(folder))
         self._wanted = True
 
     def close(self, *, failed: bool | None = False, timeout_seconds: float = 60.0) -> None:
-        """Send what is left and end the parent run, unless `failed` is None. Waits for a slow store, but not for a dead one."""
+        """Send what is left and end the parent run, unless `failed` is None. Waits for a slow store, but not for a dead one:
+        what it did not get stays in the run's folder."""
         if self._closing.is_set():
             return
-        if failed and not self._wanted and absent_file(self._uri) is not None:
-            self._events.clear()  # nothing was made: not worth creating a file
+        if not self._wanted and (failed is None or (failed and absent_file(self._uri) is not None)):
+            self._inbox.clear()  # nothing was made: not worth creating a file
         elif failed is not None:
-            self._events.append(Event(lambda runs: runs.finish(failed)))
+            self._put("ended", "", failed=failed)
             self._wanted = True
         self._closing.set()
-        self._wake.set()
-        self._thread.join(timeout_seconds + self._upload_bytes / _UPLOAD_BYTES_PER_SECOND)
-        if self._thread.is_alive() or self._events:
-            self._warn("not everything reached it before the run ended; the run's folder holds the full record")
+        deadline = time.monotonic() + timeout_seconds + self._upload_bytes / _UPLOAD_BYTES_PER_SECOND
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._leave()
 
-    # -- the background thread
+    @property
+    def waiting(self) -> bool:
+        """Whether anything was not sent yet."""
+        return bool(self._inbox) or self._spool.waiting
 
-    def _work(self) -> None:
-        while True:
-            self._wake.wait(self._pause_seconds)
-            last = self._closing.is_set()
+    # -- the threads
+
+    def _put(self, what: str, stage: str, **values: object) -> None:
+        self._inbox.append({"do": what, "stage": stage, "at": now_ms(), **values})
+
+    def _put_whole(self, stage: str, params: Mapping[str, str]) -> None:
+        if texts := too_long(params):
+            self._put("whole", stage, texts=texts)
+
+    def _write(self) -> None:
+        """The first thread: into the file."""
+        last = False
+        while not last:
+            last = self._closing.wait(TICK_SECONDS)
             self._sample(last)
-            try:
-                self._flush()
-                self._pause_seconds = self._flush_seconds
-            except Exception as error:  # noqa: BLE001 - no error of MLflow, its database or the network may stop training
-                self._warn(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}; trying again silently")
-                self._pause_seconds = min(self._pause_seconds * 2, RETRY_SECONDS)
-            if last:
-                return
+            if self._began is not None and time.monotonic() - self._began > OPEN_SECONDS:
+                self._wanted = True
+            if self._wanted and self._inbox:
+                self._spool.append([self._inbox.popleft() for _ in range(len(self._inbox))])
+        self._wake.set()
 
     def _sample(self, last: bool) -> None:
-        """Queue a sample of system metrics when it is due; samples wait in the queue until the store is opened."""
+        """Queue a sample of system metrics when it is due; samples wait in the queue until there is something to track. Where
+        several machines track a run each is its stage's, otherwise all are one curve of the run."""
         now = time.monotonic()
         if now < self._sample_at or last:
             return
         self._sample_at = now + max(self._sample_seconds, (now - self._made_at) / _SAMPLES)
-        at, sample = now_ms(), self._system.sample()
-        self._events.append(Event(lambda runs: runs.sampled(at, sample)))
+        self._put("sampled", self._stage if self._shared else "", metrics=self._system.sample())
 
-    def _flush(self) -> None:
-        if self._began is not None and time.monotonic() - self._began > OPEN_SECONDS:
-            self._wanted = True
-        if self._runs is None and self._events and self._wanted:
-            self._runs = self._open()
-        if self._runs is None:
-            return
-        while self._events:
+    def _send(self) -> None:
+        """The second thread: out of the file, into MLflow."""
+        last = False
+        while not last:
+            last = self._wake.wait(self._pause_seconds)
             try:
-                self._events[0].tell(self._runs)  # stays in the queue until it has succeeded ...
-            except Exception as error:
-                if not self._events[0].hopeless(error):
-                    raise
-                self._warn(f"refused: {(str(error).splitlines() or [''])[0][:300]}")  # ... or can never succeed
-            self._events.popleft()
-        for curve in list(self._curves.values()):
-            self._runs.send(curve)
+                self._deliver()
+                self._pause_seconds, self._down = self._flush_seconds, False
+            except Exception as error:  # noqa: BLE001 - no error of MLflow, its database or the network may stop training
+                self._pause_seconds = min(self._pause_seconds * 2, RETRY_SECONDS)
+                if not self._down:
+                    self._say(f"{brief(error)}; what comes waits in {self._pending}, and is sent when it answers")
+                self._down = True
 
-    def _warn(self, text: str) -> None:
-        if not self._warned:
-            self._warned = True
+    def _deliver(self) -> None:
+        if not self._spool.waiting:
+            return
+        self._delivery.connect()
+        if not self._looked:
+            if self._shared:
+                self._shared.bring(self._pending)
+            if others := self._delivery.send_leftovers(self._pending):
+                self._say(f"what waits in {self._pending} in {others} more files is meant for another server")
+            if self._shared:
+                self._shared.sent(self._pending)
+            self._looked = True
+        self._delivery.send(self._spool)
+
+    def _leave(self) -> None:
+        """Say what was not sent, and leave it where the next process looks."""
+        if self._spool.lost:
+            self._say(f"{self._spool.lost} records are lost: the disk of {self._pending} took none")
+        if not self.waiting:
+            self._spool.close()
+            return
+        self._say(
+            f"not everything reached it before the run ended; `lehr mlflow RUN --send` sends what waits in {self._pending}"
+        )
+        if not any(thread.is_alive() for thread in self._threads):
+            self._spool.close()
+        try:
+            if self._shared:
+                self._shared.keep(self._pending)
+        except Exception as error:  # noqa: BLE001 - the run is over and its own folder holds the full record
+            self._say(f"nor could it be kept for later: {brief(error)}")
+
+    def _say(self, text: str) -> None:
+        """Each line once: a server that refuses one thing refuses it at every stage."""
+        if text not in self._said:
+            self._said.add(text)
             LOG.warning("MLflow at %s: %s", masked(self._uri), visible(masked(text)))
+
+
+def _beside(tracking_uri: str) -> Path:
+    """Where records wait by default: beside the store's file; for a server in a temporary folder."""
+    file = sqlite_file(tracking_uri)
+    return (file.parent if file else Path(tempfile.gettempdir()) / f"lehr-{uuid.uuid4().hex[:8]}") / FOLDER
+
+
+def _path(path: Path | None) -> str:
+    return str(path) if path else ""

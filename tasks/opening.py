@@ -187,7 +187,7 @@ def _register(this: Opened, refs: Mapping[str, ArtifactRef], mlflow: MlflowTrack
     name = this.recipe.tracking.registered_model
     exported = next((refs[node.name] for node in this.nodes if node.kind == "export"), None)
     if name and exported:
-        mlflow.register(name, exported.stage, exported.uri, folder)
+        mlflow.register(name, exported.stage, exported.uri, folder, this.recipe.tracking.registered_alias or "")
 
 
 def _ancestors(refs: Mapping[str, ArtifactRef]) -> list[Made]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
+from lehr import __version__
 from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
 from lehr.infra.pod.pod_request import run_name
@@ -22,6 +23,7 @@ from lehr.monitoring.exporter import PrometheusTracker
 from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.gpus import Gpus
 from lehr.monitoring.mlflow_moved import artifacts_of, tracking_uri_of
+from lehr.monitoring.mlflow_spool import FOLDER
 from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.redaction import masked
@@ -30,6 +32,7 @@ from lehr.tasks.progress import Progress
 from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
 from lehr.tasks.termination import in_pod, set_progress_source
+from lehr.tasks.tracked_run import TrackedRun, whereabouts
 
 
 @dataclass
@@ -82,8 +85,9 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
     if mlflow and find_spec("mlflow") is None:
         console.note("MLflow is not installed: the run is not tracked there (pip install 'lehr[track]')")
         mlflow = False
-    tags = {"lehr.run": label, "lehr.recipe_sha256": recipe_sha256, **_source(run)}
-    tracked = _mlflow(run, recipe, tags, gpus) if mlflow else None
+    tags = {"lehr.run": label, "lehr.recipe_sha256": recipe_sha256, **_source(run), **whereabouts()}
+    tags |= {"lehr.recipe": recipe.name, "lehr.model_family": recipe.model.family, "lehr.version": __version__}
+    tracked = _mlflow(run, recipe, stages, tags, gpus) if mlflow else None
     progress = Progress(recipe.name)
     # The exporter is closed last, as it may wait for a scraper.
     tracker = FanOut([console, progress, *([tracked] if tracked else []), exporter])
@@ -104,10 +108,11 @@ def _source(run: RunRef) -> dict[str, str]:
     return {"mlflow.source.type": "JOB" if in_pod() else "LOCAL", **{key: text for key, text in said.items() if text}}
 
 
-def _mlflow(run: RunRef, recipe: Recipe, tags: dict[str, str], gpus: Gpus | None) -> MlflowTracker:
+def _mlflow(run: RunRef, recipe: Recipe, stages: Sequence[str], tags: dict[str, str], gpus: Gpus | None) -> MlflowTracker:
     """In a run's own sqlite file the recipe alone identifies the run, so that it continues in a folder that was moved or
     copied. On a server, where runs of several places meet, the place is part of the key."""
-    uri, folder = os.environ.get("MLFLOW_TRACKING_URI", ""), RunLocation(run.root).folder
+    uri, place = os.environ.get("MLFLOW_TRACKING_URI", ""), RunLocation(run.root)
+    folder = place.folder
     return MlflowTracker(
         uri or tracking_uri_of(folder),
         recipe.model.family,
@@ -116,7 +121,10 @@ def _mlflow(run: RunRef, recipe: Recipe, tags: dict[str, str], gpus: Gpus | None
         recipe.model_dump(mode="json"),
         tags,
         run_key=run.key if uri else tags["lehr.recipe_sha256"][:16],
+        order=stages,
         copies=folder / "artifacts",
+        pending=folder / FOLDER,
+        shared=TrackedRun(place, uri, run.key) if in_pod() else None,
         gpus=gpus,
     )
 

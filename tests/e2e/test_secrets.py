@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 # What stands in these can be no secret: a number, a process among others, the name of an object. Another shape is refused.
 SHAPED = {
     "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE", "LEHR_TASK_RANKS",
-    "LEHR_TASK_SECRET", "LEHR_GPU_RESOURCE",
+    "LEHR_TASK_SECRET", "LEHR_GPU_RESOURCE", "FLYTE_INTERNAL_EXECUTION_ID",
 }  # fmt: skip
 PLACES = {"LEHR_CACHE", "XDG_CACHE_HOME", "TMPDIR", "LEHR_TERMINATION_LOG", "LEHR_TERMINATION_SOCKET"}  # they name what is made
 READ_BY_LIBRARIES = {

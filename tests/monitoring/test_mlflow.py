@@ -84,10 +84,7 @@ def test_a_killed_run_continues_in_its_own_runs(open_tracker: Callable[..., Mlfl
     first = open_tracker()
     first.stage_finished("documents", uri="", reused=False, seconds=3.0)
     train(first, "stage1", 1, 60, 100)
-    while first._curves["stage1"].points or first._events or first._curves["stage1"].outbox:
-        time.sleep(0.02)  # what a kill leaves: everything so far sent, nothing ended
-    first._events.clear()
-    first._curves.clear()
+    first.close(failed=None)  # what a kill leaves: everything so far sent, nothing ended
 
     second = open_tracker()
     second.stage_finished("documents", uri="", reused=True, seconds=3.0)
@@ -143,7 +140,10 @@ def test_no_key_and_no_deleted_experiment_ends_the_tracking(
     tracker.stage_finished("s", uri="", reused=False, seconds=1.0)
     tracker.close()
     found = runs(tmp_path)
-    assert found["s"][0].info.status == found["tiny"][0].info.status == "FINISHED" and not caplog.records
+    assert found["s"][0].info.status == found["tiny"][0].info.status == "FINISHED"
+    said = [r.getMessage() for r in caplog.records if r.name == "lehr.monitoring"]
+    assert len(said) == 2 and "'c4 (en), 2024+' is 'c4 _en__ 2024_-" in said[0] and "and 3 more" in said[0]
+    assert "'score/c4 (en), 2024+/dev/loss' is" in said[1] and "\x1b" not in "".join(said)  # each name in one line
     assert len(found["tiny"][0].data.params) == len(found["s"][0].data.params) - 1 == len(names)
     assert len(found["s"][0].data.metrics) == len(names) + 1 + 2 * len(names) + 1  # curves, loss, scores, seconds
     assert key_of("score/prose/dev/loss") == "score/prose/dev/loss"
@@ -178,23 +178,30 @@ def test_another_recipe_is_another_run_and_a_repeated_stage_another_attempt(
 
 def test_long_curves_are_thinned_and_keep_their_end(open_tracker: Callable[..., MlflowTracker], tmp_path: Path) -> None:
     tracker = open_tracker(max_points=100)
-    train(tracker, "stage1", 1, 1005, 1005)
+    tracker.stage_started("stage1", total_steps=1005, params={})
+    for step in range(1, 1006):
+        saved = {"checkpoint_bytes": 1.0} if step in (101, 201, 302) else {}
+        tracker.progress("stage1", step, 1005, {"loss": 1.0, "skipped": float(step == 17), **saved})
     tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
     tracker.close()
     got = steps(tmp_path, runs(tmp_path)["stage1"][0], "loss")
     assert len(got) <= 101 and got[0] == 11 and got[-1] == 1005
+    # A number that only some steps have is recorded wherever it is, and a refused update with its whole step.
+    assert steps(tmp_path, runs(tmp_path)["stage1"][0], "checkpoint_bytes") == [101, 201, 302]
+    assert 17 in got and steps(tmp_path, runs(tmp_path)["stage1"][0], "skipped")[:2] == [11, 17]
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////proc/no/such/mlflow.db"])
-def test_a_store_that_is_down_costs_one_warning(uri: str, caplog: pytest.LogCaptureFixture) -> None:
-    tracker = MlflowTracker(uri, "lehr", "tiny", run_key="k", flush_seconds=0.01)
+def test_a_store_that_is_down_costs_two_lines(uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tracker = MlflowTracker(uri, "lehr", "tiny", run_key="k", flush_seconds=0.01, pending=tmp_path / "pending")
     train(tracker, "stage1", 1, 50, 50)
     tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
-    time.sleep(0.3)
+    while not tracker._down:
+        time.sleep(0.02)
     tracker.close(timeout_seconds=30)
-    assert not tracker._thread.is_alive()
-    ours = [r for r in caplog.records if r.name == "lehr.monitoring"]
-    assert len(ours) == 1 and uri in ours[0].getMessage()
+    assert not any(thread.is_alive() for thread in tracker._threads)
+    first, last = [r.getMessage() for r in caplog.records if r.name == "lehr.monitoring"]
+    assert uri in first and "is sent when it answers" in first and "`lehr mlflow RUN --send`" in last
 
 
 def test_a_store_that_comes_back_gets_everything(
@@ -214,14 +221,14 @@ def test_a_store_that_comes_back_gets_everything(
     tracker = open_tracker(flush_seconds=0.01)
     train(tracker, "stage1", 1, 20, 20)
     tracker.stage_finished("stage1", uri="", reused=False, seconds=1.0)
-    while tracker._events:
+    while tracker.waiting:
         time.sleep(0.02)
     tracker.close()
     assert steps(tmp_path, runs(tmp_path)["stage1"][0], "loss") == list(range(1, 21))
     assert len([r for r in caplog.records if r.name == "lehr.monitoring"]) == 1
 
 
-def test_the_step_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The port's methods return while the store hangs in its opening; nothing of MLflow runs in the caller's thread."""
     opened, release, threads = threading.Event(), threading.Event(), []
 
@@ -232,7 +239,7 @@ def test_the_step_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("given up")
 
     monkeypatch.setattr("lehr.monitoring.mlflow_opening.prepare", hang)
-    tracker = MlflowTracker("sqlite:///x", "lehr", "tiny", run_key="k", flush_seconds=0.01)
+    tracker = MlflowTracker("sqlite:///x", "lehr", "tiny", run_key="k", flush_seconds=0.01, pending=tmp_path / "pending")
     train(tracker, "stage1", 1, 1, 3)
     assert opened.wait(10)
     tracker.progress("stage1", 2, 3, {"loss": 1.0})  # would deadlock if it waited
@@ -253,7 +260,9 @@ def test_a_run_that_fails_before_it_has_made_anything(
     tracker.stage_started("documents", total_steps=0, params={})
     tracker.progress("documents", 1, 9, {})
     tracker.close(failed=True)
-    assert not tracker._thread.is_alive() and not [r for r in caplog.records if r.name == "lehr.monitoring"]
+    assert not any(thread.is_alive() for thread in tracker._threads) and not [
+        r for r in caplog.records if r.name == "lehr.monitoring"
+    ]
     if there:
         assert {name: [r.info.status for r in some] for name, some in runs(tmp_path).items()} == {
             "tiny": ["FAILED"],
@@ -269,7 +278,7 @@ def test_a_first_stage_that_takes_long_is_shown_while_it_works(
     monkeypatch.setattr("lehr.monitoring.mlflow_tracker.OPEN_SECONDS", 0.0)
     tracker = open_tracker(flush_seconds=0.01)
     tracker.stage_started("documents", total_steps=0, params={})
-    while tracker._events:
+    while tracker.waiting:
         time.sleep(0.02)
     assert [r.info.status for some in runs(tmp_path).values() for r in some] == ["RUNNING", "RUNNING"]
     tracker.close()

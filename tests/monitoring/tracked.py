@@ -81,7 +81,9 @@ def tracker(root: Path, **changes: Any) -> MlflowTracker:
     return MlflowTracker(tracking_uri_of(root), "lehr", "tiny", artifacts_of(root), {"seed": 1}, **options)
 
 
-def follow(tracked: MlflowTracker, made: dict[str, Artifact], *, reused: bool = False, registered: str = "") -> None:
+def follow(
+    tracked: MlflowTracker, made: dict[str, Artifact], *, reused: bool = False, registered: str = "", alias: str = ""
+) -> None:
     """What the tracker hears of these stages; and the end of the run."""
     for stage, one in made.items():
         tracked.stage_finished(stage, uri=one.uri, reused=reused, seconds=1.0)
@@ -89,7 +91,7 @@ def follow(tracked: MlflowTracker, made: dict[str, Artifact], *, reused: bool = 
             tracked.scored("stage1", [SCORE, {**SCORE, "task": "arithmetic", "metric": "exact_match", "value": 0.5}])
     if registered:
         export = made["export"]
-        tracked.register(registered, "export", export.uri, export.folder.parents[1] / "model")
+        tracked.register(registered, "export", export.uri, export.folder.parents[1] / "model", alias)
     tracked.close(timeout_seconds=PATIENCE_SECONDS)
 
 

@@ -16,6 +16,7 @@ from lehr.tasks.opening import run_key
 from lehr.tasks.progress import Progress
 from lehr.tasks.refs import RunRef
 from lehr.tasks.session import open_session, session
+from lehr.tasks.tracked_run import TrackedRun
 
 TINY = Path(__file__).resolve().parents[2] / "recipes" / "tiny" / "olmo2.yaml"
 
@@ -89,8 +90,13 @@ def test_mlflow_is_told_what_started_the_run_without_its_secrets(tmp_path: Path,
     assert tags["mlflow.source.name"] == "http://***@host/r.yaml" and tags["mlflow.source.type"] == "LOCAL"
     assert tags["lehr.command"] == "lehr run http://***@host/r.yaml --set x=***"
     assert tags["lehr.run"] == f"{load_recipe(TINY).name}-01234567"
+    assert tags["lehr.recipe"] == load_recipe(TINY).name and tags["lehr.model_family"] == "olmo2" and tags["lehr.host"]
+    own = _tracked(run, monkeypatch)
+    assert own.options["order"] == ["soup"] and own.options["pending"] == tmp_path / "mlflow-pending"
+    assert own.options["shared"] is None  # one process has the run's folder
     monkeypatch.setenv("LEHR_TERMINATION_LOG", str(tmp_path / "log"))
-    assert _tracked(run, monkeypatch, "http://127.0.0.1:9").arguments[5]["mlflow.source.type"] == "JOB"
+    pod = _tracked(run, monkeypatch, "http://127.0.0.1:9")
+    assert pod.arguments[5]["mlflow.source.type"] == "JOB" and isinstance(pod.options["shared"], TrackedRun)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     opened = open_session(run, load_recipe(TINY), ["soup"])
     opened.close()
