@@ -222,7 +222,7 @@ def _readings(drawn: Sequence[_Thinned], frame: _Frame, axes: Axes) -> list[Read
         near = [(d, b) for d in drawn if (b := _nearest(d.buckets, x, start, width)) is not None]
         if near:
             place = near[0][1].x
-            said = [f"{count(place)} {axes.x_label}", *(f"{d.series.name}: {number(b.mean, 4)}" for d, b in near)]
+            said = [f"{axes.x_label}: {count(place)}", *(f"{d.series.name}: {number(b.mean, 4)}" for d, b in near)]
             if not found or found[-1][1] != "\n".join(said):  # one bucket on the border of two strips
                 found.append((min(max(x(place), start), start + width), "\n".join(said)))
     middles = [(a + b) / 2 for (a, _), (b, _) in pairwise(found)]

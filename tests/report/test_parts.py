@@ -100,7 +100,7 @@ def test_values_are_told_where_the_pointer_is() -> None:
     long = Series("stage1", "red", [(float(i), 3.0 - i / 100) for i in range(100)])
     axes = Axes("loss", "tokens seen")
     found = curve_panel("loss", [long, Series("<ramp>", "blue", [(99.0, 2.0)])], axes).readings
-    assert len(found) == 48 and found[-1].said == "98 tokens seen\nstage1: 2.020\n<ramp>: 2.000"
+    assert len(found) == 48 and found[-1].said == "tokens seen: 98\nstage1: 2.020\n<ramp>: 2.000"
     assert "ramp" not in "".join(r.said for r in found[:-1])
     # From the axis to the right edge (50 to 452 of 460), each where the one before it ends: the pointer is always at one.
     few = curve_panel("loss", [Series("a", "red", [(0.0, 1.0), (30.0, 2.0), (90.0, 3.0)])], axes).readings
@@ -108,7 +108,7 @@ def test_values_are_told_where_the_pointer_is() -> None:
         ends = [r.left + r.width for r in readings]
         assert readings[0].left == 10.9 and abs(ends[-1] - 98.3) < 0.11
         assert all(abs(end - after.left) < 0.11 for end, after in zip(ends, readings[1:], strict=False))
-    assert [r.said.partition("\n")[0] for r in few] == ["0 tokens seen", "30 tokens seen", "90 tokens seen"]
+    assert [r.said.partition("\n")[0] for r in few] == ["tokens seen: 0", "tokens seen: 30", "tokens seen: 90"]
     assert "<title>a: 97 ± 5</title>" in dot_plot([Dot("a", 0.97, 0.05, "97 ± 5")], label="x")
 
 
@@ -119,7 +119,7 @@ def test_readings_are_one_group_for_the_keyboard_and_have_names_for_a_screen_rea
     names = [set(re.findall(r'name="(\w+)"', inside)) for _, inside in groups]
     assert len(groups) == 3 and all(len(n) == 1 for n in names) and len(set.union(*names)) == 3
     said = re.findall(r'aria-label="([^"]+)">', groups[0][1])
-    assert said == ["1 tokens seen\n&#34;&lt;b&gt;: 2.000", "2 tokens seen\n&#34;&lt;b&gt;: 2.000"]
+    assert said == ["tokens seen: 1\n&#34;&lt;b&gt;: 2.000", "tokens seen: 2\n&#34;&lt;b&gt;: 2.000"]
 
 
 def _kinds(chart: str) -> list[str]:
