@@ -61,7 +61,7 @@ class Row:
 
 
 def score_rows(groups: Sequence[Group], stages: Sequence[str]) -> list[Row]:
-    """The held-out scores of one stage of each group, without those of what models are compared with."""
+    """The held-out scores of one stage of each group."""
     keys = dict.fromkeys(
         Column(r.split, r.task, r.metric)
         for group, name in zip(groups, stages, strict=True)
@@ -70,7 +70,7 @@ def score_rows(groups: Sequence[Group], stages: Sequence[str]) -> list[Row]:
         if r.stage == name
     )
     rows = []
-    for column in (key for key in keys if not key.about.baseline_of):
+    for column in keys:
         found = [_standing(group, name, column) for group, name in zip(groups, stages, strict=True)]
         later = zip(groups[1:], stages[1:], found[1:], strict=True)
         away = [_difference((groups[0], stages[0], found[0]), other, column) for other in later]

@@ -19,6 +19,7 @@ from lehr.report.data import StageReport, pipeline_order
 from lehr.report.scores import ScoreRecord, read_records
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_objects, read_rows
+from lehr.runtime.metrics import metric
 from lehr.runtime.yaml_file import read_mapping
 
 CURVES = f"{LOGS}/curves.jsonl"
@@ -151,10 +152,12 @@ def _report(m: Manifest, curves: list[dict[str, Any]]) -> StageReport:
 
 
 def _scores(folder: Path, artifacts: Sequence[Artifact]) -> list[ScoreRecord]:
-    """The published ones; of a run without a report those of its artifacts, which may be fewer."""
+    """The published ones of models, without what they are compared with; of a run without a report those of its artifacts,
+    which may be fewer."""
     published = folder / "scores.json"
     paths = [published] if published.is_file() else [a.path(SCORES) for a in artifacts if SCORES in a.manifest.files]
-    return [r for path in paths if path.is_file() for r in read_records(path) if r.split == _HELD_OUT]
+    found = [r for path in paths if path.is_file() for r in read_records(path) if r.split == _HELD_OUT]
+    return [r for r in found if not metric(r.metric).baseline_of]
 
 
 def _items(artifacts: Sequence[Artifact]) -> dict[Key, ItemScores]:

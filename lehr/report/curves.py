@@ -114,11 +114,18 @@ def _is_noisy(values: Sequence[float]) -> bool:
 
 
 def _running(values: Sequence[float]) -> list[float]:
-    """Means over an eighth of the values around each; towards the ends over fewer, on both sides alike, so that a slope stays
-    one and the ends stay where they are."""
-    last = len(values) - 1
-    halves = [min(max(len(values) // 16, 1), i, last - i) for i in range(len(values))]
-    return [math.fsum(values[i - half : i + half + 1]) / (2 * half + 1) for i, half in enumerate(halves)]
+    """Means over an eighth of the values around each. Where fewer are left on one side, the line through the same window:
+    the mean of one side would lag behind a slope."""
+    half = max(len(values) // 16, 1)
+    found = []
+    for i in range(len(values)):
+        first, last = max(i - half, 0), min(i + half, len(values) - 1)
+        middle, window = (first + last) / 2, values[first : last + 1]
+        mean = math.fsum(window) / len(window)
+        spread = math.fsum((j - middle) ** 2 for j in range(first, last + 1))
+        slope = math.fsum((j - middle) * (v - mean) for j, v in enumerate(window, first)) / spread
+        found.append(mean + slope * (i - middle))
+    return found
 
 
 @dataclass(frozen=True)

@@ -150,14 +150,24 @@ def _scaled(value: float, m: Metric) -> float:
     return 100 * value if m.is_share else value
 
 
-def post_training(data: ReportData) -> dict[str, list[Panel]] | None:
-    """Panels of each stage: whatever the loop recorded, undeclared metrics behind declared ones, the optimiser's last."""
+@dataclass(frozen=True)
+class PostTraining:
+    """Panels of a stage: of its objective, and of the optimiser and the weights, which the page folds."""
+
+    objective: list[Panel]
+    optimiser: list[Panel]
+
+
+def post_training(data: ReportData) -> dict[str, PostTraining] | None:
+    """By stage: whatever the loop recorded, undeclared metrics behind declared ones."""
     colours = stage_colours(data)
-    return {
-        s.name: [_post_panel(s, m, colours[s.name]) for m in _drawn([s])]
-        for s in data.stages
-        if s.curves and is_post_training(s)
-    } or None
+    found = {}
+    for s in data.stages:
+        if s.curves and is_post_training(s):
+            panels = [(m, _post_panel(s, m, colours[s.name])) for m in _drawn([s])]
+            folded = [panel for m, panel in panels if m.order or m.name.endswith("_norm")]
+            found[s.name] = PostTraining([panel for _, panel in panels if panel not in folded], folded)
+    return found or None
 
 
 def _post_panel(stage: StageReport, m: Metric, colour: str) -> Panel:

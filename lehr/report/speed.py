@@ -49,9 +49,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Speed:
-    """Curves of pretraining over tokens seen, panels of each stage after it, and a row for each stage."""
+    """Curves of pretraining over tokens seen and of the stages after it, `folded` those that say it once more, and a row for
+    each stage."""
 
     panels: list[Panel]
+    folded: list[Panel]
     rows: list[Row]
     peak: str
 
@@ -68,8 +70,9 @@ def speed(data: ReportData) -> Speed | None:
     before = [s for s in data.stages if s.curves and not is_post_training(s)]
     axis, colours = TokenAxis.of(data, before), stage_colours(data)
     after = [s for s in data.stages if s.curves and is_post_training(s)]
-    panels = [panel for quantity in _quantities(data) for panel in quantity.panels(axis, after, colours)]
-    return Speed(panels, rows, f"{fmt.number(data.peak_flops / 1e12)} TFLOP/s" if data.peak_flops else "")
+    drawn = [quantity.panels(axis, after, colours) for quantity in _quantities(data)]
+    panels = [panel for panels in drawn[:-1] for panel in panels]
+    return Speed(panels, drawn[-1], rows, f"{fmt.number(data.peak_flops / 1e12)} TFLOP/s" if data.peak_flops else "")
 
 
 @dataclass(frozen=True)

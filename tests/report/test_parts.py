@@ -160,6 +160,8 @@ def test_bands_that_would_hide_each_other_are_left_out_and_noise_is_smoothed() -
     assert drawn(noisy).count('class="curve both noisy"') == 1 and drawn(noisy).count('class="sm"') == 1
     assert 'class="sm"' not in drawn(plain)  # its mean is no other curve
     bent = [(float(i), 5.0 + math.sin(i / 6)) for i in range(60)]
+    steady = re.findall(r'class="sm" d="M[\d.]+ ([\d.]+)l.*?"', drawn([(float(i), 10.0 - i + i % 2) for i in range(60)]))
+    assert [float(y) < 20 for y in steady] == [True]  # the mean of a fall begins at its top, where one side alone would lag
     assert 'class="curve both"' in drawn(bent)  # the mean is there for whoever asks for it
     assert drawn([]) == ""
 
