@@ -36,7 +36,7 @@ def compare(runs: tuple[Where, ...], stage: str | None, out: Path | None, as_jso
       lehr compare runs/seed7 runs/seed8 runs/seed9 --markdown
       lehr compare runs/tiny-olmo2 runs/second --stage soup
       lehr compare runs/tiny-olmo2 runs/second --out compare.html
-      lehr compare runs/tiny-olmo2 runs/second --json | jq '.runs[] | {run, seconds}'
+      lehr compare runs/tiny-olmo2 runs/second --json | jq .runs
     """
     from lehr.analysis.side_by_side import SideBySide
     from lehr.runtime.errors import UserError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -119,7 +120,8 @@ def _steps(stage: StageReport) -> list[float]:
 
 def _seconds(stage: StageReport) -> list[float]:
     """What the steps until each point took. Of a log without times one place, which shows nothing."""
-    return list(accumulate(float(point.get("seconds") or 0.0) for point in stage.curves))
+    taken = (float(point.get("seconds") or 0.0) for point in stage.curves)
+    return list(accumulate(seconds if math.isfinite(seconds) else 0.0 for seconds in taken))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Speed:
 
 
 def step_seconds(stage: StageReport) -> list[float]:
-    return [float(s) for point in stage.curves if (s := point.get("seconds")) and s > 0]
+    return [float(s) for point in stage.curves if (s := point.get("seconds")) and 0 < s < math.inf]
 
 
 def speed(data: ReportData) -> Speed | None:
