@@ -23,6 +23,7 @@ _LOG_FROM = 3.0  # highest over lowest value
 _DEPTH = 1e-4  # of the highest value: how far down a logarithmic axis shows
 _SEEN = 0.01  # of a curve's range: a running mean that stays closer to the curve is no other curve
 _SMOOTH = 48  # points of a running mean, about
+_HIDDEN = ' display="none"'  # until the style sheet shows it: of a page that forbids styles, one drawing is left and not two
 _LEFT = 50.0  # room for the labels of the vertical axis
 
 Legend = Sequence[tuple[str, str]]
@@ -154,9 +155,9 @@ def curve_panel(
     frame = _Frame.of(drawn, axes)
     scales = _y_scales(drawn, axes, levels, frame)
     body = [svg.x_axis(frame.x, frame.bottom, count, axes.x_label)]
-    for kind, y in scales.items():
+    for place, (kind, y) in enumerate(scales.items()):
         inside = "".join(_on(y, drawn, frame, levels))
-        body.append(f'<g class="{kind}">{inside}</g>' if len(scales) > 1 else inside)
+        body.append(f'<g class="{kind}"{_HIDDEN if place else ""}>{inside}</g>' if len(scales) > 1 else inside)
     body += [_skip_mark(frame.x(mark), frame.bottom, d.series.colour) for d in drawn for mark in d.series.marks]
     suits = f"suits-{next(iter(scales))}" if len(scales) > 1 else ""
     chart = svg.figure(axes.width, axes.height, body, axes.label, suits)
@@ -210,12 +211,12 @@ def _curve(d: _Thinned, x: svg.Scale, y: svg.Scale) -> str:
         last = len(d.smooth) - 1
         smooth = [(b.x, v) for i, (b, v) in enumerate(zip(d.buckets, d.smooth, strict=True)) if i % every == 0 or i == last]
         smooth = [(x(a), y(v)) for a, v in smooth if not y.log or v >= y.low]
-        parts += [f'<path class="sm" d="{svg.route(smooth)}"/>'] if smooth else []
+        parts += [f'<path class="sm"{"" if d.noisy else _HIDDEN} d="{svg.route(smooth)}"/>'] if smooth else []
     if len(d.buckets) <= _FEW:
         parts += [f'<circle cx="{x(a):g}" cy="{y(v):g}" r="2.6" style="fill:{d.series.colour}"/>' for a, v in shown]
     css = f"curve{' both' if len(parts) > 1 and d.smooth else ''}{' noisy' if d.noisy else ''}"
     dashed = f";stroke-dasharray:{d.series.dash}" if d.series.dash else ""
-    return f'<g class="{css}" style="stroke:{d.series.colour}{dashed}">{"".join(parts)}</g>'
+    return f'<g class="{css}" fill="none" stroke="currentColor" style="stroke:{d.series.colour}{dashed}">{"".join(parts)}</g>'
 
 
 def _readings(drawn: Sequence[_Thinned], frame: _Frame, axes: Axes) -> list[Reading]:

@@ -131,6 +131,7 @@ def test_a_chart_holds_both_axes_where_a_logarithm_shows_something() -> None:
         return curve_panel("x", [Series("a", "red", list(enumerate(values)))], Axes("x", "x", **wishes)).chart
 
     falling = [10.0 / (i + 1) for i in range(20)]
+    assert re.findall(r'<g class="(\w+)" display="none"', drawn(falling, log=True)) == ["lin"]  # also without a style sheet
     assert _kinds(drawn(falling, log=True)) == ["log", "lin"] and "suits-log" in drawn(falling, log=True)
     assert _kinds(drawn(falling)) == ["lin", "log"] and "suits-lin" in drawn(falling)
     assert _kinds(drawn([*falling, 0.0])) == ["lin", "log"]  # a rate that ends at 0
@@ -157,10 +158,12 @@ def test_bands_that_would_hide_each_other_are_left_out_and_noise_is_smoothed() -
     many = [(float(i), float(i % 2)) for i in range(300)]
     assert 'class="band"' in drawn(many) and 'class="band"' not in drawn(many, band=False)
     noisy, plain = [(float(i), float(i % 2)) for i in range(60)], [(float(i), float(i)) for i in range(60)]
-    assert drawn(noisy).count('class="curve both noisy"') == 1 and drawn(noisy).count('class="sm"') == 1
+    assert drawn(noisy).count('class="curve both noisy"') == 1 and drawn(noisy).count('class="sm" d=') == 1
     assert 'class="sm"' not in drawn(plain)  # its mean is no other curve
     bent = [(float(i), 5.0 + math.sin(i / 6)) for i in range(60)]
-    steady = re.findall(r'class="sm" d="M[\d.]+ ([\d.]+)l.*?"', drawn([(float(i), 10.0 - i + i % 2) for i in range(60)]))
+    steady = re.findall(
+        r'class="sm" display="none" d="M[\d.]+ ([\d.]+)l.*?"', drawn([(float(i), 10.0 - i + i % 2) for i in range(60)])
+    )
     assert [float(y) < 20 for y in steady] == [True]  # the mean of a fall begins at its top, where one side alone would lag
     assert 'class="curve both"' in drawn(bent)  # the mean is there for whoever asks for it
     assert drawn([]) == ""
