@@ -135,7 +135,7 @@ def test_a_chart_holds_both_axes_where_a_logarithm_shows_something() -> None:
     assert _kinds(drawn(falling, log=True)) == ["log", "lin"] and "suits-log" in drawn(falling, log=True)
     assert _kinds(drawn(falling)) == ["lin", "log"] and "suits-lin" in drawn(falling)
     assert _kinds(drawn([*falling, 0.0])) == ["lin", "log"]  # a rate that ends at 0
-    for values in ([2.0, 2.5, 3.0], [-1.0, 10.0, 100.0], [0.0, 0.0, 0.0, 5.0], [0.0, 0.0]):
+    for values in ([2.0, 2.5, 3.0], [-1.0, 10.0, 100.0], [0.0, 0.0, 0.0, 1.0, 100.0], [0.0, 0.0]):
         assert not _kinds(drawn(values, log=True)), values
     assert not _kinds(drawn(falling, percent=True))
     # The point at 0 has no place on the logarithmic axis, and is not put on its edge.
@@ -144,10 +144,10 @@ def test_a_chart_holds_both_axes_where_a_logarithm_shows_something() -> None:
 
 
 def test_a_route_goes_through_every_point_to_a_tenth() -> None:
-    points = [(50.04, 198.0), (50.36, 10.123), (61.0, 10.08), (61.0, 197.0), (300.5, 0.26)]
+    points = [(50.04, 198.0), (50.36, 10.123), (61.0, 10.08), (61.09, 197.09), (300.5, 0.26)]
     numbers = [float(n) for n in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", route(points))]
     places = list(itertools.accumulate(zip(numbers[::2], numbers[1::2], strict=True), lambda a, b: (a[0] + b[0], a[1] + b[1])))
-    assert all(math.dist(a, b) < 0.08 for a, b in zip(places, points, strict=True)) and len(places) == 5
+    assert all(math.dist(a, b) < 0.071 for a, b in zip(places, points, strict=True)) and len(places) == 5
     assert route(points[:1]) == "M50 198"
 
 
