@@ -103,18 +103,19 @@ def _published(where: Where) -> set[str]:
         return set()  # damaged: then the newer artifact counts
 
 
-def public_files(where: Where) -> Path:
-    """A folder with the public files of the run that `where` is, or lies in."""
+def public_files(where: Where, names: tuple[str, ...] = ()) -> Path:
+    """A folder with the public files of the run that `where` is, or lies in, and of its artifacts the manifests and those files
+    of `names` that they have."""
     if address := store_address(where):
-        return _manifest_index(address.partition("/artifacts/")[0])
+        return _manifest_index(address.partition("/artifacts/")[0], names)
     return next((p.parent for p in Path(where).absolute().parents if p.name == "artifacts"), Path(where))
 
 
 @cache
-def _manifest_index(root: str) -> Path:
+def _manifest_index(root: str, names: tuple[str, ...] = ()) -> Path:
     from lehr.tasks.run_location import RunLocation
 
-    return RunLocation(root).manifest_index()
+    return RunLocation(root).manifest_index(names)
 
 
 def find(where: Where, kind: Kind = "checkpoint") -> Artifact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -86,12 +86,12 @@ class RunLocation:
         found = _objects(self.root).keys(prefix)
         return [key for key in found if (key == prefix or key.startswith(f"{prefix}/")) and is_relative(key)]
 
-    def manifest_index(self) -> Path:
-        """A temporary folder with the manifests of the run's artifacts and nothing else, deleted when the process ends.
-        Raises UserError if there is no run."""
+    def manifest_index(self, names: Collection[str] = ()) -> Path:
+        """A temporary folder with the run's public files and the manifests of its artifacts, and those files of `names` that an
+        artifact has; deleted when the process ends. Raises UserError if there is no run."""
         folder = Path(tempfile.mkdtemp(prefix="lehr-outline-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        manifest_index(_objects(self.root), folder)
+        manifest_index(_objects(self.root), folder, names)
         return folder
 
     def shown(self, name: str) -> str:

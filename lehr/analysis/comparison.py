@@ -1,20 +1,18 @@
-"""Runs side by side: of one recipe their mean and spread over seeds, of several recipes their last models and what differs."""
+"""Which runs are of one recipe, the mean and spread of those over their seeds, and what differs between recipes."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from lehr.pipeline.explain import changes, named, parts
-from lehr.report import format as fmt
-from lehr.report.scores import Column, ScoreRecord, ScoreTable, read_records, score_matrix
+from lehr.pipeline.explain import CODE, parts
+from lehr.report.scores import Column, ScoreTable, read_records, score_matrix
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_objects
 from lehr.runtime.text import markdown
@@ -62,52 +60,51 @@ def one_recipe(folders: Sequence[Path]) -> bool:
     """Whether runs differ in nothing but their seeds and the layout of ranks, by their lineages. A run without one is like no
     other, for nothing is known of it."""
     found = [_configurations(folder) for folder in folders]
-    return len(folders) > 1 and all(found) and all(not _differences(found[0], other) for other in found[1:])
+    return len(folders) > 1 and all(found) and all(found[0] == other for other in found[1:])
 
 
-def what_differs(first: Path, other: Path) -> list[str]:
-    """A line for each kind of stage that one run has more of, and for each setting that differs, with the stages of it."""
-    found = _differences(_configurations(first), _configurations(other))
-    return [f"{what} ({named(stages)})" if stages else what for what, stages in found.items()]
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A stage that a run made. `kind` is its name without a seed's digits, `config` what neither seeds nor layouts decide."""
-
-    kind: str
-    name: str
-    config: dict[str, Any]
-
-
-def _configurations(folder: Path) -> list[_Made]:
-    """In an order that does not depend on seeds."""
+def _configurations(folder: Path) -> list[tuple[str, str]]:
+    """The stages of a run, each by its name without a seed's digits and by what neither seeds nor layouts decide, in an order
+    that does not depend on seeds. The order of a configuration's keys counts."""
     found = []
     for made in _lineage(folder):
         config = _without_labels(_without_seeds(made["config"]))
-        found.append(_Made(re.sub(r"\d+", "", made["stage"]), made["stage"], config))
-    return sorted(found, key=lambda one: (one.kind, json.dumps(one.config, sort_keys=True)))
+        found.append((re.sub(r"\d+", "", made["stage"]), json.dumps(config)))
+    return sorted(found)
 
 
-def _differences(first: list[_Made], other: list[_Made]) -> dict[str, list[str]]:
-    """What differs, with the stages in which it does. Stages are told apart by kind, those of one kind paired in order."""
-    found: dict[str, list[str]] = {}
-    counts = [Counter(made.kind for made in run) for run in (first, other)]
-    for kind in dict.fromkeys(made.kind for made in (*first, *other)):
-        if counts[0][kind] != counts[1][kind]:
-            name = next(made.name for made in (*first, *other) if made.kind == kind)
-            found[f"stages such as {name}: {counts[0][kind]} -> {counts[1][kind]}"] = []
-            continue
-        pairs = zip(*([made for made in run if made.kind == kind] for run in (first, other)), strict=True)
-        for one, two in pairs:
-            for change in changes(parts(one.config, "", {}), parts(two.config, "", {})):
-                found.setdefault(str(change), []).append(one.name)
+_UNSAID = ("name", "description")  # of a recipe: what it is called decides nothing
+NOT_THERE = "–"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the resolved recipe and its value for each of the runs, as JSON; a dash where a recipe lacks it."""
+
+    key: str
+    values: list[str]
+
+
+def settings_that_differ(recipes: Sequence[Sequence[dict[str, Any]]]) -> dict[str, list[Setting]]:
+    """By section of the recipe. Of each column the recipes of its runs: values of a seed group stand behind one another."""
+    flat = [[parts(recipe, "", {}) for recipe in column] for column in recipes]
+    keys = dict.fromkeys(key for column in flat for recipe in column for key in recipe)
+    found: dict[str, list[Setting]] = {}
+    for key in keys:
+        values = [", ".join(dict.fromkeys(recipe.get(key, NOT_THERE) for recipe in column)) for column in flat]
+        section = key.partition(".")[0]
+        if key != CODE and section not in _UNSAID and len(set(values)) > 1:
+            found.setdefault(section, []).append(Setting(key, values))
     return found
 
 
 def _lineage(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "lineage.json"
-    return read_objects(path, "run the same command again: it writes it anew") if path.is_file() else []
+    path, remedy = folder / "lineage.json", "run the same command again: it writes it anew"
+    rows = read_objects(path, remedy) if path.is_file() else []
+    for number, row in enumerate(rows, 1):
+        if not (isinstance(row.get("stage"), str) and isinstance(row.get("config"), dict)):
+            raise UserError("no stage with its configuration", where=f"{path}: number {number}", remedy=remedy)
+    return rows
 
 
 def _without_seeds(value: Any) -> Any:
@@ -167,55 +164,3 @@ def _cell(values: Sequence[float] | None) -> str:
         return ""
     mean, spread = mean_and_spread(values)
     return f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
-
-
-def side_by_side(folders: Sequence[Path], stage: str = "") -> Grid:
-    """The scores of one model of each run, that of `stage`, or its last one, and how far each is from the first run's.
-
-    A difference has the standard error of two independent samples: of models that answered the same examples that is more
-    than its own. `*` marks those beyond two of them. Raises UserError for a run without scores, or without that stage.
-    """
-    found = [_model(folder, stage) for folder in folders]
-    columns = list(dict.fromkeys(c for name, table in found for c in table.of_models if (name, c) in table.cells))
-    names = [f"{folder.name}, {name}" for folder, (name, _) in zip(folders, found, strict=True)]
-    rows = []
-    for column in columns:
-        scores = [table.cells.get((name, column)) for name, table in found]
-        rows.append([column.task, column.about.heading, *(_score(r, column) for r in scores)])
-        rows[-1] += [_difference(scores[0], r, column) for r in scores[1:]]
-    return Grid(["task", "metric", *names, *(f"{name.partition(', ')[0]} − first" for name in names[1:])], rows, names=2)
-
-
-def _model(folder: Path, stage: str) -> tuple[str, ScoreTable]:
-    table = load_scores(folder)
-    if not table.stages or (stage and stage not in table.stages):
-        there = (
-            f"scored were {', '.join(table.stages)}: give one of them" if table.stages else "give the folder of a finished run"
-        )
-        raise UserError(f"no scores of {stage or 'any model'} here", where=folder, remedy=there)
-    return stage or table.stages[-1], table
-
-
-def _score(record: ScoreRecord | None, column: Column) -> str:
-    if record is None:
-        return ""
-    error = fmt.error(record.value, record.stderr, record.n, column.about)
-    return f"{fmt.value(record.value, column.about)} {error}".rstrip()
-
-
-def _difference(first: ScoreRecord | None, other: ScoreRecord | None, column: Column) -> str:
-    if first is None or other is None:
-        return ""
-    difference = other.value - first.value
-    shown = f"{'−' if difference < 0 else '+'}{fmt.value(abs(difference), column.about)}"
-    if first.stderr is None or other.stderr is None:
-        return shown
-    error = math.hypot(_error(first, column), _error(other, column))
-    return f"{shown} ± {fmt.value(error, column.about)}{' *' if abs(difference) > 2 * error else ''}"
-
-
-def _error(record: ScoreRecord, column: Column) -> float:
-    """The standard error; of a share of 0 or 1 one side of Wilson's interval, as tables have it: the formula says 0 there."""
-    if not record.stderr and column.about.is_share and record.value in (0.0, 1.0):
-        return 1 / (record.n + 1)
-    return record.stderr or 0.0

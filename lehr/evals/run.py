@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.score import score
-from lehr.evals.scores import SAMPLES, SCORES, EvaluateConfig
+from lehr.evals.scores import ITEMS, SAMPLES, SCORES, EvaluateConfig
 from lehr.evals.suites import examples
+from lehr.evals.task import Example, Record
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render
 from lehr.train.checkpointing.checkpoint import load_checkpoint
@@ -36,7 +39,7 @@ class Scoring:
 
 
 def score_on_rank(ranks: Ranks, work: Scoring) -> int:
-    """Write `scores.json` and `samples.json`; returns the number of records."""
+    """Write `scores.json`, `items.jsonl` and `samples.json`; returns the number of records."""
     # Not verified here: every rank would hash all weights again.
     artifact, c = Artifact.open(work.checkpoint, verify=False), work.config
     loaded = load_checkpoint(artifact)
@@ -45,6 +48,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     model = SharedModel(own, ranks, work.context.serve(own))
     pairs = work.pairs / _PAIRS if work.pairs else None
     records: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     for number, plan in enumerate(c.tasks, start=1):
         for split in plan.splits:
             found = examples(plan.task, split, plan.limit, c.seed, work.documents, pairs)
@@ -60,12 +64,22 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
                 window_tokens=c.window_tokens,
             )
             records += [r.model_dump() for r in scored]
+            items += [_items(r, found) for r in scored]
         work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
     answers = _sample_answers(model, c)
     if ranks.first:
         (work.context.out / SCORES).write_text(json.dumps(records, indent=1), encoding="utf-8")
+        (work.context.out / ITEMS).write_text("\n".join(map(json.dumps, items)) + "\n", encoding="utf-8")
         (work.context.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
     return len(records)
+
+
+def _items(record: Record, examples: Sequence[Example]) -> dict[str, Any]:
+    """What each example of a score gave. Scores of models that have the same `examples` are of the same questions in the same
+    order, and their difference is known better than two scores of their own."""
+    of = hashlib.sha256(repr(list(examples)).encode()).hexdigest()
+    said = {name: getattr(record, name) for name in ("stage", "task", "split", "metric")}
+    return {**said, "examples": of, **({} if record.items is None else asdict(record.items))}
 
 
 def _sample_answers(model: SharedModel, c: EvaluateConfig) -> list[dict[str, str]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
-from lehr.evals.estimate import Estimate, mean
-from lehr.evals.perplexity import Request, bits_per_byte
-from lehr.evals.task import Choice, Example, Generation, Pair, Record, ScoringModel, Text
+from lehr.evals.estimate import Estimate, ratio
+from lehr.evals.perplexity import Request, text_bits
+from lehr.evals.task import Choice, Example, Generation, Items, Pair, Record, ScoringModel, Text
 from lehr.post.chat import render
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
@@ -20,6 +20,21 @@ from lehr.runtime.metrics import require
 from lehr.runtime.seeds import derive
 
 E = TypeVar("E", Text, Choice, Generation, Pair)
+
+
+class Counted(NamedTuple):
+    """A number, and what each example gave to it."""
+
+    estimate: Estimate
+    items: Items
+
+
+def counted(values: Sequence[float], weights: Sequence[float] = (), clusters: Sequence[Hashable] = ()) -> Counted:
+    """The sum of `values` over that of `weights`, which are all 1 where there are none."""
+    numbers: dict[Hashable, int] = {}
+    numbered = [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
+    own = numbered if len(numbers) < len(numbered) else []  # each its own
+    return Counted(ratio(values, weights or [1.0] * len(values), clusters), Items(list(values), list(weights), own))
 
 
 def score(
@@ -48,20 +63,22 @@ def score(
         )
     if not examples:
         raise UserError(f"task {task} has no {split} examples", remedy="raise its limit")
-    estimates = _estimates(model, examples, derive(seed, "evaluation", task), max_new_tokens, window_tokens)
-    require(estimates)
+    found = _counted(model, examples, derive(seed, "evaluation", task), max_new_tokens, window_tokens)
+    require(found)
     return [
-        Record(stage=stage, task=task, split=split, metric=metric, seed=seed, **e._asdict()) for metric, e in estimates.items()
+        Record(stage=stage, task=task, split=split, metric=metric, seed=seed, items=items, **estimate._asdict())
+        for metric, (estimate, items) in found.items()
     ]
 
 
-def _estimates(
+def _counted(
     model: ScoringModel, examples: Sequence[Example], seed: int, max_new_tokens: int, window_tokens: int
-) -> dict[str, Estimate]:
+) -> dict[str, Counted]:
     first = examples[0]
     if isinstance(first, Text):
         texts = _all(Text, examples)
-        return bits_per_byte(model, [t.text for t in texts], window_tokens or model.max_length, families(texts))
+        bits = text_bits(model, [t.text for t in texts], window_tokens or model.max_length)
+        return {"bits_per_byte": counted(bits, [len(t.text.encode()) for t in texts], families(texts))}
     if isinstance(first, Choice):
         return _choices(model, _all(Choice, examples))
     if isinstance(first, Pair):
@@ -100,7 +117,7 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Estimate]:
+def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Counted]:
     scores = iter(model.logprobs([request for choice in choices for request in _split(model, choice)]))
     raw, per_character = [], []
     for choice in choices:
@@ -109,9 +126,9 @@ def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Estima
         raw.append(float(logprobs.argmax() == choice.gold))
         per_character.append(float((logprobs / characters).argmax() == choice.gold))
     grouped = families(choices)
-    found = {"acc": mean(raw, grouped)}
+    found = {"acc": counted(raw, clusters=grouped)}
     if choices[0].per_character:
-        found["acc_per_char"] = mean(per_character, grouped)
+        found["acc_per_char"] = counted(per_character, clusters=grouped)
     return found
 
 
@@ -139,13 +156,13 @@ def _prompt_ids(model: ScoringModel, example: Generation) -> list[int]:
     return [model.tokenizer.eos_id, *model.tokenizer.encode(example.prompt)]
 
 
-def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int, max_new_tokens: int) -> dict[str, Estimate]:
+def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int, max_new_tokens: int) -> dict[str, Counted]:
     require([*examples[0].checks, *examples[0].sampled_checks])  # fail before decoding, not after
     plain, samples = not examples[0].messages, examples[0].samples
     prompts, stops = [_prompt_ids(model, e) for e in examples], _stop_ids(model, plain)
     greedy = [_response(model, ids, plain) for ids in model.generate(prompts, max_new_tokens, stops, 0.0, seed)]
     found = {
-        metric: mean([verify(*e.checks[metric], *answer) for e, answer in zip(examples, greedy, strict=True)])
+        metric: counted([verify(*e.checks[metric], *answer) for e, answer in zip(examples, greedy, strict=True)])
         for metric in examples[0].checks
     }
     if not samples:
@@ -155,7 +172,7 @@ def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int,
     for metric in examples[0].sampled_checks:
         rewards = [verify(*examples[i // samples].sampled_checks[metric], *answer) for i, answer in enumerate(drawn)]
         # The standard error is over prompts: samples of one prompt are not independent examples.
-        found[metric] = mean([math.fsum(rewards[i : i + samples]) / samples for i in range(0, len(rewards), samples)])
+        found[metric] = counted([math.fsum(rewards[i : i + samples]) / samples for i in range(0, len(rewards), samples)])
     return found
 
 
@@ -165,10 +182,11 @@ def _answer_request(model: ScoringModel, pair: Pair, answer: str) -> Request:
     return prompt, whole[len(prompt) :]
 
 
-def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Estimate]:
+def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Counted]:
     """The share of pairs whose chosen answer has the higher log-probability per token, and the mean difference in nats."""
     scores = model.logprobs([_answer_request(model, p, answer) for p in pairs for answer in (p.chosen, p.rejected)])
     per_token = [logprob / tokens for logprob, tokens, _ in scores]
     margins = [chosen - rejected for chosen, rejected in zip(per_token[::2], per_token[1::2], strict=True)]
     prompts = [tuple((m.role, m.content) for m in pair.prompt) for pair in pairs]  # pairs of one prompt are one cluster
-    return {"accuracy": mean([float(m > 0) for m in margins], prompts), "margin": mean(margins, prompts)}
+    right = [float(m > 0) for m in margins]
+    return {"accuracy": counted(right, clusters=prompts), "margin": counted(margins, clusters=prompts)}

@@ -7,6 +7,7 @@ from lehr.config.evaluation import TaskPlan
 from lehr.pipeline.ranked import RankedConfig
 
 SCORES, SAMPLES = "scores.json", "samples.json"
+ITEMS = "items.jsonl"  # what each example of a score gave, a line for each score
 
 
 class EvaluateConfig(RankedConfig):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from lehr.data.synthetic.conversations import Message
 from lehr.post.chat import ChatTokenizer
@@ -93,9 +93,19 @@ class ScoringModel(TextModel, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What each example of a score gave, in order: the score is the sum of `values` over that of `weights` (empty: all 1).
+    `clusters` numbers the documents or prompts that the examples come from (empty: each its own)."""
+
+    values: list[float]
+    weights: list[float]
+    clusters: list[int]
+
+
 class Record(BaseModel):
     """One number of `scores.json`. `n` counts examples, and `clusters` the documents or prompts that they come from, over which
-    `stderr` is taken: None if there is only one."""
+    `stderr` is taken: None if there is only one. `items` go into a file of their own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,3 +118,4 @@ class Record(BaseModel):
     n: int
     clusters: int
     seed: int
+    items: Items | None = Field(default=None, exclude=True, repr=False)

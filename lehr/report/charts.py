@@ -58,14 +58,25 @@ def stage_colours(data: ReportData) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What curves are at a part of the width, `left` and `width` in per cent of the drawing's."""
+
+    left: float
+    width: float
+    said: str
+
+
+@dataclass(frozen=True)
 class Panel:
     """A chart under its title; neither is shown where the chart is empty. `note` stands beside the title, `legend` (names and
-    colours) below the chart."""
+    colours) below the chart. `readings` of one page are told apart by their `group`."""
 
     title: str
     chart: Markup
     note: str = ""
     legend: Sequence[tuple[str, str]] = ()
+    readings: Sequence[Reading] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lehr.report import format as fmt
 from lehr.report.charts import PALETTES, Panel, origin, stage_colours
-from lehr.report.curves import Axes, Level, Series, curve_chart
+from lehr.report.curves import Axes, Level, Series, curve_panel
 from lehr.report.data import ReportData, StageReport
 from lehr.runtime import metrics
 from lehr.runtime.metrics import Metric
@@ -41,8 +40,9 @@ def offsets(data: ReportData) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """The token axis of pretraining. `siblings` begin where one model ends, so that their curves lie over one another."""
+class TokenAxis:
+    """That of pretraining: tokens that the model has seen. `siblings` begin where one model ends, so that their curves lie
+    over one another."""
 
     stages: list[StageReport]
     colours: dict[str, str]
@@ -50,7 +50,7 @@ class _Axis:
     siblings: list[StageReport]
 
     @classmethod
-    def of(cls, data: ReportData, stages: list[StageReport]) -> _Axis:
+    def of(cls, data: ReportData, stages: list[StageReport]) -> TokenAxis:
         return cls(stages, stage_colours(data), offsets(data), _siblings(data, stages))
 
     def series(self, stage: StageReport, points: Sequence[tuple[float, float]]) -> Series:
@@ -83,16 +83,14 @@ def pretraining(data: ReportData) -> Pretraining | None:
     stages = [s for s in data.stages if s.curves and not is_post_training(s)]
     if not stages:
         return None
-    axis = _Axis.of(data, stages)
+    axis = TokenAxis.of(data, stages)
     panels = [_pretraining_panel(m, axis) for m in _PRETRAINING]
     zoomed = [axis.metric(s, _LOSS) for s in axis.siblings]
     if any(s.points for s in zoomed):
-        chart = curve_chart(zoomed, Axes("Loss of the anneals", "tokens seen"))
-        panels.insert(1, Panel("Loss of the anneals alone", chart, "zoomed"))
+        panels.insert(1, curve_panel("Loss of the anneals alone", zoomed, Axes("Loss of the anneals", "tokens seen"), "zoomed"))
     on_the_way = _drawn(stages, leave_out={m.name for m in _PRETRAINING})
     panels += [_on_the_way_panel(m, data, axis) for m in on_the_way]
     panels += [_source_panel(m, axis) for m in on_the_way]
-    panels += _speed_panels(data, axis)
     skipped = sum(1 for s in stages for p in s.curves if p.get("skipped"))
     legend = [(s.name, axis.colours[s.name]) for s in stages]
     return Pretraining(legend, panels, bool(axis.siblings), skipped, [s for s in data.stages if s.stability])
@@ -112,40 +110,23 @@ def _drawn(stages: list[StageReport], leave_out: set[str] | frozenset[str] = fro
     return [m for m in wanted if m not in undeclared[_MOST_UNDECLARED:]]
 
 
-def _pretraining_panel(m: Metric, axis: _Axis) -> Panel:
+def _pretraining_panel(m: Metric, axis: TokenAxis) -> Panel:
     title = m.heading[0].upper() + m.heading[1:]
-    chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"))
-    return Panel(title, chart)
+    return curve_panel(title, [axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"))
 
 
 def _axes(m: Metric, x_label: str, label: str = "") -> Axes:
     return Axes(label or m.heading, x_label, log=m.axis == "log", zero=m.axis == "zero", percent=m.is_share)
 
 
-def _speed_panels(data: ReportData, axis: _Axis) -> list[Panel]:
-    """Tokens a second, and the share that model FLOPs have of the machines' peak, where the recipe says what that is."""
-    speeds = [axis.series(s, s.speeds()) for s in axis.stages]
-    panels = [
-        Panel("Speed, tokens per second", curve_chart(speeds, Axes("Speed", "tokens seen", zero=True)), "all ranks together")
-    ]
-    if peak := data.peak_flops:
-        trained = [s for s in axis.stages if s.tokens and s.flops]
-        shares = [[(place, 100 * speed * s.flops / s.tokens / peak) for place, speed in s.speeds()] for s in trained]
-        series = [axis.series(s, points) for s, points in zip(trained, shares, strict=True)]
-        chart = curve_chart(series, Axes("Model FLOPs utilisation", "tokens seen", zero=True, percent=True))
-        panels.append(Panel("Model FLOPs utilisation, %", chart, f"of {fmt.number(peak / 1e12)} TFLOP/s"))
-    return panels
-
-
-def _on_the_way_panel(m: Metric, data: ReportData, axis: _Axis) -> Panel:
+def _on_the_way_panel(m: Metric, data: ReportData, axis: TokenAxis) -> Panel:
     """A score that was measured while training, with what n-grams reach that read as much as one of the models."""
     levels = _levels(data, m)
-    chart = curve_chart([axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"), levels)
     note = "while training" + ("; dashed: n-grams on the tokens of that model" if levels else "")
-    return Panel(m.heading, chart, note)
+    return curve_panel(m.heading, [axis.metric(s, m) for s in axis.stages], _axes(m, "tokens seen"), note, levels)
 
 
-def _source_panel(m: Metric, axis: _Axis) -> Panel:
+def _source_panel(m: Metric, axis: TokenAxis) -> Panel:
     """A score that was measured while training, a line for each source, along one way through the stages: of siblings the
     first."""
     way = [s for s in axis.stages if s not in axis.siblings[1:]]
@@ -154,9 +135,8 @@ def _source_panel(m: Metric, axis: _Axis) -> Panel:
     for number, name in enumerate(names):
         points = [point for s in way for point in axis.series(s, s.series(f"{m.name}@{name}")).points]
         series.append(Series(name, f"var(--c-post-{number % PALETTES['post'] + 1})", points, band=False))
-    chart = curve_chart(series, _axes(m, "tokens seen"))
-    along = f"along {', '.join(s.name for s in way)}"
-    return Panel(f"{m.heading}, by source", chart, along, [(s.name, s.colour) for s in series])
+    along, legend = f"along {', '.join(s.name for s in way)}", [(s.name, s.colour) for s in series]
+    return curve_panel(f"{m.heading}, by source", series, _axes(m, "tokens seen"), along, legend=legend)
 
 
 def _levels(data: ReportData, m: Metric) -> list[Level]:
@@ -170,14 +150,24 @@ def _scaled(value: float, m: Metric) -> float:
     return 100 * value if m.is_share else value
 
 
-def post_training(data: ReportData) -> dict[str, list[Panel]] | None:
-    """Panels of each stage: whatever the loop recorded, undeclared metrics behind declared ones, the optimiser's last."""
+@dataclass(frozen=True)
+class PostTraining:
+    """Panels of a stage: of its objective, and of the optimiser and the weights, which the page folds."""
+
+    objective: list[Panel]
+    optimiser: list[Panel]
+
+
+def post_training(data: ReportData) -> dict[str, PostTraining] | None:
+    """By stage: whatever the loop recorded, undeclared metrics behind declared ones."""
     colours = stage_colours(data)
-    return {
-        s.name: [_post_panel(s, m, colours[s.name]) for m in _drawn([s])]
-        for s in data.stages
-        if s.curves and is_post_training(s)
-    } or None
+    found = {}
+    for s in data.stages:
+        if s.curves and is_post_training(s):
+            panels = [(m, _post_panel(s, m, colours[s.name])) for m in _drawn([s])]
+            folded = [panel for m, panel in panels if m.order or m.name.endswith("_norm")]
+            found[s.name] = PostTraining([panel for _, panel in panels if panel not in folded], folded)
+    return found or None
 
 
 def _post_panel(stage: StageReport, m: Metric, colour: str) -> Panel:
@@ -187,5 +177,4 @@ def _post_panel(stage: StageReport, m: Metric, colour: str) -> Panel:
         if value is not None and math.isfinite(value):
             points.append((float(point.get("step") or i + 1), _scaled(value, m)))
     axes = replace(_axes(m, "step", f"{stage.name}: {m.heading}"), width=340, height=190)
-    chart = curve_chart([Series(stage.name, colour, points)], axes)
-    return Panel(m.heading, chart)
+    return curve_panel(m.heading, [Series(stage.name, colour, points)], axes)

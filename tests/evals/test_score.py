@@ -15,7 +15,7 @@ from lehr.evals.estimate import mean, ratio
 from lehr.evals.perplexity import bits_per_byte_by, windows
 from lehr.evals.score import score
 from lehr.evals.suites import examples
-from lehr.evals.task import Choice, Generation, Pair, Record, Text
+from lehr.evals.task import Choice, Example, Generation, Items, Pair, Record, Text
 from lehr.runtime.errors import UserError
 from lehr.runtime.metrics import find, metric
 from tests.evals.fakes import PairTokenizer, TableModel
@@ -165,6 +165,27 @@ def test_held_out_opens_only_for_a_frozen_model() -> None:
     assert record.split == "held_out"
     with pytest.raises(UserError, match="no dev examples"):
         score(model, "soup", "prose", "dev", [], seed=1)
+
+
+def test_a_score_is_the_sum_of_what_its_examples_gave() -> None:
+    """For every kind of example: from the items alone the same value, error, and number of clusters."""
+    model = TableModel(lambda ids, token: 1 / 4 if token == 5 + ord("a") else 1 / 256)
+    chat = [Message("user", "x")]
+    kinds: list[list[Example]] = [
+        [Text("a" * 30, "one"), Text("b" * 10, "one"), Text("ab", "two")],
+        [Choice("", ["a", "b"], 0), Choice("", ["a", "b"], 1)],
+        [Pair(chat, "a", "b"), Pair(chat, "b", "a"), Pair([Message("user", "y")], "a", "b")],
+        [Generation("x", [], {"exact_match": ("last_integer", {"answer": 1})}, {}) for _ in range(2)],
+    ]
+    for found in kinds:
+        for record in score(model, "stage1", "t", "dev", found, seed=1):
+            items = record.items
+            assert items is not None and len(items.values) == record.n == len(found) and "items" not in record.model_dump()
+            again = ratio(items.values, items.weights or [1.0] * record.n, items.clusters)
+            assert (again.value, again.stderr, again.clusters) == (record.value, record.stderr, record.clusters)
+    items = score(model, "stage1", "t", "dev", kinds[0], seed=1)[0].items
+    assert items is not None and items == Items(items.values, [30, 10, 2], [0, 0, 1])
+    assert items.values == pytest.approx([60, 80, 10])  # 2 bits for an a, 8 for a b
 
 
 def test_records_are_json() -> None:

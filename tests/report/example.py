@@ -95,7 +95,7 @@ def curve(stage: str, rng: random.Random) -> list[dict[str, float | None]]:
             "loss": end + (start - end) * math.exp(-5 * share) + rng.gauss(0, 0.05 * start / 7) + 2.2 * skipped,
             "grad_norm": math.exp(rng.gauss(0.1 + math.exp(-30 * share), 0.18)) + 9 * skipped,
             "learning_rate": lr,
-            "tokens_per_second": 17_300 + rng.gauss(0, 420),
+            "seconds": 2048 / (17_300 + rng.gauss(0, 420)),
             "skipped": skipped,
         }
         if stage == "dpo":

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from lehr.analysis.comparison import averaged, one_recipe, side_by_side, what_differs
+from lehr.analysis.comparison import averaged, one_recipe, settings_that_differ
+from lehr.analysis.differences import quantile
+from lehr.analysis.runs import load
+from lehr.analysis.side_by_side import SideBySide
+from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost
 from lehr.cli.main import main
+from lehr.report.compared import comparison_page
+from tests.report.test_report import Reader
 
 
 def _run(folder: Path, values: dict[str, float]) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     row = {"task": "arithmetic", "split": "held_out", "metric": "exact_match", "stderr": 0.1, "n": 10, "seed": 1}
     (folder / "scores.json").write_text(json.dumps([{**row, "stage": s, "value": v} for s, v in values.items()]))
     return folder
@@ -64,26 +73,171 @@ def test_runs_of_different_recipes_are_never_averaged(tmp_path: Path) -> None:
     again = run("b", [_made("stage1", "", init_seed=2, parallel={"processes": 1}), _made("anneal-7", "stage1", data_seed=2)])
     assert one_recipe([first, again]) and "0.500 ± 0.000" in _table(first, again)[2]
     longer = run("c", [_made("stage1", "", init_seed=3, tokens=9, lr=2.0), _made("anneal-42", "stage1", lr=2.0)])
-    assert set(what_differs(first, longer)) == {"lr 1.0 -> 2.0 (anneal-42, stage1)", "tokens is new (stage1)"}
     shorter = run("d", [_made("stage1", "", init_seed=1)])
-    assert what_differs(first, shorter) == ["stages such as anneal-42: 1 -> 0"]
     unknown = _run(tmp_path / "e", {"stage1": 0.5})
     assert not any(one_recipe([first, other]) for other in (longer, shorter, unknown))
+    found = SideBySide.of([load(folder, folder.name) for folder in (longer, first, unknown, again)])
+    assert [group.name for group in found.groups] == ["c", "2 seeds: a, b", "e"]
+    assert [len(row.standings) for row in found.scores] == [3]
 
 
-def test_other_runs_stand_side_by_side_with_their_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = _run(tmp_path / "a", {"stage1": 0.0, "soup": 0.4})
-    other = _run(tmp_path / "b", {"stage1": 0.5, "chat": 0.75})
-    rows = side_by_side([first, other]).rows
-    assert rows == [["arithmetic", "exact match, %", "40.0 ± 10.0", "75.0 ± 10.0", "+35.0 ± 14.1 *"]]  # sqrt(2) x 10
-    assert side_by_side([other, first], "stage1").rows[0][-1] == "−50.0 ± 14.1 *"
-    rows = json.loads((first / "scores.json").read_text())
-    (first / "scores.json").write_text(json.dumps([rows[1] | {"stderr": None}]))  # one document: nothing is known
-    assert side_by_side([first, other]).rows[0][-1] == "+35.0"
-    assert main(["compare", str(first), str(other)]) == 0
-    assert "b, chat" in capsys.readouterr().out
-    assert main(["compare", str(first), str(other), "--stage", "chat"]) == 2
-    assert f"{first}: no scores of chat here. Scored were soup" in capsys.readouterr().err
-    assert main(["compare", str(first)]) == 2 and main(["compare", str(first), str(tmp_path / "none")]) == 2
+def test_settings_that_differ_are_grouped_with_the_values_of_each() -> None:
+    one = {"name": "a", "seed": 1, "stage1": {"optim": {"lr": 1.0}, "tokens": 5}, "anneals": {"count": 3}}
+    other = {"name": "b", "seed": 2, "stage1": {"optim": {"lr": 2.0}, "tokens": 5}}
+    found = settings_that_differ([[one], [other, {**other, "seed": 3}]])
+    assert {section: [(row.key, row.values) for row in rows] for section, rows in found.items()} == {
+        "seed": [("seed", ["1", "2, 3"])],
+        "stage1": [("stage1.optim.lr", ["1.0", "2.0"])],
+        "anneals": [("anneals.count", ["3", "–"])],
+    }
+
+
+ANSWERS = {"a": [1.0, 0.0, 1.0, 0.0, 1.0], "b": [1.0, 1.0, 1.0, 0.0, 1.0]}
+
+
+def _made_run(folder: Path, answers: Sequence[float], examples: str = "x", speed: float = 0.5) -> Path:
+    """An artifact of training with a log, and one of scores with what each example gave."""
+    made = folder / "artifacts" / "stage1-1"
+    (made / "logs").mkdir(parents=True)
+    rows = [{"step": s, "tokens": 8 * s, "loss": 4.0 - s / 10, "seconds": speed} for s in range(1, 21)]
+    (made / "logs/curves.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    cost = Cost(seconds=12, tokens=160, flops=1e9, energy_joules=720, energy_source="rapl")
+    ref = _sealed(made, "checkpoint", [], cost)
+    scores = folder / "artifacts" / "scores-stage1-1"
+    scores.mkdir()
+    said = {"stage": "stage1", "task": "arithmetic", "split": "held_out", "metric": "exact_match"}
+    mean, n = sum(answers) / len(answers), len(answers)
+    error = math.sqrt(mean * (1 - mean) / (n - 1))
+    (scores / "scores.json").write_text(
+        json.dumps([{**said, "value": mean, "stderr": error, "n": n, "clusters": n, "seed": 1}])
+    )
+    (scores / "items.jsonl").write_text(
+        json.dumps({**said, "examples": examples, "values": answers, "weights": [], "clusters": []})
+    )
+    _sealed(scores, "scores", [ref], Cost(seconds=1))
+    return folder
+
+
+def _sealed(folder: Path, kind: str, parents: list[ArtifactRef], cost: Cost) -> ArtifactRef:
+    name = folder.name.removesuffix("-1")
+    made = Artifact.seal(
+        folder, kind=kind, stage=name, fingerprint="f", parents=parents, config={}, code="c", meta={}, cost=cost
+    )  # type: ignore[arg-type]
+    return made.ref
+
+
+def _differences(*folders: Path) -> list[dict[str, object]]:
+    found = SideBySide.of([load(folder, folder.name) for folder in folders]).json()
+    return [found["scores"][0]["differences"][0], found["runs"][1]]
+
+
+def test_differences_are_paired_where_both_answered_the_same_examples(tmp_path: Path) -> None:
+    first = _made_run(tmp_path / "a", ANSWERS["a"])
+    paired, took = _differences(first, _made_run(tmp_path / "b", ANSWERS["b"], speed=0.25))
+    # The differences are 0 1 0 0 0: 0.2 with the error sqrt(0.2 x 0.8 / 4) = 0.2, and Student's t of 4 degrees is 2.776.
+    assert (paired["how"], paired["n"]) == ("paired", 5) and paired["value"] == pytest.approx(0.2)
+    assert (paired["low"], paired["high"]) == (pytest.approx(0.2 - 2.776 * 0.2), pytest.approx(0.2 + 2.776 * 0.2))
+    assert (took["tokens_per_second"], took["energy_joules"], took["seconds"]) == (160 / 5, 720, 13)
+    others, _ = _differences(first, _made_run(tmp_path / "c", ANSWERS["b"], examples="y"))
+    # Errors sqrt(0.6 x 0.4 / 4) and sqrt(0.8 x 0.2 / 4), as of two samples.
+    assert others["how"] == "independent" and others["high"] == pytest.approx(
+        0.2 + 2.776 * math.hypot(0.24**0.5, 0.16**0.5) / 2
+    )
+    unknown = _run(tmp_path / "d", {"soup": 0.4})
+    assert _differences(first, unknown)[0]["how"] == "independent"  # a run of an earlier version has no items
+    assert quantile(1) == 12.706 and quantile(30) == 2.042 and quantile(31) == 1.96
+
+
+def test_differences_of_seed_groups_are_over_their_runs(tmp_path: Path) -> None:
+    def seed(name: str, value: float, **config: object) -> Path:
+        folder = _run(tmp_path / name, {"stage1": value})
+        (folder / "lineage.json").write_text(json.dumps([_made("stage1", "", seed=value, **config)]))
+        return folder
+
+    one, two = [seed(f"a{v}", v) for v in (0.5, 0.6)], [seed(f"b{v}", v, lr=2.0) for v in (0.9, 0.8)]
+    [both] = SideBySide.of([load(f, f.name) for f in (*one, *two)]).scores
+    found = both.differences[0]
+    # Standard deviations 0.0707 each: an error of sqrt(0.005 / 2 + 0.005 / 2), and Welch's degrees of freedom are 2.
+    assert found is not None and found.how == "over seeds" and found.value == pytest.approx(0.3) and found.is_clear is False
+    assert found.high == pytest.approx(0.3 + 4.303 * math.sqrt(0.005), rel=1e-3)
+    [single] = SideBySide.of([load(f, f.name) for f in (*one, two[0])]).scores
+    alone = single.differences[0]  # as if its seeds spread like the others': sqrt(0.005 / 2 + 0.005), one degree of freedom
+    assert alone is not None and alone.high == pytest.approx(0.35 + 12.706 * math.sqrt(0.0075), rel=1e-3)
+    equal = [seed(f"c{i}", 0.7, lr=3.0 + 0 * i) for i in (1, 2)]
+    [same] = SideBySide.of([load(f, f.name) for f in (*equal, two[0])]).scores
+    assert same.differences[0] is not None and same.differences[0].low is None  # two equal values say nothing of a third
+
+
+def test_a_page_with_curves_over_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, other = _made_run(tmp_path / "a<b>", ANSWERS["a"]), _made_run(tmp_path / "b", ANSWERS["b"], speed=0.25)
+    for folder, lr in ((first, "1.0"), (other, "<i>")):
+        (folder / "recipe.yaml").write_text(f"name: x\nstage1:\n  lr: {lr}\n")
+    out = tmp_path / "new" / "compare.html"
+    assert main(["compare", str(first), str(other), "--out", str(out)]) == 0
     said = capsys.readouterr()
-    assert said.out == "" and "no scores here" in said.err
+    assert f"page: {out}" in said.err and "+20.0 [−35.5, 75.5] paired" in said.out and "stage1.lr" in said.out
+    page = out.read_text()
+    reader = Reader(page)
+    assert not reader.tags & {"script", "img", "link", "b"} and "default-src 'none'" in page
+    text = " ".join("".join(reader.text).split())
+    assert "a<b>, b: averaged with no other run." in text and '"<i>"' in text and "a<b>: not finished" in text
+    titles = re.findall(r"<h3>(loss[^<]*)", page)
+    assert [t.replace("\xa0", " ") for t in titles] == ["loss ↓, over steps", "loss ↓, over tokens", "loss ↓, over time"]
+    groups = re.findall(r'role="radiogroup"[^>]*>(.*?)</div>', page, re.S)
+    ends = [re.findall(r'aria-label="([^"]+)">', group)[-1].splitlines() for group in groups]
+    # Over time the second run ends half way, so that there the first is alone.
+    assert ends[0] == ["step: 20", "a&lt;b&gt;: 2.000", "b: 2.000"] and ends[1][0] == "tokens of the stage: 160"
+    assert ends[2] == ["seconds in steps: 10", "a&lt;b&gt;: 2.000"]
+    assert main(["compare", str(first), str(other), "--out", str(tmp_path)]) == 2
+    assert "a folder, where the page is to be written" in capsys.readouterr().err
+
+
+def test_a_group_of_seeds_alone_is_a_page_too(tmp_path: Path) -> None:
+    folders = [_run(tmp_path / name, {"stage1": 0.5}) for name in ("a", "b")]
+    for folder in folders:
+        (folder / "lineage.json").write_text(json.dumps(LINEAGE[:1]))
+    page = comparison_page(SideBySide.of([load(folder, folder.name) for folder in folders]))
+    assert "a, b differ in nothing but their seeds" in page and "± 0.0 over 2 seeds" in page and "No run has a log" in page
+
+
+def test_what_is_missing_is_said_and_the_rest_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, bare = _made_run(tmp_path / "a", ANSWERS["a"]), tmp_path / "bare"
+    bare.mkdir()
+    (bare / "recipe.yaml").write_text("name: x\n")
+    found = SideBySide.of([load(whole, "a"), load(bare, "bare")])
+    assert found.runs[0].missing == ["not finished", "no recipe"]
+    assert found.runs[1].missing == ["not finished", "no logs of training", "no held-out scores"]
+    assert found.scores[0].standings[1] is None and found.scores[0].differences == [None]
+    assert "bare: no held-out scores" in comparison_page(found)
+    assert main(["compare", str(whole), str(bare)]) == 0
+    assert "bare: no held-out scores" in capsys.readouterr().out
+    twin = _made_run(tmp_path / "deep" / "a", ANSWERS["a"])
+    assert main(["compare", str(whole), str(twin), "--json"]) == 0
+    assert [run["run"] for run in json.loads(capsys.readouterr().out)["runs"]] == [str(whole), str(twin)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a",), "one run has nothing to be compared with"),
+        (("a", "a"), "a run has nothing to be compared with in itself"),
+        (("a", "none"), "none: there is no such folder"),
+        (("a", "."), "no run here"),
+        (("a", "b", "--stage", "chat"), "no scores of chat here. Scored were stage1: give one of them"),
+        (("a", "b", "--json", "--markdown"), "--json and --markdown are two forms"),
+        (("a", "damaged"), "items.jsonl: damaged (values.0: Input should be a valid number"),
+        (("a", "shorn"), "values, weights and clusters are not equally many"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_message(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "damaged", "shorn"):
+        _made_run(tmp_path / name, ANSWERS["a"])
+    for name, key in (("damaged", "values"), ("shorn", "clusters")):
+        path = tmp_path / name / "artifacts/scores-stage1-1/items.jsonl"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: ["<b>"] if name == "damaged" else [1]}))
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and said in shown.err and shown.err.count("\n") == 1

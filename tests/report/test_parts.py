@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 from lehr.report import format as fmt
 from lehr.report import render
 from lehr.report.charts import Dot, dot_plot
-from lehr.report.curves import Axes, Series, bucketed, curve_chart
+from lehr.report.curves import Axes, Series, bucketed, curve_panel
 from lehr.report.data import ReportData, StageReport
 from lehr.report.lineage import draw, layers_of, needed_edges
 from lehr.report.scores import ScoreRecord, score_matrix, soup_rows
-from lehr.report.svg import Scale, tick_labels
+from lehr.report.speed import Row
+from lehr.report.svg import Scale, route, tick_labels
 from lehr.runtime.metrics import metric
+from tests.report.example import example
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,7 @@ def _texts(chart: str) -> list[str]:
 
 def test_axes_of_shares_end_at_100_and_have_several_ticks() -> None:
     points = [(float(i), 100.0 - (i % 3)) for i in range(40)]
-    chart = curve_chart([Series("dpo", "red", points)], Axes("x", "step", percent=True))
+    chart = curve_panel("x", [Series("dpo", "red", points)], Axes("x", "step", percent=True)).chart
     shown = [float(t) for t in _texts(chart)[:12] if re.fullmatch(r"\d+\.?\d*", t)]
     assert max(shown) <= 100 and sum(t > 90 for t in shown) >= 2
     dots = dot_plot([Dot("a", 0.97, 0.05, "97"), Dot("b", 1.0, 0.0, "100")], label="x", percent=True)
@@ -94,24 +97,92 @@ def test_axes_of_shares_end_at_100_and_have_several_ticks() -> None:
 
 
 def test_values_are_told_where_the_pointer_is() -> None:
-    chart = curve_chart(
-        [Series("stage1", "red", [(float(i), 3.0 - i / 100) for i in range(100)]), Series("<ramp>", "blue", [(99.0, 2.0)])],
-        Axes("loss", "tokens seen"),
-    )
-    titles = re.findall(r'class="near"><title>([^<]*)</title>', chart)
-    assert len(titles) == 48 and titles[-1] == "98\nstage1: 2.020\n&lt;ramp&gt;: 2.000"
-    assert "ramp" not in "".join(titles[:-1])
+    long = Series("stage1", "red", [(float(i), 3.0 - i / 100) for i in range(100)])
+    axes = Axes("loss", "tokens seen")
+    found = curve_panel("loss", [long, Series("<ramp>", "blue", [(99.0, 2.0)])], axes).readings
+    assert len(found) == 48 and found[-1].said == "tokens seen: 98\nstage1: 2.020\n<ramp>: 2.000"
+    assert "ramp" not in "".join(r.said for r in found[:-1])
+    # From the axis to the right edge (50 to 452 of 460), each where the one before it ends: the pointer is always at one.
+    few = curve_panel("loss", [Series("a", "red", [(0.0, 1.0), (30.0, 2.0), (90.0, 3.0)])], axes).readings
+    for readings in (found, few):
+        ends = [r.left + r.width for r in readings]
+        assert readings[0].left == 10.9 and abs(ends[-1] - 98.3) < 0.11
+        assert all(abs(end - after.left) < 0.11 for end, after in zip(ends, readings[1:], strict=False))
+    assert [r.said.partition("\n")[0] for r in few] == ["tokens seen: 0", "tokens seen: 30", "tokens seen: 90"]
     assert "<title>a: 97 ± 5</title>" in dot_plot([Dot("a", 0.97, 0.05, "97 ± 5")], label="x")
 
 
+def test_readings_are_one_group_for_the_keyboard_and_have_names_for_a_screen_reader() -> None:
+    curve = [{"step": s, "tokens": s, "loss": 2.0, "grad_norm": 1.0, "learning_rate": 0.1} for s in (1.0, 2.0)]
+    page = _section("learning", ReportData(run="r", stages=[StageReport(name='"<b>', phase="pretraining", curves=curve)]))
+    groups = re.findall(r'role="radiogroup" aria-label="values of ([^"]+)">(.*?)</div>', page, re.S)
+    names = [set(re.findall(r'name="(\w+)"', inside)) for _, inside in groups]
+    assert len(groups) == 3 and all(len(n) == 1 for n in names) and len(set.union(*names)) == 3
+    said = re.findall(r'aria-label="([^"]+)">', groups[0][1])
+    assert said == ["tokens seen: 1\n&#34;&lt;b&gt;: 2.000", "tokens seen: 2\n&#34;&lt;b&gt;: 2.000"]
+
+
+def _kinds(chart: str) -> list[str]:
+    return re.findall(r'<g class="(lin|log)"', chart)
+
+
+def test_a_chart_holds_both_axes_where_a_logarithm_shows_something() -> None:
+    def drawn(values: Sequence[float], **wishes: bool) -> str:
+        return curve_panel("x", [Series("a", "red", list(enumerate(values)))], Axes("x", "x", **wishes)).chart
+
+    falling = [10.0 / (i + 1) for i in range(20)]
+    assert re.findall(r'<g class="(\w+)" display="none"', drawn(falling, log=True)) == ["lin"]  # also without a style sheet
+    assert _kinds(drawn(falling, log=True)) == ["log", "lin"] and "suits-log" in drawn(falling, log=True)
+    assert _kinds(drawn(falling)) == ["lin", "log"] and "suits-lin" in drawn(falling)
+    assert _kinds(drawn([*falling, 0.0])) == ["lin", "log"]  # a rate that ends at 0
+    for values in ([2.0, 2.5, 3.0], [-1.0, 10.0, 100.0], [0.0, 0.0, 0.0, 1.0, 100.0], [0.0, 0.0]):
+        assert not _kinds(drawn(values, log=True)), values
+    assert not _kinds(drawn(falling, percent=True))
+    # The point at 0 has no place on the logarithmic axis, and is not put on its edge.
+    paths = re.findall(r'class="raw" d="([^"]+)"', drawn([*falling, 0.0]))
+    assert [len(re.findall(r"-?[\d.]+", p)) // 2 for p in paths] == [21, 20]
+
+
+def test_a_route_goes_through_every_point_to_a_tenth() -> None:
+    points = [(50.04, 198.0), (50.36, 10.123), (61.0, 10.08), (61.09, 197.09), (300.5, 0.26)]
+    numbers = [float(n) for n in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", route(points))]
+    places = list(itertools.accumulate(zip(numbers[::2], numbers[1::2], strict=True), lambda a, b: (a[0] + b[0], a[1] + b[1])))
+    assert all(math.dist(a, b) < 0.071 for a, b in zip(places, points, strict=True)) and len(places) == 5
+    assert route(points[:1]) == "M50 198"
+
+
 def test_bands_that_would_hide_each_other_are_left_out_and_noise_is_smoothed() -> None:
+    def drawn(points: list[tuple[float, float]], band: bool = True) -> str:
+        return curve_panel("x", [Series("a", "red", points, band=band)], Axes("x", "x")).chart
+
     many = [(float(i), float(i % 2)) for i in range(300)]
-    assert 'class="band"' in curve_chart([Series("a", "red", many)], Axes("x", "x"))
-    assert 'class="band"' not in curve_chart([Series("a", "red", many, band=False)], Axes("x", "x"))
+    assert 'class="band"' in drawn(many) and 'class="band"' not in drawn(many, band=False)
     noisy, plain = [(float(i), float(i % 2)) for i in range(60)], [(float(i), float(i)) for i in range(60)]
-    assert curve_chart([Series("a", "red", noisy)], Axes("x", "x")).count('class="faint"') == 1
-    assert 'class="faint"' not in curve_chart([Series("a", "red", plain)], Axes("x", "x"))
-    assert curve_chart([Series("a", "red", [])], Axes("x", "x")) == ""
+    assert drawn(noisy).count('class="curve both noisy"') == 1 and drawn(noisy).count('class="sm" d=') == 1
+    assert 'class="sm"' not in drawn(plain)  # its mean is no other curve
+    bent = [(float(i), 5.0 + math.sin(i / 6)) for i in range(60)]
+    steady = re.findall(
+        r'class="sm" display="none" d="M[\d.]+ ([\d.]+)l.*?"', drawn([(float(i), 10.0 - i + i % 2) for i in range(60)])
+    )
+    assert [float(y) < 20 for y in steady] == [True]  # the mean of a fall begins at its top, where one side alone would lag
+    assert 'class="curve both"' in drawn(bent)  # the mean is there for whoever asks for it
+    assert drawn([]) == ""
+
+
+def test_what_the_choices_of_a_page_hide_is_in_its_drawings() -> None:
+    """The style sheet's selectors name inputs and classes that a page has: a class renamed on one side alone fails here."""
+    page = render(example())
+    sheet = page.partition("<style>")[2].partition("</style>")[0] + page.partition("</style>")[2].partition("</style>")[0]
+    sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.S)
+    rules = [rule for rule in re.findall(r"[^{}]+(?=\{)", sheet) if re.search(r"\.(sm|raw|lin|log|noisy|readings|to)\b", rule)]
+    used = set(re.findall(r"\.([a-z][\w-]*)", " ".join(rules)))
+    there = {name for names in re.findall(r'class="([^"]+)"', page.rpartition("</style>")[2]) for name in names.split()}
+    assert len(rules) > 15 and used - there == set()
+    for anchor in ("learning", "post-training", "speed"):
+        for what in ("fit", "lin", "log", "some", "raw", "smooth"):
+            assert f'id="{anchor}-{what}"' in page and f'for="{anchor}-{what}"' in page
+    # Nothing may hide a value from somebody who prints, or whose browser does not know a selector.
+    assert page.count("checked>") == 6
 
 
 @pytest.mark.parametrize(
@@ -133,13 +204,21 @@ def test_no_score_is_certain(value: float, stderr: float | None, n: int, shown: 
 def test_speed_and_utilisation_are_drawn() -> None:
     points = [{"step": s, "tokens": 100.0 * s, "loss": 2.0, "seconds": 0.5} for s in (1.0, 2.0, 3.0)]
     points.insert(2, {"step": 2, "tokens": 200.0, "dev_bits_per_byte": 2.0})  # an evaluation on the way took no step
-    stage = StageReport(name="stage1", phase="pretraining", curves=points, tokens=300, flops=300 * 6e6)
+    stage = StageReport(name="stage1", phase="pretraining", curves=points, tokens=300, flops=300 * 6e6, seconds=2.0)
     assert stage.speeds() == [(100.0, 200.0), (200.0, 200.0), (300.0, 200.0)]
-    page = _section("learning", ReportData(run="r", stages=[stage], peak_flops=4.8e9))
-    assert "Speed, tokens per second" in page
+    later = {"name": "sft", "phase": "post-training", "curves": points[:2], "tokens": 400, "seconds": 0.5}
+    chat = stage.model_copy(update=later)
+    page = _section("speed", ReportData(run="r", stages=[stage, chat], peak_flops=4.8e9))
+    titles = [title.strip() for title in re.findall(r"<h3>(Speed[^<]+)", page)]
+    assert titles == ["Speed, tokens per second", "Speed, tokens per second, post-training"]
     share = page.partition("Model FLOPs utilisation, %")[2]  # 200 tokens/s x 6 MFLOP of 4.8 GFLOP/s
     assert "stage1: 25.00" in share and "of 0.00480 TFLOP/s" in share
-    assert "utilisation" not in _section("learning", ReportData(run="r", stages=[stage]))
+    rows = re.findall(r"<tr>(.*?)</tr>", page.partition("<tbody>")[2], re.S)
+    cells = [re.findall(r">([^<>\n]+)</t[hd]>", row) for row in rows]
+    assert cells[0] == ["stage1", "3", "0.500 s", "0.500 s", "200", "25.0 %", "1.5 s", "75 %"]
+    assert cells[1] == ["sft", "2", "0.500 s", "0.500 s", "400", "37.5 %", "1.0 s", "–"]  # its clock saw the last attempt alone
+    assert "utilisation" not in _section("speed", ReportData(run="r", stages=[stage]))
+    assert Row.of(stage.model_copy(update={"curves": [{"step": 1.0, "loss": 2.0}]}), 1e9) is None
 
 
 def test_scores_on_the_way_are_drawn_by_source() -> None:
@@ -151,9 +230,9 @@ def test_scores_on_the_way_are_drawn_by_source() -> None:
     stages = [StageReport(name=n, phase="pretraining", parents=p, curves=points(first)) for n, p, first in names]
     page = _section("learning", ReportData(run="r", stages=stages))
     panel = page.partition(", by source")[2].partition("</p>")[0]
-    assert "along stage1, a<" in panel and panel.count("<path") == 2
+    assert "along stage1, a<" in panel and panel.count('class="raw"') == 2
     assert re.findall(r"</i>([^<]+)", panel) == ["&lt;b&gt;", "bible"] and "bible: 2.600" in panel
-    assert page.count("by source") == 1 and "by source" not in _section("learning", ReportData(run="r", stages=stages[:0]))
+    assert page.count(", by source <") == 1 and "by source" not in _section("learning", ReportData(run="r", stages=stages[:0]))
 
 
 def test_mixes_that_are_alike_are_shown_once() -> None:

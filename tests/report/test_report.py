@@ -14,7 +14,7 @@ from lehr.report.data import Sample, Site
 from lehr.report.learning import offsets
 from tests.report.example import example
 
-VOID = {"meta", "br"}  # parts of a drawing close themselves
+VOID = {"meta", "br", "input"}  # parts of a drawing close themselves
 
 
 class Reader(HTMLParser):
@@ -65,7 +65,9 @@ def test_page_has_no_script_and_no_address(page: str) -> None:
 def test_every_link_of_the_contents_has_its_section(page: str) -> None:
     anchors = {value for name, value in Reader(page).attributes if name == "id"}
     links = {value[1:] for name, value in Reader(page).attributes if name == "href"}
-    assert links == anchors and len(links) == 11
+    assert links <= anchors and len(links) == 12
+    labels = [value for name, value in Reader(page).attributes if name == "for"]
+    assert anchors - links == set(labels) and len(labels) == 3 * 6  # of three sections' choices
     assert "position:sticky" in page.partition(".lehr-report nav{")[2].partition("}")[0]
 
 
@@ -149,7 +151,7 @@ def test_best_of_each_row_is_bold_and_less_can_be_better(page: str) -> None:
 def test_sections_without_anything_in_them_are_named_and_not_shown() -> None:
     page = render(ReportData(run="empty"))
     assert re.findall(r'<section id="([a-z-]+)">', page) == ["reproduce"]
-    absent = "Scores, Soup, Before and after, Stages, Pretraining, Post-training, Data, Lineage, Time and energy"
+    absent = "Scores, Soup, Before and after, Stages, Pretraining, Post-training, Speed, Data, Lineage, Time and energy"
     assert f"Not in this run: {absent}, Plan and reality." in page
     alone = StageReport(name="stage1", phase="pretraining", stage_kind="pretrain", curves=[{"step": 1, "loss": 2.0}])
     page = render(ReportData(run="one", stages=[alone]))

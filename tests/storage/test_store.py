@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from lehr.analysis.runs import load
 from lehr.artifacts.artifact import Artifact, ArtifactRef
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.object_store.capability_probe import require_conditions
+from lehr.cli.locate import public_files
 from lehr.infra.storage import S3Objects
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
@@ -44,6 +46,20 @@ def test_another_machine_finds_and_fetches_what_was_committed(root: str, tmp_pat
     assert {key.split("/")[0] for key in first.objects.keys("")} == {"artifacts", "attempts"}
     with pytest.raises(UserError, match="no complete artifact here"):
         second.fetch(f"{root}/artifacts/s-2")
+
+
+def test_of_a_run_in_a_store_a_comparison_reads_logs_and_no_weights(root: str, tmp_path: Path) -> None:
+    store = machine(root, tmp_path / "1")
+    fencing = store.begin("s-1")
+    made = sealed(store.scratch("s-1", fencing) / "out-1", FILES)
+    store.commit("s-1", made.folder, fencing)
+    there = public_files(root, ("logs/curves.jsonl", "items.jsonl"))
+    assert {p.relative_to(there).as_posix() for p in there.rglob("*") if p.is_file()} == {
+        "artifacts/s-1/artifact.json", "artifacts/s-1/logs/curves.jsonl",
+    }  # fmt: skip
+    run = load(there, "s3")
+    assert run.stages[0].curves == [{}] and run.missing[0] == "not finished"
+    assert not [p for p in public_files(root).rglob("*") if p.name == "curves.jsonl"]  # others ask for none
 
 
 def test_work_begun_under_another_name_is_found_under_the_artifacts(root: str, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""What `lehr compare` prints."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+
+from lehr.analysis.comparison import Grid, averaged
+from lehr.analysis.side_by_side import SideBySide
+from lehr.cli.say import say
+from lehr.cli.tables import page, plain_table, text
+from lehr.report import format as fmt
+from lehr.report.compared import difference_text, standing_text
+
+_SHOWN = 12  # settings; --json and --out have all
+_CHARACTERS = 40  # of a setting's value
+
+
+def shown(found: SideBySide, *, by_stage: bool, markdown: bool) -> None:
+    """Print the scores, as Markdown alone, else between what the runs lack, what they took and what differs. `by_stage`: of one
+    seed group alone the scores of all stages. Raises UserError where there are no scores and nothing else was asked for."""
+    alone = len(found.groups) == 1
+    grid = averaged([run.folder for run in found.runs]) if alone and by_stage else _side_by_side(found)
+    if markdown:
+        say(grid.markdown())
+        return
+    how = (
+        f"mean of {len(found.runs)} seeds ± standard deviation" if alone else "± standard error, of seeds ± standard deviation"
+    )
+    table = plain_table(f"Held-out scores, {how}", grid.headings, right=grid.headings[grid.names :])
+    for row in grid.rows:
+        table.add_row(*map(text, row))
+    lacks = [text(f"{run.name}: {what}") for run in found.runs for what in run.missing]
+    parts: list[RenderableType] = [table] if grid.rows else []
+    page(*lacks, *parts, _totals(found), *_settings(found))
+
+
+def _side_by_side(found: SideBySide) -> Grid:
+    names = [f"{group.name}, {stage}" if stage else group.name for group, stage in zip(found.groups, found.stages, strict=True)]
+    minus = [f"{group.name.partition(':')[0]} − first" for group in found.groups[1:]]
+    rows = []
+    for row in found.scores:
+        about = row.column.about
+        values = [" ".join(standing_text(s, about)).rstrip() for s in row.standings]
+        apart = [
+            " ".join(difference_text(d, about)).rstrip() + (" *" if d is not None and d.is_clear else "")
+            for d in row.differences
+        ]
+        rows.append([row.column.task, about.heading, *values, *apart])
+    return Grid(["task", "metric", *names, *minus], rows, names=2)
+
+
+def _totals(found: SideBySide) -> RenderableType:
+    headings = ("run", "stages", "time", "tokens", "FLOPs", "tokens/s in steps", "IT energy")
+    table = plain_table("What they took", headings, right=headings[1:])
+    for run in found.runs:
+        t = found.totals[run.name]
+        speed = fmt.count(t.tokens_per_second) if t.tokens_per_second else fmt.duration(None)
+        energy = f"{fmt.energy(t.energy_joules)} ({t.energy_source})" if t.energy_source else fmt.energy(None)
+        cells = (run.name, t.stages, fmt.duration(t.seconds), fmt.count(t.tokens), fmt.number(t.flops), speed, energy)
+        table.add_row(*map(text, cells))
+    return table
+
+
+def _settings(found: SideBySide) -> list[RenderableType]:
+    rows = [row for section in found.settings.values() for row in section]
+    if len(found.groups) == 1:
+        return [text("They differ in nothing but their seeds and the layout of ranks.")]
+    if not rows:
+        return [text("The resolved recipes are equal, as far as they are there.")]
+    table = plain_table("What differs in their recipes", ("key", *(group.name for group in found.groups)))
+    for row in rows[:_SHOWN]:
+        table.add_row(*map(text, (row.key, *map(_short, row.values))))
+    left = len(rows) - _SHOWN
+    return [table, *([text(f"and {left} more keys: --json and --out FILE have all")] if left > 0 else [])]
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _CHARACTERS else f"{value[: _CHARACTERS - 3]}..."

@@ -1,0 +1,193 @@
+"""A run as it is compared with others: its recipe, what it made, its logs and scores, and what is missing of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
+
+from lehr.analysis.comparison import one_recipe
+from lehr.artifacts.artifact import LOGS, MANIFEST, REPEAT, Artifact, Manifest
+from lehr.config import load_recipe
+from lehr.evals.scores import ITEMS, SCORES
+from lehr.pipeline.graph import graph
+from lehr.pipeline.registry import STAGES
+from lehr.report.data import StageReport, pipeline_order
+from lehr.report.scores import ScoreRecord, read_records
+from lehr.runtime.errors import UserError, validators_words
+from lehr.runtime.json_files import read_objects, read_rows
+from lehr.runtime.metrics import metric
+from lehr.runtime.yaml_file import read_mapping
+
+CURVES = f"{LOGS}/curves.jsonl"
+NEEDED = (CURVES, ITEMS, SCORES)  # files of artifacts that a comparison reads
+_HELD_OUT = "held_out"
+Key = tuple[str, str, str]  # stage, task, metric
+
+
+class ItemScores(BaseModel):
+    """What each example of a score gave, as lehr.evals.run writes it; scores of equal `examples` are of the same ones, in the
+    same order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    task: str
+    split: str
+    metric: str
+    examples: str
+    values: list[FiniteFloat]
+    weights: list[FiniteFloat]
+    clusters: list[int]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> ItemScores:
+        if any(others and len(others) != len(self.values) for others in (self.weights, self.clusters)):
+            raise ValueError("values, weights and clusters are not equally many")
+        return self
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """`recipe` is the resolved one; `scores` the held-out ones; `missing` says in sentences what is not there."""
+
+    name: str
+    folder: Path
+    recipe: dict[str, Any]
+    stages: list[StageReport]
+    scores: list[ScoreRecord]
+    items: dict[Key, ItemScores]
+    missing: list[str] = field(default_factory=list)
+
+    def score(self, stage: str, task: str, metric: str) -> ScoreRecord | None:
+        return next((r for r in self.scores if (r.stage, r.task, r.metric) == (stage, task, metric)), None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seeds and the layout of ranks; a single run is one too."""
+
+    name: str
+    runs: list[ComparedRun]
+
+    @property
+    def of_seeds(self) -> bool:
+        return len(self.runs) > 1
+
+
+def load(folder: Path, name: str) -> ComparedRun:
+    """The run in a folder, finished or not, under the name that the comparison has for it. Raises UserError where there is no
+    run, or a file of it is damaged."""
+    pinned = folder / "recipe.yaml"
+    artifacts = _artifacts(folder)
+    if not pinned.is_file() and not artifacts and not (folder / "scores.json").is_file():
+        what = "no run here" if folder.is_dir() else "there is no such folder"
+        raise UserError(what, where=folder, remedy="give a run's folder or address, such as runs/tiny-olmo2")
+    recipe = read_mapping(pinned, "recipe", REPEAT) if pinned.is_file() else {}
+    stages = pipeline_order([_stage(artifact) for artifact in artifacts])
+    scores = _scores(folder, artifacts)
+    missing = [*_not_made(folder, pinned, {a.manifest.stage for a in artifacts}), *_not_there(recipe, stages, scores)]
+    return ComparedRun(name, folder, recipe, stages, scores, _items(artifacts), missing)
+
+
+def groups(runs: Sequence[ComparedRun]) -> list[Group]:
+    """In the order of the first run of each."""
+    found: list[list[ComparedRun]] = []
+    for run in runs:
+        alike = next((group for group in found if one_recipe([group[0].folder, run.folder])), None)
+        if alike is None:
+            found.append([run])
+        else:
+            alike.append(run)
+    return [Group(_named([run.name for run in group]), group) for group in found]
+
+
+def _named(runs: Sequence[str]) -> str:
+    return runs[0] if len(runs) == 1 else f"{len(runs)} seeds: {', '.join(runs)}"
+
+
+def _artifacts(folder: Path) -> list[Artifact]:
+    """Those that the run's last report was made of; of a run without one the newest of each stage."""
+    found = [Artifact.open(path.parent, verify=False) for path in sorted((folder / "artifacts").glob(f"*/{MANIFEST}"))]
+    lineage = folder / "lineage.json"
+    if lineage.is_file():
+        published = {str(row.get("folder")) for row in read_objects(lineage, REPEAT)}
+        return [a for a in found if a.folder.name in published]
+    newest = sorted(found, key=lambda a: a.path(MANIFEST).stat().st_mtime)
+    return list({a.manifest.stage: a for a in newest}.values())
+
+
+def _stage(artifact: Artifact) -> StageReport:
+    m, curves = artifact.manifest, artifact.path(CURVES)
+    try:
+        return _report(m, list(read_rows(curves, REPEAT)) if curves.is_file() else [])
+    except ValidationError as error:
+        raise _damaged(curves, error) from None
+
+
+def _damaged(path: Path, error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    what = f"damaged ({'.'.join(map(str, first['loc']))}: {validators_words(first['msg'])})"
+    return UserError(what, where=path, remedy=REPEAT)
+
+
+def _report(m: Manifest, curves: list[dict[str, Any]]) -> StageReport:
+    return StageReport(
+        name=m.stage,
+        kind=m.kind,
+        stage_kind=m.stage_kind,
+        phase=STAGES[m.stage_kind].phase if m.stage_kind in STAGES else "",
+        digest=m.digest,
+        parents=[p.digest for p in m.parents],
+        seconds=m.cost.seconds,
+        tokens=m.cost.tokens if m.kind == "checkpoint" else 0,
+        flops=m.cost.flops,
+        energy_joules=m.cost.energy_joules,
+        energy_source=m.cost.energy_source,
+        curves=curves,
+    )
+
+
+def _scores(folder: Path, artifacts: Sequence[Artifact]) -> list[ScoreRecord]:
+    """The published ones of models, without what they are compared with; of a run without a report those of its artifacts,
+    which may be fewer."""
+    published = folder / "scores.json"
+    paths = [published] if published.is_file() else [a.path(SCORES) for a in artifacts if SCORES in a.manifest.files]
+    found = [r for path in paths if path.is_file() for r in read_records(path) if r.split == _HELD_OUT]
+    return [r for r in found if not metric(r.metric).baseline_of]
+
+
+def _items(artifacts: Sequence[Artifact]) -> dict[Key, ItemScores]:
+    """By stage, task and metric. Runs of earlier versions have none."""
+    found: dict[Key, ItemScores] = {}
+    for artifact in artifacts:
+        path = artifact.path(ITEMS)
+        for row in read_rows(path, REPEAT) if path.is_file() else ():
+            try:
+                items = ItemScores.model_validate(row)
+            except ValidationError as error:
+                raise _damaged(path, error) from None
+            if items.split == _HELD_OUT:
+                found[items.stage, items.task, items.metric] = items
+    return found
+
+
+def _not_made(folder: Path, pinned: Path, made: set[str]) -> list[str]:
+    """What an unfinished run still lacks."""
+    if (folder / "lineage.json").is_file():
+        return []
+    try:
+        names = [node.name for node in graph(load_recipe(pinned))] if pinned.is_file() else []
+    except UserError:  # of another version
+        names = []
+    left = [name for name in names if name not in made]
+    what = f": of {len(names)} stages {len(left)} are not made, {', '.join(left)}" if left else ""
+    return [f"not finished{what}"]
+
+
+def _not_there(recipe: dict[str, Any], stages: Sequence[StageReport], scores: Sequence[ScoreRecord]) -> list[str]:
+    gaps = {"no recipe": recipe, "no logs of training": any(s.curves for s in stages), "no held-out scores": scores}
+    return [what for what, there in gaps.items() if not there]

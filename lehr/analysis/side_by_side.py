@@ -1,0 +1,97 @@
+"""Runs side by side: all that `lehr compare` says of them, in a terminal, as JSON and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lehr.analysis.comparison import Setting, settings_that_differ
+from lehr.analysis.differences import Difference, Row, Standing, score_rows, scored_stage
+from lehr.analysis.runs import ComparedRun, Group, groups
+from lehr.report.speed import step_seconds
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a run took, over all of its stages. `tokens_per_second` is over the steps of training alone; None: not recorded."""
+
+    stages: int
+    seconds: float
+    tokens: int
+    flops: float
+    energy_joules: float | None
+    energy_source: str
+    tokens_per_second: float | None
+
+    @classmethod
+    def of(cls, run: ComparedRun) -> Totals:
+        metered = [s for s in run.stages if s.it_energy is not None]
+        timed = [(s.tokens, sum(seconds)) for s in run.stages if (seconds := step_seconds(s))]
+        in_steps = sum(seconds for _, seconds in timed)
+        return cls(
+            stages=len(run.stages),
+            seconds=sum(s.seconds for s in run.stages),
+            tokens=sum(s.tokens for s in run.stages),
+            flops=sum(s.flops for s in run.stages),
+            energy_joules=sum(s.energy_joules or 0.0 for s in metered) if metered else None,
+            energy_source=", ".join(sorted({s.energy_source for s in metered})),
+            tokens_per_second=sum(tokens for tokens, _ in timed) / in_steps if in_steps else None,
+        )
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """`settings` has the recipe's keys that differ, by section, with a value for each group. `stages` are those of each group
+    whose scores are compared; empty where a group has none."""
+
+    groups: list[Group]
+    settings: dict[str, list[Setting]]
+    stages: list[str]
+    scores: list[Row]
+    totals: dict[str, Totals]
+
+    @classmethod
+    def of(cls, runs: Sequence[ComparedRun], stage: str = "") -> SideBySide:
+        """Raises UserError for a stage that a group did not score."""
+        found = groups(runs)
+        stages = [scored_stage(group, stage) for group in found]
+        settings = settings_that_differ([[run.recipe for run in group.runs] for group in found])
+        return cls(found, settings, stages, score_rows(found, stages), {run.name: Totals.of(run) for run in runs})
+
+    @property
+    def runs(self) -> list[ComparedRun]:
+        return [run for group in self.groups for run in group.runs]
+
+    def json(self) -> dict[str, Any]:
+        """As plain values. A confidence interval is of 95 %."""
+        return {
+            "runs": [
+                {"run": run.name, "missing": run.missing, **asdict(self.totals[run.name])} for run in self.runs
+            ],
+            "groups": [
+                {"name": group.name, "runs": [run.name for run in group.runs], "of_seeds": group.of_seeds, "scored": stage}
+                for group, stage in zip(self.groups, self.stages, strict=True)
+            ],
+            "settings": {section: [asdict(row) for row in rows] for section, rows in self.settings.items()},
+            "scores": [
+                {
+                    "task": row.column.task,
+                    "metric": row.column.metric,
+                    "standings": [_standing(standing) for standing in row.standings],
+                    "differences": [_difference(difference) for difference in row.differences],
+                }
+                for row in self.scores
+            ],
+        }  # fmt: skip
+
+
+def _standing(standing: Standing | None) -> dict[str, Any] | None:
+    if standing is None:
+        return None
+    error = "standard_deviation" if standing.runs > 1 else "standard_error"
+    return {"value": standing.value, error: standing.error, "runs": standing.runs, "n": standing.record.n}
+
+
+def _difference(difference: Difference | None) -> dict[str, Any] | None:
+    return None if difference is None else asdict(difference)
