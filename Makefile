@@ -71,7 +71,7 @@ llama-cpp: ## install llama.cpp for the long tests of exports, into ~/.cache/leh
 fuzz: setup ## an hour of random recipes, documents, artifacts, imports, fleet records and settings: tests/fuzz
 	@$(PY) -m tests.fuzz
 
-control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm, Flyte's engine for the cluster tests, into ~/.cache/lehr; 16 minutes cold
+control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm, Flyte's engine, Prometheus for the cluster tests, into ~/.cache/lehr; 16 minutes cold
 	@$(PY) tests/cluster/provide.py
 
 test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver and Flyte's own engine
