@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lehr.monitoring.metrics import Fleet, Metric
+from lehr.monitoring.metrics import Fleet
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.rules.recording import STORE_ERRORS
 from lehr.monitoring.rules.rule import Alert, highest, increase
@@ -63,11 +63,6 @@ def _controller() -> list[Alert]:
     ]
 
 
-def _lately(metric: Metric, by: str) -> str:
-    """A gauge of the controller's; while another replica takes over there is none for a minute."""
-    return f"max by ({by}) (max_over_time({metric.name}[5m]))"
-
-
 def _nodes() -> list[Alert]:
     since = f'{Fleet.NODE_SINCE.name}{{state=~"{AWAY}"}}'
     false = increase(Fleet.FALSE_CORDONS, "7d", "source")
@@ -77,10 +72,11 @@ def _nodes() -> list[Alert]:
         Alert(
             "LehrBreakerOpen",
             "critical",
-            f"{_lately(Fleet.BREAKER_OPEN, 'breaker')} == 1",
+            f"{highest(Fleet.BREAKER_OPEN, 'breaker')} == 1",
             "The breaker {{ $labels.breaker }} refuses cordons: see whether the nodes are bad or a check is, then close it",
             "Too many nodes were to be cordoned at once; until {{ $labels.breaker }} closes, suspects stay in service.",
             lasts="2m",
+            keeps="5m",
         ),
         Alert(
             "LehrQuarantineLong",

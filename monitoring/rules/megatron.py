@@ -1,7 +1,7 @@
 """Our metrics under the names that Megatron Core's OpenTelemetry metrics have in Prometheus, for dashboards made for those.
 
-Names and units: Megatron Core's developer guide, "Observability: Metrics". Relabelling at the scrape would rename, and leave our
-own dashboards and alerts empty; these rules add series instead, and only where they are asked for.
+Names and units: Megatron Core's developer guide, "Observability: Metrics". Relabelling at the scrape renames, and our own
+dashboards and alerts would be empty; these rules add series instead, and only where they are asked for.
 """
 
 from __future__ import annotations

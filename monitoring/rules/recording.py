@@ -47,7 +47,7 @@ def _goodput(window: str) -> list[Recording]:
 
 
 def _footprint() -> list[Recording]:
-    """Energy, carbon and water by the reports' formulas: IT energy times PUE is the facility's; that times the site's factors."""
+    """Energy, carbon and water by the reports' formulas: IT energy times PUE is the facility's; times a factor of the site."""
     joules = increase(m.ENERGY_JOULES, "1h", RUN)
     facility = f"{joules} * {highest(m.SITE_PUE, RUN)}"
 
