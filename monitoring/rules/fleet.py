@@ -23,7 +23,7 @@ def _store() -> list[Alert]:
             f"{STORE_ERRORS} > {FAILING}",
             "The object store fails requests of {{ $labels.run }}: look at the store's own health and the network",
             "{{ $value | humanizePercentage }} of the requests of {{ $labels.run }} failed in five minutes, after retries.",
-            keeps="10m",
+            keeps="5m",
         ),
         Alert(
             "LehrStoreDown",
@@ -32,6 +32,7 @@ def _store() -> list[Alert]:
             "The object store fails for many runs at once: call whoever runs it; runs wait and go on by themselves",
             f"{{{{ $value }}}} runs see more than {DOWN * 100:.0f} % of their requests fail.",
             lasts="2m",
+            keeps="10m",  # longer than the runs' own alerts, which would be sent when it ends
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Which alerts keep others quiet, for Alertmanager: what breaks for everybody pages once."""
+"""What Alertmanager does with the alerts: who gets them, and which keep others quiet. What breaks for everybody pages once."""
 
 from __future__ import annotations
 
@@ -37,3 +37,20 @@ INHIBITIONS = (
     Inhibition(("LehrStalled", "LehrCrashLoop"), ("LehrGoodputLow",), RUN),
     Inhibition(("LehrDiverging",), ("LehrSpikeStorm", "LehrRewardsCollapsed"), STAGE),
 )
+
+
+def configuration() -> dict[str, Any]:
+    """An Alertmanager's configuration to start from; its receivers are names without addresses."""
+    page = {"matchers": ['severity = "critical"'], "receiver": "pager", "repeat_interval": "4h"}
+    return {
+        "route": {
+            "receiver": "tickets",
+            "group_by": ["alertname", "cluster", "namespace", "run"],
+            "group_wait": "30s",
+            "group_interval": "5m",
+            "repeat_interval": "24h",
+            "routes": [page],
+        },
+        "inhibit_rules": [inhibition.rendered() for inhibition in INHIBITIONS],
+        "receivers": [{"name": "pager"}, {"name": "tickets"}],
+    }

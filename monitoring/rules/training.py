@@ -74,7 +74,6 @@ def _straggler() -> Alert:
         f"One rank holds up {OF}: find its node with lehr_train_slowest_rank and lehr_pod_info, and report it",
         f"For ten minutes the slowest rank of {OF} has taken {{{{ $value | humanize }}}} times as long as the middle one.",
         lasts="10m",
-        keeps="10m",
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lehr.monitoring.rules import fleet, megatron, training
-from lehr.monitoring.rules.inhibition import INHIBITIONS
+from lehr.monitoring.rules.inhibition import configuration
 from lehr.monitoring.rules.recording import recordings
 from lehr.monitoring.rules.rule import group
 
@@ -26,7 +26,7 @@ def documents() -> dict[str, Any]:
         "rules/runs.yaml": {"groups": [group("lehr-recordings", recordings()), group("lehr-training", training.alerts())]},
         "rules/fleet.yaml": {"groups": [group("lehr-fleet", fleet.alerts())]},
         "rules/optional/megatron.yaml": {"groups": [group("lehr-megatron", megatron.recordings())]},
-        "alertmanager/inhibition.yaml": {"inhibit_rules": [inhibition.rendered() for inhibition in INHIBITIONS]},
+        "alertmanager/alertmanager.yaml": configuration(),
     }
 
 

@@ -62,6 +62,10 @@ DEBIAN = {
     "amtool": ("prometheus-alertmanager", "amtool"),
 }
 ASKS = {"kubectl": ["version", "--client"], "helm": ["version", "--short"], "helm-3": ["version", "--short"]}
+# Debian's Alertmanager reads its templates where the installed package has them, ours in the folder that it is started in:
+# a path of the same length.
+TEMPLATES = b"/usr/share/prometheus/alertmanager"
+_HERE = b"./" * (len(TEMPLATES) // 2)
 BINARIES = ("etcd", *BUILT, *UNPACKED, *DEBIAN, *ENGINE, JOB_TYPE)
 PARTS = {"helm": HELMS, "monitoring": tuple(DEBIAN)}
 MODULE, ENGINE_MODULE = Path(__file__).with_name("control_plane"), Path(__file__).with_name("flyte_engine")
@@ -218,9 +222,11 @@ def _take_from_debian(package: str, names: Sequence[str]) -> None:
         _run(["dpkg", "-x", str(next(Path(folder).glob("*.deb"))), folder], f"{package} could not be unpacked", needs)
         for name in names:
             target = cache_folder() / f".{name}.{os.getpid()}"
-            shutil.copyfile(Path(folder, "usr", "bin", DEBIAN[name][1]), target)
+            target.write_bytes(Path(folder, "usr", "bin", DEBIAN[name][1]).read_bytes().replace(TEMPLATES, _HERE))
             target.chmod(0o755)
             target.replace(cache_folder() / name)
+        for template in Path(folder, TEMPLATES.decode().strip("/")).glob("*.tmpl"):
+            shutil.copyfile(template, cache_folder() / template.name)
 
 
 def _install_etcd() -> None:
