@@ -7,8 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.helm import alert_cases, alert_cases_fleet
+from tests.helm import alert_cases, alert_cases_fleet, ordinary_day
 from tests.helm.promtool import RULES, Case, Sheet, mutants, promtool, rules, with_needs
 
 pytestmark = pytest.mark.cluster
@@ -40,6 +41,18 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
         sheet.add(with_needs(name, KNOWN), cases)
     wrong = [promtool("test", "rules", str(path)).stderr for path, holds in sheet.run().items() if not holds]
     assert not wrong, "\n".join(wrong)
+
+
+def test_an_ordinary_day_is_silent(tmp_path: Path) -> None:
+    """All rules at once: a pod that is replaced, an evaluation, a short stage, the end of a run, an idle fleet."""
+    sheet = Sheet(tmp_path)
+    path = sheet.add(list(KNOWN.values()), [Case("", "a day", ordinary_day.values(), {})])
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["tests"][0]["alert_rule_test"] = [
+        {"eval_time": f"{at}m", "alertname": name, "exp_alerts": []} for at in ordinary_day.TIMES for name in ALERTS
+    ]
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert sheet.run() == {path: True}, promtool("test", "rules", str(path)).stderr
 
 
 # One second of preflight more, where there was none: below what a ratio of hours shows.
