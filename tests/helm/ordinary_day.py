@@ -1,5 +1,5 @@
-"""Three hours in which nothing is wrong: a stage with evaluations, a pod that is replaced, a short stage after it, the run's end,
-a change of leaders, and a fleet that idles afterwards."""
+"""Three hours in which nothing is wrong: a stage with evaluations, a pod that is replaced, a short stage after it, the end of
+the run, a change of leaders, and a fleet that idles afterwards."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helm import alert_cases, alert_cases_fleet, ordinary_day
+from tests.helm import alert_cases, alert_cases_fleet, alert_cases_pace, ordinary_day
 from tests.helm.promtool import RULES, Case, Sheet, mutants, promtool, rules, with_needs
 
 pytestmark = pytest.mark.cluster
 KNOWN = rules()
 CASES: dict[str, list[Case]] = defaultdict(list)
-for _case in (*alert_cases.CASES, *alert_cases_fleet.CASES):
+for _case in (*alert_cases.CASES, *alert_cases_pace.CASES, *alert_cases_fleet.CASES):
     CASES[_case.alert].append(_case)
 A_RUN, A_STAGE = '{namespace="t", run="a"}', '{namespace="t", run="a", stage="s"}'
 A_MEGATRON = A_STAGE[:-1] + ', nemo_run_id="a"}'
