@@ -71,7 +71,7 @@ llama-cpp: ## install llama.cpp for the long tests of exports, into ~/.cache/leh
 fuzz: setup ## an hour of random recipes, documents, artifacts, imports, fleet records and settings: tests/fuzz
 	@$(PY) -m tests.fuzz
 
-control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm, Flyte's engine for the cluster tests, into ~/.cache/lehr; 16 minutes cold
+control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm, Flyte's engine, Prometheus for the cluster tests, into ~/.cache/lehr; 16 minutes cold
 	@$(PY) tests/cluster/provide.py
 
 test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver and Flyte's own engine
@@ -84,7 +84,8 @@ test-cluster-long: control-plane ## whole runs on Flyte's engine that test-clust
 
 # Schema and README follow from values.yaml. The package's bytes depend on files alone, not on the time or the machine.
 CHART_EPOCH ?= 1764547200
-chart: setup ## write the chart's schema and README from its values, lint it, and package it into dist/
+chart: setup ## write the chart's rules, and its schema and README from its values, lint it, and package it into dist/
+	@$(PY) -m lehr.monitoring.rules.write
 	@$(PY) -m helm.generate
 	@$(PY) tests/cluster/provide.py --only helm >/dev/null
 	@set -e; helm=$$($(PY) -c 'from tests.cluster.provide import find; print(find("helm"))'); \

@@ -20,10 +20,11 @@ from lehr.monitoring.serving.server import LOG, Server, serve
 from lehr.monitoring.spikes import SpikeScore
 from lehr.monitoring.time_ledger import TimeLedger
 from lehr.monitoring.usage import Usage
+from lehr.runtime import heartbeat
 from lehr.runtime.metrics import find
 from lehr.runtime.ports import NullPower, Power
 
-STALL_SECONDS = 120.0  # an evaluation or a checkpoint between two steps may take this long without an alarm
+STALL_SECONDS = 120.0  # a step, or what the loop does between two without saying so, may take this long without an alarm
 STALL_STEPS = 20.0  # and on slow models this many times the slowest recent step
 KEEP_SECONDS = 60.0  # for which a stage's last gauges stay after its end: two scrapes of most Prometheus servers, or more
 PARTS = ("data", "forward", "backward", "sampling", "communication", "optimizer")
@@ -66,7 +67,7 @@ class PrometheusTracker:
         self._power = power or NullPower()
         self._joules = self._power.joules()
         self._energy_read_at = now()
-        self._stage, self._last_step = "", 0
+        self._stage, self._last_step, self._saved_step, self._save_interval = "", 0, 0, 0
         self._active, self._heartbeat, self._slowest_seconds = False, now(), 0.0
         self._ended: dict[str, float] = {}  # stages that are over, and since when
         self._spikes: dict[str, SpikeScore] = {}
@@ -147,6 +148,8 @@ class PrometheusTracker:
         of(m.TRAIN_STEPS_PLANNED).set(total_steps)
         if self._about.peak_flops:
             of(m.TRAIN_FLOPS_PEAK).set(self._about.peak_flops)
+        if not self._last_step:
+            self._saved_step, self._save_interval = step - 1, 0  # a stage goes on from a save, or begins at 0
         taken = max(step - self._last_step, 0) if self._last_step else 1  # the first reported step may follow a resume
         self._last_step = max(step, self._last_step)
         self._set_active(stage, step < total_steps)
@@ -166,7 +169,7 @@ class PrometheusTracker:
                 of(m.TRAIN_SPIKES, metric=name).set(self._spikes[name].add(metrics[name]))
         if "step_seconds" in metrics:
             self._took(stage, metrics["step_seconds"], metrics)
-        self._checkpoint(stage, metrics)
+        self._checkpoint(stage, step, metrics)
 
     def _took(self, stage: str, seconds: float, metrics: Mapping[str, float]) -> None:
         # Decays by 1 % a step, so that one slow step (compilation) does not keep the limit of /health high for ever.
@@ -187,6 +190,8 @@ class PrometheusTracker:
     def _before_scrape(self) -> None:
         with self._lock:
             self._times.look(stalled=self._stalled()[0])
+            if self._active:
+                self._registry.of(m.TRAIN_PAUSED, stage=self._stage).set(int(heartbeat.paused()))
             for stage in [name for name, since in self._ended.items() if self._now() - since > KEEP_SECONDS]:
                 self._registry.drop(stage=stage)
                 del self._ended[stage]
@@ -199,8 +204,10 @@ class PrometheusTracker:
         self._active = active
         self._registry.of(m.TRAIN_ACTIVE, stage=stage).set(int(active))
 
-    def _checkpoint(self, stage: str, metrics: Mapping[str, float]) -> None:
+    def _checkpoint(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         if "checkpoint_seconds" in metrics:
+            self._saved_step, self._save_interval = step, max(self._save_interval, step - self._saved_step)
+            self._registry.of(m.CHECKPOINT_INTERVAL, stage=stage).set(self._save_interval)
             self._registry.of(m.CHECKPOINT_SECONDS, stage=stage).observe(metrics["checkpoint_seconds"])
             self._registry.of(m.CHECKPOINT_TIMESTAMP, stage=stage).set(self._now())
         if "checkpoint_bytes" in metrics:
@@ -218,7 +225,7 @@ class PrometheusTracker:
         """Whether a stage takes steps and its last report is too old; the report's age and the limit, in seconds."""
         age = self._now() - self._heartbeat
         limit = max(STALL_SECONDS, STALL_STEPS * self._slowest_seconds)
-        return self._active and age > limit, age, limit
+        return self._active and not heartbeat.paused() and age > limit, age, limit
 
     def health(self) -> tuple[int, dict[str, object]]:
         """HTTP status and body of /health: 503 while training is stalled."""

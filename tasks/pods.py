@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flytekit import PodTemplate
 
 from lehr.infra.pod.pod_request import PodRequest, checked_labels
-from lehr.infra.pod.pod_template import DEFAULT, PRIMARY, pod_spec
+from lehr.infra.pod.pod_template import DEFAULT, METRICS_ANNOTATIONS, PRIMARY, pod_spec
 
 if TYPE_CHECKING:
     from kubernetes.client import V1PodSpec
@@ -19,7 +19,7 @@ class TaskPod(PodTemplate):
 
     def __init__(self, build: Callable[[], V1PodSpec], labels: dict[str, str]) -> None:
         self._build, self.primary_container_name = build, PRIMARY
-        self.labels, self.annotations = labels, None
+        self.labels, self.annotations = labels, dict(METRICS_ANNOTATIONS)
 
     @property
     def pod_spec(self) -> V1PodSpec:
@@ -27,7 +27,12 @@ class TaskPod(PodTemplate):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PodTemplate:
         """flytekit copies a template before it modifies it: give it a plain one."""
-        return PodTemplate(pod_spec=self._build(), primary_container_name=PRIMARY, labels=dict(self.labels))
+        return PodTemplate(
+            pod_spec=self._build(),
+            primary_container_name=PRIMARY,
+            labels=dict(self.labels),
+            annotations=dict(METRICS_ANNOTATIONS),
+        )
 
 
 def pod_template(

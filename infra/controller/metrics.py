@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from lehr.infra.fleet.breaker import BreakerStatus
 from lehr.infra.fleet.views import NodeState, NodeView
 from lehr.monitoring.metrics import FLEET_METRICS, Fleet, Metric
+from lehr.monitoring.metrics.fleet import RUNS_SHOWN
 from lehr.monitoring.metrics.registry import Registry
 from lehr.monitoring.serving.exposition import Exposition, handler
 from lehr.monitoring.serving.server import Server
+
+OF_NODES = (Fleet.NODES, Fleet.NODE_STATE, Fleet.NODE_SINCE, Fleet.SPARES, Fleet.BREAKER_OPEN, Fleet.BREAKER_BUDGET)
+OF_RUNS = (Fleet.RUN_PODS, Fleet.RUN_PREFLIGHT)
+
+
+@dataclass
+class Run:
+    """What is known of one run's pods."""
+
+    pods: int = 0
+    serving: int = 0
+    preflight_seconds: float = 0.0
+
+
+def _is_free(node: NodeView) -> bool:
+    held = any(pod.gpus and not pod.ended for pod in node.pods)
+    return node.ready and not node.unschedulable and not held
 
 
 class ControllerMetrics:
@@ -47,23 +66,42 @@ class ControllerMetrics:
     def show(self, nodes: Iterable[NodeView], breakers: Iterable[BreakerStatus], now: float) -> None:
         """Set the gauges that describe the whole fleet. Only nodes that are not healthy have a series of their own."""
         tally: Tally[tuple[str, str]] = Tally()
-        self._registry.clear(Fleet.NODE_STATE)
+        spares: dict[str, int] = {}
+        self._clear(OF_NODES)
         for node in nodes:
             state = node.record.state if node.record is not None else NodeState.HEALTHY
             held = node.unschedulable and (node.record is None or node.record.cordon is None)
             shown = "held" if held else state.value
             tally[(node.pool, shown)] += 1
+            spares.setdefault(node.pool, 0)
+            spares[node.pool] += shown == NodeState.HEALTHY.value and _is_free(node)
             if shown != NodeState.HEALTHY.value:
                 self.set(Fleet.NODE_STATE, 1, node=node.name, state=shown)
-        self._registry.clear(Fleet.NODES)
+            if node.record is not None and shown == state.value != NodeState.HEALTHY.value:
+                self.set(Fleet.NODE_SINCE, node.record.since, node=node.name, state=shown)
         for (pool, state_name), number in tally.items():
             self.set(Fleet.NODES, number, pool=pool, state=state_name)
-        for metric in (Fleet.BREAKER_OPEN, Fleet.BREAKER_BUDGET):
-            self._registry.clear(metric)
+        for pool, number in spares.items():
+            self.set(Fleet.SPARES, number, pool=pool)
         for breaker in breakers:
             self.set(Fleet.BREAKER_OPEN, float(breaker.open), breaker=breaker.key)
             self.set(Fleet.BREAKER_BUDGET, breaker.budget, breaker=breaker.key)
         self.set(Fleet.RECONCILE_TIME, now)
+
+    def show_runs(self, runs: Mapping[str, Run]) -> None:
+        """Set the gauges of the runs that have pods; of at most RUNS_SHOWN, those with the most pods."""
+        self._clear(OF_RUNS)
+        for name, run in sorted(runs.items(), key=lambda item: (-item[1].pods, item[0]))[:RUNS_SHOWN]:
+            self.set(Fleet.RUN_PODS, run.serving, run=name)
+            self.set(Fleet.RUN_PREFLIGHT, run.preflight_seconds, run=name)
+
+    def hide(self) -> None:
+        """Another replica leads now and shows the fleet: what this one last saw would stand beside it."""
+        self._clear(OF_NODES + OF_RUNS)
+
+    def _clear(self, metrics: Iterable[Metric]) -> None:
+        for metric in metrics:
+            self._registry.clear(metric)
 
     def serve(self, address: str, port: int) -> int:
         """Serve /metrics on `address`; returns the port. Raises OSError if the port is in use."""

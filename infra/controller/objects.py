@@ -32,6 +32,8 @@ FLYTE_EXECUTION, FLYTE_PROJECT = "execution-id", "project"
 PROGRESS = f"{NAMES.prefix}/progress"  # JSON: run, rank, nodes, step, checkpoint_step, checkpoint_at
 NODE, ATTEMPT, SUITE = f"{NAMES.prefix}/node", f"{NAMES.prefix}/attempt", f"{NAMES.prefix}/suite"
 MACHINE = f"{NAMES.prefix}/node-uid"
+METRICS_PORT = "lehr-metrics"  # lehr.infra.pod.pod_template.METRICS_PORT_NAME
+LONGEST_LABEL = 63
 ROLE = f"{NAMES.prefix}/role"  # in a pair test: "listen" or "connect"
 
 
@@ -57,6 +59,9 @@ class PodObject(CachedObject):
     finished: bool
     started_at: float
     checkpoint_at: float
+    run: str = ""  # by its label
+    serves: bool = False  # its main container runs and has the port of the run's metrics
+    preflight: tuple[float, float] = (0.0, 0.0)  # from its first container's start to its last one's end; 0: not yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,33 @@ def pod_object(item: Object, gpu_resource: str, allowed_images: Sequence[str], v
         checkpoint_step=whole(words.get("checkpoint_step")),
     )
     started = seconds(status.get("startTime")) or view.created_at
-    return PodObject(*_base(item, str(spec.get("nodeName", ""))), view, finished, started, moment(words.get("checkpoint_at")))
+    return PodObject(
+        *_base(item, str(spec.get("nodeName", ""))),
+        view,
+        finished,
+        started,
+        moment(words.get("checkpoint_at")),
+        run=plain(labels.get(NAMES.run_label, ""), LONGEST_LABEL),
+        serves=_serves(spec, status),
+        preflight=_preflight_times(preflight, inits.get(NAMES.gate_container, {})),
+    )
+
+
+def _serves(spec: Object, status: Object) -> bool:
+    serving = {
+        c.get("name") for c in spec.get("containers") or [] for p in c.get("ports") or [] if p.get("name") == METRICS_PORT
+    }
+    running = {c.get("name") for c in status.get("containerStatuses") or [] if (c.get("state") or {}).get("running")}
+    return bool(serving & running)
+
+
+def _preflight_times(preflight: Object, gate: Object) -> tuple[float, float]:
+    state = preflight.get("state") or {}
+    began = _terminated(preflight).get("startedAt") or (state.get("running") or {}).get("startedAt")
+    if not began:
+        return (0.0, 0.0)
+    ended = _terminated(gate).get("finishedAt")
+    return seconds(began), seconds(ended) if ended else 0.0
 
 
 def lost(pod: PodObject, now: float) -> PodView:

@@ -18,6 +18,7 @@ from lehr.infra.controller.events import EventSender
 from lehr.infra.controller.executor import Executor, NotLeading
 from lehr.infra.controller.metrics import ControllerMetrics
 from lehr.infra.controller.parsers import closed_breakers
+from lehr.infra.controller.run_pods import RunPods
 from lehr.infra.controller.settings import Settings
 from lehr.infra.controller.state import State
 from lehr.infra.fleet import decision_log
@@ -60,6 +61,7 @@ class Controller:
         self.election = Election(api, settings.election, self.identity, self._won)
         self._executor = Executor(api, self.state, settings, self.metrics, self._events, lambda: self.election.leading, clock)
         self._stop = threading.Event()
+        self._run_pods, self._led = RunPods(self.metrics), False
         self._resync_at = 0.0
         self._not_before: dict[str, tuple[float, float]] = {}  # node -> (monotonic time, last wait): backoff after errors
         self._pause_until = 0.0
@@ -111,6 +113,10 @@ class Controller:
         names = self.state.dirty.take(IDLE_SECONDS)
         leads = self.settings.dry_run or self.election.leading
         self.metrics.set(Fleet.LEADER, float(leads))
+        if self._led and not leads:
+            self.metrics.hide()
+            self._run_pods.lost()
+        self._led = leads
         if not leads or not self.state.synced:
             self.state.dirty.add(names)
             self._stop.wait(0.05)
@@ -147,6 +153,7 @@ class Controller:
                 fleet = self._node(views[name], fleet, now)
         if resync:
             self.metrics.show(views.values(), statuses(fleet, self.settings.policy, now), now)
+            self._run_pods.show(self.state.all_pods(), now)
         self.metrics.observe(Fleet.RECONCILE, time.monotonic() - began)
 
     def _settle_jobs(self, name: str) -> None:

@@ -97,6 +97,10 @@ class State:
     def synced(self) -> bool:
         return all(r.synced.is_set() for r in self.reflectors)
 
+    def all_pods(self) -> list[PodObject]:
+        """Every pod of the training namespaces that the API server has."""
+        return [pod for table in self.pods.values() for pod in table.all()]
+
     def refresh(self, names: set[str], now: float) -> dict[str, NodeView]:
         """The views of all managed nodes; those in `names` are made anew."""
         for name in names:

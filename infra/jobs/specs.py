@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES, TERMINATED
 from lehr.infra.jobs.submission import ATTEMPT, DRIVER, VARIABLE, Submission, attempt_name, job_name, labels
 from lehr.infra.pod.pod_request import PodRequest, checked_labels
-from lehr.infra.pod.pod_template import PRIMARY, pod_spec
+from lehr.infra.pod.pod_template import METRICS_ANNOTATIONS, PRIMARY, pod_spec
 
 if TYPE_CHECKING:
     from kubernetes.client import V1PodSpec
@@ -71,6 +71,7 @@ def driver_job(submission: Submission, command: Sequence[str]) -> Object:
     stage = StagePod(DRIVER, command, PodRequest(cpu="1", memory="2Gi", checked=False))
     pod = _pod(submission, stage, {VARIABLE: submission.text()}, account=submission.driver_account)
     pod["automountServiceAccountToken"] = True
+    del pod["containers"][0]["ports"]  # it serves no metrics, and a monitor would call it down
     job = _job(submission, DRIVER, pod, DRIVER_RESTARTS, {}, job_name(submission.name, DRIVER))
     job["spec"]["ttlSecondsAfterFinished"] = KEPT_SECONDS
     return job
@@ -78,6 +79,9 @@ def driver_job(submission: Submission, command: Sequence[str]) -> Object:
 
 def _job(submission: Submission, stage: str, pod: Object, retries: int, more: Mapping[str, str], name: str) -> Object:
     said, codes = labels(submission, stage), DRIVER_CODES if stage == DRIVER else SYSTEM_CODES
+    meta: Object = {"labels": {**said, **more}}
+    if stage != DRIVER:
+        meta["annotations"] = dict(METRICS_ANNOTATIONS)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -86,7 +90,7 @@ def _job(submission: Submission, stage: str, pod: Object, retries: int, more: Ma
             "backoffLimit": retries,
             "podReplacementPolicy": "Failed",  # one pod at a time: the next starts when the last has let go of its devices
             "podFailurePolicy": {"rules": _rules(codes)},
-            "template": {"metadata": {"labels": {**said, **more}}, "spec": pod},
+            "template": {"metadata": meta, "spec": pod},
         },
     }
 

@@ -25,6 +25,12 @@ SHARED, SCRATCH, SHM = "/lehr", "/tmp", "/dev/shm"
 LAST_WORD = "/dev/termination-log"  # the kubelet's default path of the termination message
 MESSAGE_SOCKET, MAX_MESSAGE_BYTES = ADDRESS, MAX_BYTES  # tasks send their messages here; the supervisor forwards the worst one
 METRICS_PORT, METRICS_PORT_NAME = 9405, "lehr-metrics"  # which the chart's PodMonitor selects by its name
+# For a Prometheus that finds pods by annotations; the operator's does not, so beside the chart's PodMonitor they do nothing.
+METRICS_ANNOTATIONS = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": str(METRICS_PORT),
+    "prometheus.io/path": "/metrics",
+}
 POD_NAME, POD_NAMESPACE, NODE_NAME = "LEHR_POD", "LEHR_POD_NAMESPACE", "LEHR_NODE"
 RUN_NAME, STAGE_NAME = "LEHR_RUN", "LEHR_STAGE"
 # Exit codes of a task; the controller reads the same names.

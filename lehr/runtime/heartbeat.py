@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 Listener = Callable[[bool, int], None]
 _listener: Listener | None = None
+_paused = False
 
 
 def listen(listener: Listener | None) -> None:
@@ -17,13 +18,22 @@ def listen(listener: Listener | None) -> None:
     _listener = listener
 
 
+def paused() -> bool:
+    """Whether this process's last heartbeat said that the next one may come late."""
+    return _paused
+
+
 def stepping(step: int) -> None:
     """A step begins: the next heartbeat must come within a step's time, otherwise something hangs."""
+    global _paused
+    _paused = False
     if _listener is not None:
         _listener(True, step)
 
 
 def pausing(step: int) -> None:
     """An evaluation, a checkpoint, or the end: the next heartbeat may come late."""
+    global _paused
+    _paused = True
     if _listener is not None:
         _listener(False, step)

@@ -7,6 +7,7 @@ from lehr.monitoring.metrics.metric import PREFIX, Kind, Metric
 FLEET_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 QUARANTINE_BUCKETS = (600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0, 172800.0, 604800.0)
 PREFLIGHT_BUCKETS = (5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0)
+RUNS_SHOWN = 256  # labels of pods are whatever their authors write, so only so many become series
 
 
 def _metric(
@@ -23,6 +24,30 @@ class Fleet:
     NODE_STATE = _metric(
         "fleet_node_state", "gauge", "1 for each node that is not healthy, in its state.", ("node", "state"), bound=2048
     )
+    NODE_SINCE = _metric(
+        "fleet_node_state_timestamp_seconds",
+        "gauge",
+        "Unix time since which a node that is not healthy is in its state.",
+        ("node", "state"),
+        bound=2048,
+    )
+    SPARES = _metric("fleet_spare_nodes", "gauge", "Healthy nodes in service whose GPUs no pod of training holds.", ("pool",))
+    PREFLIGHT = _metric(
+        "fleet_preflight_seconds",
+        "histogram",
+        "Time from a pod's first preflight container to its last one's end, by the verdict.",
+        ("outcome",),
+        PREFLIGHT_BUCKETS,
+        bound=5,
+    )
+    RUN_PREFLIGHT = _metric(
+        "fleet_run_preflight_seconds",
+        "gauge",
+        "Time that preflights of a run's pods took, of those that the API server still has.",
+        ("run",),
+        bound=RUNS_SHOWN,
+    )
+    RUN_PODS = _metric("fleet_run_pods", "gauge", "Pods of a run that serve metrics now.", ("run",), bound=RUNS_SHOWN)
     CORDONS = _metric("fleet_cordons_total", "counter", "Nodes cordoned by the controller.", ("source", "reason"))
     UNCORDONS = _metric("fleet_uncordons_total", "counter", "Nodes returned to service, by whom.", ("source",))
     FALSE_CORDONS = _metric("fleet_false_cordons_total", "counter", "Nodes that proved good after a quarantine.", ("source",))

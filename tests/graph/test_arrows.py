@@ -96,6 +96,9 @@ def test_arrows_inside_infra(room: str) -> None:
     assert loose == ["__init__.py", "__init__.py"], "a module outside of every room"
 
 
+CHART_KEYS = {"monitoring.rules"}  # a value of the chart that has a module's name
+
+
 def test_rooms_go_by_one_name() -> None:
     """An installation adds `lehr` and nothing else, and no file is loaded under two names."""
     wrong = [
@@ -110,7 +113,8 @@ def test_rooms_go_by_one_name() -> None:
         for path in committed_files():
             if path.suffix in (".py", ".yaml", ".md", ".toml") and not path.is_relative_to(ROOT / "tests" / "graph"):
                 lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-                wrong += [f"{shown(path, line)}: {found[0]}" for line, text in lines if (found := bare.search(text))]
+                hits = [f"{shown(path, line)}: {found[0]}" for line, text in lines for found in bare.finditer(text)]
+                wrong += [hit for hit in hits if hit.rpartition(" ")[2] not in CHART_KEYS]
     assert not wrong, "\n".join(wrong)
 
 

@@ -27,7 +27,12 @@ def test_a_changed_value_changes_both(tmp_path: Path, monkeypatch: pytest.Monkey
     before = generate.files()
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     monkeypatch.setattr(generate, "CHART", tmp_path)
-    for name in ("Chart.yaml", "files/flyte/flyte-binary.yaml", "files/flyte/flyte-core.yaml"):
+    for name in (
+        "Chart.yaml",
+        "files/flyte/flyte-binary.yaml",
+        "files/flyte/flyte-core.yaml",
+        "files/alertmanager/alertmanager.yaml",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((CHART / name).read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "values.yaml").write_text(text.replace("port: 9404", "port: 9405  "), encoding="utf-8")

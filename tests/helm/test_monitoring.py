@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lehr.monitoring.metrics import FLEET_METRICS
+from lehr.infra.fleet.policy import NAMES
+from lehr.infra.pod.pod_template import METRICS_PORT_NAME
 from tests.cluster.chart import CHART, MONITORING, render
 from tests.helm.values import planted, read
 
@@ -39,7 +39,9 @@ def test_by_default_replicas_are_scraped_once() -> None:
 @cluster
 def test_labels_reach_the_objects() -> None:
     labels = {"release": "prometheus"}
-    values = {name: {"enabled": True, "labels": labels} for name in ("podMonitor", "serviceMonitor", "rules")}
+    values = {
+        name: {"enabled": True, "labels": labels} for name in ("podMonitor", "trainingPodMonitor", "serviceMonitor", "rules")
+    }
     for item in render({"monitoring": values}, MONITORING):
         if item["kind"] in KINDS:
             assert labels.items() <= item["metadata"]["labels"].items()
@@ -56,31 +58,61 @@ def test_files_go_out_as_they_stand(tmp_path: Path) -> None:
     assert board["metadata"]["annotations"] == {"grafana_folder": "Lehr"}
     assert json.loads(board["data"]["planted.json"]) == json.loads((chart / "files/dashboards/planted.json").read_text())
     rules = {item["metadata"]["name"]: item["spec"] for item in made if item["kind"] == "PrometheusRule"}
-    assert set(rules) == {"lehr-planted", "lehr-controller"}
+    assert set(rules) == {"lehr-planted", "lehr-fleet", "lehr-runs"}
     assert rules["lehr-planted"] == yaml.safe_load((chart / "files/rules/planted.yaml").read_text())
 
 
 @cluster
 def test_empty_folders_make_nothing(tmp_path: Path) -> None:
     chart = planted(tmp_path)
-    for path in (*chart.glob("files/dashboards/*"), *chart.glob("files/rules/*")):
+    for path in (*chart.glob("files/dashboards/*"), *chart.glob("files/rules/*.yaml")):
         path.unlink()
     made = render({}, MONITORING, chart=chart)
     assert "PrometheusRule" not in {item["kind"] for item in made}
     assert not [item for item in made if "dashboard" in item["metadata"]["name"]]
 
 
-def test_rules_name_metrics_that_the_controller_exports() -> None:
-    known = {metric.name for metric in FLEET_METRICS}
-    for path in (CHART / "files/rules").glob("*.yaml"):
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
-            for rule in group["rules"]:
-                text = rule["expr"] + rule["annotations"]["description"]
-                assert set(re.findall(r"lehr_\w+", text)) <= known, rule
-                assert {"summary", "description"} <= set(rule["annotations"]) and rule["labels"]["severity"] in (
-                    "critical",
-                    "warning",
-                )
+@cluster
+def test_runbooks_have_the_base_that_the_values_name() -> None:
+    def runbooks(base: str) -> set[str]:
+        made = render({"monitoring": {"rules": {"runbookBaseUrl": base}}}, MONITORING)
+        groups = [group for item in made if item["kind"] == "PrometheusRule" for group in item["spec"]["groups"]]
+        return {rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule}
+
+    bare = runbooks("")
+    assert len(bare) > 15 and all((CHART.parents[1] / path).is_file() for path in bare)
+    assert runbooks("https://example.org/lehr/") == {f"https://example.org/lehr/{path}" for path in bare}
+
+
+@cluster
+def test_megatrons_names_are_there_if_they_are_asked_for() -> None:
+    def names(asked: bool) -> set[str]:
+        made = render({"monitoring": {"rules": {"megatronNames": asked}}}, MONITORING)
+        return {item["metadata"]["name"] for item in made if item["kind"] == "PrometheusRule"}
+
+    assert names(True) - names(False) == {"lehr-megatron"}
+
+
+@cluster
+def test_pods_of_runs_are_scraped_where_they_run_and_let_prometheus_in_at_that_port_alone() -> None:
+    namespaces = [{"name": name, "create": False} for name in ("lehr-development", "training")]
+    made = render({"training": {"namespaces": namespaces}}, MONITORING)
+    (monitor,) = (item["spec"] for item in made if item["metadata"]["name"] == "lehr-training" and item["kind"] == "PodMonitor")
+    assert monitor["namespaceSelector"] == {"matchNames": ["lehr-development", "training"]}
+    assert monitor["selector"] == {"matchExpressions": [{"key": NAMES.run_label, "operator": "Exists"}]}
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] == METRICS_PORT_NAME and "honorLabels" not in endpoint
+    policies = [i for i in made if i["kind"] == "NetworkPolicy" and i["metadata"]["name"] == "lehr-training"]
+    assert len(policies) == 2
+    for policy in policies:
+        (rule,) = (rule for rule in policy["spec"]["ingress"] if "namespaceSelector" in rule["from"][0])
+        assert rule["ports"] == [{"protocol": "TCP", "port": METRICS_PORT_NAME}]
+
+
+@cluster
+def test_without_training_namespaces_nothing_of_theirs_is_scraped() -> None:
+    made = render({"training": {"namespaces": []}}, MONITORING)
+    assert [item["metadata"]["name"] for item in made if item["kind"] == "PodMonitor"] == ["lehr-controller"]
 
 
 def test_dashboards_fit_into_a_configmap() -> None:

@@ -13,6 +13,7 @@ import yaml
 from lehr.infra.controller.installed import needed
 from lehr.infra.controller.settings import Settings
 from lehr.infra.fleet.policy import NAMES
+from lehr.infra.pod.pod_template import METRICS_PORT_NAME
 from tests.cluster.chart import CHART, MONITORING, render
 from tests.helm.values import merged, read
 
@@ -109,8 +110,9 @@ def test_selectors_find_pods(objects: list[Object]) -> None:
         spec = item["spec"]
         selector = spec["selector"] if item["kind"] == "Service" else spec.get("selector", spec.get("podSelector"))
         selector = selector if item["kind"] == "Service" else selector.get("matchLabels")
-        if item["kind"] == "NetworkPolicy" and (selector is None or place(item) != NAMES.namespace):
-            continue  # the Jobs of the controller; all pods of a training namespace
+        others = item["kind"] == "NetworkPolicy" and place(item) != NAMES.namespace
+        if others or (selector is None and item["kind"] in ("NetworkPolicy", "PodMonitor")):
+            continue  # the Jobs of the controller; all pods of a training namespace, or all of runs
         targets = services if item["kind"] == "ServiceMonitor" else known
         assert any(p == place(item) and selector.items() <= labels.items() for p, labels in targets), item["metadata"]
 
@@ -129,7 +131,8 @@ def test_ports_by_name_are_there(objects: list[Object]) -> None:
         component = item["spec"]["selector"]["app.kubernetes.io/component"]
         assert {p["targetPort"] for p in item["spec"]["ports"]} <= by_component[component], item
     for item in of(objects, "PodMonitor"):
-        assert {e["port"] for e in item["spec"]["podMetricsEndpoints"]} <= by_component["controller"]
+        ports = {METRICS_PORT_NAME} if "namespaceSelector" in item["spec"] else by_component["controller"]
+        assert {e["port"] for e in item["spec"]["podMetricsEndpoints"]} <= ports
     for item in of(objects, "ServiceMonitor"):
         ports = {p["name"] for s in of(objects, "Service") for p in s["spec"]["ports"]}
         assert {e["port"] for e in item["spec"]["endpoints"]} <= ports
@@ -141,7 +144,8 @@ def test_ports_by_name_are_there(objects: list[Object]) -> None:
         let_in = [port["port"] for rule in item["spec"].get("ingress", []) for port in rule.get("ports", [])]
         named = [port for port in let_in if isinstance(port, str)]
         component = item["spec"]["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/component", "")
-        assert set(named) <= by_component.get(component, set()), item["metadata"]
+        ports = by_component.get(component, set()) if place(item) == NAMES.namespace else {METRICS_PORT_NAME}
+        assert set(named) <= ports, item["metadata"]
 
 
 def test_what_is_referred_to_is_there(objects: list[Object]) -> None:

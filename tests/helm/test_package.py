@@ -62,7 +62,7 @@ def test_a_package_is_the_same_each_time(tmp_path: Path) -> None:
     assert len(sums) == 1
     with tarfile.open(package) as archive:
         files = set(archive.getnames())
-    assert {"lehr/README.md", "lehr/values.schema.json", "lehr/files/rules/controller.yaml"} <= files
+    assert {"lehr/README.md", "lehr/values.schema.json", "lehr/files/rules/fleet.yaml"} <= files
     assert not [name for name in files if "/ci/" in name]
 
 

@@ -153,6 +153,16 @@ def test_a_stages_pod_is_as_flytes() -> None:
     assert "initContainers" not in light["spec"] and "lehr.dev/preflight" not in light["metadata"]["labels"]
 
 
+def test_a_stages_pod_is_scraped_and_the_drivers_is_not() -> None:
+    """By a monitor that looks for the port's name, or by annotations; the driver serves nothing."""
+    template = stage_job(SUBMITTED, TRAINS, OWNER)["spec"]["template"]
+    (port,) = template["spec"]["containers"][0]["ports"]
+    asked = {key.removeprefix("prometheus.io/"): value for key, value in template["metadata"]["annotations"].items()}
+    assert asked == {"scrape": "true", "port": str(port["containerPort"]), "path": "/metrics"}
+    driver = driver_job(SUBMITTED, ["x"])["spec"]["template"]
+    assert "annotations" not in driver["metadata"] and "ports" not in driver["spec"]["containers"][0]
+
+
 def test_gpus_have_the_name_that_the_cluster_gives_them() -> None:
     """In requests and limits, for the preflight and among the taints that are tolerated."""
     amd = replace(SUBMITTED, gpu_resource="amd.com/gpu")

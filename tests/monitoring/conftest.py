@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from lehr.monitoring.exporter import About, PrometheusTracker
+from lehr.runtime import heartbeat
 from tests.monitoring.exported import Meter, Time
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that trained in this process has left the loop's last heartbeat."""
+    monkeypatch.setattr(heartbeat, "_paused", False)
 
 
 @pytest.fixture

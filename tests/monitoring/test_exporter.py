@@ -17,6 +17,7 @@ from lehr.infra.pod.pod_request import run_name
 from lehr.monitoring import metrics as m
 from lehr.monitoring.exporter import About, PrometheusTracker
 from lehr.monitoring.metrics import run
+from lehr.runtime import heartbeat
 from lehr.runtime.metrics import require
 from lehr.tasks import exporting
 from tests.monitoring.exported import STEP, Meter, OneGpu, Time, get, samples
@@ -174,3 +175,37 @@ def test_the_list_of_names_costs_nothing_to_import() -> None:
     assert not set(loaded) & {"mlflow", "rich", "prometheus_client", "pydantic", "torch", "numpy"}
     own = {m for m in loaded if m.split(".")[0] == "lehr"} - {"lehr", "lehr.monitoring"}
     assert {name.rpartition("metrics")[0] for name in own} == {"lehr.monitoring."}
+
+
+def test_what_takes_long_between_steps_is_no_stall_if_the_loop_says_so(
+    tracker: PrometheusTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = tracker._now
+    assert isinstance(now, Time)
+    tracker.progress("stage1", 300, 1000, STEP)
+    now.seconds += 3600
+    assert tracker.health()[0] == 503
+    monkeypatch.setattr(heartbeat, "_paused", False)
+    heartbeat.pausing(300)
+    assert tracker.health()[0] == 200
+    value = tracker.registry.get_sample_value
+    labels = {"run": "tiny", "stage": "stage1"}
+    tracker.exposition.render("")
+    assert value("lehr_train_paused", labels) == 1 and value("lehr_train_active", labels) == 1
+    assert value("lehr_node_seconds_total", {**labels, "category": "stalled"}) is None
+    heartbeat.stepping(301)
+    tracker.exposition.fresh_seconds = 0.0
+    tracker.exposition.render("")
+    assert value("lehr_train_paused", labels) == 0 and tracker.health()[0] == 503
+
+
+def test_steps_between_checkpoints_are_what_they_were_at_most(tracker: PrometheusTracker) -> None:
+    """From the save that a process went on from; a save at a preemption comes early and says nothing."""
+    labels = {"run": "tiny", "stage": "stage1"}
+    saved = {**STEP, "checkpoint_seconds": 0.3}
+    for step, metrics, expected in ((301, STEP, None), (350, saved, 50.0), (360, saved, 50.0), (420, saved, 60.0)):
+        tracker.progress("stage1", step, 1000, metrics)
+        assert tracker.registry.get_sample_value("lehr_checkpoint_interval_steps", labels) == expected
+    tracker.progress("stage2", 1, 1000, STEP)
+    tracker.progress("stage2", 20, 1000, saved)
+    assert tracker.registry.get_sample_value("lehr_checkpoint_interval_steps", {**labels, "stage": "stage2"}) == 20

@@ -12,6 +12,7 @@ from flytekit import Resources, task
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 
 from lehr.infra.pod.pod_request import PodRequest
+from lehr.infra.pod.pod_template import METRICS_ANNOTATIONS
 from lehr.tasks.pods import pod_template
 
 SECRETS = ("AWS", "SECRET", "KEY", "TOKEN", "PASSWORD")
@@ -28,6 +29,7 @@ def serialised(gpus: int) -> dict:
     pod = train.get_k8s_pod(SerializationSettings(image_config=images, project="p", domain="d", version="v"))
     assert pod is not None
     assert pod.metadata.labels == {"lehr.dev/preflight": "true"}
+    assert pod.metadata.annotations == METRICS_ANNOTATIONS
     return pod.pod_spec
 
 
