@@ -108,7 +108,8 @@ class FlyteBackend:
         if api is None:
             return
         with refusals(self.flyte.namespace):
-            notes = [check_namespace(api, self.flyte.namespace), check_nodes(api, asked, self.given.gpu_resource)]
+            named = check_namespace(api, self.flyte.namespace, "--project, --domain", _FLYTES.format(self.flyte.namespace))
+            notes = [named, check_nodes(api, asked, self.given.gpu_resource)]
             notes.append(check_operator(api, next((name for name, one in asked.items() if one.nodes > 1), "")))
         for note in filter(None, notes):
             say(note, err=True)
@@ -142,6 +143,9 @@ class FlyteBackend:
         say(f"{'started' if begun.begun else 'at work already'}: {begun.name} {where}")
         say(f"console: {begun.url}")
         _follow(begun.name, self._options, self.given.out)
+
+
+_FLYTES = "Flyte makes it for a project that it knows; where it does not, an operator runs: kubectl create namespace {}"
 
 
 def _follow(name: str, options: str, out: str) -> None:
