@@ -203,7 +203,9 @@ def open_(run: str, only_print: bool, backend: str, project: str, domain: str, f
     if backend != FLYTE:
         from lehr.runtime.errors import UserError
 
-        raise UserError("without Flyte there is no console", where=f"--backend {backend}", remedy=f"`lehr status {run}` shows its stages")
+        raise UserError(
+            "without Flyte there is no console", where=f"--backend {backend}", remedy=f"`lehr status {run}` shows its stages"
+        )
     there = flyte(flyte_config, project, domain)
     address = there.remote.generate_console_url(there.execution(run))
     say(address)

@@ -29,7 +29,7 @@ from lehr.runtime.errors import InfraError, UserError
 
 Object = dict[str, Any]
 PAUSE_SECONDS = 1.0
-PATIENCE_SECONDS = 900.0  # an API server that is away for longer ends the driver, which its Job starts again
+PATIENCE_SECONDS = 900.0  # an API server or a store that is away for longer ends the driver, which its Job starts again
 REFUSED = (401, 403, 422)
 
 
@@ -52,12 +52,16 @@ class RunJobs:
         self.owner = api.get(jobs_path(submission.namespace, job_name(submission.name, DRIVER)))
 
     def start(self, job: Object) -> None:
-        """Create it; one of that name is ours, of an earlier life."""
+        """Create it; one of that name is ours, of an earlier life. Raises UserError for somebody else's."""
+        namespace, name = self._submission.namespace, job["metadata"]["name"]
         try:
-            self._api.create(jobs_path(self._submission.namespace), job)
+            self._api.create(jobs_path(namespace), job)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
+            if not self._ours(self._api.get(jobs_path(namespace, name))):
+                remedy = f"find out whose it is; then: kubectl delete job -n {namespace} {name}, and submit again"
+                raise UserError(f"there is a Job {name} that is not this run's", where=namespace, remedy=remedy) from error
 
     def look(self) -> dict[str, Seen]:
         """What there is of this submission, by the label of its stage: the newest attempt, with those before it."""
@@ -108,7 +112,7 @@ class Drive:
 
     def run(self, pause: float = PAUSE_SECONDS) -> None:
         """To the end of the last stage. Raises UserError for the first that may not be tried again, with the others stopped;
-        InfraError if the API server is away for too long."""
+        InfraError if the API server or the store is away for too long."""
         last = time.monotonic()
         while any(stage.name not in self.done for stage in self.stages):
             try:
@@ -119,7 +123,7 @@ class Drive:
                     raise UserError(f"the cluster refuses the driver ({error.message})", remedy=_GRANT) from error
                 if time.monotonic() - last > PATIENCE_SECONDS:
                     raise
-                self.say(f"the API server does not answer, trying again: {error}")
+                self.say(f"the API server or the store does not answer, trying again: {error}")
             time.sleep(pause)
 
     def once(self) -> None:

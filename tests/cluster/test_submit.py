@@ -15,7 +15,7 @@ from lehr.infra.kube.transport import connect
 from lehr.pipeline.attempt import StageContext
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.job_pods import JobPod
-from tests.cluster.submitted_runs import PLANTED, RECIPE, UNLABELLED, Place, local_digests, place
+from tests.cluster.submitted_runs import IMPATIENT, PLANTED, RECIPE, UNLABELLED, Place, local_digests, place
 from tests.cluster.test_rights import VERBS, can_i
 from tests.staging import made_of
 
@@ -84,9 +84,10 @@ def test_the_drivers_account_may_do_no_more_than_it_needs(there: Place) -> None:
     assert not any(can_i(api, verb, "nodes", "") for verb in VERBS)
 
 
-def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Place, expected: dict[str, str]) -> None:
+def test_pods_killed_and_deleted_and_a_store_that_is_away_change_nothing(there: Place, expected: dict[str, str]) -> None:
+    """The driver is killed too. The store is away for longer than a pod waits for it."""
     out, before = "s3://runs/disturbed", set(there.pods.history)
-    run = there.submit(out)
+    run = there.submit(out, "--secret", IMPATIENT)
 
     def started(stage: str) -> bool:
         return any(_run(p) == run and p.process is not None for p in there.pods.of_stage(stage))
@@ -98,14 +99,26 @@ def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Pl
     there.home.kubectl("delete", "pod", "-n", TRAINING, _newest(there, run, "stage1").name, "--wait=false")
     eventually(lambda: "stage1: pod " in _log(there, run, "driver"), "the driver has seen it", 60)
     _newest(there, run, "driver").kill()
+    eventually(lambda: "going on at step" in _log(there, run, "stage1"), "the training goes on", 120)
+    there.way.cut()
+    eventually(lambda: "exit code 170" in _ends(_newest(there, run, "stage1")), "its pod has ended without the store", 60)
+    there.way.mend()
     assert there.ended(run) == "Complete", there.home.why()
     assert there.digests(out) == expected
     states = there.states(run)
     assert (states["tokenizer"]["pods"], states["stage1"]["pods"], states["driver"]["pods"]) >= (2, 1, 2), states
     log = "".join(p.log_path.read_text() for uid, p in there.pods.history.items() if uid not in before and _run(p) == run)
     assert "costs the system a retry" in log and "costs one of three" not in log
-    assert len([p for p in there.pods.of_stage("stage1") if _run(p) == run]) == 2
-    assert "going on at step" in _log(there, run, "stage1"), "what the deleted pod had saved is gone on with"
+    assert len(_pods(there, run, "stage1")) == 3 and "going on at step" in _log(there, run, "stage1")
+    (incidents,) = [key for key in there.keys(out, "artifacts/stage1-") if key.endswith("/incidents.txt")]
+    said = there.stored("s3://runs/disturbed", incidents.partition("/")[2])
+    assert "ended with Preempted" in said and "had recorded no end when attempt 3 began: killed, cut off from its store" in said
+    assert "s3://runs/disturbed" in log and "the store cannot be reached" in log and there.way.refused, log
+
+
+def _ends(pod: JobPod) -> str:
+    """How its containers ended."""
+    return " ".join(f"{name}: exit code {state['exitCode']}" for name, state in pod.ended.items())
 
 
 def _log(there: Place, run: str, stage: str) -> str:

@@ -256,6 +256,22 @@ def test_an_api_server_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatc
     assert drive.done == {"a"} and len([line for line in said if "does not answer" in line]) == 2
 
 
+def test_a_store_that_is_away_is_waited_for() -> None:
+    """What a stage has made is looked for there."""
+    jobs = Jobs()
+    drive, said = driving(jobs, ("a", ()))
+    answers = iter([InfraError("s3://b/p: the store cannot be reached"), OSError("reset")])
+
+    def finished(name: str) -> None:
+        for error in answers:
+            raise error
+
+    drive.finished = finished
+    jobs.end("a")
+    drive.run(pause=0)
+    assert drive.done == {"a"} and len([line for line in said if "or the store does not answer" in line]) == 2
+
+
 def test_the_pods_program_knows_what_it_is_told_by() -> None:
     """lehr.tasks may not import lehr.infra.jobs, so both name these."""
     assert (pod_stage.SUBMISSION, pod_stage.INPUTS, pod_stage.REPORT) == (VARIABLE, INPUTS, REPORT)
