@@ -25,6 +25,9 @@ RUN python3 infra/image/requirements.py "${EXTRAS}" >wanted.txt \
 RUN /opt/tools/bin/pip install --no-compile cyclonedx-bom==7.5.0 setuptools==84.2.1
 
 COPY . .
+# The commit's time: pip writes the wheel's hash beside what it installs, so the wheel's bytes must be the same in every build.
+ARG SOURCE_DATE_EPOCH=0
+ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
 # A wheel holds the rooms in their places, which a checkout has links for; it is made of an sdist, as `make dist` does. Modules are
 # compiled here, for nothing can be written later, and by their content, so that their files are the same in every build. One that
 # is written for another Python (torch has some) cannot be compiled, and is never imported.

@@ -74,6 +74,8 @@ def test_the_builder_that_answers_is_called_with_the_commits_time(tmp_path: Path
     done = _built(tmp_path, BUILD_FLAGS="--network host")
     assert done.returncode == 0, done.stderr
     assert re.match(r"podman build --format oci --timestamp \d+ --build-arg BASE_IMAGE=localhost/base@sha256:0+ ", done.stdout)
+    (at,) = re.findall(r"--timestamp (\d+) ", done.stdout)
+    assert f"--build-arg SOURCE_DATE_EPOCH={at} " in done.stdout, "what is installed has the wheel's hash"
     assert "--tag lehr:1 --network host ." in done.stdout and "EXTRAS=all" in done.stdout
     assert f"--build-arg VERSION={__version__} --build-arg" in done.stdout
     assert _built(tmp_path, BUILDER="buildah").stdout.startswith("buildah build --format oci --layers ")
