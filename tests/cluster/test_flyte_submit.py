@@ -177,7 +177,7 @@ def test_a_quota_is_said_and_costs_nothing_and_cancel_leaves_all_in_the_store(us
         states.update(user.states(run))
         return "exceeded quota: narrow" in states.get("documents", {}).get("said", "")
 
-    eventually(waits, f"what documents waits for is said: {states}", 120)
+    eventually(waits, "what documents waits for is said", 300)
     assert states["documents"]["state"] == "waiting" and "or have the quota raised" in states["documents"]["said"], states
     user.flyte.admin.merge(quota, {"spec": {"hard": {"pods": "50"}}})
     eventually(lambda: user.flyte.pods.of(run, "documents"), "with room it goes on", 120)

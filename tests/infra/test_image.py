@@ -40,6 +40,7 @@ def test_the_last_stage_only_copies_and_is_nobodys_root() -> None:
     assert not re.search(r"^(RUN|ADD)\b", last, re.M) and re.search(r"^USER 1000:1000$", last, re.M)
     assert set(re.findall(r"^(?:FROM) (\S+)", text, re.M)) == {"${BASE_IMAGE}"}  # no image, and no tag, is written down
     assert first.index("pip install --no-compile --constraint") < first.index("COPY . .")  # packages before code
+    assert first.index("ENV SOURCE_DATE_EPOCH=") < first.index("build_sdist"), "what is installed has the wheel's hash"
     pinned = dict(re.findall(r"([\w-]+)==([\d.]+)", first))
     assert f"setuptools=={pinned['setuptools']}" in PROJECT["optional-dependencies"]["dev"]
 
