@@ -40,7 +40,8 @@ RUN /opt/tools/bin/python -c 'from setuptools import build_meta; build_meta.buil
     && { /opt/lehr/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/lehr/lib || true; }
 
 FROM ${BASE_IMAGE}
-ARG VERSION=0 REVISION=unknown
+ARG VERSION=0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Lehr" \
       org.opencontainers.image.description="Trains open language models end to end" \
       org.opencontainers.image.licenses="Apache-2.0 AND PSF-2.0" \
