@@ -25,7 +25,7 @@ RUN python3 infra/image/requirements.py "${EXTRAS}" >wanted.txt \
 RUN /opt/tools/bin/pip install --no-compile cyclonedx-bom==7.5.0 setuptools==84.2.1
 
 COPY . .
-# The commit's time: pip writes the wheel's hash beside what it installs, so the wheel's bytes must be the same in every build.
+# The commit's time, so that the wheel is the same to the byte in every build.
 ARG SOURCE_DATE_EPOCH=0
 ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
 # A wheel holds the rooms in their places, which a checkout has links for; it is made of an sdist, as `make dist` does. Modules are
