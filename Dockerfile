@@ -25,6 +25,9 @@ RUN python3 infra/image/requirements.py "${EXTRAS}" >wanted.txt \
 RUN /opt/tools/bin/pip install --no-compile cyclonedx-bom==7.5.0 setuptools==84.2.1
 
 COPY . .
+# The commit's time, so that the wheel is the same to the byte in every build.
+ARG SOURCE_DATE_EPOCH=0
+ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
 # A wheel holds the rooms in their places, which a checkout has links for; it is made of an sdist, as `make dist` does. Modules are
 # compiled here, for nothing can be written later, and by their content, so that their files are the same in every build. One that
 # is written for another Python (torch has some) cannot be compiled, and is never imported.
@@ -37,7 +40,8 @@ RUN /opt/tools/bin/python -c 'from setuptools import build_meta; build_meta.buil
     && { /opt/lehr/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/lehr/lib || true; }
 
 FROM ${BASE_IMAGE}
-ARG VERSION=0 REVISION=unknown
+ARG VERSION=0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Lehr" \
       org.opencontainers.image.description="Trains open language models end to end" \
       org.opencontainers.image.licenses="Apache-2.0 AND PSF-2.0" \

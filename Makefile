@@ -79,7 +79,7 @@ test-cluster: control-plane ## the tests of the chart, and those against a real 
 	@$(PY) -m pytest -m "cluster and not long" -n 2 --dist loadfile tests/helm tests/cluster --ignore tests/cluster/test_scale.py
 
 # Two pods of a PyTorchJob meet at torch's own store, which listens on all addresses: on a machine of one's own.
-test-cluster-long: control-plane ## whole runs on Flyte's engine that test-cluster has in part: a PyTorchJob, the plain way; 8 minutes
+test-cluster-long: control-plane ## whole runs that test-cluster has in part: a PyTorchJob, README's section, 1,000 shards; 25 minutes
 	@$(PY) -m pytest -m "cluster and long" -n 2 --dist loadfile tests/cluster
 
 # Schema and README follow from values.yaml. The package's bytes depend on files alone, not on the time or the machine.
@@ -92,7 +92,9 @@ chart: setup ## write the chart's rules, and its schema and README from its valu
 	  $$helm lint --strict --quiet helm/lehr; \
 	  SOURCE_DATE_EPOCH=$(CHART_EPOCH) $$helm package helm/lehr -d dist
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## ruff and mypy --strict; hadolint and shellcheck where they are on the path
+	@if command -v hadolint >/dev/null; then hadolint Dockerfile; fi
+	@if command -v shellcheck >/dev/null; then shellcheck infra/image/build.sh; fi
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check --quiet .
 	@$(PY) -m mypy --no-error-summary lehr # with all rooms, by the links in it

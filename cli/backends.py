@@ -59,6 +59,8 @@ class KubernetesBackend:
 
     def check(self, asked: Asked) -> None:
         from lehr.infra.jobs.checks import check
+        from lehr.infra.jobs.refused import check_quotas
+        from lehr.infra.jobs.specs import DRIVER_POD
         from lehr.infra.jobs.submission import DRIVER, Submission
         from lehr.runtime.errors import UserError
 
@@ -66,8 +68,9 @@ class KubernetesBackend:
             raise UserError(f"a step may not be named {DRIVER!r} here", where="posttraining", remedy="give it another name")
         with refusals(self.namespace):
             submission = Submission("checked", run={}, recipe="", **self._wanted())
-            for note in check(self.api, submission, asked):
-                say(note, err=True)
+            for note in [*check(self.api, submission, asked), check_quotas(self.api, self.namespace, asked, DRIVER_POD)]:
+                if note:
+                    say(note, err=True)
 
     def _wanted(self) -> dict[str, Any]:
         given = self.given
@@ -101,6 +104,7 @@ class FlyteBackend:
 
     def check(self, asked: Asked) -> None:
         from lehr.infra.jobs.checks import check_image, check_namespace, check_nodes, check_operator
+        from lehr.infra.jobs.refused import check_quotas
 
         check_image(self.given.image)
         self.flyte.check()
@@ -108,7 +112,9 @@ class FlyteBackend:
         if api is None:
             return
         with refusals(self.flyte.namespace):
-            notes = [check_namespace(api, self.flyte.namespace), check_nodes(api, asked, self.given.gpu_resource)]
+            named = check_namespace(api, self.flyte.namespace, "--project, --domain", _FLYTES.format(self.flyte.namespace))
+            notes = [named, check_nodes(api, asked, self.given.gpu_resource)]
+            notes.append(check_quotas(api, self.flyte.namespace, asked))
             notes.append(check_operator(api, next((name for name, one in asked.items() if one.nodes > 1), "")))
         for note in filter(None, notes):
             say(note, err=True)
@@ -142,6 +148,9 @@ class FlyteBackend:
         say(f"{'started' if begun.begun else 'at work already'}: {begun.name} {where}")
         say(f"console: {begun.url}")
         _follow(begun.name, self._options, self.given.out)
+
+
+_FLYTES = "Flyte makes it for a project that it knows; where it does not, an operator runs: kubectl create namespace {}"
 
 
 def _follow(name: str, options: str, out: str) -> None:

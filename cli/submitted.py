@@ -191,14 +191,21 @@ _GOES_ON = "; `lehr submit` with the same recipe and --out goes on from what the
 @click.command("open")
 @run_argument
 @click.option("--print", "only_print", is_flag=True, help="Print the address and open nothing.")
+@backend_option
 @flyte_options
-def open_(run: str, only_print: bool, project: str, domain: str, flyte_config: str) -> None:
+def open_(run: str, only_print: bool, backend: str, project: str, domain: str, flyte_config: str) -> None:
     """Open RUN in Flyte's console, with its graph, logs, report and errors.
 
     \b
     Example:
       lehr open tiny-ol-1a2b3c4d-1
     """
+    if backend != FLYTE:
+        from lehr.runtime.errors import UserError
+
+        raise UserError(
+            "without Flyte there is no console", where=f"--backend {backend}", remedy=f"`lehr status {run}` shows its stages"
+        )
     there = flyte(flyte_config, project, domain)
     address = there.remote.generate_console_url(there.execution(run))
     say(address)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from lehr.infra.pod.stage_state import StageState
+from lehr.infra.pod.stage_state import StageState, with_remedy
 from lehr.tasks.flyte_remote import Flyte, answers
 
 MESSAGE_CHARACTERS = 500
@@ -76,8 +76,11 @@ def _state(flyte: Flyte, node: Any) -> StageState:
     if state == "running" and last is not None and _task_phase(last.closure.phase) in _WAITS:
         state = "waiting"
     error = node.closure.error or (last.closure.error if last is not None and state != "finished" else None)
+    said = _why(error)
+    if state == "waiting" and last is not None and not said:
+        said = with_remedy(" ".join(str(last.closure.reason).split())[:MESSAGE_CHARACTERS])
     pod = str(last.closure.metadata.generated_name) if last is not None else ""
-    return StageState(_stage(node), state, pod, "", len(tried), _why(error))
+    return StageState(_stage(node), state, pod, "", len(tried), said)
 
 
 def _of_execution(execution: Any) -> str:

@@ -156,15 +156,17 @@ def _changes(place: Place, lease: Object) -> bool:
 
 
 def _dry_run(place: Place) -> bool:
-    """As far as the controller's settings may be read."""
+    return any(settings.get("dry_run") is True for settings in _settings(place))
+
+
+def _settings(place: Place) -> list[Object]:
+    """The controller's, as far as they may be read."""
     try:
         found = place.api.items(f"/api/v1/namespaces/{place.system}/configmaps", OURS)
-        settings = [
-            parse(str(item["data"]["settings.yaml"]), "") for item in found if "settings.yaml" in (item.get("data") or {})
-        ]
+        texts = [item["data"]["settings.yaml"] for item in found if "settings.yaml" in (item.get("data") or {})]
+        return [one for one in (parse(str(text), "") for text in texts) if isinstance(one, dict)]
     except (ApiError, UserError):
-        return False
-    return any(isinstance(one, dict) and one.get("dry_run") is True for one in settings)
+        return []
 
 
 def report_type(place: Place) -> Finding:
@@ -194,7 +196,14 @@ def admission(place: Place) -> Finding:
 
 
 def training_namespace(place: Place) -> Finding:
-    return asked("namespace", lambda: check_namespace(place.api, place.namespace), f"{place.namespace} is one for training")
+    """Its label lets the controller take pods away there; that it looks there at all is said in its settings."""
+    good = f"{place.namespace} is one for training"
+    found = asked("namespace", lambda: check_namespace(place.api, place.namespace), good)
+    watched = sorted({str(name) for settings in _settings(place) for name in settings.get("namespaces") or ()})
+    if found.verdict is Verdict.OK and watched and place.namespace not in watched:
+        what = f"the controller looks at {', '.join(watched)} alone: no pod of {place.namespace} gets a bad node cordoned"
+        return fail("namespace", what, f"helm upgrade with {place.namespace} in training.namespaces, beside the others")
+    return found
 
 
 def pod_security(place: Place) -> Finding:

@@ -25,7 +25,7 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 version=$(sed -n 's/^__version__ = "\([^"]*\)".*/\1/p' lehr/__init__.py)
 
 set -- --build-arg "BASE_IMAGE=$BASE_IMAGE" --build-arg "REVISION=$revision" --build-arg "VERSION=$version" \
-  --build-arg "TORCH_INDEX=$TORCH_INDEX" --build-arg "EXTRAS=${EXTRAS:-all}" --tag "$IMAGE"
+  --build-arg "SOURCE_DATE_EPOCH=$created" --build-arg "TORCH_INDEX=$TORCH_INDEX" --build-arg "EXTRAS=${EXTRAS:-all}" --tag "$IMAGE"
 case $BUILDER in
   buildah*) set -- build --format oci --layers --timestamp "$created" "$@" ;;
   podman*) set -- build --format oci --timestamp "$created" "$@" ;;

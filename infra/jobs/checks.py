@@ -46,9 +46,9 @@ def check_operator(api: Api, stage: str) -> str:
     return ""
 
 
-def check_namespace(api: Api, name: str) -> str:
+def check_namespace(api: Api, name: str, where: str = "--namespace", mend: str = "name another, or make it") -> str:
     """Raises UserError if there is no such namespace, or it is not one for training; returns why it was not looked at, "" if it
-    was."""
+    was. `where` is what named it, `mend` what to do where it is not there."""
     label = f"kubectl label namespace {name} {NAMES.managed_label}=true"
     try:
         labels = api.get(f"/api/v1/namespaces/{name}")["metadata"].get("labels") or {}
@@ -56,11 +56,11 @@ def check_namespace(api: Api, name: str) -> str:
         if error.status == FORBIDDEN:
             return f"not looked at: whether the namespace {name} is there and labelled ({error.message})"
         if error.status == ABSENT:
-            raise UserError(f"there is no namespace {name}", where="--namespace", remedy="name another, or make it") from error
+            raise UserError(f"there is no namespace {name}", where=where, remedy=mend) from error
         raise
     if labels.get(NAMES.managed_label) != "true":
         what = f"the namespace {name} is not one for training: the fleet controller does not take pods off bad nodes there"
-        raise UserError(what, where="--namespace", remedy=f"an operator runs: {label}")
+        raise UserError(what, where=where, remedy=f"an operator runs: {label}")
     return ""
 
 

@@ -5,13 +5,15 @@ Level-triggered: it looks at the Jobs and pods that are there, so that a driver 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lehr.infra.jobs.attempts import AttemptLedger, Seen, pause_before
+from lehr.infra.jobs.attempts import ENDED, AttemptLedger, Seen, pause_before
 from lehr.infra.jobs.payer import End, Ledger, Payer
+from lehr.infra.jobs.refused import refusal
 from lehr.infra.jobs.submission import (
     DRIVER,
     STAGE,
@@ -28,8 +30,8 @@ from lehr.infra.pod.pod_request import slug
 from lehr.runtime.errors import InfraError, UserError
 
 Object = dict[str, Any]
-PAUSE_SECONDS = 1.0
-PATIENCE_SECONDS = 900.0  # an API server that is away for longer ends the driver, which its Job starts again
+PAUSE_SECONDS, ASK_SECONDS = 1.0, 5.0
+PATIENCE_SECONDS = 900.0  # an API server or a store that is away for longer ends the driver, which its Job starts again
 REFUSED = (401, 403, 422)
 
 
@@ -52,12 +54,16 @@ class RunJobs:
         self.owner = api.get(jobs_path(submission.namespace, job_name(submission.name, DRIVER)))
 
     def start(self, job: Object) -> None:
-        """Create it; one of that name is ours, of an earlier life."""
+        """Create it; one of that name is ours, of an earlier life. Raises UserError for somebody else's."""
+        namespace, name = self._submission.namespace, job["metadata"]["name"]
         try:
-            self._api.create(jobs_path(self._submission.namespace), job)
+            self._api.create(jobs_path(namespace), job)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
+            if not self._ours(self._api.get(jobs_path(namespace, name))):
+                remedy = f"find out whose it is; then: kubectl delete job -n {namespace} {name}, and submit again"
+                raise UserError(f"there is a Job {name} that is not this run's", where=namespace, remedy=remedy) from error
 
     def look(self) -> dict[str, Seen]:
         """What there is of this submission, by the label of its stage: the newest attempt, with those before it."""
@@ -72,6 +78,10 @@ class RunJobs:
             earlier = (*before.earlier, before) if before is not None else ()
             found[self._stage(job)] = Seen(job, pods.get(job["metadata"]["uid"], {}), earlier)
         return found
+
+    def refused(self, job: Object) -> str:
+        """Why Kubernetes makes no pod of it, "" if it says nothing."""
+        return refusal(self._api, self._submission.namespace, job)
 
     def stop(self, seen: Iterable[Seen]) -> None:
         """Delete Jobs that still run: their pods are told to end, and save what they have."""
@@ -105,10 +115,11 @@ class Drive:
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     due: dict[tuple[str, int], float] = field(default_factory=dict)  # stage, attempt -> when it may start
+    asks: dict[str, float] = field(default_factory=dict)  # stage -> when to ask why it lacks a pod; infinite once that is said
 
     def run(self, pause: float = PAUSE_SECONDS) -> None:
         """To the end of the last stage. Raises UserError for the first that may not be tried again, with the others stopped;
-        InfraError if the API server is away for too long."""
+        InfraError if the API server or the store is away for too long."""
         last = time.monotonic()
         while any(stage.name not in self.done for stage in self.stages):
             try:
@@ -119,7 +130,7 @@ class Drive:
                     raise UserError(f"the cluster refuses the driver ({error.message})", remedy=_GRANT) from error
                 if time.monotonic() - last > PATIENCE_SECONDS:
                     raise
-                self.say(f"the API server does not answer, trying again: {error}")
+                self.say(f"the API server or the store does not answer, trying again: {error}")
             time.sleep(pause)
 
     def once(self) -> None:
@@ -131,6 +142,7 @@ class Drive:
             if found is not None:
                 self.started.add(stage.name)
                 self._judge(stage, found, seen)
+                self._explain(stage, found)
             elif stage.name in self.started:  # somebody deleted it
                 self.started.discard(stage.name)
                 self._book(stage, Seen(None, {}))
@@ -158,6 +170,19 @@ class Drive:
             mistaken = self.ledgers[stage.name].spent(Payer.MISTAKE) > 0  # Kubernetes ends that Job itself, and keeps its log
             self.jobs.stop(other for other in seen.values() if other is not found or not mistaken)
             raise UserError(f"{stage.name}: {why}", remedy="mend it and submit again: what is finished is found again")
+
+    def _explain(self, stage: Stage, found: Seen) -> None:
+        """Say once what refuses the stage a pod, a quota for one: the run waits for that, at nobody's cost."""
+        lives = sum(pod.get("status", {}).get("phase") not in ENDED for pod in found.pods.values())
+        if found.job is None or lives >= stage.nodes or found.condition("Complete", "Failed", "FailureTarget") is not None:
+            self.asks.pop(stage.name, None)
+            return
+        now = time.monotonic()
+        if now >= self.asks.setdefault(stage.name, now + ASK_SECONDS):
+            why = self.jobs.refused(found.job)
+            self.asks[stage.name] = math.inf if why else now + ASK_SECONDS
+            if why:
+                self.say(f"{stage.name}: waits for a pod, which costs nobody a retry: {why}")
 
     def _book(self, stage: Stage, found: Seen) -> None:
         ledger = self.ledgers.setdefault(stage.name, AttemptLedger() if stage.nodes > 1 else Ledger())

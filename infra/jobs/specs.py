@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 KEPT_SECONDS = 7 * 86_400  # after its end, for its log; a stage's Job goes with the driver's
 DRIVER_RESTARTS = 6
+DRIVER_POD = PodRequest(cpu="1", memory="2Gi", checked=False)
 DRIVER_CODES = (TERMINATED,)  # nobody counts its ends but Kubernetes: one that is killed for its memory must not start for ever
 INPUTS = "LEHR_INPUTS"
 # By what the pods of an attempt find each other (lehr.tasks.meeting): their own address, and what only they have in common.
@@ -68,7 +69,7 @@ def _indexed(job: Object, nodes: int, attempt: int) -> None:
 
 def driver_job(submission: Submission, command: Sequence[str]) -> Object:
     """The Job of the driver: the only pod of a run with a token."""
-    stage = StagePod(DRIVER, command, PodRequest(cpu="1", memory="2Gi", checked=False))
+    stage = StagePod(DRIVER, command, DRIVER_POD)
     pod = _pod(submission, stage, {VARIABLE: submission.text()}, account=submission.driver_account)
     pod["automountServiceAccountToken"] = True
     del pod["containers"][0]["ports"]  # it serves no metrics, and a monitor would call it down

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lehr.infra.jobs.payer import Payer, end_of
+from lehr.infra.jobs.refused import refusal
 from lehr.infra.jobs.submission import DRIVER, INDEX, RUN, STAGE, attempt_of, jobs_path, owner_uid, pods_path, selector
 from lehr.infra.kube.api import Api, ApiError
 from lehr.infra.pod.pod_template import PRIMARY
@@ -68,7 +69,17 @@ def states(api: Api, namespace: str, run: str) -> list[StageState]:
     for job in jobs:
         stages.setdefault(_stage(job), []).append(job)
     driven = any(_stage(job) == DRIVER and _state(job) in ("waiting", "running") for job in jobs)
-    return [_of_stage(sorted(its, key=attempt_of), pods, driven) for its in stages.values()]
+    found = []
+    for its in stages.values():
+        its.sort(key=attempt_of)
+        state, living = _of_stage(its, pods, driven), [p for p in pods.get(its[-1]["metadata"]["uid"], []) if _lives(p)]
+        lacks = state.state == "waiting" and len(living) < (its[-1]["spec"].get("parallelism") or 1)
+        found.append(replace(state, said=refusal(api, namespace, its[-1]) or state.said) if lacks else state)
+    return found
+
+
+def _lives(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
 
 
 def _of_stage(jobs: list[Object], pods: dict[str, list[Object]], driven: bool) -> StageState:

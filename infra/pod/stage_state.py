@@ -15,3 +15,10 @@ class StageState:
     node: str
     pods: int
     said: str
+
+
+def with_remedy(said: str) -> str:
+    """What is said of a pod that waits, and what to do about a quota."""
+    if "exceeded quota" not in said:
+        return said
+    return f"{said.rstrip('. ')}. Wait until others end, ask for less with `compute` in the recipe, or have the quota raised"

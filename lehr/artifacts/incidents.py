@@ -108,7 +108,8 @@ def ended(about: str, said: str, number: int, *, lives: bool | None) -> str:
     if said:
         return f"{about} ended with {said}"
     if lives is None:
-        return f"{about} had {NO_END} when attempt {number} began: killed, or overtaken and nothing more of it kept"
+        how = "killed, cut off from its store, or overtaken and nothing more of it kept"
+        return f"{about} had {NO_END} when attempt {number} began: {how}"
     return f"{about} {NO_END}: it was killed, or its machine stopped; attempt {number} continues from its last save"
 
 

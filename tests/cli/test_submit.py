@@ -62,6 +62,14 @@ def test_a_flyte_that_is_not_named_or_does_not_answer_is_said(monkeypatch: pytes
     assert isinstance(done.exception, InfraError) and "127.0.0.1:9: Flyte does not answer" in str(done.exception)
 
 
+def test_without_flyte_there_is_nothing_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEHR_BACKEND", "kubernetes")
+    done = CliRunner().invoke(open_, ["run", "--print"])
+    assert isinstance(done.exception, UserError) and "no console. `lehr status run` shows" in str(done.exception), (
+        done.exception
+    )
+
+
 def test_an_executions_name_is_the_runs_and_short() -> None:
     pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
     from lehr.tasks.flyte_remote import NAME_CHARACTERS, execution_name

@@ -21,6 +21,7 @@ from lehr.tasks.owned import owned
 from lehr.tasks.requests import default
 from lehr.tasks.stages import settings
 
+AT_ONCE = 64  # pods of a wide fan-out
 KINDS = ("mistake", "bug", "store", "device", "hang", "silent", "waits", "well")
 
 
@@ -85,3 +86,8 @@ def apart(kind: str) -> str:
 @workflow
 def many(kinds: list[str]) -> list[str]:
     return map_task(act)(kind=kinds)
+
+
+@workflow
+def shards(kinds: list[str]) -> list[str]:
+    return map_task(act, concurrency=AT_ONCE)(kind=kinds)

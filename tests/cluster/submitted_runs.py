@@ -19,6 +19,7 @@ from lehr.infra.kube.api import Api, Object
 from lehr.infra.kube.transport import connect
 from tests.cluster.chart import render
 from tests.cluster.conftest import TRAINING, eventually
+from tests.cluster.forwarder import HOST, Forwarder, forwarder
 from tests.cluster.installation import Home, home
 from tests.cluster.job_pods import JobPods, secret
 from tests.cluster.objects import create, make_node, namespace
@@ -28,17 +29,19 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "cluster" / "submitted.yaml"
 KINDS = ("Namespace", "ServiceAccount", "Role", "RoleBinding", "ClusterRole")
 BUCKET, STORE, UNLABELLED = "runs", "store", "unlabelled"
+IMPATIENT = "impatient"  # a Secret whose pods wait for no store
 PLANTED = SECRET  # the store's own key: it must be nowhere but in its Secret
 RUN_SECONDS = 600
 
 
 @dataclass
 class Place:
-    """The cluster, and alice, who may submit in the training namespace."""
+    """The cluster, and alice, who may submit in the training namespace. The way of the pods to the store can be cut."""
 
     home: Home
     pods: JobPods
-    address: str
+    way: Forwarder
+    address: str  # of the store itself
     folder: Path
     kubeconfig: Path
     admin: Api
@@ -137,17 +140,17 @@ def place(folder: Path) -> Iterator[Place]:
     """Running; with the driver's account and rights from the chart, and alice bound to `lehr-submitter`."""
     store = folder / "store"
     store.mkdir()
-    with seaweed(store) as address, home(folder / "home", JobPods) as made:
+    with seaweed(store) as address, forwarder(address) as way, home(folder / "home", JobPods) as made:
         assert isinstance(made.containers, JobPods)
         admin = made.world.admin
         keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
         boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket=BUCKET)
-        _install(admin, address)
+        _install(admin, f"http://{HOST}:{way.port}")
         make_node(admin, "second", "system", managed=False, gpus=0)  # for stages on two
         for node in ("system", "second"):
             made.containers.serve_logs_of(node)
         config = made.world.plane.kubeconfig("alice", "alice-token", TRAINING)
-        yield Place(made, made.containers, address, folder, config, Api(connect(made.kubeconfig)))
+        yield Place(made, made.containers, way, address, folder, config, Api(connect(made.kubeconfig)))
 
 
 def _install(admin: Api, address: str) -> None:
@@ -167,6 +170,7 @@ def _install(admin: Api, address: str) -> None:
     create(admin, {"kind": "ClusterRoleBinding", "metadata": {"name": "alice"}, "roleRef": sees, "subjects": [subject]})
     keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": address}
     keys |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-    admin.create(f"/api/v1/namespaces/{TRAINING}/secrets", secret(TRAINING, STORE, keys))
+    for name, more in ((STORE, {}), (IMPATIENT, {"AWS_MAX_ATTEMPTS": "2"})):
+        admin.create(f"/api/v1/namespaces/{TRAINING}/secrets", secret(TRAINING, name, {**keys, **more}))
     account = f"/api/v1/namespaces/{TRAINING}/serviceaccounts"
     eventually(lambda: admin.get(f"{account}/default"), "accounts exist")

@@ -189,6 +189,12 @@ def test_namespace(place: Place) -> None:
     said(cluster.training_namespace(place), FAIL, f"kubectl label namespace {TRAINS} lehr.dev/managed=true")
     place.api.merge(path, {"metadata": {"labels": {NAMES.managed_label: "true"}}})
     said(cluster.training_namespace(replace(place, namespace="nowhere")), FAIL, "no namespace nowhere")
+    maps, meta = f"/api/v1/namespaces/{SYSTEM}/configmaps", {"name": "s", "labels": {"app.kubernetes.io/part-of": "lehr"}}
+    place.api.create(maps, {"metadata": meta, "data": {"settings.yaml": "namespaces: [training]\n"}})
+    said(cluster.training_namespace(place), FAIL, "looks at training alone", f"{TRAINS} in training.namespaces")
+    place.api.merge(f"{maps}/s", {"data": {"settings.yaml": f"namespaces: [training, {TRAINS}]\n"}})
+    said(cluster.training_namespace(place), OK)
+    remove(place.api, f"{maps}/s")
     level = "pod-security.kubernetes.io/enforce"
     for value, words in ((None, "enforces no level"), ("privileged", "enforces `privileged` only")):
         place.api.merge(path, {"metadata": {"labels": {level: value}}})

@@ -16,13 +16,14 @@ import pytest
 pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most")
 
 from tests.cluster.conftest import eventually
-from tests.cluster.engine import FLYTE_BUCKET, NAMESPACE
+from tests.cluster.engine import FLYTE_BUCKET, NAMESPACE, Paid
 from tests.cluster.engine_place import BUCKET, MACHINES, STORE, Place
 from tests.storage.s3_server import SECRET as PLANTED
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 OUT = "s3://runs/from-a-laptop"
+FREE = Paid(0, 0)
 
 
 @dataclass
@@ -150,15 +151,42 @@ def test_a_mistake_ends_the_run_and_its_line_is_seen(user: Submitter) -> None:
     assert "bad.jsonl" in states["documents"]["said"] and states["execution"]["state"] == "failed", states
 
 
-def test_cancel_ends_it_and_the_store_keeps_all(user: Submitter) -> None:
+@pytest.fixture
+def quota(user: Submitter) -> Iterator[str]:
+    """The path of a quota that has no room for pods of the priority `scarce`."""
+    path, admin = f"/api/v1/namespaces/{NAMESPACE}/resourcequotas", user.flyte.admin
+    classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    kind = admin.create(classes, {"metadata": {"name": "scarce"}, "value": 1})
+    chosen = [{"scopeName": "PriorityClass", "operator": "In", "values": ["scarce"]}]
+    spec = {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": chosen}}
+    made = admin.create(path, {"metadata": {"name": "narrow"}, "spec": spec})
+    eventually(lambda: admin.get(f"{path}/narrow").get("status", {}).get("hard"), "the quota is in force")
+    yield f"{path}/narrow"
+    admin.delete(f"{path}/narrow", made["metadata"]["uid"])
+    admin.delete(f"{classes}/scarce", kind["metadata"]["uid"])
+
+
+def test_a_quota_is_said_and_costs_nothing_and_cancel_leaves_all_in_the_store(user: Submitter, quota: str) -> None:
+    """The quota has no room for the first stage, until it is raised; then the run is cancelled."""
     out = "s3://runs/cancelled-laptop"
-    run = name_in(user.submit(out))
-    eventually(lambda: user.flyte.pods.of(run), "a pod of it is there", 120)
+    asked = ("--set", "compute.stages={documents: {priority: scarce}}")
+    run = name_in(user.submit(out, *asked))
+    states: dict[str, Any] = {}
+
+    def waits() -> bool:
+        states.update(user.states(run))
+        return "exceeded quota: narrow" in states.get("documents", {}).get("said", "")
+
+    eventually(waits, "what documents waits for is said", 300)
+    assert states["documents"]["state"] == "waiting" and "or have the quota raised" in states["documents"]["said"], states
+    user.flyte.admin.merge(quota, {"spec": {"hard": {"pods": "50"}}})
+    eventually(lambda: user.flyte.pods.of(run, "documents"), "with room it goes on", 120)
+    assert not user.flyte.engine.costs[run].get("documents", FREE).user, user.flyte.engine.costs[run]
     assert f"cancelled: {run}" in user.lehr("cancel", run)
     assert user.flyte.flyteadmin.ended(run) == "ABORTED"
     assert user.states(run)["execution"]["state"] == "cancelled"
     assert "had ended" in user.lehr("cancel", run)
-    assert name_in(user.submit(out)).endswith("-2"), "the same command goes on, under a name that is free"
+    assert name_in(user.submit(out, *asked)).endswith("-2"), "the same command goes on, under a name that is free"
 
 
 REFUSED = (

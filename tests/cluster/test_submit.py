@@ -15,7 +15,7 @@ from lehr.infra.kube.transport import connect
 from lehr.pipeline.attempt import StageContext
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.job_pods import JobPod
-from tests.cluster.submitted_runs import PLANTED, RECIPE, UNLABELLED, Place, local_digests, place
+from tests.cluster.submitted_runs import IMPATIENT, PLANTED, RECIPE, UNLABELLED, Place, local_digests, place
 from tests.cluster.test_rights import VERBS, can_i
 from tests.staging import made_of
 
@@ -75,8 +75,8 @@ def test_the_drivers_account_may_do_no_more_than_it_needs(there: Place) -> None:
     path = f"/api/v1/namespaces/{TRAINING}/serviceaccounts/lehr-driver/token"
     token = there.admin.create(path, {"spec": {"expirationSeconds": 7200}})["status"]["token"]
     api = Api(connect(there.home.world.plane.kubeconfig("driver", token)))
-    may = {"jobs.batch": {"get", "list", "create", "delete"}, "pods": {"list"}}
-    asked = [*may, "pods/log", "pods/exec", "secrets", "configmaps", "serviceaccounts/token", "events", "services"]
+    may = {"jobs.batch": {"get", "list", "create", "delete"}, "pods": {"list"}, "events": {"list"}}
+    asked = [*may, "pods/log", "pods/exec", "secrets", "configmaps", "serviceaccounts/token", "services"]
     for resource in asked:
         allowed = {verb for verb in VERBS if can_i(api, verb, resource, TRAINING)}
         assert allowed == may.get(resource, set()), resource
@@ -84,9 +84,17 @@ def test_the_drivers_account_may_do_no_more_than_it_needs(there: Place) -> None:
     assert not any(can_i(api, verb, "nodes", "") for verb in VERBS)
 
 
-def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Place, expected: dict[str, str]) -> None:
+@pytest.fixture
+def unchecked(there: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preflights take their time on two cores, and ran above."""
+    monkeypatch.setattr(there.pods, "preflights", ())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_pods_killed_and_deleted_and_a_store_that_is_away_change_nothing(there: Place, expected: dict[str, str]) -> None:
+    """The driver is killed too. The store is away for longer than a pod waits for it."""
     out, before = "s3://runs/disturbed", set(there.pods.history)
-    run = there.submit(out)
+    run = there.submit(out, "--secret", IMPATIENT)
 
     def started(stage: str) -> bool:
         return any(_run(p) == run and p.process is not None for p in there.pods.of_stage(stage))
@@ -98,14 +106,26 @@ def test_a_pod_killed_one_deleted_and_the_driver_killed_change_nothing(there: Pl
     there.home.kubectl("delete", "pod", "-n", TRAINING, _newest(there, run, "stage1").name, "--wait=false")
     eventually(lambda: "stage1: pod " in _log(there, run, "driver"), "the driver has seen it", 60)
     _newest(there, run, "driver").kill()
+    eventually(lambda: "going on at step" in _log(there, run, "stage1"), "the training goes on", 120)
+    there.way.cut()
+    eventually(lambda: "exit code 170" in _ends(_newest(there, run, "stage1")), "its pod has ended without the store", 60)
+    there.way.mend()
     assert there.ended(run) == "Complete", there.home.why()
     assert there.digests(out) == expected
     states = there.states(run)
     assert (states["tokenizer"]["pods"], states["stage1"]["pods"], states["driver"]["pods"]) >= (2, 1, 2), states
     log = "".join(p.log_path.read_text() for uid, p in there.pods.history.items() if uid not in before and _run(p) == run)
     assert "costs the system a retry" in log and "costs one of three" not in log
-    assert len([p for p in there.pods.of_stage("stage1") if _run(p) == run]) == 2
-    assert "going on at step" in _log(there, run, "stage1"), "what the deleted pod had saved is gone on with"
+    assert len(_pods(there, run, "stage1")) == 3 and "going on at step" in _log(there, run, "stage1")
+    (incidents,) = [key for key in there.keys(out, "artifacts/stage1-") if key.endswith("/incidents.txt")]
+    said = there.stored("s3://runs/disturbed", incidents.partition("/")[2])
+    assert "ended with Preempted" in said and "had recorded no end when attempt 3 began: killed, cut off from its store" in said
+    assert "s3://runs/disturbed" in log and "the store cannot be reached" in log and there.way.refused, log
+
+
+def _ends(pod: JobPod) -> str:
+    """How its containers ended."""
+    return " ".join(f"{name}: exit code {state['exitCode']}" for name, state in pod.ended.items())
 
 
 def _log(there: Place, run: str, stage: str) -> str:
@@ -122,12 +142,6 @@ def _newest(there: Place, run: str, stage: str) -> JobPod:
 
 
 NODES = ("parallel.layout=fsdp", "compute.stages={stage1: {nodes: 2}}", "stage1.tokens=49_152")
-
-
-@pytest.fixture
-def unchecked(there: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preflights take their time on two cores, and ran above."""
-    monkeypatch.setattr(there.pods, "preflights", ())
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -191,10 +205,35 @@ def test_a_mistake_ends_the_run_with_its_line(there: Place, tmp_path: Path) -> N
     eventually(lambda: not there.objects(run), "nothing is left")
 
 
-def test_cancel_leaves_nothing_in_the_cluster_and_all_in_the_store(there: Place) -> None:
+@pytest.fixture
+def quota(there: Place) -> Iterator[str]:
+    """The path of a quota that has room for two pods, of which one is taken."""
+    path = f"/api/v1/namespaces/{TRAINING}/resourcequotas"
+    made = there.admin.create(path, {"metadata": {"name": "narrow"}, "spec": {"hard": {"pods": "2", "requests.cpu": "64"}}})
+    locked = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True}
+    container = {"name": "c", "image": "x", "securityContext": {**locked, "seccompProfile": {"type": "RuntimeDefault"}}}
+    container |= {"resources": {"requests": {"cpu": "1"}}}
+    spec = {"schedulerName": "nobody", "containers": [container]}
+    taken = there.admin.create(f"/api/v1/namespaces/{TRAINING}/pods", {"metadata": {"name": "others"}, "spec": spec})
+    eventually(lambda: there.admin.get(f"{path}/narrow").get("status", {}).get("used", {}).get("pods") == "1", "counted")
+    yield f"{path}/narrow"
+    there.admin.delete(f"{path}/narrow", made["metadata"]["uid"])
+    there.admin.delete(f"/api/v1/namespaces/{TRAINING}/pods/others", taken["metadata"]["uid"])
+
+
+def test_a_quota_is_said_and_costs_nothing_and_cancel_leaves_all_in_the_store(there: Place, quota: str) -> None:
+    """The quota has no room for the first stage, until it is raised; then the run is cancelled."""
     out = "s3://runs/cancelled"
+    refused = there.submit(out, "--set", "compute.stages={stage1: {cpu: '64'}}", code=2)
+    assert "compute: stage1 needs 65 of requests.cpu at once, and the quota narrow gives 64 in all. Ask for less" in refused
     run = there.submit(out)
+    said, words = lambda: there.states(run).get("documents", {}).get("said", ""), "exceeded quota: narrow, requested: pods=1"
+    eventually(lambda: f"{words}, used: pods=2, limited: pods=2. Wait until" in said(), "it is said", 120)
+    logged = "documents: waits for a pod, which costs nobody a retry: pods"
+    eventually(lambda: logged in _log(there, run, "driver"), "it is logged", 60)
+    there.admin.merge(quota, {"spec": {"hard": {"pods": "50"}}})
     eventually(lambda: any(_run(p) == run for p in there.pods.of_stage("documents")), "a stage runs", 120)
+    assert "retries of" not in _log(there, run, "driver")
     assert "at work already" in there.lehr(
         "submit", str(Path(__file__).with_name("submitted.yaml")), "--backend", "kubernetes", "--out", out, "--image",
         "lehr:test", "-n", TRAINING, "--secret", "store",

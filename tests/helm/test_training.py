@@ -168,6 +168,9 @@ def test_notes_say_what_was_not_looked_at() -> None:
     notes = done.stdout.partition("NOTES:")[2]
     for said in ("helm test lehr", "lehr.dev/managed=true", "lehr nodes list", "could not be checked", "PodMonitor"):
         assert said in notes, notes
+    assert "lehr-submitter" not in notes, "nobody submits without a driver"
+    done = run("install", "lehr", str(CHART), "--dry-run=client", "--set", "training.driver.create=true")
+    assert "rolebinding lehr-submitters -n training --clusterrole=lehr-submitter" in done.stdout
 
 
 def test_labels_of_a_user_never_take_ours_away() -> None:

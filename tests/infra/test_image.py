@@ -40,6 +40,7 @@ def test_the_last_stage_only_copies_and_is_nobodys_root() -> None:
     assert not re.search(r"^(RUN|ADD)\b", last, re.M) and re.search(r"^USER 1000:1000$", last, re.M)
     assert set(re.findall(r"^(?:FROM) (\S+)", text, re.M)) == {"${BASE_IMAGE}"}  # no image, and no tag, is written down
     assert first.index("pip install --no-compile --constraint") < first.index("COPY . .")  # packages before code
+    assert first.index("ENV SOURCE_DATE_EPOCH=") < first.index("build_sdist"), "the wheel has the commit's time"
     pinned = dict(re.findall(r"([\w-]+)==([\d.]+)", first))
     assert f"setuptools=={pinned['setuptools']}" in PROJECT["optional-dependencies"]["dev"]
 
@@ -74,6 +75,8 @@ def test_the_builder_that_answers_is_called_with_the_commits_time(tmp_path: Path
     done = _built(tmp_path, BUILD_FLAGS="--network host")
     assert done.returncode == 0, done.stderr
     assert re.match(r"podman build --format oci --timestamp \d+ --build-arg BASE_IMAGE=localhost/base@sha256:0+ ", done.stdout)
+    (at,) = re.findall(r"--timestamp (\d+) ", done.stdout)
+    assert f"--build-arg SOURCE_DATE_EPOCH={at} " in done.stdout, "the wheel has the commit's time"
     assert "--tag lehr:1 --network host ." in done.stdout and "EXTRAS=all" in done.stdout
     assert f"--build-arg VERSION={__version__} --build-arg" in done.stdout
     assert _built(tmp_path, BUILDER="buildah").stdout.startswith("buildah build --format oci --layers ")

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from lehr.infra.jobs.attempts import Seen
-from lehr.infra.jobs.drive import Drive, Stage
 from lehr.infra.jobs.payer import RETRIES, SYSTEM_RETRIES, Ledger, Payer, end_of
 from lehr.infra.jobs.specs import INPUTS, StagePod, driver_job, stage_job
 from lehr.infra.jobs.submission import VARIABLE, Submission, job_name, parse
 from lehr.infra.pod.pod_request import LONGEST, PodRequest, run_name
 from lehr.pipeline.node import REPORT
-from lehr.runtime.errors import InfraError, UserError
+from lehr.runtime.errors import UserError
 from lehr.tasks import pod_stage
 from lehr.tasks.refs import RunRef
 
@@ -183,87 +181,6 @@ def test_a_submission_survives_its_text() -> None:
     assert parse(SUBMITTED.text()) == SUBMITTED
     with pytest.raises(UserError, match="no submission"):
         parse("{}")
-
-
-class Jobs:
-    """What the driver asks of the cluster; a test says what is there."""
-
-    def __init__(self) -> None:
-        self.there: dict[str, Seen] = {}
-        self.stopped: list[Seen] = []
-
-    def start(self, job: Object) -> None:
-        self.there[job["name"]] = Seen({"status": {}, "metadata": {}}, {})
-
-    def look(self) -> dict[str, Seen]:
-        return dict(self.there)
-
-    def stop(self, seen: Any) -> None:
-        self.stopped += seen
-
-    def end(self, name: str, condition: str = "Complete", **pods: Object) -> None:
-        job = {"status": {"conditions": [{"type": condition, "status": "True", "message": "by its policy"}]}, "metadata": {}}
-        self.there[name] = Seen(job, pods)
-
-
-def driving(jobs: Jobs, *edges: tuple[str, tuple[str, ...]], parallel: int = 8) -> tuple[Drive, list[str]]:
-    said: list[str] = []
-    stages = [Stage(name, frozenset(needs), lambda _, name=name: {"name": name}) for name, needs in edges]
-    return Drive(stages, set(), jobs, said.append, said.append, parallel), said  # type: ignore[arg-type]
-
-
-def test_what_is_independent_runs_at_once_and_never_more_than_may() -> None:
-    jobs = Jobs()
-    drive, _ = driving(jobs, ("a", ()), ("b", ("a",)), ("c", ("a",)), ("d", ("a",)), ("e", ("b", "c", "d")), parallel=2)
-    drive.once()
-    assert set(jobs.there) == {"a"}
-    jobs.end("a")
-    drive.once()
-    assert set(jobs.there) == {"a", "b", "c"}
-    jobs.end("b")
-    drive.once()
-    assert set(jobs.there) == {"a", "b", "c", "d"}
-    jobs.end("c"), jobs.end("d")
-    drive.once()
-    assert "e" in jobs.there
-
-
-def test_a_mistake_stops_the_others_and_says_which_pod() -> None:
-    jobs = Jobs()
-    drive, said = driving(jobs, ("a", ()), ("b", ()))
-    drive.once()
-    jobs.end("a", "Failed", p=pod("p", **ended("primary", 2, message="no such file.")))
-    with pytest.raises(UserError, match=r"a: pod p: no such file\.") as caught:
-        drive.run(pause=0)
-    assert caught.value.exit_code == 2 and jobs.stopped == [jobs.there["b"]]
-    assert any("ends the run" in line for line in said)
-
-
-def test_a_job_that_somebody_deleted_is_started_again_at_the_systems_cost() -> None:
-    jobs = Jobs()
-    drive, _ = driving(jobs, ("a", ()))
-    drive.once()
-    jobs.there["a"] = Seen({"status": {}, "metadata": {}}, {"p": pod("p", "Running")})
-    drive.once()
-    del jobs.there["a"]
-    drive.once()
-    assert "a" in jobs.there and drive.ledgers["a"].spent(Payer.SYSTEM) == 1 and not drive.ledgers["a"].spent(Payer.USER)
-
-
-def test_an_api_server_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = Jobs()
-    drive, said = driving(jobs, ("a", ()))
-    answers = iter([InfraError("refused"), OSError("reset")])
-
-    def look() -> dict[str, Seen]:
-        for error in answers:
-            raise error
-        jobs.end("a")
-        return jobs.there
-
-    monkeypatch.setattr(jobs, "look", look)
-    drive.run(pause=0)
-    assert drive.done == {"a"} and len([line for line in said if "does not answer" in line]) == 2
 
 
 def test_the_pods_program_knows_what_it_is_told_by() -> None:
