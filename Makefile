@@ -79,8 +79,8 @@ test-cluster: control-plane ## the tests of the chart, and those against a real 
 	@$(PY) -m pytest -m "cluster and not long" -n 2 --dist loadfile tests/helm tests/cluster --ignore tests/cluster/test_scale.py
 
 # Two pods of a PyTorchJob meet at torch's own store, which listens on all addresses: on a machine of one's own.
-test-cluster-long: control-plane ## whole runs that test-cluster has in part: a PyTorchJob, README's section, 1,000 shards; 25 minutes
-	@$(PY) -m pytest -m "cluster and long" -n 2 --dist loadfile tests/cluster
+test-cluster-long: control-plane ## whole runs that test-cluster has in part: a PyTorchJob, README's section, mutants of the alerts, 1,000 shards; over half an hour
+	@$(PY) -m pytest -m "cluster and long" -n 2 --dist loadfile tests/helm tests/cluster
 
 # Schema and README follow from values.yaml. The package's bytes depend on files alone, not on the time or the machine.
 CHART_EPOCH ?= 1764547200

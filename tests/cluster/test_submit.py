@@ -91,6 +91,7 @@ def unchecked(there: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.long
 def test_pods_killed_and_deleted_and_a_store_that_is_away_change_nothing(there: Place, expected: dict[str, str]) -> None:
     """The driver is killed too. The store is away for longer than a pod waits for it."""
     out, before = "s3://runs/disturbed", set(there.pods.history)

@@ -59,6 +59,7 @@ def test_an_ordinary_day_is_silent(tmp_path: Path) -> None:
 EQUAL = {"LehrGoodputLow: run:lehr_preflight_seconds:increase6h: nds[6h]))), [0 -> 1]"}
 
 
+@pytest.mark.long
 def test_cases_notice_a_changed_threshold_selector_or_hysteresis(tmp_path: Path) -> None:
     sheet, made = Sheet(tmp_path), {}
     for name, cases in CASES.items():
