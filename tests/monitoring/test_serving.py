@@ -74,7 +74,12 @@ def test_a_stage_that_ended_leaves_no_gauge_that_says_it_goes_on(tracker: Promet
     time.sleep(0.6)  # the text is a new one
     left = {name for name, stage in samples(get(url)[1]) if stage == "stage1"}
     gauges = {metric.name for metric in m.METRICS if metric.kind == "gauge"}
-    assert left & gauges == {"lehr_stage_seconds", "lehr_stage_reused", "lehr_eval_score"}
+    assert left & gauges == {
+        "lehr_stage_started_timestamp_seconds",
+        "lehr_stage_seconds",
+        "lehr_stage_reused",
+        "lehr_eval_score",
+    }
     assert {"lehr_train_steps_total", "lehr_train_tokens_total"} <= left  # counters stay: rates over the end need them
 
 
@@ -128,4 +133,5 @@ def test_another_pod_of_a_run_says_where_it_is_and_what_its_ranks_counted() -> N
     assert f'lehr_pod_info{{first_rank="8",{where}}} 1.0' in text
 
     assert 'lehr_attempts_total{ended="machine",run="tiny-1",stage="stage1"}' in text
-    assert 'lehr_gpu_memory_size_bytes{gpu="2",run="tiny-1"}' in text and "lehr_train" not in text
+    assert 'lehr_gpu_memory_used_ratio{run="tiny-1"} 0.0375' in text and 'lehr_gpus{run="tiny-1"} 1.0' in text
+    assert "lehr_train" not in text and "lehr_gpu_memory_size" not in text  # rank 0 says that for all

@@ -1,0 +1,108 @@
+"""Boards: every panel has data from what is really exported, and loses it when a metric is renamed or dropped."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+
+import pytest
+
+from lehr.cli.main import lehr
+from lehr.monitoring.metrics import FLEET_METRICS, LABELS, METRICS, RECORDED, Metric
+from lehr.monitoring.metrics.cardinality import of_a_fleet
+from lehr.monitoring.panels.boards import BOARDS
+from lehr.monitoring.panels.evaluate import Moment, evaluate
+from lehr.monitoring.panels.history import History
+from lehr.monitoring.panels.panel import Panel, Row, Series
+from lehr.monitoring.panels.query import Query
+from lehr.monitoring.panels.reference import used
+from lehr.monitoring.pod_exporter import COUNTED, SHOWN
+from tests.graph.source import ROOT
+from tests.monitoring.panels.samples import BEGAN, RUN, SECONDS_LONG, Recording, without
+
+EVERY = (*METRICS, *FLEET_METRICS, *RECORDED)
+END = Moment(BEGAN + SECONDS_LONG + 4, 60.0, 3600.0, {"run": RUN, "stage": ".*", "cluster": ".*"})
+QUERIES = {
+    f"{board.uid} / {panel.title} / {series.legend}": series.query
+    for board in BOARDS
+    for panel in board.panels
+    for series in panel.series
+} | {f"{board.uid} / mark {mark.name}": mark.query for board in BOARDS for mark in board.annotations}
+
+
+def answers(query: Query, history: History) -> bool:
+    return any(math.isfinite(one.value) for one in evaluate(query, history, END))
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_query_has_an_answer(name: str, recording: Recording) -> None:
+    assert answers(QUERIES[name], recording.history)
+
+
+@pytest.mark.parametrize("metric", EVERY, ids=lambda metric: metric.name)
+def test_a_metric_that_is_renamed_or_dropped_is_missed(metric: Metric, recording: Recording) -> None:
+    """A mutant of what is exported for each metric: some panel is then empty. In code a rename cannot come to pass, for panels
+    hold the metrics themselves."""
+    needing = [query for query in QUERIES.values() if metric in query.metrics]
+    assert needing or any(metric in used(board) for board in BOARDS), f"{metric.name} is on no board"
+    mutant = without(recording.history, metric.name)
+    assert any(not answers(query, mutant) for query in needing)
+    renamed = without(recording.history, metric.name, instead=f"{metric.name}_new")
+    assert any(not answers(query, renamed) for query in needing)
+
+
+def test_each_board_answers_its_question_first_and_its_names_are_its_own() -> None:
+    assert len({board.uid for board in BOARDS}) == len({board.title for board in BOARDS}) == len(BOARDS) == 7
+    for board in BOARDS:
+        assert board.question.endswith("?") and all(panel.kind == "stat" for panel in board.rows[0].panels)
+        titles = [panel.title for row in board.rows[1:] for panel in row.panels]
+        assert len(set(titles)) == len(titles), board.uid
+
+
+def test_every_variable_limits_a_panel() -> None:
+    for board in BOARDS:
+        asked = {name for panel in board.panels for metric in panel.metrics for name in metric.labels}
+        assert {variable.label for variable in board.variables} <= asked, board.uid
+
+
+def test_every_label_is_explained_and_bounded() -> None:
+    assert {label for metric in EVERY for label in metric.labels} == LABELS.keys()
+
+
+def test_rows_are_filled_to_the_edge_and_nothing_overlaps() -> None:
+    series = (Series(next(iter(QUERIES.values()))),)
+    panels = [
+        Panel("a", "a", "b", "c", "", series, width=width, height=height) for width, height in ((8, 4), (8, 6), (8, 4), (5, 3))
+    ]
+    assert [vars(place) for _, place in Row("x", tuple(panels)).places(10)] == [
+        {"x": 0, "y": 10, "width": 8},
+        {"x": 8, "y": 10, "width": 8},
+        {"x": 16, "y": 10, "width": 8},
+        {"x": 0, "y": 16, "width": 24},
+    ]
+
+
+def test_commands_and_runbooks_that_panels_name_exist() -> None:
+    texts = " ".join(panel.description for board in BOARDS for panel in board.panels)
+    commands = set(re.findall(r"`lehr ([a-z]+)", texts))
+    assert commands and commands <= set(lehr.commands), commands - set(lehr.commands)
+    runbooks = {*re.findall(r"\bLehr[A-Z]\w+", texts), *(name for board in BOARDS for name in board.runbooks)}
+    assert not {name for name in runbooks if not (ROOT / "docs" / "runbooks" / f"{name}.md").is_file()}
+
+
+def test_series_stay_few() -> None:
+    """2,048 nodes on which 200 runs train or score, all series of a node's own counted."""
+    found = of_a_fleet((*SHOWN, *COUNTED))
+    assert set(found) == {"runs", "other pods of runs", "controller", "recording rules"} and min(found.values()) > 0
+    assert sum(found.values()) < 100_000, found
+
+
+def test_bounds_are_at_least_what_is_exported(recording: Recording) -> None:
+    """Of the run and the fleet of these samples, stage by stage."""
+    for metric in EVERY:
+        series: Counter[str] = Counter()
+        for suffix in ("", "_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",):
+            for labels, _ in recording.history.named(metric.name + suffix):
+                series[labels.get("stage", "")] += 1
+        assert series and max(series.values()) <= metric.series, (metric.name, series)
