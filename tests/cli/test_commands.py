@@ -36,7 +36,7 @@ def test_show_prints_lineage_cost_and_scores(run: Path) -> None:
     assert tree == ["anneal-1", "stage1", "documents", "anneal-2", "stage1"]
     total = next(line.split() for line in lines if line.startswith("sum"))
     # 5 + 3 x 100 + 1 s; three stages of 1,000 tokens, 2e9 FLOPs and 1,800 J = 0.5 Wh: the shared parent counts once
-    assert total == ["sum", "3,000", "6.00e+09", "5", "min", "6", "s", "5.4", "kJ", "(1.5", "Wh)"]
+    assert total == ["sum", "3,000", "6.00e+09", "5", "min", "6", "s", "5.4", "kJ", "(1.5", "Wh)", "estimate"]
     scores = next(line for line in lines if line.startswith("arithmetic"))
     assert scores.split() == [
         "arithmetic",
@@ -135,7 +135,7 @@ def test_an_address_is_the_stores_own_text(
     """Of a key that holds two slashes in a row as well: that is another place than with one."""
     asked = list[str]()
 
-    def manifest_index(root: str) -> Path:
+    def manifest_index(root: str, names: tuple[str, ...] = ()) -> Path:
         asked.append(root)
         return run
 

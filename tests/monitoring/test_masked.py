@@ -27,7 +27,7 @@ def test_a_password_in_an_address_or_a_variable_is_never_said(monkeypatch: pytes
 def test_mlflow_that_is_away_is_named_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
     address = f"http://somebody:{SECRET}@127.0.0.1:9"
     tracker = MlflowTracker(address, "e", "r", flush_seconds=0.05)
-    tracker._warn(f"cannot reach {address}/api: refused")
+    tracker._say(f"cannot reach {address}/api: refused")
     tracker.close(timeout_seconds=0.1)
     said = [record.getMessage() for record in caplog.records if record.name == "lehr.monitoring"]
     assert said and SECRET not in "".join(said) and "127.0.0.1:9" in said[0]
