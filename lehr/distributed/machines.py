@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from lehr.distributed.ranks import Ranks
@@ -21,7 +20,7 @@ class Machines:
     def of(cls, ranks: Ranks) -> Machines:
         """As the launcher started them. A collective: every rank calls it."""
         launched = hosts() > 1
-        machine = int(os.environ.get("GROUP_RANK", "0")) if launched else 0
+        machine = whole("GROUP_RANK", 0) if launched else 0
         local = whole("LOCAL_RANK", 0) if launched else ranks.rank
         return cls(ranks.rank, tuple((one, number) for one, number in ranks.gather((machine, local))))
 
