@@ -39,6 +39,8 @@ def request(recipe: Recipe, node: Node) -> PodRequest:
             where=where,
             remedy="change nodes, or the stage's processes",
         )
+    if asked.spares and asked.nodes == 1:
+        raise UserError("spares are for stages on several nodes", where=where, remedy="leave spares out, or ask for more nodes")
     ranks = processes // asked.nodes
     if asked.gpus and resource_class == "ranked" and ranks != asked.gpus:
         raise UserError(

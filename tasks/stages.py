@@ -14,6 +14,7 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.infra.pod.pod_request import PodRequest
+from lehr.runtime.errors import UserError
 from lehr.tasks.opening import publish, run_stage_of
 from lehr.tasks.owned import owned
 from lehr.tasks.pods import pod_template
@@ -39,7 +40,10 @@ def amounts(asked: PodRequest) -> dict[str, Resources]:
 def settings(asked: PodRequest, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Arguments of the task whose pods ask for `asked`. Flyte retries only errors that are marked recoverable, whatever
     `retries` is; `owned` marks them. Of a stage on several nodes the whole job fails with each of its pods, which costs a retry
-    of the user's whatever the reason was: so it has as many as the system allows."""
+    of the user's whatever the reason was: so it has as many as the system allows. Raises UserError for spares, of which Flyte
+    knows nothing."""
+    if asked.spares:
+        raise UserError("Flyte has no spares", where="compute: spares", remedy="leave them out, or use --backend kubernetes")
     return {
         **amounts(asked),
         **elastic(asked.nodes, asked.ranks),

@@ -115,6 +115,8 @@ class Names:
 NAMES = Names()
 GPU_RESOURCE = "nvidia.com/gpu"  # of the device plugin; the chart's nodes.gpuResource and --gpu-resource name another
 
+PAIR_NODES_MAX = 16
+
 
 class Policy(BaseModel):
     """Thresholds of `decide`. Immutable; unknown keys and numbers that are not finite are refused."""
@@ -137,7 +139,7 @@ class Policy(BaseModel):
     report_quarantine_reporters: int = Field(default=2, ge=1)
 
     # Pair tests: when work on several nodes hung, and no device reports why
-    pair_nodes_max: int = Field(default=16, ge=2)  # a hang of more nodes accuses none of them
+    pair_nodes_max: int = Field(default=PAIR_NODES_MAX, ge=2)  # a hang of more nodes accuses none of them
     pair_timeout_seconds: float = Field(default=15 * MINUTE, gt=0)  # a test that takes longer has no result
 
     # Hysteresis

@@ -106,7 +106,8 @@ def check_nodes(api: Api, asked: Mapping[str, PodRequest], resource: str) -> str
             remedy = "ask for fewer with `compute` in the recipe, have such nodes added, or give another --gpu-resource"
             what = f"{stage} asks for {one.gpus} GPUs, and no node has more than {most} of {resource}"
             raise UserError(what, where="compute", remedy=remedy)
-        if one.nodes > (found := sum(gpus >= one.gpus for gpus in there)) and not few:
+        wanted = one.nodes + one.spares
+        if wanted > (found := sum(gpus >= one.gpus for gpus in there)) and not few:
             with_gpus = f" with {one.gpus} GPUs" if one.gpus else ""
-            few = f"{stage} asks for {one.nodes} nodes{with_gpus}, and there are {found}: it will wait for more"
+            few = f"{stage} asks for {wanted} nodes{with_gpus}, and there are {found}: it will wait for more"
     return few

@@ -68,10 +68,11 @@ class RunJobs:
     def look(self) -> dict[str, Seen]:
         """What there is of this submission, by the label of its stage: the newest attempt, with those before it."""
         chosen = {"labelSelector": selector(self._submission.name)}
-        jobs = [job for job in self._api.items(jobs_path(self._submission.namespace), chosen) if self._ours(job)]
         pods: dict[str, dict[str, Object]] = {}
+        # Pods first: of one that is deleted with its Job, the Job then says so already.
         for pod in self._api.items(pods_path(self._submission.namespace), chosen):
             pods.setdefault(owner_uid(pod), {})[pod["metadata"]["uid"]] = pod
+        jobs = [job for job in self._api.items(jobs_path(self._submission.namespace), chosen) if self._ours(job)]
         found: dict[str, Seen] = {}
         for job in sorted(jobs, key=attempt_of):
             before = found.get(self._stage(job))
@@ -190,8 +191,9 @@ class Drive:
             new = ledger.see_attempts([*found.earlier, found] if found.job is not None else [])
         else:
             new = ledger.see(found.pods)
+        replaced = {id(ledger.ends[uid]) for uid in ledger.replaced} if isinstance(ledger, AttemptLedger) else set()
         for end in new:
-            self.say(f"{stage.name}: {self._said(end)}")
+            self.say(f"{stage.name}: {self._said(end, id(end) in replaced)}")
 
     def _again(self, stage: Stage, failed: Seen) -> None:
         """Make the attempt after `failed`, once it has ended for good and not before its time."""
@@ -203,7 +205,9 @@ class Drive:
             self.say(f"{stage.name}: attempt {number} started")
 
     @staticmethod
-    def _said(end: End) -> str:
+    def _said(end: End, replaced: bool) -> str:
+        if replaced and end.payer is Payer.SYSTEM:
+            return f"pod {end.pod} ended and is replaced: {end.why}"
         paid = {Payer.SYSTEM: "costs the system a retry", Payer.MISTAKE: "ends the run"}.get(
             end.payer, "costs one of three retries"
         )
@@ -211,8 +215,10 @@ class Drive:
 
     def _spent(self, stage: Stage) -> str:
         ledger = self.ledgers.get(stage.name, Ledger())
-        user, system = ledger.spent(Payer.USER, Payer.MEMORY), ledger.spent(Payer.SYSTEM)
-        return f" after {user} retries of the user's and {system} of the system's" if user or system else ""
+        user, system = ledger.spent(Payer.USER, Payer.MEMORY), ledger.system_retries()
+        replaced = len(ledger.replaced) if isinstance(ledger, AttemptLedger) else 0
+        more = f", {replaced} pods replaced" if replaced else ""
+        return f" after {user} retries of the user's and {system} of the system's{more}" if user or system or replaced else ""
 
 
 _GRANT = "install the chart with training.driver.create=true, or give lehr-driver the rights in docs/security.md"

@@ -28,6 +28,8 @@ FATAL = 2  # UserError: the same input fails the same way
 KILLED, TERMINATED = 137, 143
 OURS = (NAMES.exit_restart, NAMES.exit_refused, NAMES.exit_suspect, NAMES.exit_hang, NAMES.exit_stopped)
 SYSTEM_CODES = (KILLED, TERMINATED, *OURS)
+# Of a stage on several nodes: ends of a pod after which the others go on in place, and another pod takes its place.
+REPLACED = (KILLED, TERMINATED, NAMES.exit_refused, NAMES.exit_suspect, NAMES.exit_stopped)
 RETRIES = 3  # of the user's budget, a stage
 SYSTEM_RETRIES = 16  # of the system's, a stage and a life of the driver
 MESSAGE_CHARACTERS = 500
@@ -129,6 +131,10 @@ class Ledger:
     def spent(self, *payers: Payer) -> int:
         return sum(end.payer in payers for end in self.ends.values())
 
+    def system_retries(self) -> int:
+        """Those that count against the system's budget."""
+        return self.spent(Payer.SYSTEM)
+
     def overdrawn(self) -> str:
         """Why this stage may not be tried again; "" while it may."""
         mistake = next((end for end in self.ends.values() if end.payer is Payer.MISTAKE), None)
@@ -139,6 +145,6 @@ class Ledger:
         last = list(self.ends.values())[-1]
         if self.spent(Payer.USER, Payer.MEMORY) > RETRIES:
             return f"failed {RETRIES + 1} times, the last time in pod {last.pod}: {last.why}"
-        if self.spent(Payer.SYSTEM) > SYSTEM_RETRIES:
+        if self.system_retries() > SYSTEM_RETRIES:
             return f"the cluster failed it {SYSTEM_RETRIES + 1} times, the last time in pod {last.pod}: {last.why}"
         return ""

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from lehr.infra.jobs.payer import FATAL, RETRIES, SYSTEM_CODES, TERMINATED
+from lehr.infra.jobs.payer import FATAL, REPLACED, RETRIES, SYSTEM_CODES, TERMINATED
 from lehr.infra.jobs.submission import ATTEMPT, DRIVER, VARIABLE, Submission, attempt_name, job_name, labels
 from lehr.infra.pod.pod_request import PodRequest, checked_labels
-from lehr.infra.pod.pod_template import METRICS_ANNOTATIONS, PRIMARY, pod_spec
+from lehr.infra.pod.pod_template import CHECKED_AGAIN, COPIES, METRICS_ANNOTATIONS, PRIMARY, SHM, pod_spec
+from lehr.infra.pod.probes.devices import EXPECTED
 
 if TYPE_CHECKING:
     from kubernetes.client import V1PodSpec
@@ -45,26 +46,35 @@ def stage_job(submission: Submission, stage: StagePod, owner: Object, attempt: i
     meta, nodes = owner["metadata"], stage.request.nodes
     more, name = checked_labels(stage.request.checked), job_name(submission.name, stage.name, meta["uid"])
     if nodes > 1:
-        name = attempt_name(submission.name, stage.name, meta["uid"], attempt, nodes)
+        name = attempt_name(submission.name, stage.name, meta["uid"], attempt, nodes + stage.request.spares)
     job = _job(submission, stage.name, pod, RETRIES, more, name)
     if nodes > 1:
-        _indexed(job, nodes, attempt)
+        _indexed(job, stage.request, attempt)
     reference = {"apiVersion": "batch/v1", "kind": "Job", "name": meta["name"], "uid": meta["uid"]}
     job["metadata"]["ownerReferences"] = [reference]
     return job
 
 
-def _indexed(job: Object, nodes: int, attempt: int) -> None:
-    """Make `job` one of `nodes` pods that live and fail together: no pod is replaced, and with the first that fails the Job
-    fails and Kubernetes ends the others. Who pays for that, and whether there is a next one, the driver says."""
+def _indexed(job: Object, asked: PodRequest, attempt: int) -> None:
+    """Make `job` one of pods that work together. A pod that was lost or taken away, or whose node is at fault, is replaced,
+    and the others go on in place (lehr.tasks.pod_ranks). With the first that ends for any other reason the Job fails, and
+    Kubernetes ends the others. Who pays for that, and whether there is a next one, the driver says.
+
+    The limits are by index because the pause before a replacement, from 10 s to ten minutes, then grows with the failures of
+    that index, and not with those of the whole Job."""
     spec = job["spec"]
-    spec |= {"completions": nodes, "parallelism": nodes, "completionMode": "Indexed", "backoffLimit": 0}
-    spec["podFailurePolicy"]["rules"] = [rule for rule in spec["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    pods = asked.nodes + asked.spares
+    spec |= {"completions": pods, "parallelism": pods, "completionMode": "Indexed"}
+    spec |= {"backoffLimitPerIndex": 0, "maxFailedIndexes": 0}
+    del spec["backoffLimit"]
+    spec["podFailurePolicy"]["rules"] = _rules(REPLACED)
     for meta in (job["metadata"], spec["template"]["metadata"]):
         meta["labels"] = {**meta["labels"], ATTEMPT: str(attempt)}
     primary = next(c for c in spec["template"]["spec"]["containers"] if c["name"] == PRIMARY)
     found = {name: {"fieldRef": {"apiVersion": "v1", "fieldPath": path}} for name, path in MEETING.items()}
     primary["env"] += [{"name": name, "valueFrom": source} for name, source in found.items()]
+    own = {COPIES: f"{SHM}/lehr-copies"} | ({CHECKED_AGAIN: "1", EXPECTED: str(asked.gpus)} if asked.checked else {})
+    primary["env"] += [{"name": name, "value": value} for name, value in own.items()]
 
 
 def driver_job(submission: Submission, command: Sequence[str]) -> Object:

@@ -19,6 +19,7 @@ class PodRequest:
     cpu: str = "2"
     memory: str = "4Gi"
     nodes: int = 1  # pods of one stage, each on a node of its own
+    spares: int = 0  # pods beyond them that wait for one to be lost
     ranks: int = 1  # processes on each node
     gpus: int = 0
     gpu_resource: str = GPU_RESOURCE  # the device plugin's name for one

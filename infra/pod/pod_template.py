@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lehr.infra.fleet.policy import NAMES
+from lehr.infra.fleet.policy import NAMES, PAIR_NODES_MAX
 from lehr.infra.pod.pod_request import PodRequest
 from lehr.infra.pod.supervisor import ADDRESS, MAX_BYTES
 
@@ -33,6 +33,9 @@ METRICS_ANNOTATIONS = {
 }
 POD_NAME, POD_NAMESPACE, NODE_NAME = "LEHR_POD", "LEHR_POD_NAMESPACE", "LEHR_NODE"
 RUN_NAME, STAGE_NAME = "LEHR_RUN", "LEHR_STAGE"
+CHECKED_AGAIN = "LEHR_PREFLIGHT_IN_PLACE"  # set where the preflight runs before ranks start again in a pod
+COPIES = "LEHR_MEMORY_COPIES"  # a folder in memory that outlives the ranks of a pod (lehr/train/checkpointing/copied_saves.py)
+BLAMED_NODES_MAX = PAIR_NODES_MAX  # a hang of more nodes than these accuses none, unless an operator's policy says otherwise
 # Exit codes of a task; the controller reads the same names.
 EXIT_RESTART, EXIT_SUSPECT, EXIT_HANG = NAMES.exit_restart, NAMES.exit_suspect, NAMES.exit_hang
 

@@ -51,6 +51,7 @@ class FailureClass(_Strict):
     trainer: float = Chance
     rack: float = Chance
     node: bool = True
+    vanishes: bool = False
 
 
 class FailureTable(_Strict):

@@ -37,8 +37,8 @@ class _Job:
     def run(self) -> Ledger:
         self._start(in_place=False)
         while self.fleet.now < self.horizon:
-            self._train()
-            self._start(in_place=self.scenario.restart_in_place)
+            left = self._train()
+            self._start(in_place=self.scenario.restart_in_place and left)
         for node in self.fleet.nodes:
             if node.cordoned_at is not None:
                 self.ledger.cordoned_node_hours += (self.horizon - node.cordoned_at) / 3600.0
@@ -95,7 +95,9 @@ class _Job:
 
     def _start(self, *, in_place: bool) -> None:
         """Until ranks run on all nodes. `in_place`: pods that are left stay; new ones start, or are hot spares and run already.
-        A start of ranks is preceded by the preflight either way: in pods that stay, the launcher would have to run it."""
+        A start of ranks is preceded by the preflight either way."""
+        if in_place:
+            self._spend("scheduling", self.scenario.meeting_seconds)
         taken = self._take_nodes()
         checked = list(self.members.values())
         while self.fleet.now < self.horizon:
@@ -105,7 +107,7 @@ class _Job:
             cold = self._preflight(checked) or cold
             launch = self.scenario.launch_seconds if cold else self.scenario.in_place_seconds
             self._spend("startup", launch, stop_on_eviction=True)
-            self._spend("load", self.scenario.load, stop_on_eviction=True)
+            self._spend("load", self.scenario.load(in_place), stop_on_eviction=True)
             if not self.fleet.evicted:
                 return
             checked = taken = self._take_nodes()
@@ -145,7 +147,8 @@ class _Job:
 
     # Training
 
-    def _train(self) -> None:
+    def _train(self) -> bool:
+        """Train until something happens. Returns whether the pods that are left can go on: not where one can't be replaced."""
         fleet, assumed = self.fleet, self.table.assumptions
         began = fleet.now
         broken = [n for n in self.members.values() if n.fault is not None]
@@ -161,16 +164,20 @@ class _Job:
         elif fleet.evicted:
             self._count(seconds)
         else:
-            self._interrupted(seconds, broken, fresh, again, weight)
+            return self._interrupted(seconds, broken, fresh, again, weight)
+        return True
 
-    def _interrupted(self, seconds: float, broken: list[Node], fresh: float, again: float, weight: float) -> None:
+    def _interrupted(self, seconds: float, broken: list[Node], fresh: float, again: float, weight: float) -> bool:
         """A crash after `seconds` of training: of a faulty node with rate `again`, or with rate `fresh` a new fault."""
         self.ledger.crashes += 1
         if self.random.random() < again / (fresh + again):
-            whole_rack = self._crash(self.random.choice(broken), "")
+            left = self._crash(self.random.choice(broken), "")
         else:
-            whole_rack = self._crash(self._victim(weight), self.random.choices(self.kinds, self.counts)[0])
-        self._count(seconds, copies_lost=whole_rack)
+            left = self._crash(self._victim(weight), self.random.choices(self.kinds, self.counts)[0])
+        if not left and self.scenario.restart_in_place:
+            self._spend("scheduling", self.scenario.vain_seconds)
+        self._count(seconds, copies_lost=not left)
+        return left
 
     def _victim(self, weight: float) -> Node:
         left = self.random.random() * weight
@@ -182,7 +189,7 @@ class _Job:
 
     def _crash(self, node: Node, name: str) -> bool:
         """`name` is the class of a new fault, or empty if the fault that `node` already has crashes it again. Returns whether
-        the whole rack is gone."""
+        lost pods can be replaced while the others wait: not on a node that vanished, or in a rack that is gone."""
         again = not name and node.fault is not None
         kind = self.table.classes[node.fault.name if again and node.fault else name]
         whole_rack = kind.node and not again and self.random.random() < kind.rack
@@ -197,7 +204,7 @@ class _Job:
             if self.random.random() < kind.trainer:
                 self.fleet.blame(node)
             self.fleet.crashed(node)
-        return whole_rack
+        return not whole_rack and not (quiet and kind.vanishes)
 
     def _finish(self, seconds: float) -> None:
         """The end of the simulation loses nothing, so it keeps fractions of an interval too."""
@@ -211,14 +218,14 @@ class _Job:
         saves = self.scenario.saves
         kept = saves.kept(seconds)
         work, pauses = kept * saves.interval, kept * saves.pause
-        lost = self._only_in_memory(work, copies_lost) if self.scenario.memory_copies else 0.0
+        lost = self._only_in_memory(work, copies_lost) if self.scenario.copies_last else 0.0
         self.ledger.productive += work - lost
         self.ledger.checkpoint += pauses
         self.ledger.rework += seconds - work - pauses + lost
 
     def _only_in_memory(self, work: float, copies_lost: bool) -> float:
-        """The seconds of work that are lost with the memory copies, of this start and of earlier ones. The copy of a node lies
-        in another rack: only a rack that fails as a whole is taken to lose some, and then all go back to the store's."""
+        """The seconds of work that are lost with the memory copies, of this start and of earlier ones: where all pods are made
+        anew all go back to the store's."""
         held = self.unstored + work
         interval = self.scenario.checkpoint_interval
         stored = max(0.0, math.floor((held - self.scenario.upload_seconds) / interval) * interval)

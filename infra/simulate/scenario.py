@@ -19,7 +19,7 @@ class Regime(StrEnum):
 class Scenario:
     """Times in seconds, all of them assumptions (`lehr simulate fleet --set NAME=NUMBER` puts in your own). A hanging job is
     ended after `hang_seconds` (NCCL's default time-out), and in the full regime after `watchdog_seconds` (the trainer's
-    watchdog, exit code 173). What `memory_copies`, `restart_in_place` and `hot_spares` switch on is not built in Lehr."""
+    watchdog, exit code 173)."""
 
     gpus: int
     regime: Regime
@@ -35,12 +35,15 @@ class Scenario:
     preflight_seconds: float = 45.0
     hang_seconds: float = 600.0
     watchdog_seconds: float = 60.0
-    memory_copies: bool = False  # each rank's state also in the memory of a node in another rack, which outlives pods
+    memory_copies: bool = False  # each rank's state also in the memory of two pods, which goes with them
     copy_interval: float = 120.0  # of training between two copies
     copy_seconds: float = 0.5  # for which a copy stops training; checkpoints are then written from it
+    copy_made_seconds: float = 10.0  # from then on until it is made: a crash before that goes back one further
     copy_load_seconds: float = 15.0  # the state from memory, in place of `load_seconds`
     restart_in_place: bool = False  # ranks start again in the pods that are left; only those of lost nodes are new
     in_place_seconds: float = 60.0  # in place of `pods_seconds` and `launch_seconds`, where no pod is new
+    meeting_seconds: float = 20.0  # for the pods to meet again: a spare takes a seat that is empty for 15 s
+    vain_seconds: float = 300.0  # that pods wait for one that is never replaced, before all are made anew
     hot_spares: bool = False  # on idle nodes pods run already and are checked; they join a job that restarts in place
     policy: Policy = field(default_factory=Policy)
 
@@ -66,21 +69,26 @@ class Scenario:
         return self.hot_spares and self.restart_in_place
 
     @property
-    def load(self) -> float:
-        return self.copy_load_seconds if self.memory_copies else self.load_seconds
+    def copies_last(self) -> bool:
+        """Whether a restart finds memory copies: pods that are made anew have none."""
+        return self.memory_copies and self.restart_in_place
+
+    def load(self, in_place: bool) -> float:
+        return self.copy_load_seconds if self.copies_last and in_place else self.load_seconds
 
     @property
     def restart(self) -> float:
         """From a crash on nodes that stay the same to the first new step, without preflight and hang."""
-        start = self.in_place_seconds if self.restart_in_place else self.pods_seconds + self.launch_seconds
-        return self.crash_seconds + start + self.load
+        anew, place = self.pods_seconds + self.launch_seconds, self.meeting_seconds + self.in_place_seconds
+        return self.crash_seconds + (place if self.restart_in_place else anew) + self.load(self.restart_in_place)
 
     @property
     def saves(self) -> Saves:
         """What a restart goes back to, as long as no memory copy is lost."""
-        if self.memory_copies:
-            return Saves(self.copy_interval, self.copy_seconds, 0.0)
-        return Saves(self.checkpoint_interval, self.checkpoint_seconds, self.upload_seconds)
+        if self.copies_last:
+            return Saves(self.copy_interval, self.copy_seconds, self.copy_made_seconds)
+        pauses = math.floor(self.checkpoint_interval / self.copy_interval) * self.copy_seconds if self.memory_copies else 0.0
+        return Saves(self.checkpoint_interval, self.checkpoint_seconds + pauses, self.upload_seconds)
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,11 @@ class Fence:
                 continue  # another attempt began at the same moment: take the number after its
             return cls(root, key, number, str(who["token"]))
 
+    @property
+    def work(self) -> str:
+        """See `lehr.runtime.ports.FencingToken`."""
+        return str(self.root / self.key)
+
     def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
         """See `lehr.runtime.ports.FencingToken`."""
         of_older(scratch, self.number, note)

@@ -24,6 +24,8 @@ class Resources(Config):
     class has it; else 1 core and 2Gi in the class `cpu`, 2 and 4Gi in the others, one node, no GPU, 120 s of grace."""
 
     nodes: Positive | None = None  # pods of one stage, each on a node of its own; the stage's processes are divided among them
+    # Pods beyond them, each on a node of its own, that wait and take a lost one's place (lehr submit --backend kubernetes).
+    spares: NonNegative | None = None
     cpu: Quantity | None = None
     memory: Quantity | None = None
     gpus: NonNegative | None = None  # on each node, one for each process there

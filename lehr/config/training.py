@@ -23,3 +23,4 @@ class Watch(Config):
     # Two at least: one that is damaged has another before it.
     keep_saves: Annotated[int, Field(ge=2)] = 2  # of those at a stage's checkpoint_steps; the newest of all is always kept
     keep_saves_every_steps: NonNegative = 0  # saves at its multiples are kept until the stage ends; 0: none
+    copy_steps: NonNegative = 0  # interval of copies in the machines' memory, in between saves (LEHR_MEMORY_COPIES); 0: none

@@ -107,6 +107,11 @@ class FencingToken(Protocol):
         ...
 
     @property
+    def work(self) -> str:
+        """Names the run and the work over all attempts and machines; empty for work that nothing else can be at."""
+        ...
+
+    @property
     def shared(self) -> bool:
         """Whether every machine of a job sees the scratch and the artifacts under the paths that this one sees."""
         ...
@@ -167,6 +172,7 @@ class OnlyAttempt:
     """The token of work that nobody else can be at."""
 
     number = 1
+    work = ""
     shared = True
 
     def enter(self, scratch: Path, note: Callable[[str], None]) -> None:

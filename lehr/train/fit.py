@@ -21,13 +21,14 @@ from lehr.runtime import preemption
 from lehr.runtime.errors import diverged
 from lehr.runtime.json_files import read_rows
 from lehr.runtime.ports import ONLY_ATTEMPT, RESUME, FencingToken, NullPower, NullTracker, Power, Sampler, Tracker, itself
+from lehr.train.checkpointing.copied_saves import copied
 from lehr.train.checkpointing.retention import Retention
 from lehr.train.checkpointing.saver import Saves
 from lehr.train.checkpointing.saves import WholeSaves
 from lehr.train.deferred_metrics import DeferredMetrics
 from lehr.train.garbage_collection import collector_off
 from lehr.train.loop import Objective, Plan, train
-from lehr.train.recorder import Recorder, Row
+from lehr.train.recorder import CURVES, Recorder, Row
 from lehr.train.stability import summary
 from lehr.train.state import TrainState
 from lehr.train.sync_debugging import sync_report
@@ -98,6 +99,9 @@ def fit(
     saves = saves or WholeSaves(context.scratch / RESUME, ranks, context.fencing, log, retention(context.watch))
     flops = flops_per_token(state.model.config, state.model.config.max_seq_len)
     folder = context.scratch if ranks.first else None
+    curves, layout = context.scratch / CURVES if ranks.first else None, context.parallel.described
+    copies = copied(saves, ranks, context.fencing, layout, curves, log) if context.watch.copy_steps else None
+    saves = copies or saves
     every = context.watch.metrics_steps
     deferred: DeferredMetrics[Row | None] | None = DeferredMetrics(objective.extras, every, ranks) if every > 1 else None
     recorder = Recorder(
@@ -120,6 +124,8 @@ def fit(
         raise
     finally:
         recorder.close()
+    if copies is not None:
+        copies.forget()
     if ranks.first:
         _leave_logs(context, recorder, state, plan.steps)
     return state

@@ -166,6 +166,8 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, re
             recorder.checkpoint(state, regular)
             if not stopping:
                 ranks.gather(None)  # a barrier: otherwise the next step's time would include rank 0's wait for its disk
+        if not stopping and state.step < plan.steps:
+            recorder.copy(state)
     if stopping:
         raise preemption.preempted(recorder.stage, state.step, plan.steps)
     return state

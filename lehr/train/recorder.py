@@ -16,12 +16,14 @@ from lehr.distributed.ranks import Ranks
 from lehr.runtime import preemption
 from lehr.runtime.ports import Tracker
 from lehr.train import step_times
+from lehr.train.checkpointing.copied_saves import CopiedSaves
 from lehr.train.checkpointing.saver import Saves
 from lehr.train.deferred_metrics import DeferredMetrics, Pair
 from lehr.train.stability import norms
 from lehr.train.state import MAIN, TrainState
 
 _WATCH = Watch()
+CURVES = "curves.jsonl"  # the log, in a stage's scratch
 # What a step took: for the trackers, and not for the log, which a run repeats byte for byte.
 _TIMED = (*(f"{name}_seconds" for name in step_times.NAMES), "slowest_rank", "straggler_ratio")
 _OWN = ("loss", "weight", "tokens", "stop", "data_seconds", *_TIMED)
@@ -101,7 +103,7 @@ class Recorder:
         self._reached = 0  # the last step in the log that was made before, by an earlier attempt or before a rollback
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self.curves = folder / "curves.jsonl"
+            self.curves = folder / CURVES
 
     def open(self, newest_log_bytes: int) -> None:
         """Start the log, or continue it after truncating it to its length at the restored save. The file is replaced by a copy
@@ -183,11 +185,23 @@ class Recorder:
         and those that hold a part of the state write it."""
         self.catch_up()
         began = time.perf_counter()
-        # Before the save records the log's length: the file must be at least that long when the save is restored.
-        if self.log is not None:
-            self.log.flush()
-        self.saves.save(state, self.curves.stat().st_size if self.log is not None else 0, self._checkpointed, regular)
+        self.saves.save(state, self._flushed(), self._checkpointed, regular)
         self._saved["checkpoint_seconds"] = time.perf_counter() - began  # the time during which training waited
+
+    def copy(self, state: TrainState) -> None:
+        """Start a copy in memory, if one is due and the saves make them. Every rank calls it after every step."""
+        if isinstance(self.saves, CopiedSaves) and state.step % self.watch.copy_steps == 0:
+            self.catch_up()
+            began = time.perf_counter()
+            self.saves.copy(state, self._flushed())
+            self._saved["copy_seconds"] = time.perf_counter() - began
+
+    def _flushed(self) -> int:
+        """The log's length. Flushed first: the file must be at least that long when the state is restored."""
+        if self.log is None:
+            return 0
+        self.log.flush()
+        return self.curves.stat().st_size
 
     def go_back(self, state: TrainState, first_bad: int, ranks: Ranks) -> bool:
         """Load the newest regular save made before step `first_bad` into `state`, on every rank, and drop the log's lines and

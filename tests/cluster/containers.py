@@ -68,9 +68,10 @@ def field_of(pod: Object, path: str, address: str) -> str:
     """A field of a pod's, as the downward API gives it to a variable."""
     if path == "status.podIP":
         return address
-    found = re.fullmatch(r"metadata\.(labels|annotations)\['([^']+)'\]", path)
+    found = re.fullmatch(r"(metadata|spec)\.(\w+)(?:\['([^']+)'\])?", path)
     assert found is not None, path
-    return str(pod["metadata"].get(found[1], {}).get(found[2], ""))
+    value = pod[found[1]].get(found[2], "")
+    return str(value.get(found[3], "") if found[3] else value)
 
 
 class Containers:

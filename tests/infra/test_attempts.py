@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lehr.infra.jobs.submission import ATTEMPT, attempt_name
 from lehr.infra.pod.pod_request import LONGEST, PodRequest
 from lehr.runtime.errors import UserError
 from lehr.tasks import meeting
+from lehr.train.checkpointing import copied_saves
 from tests.infra.test_jobs import DISRUPTED, OWNER, SUBMITTED, ended, pod
 
 Object = dict[str, Any]
@@ -24,18 +26,26 @@ DELETED = "2026-12-01T10:00:00Z"
 DELETED_AT = 1796119200.0
 
 
-def test_the_job_of_an_attempt_is_all_pods_or_none() -> None:
+def test_the_job_of_an_attempt_replaces_what_was_lost_and_fails_with_anything_else() -> None:
     job = stage_job(SUBMITTED, RANKED, OWNER, attempt=3)
     spec = job["spec"]
-    assert (spec["completions"], spec["parallelism"], spec["completionMode"], spec["backoffLimit"]) == (4, 4, "Indexed", 0)
-    (rule,) = spec["podFailurePolicy"]["rules"]
-    assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2], "nothing is ignored: each end fails the Job"
+    assert (spec["completions"], spec["parallelism"], spec["completionMode"]) == (4, 4, "Indexed")
+    assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (0, 0) and "backoffLimit" not in spec
+    mistake, disrupted, replaced = spec["podFailurePolicy"]["rules"]
+    assert mistake["action"] == "FailJob" and mistake["onExitCodes"]["values"] == [2]
+    assert (
+        disrupted["action"] == replaced["action"] == "Ignore" and disrupted["onPodConditions"][0]["type"] == "DisruptionTarget"
+    )
+    assert set(replaced["onExitCodes"]["values"]) == {137, 143, 171, 172, 247}, "neither a hang nor pods that gave up"
     for meta in (job["metadata"], spec["template"]["metadata"]):
         assert meta["labels"][ATTEMPT] == "3" and meta["labels"]["lehr.dev/stage"] == "stage1"
     assert job["metadata"]["name"] == "tiny-12345678-stage1-abcde-3"
     pods = spec["template"]["spec"]
     own = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in pods["containers"][0]["env"] if "valueFrom" in e}
-    assert own == MEETING
+    assert own.items() >= MEETING.items()
+    said = {e["name"]: e["value"] for e in pods["containers"][0]["env"] if "value" in e}
+    assert said[copied_saves.FOLDER] == "/dev/shm/lehr-copies", "where the ranks look for copies"
+    assert said["LEHR_PREFLIGHT_IN_PLACE"] == "1" and said["LEHR_EXPECTED_GPUS"] == "8"
     assert [c["name"] for c in pods["initContainers"]] == ["preflight", "preflight-gate"]
     assert not any("valueFrom" in e for c in pods["initContainers"] for e in c["env"])
     apart = pods["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
@@ -48,6 +58,19 @@ def test_a_stage_on_one_node_is_as_it_was() -> None:
     job = stage_job(SUBMITTED, StagePod("stage1", ("x",), PodRequest(gpus=8)), OWNER, attempt=1)
     assert job["spec"]["backoffLimit"] == RETRIES and not {"completions", "completionMode"} & set(job["spec"])
     assert ATTEMPT not in job["metadata"]["labels"] and job["metadata"]["name"] == "tiny-12345678-stage1-abcde"
+
+
+def test_spares_are_pods_of_the_same_job() -> None:
+    stage = replace(RANKED, request=replace(RANKED.request, nodes=9, spares=2))
+    job = stage_job(SUBMITTED, stage, OWNER)
+    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (11, 11)
+    assert len(f"{attempt_name('r' * 60, 's', 'abcdef', 1, 11)}-10") == LONGEST
+
+
+def test_without_a_preflight_there_is_none_in_place_either() -> None:
+    stage = replace(RANKED, request=replace(RANKED.request, checked=False))
+    env = stage_job(SUBMITTED, stage, OWNER)["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert not {"LEHR_PREFLIGHT_IN_PLACE", "LEHR_EXPECTED_GPUS"} & {e["name"] for e in env}
 
 
 def test_names_leave_room_for_the_index_of_every_pod() -> None:
@@ -183,9 +206,9 @@ def test_the_driver_makes_the_next_attempt_and_says_who_paid(monkeypatch: pytest
     monkeypatch.setattr("lehr.infra.jobs.drive.time.monotonic", lambda: now[0])
     cluster, drive, said = driving()
     drive.once()
-    cluster.end(137)
+    cluster.end(170)
     drive.once()
-    assert cluster.made == [1, 2] and "a: pod p1 ended, which costs the system a retry: exit code 137" in said
+    assert cluster.made == [1, 2] and "a: pod p1 ended, which costs the system a retry: no." in said
     drive.once()
     cluster.end(139)
     drive.once(), drive.once()
@@ -198,9 +221,20 @@ def test_the_driver_makes_the_next_attempt_and_says_who_paid(monkeypatch: pytest
     assert drive.done == {"a"} and "a: finished after 1 retries of the user's and 1 of the system's" in said
 
 
+def test_the_driver_makes_no_attempt_for_a_pod_that_is_replaced() -> None:
+    cluster, drive, said = driving()
+    drive.once()
+    cluster.there["a"] = attempt(1, pod("p1", **ended("primary", 137)))
+    drive.once()
+    assert cluster.made == [1] and said[-1] == "a: pod p1 ended and is replaced: exit code 137"
+    cluster.there["a"] = attempt(1, conditions=[{"type": "Complete", "status": "True"}])
+    drive.once()
+    assert said[-1] == "a: finished after 0 retries of the user's and 0 of the system's, 1 pods replaced"
+
+
 def test_a_new_driver_goes_on_from_the_newest_attempt() -> None:
     cluster, drive, _ = driving()
-    drive.once(), cluster.end(137), drive.once()
+    drive.once(), cluster.end(170), drive.once()
     _, again, _ = driving()
     again.jobs = cluster  # type: ignore[assignment]
     again.once()

@@ -101,6 +101,7 @@ def test_too_few_nodes_are_said_and_gpus_that_no_node_has_are_refused() -> None:
     assert not check_nodes(
         server, {"a": PodRequest(), "b": PodRequest(nodes=3), "c": PodRequest(gpus=8, nodes=2)}, "nvidia.com/gpu"
     )
+    assert "3 nodes" in check_nodes(server, {"a": PodRequest(gpus=8, nodes=2, spares=1)}, "nvidia.com/gpu")
     said = check_nodes(server, {"a": PodRequest(gpus=8, nodes=3)}, "nvidia.com/gpu")
     assert said == "a asks for 3 nodes with 8 GPUs, and there are 2: it will wait for more"
     with pytest.raises(UserError, match=r"a asks for 9 GPUs, and no node has more than 8 of nvidia\.com/gpu"):

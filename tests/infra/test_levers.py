@@ -13,7 +13,7 @@ import pytest
 from lehr.cli.main import main
 from lehr.infra.simulate.failures import FailureTable
 from lehr.infra.simulate.job import simulate
-from lehr.infra.simulate.levers import ALL, BUILT, LEVERS, RESTART_ONLY, TODAY, cases, meets, with_levers
+from lehr.infra.simulate.levers import ALL, BUILT, LEVERS, RESTART_ONLY, cases, with_levers
 from lehr.infra.simulate.scenario import LOSSES, Regime, Saves, Scenario, closed_form
 from lehr.infra.simulate.settings import DEFAULTS, setting
 from lehr.infra.simulate.study import check, memoryless, run
@@ -63,12 +63,34 @@ def test_a_rack_that_fails_takes_the_memory_copies_with_it() -> None:
     assumed = TABLE.memoryless().assumptions.model_copy(update={"rack_nodes": 1, "rack_outage_seconds": 1.0})
     table = TABLE.model_copy(update={"classes": all_racks, "assumptions": assumed})
     plain = Scenario(LARGE, Regime.RESTART_ONLY, days=54.0, copy_load_seconds=60.0, copy_seconds=0.0, checkpoint_seconds=0.0)
-    copies, none = simulate(replace(plain, memory_copies=True), table, 1), simulate(plain, table, 1)
+    copied = replace(plain, memory_copies=True, restart_in_place=True)
+    copies, none = simulate(copied, table, 1), simulate(plain, table, 1)
     assert none.crashes > 300
     # What the store has was written from a copy, so it is half a copy's interval older.
     assert copies.rework / copies.crashes == pytest.approx(none.rework / none.crashes + plain.copy_interval / 2, rel=0.1)
-    held = simulate(replace(plain, memory_copies=True), TABLE.memoryless(), 1)
+    held = simulate(copied, TABLE.memoryless(), 1)
     assert held.rework / held.crashes < 0.1 * none.rework / none.crashes
+    assert copies.scheduling >= copies.crashes * (plain.vain_seconds + plain.pods_seconds), "waited in vain, then made anew"
+
+
+def test_memory_copies_go_with_their_pods() -> None:
+    """Without restarts in place all pods are made anew: copies cost their pauses and bring nothing."""
+    plain, rare = Scenario(LARGE, Regime.RESTART_ONLY, days=54.0), TABLE.memoryless()
+    copies, none = simulate(replace(plain, memory_copies=True), rare, 1), simulate(plain, rare, 1)
+    assert copies.rework / copies.crashes == pytest.approx(none.rework / none.crashes, rel=0.1)
+    assert copies.load / copies.crashes == pytest.approx(plain.load_seconds, rel=0.02)
+    assert copies.checkpoint > 4 * none.checkpoint and copies.effective < none.effective
+
+
+def test_a_node_that_vanishes_is_waited_for_and_then_all_pods_are_made_anew() -> None:
+    quiet = {
+        k: c.model_copy(update={"quiet": 1.0, "vanishes": k == "faulty GPU", "rack": 0.0}) for k, c in TABLE.classes.items()
+    }
+    place = Scenario(2048, Regime.FULL, days=20, restart_in_place=True, hot_spares=True, meeting_seconds=0.0)
+    gone = simulate(place, TABLE.model_copy(update={"classes": quiet}), 2)
+    assert gone.scheduling > place.vain_seconds + 2 * place.pods_seconds
+    stay = {k: c.model_copy(update={"vanishes": False}) for k, c in quiet.items()}
+    assert simulate(place, TABLE.model_copy(update={"classes": stay}), 2).scheduling == place.pods_seconds
 
 
 @pytest.mark.parametrize("lever", LEVERS, ids=[lever.name for lever in LEVERS])
@@ -80,8 +102,10 @@ def test_every_second_is_accounted_for_with_each_lever(lever: object) -> None:
 
 
 def test_restart_in_place_starts_no_pods_where_spares_are_hot() -> None:
-    place = Scenario(2048, Regime.FULL, days=20, restart_in_place=True)
-    cold, hot = (simulate(replace(place, hot_spares=spares), TABLE, 2) for spares in (False, True))
+    stay = {k: c.model_copy(update={"vanishes": False, "rack": 0.0}) for k, c in TABLE.classes.items()}
+    table = TABLE.model_copy(update={"classes": stay})
+    place = Scenario(2048, Regime.FULL, days=20, restart_in_place=True, meeting_seconds=0.0)
+    cold, hot = (simulate(replace(place, hot_spares=spares), table, 2) for spares in (False, True))
     assert hot.scheduling == place.pods_seconds < cold.scheduling  # the job's very first start alone
     whole = replace(place, restart_in_place=False, hot_spares=True)
     anew = simulate(whole, TABLE, 2)
@@ -89,14 +113,14 @@ def test_restart_in_place_starts_no_pods_where_spares_are_hot() -> None:
     assert anew.scheduling >= anew.crashes * place.pods_seconds - place.pods_seconds
 
 
-def test_all_levers_reach_97_per_cent_and_what_is_built_does_not() -> None:
-    """The goal at 16,384 GPUs. What Lehr itself has is short of it: whoever builds a lever moves this line."""
+def test_all_levers_reach_97_per_cent_and_saves_alone_do_not() -> None:
+    """The goal at 16,384 GPUs, and that it takes all of them."""
     base = Scenario(LARGE, Regime.FULL, days=20)
-    assert {lever.name for lever in LEVERS if lever.built} == {"save often"}
+    assert all(lever.built for lever in LEVERS), "docs/fleet.md says so"
     chosen = dict(cases())
-    built, everything = (run(with_levers(base, chosen[name]), TABLE, range(3)) for name in (BUILT, ALL))
-    assert meets(everything, 0.97)
-    assert 0.93 < built.effective < 0.96 and not meets(built, 0.97)
+    often, everything = (run(with_levers(base, chosen[name]), TABLE, range(3)) for name in ("save often", ALL))
+    assert everything.effective >= 0.97
+    assert 0.93 < often.effective < 0.96
     assert sum(everything.loss.values()) == pytest.approx(1.0 - everything.effective, abs=1e-12)
 
 
@@ -107,14 +131,14 @@ def test_command_shows_levers_and_judges_by_what_is_built(tmp_path: Path, capsys
     rows = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
     goals, found = rows[-2:], rows[:-2]
     assert [row["lever"] for row in found] == [RESTART_ONLY, *(name for name, _ in cases())]
-    assert {row["lever"] for row in found if row["built"]} == {RESTART_ONLY, TODAY, "save often", BUILT}
+    assert all(row["built"] for row in found)
     assert [(g["of"], g["met"]) for g in goals] == [(BUILT, True), (ALL, True)]
     assert all(set(row["loss"]) == set(LOSSES) for row in found)
     words = [e.text or "" for e in ElementTree.fromstring(figure.read_text()).iter() if e.tag.endswith("text")]
-    assert "in-place restart *" in words and "save often" in words
+    assert "in-place restart" in words and "save often" in words
     assert main([*short, "--goal", "1"]) == 1
     said = capsys.readouterr().out
-    assert "Not built" in said and "goal of 100 %: missed by all that is built" in said
+    assert "Not built" not in said and "goal of 100 %: missed by all that is built" in said
 
 
 def test_command_judges_the_full_regime_without_levers(capsys: pytest.CaptureFixture[str]) -> None:

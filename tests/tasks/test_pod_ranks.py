@@ -6,112 +6,31 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch.distributed as dist
 
 from lehr.distributed import process_group
-from lehr.runtime.errors import InfraError, NodeFault, UserError
-from lehr.runtime.ports import Conflict, Objects
+from lehr.runtime.errors import InfraError, NodeFault
 from lehr.tasks import meeting, pod_ranks, pod_stage
-from lehr.tasks.meeting import Place, environment, leave, meet
+from lehr.tasks.meeting import Place
 from lehr.tasks.pod_ranks import Ranks, verdict
 from lehr.tasks.run_location import RunLocation
+from tests.tasks.in_place import Folder
 
 HERE = Place(0, 2, "127.0.0.1", 29400)
 
 
-class Shelf:
-    """A store in memory, as far as a meeting needs one."""
-
-    root = "s3://b/p"
-
-    def __init__(self) -> None:
-        self.there: dict[str, str] = {}
-
-    def get(self, key: str) -> tuple[str, str] | None:
-        return (self.there[key], "1") if key in self.there else None
-
-    def put(self, key: str, value: str, version: str | None) -> str:
-        if key in self.there:
-            raise Conflict(key)
-        self.there[key] = value
-        return "1"
-
-    def keys(self, prefix: str) -> list[str]:
-        return [key for key in list(self.there) if key.startswith(prefix)]
-
-    def delete(self, keys: Collection[str]) -> None:
-        for key in keys:
-            del self.there[key]
-
-
 @pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> Objects:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     monkeypatch.setattr(meeting, "_PAUSE_SECONDS", 0.01)
-    pod(monkeypatch, 0)
-    return cast(Objects, Shelf())
-
-
-def pod(monkeypatch: pytest.MonkeyPatch, index: int, attempt: str = "uid-2", address: str = "127.0.0.1") -> None:
-    monkeypatch.setenv(meeting.INDEX, str(index))
-    monkeypatch.setenv(meeting.ATTEMPT, attempt)
-    monkeypatch.setenv(meeting.ADDRESS, address)
-
-
-def test_pods_meet_where_only_their_attempt_does(shelf: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an earlier attempt left, with another address, is neither read nor taken for one of these pods."""
-    there = cast(Shelf, shelf).there
-    there.update({f"rendezvous/stage1/uid-1/{n}": '{"address": "127.9.9.9", "port": 9}' for n in (0, 1)})
-    first: list[Place] = []
-    waits = threading.Thread(target=lambda: first.append(meet(shelf, "stage1", 2)))
-    waits.start()
-    while "rendezvous/stage1/uid-2/0" not in there:
-        time.sleep(0.005)
-    assert not first, "it waits for the other"
-    pod(monkeypatch, 1, address="127.0.0.2")
-    second = meet(shelf, "stage1", 2)
-    waits.join(5)
-    assert (first[0].index, second.index) == (0, 1)
-    assert first[0].address == second.address == "127.0.0.1" and first[0].port == second.port > 0
-    leave(shelf, "stage1")
-    assert sorted(there) == ["rendezvous/stage1/uid-1/0", "rendezvous/stage1/uid-1/1"]
-
-
-def test_pods_that_do_not_come_are_named_and_a_retry_may_help(shelf: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(meeting.PATIENCE, "0.05")
-    with pytest.raises(InfraError, match=r"1 of 4 pods came within 0\.05 s; missing: 1, 2, 3"):
-        meet(shelf, "stage1", 4)
-    with pytest.raises(InfraError, match="another pod of this attempt was number 0 before"):
-        meet(shelf, "stage1", 4)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"address": "x", "port": 1}', '{"address": "127.0.0.1", "port": "y"}'])
-def test_what_is_no_address_is_said(shelf: Objects, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    cast(Shelf, shelf).there["rendezvous/stage1/uid-2/0"] = text
-    pod(monkeypatch, 1)
-    with pytest.raises(InfraError, match="rendezvous/stage1/uid-2/0: this is no address of a pod"):
-        meet(shelf, "stage1", 2)
-
-
-def test_outside_such_a_pod_nothing_is_tried(shelf: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(meeting.INDEX)
-    with pytest.raises(UserError, match="JOB_COMPLETION_INDEX: this is no pod of a stage on several nodes"):
-        meet(shelf, "stage1", 2)
-    assert not cast(Shelf, shelf).there
-
-
-def test_ranks_are_numbered_through_all_pods(shelf: Objects) -> None:
-    found = environment(Place(2, 4, "fd00::1", 29400), 8, 3)
-    assert found == {
-        "TORCHELASTIC_RUN_ID": "uid-2", "MASTER_ADDR": "fd00::1", "MASTER_PORT": "29400", "RANK": "19", "WORLD_SIZE": "32",
-        "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "8", "GROUP_RANK": "2", "GROUP_WORLD_SIZE": "4",
-    }  # fmt: skip
+    for name, value in ((meeting.INDEX, "0"), (meeting.ATTEMPT, "uid-2"), (meeting.ADDRESS, "127.0.0.1")):
+        monkeypatch.setenv(name, value)
+    return Folder(tmp_path / "store")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +42,7 @@ def test_a_pod_ends_as_the_rank_that_is_the_cause(codes: list[int], code: int) -
 
 
 @pytest.fixture
-def ranks(shelf: Objects, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ranks]:
+def ranks(store: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ranks]:
     monkeypatch.setattr(pod_ranks, "SETTLE_SECONDS", 0.3)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     made = Ranks()
@@ -133,13 +52,18 @@ def ranks(shelf: Objects, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ranks]:
     for process in made.processes:
         process.kill()
         process.wait()
+    made.words.close()
 
 
 ENDS = (
     ("all end well", "exit 0", 0),
     ("a mistake, and what follows from it", "[ $LOCAL_RANK = 1 ] && exit 2; sleep 0.1; exit 170", 2),
     ("one is killed, and the other waits for it", "[ $LOCAL_RANK = 0 ] && kill -9 $$; exec sleep 60", 137),
-    ("each has its place", "exit $((RANK * 10 + WORLD_SIZE + LOCAL_WORLD_SIZE + GROUP_WORLD_SIZE))", 8),
+    (
+        "each has its place",
+        "[ $RANK = 1 ] && sleep 0.4; exit $((RANK * 10 + WORLD_SIZE + LOCAL_WORLD_SIZE + GROUP_WORLD_SIZE))",
+        8,
+    ),
 )
 
 
@@ -171,13 +95,13 @@ def test_a_mistake_before_the_ranks_start_is_the_pods_last_word(capsys: pytest.C
 
 
 def test_a_pod_that_waits_in_vain_ends_at_the_systems_cost(
-    shelf: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = {"root": "s3://b/p", "recipe": "f", "key": "k", "command": "c", "source": "s"}
     monkeypatch.setenv(pod_stage.SUBMISSION, json.dumps({"run": run}))
     monkeypatch.setenv("LEHR_TERMINATION_LOG", str(tmp_path / "word"))
     monkeypatch.setenv(meeting.PATIENCE, "0")
-    monkeypatch.setattr(RunLocation, "objects", lambda _: shelf)
+    monkeypatch.setattr(RunLocation, "objects", lambda _: store)
     monkeypatch.setattr("lehr.tasks.owned.watch", lambda: None)
     monkeypatch.setattr("os._exit", sys.exit)
     with pytest.raises(SystemExit) as caught:

@@ -19,11 +19,13 @@ from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.config import load_recipe
+from lehr.infra.pod.pod_request import PodRequest
 from lehr.pipeline.graph import graph
 from lehr.runtime.errors import InfraError, UserError
 from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
 from lehr.tasks.requests import counts, requests
+from lehr.tasks.stages import settings
 from tests.workflows.dynamic import graph_in_a_pod
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,6 +199,7 @@ def test_a_pod_of_several_nodes_declares_the_same_launcher() -> None:
         ("ranked={nodes: 5}", "compute, for stage1: 5 nodes do not share 32 processes equally"),
         ("ranked={nodes: 8, gpus: 8}", "8 GPUs on a node are not one for each of the 4 processes there"),
         ("cpu={nodes: 2}", "2 nodes do not share 1 process equally"),
+        ("ranked={spares: 1}", "compute, for stage1: spares are for stages on several nodes"),
         (
             "stages={sft: {gpus: 1}}",
             "compute.stages.sft: the recipe has no such stage. Stages and kinds of stages are documents",
@@ -207,6 +210,11 @@ def test_what_no_cluster_could_give_is_refused_with_the_stage(compute: str, word
     with pytest.raises(UserError, match=words):
         recipe = load_recipe(RECIPE, [*_WIDE, f"compute.{compute}"])
         requests(recipe, graph(recipe))
+
+
+def test_flyte_knows_nothing_of_spares() -> None:
+    with pytest.raises(UserError, match="compute: spares: Flyte has no spares"):
+        settings(PodRequest(nodes=2, spares=1))
 
 
 def test_without_a_cluster_the_pods_cost_nothing() -> None:

@@ -31,6 +31,11 @@ class RemoteToken:
     def __init__(self, objects: Objects, name: str, number: int, token: str, remote_shards: RemoteShards) -> None:
         self.objects, self.name, self.number, self.token, self.remote_shards = objects, name, number, token, remote_shards
 
+    @property
+    def work(self) -> str:
+        """See `FencingToken`."""
+        return f"{self.objects.root}/work/{self.name}"
+
     def enter(self, scratch: Path, note: Callable[[str], None]) -> None:
         """Nothing to do: rank 0's token does it for all."""
 

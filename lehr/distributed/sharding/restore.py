@@ -18,7 +18,7 @@ from lehr.distributed.sharding.sharded_state import KINDS, ShardedState, fill_fr
 from lehr.distributed.sharding.slices import Slices
 from lehr.distributed.sharding.storage import MANIFEST, Manifest
 from lehr.runtime.ports import FencingToken
-from lehr.train.checkpointing.resume_state import quiet, read_record
+from lehr.train.checkpointing.resume_state import quiet, read_record, rollbacks_in
 from lehr.train.state import TrainState
 
 PROGRESS = "progress."
@@ -56,6 +56,17 @@ def saves_in(folder: Path) -> list[Save]:
     """Complete saves of both kinds, the newest first; of one step the sharded one first."""
     found = [*(p.parent for p in folder.glob(f"sharded-*/{MANIFEST}")), *folder.glob("state-*.json")]
     return sorted((Save(int(p.stem.split("-")[1]), p) for p in found), key=lambda s: (s.step, s.sharded), reverse=True)
+
+
+def newest_order(folder: Path) -> tuple[int, int] | None:
+    """See lehr.train.checkpointing.saver.Saves."""
+    for save in saves_in(folder):
+        if not save.sharded:
+            return rollbacks_in(save.path.with_suffix(".safetensors")), save.step
+        manifest = Manifest.read(save.path)
+        skipped = manifest.tensors.get(f"{PROGRESS}rollback.skipped") if manifest is not None else None
+        return (int(skipped["shape"][0]) if skipped is not None else 0), save.step
+    return None
 
 
 def restore_any(

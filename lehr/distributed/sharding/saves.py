@@ -19,7 +19,8 @@ from lehr.distributed.host_paths import separate_folders
 from lehr.distributed.multi_host import mirrored
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.planning import SaveBlocks, as_saved
-from lehr.distributed.sharding.restore import PROGRESS, forget_after, remove, restore_any, saves_in
+from lehr.distributed.sharding.rank_part import block_name, part_of, restore_part, slices_of
+from lehr.distributed.sharding.restore import forget_after, newest_order, remove, restore_any, saves_in
 from lehr.distributed.sharding.sharded_state import sharded_state
 from lehr.distributed.sharding.slices import Chunk, Slices
 from lehr.distributed.sharding.storage import MANIFEST, FolderWriter, Manifest
@@ -55,6 +56,10 @@ class Stager:
             kept = torch.empty(chunk.tensor.shape, dtype=chunk.tensor.dtype, pin_memory=chunk.tensor.is_cuda)
             self._kept[key] = kept
         return kept.copy_(chunk.tensor.detach(), non_blocking=True)
+
+    def held(self) -> dict[str, Tensor]:
+        """What was copied, by the names of a rank's part of the state."""
+        return {block_name(name, offset): tensor for (name, offset), tensor in self._kept.items()}
 
     def synchronize_staging(self) -> None:
         """Nothing to do: `stage` returns only when everything is copied."""
@@ -106,16 +111,14 @@ class ShardedSaves:
         self, folder: Path, state: TrainState, log_bytes: int, complete: Callable[[int], None], regular: bool = True
     ) -> None:
         self.wait()
-        engine = sharded_state(state)
-        how = {"updates": engine.updates, "layout": self.layout, "regular": regular}
+        how = {"updates": sharded_state(state).updates, "layout": self.layout, "regular": regular}
         facts = {"step": state.step, "log_bytes": log_bytes, **how}
-        progress = {PROGRESS + name: Slices.whole(t) for name, t in state.progress().items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             self._running = cast(
                 "Future[Any]",
                 async_save(
-                    {**engine.slices(), **progress},
+                    slices_of(state),
                     storage_writer=FolderWriter(folder, facts, complete, self.fencing),
                     planner=SaveBlocks(),
                     process_group=self._group,
@@ -145,6 +148,22 @@ class ShardedSaves:
     def forget_after(self, step: int) -> None:
         """See Saves.forget_after."""
         forget_after(self.folder, step, self.fencing)
+
+    def part(self, state: TrainState) -> dict[str, Tensor]:
+        """See Saves.part."""
+        return part_of(state)
+
+    def restore_part(self, state: TrainState, tensors: dict[str, Tensor]) -> None:
+        """See Saves.restore_part."""
+        restore_part(state, tensors)
+
+    def host_copy(self) -> dict[str, Tensor]:
+        """See Saves.host_copy."""
+        return self._stager.held()
+
+    def newest_order(self) -> tuple[int, int] | None:
+        """See Saves.newest_order."""
+        return newest_order(self.folder)
 
     def wait(self) -> None:
         """See Saves.wait."""

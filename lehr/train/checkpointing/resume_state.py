@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lehr.artifacts.artifact import sha256_file, write_atomic
 from lehr.artifacts.tensors import read_tensors, save_tensors
 from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
+from lehr.train.checkpointing.host_copy import HostCopy
 from lehr.train.checkpointing.retention import Retention
 
 _TWO = Retention()
@@ -41,7 +43,7 @@ class ResumeFiles:
         retention: Retention = _TWO,
     ) -> None:
         self.folder, self.fencing, self.note, self.retention = folder, fencing, note, retention
-        self._buffers: dict[str, Tensor] = {}
+        self.host = HostCopy()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -53,14 +55,7 @@ class ResumeFiles:
         Waits for the previous save first. Raises the error with which that one failed.
         """
         self.wait()
-        # A roll-out that is used up is no longer in `tensors`: free its buffers.
-        self._buffers = {name: kept for name, kept in self._buffers.items() if name in tensors}
-        for name, tensor in tensors.items():
-            kept = self._buffers.get(name)
-            if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
-                self._buffers[name] = tensor.detach().to("cpu", copy=True)
-            else:
-                kept.copy_(tensor)
+        self.host.stage(tensors)
         self._thread = threading.Thread(target=self._write, args=(step, log_bytes, done, regular), name="resume-files")
         self._thread.start()
 
@@ -80,7 +75,7 @@ class ResumeFiles:
             self.fencing.check()
             self.folder.mkdir(parents=True, exist_ok=True)
             # The temporary name holds the attempt's number: an outdated attempt that is still writing cannot mix its bytes in.
-            save_tensors(self._buffers, beside)
+            save_tensors(self.host.tensors, beside)
             # fsync before the rename: after a power loss the final name must not point to data that never reached the disk.
             with beside.open("rb+") as f:
                 os.fsync(f.fileno())
@@ -128,6 +123,22 @@ class ResumeFiles:
                 return read_tensors(path), int(said["log_bytes"])
             self.note(f"{path.name} is damaged and passed over: its hash differs from its record's")
         return None
+
+    def newest_order(self) -> tuple[int, int] | None:
+        """(rollbacks, step) of the newest save, which may be damaged."""
+        found = sorted(self.folder.glob("state-*.json"))
+        if not found:
+            return None
+        return rollbacks_in(found[-1].with_suffix(".safetensors")), _step(found[-1])
+
+
+def rollbacks_in(path: Path) -> int:
+    """How often the training whose state is in this file had gone back; 0 if the file cannot be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return int(file.get_slice("rollback.skipped").get_shape()[0])
+    except (SafetensorError, OSError):
+        return 0
 
 
 def _step(record: Path) -> int:

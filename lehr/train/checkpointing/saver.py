@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from torch import Tensor
+
 from lehr.train.state import TrainState
 
 
@@ -26,3 +28,15 @@ class Saves(Protocol):
 
     def wait(self) -> None:
         """Wait until nothing is being written. Raises the error with which the last save failed."""
+
+    def part(self, state: TrainState) -> dict[str, Tensor]:
+        """What this rank holds of `state`, by name: its live memory, which must not be changed."""
+
+    def restore_part(self, state: TrainState, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `part`."""
+
+    def host_copy(self) -> dict[str, Tensor]:
+        """By the names of `part`, what the newest save has copied to host memory on this rank. The next save overwrites it."""
+
+    def newest_order(self) -> tuple[int, int] | None:
+        """(rollbacks, step) of the newest save, damaged or not; known on rank 0 alone."""

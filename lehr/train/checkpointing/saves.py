@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
+
 from lehr.distributed.multi_host import mirrored
 from lehr.distributed.ranks import Ranks
 from lehr.runtime.ports import ONLY_ATTEMPT, FencingToken
@@ -61,6 +63,26 @@ class WholeSaves:
         from lehr.distributed.sharding.restore import forget_after
 
         return forget_after(self.files.folder, step, self.files.fencing)
+
+    def part(self, state: TrainState) -> dict[str, Tensor]:
+        """See Saves.part: the whole state."""
+        return state.tensors()
+
+    def restore_part(self, state: TrainState, tensors: dict[str, Tensor]) -> None:
+        """See Saves.restore_part."""
+        state.restore(tensors, str(self.files.folder))
+
+    def host_copy(self) -> dict[str, Tensor]:
+        """See Saves.host_copy. Nothing on ranks that save nothing."""
+        return self.files.host.tensors
+
+    def newest_order(self) -> tuple[int, int] | None:
+        """See Saves.newest_order."""
+        if not self._other_layouts():
+            return self.files.newest_order()
+        from lehr.distributed.sharding.restore import newest_order
+
+        return newest_order(self.files.folder)
 
     def _other_layouts(self) -> bool:
         """Whether there are saves from when this stage ran under a sharded layout."""
