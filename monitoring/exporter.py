@@ -27,6 +27,7 @@ from lehr.runtime.ports import NullPower, Power
 STALL_SECONDS = 120.0  # a step, or what the loop does between two without saying so, may take this long without an alarm
 STALL_STEPS = 20.0  # and on slow models this many times the slowest recent step
 KEEP_SECONDS = 60.0  # for which a stage's last gauges stay after its end: two scrapes of most Prometheus servers, or more
+SKIPPED = ("spike", "not_finite")  # why an update was not applied
 PARTS = ("data", "forward", "backward", "sampling", "communication", "optimizer")
 _SUMMED = {metric.of: metric for metric in METRICS if metric.of and metric.kind == "counter"}
 _LAST = {metric.of: metric for metric in METRICS if metric.of and metric.kind == "gauge"}
@@ -94,6 +95,7 @@ class PrometheusTracker:
         self._ended.pop(stage, None)
         self._registry.of(m.STAGE_PLANNED, stage=stage).set(total_steps)
         self._registry.of(m.STAGE_DONE, stage=stage).set(0)
+        self._registry.of(m.STAGE_STARTED, stage=stage).set(self._now())
         self._beat(stage)
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:
@@ -149,14 +151,14 @@ class PrometheusTracker:
         if self._about.peak_flops:
             of(m.TRAIN_FLOPS_PEAK).set(self._about.peak_flops)
         if not self._last_step:
-            self._saved_step, self._save_interval = step - 1, 0  # a stage goes on from a save, or begins at 0
+            self._first_step(stage, step)
         taken = max(step - self._last_step, 0) if self._last_step else 1  # the first reported step may follow a resume
         self._last_step = max(step, self._last_step)
         self._set_active(stage, step < total_steps)
         of(m.TRAIN_STEP).set(step)
         of(m.TRAIN_STEPS).inc(taken)
         if metrics.get("skipped"):
-            of(m.TRAIN_STEPS_SKIPPED, reason="not_finite" if metrics.get("not_finite") else "spike").inc()
+            of(m.TRAIN_STEPS_SKIPPED, reason=SKIPPED[bool(metrics.get("not_finite"))]).inc()
         for key, value in metrics.items():
             if key in _SUMMED:
                 of(_SUMMED[key]).inc(max(value, 0.0))
@@ -170,6 +172,16 @@ class PrometheusTracker:
         if "step_seconds" in metrics:
             self._took(stage, metrics["step_seconds"], metrics)
         self._checkpoint(stage, step, metrics)
+
+    def _first_step(self, stage: str, step: int) -> None:
+        """Of this process. Prometheus sees a counter's growth from its first value on: what may happen once begins at 0."""
+        for reason in SKIPPED:
+            self._registry.of(m.TRAIN_STEPS_SKIPPED, stage=stage, reason=reason)
+        for metric in (m.TRAIN_REWORK, m.TRAIN_ROLLBACKS):
+            self._registry.of(metric, stage=stage)
+        self._saved_step, self._save_interval = step - 1, 0  # a stage goes on from a save, or begins at 0
+        if step > 1:
+            self._registry.of(m.TRAIN_RESUMED, stage=stage).set(self._now())
 
     def _took(self, stage: str, seconds: float, metrics: Mapping[str, float]) -> None:
         # Decays by 1 % a step, so that one slow step (compilation) does not keep the limit of /health high for ever.

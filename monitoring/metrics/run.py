@@ -54,6 +54,7 @@ ATTEMPTS = _counter("attempts_total", "Attempts at a stage that ended, by how.",
 # -- stages
 STAGE_DONE = _gauge("stage_done", "Units of a stage that are done: steps, tasks, sources, documents.")
 STAGE_PLANNED = _gauge("stage_planned", "Units that the stage has in all.")
+STAGE_STARTED = _gauge("stage_started_timestamp_seconds", "Unix time when this process began the stage.", lasts=True)
 STAGE_SECONDS = _gauge("stage_seconds", "Wall time of a finished stage.", lasts=True)
 STAGE_REUSED = _gauge("stage_reused", "1 if the finished stage was found again, 0 if it was made.", lasts=True)
 STAGES_FINISHED = _counter("stages_finished_total", "Stages finished by this process.", ("run", "outcome"))
@@ -63,6 +64,7 @@ TRAIN_INFO = _gauge("train_info", "1 for each stage that trains: what it is, for
 TRAIN_ACTIVE = _gauge("train_active", "1 while the stage takes steps, else 0.")
 TRAIN_PAUSED = _gauge("train_paused", "1 while it evaluates or writes a checkpoint, when the next step may be late, else 0.")
 TRAIN_HEARTBEAT = _gauge("train_heartbeat_timestamp_seconds", "Unix time of the last sign of life.")
+TRAIN_RESUMED = _gauge("train_resumed_timestamp_seconds", "Unix time when the stage went on from a save of an earlier attempt.")
 TRAIN_STEPS = _counter("train_steps_total", "Optimiser steps taken by this process, skipped ones included.")
 TRAIN_STEPS_PLANNED = _gauge("train_steps_planned", "Optimiser steps that the stage has in all.")
 TRAIN_STEP = _gauge("train_step", "Step that the stage has reached, over all attempts.")

@@ -29,12 +29,19 @@ def test_a_run_as_the_scraper_sees_it(tracker: PrometheusTracker) -> None:
     for step in (301, 302, 303, 303):  # resumed at 300; the last report is about a step already counted
         tracker.progress("stage1", step, 1000, {**STEP, "skipped": float(step == 302), "tokens": 2048 if step != 303 else 1024})
     tracker.progress("stage1", 304, 1000, {"loss": math.nan, "checkpoint_seconds": 0.3, "checkpoint_bytes": 4096})
-    got = samples(get(url)[1])
+    got, value, here = samples(get(url)[1]), tracker.registry.get_sample_value, {"run": "tiny", "stage": "stage1"}
     assert got["lehr_train_steps_total", "stage1"] == 4
     assert got["lehr_train_step", "stage1"] == 304 and got["lehr_train_steps_planned", "stage1"] == 1000
     assert got["lehr_train_tokens_total", "stage1"] == 2 * 2048 + 2 * 1024
     assert got["lehr_train_flops_total", "stage1"] == 4e9
-    assert got["lehr_train_steps_skipped_total", "stage1"] == 1
+    skipped = {
+        reason: value("lehr_train_steps_skipped_total", {**here, "reason": reason}) for reason in ("spike", "not_finite")
+    }
+    assert skipped == {"spike": 1, "not_finite": 0}  # a counter whose first value is 1 has not grown
+    assert got["lehr_train_rollbacks_total", "stage1"] == got["lehr_train_steps_rework_total", "stage1"] == 0
+    assert (
+        got["lehr_stage_started_timestamp_seconds", "stage1"] == got["lehr_train_resumed_timestamp_seconds", "stage1"] == 1000
+    )
     assert math.isnan(got["lehr_train_loss", "stage1"]) and got["lehr_train_grad_norm", "stage1"] == 0.9
     assert got["lehr_train_step_seconds_count", "stage1"] == 4 and got["lehr_train_active", "stage1"] == 1
     assert got["lehr_checkpoint_size_bytes", "stage1"] == 4096 and got["lehr_checkpoint_blocking_seconds_count", "stage1"] == 1

@@ -74,7 +74,12 @@ def test_a_stage_that_ended_leaves_no_gauge_that_says_it_goes_on(tracker: Promet
     time.sleep(0.6)  # the text is a new one
     left = {name for name, stage in samples(get(url)[1]) if stage == "stage1"}
     gauges = {metric.name for metric in m.METRICS if metric.kind == "gauge"}
-    assert left & gauges == {"lehr_stage_seconds", "lehr_stage_reused", "lehr_eval_score"}
+    assert left & gauges == {
+        "lehr_stage_started_timestamp_seconds",
+        "lehr_stage_seconds",
+        "lehr_stage_reused",
+        "lehr_eval_score",
+    }
     assert {"lehr_train_steps_total", "lehr_train_tokens_total"} <= left  # counters stay: rates over the end need them
 
 

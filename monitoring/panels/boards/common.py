@@ -1,0 +1,48 @@
+"""What several boards have in common: variables, limits, marks in time, links."""
+
+from __future__ import annotations
+
+from lehr.monitoring.metrics import run as m
+from lehr.monitoring.panels.forms import counted, increase, now, over, rate, ratio, times
+from lehr.monitoring.panels.panel import Annotation, Level, Link, Threshold, Variable
+from lehr.monitoring.panels.query import RANGE, Query
+from lehr.monitoring.time_ledger import PRODUCTIVE
+
+RUN = Variable("run", m.RUN_INFO, "Run", multiple=False)
+RUNS = Variable("run", m.RUN_INFO, "Runs")
+STAGE = Variable("stage", m.STAGE_PLANNED, "Stage")
+ROUNDS = "10m"  # long enough that every step, save and measurement of a usual run falls into it several times
+JOULES_PER_KWH = 3.6e6
+
+PLACES = (
+    Link("MLflow", "${mlflow}", "Parameters, curves and artifacts of all runs"),
+    Link("Flyte", "${flyte}", "The executions: which stage runs where, attempts, logs of each task"),
+    Link("Logs", "${logs}", "What the pods wrote"),
+)
+
+STAGES = Annotation("Stages", now(m.STAGE_STARTED), "{stage} begins", at_value=True)
+RESTARTS = Annotation("Restarts", now(m.TRAIN_RESUMED), "{stage} goes on from a save", "watch", at_value=True)
+ROLLBACKS = Annotation(
+    "Rollbacks", over(increase(m.TRAIN_ROLLBACKS, "stage", window="2m"), 0), "{stage} went back to a save", "bad"
+)
+
+
+def at(*limits: tuple[float, Level]) -> tuple[Threshold, ...]:
+    """Thresholds: at how much a value becomes what."""
+    return tuple(Threshold(value, level) for value, level in limits)
+
+
+def goodput(*by: str, window: str = RANGE) -> Query:
+    """The share of the machines' time that went into work which lasts."""
+    lasting = counted(m.NODE_SECONDS, *by, where={"category": PRODUCTIVE}, window=window)
+    return ratio(lasting, counted(m.NODE_SECONDS, *by, window=window))
+
+
+def mfu(*by: str) -> Query:
+    """Floating point operations of the model per second, over what the hardware can do at most (`by` holds run and stage)."""
+    return ratio(rate(m.TRAIN_FLOPS, *by, window=ROUNDS), now(m.TRAIN_FLOPS_PEAK))
+
+
+def kilowatt_hours(*by: str, window: str = RANGE) -> Query:
+    """IT energy."""
+    return times(counted(m.ENERGY_JOULES, *by, window=window), 1 / JOULES_PER_KWH)
