@@ -8,17 +8,17 @@ from lehr.monitoring.metrics import Metric
 from lehr.monitoring.panels.query import RANGE, RATE, Age, Aggregate, Binary, Last, Query, Selection, Where, Window
 
 
-def now(metric: Metric, **where: str | tuple[str, ...]) -> Query:
+def now(metric: Metric, /, **where: str | tuple[str, ...]) -> Query:
     """A gauge's last values, one for each combination of the metric's own labels."""
     return Aggregate("max", Last(metric, where), metric.labels)
 
 
-def recent(metric: Metric, window: str = RANGE, **where: str | tuple[str, ...]) -> Query:
+def recent(metric: Metric, /, window: str = RANGE, **where: str | tuple[str, ...]) -> Query:
     """As `now`, but of series too that ended within `window`: those of stages and runs that are over."""
     return Aggregate("max", Window("last", Selection(metric, where), window), metric.labels)
 
 
-def biggest(metric: Metric, window: str = RANGE, **where: str | tuple[str, ...]) -> Query:
+def biggest(metric: Metric, /, window: str = RANGE, **where: str | tuple[str, ...]) -> Query:
     """A gauge's highest values within `window`."""
     return Aggregate("max", Window("max", Selection(metric, where), window), metric.labels)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.forms import counted, increase, now, over, rate, ratio, times
-from lehr.monitoring.panels.panel import Annotation, Level, Link, Threshold, Variable
+from lehr.monitoring.panels.panel import Annotation, Level, Link, Panel, Series, Threshold, Unit, Variable
 from lehr.monitoring.panels.query import RANGE, Query
 from lehr.monitoring.time_ledger import PRODUCTIVE
 
+OF = ("run", "stage")
 RUN = Variable("run", m.RUN_INFO, "Run", multiple=False)
 RUNS = Variable("run", m.RUN_INFO, "Runs")
 STAGE = Variable("stage", m.STAGE_PLANNED, "Stage")
@@ -30,6 +31,16 @@ ROLLBACKS = Annotation(
 def at(*limits: tuple[float, Level]) -> tuple[Threshold, ...]:
     """Thresholds: at how much a value becomes what."""
     return tuple(Threshold(value, level) for value, level in limits)
+
+
+Said = tuple[str, str, str]  # what a panel shows, what is healthy, what to do if not
+Limits = tuple[Threshold, ...]
+
+
+def stat(title: str, said: Said, unit: Unit, series: Series, limits: Limits = (), base: Level = "plain") -> Panel:
+    """A large last value in a board's first row."""
+    digits = {"percentunit": 1, "short": 0}.get(unit)
+    return Panel(title, *said, unit, (series,), "stat", width=4, height=5, thresholds=limits, base=base, decimals=digits)
 
 
 def goodput(*by: str, window: str = RANGE) -> Query:

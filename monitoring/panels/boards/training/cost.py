@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
-from lehr.monitoring.panels.boards.common import ROUNDS, at
+from lehr.monitoring.panels.boards.common import OF, ROUNDS, at
 from lehr.monitoring.panels.forms import now, rate, ratio, total
 from lehr.monitoring.panels.panel import Panel, Row, Series
 from lehr.monitoring.panels.query import Last
-
-OF = ("run", "stage")
 
 POWER = Panel(
     "Power",

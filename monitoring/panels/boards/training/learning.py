@@ -7,8 +7,6 @@ from lehr.monitoring.panels.boards.common import ROUNDS, at
 from lehr.monitoring.panels.forms import increase, now
 from lehr.monitoring.panels.panel import Panel, Row, Series
 
-OF = ("run", "stage")
-
 LOSS = Panel(
     "Loss",
     "Loss of each step, and the limit above which the guard refuses the update.",

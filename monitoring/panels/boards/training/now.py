@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
-from lehr.monitoring.panels.boards.common import at, goodput, kilowatt_hours
+from lehr.monitoring.panels.boards.common import OF, at, goodput, kilowatt_hours
 from lehr.monitoring.panels.forms import age, highest, now, rate, ratio
 from lehr.monitoring.panels.panel import Panel, Row, Series
-
-OF = ("run", "stage")
 
 PROGRESS = Panel(
     "Progress",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
-from lehr.monitoring.panels.boards.common import ROUNDS, at, mfu
+from lehr.monitoring.panels.boards.common import OF, ROUNDS, at, mfu
 from lehr.monitoring.panels.forms import minus, now, rate, ratio
 from lehr.monitoring.panels.panel import Panel, Row, Series
 from lehr.monitoring.panels.query import Quantile
-
-OF = ("run", "stage")
 
 SPEED = Panel(
     "Tokens per second",
