@@ -20,7 +20,7 @@ GPU_POWER = _gpu("power_watts", "Power that a GPU draws.")
 GPU_TEMPERATURE = _gpu("temperature_celsius", "Temperature of a GPU.")
 GPU_BUSY = _gpu("utilization_ratio", "Share of time in which a GPU ran anything at all.")
 GPU_TENSOR = _gpu("tensor_active_ratio", "Share of cycles in which a GPU's tensor cores worked.")
-GPU_XID = _gpu("xid_code", "Code of the last XID error of a GPU, 0 for none.")
+GPU_XID = _gpu("xid_code", "Code of the last XID error of a GPU that had one.")
 RUN_GPU_POWER = Metric(
     "lehr:run_gpu_power_watts", "gauge", "Power that all GPUs of a run's pods draw.", ("run",), bound=200, needs=DCGM
 )

@@ -11,6 +11,7 @@ from lehr.monitoring.metrics import Metric
 from lehr.monitoring.panels.query import Query
 from lehr.runtime.errors import Bug
 
+COLUMNS = 24
 Kind = Literal["lines", "stat", "bars", "table", "states"]
 # In words: the renderers choose colours that can be told apart in light and in dark.
 Level = Literal["good", "watch", "bad", "plain"]
@@ -100,7 +101,7 @@ class Panel:
         for name in ("title", "shows", "healthy", "remedy"):
             if not getattr(self, name):
                 raise Bug(f"panel {self.title!r}: {name} is empty")
-        if not self.series or not 1 <= self.width <= 24:
+        if not self.series or not 1 <= self.width <= COLUMNS:
             raise Bug(f"panel {self.title!r}: no series, or a width that is not in 1 ... 24")
         if (self.kind == "states") != bool(self.states):
             raise Bug(f"panel {self.title!r}: states belong to a panel of that kind, and must be named")
@@ -154,20 +155,50 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Link:
-    """A page beside the board. `url` may hold Grafana's variables."""
+    """A page beside the board. `carries`: the time shown and the variables go along in the address, as `var-run=...`."""
 
     title: str
     url: str
     tooltip: str = ""
+    carries: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a panel lies on a grid of 24 columns."""
+
+    x: int
+    y: int
+    width: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under one heading, from left to right; those that do not fit begin a new line. `folded`: opened by a click."""
+    """Panels under one heading, from left to right; those that do not fit begin a new line."""
 
     title: str
     panels: tuple[Panel, ...]
-    folded: bool = False
+
+    def places(self, y: int) -> list[tuple[Panel, Place]]:
+        """The panels and their places from the line `y` on. Lines that are not full are stretched."""
+        placed: list[tuple[Panel, Place]] = []
+        for line in self._lines():
+            whole, x, share = sum(panel.width for panel in line), 0, 0
+            for panel in line:
+                share += panel.width
+                end = round(COLUMNS * share / whole)
+                placed.append((panel, Place(x, y, end - x)))
+                x = end
+            y += max(panel.height for panel in line)
+        return placed
+
+    def _lines(self) -> list[list[Panel]]:
+        lines: list[list[Panel]] = []
+        for panel in self.panels:
+            if not lines or sum(one.width for one in lines[-1]) + panel.width > COLUMNS:
+                lines.append([])
+            lines[-1].append(panel)
+        return lines
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lehr.monitoring.metrics import Fleet
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.forms import counted, increase, now, over, rate, ratio, times
 from lehr.monitoring.panels.panel import Annotation, Level, Link, Panel, Series, Threshold, Unit, Variable
@@ -11,14 +12,16 @@ from lehr.monitoring.time_ledger import PRODUCTIVE
 OF = ("run", "stage")
 RUN = Variable("run", m.RUN_INFO, "Run", multiple=False)
 RUNS = Variable("run", m.RUN_INFO, "Runs")
-STAGE = Variable("stage", m.STAGE_PLANNED, "Stage")
+STAGE = Variable("stage", m.STAGE_STARTED, "Stage")
+AWAY = ("quarantined", "revalidating", "repair", "lemon", "burn-in")
 ROUNDS = "10m"  # long enough that every step, save and measurement of a usual run falls into it several times
 JOULES_PER_KWH = 3.6e6
 
+# Where these are, the chart's values say; it puts that in the place of the hosts here, which are nowhere.
 PLACES = (
-    Link("MLflow", "${mlflow}", "Parameters, curves and artifacts of all runs"),
-    Link("Flyte", "${flyte}", "The executions: which stage runs where, attempts, logs of each task"),
-    Link("Logs", "${logs}", "What the pods wrote"),
+    Link("MLflow", "https://mlflow.invalid/#/experiments", "Parameters, curves and artifacts of all runs"),
+    Link("Flyte", "https://flyte.invalid/console", "Executions have the run's name: which stage runs where, attempts, logs"),
+    Link("Logs", "https://logs.invalid/", "What the pods wrote", carries=True),
 )
 
 STAGES = Annotation("Stages", now(m.STAGE_STARTED), "{stage} begins", at_value=True)
@@ -31,6 +34,9 @@ ROLLBACKS = Annotation(
 def at(*limits: tuple[float, Level]) -> tuple[Threshold, ...]:
     """Thresholds: at how much a value becomes what."""
     return tuple(Threshold(value, level) for value, level in limits)
+
+
+CORDONS = Annotation("Cordons", now(Fleet.NODE_STATE, state=AWAY), "{node}: {state}", "bad")
 
 
 Said = tuple[str, str, str]  # what a panel shows, what is healthy, what to do if not

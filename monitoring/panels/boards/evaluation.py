@@ -5,7 +5,7 @@ from __future__ import annotations
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.boards.common import OF, PLACES, RUN, STAGE, STAGES, stat
 from lehr.monitoring.panels.boards.training.learning import DEV
-from lehr.monitoring.panels.forms import highest, mean, now, number, ratio, recent, times
+from lehr.monitoring.panels.forms import counted, highest, mean, now, number, ratio, recent, times
 from lehr.monitoring.panels.panel import Board, Panel, Row, Series, Variable
 
 TASK = Variable("task", m.EVAL_SCORE, "Task")
@@ -123,6 +123,22 @@ SECONDS = Panel(
     height=9,
 )
 
+OUTCOMES = Panel(
+    "Stages finished",
+    "Finished stages, by whether they were made or found again; and which those were.",
+    "after a restart nearly all are found again.",
+    "made again though nothing changed: `lehr explain` says what did.",
+    "short",
+    (
+        Series(counted(m.STAGES_FINISHED, "run", "outcome"), "{outcome}"),
+        Series(highest(recent(m.STAGE_REUSED), *OF), "found again: {stage}"),
+    ),
+    "bars",
+    width=12,
+    height=9,
+    decimals=0,
+)
+
 EVALUATION = Board(
     "lehr-evaluation",
     "Lehr / Evaluation",
@@ -131,7 +147,7 @@ EVALUATION = Board(
     (
         Row("Best, and by how much", (SCORES_NOW, BEST, BITS, ERROR)),
         Row("Scores", (TABLE, BARS, OVER_TIME, DOUBT)),
-        Row("Progress", (PROGRESS, SECONDS, DEV)),
+        Row("Progress", (PROGRESS, SECONDS, OUTCOMES, DEV)),
     ),
     (STAGES,),
     PLACES,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from lehr.monitoring.metrics import Fleet as f
 from lehr.monitoring.metrics import recorded as r
-from lehr.monitoring.panels.boards.common import PLACES, at, stat
+from lehr.monitoring.panels.boards.common import CORDONS, PLACES, at, stat
 from lehr.monitoring.panels.boards.fleet_controller import CONTROLLER
 from lehr.monitoring.panels.forms import counted, highest, increase, now, ratio, total
-from lehr.monitoring.panels.panel import Annotation, Board, Panel, Row, Series, Variable
+from lehr.monitoring.panels.panel import Board, Panel, Row, Series, Variable
 from lehr.monitoring.panels.query import Last, Quantile
 
 POOL = Variable("pool", f.NODES, "Pool")
 NODE = Variable("node", f.NODE_STATE, "Node")
-AWAY = ("quarantined", "revalidating", "repair", "lemon", "burn-in")
 
 WORKING = stat(
     "Working",
@@ -99,7 +98,7 @@ TABLE = Panel(
     height=9,
     decimals=0,
 )
-CORDONS = Panel(
+CAUSES = Panel(
     "Cordons, by cause",
     "Nodes taken out of service since the controller began, by who said so and why.",
     "single ones, of many causes.",
@@ -237,11 +236,11 @@ FLEET = Board(
     (POOL, NODE),
     (
         Row("Working, and decided well", (WORKING, NODES_NOW, BREAKERS, FALSE_NOW, LOST_NOW, LEADER)),
-        Row("Nodes", (STATES, TABLE, CORDONS, COMING, FALSE, REACTION, QUARANTINE, BUDGET, TESTS, REPORTS)),
+        Row("Nodes", (STATES, TABLE, CAUSES, COMING, FALSE, REACTION, QUARANTINE, BUDGET, TESTS, REPORTS)),
         Row("Controller", CONTROLLER),
         Row("GPUs, by dcgm-exporter", (POWER, HEAT, XID)),
     ),
-    (Annotation("Cordons", now(f.NODE_STATE, state=AWAY), "{node}: {state}", "bad"),),
+    (CORDONS,),
     PLACES,
     (
         "LehrControllerDown", "LehrNoLeader", "LehrBreakerOpen", "LehrQuarantineLong", "LehrFalseCordons", "LehrSparesLow",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lehr.monitoring.metrics import recorded as r
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.boards.common import (
+    CORDONS,
     PLACES,
     RESTARTS,
     ROUNDS,
@@ -15,7 +16,7 @@ from lehr.monitoring.panels.boards.common import (
     goodput,
     kilowatt_hours,
     stat,
-)  # fmt: skip
+)
 from lehr.monitoring.panels.forms import counted, highest, mean, now, rate, ratio, recent, times, total
 from lehr.monitoring.panels.panel import Board, Panel, Row, Series
 from lehr.monitoring.panels.query import Last, Query
@@ -198,7 +199,7 @@ GOODPUT = Board(
         Row("Energy", (POWER, TOKEN, STAGES_ENERGY, SOURCE)),
         Row("GPUs, by dcgm-exporter", (GPU_POWER, GPU_BUSY)),
     ),
-    (STAGES, RESTARTS),
+    (STAGES, RESTARTS, CORDONS),
     PLACES,
     ("LehrGoodputLow", "LehrStalled", "LehrCrashLoop", "LehrExporterMissing"),
     hours=24.0,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lehr.monitoring.panels.boards.common import PLACES, RESTARTS, ROLLBACKS, RUN, STAGE, STAGES
-from lehr.monitoring.panels.boards.training.cost import COST
+from lehr.monitoring.panels.boards.common import CORDONS, PLACES, RESTARTS, ROLLBACKS, RUN, STAGE, STAGES
+from lehr.monitoring.panels.boards.training.cost import ABOUT, COST
 from lehr.monitoring.panels.boards.training.learning import LEARNING
 from lehr.monitoring.panels.boards.training.now import NOW
 from lehr.monitoring.panels.boards.training.safety import SAFETY
@@ -15,8 +15,8 @@ TRAINING = Board(
     "Lehr / Training run",
     "Is this run healthy, fast and worth its energy?",
     (RUN, STAGE),
-    (NOW, LEARNING, FAST, SAFETY, COST),
-    (STAGES, RESTARTS, ROLLBACKS),
+    (NOW, LEARNING, FAST, SAFETY, COST, ABOUT),
+    (STAGES, RESTARTS, ROLLBACKS, CORDONS),
     PLACES,
     ("LehrStalled", "LehrDiverging", "LehrSpikeStorm", "LehrStraggler", "LehrDataStall", "LehrCheckpointOld", "LehrCrashLoop"),
 )

@@ -51,4 +51,40 @@ GPU_MEMORY = Panel(
     base="good",
 )
 
+WHAT = Panel(
+    "What it is",
+    "Model family and beginning of the recipe's SHA-256 of each stage that trains.",
+    "one recipe.",
+    "two: someone changed the recipe of a run in place.",
+    "",
+    (Series(now(m.TRAIN_INFO), "trains"),),
+    "table",
+    width=8,
+    decimals=0,
+)
+WHERE = Panel(
+    "Where it runs",
+    "The run's pods, their nodes, and the rank of each pod's first process.",
+    "as many pods as the recipe has nodes.",
+    "a pod is missing: the Flyte console, or `lehr status`.",
+    "",
+    (Series(now(m.POD_INFO), "there"),),
+    "table",
+    width=16,
+    decimals=0,
+)
+ACTIVE = Panel(
+    "Stages that take steps",
+    "When each stage took steps.",
+    "without gaps within a stage.",
+    "gaps: evaluation, restarts; Where time went says which.",
+    "",
+    (Series(now(m.TRAIN_ACTIVE), "{stage}"),),
+    "states",
+    width=24,
+    height=6,
+    states={0: ("none", "plain"), 1: ("takes steps", "good")},
+)
+
 COST = Row("Cost", (POWER, JOULES_A_TOKEN, MEMORY, GPU_MEMORY))
+ABOUT = Row("What and where", (ACTIVE, WHAT, WHERE))
