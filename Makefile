@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart lint dist image reference lock check-lock peers bench \
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers bench \
         clean
 
 help: ## this text
@@ -91,6 +91,10 @@ chart: setup ## write the chart's rules, and its schema and README from its valu
 	@set -e; helm=$$($(PY) -c 'from tests.cluster.provide import find; print(find("helm"))'); \
 	  $$helm lint --strict --quiet helm/lehr; \
 	  SOURCE_DATE_EPOCH=$(CHART_EPOCH) $$helm package helm/lehr -d dist
+
+# Written: helm/lehr/files/dashboards/, helm/lehr/files/rules/gpu.yaml, docs/metrics.md.
+dashboards: setup ## write Grafana's boards, the rules for GPUs and docs/metrics.md anew from monitoring/panels and monitoring/metrics
+	@$(PY) -m lehr.monitoring.dashboards
 
 lint: setup ## ruff and mypy --strict
 	@$(PY) -m ruff check .

@@ -34,7 +34,16 @@ def dashboard(board: Board) -> d.Dashboard:
     for link in (*board.links, *map(_runbook, board.runbooks)):
         made.link(_link(link))
     _add_rows(made, board)
-    return made.build()
+    return _shown(made.build())
+
+
+def _shown(made: d.Dashboard) -> d.Dashboard:
+    """The SDK's default hides links and annotations in a menu."""
+    for link in made.links or []:
+        link.placement = None  # type: ignore[assignment]  # typed as always there
+    for mark in made.annotations.list_val or []:
+        mark.placement = None  # type: ignore[assignment]  # typed as always there
+    return made
 
 
 def _add_rows(made: build.Dashboard, board: Board) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from grafana_foundation_sdk.builders import bargauge, common, prometheus, stat, statetimeline, table, timeseries
@@ -131,4 +132,4 @@ def _states(of: Panel) -> statetimeline.Panel:
     return made.color_scheme(_by_thresholds()).show_value(c.VisibilityMode.AUTO).merge_values(True).fill_opacity(70)
 
 
-_MAKERS = {"lines": _lines, "stat": _stat, "bars": _bars, "table": _table, "states": _states}
+_MAKERS: dict[str, Callable[[Panel], Any]] = {"lines": _lines, "stat": _stat, "bars": _bars, "table": _table, "states": _states}

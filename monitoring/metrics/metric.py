@@ -49,6 +49,7 @@ LABELS: dict[str, Label] = {
     "pool": Label("a pool of nodes", 8),
     "state": Label("a node's state", 9),
     "suite": Label("node or pair", 2),
+    "disposition": Label("confirmed or refuted", 2),
     "breaker": Label("a breaker's key: fleet, pool or rack", 40),
     "verb": Label("an HTTP method", 6),
     "resource": Label("a kind of object", 16),

@@ -9,9 +9,8 @@ from lehr.monitoring.panels.panel import Board
 
 _HEAD = """# Metrics
 
-Written by `make dashboards` from `monitoring/metrics/`; a test compares. Runs
-(`lehr run --metrics-port`) and pods serve them at
-`/metrics`. *Series* is the most that one run, or one fleet of 2,048 nodes, may have. *Boards*: `monitoring/panels/`.
+Written by `make dashboards` from `monitoring/metrics/`; a test compares. Runs and pods serve them at `/metrics`. *Series*: the
+most that one run, or one fleet of 2,048 nodes, may have. *Boards* are those of `monitoring/panels/`.
 """
 _TABLE = "| name | kind | unit | labels | what it is | series | boards |\n|---|---|---|---|---|---|---|\n"
 

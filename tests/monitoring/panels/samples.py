@@ -1,0 +1,183 @@
+"""Eight minutes of a run and of a fleet as Prometheus would have scraped them: the real exporter and the real controller's
+metrics, with a clock that the test moves. What a GPU or dcgm-exporter would add is made up, by the lists of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from lehr.data.prepare import CHARACTERS, DOCUMENTS
+from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.fleet.breaker import BreakerStatus
+from lehr.infra.fleet.views import NodeRecord, NodeState, NodeView
+from lehr.infra.storage.counting import BYTES, REQUESTS, RETRIES, SECONDS
+from lehr.monitoring.exporter import About, PrometheusTracker
+from lehr.monitoring.metrics import RECORDED, Fleet
+from lehr.monitoring.metrics import run as m
+from lehr.monitoring.panels.history import History
+from lehr.monitoring.pod_exporter import Pod
+from lehr.monitoring.time_ledger import TimeLedger
+from lehr.pipeline.run import ATTEMPTS
+from tests.monitoring.exported import Meter, OneGpu, Time
+
+SCRAPE, SECONDS_LONG, STEP_SECONDS = 15.0, 480.0, 3.0
+BEGAN = 1_700_000_000.0
+RUN = "tiny-olmo2-01234567"
+PRETRAINING = {
+    "loss": 2.5, "grad_norm": 0.9, "learning_rate": 3e-3, "tokens": 2048, "flops": 1e9, "step_seconds": 2.5, "data_seconds": 0.1,
+    "forward_seconds": 0.8, "backward_seconds": 1.2, "communication_seconds": 0.2, "optimizer_seconds": 0.1, "least_load": 0.7,
+    "straggler_ratio": 1.04, "slowest_rank": 3, "guard_loss_limit": 3.5, "guard_grad_norm_limit": 2.0,
+}  # fmt: skip
+RL = {
+    **PRETRAINING, "sampling_seconds": 0.1, "reward": 0.4, "kl": 0.02, "margin": 0.1, "response_tokens": 90, "unfinished": 0.05,
+    "preference_accuracy": 0.6, "chat_loss": 1.2, "clipped": 0.01,
+}  # fmt: skip
+
+
+@dataclass
+class Recording:
+    """What was scraped: samples in memory, and as lines of OpenMetrics with their times."""
+
+    history: History = field(default_factory=History)
+    lines: dict[str, list[str]] = field(default_factory=dict)  # family -> lines, since a family's must stand together
+
+    def scrape(self, registry: CollectorRegistry, instance: str, at: float) -> None:
+        text = generate_latest(registry).decode()
+        self.history.scrape(text, at, {"instance": instance, "job": "lehr"})
+        family = ""
+        for line in text.splitlines():
+            if line.startswith("# TYPE"):
+                _, _, family, kind = line.split()
+                self.lines.setdefault(family, [f"# TYPE {family.removesuffix('_total')} {kind}"])
+            elif not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                bare, _, labels = name.partition("{")
+                given = ",".join(filter(None, [labels.removesuffix("}"), f'instance="{instance}",job="lehr"']))
+                self.lines[family].append(f"{bare}{{{given}}} {value} {at:.3f}")
+
+    def openmetrics(self) -> str:
+        """For `promtool tsdb create-blocks-from openmetrics`."""
+        return "\n".join(line for lines in self.lines.values() for line in lines) + "\n# EOF\n"
+
+
+def record(patch: pytest.MonkeyPatch) -> Recording:
+    """All that was scraped from BEGAN on for SECONDS_LONG."""
+    patch.setattr("lehr.monitoring.usage.FRESH_SECONDS", 0.0)
+    made, clock, meter = Recording(), Time(), Meter()
+    clock.seconds = BEGAN
+    about = About(
+        RUN, "tiny-olmo2", "olmo2", "ab" * 32, "tiny", {m.SITE_PUE: 1.2, m.SITE_CARBON: 1e-7, m.SITE_WATER: 1e-6}, 1e12, 2
+    )
+    tracker = PrometheusTracker(about, meter, OneGpu(), clock)
+    tracker._times = TimeLedger(tracker._spend, 4.0, clock)
+    tracker.show_pod(Pod("stage1", "team-a", "tiny-stage1-0", "node-1", "0"))
+    controller, others = ControllerMetrics(), _Others()
+    acts, fleet = _run(tracker), _fleet(controller, clock)
+    while clock.seconds < BEGAN + SECONDS_LONG:
+        for _ in range(round(SCRAPE / STEP_SECONDS)):
+            clock.seconds += STEP_SECONDS
+            meter.value += 900.0
+            next(acts, None)
+        next(fleet)
+        tracker._before_scrape()
+        made.scrape(tracker.registry, "run:9400", clock.seconds)
+        made.scrape(controller.registry, "controller:9404", clock.seconds)
+        made.scrape(others.registry, "prometheus", clock.seconds)
+    return made
+
+
+def _run(tracker: PrometheusTracker) -> Iterator[None]:
+    """One report every STEP_SECONDS."""
+    yield from _documents(tracker)
+    yield from _steps(tracker, "stage1", 60, PRETRAINING)
+    tracker.stage_finished("stage1", uri="x", reused=False, seconds=180.0)
+    yield from _steps(tracker, "rlvr", 200, RL)
+
+
+def _documents(tracker: PrometheusTracker) -> Iterator[None]:
+    tracker.stage_finished("tokenizer", uri="x", reused=True, seconds=2.0)
+    tracker.stage_started("documents", total_steps=10, params={})
+    for number in range(10):
+        tracker.progress("documents", number, 10, {})
+        for outcome in ("kept", "too_short"):
+            DOCUMENTS.add(3, outcome=outcome)
+            CHARACTERS.add(900, outcome=outcome)
+        yield
+    tracker.stage_finished("documents", uri="x", reused=False, seconds=30.0)
+    ATTEMPTS.add(1, stage="documents", ended="finished")
+
+
+def _steps(tracker: PrometheusTracker, stage: str, total: int, metrics: dict[str, float]) -> Iterator[None]:
+    tracker.stage_started(stage, total_steps=total, params={})
+    for step in range(5, total + 5):
+        of_step = {**metrics, "loss": 3.0 - step / 100, "step_seconds": 2.0 + step % 3 / 4}
+        if step % 10 == 0:
+            of_step |= {"checkpoint_seconds": 0.2, "checkpoint_bytes": 4096.0}
+            tracker.evaluated(stage, step, {"dev_bits_per_byte": 2.0 - step / 200})
+            _store()
+        if step % 25 == 0:
+            of_step |= {"skipped": 1.0, "rolled_back": 1.0, "rework": 1.0}
+        tracker.progress(stage, min(step, total), total, of_step)
+        if step == 20:
+            scores = {"task": "prose", "split": "dev", "metric": "bits_per_byte", "value": 2.0, "stderr": 0.03}
+            tracker.scored(stage, [scores, {**scores, "task": "math", "metric": "accuracy", "value": 0.4}])
+        yield
+
+
+def _store() -> None:
+    REQUESTS.add(2, operation="put", outcome="ok")
+    RETRIES.add(1, operation="put")
+    BYTES.add(1e6, direction="sent")
+    SECONDS.add(0.2, operation="put")
+
+
+def _fleet(metrics: ControllerMetrics, clock: Callable[[], float]) -> Iterator[None]:
+    """One round of the controller for each scrape, in which everything happens that it counts."""
+    nodes = [NodeView(f"node-{number}", pool="a") for number in range(3)]
+    nodes.append(NodeView("bad", pool="a", record=NodeRecord(NodeState.QUARANTINED)))
+    metrics.set(Fleet.LEADER, 1.0)
+    while True:
+        metrics.show(nodes, [BreakerStatus("pool/a", 3, 1, False, 2)], clock())
+        for metric, labels in _COUNTED.items():
+            metrics.count(metric, **labels)
+        for metric in (Fleet.VERDICT_TO_CORDON, Fleet.CORDON_TO_DELETION, Fleet.QUARANTINE, Fleet.RECONCILE):
+            metrics.observe(metric, 0.3)
+        metrics.error("watch")
+        metrics.request("GET", "/api/v1/nodes", 200)
+        yield
+
+
+_COUNTED: dict[m.Metric, dict[str, str]] = {
+    Fleet.CORDONS: {"source": "preflight", "reason": "nccl"},
+    Fleet.UNCORDONS: {"source": "revalidation"},
+    Fleet.FALSE_CORDONS: {"source": "report"},
+    Fleet.BLOCKED: {},
+    Fleet.REPAIRS: {"state": "repair"},
+    Fleet.REPORTS: {"disposition": "confirmed"},
+    Fleet.REVALIDATIONS: {"suite": "node"},
+    Fleet.REVALIDATION_RESULTS: {"outcome": "passed"},
+    Fleet.POD_DELETIONS: {"outcome": "deleted"},
+    Fleet.GPU_HOURS_LOST: {"source": "preflight"},
+    Fleet.WEBHOOKS: {"outcome": "delivered"},
+}
+
+
+class _Others:
+    """What the chart's rules record of dcgm-exporter's metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)  # type: ignore[arg-type]
+
+    def collect(self) -> Iterator[object]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        values = {"node": "node-1", "gpu": "0", "namespace": "team-a", "pod": "tiny-stage1-0", "run": RUN}
+        for metric in RECORDED:
+            family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+            family.add_metric([values[name] for name in metric.labels], 0.8)
+            yield family

@@ -1,0 +1,83 @@
+"""Boards: every panel has data from what is really exported, and loses it when a metric is renamed or dropped."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lehr.monitoring.metrics import FLEET_METRICS, LABELS, METRICS, RECORDED, Metric
+from lehr.monitoring.panels.boards import BOARDS
+from lehr.monitoring.panels.evaluate import Moment, evaluate
+from lehr.monitoring.panels.history import History
+from lehr.monitoring.panels.panel import Panel, Row, Series
+from lehr.monitoring.panels.query import Query
+from lehr.monitoring.panels.reference import used
+from tests.monitoring.panels.samples import BEGAN, RUN, SECONDS_LONG, Recording
+
+EVERY = (*METRICS, *FLEET_METRICS, *RECORDED)
+END = Moment(BEGAN + SECONDS_LONG + 4, 60.0, 3600.0, {"run": RUN, "stage": ".*", "cluster": ".*"})
+QUERIES = {
+    f"{board.uid} / {panel.title} / {series.legend}": series.query
+    for board in BOARDS
+    for panel in board.panels
+    for series in panel.series
+} | {f"{board.uid} / mark {mark.name}": mark.query for board in BOARDS for mark in board.annotations}
+
+
+def answers(query: Query, history: History) -> bool:
+    return any(math.isfinite(one.value) for one in evaluate(query, history, END))
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_query_has_an_answer(name: str, recording: Recording) -> None:
+    assert answers(QUERIES[name], recording.history)
+
+
+@pytest.mark.parametrize("metric", EVERY, ids=lambda metric: metric.name)
+def test_a_metric_that_is_renamed_or_dropped_is_missed(metric: Metric, recording: Recording) -> None:
+    """A mutant of what is exported for each metric: some panel is then empty. In code a rename cannot come to pass, for panels
+    hold the metrics themselves."""
+    needing = [query for query in QUERIES.values() if metric in query.metrics]
+    assert needing or any(metric in used(board) for board in BOARDS), f"{metric.name} is on no board"
+    mutant = recording.history.without(metric.name)
+    assert any(not answers(query, mutant) for query in needing)
+    renamed = recording.history.without(metric.name, instead=f"{metric.name}_new")
+    assert any(not answers(query, renamed) for query in needing)
+
+
+def test_each_board_answers_its_question_first_and_its_names_are_its_own() -> None:
+    assert len({board.uid for board in BOARDS}) == len({board.title for board in BOARDS}) == len(BOARDS) == 7
+    for board in BOARDS:
+        assert board.question.endswith("?") and all(panel.kind == "stat" for panel in board.rows[0].panels)
+        titles = [panel.title for row in board.rows[1:] for panel in row.panels]
+        assert len(set(titles)) == len(titles), board.uid
+
+
+def test_every_variable_limits_a_panel() -> None:
+    for board in BOARDS:
+        asked = {name for panel in board.panels for metric in panel.metrics for name in metric.labels}
+        assert {variable.label for variable in board.variables} <= asked, board.uid
+
+
+def test_every_label_is_explained_and_bounded() -> None:
+    assert {label for metric in EVERY for label in metric.labels} == LABELS.keys()
+
+
+def test_rows_are_filled_to_the_edge_and_nothing_overlaps() -> None:
+    series = (Series(next(iter(QUERIES.values()))),)
+    panels = [
+        Panel("a", "a", "b", "c", "", series, width=width, height=height) for width, height in ((8, 4), (8, 6), (8, 4), (5, 3))
+    ]
+    assert [vars(place) for _, place in Row("x", tuple(panels)).places(10)] == [
+        {"x": 0, "y": 10, "width": 8},
+        {"x": 8, "y": 10, "width": 8},
+        {"x": 16, "y": 10, "width": 8},
+        {"x": 0, "y": 16, "width": 24},
+    ]
+
+
+def test_series_stay_few() -> None:
+    """A fleet of 2,048 nodes that works on 200 runs. Recorded series come beside: they are Prometheus' own, 8 GPUs a node."""
+    runs, fleet = 200 * sum(metric.series for metric in METRICS), sum(metric.series for metric in FLEET_METRICS)
+    assert runs + fleet < 100_000, (runs, fleet)
