@@ -13,8 +13,9 @@ from lehr.monitoring.serving.exposition import Exposition
 from lehr.monitoring.serving.server import LOG, Server, serve
 from lehr.monitoring.usage import Usage
 
-SHOWN = (m.POD_INFO, m.MEMORY_RESIDENT, m.MEMORY_PEAK, m.GPU_MEMORY, m.GPU_MEMORY_SIZE)
-COUNTED = tuple(metric for metric in m.METRICS if metric.counted)
+SHOWN = (m.POD_INFO, m.MEMORY_RESIDENT, m.MEMORY_PEAK, m.GPU_MEMORY)
+# Latencies are rank 0's alone: a histogram on every node of a fleet is more than it is worth.
+COUNTED = tuple(metric for metric in m.METRICS if metric.counted and metric.kind == "counter")
 
 
 @dataclass(frozen=True)

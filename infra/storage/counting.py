@@ -7,7 +7,7 @@ from typing import Any
 
 from lehr.runtime.counters import declare
 
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+BOUNDS = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)  # seconds
 REQUESTS = declare("store_requests", ("operation", "outcome"))
 RETRIES = declare("store_retries", ("operation",))
 SECONDS = declare("store_request_seconds", ("operation",), BOUNDS)

@@ -27,7 +27,7 @@ LABELS: dict[str, Label] = {
     "run": Label("the recipe's name and the beginning of the run's key: one run in one place", 1),
     "name": Label("the recipe's name", 1),
     "place": Label("the last part of the run's folder or address", 1),
-    "stage": Label("the stage's name in the recipe's graph", 64),
+    "stage": Label("the stage's name in the recipe's graph; a pod works on one", 1),
     "model": Label("the model's family", 1),
     "recipe": Label("the beginning of the recipe's SHA-256", 1),
     "reason": Label("why, from a fixed list", 12),
@@ -35,7 +35,7 @@ LABELS: dict[str, Label] = {
     "part": Label("data, forward, backward, sampling, communication, optimizer, other", 7),
     "category": Label("productive, rework, evaluation, checkpoint, startup, stalled, idle", 7),
     "ended": Label("finished, or whose error it was: user, machine, preempted, lehr, killed", 6),
-    "operation": Label("a kind of request to the object store", 9),
+    "operation": Label("a kind of request to the object store", 7),
     "direction": Label("sent or received", 2),
     "outcome": Label("how it ended, from a fixed list", 24),
     "source": Label("where a figure or an action comes from, from a fixed list", 6),
@@ -86,6 +86,7 @@ class Metric:
 
     @property
     def series(self) -> int:
-        """The most series of one run, or of one fleet of the size that `LABELS` has in mind."""
+        """The most series that one pod of a run has, or the controller of a fleet of 2,048 nodes. A process of `lehr run` has
+        those of a run's stages one after the other, and keeps the counters."""
         combinations = self.bound or prod(LABELS[label].values for label in self.labels)
         return combinations * (len(self.buckets) + 3 if self.kind == "histogram" else 1)

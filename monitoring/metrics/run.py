@@ -11,13 +11,15 @@ from lehr.monitoring.metrics.metric import PREFIX, Kind, Metric
 RUN, RUN_STAGE = ("run",), ("run", "stage")
 STEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 CHECKPOINT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-STORE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+STORE_BUCKETS = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 SCORE = (*RUN_STAGE, "task", "metric", "split")
 GPU = "a GPU and its driver"
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...] = RUN_STAGE, *, lasts: bool = False, needs: str = "") -> Metric:
-    return Metric(PREFIX + name, "gauge", text, labels, lasts=lasts, needs=needs)
+def _gauge(
+    name: str, text: str, labels: tuple[str, ...] = RUN_STAGE, *, lasts: bool = False, needs: str = "", bound: int = 0
+) -> Metric:
+    return Metric(PREFIX + name, "gauge", text, labels, lasts=lasts, needs=needs, bound=bound)
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...] = RUN_STAGE, *, counted: str = "", needs: str = "") -> Metric:
@@ -68,7 +70,9 @@ TRAIN_RESUMED = _gauge("train_resumed_timestamp_seconds", "Unix time when the st
 TRAIN_STEPS = _counter("train_steps_total", "Optimiser steps taken by this process, skipped ones included.")
 TRAIN_STEPS_PLANNED = _gauge("train_steps_planned", "Optimiser steps that the stage has in all.")
 TRAIN_STEP = _gauge("train_step", "Step that the stage has reached, over all attempts.")
-TRAIN_STEPS_SKIPPED = _counter("train_steps_skipped_total", "Steps whose update was not applied.", (*RUN_STAGE, "reason"))
+TRAIN_STEPS_SKIPPED = Metric(
+    f"{PREFIX}train_steps_skipped_total", "counter", "Steps whose update was not applied.", (*RUN_STAGE, "reason"), bound=2
+)
 TRAIN_REWORK = _of("train_steps_rework_total", "rework", "Steps that had been made before a restart or a rollback.", "counter")
 TRAIN_ROLLBACKS = _of("train_rollbacks_total", "rolled_back", "Times that training went back to a save.", "counter")
 TRAIN_TOKENS = _of("train_tokens_total", "tokens", "Tokens trained on by this process.", "counter")
@@ -95,9 +99,10 @@ TRAIN_SPIKES = _gauge(
     "train_spike_score_ratio",
     "Share of this process's steps whose loss or gradient norm lies 7 deviations off the 1,000 before (OLMo 2 section 3.2).",
     (*RUN_STAGE, "metric"),
+    bound=2,
 )
 TRAIN_METRIC = _gauge(
-    "train_metric", "Any other metric of the last step that the report draws, by name.", (*RUN_STAGE, "metric")
+    "train_metric", "Any other metric of the last step that the report draws, by name.", (*RUN_STAGE, "metric"), bound=8
 )
 TRAIN_DEV_METRIC = _gauge(
     "train_dev_metric",
@@ -120,8 +125,8 @@ DOCUMENTS = _counter("documents_total", "Documents read, by what became of them.
 CHARACTERS = _counter(
     "document_characters_total", "Their characters, by what became of them.", ("run", "outcome"), counted="document_characters"
 )
-EVAL_SCORE = Metric(f"{PREFIX}eval_score", "gauge", "Score of a finished stage.", SCORE, lasts=True, bound=384)
-EVAL_SCORE_STDERR = Metric(f"{PREFIX}eval_score_stderr", "gauge", "Standard error of the score.", SCORE, lasts=True, bound=384)
+EVAL_SCORE = Metric(f"{PREFIX}eval_score", "gauge", "Score of a finished stage.", SCORE, lasts=True, bound=48)
+EVAL_SCORE_STDERR = Metric(f"{PREFIX}eval_score_stderr", "gauge", "Standard error of the score.", SCORE, lasts=True, bound=48)
 
 # -- machines
 ENERGY_JOULES = _counter("energy_joules_total", "IT energy drawn while the stage ran, before PUE.")
@@ -137,10 +142,13 @@ MEMORY_RESIDENT = _gauge(
 MEMORY_PEAK = _gauge(
     "memory_resident_peak_bytes", "Sum of the largest resident sizes of those processes so far.", RUN, lasts=True
 )
-GPU_MEMORY = _gauge(
-    "gpu_memory_used_bytes", "Memory in use on a GPU of this process, by whomever.", ("run", "gpu"), lasts=True, needs=GPU
+GPU_MEMORY = _gauge(  # one series a machine: of each GPU, dcgm-exporter knows more
+    "gpu_memory_used_ratio",
+    "Share in use of the memory of a machine's fullest GPU, by whomever.",
+    RUN,
+    lasts=True,
+    needs=GPU,
 )
-GPU_MEMORY_SIZE = _gauge("gpu_memory_size_bytes", "Memory that the GPU has.", ("run", "gpu"), lasts=True, needs=GPU)
 
 # -- the object store
 STORE = "a run in an object store"
@@ -150,7 +158,7 @@ STORE_REQUESTS = Metric(
     "Requests to the object store that ended, after retries.",
     ("run", "operation", "outcome"),
     counted="store_requests",
-    bound=32,
+    bound=28,
     needs=STORE,
 )
 STORE_RETRIES = _counter(

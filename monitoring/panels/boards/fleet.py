@@ -204,7 +204,7 @@ POWER = Panel(
     "near the boards' limit while training.",
     "one node lower than its neighbours: throttled, or idle.",
     "watt",
-    (Series(total(Last(r.GPU_POWER), "node"), "{node}"),),
+    (Series(total(Last(r.NODE_POWER), "node"), "{node}"),),
     axis="zero",
 )
 HEAT = Panel(
@@ -213,7 +213,7 @@ HEAT = Panel(
     "below 80 degrees.",
     "above 85 it throttles: airflow, neighbours, paste; cordon it with `lehr nodes cordon`.",
     "celsius",
-    (Series(highest(Last(r.GPU_TEMPERATURE), "node"), "{node}"),),
+    (Series(highest(Last(r.NODE_TEMPERATURE), "node"), "{node}"),),
     thresholds=at((80, "watch"), (87, "bad")),
     base="good",
 )

@@ -183,7 +183,7 @@ GPU_BUSY = Panel(
     "near 1, and above 0.4.",
     "first high, second low: small kernels, waits for other ranks.",
     "percentunit",
-    (Series(mean(Last(r.GPU_BUSY)), "anything"), Series(mean(Last(r.GPU_TENSOR)), "tensor cores")),
+    (Series(mean(Last(r.GPUS_BUSY)), "anything"), Series(mean(Last(r.GPUS_TENSOR)), "tensor cores")),
     axis="zero",
     top=1,
 )

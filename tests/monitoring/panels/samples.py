@@ -28,7 +28,7 @@ SCRAPE, SECONDS_LONG, STEP_SECONDS = 15.0, 480.0, 3.0
 BEGAN = 1_700_000_000.0
 RUN = "tiny-olmo2-01234567"
 PRETRAINING = {
-    "loss": 2.5, "grad_norm": 0.9, "learning_rate": 3e-3, "tokens": 2048, "flops": 1e9, "step_seconds": 2.5, "data_seconds": 0.1,
+    "loss": 2.5, "grad_norm": 0.9, "learning_rate": 3e-3, "tokens": 2048, "flops": 1e9, "data_seconds": 0.1,
     "forward_seconds": 0.8, "backward_seconds": 1.2, "communication_seconds": 0.2, "optimizer_seconds": 0.1, "least_load": 0.7,
     "straggler_ratio": 1.04, "slowest_rank": 3, "guard_loss_limit": 3.5, "guard_grad_norm_limit": 2.0,
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.boards.common import OF, ROUNDS, at
-from lehr.monitoring.panels.forms import now, rate, ratio, total
+from lehr.monitoring.panels.forms import highest, now, rate, ratio, total
 from lehr.monitoring.panels.panel import Panel, Row, Series
 from lehr.monitoring.panels.query import Last
 
@@ -40,11 +40,11 @@ MEMORY = Panel(
 )
 GPU_MEMORY = Panel(
     "GPU memory",
-    "Share in use of each GPU of the run's processes, by whomever.",
+    "Share in use of the fullest GPU of all the run's machines, by whomever.",
     "below 0.95, level.",
     "near 1 the next long batch may fail: smaller micro-batch, or activation checkpointing.",
     "percentunit",
-    (Series(ratio(now(m.GPU_MEMORY), now(m.GPU_MEMORY_SIZE)), "GPU {gpu}"),),
+    (Series(highest(Last(m.GPU_MEMORY), "run"), "fullest GPU of all machines"),),
     axis="zero",
     top=1,
     thresholds=at((0.95, "watch"), (0.99, "bad")),
