@@ -13,7 +13,7 @@ from lehr.monitoring.serving.exposition import Exposition
 from lehr.monitoring.serving.server import LOG, Server, serve
 from lehr.monitoring.usage import Usage
 
-SHOWN = (m.POD_INFO, m.MEMORY_RESIDENT, m.MEMORY_PEAK, m.GPU_MEMORY)
+SHOWN = (m.POD_INFO, m.MEMORY_RESIDENT, m.MEMORY_PEAK, m.GPUS, m.GPU_MEMORY)
 # Latencies are rank 0's alone: a histogram on every node of a fleet is more than it is worth.
 COUNTED = tuple(metric for metric in m.METRICS if metric.counted and metric.kind == "counter")
 

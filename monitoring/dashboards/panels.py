@@ -50,6 +50,9 @@ def panel(of: Panel, place: Place, scope: tuple[str, ...], number: int) -> Any:
         made.max(of.top)
     for at, series in enumerate(of.series):
         made.with_target(_target(of, series, scope, _name(at)))
+        if series.unit is not None:
+            unit = d.DynamicConfigValue(id_val="unit", value=_UNITS.get(series.unit, series.unit))
+            made.override_by_name(series.legend, [unit])
     return made
 
 

@@ -73,7 +73,9 @@ class Fleet:
     RECONCILE = _metric("fleet_reconcile_seconds", "histogram", "Time of one round of decisions.", (), FLEET_BUCKETS)
     RECONCILE_TIME = _metric("fleet_reconcile_timestamp_seconds", "gauge", "Unix time of the last round.", ())
     ERRORS = _metric("fleet_errors_total", "counter", "Requests and watches that failed, by kind.", ("reason",))
-    API_REQUESTS = _metric("fleet_api_requests_total", "counter", "Answered API requests.", ("verb", "resource", "code"))
+    API_REQUESTS = _metric(
+        "fleet_api_requests_total", "counter", "Answered API requests.", ("verb", "resource", "code"), bound=256
+    )
     WEBHOOKS = _metric("fleet_webhook_total", "counter", "Calls of the webhook.", ("outcome",))
 
 

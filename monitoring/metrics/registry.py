@@ -44,6 +44,10 @@ class Registry:
                 self._series.setdefault(metric, set()).add(values)
             return made.labels(*values)
 
+    def has(self, metric: Metric) -> bool:
+        """Whether it is one of those that this registry was made for."""
+        return metric.name in self._made
+
     def drop(self, **labels: str) -> None:
         """Remove the gauges with these labels that say nothing once what they describe is over."""
         with self._lock:

@@ -142,13 +142,13 @@ MEMORY_RESIDENT = _gauge(
 MEMORY_PEAK = _gauge(
     "memory_resident_peak_bytes", "Sum of the largest resident sizes of those processes so far.", RUN, lasts=True
 )
-GPU_MEMORY = _gauge(  # one series a machine: of each GPU, dcgm-exporter knows more
-    "gpu_memory_used_ratio",
-    "Share in use of the memory of a machine's fullest GPU, by whomever.",
-    RUN,
-    lasts=True,
-    needs=GPU,
+# A series a machine, not a GPU: of each GPU, dcgm-exporter knows more.
+GPUS = _gauge("gpus", "GPUs of this machine that the run's processes see.", RUN, lasts=True, needs=GPU)
+GPU_MEMORY = _gauge(
+    "gpu_memory_used_ratio", "Share in use of the memory of a machine's fullest GPU, by whomever.", RUN, lasts=True, needs=GPU
 )
+GPU_MEMORY_SIZE = _gauge("gpu_memory_size_bytes", "Memory of a GPU of rank 0's machine.", RUN, lasts=True, needs=GPU)
+
 
 # -- the object store
 STORE = "a run in an object store"

@@ -48,10 +48,12 @@ def _check_names(text: str, query: Query) -> None:
 
 @dataclass(frozen=True)
 class Series:
-    """One query of a panel. `legend` names its lines, with the query's labels in braces: "{stage}"."""
+    """One query of a panel. `legend` names its lines, with the query's labels in braces: "{stage}". `unit`: that of a table's
+    column, if it is not the panel's."""
 
     query: Query
     legend: str = ""
+    unit: Unit | None = None
 
     def __post_init__(self) -> None:
         if not self.query.closed:

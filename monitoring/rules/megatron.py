@@ -38,9 +38,9 @@ def _steps() -> list[Recording]:
 
 def recordings() -> list[Recording]:
     """One series a stage for each of Megatron's; throughput is of one GPU, or of the whole where no GPU is seen."""
-    gpus = f"count by ({RUN}) ({m.GPU_MEMORY_SIZE.name})"
+    gpus = f"sum by ({RUN}) ({m.GPUS.name})"
     flops = f"{rate(m.TRAIN_FLOPS, '5m')} / 1e12"
-    memory = f"{highest(m.GPU_MEMORY, RUN)} / 1e9"
+    memory = f"{highest(m.GPU_MEMORY, RUN)} * {highest(m.GPU_MEMORY_SIZE, RUN)} / 1e9"
     return [
         *_steps(),
         _named("loss", highest(m.TRAIN_LOSS)),

@@ -74,7 +74,8 @@ def test_memory_is_read_at_each_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
         block[page] = 1
     after = value("lehr_memory_resident_bytes", {"run": "tiny-12"})
     assert after is not None and after - before > 32 * 2**20 and block
-    assert value("lehr_gpu_memory_used_ratio", {"run": "tiny-12"}) == 3 / 80
+    found = [value(f"lehr_gpu{name}", {"run": "tiny-12"}) for name in ("s", "_memory_used_ratio", "_memory_size_bytes")]
+    assert found == [1, 3 / 80, 80 * 2**30]
 
 
 def test_two_runs_of_one_recipe_have_two_labels_and_say_where_they_are() -> None:

@@ -133,4 +133,5 @@ def test_another_pod_of_a_run_says_where_it_is_and_what_its_ranks_counted() -> N
     assert f'lehr_pod_info{{first_rank="8",{where}}} 1.0' in text
 
     assert 'lehr_attempts_total{ended="machine",run="tiny-1",stage="stage1"}' in text
-    assert 'lehr_gpu_memory_used_ratio{run="tiny-1"} 0.0375' in text and "lehr_train" not in text
+    assert 'lehr_gpu_memory_used_ratio{run="tiny-1"} 0.0375' in text and 'lehr_gpus{run="tiny-1"} 1.0' in text
+    assert "lehr_train" not in text and "lehr_gpu_memory_size" not in text  # rank 0 says that for all

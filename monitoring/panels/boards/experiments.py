@@ -50,7 +50,7 @@ TABLE = Panel(
         Series(recent(m.TRAIN_LOSS), "loss"),
         Series(recent(m.TRAIN_STEP), "step"),
         Series(counted(m.TRAIN_TOKENS, *OF), "tokens"),
-        Series(highest(biggest(m.TRAIN_SPIKES, metric="loss"), *OF), "spike score"),
+        Series(highest(biggest(m.TRAIN_SPIKES, metric="loss"), *OF), "spike score", "percentunit"),
         Series(kilowatt_hours(*OF), "kWh"),
     ),
     "table",

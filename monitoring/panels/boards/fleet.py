@@ -6,7 +6,7 @@ from lehr.monitoring.metrics import Fleet as f
 from lehr.monitoring.metrics import recorded as r
 from lehr.monitoring.panels.boards.common import CORDONS, PLACES, at, stat
 from lehr.monitoring.panels.boards.fleet_controller import CONTROLLER
-from lehr.monitoring.panels.forms import counted, highest, increase, now, ratio, total
+from lehr.monitoring.panels.forms import age, counted, highest, increase, now, ratio, total
 from lehr.monitoring.panels.panel import Board, Panel, Row, Series, Variable
 from lehr.monitoring.panels.query import Last, Quantile
 
@@ -88,11 +88,11 @@ STATES = Panel(
 )
 TABLE = Panel(
     "Nodes that are not healthy",
-    "Each with its state.",
+    "Each with its state, and for how long it has been in it; one that a person holds has no time.",
     "empty, or a few that change.",
-    "`lehr nodes show NODE` says why and since when; days in one state: runbook LehrQuarantineLong.",
+    "`lehr nodes show NODE` says why; days in one state: runbook LehrQuarantineLong.",
     "",
-    (Series(now(f.NODE_STATE), "in this state"),),
+    (Series(now(f.NODE_STATE), "in it"), Series(age(f.NODE_SINCE), "for", "s")),
     "table",
     width=12,
     height=9,
@@ -132,6 +132,40 @@ FALSE = Panel(
     "bars",
     thresholds=at((10, "bad")),
     decimals=0,
+)
+SPARES = Panel(
+    "Spare nodes",
+    "Healthy nodes in service whose GPUs no pod of training holds, by pool.",
+    "one for each hundred nodes or more.",
+    "runbook LehrSparesLow.",
+    "short",
+    (Series(total(Last(f.SPARES), "pool"), "{pool}"),),
+    axis="zero",
+    thresholds=at((1, "watch"), (2, "good")),
+    base="bad",
+)
+PREFLIGHT = Panel(
+    "Time of a preflight",
+    "From a pod's first preflight container to its last one's end, by the verdict: the median, and 99 in 100.",
+    "below two minutes.",
+    "an image that is pulled each time, or a slow probe: `lehr nodes show` has each one's time.",
+    "s",
+    (
+        Series(Quantile(0.5, f.PREFLIGHT, ("outcome",), "1h"), "{outcome}: median"),
+        Series(Quantile(0.99, f.PREFLIGHT, ("outcome",), "1h"), "{outcome}: 99 %"),
+    ),
+    axis="zero",
+    thresholds=at((120, "watch"), (600, "bad")),
+    base="good",
+)
+PODS = Panel(
+    "Pods of runs",
+    "Pods of each run that serve metrics now.",
+    "as many as the run has nodes.",
+    "a run has too few: runbook LehrExporterMissing.",
+    "short",
+    (Series(highest(Last(f.RUN_PODS), "run"), "{run}"),),
+    axis="zero",
 )
 BUDGET = Panel(
     "Cordons that breakers still allow",
@@ -236,7 +270,8 @@ FLEET = Board(
     (POOL, NODE),
     (
         Row("Working, and decided well", (WORKING, NODES_NOW, BREAKERS, FALSE_NOW, LOST_NOW, LEADER)),
-        Row("Nodes", (STATES, TABLE, CAUSES, COMING, FALSE, REACTION, QUARANTINE, BUDGET, TESTS, REPORTS)),
+        Row("Nodes", (STATES, TABLE, CAUSES, COMING, FALSE, REACTION, QUARANTINE, BUDGET, SPARES)),
+        Row("Tests and runs", (PREFLIGHT, PODS, TESTS, REPORTS)),
         Row("Controller", CONTROLLER),
         Row("GPUs, by dcgm-exporter", (POWER, HEAT, XID)),
     ),

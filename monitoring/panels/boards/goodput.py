@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lehr.monitoring.metrics import Fleet
 from lehr.monitoring.metrics import recorded as r
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.boards.common import (
@@ -129,6 +130,18 @@ ENDED = Panel(
     width=12,
     decimals=0,
 )
+PREFLIGHTS = Panel(
+    "Hours of preflights",
+    "Time that preflights of each run's pods took, of those pods that are still there.",
+    "minutes.",
+    "restarts, each with a preflight of every pod: runbook LehrCrashLoop.",
+    "node-hours",
+    (Series(times(highest(Last(Fleet.RUN_PREFLIGHT), "run"), 1 / SECONDS_PER_HOUR), "{run}"),),
+    "bars",
+    width=24,
+    height=6,
+    decimals=2,
+)
 POWER = Panel(
     "Power of each run",
     "IT power of its machines.",
@@ -195,7 +208,7 @@ GOODPUT = Board(
     (RUNS, STAGE),
     (
         Row("Worth its time, worth its energy", (GOODPUT_NOW, HOURS_NOW, ENERGY_NOW, CARBON_NOW, WATER_NOW, POWER_NOW)),
-        Row("Time", (TIME, LOST, BY_RUN, ENDED)),
+        Row("Time", (TIME, LOST, BY_RUN, ENDED, PREFLIGHTS)),
         Row("Energy", (POWER, TOKEN, STAGES_ENERGY, SOURCE)),
         Row("GPUs, by dcgm-exporter", (GPU_POWER, GPU_BUSY)),
     ),

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from lehr.data.prepare import CHARACTERS, DOCUMENTS
-from lehr.infra.controller.metrics import ControllerMetrics
+from lehr.infra.controller.metrics import ControllerMetrics, Run
 from lehr.infra.fleet.breaker import BreakerStatus
 from lehr.infra.fleet.views import NodeRecord, NodeState, NodeView
 from lehr.infra.storage.counting import BYTES, REQUESTS, RETRIES, SECONDS
@@ -66,7 +66,6 @@ class Recording:
 
 def record(patch: pytest.MonkeyPatch) -> Recording:
     """All that was scraped from BEGAN on for SECONDS_LONG."""
-    patch.setattr("lehr.monitoring.usage.FRESH_SECONDS", 0.0)
     made, clock, meter = Recording(), Time(), Meter()
     clock.seconds = BEGAN
     about = About(
@@ -146,6 +145,8 @@ def _fleet(metrics: ControllerMetrics, clock: Callable[[], float]) -> Iterator[N
             metrics.count(metric, **labels)
         for metric in (Fleet.VERDICT_TO_CORDON, Fleet.CORDON_TO_DELETION, Fleet.QUARANTINE, Fleet.RECONCILE):
             metrics.observe(metric, 0.3)
+        metrics.observe(Fleet.PREFLIGHT, 40.0, outcome="pass")
+        metrics.show_runs({RUN: Run(3, 2, 40.0)})
         metrics.error("watch")
         metrics.request("GET", "/api/v1/nodes", 200)
         yield

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 
 import pytest
 
+from lehr.cli.main import lehr
 from lehr.monitoring.metrics import FLEET_METRICS, LABELS, METRICS, RECORDED, Metric
 from lehr.monitoring.metrics.cardinality import of_a_fleet
 from lehr.monitoring.panels.boards import BOARDS
@@ -16,6 +18,7 @@ from lehr.monitoring.panels.panel import Panel, Row, Series
 from lehr.monitoring.panels.query import Query
 from lehr.monitoring.panels.reference import used
 from lehr.monitoring.pod_exporter import COUNTED, SHOWN
+from tests.graph.source import ROOT
 from tests.monitoring.panels.samples import BEGAN, RUN, SECONDS_LONG, Recording
 
 EVERY = (*METRICS, *FLEET_METRICS, *RECORDED)
@@ -78,6 +81,14 @@ def test_rows_are_filled_to_the_edge_and_nothing_overlaps() -> None:
         {"x": 16, "y": 10, "width": 8},
         {"x": 0, "y": 16, "width": 24},
     ]
+
+
+def test_commands_and_runbooks_that_panels_name_exist() -> None:
+    texts = " ".join(panel.description for board in BOARDS for panel in board.panels)
+    commands = set(re.findall(r"`lehr ([a-z]+)", texts))
+    assert commands and commands <= set(lehr.commands), commands - set(lehr.commands)
+    runbooks = {*re.findall(r"\bLehr[A-Z]\w+", texts), *(name for board in BOARDS for name in board.runbooks)}
+    assert not {name for name in runbooks if not (ROOT / "docs" / "runbooks" / f"{name}.md").is_file()}
 
 
 def test_series_stay_few() -> None:

@@ -62,6 +62,18 @@ WHAT = Panel(
     width=8,
     decimals=0,
 )
+GPUS = Panel(
+    "GPUs",
+    "GPUs that the run's processes see on all its machines, and the memory of one.",
+    "as many as the recipe asks for.",
+    "fewer: a pod is missing, or a GPU fell off its bus: board Fleet health, XID errors.",
+    "short",
+    (Series(total(Last(m.GPUS), "run"), "GPUs"), Series(now(m.GPU_MEMORY_SIZE), "memory", "bytes")),
+    "table",
+    width=8,
+    height=5,
+    decimals=0,
+)
 WHERE = Panel(
     "Where it runs",
     "The run's pods, their nodes, and the rank of each pod's first process.",
@@ -75,16 +87,16 @@ WHERE = Panel(
 )
 ACTIVE = Panel(
     "Stages that take steps",
-    "When each stage took steps.",
-    "without gaps within a stage.",
-    "gaps: evaluation, restarts; Where time went says which.",
+    "When each stage took steps, and when it paused to evaluate or to write a checkpoint.",
+    "steps without gaps within a stage, and short pauses.",
+    "gaps are restarts; long pauses: fewer examples in the loop, or saves to a faster place.",
     "",
-    (Series(now(m.TRAIN_ACTIVE), "{stage}"),),
+    (Series(now(m.TRAIN_ACTIVE), "{stage}: takes steps"), Series(now(m.TRAIN_PAUSED), "{stage}: evaluates or saves")),
     "states",
     width=24,
     height=6,
-    states={0: ("none", "plain"), 1: ("takes steps", "good")},
+    states={0: ("no", "plain"), 1: ("yes", "good")},
 )
 
 COST = Row("Cost", (POWER, JOULES_A_TOKEN, MEMORY, GPU_MEMORY))
-ABOUT = Row("What and where", (ACTIVE, WHAT, WHERE))
+ABOUT = Row("What and where", (ACTIVE, WHAT, WHERE, GPUS))

@@ -80,5 +80,15 @@ SAVING = Panel(
     base="good",
     decimals=2,
 )
+INTERVAL = Panel(
+    "Steps between saves",
+    "Most optimiser steps from one checkpoint to the next so far.",
+    "the recipe's `checkpoint_steps`.",
+    "more: saves fail, or are slower than their interval.",
+    "short",
+    (Series(now(m.CHECKPOINT_INTERVAL), "{stage}"),),
+    width=12,
+    axis="zero",
+)
 
-SAFETY = Row("Saves, and lost time", (CHECKPOINT_AGE, CHECKPOINT_TIME, CHECKPOINT_SIZE, TIME, ATTEMPTS, SAVING))
+SAFETY = Row("Saves, and lost time", (CHECKPOINT_AGE, CHECKPOINT_TIME, CHECKPOINT_SIZE, TIME, ATTEMPTS, SAVING, INTERVAL))

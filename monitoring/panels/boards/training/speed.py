@@ -69,7 +69,7 @@ WHO = Panel(
     "Which rank is slowest",
     "The rank that the others waited for, last step.",
     "now this one, now that one.",
-    "always the same: its node is slow; `lehr nodes` names the node of a rank's pod.",
+    "always the same: its node is slow; Where it runs, below, has the nodes of pods and their first ranks.",
     "",
     (Series(now(m.TRAIN_SLOWEST), "{stage}"),),
     width=6,
