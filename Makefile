@@ -92,8 +92,8 @@ chart: setup ## write the chart's rules, and its schema and README from its valu
 	  $$helm lint --strict --quiet helm/lehr; \
 	  SOURCE_DATE_EPOCH=$(CHART_EPOCH) $$helm package helm/lehr -d dist
 
-# Written: helm/lehr/files/dashboards/, helm/lehr/files/rules/gpu.yaml, docs/metrics.md.
-dashboards: setup ## write Grafana's boards, the rules for GPUs and docs/metrics.md anew from monitoring/panels and monitoring/metrics
+# Written: helm/lehr/files/dashboards/, docs/metrics.md.
+dashboards: setup ## write Grafana's boards and docs/metrics.md anew from monitoring/panels and monitoring/metrics
 	@$(PY) -m lehr.monitoring.dashboards
 
 lint: setup ## ruff and mypy --strict

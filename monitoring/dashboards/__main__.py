@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lehr.monitoring.dashboards.boards import text
-from lehr.monitoring.dashboards.gpu_rules import rules
 from lehr.monitoring.panels.boards import BOARDS
 from lehr.monitoring.panels.reference import page
 
@@ -22,7 +21,7 @@ FOLDER = Path("helm/lehr/files/dashboards")
 def files() -> dict[Path, str]:
     """Every file that is written, by its path in the repository, with what belongs there."""
     boards = {FOLDER / f"{board.uid}.json": text(board) for board in BOARDS}
-    return {**boards, Path("helm/lehr/files/rules/gpu.yaml"): rules(), Path("docs/metrics.md"): page(BOARDS)}
+    return {**boards, Path("docs/metrics.md"): page(BOARDS)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,6 @@
-"""Metrics that Prometheus itself makes of others', by the rules of the chart (helm/lehr/files/rules/gpu.yaml).
+"""Metrics that Prometheus itself makes of others', by the rules of the chart (monitoring/rules/gpu.py).
 
-dcgm-exporter names its node `Hostname` or, since May 2026, `hostname`; where Prometheus keeps its own labels, the pod that uses
-a GPU is `exported_pod`. The rules bring all spellings to one, so that they can be joined with `pod_info`.
+The rules bring all spellings of their labels to one, so that they can be joined with `pod_info`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,28 @@ def test_files_go_out_as_they_stand(tmp_path: Path) -> None:
     assert board["metadata"]["annotations"] == {"grafana_folder": "Lehr"}
     assert json.loads(board["data"]["planted.json"]) == json.loads((chart / "files/dashboards/planted.json").read_text())
     rules = {item["metadata"]["name"]: item["spec"] for item in made if item["kind"] == "PrometheusRule"}
-    assert set(rules) == {"lehr-planted", "lehr-fleet", "lehr-runs"}
+    assert set(rules) == {"lehr-planted", "lehr-fleet", "lehr-gpu", "lehr-runs"}
     assert rules["lehr-planted"] == yaml.safe_load((chart / "files/rules/planted.yaml").read_text())
+
+
+@cluster
+def test_links_of_boards_lead_where_the_values_say() -> None:
+    def links(values: dict[str, object]) -> set[str]:
+        made = [item for item in render({"monitoring": values}) if "-dashboard-" in item["metadata"]["name"]]
+        assert len(made) == 7
+        boards = [json.loads(text) for item in made for text in item["data"].values()]
+        return {link["url"] for board in boards for link in board["links"] if link["type"] == "link"}
+
+    assert all(re.match(r"https://(mlflow|flyte|logs|runbooks)\.invalid/", url) for url in links({}))
+    urls = {
+        "mlflow": "https://mlflow.example.org/",
+        "flyte": "https://flyte.example.org",
+        "logs": "https://logs.example.org/d/x",
+    }
+    found = links({"dashboards": {"urls": urls}, "rules": {"runbookBaseUrl": "https://example.org/lehr"}})
+    assert not [url for url in found if ".invalid" in url]
+    named = {"https://mlflow.example.org/#/experiments", "https://example.org/lehr/docs/runbooks/LehrStalled.md"}
+    assert named <= found and "https://logs.example.org/d/x/" in found
 
 
 @cluster

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lehr.monitoring.metrics import RECORDED
 from lehr.report.footprint import ItJoules, carbon_kg, facility_energy, kwh, water_liters
 from tests.helm.promtool import RULES, promtool, series
 
@@ -74,6 +75,48 @@ def _checks() -> list[dict[str, Any]]:
     dashboard = '{__name__=~"megatron_training_loss.*", nemo_run_id="a"}'
     sample = {"labels": f"megatron_training_loss{{{MEGATRON}}}", "value": 2.5}
     return [*made, {"expr": dashboard, "eval_time": "60m", "exp_samples": [sample]}]
+
+
+# dcgm-exporter's metrics of two nodes, in four spellings: its old label of the node and its new one, each with and without
+# Prometheus' own labels before those of the pod that uses the GPU.
+SPELLINGS = (
+    'gpu="0",Hostname="n1",namespace="t",pod="p"',
+    'gpu="1",hostname="n1",namespace="t",pod="p"',
+    'gpu="0",Hostname="n2",namespace="gpu-operator",pod="dcgm-1",exported_namespace="t",exported_pod="q"',
+    'gpu="1",hostname="n2",namespace="gpu-operator",pod="dcgm-1",exported_namespace="t",exported_pod="q"',
+    'gpu="2",hostname="n2",namespace="gpu-operator",pod="dcgm-1"',  # nobody's
+)
+ON_GPUS = {
+    'lehr:node_gpu_power_watts{node="n1"}': 'lehr:node_gpu_power_watts{node="n1"} 300',
+    'lehr:node_gpu_power_watts{node="n2"}': 'lehr:node_gpu_power_watts{node="n2"} 1200',
+    'lehr:run_gpu_power_watts{run="a"}': 'lehr:run_gpu_power_watts{run="a"} 1000',
+    'lehr:node_gpu_temperature_celsius{node="n2"}': 'lehr:node_gpu_temperature_celsius{node="n2"} 54',
+    "lehr:gpu_xid_code": 'lehr:gpu_xid_code{gpu="1", node="n2"} 79',
+    "lehr:gpus_utilization_ratio": "lehr:gpus_utilization_ratio 0.5",
+    "lehr:gpus_tensor_active_ratio": "lehr:gpus_tensor_active_ratio 0.25",
+}
+
+
+def test_gpus_are_joined_with_runs_whatever_their_exporter_calls_them(tmp_path: Path) -> None:
+    series_of = {series("lehr_pod_info", pod=pod, node="x"): "1x10" for pod in ("p", "q")}
+    for number, labels in enumerate(SPELLINGS):
+        values = {"DEV_POWER_USAGE": 100 * (number + 1), "DEV_GPU_TEMP": 50 + number, "DEV_GPU_UTIL": 50}
+        values |= {"DEV_XID_ERRORS": 79 if number == 3 else 0, "PROF_PIPE_TENSOR_ACTIVE": 0.25}
+        series_of |= {f"DCGM_FI_{name}{{{labels}}}": f"{value}x10" for name, value in values.items()}
+    checks = []
+    for query, sample in ON_GPUS.items():
+        labels, value = sample.rsplit(" ", 1)
+        checks.append({"expr": query, "eval_time": "5m", "exp_samples": [{"labels": labels, "value": float(value)}]})
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series_of.items()],
+        "promql_expr_test": checks,
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(RULES / "gpu.yaml")], "tests": [test]}), encoding="utf-8")
+    done = promtool("test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {metric.name for metric in RECORDED} == {query.partition("{")[0] for query in ON_GPUS}
 
 
 def test_recorded_series_have_the_values_that_their_formulas_say(tmp_path: Path) -> None:
