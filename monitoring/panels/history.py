@@ -48,14 +48,3 @@ class History:
     def values(self, label: str) -> list[str]:
         """All values that a label has in any series, sorted."""
         return sorted({value for of in self._series.values() for labels in of for name, value in labels if name == label})
-
-    def without(self, name: str, instead: str = "") -> History:
-        """The same samples, in which the metric `name` is not there or has another name: for tests of what needs it."""
-        made = History(self._keep)
-        for found, series in self._series.items():
-            own = found == name or (found.startswith(name) and found.removeprefix(name) in ("_bucket", "_sum", "_count"))
-            if not own:
-                made._series[found] = series
-            elif instead:
-                made._series[found.replace(name, instead)] = series
-        return made

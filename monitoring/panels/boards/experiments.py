@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
-from lehr.monitoring.panels.boards.common import OF, PLACES, ROUNDS, RUNS, STAGE, goodput, kilowatt_hours, stat
+from lehr.monitoring.panels.boards.common import OF, PLACES, ROUNDS, RUNS, STAGE, STAGES, goodput, kilowatt_hours, stat
 from lehr.monitoring.panels.forms import biggest, counted, highest, lowest, now, number, rate, recent, total
 from lehr.monitoring.panels.panel import Board, Panel, Row, Series
 
@@ -129,7 +129,7 @@ EXPERIMENTS = Board(
         Row("Better, and at what cost", (RUNS_NOW, TRAINING_NOW, BEST_NOW, TOKENS_NOW)),
         Row("Side by side", (TABLE, LOSS, DEV, SPEED, NORM, GOODPUTS, SCORES)),
     ),
-    (),
+    (STAGES,),
     PLACES,
     ("LehrDiverging", "LehrExporterMissing"),
     hours=48.0,

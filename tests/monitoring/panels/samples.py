@@ -18,7 +18,7 @@ from lehr.infra.storage.counting import BYTES, REQUESTS, RETRIES, SECONDS
 from lehr.monitoring.exporter import About, PrometheusTracker
 from lehr.monitoring.metrics import RECORDED, Fleet
 from lehr.monitoring.metrics import run as m
-from lehr.monitoring.panels.history import History
+from lehr.monitoring.panels.history import STALE, History
 from lehr.monitoring.pod_exporter import Pod
 from lehr.monitoring.time_ledger import TimeLedger
 from lehr.pipeline.run import ATTEMPTS
@@ -62,6 +62,27 @@ class Recording:
     def openmetrics(self) -> str:
         """For `promtool tsdb create-blocks-from openmetrics`."""
         return "\n".join(line for lines in self.lines.values() for line in lines) + "\n# EOF\n"
+
+
+def without(history: History, name: str, instead: str = "") -> History:
+    """The same samples, in which the metric `name` is not there or has another name."""
+    made = History()
+    for found, series in history._series.items():
+        own = found == name or (found.startswith(name) and found.removeprefix(name) in ("_bucket", "_sum", "_count"))
+        if not own or instead:
+            made._series[found.replace(name, instead) if own else found] = series
+    return made
+
+
+def unmarked(history: History) -> History:
+    """The same samples without the marks of series that ended: backfilled blocks have none."""
+    made = History()
+    for name, series in history._series.items():
+        for labels, points in series.items():
+            for at, value in points:
+                if value is not STALE:
+                    made.add(name, dict(labels), at, value)
+    return made
 
 
 def record(patch: pytest.MonkeyPatch) -> Recording:

@@ -19,7 +19,7 @@ from lehr.monitoring.panels.query import Query
 from lehr.monitoring.panels.reference import used
 from lehr.monitoring.pod_exporter import COUNTED, SHOWN
 from tests.graph.source import ROOT
-from tests.monitoring.panels.samples import BEGAN, RUN, SECONDS_LONG, Recording
+from tests.monitoring.panels.samples import BEGAN, RUN, SECONDS_LONG, Recording, without
 
 EVERY = (*METRICS, *FLEET_METRICS, *RECORDED)
 END = Moment(BEGAN + SECONDS_LONG + 4, 60.0, 3600.0, {"run": RUN, "stage": ".*", "cluster": ".*"})
@@ -46,9 +46,9 @@ def test_a_metric_that_is_renamed_or_dropped_is_missed(metric: Metric, recording
     hold the metrics themselves."""
     needing = [query for query in QUERIES.values() if metric in query.metrics]
     assert needing or any(metric in used(board) for board in BOARDS), f"{metric.name} is on no board"
-    mutant = recording.history.without(metric.name)
+    mutant = without(recording.history, metric.name)
     assert any(not answers(query, mutant) for query in needing)
-    renamed = recording.history.without(metric.name, instead=f"{metric.name}_new")
+    renamed = without(recording.history, metric.name, instead=f"{metric.name}_new")
     assert any(not answers(query, renamed) for query in needing)
 
 
