@@ -143,6 +143,7 @@ def test_the_lint_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monkey
             ("rate(lehr_train_tokens_total", "(lehr_train_tokens_total"),
             ("$stage", "$stages"),
         ],
+        test_grafanas_own_types_read_all_that_is_written: [('"legendFormat"', '"legendText"'), ('"gridPos"', '"grid"')],
         test_panels_lie_beside_each_other: [('"x": 4', '"x": 3'), ('"id": 3,', '"id": 2,')],
         test_every_panel_says_what_it_is: [
             ("Healthy: ", ""),
