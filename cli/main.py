@@ -33,6 +33,7 @@ from lehr.cli.simulate import simulate
 from lehr.cli.submit import submit
 from lehr.cli.submitted import cancel, logs, open_, status
 from lehr.cli.tracking import mlflow_
+from lehr.cli.watch import watch
 
 _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
     "Recipes and runs": (
@@ -41,6 +42,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (validate, "Check a recipe, and print it with what it inherits."),
         (plan, "What it will cost, before anything is spent."),
         (run_command, "Train it; give the command again to go on."),
+        (watch, "A page that shows runs, live: curves, stages, scores."),
         (list_, "The runs here: recipe, state, scores, size."),
         (doctor, "What is wrong with this machine, a store or a cluster."),
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import MANIFEST
 from lehr.config import Recipe, load_recipe
+from lehr.monitoring.watch.small_files import locked
 from lehr.pipeline.graph import graph
 from lehr.report.format import with_unit
 from lehr.report.scores import ScoreRecord, read_records
@@ -45,6 +46,12 @@ def runs(place: Path, *, default: bool = False) -> list[Run]:
         raise UserError("there is no such folder", where=place, remedy="give a folder with runs, such as runs")
     found = [(_changed(folder), _run(folder)) for folder in _folders(place, _DEPTH)]
     return [run for _, run in sorted(found, key=lambda pair: -pair[0])]
+
+
+def newest(place: Path) -> Path | None:
+    """The folder of the run that was worked on last, one at work before all others; None where there is none."""
+    found = [(locked(folder / ".lock"), _changed(folder), folder) for folder in _folders(place, _DEPTH)]
+    return max(found, default=(False, 0.0, None), key=lambda run: run[:2])[2]
 
 
 def _folders(place: Path, depth: int) -> Iterator[Path]:

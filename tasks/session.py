@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 
 from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.recipe import Recipe
@@ -23,6 +24,7 @@ from lehr.monitoring.fan_out import FanOut
 from lehr.monitoring.gpus import Gpus
 from lehr.monitoring.mlflow_moved import artifacts_of, tracking_uri_of
 from lehr.monitoring.mlflow_tracker import MlflowTracker
+from lehr.monitoring.watch import endpoint
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.redaction import masked
 from lehr.tasks.exporting import SharedCounts, about, serve
@@ -41,6 +43,7 @@ class Session:
     progress: Progress
     mlflow: MlflowTracker | None
     counts: SharedCounts
+    folder: Path
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set once the run is published; a session closed before that is recorded as failed
     over: bool = False  # set by an error that ends the run; in a pod, whose end is not the run's, nothing else does
@@ -60,6 +63,7 @@ class Session:
             set_progress_source(dict)
             goes_on = in_pod() and not self.done and not self.over
             self.tracker.close(failed=None if goes_on else not self.done)
+            endpoint.withdraw(self.folder)
             self.counts.close()
 
 
@@ -89,7 +93,10 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
     counts = SharedCounts()
     url = serve(exporter, metrics_port, console.note)
     console.note(f'metrics: {url} (run="{label}")' if url else "metrics: none")
-    _current = Session(tracker, power, progress, tracked, counts)
+    folder = RunLocation(run.root).folder
+    if url and not in_pod():
+        endpoint.announce(folder, url)  # for `lehr watch`
+    _current = Session(tracker, power, progress, tracked, counts, folder)
     atexit.register(_current.close)
     set_progress_source(progress.words)
     return _current

@@ -1,0 +1,81 @@
+"""Which panels of the boards `lehr watch` shows, and how the page is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lehr.monitoring.metrics import METRICS, Metric
+from lehr.monitoring.panels.boards import BOARDS
+from lehr.monitoring.panels.panel import Board, Panel, Series
+from lehr.monitoring.panels.query import Query
+from lehr.monitoring.watch.replay import IN_LOGS
+
+Place = tuple[int, int]  # number of a panel, and of a series in it
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A row of a board, with the numbers of its panels."""
+
+    board: str
+    row: str
+    panels: tuple[int, ...]
+
+
+class Shown:
+    """All panels that ask for metrics of runs and of nothing else, each once, by number."""
+
+    def __init__(self, boards: Sequence[Board] = BOARDS) -> None:
+        self.panels: list[Panel] = []
+        self.headings: list[Heading] = []
+        for board in boards:
+            for row in board.rows:
+                new = [panel for panel in row.panels if panel not in self.panels and panel.metrics <= set(METRICS)]
+                first = len(self.panels)
+                self.panels += new
+                if new:
+                    self.headings.append(Heading(board.title, row.title, tuple(range(first, len(self.panels)))))
+
+    @cached_property
+    def series(self) -> dict[Place, Series]:
+        """Every query with its place."""
+        return {(p, s): one for p, panel in enumerate(self.panels) for s, one in enumerate(panel.series)}
+
+    @cached_property
+    def logged(self) -> frozenset[Place]:
+        """The series that a stage's log answers alone."""
+        return frozenset(place for place, one in self.series.items() if one.query.metrics <= IN_LOGS)
+
+    @cached_property
+    def gauges(self) -> frozenset[Place]:
+        """Those of them that follow from the last values alone."""
+        return frozenset(p for p in self.logged if all(m.kind == "gauge" for m in self.series[p].query.metrics))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Of all series in an exposition that some panel asks for."""
+        metrics: set[Metric] = set().union(*(one.query.metrics for one in self.series.values()))
+        suffixes = {"histogram": ("_bucket", "_sum", "_count")}
+        return frozenset(metric.name + end for metric in metrics for end in suffixes.get(metric.kind, ("",)))
+
+    def told(self) -> dict[str, Any]:
+        """For the page."""
+        return {"headings": [vars(one) for one in self.headings], "panels": [_told(panel) for panel in self.panels]}
+
+
+def _told(panel: Panel) -> dict[str, Any]:
+    plain = ("title", "shows", "healthy", "remedy", "unit", "kind", "width", "base", "decimals", "axis", "top", "stacked")
+    return {
+        **{name: getattr(panel, name) for name in plain},
+        "needs": list(panel.needs),
+        "thresholds": [[limit.at, limit.level] for limit in panel.thresholds],
+        "states": {str(value): list(said) for value, said in panel.states.items()},
+        "queries": [_written(one.query) for one in panel.series],
+    }
+
+
+def _written(query: Query) -> str:
+    return query.promql()
