@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,7 @@ class WatchedRun:
                 self._lines.remove(self.number, self._shown.logged, stage.name)
             self._logs[stage.name] = tail, replay
             for asked, step, whole in replay.add(moments, end, after):
-                for place in self._shown.logged if whole else self._shown.gauges:
-                    self._draw(place, replay.history, asked, {stage.name: step})
+                self._draw(self._shown.logged if whole else self._shown.gauges, replay.history, asked, {stage.name: step})
             after = replay.at
 
     # -- the exporter
@@ -88,21 +87,26 @@ class WatchedRun:
         now = self.scraper.seen
         asked = Asked(now, max(4 * interval, 15.0), KEEP_SECONDS, since=self.scraper.first)
         steps = {one.labels["stage"]: one.value for one in self._values(m.TRAIN_STEP, now)}
-        for place in self._shown.series:
-            self._draw(place, self.scraper.history, asked, steps, live=True)
+        self._draw(self._shown.series, self.scraper.history, asked, steps, live=True)
         self._track(now)
 
-    def _draw(self, place: Place, samples: History, asked: Asked, steps: dict[str, float], *, live: bool = False) -> None:
-        """A point for each value that a series has at this moment. Where a stage's log says it too, the log does."""
-        series = self._shown.series[place]
-        for one in evaluate(series.query, samples, asked):
-            stage = one.labels.get("stage")
-            if live and place in self._shown.logged and stage in self._logs:
-                continue
-            labels = tuple(sorted((name, visible(value)[:_NAME]) for name, value in one.labels.items()))
-            name = visible(series.named(one.labels))[:_NAME]
-            step = steps.get(stage) if stage is not None else None
-            self._lines.add(Key(*place, self.number, labels), name, asked.at, step, one.value)
+    def _draw(
+        self, places: Iterable[Place], samples: History, asked: Asked, steps: dict[str, float], *, live: bool = False
+    ) -> None:
+        """A point for each value that these series have at this moment. Where a stage's log says it too, the log does."""
+        answers: dict[str, list[Value]] = {}
+        for place in places:
+            series, written = self._shown.series[place], self._shown.written[place]
+            if written not in answers:
+                answers[written] = evaluate(series.query, samples, asked)
+            for one in answers[written]:
+                stage = one.labels.get("stage")
+                if live and stage in self._logs and place in self._shown.logged:
+                    continue
+                labels = tuple(sorted((name, visible(value)[:_NAME]) for name, value in one.labels.items()))
+                name = visible(series.named(one.labels))[:_NAME]
+                step = steps.get(stage) if stage is not None else None
+                self._lines.add(Key(*place, self.number, labels), name, asked.at, step, one.value)
 
     def _values(self, metric: Metric, now: float) -> list[Value]:
         return evaluate(last(metric), self.scraper.history, Moment(now))

@@ -10,7 +10,6 @@ from typing import Any
 from lehr.monitoring.metrics import METRICS, Metric
 from lehr.monitoring.panels.boards import BOARDS
 from lehr.monitoring.panels.panel import Board, Panel, Series
-from lehr.monitoring.panels.query import Query
 from lehr.monitoring.watch.replay import IN_LOGS
 
 Place = tuple[int, int]  # number of a panel, and of a series in it
@@ -20,29 +19,36 @@ Place = tuple[int, int]  # number of a panel, and of a series in it
 class Heading:
     """A row of a board, with the numbers of its panels."""
 
-    board: str
     row: str
     panels: tuple[int, ...]
 
 
 class Shown:
-    """All panels that ask for metrics of runs and of nothing else, each once, by number."""
+    """All panels that ask for metrics of runs and of nothing else, by number; a panel of several boards has one."""
 
     def __init__(self, boards: Sequence[Board] = BOARDS) -> None:
         self.panels: list[Panel] = []
-        self.headings: list[Heading] = []
+        self.boards: list[tuple[Board, tuple[Heading, ...]]] = []
         for board in boards:
-            for row in board.rows:
-                new = [panel for panel in row.panels if panel not in self.panels and panel.metrics <= set(METRICS)]
-                first = len(self.panels)
-                self.panels += new
-                if new:
-                    self.headings.append(Heading(board.title, row.title, tuple(range(first, len(self.panels)))))
+            rows = [(row.title, [p for p in row.panels if p.metrics <= set(METRICS)]) for row in board.rows]
+            headings = tuple(Heading(title, tuple(map(self._number, panels))) for title, panels in rows if panels)
+            if headings:
+                self.boards.append((board, headings))
+
+    def _number(self, panel: Panel) -> int:
+        if panel not in self.panels:
+            self.panels.append(panel)
+        return self.panels.index(panel)
 
     @cached_property
     def series(self) -> dict[Place, Series]:
         """Every query with its place."""
         return {(p, s): one for p, panel in enumerate(self.panels) for s, one in enumerate(panel.series)}
+
+    @cached_property
+    def written(self) -> dict[Place, str]:
+        """Every query in words: several panels may ask the same."""
+        return {place: one.query.promql() for place, one in self.series.items()}
 
     @cached_property
     def logged(self) -> frozenset[Place]:
@@ -63,7 +69,16 @@ class Shown:
 
     def told(self) -> dict[str, Any]:
         """For the page."""
-        return {"headings": [vars(one) for one in self.headings], "panels": [_told(panel) for panel in self.panels]}
+        boards = [
+            {
+                "name": board.title.rpartition("/")[2].strip(),
+                "uid": board.uid,
+                "question": board.question,
+                "rows": [vars(row) for row in rows],
+            }
+            for board, rows in self.boards
+        ]
+        return {"boards": boards, "panels": [_told(panel) for panel in self.panels]}
 
 
 def _told(panel: Panel) -> dict[str, Any]:
@@ -73,9 +88,7 @@ def _told(panel: Panel) -> dict[str, Any]:
         "needs": list(panel.needs),
         "thresholds": [[limit.at, limit.level] for limit in panel.thresholds],
         "states": {str(value): list(said) for value, said in panel.states.items()},
-        "queries": [_written(one.query) for one in panel.series],
+        "queries": [one.query.promql() for one in panel.series],
+        "columns": [one.legend for one in panel.series],
+        "units": [panel.unit if one.unit is None else one.unit for one in panel.series],
     }
-
-
-def _written(query: Query) -> str:
-    return query.promql()

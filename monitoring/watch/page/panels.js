@@ -67,6 +67,7 @@ class PanelView {
     if (this.about.kind === "lines") this.drawLines(page);
     else if (this.about.kind === "bars") this.drawBars(page);
     else if (this.about.kind === "table") this.drawTable(page);
+    else if (this.about.kind === "states") this.drawStates(page);
     else this.drawValues(page);
   }
 
@@ -167,6 +168,34 @@ class PanelView {
     this.body.replaceChildren(...rows);
   }
 
+  // Over time, in words: a strip for each line, a part for each state.
+  drawStates(page) {
+    const lines = [...this.lines.values()];
+    const first = Math.min(...lines.map(({ points }) => points[0][0])), last = Math.max(...lines.map(({ points }) => points.at(-1)[0]));
+    const rows = lines.map((line) => {
+      const row = document.createElement("div"), strip = document.createElement("span"), parts = [];
+      for (const [at, , value] of line.points) {
+        if (!parts.length || parts.at(-1).value !== value) parts.push({ value, from: at, to: at });
+        parts.at(-1).to = at;
+        if (parts.length > 1) parts.at(-2).to = parts.at(-1).from;
+      }
+      strip.className = "strip";
+      for (const { value, from, to } of parts) {
+        const [word, level] = this.about.states[String(value)] || [String(value), "plain"], part = text("i", "", level);
+        part.title = word;
+        part.style.left = `${(100 * (from - first)) / Math.max(last - first, 1)}%`;
+        part.style.width = `${(100 * (to - from)) / Math.max(last - first, 1)}%`;
+        strip.append(part);
+      }
+      const name = page.runs.size > 1 ? `${page.nameOf(line.run)} · ${line.name}` : line.name;
+      const [word] = this.about.states[String(line.points.at(-1)[2])] || [""];
+      row.className = "bar-row";
+      row.append(text("span", name, "name"), strip, text("small", word));
+      return row;
+    });
+    this.body.replaceChildren(...rows);
+  }
+
   drawTable(page) {
     const rows = new Map();
     for (const line of this.latest()) {
@@ -174,11 +203,11 @@ class PanelView {
       if (!rows.has(key)) rows.set(key, { line, cells: new Map() });
       rows.get(key).cells.set(line.series, line);
     }
-    const names = this.about.queries.map((_, i) => [...rows.values()].map(({ cells }) => cells.get(i)?.name).find(Boolean) || "");
+    const names = this.about.columns;
     const body = [...rows.values()].map(({ line, cells }) => {
       const own = Object.entries(line.labels).filter(([name]) => name !== "run").map(([, value]) => value).join(" · ");
       const heading = page.runs.size > 1 ? `${page.nameOf(line.run)} · ${own}` : own;
-      return [heading, ...names.map((_, i) => (cells.has(i) ? shown(cells.get(i).points.at(-1)[2], this.about.unit, this.about.decimals) : ""))];
+      return [heading, ...names.map((_, i) => (cells.has(i) ? shown(cells.get(i).points.at(-1)[2], this.about.units[i], this.about.decimals) : ""))];
     });
     this.body.replaceChildren(table(["", ...names.map((name, i) => name || `${i + 1}`)], body));
   }

@@ -2,7 +2,7 @@
 
 const page = {
   session: "", number: 0, across: "time", smoothing: 0, log: false, now: 0,
-  runs: new Map(), facts: new Map(), starts: new Map(), panels: [], stages: [],
+  board: "", boards: [], rows: [], runs: new Map(), facts: new Map(), starts: new Map(), panels: [], stages: [],
   place(run) { return [...this.runs.keys()].indexOf(run); },
   nameOf(run) {
     const { name, place } = this.runs.get(run) || { name: "?", place: "" };
@@ -17,22 +17,48 @@ const page = {
 };
 const byId = (id) => document.getElementById(id);
 
-function build(board) {
-  const root = byId("panels");
-  page.panels = board.panels.map((about, number) => new PanelView(number, about));
-  page.rows = board.headings.map(({ board: name, row, panels }) => {
-    const section = document.createElement("section");
+function build({ boards, panels }) {
+  page.panels = panels.map((about, number) => new PanelView(number, about));
+  page.boards = boards;
+  page.starts.clear();
+  page.facts.clear();
+  choose(boards.some(({ uid }) => uid === page.board) ? page.board : boards[0]?.uid);
+}
+
+// One board at a time: its rows, with its panels in them.
+function choose(uid) {
+  page.board = uid;
+  const board = page.boards.find((one) => one.uid === uid);
+  page.rows = (board?.rows || []).map(({ row, panels }) => {
+    const section = document.createElement("section"), grid = document.createElement("div");
     section.hidden = true;
-    const grid = document.createElement("div");
     grid.className = "boards";
     grid.append(...panels.map((number) => page.panels[number].root));
     section.append(text("h2", row), grid);
-    section.dataset.board = name;
+    for (const number of panels) page.panels[number].dirty = true;
     return { section, panels };
   });
-  root.replaceChildren(...page.rows.map(({ section }) => section));
-  page.starts.clear();
-  page.facts.clear();
+  byId("question").textContent = board?.question || "";
+  byId("panels").replaceChildren(...page.rows.map(({ section }) => section));
+}
+
+const filled = ({ rows }) => rows.some(({ panels }) => panels.some((number) => !page.panels[number].empty));
+
+function drawBoards() {
+  const nav = byId("boards"), uids = page.boards.filter(filled).map(({ uid }) => uid);
+  nav.hidden = uids.length < 2;
+  if (nav.dataset.uids === `${uids} ${page.board}`) return;
+  nav.dataset.uids = `${uids} ${page.board}`;
+  const focused = nav.contains(document.activeElement) ? document.activeElement.dataset.uid : null;
+  nav.replaceChildren(...page.boards.filter(filled).map(({ uid, name }) => {
+    const button = text("button", name);
+    button.type = "button";
+    button.dataset.uid = uid;
+    button.setAttribute("aria-pressed", String(uid === page.board));
+    button.addEventListener("click", () => { choose(uid); redraw(); drawFacts(); });
+    return button;
+  }));
+  if (focused) [...nav.children].find((button) => button.dataset.uid === focused)?.focus();
 }
 
 function take(news) {
@@ -56,7 +82,8 @@ function take(news) {
 }
 
 function redraw() {
-  for (const { section, panels } of page.rows || []) {
+  drawBoards();
+  for (const { section, panels } of page.rows) {
     let any = false;
     for (const number of panels) {
       const panel = page.panels[number];
@@ -69,7 +96,8 @@ function redraw() {
       if (!panel.empty && panel.dirty) panel.draw(page);
     }
   }
-  const absent = page.panels.filter((panel) => panel.empty);
+  const here = page.rows.flatMap(({ panels }) => panels.map((number) => page.panels[number]));
+  const absent = here.filter((panel) => panel.empty);
   byId("absent").hidden = !absent.length;
   byId("absent").querySelector("ul").replaceChildren(...absent.map(({ about }) => {
     const why = about.needs.length ? `needs ${about.needs.join(", ")}` : about.shows;
@@ -137,6 +165,9 @@ function stageList(run, open) {
   return details;
 }
 
+// The board to which each belongs; the first one has them all.
+const FACTS = { scores: "lehr-evaluation", samples: "lehr-evaluation", documents: "lehr-data" };
+
 function drawFacts() {
   const scores = [], samples = [], documents = [];
   for (const [number, facts] of page.facts) {
@@ -150,7 +181,7 @@ function drawFacts() {
     if (facts.funnel.length) documents.push(...funnel(whose, facts.funnel));
   }
   for (const [id, parts] of [["scores", scores], ["samples", samples], ["documents", documents]]) {
-    byId(id).hidden = !parts.length;
+    byId(id).hidden = !parts.length || !(page.board === page.boards[0]?.uid || page.board === FACTS[id]);
     byId(id).querySelector(".body").replaceChildren(...parts);
   }
 }
