@@ -183,6 +183,7 @@ class WatchedRun:
         return {
             "name": visible(stage.name)[:_NAME],
             "state": state,
+            "trains": stage.log is not None,
             "done": current.step if current else None,
             "planned": current.total_steps if current else None,
             "left": current.seconds_left(now) if current else None,

@@ -22,7 +22,7 @@ function scale(low, high, start, end, log) {
 }
 
 // Round values in [low, high], about `wanted` of them.
-function ticks(low, high, wanted, log) {
+function ticks(low, high, wanted, log, binary = false) {
   if (log && high / low >= 10) {
     const found = [];
     const steps = high / low < 1e4 ? [1, 2, 5] : [1];
@@ -35,7 +35,7 @@ function ticks(low, high, wanted, log) {
   const raw = (high - low) / wanted;
   if (!(raw > 0) || !Number.isFinite(raw)) return [low];
   const size = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].find((m) => m * size >= raw * 0.999) * size;
+  const step = binary ? 2 ** Math.ceil(Math.log2(raw)) : [1, 2, 2.5, 5, 10].find((m) => m * size >= raw * 0.999) * size;
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) found.push(i * step);
   return found;
@@ -151,7 +151,7 @@ class Chart {
 
   axes({ first, last, low, high, log }, width) {
     const parts = [];
-    for (const tick of ticks(low, high, 4, log)) {
+    for (const tick of ticks(low, high, 4, log, this.look.unit === "bytes")) {
       const y = this.y(tick).toFixed(1);
       parts.push(node("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y, y2: y }));
       const label = onAxis(Math.abs(tick) < (high - low) * 1e-9 ? 0 : tick, this.look.unit === "kwatth" ? "" : this.look.unit);

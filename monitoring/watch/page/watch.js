@@ -2,7 +2,7 @@
 
 const page = {
   session: "", number: 0, across: "time", smoothing: 0, log: false, now: 0,
-  board: "", boards: [], rows: [], runs: new Map(), facts: new Map(), starts: new Map(), panels: [], stages: [],
+  board: "", boards: [], rows: [], runs: new Map(), facts: new Map(), starts: new Map(), panels: [], stages: [], others: [],
   place(run) { return [...this.runs.keys()].indexOf(run); },
   nameOf(run) {
     const { name, place } = this.runs.get(run) || { name: "?", place: "" };
@@ -11,8 +11,11 @@ const page = {
   isLive(run) { return Boolean(this.runs.get(run)?.live); },
   start(run) { return this.starts.get(run) ?? 0; },
   stageColour(stage) {
-    if (!this.stages.includes(stage)) this.stages.push(stage);
-    return colour(this.stages.indexOf(stage));
+    const training = [...this.runs.values()].some((run) => run.stages.some(({ name, trains }) => name === stage && trains));
+    const names = training ? this.stages : this.others; // stages that train first, so that they differ most
+    if (!names.includes(stage)) names.push(stage);
+    const place = names.indexOf(stage);
+    return colour(training ? place : COLOURS.length - 1 - (place % COLOURS.length));
   },
 };
 const byId = (id) => document.getElementById(id);
