@@ -27,6 +27,19 @@ class History:
         while at - points[0][0] > self._keep:
             points.popleft()
 
+    def thin(self, before: float, apart: float) -> None:
+        """Of the samples older than `before`, in Unix seconds, keep one in `apart` seconds, and marks of ends; drop series of
+        which nothing is left that `keep_seconds` allows."""
+        for series in self._series.values():
+            for labels, points in list(series.items()):
+                kept: Points = deque()
+                for at, value in points:
+                    if at >= before or value is STALE or not kept or at - kept[-1][0] >= apart:
+                        kept.append((at, value))
+                series[labels] = kept
+                if points[-1][0] < before and before - points[-1][0] > self._keep:
+                    del series[labels]
+
     def scrape(self, text: str, at: float, labels: Mapping[str, str] | None = None) -> None:
         """All samples of an exposition in Prometheus' text format. `labels` name the target, as a scrape's do; its series that
         are no longer there have ended. Raises ValueError for other text."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-MOST_POINTS = 800  # of a line; from then on two neighbours become one
-MOST_LINES = 2000
+MOST_POINTS = 600  # of a line; from then on two neighbours become one
+MOST_LINES = 4000
 _DIGITS = 6
 
 

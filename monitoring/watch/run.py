@@ -14,11 +14,11 @@ from lehr.monitoring.panels.forms import now as last
 from lehr.monitoring.panels.history import History
 from lehr.monitoring.watch import endpoint
 from lehr.monitoring.watch.asked import Asked
-from lehr.monitoring.watch.facts import told
 from lehr.monitoring.watch.folder import Facts, RunFolder, Stage
 from lehr.monitoring.watch.lines import Key, Lines
 from lehr.monitoring.watch.log_tail import LogTail
 from lehr.monitoring.watch.replay import Replay
+from lehr.monitoring.watch.results import results
 from lehr.monitoring.watch.scrape import KEEP_SECONDS, Scraper
 from lehr.monitoring.watch.shown import Place, Shown
 from lehr.runtime.text import visible
@@ -39,14 +39,14 @@ class WatchedRun:
         self.live = False  # whether the last look at the exporter succeeded
         self._logs: dict[str, tuple[LogTail, Replay]] = {}
         self._progress: Progress | None = None
-        self._facts, self._facts_at = told(Facts()), 0
+        self._facts, self._facts_at = results(Facts()), 0
         self._about = self._summary(0.0)
 
     def look(self, clock: Callable[[], float], interval: float) -> None:
         """Read the folder's news, and ask the exporter."""
         if self.folder is not None and self.folder.there:
             if self.folder.look():
-                self._facts, self._facts_at = told(self.folder.facts), self._lines.mark()
+                self._facts, self._facts_at = results(self.folder.facts), self._lines.mark()
             self._about = self._summary(clock())  # the page can say that much while long logs are read
             self._read_logs(self.folder)
         self._ask(clock(), interval)
@@ -60,7 +60,10 @@ class WatchedRun:
             if stage.log is None:
                 continue
             tail, replay = self._logs.get(stage.name) or (LogTail(stage.log), Replay(folder.name, stage.name))
-            tail.path = stage.log  # the log of a stage that has ended is a copy elsewhere: another file, read anew
+            if (
+                tail.path != stage.log
+            ):  # of a stage that has ended it is a copy elsewhere, which may even have the old one's inode
+                tail = LogTail(stage.log)
             anew, moments, end = tail.read()
             if anew:
                 replay = Replay(folder.name, stage.name)

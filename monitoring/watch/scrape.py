@@ -12,6 +12,7 @@ from lehr.monitoring.panels.history import History
 from lehr.runtime.text import visible
 
 KEEP_SECONDS = 3600.0
+DENSE_SECONDS, APART_SECONDS = 120.0, 15.0  # samples older than this are kept so far apart
 PATIENCE_SECONDS = 3.0
 MOST_BYTES = 8 << 20
 
@@ -34,7 +35,7 @@ class Scraper:
         self._names = frozenset(names)
         self.history = History(KEEP_SECONDS)
         self.error = ""  # why the last look failed
-        self.seen = self.first = 0.0  # Unix times of the last one that did not, and of the first
+        self.seen = self.first = self._thinned = 0.0  # Unix times of the last one that did not, and of the first
 
     def look(self, url: str, now: float) -> bool:
         """Fetch once. Returns whether there are new samples; `error` says why not. They are of the time at which they came."""
@@ -47,6 +48,9 @@ class Scraper:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             self.gone(now, visible(" ".join(str(reason).split()))[:200] or type(error).__name__)
             return False
+        if now - self._thinned > DENSE_SECONDS / 2:
+            self.history.thin(now - DENSE_SECONDS, APART_SECONDS)
+            self._thinned = now
         self.error, self.seen, self.first = "", now, self.first or now
         return True
 

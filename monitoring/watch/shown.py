@@ -67,7 +67,7 @@ class Shown:
         suffixes = {"histogram": ("_bucket", "_sum", "_count")}
         return frozenset(metric.name + end for metric in metrics for end in suffixes.get(metric.kind, ("",)))
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """For the page."""
         boards = [
             {
@@ -78,10 +78,10 @@ class Shown:
             }
             for board, rows in self.boards
         ]
-        return {"boards": boards, "panels": [_told(panel) for panel in self.panels]}
+        return {"boards": boards, "panels": [_as_json(panel) for panel in self.panels]}
 
 
-def _told(panel: Panel) -> dict[str, Any]:
+def _as_json(panel: Panel) -> dict[str, Any]:
     plain = ("title", "shows", "healthy", "remedy", "unit", "kind", "width", "base", "decimals", "axis", "top", "stacked")
     return {
         **{name: getattr(panel, name) for name in plain},

@@ -81,7 +81,7 @@ class Watcher:
             "whole": not since,
             "now": round(self._now(), 2),
             "interval": self.interval,
-            **({"board": self._shown.told()} if not since else {}),
+            **({"board": self._shown.as_json()} if not since else {}),
             "runs": [run.shown(since) for run in self.runs],
             "lines": lines,
         }

@@ -46,10 +46,11 @@ def test_a_log_that_was_replaced_or_cut_is_read_anew(log: Path) -> None:
     tail = LogTail(log)
     tail.read()
     beside = log.with_name("new")  # as a resume does: a copy up to the last save, under another inode
-    beside.write_text(line(1))
-    os.replace(beside, log)
-    anew, moments, _ = tail.read()
-    assert anew and steps(moments) == [1]
+    for again in ([1], [1, 2, 3]):  # shorter, and longer
+        beside.write_text("".join(map(line, again)))
+        os.replace(beside, log)
+        anew, moments, _ = tail.read()
+        assert anew and steps(moments) == again
     log.write_text("")  # the same file, shorter
     assert tail.read()[:2] == (True, [])
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lehr.monitoring.metrics import run as m
 from lehr.monitoring.watch import endpoint
 from lehr.monitoring.watch.watcher import Watcher
 from tests.monitoring.watch import runs
@@ -95,6 +96,10 @@ def test_live_values_come_from_the_exporter_that_the_folder_names(tmp_path: Path
         assert parts["stage1: backward"][-1][2] == pytest.approx(0.5, abs=0.01)
         assert set(lines(watcher, "Loss")) == {"stage1", "stage1: guard's limit"}
         assert lines(watcher, "Loss")["stage1"][-1][2] != 2.5  # the log says it, step by step
+        endpoint.withdraw(folder)  # it ends: so have its series
+        watcher.look()
+        assert watcher.runs[0]._by_stage(m.STAGE_PLANNED, time.time()) == {}
+        endpoint.announce(folder, url)
     run = told(watcher)  # killed: nobody took the file back
     assert not run["live"] and run["state"] == "stopped"
     assert (folder / endpoint.FILE).is_file()

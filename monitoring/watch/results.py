@@ -14,7 +14,7 @@ from lehr.runtime.text import visible
 _MOST_COLUMNS = 40
 
 
-def told(facts: Facts) -> dict[str, Any]:
+def results(facts: Facts) -> dict[str, Any]:
     """For the page: texts and numbers, never markup."""
     splits = sorted({record.split for record in facts.scores}, key=lambda split: (split != "held_out", split))
     return {
