@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.boards.common import OF, at, goodput, kilowatt_hours
-from lehr.monitoring.panels.forms import age, highest, now, rate, ratio
+from lehr.monitoring.panels.forms import age, lowest, now, rate, ratio
 from lehr.monitoring.panels.panel import Panel, Row, Series
 
 PROGRESS = Panel(
@@ -25,7 +25,7 @@ SIGN_OF_LIFE = Panel(
     "a few steps' time; up to two minutes while it evaluates or saves.",
     "runbook LehrStalled: one rank hangs, or a machine does.",
     "s",
-    (Series(highest(age(m.TRAIN_HEARTBEAT)), "since the last report"),),
+    (Series(lowest(age(m.TRAIN_HEARTBEAT)), "since the last report"),),
     "stat",
     width=4,
     height=5,
