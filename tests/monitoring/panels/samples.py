@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -160,12 +161,12 @@ def _fleet(metrics: ControllerMetrics, clock: Callable[[], float]) -> Iterator[N
     nodes = [NodeView(f"node-{number}", pool="a") for number in range(3)]
     nodes.append(NodeView("bad", pool="a", record=NodeRecord(NodeState.QUARANTINED)))
     metrics.set(Fleet.LEADER, 1.0)
-    while True:
+    for number in count():
         metrics.show(nodes, [BreakerStatus("pool/a", 3, 1, False, 2)], clock())
         for metric, labels in _COUNTED.items():
             metrics.count(metric, **labels)
         for metric in (Fleet.VERDICT_TO_CORDON, Fleet.CORDON_TO_DELETION, Fleet.QUARANTINE, Fleet.RECONCILE):
-            metrics.observe(metric, 0.3)
+            metrics.observe(metric, 0.02 * 4 ** (number % 7))  # in several buckets
         metrics.observe(Fleet.PREFLIGHT, 40.0, outcome="pass")
         metrics.show_runs({RUN: Run(3, 2, 40.0)})
         metrics.error("watch")
