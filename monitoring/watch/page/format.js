@@ -50,10 +50,16 @@ function shown(value, unit, decimals = null) {
   return scaled(value, decimals).trim() + " " + unit;
 }
 
+// Ticks are round numbers: zeros at the end would only take the room of those before.
+function bare(text) {
+  return text.includes(".") && !text.includes("e") ? text.replace(/\.?0+$/, "") : text;
+}
+
 // Beside an axis: without the words that the panel's title has.
 function onAxis(value, unit) {
   if (unit === "s" && Math.abs(value) >= 60) return Math.abs(value) >= 172800 ? `${digits(value / 86400)} d` : clock(value);
-  if (["percentunit", "s", "bytes", "celsius", ""].includes(unit)) return shown(value, unit);
+  if (unit === "") return bare(digits(value, null, 4));
+  if (["percentunit", "s", "bytes", "celsius"].includes(unit)) return shown(value, unit);
   return scaled(value, null).trim();
 }
 
