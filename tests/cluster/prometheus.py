@@ -35,7 +35,7 @@ class Prometheus:
         found = self._ask("query", query=query, time=f"{when:.3f}")
         return {_labels(one): float(one["value"][1]) for one in found["result"]}
 
-    def ever(self, query: str, began: float, ended: float, step: float = 2.0) -> bool:
+    def ever(self, query: str, began: float, ended: float, step: float = 0.5) -> bool:
         """Whether it has a value that is a number at any time."""
         found = self._ask("query_range", query=query, start=f"{began:.3f}", end=f"{ended:.3f}", step=str(step))
         return any(math.isfinite(float(value)) for one in found["result"] for _, value in one["values"])
