@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from lehr.artifacts.artifact import Artifact
+from lehr.runtime.clock import Clock as Clock
+from lehr.runtime.clock import SystemClock as SystemClock
 from lehr.runtime.energy import NullPower as NullPower
 from lehr.runtime.energy import Power as Power
-
-
-class Clock(Protocol):
-    """Seconds, monotonic: replaced in tests."""
-
-    def seconds(self) -> float: ...
-
-
-class SystemClock:
-    def seconds(self) -> float:
-        return time.monotonic()
 
 
 class Tracker(Protocol):

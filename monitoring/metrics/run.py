@@ -130,7 +130,12 @@ EVAL_SCORE_STDERR = Metric(f"{PREFIX}eval_score_stderr", "gauge", "Standard erro
 
 # -- machines
 ENERGY_JOULES = _counter("energy_joules_total", "IT energy drawn while the stage ran, before PUE.")
-ENERGY_SOURCE = _gauge("energy_source_info", "1 for the source in use: nvml, rapl or estimated.", ("run", "source"), lasts=True)
+ENERGY_SOURCE = _gauge(
+    "energy_source_info",
+    "1 for the source in use: nvml, nvml_sampled, rapl or estimated; several are joined by +.",
+    ("run", "source"),
+    lasts=True,
+)
 SITE_PUE = _gauge("site_pue_ratio", "Facility energy over IT energy, from the recipe's `site`.", RUN, lasts=True)
 SITE_CARBON = _gauge("site_carbon_kilograms_per_joule", "CO2 of facility energy, from the recipe's `site`.", RUN, lasts=True)
 SITE_WATER = _gauge(

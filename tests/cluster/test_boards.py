@@ -134,6 +134,7 @@ def _go_and_come_back(world: World, cluster: Cluster, prometheus: Prometheus, po
         time.sleep(2)  # and twice more
 
 
+@pytest.mark.long
 def test_a_real_run_and_a_real_controller_fill_the_boards(live: tuple[Prometheus, float, float]) -> None:
     """Both ways: what stands in EMPTY has a reason not to be there, and all the rest is there."""
     prometheus, began, ended = live
