@@ -76,6 +76,7 @@ def test_what_is_compared_clips_gradients_and_refuses_steps(alone: Path) -> None
     assert any(row.get("skipped") for row in curve(alone / "granite"))
 
 
+@pytest.mark.long
 def test_two_ranks_train_as_one_process_does(alone: Path, data: Path, tmp_path: Path) -> None:
     _train(TWO, 2, tmp_path, data)
     for case in TWO:

@@ -27,6 +27,8 @@ from tests.storage import s3_server
 from tests.storage.machines import stops_at_22
 from tests.train import pieces
 
+pytestmark = pytest.mark.long  # whole runs: with all others make test would not stay within its minutes
+
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [f"0000-{step:08d}-000001-{part:06d}" for step in (6, 9) for part in (0, 1)]  # two generations of both parts
 

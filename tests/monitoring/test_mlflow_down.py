@@ -23,6 +23,8 @@ from lehr.tasks.run_location import RunLocation
 from lehr.tasks.tracked_run import TrackedRun
 from tests.monitoring.tracked_server import KEYS, ROOT, SCORE, Server, loaded, server, steps, tracker, until_sent, wanted
 
+pytestmark = pytest.mark.long  # whole runs: with all others make test would not stay within its minutes
+
 __all__ = ["loaded", "server"]  # fixtures
 
 
@@ -75,6 +77,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from tests.monitoring.tracked_server import Server, steps, tracker, until_sent
+
 server = Server(Path(sys.argv[1])); server.port = int(sys.argv[2])
 tracking = tracker(server, Path(sys.argv[3]))
 tracking.stage_started("stage1", total_steps=100, params={})

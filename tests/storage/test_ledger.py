@@ -82,7 +82,8 @@ def _agree(found: dict[str, float], expected: dict[str, float]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.long)], ids=["folder", "store"])
+@pytest.mark.long
+@pytest.mark.parametrize("shared", [True, False], ids=["folder", "store"])
 def test_two_machines_and_a_killed_attempt_within_a_percent(root: str, tmp_path: Path, shared: bool) -> None:
     store: Store = LocalStore(tmp_path / "run") if shared else machine(root, tmp_path / "reader")
     place = str(tmp_path / "run") if shared else root

@@ -20,6 +20,8 @@ from lehr.tasks.meeting import IDLE_RESTARTS
 from tests.tasks import in_place
 from tests.tasks.in_place import Folder
 
+pytestmark = pytest.mark.long  # whole runs: with all others make test would not stay within its minutes
+
 ROOT = Path(__file__).resolve().parents[2]
 # Each rank counts its starts in a file of its own; $n is the number of those before this one.
 COUNTED = "n=$(cat $AT/rank-$RANK 2>/dev/null || echo 0); echo $((n + 1)) > $AT/rank-$RANK; "
