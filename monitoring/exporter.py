@@ -276,8 +276,7 @@ class PrometheusTracker:
             return
         if not failed:
             self.exposition.await_fetch(self._patience())
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
         self._server = None
 
     def _patience(self) -> float:

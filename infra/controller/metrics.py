@@ -108,7 +108,7 @@ class ControllerMetrics:
         exposition = Exposition(self.registry, lambda: None)
         exposition.fresh_seconds = 0.0  # few series, and `helm test` asks again at once
         self._server = Server((address, port), handler(exposition, lambda: (200, {"status": "ok"})))
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
+        self._server.start()
         return int(self._server.server_address[1])
 
     def close(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
+from lehr.monitoring.metrics.run import STORE_SECONDS
 from lehr.runtime.counters import declare
 
-BOUNDS = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)  # seconds
 REQUESTS = declare("store_requests", ("operation", "outcome"))
 RETRIES = declare("store_retries", ("operation",))
-SECONDS = declare("store_request_seconds", ("operation",), BOUNDS)
+SECONDS = declare("store_request_seconds", ("operation",), STORE_SECONDS.buckets)
 BYTES = declare("store_bytes", ("direction",))
 _BEGAN = "lehr_began"  # a key in boto3's context of one request
 _KNOWN = {

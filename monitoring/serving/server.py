@@ -31,6 +31,15 @@ class Server(ThreadingHTTPServer):
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__(address, handler)
 
+    def start(self) -> None:
+        """Answer on a thread of its own."""
+        threading.Thread(target=self.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
+
+    def stop(self) -> None:
+        """Answer no more, and free the port."""
+        self.shutdown()
+        self.server_close()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
@@ -68,7 +77,7 @@ def serve(
             otherwise = "taking a free port" if candidate else "there will be no /metrics"
             note(f"metrics: cannot listen on {address}:{candidate} ({error}); {otherwise}")
             continue
-        threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
+        server.start()
         host = f"[{address}]" if ":" in address else address
         return server, f"http://{host}:{server.server_address[1]}/metrics"
     return None, ""
