@@ -8,6 +8,7 @@ known without waiting. Where ranks exchange tensors inside the model (FSDP, tens
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -76,23 +77,28 @@ class StepTimes:
         return found
 
 
-_current: StepTimes | None = None
+class _Here(threading.local):
+    """What is measured on this thread: two attempts at one stage may train in one process."""
+
+    current: StepTimes | None = None
+
+
+_here = _Here()
 
 
 def measure(device: torch.device) -> StepTimes:
-    """The times of this process's training from now on."""
-    global _current
-    _current = StepTimes(device)
-    return _current
+    """The times of this thread's training from now on."""
+    _here.current = StepTimes(device)
+    return _here.current
 
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
     """Time inside belongs to `name`, if somebody measures."""
-    if _current is None:
+    if _here.current is None:
         yield
         return
-    with _current.part(name):
+    with _here.current.part(name):
         yield
 
 

@@ -64,6 +64,7 @@ def _losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.skipif(not cpp_compiler(), reason="there is no C++ compiler")
+@pytest.mark.long
 def test_compiled_layouts_train_as_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", torch.compile)  # what rank 0 changes is put back
     monkeypatch.setattr(sharded, "_evaluator", sharded._evaluator)

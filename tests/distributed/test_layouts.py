@@ -83,12 +83,14 @@ def test_two_ranks_train_as_one_process_does(alone: Path, data: Path, tmp_path: 
         agree(tmp_path / case.name, alone / case.model, **FP32)
 
 
+@pytest.mark.long
 def test_four_ranks_train_as_one_process_does(alone: Path, data: Path, tmp_path: Path) -> None:
     _train(FOUR, 4, tmp_path, data)
     for case in FOUR:
         agree(tmp_path / case.name, alone / case.model, **FP32)
 
 
+@pytest.mark.long
 def test_going_back_after_bad_steps(data: Path, tmp_path: Path) -> None:
     """Two refused steps in a row send the training back to its beginning, until the rollbacks are used up."""
     guard = Guard(window=16, sigmas=0.1, rollback=Rollback(after=2, limit=2, before=1))

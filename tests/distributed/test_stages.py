@@ -116,6 +116,7 @@ def test_a_sharded_stage_ends_in_the_checkpoint_of_a_whole_one(alone: Artifact, 
     _agree(sharded, alone)
 
 
+@pytest.mark.long
 def test_a_stage_goes_on_under_any_other_layout(inputs: Inputs, alone: Artifact, tmp_path: Path) -> None:
     """One process, FSDP2, tensor parallel, pipeline, ZeRO-1, one process: each stopped by SIGTERM, each going on from the save
     of the one before."""

@@ -85,6 +85,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_trained_on_it(copied: Path
         assert helpers.artifacts(copied) == before
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_another_tokenizer_is_refused(copied: Path) -> None:
     """Swapped consistently: the manifest vouches for the files, and still they do not belong together."""
     folder = copied / "artifacts" / helpers.artifacts(copied, ["rlvr"])[0]
@@ -96,6 +97,7 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(copied: Path) -> None:
     assert helpers.artifacts(copied) == before
 
 
+@pytest.mark.long
 def test_shards_of_another_tokenizer_are_refused(copied: Path) -> None:
     """As if the shards of another run had been copied in: their header says whose they are."""
     folder = copied / "artifacts" / helpers.artifacts(copied, ["shards"])[0]

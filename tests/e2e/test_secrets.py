@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 SHAPED = {
     "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "RANK", "WORLD_SIZE", "LEHR_TASK_RANKS",
     "LEHR_TASK_SECRET", "LEHR_GPU_RESOURCE", "FLYTE_INTERNAL_EXECUTION_ID",
+    "LEHR_METRICS_ADDRESS", "LEHR_METRICS_PORT", "LEHR_METRICS_LAST_SCRAPE_SECONDS",
 }  # fmt: skip
 PLACES = {"LEHR_CACHE", "XDG_CACHE_HOME", "TMPDIR", "LEHR_TERMINATION_LOG", "LEHR_TERMINATION_SOCKET"}  # they name what is made
 READ_BY_LIBRARIES = {
@@ -126,8 +127,9 @@ def test_a_secret_in_the_environment_is_found_nowhere(tmp_path: Path, temporary:
     command = helpers.command("run", helpers.RECIPE, "--out", out)
     hidden = {name: secret for name, secret in secrets.items() if name != "TMPDIR"}
     kept = {name: value for name, value in helpers.environment().items() if not name.startswith(("MLFLOW", "LEHR"))}
-    # With every variable set it is a pod, whose own file MLflow would not get.
-    environment = {**kept, **plain, **secrets, "MLFLOW_TRACKING_URI": f"sqlite:///{out}/mlflow.db"}
+    # With every variable set it is a pod: its own file MLflow would not get, its metrics are served on all addresses.
+    pod = {"MLFLOW_TRACKING_URI": f"sqlite:///{out}/mlflow.db", "LEHR_METRICS_ADDRESS": "127.0.0.1", "LEHR_METRICS_PORT": "0"}
+    environment = {**kept, **plain, **secrets, **pod, "LEHR_METRICS_LAST_SCRAPE_SECONDS": "0"}
     first = subprocess.run(command, cwd=helpers.ROOT, env=environment, capture_output=True, check=False)
     assert first.returncode == 0, first.stderr[-3000:]
     assert (out / "mlflow.db").is_file() and "±" in (out / "report.html").read_text(encoding="utf-8")

@@ -36,6 +36,7 @@ def said(folder: Path, role: str) -> Verdict:
     return decode(Verdict, (folder / role / "termination-log").read_bytes())
 
 
+@pytest.mark.long
 def test_two_sides_that_meet_agree_and_a_slow_way_fails_for_who_has_a_floor(tmp_path: Path) -> None:
     port = free_port()
     sides = [side(tmp_path, "listen", port), side(tmp_path, "connect", port, LEHR_FLOOR_PAIR="1e9")]
@@ -45,6 +46,7 @@ def test_two_sides_that_meet_agree_and_a_slow_way_fails_for_who_has_a_floor(tmp_
     assert (slow.outcome, slow.reason) == (Outcome.PERFORMANCE_FAILURE, "PairSlow")
 
 
+@pytest.mark.long
 def test_who_waits_alone_knows_nothing_and_who_finds_nobody_accuses_the_way(tmp_path: Path) -> None:
     sides = [
         side(tmp_path, "listen", free_port(), LEHR_PAIR_SECONDS="2"),

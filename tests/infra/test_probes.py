@@ -194,6 +194,7 @@ def run_module(folder: Path, **env: str) -> tuple[subprocess.CompletedProcess[st
     return done, time.monotonic() - began
 
 
+@pytest.mark.long
 def test_preflight_on_this_machine_passes_and_writes_the_same_verdict_twice(tmp_path: Path) -> None:
     done, seconds = run_module(tmp_path, LEHR_COLLECTIVE_SECONDS="40")  # this machine may be busy
     assert done.returncode == 0

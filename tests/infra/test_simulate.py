@@ -50,6 +50,7 @@ def test_every_second_is_accounted_for_and_a_seed_repeats(regime: Regime) -> Non
     assert ledger.crashes > 0
 
 
+@pytest.mark.long
 def test_full_policy_beats_restarting_by_ten_points_and_reaches_93_per_cent() -> None:
     seeds = range(3)
     often = run(Scenario(16384, Regime.FULL, checkpoint_interval=600), TABLE, seeds)

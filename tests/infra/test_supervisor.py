@@ -45,6 +45,7 @@ def start(folder: Path, plan: str, *launcher: str) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_a_pod_ends_as_its_worst_rank_whatever_torchrun_makes_of_it(tmp_path: Path) -> None:
     plans = {"170,172": 172, "hang,173": 173, "3,170": 1, "stop,stop": 247}
     running = {plan: start(tmp_path / plan, plan, *TORCHRUN) for plan in plans}

@@ -214,6 +214,7 @@ def test_processes_of_one_machine_share_a_download(root: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_moment_an_upload_leaves_nothing_or_the_whole(root: str, tmp_path: Path) -> None:
     """A multipart upload and small files, killed soon after its beginning, somewhere in it, and right after its end."""
     made = sealed(tmp_path / "sealed", {"weights": os.urandom(22 << 20), **FILES})

@@ -129,6 +129,7 @@ def test_shipped_recipes_have_launch_plans_and_one_is_for_each_night() -> None:
     assert schedule["cronSchedule"]["schedule"] == "0 2 * * *" and schedule["kickoffTimeInputArg"] == "kickoff"
 
 
+@pytest.mark.long
 def test_every_stage_of_a_graph_has_the_pods_that_its_recipe_asks_for(tmp_path: Path) -> None:
     """As the dynamic task hands them to the engine: a task for each stage, whose pods find its function all the same. The pods
     of a PyTorchJob are made from the task's own: preflight, gate and all."""

@@ -24,6 +24,7 @@ E2E = Path(__file__).resolve().parents[1] / "e2e" / "recipe.yaml"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_seeds_side_by_side(tmp_path: Path) -> None:
     recipe = tmp_path / "short.yaml"
     recipe.write_text(RECIPE.format(base=E2E), encoding="utf-8")
