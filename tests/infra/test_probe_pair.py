@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lehr.infra.fleet.serialization import decode
 from lehr.infra.fleet.views import Outcome, Verdict
 from tests.cluster.plane import free_port

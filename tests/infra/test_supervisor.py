@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from lehr.infra.pod.supervisor import MAX_BYTES, Ranks, Word, parsed
 
 ROOT = Path(__file__).resolve().parents[2]
