@@ -1,0 +1,92 @@
+"""Conversations, preferences and prompts that a user supplies for post-training."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from lehr.config.base import Config, Fraction, NonNegative, Positive
+from lehr.config.names import Name
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
+
+
+class SuppliedSource(Config):
+    """A file, a folder of files (a Hugging Face data set's too) or a pattern such as `chats/*.jsonl`: JSON lines, a JSON list, or
+    Parquet."""
+
+    path: str  # relative to the file in which it is written
+    license: str = ""
+    origin: str = ""  # where it comes from, for the card
+    split: str = "train"  # of a folder whose files are divided into splits, by their names
+    bad_rows: Literal["stop", "drop"] = "stop"  # a row that cannot be read ends the run, or is counted and left out
+
+
+class ConversationsSource(SuppliedSource):
+    """Conversations: `messages`, ShareGPT's `conversations`, `prompt` and `completion`, or Alpaca's `instruction` and
+    `output`. The shape is recognised."""
+
+    kind: Literal["conversations"]
+    max_turns: NonNegative = 0  # of a user; longer conversations are dropped (Stable LM 2 section 3.1: eight); 0: any
+    too_long: Literal["drop", "cut"] = "drop"  # more tokens than max_length: dropped, or cut after an earlier answer
+
+
+class PreferencesSource(SuppliedSource):
+    """Preferences: `chosen` and `rejected` (text, or messages), with a `prompt` or with the prompt's messages in both; or
+    a `prompt` with rated `answers`, of which the best is chosen."""
+
+    kind: Literal["preferences"]
+    rejected: Literal["random", "worst"] = "random"  # of rated answers: one of the rest (OLMo 2 section 5), or the worst
+    ties: Literal["stop", "drop"] = "drop"  # ratings of both answers are equal
+    min_chosen_rating: float | None = None  # lower ones are dropped (Stable LM 2 section 3.2: 8)
+    held_out_share: Fraction = 0.05  # of the prompts, by hash: scored, never trained on
+
+
+class PromptsSource(SuppliedSource):
+    """Prompts for roll-outs: a `prompt` with a `verifier` and its `arguments`."""
+
+    kind: Literal["prompts"]
+
+
+ChatSource = Annotated[ConversationsSource | PreferencesSource | PromptsSource, Field(discriminator="kind")]
+
+
+def _checked(amount: int | str) -> int | str:
+    if isinstance(amount, int):
+        if amount < 1:
+            raise ValueError(f"{amount} is no number of rows; write 1 or more, `all`, or a share such as 40%")
+        return amount
+    match = _PERCENT.fullmatch(amount)
+    if amount != "all" and (match is None or not 0 < float(match[1]) <= 100):
+        raise ValueError(f"{amount!r} is no amount; write a number of rows, `all`, or a share such as 40%")
+    return amount
+
+
+# How much of a set: a number of rows (more than it has: some again), `all`, or a share of the step's samples.
+Amount = Annotated[int | str, AfterValidator(_checked)]
+
+
+def share_of(amount: int | str) -> float | None:
+    """The share that an amount such as `40%` is, or None for others."""
+    match = _PERCENT.fullmatch(amount) if isinstance(amount, str) else None
+    return float(match[1]) / 100 if match else None
+
+
+class Chat(Config):
+    """How conversations are written, and those that a user supplies."""
+
+    template: str = ""
+    sources: dict[Name, ChatSource] = {}
+    decontaminate_tasks: list[str] | None = None  # tasks whose texts must not occur in supplied rows; left out: those scored
+    decontaminate_ngram: Positive = 10  # words
+    decontaminate_hits: Positive = 1  # a row is dropped from this many shared n-grams on
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Chat:
+        names = dict[str, str]()
+        for name in self.sources:
+            if (other := names.setdefault(name.casefold(), name)) != name:
+                raise ValueError(f"sources.{name}: {other!r} is the same name on some file systems; choose another")
+        return self
