@@ -28,7 +28,7 @@ from lehr.infra.kube.transport import Request
 from lehr.runtime.errors import InfraError
 from lehr.tasks.exporting import ADDRESS, LAST_SCRAPE, PORT
 from tests.cluster.kubelet import Cluster, pods_path
-from tests.cluster.plane import ControlPlane, die_with_parent
+from tests.cluster.plane import ControlPlane, with_parent
 from tests.cluster.statuses import stamp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,7 +255,7 @@ class Containers:
 
     def _start(self, container: Container, command: list[str]) -> subprocess.Popen[bytes]:
         with (container.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
+            return subprocess.Popen(with_parent(command), stdout=log, stderr=log)
 
     def _report(self, container: Container, phase: str, code: int | None = None) -> None:
         state: Object = {"running": {"startedAt": stamp()}}

@@ -24,7 +24,7 @@ import yaml
 from lehr.infra.kube.api import Api, ApiError, Object, Watch
 from lehr.runtime.errors import InfraError
 from tests.cluster.chart import CHART
-from tests.cluster.plane import die_with_parent
+from tests.cluster.plane import with_parent
 from tests.cluster.provide import find
 from tests.storage.s3_server import KEY, SECRET
 
@@ -247,7 +247,7 @@ def engine(api: Api, kubeconfig: Path, address: str, folder: Path, admin: str) -
 
     def begin() -> subprocess.Popen[bytes]:
         with (folder / "log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, preexec_fn=die_with_parent)
+            return subprocess.Popen(with_parent(command), stdout=log, stderr=log, cwd=folder)
 
     made = Engine(api, folder, begin)
     try:

@@ -24,7 +24,7 @@ from lehr.infra.kube.transport import Request
 from lehr.infra.pod.supervisor import descendants
 from tests.cluster.containers import PAUSE_SECONDS, Container, Containers
 from tests.cluster.kubelet import pods_path
-from tests.cluster.plane import HOST, ControlPlane, die_with_parent
+from tests.cluster.plane import HOST, ControlPlane, with_parent
 from tests.cluster.statuses import stamp
 
 MESSAGES = "/termination"  # a kubelet binds a file of its own over /dev/termination-log; here /dev is the machine's
@@ -201,7 +201,7 @@ class JobPods(Containers):
     def _start(self, container: Container, command: list[str]) -> subprocess.Popen[bytes]:
         assert isinstance(container, JobPod)
         with container.log_path.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
+            return subprocess.Popen(with_parent(command), stdout=log, stderr=log)
 
 
 def _serve_logs(plane: ControlPlane, pods: JobPods) -> int:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -22,7 +20,6 @@ from tests.cluster.provide import find, missing
 ADMIN, NOBODY = "admin-token", "nobody-token"
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0
-PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
@@ -122,19 +119,17 @@ def _certificates(folder: Path) -> None:
     (folder / "tokens.csv").chmod(0o600)
 
 
-def die_with_parent() -> None:
-    """In the child, on Linux: SIGTERM when the tests' process ends, even if it was killed and no fixture could clean up."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def with_parent(command: Sequence[str]) -> list[str]:
+    """`command`, which on Linux gets SIGTERM when the tests' process ends, even if it was killed and no fixture could clean up.
+    Not by `preexec_fn`: in a process with threads the forked child has crashed there now and then."""
+    return [*(("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()), *command]
 
 
 def _spawn(plane: ControlPlane, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     binary = find(name)
     assert binary is not None
     with (plane.folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(binary), *arguments], stdout=log, stderr=log, cwd=plane.folder, preexec_fn=die_with_parent
-        )
+        process = subprocess.Popen(with_parent([str(binary), *arguments]), stdout=log, stderr=log, cwd=plane.folder)
     plane.processes.append(process)
     return process
 

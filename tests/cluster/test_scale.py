@@ -30,7 +30,7 @@ from lehr.monitoring.metrics import Fleet
 from tests.cluster.conftest import OTHER, TRAINING, World, eventually
 from tests.cluster.kubelet import Behaviour, Cluster, bad_verdict, pods_path
 from tests.cluster.objects import gated_pod, make_node, sweep
-from tests.cluster.plane import die_with_parent, free_port
+from tests.cluster.plane import free_port, with_parent
 from tests.cluster.scenario import BASE, Life
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -104,7 +104,7 @@ def replicas(world: World, fleet: list[str], tmp_path: Path) -> Iterator[list[tu
         environment = {**os.environ, "KUBECONFIG": str(world.controller_config), "PYTHONPATH": str(Path.cwd())}
         with (tmp_path / f"err{number}").open("wb") as errors:
             command = [sys.executable, "-m", "lehr.infra.controller", str(path)]
-            made.append((subprocess.Popen(command, env=environment, stderr=errors, preexec_fn=die_with_parent), port))
+            made.append((subprocess.Popen(with_parent(command), env=environment, stderr=errors), port))
     yield made
     for process, _ in made:
         process.send_signal(signal.SIGTERM)
