@@ -14,8 +14,8 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
 
 class SuppliedSource(Config):
-    """A file, a folder of files (a Hugging Face data set's too) or a pattern such as `chats/*.jsonl`: JSON lines, a JSON list, or
-    Parquet."""
+    """A file, a folder of files (a Hugging Face data set's too) or a pattern such as `chats/*.jsonl`: JSON lines, a JSON
+    list, or Parquet."""
 
     path: str  # relative to the file in which it is written
     license: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lehr.config.chat import share_of
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
 from lehr.runtime.metrics import find
@@ -48,6 +49,27 @@ def mixes(r: RecipeParts) -> None:
     for key, mix_name in used.items():
         if mix_name not in known_mixes:
             raise ValueError(f"{key}: there is no mix {mix_name!r}; mixes are: {', '.join(sorted(known_mixes)) or 'none'}")
+
+
+def chat_sources(r: RecipeParts) -> None:
+    """Steps draw from sources of their kind, and shares have a whole."""
+    kinds = {SftStep: "conversations", DpoStep: "preferences"}
+    for step in r.posttraining:
+        kind = next((kind for of, kind in kinds.items() if isinstance(step, of)), "")
+        amounts: dict[str, int | str] = getattr(step, "examples", {}) if kind else {}
+        for name, amount in amounts.items():
+            key, source = f"posttraining.{step.name}.examples.{name}", r.chat.sources.get(name)
+            known = [n for n, s in r.chat.sources.items() if s.kind == kind]
+            if source is not None and source.kind != kind:
+                raise ValueError(
+                    f"{key}: {name!r} is a source of {source.kind}, and {step.kind} learns from {kind}; name another"
+                )
+            if source is None and kind == "preferences":
+                raise ValueError(f"{key}: there is no source {name!r}; sources of {kind} are: {', '.join(known) or 'none'}")
+            if share_of(amount) is not None and not (isinstance(step, Tuning) and step.samples):
+                raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of rows")
+        if isinstance(step, DpoStep) and step.examples and step.pairs:
+            raise ValueError(f"posttraining.{step.name}: pairs and examples both give preferences; remove one of them")
 
 
 def lengths(r: RecipeParts) -> None:
@@ -136,14 +158,16 @@ def steps(r: RecipeParts) -> None:
     before = [r.base_stage]
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if step.name.split("-")[0] in _TAKEN or step.name.endswith("-pairs"):
+        if step.name.split("-")[0] in _TAKEN or step.name.endswith(("-pairs", "-rows")):
             raise ValueError(f"{key}: the name {step.name!r} is taken by another stage; choose another")
         if step.name in before:
             raise ValueError(f"{key}: the name {step.name!r} stands twice; give each step its own")
         if step.parent and step.parent not in before:
             raise ValueError(f"{key}.parent={step.parent!r} is not a model before this step; those are: {', '.join(before)}")
         parent = step.parent or before[-1]
-        needs_chat = (isinstance(step, DpoStep) and step.pairs) or (isinstance(step, GrpoStep) and step.families)
+        needs_chat = (isinstance(step, DpoStep) and (step.pairs or step.examples)) or (
+            isinstance(step, GrpoStep) and step.families
+        )
         if needs_chat and parent not in chats:
             raise ValueError(f"{key}: its parent {parent} is not a chat model; put a step of kind sft before it")
         if isinstance(step, SftStep) or parent in chats:
@@ -171,4 +195,4 @@ def reported(r: RecipeParts) -> None:
 
 
 _STEPS = (rollouts, steps, reported)
-ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, lengths, answers, layout, *_STEPS, headline)
+ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

@@ -12,7 +12,7 @@ from lehr.config.posttraining import with_names
 from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
-_PATHS = re.compile(r"data\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
+_PATHS = re.compile(r"(data|chat)\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
 
 
 def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:

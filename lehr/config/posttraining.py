@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
+from lehr.config.chat import Amount
 from lehr.config.names import StepName
 from lehr.config.optim import Optim
 from lehr.config.schedule import StepSchedule
@@ -60,7 +61,8 @@ class SftStep(Tuning):
     """Supervised fine-tuning on conversations, loss on the assistant's tokens only."""
 
     kind: Literal["sft"]
-    examples: dict[str, Positive] = {}  # generated conversations: chat family -> number
+    examples: dict[str, Amount] = {}  # name of a source in `chat`, or family of generated conversations -> how much of it
+    loss: Literal["mean", "sum"] = "mean"  # over a batch's tokens; sum: each conversation's sum, over a batch's conversations
     replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting: in no report
     replay_mix: str = ""
 
@@ -83,6 +85,7 @@ class DpoStep(Tuning):
 
     kind: Literal["dpo"]
     pairs: Pairs | None = None
+    examples: dict[str, Amount] = {}  # supplied preferences in place of `pairs`: name of a source in `chat` -> how much of it
     beta: PositiveFloat = 5.0
     normalised: bool = True  # log-probabilities per token instead of per answer: OLMo 2's `dpo_norm`
     chosen_nll: NonNegativeFloat = 0.0  # weight of the chosen answer's own negative log-likelihood: in no report

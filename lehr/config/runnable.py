@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from glob import has_magic
 from pathlib import Path
 
 from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
@@ -17,7 +18,7 @@ Lack = tuple[str, str]  # what is missing, what to do about it
 
 def check_runnable(recipe: Recipe) -> None:
     """Raises UserError, with one line for each thing that is missing: what must be supplied, and steps that cannot be run."""
-    lacks = [*_sources(recipe), *_files(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
+    lacks = [*_sources(recipe), *_files(recipe), *_chats(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
     lacks += [lack for step in recipe.posttraining if step.kind in BUILT for lack in _step(step)]
     if lacks:
         *_, (what, remedy) = lacks
@@ -45,6 +46,16 @@ def _files(recipe: Recipe) -> Iterator[Lack]:
     for name, source in (recipe.data.sources if recipe.data else {}).items():
         if isinstance(source, JsonlSource) and "://" not in source.path and not Path(source.path).exists():
             yield f"data.sources.{name}.path={source.path}: no such file", "correct the path, which is relative to its recipe"
+
+
+def _chats(recipe: Recipe) -> Iterator[Lack]:
+    """Missing files of conversations."""
+    for name, source in recipe.chat.sources.items():
+        if "://" in source.path:
+            yield f"chat.sources.{name}.path={source.path}: not on this machine", "copy the files here, and name the copy"
+        elif not has_magic(source.path) and not Path(source.path).exists():
+            what = f"chat.sources.{name}.path={source.path}: no such file"
+            yield what, "correct the path, which is relative to its recipe"
 
 
 def _languages(recipe: Recipe) -> Iterator[Lack]:
@@ -78,18 +89,19 @@ def _kinds(recipe: Recipe) -> Iterator[Lack]:
 def _step(step: PostStep) -> Iterator[Lack]:
     """The missing settings of a step whose kind can be run."""
     key = f"posttraining.{step.name}"
-    own = {SftStep: "examples", DpoStep: "pairs", GrpoStep: "families"}
-    data = next((name for kind, name in own.items() if isinstance(step, kind)), "")
-    if data and not getattr(step, data):
+    own = {SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families",)}
+    keys = next((names for kind, names in own.items() if isinstance(step, kind)), ())
+    if keys and not any(getattr(step, name) for name in keys):
         yield (
             f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}",
-            f"give {step.kind} its {data}, from which data is generated: this version cannot read others' data",
+            f"give {step.kind} its {' or its '.join(keys)}: sources of your own in chat.sources, or generated ones",
         )
     if not isinstance(step, Tuning):
         return
-    if step.batch_tokens:
-        yield f"{key}: batch_tokens is not run by this version", "give a step its batch_size instead"
-    elif not step.batch_size:
+    reads = isinstance(step, SftStep | DpoStep) and bool(step.examples)
+    if step.batch_tokens and not isinstance(step, SftStep):
+        yield f"{key}: batch_tokens is run for kind sft alone", "give the step its batch_size instead"
+    elif not step.batch_size and not step.batch_tokens:
         yield f"{key}: its batch_size is not given", "give a step its batch_size"
-    elif not step.total_steps:
-        yield f"{key}: its length is not given", "give a step its steps, or samples and epochs"
+    elif not step.total_steps and not (reads and step.epochs):
+        yield f"{key}: its length is not given", "give a step its steps, or its epochs"

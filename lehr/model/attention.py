@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +14,24 @@ _QUERIES = 128  # in a block of dense causal attention
 _BAGS = 32  # number of heads from which a sum of weighted rows is worth its set-up
 
 
-def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+@dataclass(frozen=True)
+class Documents:
+    """The lengths of the documents that make up a single row, B = 1, one after the other: each attends to itself, causally."""
+
+    lengths: tuple[int, ...]
+
+
+Mask = Tensor | Documents | None
+
+
+def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask: Mask) -> Tensor:
     """Softmax(scale q k + mask) v as (B, H, T, E); H is a multiple of K. Without `mask`, (B, 1, T, S), it is causal and T = S.
 
     In bf16 on a CPU it is computed as dense products, a block of queries at a time against the keys up to the block's end,
     because PyTorch's fused kernel has no fast backward pass there; everywhere else with the fused kernel.
     """
+    if isinstance(mask, Documents):
+        return _documents(q_BHTE, k_BKSE, v_BKSE, scale, mask.lengths)
     H, K, T, S = q_BHTE.shape[1], k_BKSE.shape[1], q_BHTE.shape[2], k_BKSE.shape[2]
     if T == 1 and mask is not None and q_BHTE.device.type == "cpu":
         return _one_query(q_BHTE, k_BKSE, v_BKSE, scale, mask)
@@ -39,6 +52,26 @@ def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, scale: float, mask
     else:
         out = _Blocks.apply(q_NTE, k_NSE, v_NSE, scale, mask)  # type: ignore[no-untyped-call]
     return out.view_as(q_BHTE)
+
+
+def _documents(q_1HTE: Tensor, k_1KTE: Tensor, v_1KTE: Tensor, scale: float, lengths: tuple[int, ...]) -> Tensor:
+    """Every document by itself: no product between documents is made, and none is masked."""
+    if q_1HTE.is_cuda and q_1HTE.dtype in (torch.bfloat16, torch.float16):
+        return _varlen(q_1HTE, k_1KTE, v_1KTE, scale, lengths)
+    parts = (torch.split(x, list(lengths), dim=2) for x in (q_1HTE, k_1KTE, v_1KTE))
+    return torch.cat([attention(q, k, v, scale, None) for q, k, v in zip(*parts, strict=True)], dim=2)
+
+
+def _varlen(q_1HTE: Tensor, k_1KTE: Tensor, v_1KTE: Tensor, scale: float, lengths: tuple[int, ...]) -> Tensor:
+    """PyTorch's kernel for documents of varying length, which exists on CUDA in half precision alone."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    ends = torch.tensor((0, *lengths), dtype=torch.int32, device=q_1HTE.device).cumsum(0, dtype=torch.int32)
+    q_THE, k_TKE, v_TKE = (x[0].transpose(0, 1).to(q_1HTE.dtype) for x in (q_1HTE, k_1KTE, v_1KTE))
+    most, grouped = max(lengths), q_1HTE.shape[1] != k_1KTE.shape[1]
+    out = varlen_attn(q_THE, k_TKE, v_TKE, ends, ends, most, most, scale=scale, window_size=(-1, 0), enable_gqa=grouped)
+    assert isinstance(out, Tensor)
+    return out.transpose(0, 1)[None]
 
 
 def _blocks(q_NTE: Tensor, k_NSE: Tensor, v_NSE: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lehr.config.model import Model
-from lehr.model.attention import attention
+from lehr.model.attention import Mask, attention
 from lehr.model.fused import rms_norm, rotate, swiglu
 from lehr.model.moe import Experts, Routing
 
@@ -98,10 +98,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(q_width, config.d_model, bias=False)
 
     def forward(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None, newest: bool = False
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, mask: Mask, cache: KVCache | None, newest: bool = False
     ) -> Tensor:
         """Returns (B, T, D), or the last column's (B, 1, D) if `newest`, which needs a mask. `mask` is additive, (B, 1, T, S);
-        without it attention is causal."""
+        without it attention is causal. With documents in its place B is 1."""
         B, T, _ = x_BTD.shape
         qkv = self.qkv(x_BTD)
         if self.clip is not None:
@@ -120,7 +120,7 @@ class Attention(nn.Module):
             cache.keys[self.layer, :, :, cache.used : end] = k
             cache.values[self.layer, :, :, cache.used : end] = v
             k, v = cache.keys[self.layer, :, :, cache.first : end], cache.values[self.layer, :, :, cache.first : end]
-        if newest and mask is not None:
+        if newest and isinstance(mask, Tensor):
             q, mask, T = q[:, :, -1:], mask[:, :, -1:], 1  # keys and values of all columns are in the cache by now
         y = attention(q, k, v, self.scale, mask)
         out: Tensor = self.out(y.transpose(1, 2).reshape(B, T, -1))
@@ -172,7 +172,7 @@ class Block(nn.Module):
         x_BTD: Tensor,
         cos: Tensor,
         sin: Tensor,
-        mask: Tensor | None = None,
+        mask: Mask = None,
         cache: KVCache | None = None,
         routing: list[Routing] | None = None,
         newest: bool = False,

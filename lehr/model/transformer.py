@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lehr.config.model import Model
+from lehr.model.attention import Documents, Mask
 from lehr.model.init import initial_
 from lehr.model.layers import Block, KVCache, Norm, rope_tables, scaled
 from lehr.model.moe import Routing
@@ -35,17 +36,22 @@ class Backbone(nn.Module):
         cache: KVCache | None = None,
         routing: list[Routing] | None = None,
         begins_BT: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> Tensor:
         """Final normed states, (B, T, D). With `cache`, `tokens_BT` are the next columns and the cache grows by T.
 
         `routing`, if given, receives each layer's routing statistics. `begins_BT` is true where a document begins: documents
-        then do not attend to each other, and positions count from each one's beginning.
+        then do not attend to each other, and positions count from each one's beginning. `documents` says the same of a single
+        row, which needs no mask: the cheaper way where documents are much shorter than the row.
         """
-        mask: Tensor | None = None
+        mask: Mask = None
         if cache is not None:
             cos, sin, mask = self._cached_positions(tokens_BT, cache)
         elif begins_BT is not None:
             cos, sin, mask = self._document_positions(begins_BT)
+        elif documents is not None:
+            position_T = torch.cat([torch.arange(length) for length in documents.lengths]).to(tokens_BT.device)
+            cos, sin, mask = self.cos[position_T], self.sin[position_T], documents
         else:
             T = tokens_BT.shape[1]
             cos, sin = self.cos[:T], self.sin[:T]

@@ -12,6 +12,7 @@ from lehr.config.evaluation import TaskPlan
 from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, SftStep, Step
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
+from lehr.data.synthetic.conversations import FAMILIES
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
@@ -75,7 +76,8 @@ class _Builder:
                 made += self._finished(label)
         made += baselines(self.recipe, made, lambda plan, label: self._applies(plan, label, pairs=False))
         for nodes in self.steps.values():
-            made.append(nodes[-1])  # those before it are made after the model that they are sampled from
+            made += [node for node in nodes[:-1] if "parent" not in node.inputs]
+            made.append(nodes[-1])  # those sampled from a model are made after it
             made += self._finished(nodes[-1].name)
         last = list(self.steps)[-1] if self.steps else self.recipe.base_stage
         shards = {"shards": ("shards",)} if self._mixes else {}
@@ -193,11 +195,16 @@ class _Builder:
     def _steps(self) -> dict[str, list[Node]]:
         """The nodes of each post-training step by its name: first those made for it, last its model."""
         r, made, parent = self.recipe, dict[str, list[Node]](), self.recipe.base_stage
-        several = sum(isinstance(step, DpoStep) and step.pairs is not None for step in r.posttraining) > 1
+        apart = r.chat.decontaminate_tasks
+        apart = list(dict.fromkeys(plan.task for plan in r.evaluation.tasks)) if apart is None else apart
+        for task in apart:
+            check_task(task, "chat.decontaminate_tasks")
+        several = sum(isinstance(step, DpoStep) and runs(step) for step in r.posttraining) > 1
         for step in r.posttraining:
             place = StepContext(
                 self._reference(step.parent or parent), self.seed, r.parallel.by(step.processes), r.watch,
-                r.data.mixes if r.data else {}, r.window_tokens, several,
+                r.data.mixes if r.data else {}, r.window_tokens, several, r.chat, r.model.max_seq_len, tuple(apart),
+                r.data is not None and any(task in NEEDS_CORPUS for task in apart),
             )  # fmt: skip
             made[step.name] = _expanded(step, place)
             parent = step.name
@@ -259,7 +266,7 @@ class _Builder:
         families: list[str] = []
         for step in self.recipe.posttraining:
             families += step.examples if isinstance(step, SftStep) else step.families if isinstance(step, GrpoStep) else []
-        return list(dict.fromkeys(families))
+        return [family for family in dict.fromkeys(families) if family in FAMILIES]
 
 
 def runs(step: Step) -> bool:
@@ -267,7 +274,7 @@ def runs(step: Step) -> bool:
     if isinstance(step, SftStep):
         return bool(step.examples)
     if isinstance(step, DpoStep):
-        return step.pairs is not None
+        return step.pairs is not None or bool(step.examples)
     if isinstance(step, GrpoStep):
         return bool(step.families)
     return isinstance(step, PluginStep)

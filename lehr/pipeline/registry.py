@@ -7,6 +7,7 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 from lehr.stages import (
     baselines,
+    conversations,
     described,
     documents,
     dpo,
@@ -20,12 +21,21 @@ from lehr.stages import (
     sft,
     shards,
     soup,
+    supplied_preferences,
     tokenizer,
 )
 
 _DATA = [documents.SPEC, tokenizer.SPEC, shards.SPEC]
 _MODELS = [import_hf.SPEC, pretrain.SPEC, midtrain.SPEC, soup.SPEC]
-_POST_TRAINING = [sft.SPEC, preferences.SPEC, dpo.SPEC, grpo.SPEC, described.SPEC]
+_POST_TRAINING = [
+    conversations.SPEC,
+    sft.SPEC,
+    preferences.SPEC,
+    supplied_preferences.SPEC,
+    dpo.SPEC,
+    grpo.SPEC,
+    described.SPEC,
+]
 _SCORES = [evaluate.SPEC, baselines.SPEC]
 STAGES: dict[str, StageSpec] = {s.kind: s for s in [*_DATA, *_MODELS, *_POST_TRAINING, *_SCORES, export.SPEC]}
 

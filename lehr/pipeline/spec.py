@@ -70,6 +70,10 @@ class Inputs:
         """Every input, in the order of the roles."""
         return (artifact for artifacts in self._by_role.values() for artifact in artifacts)
 
+    def roles(self) -> Iterator[tuple[str, Artifact]]:
+        """Each role that has one artifact, with it."""
+        return ((role, artifacts[0]) for role, artifacts in self._by_role.items() if len(artifacts) == 1)
+
     def digests(self) -> dict[str, list[str]]:
         """Content digests by role."""
         return {role: [a.manifest.digest for a in artifacts] for role, artifacts in self._by_role.items() if artifacts}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from lehr.config.chat import Chat, SuppliedSource
 from lehr.config.mix import Mix
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
 from lehr.runtime import seeds
 
+S = TypeVar("S", bound=SuppliedSource)
+
 
 @dataclass(frozen=True)
 class StepContext:
     """`parent` is the node from which the step starts, or an address. `window_tokens` is pretraining's sequence length, 0 if
-    unknown; `several_pairs`: whether the recipe has several steps that sample pairs."""
+    unknown; `several_pairs`: whether the recipe has several steps that sample pairs. `context_tokens` is the model's length;
+    `decontaminate` are the tasks whose texts no supplied row may have, `corpus`: whether some of these are
+    held-back documents."""
 
     parent: str
     recipe_seed: int
@@ -23,10 +29,32 @@ class StepContext:
     mixes: Mapping[str, Mix]
     window_tokens: int
     several_pairs: bool
+    chat: Chat
+    context_tokens: int
+    decontaminate: tuple[str, ...]
+    corpus: bool
 
     def seed(self, name: str) -> int:
         """A step's own seed: a function of the recipe's seed and the step's name."""
         return seeds.derive(self.recipe_seed, name)
+
+    def sources(self, names: Iterable[str], kind: type[S]) -> dict[str, S]:
+        """The supplied sources of a kind among `names`, in their order."""
+        found = {name: self.chat.sources.get(name) for name in names}
+        return {name: source for name, source in found.items() if isinstance(source, kind)}
+
+    def cleaning(self, supplied: bool) -> dict[str, Any]:
+        """How rows are decontaminated: settings of a stage's configuration. Generated ones are apart by their keys."""
+        return {
+            "decontaminate": list(self.decontaminate) if supplied else [],
+            "ngram": self.chat.decontaminate_ngram,
+            "hits": self.chat.decontaminate_hits,
+            "evaluation_seed": self.recipe_seed,
+        }
+
+    def cleaned_with(self, supplied: bool) -> dict[str, tuple[str, ...]]:
+        """The inputs of a stage that prepares rows."""
+        return {"tokenizer": ("tokenizer",), **({"documents": ("documents",)} if supplied and self.corpus else {})}
 
     def pairs_name(self, step: str) -> str:
         """The name of the node that samples a step's pairs."""

@@ -11,10 +11,10 @@ _TOKENS_PER_MESSAGE = 3  # role, line end, end of turn
 _SAMPLE = 60  # conversations of a family
 
 
-def sft_tokens(examples: Mapping[str, int], seed: int, rows: int) -> float:
-    """Tokens of `rows` conversations, padded as SFT does it: a longer and a shorter half apart, few together."""
+def sft_tokens(examples: Mapping[str, int], seed: int) -> float:
+    """Mean tokens of a conversation: SFT packs them, without padding."""
     pool = _pool(examples, seed)
-    return _padded(pool, rows) if rows < 8 else rows // 2 * (_quantile(pool, 0.5) + _quantile(pool, rows / (rows + 1)))
+    return sum(pool) / len(pool)
 
 
 def answer_tokens(families: Iterable[str], seed: int) -> float:

@@ -115,13 +115,13 @@ class Tuned(Protocol):
     def max_length(self) -> int: ...
 
 
-def tuning_work(name: str, kind: str, place: PlanPlace, c: Tuned, tokens_per_step: float) -> Work:
+def tuning_work(name: str, kind: str, place: PlanPlace, c: Tuned, tokens_per_step: float, how: str = "estimated") -> Work:
     """A step of post-training whose batches hold about so many tokens."""
     length = c.max_length or place.model.max_seq_len
     tokens = round(tokens_per_step) * c.steps
     flops = flops_per_token(place.model, length) * tokens
     rate = steps_rate(c.schedule, c.optim.lr, c.steps, tokens)
-    return Work(name, kind, tokens, c.steps, length, flops, place.after, rate, ((0, c.batch_size),), "estimated")
+    return Work(name, kind, tokens, c.steps, length, flops, place.after, rate, ((0, max(1, c.batch_size)),), how)
 
 
 def steps_rate(schedule: StepSchedule, peak: float, steps: int, tokens: int) -> Rate:

@@ -12,8 +12,10 @@ from torch import Tensor
 from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
+from lehr.post.batches import rows_of_step
+from lehr.post.rendered import Rendered
 from lehr.post.rollout import RollOut, RollOuts, Updates
-from lehr.post.sft import Rendered, pad, rows_of_step
+from lehr.post.sft import pad
 from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
 from lehr.train.loop import Sums

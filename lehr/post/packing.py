@@ -1,4 +1,5 @@
-"""Packing: several conversations in one window, which do not see each other. Shapes: B windows, T columns."""
+"""Packing: conversations one after the other in a row, without padding, which do not see each other. Shapes: N tokens of a row,
+R conversations in it."""
 
 from __future__ import annotations
 
@@ -8,18 +9,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lehr.post.sft import Rendered
+from lehr.model.attention import Documents
+from lehr.post.rendered import Rendered
 from lehr.train.losses import IGNORE
+
+ROW_TOKENS = 8192  # of a row, unless one conversation has more: what is computed at once
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Inputs, shifted labels (-100 where nothing is trained), and where a conversation begins, all (B, T). `begins_BT` is None
-    if each window holds one conversation, to whose end causal attention does not reach."""
+class PackedRow:
+    """Inputs and shifted labels (-100 where nothing is trained), both (1, N), of R conversations."""
 
-    tokens_BT: Tensor
-    labels_BT: Tensor
-    begins_BT: Tensor | None
+    tokens_1N: Tensor
+    labels_1N: Tensor
+    documents: Documents
+
+    def sums(self, values_1N: Tensor) -> Tensor:
+        """The sum of the values of each conversation, (R,)."""
+        lengths = torch.tensor(self.documents.lengths, device=values_1N.device)
+        owner_N = torch.repeat_interleave(torch.arange(len(lengths), device=values_1N.device), lengths)
+        return values_1N.new_zeros(len(lengths)).index_add(0, owner_N, values_1N[0])
 
 
 def first_fit_decreasing(lengths: Sequence[int], room: int) -> list[list[int]]:
@@ -27,42 +36,35 @@ def first_fit_decreasing(lengths: Sequence[int], room: int) -> list[list[int]]:
     section 5.2). One that is longer than `room` has a bin of its own."""
     bins: list[list[int]] = []
     left: list[int] = []
+    opened: list[int] = []  # bins that still have room for the shortest, in order
+    shortest = min(lengths, default=0)
     for number in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         length = lengths[number]
-        place = next((b for b, space in enumerate(left) if space >= length), None)
+        place = next((b for b in opened if left[b] >= length), None)
         if place is None:
+            place = len(bins)
             bins.append([])
             left.append(room)
-            place = len(bins) - 1
+            opened.append(place)
         bins[place].append(number)
         left[place] -= length
+        if left[place] < shortest:
+            opened.remove(place)
     return bins
 
 
-def packed(rows: Sequence[Rendered], pad_id: int, most_tokens: int) -> Iterator[Windows]:
-    """`rows` in windows as wide as the longest of them; windows come together in groups of at most `most_tokens` tokens, or one by
-    one. Every row is an own document: its loss is that of the row by itself."""
-    lengths = [len(row.ids) - 1 for row in rows]  # the last token is a label only
-    width = max(lengths, default=0)
-    bins = first_fit_decreasing(lengths, width)
-    each = max(1, most_tokens // max(1, width))
-    for start in range(0, len(bins), each):
-        yield _windows([[rows[i] for i in numbers] for numbers in bins[start : start + each]], pad_id)
+def packed(rows: Sequence[Rendered], device: torch.device, row_tokens: int = ROW_TOKENS) -> Iterator[PackedRow]:
+    """`rows` in as few rows of at most `row_tokens` tokens as first-fit-decreasing makes, on `device`."""
+    for numbers in first_fit_decreasing([len(row.ids) - 1 for row in rows], row_tokens):
+        yield one_row([rows[number] for number in sorted(numbers)], device)
 
 
-def _windows(groups: Sequence[Sequence[Rendered]], pad_id: int) -> Windows:
-    width = max(sum(len(row.ids) - 1 for row in group) for group in groups)
-    tokens_BT = torch.full((len(groups), width), pad_id)
-    labels_BT = torch.full((len(groups), width), IGNORE)
-    begins_BT = torch.zeros((len(groups), width), dtype=torch.bool)
-    for b, group in enumerate(groups):
-        at = 0
-        for row in group:
-            ids, end = torch.tensor(row.ids), at + len(row.ids) - 1
-            tokens_BT[b, at:end] = ids[:-1]
-            labels_BT[b, at:end] = torch.where(torch.tensor(row.mask[1:]), ids[1:], IGNORE)
-            begins_BT[b, at] = True
-            at = end
-        begins_BT[b, at:] = True  # padding: each column sees only itself
-    alone = all(len(group) == 1 for group in groups)
-    return Windows(tokens_BT, labels_BT, None if alone else begins_BT)
+def one_row(rows: Sequence[Rendered], device: torch.device) -> PackedRow:
+    """All of `rows` in one, on `device`. The last token of a conversation is a label only."""
+    tokens, labels = [], []
+    for row in rows:
+        ids = torch.tensor(row.ids)
+        tokens.append(ids[:-1])
+        labels.append(torch.where(torch.tensor(row.mask[1:]), ids[1:], IGNORE))
+    inputs, targets = (torch.cat(parts)[None].to(device) for parts in (tokens, labels))
+    return PackedRow(inputs, targets, Documents(tuple(map(len, tokens))))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr.artifacts.artifact import Artifact
+from torch import Tensor
+
+from lehr.artifacts.artifact import Artifact, write_beside
+from lehr.artifacts.tensors import read_tensors, save_tensors
 from lehr.config.posttraining import Pairs
 from lehr.data.synthetic.conversations import ChatExample, Message, reference_answer
 from lehr.data.tokenizer import Tokenizer
@@ -18,16 +22,17 @@ from lehr.distributed.shared_model import SharedModel
 from lehr.model.generate import LanguageModel
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
 from lehr.post.chat import render
-from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
-from lehr.post.sft import Rendered
+from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, reference_logprobs
+from lehr.post.rendered import Rendered
 from lehr.post.tuning import Setup
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import object_in
-from lehr.train.checkpointing.checkpoint import copy_parameters, load_checkpoint
+from lehr.train.checkpointing.checkpoint import load_checkpoint
 from lehr.train.fit import RankContext
 
-PAIRS = "pairs.jsonl"
+PAIRS, REFERENCE = "pairs.jsonl", "reference.safetensors"
+_AGAIN = "delete the artifact and run the same command again"
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,36 @@ def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int)
 
 
 def dpo_objective(setup: Setup) -> DpoObjective:
-    """DPO on the parent's pairs; the parent is the reference model too."""
+    """DPO on the step's pairs; the parent is the reference model too, whose log-probabilities are computed once and kept beside
+    the saves."""
     c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
-    pairs = read_pairs(setup.folder, "train", tokenizer)
+    pairs = read_pairs(setup.folder("pairs"), "train", tokenizer)
     settings = DpoSettings(c.batch_size, c.beta, c.chosen_nll, c.normalised)
-    # A copy: the model is trained in place, the reference must not change.
-    return DpoObjective(model, copy_parameters(model), pairs, settings, c.seed, tokenizer.pad_id)
+    # The model is still the parent's: a save is restored after this.
+    return DpoObjective(model, pairs, _reference(setup, pairs), settings, c.seed)
+
+
+def _reference(setup: Setup, pairs: Sequence[RenderedPair]) -> Tensor:
+    ranks, path = setup.ranks, setup.context.scratch / REFERENCE
+    kept = read_tensors(path)["reference"] if path.is_file() else None
+    if all(ranks.gather(kept is not None and len(kept) == len(pairs))) and kept is not None:
+        return kept
+    found = reference_logprobs(setup.loaded.model, pairs, ranks)
+    if ranks.first:
+        write_beside(path, lambda beside: save_tensors({"reference": found}, beside))
+    return found
+
+
+def dpo_steps(c: Any, folder: Path) -> int:
+    """The optimiser steps of a step: as given, or of so many epochs of the training pairs in `folder`."""
+    if c.steps:
+        steps: int = c.steps
+        return steps
+    path = folder / PAIRS
+    lines = path.read_text(encoding="utf-8").splitlines()
+    size = len([line for line in lines if object_in(line, str(path), _AGAIN)["split"] == "train"])
+    epochs, batch_size = float(c.epochs), int(c.batch_size)
+    return math.ceil(size * epochs / batch_size)
 
 
 def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedPair]:
@@ -104,7 +133,7 @@ def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedP
     out = []
     path = folder / PAIRS
     for line in path.read_text(encoding="utf-8").splitlines():
-        row = object_in(line, str(path), "delete the artifact and run the same command again")
+        row = object_in(line, str(path), _AGAIN)
         if row["split"] == split:
             prompt = [Message(**m) for m in row["prompt"]]
             sides = [

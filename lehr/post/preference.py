@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
-from lehr.post.sft import Rendered, pad, rows_of_step
+from lehr.post.batches import rows_of_step
+from lehr.post.packing import ROW_TOKENS, PackedRow, first_fit_decreasing, one_row
+from lehr.post.rendered import Rendered
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.step_times import backpropagate
@@ -25,11 +27,32 @@ class RenderedPair:
     rejected: Rendered
 
 
-def mean_logprobs(model: Transformer, rows: Sequence[Rendered], pad_id: int) -> tuple[Tensor, Tensor]:
-    """For each row: the mean log-probability of the masked tokens in nats, shape (B,), and their number, shape (B,)."""
-    tokens_BT, labels_BT = pad(rows, pad_id, model.cos.device)
-    lengths_B = (labels_BT != IGNORE).sum(dim=1)
-    return token_logprobs(model, tokens_BT, labels_BT).sum(dim=1) / lengths_B, lengths_B
+def answer_logprobs(model: Transformer, row: PackedRow) -> tuple[Tensor, Tensor]:
+    """For each conversation of a row: the sum of the trained tokens' log-probabilities in nats, and their number, (R,) each."""
+    picked_1N = token_logprobs(model, row.tokens_1N, row.labels_1N, documents=row.documents)
+    return row.sums(picked_1N), row.sums((row.labels_1N != IGNORE).float())
+
+
+@torch.no_grad()
+def reference_logprobs(model: Transformer, pairs: Sequence[RenderedPair], ranks: Ranks) -> Tensor:
+    """The reference model's log-probabilities of both answers of every pair, shape (pairs, 2), on every rank; each computes its
+    share."""
+    found = torch.zeros(len(pairs), 2)
+    for numbers in groups(pairs, ranks.split(list(range(len(pairs))))):
+        row = one_row(_both([pairs[i] for i in numbers]), model.cos.device)
+        found[numbers] = answer_logprobs(model, row)[0].cpu().view(2, -1).T
+    return torch.stack(ranks.gather(found)).sum(dim=0)
+
+
+def groups(pairs: Sequence[RenderedPair], numbers: Sequence[int]) -> list[list[int]]:
+    """`numbers` of pairs in groups that are computed at once."""
+    lengths = [len(pairs[i].chosen.ids) + len(pairs[i].rejected.ids) for i in numbers]
+    return [[numbers[i] for i in sorted(group)] for group in first_fit_decreasing(lengths, ROW_TOKENS)]
+
+
+def _both(pairs: Sequence[RenderedPair]) -> list[Rendered]:
+    """The chosen answers, then the rejected ones."""
+    return [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
 
 
 def dpo_loss(
@@ -58,42 +81,29 @@ class DpoObjective:
     extras: tuple[str, ...] = ("margin", "preference_accuracy")
 
     def __init__(
-        self,
-        model: Transformer,
-        reference: Transformer,
-        pairs: Sequence[RenderedPair],
-        settings: DpoSettings,
-        seed: int,
-        pad_id: int,
+        self, model: Transformer, pairs: Sequence[RenderedPair], reference_N2: Tensor, settings: DpoSettings, seed: int
     ) -> None:
-        self.model, self.reference, self.pairs = model, reference, pairs
-        self.settings, self.seed, self.pad_id = settings, seed, pad_id
+        """`reference_N2`: see reference_logprobs."""
+        self.model, self.reference_N2, self.pairs = model, reference_N2, pairs
+        self.settings, self.seed = settings, seed
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         s = self.settings
         rows = ranks.split(rows_of_step(step, s.batch_size, len(self.pairs), self.seed).tolist())
-        pairs = [self.pairs[i] for i in rows]
-        both = [p.chosen for p in pairs] + [p.rejected for p in pairs]
-        with torch.no_grad():
-            reference, lengths = mean_logprobs(self.reference, both, self.pad_id)
-            reference_chosen_B, reference_rejected_B = self._scaled(reference, lengths).chunk(2)
-        policy, lengths = mean_logprobs(self.model, both, self.pad_id)
-        chosen_B, rejected_B = self._scaled(policy, lengths).chunk(2)
-        loss_B = dpo_loss(chosen_B, rejected_B, reference_chosen_B, reference_rejected_B, s.beta)
-        # DPO only raises the margin, and may do so while both answers become less likely; this term holds the chosen one up.
-        loss_B = loss_B - s.nll * policy.chunk(2)[0]
-        total = loss_B.sum()
-        backpropagate(total)
-        with torch.no_grad():
-            margin_B = (chosen_B - reference_chosen_B) - (rejected_B - reference_rejected_B)
-            right = float((chosen_B > rejected_B).sum())
-        n = float(len(pairs))
-        return Sums(
-            float(total.detach()),
-            n,
-            int(lengths.sum()),
-            {"margin": (float(margin_B.sum()), n), "preference_accuracy": (right, n)},
-        )
-
-    def _scaled(self, means_B: Tensor, lengths_B: Tensor) -> Tensor:
-        return means_B if self.settings.normalised else means_B * lengths_B
+        total, tokens, margin, right = 0.0, 0, 0.0, 0.0
+        for numbers in groups(self.pairs, rows):
+            row = one_row(_both([self.pairs[i] for i in numbers]), self.model.cos.device)
+            sums_2B, lengths_2B = (x.view(2, -1) for x in answer_logprobs(self.model, row))
+            reference_2B = self.reference_N2[numbers].T.to(sums_2B.device)
+            weights_2B = 1 / lengths_2B if s.normalised else torch.ones_like(lengths_2B)
+            (chosen_B, rejected_B), (before_B, against_B) = sums_2B * weights_2B, reference_2B * weights_2B
+            loss_B = dpo_loss(chosen_B, rejected_B, before_B, against_B, s.beta)
+            # DPO only raises the margin, and may do so while both answers become less likely; this holds the chosen one up.
+            loss = (loss_B - s.nll * sums_2B[0] / lengths_2B[0]).sum()
+            backpropagate(loss)
+            with torch.no_grad():
+                margin += float(((chosen_B - before_B) - (rejected_B - against_B)).sum())
+                right += float((chosen_B > rejected_B).sum())
+            total, tokens = total + float(loss.detach()), tokens + int(lengths_2B.sum())
+        n = float(len(rows))
+        return Sums(total, n, tokens, {"margin": (margin, n), "preference_accuracy": (right, n)})

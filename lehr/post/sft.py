@@ -5,41 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lehr.data.loader import Loader
 from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
-from lehr.runtime import seeds
+from lehr.post.batches import Batches
+from lehr.post.packing import packed
+from lehr.post.rendered import Rendered as Rendered
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, cross_entropy
 from lehr.train.step_times import DATA, backpropagate, part
 
-
-@dataclass(frozen=True)
-class Rendered:
-    """One rendered conversation: token ids, and the mask of those that have a loss."""
-
-    ids: list[int]
-    mask: list[bool]
-
-
+Reduction = Literal["mean", "sum"]
 _HOST = torch.device("cpu")
-
-
-def rows_of_step(step: int, batch_size: int, size: int, seed: int) -> np.ndarray:
-    """The indices, of `size` examples, in the global batch of `step`: a keyed permutation for each epoch, shape
-    (batch_size,)."""
-    position = np.arange(step * batch_size, (step + 1) * batch_size)
-    epoch, within = position // size, position % size
-    out = np.empty(batch_size, dtype=np.int64)
-    for e in np.unique(epoch):
-        chosen = epoch == e
-        out[chosen] = seeds.permute(within[chosen], size, seeds.derive(seed, "epoch", int(e)))
-    return out
 
 
 def pad(rows: Sequence[Rendered], pad_id: int, device: torch.device = _HOST) -> tuple[Tensor, Tensor]:
@@ -54,14 +36,6 @@ def pad(rows: Sequence[Rendered], pad_id: int, device: torch.device = _HOST) -> 
     return tokens_BT.to(device), labels_BT.to(device)
 
 
-def halves(rows: list[Rendered]) -> list[list[Rendered]]:
-    """The shorter and the longer half of `rows`: padded separately they waste less. Fewer than 8 rows stay together."""
-    if len(rows) < 8:
-        return [rows]
-    ordered = sorted(rows, key=lambda row: len(row.ids))
-    return [ordered[: len(rows) // 2], ordered[len(rows) // 2 :]]
-
-
 @dataclass(frozen=True)
 class Replay:
     """`rows` windows of pretraining text in each step, against forgetting."""
@@ -73,7 +47,9 @@ class Replay:
 class SftObjective:
     """Cross entropy over a pool of rendered conversations, and over replayed pretraining windows if there are any.
 
-    `weight` counts assistant tokens and replayed tokens alike.
+    The loss is a mean over trained and replayed tokens alike. With `reduction` "sum" it is each conversation's sum of nats, as
+    a mean over the batch's conversations: every token of every batch counts alike, however many tokens a batch has (OLMo 2
+    Table 17: `sum`). A replayed window then counts as one conversation.
     """
 
     extras: tuple[str, ...] = ("chat_loss",)
@@ -82,26 +58,25 @@ class SftObjective:
         self,
         model: Transformer,
         pool: Sequence[Rendered],
-        batch_size: int,
-        seed: int,
-        pad_id: int,
+        batches: Batches,
         replay: Replay | None = None,
+        reduction: Reduction = "mean",
     ) -> None:
-        self.model, self.pool, self.batch_size, self.seed, self.pad_id = model, pool, batch_size, seed, pad_id
-        self.replay = replay
+        self.model, self.pool, self.batches, self.replay, self.reduction = model, pool, batches, replay, reduction
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
         began = time.perf_counter()
         with part(DATA):
-            rows = ranks.split(rows_of_step(step, self.batch_size, len(self.pool), self.seed).tolist())
-            padded = [pad(half, self.pad_id, self.model.cos.device) for half in halves([self.pool[i] for i in rows])]
+            mine = [self.pool[i] for i in ranks.split(self.batches.rows(step).tolist())]
+            rows = list(packed(mine, self.model.cos.device))
         waited = time.perf_counter() - began
         nats, tokens, seen = 0.0, 0, 0
-        for tokens_BT, labels_BT in padded:
-            ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
+        for row in rows:
+            ce = cross_entropy(self.model, row.tokens_1N, row.labels_1N, with_z=False, documents=row.documents)
             backpropagate(ce.nats)
-            nats, tokens, seen = nats + float(ce.nats.detach()), tokens + ce.tokens, seen + tokens_BT.numel()
-        sums = Sums(nats, tokens, seen, {"chat_loss": (nats, tokens)}, data_seconds=waited)
+            nats, tokens, seen = nats + float(ce.nats.detach()), tokens + ce.tokens, seen + row.tokens_1N.numel()
+        weight = float(tokens if self.reduction == "mean" else len(mine))
+        sums = Sums(nats, weight, seen, {"chat_loss": (nats, tokens)}, data_seconds=waited)
         return sums if self.replay is None else self._replayed(step, ranks, self.replay, sums)
 
     def _replayed(self, step: int, ranks: Ranks, replay: Replay, chat: Sums) -> Sums:
@@ -113,5 +88,6 @@ class SftObjective:
         waited = chat.data_seconds + time.perf_counter() - began
         ce = cross_entropy(self.model, tokens_BT, labels_BT, with_z=False)
         backpropagate(ce.nats)
-        loss, weight, seen = chat.loss + float(ce.nats.detach()), chat.weight + ce.tokens, chat.tokens + tokens_BT.numel()
+        counted = ce.tokens if self.reduction == "mean" else len(tokens_BT)
+        loss, weight, seen = chat.loss + float(ce.nats.detach()), chat.weight + counted, chat.tokens + tokens_BT.numel()
         return Sums(loss, weight, seen, chat.extra, data_seconds=waited)

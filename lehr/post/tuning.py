@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,40 +39,40 @@ class Tuned(Protocol):
 
 @dataclass(frozen=True)
 class Tuning:
-    """What every rank is given. `data` is a folder with the step's data: shards, or pairs. `objective` is a module-level
-    function, so that it can be pickled."""
+    """What every rank is given. `data` are folders with the step's data, by role: conversations, pairs, shards. `objective` is
+    a module-level function, so that it can be pickled."""
 
     config: Any
     context: RankContext
     parent: Path
-    data: Path | None
+    data: Mapping[str, Path]
     objective: Callable[[Setup], Objective]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a rank makes the objective from: the step's own `config`, the model in training, and the folder of its data."""
+    """What a rank makes the objective from: the step's own `config`, the model in training, and the folders of its data."""
 
     config: Any
     context: RankContext
+    ranks: Ranks
     loaded: Loaded
     state: TrainState
-    data: Path | None
+    data: Mapping[str, Path]
 
-    @property
-    def folder(self) -> Path:
-        """The folder of the step's data. Raises Bug if the step has none."""
-        if self.data is None:
-            raise Bug(f"{self.context.name} was given no data")
-        return self.data
+    def folder(self, role: str) -> Path:
+        """The folder of the step's data of that role. Raises Bug if the step has none."""
+        if role not in self.data:
+            raise Bug(f"{self.context.name} was given no {role}")
+        return self.data[role]
 
 
-def tune(
-    config: Tuned, objective: Callable[[Setup], Objective], data: Artifact | None, inputs: Inputs, attempt: Attempt
-) -> Outcome:
-    """Train the input `parent` on the configuration's ranks. Raises UserError if it is not a language model's checkpoint."""
+def tune(config: Tuned, objective: Callable[[Setup], Objective], inputs: Inputs, attempt: Attempt) -> Outcome:
+    """Train the input `parent` on the configuration's ranks, with the other inputs as data. Raises UserError if it is not a
+    language model's checkpoint."""
     context, parent = RankContext.of(attempt, config.parallel, config.watch), inputs["parent"]
-    work = Tuning(config, context, parent.folder, data.folder if data else None, objective)
+    data = {role: artifact.folder for role, artifact in inputs.roles() if role != "parent"}
+    work = Tuning(config, context, parent.folder, data, objective)
     tokens = run_ranks(config.parallel.processes, config.parallel.threads, _tune_on_rank, work)
     model = load_architecture(parent)
     flops = flops_per_token(model, config.max_length or model.max_seq_len) * tokens
@@ -86,7 +86,7 @@ def _tune_on_rank(ranks: Ranks, work: Tuning) -> int:
     # Always in fp32: preferences and roll-outs compare log-probabilities, for which bf16 logits are too coarse, and on a CPU
     # rows of varying lengths gain nothing from bf16.
     state = TrainState.fresh(loaded.model, c.optim)
-    objective = work.objective(Setup(c, work.context, loaded, state, work.data))
+    objective = work.objective(Setup(c, work.context, ranks, loaded, state, work.data))
     plan = Plan(
         c.steps,
         lambda step, _tokens: by_steps(c.schedule, c.optim.lr, step, c.steps),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.chat import PreferencesSource
 from lehr.config.optim import Optim
 from lehr.config.posttraining import DpoStep
 from lehr.config.schedule import StepSchedule
@@ -14,8 +15,8 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import answer_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
-from lehr.runtime.errors import Bug
 from lehr.stages.preferences import PreferencesConfig
+from lehr.stages.supplied_preferences import SuppliedPreferencesConfig
 
 
 class DpoConfig(TrainingConfig):
@@ -23,7 +24,8 @@ class DpoConfig(TrainingConfig):
 
     optim: Optim
     schedule: StepSchedule
-    steps: Positive
+    steps: NonNegative  # 0: as many as `epochs` over the pairs make
+    epochs: NonNegativeFloat
     batch_size: Positive
     max_length: NonNegative
     beta: PositiveFloat
@@ -37,31 +39,52 @@ def run(config: DpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.post.pairs import dpo_objective
     from lehr.post.tuning import tune
 
-    return tune(config, dpo_objective, inputs["pairs"], inputs, attempt)
+    return tune(config.model_copy(update={"steps": _steps(config, inputs)}), dpo_objective, inputs, attempt)
+
+
+def _steps(config: DpoConfig, inputs: Inputs) -> int:
+    from lehr.post.pairs import dpo_steps
+
+    return dpo_steps(config, inputs["pairs"].folder)
 
 
 def expand(step: DpoStep, place: StepContext) -> list[Node]:
     """The node of the pairs, and that of the model tuned on them. Raises UserError for an unknown chat family."""
-    if step.pairs is None:
-        raise Bug(f"{step.name}: a dpo step without pairs cannot be run")
-    check_families(step.pairs.families, f"posttraining.{step.name}.pairs.families")
-    pairs = place.pairs_name(step.name)
-    sampling = PreferencesConfig(pairs=step.pairs, seed=place.recipe_seed, stream=pairs, parallel=place.parallel)
+    pairs = _sampled(step, place) if step.pairs else _supplied(step, place)
     config = DpoConfig(
-        optim=step.optim, schedule=step.schedule, steps=step.total_steps, batch_size=step.batch_size,
+        optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         max_length=step.max_length, beta=step.beta, normalised=step.normalised, chosen_nll=step.chosen_nll,
         seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
-    return [
-        Node(pairs, "preferences", sampling, {"parent": (place.parent,)}),
-        Node(step.name, "dpo", config, {"parent": (place.parent,), "pairs": (pairs,)}),
-    ]
+    return [pairs, Node(step.name, "dpo", config, {"parent": (place.parent,), "pairs": (pairs.name,)})]
 
 
-def plan(node: Node, place: PlanPlace) -> Work:
-    """Its tokens are the answers', estimated from a sample of the conversations; a pair has two answers."""
+def _sampled(step: DpoStep, place: StepContext) -> Node:
+    """The node that samples the parent."""
+    assert step.pairs is not None
+    check_families(step.pairs.families, f"posttraining.{step.name}.pairs.families")
+    name = place.pairs_name(step.name)
+    sampling = PreferencesConfig(pairs=step.pairs, seed=place.recipe_seed, stream=name, parallel=place.parallel)
+    return Node(name, "preferences", sampling, {"parent": (place.parent,)})
+
+
+def _supplied(step: DpoStep, place: StepContext) -> Node:
+    """The node that reads supplied preferences."""
+    config = SuppliedPreferencesConfig(
+        amounts=step.examples, sources=place.sources(step.examples, PreferencesSource), samples=step.samples,
+        max_length=step.max_length or place.context_tokens, seed=place.seed(step.name), **place.cleaning(True),
+    )  # fmt: skip
+    return Node(place.pairs_name(step.name), "supplied_preferences", config, place.cleaned_with(True))
+
+
+def plan(node: Node, place: PlanPlace) -> Work | None:
+    """Its tokens are the answers', estimated from a sample of the conversations; a pair has two answers. Those of
+    supplied pairs are not known before they are read: they are at most the model's length."""
     c: DpoConfig = node.config  # type: ignore[assignment]
-    sampling: PreferencesConfig = place.node(node.inputs["pairs"][0]).config  # type: ignore[assignment]
+    sampling = place.node(node.inputs["pairs"][0]).config
+    if not isinstance(sampling, PreferencesConfig):
+        length = c.max_length or place.model.max_seq_len
+        return tuning_work(node.name, "dpo", place, c, 2 * c.batch_size * length, "at most") if c.steps else None
     return tuning_work(node.name, "dpo", place, c, 2 * c.batch_size * answer_tokens(sampling.pairs.families, place.recipe_seed))
 
 
@@ -73,7 +96,7 @@ SPEC = StageSpec(
     "ranked",
     "post-training",
     run,
-    total_steps=lambda config, inputs: config.steps,
+    total_steps=_steps,
     expand=expand,
     plan=plan,
 )

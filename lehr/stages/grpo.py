@@ -50,7 +50,7 @@ def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.post.prompts import grpo_objective
     from lehr.post.tuning import tune
 
-    return tune(config, grpo_objective, None, inputs, attempt)
+    return tune(config, grpo_objective, inputs, attempt)
 
 
 def expand(step: GrpoStep, place: StepContext) -> list[Node]:

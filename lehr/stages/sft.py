@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from lehr.config.base import Config, NonNegative, Positive
+from typing import Literal
+
+from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
+from lehr.config.chat import ConversationsSource
 from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.posttraining import SftStep
@@ -16,6 +19,7 @@ from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import sft_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.runtime.errors import UserError
+from lehr.stages.conversations import ConversationsConfig
 
 
 class ReplayConfig(Config):
@@ -27,15 +31,17 @@ class ReplayConfig(Config):
 
 
 class SftConfig(TrainingConfig):
-    """Loss on the assistant's tokens only. `examples`: chat family -> number of generated conversations; `max_length` 0 is the
-    model's own length."""
+    """Loss on the assistant's tokens only. Without `steps` there are as many as `epochs` over the rows make. A batch has
+    `batch_size` conversations, or as many as fill `batch_tokens`. `max_length` 0 is the model's own length."""
 
-    examples: dict[str, Positive]
     optim: Optim
     schedule: StepSchedule
-    steps: Positive
-    batch_size: Positive
+    steps: NonNegative
+    epochs: NonNegativeFloat
+    batch_size: NonNegative
+    batch_tokens: NonNegative
     max_length: NonNegative
+    loss: Literal["mean", "sum"]
     replay: ReplayConfig | None
     seed: NonNegative
 
@@ -45,12 +51,18 @@ def run(config: SftConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.post.conversations import sft_objective
     from lehr.post.tuning import tune
 
-    return tune(config, sft_objective, inputs.get("shards"), inputs, attempt)
+    return tune(config.model_copy(update={"steps": _steps(config, inputs)}), sft_objective, inputs, attempt)
+
+
+def _steps(config: SftConfig, inputs: Inputs) -> int:
+    from lehr.post.conversations import sft_steps
+
+    return sft_steps(config, inputs["rows"].folder)
 
 
 def expand(step: SftStep, place: StepContext) -> list[Node]:
-    """One node. Raises UserError for an unknown chat family, and for replay without a known sequence length."""
-    check_families(step.examples, f"posttraining.{step.name}.examples")
+    """The node of the conversations, and that of the model tuned on them. Raises UserError for a set that is neither a source
+    nor a chat family, and for replay without a known sequence length."""
     replay = None
     if step.replay_rows:
         if not place.window_tokens:
@@ -58,33 +70,59 @@ def expand(step: SftStep, place: StepContext) -> list[Node]:
             raise UserError(f"{key}: its base does not record its sequence length", remedy="leave replay_rows out")
         replay = ReplayConfig(mix=place.mixes[step.replay_mix], rows=step.replay_rows, sequence_length=place.window_tokens)
     config = SftConfig(
-        examples=step.examples, optim=step.optim, schedule=step.schedule, steps=step.total_steps, batch_size=step.batch_size,
-        max_length=step.max_length, replay=replay, seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps,
-        parallel=place.parallel, watch=place.watch,
+        optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
+        batch_tokens=step.batch_tokens, max_length=step.max_length, loss=step.loss, replay=replay, seed=place.seed(step.name),
+        checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
-    inputs = {"parent": (place.parent,), **({"shards": ("shards",)} if replay else {})}
-    return [Node(step.name, "sft", config, inputs)]
+    rows = _rows(step, place)
+    inputs = {"parent": (place.parent,), "rows": (rows.name,), **({"shards": ("shards",)} if replay else {})}
+    return [rows, Node(step.name, "sft", config, inputs)]
 
 
-def plan(node: Node, place: PlanPlace) -> Work:
-    """Its tokens are estimated from a sample of the conversations."""
+def _rows(step: SftStep, place: StepContext) -> Node:
+    key = f"posttraining.{step.name}.examples"
+    sources = place.sources(step.examples, ConversationsSource)
+    families = [name for name in step.examples if name not in sources]
+    check_families(families, key, [*place.chat.sources])
+    for name in families:
+        if isinstance(step.examples[name], str):
+            what = f"{key}.{name}: {step.examples[name]!r} of a family of generated conversations, which has no end"
+            raise UserError(what, remedy="give a number of conversations")
+    config = ConversationsConfig(
+        amounts=step.examples, sources=sources, samples=step.samples, max_length=step.max_length or place.context_tokens,
+        seed=place.seed(step.name), **place.cleaning(bool(sources)),
+    )  # fmt: skip
+    return Node(f"{step.name}-rows", "conversations", config, place.cleaned_with(bool(sources)))
+
+
+def plan(node: Node, place: PlanPlace) -> Work | None:
+    """Its tokens are estimated from a sample of the conversations; those of supplied ones are not known before they are read:
+    they are at most the model's length."""
     c: SftConfig = node.config  # type: ignore[assignment]
-    world = c.parallel.processes  # each rank pads its own rows
+    rows: ConversationsConfig = place.node(node.inputs["rows"][0]).config  # type: ignore[assignment]
     replayed = c.replay.rows * c.replay.sequence_length if c.replay else 0
-    return tuning_work(
-        node.name, "sft", place, c, world * sft_tokens(c.examples, place.recipe_seed, c.batch_size // world) + replayed
-    )
+    steps = c.steps
+    if rows.sources:
+        if not steps:
+            return None
+        known = c.batch_tokens or c.batch_size * rows.max_length
+        return tuning_work(node.name, "sft", place, c, known + replayed, "at most")
+    counts = {name: int(amount) for name, amount in rows.amounts.items()}
+    each = sft_tokens(counts, place.recipe_seed)
+    tokens = float(c.batch_tokens or c.batch_size * each)
+    c = c.model_copy(update={"steps": steps or max(1, round(sum(counts.values()) * each * c.epochs / tokens))})
+    return tuning_work(node.name, "sft", place, c, tokens + replayed)
 
 
 SPEC = StageSpec(
     "sft",
     SftConfig,
-    {"parent": Role("checkpoint"), "shards": Role("shards", optional=True)},
+    {"parent": Role("checkpoint"), "rows": Role("conversations"), "shards": Role("shards", optional=True)},
     "checkpoint",
     "ranked",
     "post-training",
     run,
-    total_steps=lambda config, inputs: config.steps,
+    total_steps=_steps,
     expand=expand,
     plan=plan,
 )

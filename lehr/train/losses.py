@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lehr.config.model import Model
+from lehr.model.attention import Documents
 from lehr.model.moe import Routing
 from lehr.model.transformer import Transformer
 
@@ -39,15 +40,16 @@ def cross_entropy(
     *,
     with_z: bool,
     begins_BT: Tensor | None = None,
+    documents: Documents | None = None,
     whole: bool = False,
 ) -> CrossEntropy:
-    """Next-token loss at positions whose label is not -100; logits are computed only there. `begins_BT`: see
+    """Next-token loss at positions whose label is not -100; logits are computed only there. `begins_BT`, `documents`: see
     Transformer.hidden. `whole`: no label is -100, so no positions need be selected, which would synchronise with the device.
 
     z is OLMo 2's regulariser, logsumexp(logits) squared (OLMo 2 section 3.3.3), which keeps logits from drifting.
     """
     routing: list[Routing] = []
-    hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT)
+    hidden_BTD = model.hidden(tokens_BT, routing=routing, begins_BT=begins_BT, documents=documents)
     hidden_ND, labels_N = labelled(hidden_BTD, labels_BT, whole)
     nats, z = _Sums.apply(model.logits(hidden_ND), labels_N)  # type: ignore[no-untyped-call]
     return CrossEntropy(nats, z if with_z else nats.new_zeros(()), int(labels_N.numel()), routing)
@@ -118,10 +120,16 @@ def router_loss(ce: CrossEntropy, config: Model) -> Tensor | float:
     return ce.tokens * (config.balance_loss * balance + config.router_z_loss * z)
 
 
-def token_logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float = 1.0) -> Tensor:
+def token_logprobs(
+    model: Transformer,
+    tokens_BT: Tensor,
+    labels_BT: Tensor,
+    temperature: float = 1.0,
+    documents: Documents | None = None,
+) -> Tensor:
     """log p(label) at every position, zero where the label is -100: shape (B, T). Logits are divided by `temperature`, which
     must be that of sampling when the labels were sampled."""
     chosen = labels_BT != IGNORE
-    logits_NV = model.logits(model.hidden(tokens_BT)[chosen]).float() / temperature
+    logits_NV = model.logits(model.hidden(tokens_BT, documents=documents)[chosen]).float() / temperature
     picked_N = -F.cross_entropy(logits_NV, labels_BT[chosen], reduction="none")
     return torch.zeros(labels_BT.shape, dtype=torch.float32, device=tokens_BT.device).masked_scatter(chosen, picked_N)

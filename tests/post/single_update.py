@@ -10,8 +10,10 @@ from torch import Tensor
 from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
+from lehr.post.batches import rows_of_step
 from lehr.post.grpo import GrpoSettings, Prompt, advantages, grpo_token_loss
-from lehr.post.sft import Rendered, pad, rows_of_step
+from lehr.post.rendered import Rendered
+from lehr.post.sft import pad
 from lehr.runtime import seeds
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs

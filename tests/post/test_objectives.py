@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from lehr.config.model import Model
 from lehr.config.optim import Optim
@@ -15,10 +16,13 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
+from lehr.post.batches import OfExamples, rows_of_step
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt, advantages, grpo_token_loss
-from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, dpo_loss, mean_logprobs
+from lehr.post.packing import one_row
+from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, answer_logprobs, dpo_loss, reference_logprobs
+from lehr.post.rendered import Rendered
 from lehr.post.rollout import RollOut
-from lehr.post.sft import Rendered, SftObjective, pad, rows_of_step
+from lehr.post.sft import SftObjective, pad
 from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
 from lehr.train.state import TrainState
@@ -67,7 +71,7 @@ def test_losses_equal_a_plain_log_softmax() -> None:
 
 def test_sft_sums_do_not_depend_on_the_number_of_ranks() -> None:
     model = _model()
-    objective = SftObjective(model, ROWS * 4, 4, seed=2, pad_id=1)
+    objective = SftObjective(model, ROWS * 4, OfExamples(4, 8, 2))
     whole = objective.backward(0, Ranks())
     grad = model.embed.weight.grad.clone()  # type: ignore[union-attr]
     model.zero_grad()
@@ -77,28 +81,38 @@ def test_sft_sums_do_not_depend_on_the_number_of_ranks() -> None:
     torch.testing.assert_close(model.embed.weight.grad, grad, rtol=1e-4, atol=1e-6)
 
 
+def _answers(model: Transformer) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        return answer_logprobs(model, one_row(ROWS, torch.device("cpu")))
+
+
+def _means(model: Transformer) -> Tensor:
+    """Mean log-probability of each answer's tokens."""
+    sums, lengths = _answers(model)
+    return sums / lengths
+
+
 def test_dpo_by_hand() -> None:
     one = torch.tensor
     # margin = (-1 - -1.5) - (-3 - -2.5) = 1.0; beta 2: -log sigmoid(2)
     loss = dpo_loss(one([-1.0]), one([-3.0]), one([-1.5]), one([-2.5]), beta=2.0)
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-2.0)), rel=1e-6)
-    means, lengths = mean_logprobs(_model(), ROWS, pad_id=1)
+    found, lengths = _answers(_model())
     assert lengths.tolist() == [3, 2]
-    sums = token_logprobs(_model(), *pad(ROWS, 1)).sum(dim=1)
-    torch.testing.assert_close(means * lengths, sums)
+    torch.testing.assert_close(found, token_logprobs(_model(), *pad(ROWS, 1)).sum(dim=1))
 
 
 def test_dpo_moves_the_chosen_up_and_the_rejected_down() -> None:
     model = _model()
     pairs = [RenderedPair(ROWS[0], ROWS[1])]
-    objective = DpoObjective(model, copy_parameters(model), pairs, DpoSettings(1, 5.0, 0.0), seed=0, pad_id=1)
-    before, _ = mean_logprobs(model, ROWS, 1)
+    objective = DpoObjective(model, pairs, reference_logprobs(model, pairs, Ranks()), DpoSettings(1, 5.0, 0.0), seed=0)
+    before = _means(model)
     sums = objective.backward(0, Ranks())
     assert sums.loss == pytest.approx(math.log(2), rel=1e-5)  # no margin against itself
     with torch.no_grad():
         for p in model.parameters():
             p -= 0.01 * p.grad
-    after, _ = mean_logprobs(model, ROWS, 1)
+    after = _means(model)
     assert after[0] - before[0] > after[1] - before[1]
 
 
@@ -109,10 +123,10 @@ def test_dpo_of_whole_answers_weighs_them_by_their_length() -> None:
         for p in model.parameters():
             p *= 1.1
     pairs = [RenderedPair(ROWS[0], ROWS[1])]
-    ours, lengths = mean_logprobs(model, ROWS, 1)
-    theirs, _ = mean_logprobs(reference, ROWS, 1)
+    ours, theirs, lengths = _means(model), _means(reference), _answers(model)[1]
+    kept = reference_logprobs(reference, pairs, Ranks())
     for normalised, weights in ((True, torch.ones(2)), (False, lengths)):
-        objective = DpoObjective(model, reference, pairs, DpoSettings(1, 0.3, 0.5, normalised), seed=0, pad_id=1)
+        objective = DpoObjective(model, pairs, kept, DpoSettings(1, 0.3, 0.5, normalised), seed=0)
         chosen, rejected = ((ours - theirs) * weights).tolist()
         expected = math.log(1 + math.exp(-0.3 * (chosen - rejected))) - 0.5 * float(ours[0])
         assert objective.backward(0, Ranks()).loss == pytest.approx(expected, rel=1e-5)

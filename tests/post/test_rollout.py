@@ -13,9 +13,9 @@ from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
+from lehr.post.batches import rows_of_step
 from lehr.post.grpo import GrpoObjective, GrpoSettings
 from lehr.post.rollout import RollOut, Updates
-from lehr.post.sft import rows_of_step
 from lehr.runtime.errors import Bug, UserError
 from lehr.train.loop import Objective
 from lehr.train.losses import IGNORE

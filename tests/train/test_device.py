@@ -18,7 +18,8 @@ from lehr.config.optim import Optim
 from lehr.model.decode import Decoder
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoSettings, advantages, grpo_token_loss
-from lehr.post.preference import mean_logprobs
+from lehr.post.packing import one_row
+from lehr.post.preference import answer_logprobs
 from lehr.post.sft import Rendered, pad
 from lehr.train.losses import IGNORE, cross_entropy, token_logprobs
 from lehr.train.state import TrainState
@@ -59,7 +60,7 @@ def test_chat_training_stays_on_the_device() -> None:
     with _pretended() as model:
         tokens_BT, labels_BT = pad(ROWS, 0, model.cos.device)
         assert cross_entropy(model, tokens_BT, labels_BT, with_z=False, whole=True).nats.device == CUDA
-        assert mean_logprobs(model, ROWS, 0)[0].device == CUDA
+        assert answer_logprobs(model, one_row(ROWS, CUDA))[0].device == CUDA
         logprobs_BT = token_logprobs(model, tokens_BT, labels_BT)
         advantages_B = advantages(torch.zeros(1, 2)).reshape(-1).to(logprobs_BT.device)
         loss_BT, _ = grpo_token_loss(logprobs_BT, logprobs_BT.detach(), logprobs_BT, advantages_B, settings)

@@ -26,9 +26,11 @@ from lehr.evals.suites import TASKS, examples
 from lehr.evals.task import Generation
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
+from lehr.post.batches import OfExamples
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
-from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
-from lehr.post.sft import Rendered, SftObjective
+from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, reference_logprobs
+from lehr.post.rendered import Rendered
+from lehr.post.sft import SftObjective
 from lehr.runtime import metrics
 from lehr.runtime.errors import Bug
 from lehr.stages.pretrain import run
@@ -71,12 +73,13 @@ def _post_training() -> list[Objective]:
     chosen, rejected = Rendered([3, 9, 20, 0], [False, False, True, True]), Rendered([3, 8, 0], [False, False, True])
     reference, settings = copy_parameters(model), GrpoSettings(2, 2, 1.0, 3, 0.2, 0.28, 0.1)
     prompts = [Prompt([9, 10], lambda ids, finished: float(ids[0] < 150))]
+    pairs = [RenderedPair(chosen, rejected)]
     state = TrainState.fresh(model, pieces.OPTIM)
     state.frozen["reference"] = reference
     policy = LanguageModel(model, tokenizer, chat=True)
     return [
-        SftObjective(model, [chosen, rejected], 2, 0, 1),
-        DpoObjective(model, reference, [RenderedPair(chosen, rejected)], DpoSettings(1, 5.0, 0.1), 0, 1),
+        SftObjective(model, [chosen, rejected], OfExamples(2, 2, 0)),
+        DpoObjective(model, pairs, reference_logprobs(model, pairs, Ranks()), DpoSettings(1, 5.0, 0.1), 0),
         GrpoObjective(state, policy, prompts, settings, 0),
         GrpoObjective(state, policy, prompts, replace(settings, mini_batches=2), 0),
     ]

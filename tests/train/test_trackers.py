@@ -17,11 +17,12 @@ from lehr.config.training import Watch
 from lehr.data.loader import Batch
 from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
-from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair
-from lehr.post.sft import Rendered, Replay, SftObjective
+from lehr.post.batches import OfExamples
+from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, reference_logprobs
+from lehr.post.rendered import Rendered
+from lehr.post.sft import Replay, SftObjective
 from lehr.runtime.ports import NullTracker
 from lehr.train import step_times
-from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.loop import Sums
 from lehr.train.next_token import NextToken, TrainingPhase
 from lehr.train.state import TrainState
@@ -79,15 +80,15 @@ def test_pretraining_and_fine_tuning_measure_theirs() -> None:
     row = Rendered([3, 9, 20, 0], [False, False, True, True])
     for objective in (
         NextToken(state, SlowRows(), phase, micro_batch=2),
-        SftObjective(state.model, [row], 2, 0, 1, slow),
+        SftObjective(state.model, [row], OfExamples(2, 1, 0), slow),
     ):
         began = time.perf_counter()
         waited = objective.backward(0, Ranks()).data_seconds
         assert SLOW_SECONDS <= waited < time.perf_counter() - began
-    plain = SftObjective(state.model, [row], 2, 0, 1).backward(0, Ranks()).data_seconds
+    plain = SftObjective(state.model, [row], OfExamples(2, 1, 0)).backward(0, Ranks()).data_seconds
     assert 0 < plain < SLOW_SECONDS
     pairs = [RenderedPair(row, Rendered([3, 8, 0], [False, False, True]))]
-    dpo = DpoObjective(state.model, copy_parameters(state.model), pairs, DpoSettings(1, 5.0, 0.1), 0, 1)
+    dpo = DpoObjective(state.model, pairs, reference_logprobs(state.model, pairs, Ranks()), DpoSettings(1, 5.0, 0.1), 0)
     assert math.isnan(dpo.backward(0, Ranks()).data_seconds)
 
 

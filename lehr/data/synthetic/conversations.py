@@ -31,13 +31,18 @@ FAMILIES = ("math", "word", *FORMAT_FAMILIES)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn; `role` is system, user or assistant."""
+    """One turn; `role` is system, user, assistant or tool. `tool_calls` are {name, arguments} of tools that an assistant calls,
+    `name` is that of the tool that answers."""
 
     role: str
     content: str
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    name: str = ""
 
-    def row(self) -> dict[str, str]:
-        return {"role": self.role, "content": self.content}
+    def row(self) -> dict[str, Any]:
+        """As JSON."""
+        more = {"tool_calls": list(self.tool_calls)} if self.tool_calls else {}
+        return {"role": self.role, "content": self.content, **more, **({"name": self.name} if self.name else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +177,11 @@ def reference_answer(example: ChatExample) -> str:
     return next((answer.removeprefix(p) for p in longest_first if answer.startswith(p)), answer)
 
 
-def check_families(families: Iterable[str], key: str) -> None:
-    """Raises UserError for a name that is not a chat family; `key` is the recipe's key for it."""
+def check_families(families: Iterable[str], key: str, sources: Sequence[str] = ()) -> None:
+    """Raises UserError for a name that is not a chat family; `key` is the recipe's key for it, `sources` are
+    those of the recipe that could have been meant."""
     for family in families:
         if family not in FAMILIES:
-            raise UserError(f"{key}: there is no chat family {family!r}", remedy=f"families are: {', '.join(FAMILIES)}")
+            of_the_recipe = f"; sources in `chat` are: {', '.join(sources)}" if sources else ""
+            remedy = f"families are: {', '.join(FAMILIES)}{of_the_recipe}"
+            raise UserError(f"{key}: there is no chat family {family!r}", remedy=remedy)

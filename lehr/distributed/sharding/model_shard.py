@@ -12,9 +12,11 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from lehr.config.model import Model
 from lehr.distributed.sharding.mesh import MeshCoordinates
 from lehr.distributed.sharding.tensor_parallel import gathered_logits, shard_model
+from lehr.model.attention import Documents
 from lehr.model.layers import KVCache, rope_tables, scaled
 from lehr.model.moe import Routing
 from lehr.model.transformer import Transformer
+from lehr.runtime.errors import Bug
 from lehr.train.activation_checkpointing import checkpoint_activations
 
 
@@ -73,8 +75,12 @@ class ModelShard(Transformer):
         cache: KVCache | None = None,
         routing: list[Routing] | None = None,
         begins_BT: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> Tensor:
-        """See Transformer.hidden; without a cache. Over several pipeline stages without gradients, for evaluation only."""
+        """See Transformer.hidden; without a cache. Over several pipeline stages without gradients, for evaluation only. Raises
+        Bug for packed documents: post-training is not sharded."""
+        if documents is not None:
+            raise Bug("a sharded model was given packed documents")
         self.routing.found = []
         if self.place.parallel.pipeline > 1:
             return self._through_stages(tokens_BT)

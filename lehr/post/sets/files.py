@@ -91,8 +91,8 @@ def _parquet(path: Path) -> Iterator[Row]:
     """A Parquet file's rows, a batch at a time."""
     if find_spec("pyarrow") is None:
         raise UserError("Parquet files need pyarrow", where=path, remedy="pip install 'lehr[parquet]', or write JSON lines")
-    import pyarrow
-    from pyarrow import parquet
+    import pyarrow  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    from pyarrow import parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     try:
         with parquet.ParquetFile(path) as file:

@@ -1,5 +1,5 @@
-"""Rendered conversations on disk: token ids, which of them are trained, and where each conversation begins. They are mapped into
-memory, so that their number does not matter."""
+"""Rendered conversations on disk: token ids, which of them are trained, and where each conversation begins. They are mapped
+into memory, so that their number does not matter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from lehr.post.sft import Rendered
+from lehr.post.rendered import Rendered
 from lehr.runtime.errors import UserError
 
 IDS, TRAINED, OFFSETS, DRAWN = "ids.bin", "trained.bin", "offsets.bin", "drawn.bin"

@@ -13,12 +13,12 @@ from lehr.data.decontaminate import Decontaminator
 from lehr.data.synthetic.conversations import Message, conversation
 from lehr.data.tokenizer import Tokenizer
 from lehr.post.chat import render
+from lehr.post.rendered import Rendered
 from lehr.post.sets import shapes
 from lehr.post.sets.audit import Audit, SetCounts
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.files import Row, files_of, rows
 from lehr.post.sets.pool import PoolWriter
-from lehr.post.sft import Rendered
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 
@@ -77,9 +77,7 @@ def _add(writer: PoolWriter, row: Rendered) -> tuple[int, int]:
     return len(row.ids), sum(row.mask)
 
 
-def _generated(
-    family: str, count: int, tokenizer: Tokenizer, wish: Preparing, counts: SetCounts
-) -> Iterator[Rendered]:
+def _generated(family: str, count: int, tokenizer: Tokenizer, wish: Preparing, counts: SetCounts) -> Iterator[Rendered]:
     """Training conversations of a family; those that are too long are left out."""
     for number in range(count):
         counts.read += 1
@@ -176,4 +174,6 @@ def clean(
 def _nothing_left(name: str, source: SuppliedSource | None, counts: SetCounts, max_length: int) -> UserError:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common(3))
     where = source.path if source else f"max_length={max_length}"
-    return UserError(f"no conversation of {name!r} is left: {reasons}", where=where, remedy="raise max_length, or mend the data")
+    return UserError(
+        f"no conversation of {name!r} is left: {reasons}", where=where, remedy="raise max_length, or mend the data"
+    )

@@ -269,8 +269,8 @@ def _check(messages: list[Message]) -> None:
 
 
 def preference(values: Values) -> Preference | Rated:
-    """The preference of a row. Raises BadRow as `conversation` does, and for an empty answer, for equal answers and for a chosen
-    and a rejected dialogue of different prompts."""
+    """The preference of a row. Raises BadRow as `conversation` does, and for an empty answer, for equal answers and for two
+    dialogues of different prompts."""
     shape = shape_of("preferences", values)
     if shape == "rated answers":
         return _rated(values)
@@ -330,7 +330,9 @@ def _rated(values: Values) -> Rated:
             aspects = [float(value) for value in rating.values() if isinstance(value, int | float)]
             rating = sum(aspects) / len(aspects) if aspects else None
         if not isinstance(text, str) or not text.strip() or not isinstance(rating, int | float):
-            raise BadRow(f"{where}: not a text with a rating", "write {text, rating}; a rating is a number, or one for each aspect")
+            raise BadRow(
+                f"{where}: not a text with a rating", "write {text, rating}; a rating is a number, or one for each aspect"
+            )
         found.append((_text(text, where), float(rating)))
     if len(found) < 2:
         raise BadRow(f"{len(found)} answers, where two or more are compared", "give each prompt several rated answers")

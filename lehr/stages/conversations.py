@@ -1,0 +1,87 @@
+"""Conversations as rendered rows: supplied ones and generated ones, counted, checked and decontaminated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lehr.artifacts.artifact import sha256_file, sha256_text
+from lehr.config.base import NonNegative, Positive
+from lehr.config.chat import Amount, ConversationsSource, SuppliedSource
+from lehr.pipeline.attempt import Attempt
+from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
+
+
+class CleanedConfig(StageConfig):
+    """Rows have at most `max_length` tokens. Supplied ones that share `hits` n-grams of `ngram` words with a task of
+    `decontaminate` are dropped."""
+
+    samples: NonNegative
+    max_length: Positive
+    decontaminate: list[str]
+    ngram: Positive
+    hits: Positive
+    evaluation_seed: NonNegative
+    seed: NonNegative
+
+
+class ConversationsConfig(CleanedConfig):
+    """`amounts` of supplied `sources` and of families of generated conversations, by name; shares are of `samples`."""
+
+    amounts: dict[str, Amount]
+    sources: dict[str, ConversationsSource]
+
+    def described(self) -> dict[str, Any]:
+        """A source's files count by their content and not by their path."""
+        return {**super().described(), "sources": {name: described(source) for name, source in self.sources.items()}}
+
+
+def described(source: SuppliedSource) -> dict[str, Any]:
+    """A source's part of the fingerprint. Raises UserError if it has no files."""
+    from lehr.post.sets.files import files_of
+
+    said = source.model_dump(mode="json", exclude={"path"})
+    said["sha256"] = sha256_text(" ".join(_sha256(path) for path in files_of(source.path, source.split)))
+    return said
+
+
+def _sha256(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""  # whoever reads it says what is wrong
+
+
+def run(config: ConversationsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
+    """Write the rows. Raises UserError as `prepare_conversations` does."""
+    from lehr.data.tokenizer import Tokenizer
+    from lehr.post.sets.prepare import Preparing, prepare_conversations
+
+    tokenizer = Tokenizer.load(inputs["tokenizer"].folder)
+    wish = Preparing(config.amounts, config.sources, config.samples, config.max_length, config.seed)
+    index = index_of(config, inputs) if config.sources else None
+    sets = prepare_conversations(wish, tokenizer, index, attempt.out, attempt.tracker.note)
+    counts = {name: {"rows": c.drawn, "tokens": c.tokens, "trained_tokens": c.trained_tokens} for name, c in sets.items()}
+    return Outcome({"sets": counts, "rows": sum(c.drawn for c in sets.values()), "tokenizer": tokenizer.hash})
+
+
+def index_of(config: CleanedConfig, inputs: Inputs) -> Any:
+    """The n-grams of the tasks from which rows are to be apart: a lehr.data.decontaminate.Decontaminator."""
+    from lehr.data.decontaminate import Decontaminator
+    from lehr.evals.contamination import evaluation_texts
+
+    documents = inputs.get("documents")
+    folder = documents.folder if documents else None
+    texts: Mapping[str, list[str]] = evaluation_texts(
+        config.decontaminate, config.evaluation_seed, folder, ngram_words=config.ngram
+    )
+    return Decontaminator(texts, config.ngram, dict.fromkeys(texts, config.hits))
+
+
+SPEC = StageSpec(
+    "conversations",
+    ConversationsConfig,
+    {"tokenizer": Role("tokenizer"), "documents": Role("documents", optional=True)},
+    "conversations",
+    "cpu",
+    "post-training",
+    run,
+)
