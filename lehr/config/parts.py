@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lehr.config.base import Config, NonNegative
+from lehr.config.chat import Chat
 from lehr.config.compute import Compute
 from lehr.config.data import Data, Tokenizer
 from lehr.config.evaluation import Evaluation
@@ -31,6 +32,7 @@ class RecipeParts(Config):
     stage1: Pretrain | None = None
     ramp: Ramp | None = None
     anneals: Anneals | None = None
+    chat: Chat = Chat()
     posttraining: list[PostStep] = []
     evaluation: Evaluation
     parallel: Parallel = Parallel()

@@ -197,7 +197,7 @@ class _Builder:
         for step in r.posttraining:
             place = StepContext(
                 self._reference(step.parent or parent), self.seed, r.parallel.by(step.processes), r.watch,
-                r.data.mixes if r.data else {}, r.window_tokens, several,
+                r.data.mixes if r.data else {}, r.window_tokens, several, r.chat,
             )  # fmt: skip
             made[step.name] = _expanded(step, place)
             parent = step.name

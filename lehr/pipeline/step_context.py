@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lehr.config.chat import Chat
 from lehr.config.mix import Mix
 from lehr.config.parallel import Parallel
 from lehr.config.training import Watch
@@ -14,7 +15,7 @@ from lehr.runtime import seeds
 @dataclass(frozen=True)
 class StepContext:
     """`parent` is the node from which the step starts, or an address. `window_tokens` is pretraining's sequence length, 0 if
-    unknown; `several_pairs`: whether the recipe has several steps that sample pairs."""
+    unknown; `several_pairs`: whether the recipe has several steps that sample pairs; `chat`: the recipe's section."""
 
     parent: str
     recipe_seed: int
@@ -23,6 +24,7 @@ class StepContext:
     mixes: Mapping[str, Mix]
     window_tokens: int
     several_pairs: bool
+    chat: Chat
 
     def seed(self, name: str) -> int:
         """A step's own seed: a function of the recipe's seed and the step's name."""

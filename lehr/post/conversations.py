@@ -9,7 +9,7 @@ from lehr.data.mix import plan as plan_mix
 from lehr.data.shards import ShardSet
 from lehr.data.synthetic.conversations import conversation
 from lehr.data.tokenizer import Tokenizer
-from lehr.post.chat import render
+from lehr.post.chat import render_to_learn
 from lehr.post.sft import Rendered, Replay, SftObjective
 from lehr.post.tuning import Setup
 from lehr.runtime import seeds
@@ -30,7 +30,7 @@ def sft_pool(examples: Mapping[str, int], max_length: int, tokenizer: Tokenizer,
     pool = []
     for family, count in examples.items():
         for index in range(count):
-            ids, mask = render(conversation(family, "train", index, seed).messages, tokenizer, False)
+            ids, mask = render_to_learn(conversation(family, "train", index, seed).messages, tokenizer)
             if len(ids) <= max_length:
                 pool.append(Rendered(ids, mask))
     if not pool:
@@ -42,6 +42,6 @@ def _replay(setup: Setup) -> Replay | None:
     c, tokenizer = setup.config, setup.loaded.tokenizer
     if c.replay is None:
         return None
-    sets = {name: ShardSet.open(joined(setup.folder, name, ".tokens"), tokenizer.hash) for name in c.replay.mix.weights}
+    sets = {name: ShardSet.open(joined(setup.folder, name, ".tokens"), tokenizer) for name in c.replay.mix.weights}
     plan = plan_mix(c.replay.mix, sets, c.steps * c.replay.rows, c.replay.sequence_length)
     return Replay(Loader(plan, seeds.derive(c.seed, "replay")), c.replay.rows)

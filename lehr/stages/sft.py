@@ -15,6 +15,7 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import sft_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
+from lehr.post.templates import resolved
 from lehr.runtime.errors import UserError
 
 
@@ -28,7 +29,7 @@ class ReplayConfig(Config):
 
 class SftConfig(TrainingConfig):
     """Loss on the assistant's tokens only. `examples`: chat family -> number of generated conversations; `max_length` 0 is the
-    model's own length."""
+    model's own length; `template` is what lehr.post.templates.resolved made of the recipe's."""
 
     examples: dict[str, Positive]
     optim: Optim
@@ -38,6 +39,7 @@ class SftConfig(TrainingConfig):
     max_length: NonNegative
     replay: ReplayConfig | None
     seed: NonNegative
+    template: str = ""
 
 
 def run(config: SftConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -49,7 +51,8 @@ def run(config: SftConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def expand(step: SftStep, place: StepContext) -> list[Node]:
-    """One node. Raises UserError for an unknown chat family, and for replay without a known sequence length."""
+    """One node. Raises UserError for an unknown chat family, for replay without a known sequence length, and for a file
+    that is no chat template."""
     check_families(step.examples, f"posttraining.{step.name}.examples")
     replay = None
     if step.replay_rows:
@@ -60,7 +63,7 @@ def expand(step: SftStep, place: StepContext) -> list[Node]:
     config = SftConfig(
         examples=step.examples, optim=step.optim, schedule=step.schedule, steps=step.total_steps, batch_size=step.batch_size,
         max_length=step.max_length, replay=replay, seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps,
-        parallel=place.parallel, watch=place.watch,
+        parallel=place.parallel, watch=place.watch, template=resolved(place.chat),
     )  # fmt: skip
     inputs = {"parent": (place.parent,), **({"shards": ("shards",)} if replay else {})}
     return [Node(step.name, "sft", config, inputs)]
