@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError, TemplateRuntimeError, nodes
+from jinja2 import TemplateError, TemplateRuntimeError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Macro
@@ -159,7 +159,7 @@ class ChatTemplate:
         try:
             self._template = _ENVIRONMENT.from_string(source)
         except TemplateError as error:
-            line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+            line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
             raise UserError(f"the chat template is no Jinja{line}: {_one_line(error)}", remedy=_REMEDY) from None
         except (SyntaxError, RecursionError, MemoryError, ValueError, TypeError) as error:
             raise UserError(f"the chat template cannot be compiled: {_one_line(error)}", remedy=_REMEDY) from None

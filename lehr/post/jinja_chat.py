@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from lehr.data.synthetic.conversations import Message
@@ -45,9 +45,8 @@ class _Chat:
     def guarded(self, guard: str, marks: tuple[str, str] | None = None) -> str:
         """The rendering of contents whose names of special tokens are broken by the character `guard`."""
         pattern = _begins(self.names)
-        values = {**self.values, "messages": _broken(self.values["messages"], pattern, guard)}
-        values["tools"] = _broken(self.values["tools"], pattern, guard)
-        return compiled(self.template).text(values, marks)
+        broken = {key: _broken(self.values[key], pattern, guard) for key in ("messages", "tools")}
+        return compiled(self.template).text({**self.values, **broken}, marks)
 
 
 def render_jinja(
@@ -87,7 +86,7 @@ def _breakable(names: tuple[str, ...]) -> tuple[str, ...]:
 def _unused(template: str, values: Values) -> list[str]:
     """Three characters that neither the template nor what it is given contains."""
     said = set(template + json.dumps(values, ensure_ascii=False, default=str))
-    return [chr(code) for code in _PRIVATE if chr(code) not in said][:3]
+    return list(islice((chr(code) for code in _PRIVATE if chr(code) not in said), 3))
 
 
 def _broken(value: Any, pattern: re.Pattern[str], guard: str) -> Any:
@@ -136,8 +135,10 @@ def _trained(
             raise _unstable(i)
     cuts = [len(prompt) for prompt in prompts.values() if text.startswith(prompt)]
     if tagged is not None:
-        ends = {start: end for start, end, _ in specials}
-        return [(start, end if _ended(end, specials) else ends.get(end, end)) for start, end in tagged], cuts
+        begins = {start: stop for start, stop, _ in specials}
+        stops = {stop for _, stop, _ in specials}
+        ended = {(start, end) for start, end in tagged if start < end and end in stops}
+        return [span if span in ended else (span[0], begins.get(span[1], span[1])) for span in tagged], cuts
     spans = []
     for i in turns:
         whole = text if i == last else chat.text(i + 1)
@@ -150,10 +151,6 @@ def _trained(
 def _unstable(turn: int) -> UserError:
     what = f"under this chat template turn {turn + 1} is not what follows its prompt, so what to train on cannot be told"
     return UserError(what, remedy=_TAKE_ANOTHER)
-
-
-def _ended(end: int, specials: list[Special]) -> bool:
-    return any(stop == end for _, stop, _ in specials)
 
 
 def _turn_end(text: str, start: int, end: int, specials: list[Special]) -> int:
@@ -176,7 +173,7 @@ def _tagged(chat: _Chat, text: str, guards: list[str]) -> list[tuple[int, int]] 
             if not text.startswith(ours, at):
                 return None
             at += len(ours)
-    return [span for span in spans if span[0] < span[1]] or None if at == len(text) else None
+    return spans or None if at == len(text) else None  # an empty answer has its end of turn to learn
 
 
 def _tokens(

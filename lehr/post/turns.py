@@ -68,7 +68,7 @@ def check_kept(messages: Sequence[Message], text: str, template: str, values: Va
         if message.content.strip() not in text:
             # Changed or cut, as thoughts are: then another content gives another text.
             rows = list(values["messages"])
-            rows[number] = {**rows[number], "content": f"{_sentinel(number)} {message.content}"}
+            rows[number] = {**rows[number], "content": f"{_sentinel(number)} {message.content} {_sentinel(number)}"}
             if compiled(template).text({**values, "messages": rows}) == text:
                 raise _dropped(number, message.role)
 
