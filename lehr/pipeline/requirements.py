@@ -17,7 +17,7 @@ from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.node import Node
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
-from lehr.post.growth import with_template
+from lehr.post.template_tokens import with_template
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
 from lehr.stages.documents import DocumentsConfig

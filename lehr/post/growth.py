@@ -11,24 +11,12 @@ from dataclasses import replace
 
 import torch
 
-from lehr.data.tokenizer import Tokenizer
 from lehr.model.transformer import Transformer
-from lehr.post.chat import turn_end_id
-from lehr.post.templates import markers_of, text_of
+from lehr.post.template_tokens import with_template
 from lehr.train.checkpointing.checkpoint import Loaded
 
 _TABLES = ("embed.weight", "head.weight")
 _UNLEARNS_END = ("granite",)  # templates whose report does
-
-
-def with_template(tokenizer: Tokenizer, chosen: str) -> Tokenizer:
-    """`tokenizer` with the template that `lehr.post.templates.resolved` chose and the tokens that it brings. Raises UserError
-    for a template that takes no conversation, and for a token that texts can produce."""
-    template, markers = text_of(chosen, tokenizer.chat_template), markers_of(chosen)
-    missing = [name for name in markers if name not in tokenizer.special_ids]
-    found = tokenizer.with_template(template, missing) if missing or template != tokenizer.chat_template else tokenizer
-    turn_end_id(found)
-    return found
 
 
 def take_template(loaded: Loaded, chosen: str) -> Loaded:

@@ -41,12 +41,13 @@ class _State(threading.local):
     now = datetime.min
 
     def spend(self, steps: int) -> None:
+        """Count `steps`. Raises TooMuchWork after the last."""
         self.left -= steps
         if self.left < 0:
             raise TooMuchWork(f"more than {MOST_STEPS:,} steps")
 
     def checked(self, value: Any) -> Any:
-        """`value`, after its size has been counted."""
+        """`value`, after its size has been counted. Raises TooMuchWork."""
         size = len(value) if isinstance(value, str | list | tuple) else 0
         if size > MOST_CHARACTERS or (isinstance(value, int) and value.bit_length() > _MOST_BITS):
             raise TooMuchWork(f"a text of more than {MOST_CHARACTERS:,} characters, or a number as long")
@@ -116,12 +117,14 @@ class _Environment(ImmutableSandboxedEnvironment):
         return tree
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """A call, counted. Raises TooMuchWork."""
         _STATE.spend(1)
         if any(isinstance(value, int) and abs(value) > MOST_CHARACTERS for value in (*args, *kwargs.values())):
             raise TooMuchWork("a call with a number as long as no text may be")
         return _STATE.checked(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """A sum, product or power, whose size is known before it is made. Raises TooMuchWork."""
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
             too_much = left.bit_length() * abs(right) > _MOST_BITS
         else:

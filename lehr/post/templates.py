@@ -1,7 +1,7 @@
 """The built-in chat templates, the special tokens that each brings, and which of all is meant.
 
-`tulu` is Tülu 3's and OLMo 2's; `granite` follows Granite 3.0's report, Tables 3 and 4, with the line end after a turn of the
-released models; `chatml` is Stable LM 2's, `zephyr` that of its Zephyr. All are written as transformers reads them.
+`tulu` is Tülu 3's and OLMo 2's; `granite` follows Granite 3.0, Tables 3 and 4, with the line end that the released
+models have after a turn; `chatml` is Stable LM 2's, `zephyr` that of its Zephyr. All are written as transformers reads them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from lehr.config.chat import TEMPLATES, Chat
 from lehr.data.template_file import read_template
 from lehr.post.jinja import compiled
+from lehr.runtime.errors import UserError
 
 HOUSE = "lehr"
 _TULU = (
@@ -62,7 +63,7 @@ _GRANITE = (
     "{%- if add_generation_prompt -%}{{- '<|start_of_role|>assistant<|end_of_role|>' -}}{%- endif -%}"
 )
 BUILT_IN = {"tulu": _TULU, "granite": _GRANITE, "chatml": _CHATML, "zephyr": _ZEPHYR}
-# Tokens added to a tokenizer that lacks them: Granite's Table 4 without <|end_of_text|>, which is the end of text itself.
+# Tokens added to a tokenizer that lacks them: Granite 3.0, Table 4, without <|end_of_text|>, which is the end of text itself.
 MARKERS = {
     "granite": ("<|start_of_role|>", "<|end_of_role|>", "<|tool_call|>"),
     "chatml": ("<|im_start|>", "<|im_end|>"),
@@ -76,7 +77,10 @@ def resolved(chat: Chat) -> str:
     if not chat.template or chat.template in TEMPLATES:
         return chat.template
     text = chat.jinja or read_template(Path(chat.template))  # a recipe made in Python may not be resolved
-    compiled(text)
+    try:
+        compiled(text)
+    except UserError as error:
+        raise UserError(error.what, where=chat.template, remedy=error.remedy) from None
     return text
 
 

@@ -26,8 +26,9 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.spec import Inputs
 from lehr.post.chat import render, turn_end_id
-from lehr.post.growth import take_template, with_template
+from lehr.post.growth import take_template
 from lehr.post.merging import check_ingredients
+from lehr.post.template_tokens import with_template
 from lehr.post.templates import BUILT_IN, MARKERS
 from lehr.runtime.errors import UserError
 from lehr.stages import sft
