@@ -179,8 +179,9 @@ def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int,
 
 def _answer_request(model: ScoringModel, pair: Pair, answer: str) -> Request:
     prompt, _ = render(pair.prompt, model.tokenizer, add_generation_prompt=True)
-    whole, _ = render([*pair.prompt, Message("assistant", answer)], model.tokenizer, add_generation_prompt=False)
-    return prompt, whole[len(prompt) :]
+    whole, learnt = render([*pair.prompt, Message("assistant", answer)], model.tokenizer, add_generation_prompt=False)
+    end = max((i for i, mine in enumerate(learnt) if mine), default=-1) + 1  # a template may write a line end after the turn
+    return prompt, whole[len(prompt) : end]
 
 
 def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Counted]:

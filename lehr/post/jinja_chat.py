@@ -42,10 +42,13 @@ class _Chat:
         rows = self.values["messages"][:messages]
         return compiled(self.template).text({**self.values, "messages": rows, "add_generation_prompt": prompt})
 
-    def guarded(self, guard: str, marks: tuple[str, str] | None = None) -> str:
-        """The rendering of contents whose names of special tokens are broken by the character `guard`."""
+    def guarded(self, guard: str, text: str, marks: tuple[str, str] | None = None) -> str:
+        """The rendering of contents whose names of special tokens are broken by the character `guard`; `text` is that of the
+        contents as they are."""
         pattern = _begins(self.names)
         broken = {key: _broken(self.values[key], pattern, guard) for key in ("messages", "tools")}
+        if marks is None and all(self.values[key] == value for key, value in broken.items()):
+            return text  # as nearly always
         return compiled(self.template).text({**self.values, **broken}, marks)
 
 
@@ -103,7 +106,7 @@ def _specials(chat: _Chat, text: str, guard: str) -> list[Special]:
     if not chat.names:
         return []
     found, at = list[Special](), 0
-    for i, piece in enumerate(_names(chat.names).split(chat.guarded(guard))):
+    for i, piece in enumerate(_names(chat.names).split(chat.guarded(guard, text))):
         piece = piece if i % 2 else piece.replace(guard, "")
         if i % 2:
             found.append((at, at + len(piece), piece))
@@ -163,7 +166,7 @@ def _tagged(chat: _Chat, text: str, guards: list[str]) -> list[tuple[int, int]] 
     """The spans in the tag `generation`, or None if the marks change what the template does, or it marks nothing."""
     guard, *marks = guards
     spans, at, start = list[tuple[int, int]](), 0, 0
-    for piece in re.split(f"([{marks[0]}{marks[1]}])", chat.guarded(guard, (marks[0], marks[1]))):
+    for piece in re.split(f"([{marks[0]}{marks[1]}])", chat.guarded(guard, text, (marks[0], marks[1]))):
         if piece == marks[0]:
             start = at
         elif piece == marks[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from lehr.artifacts.artifact import Artifact, Cost
 from lehr.artifacts.folder_store import LocalStore
+from lehr.cli.talk import speaker
 from lehr.config.mix import Mix
 from lehr.config.model import Model
 from lehr.config.optim import Optim
@@ -21,20 +23,26 @@ from lehr.data.document import Document
 from lehr.data.shards import ShardSet, write_shard
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
+from lehr.evals import score, suites
+from lehr.evals.task import Pair
 from lehr.interop.convert import export_to_gguf, export_to_hf, import_checkpoint
+from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt, StageContext
 from lehr.pipeline.spec import Inputs
 from lehr.post.chat import render, turn_end_id
 from lehr.post.growth import take_template
+from lehr.post.grpo import GrpoObjective, Prompt
 from lehr.post.merging import check_ingredients
 from lehr.post.template_tokens import with_template
 from lehr.post.templates import BUILT_IN, MARKERS
 from lehr.runtime.errors import UserError
 from lehr.stages import sft
 from lehr.train.checkpointing.checkpoint import Loaded, load_checkpoint, save_checkpoint
+from lehr.train.state import TrainState
 from tests.data.given import TEXTS, byte_level, save
 from tests.post.test_chat_given import _given
+from tests.post.training import SETTINGS
 
 torch.set_num_threads(1)
 OURS = Tokenizer.train(["\n\n".join(TEXTS)], 380)
@@ -203,6 +211,33 @@ def test_the_end_of_a_turn_stands_in_the_exports(tmp_path: Path) -> None:
     assert said["eos_token_id"] == [end, taken.tokenizer.eos_id]
     fields = gguf.GGUFReader(tmp_path / "x.gguf").fields
     assert fields["tokenizer.ggml.eot_token_id"].contents() == end
+
+
+def test_who_samples_stops_at_the_end_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores, talks, pairs and roll-outs, under ChatML, where that is not the end of text."""
+    taken = take_template(loaded(granite(ROWS)), "chatml")
+    end = turn_end_id(taken.tokenizer)
+    asked = list[list[int]]()
+
+    def generate(self: LanguageModel, prompts: Any, _new: int, stops: Any = (), *_: Any) -> list[list[int]]:
+        asked.append(list(stops))
+        return [[*self.tokenizer.encode("5"), end] for _ in prompts]
+
+    monkeypatch.setattr(LanguageModel, "generate", generate)
+    own = LanguageModel(taken.model, taken.tokenizer, chat=True)
+    assert score._generations(own, suites.examples("chat_format", "dev", 4, 1), 1, 8)
+    prompt, answer = score._answer_request(own, Pair([Message("user", "a")], "b", "c"), "b")
+    assert answer == [*taken.tokenizer.encode("b"), end] and prompt[-1] != end
+    state = TrainState.fresh(taken.model, Optim(lr=1e-3))
+    state.frozen["reference"] = taken.model
+    prompts = [Prompt([1, 2], lambda _ids, finished: float(finished))]
+    objective = GrpoObjective(state, own, prompts, replace(SETTINGS, prompts=1), 1, own)
+    assert objective._answers(prompts, 1)[2].all()
+    weights = {name: p.detach() for name, p in taken.model.named_parameters()}
+    save_checkpoint(tmp_path / "chat", taken.architecture, weights, taken.tokenizer, chat=True)
+    said = speaker(sealed(tmp_path / "chat", "checkpoint"), temperature=0.0, max_new_tokens=4, seed=1)
+    assert said.reply([{"role": "user", "content": "a"}]) == "5"
+    assert asked == [[end]] * len(asked) and len(asked) >= 3
 
 
 def test_a_soup_has_one_template(tmp_path: Path) -> None:
