@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -267,6 +268,17 @@ def test_a_name_that_a_template_works_on_is_refused_and_an_ordinary_text_is_not(
     assert render(_turns("user", "assistant"), known, False)[1][-1]
     with pytest.raises(UserError, match="holds the name of a special token"):
         render([Message("user", "a<|assistant|>b"), Message("assistant", "c")], known, False)
+
+
+def test_a_message_is_its_row() -> None:
+    called = Message("assistant", "", ({"name": "f", "arguments": {"a": [1, None]}},), "me")
+    for message in (Message("user", "hi"), called):
+        assert Message.of(json.loads(json.dumps(message.row()))) == message
+    assert Message("user", "hi").row() == {"role": "user", "content": "hi"}
+    assert repr(Message("user", "hi")) == "Message(role='user', content='hi')" and "arguments" in repr(called)
+    for wrong in ("x", [], {}, {"role": "user"}, {**called.row(), "tool_calls": [{"function": "ab"}]}):
+        with pytest.raises((KeyError, TypeError)):
+            Message.of(wrong)  # type: ignore[arg-type]
 
 
 def test_the_end_of_a_turn_is_the_templates() -> None:

@@ -49,8 +49,8 @@ class Message:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Message:
         """The message of which `row` is the `row()`. Raises KeyError or TypeError for anything else."""
-        calls = tuple(dict(call["function"]) for call in row.get("tool_calls", ()))
-        return cls(row["role"], row["content"], calls, row.get("name", ""))
+        role, content = row["role"], row["content"]  # first: a text or a list is a TypeError here
+        return cls(role, content, tuple({**call["function"]} for call in row.get("tool_calls", ())), row.get("name", ""))
 
     def __repr__(self) -> str:
         """Without what is not there: scores record a digest of it, which was made before there were tools."""
