@@ -80,11 +80,14 @@ def _has_house_template(tokenizer: ChatTokenizer) -> bool:
 
 def turn_end_id(tokenizer: ChatTokenizer) -> int:
     """The token that ends an assistant's turn, at which sampling stops: the end of text, unless the tokenizer's own template
-    has another. Raises UserError if that template takes no conversation."""
+    has another. (One that takes no conversation has none: whoever renders by it is told.)"""
     if _has_house_template(tokenizer):
         return tokenizer.eos_id
     tokens = tuple(tokenizer.template_tokens.items())
-    name = turn_end(tokenizer.chat_template, tokenizer.special_names, tokens)
+    try:
+        name = turn_end(tokenizer.chat_template, tokenizer.special_names, tokens)
+    except UserError:
+        return tokenizer.eos_id
     return tokenizer.special_ids[name] if name else tokenizer.eos_id
 
 

@@ -77,8 +77,12 @@ def turn_end(template: str, names: tuple[str, ...], tokens: tuple[tuple[str, str
     chat = _Chat(template, values, _breakable(names))
     text, guards = chat.text(), _unused(template, values)
     specials = _specials(chat, text, guards[0])
-    spans, _ = _trained(chat, messages, text, specials, guards)
-    return next((name for _, end, name in specials if spans and end == spans[-1][1]), "")
+    try:
+        spans, _ = _trained(chat, messages, text, specials, guards)
+        last = spans[-1][1]
+    except UserError:  # not to be trained on, and yet sampled from: what stands last
+        last = _turn_end(text, 0, len(text), specials)
+    return next((name for _, end, name in specials if end == last), "")
 
 
 def _breakable(names: tuple[str, ...]) -> tuple[str, ...]:

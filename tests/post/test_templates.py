@@ -16,6 +16,7 @@ from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.post.chat import chat_template, render, render_to_learn, turn_end_id
 from lehr.post.jinja import compiled
+from lehr.post.template_tokens import with_template
 from lehr.post.templates import BUILT_IN, MARKERS
 from lehr.runtime.errors import UserError
 from tests.data.given import TEXTS
@@ -286,5 +287,14 @@ def test_the_end_of_a_turn_is_the_templates() -> None:
     other = {"chatml": "<|im_end|>", "hermes": "<|im_end|>", "header": "<|eot_id|>", "model": "<end_of_turn>"}
     assert ends == dict.fromkeys(KNOWN, "<|endoftext|>") | other
     assert turn_end_id(OURS) == OURS.eos_id
+    # Templates that cannot be trained on are still sampled from and exported: one that adds to its prompts, one that refuses.
+    thinks = KNOWN["chatml"][0].replace("assistant\\n' }}", "assistant\\n<think>\\n' }}")
+    thinking = OURS.with_template(thinks, MARKERS["chatml"])
+    assert thinking.token(turn_end_id(thinking)) == "<|im_end|>" and render(_turns("user"), thinking, True)
+    with pytest.raises(UserError, match="turn 2 is not what follows its prompt"):
+        render(_turns("user", "assistant"), thinking, False)
+    assert turn_end_id(OURS.with_template("{{ raise_exception('no') }}")) == OURS.eos_id
+    with pytest.raises(UserError, match="turn 2 is not what follows"):
+        with_template(OURS, thinks)
     assert "- generation -" not in chat_template(tokenizer("granite"), marked=False)
     compiled(chat_template(tokenizer("tagged"), marked=False))
