@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lehr.config.chat import FILE_END
 from lehr.config.posttraining import with_names
 from lehr.runtime.errors import UserError
 
@@ -35,7 +36,7 @@ def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Ori
         else:
             if dotted == "tokenizer.path" and bool(value) != bool(old):
                 _begin_anew(into, source, origin)
-            into[key] = _absolute(value, base) if _PATHS.fullmatch(dotted) and isinstance(value, str) else value
+            into[key] = _absolute(value, base) if isinstance(value, str) and _is_path(dotted, value) else value
         origin[dotted] = source
 
 
@@ -57,6 +58,11 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
         out[name] = {} if _other_kind(before, step) else copy.deepcopy(before)
         merge(out[name], step, source, origin, base, f"posttraining.{name}.")
     return out
+
+
+def _is_path(dotted: str, value: str) -> bool:
+    """Whether the key names a file; `chat.template` does where its value is no built-in name."""
+    return bool(_PATHS.fullmatch(dotted)) or (dotted == "chat.template" and value.endswith(FILE_END))
 
 
 def _absolute(path: str, base: Path) -> str:

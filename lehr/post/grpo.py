@@ -13,6 +13,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.batches import rows_of_step
+from lehr.post.chat import turn_end_id
 from lehr.post.rendered import Rendered
 from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import pad
@@ -155,10 +156,10 @@ class GrpoObjective:
 
     def _answers(self, prompts: Sequence[Prompt], seed: int) -> tuple[list[Rendered], Tensor, Tensor]:
         """Sampled answers as rows, prompt by prompt; rewards (P, S); which answers ended by themselves, (P * S)."""
-        s, eos = self.settings, self.policy.tokenizer.eos_id
+        s, end = self.settings, turn_end_id(self.policy.tokenizer)
         repeated = [p for p in prompts for _ in range(s.samples)]
-        answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [eos], s.temperature, seed)
-        finished = [bool(answer) and answer[-1] == eos for answer in answers]
+        answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [end], s.temperature, seed)
+        finished = [bool(answer) and answer[-1] == end for answer in answers]
         rewards = [p.reward(answer, ended) for p, answer, ended in zip(repeated, answers, finished, strict=True)]
         rows = [
             Rendered(p.ids + answer, [False] * len(p.ids) + [True] * len(answer))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,10 +29,10 @@ FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
 FAMILIES = ("math", "word", *FORMAT_FAMILIES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Message:
-    """One turn; `role` is system, user, assistant or tool. `tool_calls` are {name, arguments} of tools that an assistant calls,
-    `name` is that of the tool that answers."""
+    """One turn. `role` is system, user or assistant, or, where the chat template knows them, tool and others. `tool_calls` are
+    an assistant's calls of tools, each {name, arguments}; `name` is who speaks: the tool that answers."""
 
     role: str
     content: str
@@ -40,9 +40,22 @@ class Message:
     name: str = ""
 
     def row(self) -> dict[str, Any]:
-        """As JSON."""
-        more = {"tool_calls": list(self.tool_calls)} if self.tool_calls else {}
-        return {"role": self.role, "content": self.content, **more, **({"name": self.name} if self.name else {})}
+        """As JSON has it, and chat templates read it: `tool_calls` in OpenAI's form, and no key without a value."""
+        row: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            row["tool_calls"] = [{"type": "function", "function": dict(call)} for call in self.tool_calls]
+        return {**row, "name": self.name} if self.name else row
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Message:
+        """The message of which `row` is the `row()`. Raises KeyError or TypeError for anything else."""
+        role, content = row["role"], row["content"]  # first: a text or a list is a TypeError here
+        return cls(role, content, tuple({**call["function"]} for call in row.get("tool_calls", ())), row.get("name", ""))
+
+    def __repr__(self) -> str:
+        """Without what is not there: scores record a digest of it, which was made before there were tools."""
+        more = "".join(f", {key}={getattr(self, key)!r}" for key in ("tool_calls", "name") if getattr(self, key))
+        return f"Message(role={self.role!r}, content={self.content!r}{more})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from lehr.config.chat import ConversationsSource, SuppliedSource
 from lehr.data.decontaminate import Decontaminator
 from lehr.data.synthetic.conversations import Message, conversation
 from lehr.data.tokenizer import Tokenizer
-from lehr.post.chat import render
+from lehr.post.chat import render_to_learn
 from lehr.post.rendered import Rendered
 from lehr.post.sets import shapes
 from lehr.post.sets.audit import Audit, SetCounts
@@ -81,7 +81,7 @@ def _generated(family: str, count: int, tokenizer: Tokenizer, wish: Preparing, c
     """Training conversations of a family; those that are too long are left out."""
     for number in range(count):
         counts.read += 1
-        ids, mask = render(conversation(family, "train", number, wish.seed).messages, tokenizer, False)
+        ids, mask = render_to_learn(conversation(family, "train", number, wish.seed).messages, tokenizer)
         if len(ids) <= wish.max_length:
             yield Rendered(ids, mask)
         else:
@@ -102,24 +102,26 @@ def _supplied(
         if source.max_turns and sum(m.role == "user" for m in talk.messages) > source.max_turns:
             audit.drop(name, row, f"more than {source.max_turns} turns")
             continue
-        ids, mask, cut = _rendered(talk, tokenizer, wish.max_length if source.too_long == "cut" else 0, row.where)
+        try:
+            ids, mask, cut = _rendered(talk, tokenizer, wish.max_length if source.too_long == "cut" else 0)
+        except UserError as error:
+            if source.bad_rows == "stop":
+                raise UserError(error.what, where=row.where, remedy=error.remedy) from None
+            audit.drop(name, row, error.what)
+            continue
         if len(ids) > wish.max_length:
             audit.drop(name, row, "longer than max_length")
-        elif not any(mask):
-            audit.drop(name, row, "no trained token")
         else:
             audit.sets[name].cut += cut
             yield Rendered(ids, mask)
 
 
-def _rendered(talk: shapes.Conversation, tokenizer: Tokenizer, most: int, where: str) -> tuple[list[int], list[bool], bool]:
-    """A conversation's tokens, and whether it was cut: with `most`, it ends after the last answer that fits."""
+def _rendered(talk: shapes.Conversation, tokenizer: Tokenizer, most: int) -> tuple[list[int], list[bool], bool]:
+    """A conversation's tokens, and whether it was cut: with `most`, it ends after the last answer that fits. Raises UserError
+    for turns that the template refuses."""
     messages, cut = list(talk.messages), False
     while True:
-        try:
-            ids, mask = render(messages, tokenizer, False)
-        except UserError as error:
-            raise UserError(error.what, where=where, remedy=error.remedy) from None
+        ids, mask = render_to_learn(messages, tokenizer, list(talk.tools) or None)
         ends = [i for i, m in enumerate(messages[:-1]) if m.role == "assistant"]
         if not most or len(ids) <= most or not ends:
             return ids, mask, cut

@@ -37,7 +37,7 @@ class Conversation:
     """Turns, of which at least one is an assistant's; `tools` are descriptions of functions it may call, as JSON values."""
 
     messages: tuple[Message, ...]
-    tools: tuple[Any, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,15 +172,20 @@ def _calls(value: Any, where: str) -> tuple[dict[str, Any], ...]:
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
             raise BadRow(f"{where}: {_said(call)} is no call of a tool", "write {name, arguments}")
         arguments = _decoded(inner.get("arguments", {}))
+        if not isinstance(arguments, dict):
+            raise BadRow(f"{where}: the arguments of {_said(inner['name'])} are no object", "write arguments: {NAME: VALUE}")
         found.append({"name": inner["name"], "arguments": arguments})
     return tuple(found)
 
 
-def _tools(value: Any) -> list[Any]:
+def _tools(value: Any) -> list[dict[str, Any]]:
     value = _decoded(value)
     if value in (None, "", [], {}):
         return []
-    return value if isinstance(value, list) else [value]
+    found = [_decoded(tool) for tool in (value if isinstance(value, list) else [value])]
+    if any(not isinstance(tool, dict) for tool in found):
+        raise BadRow("tools: not a list of descriptions", "write [{name, description, parameters}, ...]")
+    return found
 
 
 def _decoded(value: Any) -> Any:
