@@ -41,8 +41,8 @@ def test_sft_takes_the_recipes_template_and_nothing_else_changes(tmp_path: Path)
     plain = prints(E2E)
     for name in ("granite", "lehr"):
         path = written(tmp_path, name)
-        assert chosen(path) == {"sft": name}
-        assert {stage_ for stage_, found in prints(path).items() if found != plain[stage_]} == {"sft"}
+        assert chosen(path) == {"sft-rows": name, "sft": name}
+        assert {stage_ for stage_, found in prints(path).items() if found != plain[stage_]} == {"sft-rows", "sft"}
 
 
 def test_a_file_counts_by_its_content_and_is_needed_once(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_file_counts_by_its_content_and_is_needed_once(tmp_path: Path) -> None
         (tmp_path / folder / "own/mine.jinja").write_text(TEXT, encoding="utf-8")
     parent = tmp_path / "a/recipe.yaml"
     child = written(tmp_path / "c", "", inherits=parent)  # relative to the file in which it is written
-    assert chosen(child) == {"sft": TEXT}
+    assert chosen(child) == {"sft-rows": TEXT, "sft": TEXT}
     first, again = prints(parent), prints(tmp_path / "b/recipe.yaml")
     assert first == again == prints(child)
     stored = tmp_path / "stored.yaml"

@@ -34,6 +34,7 @@ from lehr.post.chat import render, turn_end_id
 from lehr.post.growth import take_template
 from lehr.post.grpo import GrpoObjective, Prompt
 from lehr.post.merging import check_ingredients
+from lehr.post.sets.prepare import Preparing, prepare_conversations
 from lehr.post.template_tokens import with_template
 from lehr.post.templates import BUILT_IN, MARKERS
 from lehr.runtime.errors import UserError
@@ -134,16 +135,30 @@ def sealed(folder: Path, kind: str, **meta: Any) -> Artifact:
     )
 
 
+def rows(folder: Path, parent: Artifact, template: str) -> Artifact:
+    """Twelve conversations, rendered under the template."""
+    folder.mkdir()
+    tokenizer = with_template(Tokenizer.load(parent.folder), template)
+    tokenizer.save(folder)
+    prepare_conversations(Preparing({"math": 6, "repeat": 6}, {}, 0, 128, 1), tokenizer, None, folder, print)
+    return sealed(folder, "conversations")
+
+
 def tuned(tmp_path: Path, parent: Artifact, name: str, template: str, replay: Artifact | None = None) -> Artifact:
     """The checkpoint of two steps of SFT on `parent`."""
     context = StageContext(store := LocalStore(tmp_path / "run"))
     attempt = Attempt(name, store.scratch(name), context, store.begin(name))
     config = sft.SftConfig(
-        examples={"math": 6, "repeat": 6}, optim=Optim(lr=1e-3), schedule=StepSchedule(), steps=2, batch_size=4, max_length=128,
-        replay=sft.ReplayConfig(mix=Mix(weights={"s": 1.0}), rows=2, sequence_length=32) if replay else None, seed=1,
+        optim=Optim(lr=1e-3), schedule=StepSchedule(), steps=2, epochs=1.0, batch_size=4, batch_tokens=0, max_length=128,
+        loss="mean", seed=1,
+        replay=sft.ReplayConfig(mix=Mix(weights={"s": 1.0}), rows=2, sequence_length=32) if replay else None,
         template=template, checkpoint_steps=10, parallel=Parallel(), watch=Watch(),
     )  # fmt: skip
-    roles = {"parent": [parent], **({"shards": [replay]} if replay else {})}
+    roles = {
+        "parent": [parent],
+        "rows": [rows(tmp_path / f"{name}-rows", parent, template)],
+        **({"shards": [replay]} if replay else {}),
+    }
     sft.run(config, Inputs(roles), attempt)
     return sealed(attempt.out, "checkpoint")
 

@@ -16,6 +16,7 @@ from lehr.post.chat import render_to_learn
 from lehr.post.rendered import Rendered
 from lehr.post.sets import shapes
 from lehr.post.sets.audit import Audit, SetCounts
+from lehr.post.sets.conversation_rows import conversation_of
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.files import Row, files_of, rows
 from lehr.post.sets.pool import PoolWriter
@@ -97,7 +98,7 @@ def _supplied(
     audit: Audit,
 ) -> Iterator[Rendered]:
     """The rendered rows of a source's files."""
-    found = read_set(name, source, shapes.conversation, "conversations", audit)
+    found = read_set(name, source, conversation_of, "conversations", audit)
     for row, talk in clean(found, index, name, audit, lambda talk: talk.messages):
         if source.max_turns and sum(m.role == "user" for m in talk.messages) > source.max_turns:
             audit.drop(name, row, f"more than {source.max_turns} turns")
@@ -132,7 +133,7 @@ def read_set(
     name: str, source: SuppliedSource, parse: Callable[[shapes.Values], T], kind: str, audit: Audit
 ) -> Iterator[tuple[Row, T]]:
     """The rows of a source, parsed. The shape of the first is that of the set. A row that cannot be parsed stops the run or is
-    counted, as the source says."""
+    counted, as the source says. Raises UserError for that row, and for a source without rows."""
     counts = audit.sets[name]
     for path in files_of(source.path, source.split):
         counts.files += 1
