@@ -11,14 +11,13 @@ from lehr.post.verifiers.arguments import Args
 _THREE = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _WORD = re.compile(r"\w+")
 _HIGHLIGHT, _DOUBLE_HIGHLIGHT = re.compile(r"\*[^\n*]*\*"), re.compile(r"\*\*[^\n*]*\*\*")
-_BULLET = re.compile(r"^[^\S\n]*(?:\*(?!\*)|-)", re.MULTILINE)
+_STAR = re.compile(r"^[^\S\n]*\*[^*].*$", re.MULTILINE)  # as in IFEval, a star alone in its line takes the next line with it
 _PARAGRAPH = re.compile(r"\s?\*\*\*\s?")
-_TITLE = re.compile(r"<<([^\n]+?)>>")
 _POSTSCRIPTS = {"P.P.S": re.compile(r"p\.\s?p\.\s?s"), "P.S.": re.compile(r"p\.\s?s\.")}
 _FENCES = ("```json", "```Json", "```JSON", "```")
 _ENDS_FIRST_WORD = re.compile(r"[.,?!'\"]")
 # A sentence ends in . ! or ? (and what closes after it) before a blank and the next one's beginning.
-_SENTENCE_END = re.compile(r"[.!?]+[\"')\]\u201d\u2019]*\s+(?=[\"'(\[\u201c\u2018]*[A-Z0-9])")
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+[\"')\]\u201d\u2019]*\s+(?=[\"'(\[\u201c\u2018]*[A-Z0-9])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|Inc|Ltd|Co|No|Fig|e\.g|i\.e)|\b[A-Z]|\b[A-Z]\.[A-Z])\.\s*$"
 )
@@ -98,7 +97,8 @@ def has_postscript(args: Args, text: str) -> bool:
 
 def number_of_bullets(args: Args, text: str) -> bool:
     """Exactly so many lines that begin with * or -."""
-    return len(_BULLET.findall(text)) == int(args["num_bullets"])
+    dashes = sum(line.lstrip().startswith("-") for line in text.split("\n"))
+    return len(_STAR.findall(text)) + dashes == int(args["num_bullets"])
 
 
 def is_one_of_three(args: Args, text: str) -> bool:
@@ -129,7 +129,12 @@ def is_json(args: Args, text: str) -> bool:
 
 
 def has_title(args: Args, text: str) -> bool:
-    return any(title.lstrip("<").rstrip(">").strip() for line in text.split("\n") for title in _TITLE.findall(line))
+    """A line with <<a title>>."""
+    for line in text.split("\n"):
+        begins, ends = line.find("<<"), line.rfind(">>")
+        if 0 <= begins <= ends - 3 and line[begins : ends + 2].lstrip("<").rstrip(">").strip():
+            return True
+    return False
 
 
 def is_two_responses(args: Args, text: str) -> bool:
