@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import fields
 from functools import lru_cache
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -55,10 +56,10 @@ def _generators() -> dict[str, tuple[Any, Any]]:
     finder = _Absentees()
     sys.meta_path.append(finder)  # the last to be asked
     try:
-        from reasoning_gym.factory import DATASETS
+        register: dict[str, tuple[Any, Any]] = import_module("reasoning_gym.factory").DATASETS
     finally:
         sys.meta_path.remove(finder)
-    return DATASETS  # type: ignore[no-any-return]
+    return register
 
 
 class _Absent:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from lehr.data.synthetic.wording import PREFIXES
-from lehr.post.verifiers import code, gym, instructions, matching, mathematics, numbers, schemas, texts
+from lehr.post.verifiers import gym, instructions, matching, mathematics, numbers, programs, schemas, texts
 from lehr.post.verifiers.arguments import Args, Arguments, checked
 from lehr.runtime.plugins import resolve
 
@@ -69,7 +69,7 @@ _LISTED: dict[str, tuple[Callable[[Args, str], Score], type[Arguments]]] = {
     "instructions": (instructions.follows, instructions.Instructions),
     "json_schema": (schemas.json_schema, schemas.Schema),
     "tool_call": (schemas.tool_call, schemas.ToolCalls),
-    "code_tests": (code.code_tests, code.Tests),
+    "code_tests": (programs.code_tests, programs.Tests),
     "reasoning_gym": (gym.reasoning_gym, gym.Entry),
 }
 VERIFIERS: dict[str, Callable[[Args, str], Score]] = {name: check for name, (check, _) in _LISTED.items()}

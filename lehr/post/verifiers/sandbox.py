@@ -156,7 +156,7 @@ def _read(guard: subprocess.Popen[bytes], limits: Limits) -> tuple[bytes, bool]:
 def _outcome(guard: subprocess.Popen[bytes], output: bytes, cut: bool) -> Outcome:
     if cut:
         guard.terminate()
-    said = last_words(guard)
+    said = final_report(guard)
     if said.get("refused"):
         raise Refused(said["refused"])
     if "code" not in said:
@@ -164,7 +164,7 @@ def _outcome(guard: subprocess.Popen[bytes], output: bytes, cut: bool) -> Outcom
     return Outcome("output" if cut else said["why"], said["code"], output.decode("utf-8", "replace"))
 
 
-def last_words(guard: subprocess.Popen[bytes]) -> dict[str, Any]:
+def final_report(guard: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What the guard says at its end, which is waited for; {} if it said nothing."""
     assert guard.stderr is not None
     try:
@@ -184,7 +184,7 @@ def end(guard: subprocess.Popen[bytes]) -> None:
     """Clear away a guard and everything inside its jail; it is gone when this returns."""
     if guard.poll() is None:
         guard.terminate()
-        last_words(guard)
+        final_report(guard)
     for pipe in (guard.stdin, guard.stdout, guard.stderr):
         if pipe is not None:
             try:

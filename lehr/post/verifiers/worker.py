@@ -77,7 +77,7 @@ class Worker:
         }
         guard = sandbox.start_guard(asked)
         if (_exchange(guard, b"", _START_S) or {}).get("value") != "ready":
-            words = sandbox.last_words(guard)
+            words = sandbox.final_report(guard)
             sandbox.end(guard)
             raise Bug(f"{self.name}'s process did not start: {words.get('refused', words)}")
         return guard

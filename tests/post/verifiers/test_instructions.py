@@ -35,9 +35,9 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, ["*a* *b*", "**a** *b*"], ["*a* * *"]),
     (
         "detectable_format:multiple_sections",
-        {"section_spliter": "Section", "num_sections": 2},
-        ["Section 1\na\nSection 2\nb"],
-        ["Section 1\nSection"],
+        {"section_spliter": "Part", "num_sections": 2},
+        ["Part 1\na\nPart 2\nb"],
+        ["Part 1\nPart"],
     ),
     ("detectable_format:json_format", {}, ['```json\n{"a": 1}\n```', "[1]"], ["{'a': 1}", "[" * 100_000]),
     ("detectable_format:title", {}, ["<<A title>>\ntext"], ["<title>", "<< >>", "<<>>", "<<a\n>>"]),
