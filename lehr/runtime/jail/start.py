@@ -30,7 +30,8 @@ def main() -> None:
     os.environ.clear()
     machine = platform.machine()
     try:
-        kernel.die_with_parent()
+        if "serve" not in asked:  # a server ends with its input: whatever thread began it, others may ask
+            kernel.die_with_parent()
         if machine not in MACHINES:
             raise OSError(f"no filter of system calls for {machine}, only for {', '.join(MACHINES)}")
         if asked["walls"]:

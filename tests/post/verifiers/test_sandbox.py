@@ -105,6 +105,22 @@ def test_no_network_is_there() -> None:
     assert hostile(kinds) == Outcome("", 0, ""), "no internet, netlink, packet, crypto or virtual machine's sockets"
 
 
+def test_every_namespace_is_its_own_and_so_is_the_user() -> None:
+    thread = threading.Thread(target=hostile, args=("import time; time.sleep(60)", replace(SHORT, wall_s=2.0)))
+    thread.start()
+    until, found = time.monotonic() + 20, None
+    while found is None and time.monotonic() < until:
+        found = next((name for name in _processes("hostile") if b"-S" in Path("/proc", name, "cmdline").read_bytes()), None)
+    kinds = ("user", "mnt", "pid", "net", "ipc", "uts")
+    same = [kind for kind in kinds if os.readlink(f"/proc/{found}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")]
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{found}/status").read_text().splitlines())
+    thread.join()
+    assert not same
+    users = set(map(int, status["Uid"].split()))
+    assert users == {os.geteuid()} if os.geteuid() else min(users) >= 61_000
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0 and status["Seccomp"].strip() == "2"
+
+
 def test_secrets_in_files_and_environment_are_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = tmp_path / "id_rsa"
     key.write_text("secret")
