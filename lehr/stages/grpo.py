@@ -20,6 +20,7 @@ from lehr.planning.chat import padded_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.post.verifiers import check_args, verifier
 from lehr.post.verifiers.sandbox import check_machine
+from lehr.runtime.errors import UserError
 
 
 class GrpoConfig(TrainingConfig):
@@ -59,7 +60,10 @@ def expand(step: GrpoStep, place: StepContext) -> list[Node]:
     """One node. Raises UserError for an unknown chat family or verifier."""
     check_families(step.families, f"posttraining.{step.name}.families")
     for name in step.bonus:  # what is wrong is reported now, not when the stage runs
-        check_args(name, {})
+        try:
+            check_args(name, {})
+        except UserError as error:
+            raise UserError(error.what, where=f"posttraining.{step.name}.bonus", remedy=error.remedy) from error
     if any(family.startswith(PREFIX) for family in step.families):
         check_machine("reasoning_gym")
     config = GrpoConfig(

@@ -190,6 +190,9 @@ def check_families(families: Iterable[str], key: str) -> None:
     asked; `key` is the recipe's key for it."""
     for family in families:
         if family.startswith(reasoning.PREFIX):
-            gym.check(family)
+            try:
+                gym.check(family)
+            except UserError as error:
+                raise UserError(error.what, where=key, remedy=error.remedy) from error
         elif family not in FAMILIES:
             raise UserError(f"{key}: there is no chat family {family!r}", remedy=_FAMILIES)

@@ -124,5 +124,5 @@ def test_an_answer_that_does_not_end_is_not_looked_at() -> None:
 
 def test_a_bonus_that_needs_arguments_is_refused_before_training() -> None:
     step = GrpoStep(name="rl", kind="grpo", optim={"lr": 1e-5}, families=["math"], bonus={"last_integer": 0.1})  # type: ignore
-    with pytest.raises(UserError, match="verifier 'last_integer', argument answer"):
+    with pytest.raises(UserError, match=r"^posttraining.rl.bonus: verifier 'last_integer', argument answer"):
         expand(step, None)  # type: ignore[arg-type]

@@ -47,8 +47,8 @@ def test_without_the_package_a_line_says_how_to_get_it(monkeypatch: pytest.Monke
     ],
 )
 def test_what_cannot_be_asked_is_said(family: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        check_families([family], "families")
+    with pytest.raises(UserError, match=f"^rl.families: .*{says}"):
+        check_families([family], "rl.families")
 
 
 @needs_it
