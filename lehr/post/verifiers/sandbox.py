@@ -120,7 +120,7 @@ def _run(program: Program) -> Outcome:
 def readable() -> list[str]:
     """What a program sees of this machine's files: Python's own and shared libraries."""
     base = os.path.realpath(sys.base_prefix)
-    shown = [] if base == "/usr" else [path for path in _SYSTEM if os.path.isdir(path) and not os.path.islink(path)]
+    shown = [path for path in _SYSTEM if os.path.isdir(path) and not os.path.islink(path)]
     return [base, *(path for path in shown if not path.startswith(f"{base}/"))]
 
 
