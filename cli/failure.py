@@ -26,6 +26,7 @@ EXTRAS = {
     "pyarrow": "parquet",
 }
 EXTRAS |= dict.fromkeys(("kubernetes", "urllib3", "boto3", "botocore", "s3transfer", "flytekitplugins"), "cluster")
+EXTRAS |= dict.fromkeys(("math_verify", "regex", "jsonschema", "referencing"), "rl")
 EXTRAS |= dict.fromkeys(("flytekit", "flyteidl", "grpc"), "flyte") | {"grafana_foundation_sdk": "dev"}
 
 

@@ -87,7 +87,7 @@ def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int)
         for ids in answers[i * d.samples : (i + 1) * d.samples]:
             if ids and ids[-1] == end:  # a truncated answer is neither preferred nor rejected
                 text = tokenizer.decode(ids)
-                (right if verify(example.verifier, example.verifier_args, text, True) else wrong).append(text)
+                (right if verify(example.verifier, example.verifier_args, text, True) == 1.0 else wrong).append(text)
         if wrong and not right and d.reference_answers:
             right.append(reference_answer(example))
         if right and wrong:

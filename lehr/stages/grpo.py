@@ -9,6 +9,7 @@ from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFl
 from lehr.config.optim import Optim
 from lehr.config.posttraining import GrpoStep
 from lehr.config.schedule import StepSchedule
+from lehr.data.reasoning import PREFIX
 from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
@@ -17,7 +18,9 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import padded_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
-from lehr.post.verifiers import verifier
+from lehr.post.verifiers import check_args, verifier
+from lehr.post.verifiers.sandbox import check_machine
+from lehr.runtime.errors import UserError
 
 
 class GrpoConfig(TrainingConfig):
@@ -56,8 +59,13 @@ def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 def expand(step: GrpoStep, place: StepContext) -> list[Node]:
     """One node. Raises UserError for an unknown chat family or verifier."""
     check_families(step.families, f"posttraining.{step.name}.families")
-    for name in step.bonus:  # a missing one is reported now, not when the stage runs
-        verifier(name)
+    for name in step.bonus:  # what is wrong is reported now, not when the stage runs
+        try:
+            check_args(name, {})
+        except UserError as error:
+            raise UserError(error.what, where=f"posttraining.{step.name}.bonus", remedy=error.remedy) from error
+    if any(family.startswith(PREFIX) for family in step.families):
+        check_machine("reasoning_gym")
     config = GrpoConfig(
         families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps,
         batch_size=step.batch_size, max_length=step.max_length, samples_per_prompt=step.samples_per_prompt,

@@ -64,7 +64,7 @@ def test_a_model_of_somebody_else_is_taught_to_chat_without_stage_1(
     assert "sft" in html and "from scratch" not in html
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    taught = load_checkpoint(Artifact.open(next((out / "artifacts").glob("sft-*"))))
+    taught = load_checkpoint(Artifact.open(next((out / "artifacts").glob("sft-[!r]*"))))
     AutoModelForCausalLM.from_pretrained(out / "model")
     text = "it's 1,234 naïve?"
     theirs = AutoTokenizer.from_pretrained(out / "model")

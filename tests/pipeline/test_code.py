@@ -94,7 +94,7 @@ TRAINING = {"pretrain", "midtrain", "sft", "dpo", "grpo"}
             {"nothing"},
         ),
         (
-            {"lehr/post/verifiers.py": ("", "\n\ndef _new(args, text):\n    return True\n")},
+            {"lehr/post/verifiers/texts.py": ("", "\n\ndef _new(args, text):\n    return True\n")},
             {"grpo", "preferences", "dpo", "evaluate"},
         ),
         ({"lehr/optim/adamw.py": ("self.updates = 0", "self.updates = 1")}, TRAINING),
