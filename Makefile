@@ -144,7 +144,7 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  httpcore==1.0.9 orjson==3.11.4
 
 bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
-	@for area in train generate checkpoint soup data cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+	@for area in train generate serve checkpoint soup data cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv, those of other Pythons, and caches; runs/ stays
 	rm -rf $(VENV) $(wildcard .venv-3.*) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

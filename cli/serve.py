@@ -25,7 +25,9 @@ _LABEL = re.compile(r"[^A-Za-z0-9._-]+")
 
 @click.command("serve")
 @artifact_argument
-@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes a free one, and says which.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes a free one, and says which."
+)
 @click.option("--host", default="", metavar="ADDRESS", help="Listen there, and not on loopback; needs a token.")
 @click.option("--name", default="", help="The model's name for clients; by default the artifact's, or the folder's.")
 @click.option("--rows", type=click.IntRange(1, 1024), default=32, show_default=True, help="Answers decoded at once.")
@@ -113,9 +115,7 @@ def _loaded(where: Where) -> tuple[LanguageModel, str]:
     return model, _LABEL.sub("-", label).strip("-") or "model"
 
 
-def _serve(
-    model: LanguageModel, name: str, place: tuple[str, int, str], limits: tuple[int, int], weights: Path | None
-) -> None:
+def _serve(model: LanguageModel, name: str, place: tuple[str, int, str], limits: tuple[int, int], weights: Path | None) -> None:
     """Serve until a signal comes. Raises Interrupted or Preempted then, UserError where nothing can listen there."""
     from lehr.monitoring.serving.inference import serving_exposition
     from lehr.runtime.errors import UserError

@@ -15,6 +15,7 @@ from pydantic import Discriminator, Field, Tag
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
 from lehr.config.names import StepName
 from lehr.config.optim import Optim
+from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
 
 
@@ -104,6 +105,7 @@ class GrpoStep(Tuning):
     rollout_epochs: Positive = 1  # passes over each roll-out
     mini_batches: Positive = 1  # of each pass, with an update each
     episodes: NonNegative = 0  # samples in all, as some reports count
+    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
 
     @property
     def total_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""Decoding of requests that come and go: one joins the rows that are being decoded at any step, and leaves when its answer ends.
+"""Decoding of requests that come and go: one joins the rows that are decoded at any step, and leaves when its answer ends.
 
 Shapes: R rows, T columns of a call, V vocabulary.
 """
@@ -57,9 +57,9 @@ class Row:
 class OnlineDecoder:
     """The rows that are decoded now, and their keys and values.
 
-    All rows append at the same column, like those of `lehr.model.decode.Decoder`. A joining prompt is prefilled alone and copied
-    to the columns just before that one; a row that leaves gives its place to the last row. The buffers grow with what they must
-    hold: to at most twice the model's length in columns.
+    All rows append at the same column, like those of `lehr.model.decode.Decoder`. A joining prompt is prefilled alone and
+    copied to the columns just before that one; a row that leaves gives its place to the last row. The buffers grow with what
+    they must hold: to at most twice the model's length in columns.
     """
 
     def __init__(self, model: Transformer, pad: int) -> None:

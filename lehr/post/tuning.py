@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +58,7 @@ class Setup:
     loaded: Loaded
     state: TrainState
     data: Path | None
+    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def folder(self) -> Path:
@@ -86,7 +87,7 @@ def _tune_on_rank(ranks: Ranks, work: Tuning) -> int:
     # Always in fp32: preferences and roll-outs compare log-probabilities, for which bf16 logits are too coarse, and on a CPU
     # rows of varying lengths gain nothing from bf16.
     state = TrainState.fresh(loaded.model, c.optim)
-    objective = work.objective(Setup(c, work.context, loaded, state, work.data))
+    objective = work.objective(Setup(c, work.context, loaded, state, work.data, ranks))
     plan = Plan(
         c.steps,
         lambda step, _tokens: by_steps(c.schedule, c.optim.lr, step, c.steps),

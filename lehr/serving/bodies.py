@@ -1,5 +1,5 @@
-"""Bodies of requests, in OpenAI's words and vLLM's for what OpenAI has no word for. What this server does not do is refused, and
-never ignored: an answer must be the one that was asked for."""
+"""Bodies of requests, in OpenAI's words, and vLLM's for what OpenAI has no word for. What this server does not do is refused
+and never ignored: an answer must be the one that was asked for."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ class ChatJob(Job):
 
 
 def completion(body: Completion, engine: Engine, name: str) -> CompletionJob:
-    """Text is tokenized as it stands, without a token before it; an empty one is the end-of-text token, as before every document
-    in training. Raises Refused for what cannot be answered."""
+    """Text is tokenized as it stands, without a token before it; an empty one is the end-of-text token, as before every
+    document in training. Raises Refused for what cannot be answered."""
     model = engine.model
     prompts = [model.tokenizer.encode(p) if isinstance(p, str) else list(p) for p in body.prompts]
     prompts = [prompt or [model.tokenizer.eos_id] for prompt in prompts]
@@ -104,8 +104,8 @@ def completion(body: Completion, engine: Engine, name: str) -> CompletionJob:
 
 
 def chat(body: Chat, engine: Engine, name: str) -> ChatJob:
-    """The conversation is rendered as in training, up to where the assistant's answer begins. Raises Refused for what cannot be
-    answered, and from a base model, which knows no turns."""
+    """The conversation is rendered as in training, up to where the assistant's answer begins. Raises Refused for what cannot
+    be answered, and from a base model, which knows no turns."""
     model = engine.model
     if not model.chat:
         raise Refused("this is a base model, which was not taught to chat; ask it at /v1/completions", "messages")

@@ -64,8 +64,8 @@ class Full(LehrError):
 
 
 class Engine:
-    """Decodes at most `rows` answers at once for `model`; at most `waiting` tickets wait. Work is begun in the order in which it
-    came."""
+    """Decodes at most `rows` answers at once for `model`; at most `waiting` tickets wait. Work is begun in the order in which
+    it came."""
 
     def __init__(self, model: LanguageModel, rows: int, waiting: int) -> None:
         self.model, self.max_rows, self.max_waiting = model, rows, waiting

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from lehr.runtime.errors import Bug, InfraError, LehrError, UserError
+from lehr.runtime.errors import Bug, InfraError, LehrError
 from lehr.serving import counts
 from lehr.serving.bodies import Chat, Completion, Load, Refused, parsed
 from lehr.serving.endpoints import chat, completion
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.connection.settimeout(WRITE_SECONDS)
         self._deadline = Deadline(self.connection)
-        self.rfile = io.BufferedReader(self._deadline)  # type: ignore[assignment]
+        self.rfile = io.BufferedReader(self._deadline)
         self._begun = False
 
     def handle_one_request(self) -> None:

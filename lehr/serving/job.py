@@ -73,9 +73,7 @@ class Job:
     def _score(self, prompt: list[int]) -> list[Scored]:
         body = self.asked.body
         top = max(self.asked.top or 0, body.prompt_logprobs or 0)
-        found: list[Scored] = self.engine.call(
-            lambda: prompt_logprobs(self.model.model, prompt, body.temperature or 1.0, top)
-        )
+        found: list[Scored] = self.engine.call(lambda: prompt_logprobs(self.model.model, prompt, body.temperature or 1.0, top))
         return found
 
     def whole(self, gone: Callable[[], bool]) -> dict[str, Any]:

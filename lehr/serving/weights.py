@@ -22,8 +22,8 @@ class Weights:
         self._engine, self._root, self.loaded = engine, root.resolve() if root else None, ""
 
     def load(self, path: str) -> None:
-        """Take over the weights in `path`, once every answer that was begun is complete; whatever is asked from now on is answered
-        by them. Raises Refused where it is not allowed, or the folder's model is another than the one that is served."""
+        """Take over the weights in `path`, once every answer that was begun is complete; whatever is asked from now on is
+        answered by them. Raises Refused where it is not allowed, and for another model than the one that is served."""
         folder = self._inside(path)
         try:
             fresh = load_hf(folder)

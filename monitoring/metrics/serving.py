@@ -21,6 +21,7 @@ REQUEST_SECONDS = Metric(
     BY_OPERATION,
     SECONDS,
     counted="serve_request_seconds",
+    bound=3,  # what is asked with POST
 )
 FIRST_TOKEN_SECONDS = Metric(
     f"{PREFIX}serve_first_token_seconds",

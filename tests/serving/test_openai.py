@@ -34,7 +34,10 @@ def test_a_completion_is_the_models_own(client: openai.OpenAI, server: Server) -
     (ids,) = server.engine.model.generate([TOKENIZER.encode(TEXT)], 12)
     assert answer.choices[0].text == TOKENIZER.decode(ids)
     assert answer.choices[0].finish_reason == ("stop" if ids[-1] == TOKENIZER.eos_id else "length")
-    assert answer.usage and (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(TOKENIZER.encode(TEXT)), len(ids))
+    assert answer.usage and (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (
+        len(TOKENIZER.encode(TEXT)),
+        len(ids),
+    )
     of_ids = client.completions.create(model=NAME, prompt=TOKENIZER.encode(TEXT), max_tokens=12, temperature=0)
     assert of_ids.choices[0].text == answer.choices[0].text
 

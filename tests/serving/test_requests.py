@@ -143,7 +143,11 @@ def test_metrics_count_what_was_done(server: Server) -> None:
         lines = server.ask("GET", "/metrics")[1].splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
-    names = ["lehr_serve_tokens_total", "lehr_serve_prompt_tokens_total", 'lehr_serve_requests_total{code="200",operation="completions"}']
+    names = [
+        "lehr_serve_tokens_total",
+        "lehr_serve_prompt_tokens_total",
+        'lehr_serve_requests_total{code="200",operation="completions"}',
+    ]
     names += ["lehr_serve_first_token_seconds_count", 'lehr_serve_request_seconds_count{operation="completions"}']
     before = [value(name) for name in names]
     assert server.ask("POST", COMPLETIONS, {**LONG, "prompt": [9, 10, 11], "max_tokens": 7})[0] == 200
@@ -168,7 +172,9 @@ def test_weights_are_taken_over_between_answers(tmp_path: Path) -> None:
     asked |= {"stop_token_ids": [TOKENIZER.vocab_size - 1]}
     got: list[list[int]] = []
     with serving(tiny(1, length=1024), weights=root) as server:
-        first = threading.Thread(target=lambda: got.append(server.ask("POST", COMPLETIONS, asked)[1]["choices"][0]["token_ids"]))
+        first = threading.Thread(
+            target=lambda: got.append(server.ask("POST", COMPLETIONS, asked)[1]["choices"][0]["token_ids"])
+        )
         first.start()
         wait_until(lambda: server.engine.running == 1 or bool(got))
         assert server.ask("POST", "/v1/load", {"path": "step-1"}) == (200, {"object": "weights", "path": "step-1"})
@@ -191,7 +197,16 @@ def test_weights_come_from_below_the_folder_alone_and_fit(tmp_path: Path) -> Non
     with serving(tiny(1), weights=root) as server:
         before = server.ask("POST", COMPLETIONS, {"prompt": "x", "temperature": 0})[1]["choices"]
         outside = str(tmp_path / "outside")
-        wanted = {"../outside": 403, outside: 403, "link": 403, ".": 403, "none": 404, "a\0b": 400, "longer": 400, "broken": 400}
+        wanted = {
+            "../outside": 403,
+            outside: 403,
+            "link": 403,
+            ".": 403,
+            "none": 404,
+            "a\0b": 400,
+            "longer": 400,
+            "broken": 400,
+        }
         assert {path: server.ask("POST", "/v1/load", {"path": path})[0] for path in wanted} == wanted
         assert server.ask("POST", COMPLETIONS, {"prompt": "x", "temperature": 0})[1]["choices"] == before
 
