@@ -65,8 +65,8 @@ def serve(artifact: Where, port: int, host: str, name: str, rows: int, waiting: 
     Examples:
       lehr serve runs/tiny-olmo2
       lehr serve runs/tiny-olmo2 --port 0 --rows 64
-      curl -s http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
-        -d '{"messages": [{"role": "user", "content": "What is 7 + 8?"}], "temperature": 0}'
+      curl -s http://127.0.0.1:8000/v1/chat/completions --json \\
+        '{"messages": [{"role": "user", "content": "What is 7 + 8?"}]}'
     """
     token = _token(host)
     model, label = _loaded(artifact)

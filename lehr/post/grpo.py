@@ -15,7 +15,8 @@ from lehr.model.transformer import Transformer
 from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import Rendered, pad, rows_of_step
 from lehr.runtime import seeds
-from lehr.runtime.ports import ReportingSampler, Sampler
+from lehr.runtime.ports import Sampler
+from lehr.runtime.reporting_sampler import ReportingSampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState

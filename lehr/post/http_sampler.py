@@ -28,7 +28,7 @@ _IN_PLACE = "policy"  # below `weights`: the folder that vLLM serves
 
 class HttpSampler:
     """Answers with the engine that `settings` name. `policy` is the model in training, whose weights the engine gets from rank
-    0 at each `follow`. See lehr.runtime.ports.Sampler and ReportingSampler."""
+    0 at each `follow`. See lehr.runtime.ports.Sampler and lehr.runtime.reporting_sampler."""
 
     def __init__(self, policy: LanguageModel, settings: SamplerElsewhere, ranks: Ranks) -> None:
         self._policy, self._settings, self._ranks = policy, settings, ranks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from lehr.artifacts.artifact import Artifact
 from lehr.runtime.clock import Clock as Clock
@@ -76,16 +76,6 @@ class Sampler(Protocol):
     def follow(self, step: int) -> None:
         """The model's weights are those after `step` updates from now on: an engine elsewhere takes them over before it
         answers again. Every rank calls it, before each roll-out of on-policy training."""
-        ...
-
-
-@runtime_checkable
-class ReportingSampler(Sampler, Protocol):
-    """A Sampler that says how likely it held its answers."""
-
-    def sampled_logprobs(self) -> list[list[float]] | None:
-        """Log-probabilities, in nats at the temperature of sampling, of the ids that `generate` returned last, by the sampler's
-        own account; None where it has none."""
         ...
 
 

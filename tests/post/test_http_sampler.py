@@ -27,7 +27,8 @@ from lehr.post.engine_client import EngineClient
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.http_sampler import HttpSampler
 from lehr.runtime.errors import InfraError, UserError
-from lehr.runtime.ports import ReportingSampler, Sampler
+from lehr.runtime.ports import Sampler
+from lehr.runtime.reporting_sampler import ReportingSampler
 from lehr.stages.grpo import GrpoConfig
 from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.losses import IGNORE, token_logprobs
