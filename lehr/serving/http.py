@@ -23,6 +23,9 @@ from lehr.serving.listening import LOG, WRITE_SECONDS, Deadline
 from lehr.serving.weights import Weights
 
 MAX_BYTES = 8 * 2**20  # of a request's body
+_DISCARDED = (
+    64 * 2**20
+)  # of a body that is refused: so much is read, within a request's time, so that its client gets the answer
 _NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _POSTS = ("/v1/completions", "/v1/chat/completions", "/v1/load")  # chat, completions, ... in metrics
 _GETS = ("/health", "/metrics", "/v1/models")
@@ -87,11 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(WRITE_SECONDS)
         self._deadline = Deadline(self.connection)
         self.rfile = io.BufferedReader(self._deadline)
-        self._begun = False
+        self._begun = self._read = False
 
     def handle_one_request(self) -> None:
         self._deadline.renew()
-        self._begun = False
+        self._begun = self._read = False
         super().handle_one_request()
 
     def do_GET(self) -> None:
@@ -146,7 +149,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self, path: str) -> None:
         if path not in _POSTS:
-            self.close_connection = True  # the body is not read
             status = 405 if path in _GETS else 404
             raise Refused("this is asked for with GET" if status == 405 else f"there is no {path[:100]!r} here", status=status)
         raw = self._body()
@@ -190,9 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             raise Refused("a request has a body of JSON and its Content-Length", status=411)
         if int(length[:12]) > MAX_BYTES:
-            self.close_connection = True
             raise Refused(f"a request has at most {MAX_BYTES} bytes", status=413)
-        raw = self.rfile.read(int(length))
+        raw, self._read = self.rfile.read(int(length)), True
         if len(raw) < int(length):
             raise Gone
         if self.headers.get_content_type() != "application/json":
@@ -219,12 +220,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _tell(self, error: Exception, code: int) -> None:
         try:
+            self._discard()
             if self._begun:
                 self._event(json.dumps(error_body(error)))
             else:
                 self._send_json(code, error_body(error))
         except OSError:
             self.close_connection = True
+
+    def _discard(self) -> None:
+        """Read what of the body was not read: it is no request, and a connection that is closed with it loses the answer."""
+        length = self.headers.get("Content-Length", "0")
+        if self._read or length == "0":
+            return
+        self.close_connection = True
+        left = min(int(length[:12]), _DISCARDED) if length.isascii() and length.isdigit() else 0
+        while left > 0 and (piece := self.rfile.read(min(left, 2**16))):
+            left -= len(piece)
 
     def _send_json(self, status: int, value: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(value, ensure_ascii=False, allow_nan=False).encode())

@@ -20,7 +20,7 @@ import torch
 from lehr.config.optim import Optim
 from lehr.config.posttraining import GrpoStep
 from lehr.config.sampler import SamplerElsewhere
-from lehr.distributed.ranks import Ranks
+from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.generate import LanguageModel
 from lehr.post import engine_client
 from lehr.post.engine_client import EngineClient
@@ -173,6 +173,32 @@ def test_rewards_rise_on_the_answers_of_a_server_in_another_process(tmp_path: Pa
         finally:
             process.terminate()
         assert process.wait(20) == 143
+
+
+def _on_a_rank(ranks: Ranks, url: str, folder: Path, missing: Path) -> tuple[list[list[int]], str]:
+    policy = tiny(2)
+    sampler = HttpSampler(policy, SamplerElsewhere(url=url, weights=str(folder)), ranks)
+    sampler.follow(3)
+    answers = sampler.generate(PROMPTS, 8, STOPS)
+    try:
+        HttpSampler(policy, SamplerElsewhere(url=url, weights=str(missing)), ranks).follow(4)
+    except UserError as error:
+        return answers, str(error)
+    return answers, ""
+
+
+@pytest.mark.long
+def test_one_rank_hands_over_and_all_hear_of_its_failure(server: Server, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    run_ranks(2, 1, _every_rank, (server.url, place, tmp_path / "file", tmp_path))
+    seen = [json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
+    assert seen[0] == seen[1] and seen[0][0] == tiny(2).generate(PROMPTS, 8, STOPS)
+    assert "file is where a folder is needed" in seen[0][1]
+
+
+def _every_rank(ranks: Ranks, work: tuple[str, Path, Path, Path]) -> None:
+    found = _on_a_rank(ranks, *work[:3])
+    (work[3] / f"{ranks.rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 # -- errors and their owners

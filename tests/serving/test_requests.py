@@ -88,11 +88,25 @@ def test_with_a_token_only_who_knows_it() -> None:
         assert server.ask("GET", "/health")[0] == 200
 
 
-def test_too_large_is_refused_before_it_is_read(server: Server) -> None:
+def test_too_large_is_refused_and_not_kept(server: Server) -> None:
+    assert server.ask("POST", COMPLETIONS, b" " * (http.MAX_BYTES + 1))[0] == 413
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        connection.sendall(f"{head}Content-Length: {http.MAX_BYTES + 1}\r\n\r\n".encode())
+        connection.sendall(f"{head}Content-Length: {10**30}\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
         assert b" 413 " in connection.recv(200)
+
+
+def test_a_body_is_never_taken_for_a_request(server: Server) -> None:
+    """One that was refused unread: what follows it on the connection is not what it holds."""
+    inner = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        head = f"POST {COMPLETIONS} HTTP/1.1\r\nHost: evil.example\r\nContent-Length: {len(inner)}\r\n\r\n"
+        connection.sendall(head.encode() + inner)
+        got = b""
+        while piece := connection.recv(4096):
+            got += piece
+    assert got.count(b"HTTP/1.1 ") == 1 and b" 403 " in got and b"tiny" not in got
 
 
 def test_a_slow_client_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
