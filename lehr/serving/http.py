@@ -228,6 +228,13 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses by itself: no HTTP, heads that are too long, other methods."""
+        status = 405 if code == 501 else code
+        self.close_connection = True
+        self._send_json(status, error_body(Refused(message or "this is no request", status=status)))
+        counts.REQUESTS.add(1, operation="other", code=str(status))
+
     def _discard(self) -> None:
         """Read what of the body was not read: it is no request, and a connection that is closed with it loses the answer."""
         length = self.headers.get("Content-Length", "0")

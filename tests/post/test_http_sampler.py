@@ -17,11 +17,19 @@ from typing import Any
 import pytest
 import torch
 
+from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.folder_store import LocalStore
 from lehr.config.optim import Optim
+from lehr.config.parallel import Parallel
 from lehr.config.posttraining import GrpoStep
 from lehr.config.sampler import SamplerElsewhere
+from lehr.config.training import Watch
 from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.model.generate import LanguageModel
+from lehr.pipeline.attempt import Attempt, StageContext
+from lehr.pipeline.run import run_stage
+from lehr.pipeline.spec import Outcome
+from lehr.pipeline.step_context import StepContext
 from lehr.post import engine_client
 from lehr.post.engine_client import EngineClient
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
@@ -29,11 +37,12 @@ from lehr.post.http_sampler import HttpSampler
 from lehr.runtime.errors import InfraError, UserError
 from lehr.runtime.ports import Sampler
 from lehr.runtime.reporting_sampler import ReportingSampler
-from lehr.stages.grpo import GrpoConfig
-from lehr.train.checkpointing.checkpoint import copy_parameters
+from lehr.stages.grpo import SPEC, GrpoConfig, expand
+from lehr.train.checkpointing.checkpoint import copy_parameters, save_checkpoint
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState
 from tests.serving.served import TOKENIZER, Server, serving, tiny
+from tests.staging import made
 
 PROMPTS = [[9, 10], [11, 12, 13, 14], [15]]
 STOPS = list(range(5, TOKENIZER.vocab_size, 9))
@@ -173,6 +182,27 @@ def test_rewards_rise_on_the_answers_of_a_server_in_another_process(tmp_path: Pa
         finally:
             process.terminate()
         assert process.wait(20) == 143
+
+
+def test_a_stage_of_a_recipe_asks_the_engine_that_its_step_names(server: Server, place: Path, tmp_path: Path) -> None:
+    """From the step as it stands in a recipe to the curves in the artifact."""
+    said = {"kind": "grpo", "name": "g", "optim": {"lr": 1e-3}, "steps": 2, "batch_size": 2, "families": ["repeat"]}
+    said |= {"samples_per_prompt": 2, "max_new_tokens": 4, "sampler": {"url": server.url, "weights": str(place)}}
+    context = StepContext("sft", 1, Parallel(processes=1, threads=1), Watch(), {}, 64, False)
+    (node,) = expand(GrpoStep.model_validate(said), context)
+    TOKENIZER.save(tmp_path)
+    weights = {name: p.detach() for name, p in tiny(2).model.named_parameters()}
+
+    def parent(attempt: Attempt) -> Outcome:
+        save_checkpoint(attempt.out, tiny(2).model.config, weights, tmp_path, chat=True)
+        return Outcome()
+
+    store = LocalStore(tmp_path / "store")
+    inputs = SPEC.inputs({"parent": [Artifact.open(made(store, parent).uri)]})
+    made_by = Artifact.open(run_stage(SPEC, "g", node.config, inputs, StageContext(store)).uri)
+    rows = [json.loads(line) for line in made_by.path("logs/curves.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [0 <= row["sampler_difference"] < 1e-4 for row in rows if "loss" in row] == [True, True]
+    assert made_by.manifest.config["sampler"] == "lehr" and server.url not in json.dumps(made_by.manifest.config)
 
 
 def _on_a_rank(ranks: Ranks, url: str, folder: Path, missing: Path) -> tuple[list[list[int]], str]:

@@ -72,7 +72,7 @@ def test_who_may_ask(server: Server) -> None:
     assert server.ask("POST", COMPLETIONS, body, Host="evil.example")[0] == 403  # DNS rebinding
     assert server.ask("POST", COMPLETIONS, body, Content_Type="text/plain")[0] == 415  # another page's form
     assert server.ask("POST", COMPLETIONS, body, Host="localhost:1")[0] == 200
-    assert server.ask("OPTIONS", COMPLETIONS)[0] == 501
+    assert server.ask("OPTIONS", COMPLETIONS)[0] == 405
     assert server.ask("GET", COMPLETIONS)[0] == 405
 
 
@@ -86,6 +86,21 @@ def test_with_a_token_only_who_knows_it() -> None:
         right = {"Authorization": f"Bearer {token}"}
         assert server.ask("POST", COMPLETIONS, {"prompt": "x"}, Host="a.example", **right)[0] == 200
         assert server.ask("GET", "/health")[0] == 200
+
+
+NO_REQUESTS = [b"what\r\n\r\n", b"GET / HTTP/9.9.9\r\n\r\n", b"GET /" + b"x" * 70_000, b"G\0T / HTTP/1.1\r\n\r\n"]
+
+
+@pytest.mark.parametrize("raw", NO_REQUESTS)
+def test_what_is_no_request_is_told_so_in_the_same_form(server: Server, raw: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(raw)
+        connection.shutdown(socket.SHUT_WR)
+        got = b""
+        while piece := connection.recv(4096):
+            got += piece
+    body = got.partition(b"\r\n\r\n")[2] or got
+    assert json.loads(body)["error"]["type"] == "invalid_request_error" and 400 <= json.loads(body)["error"]["code"] < 506
 
 
 def test_too_large_is_refused_and_not_kept(server: Server) -> None:
