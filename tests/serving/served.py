@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lehr.config.model import Model
+from lehr.config.sampler import SamplerElsewhere
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.monitoring.serving.inference import serving_exposition
+from lehr.post.http_sampler import HttpSampler
 from lehr.serving.engine import Engine
 from lehr.serving.http import Service, handler
 from lehr.serving.listening import listen
@@ -29,6 +32,11 @@ def tiny(seed: int = 1, *, chat: bool = True, length: int = 64) -> LanguageModel
         init_std=0.3,
     )  # fmt: skip
     return LanguageModel(Transformer(config).initialise(seed), TOKENIZER, chat=chat)
+
+
+def sampler_of(policy: LanguageModel, url: str, folder: Path, **more: Any) -> HttpSampler:
+    """The engine at `url` as the sampler of one rank."""
+    return HttpSampler(policy, SamplerElsewhere(url=url, weights=str(folder), **more), Ranks())
 
 
 class Server:
