@@ -11,6 +11,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
 from lehr.post.asked import prompt_ids, refuse_long, roll_out_prompts
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.post.http_sampler import HttpSampler
 from lehr.post.tuning import Setup
 from lehr.post.verifiers import verify
 from lehr.post.verifiers.sandbox import check_machine
@@ -27,7 +28,8 @@ def grpo_objective(setup: Setup) -> GrpoObjective:
     refuse_long(setup.context.name, (p.ids for p in prompts), policy.max_length, c.max_new_tokens)
     # A copy: the state's model is trained in place, the reference must not change.
     setup.state.frozen["reference"] = copy_parameters(model)
-    return GrpoObjective(setup.state, policy, prompts, settings(c), c.seed, setup.context.serve(policy))
+    sampler = HttpSampler(policy, c.sampler, setup.ranks) if c.sampler else setup.context.serve(policy)
+    return GrpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler)
 
 
 def settings(c: Any) -> GrpoSettings:

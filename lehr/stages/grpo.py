@@ -8,6 +8,7 @@ from typing import Any
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.optim import Optim
 from lehr.config.posttraining import GrpoStep
+from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
 from lehr.data.reasoning import PREFIX
 from lehr.data.synthetic.conversations import check_families
@@ -43,6 +44,12 @@ class GrpoConfig(TrainingConfig):
     rollout_epochs: Positive
     mini_batches: Positive
     seed: NonNegative
+    sampler: SamplerElsewhere | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Which engine answers counts, as each samples in its own way; where it is does not."""
+        said = super().described()
+        return {**said, "sampler": self.sampler.engine if self.sampler else ""}
 
     def uses(self) -> list[Callable[..., Any]]:
         return [verifier(name) for name in self.bonus if ":" in name]  # built-in ones are reached by the work's imports
@@ -73,6 +80,7 @@ def expand(step: GrpoStep, place: StepContext) -> list[Node]:
         kl=step.kl, advantage_epsilon=step.advantage_epsilon, bonus=step.bonus,
         rollout_epochs=step.rollout_epochs, mini_batches=step.mini_batches,
         seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        sampler=step.sampler,
     )  # fmt: skip
     return [Node(step.name, "grpo", config, {"parent": (place.parent,)})]
 
