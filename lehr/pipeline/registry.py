@@ -7,6 +7,8 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 from lehr.stages import (
     baselines,
+    best_of_n,
+    contrast,
     conversations,
     described,
     documents,
@@ -18,10 +20,12 @@ from lehr.stages import (
     midtrain,
     preferences,
     pretrain,
+    reward_model,
     sft,
     shards,
     soup,
     supplied_preferences,
+    supplied_ratings,
     tokenizer,
 )
 
@@ -34,6 +38,10 @@ _POST_TRAINING = [
     supplied_preferences.SPEC,
     dpo.SPEC,
     grpo.SPEC,
+    supplied_ratings.SPEC,
+    reward_model.SPEC,
+    contrast.SPEC,
+    best_of_n.SPEC,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]

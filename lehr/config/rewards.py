@@ -1,0 +1,48 @@
+"""Conditions on reward models and on the steps that name them. Raises ValueError: `key: what is wrong; what to do`."""
+
+from __future__ import annotations
+
+from lehr.config.parts import RecipeParts
+from lehr.config.posttraining import BestOfNStep, RewardModelStep
+
+
+def rewarded(r: RecipeParts) -> None:
+    """Rewards are reward models before the step that names them; a reward model's keys are those of its loss."""
+    models, known = [r.base_stage], list[str]()
+    for step in r.posttraining:
+        key = f"posttraining.{step.name}"
+        if isinstance(step, RewardModelStep):
+            _check_model(step, key, models)
+            known.append(step.name)
+            continue
+        if isinstance(step, BestOfNStep):
+            _check_best(step, key, known)
+            unjudged = [n for n in step.examples if (s := r.chat.sources.get(n)) is not None and s.kind == "conversations"]
+            if unjudged and not step.rewards:
+                raise ValueError(f"{key}.examples.{unjudged[0]}: conversations have no verifiers; give the step its rewards")
+        models.append(step.name)
+
+
+def _check_model(step: RewardModelStep, key: str, models: list[str]) -> None:
+    if step.against and step.loss != "contrastive":
+        raise ValueError(f"{key}.against: {step.loss} contrasts nothing; set loss to contrastive, or leave it out")
+    if step.against and step.against not in models:
+        raise ValueError(f"{key}.against={step.against!r} is not a model before this step; those are: {', '.join(models)}")
+    if step.against and step.against == (step.parent or models[-1]):
+        raise ValueError(f"{key}.against={step.against!r} is its parent too: the contrast is 0; name another model")
+    if step.aspects and step.loss != "multi-aspect":
+        raise ValueError(f"{key}.aspects: {step.loss} has none; set loss to multi-aspect, or leave them out")
+    if step.pairs and step.loss == "multi-aspect":
+        raise ValueError(f"{key}.pairs: verifiers give no ratings; give rated answers in examples")
+
+
+def _check_best(step: BestOfNStep, key: str, known: list[str]) -> None:
+    for name in step.rewards:
+        if name not in known and "/" not in name:
+            raise ValueError(
+                f"{key}.rewards: there is no reward model {name!r} before this step; those are: {', '.join(known) or 'none'}"
+            )
+    if len(set(step.rewards)) < len(step.rewards):
+        raise ValueError(f"{key}.rewards: a name stands twice; name each once")
+    if step.families and not step.samples:
+        raise ValueError(f"{key}.families: of how many prompts; give the step its samples")
