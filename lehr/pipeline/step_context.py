@@ -29,10 +29,10 @@ class StepContext:
     mixes: Mapping[str, Mix]
     window_tokens: int
     several_pairs: bool
-    chat: Chat
-    context_tokens: int
-    decontaminate: tuple[str, ...]
-    corpus: bool
+    chat: Chat = Chat()
+    context_tokens: int = 0
+    decontaminate: tuple[str, ...] = ()
+    corpus: bool = False
 
     def seed(self, name: str) -> int:
         """A step's own seed: a function of the recipe's seed and the step's name."""
