@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lehr.config.chat import Chat, SuppliedSource
@@ -29,7 +29,7 @@ class StepContext:
     mixes: Mapping[str, Mix]
     window_tokens: int
     several_pairs: bool
-    chat: Chat = Chat()
+    chat: Chat = field(default_factory=Chat)
     context_tokens: int = 0
     decontaminate: tuple[str, ...] = ()
     corpus: bool = False
