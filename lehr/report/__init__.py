@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lehr.report.card import model_card
     from lehr.report.data import (
-    from lehr.report.inputs import SetReport, SourceFunnel
         Environment,
         PlannedStage,
         ReportData,
         Sample,
-        SetReport,
         Site,
-        SourceFunnel,
         StageReport,
         Totals,
     )
+    from lehr.report.inputs import SetReport, SourceFunnel
     from lehr.report.page import render, render_fragment
     from lehr.report.scores import ScoreRecord
     from lehr.report.unfinished import Unfinished

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from lehr.report.charts import PALETTES, Panel, origin, stage_colours
 from lehr.report.curves import Axes, Level, Series, curve_panel
-from lehr.report.data import ReportData, SetReport, StageReport
+from lehr.report.data import ReportData, StageReport
+from lehr.report.inputs import SetReport
 from lehr.runtime import metrics
 from lehr.runtime.metrics import Metric
 
