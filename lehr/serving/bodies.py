@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lehr.runtime.errors import UserError, validators_words
 
@@ -88,17 +88,55 @@ class _Text(BaseModel):
     text: str
 
 
-class Turn(BaseModel):
-    """A message of a chat."""
+class _Function(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    arguments: str = "{}"  # an object, as JSON
+
+    @field_validator("arguments")
+    @classmethod
+    def _an_object(cls, value: str) -> str:
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError("arguments are an object, written as JSON")
+        return value
+
+
+class ToolCall(BaseModel):
+    """An assistant's call of a tool."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    role: Literal["system", "user", "assistant"]
-    content: str | list[_Text]
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: _Function
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """As lehr.data.synthetic.conversations.Message has it."""
+        return {"name": self.function.name, "arguments": json.loads(self.function.arguments)}
+
+
+class Turn(BaseModel):
+    """A message of a chat. Which roles and tools a model knows, its chat template says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[_Text] | None = None
+    name: str = ""
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str = ""
 
     @property
     def text(self) -> str:
         """Its parts, joined."""
+        if self.content is None:
+            return ""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
@@ -106,6 +144,7 @@ class Chat(Body):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Turn], Field(min_length=1)]
+    tools: list[dict[str, Any]] = []
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

@@ -112,7 +112,8 @@ def chat(body: Chat, engine: Engine, name: str) -> ChatJob:
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise Refused("give max_completion_tokens or max_tokens, not both", "max_tokens")
     try:
-        prompt, _ = render([Message(turn.role, turn.text) for turn in body.messages], model.tokenizer, True)
+        messages = [Message(t.role, t.text, tuple(call.call for call in t.tool_calls), t.name) for t in body.messages]
+        prompt, _ = render(messages, model.tokenizer, True, body.tools or None)
     except UserError as error:
         raise Refused(str(error), "messages") from None
     check_answers(body.n)

@@ -12,6 +12,7 @@ from typing import Any
 
 from lehr.model.generate import LanguageModel
 from lehr.model.online import Picked, Sampling
+from lehr.post.chat import turn_end_id
 from lehr.runtime.seeds import derive
 from lehr.serving.bodies import MAX_ANSWERS, Body, Refused
 from lehr.serving.choices import Choice
@@ -56,7 +57,8 @@ class Job:
         seed = secrets.randbits(63) if body.seed is None else derive(body.seed, "answer", number, sample)
         temperature = 1.0 if body.temperature is None else body.temperature
         sampling = Sampling(temperature, body.top_p or 1.0, seed, self.asked.top or 0)
-        stops = frozenset([*(body.stop_token_ids or []), *([] if body.ignore_eos else [tokenizer.eos_id])])
+        ends = {tokenizer.eos_id, *([turn_end_id(tokenizer)] if self.model.chat else [])}
+        stops = frozenset([*(body.stop_token_ids or []), *(() if body.ignore_eos else ends)])
         prompt = self.asked.prompts[number]
         ticket = Ticket(index, prompt, sampling, self.asked.max_tokens, stops, self._events)
         choice = Choice(ticket, TextStream(tokenizer, body.stops), number)
