@@ -19,7 +19,6 @@ from lehr.config.optim import Optim
 from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
 
-
 HELPSTEER2 = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")  # rated from 0 to 4
 
 
@@ -124,8 +123,8 @@ class GrpoStep(Tuning):
 
 class RewardModelStep(Tuning):
     """A reward model, begun from the step's parent: one number for an answer, read at its last token. It is no language model:
-    later steps do not start from it, they name it in their `rewards`. `contrastive` trains nothing: its reward is the parent's
-    log-probability of an answer less that of `against`."""
+    later steps do not start from it, they name it in their `reward_models`. `contrastive` trains nothing: its reward is the
+    parent's log-probability of an answer less that of `against`."""
 
     kind: Literal["reward_model"]
     optim: TuningOptim | None = None  # type: ignore[assignment]  # not every report gives its learning rate
@@ -133,8 +132,8 @@ class RewardModelStep(Tuning):
     pairs: Pairs | None = None
     examples: dict[str, Amount] = {}  # supplied preferences in place of `pairs`; of multi-aspect, rated answers
     centre: NonNegativeFloat = 0.0  # weight of the squared sum of a pair's rewards, which holds their mean at 0: in no report
-    aspects: dict[Name, float] = {}  # multi-aspect: what is rated -> its weight in the reward; {}: HelpSteer2's, equally
-    against: str = ""  # contrastive: the weaker model's name
+    aspects: dict[Name, float] = {}  # multi-aspect: what is rated -> its weight in the reward; {}: HelpSteer2's five, equally
+    against: str = ""  # contrastive: the weaker model, by its name or its artifact's address
     per_token: bool = False  # contrastive: the mean over an answer's tokens instead of their sum
 
     @property
@@ -167,14 +166,14 @@ class SelfKnowledgeStep(Tuning):
 
 
 class BestOfNStep(Tuning):
-    """The best of `n` answers to each prompt becomes training data of SFT: chosen by reward models, or by the prompts' verifiers.
-    `samples` counts prompts of one iteration, `batch_size` conversations."""
+    """The best of `n` answers to each prompt becomes training data of SFT: chosen by reward models, or by the prompts'
+    verifiers. `samples` counts generated prompts of one iteration, `batch_size` conversations."""
 
     kind: Literal["best_of_n"]
     optim: TuningOptim | None = None  # type: ignore[assignment]  # the report does not give its learning rate
     families: list[str] = []  # of generated prompts with verifiers
     examples: dict[str, Amount] = {}  # name of a source of prompts or of conversations in `chat` -> how much of it
-    rewards: list[str] = []  # names of steps of kind reward_model, or addresses of their artifacts; []: the prompts' verifiers
+    reward_models: dict[str, PositiveFloat] = {}  # name, or artifact's address -> weight in the ensemble; {}: the verifiers
     ensemble: Literal["arithmetic", "geometric"] = "arithmetic"  # mean of z-scores, or of ranks (Granite 3.0 section 5.3.3)
     n: Annotated[int, Field(ge=2)] = 64  # Granite 3.0 section 5.3.2
     iterations: Positive = 1  # each samples from the model of the one before

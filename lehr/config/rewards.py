@@ -18,15 +18,15 @@ def rewarded(r: RecipeParts) -> None:
         if isinstance(step, BestOfNStep):
             _check_best(step, key, known)
             unjudged = [n for n in step.examples if (s := r.chat.sources.get(n)) is not None and s.kind == "conversations"]
-            if unjudged and not step.rewards:
-                raise ValueError(f"{key}.examples.{unjudged[0]}: conversations have no verifiers; give the step its rewards")
+            if unjudged and not step.reward_models:
+                raise ValueError(f"{key}.examples.{unjudged[0]}: conversations have no verifiers; give the step reward_models")
         models.append(step.name)
 
 
 def _check_model(step: RewardModelStep, key: str, models: list[str]) -> None:
     if step.against and step.loss != "contrastive":
         raise ValueError(f"{key}.against: {step.loss} contrasts nothing; set loss to contrastive, or leave it out")
-    if step.against and step.against not in models:
+    if step.against and step.against not in models and "/" not in step.against:
         raise ValueError(f"{key}.against={step.against!r} is not a model before this step; those are: {', '.join(models)}")
     if step.against and step.against == (step.parent or models[-1]):
         raise ValueError(f"{key}.against={step.against!r} is its parent too: the contrast is 0; name another model")
@@ -37,12 +37,11 @@ def _check_model(step: RewardModelStep, key: str, models: list[str]) -> None:
 
 
 def _check_best(step: BestOfNStep, key: str, known: list[str]) -> None:
-    for name in step.rewards:
+    for name in step.reward_models:
         if name not in known and "/" not in name:
             raise ValueError(
-                f"{key}.rewards: there is no reward model {name!r} before this step; those are: {', '.join(known) or 'none'}"
+                f"{key}.reward_models: there is no reward model {name!r} before this step; "
+                f"those are: {', '.join(known) or 'none'}"
             )
-    if len(set(step.rewards)) < len(step.rewards):
-        raise ValueError(f"{key}.rewards: a name stands twice; name each once")
     if step.families and not step.samples:
         raise ValueError(f"{key}.families: of how many prompts; give the step its samples")

@@ -97,7 +97,7 @@ def _step(step: PostStep) -> Iterator[Lack]:
     key = f"posttraining.{step.name}"
     if isinstance(step, RewardModelStep) and step.loss == "contrastive":  # trains nothing
         if not step.against:
-            yield f"{key}: the weaker model is not given", "give it in `against`, a model of the recipe"
+            yield f"{key}: the weaker model is not given", "give it in `against`"
         return
     own = {
         SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families",), RewardModelStep: ("pairs", "examples"),

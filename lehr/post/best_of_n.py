@@ -1,7 +1,7 @@
-"""Best-of-N: several answers to each prompt, of which the best one is learned (Granite 3.0 section 5.3.2; Stiennon et al. 2020).
+"""Best-of-N: several answers to each prompt, of which the best is learned (Granite 3.0 section 5.3.2; Stiennon et al. 2020).
 
-Prompts are answered and judged a block at a time; a finished block is kept beside the saves, so that a run that was stopped goes
-on with the next one. Shapes: M rewards, P prompts, S answers to each."""
+Prompts are answered and judged a block at a time; a finished block is kept beside the saves, so that a run that was stopped
+goes on with the next one. Shapes: M rewards, P prompts, S answers to each."""
 
 from __future__ import annotations
 
@@ -118,5 +118,5 @@ def _answered(work: Choosing, prompts: Sequence[Sequence[int]], blocks: Sequence
         return np.array([np.nan if value is None else value for value in flat], dtype=np.float64).reshape(-1, n)
 
     scores = np.stack([table("scores", source.name) for source in work.rewards]) if work.rewards else None
-    names = [source.name for source in work.rewards]
-    return Answered(work.asked, prompts, answers, ended.reshape(-1, n), names, scores, table("verified"))
+    names, weights = [source.name for source in work.rewards], [source.weight for source in work.rewards]
+    return Answered(work.asked, prompts, answers, ended.reshape(-1, n), names, weights, scores, table("verified"))

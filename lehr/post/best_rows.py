@@ -24,13 +24,14 @@ BEST = "best.jsonl"
 @dataclass(frozen=True)
 class Answered:
     """S answers to each prompt, the answers prompt by prompt; `ended_PS` where they ended by themselves. `scores_MPS` are the
-    rewards `names`, None without any, `verified_PS` the verifiers' judgements: NaN where there is none."""
+    rewards `names` with their `weights`, None without any; `verified_PS` the verifiers' judgements: NaN where there is none."""
 
     asked: Sequence[Asked]
     prompts: Sequence[Sequence[int]]
     answers: Sequence[list[int]]
     ended_PS: np.ndarray
     names: Sequence[str]
+    weights: Sequence[float]
     scores_MPS: np.ndarray | None
     verified_PS: np.ndarray
 
@@ -38,7 +39,7 @@ class Answered:
         """By what the best is chosen, (P, S), higher is better: NaN for an answer that takes no part."""
         if self.scores_MPS is None:
             return np.where(self.ended_PS, self.verified_PS, np.nan)
-        return joined(self.scores_MPS, [a.family for a in self.asked], how)
+        return joined(self.scores_MPS, np.array(self.weights), [a.family for a in self.asked], how)
 
 
 def write_best(context: RankContext, c: Any, tokenizer: Tokenizer, found: Answered) -> dict[str, Any]:
@@ -95,8 +96,8 @@ def _none_left(context: RankContext, sets: dict[str, dict[str, Any]]) -> UserErr
 
 def curve(found: Answered, judged_PS: np.ndarray) -> list[dict[str, Any]]:
     """What more answers bring: for 1, 2, 4 ... S answers the mean of the best one's score, and of the verifiers' judgement of
-    it, over the prompts that have verifiers. The S answers are divided into as many groups as there are, and a prompt's value is
-    the mean over its groups; a group in which no answer ended is wrong, and has no score."""
+    it, over the prompts that have verifiers. The S answers are divided into as many groups as there are, and a prompt's value
+    is the mean over its groups; a group in which no answer ended is wrong, and has no score."""
     total = judged_PS.shape[1]
     sizes = [size for size in (2**k for k in range(total.bit_length())) if size < total]
     checked_P = np.array([bool(a.verifier) for a in found.asked])

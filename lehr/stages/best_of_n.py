@@ -24,12 +24,13 @@ class RewardConfig(Config):
     name: str
     checkpoints: Positive
     per_token: bool
+    weight: PositiveFloat
 
 
 class BestOfNConfig(CleanedConfig):
     """`samples` prompts of `families`, and `amounts` of the `sources`; `n` answers to each, sampled from the policy under its
-    own chat template. Without `rewards` the prompts' verifiers choose. The number of ranks affects the result: each samples with
-    a seed of its own."""
+    own chat template. Without `rewards` the prompts' verifiers choose. The number of ranks affects the result: each samples
+    with a seed of its own."""
 
     families: list[str]
     amounts: dict[str, Amount]
@@ -59,7 +60,7 @@ def run(config: BestOfNConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     policy, folders = inputs["policy"], [artifact.folder for artifact in inputs.many("rewards")]
     rewards = list[Source]()
     for reward in config.rewards:
-        rewards.append(Source(reward.name, tuple(folders[: reward.checkpoints]), reward.per_token))
+        rewards.append(Source(reward.name, tuple(folders[: reward.checkpoints]), reward.per_token, reward.weight))
         folders = folders[reward.checkpoints :]
         check_agrees(rewards[-1], policy.folder, attempt.name)
     with Audit(attempt.out) as audit:
@@ -102,11 +103,14 @@ def _rows(step: BestOfNStep, place: StepContext, policy: str, name: str, seed: i
     sources: dict[str, PromptsSource | ConversationsSource] = {
         **place.sources(step.examples, PromptsSource), **place.sources(step.examples, ConversationsSource),
     }  # fmt: skip
-    used = {name: place.reward(name) for name in step.rewards}
+    used = {name: place.reward(name) for name in step.reward_models}
+    rewards = [
+        RewardConfig(name=n, checkpoints=len(r.checkpoints), per_token=r.per_token, weight=step.reward_models[n])
+        for n, r in used.items()
+    ]
     config = BestOfNConfig(
         families=step.families, amounts=step.examples, sources=sources, samples=step.samples,
-        rewards=[RewardConfig(name=n, checkpoints=len(r.checkpoints), per_token=r.per_token) for n, r in used.items()],
-        ensemble=step.ensemble, n=step.n, temperature=step.temperature, max_new_tokens=step.max_new_tokens,
+        rewards=rewards, ensemble=step.ensemble, n=step.n, temperature=step.temperature, max_new_tokens=step.max_new_tokens,
         max_length=step.max_length or place.context_tokens, seed=seed, template="", parallel=place.parallel,
         **place.cleaning(bool(sources)),
     )  # fmt: skip

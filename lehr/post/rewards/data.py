@@ -67,8 +67,9 @@ def reward_steps(c: Any, folder: Path) -> int:
     if c.steps:
         return int(c.steps)
     path = folder / (RATINGS if c.loss == "multi-aspect" else PAIRS)
-    size = sum(row["split"] == "train" for row in _rows(path))
-    return max(1, math.ceil(size * float(c.epochs) / int(c.batch_size)))
+    size: int = sum(row["split"] == "train" for row in _rows(path))
+    epochs, batch_size = float(c.epochs), int(c.batch_size)
+    return math.ceil(size * epochs / batch_size)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

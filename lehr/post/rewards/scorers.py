@@ -78,11 +78,12 @@ class ByContrast:
 
 @dataclass(frozen=True)
 class Source:
-    """A reward: the folders of one reward model's checkpoint, or of the two language models that are contrasted."""
+    """A reward: the folder of a reward model's checkpoint, or those of the two language models that are contrasted."""
 
     name: str
     folders: tuple[Path, ...]
     per_token: bool = False
+    weight: float = 1.0  # in an ensemble
 
 
 def load_scorer(source: Source, ranks: Ranks) -> Scorer:

@@ -109,9 +109,9 @@ def sides_of(pairs: Sequence[RenderedPair]) -> list[Rendered]:
 
 def said_of(held_out: HeldOutPairs, rewards_N: np.ndarray) -> dict[str, Any]:
     """Judged by the rewards of `sides_of` the pairs."""
-    lengths = np.array([sum(side.mask) for side in sides_of(held_out.pairs)], dtype=np.float64)
-    pairs = (x.astype(np.float64).reshape(-1, 2) for x in (rewards_N, lengths))
-    return Judged(*pairs, held_out.domains, held_out.prompts).said()
+    lengths_N = np.array([sum(side.mask) for side in sides_of(held_out.pairs)])
+    rewards_B2, lengths_B2 = (x.astype(np.float64).reshape(-1, 2) for x in (rewards_N, lengths_N))
+    return Judged(rewards_B2, lengths_B2, held_out.domains, held_out.prompts).said()
 
 
 def shared_numbers(model: ScalarModel, rows: Sequence[Rendered], ranks: Ranks) -> Tensor:

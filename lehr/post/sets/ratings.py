@@ -65,7 +65,7 @@ def prepare_ratings(
 ) -> dict[str, int]:
     """Write the rated answers of every source to `out`, the pairs among them, counts and dropped rows. Returns the number of
     answers by split. Raises UserError for bad rows, and for a source of which nothing is left to train on."""
-    counts = dict.fromkeys(SPLITS, 0)
+    counts: dict[str, int] = dict.fromkeys(SPLITS, 0)
     with Audit(out) as audit, (out / RATINGS).open("w", encoding="utf-8") as file, (out / PAIRS).open("w") as paired:
         for name, amount in wish.amounts.items():
             source = wish.sources[name]
@@ -126,7 +126,7 @@ def _pairs(rows: Sequence[Mapping[str, Any]], aspects: Mapping[str, float]) -> I
         return json.dumps(row["prompt"], sort_keys=True)
 
     def worth(row: Mapping[str, Any]) -> float:
-        return sum(weight * row["ratings"][name] for name, weight in aspects.items())
+        return float(sum(weight * row["ratings"][name] for name, weight in aspects.items()))
 
     for _, group in groupby(sorted(rows, key=asked), key=asked):
         answers = list(group)
