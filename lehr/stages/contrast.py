@@ -12,6 +12,7 @@ from lehr.pipeline.node import Node
 from lehr.pipeline.ranked import RankedConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
+from lehr.post.rewards.said import announce
 
 
 class ContrastConfig(RankedConfig):
@@ -51,4 +52,5 @@ SPEC = StageSpec(
     "ranked",
     "post-training",
     run,
+    announce=announce,
 )

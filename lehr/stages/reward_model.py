@@ -16,6 +16,7 @@ from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.work import PlanPlace, Work, tuning_work
+from lehr.post.rewards.said import announce
 from lehr.post.templates import resolved
 from lehr.stages.contrast import contrast_node
 from lehr.stages.preferences import PreferencesConfig
@@ -114,4 +115,5 @@ SPEC = StageSpec(
     total_steps=_steps,
     expand=expand,
     plan=plan,
+    announce=announce,
 )
