@@ -181,6 +181,11 @@ class BestOfNStep(Tuning):
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 56
 
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps, if they are given: else as many as `epochs` over the best answers make, not all prompts have one."""
+        return self.steps
+
 
 class BrainStep(Step):
     """BRAIn (Pandey et al. 2024). Not run by this version."""

@@ -113,7 +113,7 @@ def _step(step: PostStep) -> Iterator[Lack]:
         return
     if step.optim is None:
         yield f"{key}: its learning rate is not given", "give a step its optim.lr"
-    reads = isinstance(step, SftStep | DpoStep | RewardModelStep) and bool(step.examples)
+    reads = isinstance(step, RewardModelStep | BestOfNStep) or (isinstance(step, SftStep | DpoStep) and bool(step.examples))
     if step.batch_tokens and not isinstance(step, SftStep):
         yield f"{key}: batch_tokens is run for kind sft alone", "give the step its batch_size instead"
     elif not step.batch_size and not step.batch_tokens:
