@@ -19,8 +19,8 @@ from lehr.model.transformer import Transformer
 from lehr.post.packing import one_row
 from lehr.post.preference import answer_logprobs
 from lehr.post.rendered import Rendered
+from lehr.post.rewards.agreement import check_reads
 from lehr.post.rewards.rows import all_numbers, groups_of
-from lehr.runtime.errors import UserError
 from lehr.train.checkpointing.checkpoint import load_checkpoint
 from lehr.train.checkpointing.scalar import load_scalar
 
@@ -95,15 +95,7 @@ def load_scorer(source: Source, ranks: Ranks) -> Scorer:
 
 
 def check_agrees(source: Source, policy: Path, where: str) -> None:
-    """Raises UserError unless the reward reads the same tokens under the same chat template as the model whose answers it
-    judges."""
+    """Raises UserError as `check_reads` does."""
     ours = Tokenizer.load(policy)
     for folder in source.folders:
-        theirs = Tokenizer.load(folder)
-        what = "tokenizer" if theirs.hash != ours.hash else "chat template"
-        if (theirs.hash, theirs.chat_template) != (ours.hash, ours.chat_template):
-            raise UserError(
-                f"the reward {source.name} has another {what} than the model whose answers it judges",
-                where=where,
-                remedy="train the reward model from a checkpoint with the same tokenizer and chat template",
-            )
+        check_reads(source.name, folder, ours, where)

@@ -106,6 +106,7 @@ def test_their_rewards_choose_the_best_answers(tmp_path: Path, capsys: pytest.Ca
     shutil.rmtree(other / "theirs")
     their_folder("granite", other / "theirs")
     assert main(["run", str(again), "--out", str(other / "run"), "--no-mlflow"]) == 2
+    assert not list((other / "run" / "artifacts").glob("sft-*"))  # said before anything is trained
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "has another tokenizer than the model whose answers it judges" in error and "Traceback" not in error
 
