@@ -97,7 +97,8 @@ def _step(step: PostStep) -> Iterator[Lack]:
     key = f"posttraining.{step.name}"
     if isinstance(step, RewardModelStep) and step.loss == "contrastive":  # trains nothing
         if not step.against:
-            yield f"{key}: the weaker model is not given", "give it in `against`"
+            what = f": {step.supply}" if step.supply else ", and the weaker model is not given"
+            yield f"{key}: its data must be supplied{what}", "give the weaker model in `against`"
         return
     own = {
         SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families",), RewardModelStep: ("pairs", "examples"),
