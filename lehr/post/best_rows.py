@@ -43,7 +43,8 @@ class Answered:
 
 
 def write_best(context: RankContext, c: Any, tokenizer: Tokenizer, found: Answered) -> dict[str, Any]:
-    """Write the rows, each prompt's best with all scores, and the tokenizer; returns counts by family and the curve."""
+    """Write the rows, each prompt's best with all scores, and the tokenizer; returns counts by family and the curve. Raises
+    UserError if no prompt is left."""
     judged_PS = found.judged(c.ensemble)
     sets: dict[str, dict[str, Any]] = {}
     tokenizer.save(context.out)
