@@ -65,7 +65,7 @@ def test_page_has_no_script_and_no_address(page: str) -> None:
 def test_every_link_of_the_contents_has_its_section(page: str) -> None:
     anchors = {value for name, value in Reader(page).attributes if name == "id"}
     links = {value[1:] for name, value in Reader(page).attributes if name == "href"}
-    assert links <= anchors and len(links) == 12
+    assert links <= anchors and len(links) == 13
     labels = [value for name, value in Reader(page).attributes if name == "for"]
     assert anchors - links == set(labels) and len(labels) == 3 * 6  # of three sections' choices
     assert "position:sticky" in page.partition(".lehr-report nav{")[2].partition("}")[0]
