@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lehr.config.chat import share_of
+from lehr.config.ancestry import origins
+from lehr.config.merge_checks import is_address, merges
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
 from lehr.runtime.metrics import find
@@ -164,13 +166,14 @@ def steps(r: RecipeParts) -> None:
             raise ValueError(f"{key}: the name {step.name!r} stands twice; give each step its own")
         if step.parent and step.parent not in before:
             raise ValueError(f"{key}.parent={step.parent!r} is not a model before this step; those are: {', '.join(before)}")
-        parent = step.parent or before[-1]
+        made_from = origins(step, before[-1])
+        chat = any(parent in chats or is_address(parent) for parent in made_from)  # of another run: it may be one
         needs_chat = (isinstance(step, DpoStep) and (step.pairs or step.examples)) or (
             isinstance(step, GrpoStep) and step.families
         )
-        if needs_chat and parent not in chats:
-            raise ValueError(f"{key}: its parent {parent} is not a chat model; put a step of kind sft before it")
-        if isinstance(step, SftStep) or parent in chats:
+        if needs_chat and not chat:
+            raise ValueError(f"{key}: its parent {made_from[0]} is not a chat model; put a step of kind sft before it")
+        if isinstance(step, SftStep) or chat:
             chats.add(step.name)
         before.append(step.name)
 
@@ -194,5 +197,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, reported)
+_STEPS = (rollouts, steps, merges, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

@@ -13,6 +13,7 @@ from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
 _PATHS = re.compile(r"(data|chat)\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
+_MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base)")  # keys that name models: by step, or by a path with a slash
 
 
 def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
@@ -35,7 +36,7 @@ def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Ori
         else:
             if dotted == "tokenizer.path" and bool(value) != bool(old):
                 _begin_anew(into, source, origin)
-            into[key] = _absolute(value, base) if _PATHS.fullmatch(dotted) and isinstance(value, str) else value
+            into[key] = _placed(value, base, dotted)
         origin[dotted] = source
 
 
@@ -57,6 +58,14 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
         out[name] = {} if _other_kind(before, step) else copy.deepcopy(before)
         merge(out[name], step, source, origin, base, f"posttraining.{name}.")
     return out
+
+
+def _placed(value: Any, base: Path, dotted: str) -> Any:
+    """The value of the key `dotted`, with the paths in it made absolute."""
+    if _MODELS.fullmatch(dotted) and isinstance(value, list):
+        return [_placed(part, base, dotted) for part in value]
+    names_file = _PATHS.fullmatch(dotted) or (_MODELS.fullmatch(dotted) and "/" in str(value))
+    return _absolute(value, base) if names_file and isinstance(value, str) else value
 
 
 def _absolute(path: str, base: Path) -> str:

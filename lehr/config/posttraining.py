@@ -14,6 +14,7 @@ from pydantic import Discriminator, Field, Tag
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
 from lehr.config.chat import Amount
+from lehr.config.merging import MergeMethod, MergeSearch
 from lehr.config.names import StepName
 from lehr.config.optim import Optim
 from lehr.config.schedule import StepSchedule
@@ -157,10 +158,14 @@ class BrainStep(Step):
     kind: Literal["brain"]
 
 
-class MergeStep(Step):
-    """The mean of models specialised in different domains. Not run by this version."""
+class MergeStep(MergeMethod, Step):
+    """Checkpoints of one ancestry merged into one, such as models specialised in different domains (Granite 3.0 section 5.4).
+    Nothing is trained."""
 
     kind: Literal["merge"]
+    parents: list[str] = []  # two or more: names of models before this step, or addresses of other runs' checkpoints
+    base: str = ""  # ancestor whose differences ties and dare merge: a name or an address; by default the nearest common one
+    search: MergeSearch | None = None  # of the weights, on dev; of linear alone
 
 
 class PluginStep(Step):

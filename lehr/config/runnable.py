@@ -7,11 +7,11 @@ from glob import has_magic
 from pathlib import Path
 
 from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
-from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SftStep, Tuning
+from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, PluginStep, PostStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
-BUILT = ("sft", "dpo", "grpo")  # kinds of post-training steps that this version runs, besides those of users' own modules
+BUILT = ("sft", "dpo", "grpo", "merge")  # kinds of post-training steps that this version runs, besides those of users' own modules
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 
@@ -95,6 +95,11 @@ def _step(step: PostStep) -> Iterator[Lack]:
         yield (
             f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}",
             f"give {step.kind} its {' or its '.join(keys)}: sources of your own in chat.sources, or generated ones",
+        )
+    if isinstance(step, MergeStep) and not step.parents:
+        yield (
+            f"{key}: its parents must be supplied{f': {step.supply}' if step.supply else ''}",
+            "name them in parents: steps before it, or checkpoints of other runs",
         )
     if not isinstance(step, Tuning):
         return

@@ -162,6 +162,18 @@ def check_task(name: str, key: str = "") -> None:
         raise UserError(f"there is no evaluation task {name!r}", where=key, remedy=f"{remedy}tasks are: {', '.join(TASKS)}")
 
 
+def metrics_of(task: str) -> list[str]:
+    """The names of a task's metrics, without its texts or pairs."""
+    if task in OF_TEXT:
+        return ["bits_per_byte"]
+    if task in NEEDS_PAIRS:
+        return ["accuracy", "margin"]
+    first = Choice("", [], 0) if task in NEEDS_CORPUS else examples(task, "dev", 1, 0)[0]
+    if isinstance(first, Choice):
+        return ["acc", "acc_per_char"] if first.per_character else ["acc"]
+    return [*first.checks, *first.sampled_checks] if isinstance(first, Generation) else []
+
+
 def examples(
     task_name: str,
     split: Split,

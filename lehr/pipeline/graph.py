@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, SftStep, Step
+from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, PluginStep, SftStep, Step
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.data.synthetic.conversations import FAMILIES
@@ -204,7 +205,8 @@ class _Builder:
             place = StepContext(
                 self._reference(step.parent or parent), self.seed, r.parallel.by(step.processes), r.watch,
                 r.data.mixes if r.data else {}, r.window_tokens, several, r.chat, r.model.max_seq_len, tuple(apart),
-                r.data is not None and any(task in NEEDS_CORPUS for task in apart),
+                r.data is not None and any(task in NEEDS_CORPUS for task in apart), made_of(r), self.references,
+                r.evaluation.max_new_tokens,
             )  # fmt: skip
             made[step.name] = _expanded(step, place)
             parent = step.name
@@ -223,12 +225,14 @@ class _Builder:
     def _pairs_of(self, label: str) -> str:
         """The node of the pairs on which a model is judged: those on which it or its nearest ancestor was tuned, otherwise
         those sampled from it. Empty if there are none."""
-        model = label
-        while model in self.steps:
-            node = self.steps[model][-1]
-            if pairs := node.inputs.get("pairs"):
-                return pairs[0]
-            model = node.inputs["parent"][0]
+        waiting = [label]
+        while waiting:
+            model = waiting.pop(0)
+            if model in self.steps:
+                inputs = self.steps[model][-1].inputs
+                if pairs := inputs.get("pairs"):
+                    return pairs[0]
+                waiting += [*inputs.get("parent", ()), *inputs.get("parents", ())]  # of a merge: the first one's before others'
         own = [node.name for node in self._sampled.get(self._reference(label), []) if node.kind == "preferences"]
         return own[0] if own else ""
 
@@ -277,6 +281,8 @@ def runs(step: Step) -> bool:
         return step.pairs is not None or bool(step.examples)
     if isinstance(step, GrpoStep):
         return bool(step.families)
+    if isinstance(step, MergeStep):
+        return bool(step.parents)
     return isinstance(step, PluginStep)
 
 

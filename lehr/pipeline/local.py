@@ -80,9 +80,21 @@ def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext)
 
 
 def addresses(nodes: Sequence[Node], context: StageContext) -> Refs:
-    """The artifacts of other runs from which a graph begins, verified. Raises UserError if one is missing or damaged."""
+    """The artifacts of other runs from which a graph begins, verified. Raises UserError if one is missing or damaged, or those
+    that a stage merges do not belong together."""
     named = dict.fromkeys(name for node in nodes for name in node.sources if is_address(name))
-    return {name: Artifact.open(context.fetch(name), uri=name).ref for name in named}
+    given = {name: Artifact.open(context.fetch(name), uri=name) for name in named}
+    for node in nodes:
+        _check_merge([given[name] for name in node.inputs.get("parents", ()) if name in given], context)
+    return {name: artifact.ref for name, artifact in given.items()}
+
+
+def _check_merge(parents: Sequence[Artifact], context: StageContext) -> None:
+    """What can be known before a run of those parents of a merge that exist already."""
+    if len(parents) > 1:
+        from lehr.post.merge import check_parents  # late: it loads torch
+
+        check_parents(parents, lambda uri: Artifact.open(context.fetch(uri), verify=False, uri=uri))
 
 
 def locate(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> Refs:

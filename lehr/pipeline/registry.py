@@ -15,6 +15,7 @@ from lehr.stages import (
     export,
     grpo,
     import_hf,
+    merge,
     midtrain,
     preferences,
     pretrain,
@@ -34,6 +35,8 @@ _POST_TRAINING = [
     supplied_preferences.SPEC,
     dpo.SPEC,
     grpo.SPEC,
+    merge.SPEC,
+    merge.SEARCHED,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from lehr.config.ancestry import MadeOf
 from lehr.config.chat import Chat, SuppliedSource
 from lehr.config.mix import Mix
 from lehr.config.parallel import Parallel
@@ -20,7 +21,8 @@ class StepContext:
     """`parent` is the node from which the step starts, or an address. `window_tokens` is pretraining's sequence length, 0 if
     unknown; `several_pairs`: whether the recipe has several steps that sample pairs. `context_tokens` is the model's length;
     `decontaminate` are the tasks whose texts no supplied row may have, `corpus`: whether some of these are
-    held-back documents."""
+    held-back documents. `models` says from which models those before this step, and it, are made, `references` where one of
+    these is under another name or address; `answer_tokens` is the longest answer of an evaluation."""
 
     parent: str
     recipe_seed: int
@@ -33,6 +35,13 @@ class StepContext:
     context_tokens: int
     decontaminate: tuple[str, ...]
     corpus: bool
+    models: MadeOf = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    answer_tokens: int = 56
+
+    def reference(self, name: str) -> str:
+        """The node of a model that the recipe names, or its address."""
+        return self.references.get(name, name)
 
     def seed(self, name: str) -> int:
         """A step's own seed: a function of the recipe's seed and the step's name."""
