@@ -37,7 +37,7 @@ def nearest_common(artifacts: Sequence[Artifact], opener: Opener) -> ArtifactRef
 
 
 def opened_beside(ref: ArtifactRef, child: Artifact) -> Artifact | None:
-    """The artifact `ref` beside `child`, where it is in a run that was moved or copied too, or at its address on this machine."""
+    """The artifact `ref` beside `child`, where it is in a run that was moved or copied too, or at its place on this machine."""
     for place in (child.folder.parent / Path(ref.uri).name, Path(ref.uri)):
         if (place / MANIFEST).is_file():
             found = Artifact.open(place, verify=False, uri=ref.uri if "://" in ref.uri else "")

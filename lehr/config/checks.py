@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lehr.config.chat import share_of
 from lehr.config.ancestry import origins
+from lehr.config.chat import share_of
 from lehr.config.merge_checks import is_address, merges
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning

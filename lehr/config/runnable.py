@@ -11,7 +11,7 @@ from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, PluginStep, P
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
-BUILT = ("sft", "dpo", "grpo", "merge")  # kinds of post-training steps that this version runs, besides those of users' own modules
+BUILT = ("sft", "dpo", "grpo", "merge")  # kinds of post-training steps that this version runs, besides users' own
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 

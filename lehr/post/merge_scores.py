@@ -82,7 +82,7 @@ class _Scored:
         self._loaded: Loaded | None = None
         self._trace = attempt.scratch / _TRACE
         text = self._trace.read_text(encoding="utf-8") if self._trace.is_file() else "[]"
-        self._known = {tuple(weights): value for weights, value in json.loads(text)}
+        self._known: dict[Weights, float] = {tuple(weights): value for weights, value in json.loads(text)}
         self._count = 0
 
     def __call__(self, weights: Weights) -> float:
@@ -97,7 +97,7 @@ class _Scored:
     def _scored(self, weights: Weights) -> float:
         c, parents = self._how.config, self._work.parents
         candidate = self._attempt.scratch / _CANDIDATE
-        merge_files([a.path(WEIGHTS) for a in parents], None, candidate, linear(weights))
+        merge_files([a.path(WEIGHTS) for a in parents], None, candidate, linear(weights, self._work.how.normalise))
         if self._loaded is None:
             self._loaded = load_checkpoint(parents[0])
             self._loaded.model.to(own_device(Ranks()))

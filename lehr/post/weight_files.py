@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -70,13 +70,13 @@ class WeightFile:
             yield numbers
 
 
-def _places(header: dict[str, dict[str, object]], body: int) -> dict[str, Place]:
+def _places(header: dict[str, Any], body: int) -> dict[str, Place]:
     """Raises ValueError, KeyError or TypeError for a header that does not describe adjacent tensors."""
     header.pop("__metadata__", None)
     found, end = dict[str, Place](), 0
-    for name, said in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):  # type: ignore[arg-type,return-value]
-        begin, after = said["data_offsets"]  # type: ignore[misc]
-        place = Place(_DTYPES[str(said["dtype"])], tuple(said["shape"]), body + begin)  # type: ignore[arg-type]
+    for name, said in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, after = said["data_offsets"]
+        place = Place(_DTYPES[said["dtype"]], tuple(said["shape"]), body + begin)
         if begin != end or after - begin != place.bytes:
             raise ValueError(f"tensor {name!r} is not where its size puts it")
         found[name], end = place, after

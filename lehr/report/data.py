@@ -65,6 +65,7 @@ class StageReport(_Model):
     params: dict[str, Any] = {}
     incidents: list[str] = []  # what happened on the way, a dated line each
     stability: dict[str, Any] = {}  # spike scores in percent, skipped steps, batches left out; empty: nothing recorded
+    merge: dict[str, Any] = {}  # of a merge: what the stage's artifact says of it (lehr.post.merge_work)
 
     @model_validator(mode="after")
     def _by_source(self) -> StageReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.report import headline, learning, plan, provenance, results, speed
+from lehr.report import headline, learning, merges, plan, provenance, results, speed
 from lehr.report.charts import stage_colours
 from lehr.report.data import ReportData
 from lehr.report.rendering import rendered
@@ -26,6 +26,7 @@ def _sections(data: ReportData) -> list[Section]:
     return [
         Section("scores", "Scores", "scores.html", results.scores(data)),
         *(Section(anchor, name, "soup.html", soup) for anchor, name, soup in results.soups(data)),
+        *(Section(anchor, name, "merge.html", merge) for anchor, name, merge in merges.merges(data)),
         Section("conversations", "Before and after", "conversations.html", data.samples or None),
         Section("timeline", "Stages", "timeline.html", provenance.timeline(data)),
         Section("learning", "Pretraining", "pretraining.html", learning.pretraining(data)),

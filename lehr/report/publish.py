@@ -205,6 +205,7 @@ def _stage(made: Made, reused: bool) -> StageReport:
         params=m.config,
         incidents=read_incidents(artifact),
         stability=_stability(artifact),
+        merge=m.meta if "merged" in m.meta else {},
     )
 
 
