@@ -23,7 +23,7 @@ from lehr.pipeline.attempt import Attempt
 from lehr.post.merge import check_parents
 from lehr.post.merge_methods import linear
 from lehr.post.merge_search import Weights, best, search
-from lehr.post.merge_work import Merge, opener
+from lehr.post.merge_work import Merge
 from lehr.post.weight_files import merge_files
 from lehr.runtime.errors import UserError
 from lehr.runtime.metrics import metric
@@ -61,7 +61,7 @@ class Found:
 def searched(work: Merge, how: Scoring, attempt: Attempt) -> Found:
     """The weights of the best point. Raises UserError if the parents do not belong together, or the task has no such metric."""
     c, asked = how.config, how.config.search
-    check_parents(work.parents, opener(attempt.context))
+    check_parents(work.parents, work.places.manifest)
     scored = _Scored(work, how, attempt)
     lower = metric(asked.metric).better == "lower"
     trace = search(len(work.parents), asked.points, scored, lower)

@@ -36,22 +36,22 @@ class SearchedMergeConfig(RankedConfig):
 
 def run(config: MergeConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Merge the parents. Raises UserError if they do not belong together."""
-    from lehr.post.merge_work import Merge, merged
+    from lehr.post.merge_work import Merge, Places, merged
 
-    work = Merge(inputs.many("parents"), inputs.get("base"), config.how, config.seed)
-    return Outcome(merged(work, attempt, config.how.weights or [1.0] * len(work.parents)))
+    work = Merge(inputs.many("parents"), inputs.get("base"), config.how, config.seed, Places.of(attempt.context))
+    return Outcome(merged(work, attempt.out, config.how.weights or [1.0] * len(work.parents)))
 
 
 def run_searched(config: SearchedMergeConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Search the weights on dev, then merge with the best ones. Raises UserError if the parents do not belong together, and if
     the task has no such metric."""
     from lehr.post.merge_scores import Scoring, searched
-    from lehr.post.merge_work import Merge, merged
+    from lehr.post.merge_work import Merge, Places, merged
 
-    work = Merge(inputs.many("parents"), None, config.how, config.seed)
+    work = Merge(inputs.many("parents"), None, config.how, config.seed, Places.of(attempt.context))
     documents = inputs.get("documents")
     found = searched(work, Scoring(config, documents.folder if documents else None), attempt)
-    return Outcome({**merged(work, attempt, list(found.weights)), "search": found.said})
+    return Outcome({**merged(work, attempt.out, list(found.weights)), "search": found.said})
 
 
 def expand(step: MergeStep, place: StepContext) -> list[Node]:
