@@ -65,7 +65,7 @@ def ties(weights: Sequence[float], density: float, normalise: bool = True, scale
     the last one of them too); of these the ones whose sign has the greater weighted sum, averaged; added `scale` times."""
 
     def trim(tensor: NamedTensor, number: int) -> Thin:
-        least = kth_magnitude(lambda: tensor.differences(number), max(1, round(density * tensor.elements)))
+        least = kth_magnitude(lambda: tensor.differences(number), max(1, int(density * tensor.elements)))
         return lambda _start, difference: torch.where(_magnitude(difference) >= least, difference, 0.0)
 
     return _of_differences(trim, weights, _agreed, (normalise, scale))
