@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
@@ -195,15 +196,22 @@ def _ancestors(refs: Mapping[str, ArtifactRef], base: str) -> list[Made]:
     """Artifacts of other runs on which this run builds, with their lineage: the recipe's `base` under that name, others under
     their artifact's, and NAME/STAGE for the ancestors of each."""
     found: dict[str, Made] = {}
-    for name, ref in refs.items():
+    # The base first: it may be an ancestor of others.
+    for name, ref in sorted(refs.items(), key=lambda item: item[0] != base):
         if is_address(name):
             given = _open(ref)
-            known = "base" if name == base else given.folder.name
-            for artifact in given.lineage():
-                own = artifact.manifest.digest == given.manifest.digest
-                label = known if own else f"{known}/{artifact.manifest.stage}"
-                found.setdefault(artifact.manifest.digest, Made(label, artifact.manifest.stage_kind, artifact))
+            known = _free("base" if name == base else given.folder.name, found)
+            for above in given.lineage():
+                own = above.manifest.digest == given.manifest.digest
+                label = known if own else _free(f"{known}/{above.manifest.stage}", found)
+                found.setdefault(above.manifest.digest, Made(label, above.manifest.stage_kind, above))
     return list(found.values())
+
+
+def _free(label: str, found: Mapping[str, Made]) -> str:
+    """`label`, with a number where another artifact has it."""
+    taken = {made.name for made in found.values()}
+    return next(name for n in count(1) if (name := label if n == 1 else f"{label}-{n}") not in taken)
 
 
 def _open(ref: ArtifactRef) -> Artifact:

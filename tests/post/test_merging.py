@@ -62,7 +62,7 @@ def by_slerp(base: Array, models: list[Array], w: list[float], t: float = 0.3) -
     a, b = models
     cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) if a.size and a.any() and b.any() else 1.0
     if abs(cosine) >= 0.9995:
-        return (1 - t) * a + t * b
+        return np.asarray((1 - t) * a + t * b)
     angle = np.arccos(cosine)
     return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
 
@@ -198,7 +198,7 @@ def test_the_kth_magnitude_is_exact(data: st.DataObject) -> None:
     values = data.draw(st.lists(numbers, min_size=1, max_size=40))
     k, block = data.draw(st.integers(1, len(values))), data.draw(st.integers(1, 9))
     tensor = torch.tensor(values, dtype=torch.float32)
-    bits = kth_magnitude(lambda: iter(tensor.split(block)), k)
+    bits = kth_magnitude(lambda: iter(torch.split(tensor, block)), k)
     assert torch.tensor(bits, dtype=torch.int32).view(torch.float32).item() == tensor.abs().sort(descending=True).values[k - 1]
 
 
