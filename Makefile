@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers bench \
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym bench \
         clean
 
 help: ## this text
@@ -143,8 +143,15 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  weasel==1.0.1 spacy-legacy==3.0.12 spacy-loggers==1.0.5 cloudpathlib==0.26.0 smart-open==9.0.2 httpx==0.28.1 \
 	  httpcore==1.0.9 orjson==3.11.4
 
+# reasoning-gym's generators, apart as the peers are: the package asks for others that have no wheels, or need matplotlib, each for one
+# or two generators (docs/decisions.md). To use them in a run: PYTHONPATH=$(GYM).
+GYM ?= $(HOME)/.cache/lehr/gym
+gym: setup ## install reasoning-gym's generators of questions into ~/.cache/lehr/gym (10 MB)
+	@$(PY) -m pip install -q --no-deps --upgrade --target $(GYM) reasoning-gym==0.1.25 bfi==1.0.4 magiccube==0.3.0 pyfiglet==1.0.2 \
+	  pytz==2026.6 tabulate==0.9.0
+
 bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
-	@for area in train generate checkpoint soup data cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+	@for area in train generate serve checkpoint soup data cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv, those of other Pythons, and caches; runs/ stays
 	rm -rf $(VENV) $(wildcard .venv-3.*) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -17,8 +17,16 @@ from lehr.runtime.text import visible
 
 INTERRUPTED = Interrupted.exit_code
 # Which extra of Lehr's brings a module that is imported where it is needed.
-EXTRAS = {"mlflow": "track", "sqlalchemy": "track", "alembic": "track", "transformers": "export", "gguf": "export"}
+EXTRAS = {
+    "mlflow": "track",
+    "sqlalchemy": "track",
+    "alembic": "track",
+    "transformers": "export",
+    "gguf": "export",
+    "pyarrow": "parquet",
+}
 EXTRAS |= dict.fromkeys(("kubernetes", "urllib3", "boto3", "botocore", "s3transfer", "flytekitplugins"), "cluster")
+EXTRAS |= dict.fromkeys(("math_verify", "regex", "jsonschema", "referencing"), "rl")
 EXTRAS |= dict.fromkeys(("flytekit", "flyteidl", "grpc"), "flyte") | {"grafana_foundation_sdk": "dev"}
 
 

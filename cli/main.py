@@ -28,8 +28,10 @@ from lehr.cli.plan import plan
 from lehr.cli.profile import profile
 from lehr.cli.provenance import lookup
 from lehr.cli.recipes import recipes
+from lehr.cli.rows import data
 from lehr.cli.run import run_command, validate
 from lehr.cli.runs import list_
+from lehr.cli.serve import serve
 from lehr.cli.simulate import simulate
 from lehr.cli.submit import submit
 from lehr.cli.submitted import cancel, logs, open_, status
@@ -50,10 +52,12 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
     "A finished run": (
         (show, "Where its model comes from, what it cost, its scores."),
         (chat, "Talk to the model."),
+        (serve, "Answer OpenAI's clients with it, over HTTP."),
         (eval_, "Score it with other tasks; nothing is trained."),
         (compare, "Scores of several runs, and what differs."),
         (explain, "What a stage follows from, and how two differ."),
         (dropped, "Documents that were not trained on, with reasons."),
+        (data, "Conversations and preferences as they are trained on."),
         (lookup, "The documents of a training step, and the reverse."),
         (mlflow_, "The address of its record, for MLflow's server."),
     ),

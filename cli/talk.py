@@ -72,13 +72,14 @@ def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed
     Raises UserError if the checkpoint is damaged, and for a prompt that leaves nothing."""
     from lehr.data.synthetic.conversations import Message
     from lehr.model.generate import LanguageModel
-    from lehr.post.chat import render
+    from lehr.post.chat import render, turn_end_id
     from lehr.runtime.seeds import derive
     from lehr.train.checkpointing.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(artifact)
     tokenizer = loaded.tokenizer
     model = LanguageModel(loaded.model.eval(), tokenizer, chat=loaded.chat)
+    end = turn_end_id(tokenizer) if loaded.chat else tokenizer.eos_id
 
     def reply(messages: Messages) -> str:
         if loaded.chat:
@@ -92,9 +93,7 @@ def speaker(artifact: Artifact, *, temperature: float, max_new_tokens: int, seed
             raise UserError(what, remedy="ask less, or begin a new conversation with /new")
         if room < max_new_tokens:
             say(f"answers of up to {room} tokens: {len(prompt)} of the context's {model.max_length} are taken", err=True)
-        (ids,) = model.generate(
-            [prompt], min(room, max_new_tokens), temperature=temperature, seed=derive(seed, "chat", len(messages))
-        )
-        return tokenizer.decode([i for i in ids if i != tokenizer.eos_id]).strip()
+        (ids,) = model.generate([prompt], min(room, max_new_tokens), [end], temperature, derive(seed, "chat", len(messages)))
+        return tokenizer.decode([i for i in ids if i != end]).strip()
 
     return Speaker(reply, loaded.chat, model.max_length)

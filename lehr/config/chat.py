@@ -1,14 +1,19 @@
-"""Conversations, preferences and prompts that a user supplies for post-training."""
+"""How conversations become text, and those that a user supplies: conversations, preferences, prompts."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from lehr.config.base import Config, Fraction, NonNegative, Positive
 from lehr.config.names import Name
+from lehr.data.template_file import read_template
+
+TEMPLATES = ("lehr", "tulu", "granite", "chatml", "zephyr")  # built-in ones: lehr.post.templates
+FILE_END = ".jinja"
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
@@ -75,9 +80,11 @@ def share_of(amount: int | str) -> float | None:
 
 
 class Chat(Config):
-    """How conversations are written, and those that a user supplies."""
+    """The template that the first step of SFT gives its model, which all models after it inherit; and the sources of
+    conversations, preferences and prompts."""
 
-    template: str = ""
+    template: str = ""  # lehr, tulu, granite, chatml, zephyr, or a .jinja file; empty: the tokenizer's own, else lehr
+    jinja: str = ""  # the file's text, filled in when the recipe is resolved
     sources: dict[Name, ChatSource] = {}
     decontaminate_tasks: list[str] | None = None  # tasks whose texts must not occur in supplied rows; left out: those scored
     decontaminate_ngram: Positive = 10  # words
@@ -90,3 +97,19 @@ class Chat(Config):
             if (other := names.setdefault(name.casefold(), name)) != name:
                 raise ValueError(f"sources.{name}: {other!r} is the same name on some file systems; choose another")
         return self
+
+    @field_validator("template")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value and value not in TEMPLATES and not value.endswith(FILE_END):
+            raise ValueError(f"there is no chat template {value!r}; give one of {', '.join(TEMPLATES)}, or a {FILE_END} file")
+        return value
+
+
+def resolve_template(values: dict[str, Any]) -> None:
+    """Fill in `chat.jinja` of a recipe's `values` from the file that `chat.template` names: what a run stores needs no other
+    file. A recipe that has it is already resolved. Raises UserError if the file is absent or no text."""
+    chat = values.get("chat")
+    path = chat.get("template") if isinstance(chat, dict) else None
+    if isinstance(chat, dict) and isinstance(path, str) and path.endswith(FILE_END) and not chat.get("jinja"):
+        chat["jinja"] = read_template(Path(path))

@@ -178,6 +178,14 @@ def steps(r: RecipeParts) -> None:
         before.append(step.name)
 
 
+def template(r: RecipeParts) -> None:
+    """A chat template is given to models by SFT."""
+    if r.chat.template and not any(isinstance(step, SftStep) for step in r.posttraining):
+        raise ValueError(
+            f"chat.template={r.chat.template}: a step of kind sft teaches it, and there is none; add one, or leave it out"
+        )
+
+
 def headline(r: RecipeParts) -> None:
     """The names of the report's headline scores are well-formed. They may name tasks that this recipe does not score, since
     they can be inherited (lehr.pipeline.graph checks that such a task exists)."""
@@ -197,5 +205,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, merges, reported)
+_STEPS = (rollouts, steps, merges, template, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

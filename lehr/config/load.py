@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from lehr.config.base_model import Fetch, resolve_base
+from lehr.config.chat import resolve_template
 from lehr.config.merge import Origin, merge
 from lehr.config.mistakes import blamed, explain, given
 from lehr.config.recipe import Recipe
@@ -136,6 +137,7 @@ def inherited(path: Path) -> list[Path]:
 
 def _validated(values: dict[str, Any], origin: Origin, fetch: Fetch, shown: str) -> Recipe:
     resolve_base(values, fetch, origin, shown)
+    resolve_template(values)
     steps = values.get("posttraining")
     # A table by name, for merging; the recipe has a list, in the table's order.
     listed = {"posttraining": list(steps.values())} if isinstance(steps, dict) else {}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lehr.config.chat import FILE_END
 from lehr.config.posttraining import with_names
 from lehr.runtime.errors import UserError
 
@@ -64,8 +65,14 @@ def _placed(value: Any, base: Path, dotted: str) -> Any:
     """The value of the key `dotted`, with the paths in it made absolute."""
     if _MODELS.fullmatch(dotted) and isinstance(value, list):
         return [_placed(part, base, dotted) for part in value]
-    names_file = _PATHS.fullmatch(dotted) or (_MODELS.fullmatch(dotted) and "/" in str(value))
-    return _absolute(value, base) if names_file and isinstance(value, str) else value
+    return _absolute(value, base) if isinstance(value, str) and _is_path(dotted, value) else value
+
+
+def _is_path(dotted: str, value: str) -> bool:
+    """Whether the key names a file; `chat.template` does where its value is no built-in name, a merge's model with a slash."""
+    if _MODELS.fullmatch(dotted):
+        return "/" in value
+    return bool(_PATHS.fullmatch(dotted)) or (dotted == "chat.template" and value.endswith(FILE_END))
 
 
 def _absolute(path: str, base: Path) -> str:

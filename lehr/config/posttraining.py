@@ -17,6 +17,7 @@ from lehr.config.chat import Amount
 from lehr.config.merging import MergeMethod, MergeSearch
 from lehr.config.names import StepName
 from lehr.config.optim import Optim
+from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
 
 
@@ -108,6 +109,7 @@ class GrpoStep(Tuning):
     rollout_epochs: Positive = 1  # passes over each roll-out
     mini_batches: Positive = 1  # of each pass, with an update each
     episodes: NonNegative = 0  # samples in all, as some reports count
+    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
 
     @property
     def total_steps(self) -> int:

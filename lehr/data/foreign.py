@@ -13,6 +13,7 @@ from tokenizers import Tokenizer as Backend
 from lehr.config.data import Tokenizer as Config
 from lehr.data.ranks import tokenizer_json
 from lehr.data.special_tokens import APART, END_OF_TEXT, end_by_name, mark_end, special_ids
+from lehr.data.template_file import TEMPLATE
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import refuse_pointer
 
@@ -35,7 +36,8 @@ _HARD = (
 
 
 def files_of(path: str) -> list[Path]:
-    """The files that define the tokenizer at `path`: its own, and those beside it that may name the end-of-text token.
+    """The files that define the tokenizer at `path`: its own, those beside it that may name the end-of-text token, and its chat
+    template.
 
     Raises UserError if there is none, for a URL, for a Git LFS pointer, and for a file too large to be a tokenizer.
     """
@@ -50,7 +52,7 @@ def files_of(path: str) -> list[Path]:
         raise UserError("neither .json nor .tiktoken", where=file, remedy="rename it to what it is")
     if file.stat().st_size > _LARGEST:
         raise UserError(f"more than {_LARGEST >> 20} MiB", where=file, remedy="give the file of a tokenizer")
-    beside = [file.with_name(name) for name in _BESIDE] if file.suffix == ".json" else []
+    beside = [file.with_name(name) for name in (*_BESIDE, TEMPLATE)] if file.suffix == ".json" else []
     found = [file, *(other for other in beside if other.is_file())]
     for each in found:
         refuse_pointer(each)
@@ -63,7 +65,8 @@ def read(config: Config) -> Backend:
     without the white space around them. Raises UserError for a damaged file, and for a tokenizer without an end-of-text token,
     that cannot restore a text, or that has special tokens which a text can produce.
     """
-    file, *beside = files_of(config.path)
+    file, *others = files_of(config.path)
+    beside = [path for path in others if path.suffix == ".json"]
     if file.suffix == ".tiktoken":
         spec = tokenizer_json(file, config.pattern, config.special_tokens)
     else:

@@ -83,14 +83,17 @@ class ShardSet:
         return len(self.tokens)
 
     @classmethod
-    def open(cls, path: str | Path, tokenizer_hash: str) -> ShardSet:
-        """Open `SOURCE.tokens` with its spans; the cost does not grow with their size. Raises UserError for a truncated or
-        damaged file, for spans that do not fit the body, and for a shard of another tokenizer."""
+    def open(cls, path: str | Path, tokenizer: str | Tokenizer) -> ShardSet:
+        """Open `SOURCE.tokens` with its spans; the cost does not grow with their size. `tokenizer` is the hash of the one that
+        made it, or a tokenizer that may have grown since. Raises UserError for a truncated or damaged file, for spans that do
+        not fit the body, and for a shard of another tokenizer."""
         path = Path(path)
         header, offset = _read_header(path)
-        if header["tokenizer"] != tokenizer_hash:
+        made = header["tokenizer"]
+        if not (made == tokenizer if isinstance(tokenizer, str) else tokenizer.reads(made)):
+            found = tokenizer if isinstance(tokenizer, str) else tokenizer.hash
             raise UserError(
-                f"made with another tokenizer ({header['tokenizer'][:12]}, this run's is {tokenizer_hash[:12]})",
+                f"made with another tokenizer ({made[:12]}, this run's is {found[:12]})",
                 where=path,
                 remedy=_REMEDY,
             )

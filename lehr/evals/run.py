@@ -19,7 +19,7 @@ from lehr.evals.scores import ITEMS, SAMPLES, SCORES, EvaluateConfig
 from lehr.evals.suites import examples
 from lehr.evals.task import Example, Record
 from lehr.model.generate import LanguageModel
-from lehr.post.chat import render
+from lehr.post.chat import render, turn_end_id
 from lehr.train.checkpointing.checkpoint import load_checkpoint
 from lehr.train.fit import RankContext
 
@@ -86,7 +86,7 @@ def _sample_answers(model: SharedModel, c: EvaluateConfig) -> list[dict[str, str
     """Greedy answers to a few development questions of each family, for people to read."""
     asked = [conversation(family, "dev", i, c.seed) for family in c.sample_families for i in range(_SAMPLES_PER_FAMILY)]
     prompts = [render(e.prompt, model.tokenizer, True)[0] for e in asked]
-    ids = model.generate(prompts, c.max_new_tokens, [model.tokenizer.eos_id], 0.0, c.seed)
+    ids = model.generate(prompts, c.max_new_tokens, [turn_end_id(model.tokenizer)], 0.0, c.seed)
     return [
         {
             "family": e.family,

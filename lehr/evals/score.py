@@ -13,7 +13,7 @@ from lehr.data.synthetic.conversations import Message
 from lehr.evals.estimate import Estimate, ratio
 from lehr.evals.perplexity import Request, text_bits
 from lehr.evals.task import Choice, Example, Generation, Items, Pair, Record, ScoringModel, Text
-from lehr.post.chat import render
+from lehr.post.chat import render, turn_end_id
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 from lehr.runtime.metrics import require
@@ -133,18 +133,19 @@ def _choices(model: ScoringModel, choices: Sequence[Choice]) -> dict[str, Counte
 
 
 def _stop_ids(model: ScoringModel, plain: bool) -> list[int]:
-    """The end-of-text token; for plain text also the tokens that can begin a new line."""
+    """The token that ends a turn; for plain text the end-of-text token, and those that can begin a new line."""
     tokenizer = model.tokenizer
+    if not plain:
+        return [turn_end_id(tokenizer)]
     # Both, because a BPE may have one token for two line ends.
-    lines = {tokenizer.encode(text)[0] for text in ("\n", "\n\n")} if plain else set()
-    return sorted({tokenizer.eos_id, *lines})
+    return sorted({tokenizer.eos_id, *(tokenizer.encode(text)[0] for text in ("\n", "\n\n"))})
 
 
 def _response(model: ScoringModel, ids: Sequence[int], plain: bool) -> tuple[str, bool]:
-    """The text of an answer and whether it is complete: ended by end of text, or by a new line if `plain`."""
-    eos = model.tokenizer.eos_id
-    finished = eos in ids
-    text = model.tokenizer.decode(list(ids[: ids.index(eos)]) if finished else list(ids))
+    """The text of an answer and whether it is complete: ended by the end of its turn, or if `plain` of text or line."""
+    end = model.tokenizer.eos_id if plain else turn_end_id(model.tokenizer)
+    finished = end in ids
+    text = model.tokenizer.decode(list(ids[: ids.index(end)]) if finished else list(ids))
     if plain and "\n" in text:
         return text.split("\n", 1)[0], True
     return text, finished
@@ -178,8 +179,9 @@ def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int,
 
 def _answer_request(model: ScoringModel, pair: Pair, answer: str) -> Request:
     prompt, _ = render(pair.prompt, model.tokenizer, add_generation_prompt=True)
-    whole, _ = render([*pair.prompt, Message("assistant", answer)], model.tokenizer, add_generation_prompt=False)
-    return prompt, whole[len(prompt) :]
+    whole, learnt = render([*pair.prompt, Message("assistant", answer)], model.tokenizer, add_generation_prompt=False)
+    end = max((i for i, mine in enumerate(learnt) if mine), default=-1) + 1  # a template may write a line end after the turn
+    return prompt, whole[len(prompt) : end]
 
 
 def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Counted]:

@@ -120,7 +120,7 @@ def _chat_format(plan: _Plan) -> list[Example]:
 
 def _pair(row: dict[str, Any], where: Path) -> Pair:
     try:
-        pair = Pair([Message(m["role"], m["content"]) for m in row["prompt"]], row["chosen"], row["rejected"])
+        pair = Pair([Message.of(m) for m in row["prompt"]], row["chosen"], row["rejected"])
         # The rejected answer in the place of a user's turn: it is checked to be text, and turns have to alternate.
         check_turns([*pair.prompt, Message("assistant", pair.chosen), Message("user", pair.rejected)], True)
     except (KeyError, TypeError, UserError):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from lehr.data.synthetic.conversations import Message
-from lehr.post.chat import ChatTokenizer
+from lehr.post.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True, slots=True)

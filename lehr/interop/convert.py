@@ -62,7 +62,7 @@ def import_checkpoint(folder: Path, out: Path, own: Tokenizer | None = None) -> 
     """Write a Hugging Face model's checkpoint files (weights in fp32, architecture, tokenizer) into `out`, and no manifest.
 
     The tokenizer, unless it is one's `own`, is read as `Tokenizer.given` reads one: its end of text is what the folder's
-    configuration says. Raises UserError for what is unsupported or damaged.
+    configuration says. With a chat template it is a chat model's. Raises UserError for what is unsupported or damaged.
     """
     model, tokenizer = load_hf(folder), own or Tokenizer.given(TokenizerConfig(path=str(folder)))
     if tokenizer.vocab_size > model.config.vocab_size:
@@ -71,7 +71,7 @@ def import_checkpoint(folder: Path, out: Path, own: Tokenizer | None = None) -> 
     with TemporaryDirectory() as beside:
         tokenizer.save(beside)
         weights = {name: p.detach() for name, p in model.named_parameters()}
-        save_checkpoint(out, model.config, weights, Path(beside), chat=False)
+        save_checkpoint(out, model.config, weights, Path(beside), chat=bool(tokenizer.chat_template))
     return model.config
 
 
@@ -79,7 +79,7 @@ def export_checkpoint(checkpoint: Artifact, shards: Artifact | None, attempt: At
     """Write `checkpoint` for Hugging Face into the attempt's folder and, where transformers is installed, compare logits and
     greedy text: on the first windows of `shards`, else on ids from all over the vocabulary. Raises Bug if they differ."""
     loaded = load_checkpoint(checkpoint)
-    tokens_BT = _text(shards, loaded.tokenizer.hash) if shards else _probe(loaded.model)
+    tokens_BT = _text(shards, loaded.tokenizer) if shards else _probe(loaded.model)
     result = _write_hf(checkpoint, loaded, attempt.out, tokens_BT)
     if result is None:
         attempt.tracker.note("transformers is not installed: the export was not compared (pip install 'lehr[export]')")
@@ -103,10 +103,10 @@ def _write_hf(checkpoint: Artifact, loaded: Loaded, folder: Path, tokens_BT: tor
     return result
 
 
-def _text(shards: Artifact, tokenizer_hash: str) -> torch.Tensor:
+def _text(shards: Artifact, tokenizer: Tokenizer) -> torch.Tensor:
     """Real text: the first windows of the first source, (4, 64)."""
     source = sorted(shards.manifest.meta["tokens"])[0]
-    tokens = ShardSet.open(shards.path(f"{source}.tokens"), tokenizer_hash).tokens
+    tokens = ShardSet.open(shards.path(f"{source}.tokens"), tokenizer).tokens
     return torch.from_numpy(tokens[: _VERIFY_ROWS * _VERIFY_TOKENS].astype("int64")).view(_VERIFY_ROWS, _VERIFY_TOKENS)
 
 

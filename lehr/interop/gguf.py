@@ -22,6 +22,7 @@ from lehr.interop.hf_config import check_family
 from lehr.interop.hf_weights import drop_equal_head, from_hf_state, to_hf_state
 from lehr.model.families import FAMILIES
 from lehr.model.transformer import Transformer
+from lehr.post.chat import turn_end_id
 from lehr.runtime.errors import UserError
 
 _TOP = {
@@ -205,6 +206,9 @@ def _add_tokenizer(gguf: Any, writer: Any, path: Path, rows: int, chat_template:
     writer.add_add_bos_token(False)
     if chat_template:
         writer.add_chat_template(chat_template)
+        end = turn_end_id(ours)
+        if end != ours.eos_id:  # llama.cpp stops at either
+            writer.add_eot_token_id(end)
 
 
 def read_gguf(path: Path, config: Model) -> Transformer:

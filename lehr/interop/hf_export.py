@@ -20,6 +20,7 @@ from lehr.config.model import Model
 from lehr.data.tokenizer import Tokenizer
 from lehr.interop.hf_config import hf_config
 from lehr.interop.hf_weights import to_hf_state
+from lehr.post.chat import turn_end_id
 from lehr.runtime.errors import UserError
 
 TOLERANCE = 1e-4  # largest difference of two logits, both in fp32
@@ -81,22 +82,26 @@ def export_hf(
     """Write the family's Hugging Face model with its tokenizer into `folder`; the same input gives the same bytes.
 
     `tokenizer` is one of Hugging Face's or the path of its `tokenizer.json`. `eos` and `pad` are names of tokens; unless
-    given, they are those of `lehr.data.tokenizer.Tokenizer`. Raises UserError where the weights do not fit `config` or a
+    given, they are those of `lehr.data.tokenizer.Tokenizer`. Where `chat_template` ends a turn with another token
+    than theirs, generation stops at both. Raises UserError where the weights do not fit `config` or a
     token is unknown; then nothing has been written.
     """
     if isinstance(tokenizer, Path):
         tokenizer = Backend.from_file(str(tokenizer))
         tokenizer.no_truncation()  # a text is taken whole, whatever a file that is not ours says
         tokenizer.no_padding()
+    end = None
     if not (eos and pad):
-        ours = Tokenizer(tokenizer)
+        ours = Tokenizer(tokenizer, chat_template or "")
+        end = turn_end_id(ours) if chat_template else None
         eos, pad = eos or ours.token(ours.eos_id), pad or ours.token(ours.pad_id)
     tensors = to_hf_state(model_state, config)
     eos_id, pad_id = _id_of(tokenizer, eos), _id_of(tokenizer, pad)
     dtype = str(tensors["model.embed_tokens.weight"].dtype).removeprefix("torch.")
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "config.json", hf_config(config, eos=eos_id, pad=pad_id, dtype=dtype))
-    _write(folder / "generation_config.json", {"do_sample": False, "eos_token_id": eos_id, "pad_token_id": pad_id})
+    stops = eos_id if end in (None, eos_id) else [end, eos_id]
+    _write(folder / "generation_config.json", {"do_sample": False, "eos_token_id": stops, "pad_token_id": pad_id})
     weights = {name: tensors[name].cpu().contiguous() for name in sorted(tensors)}
     write_tensors(weights, folder / "model.safetensors", {"format": "pt"})
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, PluginStep, SftStep, Step
+from lehr.config.posttraining import DpoStep, GrpoStep, SftStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.data.synthetic.conversations import FAMILIES
@@ -18,10 +16,11 @@ from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import REPORT, Node, needed
-from lehr.pipeline.registry import STAGES, stage
+from lehr.pipeline.registry import stage
 from lehr.pipeline.step_context import StepContext
+from lehr.pipeline.steps import expanded, runs
 from lehr.runtime import seeds
-from lehr.runtime.errors import UserError, validators_words
+from lehr.runtime.errors import UserError
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.export import ExportConfig
 from lehr.stages.import_hf import ImportConfig
@@ -208,7 +207,7 @@ class _Builder:
                 r.data is not None and any(task in NEEDS_CORPUS for task in apart), made_of(r), self.references,
                 r.evaluation.max_new_tokens,
             )  # fmt: skip
-            made[step.name] = _expanded(step, place)
+            made[step.name] = expanded(step, place)
             parent = step.name
         return made
 
@@ -271,40 +270,3 @@ class _Builder:
         for step in self.recipe.posttraining:
             families += step.examples if isinstance(step, SftStep) else step.families if isinstance(step, GrpoStep) else []
         return [family for family in dict.fromkeys(families) if family in FAMILIES]
-
-
-def runs(step: Step) -> bool:
-    """Whether this version can run a step: its kind is implemented, and its data exist."""
-    if isinstance(step, SftStep):
-        return bool(step.examples)
-    if isinstance(step, DpoStep):
-        return step.pairs is not None or bool(step.examples)
-    if isinstance(step, GrpoStep):
-        return bool(step.families)
-    if isinstance(step, MergeStep):
-        return bool(step.parents)
-    return isinstance(step, PluginStep)
-
-
-def _expanded(step: Step, place: StepContext) -> list[Node]:
-    if isinstance(step, PluginStep):
-        return [_plugin(step, place)]
-    kind = str(getattr(step, "kind", "")) if runs(step) else "described"
-    expand = STAGES[kind].expand
-    assert expand is not None
-    return expand(step, place)
-
-
-def _plugin(step: PluginStep, place: StepContext) -> Node:
-    """The node of a step of the user's own kind: its settings, and those common settings for which its configuration has a
-    field. Raises UserError for settings that it does not accept."""
-    spec = stage(step.kind)
-    told = {"seed": place.seed(step.name), "parallel": place.parallel, "watch": place.watch}
-    fields = {key: value for key, value in told.items() if key in spec.config.model_fields}
-    try:
-        config = spec.config.model_validate({**fields, **step.settings})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, ("posttraining", step.name, "settings", *first["loc"])))
-        raise UserError(f"{key}: {validators_words(first['msg'])}", remedy=f"see {step.kind}") from None
-    return Node(step.name, step.kind, config, {"parent": (place.parent,)} if "parent" in spec.roles else {})

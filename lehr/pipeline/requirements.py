@@ -17,6 +17,7 @@ from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.node import Node
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
+from lehr.post.template_tokens import with_template
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
 from lehr.stages.documents import DocumentsConfig
@@ -24,6 +25,7 @@ from lehr.stages.grpo import GrpoConfig
 from lehr.stages.midtrain import MidtrainConfig
 from lehr.stages.preferences import PreferencesConfig
 from lehr.stages.pretrain import PretrainConfig
+from lehr.stages.sft import SftConfig
 from lehr.train.batches import Batches
 
 Note = Callable[[str], None]
@@ -38,7 +40,7 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
     if node.kind == "documents" and isinstance(node.config, DocumentsConfig):
         _check_splits(node.config, folder, nodes)
     if node.kind == "tokenizer":
-        tokenizer = Tokenizer.load(folder)
+        tokenizer = _taught(Tokenizer.load(folder), nodes)
         for other in nodes:
             _check_prompts(other, tokenizer, context)
         _note_shortened(nodes, tokenizer, context, note)
@@ -46,6 +48,12 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
         tokens = Artifact.open(folder, verify=False).manifest.meta["tokens"]
         for other in nodes:
             _check_mix(other, tokens, {n.name: n for n in nodes})
+
+
+def _taught(tokenizer: Tokenizer, nodes: Sequence[Node]) -> Tokenizer:
+    """The tokenizer with the chat template that a step of SFT gives it."""
+    chosen = next((node.config.template for node in nodes if isinstance(node.config, SftConfig) and node.config.template), "")
+    return with_template(tokenizer, chosen) if chosen else tokenizer
 
 
 def _check_mix(node: Node, tokens: Mapping[str, int], nodes: Mapping[str, Node]) -> None:

@@ -31,10 +31,10 @@ class StepContext:
     mixes: Mapping[str, Mix]
     window_tokens: int
     several_pairs: bool
-    chat: Chat
-    context_tokens: int
-    decontaminate: tuple[str, ...]
-    corpus: bool
+    chat: Chat = field(default_factory=Chat)
+    context_tokens: int = 0
+    decontaminate: tuple[str, ...] = ()
+    corpus: bool = False
     models: MadeOf = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     answer_tokens: int = 56

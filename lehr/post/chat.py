@@ -1,4 +1,7 @@
-"""The chat template, and the mask that limits the loss to the assistant's own tokens.
+"""Conversations as token ids, and the mask that limits the loss to the assistant's own tokens.
+
+A tokenizer may have a chat template of its own (lehr.post.jinja_chat). Without one, or under a recipe's
+`chat: {template: lehr}`, conversations have the house's:
 
     <|user|>\\n{content}\\n<|assistant|>\\n{content}<|endoftext|>
 
@@ -14,10 +17,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Protocol
+from typing import Any
 
 from lehr.data.special_tokens import ROLES
 from lehr.data.synthetic.conversations import Message
+from lehr.data.template_file import quoted
+from lehr.post.chat_export import without_generation
+from lehr.post.chat_tokenizer import ChatTokenizer
+from lehr.post.jinja_chat import render_jinja, turn_end
 from lehr.runtime.errors import UserError
 
 # The same template for Hugging Face; `tests/post/test_chat.py` checks that the two agree token by token.
@@ -46,34 +53,42 @@ JINJA_TEMPLATE = (
 )
 
 
-class ChatTokenizer(Protocol):
-    """The part of `lehr.data.tokenizer.Tokenizer` that chats need. `encode` never yields a special token."""
-
-    @property
-    def eos_id(self) -> int: ...
-
-    @property
-    def special_names(self) -> tuple[str, ...]: ...
-
-    def role_id(self, role: str) -> int | None: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-
 def chat_template(tokenizer: ChatTokenizer, *, marked: bool) -> str:
-    """The template of a tokenizer's chats for other programs: `JINJA_TEMPLATE`, which also breaks up its special tokens.
+    """The template of a tokenizer's chats for other programs: its own, or `JINJA_TEMPLATE`, which also breaks up its special
+    tokens.
 
     `marked` wraps the assistant's tokens in transformers' own tag `generation`, for its `return_assistant_tokens_mask`; not for
     GGUF files, whose readers may not know the tag.
     """
-    filters = "".join(f" | replace({_quoted(name)}, {_quoted(broken)})" for name, broken in _broken(tokenizer.special_names))
+    if not _has_house_template(tokenizer):
+        return tokenizer.chat_template if marked else without_generation(tokenizer.chat_template)
+    return _house_template(tokenizer.special_names, marked)
+
+
+@lru_cache(maxsize=16)
+def _house_template(special_names: tuple[str, ...], marked: bool) -> str:
+    filters = "".join(f" | replace({quoted(name)}, {quoted(broken)})" for name, broken in _broken(special_names))
     template = JINJA_TEMPLATE.replace(" | trim", f"{filters} | trim", 1)
     return template.replace(_ANSWER, _MARKED, 1) if marked else template
 
 
-def _quoted(text: str) -> str:
-    """`text` as a string literal of Jinja, which has Python's escapes."""
-    return "'" + text.encode("unicode_escape").decode().replace("'", "\\'") + "'"
+def _has_house_template(tokenizer: ChatTokenizer) -> bool:
+    """Whether it has no template of its own, or has the house's from an export of ours."""
+    own = tokenizer.chat_template
+    return not own or own in (_house_template(tokenizer.special_names, marked) for marked in (True, False))
+
+
+def turn_end_id(tokenizer: ChatTokenizer) -> int:
+    """The token that ends an assistant's turn, at which sampling stops: the end of text, unless the tokenizer's own template
+    has another. (One that takes no conversation has none: whoever renders by it is told.)"""
+    if _has_house_template(tokenizer):
+        return tokenizer.eos_id
+    tokens = tuple(tokenizer.template_tokens.items())
+    try:
+        name = turn_end(tokenizer.chat_template, tokenizer.special_names, tokens)
+    except UserError:
+        return tokenizer.eos_id
+    return tokenizer.special_ids[name] if name else tokenizer.eos_id
 
 
 @lru_cache(maxsize=8)
@@ -89,7 +104,7 @@ def _broken(special_names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def check_turns(messages: Sequence[Message], add_generation_prompt: bool) -> None:
     """Raises UserError unless the turns are user, assistant, user ... after at most one system message, and their contents
-    text. The exported template refuses the same messages."""
+    text, as the house's template wants them. Its exported form refuses the same messages."""
     turns = [m.role for m in messages]
     if turns[:1] == ["system"]:
         turns = turns[1:]
@@ -113,12 +128,24 @@ def _clean(content: str, special_names: tuple[str, ...]) -> str:
     return content.strip()
 
 
-def render(messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation_prompt: bool) -> tuple[list[int], list[bool]]:
+def render(
+    messages: Sequence[Message],
+    tokenizer: ChatTokenizer,
+    add_generation_prompt: bool,
+    tools: Sequence[dict[str, Any]] | None = None,
+) -> tuple[list[int], list[bool]]:
     """Token ids of a conversation, and for each whether it is part of an assistant's turn: its words or its end-of-turn token.
 
     With `add_generation_prompt` the ids end where the assistant's next answer begins, so that a sampled answer continues
-    exactly as in training. Every assistant turn ends in one end-of-turn token. Raises UserError for turns out of order.
+    exactly as in training. Every assistant turn ends in one end-of-turn token. `tools` are JSON schemas of functions that the
+    assistant may call. Raises UserError for roles that the template does not know, for turns out of order, and for a template
+    that drops one or refuses them.
     """
+    if not _has_house_template(tokenizer):
+        return render_jinja(messages, tokenizer, add_generation_prompt, tools)
+    if tools or any(message.tool_calls for message in messages):
+        remedy = "name one that has them in chat.template, such as granite"
+        raise UserError("the chat template lehr has no place for tools and their calls", remedy=remedy)
     check_turns(messages, add_generation_prompt)
     ids: list[int] = []
     mask: list[bool] = []
@@ -131,6 +158,16 @@ def render(messages: Sequence[Message], tokenizer: ChatTokenizer, add_generation
         found = tokenizer.encode("".join(map(str, values))) if is_text else [int(value) for value in values]
         ids += found
         mask += [assistant] * len(found)
+    return ids, mask
+
+
+def render_to_learn(
+    messages: Sequence[Message], tokenizer: ChatTokenizer, tools: Sequence[dict[str, Any]] | None = None
+) -> tuple[list[int], list[bool]]:
+    """`render` of a whole conversation for training. Raises UserError as it does, and if no turn of the assistant is in it."""
+    ids, mask = render(messages, tokenizer, False, tools)
+    if not any(mask):
+        raise UserError("there is no turn of the assistant to learn from", remedy="leave this conversation out")
     return ids, mask
 
 

@@ -8,19 +8,27 @@ from typing import Any
 from lehr.data.loader import Loader
 from lehr.data.mix import plan as plan_mix
 from lehr.data.shards import ShardSet
+from lehr.data.tokenizer import Tokenizer
 from lehr.post.batches import Batches, OfExamples, OfTokens
 from lehr.post.sets.pool import Pool
 from lehr.post.sft import Replay, SftObjective
 from lehr.post.tuning import Setup
 from lehr.runtime import seeds
+from lehr.runtime.errors import UserError
 from lehr.runtime.paths import joined
 
 ROWS, SHARDS = "rows", "shards"  # roles of the step's data
 
 
 def sft_objective(setup: Setup) -> SftObjective:
-    """Cross entropy on the assistant's tokens, and on a few windows of shards in each batch."""
+    """Cross entropy on the assistant's tokens, and on a few windows of shards in each batch. Raises UserError if the parent has
+    another tokenizer than the conversations."""
     c = setup.config
+    rows, ours = Tokenizer.load(setup.folder(ROWS)), setup.loaded.tokenizer
+    if (rows.hash, rows.chat_template) != (ours.hash, ours.chat_template):
+        what = "its conversations were rendered with another tokenizer or chat template than its parent has"
+        remedy = "name the parent's template in chat.template, or leave that out for the parent's own"
+        raise UserError(what, where=setup.context.name, remedy=remedy)
     pool = Pool(setup.folder(ROWS))
     return SftObjective(setup.loaded.model, pool, batches(c, pool), _replay(setup), c.loss)
 
@@ -45,6 +53,6 @@ def _replay(setup: Setup) -> Replay | None:
     if c.replay is None:
         return None
     folder = setup.folder(SHARDS)
-    sets = {name: ShardSet.open(joined(folder, name, ".tokens"), tokenizer.hash) for name in c.replay.mix.weights}
+    sets = {name: ShardSet.open(joined(folder, name, ".tokens"), tokenizer) for name in c.replay.mix.weights}
     plan = plan_mix(c.replay.mix, sets, c.steps * c.replay.rows, c.replay.sequence_length)
     return Replay(Loader(plan, seeds.derive(c.seed, "replay")), c.replay.rows)

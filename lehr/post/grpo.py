@@ -13,11 +13,13 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.batches import rows_of_step
+from lehr.post.chat import turn_end_id
 from lehr.post.rendered import Rendered
 from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import pad
 from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
+from lehr.runtime.reporting_sampler import ReportingSampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState
@@ -112,7 +114,9 @@ class GrpoObjective:
         self.reference = state.named("reference", Transformer)
         self.several = settings.updates.count > 1
         if self.several:
-            self.extras = (*GrpoObjective.extras, "clipped")
+            self.extras = (*self.extras, "clipped")
+        if isinstance(self.sampler, ReportingSampler):
+            self.extras = (*self.extras, "sampler_difference")
         self.roll_outs = RollOuts(state, self.draw, RollOut, settings.updates, seed)
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
@@ -139,6 +143,8 @@ class GrpoObjective:
         if self.several:
             cut_BT = clipped(new_BT.detach(), old_BT, r.advantages_B, self.settings) & answer_BT
             extra["clipped"] = (float(cut_BT.sum()), tokens)
+        if "sampler_difference" in self.extras:
+            extra["sampler_difference"] = _difference(old_BT, r.sampled_BT, answer_BT)
         return Sums(float(total.detach()), tokens, r.tokens_BT.numel(), extra)
 
     def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
@@ -150,15 +156,19 @@ class GrpoObjective:
         tokens_BT, labels_BT = pad(rows, self.policy.tokenizer.pad_id, self.policy.device)
         reference_BT = _logprobs(self.reference, tokens_BT, labels_BT, s.temperature)
         old_BT = _logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature) if self.several else None
+        sampled_BT = _reported(self.sampler, labels_BT)
         advantages_B = advantages(rewards_PS, s.epsilon).reshape(-1)
-        return RollOut(step, tokens_BT, labels_BT, rewards_PS.reshape(-1), finished_B, advantages_B, reference_BT, old_BT)
+        rewards_B = rewards_PS.reshape(-1)
+        return RollOut(
+            step, tokens_BT, labels_BT, rewards_B, finished_B, advantages_B, reference_BT, old_BT, sampled_BT
+        )  # fmt: skip
 
     def _answers(self, prompts: Sequence[Prompt], seed: int) -> tuple[list[Rendered], Tensor, Tensor]:
         """Sampled answers as rows, prompt by prompt; rewards (P, S); which answers ended by themselves, (P * S)."""
-        s, eos = self.settings, self.policy.tokenizer.eos_id
+        s, end = self.settings, turn_end_id(self.policy.tokenizer)
         repeated = [p for p in prompts for _ in range(s.samples)]
-        answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [eos], s.temperature, seed)
-        finished = [bool(answer) and answer[-1] == eos for answer in answers]
+        answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [end], s.temperature, seed)
+        finished = [bool(answer) and answer[-1] == end for answer in answers]
         rewards = [p.reward(answer, ended) for p, answer, ended in zip(repeated, answers, finished, strict=True)]
         rows = [
             Rendered(p.ids + answer, [False] * len(p.ids) + [True] * len(answer))
@@ -172,3 +182,25 @@ class GrpoObjective:
 def _logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float) -> Tensor:
     """`token_logprobs` without gradient, and for zero rows too."""
     return token_logprobs(model, tokens_BT, labels_BT, temperature) if len(tokens_BT) else torch.zeros(tokens_BT.shape)
+
+
+def _reported(sampler: Sampler, labels_BT: Tensor) -> Tensor | None:
+    """The sampler's own log-probabilities of the answers at the places of their labels, NaN where it has none; None for a
+    sampler that reports none at all."""
+    if not isinstance(sampler, ReportingSampler):
+        return None
+    found_BT = torch.full(labels_BT.shape, float("nan"), device=labels_BT.device)
+    reported = sampler.sampled_logprobs()
+    if reported is not None and len(labels_BT):
+        flat = [value for row in reported for value in row]
+        found_BT[labels_BT != IGNORE] = torch.tensor(flat, device=labels_BT.device)  # both row by row, from left to right
+    return found_BT
+
+
+def _difference(trainer_BT: Tensor, sampled_BT: Tensor | None, answer_BT: Tensor) -> tuple[float, float]:
+    """Sum over the answers' tokens of |trainer's - sampler's log-probability|, both of the policy that answered, and their
+    number."""
+    if sampled_BT is None:
+        return 0.0, 0.0
+    known_BT = answer_BT & sampled_BT.isfinite()
+    return float((trainer_BT - sampled_BT).abs()[known_BT].sum()), float(known_BT.sum())

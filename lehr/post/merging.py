@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lehr.artifacts.artifact import Artifact
+from lehr.data.template_file import template_in
 from lehr.post.merge_methods import linear
 from lehr.post.weight_files import merge_files
 from lehr.runtime.errors import UserError
@@ -13,7 +14,7 @@ from lehr.train.checkpointing.checkpoint import WEIGHTS, described
 
 
 def check_ingredients(ingredients: Sequence[Artifact]) -> None:
-    """Raises UserError unless all are checkpoints of one architecture, one tokenizer and one parent.
+    """Raises UserError unless all are checkpoints of one architecture, one tokenizer, one chat template and one parent.
 
     Weights of runs that branched before a skill was learned lie in different basins of the loss, and their mean may have the
     skills of none. Soups therefore require a common parent.
@@ -31,6 +32,9 @@ def check_ingredients(ingredients: Sequence[Artifact]) -> None:
                 raise UserError(
                     f"{key} differs from {first.folder.name}'s", where=other.folder, remedy="soup checkpoints of one run"
                 )
+        if template_in(first.folder) != template_in(other.folder):
+            what = f"its chat template differs from {first.folder.name}'s"
+            raise UserError(what, where=other.folder, remedy="soup checkpoints of one run")
         if [p.digest for p in first.manifest.parents] != [p.digest for p in other.manifest.parents]:
             raise UserError(
                 f"it does not share its parents with {first.folder.name}",

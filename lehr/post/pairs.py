@@ -21,7 +21,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.model.generate import LanguageModel
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
-from lehr.post.chat import render
+from lehr.post.chat import render, turn_end_id
 from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, reference_logprobs
 from lehr.post.rendered import Rendered
 from lehr.post.tuning import Setup
@@ -76,18 +76,18 @@ def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
 
 def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int) -> Iterable[dict[str, Any]]:
     """For each prompt whose samples differ in correctness: the first verified and the first failed answer, both finished."""
-    tokenizer = model.tokenizer
+    tokenizer, end = model.tokenizer, turn_end_id(model.tokenizer)
     rendered = [prompt_ids(e, tokenizer) for e in examples]
     refuse_long("the pairs", rendered, model.max_length, d.max_new_tokens)
     prompts = [ids for ids in rendered for _ in range(d.samples)]
-    answers = model.generate(prompts, d.max_new_tokens, [tokenizer.eos_id], d.temperature, seed)
+    answers = model.generate(prompts, d.max_new_tokens, [end], d.temperature, seed)
     for i, example in enumerate(examples):
         right: list[str] = []
         wrong: list[str] = []
         for ids in answers[i * d.samples : (i + 1) * d.samples]:
-            if ids and ids[-1] == tokenizer.eos_id:  # a truncated answer is neither preferred nor rejected
+            if ids and ids[-1] == end:  # a truncated answer is neither preferred nor rejected
                 text = tokenizer.decode(ids)
-                (right if verify(example.verifier, example.verifier_args, text, True) else wrong).append(text)
+                (right if verify(example.verifier, example.verifier_args, text, True) == 1.0 else wrong).append(text)
         if wrong and not right and d.reference_answers:
             right.append(reference_answer(example))
         if right and wrong:
@@ -135,7 +135,7 @@ def read_pairs(folder: Path, split: str, tokenizer: Tokenizer) -> list[RenderedP
     for line in path.read_text(encoding="utf-8").splitlines():
         row = object_in(line, str(path), _AGAIN)
         if row["split"] == split:
-            prompt = [Message(**m) for m in row["prompt"]]
+            prompt = [Message.of(m) for m in row["prompt"]]
             sides = [
                 Rendered(*render([*prompt, Message("assistant", row[side])], tokenizer, False))
                 for side in ("chosen", "rejected")

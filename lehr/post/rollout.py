@@ -24,8 +24,9 @@ class RollOut:
 
     Inputs `tokens_BT` are right-padded, `labels_BT` are shifted and -100 outside the answers. `step` is the step at which it
     was drawn. `reference_BT` and `old_BT` are log-probabilities of the labels under the reference and under the policy that
-    answered; `old_BT` is None if that policy is the one being updated, so that each ratio is 1. A subclass may add tensors
-    whose first axes are B or B, T.
+    answered; `old_BT` is None if that policy is the one being updated, so that each ratio is 1. `sampled_BT` are the labels'
+    log-probabilities by the account of whoever answered, None without one: they are compared with the trainer's, and enter no
+    loss. A subclass may add tensors whose first axes are B or B, T.
     """
 
     step: int
@@ -36,6 +37,7 @@ class RollOut:
     advantages_B: Tensor
     reference_BT: Tensor
     old_BT: Tensor | None = None
+    sampled_BT: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens_BT)

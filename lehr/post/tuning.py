@@ -18,6 +18,7 @@ from lehr.model.size import flops_per_token
 from lehr.optim.schedule import by_steps
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome
+from lehr.post.growth import take_template
 from lehr.runtime.errors import Bug
 from lehr.train.checkpointing.checkpoint import Loaded, load_architecture, load_checkpoint, save_checkpoint
 from lehr.train.fit import RankContext, fit
@@ -81,7 +82,7 @@ def tune(config: Tuned, objective: Callable[[Setup], Objective], inputs: Inputs,
 
 def _tune_on_rank(ranks: Ranks, work: Tuning) -> int:
     parent, c = Artifact.open(work.parent, verify=False), work.config
-    loaded = load_checkpoint(parent)
+    loaded = _loaded(parent, c)
     loaded.model.to(own_device(ranks))
     # Always in fp32: preferences and roll-outs compare log-probabilities, for which bf16 logits are too coarse, and on a CPU
     # rows of varying lengths gain nothing from bf16.
@@ -95,5 +96,11 @@ def _tune_on_rank(ranks: Ranks, work: Tuning) -> int:
     )
     fit(work.context, ranks, state, objective, plan)
     if ranks.first:
-        save_checkpoint(work.context.out, loaded.architecture, state.weights(), parent.folder, chat=True)
+        save_checkpoint(work.context.out, loaded.architecture, state.weights(), loaded.tokenizer, chat=True)
     return state.tokens
+
+
+def _loaded(parent: Artifact, config: Any) -> Loaded:
+    """The parent; under a step's `template`, with that and with rows for the tokens that it brings."""
+    loaded = load_checkpoint(parent)
+    return take_template(loaded, config.template) if getattr(config, "template", "") else loaded

@@ -155,6 +155,7 @@ BUILT_IN = (
     Metric("response_tokens", "length of an answer", "tokens", live=False),
     Metric("clipped", "tokens held by the clip", SHARE, live=False),
     Metric("unfinished", "answers without an end", SHARE, "lower", live=False),
+    Metric("sampler_difference", "log-probability, sampler against trainer", "nats/token", "lower", ".2e", live=False),
     Metric("masked_instances", "masked instances", live=False),
     Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an expert without tokens
     # Scores.

@@ -14,9 +14,10 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 
 
 class CleanedConfig(StageConfig):
-    """Rows have at most `max_length` tokens. Supplied ones that share `hits` n-grams of `ngram` words with a task of
-    `decontaminate` are dropped."""
+    """Rows have at most `max_length` tokens under the recipe's chat template (lehr.post.templates.resolved). Supplied ones that
+    share `hits` n-grams of `ngram` words with a task of `decontaminate` are dropped."""
 
+    template: str
     samples: NonNegative
     max_length: Positive
     decontaminate: list[str]
@@ -54,8 +55,10 @@ def run(config: ConversationsConfig, inputs: Inputs, attempt: Attempt) -> Outcom
     """Write the rows. Raises UserError as `prepare_conversations` does."""
     from lehr.data.tokenizer import Tokenizer
     from lehr.post.sets.prepare import Preparing, prepare_conversations
+    from lehr.post.template_tokens import with_template
 
-    tokenizer = Tokenizer.load(inputs["tokenizer"].folder)
+    tokenizer = with_template(Tokenizer.load(inputs["tokenizer"].folder), config.template)
+    tokenizer.save(attempt.out)
     wish = Preparing(config.amounts, config.sources, config.samples, config.max_length, config.seed)
     index = index_of(config, inputs) if config.sources else None
     sets = prepare_conversations(wish, tokenizer, index, attempt.out, attempt.tracker.note)

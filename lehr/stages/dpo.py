@@ -15,6 +15,7 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import answer_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
+from lehr.post.templates import resolved
 from lehr.stages.preferences import PreferencesConfig
 from lehr.stages.supplied_preferences import SuppliedPreferencesConfig
 
@@ -72,7 +73,8 @@ def _supplied(step: DpoStep, place: StepContext) -> Node:
     """The node that reads supplied preferences."""
     config = SuppliedPreferencesConfig(
         amounts=step.examples, sources=place.sources(step.examples, PreferencesSource), samples=step.samples,
-        max_length=step.max_length or place.context_tokens, seed=place.seed(step.name), **place.cleaning(True),
+        max_length=step.max_length or place.context_tokens, seed=place.seed(step.name), template=resolved(place.chat),
+        **place.cleaning(True),
     )  # fmt: skip
     return Node(place.pairs_name(step.name), "supplied_preferences", config, place.cleaned_with(True))
 

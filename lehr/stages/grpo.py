@@ -8,7 +8,9 @@ from typing import Any
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.optim import Optim
 from lehr.config.posttraining import GrpoStep
+from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
+from lehr.data.reasoning import PREFIX
 from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
@@ -17,7 +19,9 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import padded_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
-from lehr.post.verifiers import verifier
+from lehr.post.verifiers import check_args, verifier
+from lehr.post.verifiers.sandbox import check_machine
+from lehr.runtime.errors import UserError
 
 
 class GrpoConfig(TrainingConfig):
@@ -40,6 +44,12 @@ class GrpoConfig(TrainingConfig):
     rollout_epochs: Positive
     mini_batches: Positive
     seed: NonNegative
+    sampler: SamplerElsewhere | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Which engine answers counts, as each samples in its own way; where it is does not."""
+        said = super().described()
+        return {**said, "sampler": self.sampler.engine if self.sampler else ""}
 
     def uses(self) -> list[Callable[..., Any]]:
         return [verifier(name) for name in self.bonus if ":" in name]  # built-in ones are reached by the work's imports
@@ -56,8 +66,13 @@ def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 def expand(step: GrpoStep, place: StepContext) -> list[Node]:
     """One node. Raises UserError for an unknown chat family or verifier."""
     check_families(step.families, f"posttraining.{step.name}.families")
-    for name in step.bonus:  # a missing one is reported now, not when the stage runs
-        verifier(name)
+    for name in step.bonus:  # what is wrong is reported now, not when the stage runs
+        try:
+            check_args(name, {})
+        except UserError as error:
+            raise UserError(error.what, where=f"posttraining.{step.name}.bonus", remedy=error.remedy) from error
+    if any(family.startswith(PREFIX) for family in step.families):
+        check_machine("reasoning_gym")
     config = GrpoConfig(
         families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps,
         batch_size=step.batch_size, max_length=step.max_length, samples_per_prompt=step.samples_per_prompt,
@@ -65,6 +80,7 @@ def expand(step: GrpoStep, place: StepContext) -> list[Node]:
         kl=step.kl, advantage_epsilon=step.advantage_epsilon, bonus=step.bonus,
         rollout_epochs=step.rollout_epochs, mini_batches=step.mini_batches,
         seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        sampler=step.sampler,
     )  # fmt: skip
     return [Node(step.name, "grpo", config, {"parent": (place.parent,)})]
 

@@ -23,7 +23,7 @@ class ImportConfig(StageConfig):
         """The files count by content, not by path. Raises UserError if there are none."""
         folder = Path(self.folder)
         # Sorted: a folder lists its files in any order, and the order of a configuration counts in the fingerprint.
-        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+        files = sorted(path for kind in ("safetensors", "json", "jinja") for path in folder.glob(f"*.{kind}"))
         if not files:
             raise UserError("no Hugging Face model here", where=folder, remedy="mend base.huggingface, relative to its recipe")
         return {**super().described(), "folder": {path.name: sha256_file(path) for path in files}}

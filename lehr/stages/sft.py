@@ -18,6 +18,7 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import sft_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
+from lehr.post.templates import resolved
 from lehr.runtime.errors import UserError
 from lehr.stages.conversations import ConversationsConfig
 
@@ -32,7 +33,8 @@ class ReplayConfig(Config):
 
 class SftConfig(TrainingConfig):
     """Loss on the assistant's tokens only. Without `steps` there are as many as `epochs` over the rows make. A batch has
-    `batch_size` conversations, or as many as fill `batch_tokens`. `max_length` 0 is the model's own length."""
+    `batch_size` conversations, or as many as fill `batch_tokens`. `max_length` 0 is the model's own length; `template` is
+    what lehr.post.templates.resolved made of the recipe's."""
 
     optim: Optim
     schedule: StepSchedule
@@ -44,6 +46,7 @@ class SftConfig(TrainingConfig):
     loss: Literal["mean", "sum"]
     replay: ReplayConfig | None
     seed: NonNegative
+    template: str = ""
 
 
 def run(config: SftConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -62,7 +65,8 @@ def _steps(config: SftConfig, inputs: Inputs) -> int:
 
 def expand(step: SftStep, place: StepContext) -> list[Node]:
     """The node of the conversations, and that of the model tuned on them. Raises UserError for a set that is neither a source
-    nor a chat family, and for replay without a known sequence length."""
+    nor a chat family, for replay without a known sequence length, and for a file that is no
+    chat template."""
     replay = None
     if step.replay_rows:
         if not place.window_tokens:
@@ -72,7 +76,7 @@ def expand(step: SftStep, place: StepContext) -> list[Node]:
     config = SftConfig(
         optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         batch_tokens=step.batch_tokens, max_length=step.max_length, loss=step.loss, replay=replay, seed=place.seed(step.name),
-        checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch, template=resolved(place.chat),
     )  # fmt: skip
     rows = _rows(step, place)
     inputs = {"parent": (place.parent,), "rows": (rows.name,), **({"shards": ("shards",)} if replay else {})}
@@ -90,7 +94,7 @@ def _rows(step: SftStep, place: StepContext) -> Node:
             raise UserError(what, remedy="give a number of conversations")
     config = ConversationsConfig(
         amounts=step.examples, sources=sources, samples=step.samples, max_length=step.max_length or place.context_tokens,
-        seed=place.seed(step.name), **place.cleaning(bool(sources)),
+        seed=place.seed(step.name), template=resolved(place.chat), **place.cleaning(bool(sources)),
     )  # fmt: skip
     return Node(f"{step.name}-rows", "conversations", config, place.cleaned_with(bool(sources)))
 

@@ -13,13 +13,14 @@ class SoupConfig(StageConfig):
 def run(config: SoupConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Write the mean of the ingredients. Raises UserError if they do not belong together."""
     from lehr.post.merging import average, check_ingredients
-    from lehr.train.checkpointing.checkpoint import ARCHITECTURE, TOKENIZER, WEIGHTS
+    from lehr.train.checkpointing.checkpoint import ARCHITECTURE, WEIGHTS, copy_tokenizer
 
     ingredients = inputs.many("ingredients")
     check_ingredients(ingredients)
     average(ingredients, attempt.out / WEIGHTS)
-    for name in (ARCHITECTURE, TOKENIZER):  # the same in all: check_ingredients
-        (attempt.out / name).write_bytes(ingredients[0].path(name).read_bytes())
+    # The same in all: check_ingredients.
+    (attempt.out / ARCHITECTURE).write_bytes(ingredients[0].path(ARCHITECTURE).read_bytes())
+    copy_tokenizer(ingredients[0].folder, attempt.out)
     return Outcome({"ingredients": [a.manifest.stage for a in ingredients], "weights": "equal"})
 
 

@@ -26,8 +26,9 @@ def run(config: SuppliedPreferencesConfig, inputs: Inputs, attempt: Attempt) -> 
     """Write the pairs. Raises UserError as `prepare_preferences` does."""
     from lehr.data.tokenizer import Tokenizer
     from lehr.post.sets.preferences import Preparing, prepare_preferences
+    from lehr.post.template_tokens import with_template
 
-    tokenizer = Tokenizer.load(inputs["tokenizer"].folder)
+    tokenizer = with_template(Tokenizer.load(inputs["tokenizer"].folder), config.template)
     wish = Preparing(config.amounts, config.sources, config.samples, config.max_length, config.seed)
     counts = prepare_preferences(wish, tokenizer, index_of(config, inputs), attempt.out, attempt.tracker.note)
     return Outcome({"pairs": counts})

@@ -4,5 +4,6 @@ from lehr.monitoring.metrics.fleet import FLEET_METRICS, Fleet
 from lehr.monitoring.metrics.metric import LABELS, PREFIX, Label, Metric
 from lehr.monitoring.metrics.recorded import RECORDED
 from lehr.monitoring.metrics.run import METRICS
+from lehr.monitoring.metrics.serving import SERVING_METRICS
 
-__all__ = ["FLEET_METRICS", "LABELS", "METRICS", "PREFIX", "RECORDED", "Fleet", "Label", "Metric"]
+__all__ = ["FLEET_METRICS", "LABELS", "METRICS", "PREFIX", "RECORDED", "SERVING_METRICS", "Fleet", "Label", "Metric"]

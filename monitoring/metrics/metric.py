@@ -35,7 +35,7 @@ LABELS: dict[str, Label] = {
     "part": Label("data, forward, backward, sampling, communication, optimizer, other", 7),
     "category": Label("productive, rework, evaluation, checkpoint, startup, stalled, idle", 7),
     "ended": Label("finished, or whose error it was: user, machine, preempted, lehr, killed", 6),
-    "operation": Label("a kind of request to the object store", 7),
+    "operation": Label("a kind of request, to the object store or to a server of a model", 7),
     "direction": Label("sent or received", 2),
     "outcome": Label("how it ended, from a fixed list", 24),
     "source": Label("where a figure or an action comes from, from a fixed list", 6),

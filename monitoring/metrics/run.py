@@ -90,6 +90,11 @@ TRAIN_KL = _of("train_kl_nats", "kl", "Divergence from the reference model, last
 TRAIN_MARGIN = _of("train_preference_margin", "margin", "Mean reward of chosen minus rejected answers, last step.")
 TRAIN_RESPONSE = _of("train_response_tokens", "response_tokens", "Mean length of the last step's answers.")
 TRAIN_UNFINISHED = _of("train_unfinished_ratio", "unfinished", "Share of the last step's answers without an end.")
+TRAIN_SAMPLER_DIFFERENCE = _of(
+    "train_sampler_difference_nats",
+    "sampler_difference",
+    "Mean difference of the sampler's own log-probabilities from the trainer's, of the last roll-out's tokens.",
+)
 TRAIN_LEAST_LOAD = _of(
     "train_expert_least_load_ratio", "least_load", "Smallest load of an expert: 1 is balanced, 0 an expert without tokens."
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lehr.monitoring.metrics import FLEET_METRICS, LABELS, METRICS, RECORDED, Metric
+from lehr.monitoring.metrics import FLEET_METRICS, LABELS, METRICS, RECORDED, SERVING_METRICS, Metric
 from lehr.monitoring.panels.panel import Board
 
 _HEAD = """# Metrics
@@ -22,6 +22,7 @@ def page(boards: Iterable[Board]) -> str:
     for title, metrics in (
         ("Of a run", METRICS),
         ("Of the fleet's controller", FLEET_METRICS),
+        ("Of `lehr serve`", SERVING_METRICS),
         ("Made by the chart's recording rules of dcgm-exporter's", RECORDED),
     ):
         parts.append(f"\n## {title}\n\n{_TABLE}" + "".join(_row(metric, boards) for metric in metrics))

@@ -39,11 +39,11 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
     ("override", "what", "remedy"),
     [
         ("posttraining.sft.examples={}", "posttraining.sft: its data must be supplied", "give sft its examples"),
-        ("posttraining.dpo.pairs=null", "posttraining.dpo: its data must be supplied", "give dpo its pairs"),
+        ("posttraining.dpo.pairs=null", "posttraining.dpo: its data must be supplied", "give dpo its pairs or its examples"),
         ("posttraining.rlvr.families=[]", "posttraining.rlvr: its data must be supplied", "give grpo its families"),
-        ("posttraining.sft.batch_tokens=4096", "posttraining.sft: batch_tokens is not run by this version", "batch_size"),
+        ("posttraining.dpo.batch_tokens=4096", "posttraining.dpo: batch_tokens is run for kind sft alone", "batch_size"),
         ("posttraining.dpo.batch_size=0", "posttraining.dpo: its batch_size is not given", "give a step its batch_size"),
-        ("posttraining.dpo.steps=0", "posttraining.dpo: its length is not given", "steps, or samples and epochs"),
+        ("posttraining.dpo.steps=0", "posttraining.dpo: its length is not given", "give a step its steps, or its epochs"),
         ("data.filters.languages=[en, ja, frisian, unknown]", "cannot recognise ja, frisian", "those of en, la, it"),
         ("tokenizer.origin=cl100k", "the tokenizer must be supplied: cl100k", "tokenizer.path"),
         (

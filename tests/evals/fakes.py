@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 Scored = tuple[float, int, bool]
 
@@ -13,6 +13,9 @@ class ByteTokenizer:
 
     eos_id, pad_id = range(2)
     special_names = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>")
+    special_ids: Mapping[str, int] = {name: i for i, name in enumerate(special_names)}
+    template_tokens: Mapping[str, str] = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
+    chat_template = ""
 
     def role_id(self, role: str) -> int:
         return {"system": 2, "user": 3, "assistant": 4}[role]

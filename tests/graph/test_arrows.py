@@ -64,6 +64,8 @@ PACKAGE_OF_MODULE = {
     "google": "flytekit",  # its protobuf and the types of gRPC's errors
     "botocore": "boto3",  # which pins it, and s3transfer
     "s3transfer": "boto3",
+    "math_verify": "math-verify",
+    "referencing": "jsonschema",  # which requires it
 }
 
 

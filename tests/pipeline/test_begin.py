@@ -47,16 +47,24 @@ def test_a_model_of_somebody_else_is_taught_to_chat_without_stage_1(
     """Random weights of transformers with a tokenizer that has no roles: no data are read, none is pretrained."""
     their_folder(kind, tmp_path / "theirs")
     path, out = recipe(tmp_path, base={"huggingface": "theirs"}), tmp_path / "run"
-    assert [node.name for node in graph(load_recipe(path))] == ["base", "scores-base", "sft", "scores-sft", "export"]
+    assert [node.name for node in graph(load_recipe(path))] == [
+        "base",
+        "tokenizer",
+        "scores-base",
+        "sft-rows",
+        "sft",
+        "scores-sft",
+        "export",
+    ]
     assert main(["run", str(path), "--out", str(out), "--no-mlflow"]) == 0
     rows = stages(out)
-    assert set(rows) == {"base", "scores-base", "sft", "scores-sft", "export"}
+    assert set(rows) == {"base", "tokenizer", "scores-base", "sft-rows", "sft", "scores-sft", "export"}
     assert {r["stage"] for r in json.loads((out / "scores.json").read_text())} == {"base", "sft"}
     html = (out / "report.html").read_text()
     assert "sft" in html and "from scratch" not in html
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    taught = load_checkpoint(Artifact.open(next((out / "artifacts").glob("sft-*"))))
+    taught = load_checkpoint(Artifact.open(next((out / "artifacts").glob("sft-[!r]*"))))
     AutoModelForCausalLM.from_pretrained(out / "model")
     text = "it's 1,234 naïve?"
     theirs = AutoTokenizer.from_pretrained(out / "model")

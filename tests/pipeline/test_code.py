@@ -94,13 +94,13 @@ TRAINING = {"pretrain", "midtrain", "sft", "dpo", "grpo"}
             {"nothing"},
         ),
         (
-            {"lehr/post/verifiers.py": ("", "\n\ndef _new(args, text):\n    return True\n")},
+            {"lehr/post/verifiers/texts.py": ("", "\n\ndef _new(args, text):\n    return True\n")},
             {"grpo", "preferences", "dpo", "evaluate"},
         ),
         ({"lehr/optim/adamw.py": ("self.updates = 0", "self.updates = 1")}, TRAINING),
         ({"lehr/stages/soup.py": ('"weights": "equal"', '"weights": "same"')}, {"soup"}),
         ({"lehr/evals/estimate.py": ("(n - 1)", "n")}, {"pretrain", "midtrain", "evaluate"}),
-        ({"lehr/stages/sft.py": ("    steps: Positive\n", "    steps: Positive = 3\n")}, {"sft"}),
+        ({"lehr/stages/sft.py": ("    steps: NonNegative\n", "    steps: NonNegative = 3\n")}, {"sft"}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )  # fmt: skip

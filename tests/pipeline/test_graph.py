@@ -33,8 +33,8 @@ def test_the_whole_pipeline_in_order() -> None:
     made = names(load_recipe(E2E))
     assert made == [
         "documents", "tokenizer", "shards", "stage1", "scores-stage1", "ramp", "scores-ramp", "anneal-1", "anneal-2",
-        "scores-anneal-1", "scores-anneal-2", "soup", "scores-soup", "baselines", "sft", "pairs", "scores-sft", "dpo",
-        "scores-dpo", "rlvr", "scores-rlvr", "export",
+        "scores-anneal-1", "scores-anneal-2", "soup", "scores-soup", "baselines", "sft-rows", "sft", "pairs", "scores-sft",
+        "dpo", "scores-dpo", "rlvr", "scores-rlvr", "export",
     ]  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_a_key_counts_where_it_is_used_and_nowhere_else() -> None:
     assert _differ("posttraining.sft.steps=13") == {"sft"}
     assert _differ("posttraining.dpo.pairs.temperature=0.5") == {"pairs"}
     asked = _differ("posttraining.sft.examples={math: 100}")
-    assert asked & models == {"sft"} and "scores-rlvr" in asked  # whose samples are of these families
+    assert asked & models == {"sft-rows"} and "scores-rlvr" in asked  # whose samples are of these families
     assert _differ("data.filters.min_words=31") == {"documents"}
     assert _differ("anneals.decay=exponential") == {"anneal-1", "anneal-2"}
     assert _differ("model.init_std=0.03") == {"stage1"}
@@ -196,7 +196,7 @@ def test_a_key_counts_where_it_is_used_and_nowhere_else() -> None:
         (
             "posttraining.sft.examples={math: 100, word: 50, repeat: 100, list: 50, json: 50, identity: 50}",
             "posttraining.sft.examples={word: 50, math: 100, repeat: 100, list: 50, json: 50, identity: 50}",
-            {"sft"},
+            {"sft-rows"},
             {"documents", "stage1", "soup", "dpo", "rlvr"},
         ),
     ],

@@ -26,7 +26,8 @@ PARSING = Backend.from_str(TOKENIZER._backend.to_str())
 class Parsing:
     """The tokenizer without its own guard, so that the template alone must hold."""
 
-    eos_id, special_names = TOKENIZER.eos_id, TOKENIZER.special_names
+    eos_id, special_names, special_ids = TOKENIZER.eos_id, TOKENIZER.special_names, TOKENIZER.special_ids
+    chat_template, template_tokens = "", TOKENIZER.template_tokens
 
     def role_id(self, role: str) -> int | None:
         return TOKENIZER.role_id(role)

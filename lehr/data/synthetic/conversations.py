@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lehr.data.synthetic import wording
+from lehr.data import reasoning
+from lehr.data.synthetic import gym, wording
 from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.problems import pool as problem_pool
 from lehr.data.synthetic.problems import problem
@@ -27,12 +28,13 @@ _ASKS_IN_10 = 7  # training questions that ask for the answer's format
 _CHATTY_IN_10 = 6  # answers that open with chatter: the habit that DPO should remove
 FORMAT_FAMILIES = ("repeat", "list", "json", "identity")
 FAMILIES = ("math", "word", *FORMAT_FAMILIES)
+_FAMILIES = f"families are: {', '.join(FAMILIES)}, and reasoning-gym's, such as gym:chain_sum"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Message:
-    """One turn; `role` is system, user, assistant or tool. `tool_calls` are {name, arguments} of tools that an assistant calls,
-    `name` is that of the tool that answers."""
+    """One turn. `role` is system, user or assistant, or, where the chat template knows them, tool and others. `tool_calls` are
+    an assistant's calls of tools, each {name, arguments}; `name` is who speaks: the tool that answers."""
 
     role: str
     content: str
@@ -40,9 +42,22 @@ class Message:
     name: str = ""
 
     def row(self) -> dict[str, Any]:
-        """As JSON."""
-        more = {"tool_calls": list(self.tool_calls)} if self.tool_calls else {}
-        return {"role": self.role, "content": self.content, **more, **({"name": self.name} if self.name else {})}
+        """As JSON has it, and chat templates read it: `tool_calls` in OpenAI's form, and no key without a value."""
+        row: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            row["tool_calls"] = [{"type": "function", "function": dict(call)} for call in self.tool_calls]
+        return {**row, "name": self.name} if self.name else row
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Message:
+        """The message of which `row` is the `row()`. Raises KeyError or TypeError for anything else."""
+        role, content = row["role"], row["content"]  # first: a text or a list is a TypeError here
+        return cls(role, content, tuple({**call["function"]} for call in row.get("tool_calls", ())), row.get("name", ""))
+
+    def __repr__(self) -> str:
+        """Without what is not there: scores record a digest of it, which was made before there were tools."""
+        more = "".join(f", {key}={getattr(self, key)!r}" for key in ("tool_calls", "name") if getattr(self, key))
+        return f"Message(role={self.role!r}, content={self.content!r}{more})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +144,8 @@ _FORMATS: dict[str, Callable[[tuple[Any, ...], Draw], _Task]] = {
 def count(family: str, split: Split) -> int:
     """The number of different problems in a family's split; larger indices repeat them in other words."""
     _known(family)
+    if family.startswith(reasoning.PREFIX):
+        return reasoning.SIZE
     if family in _FORMATS:
         return len(_keys(family, split))
     return len(problem_pool("arithmetic" if family == "math" else "word_problems", split))
@@ -137,6 +154,8 @@ def count(family: str, split: Split) -> int:
 def conversation(family: str, split: Split, index: int, seed: int) -> ChatExample:
     """The conversation at `index` of a family's split: a pure function of its arguments. Raises UserError: unknown family."""
     _known(family)
+    if family.startswith(reasoning.PREFIX):
+        return _of_gym(family, split, index, seed)
     draw = drawn(seed, "chat", family, split, index)
     if family in _FORMATS:
         keys = _keys(family, split)
@@ -148,6 +167,13 @@ def conversation(family: str, split: Split, index: int, seed: int) -> ChatExampl
     prefix = draw.choice(wording.PREFIX_DRAWS) if draw.below(10) < _CHATTY_IN_10 else ""
     messages = [Message("user", question), Message("assistant", prefix + answer)]
     return ChatExample(messages, verifier, verifier_args, key, split, family)
+
+
+def _of_gym(family: str, split: Split, index: int, seed: int) -> ChatExample:
+    """A question of reasoning-gym, with the scorer of its answer."""
+    question, answer, args = gym.question(family, split, index, seed)
+    messages = [Message("user", question), Message("assistant", answer)]
+    return ChatExample(messages, "reasoning_gym", args, gym.key(question), split, family)
 
 
 def in_turn(families: Sequence[str], split: Split, wanted: int, seed: int, *, distinct: bool = False) -> Iterator[ChatExample]:
@@ -166,8 +192,8 @@ def in_turn(families: Sequence[str], split: Split, wanted: int, seed: int, *, di
 
 
 def _known(family: str) -> None:
-    if family not in FAMILIES:
-        raise UserError(f"there is no chat family {family!r}", remedy=f"families are: {', '.join(FAMILIES)}")
+    if family not in FAMILIES and not family.startswith(reasoning.PREFIX):
+        raise UserError(f"there is no chat family {family!r}", remedy=_FAMILIES)
 
 
 def reference_answer(example: ChatExample) -> str:
@@ -178,10 +204,14 @@ def reference_answer(example: ChatExample) -> str:
 
 
 def check_families(families: Iterable[str], key: str, sources: Sequence[str] = ()) -> None:
-    """Raises UserError for a name that is not a chat family; `key` is the recipe's key for it, `sources` are
-    those of the recipe that could have been meant."""
+    """Raises UserError for a name that is not a chat family, or a generator of reasoning-gym that cannot be used as
+    asked; `key` is the recipe's key for it, `sources` are those of the recipe that could have been meant."""
     for family in families:
-        if family not in FAMILIES:
+        if family.startswith(reasoning.PREFIX):
+            try:
+                gym.check(family)
+            except UserError as error:
+                raise UserError(error.what, where=key, remedy=error.remedy) from error
+        elif family not in FAMILIES:
             of_the_recipe = f"; sources in `chat` are: {', '.join(sources)}" if sources else ""
-            remedy = f"families are: {', '.join(FAMILIES)}{of_the_recipe}"
-            raise UserError(f"{key}: there is no chat family {family!r}", remedy=remedy)
+            raise UserError(f"{key}: there is no chat family {family!r}", remedy=f"{_FAMILIES}{of_the_recipe}")

@@ -21,6 +21,7 @@ from lehr.post.sets import shapes
 from lehr.post.sets.audit import Audit, SetCounts
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.files import Row
+from lehr.post.sets.preference_rows import preference_of
 from lehr.post.sets.prepare import clean, read_set
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
@@ -71,7 +72,7 @@ def _pairs(
 ) -> Iterator[dict[str, Any]]:
     """The pairs of a source's files as rows of the artifact, with their number of tokens."""
     seed = seeds.derive(wish.seed, name, "rejected")
-    found = read_set(name, source, shapes.preference, "preferences", audit)
+    found = read_set(name, source, preference_of, "preferences", audit)
     for row, parsed in clean(found, index, name, audit, _texts):
         pair = _chosen(parsed, source, seeds.derive(seed, row.where)) if isinstance(parsed, shapes.Rated) else parsed
         if reason := _refused(pair, source):

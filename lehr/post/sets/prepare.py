@@ -12,10 +12,11 @@ from lehr.config.chat import ConversationsSource, SuppliedSource
 from lehr.data.decontaminate import Decontaminator
 from lehr.data.synthetic.conversations import Message, conversation
 from lehr.data.tokenizer import Tokenizer
-from lehr.post.chat import render
+from lehr.post.chat import render_to_learn
 from lehr.post.rendered import Rendered
 from lehr.post.sets import shapes
 from lehr.post.sets.audit import Audit, SetCounts
+from lehr.post.sets.conversation_rows import conversation_of
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.files import Row, files_of, rows
 from lehr.post.sets.pool import PoolWriter
@@ -81,7 +82,7 @@ def _generated(family: str, count: int, tokenizer: Tokenizer, wish: Preparing, c
     """Training conversations of a family; those that are too long are left out."""
     for number in range(count):
         counts.read += 1
-        ids, mask = render(conversation(family, "train", number, wish.seed).messages, tokenizer, False)
+        ids, mask = render_to_learn(conversation(family, "train", number, wish.seed).messages, tokenizer)
         if len(ids) <= wish.max_length:
             yield Rendered(ids, mask)
         else:
@@ -97,29 +98,31 @@ def _supplied(
     audit: Audit,
 ) -> Iterator[Rendered]:
     """The rendered rows of a source's files."""
-    found = read_set(name, source, shapes.conversation, "conversations", audit)
+    found = read_set(name, source, conversation_of, "conversations", audit)
     for row, talk in clean(found, index, name, audit, lambda talk: talk.messages):
         if source.max_turns and sum(m.role == "user" for m in talk.messages) > source.max_turns:
             audit.drop(name, row, f"more than {source.max_turns} turns")
             continue
-        ids, mask, cut = _rendered(talk, tokenizer, wish.max_length if source.too_long == "cut" else 0, row.where)
+        try:
+            ids, mask, cut = _rendered(talk, tokenizer, wish.max_length if source.too_long == "cut" else 0)
+        except UserError as error:
+            if source.bad_rows == "stop":
+                raise UserError(error.what, where=row.where, remedy=error.remedy) from None
+            audit.drop(name, row, error.what)
+            continue
         if len(ids) > wish.max_length:
             audit.drop(name, row, "longer than max_length")
-        elif not any(mask):
-            audit.drop(name, row, "no trained token")
         else:
             audit.sets[name].cut += cut
             yield Rendered(ids, mask)
 
 
-def _rendered(talk: shapes.Conversation, tokenizer: Tokenizer, most: int, where: str) -> tuple[list[int], list[bool], bool]:
-    """A conversation's tokens, and whether it was cut: with `most`, it ends after the last answer that fits."""
+def _rendered(talk: shapes.Conversation, tokenizer: Tokenizer, most: int) -> tuple[list[int], list[bool], bool]:
+    """A conversation's tokens, and whether it was cut: with `most`, it ends after the last answer that fits. Raises UserError
+    for turns that the template refuses."""
     messages, cut = list(talk.messages), False
     while True:
-        try:
-            ids, mask = render(messages, tokenizer, False)
-        except UserError as error:
-            raise UserError(error.what, where=where, remedy=error.remedy) from None
+        ids, mask = render_to_learn(messages, tokenizer, list(talk.tools) or None)
         ends = [i for i, m in enumerate(messages[:-1]) if m.role == "assistant"]
         if not most or len(ids) <= most or not ends:
             return ids, mask, cut
@@ -130,7 +133,7 @@ def read_set(
     name: str, source: SuppliedSource, parse: Callable[[shapes.Values], T], kind: str, audit: Audit
 ) -> Iterator[tuple[Row, T]]:
     """The rows of a source, parsed. The shape of the first is that of the set. A row that cannot be parsed stops the run or is
-    counted, as the source says."""
+    counted, as the source says. Raises UserError for that row, and for a source without rows."""
     counts = audit.sets[name]
     for path in files_of(source.path, source.split):
         counts.files += 1

@@ -15,6 +15,7 @@ from torch import Tensor
 from lehr.artifacts.artifact import Artifact, write_atomic
 from lehr.artifacts.tensors import read_shapes, read_tensors, save_tensors
 from lehr.config.model import Model, checked
+from lehr.data.template_file import TEMPLATE
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.size import check_fits
 from lehr.model.transformer import Backbone, Transformer
@@ -50,7 +51,7 @@ def save_checkpoint(
     folder: Path,
     config: Model,
     weights: dict[str, Tensor],
-    tokenizer_folder: Path,
+    tokenizer: Path | Tokenizer,
     *,
     chat: bool,
     training: dict[str, Any] | None = None,
@@ -58,7 +59,7 @@ def save_checkpoint(
     head: Head = "language",
 ) -> None:
     """Write a checkpoint's files; `weights` are fp32 by name. Complete only when an artifact manifest seals them."""
-    describe_checkpoint(folder, config, tokenizer_folder, chat=chat, training=training, head=head)
+    describe_checkpoint(folder, config, tokenizer, chat=chat, training=training, head=head)
     save_tensors(weights, folder / WEIGHTS)
     if optimizer is not None:
         save_tensors(optimizer, folder / OPTIMIZER)
@@ -67,16 +68,19 @@ def save_checkpoint(
 def describe_checkpoint(
     folder: Path,
     config: Model,
-    tokenizer_folder: Path,
+    tokenizer: Path | Tokenizer,
     *,
     chat: bool,
     training: dict[str, Any] | None = None,
     head: Head = "language",
 ) -> None:
-    """Write every file of a checkpoint except weights and optimiser state. `model.json` names the head unless it is a language
-    model's."""
+    """Write every file of a checkpoint except weights and optimiser state. `tokenizer` is one, or the folder of one, whose
+    files are copied, with its chat template. `model.json` names the head unless it is a language model's."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(tokenizer_folder / TOKENIZER, folder / TOKENIZER)
+    if isinstance(tokenizer, Tokenizer):
+        tokenizer.save(folder)
+    else:
+        copy_tokenizer(tokenizer, folder)
     described = {"architecture": config.model_dump(), "tokenizer": Tokenizer.load(folder).hash, "chat": chat}
     # Left out for language models: their `model.json`, and so their digest, stays as it was before there were scalar heads.
     if head != "language":
@@ -84,6 +88,13 @@ def describe_checkpoint(
     write_atomic(folder / ARCHITECTURE, json.dumps(described, indent=1, sort_keys=True))
     if training is not None:
         write_atomic(folder / TRAINING, json.dumps(training, indent=1, sort_keys=True))
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy a tokenizer's files, its own chat template included."""
+    for name in (TOKENIZER, TEMPLATE):
+        if name == TOKENIZER or (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def load_checkpoint(artifact: Artifact) -> Loaded:

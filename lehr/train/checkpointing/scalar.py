@@ -23,9 +23,9 @@ class LoadedScalar:
     architecture: Model
 
 
-def save_scalar(folder: Path, config: Model, weights: dict[str, Tensor], tokenizer_folder: Path, *, chat: bool = True) -> None:
+def save_scalar(folder: Path, config: Model, weights: dict[str, Tensor], tokenizer: Path, *, chat: bool = True) -> None:
     """Write a checkpoint's files; `weights` are fp32 by name. `chat`: the model reads text rendered by the chat template."""
-    save_checkpoint(folder, config, weights, tokenizer_folder, chat=chat, head="scalar")
+    save_checkpoint(folder, config, weights, tokenizer, chat=chat, head="scalar")
 
 
 def load_scalar(artifact: Artifact) -> LoadedScalar:

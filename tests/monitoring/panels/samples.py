@@ -36,6 +36,7 @@ PRETRAINING = {
 RL = {
     **PRETRAINING, "sampling_seconds": 0.1, "reward": 0.4, "kl": 0.02, "margin": 0.1, "response_tokens": 90, "unfinished": 0.05,
     "preference_accuracy": 0.6, "chat_loss": 1.2, "clipped": 0.01,
+    "sampler_difference": 1e-5,
 }  # fmt: skip
 
 

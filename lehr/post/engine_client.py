@@ -1,0 +1,87 @@
+"""JSON over HTTP to an inference engine: what may pass is tried again, what cannot is somebody's error."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from lehr.runtime.errors import InfraError, UserError
+from lehr.runtime.text import visible
+
+TOKEN = "LEHR_SAMPLER_TOKEN"
+ATTEMPTS = 6
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, doubled each time: about 16 in all
+_MAX_BYTES = 64 * 2**20  # of an answer
+_PASSING = frozenset({408, 425, 429, 499})  # of 4xx; every 5xx may pass
+
+
+class EngineClient:
+    """Requests to the server at `url` (scheme, host, port). Safe to use from several threads; each request has a connection of
+    its own, and no proxy is asked."""
+
+    def __init__(self, url: str, timeout: float, wait: Callable[[float], None] = time.sleep) -> None:
+        self.url, self._timeout, self._wait = url, timeout, wait
+        self._split = urlsplit(url)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer's JSON, or None for an empty one. Raises InfraError where the server cannot be reached or fails ATTEMPTS
+        times, UserError for a request that it refuses and for an answer that is no JSON."""
+        last = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._wait(min(_FIRST_WAIT * 2 ** (attempt - 1), _LONGEST_WAIT))
+            try:
+                status, raw = self._once(method, path, body)
+            except (OSError, http.client.HTTPException) as error:
+                last = f"{type(error).__name__}: {error}"
+                continue
+            if status < 300:
+                return self._json(path, raw)
+            last = f"status {status}: {_words(raw)}"
+            if status < 500 and status not in _PASSING:
+                raise UserError(
+                    f"the engine refuses {path} ({last})",
+                    where=self.url,
+                    remedy=f"see the step's `sampler`, how the server was started, and {TOKEN}",
+                )
+        raise InfraError(f"{self.url}{path}: the engine did not answer {ATTEMPTS} requests; the last: {last}")
+
+    def _once(self, method: str, path: str, body: Any) -> tuple[int, bytes]:
+        kind = http.client.HTTPSConnection if self._split.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._split.hostname or "", self._split.port, timeout=self._timeout)
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if token := os.environ.get(TOKEN):
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+            response = connection.getresponse()
+            raw = response.read(_MAX_BYTES + 1)
+            if len(raw) > _MAX_BYTES:
+                raise http.client.HTTPException(f"the answer has more than {_MAX_BYTES} bytes")
+            return response.status, raw
+        finally:
+            connection.close()
+
+    def _json(self, path: str, raw: bytes) -> Any:
+        try:
+            return json.loads(raw) if raw.strip() else None
+        except (ValueError, RecursionError):
+            raise UserError(
+                f"{path} is answered with something else than JSON", where=self.url, remedy="see whether the url is an engine's"
+            ) from None
+
+
+def _words(raw: bytes) -> str:
+    """What an error's body says, as one line of plain text."""
+    text = raw[:4000].decode("utf-8", "replace")
+    try:
+        found = json.loads(text)
+        text = str(found["error"]["message"] if isinstance(found["error"], dict) else found["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return visible(" ".join(text.split()))[:300]

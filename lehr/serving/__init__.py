@@ -1,0 +1,1 @@
+"""Answering requests over HTTP with a model of ours, in OpenAI's words: `lehr serve`."""
