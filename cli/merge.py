@@ -40,8 +40,8 @@ def merge(
       lehr merge runs/code runs/math --method ties --density 0.3 --out checkpoints/both
     """
     from lehr.cli.merged import asked, merged
+    from lehr.report.merge_words import how
 
     artifact = merged(list(parents), base, asked(method, list(weights), settings), seed, out)
-    meta = artifact.manifest.meta
-    named = ", ".join(meta["ingredients"])
-    say(f"{out}: {named} by {meta['method']}, from {meta['ancestor']['stage']}, {artifact.manifest.digest[:12]}")
+    meta, digest = artifact.manifest.meta, artifact.manifest.digest[:12]
+    say(f"{out}: {how(meta, meta['ingredients'])}; ancestor in common {meta['ancestor']['stage']}; {digest}")

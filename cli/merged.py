@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from lehr.artifacts.artifact import Artifact
 from lehr.cli.locate import find, whole
 from lehr.cli.places import Where
-from lehr.config.merging import MergeMethod
+from lehr.config.merging import OF_DIFFERENCES, MergeMethod
 from lehr.post.merge_work import Merge, Places, merge_into
 from lehr.runtime.errors import UserError, validators_words
 from lehr.tasks.run_location import local
@@ -22,7 +22,7 @@ def asked(method: str, weights: list[float], settings: Mapping[str, float | None
         return MergeMethod.model_validate({"method": method, "weights": weights, **settings})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        what, _, remedy = validators_words(first["msg"]).partition("; ")
+        what, _, remedy = validators_words(first["msg"]).replace("Input should be", "expected").partition("; ")
         option = "".join(f"--{key}: " for key in first["loc"][:1])
         raise UserError(f"{option}{what}", remedy=remedy or "correct the value") from None
 
@@ -33,6 +33,10 @@ def merged(parents: list[Where], base: Where | None, how: MergeMethod, seed: int
         raise UserError(f"--weight: {len(how.weights)} for {len(parents)} parents", remedy="give each parent one")
     if how.method == "slerp" and len(parents) != 2:
         raise UserError(f"slerp goes from one model to another, not over {len(parents)}", remedy="name two")
+    if base and how.method not in OF_DIFFERENCES:
+        raise UserError(f"--base: {how.method} needs no ancestor", remedy=f"remove it, or take {' or '.join(OF_DIFFERENCES)}")
+    if out.exists():  # before gigabytes are hashed
+        raise UserError("this folder exists already", where=out, remedy="give --out a new name")
     found = [_checkpoint(where) for where in parents]
     ancestor = _checkpoint(base) if base else None
     return merge_into(Merge(found, ancestor, how, seed, Places(_manifest, _whole)), out)
@@ -41,6 +45,8 @@ def merged(parents: list[Where], base: Where | None, how: MergeMethod, seed: int
 def _checkpoint(where: Where) -> Artifact:
     artifact = whole(find(where).expect("checkpoint"))
     artifact.verify()
+    if "://" not in artifact.uri:
+        artifact.uri = str(artifact.folder.resolve())  # lineage names it, wherever the next command is given
     return artifact
 
 

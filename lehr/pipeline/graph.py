@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, GrpoStep, SftStep
+from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, SftStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.data.synthetic.conversations import FAMILIES
@@ -66,6 +66,10 @@ class _Builder:
             if plan.task in NEEDS_CORPUS and recipe.data is None:
                 what = f"evaluation.tasks: {plan.task} scores held-back documents, but the recipe has no data"
                 raise UserError(what, remedy="remove the task, or add data")
+        for step in recipe.posttraining if recipe.data is None else ():
+            if isinstance(step, MergeStep) and step.search and (task := step.search.task) in NEEDS_CORPUS:
+                what = f"posttraining.{step.name}.search: {task} scores held-back documents, but the recipe has no data"
+                raise UserError(what, remedy="name another task, or add data")
 
     def nodes(self) -> list[Node]:
         """In order: data, each model followed by what is sampled from it and its scores, the export."""

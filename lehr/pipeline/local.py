@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lehr.artifacts.artifact import Artifact, ArtifactRef, Manifest
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.explain import outlook
+from lehr.pipeline.merge_parents import check_merges
 from lehr.pipeline.node import Node, is_address
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity, found_again, run_stage
@@ -84,17 +85,8 @@ def addresses(nodes: Sequence[Node], context: StageContext) -> Refs:
     that a stage merges do not belong together."""
     named = dict.fromkeys(name for node in nodes for name in node.sources if is_address(name))
     given = {name: Artifact.open(context.fetch(name), uri=name) for name in named}
-    for node in nodes:
-        _check_merge([given[name] for name in node.inputs.get("parents", ()) if name in given], context)
+    check_merges(nodes, given, context)
     return {name: artifact.ref for name, artifact in given.items()}
-
-
-def _check_merge(parents: Sequence[Artifact], context: StageContext) -> None:
-    """What can be known before a run of those parents of a merge that exist already."""
-    if len(parents) > 1:
-        from lehr.post.merge import check_parents  # late: it loads torch
-
-        check_parents(parents, lambda uri: Artifact.open(context.fetch(uri), verify=False, uri=uri))
 
 
 def locate(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> Refs:

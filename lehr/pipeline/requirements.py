@@ -15,6 +15,7 @@ from lehr.evals.budget import too_long
 from lehr.evals.corpus import family, rows_of
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
+from lehr.pipeline.merge_templates import check_templates
 from lehr.pipeline.node import Node
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
 from lehr.post.template_tokens import with_template
@@ -22,6 +23,7 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
+from lehr.stages.merge import SearchedMergeConfig
 from lehr.stages.midtrain import MidtrainConfig
 from lehr.stages.preferences import PreferencesConfig
 from lehr.stages.pretrain import PretrainConfig
@@ -40,7 +42,9 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
     if node.kind == "documents" and isinstance(node.config, DocumentsConfig):
         _check_splits(node.config, folder, nodes)
     if node.kind == "tokenizer":
-        tokenizer = _taught(Tokenizer.load(folder), nodes)
+        plain = Tokenizer.load(folder)
+        tokenizer = _taught(plain, nodes)
+        check_templates(nodes, plain, tokenizer)
         for other in nodes:
             _check_prompts(other, tokenizer, context)
         _note_shortened(nodes, tokenizer, context, note)
@@ -79,7 +83,7 @@ def _check_mix(node: Node, tokens: Mapping[str, int], nodes: Mapping[str, Node])
 def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) -> None:
     funnel = read_object(folder / "funnel.json", "delete the artifact and run the same command again")
     shares = {"dev": config.data.dev_share, "held_out": config.data.held_out_share}
-    for split, user in _wanted(nodes):
+    for split, user in wanted(nodes):
         if not any(row[split] for row in funnel.values()):
             why = _why_empty(config, folder, split, shares[split])
             what = f"no documents are held back for {split}, which {user} reads: {why}"
@@ -92,12 +96,15 @@ def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) 
             examples(plan.task, split, plan.limit, seed, folder)  # raises UserError if there are too few
 
 
-def _wanted(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
+def wanted(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
     """Splits of the documents that are read, each with its reader's name."""
     for config in _evaluated(nodes):
         for plan in config.tasks:
             if plan.task in NEEDS_CORPUS:
                 yield from ((split, f"the task {plan.task}") for split in plan.splits)
+    for node in nodes:
+        if isinstance(node.config, SearchedMergeConfig) and node.config.search.task in NEEDS_CORPUS:
+            yield "dev", f"the search of {node.name}"
     if any(getattr(node.config, "in_loop_steps", 0) for node in nodes):
         yield "dev", "evaluation.in_loop_steps"
 

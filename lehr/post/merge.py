@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lehr.artifacts.ancestry import Opener, models_above, nearest_common
+from lehr.artifacts.ancestry import Opener, models_above, nearest_common, opened_beside
 from lehr.artifacts.artifact import LOGS, MANIFEST, Artifact, ArtifactRef, write_atomic
 from lehr.config.merging import OF_DIFFERENCES, MergeMethod
 from lehr.post.merge_methods import dare, linear, slerp, ties
@@ -24,37 +24,62 @@ _NOT_COPIED = (WEIGHTS, OPTIMIZER, TRAINING, ARCHITECTURE, MANIFEST)
 
 def check_parents(parents: Sequence[Artifact], opener: Opener, base: Artifact | None = None) -> ArtifactRef:
     """The nearest common ancestor of the parents, or `base`, which must be one. Raises UserError unless all are language models
-    of one architecture, one tokenizer and one ancestry."""
+    of one architecture, one tokenizer, one chat template and one ancestry."""
     if len(parents) < 2:
         raise UserError(f"a merge needs two parents or more, not {len(parents)}", remedy="name more in parents")
-    models = [*parents, *([base] if base else [])]
-    first, *others = (check_head(a.expect("checkpoint").folder, "language") for a in models)
-    for artifact, said in zip(models[1:], others, strict=True):
-        for key in ("architecture", "tokenizer"):
-            if said[key] != first[key]:
-                raise UserError(f"{key} differs from {parents[0].folder}'s", where=artifact.folder, remedy=_ONE_RUN)
-    if base is not None:
-        for parent in parents:
-            if base.manifest.digest not in models_above(parent, opener):
-                what = f"it does not come from {base.folder}, the base whose differences are merged"
-                raise UserError(what, where=parent.folder, remedy="name an ancestor of all parents as base, or none")
-        return base.ref
+    for number, parent in enumerate(parents):
+        if parent.manifest.digest in {other.manifest.digest for other in parents[:number]}:
+            raise UserError("this parent stands twice", where=parent.folder, remedy="name it once, with a larger weight")
+    said = [check_head(parent.expect("checkpoint").folder, "language") for parent in parents]
+    for parent, own in zip(parents[1:], said[1:], strict=True):
+        if (key := _differing(own, said[0])) is not None:
+            raise UserError(f"{key} differs from {parents[0].folder}'s", where=parent.folder, remedy=_ONE_RUN)
+    _check_files(parents)
+    if base is None:
+        return _shared_by(parents, opener)
+    _check_base(base, said[0])
+    for parent in parents:
+        if base.manifest.digest not in models_above(parent, opener):
+            what = f"it does not come from {base.folder}, the base whose differences are merged"
+            raise UserError(what, where=parent.folder, remedy="name an ancestor of all parents as base, or none")
+    return base.ref
+
+
+def _shared_by(parents: Sequence[Artifact], opener: Opener) -> ArtifactRef:
     shared = nearest_common(parents, opener)
     if shared is None:
-        what = f"it has no ancestor in common with {parents[0].folder}"
-        raise UserError(what, where=parents[1].folder, remedy=_ONE_RUN)
+        first, *others = parents
+        alien = next((other for other in others if nearest_common([first, other], opener) is None), others[-1])
+        raise UserError(f"it has no ancestor in common with {first.folder}", where=alien.folder, remedy=_ONE_RUN)
     return shared
 
 
+def _check_base(base: Artifact, said: Mapping[str, Any]) -> None:
+    """Raises UserError unless `base` has the tensors of the parents, whose `model.json` is `said`. It lacks rows, for example,
+    if each parent learned a chat template with tokens of its own after it."""
+    own = check_head(base.expect("checkpoint").folder, "language")
+    for key in ("architecture", "tokenizer"):
+        if own[key] != said[key]:
+            what = f"{key} of this ancestor differs from that of its children, so there is no difference to merge"
+            remedy = "name as base one that has theirs, such as an SFT before both, or merge by linear or slerp"
+            raise UserError(what, where=base.folder, remedy=remedy)
+
+
 def ancestor_of(parents: Sequence[Artifact], shared: ArtifactRef, fetched: Opener) -> Artifact:
-    """The whole artifact of the ancestor `shared`. Raises UserError if it is gone, or one of the parents."""
+    """The whole artifact of the ancestor `shared`. Raises UserError if it is gone, one of the parents, or of other tensors."""
+    found = _found_ancestor(parents, shared, fetched)
+    _check_base(found, check_head(parents[0].folder, "language"))
+    return found
+
+
+def _found_ancestor(parents: Sequence[Artifact], shared: ArtifactRef, fetched: Opener) -> Artifact:
     if any(shared.digest == parent.manifest.digest for parent in parents):
         what = f"{shared.stage} is a parent and the parents' nearest common ancestor: it has no difference to itself"
         raise UserError(what, where=shared.uri, remedy="name an earlier ancestor as base, or leave it out of parents")
     for parent in parents:
-        beside = parent.folder.parent / Path(shared.uri).name
-        if (beside / MANIFEST).is_file() and Artifact.open(beside, verify=False).manifest.digest == shared.digest:
-            return Artifact.open(beside)
+        if (beside := opened_beside(shared, parent)) is not None:
+            beside.verify()
+            return beside
     found = fetched(shared.uri)
     if found.manifest.digest != shared.digest:
         what = f"the parents' common ancestor {shared.stage} is no longer there"
@@ -80,25 +105,32 @@ def keys_of(parents: Sequence[Artifact], seed: int) -> list[int]:
 
 def copy_files(parents: Sequence[Artifact], out: Path) -> None:
     """Copy what is neither weights nor state of training, such as tokenizer and chat template, and write `model.json`: a chat
-    model's if one of the parents is one. Raises UserError for a file that is not the same in all."""
+    model's if one of the parents is one. The parents are those that `check_parents` has seen."""
     for name in _others(parents):
-        contents = {a.path(name).read_bytes() if a.path(name).is_file() else None for a in parents}
-        if len(contents) > 1:
-            holder = next(a for a in parents if a.path(name).is_file())
-            what = f"{name} is not the same in all parents of the merge"
-            raise UserError(what, where=holder.folder, remedy="merge models of one tokenizer and one chat template")
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(parents[0].path(name), out / name)
-    said = [_model_file(parent) for parent in parents]
-    first = {**said[0], "chat": any(each["chat"] for each in said)}
-    for parent, each in zip(parents, said, strict=True):
-        if {**each, "chat": first["chat"]} != first:
-            raise UserError(f"{ARCHITECTURE} differs from {parents[0].folder}'s", where=parent.folder, remedy=_ONE_RUN)
-    write_atomic(out / ARCHITECTURE, json.dumps(first, indent=1, sort_keys=True))
+    said = {**check_head(parents[0].folder, "language"), "chat": chats(parents)}
+    write_atomic(out / ARCHITECTURE, json.dumps(said, indent=1, sort_keys=True))
 
 
-def _model_file(parent: Artifact) -> dict[str, Any]:
-    return check_head(parent.folder, "language")
+def chats(parents: Sequence[Artifact]) -> bool:
+    """Whether their merge is a chat model: if one of them is."""
+    return any(check_head(parent.folder, "language")["chat"] for parent in parents)
+
+
+def _differing(own: Mapping[str, Any], first: Mapping[str, Any]) -> str | None:
+    """The first key of two `model.json` with different values; models that chat and models that do not may be merged."""
+    return next((key for key in sorted({*own, *first} - {"chat"}) if own.get(key) != first.get(key)), None)
+
+
+def _check_files(parents: Sequence[Artifact]) -> None:
+    """By the manifests' hashes. Raises UserError for a file that is not the same in all."""
+    for name in _others(parents):
+        records = [parent.manifest.files.get(name) for parent in parents]
+        if len({record.sha256 if record else "" for record in records}) > 1:
+            holder = next(parent for parent, record in zip(parents, records, strict=True) if record)
+            what = f"{name} is not the same in all parents of the merge"
+            raise UserError(what, where=holder.folder, remedy="merge models of one tokenizer and one chat template")
 
 
 def _others(parents: Sequence[Artifact]) -> Iterator[str]:

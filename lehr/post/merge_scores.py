@@ -20,7 +20,7 @@ from lehr.evals.suites import examples
 from lehr.evals.task import Example
 from lehr.model.generate import LanguageModel
 from lehr.pipeline.attempt import Attempt
-from lehr.post.merge import check_parents
+from lehr.post.merge import chats, check_parents
 from lehr.post.merge_methods import linear
 from lehr.post.merge_search import Weights, best, search
 from lehr.post.merge_work import Merge
@@ -103,7 +103,7 @@ class _Scored:
             self._loaded.model.to(own_device(Ranks()))
         load_weights(self._loaded.model, candidate)
         candidate.unlink()
-        own = LanguageModel(self._loaded.model, self._loaded.tokenizer, self._loaded.chat)
+        own = LanguageModel(self._loaded.model, self._loaded.tokenizer, chats(parents))
         model = SharedModel(own, Ranks(), self._attempt.serve(own))
         records = score(
             model, self._attempt.name, c.search.task, "dev", self._examples, c.seed, max_new_tokens=c.max_new_tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,17 +90,19 @@ def merge_into(work: Merge, out: Path) -> Artifact:
     """A merge as an artifact in the new folder `out`, complete or absent. Raises UserError if it is there, or if the parents do
     not belong together."""
     if out.exists():
-        raise UserError("this folder exists already", where=out, remedy="give --out a new name")
+        raise UserError("this folder exists already", where=out, remedy="name a new one")
     beside = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
+    began = time.monotonic()
     try:
         meta = merged(work, beside, work.how.weights or [1.0] * len(work.parents))
         refs = [artifact.ref for artifact in [*work.parents, *([work.base] if work.base else [])]]
         config = {"how": work.how.model_dump(mode="json"), "seed": work.seed}
         Artifact.seal(
             beside, kind="checkpoint", stage="merge", fingerprint=sha256_text(canonical([config, [r.digest for r in refs]])),
-            parents=refs, config=config, code=code_version(merge_into), meta=meta, cost=Cost(), stage_kind="merge",
+            parents=refs, config=config, code=code_version(merge_into), meta=meta,
+            cost=Cost(seconds=time.monotonic() - began), stage_kind="merge",
         )  # fmt: skip
         os.replace(beside, out)
     finally:

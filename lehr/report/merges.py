@@ -8,6 +8,7 @@ from typing import Any
 from lehr.report import format as fmt
 from lehr.report.charts import Panel, stage_colours
 from lehr.report.data import ReportData, StageReport
+from lehr.report.merge_words import how
 from lehr.report.results import judged_by, soup_panel
 from lehr.report.scores import SoupRow, soup_rows
 from lehr.runtime.metrics import metric
@@ -36,25 +37,23 @@ def merges(data: ReportData) -> list[tuple[str, str, Merge]]:
 
 def _merge(data: ReportData, stage: StageReport) -> Merge:
     said, table = stage.merge, data.table("held_out")
-    known = [(found.name if (found := data.stage(digest)) else name) for digest, name in _merged(said)]
+    known = [_named(data, digest, name) for digest, name in _merged(said)]
+    shared = _named(data, str(said["ancestor"]["digest"]), str(said["ancestor"]["stage"]))
     rows = soup_rows(table, stage.name, known)
     search, searched = _search(said.get("search", {}))
     panels = [soup_panel(row, stage_colours(data), "parents") for row in rows]
     lede = judged_by(rows, "parents", "parent")
-    return Merge(f"{stage.name}, merged of {len(known)} models", _how(said, known), rows, panels, lede, known, search, searched)
+    made = f"{how(said, known)}. Ancestor in common: {shared}."
+    return Merge(f"{stage.name}, merged of {len(known)} models", made, rows, panels, lede, known, search, searched)
+
+
+def _named(data: ReportData, digest: str, name: str) -> str:
+    """A model's name in this report, which of another run's may not be its own."""
+    return found.name if (found := data.stage(digest)) else name
 
 
 def _merged(said: dict[str, Any]) -> list[tuple[str, str]]:
     return list(zip(map(str, said["merged"]), map(str, said["ingredients"]), strict=True))
-
-
-def _how(said: dict[str, Any], parents: list[str]) -> str:
-    """`linear: sft 0.25, sft-2 0.75; nearest common ancestor: soup.`"""
-    settings = dict(said["settings"])
-    weights = settings.pop("weights", None) or [None] * len(parents)
-    named = ", ".join(name if w is None else f"{name} {w:g}" for name, w in zip(parents, weights, strict=True))
-    rest = "".join(f", {key} {str(value).lower()}" for key, value in settings.items())
-    return f"{fmt.words(str(said['method']))}: {named}{rest}; ancestor in common: {said['ancestor']['stage']}."
 
 
 def _search(said: dict[str, Any]) -> tuple[list[tuple[list[str], str]], str]:

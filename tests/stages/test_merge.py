@@ -18,6 +18,7 @@ from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.config.merging import MergeMethod, MergeSearch
 from lehr.config.parallel import Parallel
+from lehr.data.tokenizer import Tokenizer
 from lehr.evals.score import score
 from lehr.evals.suites import examples
 from lehr.interop import convert
@@ -26,9 +27,12 @@ from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.explain import parts_of
 from lehr.pipeline.graph import graph
+from lehr.pipeline.merge_templates import check_templates
 from lehr.pipeline.node import Node
+from lehr.pipeline.requirements import wanted
 from lehr.pipeline.run import run_stage
 from lehr.post import merge_scores
+from lehr.post.template_tokens import with_template
 from lehr.report.card import model_card
 from lehr.report.data import ReportData, StageReport
 from lehr.report.page import render
@@ -219,6 +223,18 @@ def _wide(zoo: Zoo) -> Artifact:
     return zoo.make("wide", [Artifact.open(zoo.folder / "root")], 4, model=LONGER.model_copy(update={"mlp_hidden": 32}))
 
 
+def _spoken(zoo: Zoo) -> Artifact:
+    return zoo.make("spoken", [Artifact.open(zoo.folder / "root")], 4, files={"chat_template.jinja": "{{ messages }}"})
+
+
+def _retold(zoo: Zoo) -> Artifact:
+    text = (zoo.tokenizer / "tokenizer.json").read_text()
+    Tokenizer.train(["pack my box with five dozen jugs " * 30], 300).save(zoo.tokenizer)
+    made = zoo.make("retold", [Artifact.open(zoo.folder / "root")], 4)
+    (zoo.tokenizer / "tokenizer.json").write_text(text)
+    return made
+
+
 def _judge(zoo: Zoo) -> Artifact:
     return zoo.make("judge", [Artifact.open(zoo.folder / "root")], 4, head="scalar")
 
@@ -237,6 +253,8 @@ def _broken(zoo: Zoo) -> Artifact:
     [
         (_foreign, "it has no ancestor in common with"),
         (_wide, "architecture differs from"),
+        (_retold, "tokenizer differs from"),
+        (_spoken, r"chat_template.jinja is not the same in all parents"),
         (_judge, "this checkpoint is a value or reward model"),
         (_broken, "its weights hold NaN or infinity"),
     ],
@@ -309,9 +327,86 @@ def test_weights_are_searched_on_dev_as_an_evaluation_scores_and_resumed(
     assert searched("killed").manifest.digest == whole.manifest.digest and len(scored) == 10
 
 
+def test_files_that_differ_are_found_before_a_search_scores(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, code, _ = family(zoo)
+
+    def never(*given: Any, **options: Any) -> Any:
+        raise AssertionError("scored")
+
+    monkeypatch.setattr(merge_scores, "score", never)
+    with pytest.raises(UserError, match="chat_template"):
+        run_stage(
+            SEARCHED,
+            "merge",
+            searching(5),
+            SEARCHED.inputs({"parents": [code, _spoken(zoo)]}),
+            StageContext(LocalStore(tmp_path)),
+        )
+
+
+# -- before a run
+
+
+def test_steps_and_given_models_must_share_what_the_run_begins_with(
+    zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a step is trained: it will come from the base alone."""
+    root, code, math = family(zoo)
+    foreign = _foreign(zoo)
+    sft = {"kind": "sft", "examples": {"list": 10}, "optim": {"lr": 1e-3}, "steps": 3, "batch_size": 4, "max_length": 90}
+    path = tmp_path / "recipe.yaml"
+
+    def refused(begun: Artifact, **merge: Any) -> str:
+        said = {"name": "r", "base": {"checkpoint": str(begun.folder)}, "posttraining": [sft, {"kind": "merge", **merge}]}
+        path.write_text(
+            yaml.safe_dump({**said, "evaluation": {"tasks": [{"task": "arithmetic_cf", "limit": 4}], "in_loop_steps": 0}})
+        )
+        assert main(["run", str(path), "--out", str(tmp_path / "none"), "--no-mlflow"]) == 2
+        assert not list(tmp_path.glob("none/artifacts/*"))
+        return capsys.readouterr().err
+
+    said = refused(root, parents=["sft", str(foreign.folder)])
+    assert "the parents of merge have no ancestor in common: sft" in said and str(foreign.folder) in said
+    said = refused(math, parents=["sft", str(code.folder)], method="ties", base=str(code.folder))
+    assert "is a parent too" in said
+    said = refused(math, parents=["sft", str(code.folder)], method="ties", base=str(zoo.folder / "middle"))
+    assert "its parent sft does not come from it" in said and "middle" in said
+
+
+@pytest.mark.parametrize(
+    ("merge", "template", "says"),
+    [
+        ("parents: [sft, soup]", "zephyr", "posttraining.m.parents: soup does not have the chat template"),
+        ("parents: [sft, code], method: ties", "granite", "posttraining.m.base: soup lacks the tokens"),
+        ("parents: [sft, code], method: ties", "zephyr", ""),  # it brings no tokens
+        ("parents: [sft, code]", "granite", ""),
+        ("parents: [dpo, later], method: ties", "granite", ""),  # to the SFT before both
+    ],
+)
+def test_who_learned_a_template_is_not_merged_with_who_did_not(merge: str, template: str, says: str) -> None:
+    more = ", {kind: sft, name: later, parent: sft, optim: {lr: 1e-3}, steps: 3, batch_size: 4, examples: {list: 10}}"
+    first = steps("name: early, parents: [sft, code]", more=f"{more}, {{kind: merge, name: m, {merge}}}")
+    made = graph(load_recipe(E2E, [*first, f"chat.template={template}"]))
+    taught = with_template(TOKENIZER, template)
+    if not says:
+        check_templates(made, TOKENIZER, taught)
+        return
+    with pytest.raises(UserError) as caught:
+        check_templates(made, TOKENIZER, taught)
+    assert says in str(caught.value)
+
+
+def test_a_search_needs_the_documents_that_its_task_reads() -> None:
+    """Their dev split is counted as a task's is, though no task may score it."""
+    search = "name: found, parents: [sft, code], search: {task: prose, metric: bits_per_byte, points: 4}"
+    made = graph(load_recipe(E2E, [*steps(search), "evaluation.in_loop_steps=0", "evaluation.tasks=[{task: arithmetic_cf}]"]))
+    assert ("dev", "the search of found") in list(wanted(made))
+
+
 # -- a run, its report, and the command
 
 
+@pytest.mark.long
 def test_a_run_merges_models_of_another_run_and_shows_them(
     zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,9 +434,14 @@ def test_a_run_merges_models_of_another_run_and_shows_them(
     assert {p.stage for p in found.manifest.parents} == {"both", "math", "root"}
     report, card = (out / "report.html").read_text(), (out / "model" / "README.md").read_text()
     assert "found, merged of 3 models" in report and "Search of the weights: 2 points" in report
-    assert "dare ties" in report and "Held-out examples were not read" in report and "searched-merge" in card
-    assert main(["show", str(found.folder)]) == 0
+    assert (
+        "DARE with TIES&#39; signs: code 1, code-2 1, drop 0.9, scale 1. Ancestor in common: base." in report
+        and "Held-out examples were not read" in report
+        and "searched-merge" in card
+    )
     capsys.readouterr()
+    assert main(["show", str(found.folder)]) == 0
+    assert "linear: both 0.3333, math 0.3333, root 0.3333" in capsys.readouterr().out
     assert main(["run", str(path), "--out", str(out), "--no-mlflow"]) == 0
     assert "found again: all" in capsys.readouterr().out
     foreign = _foreign(zoo)
@@ -352,20 +452,26 @@ def test_a_run_merges_models_of_another_run_and_shows_them(
     assert not list(tmp_path.glob("none/artifacts/*"))
 
 
-def test_the_command_makes_what_a_recipe_makes(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, code, math = family(zoo)
-    places = [str(code.folder), str(math.folder)]
+def test_the_command_makes_what_a_recipe_makes(
+    zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, code, math = family(zoo)
+    monkeypatch.chdir(zoo.folder)
+    places = ["code", "math"]  # the lineage names them from everywhere
     assert main(["merge", *places, "--method", "ties", "--density", "0.3", "--out", str(tmp_path / "out")]) == 0
-    assert "code, math by ties, from root" in capsys.readouterr().out
+    assert "TIES: code 1, math 1, density 0.3, scale 1; ancestor in common root" in capsys.readouterr().out
     made, stage = Artifact.open(tmp_path / "out"), run(tmp_path / "second", [code, math], method="ties", density=0.3)
-    assert made.manifest.meta == stage.manifest.meta
+    assert made.manifest.meta == stage.manifest.meta and [p.uri for p in made.manifest.parents] == [code.uri, math.uri]
     assert made.path("model.safetensors").read_bytes() == stage.path("model.safetensors").read_bytes()
     for arguments, says in (
         ([*places], "exists already"),
         (places[:1], "needs two parents"),
         ([*places, "--weight", "1"], "1 for 2 parents"),
         ([*places, "--density", "0.3"], "density: a setting of ties"),
-        ([*places, "--method", "slerp", "--at", "2"], "--at"),
+        ([*places, "--method", "slerp", "--at", "2"], "--at: expected less than or equal to 1"),
+        ([*places, places[0]], "this parent stands twice"),
+        ([*places, "--base", str(root.folder)], "--base: linear needs no ancestor"),
+        ([*places, "--method", "ties", "--base", places[0]], "does not come from"),
         ([*places, "--method", "ties", "--base", str(zoo.make("aside", [], 9).folder)], "does not come from"),
     ):
         place = tmp_path / ("out" if says == "exists already" else "none")
@@ -400,6 +506,6 @@ def test_a_report_names_what_was_merged_and_how() -> None:
     ]
     data = ReportData.model_validate({"run": "r", "stages": [s.model_dump() for s in stages], "scores": scores})
     page = render(data)
-    assert "ties: code 1, math 2, normalise true, density 0.2, scale 1.0; ancestor in common: root." in page
+    assert "TIES: code 1, math 2, density 0.2, scale 1. Ancestor in common: root." in page
     assert "no worse than the mean of its parents in 1 of 1 held-out scores" in page and "both against its parents" in page
     assert data.it_energy == 8.0 and all(f"`{name}`" in model_card(data) for name in values)
