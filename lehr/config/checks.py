@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lehr.config.chat import share_of
 from lehr.config.parts import RecipeParts
-from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
+from lehr.config.posttraining import DpoStep, GrpoStep, PpoStep, RewardModelStep, SftStep, Tuning
 from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
@@ -53,7 +53,7 @@ def mixes(r: RecipeParts) -> None:
 
 def chat_sources(r: RecipeParts) -> None:
     """Steps draw from sources of their kind, and shares have a whole."""
-    kinds = {SftStep: "conversations", DpoStep: "preferences"}
+    kinds = {SftStep: "conversations", DpoStep: "preferences", GrpoStep: "prompts", PpoStep: "prompts"}
     for step in r.posttraining:
         kind = next((kind for of, kind in kinds.items() if isinstance(step, of)), "")
         amounts: dict[str, int | str] = getattr(step, "examples", {}) if kind else {}
@@ -68,6 +68,8 @@ def chat_sources(r: RecipeParts) -> None:
                 raise ValueError(f"{key}: there is no source {name!r}; sources of {kind} are: {', '.join(known) or 'none'}")
             if share_of(amount) is not None and not (isinstance(step, Tuning) and step.samples):
                 raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of rows")
+        if isinstance(step, GrpoStep | PpoStep) and step.examples and step.families:
+            raise ValueError(f"posttraining.{step.name}: families and examples both give prompts; remove one of them")
         if isinstance(step, DpoStep) and step.examples and step.pairs:
             raise ValueError(f"posttraining.{step.name}: pairs and examples both give preferences; remove one of them")
 
@@ -100,7 +102,7 @@ def answers(r: RecipeParts) -> None:
     temperatures = dict[str, float]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if isinstance(step, GrpoStep):
+        if isinstance(step, GrpoStep | PpoStep):
             longest[f"{key}.max_new_tokens"] = step.max_new_tokens
             temperatures[f"{key}.temperature"] = step.temperature
         if isinstance(step, DpoStep) and step.pairs:
@@ -144,7 +146,7 @@ def rollouts(r: RecipeParts) -> None:
     """Mini-batches divide a roll-out's prompts equally, and every rank has a part of each."""
     for step in r.posttraining:
         world = r.parallel.by(step.processes).processes
-        if isinstance(step, GrpoStep) and step.batch_size % (step.mini_batches * world):
+        if isinstance(step, GrpoStep | PpoStep) and step.batch_size % (step.mini_batches * world):
             ranks = f"posttraining.{step.name}.processes" if step.processes else "parallel.processes"
             raise ValueError(
                 f"posttraining.{step.name}.mini_batches={step.mini_batches} do not divide batch_size={step.batch_size} "
@@ -166,13 +168,29 @@ def steps(r: RecipeParts) -> None:
             raise ValueError(f"{key}.parent={step.parent!r} is not a model before this step; those are: {', '.join(before)}")
         parent = step.parent or before[-1]
         needs_chat = (isinstance(step, DpoStep) and (step.pairs or step.examples)) or (
-            isinstance(step, GrpoStep) and step.families
+            isinstance(step, GrpoStep | PpoStep) and (step.families or step.examples)
         )
         if needs_chat and parent not in chats:
             raise ValueError(f"{key}: its parent {parent} is not a chat model; put a step of kind sft before it")
         if isinstance(step, SftStep) or parent in chats:
             chats.add(step.name)
         before.append(step.name)
+
+
+def reward_models(r: RecipeParts) -> None:
+    """A step's value and reward models are steps before it that train one."""
+    before = list[str]()
+    for step in r.posttraining:
+        if isinstance(step, PpoStep):
+            named = {f"reward_models.{name}": name for name in step.reward_models} | {"value": step.value or ""}
+            for key, name in named.items():
+                if name and name not in before:
+                    raise ValueError(
+                        f"posttraining.{step.name}.{key}: {name!r} is no reward model before this step; "
+                        f"those are: {', '.join(before) or 'none'}"
+                    )
+        if isinstance(step, RewardModelStep):
+            before.append(step.name)
 
 
 def template(r: RecipeParts) -> None:
@@ -202,5 +220,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, template, reported)
+_STEPS = (rollouts, steps, reward_models, template, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

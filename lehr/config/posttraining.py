@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
+from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
 from lehr.config.chat import Amount
+from lehr.config.lora import Lora
 from lehr.config.names import StepName
 from lehr.config.optim import Optim
 from lehr.config.sampler import SamplerElsewhere
@@ -48,6 +49,7 @@ class Tuning(Step):
     batch_size: NonNegative = 0  # conversations, pairs or prompts; 0: not given
     batch_tokens: NonNegative = 0  # instead of batch_size, if batches are filled up to so many tokens
     max_length: NonNegative = 0  # tokens of a row; 0: the model's length
+    lora: Lora | None = None  # train low-rank adapters alone; the model that is written has them merged
     checkpoint_steps: Positive = 20
 
     @property
@@ -96,7 +98,8 @@ class GrpoStep(Tuning):
     """GRPO with verifiable rewards: advantages within a prompt's group of samples. `batch_size` counts prompts."""
 
     kind: Literal["grpo"]
-    families: list[str] = []  # of generated prompts with verifiers
+    families: list[str] = []  # of generated prompts with verifiers, new ones for each roll-out
+    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
     samples_per_prompt: Annotated[int, Field(ge=2)] = 8
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 56
@@ -127,18 +130,44 @@ class RewardModelStep(Tuning):
 
 
 class PpoStep(Tuning):
-    """PPO, with verifiable rewards or reward models. Not run by this version."""
+    """PPO (Schulman et al. 2017) with a value model of its own, on verifiable rewards, reward models, or both. `batch_size`
+    counts the prompts of a roll-out. The defaults are those of OLMo 2 (Table 18) where it gives them."""
 
     kind: Literal["ppo"]
-    episodes: NonNegative = 0  # of one run
-    ppo_epochs: Positive = 1  # passes over each batch of episodes
+    families: list[str] = []  # of generated prompts with verifiers, new ones for each roll-out
+    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
+    value: str = ""  # name of the reward model from which the value model begins; by default the policy, with a head of zeros
+    value_lr: NonNegativeFloat = 0.0  # its peak learning rate; 0: that of `optim`
+    correct_reward: float = 1.0  # times what the prompt's verifier says; 0.0 leaves it to reward models
+    wrong_reward: float = 0.0  # where the verifier says 0
+    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
+    reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
+    no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
+    samples_per_prompt: Positive = 1
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+    gamma: Fraction = 1.0
+    gae_lambda: Fraction = 0.95
+    clip: PositiveFloat = 0.2
+    value_clip: NonNegativeFloat = 0.2  # how far a value may move from the one at the roll-out; 0: anywhere
+    value_coefficient: PositiveFloat = 0.1
+    whitened_advantages: bool = True
+    kl: NonNegativeFloat = 0.05  # the coefficient with which it begins
+    kl_estimator: Literal["k1", "k3"] = "k1"  # in each token's reward
+    kl_target: NonNegativeFloat = 0.0  # nats an answer that the coefficient steers at (Ziegler et al. 2019); 0: it stays
+    kl_horizon: Positive = 10_000  # answers in which it does
+    episodes: NonNegative = 0  # answers of one run
+    ppo_epochs: Positive = 1  # passes over each roll-out
+    mini_batches: Positive = 1  # of each pass, with an update each
+    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps; 0 if neither `steps` nor the keys for computing it are given."""
         if self.steps or not self.batch_size:
             return self.steps
-        return math.ceil(self.episodes * self.ppo_epochs / self.batch_size)
+        updates = self.episodes * self.ppo_epochs * self.mini_batches
+        return math.ceil(updates / (self.batch_size * self.samples_per_prompt))
 
 
 class SelfKnowledgeStep(Tuning):

@@ -7,11 +7,11 @@ from glob import has_magic
 from pathlib import Path
 
 from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
-from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SftStep, Tuning
+from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, PpoStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
-BUILT = ("sft", "dpo", "grpo")  # kinds of post-training steps that this version runs, besides those of users' own modules
+BUILT = ("sft", "dpo", "grpo", "ppo")  # kinds of post-training steps that this version runs, besides those of users' own modules
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 
@@ -89,7 +89,8 @@ def _kinds(recipe: Recipe) -> Iterator[Lack]:
 def _step(step: PostStep) -> Iterator[Lack]:
     """The missing settings of a step whose kind can be run."""
     key = f"posttraining.{step.name}"
-    own = {SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families",)}
+    own = {SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families", "examples")}
+    own |= {PpoStep: ("families", "examples")}
     keys = next((names for kind, names in own.items() if isinstance(step, kind)), ())
     if keys and not any(getattr(step, name) for name in keys):
         yield (

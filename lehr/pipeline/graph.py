@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, GrpoStep, SftStep
+from lehr.config.posttraining import DpoStep, SftStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.data.synthetic.conversations import FAMILIES
@@ -264,5 +264,5 @@ class _Builder:
         """The chat families that the recipe trains, in order."""
         families: list[str] = []
         for step in self.recipe.posttraining:
-            families += step.examples if isinstance(step, SftStep) else step.families if isinstance(step, GrpoStep) else []
+            families += [*getattr(step, "examples", ()), *getattr(step, "families", ())]
         return [family for family in dict.fromkeys(families) if family in FAMILIES]
