@@ -11,7 +11,12 @@ from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, Pp
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
-BUILT = ("sft", "dpo", "grpo", "ppo")  # kinds of post-training steps that this version runs, besides those of users' own modules
+BUILT = (
+    "sft",
+    "dpo",
+    "grpo",
+    "ppo",
+)  # kinds of post-training steps that this version runs, besides those of users' own modules
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 

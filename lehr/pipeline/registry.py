@@ -16,8 +16,10 @@ from lehr.stages import (
     grpo,
     import_hf,
     midtrain,
+    ppo,
     preferences,
     pretrain,
+    prompts,
     sft,
     shards,
     soup,
@@ -33,7 +35,9 @@ _POST_TRAINING = [
     preferences.SPEC,
     supplied_preferences.SPEC,
     dpo.SPEC,
+    prompts.SPEC,
     grpo.SPEC,
+    ppo.SPEC,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]

@@ -23,6 +23,7 @@ from lehr.runtime.json_files import read_object
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.midtrain import MidtrainConfig
+from lehr.stages.ppo import PpoConfig
 from lehr.stages.preferences import PreferencesConfig
 from lehr.stages.pretrain import PretrainConfig
 from lehr.stages.sft import SftConfig
@@ -120,7 +121,7 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
 def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
     c = node.config
     asked: Iterable[ChatExample]
-    if isinstance(c, GrpoConfig):
+    if isinstance(c, GrpoConfig | PpoConfig):
         key, room, asked = f"posttraining.{node.name}", c.max_new_tokens, roll_out_prompts(c)
     elif isinstance(c, PreferencesConfig):
         key, room = f"the pairs of {node.name}", c.pairs.max_new_tokens

@@ -1,5 +1,5 @@
-"""PPO (Schulman et al. 2017) with a penalty on the divergence from a reference in the reward of each token, as in Ziegler et al.
-(2019) and OLMo 2 (Table 18). Shapes: B rows, T columns; masks are true at the tokens of answers, which are adjacent in a row."""
+"""PPO (Schulman et al. 2017) with a penalty on the divergence from a reference in the reward of each token, as in Ziegler et
+al. (2019) and OLMo 2 (Table 18). Shapes: B rows, T columns; masks are true at an answer's tokens, which are adjacent."""
 
 from __future__ import annotations
 

@@ -1,0 +1,66 @@
+"""The PPO objective of a step: its prompts, reference, value model and reward models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lehr.artifacts.artifact import Artifact
+from lehr.model.generate import LanguageModel
+from lehr.model.lora import adapt
+from lehr.model.scalar import ScalarModel
+from lehr.post.ppo import Controller, PpoSettings
+from lehr.post.ppo_objective import VALUE, PpoObjective
+from lehr.post.prompts import reference_of, sampler_of, step_prompts
+from lehr.post.tuning import Setup
+from lehr.runtime import seeds
+from lehr.runtime.errors import UserError
+from lehr.train.checkpointing.checkpoint import load_model
+from lehr.train.state import Trained
+
+
+def ppo_objective(setup: Setup) -> PpoObjective:
+    """PPO that starts from the parent, which is the reference model too. Raises UserError for a reward model with another
+    tokenizer or a shorter context than the policy's, and as `step_prompts` does."""
+    c, policy = setup.config, LanguageModel(setup.loaded.model, setup.loaded.tokenizer, chat=True)
+    prompts = step_prompts(setup)
+    value = scalar_model(setup, setup.data["value"]) if "value" in setup.data else ScalarModel.on(policy.model)
+    if c.lora:
+        adapt(value, c.lora, seeds.derive(c.seed, "adapters", VALUE))
+    optim = c.optim.model_copy(update={"lr": c.value_lr or c.optim.lr})
+    setup.state.models[VALUE] = Trained.fresh(value, optim)
+    setup.state.frozen["reference"] = reference_of(policy.model)
+    rewards = {}
+    for number, (folder, weight) in enumerate(zip(setup.several["rewards"], c.reward_weights, strict=True)):
+        setup.state.frozen[f"reward-{number}"] = scalar_model(setup, folder)
+        rewards[f"reward-{number}"] = weight
+    return PpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy), rewards)
+
+
+def scalar_model(setup: Setup, folder: Path) -> ScalarModel:
+    """The reward model in `folder`, on the policy's device."""
+    model, tokenizer, _ = load_model(Artifact.open(folder, verify=False), "scalar", ScalarModel)
+    policy = setup.loaded
+    if tokenizer.hash != policy.tokenizer.hash:
+        raise UserError(
+            f"{setup.context.name}: this reward model has another tokenizer than the model in training",
+            where=folder,
+            remedy="train it from a model of the same run, after the same step of sft",
+        )
+    if model.config.max_seq_len < policy.model.config.max_seq_len:
+        raise UserError(
+            f"{setup.context.name}: this reward model reads {model.config.max_seq_len} tokens, the model in training "
+            f"{policy.model.config.max_seq_len}",
+            where=folder,
+            remedy="train it from a model of the same run",
+        )
+    return model.to(policy.model.cos.device)
+
+
+def settings(c: Any) -> PpoSettings:
+    """Of a lehr.stages.ppo.PpoConfig."""
+    return PpoSettings(
+        c.batch_size, c.samples_per_prompt, c.temperature, c.max_new_tokens,
+        Controller(c.kl, c.kl_target, float(c.kl_horizon)), c.kl_estimator, c.gamma, c.gae_lambda, c.clip, c.value_clip,
+        c.value_coefficient, c.whitened_advantages, c.no_eos_reward, c.rollout_epochs, c.mini_batches,
+    )  # fmt: skip
