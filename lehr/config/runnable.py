@@ -16,7 +16,7 @@ BUILT = (
     "dpo",
     "grpo",
     "ppo",
-)  # kinds of post-training steps that this version runs, besides those of users' own modules
+)  # kinds of post-training steps that this version runs, besides users' own
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 

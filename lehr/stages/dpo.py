@@ -57,7 +57,8 @@ def expand(step: DpoStep, place: StepContext) -> list[Node]:
     config = DpoConfig(
         optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         max_length=step.max_length, beta=step.beta, normalised=step.normalised, chosen_nll=step.chosen_nll,
-        seed=place.seed(step.name), lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        seed=place.seed(step.name), lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel,
+        watch=place.watch,
     )  # fmt: skip
     return [pairs, Node(step.name, "dpo", config, {"parent": (place.parent,), "pairs": (pairs.name,)})]
 

@@ -73,21 +73,20 @@ def run(config: PpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     return tune(config, ppo_objective, inputs, attempt)
 
 
-_SAME = (
-    "families", "optim", "schedule", "batch_size", "max_length", "value_lr", "correct_reward", "wrong_reward", "bonus",
-    "no_eos_reward", "samples_per_prompt", "temperature", "max_new_tokens", "gamma", "gae_lambda", "clip", "value_clip",
-    "value_coefficient", "whitened_advantages", "kl", "kl_estimator", "kl_target", "kl_horizon", "mini_batches",
-    "checkpoint_steps", "lora", "sampler",
-)  # fmt: skip  # keys that the step and the stage have under one name
-
-
 def expand(step: PpoStep, place: StepContext) -> list[Node]:
     """The node of the prompts, if they are prepared, and that of the model. Raises UserError as `prompts_of` does."""
     rows = prompts_of(step, place)
     rewards = {name: weight for name, weight in step.reward_models.items() if weight}
     config = PpoConfig(
-        **{key: getattr(step, key) for key in _SAME}, steps=step.total_steps, reward_weights=list(rewards.values()),
-        rollout_epochs=step.ppo_epochs, seed=place.seed(step.name), parallel=place.parallel, watch=place.watch,
+        families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps, batch_size=step.batch_size,
+        max_length=step.max_length, value_lr=step.value_lr, correct_reward=step.correct_reward,
+        wrong_reward=step.wrong_reward, bonus=step.bonus, reward_weights=list(rewards.values()),
+        no_eos_reward=step.no_eos_reward, samples_per_prompt=step.samples_per_prompt, temperature=step.temperature,
+        max_new_tokens=step.max_new_tokens, gamma=step.gamma, gae_lambda=step.gae_lambda, clip=step.clip,
+        value_clip=step.value_clip, value_coefficient=step.value_coefficient, whitened_advantages=step.whitened_advantages,
+        kl=step.kl, kl_estimator=step.kl_estimator, kl_target=step.kl_target, kl_horizon=step.kl_horizon,
+        rollout_epochs=step.ppo_epochs, mini_batches=step.mini_batches, seed=place.seed(step.name), lora=step.lora,
+        sampler=step.sampler, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
     inputs = {"parent": (place.parent,), "prompts": tuple(node.name for node in rows)}
     inputs |= {"value": (step.value,) if step.value else (), "rewards": tuple(rewards)}

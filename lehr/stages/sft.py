@@ -78,7 +78,8 @@ def expand(step: SftStep, place: StepContext) -> list[Node]:
     config = SftConfig(
         optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         batch_tokens=step.batch_tokens, max_length=step.max_length, loss=step.loss, replay=replay, seed=place.seed(step.name),
-        lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch, template=resolved(place.chat),
+        lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        template=resolved(place.chat),
     )  # fmt: skip
     rows = _rows(step, place)
     inputs = {"parent": (place.parent,), "rows": (rows.name,), **({"shards": ("shards",)} if replay else {})}

@@ -29,8 +29,8 @@ _AGAIN = "delete the artifact and run the same command again"
 
 @dataclass(frozen=True)
 class Preparing:
-    """The amount of each set in an epoch: supplied `sources`, the others generated families; shares are of `samples` prompts, of
-    at most `max_length` tokens."""
+    """The amount of each set in an epoch: supplied `sources`, the others generated families; shares are of `samples`
+    prompts, of at most `max_length` tokens."""
 
     amounts: Mapping[str, int | str]
     sources: Mapping[str, PromptsSource]
