@@ -1,4 +1,4 @@
-"""`lehr dropped`: what the data stage left out."""
+"""`lehr dropped`: what was left out of documents, conversations and preferences."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ def _sources(artifact: Artifact) -> set[str]:
     from lehr.runtime.errors import UserError
     from lehr.runtime.json_files import read_object
 
-    path = artifact.path("funnel.json")
-    try:
-        return set(read_object(path, "")) if path.is_file() else set()
-    except UserError:  # damaged: those of the records count alone
-        return set()
+    found = set[str]()
+    for name in ("funnel.json", "sets.json"):
+        path = artifact.path(name)
+        try:
+            found |= set(read_object(path, "")) if path.is_file() else set()
+        except UserError:  # damaged: those of the records count alone
+            continue
+    return found
 
 
 def _known(what: str, wanted: str | None, known: set[str]) -> None:
@@ -55,8 +58,8 @@ def _known(what: str, wanted: str | None, known: set[str]) -> None:
 def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_json: bool) -> None:
     """List the documents that were not trained on, each with its reason.
 
-    RUN_OR_ARTIFACT is a run's folder, or a documents artifact in it. One line per document: source, reason, id;
-    the totals go to stderr.
+    RUN_OR_ARTIFACT is a run's folder, or an artifact of documents, conversations or preferences in it. One line per document
+    or row: source, reason, id; the totals go to stderr.
 
     \b
     Examples:

@@ -60,10 +60,26 @@ def _missing(where: Where, what: str) -> UserError:
 
 def with_file(where: Where, name: str) -> list[Artifact]:
     """The artifact at `where`, or those of the run there, that hold a file `name`. Raises UserError if none does."""
-    found = [whole(a) for a in _candidates(where) if name in a.manifest.files]
+    found = [a for a in _candidates(where) if name in a.manifest.files]
     if not found:
         raise _missing(where, f"artifact with a {name}")
-    return found
+    return [whole(a) for a in _of_each_stage(where, found)]
+
+
+def of_kinds(where: Where, *kinds: Kind) -> list[Artifact]:
+    """The artifact at `where`, or those of these kinds of the run there. Raises UserError if there is none."""
+    found = [a for a in _candidates(where) if a.manifest.kind in kinds]
+    if not found:
+        raise _missing(where, f"artifact of {' or '.join(kinds)}")
+    return [whole(a) for a in _of_each_stage(where, found)]
+
+
+def _of_each_stage(where: Where, found: list[Artifact]) -> list[Artifact]:
+    """One artifact of each stage, the one that `latest` means: a changed recipe leaves those of the earlier one."""
+    stages: dict[str, list[Artifact]] = {}
+    for artifact in found:
+        stages.setdefault(artifact.manifest.stage, []).append(artifact)
+    return [latest(where, those) for those in stages.values()]
 
 
 def latest(where: Where, found: list[Artifact]) -> Artifact:

@@ -27,6 +27,7 @@ from lehr.cli.plan import plan
 from lehr.cli.profile import profile
 from lehr.cli.provenance import lookup
 from lehr.cli.recipes import recipes
+from lehr.cli.rows import data
 from lehr.cli.run import run_command, validate
 from lehr.cli.runs import list_
 from lehr.cli.serve import serve
@@ -55,6 +56,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (compare, "Scores of several runs, and what differs."),
         (explain, "What a stage follows from, and how two differ."),
         (dropped, "Documents that were not trained on, with reasons."),
+        (data, "Conversations and preferences as they are trained on."),
         (lookup, "The documents of a training step, and the reverse."),
         (mlflow_, "The address of its record, for MLflow's server."),
     ),

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lehr.report.card import model_card
-    from lehr.report.data import Environment, PlannedStage, ReportData, Sample, Site, SourceFunnel, StageReport, Totals
+    from lehr.report.data import (
+        Environment,
+        PlannedStage,
+        ReportData,
+        Sample,
+        Site,
+        StageReport,
+        Totals,
+    )
+    from lehr.report.inputs import SetReport, SourceFunnel
     from lehr.report.page import render, render_fragment
     from lehr.report.scores import ScoreRecord
     from lehr.report.unfinished import Unfinished
@@ -19,6 +28,7 @@ __all__ = [
     "ReportData",
     "Sample",
     "ScoreRecord",
+    "SetReport",
     "Site",
     "SourceFunnel",
     "StageReport",

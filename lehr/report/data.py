@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
+from lehr.report.inputs import SetReport, SourceFunnel
 from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
 from lehr.report.unfinished import Unfinished
 from lehr.runtime.energy import added
@@ -20,18 +21,6 @@ Point = dict[str, float | None]
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class SourceFunnel(_Model):
-    """One source on its way from read to kept. Counts are documents; `dropped` counts them by reason."""
-
-    read: int
-    kept: int
-    characters: int = 0  # of the kept documents
-    tokens: int | None = None  # of the kept documents
-    dropped: dict[str, int] = {}
-    license: str = ""
-    origin: str = ""
 
 
 class StageReport(_Model):
@@ -197,6 +186,7 @@ class ReportData(_Model):
     recipe: str = ""  # the resolved YAML
     seed: int | None = None
     funnel: dict[str, SourceFunnel] = {}
+    sets: dict[str, dict[str, SetReport]] = {}  # stage -> set
     mixes: dict[str, str] = {}
     stages: list[StageReport] = []
     unfinished: list[Unfinished] = []

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from lehr.report.charts import PALETTES, Panel, origin, stage_colours
 from lehr.report.curves import Axes, Level, Series, curve_panel
 from lehr.report.data import ReportData, StageReport
+from lehr.report.inputs import SetReport
 from lehr.runtime import metrics
 from lehr.runtime.metrics import Metric
 
@@ -158,7 +159,15 @@ class PostTraining:
     optimiser: list[Panel]
 
 
-def post_training(data: ReportData) -> dict[str, PostTraining] | None:
+@dataclass(frozen=True)
+class PostTrainingView:
+    """What steps of post-training learned from, by stage and set, and their panels by stage."""
+
+    sets: dict[str, dict[str, SetReport]]
+    steps: dict[str, PostTraining]
+
+
+def post_training(data: ReportData) -> PostTrainingView | None:
     """By stage: whatever the loop recorded, undeclared metrics behind declared ones."""
     colours = stage_colours(data)
     found = {}
@@ -167,7 +176,7 @@ def post_training(data: ReportData) -> dict[str, PostTraining] | None:
             panels = [(m, _post_panel(s, m, colours[s.name])) for m in _drawn([s])]
             folded = [panel for m, panel in panels if m.order or m.name.endswith("_norm")]
             found[s.name] = PostTraining([panel for _, panel in panels if panel not in folded], folded)
-    return found or None
+    return PostTrainingView(data.sets, found) if found or data.sets else None
 
 
 def _post_panel(stage: StageReport, m: Metric, colour: str) -> Panel:

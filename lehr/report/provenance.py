@@ -12,9 +12,10 @@ from markupsafe import Markup
 from lehr.report import format as fmt
 from lehr.report import lineage
 from lehr.report.charts import stage_colours
-from lehr.report.data import ReportData, SourceFunnel, StageReport
+from lehr.report.data import ReportData, StageReport
 from lehr.report.footprint import ItJoules
 from lehr.report.headline import measured
+from lehr.report.inputs import SourceFunnel
 
 _REASON_COLOURS = ("var(--r1)", "var(--r2)", "var(--r3)", "var(--r4)", "var(--r5)")
 _KEPT = "var(--kept)"

@@ -25,11 +25,13 @@ from lehr.interop.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.pipeline.registry import stage
 from lehr.planning.plan import plan_run
+from lehr.post.sets.audit import SETS
 from lehr.report import (
     Environment,
     PlannedStage,
     ReportData,
     Sample,
+    SetReport,
     Site,
     SourceFunnel,
     StageReport,
@@ -137,6 +139,7 @@ def collect(run: RunRecord) -> ReportData:
         seed=recipe.seed,
         headline=recipe.evaluation.headline,
         funnel=_funnel(artifacts),
+        sets=_sets(run.made),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],
         unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
@@ -226,6 +229,18 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
                     read=row["read"], kept=row["kept"], characters=row["characters_kept"], tokens=tokens.get(name),
                     dropped=row["dropped"], license=row["license"], origin=row["origin"],
                 )  # fmt: skip
+    return out
+
+
+def _sets(made: Sequence[Made]) -> dict[str, dict[str, SetReport]]:
+    """What each stage of conversations or preferences counted."""
+    out = {}
+    for each in made:
+        path = each.artifact.path(SETS)
+        if each.artifact.manifest.kind in ("conversations", "preferences") and path.is_file():
+            known = SetReport.model_fields
+            rows = read_object(path, REPEAT).items()
+            out[each.name] = {name: SetReport(**{k: v for k, v in row.items() if k in known}) for name, row in rows}
     return out
 
 

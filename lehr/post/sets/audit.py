@@ -59,7 +59,7 @@ class Audit:
         """Count and record a row that is left out."""
         self.sets[source].dropped[reason] += 1
         said = {"id": str(row.values.get("id") or row.where), "source": source, "reason": reason, "text": text_of(row.values)}
-        self._file.write((json.dumps(said, ensure_ascii=False) + "\n").encode())
+        self._file.write((json.dumps(said) + "\n").encode())
 
     def close(self) -> None:
         """Write the counts, with each set's share of the trained tokens."""

@@ -23,7 +23,7 @@ def turns(value: Any, key: str) -> list[Message]:
     value = decoded(value)
     if not isinstance(value, list) or not value:
         raise BadRow(f"{key}: not a list of turns", "write [{role, content}, ...]")
-    return [turn(turn, f"{key}.{number}") for number, turn in enumerate(value)]
+    return [turn(each, f"{key}.{number}") for number, each in enumerate(value)]
 
 
 def turn(value: Any, where: str) -> Message:
