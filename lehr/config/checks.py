@@ -178,19 +178,33 @@ def steps(r: RecipeParts) -> None:
 
 
 def reward_models(r: RecipeParts) -> None:
-    """A step's value and reward models are steps before it that train one."""
+    """A step's value and reward models are steps before it that train one, or addresses of others' (with a slash); and
+    something rewards its answers."""
     before = list[str]()
     for step in r.posttraining:
+        key = f"posttraining.{step.name}"
         if isinstance(step, PpoStep):
-            named = {f"reward_models.{name}": name for name in step.reward_models} | {"value": step.value or ""}
-            for key, name in named.items():
-                if name and name not in before:
+            named = {f"reward_models.{name}": name for name in step.reward_models} | {"value": step.value}
+            for own, name in named.items():
+                if name and name not in before and "/" not in name:
                     raise ValueError(
-                        f"posttraining.{step.name}.{key}: {name!r} is no reward model before this step; "
-                        f"those are: {', '.join(before) or 'none'}"
+                        f"{key}.{own}: {name!r} is no reward model before this step; those are: {', '.join(before) or 'none'}"
                     )
+            weights = [step.correct_reward - step.wrong_reward, *step.bonus.values(), *step.reward_models.values()]
+            if not any(weights) and step.no_eos_reward is None:
+                raise ValueError(f"{key}: no answer is rewarded more than another; give it correct_reward, or reward_models")
         if isinstance(step, RewardModelStep):
             before.append(step.name)
+
+
+def adapters(r: RecipeParts) -> None:
+    """What gets adapters is there: a model with experts has no linear layers in their place."""
+    for step in r.posttraining:
+        wanted = step.lora.targets if isinstance(step, Tuning) and step.lora and r.model.n_experts else []
+        if missing := [target for target in wanted if target in ("gate_up", "down")]:
+            raise ValueError(
+                f"posttraining.{step.name}.lora.targets: experts have no adapters; leave {' and '.join(missing)} out"
+            )
 
 
 def template(r: RecipeParts) -> None:
@@ -220,5 +234,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, reward_models, template, reported)
+_STEPS = (rollouts, steps, reward_models, adapters, template, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

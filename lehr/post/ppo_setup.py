@@ -15,13 +15,13 @@ from lehr.post.prompts import reference_of, sampler_of, step_prompts
 from lehr.post.tuning import Setup
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
-from lehr.train.checkpointing.checkpoint import load_model
+from lehr.train.checkpointing.scalar import load_scalar
 from lehr.train.state import Trained
 
 
 def ppo_objective(setup: Setup) -> PpoObjective:
     """PPO that starts from the parent, which is the reference model too. Raises UserError for a reward model with another
-    tokenizer or a shorter context than the policy's, and as `step_prompts` does."""
+    tokenizer or template or a shorter context than the policy's, and as `step_prompts` does."""
     c, policy = setup.config, LanguageModel(setup.loaded.model, setup.loaded.tokenizer, chat=True)
     prompts = step_prompts(setup)
     value = scalar_model(setup, setup.data["value"]) if "value" in setup.data else ScalarModel.on(policy.model)
@@ -39,11 +39,12 @@ def ppo_objective(setup: Setup) -> PpoObjective:
 
 def scalar_model(setup: Setup, folder: Path) -> ScalarModel:
     """The reward model in `folder`, on the policy's device."""
-    model, tokenizer, _ = load_model(Artifact.open(folder, verify=False), "scalar", ScalarModel)
-    policy = setup.loaded
-    if tokenizer.hash != policy.tokenizer.hash:
+    loaded, policy = load_scalar(Artifact.open(folder, verify=False)), setup.loaded
+    model, ours, theirs = loaded.model, policy.tokenizer, loaded.tokenizer
+    if (theirs.hash, theirs.chat_template) != (ours.hash, ours.chat_template):
+        what = "tokenizer" if theirs.hash != ours.hash else "chat template"
         raise UserError(
-            f"{setup.context.name}: this reward model has another tokenizer than the model in training",
+            f"{setup.context.name}: this reward model has another {what} than the model in training",
             where=folder,
             remedy="train it from a model of the same run, after the same step of sft",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from lehr.data.reasoning import PREFIX
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
@@ -16,8 +15,7 @@ from lehr.post.grpo import GrpoObjective, GrpoSettings
 from lehr.post.http_sampler import HttpSampler
 from lehr.post.sets.prompts import read_prompts
 from lehr.post.tuning import Setup
-from lehr.post.verifiers import verify
-from lehr.post.verifiers.sandbox import check_machine
+from lehr.post.verifiers import check_args, verify
 from lehr.runtime.ports import Sampler
 from lehr.train.checkpointing.checkpoint import copy_parameters
 
@@ -47,8 +45,8 @@ def step_prompts(setup: Setup) -> list[Prompt]:
     verifier needs."""
     c, tokenizer = setup.config, setup.loaded.tokenizer
     examples = read_prompts(setup.folder("prompts")) if "prompts" in setup.data else list(roll_out_prompts(c))
-    if any(example.family.startswith(PREFIX) for example in examples):
-        check_machine("reasoning_gym")  # this one may refuse what the one that planned allowed
+    for example in {example.verifier: example for example in examples}.values():
+        check_args(example.verifier, example.verifier_args)  # this machine may refuse what the one that prepared allowed
     prompts = [_prompt(example, tokenizer, c) for example in examples]
     refuse_long(setup.context.name, (p.ids for p in prompts), setup.loaded.model.config.max_seq_len, c.max_new_tokens)
     return prompts

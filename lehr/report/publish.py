@@ -233,11 +233,11 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
 
 
 def _sets(made: Sequence[Made]) -> dict[str, dict[str, SetReport]]:
-    """What each stage of conversations or preferences counted."""
+    """What each stage of conversations, preferences or prompts counted."""
     out = {}
     for each in made:
         path = each.artifact.path(SETS)
-        if each.artifact.manifest.kind in ("conversations", "preferences") and path.is_file():
+        if each.artifact.manifest.kind in ("conversations", "preferences", "prompts") and path.is_file():
             known = SetReport.model_fields
             rows = read_object(path, REPEAT).items()
             out[each.name] = {name: SetReport(**{k: v for k, v in row.items() if k in known}) for name, row in rows}

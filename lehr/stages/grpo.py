@@ -93,8 +93,7 @@ def roll_out_work(node: Node, place: PlanPlace) -> Work:
         prepared: PromptsConfig = place.node(node.inputs["prompts"][0]).config  # type: ignore[assignment]
         families = [] if prepared.sources else list(prepared.amounts)
     if not families:
-        most = rows * c.parallel.processes * (c.max_length or place.model.max_seq_len)
-        return tuning_work(node.name, node.kind, place, c, most, "at most")
+        return tuning_work(node.name, node.kind, place, c, rows * c.parallel.processes * place.model.max_seq_len, "at most")
     tokens = c.parallel.processes * padded_tokens(families, place.recipe_seed, rows)
     return tuning_work(node.name, node.kind, place, c, tokens)
 

@@ -54,9 +54,7 @@ def prepare_prompts(
             kept = [(row, size) for row, size in _short(name, asked, tokenizer, wish, audit)]
             counts.kept = len(kept)
             if not kept:
-                reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common(3))
-                where = source.path if source else f"max_length={wish.max_length}"
-                raise UserError(f"no prompt of {name!r} is left: {reasons}", where=where, remedy="lower max_new_tokens")
+                raise _nothing_left(name, source, counts, wish.max_length)
             count = wanted({name: amount}, {name: len(kept)}, wish.samples)[name]
             chosen = [kept[i] for i in drawn(0, len(kept), count, seeds.derive(wish.seed, name))]
             counts.drawn, counts.tokens = len(chosen), sum(size for _, size in chosen)
@@ -65,6 +63,12 @@ def prepare_prompts(
             note(f"{name}: {counts.kept:,} of {counts.read:,} prompts kept, {counts.drawn:,} in an epoch")
         audit.close()
     return found
+
+
+def _nothing_left(name: str, source: PromptsSource | None, counts: SetCounts, max_length: int) -> UserError:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common(3))
+    where = source.path if source else f"prompts of at most {max_length} tokens"
+    return UserError(f"no prompt of {name!r} is left: {reasons}", where=where, remedy="mend the data, or lower max_new_tokens")
 
 
 def _generated(family: str, count: int, seed: int, counts: SetCounts) -> Iterator[tuple[Row, ChatExample]]:
