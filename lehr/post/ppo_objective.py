@@ -92,19 +92,24 @@ class PpoObjective:
         """Backpropagate both losses of these rows."""
         if not len(r):  # there are fewer rows than ranks
             return Sums(0.0, 0.0, 0, dict.fromkeys(self.extras, (0.0, 0.0)), {VALUE: (0.0, 0.0)})
-        assert r.old_BT is not None and r.token_advantages_BT is not None and r.values_BT is not None
-        assert r.returns_BT is not None
-        s, answer_BT = self.settings, r.labels_BT != IGNORE
-        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, s.temperature)
-        total = (policy_token_loss(new_BT, r.old_BT, r.token_advantages_BT, s.clip) * answer_BT).sum()
+        assert r.old_BT is not None and r.token_advantages_BT is not None
+        answer_BT = r.labels_BT != IGNORE
+        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, self.settings.temperature)
+        loss_BT = policy_token_loss(new_BT, r.old_BT, r.token_advantages_BT, self.settings.clip)
+        total = (loss_BT * answer_BT).sum()
         backpropagate(total)
-        now_BT = self.value.values(r.tokens_BT)
-        errors = s.value_coefficient * (value_token_loss(now_BT, r.values_BT, r.returns_BT, s.value_clip) * answer_BT).sum()
-        backpropagate(errors)
-        tokens = float(answer_BT.sum())
         extra = self._extra(r, new_BT.detach(), answer_BT)
-        models = {VALUE: (float(errors.detach()), tokens)}
-        return Sums(float(total.detach()), tokens, r.tokens_BT.numel(), extra, models)
+        models = {VALUE: self.learn_values(r)}
+        return Sums(float(total.detach()), float(answer_BT.sum()), r.tokens_BT.numel(), extra, models)
+
+    def learn_values(self, r: PpoRollOut) -> tuple[float, float]:
+        """Backpropagate the value model's loss of these rows; returns it and its weight."""
+        assert r.values_BT is not None and r.returns_BT is not None
+        s, answer_BT = self.settings, r.labels_BT != IGNORE
+        loss_BT = value_token_loss(self.value.values(r.tokens_BT), r.values_BT, r.returns_BT, s.value_clip)
+        total = s.value_coefficient * (loss_BT * answer_BT).sum()
+        backpropagate(total)
+        return float(total.detach()), float(answer_BT.sum())
 
     def _extra(self, r: PpoRollOut, new_BT: Tensor, answer_BT: Tensor) -> dict[str, tuple[float, float]]:
         assert r.old_BT is not None and r.token_advantages_BT is not None and r.answer_kl_B is not None

@@ -19,6 +19,8 @@ from lehr.model.generate import LanguageModel
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.post.ppo import Controller, PpoSettings
+from lehr.post.ppo_objective import PpoObjective
 from lehr.post.rollout import RollOut
 from lehr.runtime.ports import NullTracker
 from lehr.train.checkpointing.checkpoint import copy_parameters
@@ -32,6 +34,7 @@ MODEL = Model(vocab_size=300, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, m
 OPTIM = Optim(lr=0.02, clip_norm=0.5, guard=Guard(window=16, sigmas=6.0))
 VALUE_OPTIM = Optim(lr=0.05, clip_norm=2.0, guard=Guard(window=16, sigmas=6.0))
 SETTINGS = GrpoSettings(prompts=4, samples=4, temperature=1.0, max_new_tokens=5, clip_low=0.2, clip_high=0.28, kl=0.05)
+PPO = PpoSettings(4, 4, 1.0, 5, Controller(0.05, target=0.5, horizon=100.0), value_clip=0.05, no_end_reward=-0.5)
 Make = Callable[[TrainState, LanguageModel], Objective]
 
 
@@ -60,6 +63,25 @@ def with_value(state: TrainState) -> TrainState:
     """A second trained model, on the policy's backbone."""
     state.models["value"] = Trained.fresh(ScalarModel.on(state.model), VALUE_OPTIM)
     return state
+
+
+def with_rewards(state: TrainState, *names: str) -> TrainState:
+    """Frozen reward models of random weights."""
+    for seed, name in enumerate(names, 11):
+        state.frozen[name] = ScalarModel.on(Transformer(MODEL).initialise(seed), seed=seed)
+    return state
+
+
+def ppo(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjective:
+    """PPO with a value model that begins as a reward model, on verifiers and a reward model."""
+    sampler, kind = changes.pop("sampler", None), changes.pop("kind", PpoObjective)
+    if "value" not in state.models:
+        value = with_rewards(TrainState({}), "value").named("value", ScalarModel)
+        state.models["value"] = Trained.fresh(value, VALUE_OPTIM)
+    made: PpoObjective = kind(
+        with_rewards(state, "liked"), policy, prompts(), replace(PPO, **changes), 3, sampler, {"liked": 0.3}
+    )
+    return made
 
 
 def plan(state: TrainState, steps: int, every: int) -> Plan:

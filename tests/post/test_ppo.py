@@ -1,0 +1,360 @@
+"""PPO: its parts and its step against a second writing of them, what its sums do not depend on, and what it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lehr.distributed.ranks import Ranks, run_ranks
+from lehr.model.generate import LanguageModel
+from lehr.model.scalar import ScalarModel
+from lehr.model.transformer import Transformer
+from lehr.post.grpo import GrpoObjective, Prompt
+from lehr.post.ppo import (
+    Controller,
+    clipped_tokens,
+    divergence,
+    generalised_advantages,
+    moments,
+    policy_token_loss,
+    token_rewards,
+    value_token_loss,
+    whitened,
+)
+from lehr.post.ppo_objective import PpoObjective, PpoRollOut, last_values
+from lehr.post.rendered import Rendered
+from lehr.post.rollout import RollOut
+from lehr.train.losses import IGNORE
+from lehr.train.state import TrainState
+from tests.post import by_hand, training
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def _batch(seed: int) -> tuple[Tensor, list[slice], dict[str, Tensor]]:
+    """A mask of adjacent answers of random lengths and places, one of them empty; their slices; random numbers beside them."""
+    draw = np.random.default_rng(seed)
+    begins, lengths = draw.integers(0, 5, 9), draw.integers(1, 12, 9)
+    lengths[3] = 0
+    mask_BT = torch.zeros(9, 17, dtype=torch.bool)
+    for row, begin, length in zip(mask_BT, begins, lengths, strict=True):
+        row[begin : begin + length] = True
+    normal = {name: torch.from_numpy(draw.normal(size=(9, 17))).float() for name in ("old", "reference", "values", "moved")}
+    normal |= {"old": -normal["old"].abs(), "scores": torch.from_numpy(draw.normal(size=9) * 3).float()}
+    normal["reference"] = normal["old"] + 0.3 * normal["reference"]
+    return mask_BT, [slice(b, b + n) for b, n in zip(begins, lengths, strict=True)], normal
+
+
+def _answer(of: dict[str, Tensor], b: int, place: slice) -> by_hand.Answer:
+    own = {name: of[name][b, place].double().numpy() for name in ("old", "reference", "values")}
+    return by_hand.Answer(**own, reward=float(of["scores"][b]))
+
+
+def _rows(found_BT: Tensor, places: Sequence[slice]) -> list[np.ndarray]:
+    return [found_BT[b, place].detach().double().numpy() for b, place in enumerate(places)]
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.7), (1.0, 1.0), (0.97, 0.0)])
+def test_advantages_and_divergence_equal_their_definitions(estimator: Any, gamma: float, lam: float) -> None:
+    """On random batches with masks, to 1e-5; nothing stands outside the masks."""
+    for seed in range(8):
+        mask_BT, places, of = _batch(seed)
+        kl_BT = divergence(of["old"], of["reference"], estimator)
+        rewards_BT = token_rewards(of["scores"], kl_BT, mask_BT, 0.11)
+        advantages_BT, returns_BT = generalised_advantages(rewards_BT, of["values"], mask_BT, gamma, lam)
+        (_, mean, variance), *_ = moments(Ranks(), advantages_BT[mask_BT])
+        white_BT = whitened(advantages_BT, mask_BT, mean, variance)
+        answers = [_answer(of, b, place) for b, place in enumerate(places) if place.start < place.stop]
+        found = [by_hand.advantages(answer, 0.11, estimator, gamma, lam) for answer in answers]
+        kept = [place for place in places if place.start < place.stop]
+        rows = [b for b, place in enumerate(places) if place.start < place.stop]
+        for mine_BT, theirs in (
+            (kl_BT, [by_hand.kl(answer, estimator) for answer in answers]),
+            (advantages_BT, found),
+            (returns_BT, [a + answer.values for a, answer in zip(found, answers, strict=True)]),
+            (white_BT, by_hand.whitened(found)),
+        ):
+            for row, right in zip(_rows(mine_BT[rows], kept), theirs, strict=True):
+                np.testing.assert_allclose(row, right, **CLOSE)
+        for outside_BT in (rewards_BT, advantages_BT, returns_BT, white_BT):
+            assert not outside_BT[~mask_BT].any()
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.2])
+def test_losses_and_gradients_equal_a_second_writing(clip: float) -> None:
+    for seed in range(8):
+        mask_BT, places, of = _batch(seed)
+        new_BT = (of["old"] + 0.3 * of["moved"]).requires_grad_()
+        advantages_BT = of["reference"] * 2 + 1
+        (policy_token_loss(new_BT, of["old"], advantages_BT, 0.2) * mask_BT).sum().backward()
+        loss = (policy_token_loss(new_BT, of["old"], advantages_BT, 0.2) * mask_BT).sum()
+        rows = [_rows(x, places) for x in (new_BT, of["old"], advantages_BT)]
+        right = [by_hand.policy_loss(*row, 0.2) for row in zip(*rows, strict=True)]
+        assert float(loss.detach()) == pytest.approx(sum(r[0] for r in right), rel=1e-5)
+        assert new_BT.grad is not None and not new_BT.grad[~mask_BT].any()
+        for row, (_, slope, _) in zip(_rows(new_BT.grad, places), right, strict=True):
+            np.testing.assert_allclose(row, slope, **CLOSE)
+        held_BT = clipped_tokens(new_BT, of["old"], advantages_BT, 0.2) & mask_BT
+        assert 0 < int(held_BT.sum()) == sum(r[2] for r in right)
+
+        now_BT = (of["values"] + 0.5 * of["moved"]).requires_grad_()
+        total = (value_token_loss(now_BT, of["values"], advantages_BT, clip) * mask_BT).sum()
+        total.backward()
+        rows = [_rows(x, places) for x in (now_BT, of["values"], advantages_BT)]
+        values = [by_hand.value_loss(*row, clip) for row in zip(*rows, strict=True)]
+        assert float(total.detach()) == pytest.approx(sum(v[0] for v in values), rel=1e-5)
+        assert now_BT.grad is not None
+        for row, (_, slope) in zip(_rows(now_BT.grad, places), values, strict=True):
+            np.testing.assert_allclose(row, slope, **CLOSE)
+
+
+def test_a_coefficient_follows_the_divergence() -> None:
+    """Ziegler et al.: by at most a fifth of answers / horizon, up above the target and down below it; fixed without one."""
+    control = Controller(0.05, target=2.0, horizon=10_000.0)
+    assert control.next(0.05, 2.2, 64) == pytest.approx(0.05 * (1 + 0.1 * 64 / 10_000))
+    assert control.next(0.05, 100.0, 64) == pytest.approx(0.05 * (1 + 0.2 * 64 / 10_000))
+    assert control.next(0.05, -3.0, 64) == pytest.approx(0.05 * (1 - 0.2 * 64 / 10_000))
+    assert Controller(0.05).next(0.05, 100.0, 64) == 0.05
+
+
+# -- the step
+
+
+class Said:
+    """Answers that follow from the prompt and its place among its like alone, whichever rank asks."""
+
+    def follow(self, step: int) -> None: ...
+
+    def generate(self, prompts: Sequence[Sequence[int]], *_: Any) -> list[list[int]]:
+        seen: dict[tuple[int, ...], int] = {}
+        out = []
+        for prompt in prompts:
+            again = seen[tuple(prompt)] = seen.get(tuple(prompt), -1) + 1
+            draw = np.random.default_rng([len(prompt), again])
+            ids = draw.integers(5, 300, 1 + int(draw.integers(0, 4))).tolist()
+            out.append([*ids, 0] if draw.random() < 0.6 else ids)
+        return out
+
+
+def _logprobs(model: Transformer, tokens: Tensor, label: Tensor, temperature: float) -> np.ndarray:
+    logits = model(tokens[None])[0].detach().double().numpy() / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))[np.arange(len(label)), label.clamp(min=0)]
+
+
+def _score(ids: list[int], liked: ScalarModel, prompt: list[int], end: int) -> float:
+    if ids[-1] != end:
+        return -0.5
+    own = float(ids[0] < 150) + 0.5
+    return own + 0.3 * float(liked.values(torch.tensor([prompt + ids]))[0, -1].detach())
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_a_step_equals_a_second_writing(estimator: Any) -> None:
+    """The roll-out's rewards, values, advantages and coefficient from the answers alone; then, after an update, both models'
+    losses, and gradients by finite differences in the direction of the gradient."""
+    state, policy = training.fresh()
+    objective = training.ppo(state, policy, epochs=2, temperature=0.8, kl_estimator=estimator, sampler=Said())
+    s, liked = objective.settings, state.named("liked", ScalarModel)
+    _moved(state.named("reference", Transformer))  # or every divergence would be 0
+    value_before = state.named("value", ScalarModel)
+    old_policy, end = policy.model, policy.tokenizer.eos_id
+    objective.roll_outs.rows(0, Ranks())
+    whole = state.rollout
+    assert isinstance(whole, PpoRollOut)
+    places, answers = [], []
+    for tokens, label, score in zip(whole.tokens_BT, whole.labels_BT, whole.rewards_B, strict=True):
+        at = [t for t, i in enumerate(label.tolist()) if i != IGNORE]
+        place, ids, prompt = slice(at[0], at[-1] + 1), label[at[0] : at[-1] + 1].tolist(), tokens[: at[0] + 1].tolist()
+        assert float(score) == pytest.approx(_score(ids, liked, prompt, end), abs=1e-5)
+        own = (_logprobs(m, tokens, label, 0.8)[place] for m in (old_policy, state.named("reference", Transformer)))
+        values = value_before.values(tokens[None])[0, place].detach().double().numpy()
+        places.append(place)
+        answers.append(by_hand.Answer(*own, values, float(score)))
+    assert len({bool(finished) for finished in whole.finished_B}) == 2
+    plain = [by_hand.advantages(a, 0.05, estimator, s.gamma, s.gae_lambda) for a in answers]
+    assert whole.token_advantages_BT is not None and whole.returns_BT is not None and whole.explained_B is not None
+    for found, right in zip(_rows(whole.token_advantages_BT, places), by_hand.whitened(plain), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=2e-5)
+    returns = [advantage + a.values for advantage, a in zip(plain, answers, strict=True)]
+    for found, right in zip(_rows(whole.returns_BT, places), returns, strict=True):
+        np.testing.assert_allclose(found, right, **CLOSE)
+    answer_kl = np.mean([by_hand.kl(a, estimator).sum() for a in answers])
+    assert float(state.carried["kl_coefficient"]) == pytest.approx(s.kl.next(0.05, answer_kl, 16), rel=1e-6)
+    unexplained = np.var(np.concatenate(plain), ddof=1) / np.var(np.concatenate(returns), ddof=1)
+    assert float(whole.explained_B[0]) == pytest.approx(1 - unexplained, abs=1e-5)
+
+    for model in (policy.model, value_before):
+        _moved(model)
+    _zero(state)
+    sums = objective.learn(whole)
+    new = [_logprobs(policy.model, t, i, 0.8)[p] for t, i, p in zip(whole.tokens_BT, whole.labels_BT, places, strict=True)]
+    white = _rows(whole.token_advantages_BT, places)
+    right = [by_hand.policy_loss(n, a.old, w, s.clip) for n, a, w in zip(new, answers, white, strict=True)]
+    tokens = sum(map(len, new))
+    held = sum(r[2] for r in right)
+    assert 0 < held < tokens and sums.extra["clipped"] == (held, tokens) and sums.weight == tokens
+    assert sums.loss == pytest.approx(sum(r[0] for r in right), rel=1e-4)
+    now = [value_before.values(t[None])[0, p].detach().double().numpy() for t, p in zip(whole.tokens_BT, places, strict=True)]
+    losses = [by_hand.value_loss(n, a.values, r, s.value_clip)[0] for n, a, r in zip(now, answers, returns, strict=True)]
+    assert sums.models["value"] == (pytest.approx(0.1 * sum(losses), rel=1e-4), tokens)
+    for name, loss in (("model", lambda: objective.learn(whole).loss), ("value", lambda: objective.learn_values(whole)[0])):
+        _is_its_gradient(state, name, loss)
+
+
+def _moved(model: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for i, parameter in enumerate(model.parameters()):
+            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i))
+
+
+def _zero(state: TrainState) -> None:
+    for trained in state.models.values():
+        trained.optimizer.zero()
+
+
+def _is_its_gradient(state: TrainState, name: str, loss: Any) -> None:
+    """A step along the gradient changes the loss by the step times its norm."""
+    flat = state.models[name].whole.flat
+    _zero(state)
+    loss()
+    gradient = flat.grads.clone()
+    unit = gradient / gradient.norm()
+    step, at = 2e-3, flat.values.clone()
+    both = []
+    for sign in (1, -1):
+        flat.values.copy_(at + sign * step * unit)
+        both.append(loss())
+    flat.values.copy_(at)
+    assert (both[0] - both[1]) / (2 * step) == pytest.approx(float(gradient.norm()), rel=0.03)
+
+
+# -- what it does not depend on
+
+
+def _roll_out(kind: str) -> tuple[TrainState, GrpoObjective | PpoObjective, RollOut]:
+    """An objective and a roll-out of it whose policy has moved on."""
+    state, policy = training.fresh()
+    objective: GrpoObjective | PpoObjective
+    if kind == "ppo":
+        objective = training.ppo(state, policy, epochs=2)
+    else:
+        objective = GrpoObjective(state, policy, training.prompts(), training.settings(epochs=2), 3)
+    objective.roll_outs.rows(0, Ranks())
+    for trained in state.models.values():
+        _moved(trained.model)
+    assert isinstance(state.rollout, RollOut)
+    return state, objective, state.rollout
+
+
+def _padded(r: RollOut, columns: int) -> RollOut:
+    """With so many more columns of token 7, outside every answer."""
+    fill = {"tokens_BT": 7, "labels_BT": IGNORE}
+    own = {
+        name: torch.cat([x, x.new_full((len(x), columns), fill.get(name, 0))], dim=1) if x.dim() == 2 else x
+        for name, x in r.tensors().items()
+    }
+    return type(r).from_tensors(own)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "grpo"])
+def test_sums_do_not_depend_on_accumulation_or_padding(kind: str) -> None:
+    """All at once; row by row; in threes, each cut to its longest; and padded: sums and both models' gradients to 1e-6."""
+    state, objective, whole = _roll_out(kind)
+    found = []
+    for parts in (
+        [whole],
+        [whole.take([i]) for i in range(len(whole))],
+        [whole.take(range(i, min(i + 3, len(whole)))) for i in range(0, len(whole), 3)],
+        [_padded(whole, 9)],
+    ):
+        _zero(state)
+        sums = [objective.learn(part) for part in parts]
+        numbers = [sum(float(x.loss) for x in sums), sum(x.weight for x in sums)]
+        numbers += [sum(float(x.models[name][0]) for x in sums) for name in state.further]
+        numbers += [sum(float(x.extra[name][i]) for x in sums) for name in objective.extras for i in (0, 1)]
+        found.append((numbers, {name: t.whole.flat.grads.clone() for name, t in state.models.items()}))
+    (numbers, gradients), *others = found
+    for again, grads in others:
+        assert again == pytest.approx(numbers, rel=1e-6, abs=1e-5)
+        for name, grad in grads.items():
+            assert float((grad - gradients[name]).norm() / gradients[name].norm()) < 1e-6
+
+
+def _on_ranks(ranks: Ranks, kind: str) -> list[Any]:
+    """For two updates of a roll-out: mean losses, and the gradients summed over ranks."""
+    state, policy = training.fresh()
+    objective: GrpoObjective | PpoObjective
+    if kind == "ppo":
+        objective = training.ppo(state, policy, mini_batches=2, sampler=Said(), prompts=6)
+    else:
+        settings = training.settings(mini_batches=2, prompts=6)
+        objective = GrpoObjective(state, policy, training.prompts(), settings, 3, Said())
+    found: list[Any] = []
+    for step in range(2):
+        _zero(state)
+        sums = objective.backward(step, ranks)
+        scalars = torch.tensor([float(sums.loss), sums.weight, *(float(x) for pair in sums.models.values() for x in pair)])
+        scalars = scalars.double()
+        state.optimizer.sum_(scalars, ranks)
+        for trained in state.further.values():
+            trained.optimizer.sum_(torch.zeros(1), ranks)
+        found.append((scalars, [t.whole.flat.grads.clone() for t in state.models.values()]))
+        if step == 0:
+            for trained in state.models.values():
+                _moved(trained.model)
+    return [*found, {name: value.clone() for name, value in state.carried.items()}]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["ppo", "grpo"])
+def test_sums_do_not_depend_on_the_number_of_ranks(kind: str) -> None:
+    """One, two and four ranks over gloo, with advantages whitened over all of them."""
+    first, second, carried = run_ranks(1, 1, _on_ranks, kind)
+    assert bool(carried) == (kind == "ppo")
+    for world in (2, 4):
+        again = run_ranks(world, 1, _on_ranks, kind)
+        for (scalars, grads), (others, theirs) in zip((first, second), again, strict=False):
+            torch.testing.assert_close(others, scalars, rtol=1e-6, atol=1e-5)
+            for mine, other in zip(grads, theirs, strict=True):
+                assert float((mine - other).norm() / mine.norm()) < 2e-6
+        assert {name: float(x) for name, x in again[2].items()} == pytest.approx({k: float(x) for k, x in carried.items()})
+
+
+# -- what it learns
+
+
+def test_reward_models_read_the_last_token_of_rows_of_any_length() -> None:
+    model = training.with_rewards(TrainState({}), "liked").named("liked", ScalarModel)
+    rows = [Rendered(list(range(5, 5 + n)), [True] * n) for n in (3, 9, 1, 9, 6)]
+    found = last_values(model, rows, pad_id=0)
+    assert found.tolist() == pytest.approx([float(model.values(torch.tensor([r.ids]))[0, -1]) for r in rows], abs=1e-6)
+
+
+def _of_reward(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjective:
+    objective = training.ppo(state, policy, **changes)
+    objective.prompts = [Prompt([9, 10 + i], lambda ids, finished: float(ids[0] < 150)) for i in range(6)]
+    objective.rewards = {}
+    return objective
+
+
+@pytest.mark.parametrize(("steps", "updates"), [(96, {"epochs": 2}), (48, {"kl_estimator": "k3"})])
+def test_policy_gradients_find_the_rewarded_answers_and_values_foresee_them(
+    steps: int, updates: dict[str, Any], tmp_path: Path
+) -> None:
+    """About half of the answers begin with what is paid for; soon nearly all do, and the value model expects it."""
+    make = partial(_of_reward, prompts=8, max_new_tokens=3, no_end_reward=None, kl=Controller(0.01), **updates)
+    state, rows = training.train(tmp_path, Ranks(), make, steps=steps)
+    reward = [row["reward"] for row in rows]
+    assert np.mean(reward[:4]) < 0.75 < 0.9 < np.mean(reward[-4:])
+    expected = state.named("value", ScalarModel).values(torch.tensor([[9, 10 + i] for i in range(6)]))[:, -1]
+    assert float(expected.detach().mean()) == pytest.approx(np.mean(reward[-4:]), abs=0.2)
+    assert rows[-1]["kl_coefficient"] == pytest.approx(0.01)
