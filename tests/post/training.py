@@ -10,20 +10,22 @@ from typing import Any
 
 import torch
 
+from lehr.config.lora import Lora
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
 from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Local, Ranks
 from lehr.model.generate import LanguageModel
+from lehr.model.lora import adapt
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.ppo import Controller, PpoSettings
 from lehr.post.ppo_objective import PpoObjective
+from lehr.post.prompts import reference_of
 from lehr.post.rollout import RollOut
 from lehr.runtime.ports import NullTracker
-from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Pace, Plan, Sums
 from lehr.train.losses import IGNORE
@@ -51,11 +53,13 @@ def settings(**changes: Any) -> GrpoSettings:
     return replace(SETTINGS, **changes)
 
 
-def fresh(optim: Optim = OPTIM) -> tuple[TrainState, LanguageModel]:
+def fresh(optim: Optim = OPTIM, lora: Lora | None = None) -> tuple[TrainState, LanguageModel]:
     """A policy in training, with its reference."""
     policy = LanguageModel(Transformer(MODEL).initialise(1), TOKENIZER, chat=True)
+    if lora:
+        adapt(policy.model, lora, seed=5)
     state = TrainState.fresh(policy.model, optim)
-    state.frozen["reference"] = copy_parameters(policy.model)
+    state.frozen["reference"] = reference_of(policy.model)
     return state, policy
 
 
@@ -110,17 +114,24 @@ class WithValue(GrpoObjective):
 
 
 def train(
-    folder: Path, ranks: Ranks, make: Make, steps: int = 6, every: int = 100, value: bool = False
+    folder: Path,
+    ranks: Ranks,
+    make: Make,
+    steps: int = 6,
+    every: int = 100,
+    value: bool = False,
+    lora: Lora | None = None,
 ) -> tuple[TrainState, list[dict[str, float]]]:
     """`steps` of it, with the log."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
     nothing = Local(_nothing, _nothing)
     tracker, parallel = Local(NullTracker(), NullTracker()), Parallel(processes=ranks.world)
     context = RankContext("t", folder, folder / "out", parallel, tracker, nothing)
-    state, policy = fresh()
+    state, policy = fresh(lora=lora)
     if value:
         with_value(state)
-    fit(context, ranks, state, make(state, policy), plan(state, steps, every))
+    objective = make(state, policy)
+    fit(context, ranks, state, objective, plan(state, steps, every))
     rows = (folder / "curves.jsonl").read_text().splitlines() if ranks.first else []
     return state, [{k: v for k, v in json.loads(row).items() if k != "seconds"} for row in rows]
 
