@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from lehr.config.chat import share_of
 from lehr.config.parts import RecipeParts
-from lehr.config.posttraining import DpoStep, GrpoStep, PpoStep, RewardModelStep, SftStep, Tuning
+from lehr.config.posttraining import (
+    BrainStep,
+    DpoStep,
+    GrpoStep,
+    PpoStep,
+    RewardedStep,
+    RewardModelStep,
+    RollOutStep,
+    SftStep,
+    Tuning,
+)
 from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
@@ -53,7 +63,7 @@ def mixes(r: RecipeParts) -> None:
 
 def chat_sources(r: RecipeParts) -> None:
     """Steps draw from sources of their kind, and shares have a whole."""
-    kinds = {SftStep: "conversations", DpoStep: "preferences", GrpoStep: "prompts", PpoStep: "prompts"}
+    kinds = {SftStep: "conversations", DpoStep: "preferences", GrpoStep: "prompts", PpoStep: "prompts", BrainStep: "prompts"}
     for step in r.posttraining:
         kind = next((kind for of, kind in kinds.items() if isinstance(step, of)), "")
         amounts: dict[str, int | str] = getattr(step, "examples", {}) if kind else {}
@@ -68,7 +78,7 @@ def chat_sources(r: RecipeParts) -> None:
                 raise ValueError(f"{key}: there is no source {name!r}; sources of {kind} are: {', '.join(known) or 'none'}")
             if share_of(amount) is not None and not (isinstance(step, Tuning) and step.samples):
                 raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of rows")
-        if isinstance(step, GrpoStep | PpoStep) and step.examples and step.families:
+        if isinstance(step, RollOutStep) and step.examples and step.families:
             raise ValueError(f"posttraining.{step.name}: families and examples both give prompts; remove one of them")
         if isinstance(step, DpoStep) and step.examples and step.pairs:
             raise ValueError(f"posttraining.{step.name}: pairs and examples both give preferences; remove one of them")
@@ -102,7 +112,7 @@ def answers(r: RecipeParts) -> None:
     temperatures = dict[str, float]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if isinstance(step, GrpoStep | PpoStep):
+        if isinstance(step, RollOutStep):
             longest[f"{key}.max_new_tokens"] = step.max_new_tokens
             temperatures[f"{key}.temperature"] = step.temperature
         if isinstance(step, DpoStep) and step.pairs:
@@ -152,6 +162,11 @@ def rollouts(r: RecipeParts) -> None:
                 f"posttraining.{step.name}.mini_batches={step.mini_batches} do not divide batch_size={step.batch_size} "
                 f"over {ranks}={world}; change one of them"
             )
+        if isinstance(step, BrainStep) and step.total_steps % step.refresh_steps:
+            raise ValueError(
+                f"posttraining.{step.name}.refresh_steps={step.refresh_steps} do not divide its {step.total_steps} steps: the "
+                "last proposal's answers would be left over; change one of them"
+            )
 
 
 def steps(r: RecipeParts) -> None:
@@ -168,7 +183,7 @@ def steps(r: RecipeParts) -> None:
             raise ValueError(f"{key}.parent={step.parent!r} is not a model before this step; those are: {', '.join(before)}")
         parent = step.parent or before[-1]
         needs_chat = (isinstance(step, DpoStep) and (step.pairs or step.examples)) or (
-            isinstance(step, GrpoStep | PpoStep) and (step.families or step.examples)
+            isinstance(step, RollOutStep) and (step.families or step.examples)
         )
         if needs_chat and parent not in chats:
             raise ValueError(f"{key}: its parent {parent} is not a chat model; put a step of kind sft before it")
@@ -183,8 +198,8 @@ def reward_models(r: RecipeParts) -> None:
     before = list[str]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if isinstance(step, PpoStep):
-            named = {f"reward_models.{name}": name for name in step.reward_models} | {"value": step.value}
+        if isinstance(step, RewardedStep):
+            named = {f"reward_models.{name}": name for name in step.reward_models} | {"value": getattr(step, "value", "")}
             for own, name in named.items():
                 if name and name not in before and "/" not in name:
                     raise ValueError(

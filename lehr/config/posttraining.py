@@ -182,10 +182,29 @@ class BestOfNStep(Step):
     kind: Literal["best_of_n"]
 
 
-class BrainStep(Step):
-    """BRAIn (Pandey et al. 2024). Not run by this version."""
+class BrainStep(Tuning):
+    """BRAIn (Pandey et al. 2024; Granite 3.0 section 5.3.2): learns the posterior, the model of before reweighed by rewards, on
+    the answers of an earlier policy. `batch_size` counts prompts."""
 
     kind: Literal["brain"]
+    families: list[str] = []  # of generated prompts with verifiers, new ones for each proposal
+    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
+    refresh_steps: Positive = 100  # updates on one proposal's answers
+    beta: PositiveFloat = 0.1  # divides the reward: equation 10; no report gives it
+    baseline: bool = True  # subtract the policy's own weights: less variance while the proposal is near
+    correct_reward: float = 1.0  # times what the prompt's verifier says; 0.0 leaves it to reward models
+    wrong_reward: float = 0.0  # where the verifier says 0
+    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
+    reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
+    no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
+
+
+RollOutStep = GrpoStep | PpoStep | BrainStep  # steps that sample answers while they train
+RewardedStep = PpoStep | BrainStep  # those that ask reward models
 
 
 class MergeStep(Step):

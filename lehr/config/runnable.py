@@ -7,7 +7,7 @@ from glob import has_magic
 from pathlib import Path
 
 from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
-from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, PpoStep, SftStep, Tuning
+from lehr.config.posttraining import BrainStep, DpoStep, GrpoStep, PluginStep, PostStep, PpoStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
@@ -16,6 +16,7 @@ BUILT = (
     "dpo",
     "grpo",
     "ppo",
+    "brain",
 )  # kinds of post-training steps that this version runs, besides users' own
 
 Lack = tuple[str, str]  # what is missing, what to do about it
@@ -95,7 +96,7 @@ def _step(step: PostStep) -> Iterator[Lack]:
     """The missing settings of a step whose kind can be run."""
     key = f"posttraining.{step.name}"
     own = {SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families", "examples")}
-    own |= {PpoStep: ("families", "examples")}
+    own |= {PpoStep: ("families", "examples"), BrainStep: ("families", "examples")}
     keys = next((names for kind, names in own.items() if isinstance(step, kind)), ())
     if keys and not any(getattr(step, name) for name in keys):
         yield (

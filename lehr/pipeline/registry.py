@@ -7,6 +7,7 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 from lehr.stages import (
     baselines,
+    brain,
     conversations,
     described,
     documents,
@@ -38,6 +39,7 @@ _POST_TRAINING = [
     prompts.SPEC,
     grpo.SPEC,
     ppo.SPEC,
+    brain.SPEC,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]

@@ -20,6 +20,7 @@ from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse
 from lehr.post.template_tokens import with_template
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
+from lehr.stages.brain import BrainConfig
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.midtrain import MidtrainConfig
@@ -121,7 +122,7 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
 def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
     c = node.config
     asked: Iterable[ChatExample]
-    if isinstance(c, GrpoConfig | PpoConfig):
+    if isinstance(c, GrpoConfig | PpoConfig | BrainConfig):
         key, room, asked = f"posttraining.{node.name}", c.max_new_tokens, roll_out_prompts(c)
     elif isinstance(c, PreferencesConfig):
         key, room = f"the pairs of {node.name}", c.pairs.max_new_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PpoStep, SftStep, Step
+from lehr.config.posttraining import DpoStep, PluginStep, RollOutStep, SftStep, Step
 from lehr.pipeline.node import Node
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.step_context import StepContext
@@ -17,7 +17,7 @@ def runs(step: Step) -> bool:
         return bool(step.examples)
     if isinstance(step, DpoStep):
         return step.pairs is not None or bool(step.examples)
-    if isinstance(step, GrpoStep | PpoStep):
+    if isinstance(step, RollOutStep):
         return bool(step.families or step.examples)
     return isinstance(step, PluginStep)
 

@@ -12,7 +12,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
-from lehr.post.answers import Answers, Prompt, answered, difference, logprobs, reported
+from lehr.post.answers import Prompt, answered, difference, logprobs, reported
 from lehr.post.batches import rows_of_step
 from lehr.post.ppo import (
     PpoSettings,
@@ -25,8 +25,8 @@ from lehr.post.ppo import (
     value_token_loss,
     whitened,
 )
-from lehr.post.rendered import Rendered
 from lehr.post.rollout import RollOut, RollOuts
+from lehr.post.scored import scored
 from lehr.post.sft import pad
 from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
@@ -37,7 +37,6 @@ from lehr.train.state import TrainState
 from lehr.train.step_times import backpropagate
 
 VALUE, COEFFICIENT = "value", "kl_coefficient"
-_SCORED_TOKENS = 8192  # padded tokens that a reward model reads at once
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,8 @@ class PpoObjective:
         own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
         tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
         drawn = PpoRollOut(
-            step, tokens_BT, labels_BT, self.scores(own), own.finished_B, own.rewards_B.new_zeros(len(own.rows)),
+            step, tokens_BT, labels_BT, scored(own, self.rewards, self.policy.tokenizer.pad_id, s.no_end_reward),
+            own.finished_B, own.rewards_B.new_zeros(len(own.rows)),
             logprobs(self.reference, tokens_BT, labels_BT, s.temperature),
             logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature), reported(self.sampler, labels_BT),
             values_BT=_values(self.value, tokens_BT) * (labels_BT != IGNORE),
@@ -166,33 +166,8 @@ class PpoObjective:
             "explained_B": torch.full_like(kl_B, explained),
         })  # fmt: skip
 
-    def scores(self, own: Answers) -> Tensor:
-        """Each answer's reward, (B): verifiers, plus the weighted reward models; in place of both `no_end_reward` for
-        an answer without an end."""
-        scores_B = own.rewards_B
-        for model, weight in self.rewards.items():
-            scores_B = scores_B + weight * last_values(model, own.rows, self.policy.tokenizer.pad_id).cpu()
-        if self.settings.no_end_reward is not None:
-            scores_B = torch.where(own.finished_B, scores_B, self.settings.no_end_reward)
-        return scores_B
-
 
 @torch.no_grad()
 def _values(model: ScalarModel, tokens_BT: Tensor) -> Tensor:
     """The value before each label's token, and for zero rows too."""
     return model.values(tokens_BT) if len(tokens_BT) else torch.zeros(tokens_BT.shape, device=tokens_BT.device)
-
-
-@torch.no_grad()
-def last_values(model: ScalarModel, rows: Sequence[Rendered], pad_id: int) -> Tensor:
-    """What a reward model says at the last token of each row, (B)."""
-    found = torch.zeros(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
-    while order:
-        count = max(1, _SCORED_TOKENS // len(rows[order[0]].ids))
-        group, order = order[:count], order[count:]
-        width = len(rows[group[0]].ids)
-        tokens_BT = torch.tensor([rows[i].ids + [pad_id] * (width - len(rows[i].ids)) for i in group], device=model.cos.device)
-        last_B = torch.tensor([len(rows[i].ids) - 1 for i in group], device=model.cos.device)
-        found[group] = model.values(tokens_BT).gather(1, last_B[:, None])[:, 0].cpu()
-    return found

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from lehr.artifacts.artifact import Artifact
 from lehr.model.generate import LanguageModel
 from lehr.model.lora import adapt
 from lehr.model.scalar import ScalarModel
 from lehr.post.ppo import Controller, PpoSettings
 from lehr.post.ppo_objective import VALUE, PpoObjective
 from lehr.post.prompts import reference_of, sampler_of, step_prompts
+from lehr.post.reward_setup import frozen_rewards, scalar_model
 from lehr.post.tuning import Setup
 from lehr.runtime import seeds
-from lehr.runtime.errors import UserError
-from lehr.train.checkpointing.scalar import load_scalar
 from lehr.train.state import Trained
 
 
@@ -30,32 +27,8 @@ def ppo_objective(setup: Setup) -> PpoObjective:
     optim = c.optim.model_copy(update={"lr": c.value_lr or c.optim.lr})
     setup.state.models[VALUE] = Trained.fresh(value, optim)
     setup.state.frozen["reference"] = reference_of(policy.model)
-    rewards = {}
-    for number, (folder, weight) in enumerate(zip(setup.several["rewards"], c.reward_weights, strict=True)):
-        setup.state.frozen[f"reward-{number}"] = scalar_model(setup, folder)
-        rewards[f"reward-{number}"] = weight
+    rewards = frozen_rewards(setup)
     return PpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy), rewards)
-
-
-def scalar_model(setup: Setup, folder: Path) -> ScalarModel:
-    """The reward model in `folder`, on the policy's device."""
-    loaded, policy = load_scalar(Artifact.open(folder, verify=False)), setup.loaded
-    model, ours, theirs = loaded.model, policy.tokenizer, loaded.tokenizer
-    if (theirs.hash, theirs.chat_template) != (ours.hash, ours.chat_template):
-        what = "tokenizer" if theirs.hash != ours.hash else "chat template"
-        raise UserError(
-            f"{setup.context.name}: this reward model has another {what} than the model in training",
-            where=folder,
-            remedy="train it from a model of the same run, after the same step of sft",
-        )
-    if model.config.max_seq_len < policy.model.config.max_seq_len:
-        raise UserError(
-            f"{setup.context.name}: this reward model reads {model.config.max_seq_len} tokens, the model in training "
-            f"{policy.model.config.max_seq_len}",
-            where=folder,
-            remedy="train it from a model of the same run",
-        )
-    return model.to(policy.model.cos.device)
 
 
 def settings(c: Any) -> PpoSettings:

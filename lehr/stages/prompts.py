@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lehr.config.chat import Amount, PromptsSource
-from lehr.config.posttraining import GrpoStep, PpoStep
+from lehr.config.posttraining import RollOutStep
 from lehr.data.reasoning import PREFIX
 from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
@@ -17,8 +17,6 @@ from lehr.post.verifiers import check_args
 from lehr.post.verifiers.sandbox import check_machine
 from lehr.runtime.errors import UserError
 from lehr.stages.conversations import CleanedConfig, described, index_of
-
-RollOutStep = GrpoStep | PpoStep
 
 
 class PromptsConfig(CleanedConfig):

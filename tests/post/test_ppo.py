@@ -28,9 +28,10 @@ from lehr.post.ppo import (
     value_token_loss,
     whitened,
 )
-from lehr.post.ppo_objective import PpoObjective, PpoRollOut, last_values
+from lehr.post.ppo_objective import PpoObjective, PpoRollOut
 from lehr.post.rendered import Rendered
 from lehr.post.rollout import RollOut
+from lehr.post.scored import last_values
 from lehr.train.losses import IGNORE
 from lehr.train.state import TrainState
 from tests.post import by_hand, training
