@@ -8,8 +8,8 @@ proposal q, with self-normalised weights,
     b_i = softmax_i(log policy(y_i) - log q(y_i))                          of the policy,
 the loss is KL(a || b), whose gradient is -sum_i (a_i - b_i) grad log policy(y_i): an answer is learned only as far as the
 posterior weighs it more than the policy itself does. Without that baseline the loss is -sum_i a_i log policy(y_i), the
-posterior's cross entropy: another estimator of the same gradient. The first has less variance where the proposal is fresh, and none where the
-policy is the posterior; far from the proposal it has more (tests/post/test_brain.py measures both)."""
+posterior's cross entropy: another estimator of the same gradient. The first has less variance where the proposal is fresh, and
+none where the policy is the posterior; far from the proposal it has more (tests/post/test_brain.py measures both)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Seeded runs of GRPO with a value model beside the policy, and of PPO, with and without adapters, with several updates a
 roll-out, killed as in tests/train/killing.py.
 
-python -m tests.post.killing METHOD FOLDER FIRST LAST      one JSON line a case; METHOD is grpo, ppo or ppo-lora
+python -m tests.post.killing METHOD FOLDER FIRST LAST      one JSON line a case; METHOD is grpo, brain, ppo or ppo-lora
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Outcome
+from lehr.post.brain import BrainObjective
 from lehr.post.grpo import GrpoSettings
 from lehr.post.ppo_objective import PpoObjective, PpoRollOut
 from lehr.post.rollout import RollOut
@@ -85,7 +86,8 @@ class Killed:
     def backward(self, step: int, ranks: Ranks) -> Sums:
         sums: Sums = super().backward(step, ranks)  # type: ignore[misc]
         if step in self.case.bad:
-            self.state.models[self.case.whose].whole.flat.grads.mul_(float("nan"))
+            whose = self.case.whose if self.case.whose in self.state.models else "model"  # BRAIn has one
+            self.state.models[whose].whole.flat.grads.mul_(float("nan"))
         return sums
 
     def draw(self, number: int, step: int, ranks: Ranks) -> Any:
@@ -113,7 +115,20 @@ class KilledPpo(Killed, PpoObjective):
         return super().learn_values(r)
 
 
-def objective(method: str, case: Case, state: TrainState, policy: LanguageModel) -> KilledGrpo | KilledPpo:
+class KilledBrain(Killed, BrainObjective):
+    """With a proposal that serves as many steps as the case's roll-outs do."""
+
+    def learn(self, r: RollOut) -> Sums:
+        self.strike("between")
+        return super().learn(r)
+
+
+def objective(method: str, case: Case, state: TrainState, policy: LanguageModel) -> KilledGrpo | KilledBrain | KilledPpo:
+    if method == "brain":
+        made: KilledBrain = training.brain(  # type: ignore[assignment]
+            state, policy, kind=KilledBrain, refresh=case.settings.updates.count
+        )
+        return made
     if method == "grpo":
         training.with_value(state)
         return KilledGrpo(state, policy, training.prompts(), case.settings, 3)

@@ -147,15 +147,14 @@ def test_a_proposal_serves_so_many_steps_and_is_then_renewed() -> None:
     assert sampler.followed == [0, 3]
 
 
-@pytest.mark.parametrize("baseline", [True, False])
-def test_it_learns_what_is_rewarded(baseline: bool, tmp_path: Path) -> None:
+def test_it_learns_what_is_rewarded(tmp_path: Path) -> None:
     def make(state: Any, policy: Any) -> BrainObjective:
-        objective = training.brain(state, policy, beta=0.3, refresh=4, prompts=6, baseline=baseline, no_end_reward=None)
+        objective = training.brain(state, policy, beta=0.1, refresh=8, prompts=6, samples=16, no_end_reward=None)
         objective.prompts = [Prompt([9, 10 + i], lambda ids, finished: float(ids[0] < 150)) for i in range(6)]
         objective.rewards = {}
         return objective
 
-    _, log = training.train(tmp_path, Ranks(), make, steps=24)
-    first, last = (np.mean([row["reward"] for row in rows]) for rows in (log[:4], log[-4:]))
-    assert last > first + 0.15
-    assert all(np.isfinite(row["posterior_kl"]) and 1 <= row["policy_samples"] <= 4.001 for row in log)
+    _, log = training.train(tmp_path, Ranks(), make, steps=48)
+    first, last = (np.mean([row["reward"] for row in rows]) for rows in (log[:8], log[-16:]))
+    assert last > first + 0.08
+    assert all(np.isfinite(row["posterior_kl"]) and 1 <= row["policy_samples"] <= 16.001 for row in log)

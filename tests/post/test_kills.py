@@ -17,7 +17,7 @@ CASES = 14
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["grpo", "ppo", "ppo-lora"])
+@pytest.mark.parametrize("method", ["grpo", "brain", "ppo", "ppo-lora"])
 def test_killed_runs_end_bit_identical(method: str, tmp_path: Path, repository: Path) -> None:
     """Kills when a roll-out is drawn and not yet kept, between the two models' backward passes, with half a resume file
     written, before its record, and at any time; with bad steps of either model, and rollbacks."""

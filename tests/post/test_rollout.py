@@ -169,6 +169,7 @@ def test_another_number_of_ranks_goes_on_with_the_roll_out(tmp_path: Path) -> No
     assert followed == [4] and state.step == 8 and state.rollout is None
     assert [row["step"] for row in rows] == list(range(1, 9))
     cut, whole = rows[3], run_ranks(2, 1, _rows_on_ranks, tmp_path / "whole")[3]
+    assert cut.pop("tokens") >= whole.pop("tokens")  # each rank cuts its rows to their longest
     assert cut == pytest.approx(whole, rel=1e-3, abs=1e-6)
 
 
