@@ -163,11 +163,11 @@ class PpoStep(Tuning):
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps; without `steps`, the updates of all roll-outs."""
+        """Optimiser steps; without `steps`, as many as all episodes give."""
         if self.steps or not self.batch_size:
             return self.steps
-        roll_outs = math.ceil(self.episodes / (self.batch_size * self.samples_per_prompt))
-        return roll_outs * self.ppo_epochs * self.mini_batches
+        updates = self.episodes * self.ppo_epochs * self.mini_batches
+        return math.ceil(updates / (self.batch_size * self.samples_per_prompt))
 
 
 class SelfKnowledgeStep(Tuning):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +58,7 @@ class PpoObjective:
     """Each token's loss is a mean over the answers' tokens of a step, for policy and value model alike.
 
     The state's model is trained and samples as `policy`; its trained `value` is the critic; its frozen `reference` anchors the
-    divergence; frozen models named in `rewards` (name -> weight) add what they say at an answer's last token. The coefficient
+    divergence; frozen models that the settings' `rewards` name add what they say at an answer's last token. The coefficient
     of the divergence is carried in the state.
     """
 
@@ -74,12 +74,11 @@ class PpoObjective:
         settings: PpoSettings,
         seed: int,
         sampler: Sampler | None = None,
-        rewards: Mapping[str, float] | None = None,
     ) -> None:
         self.state, self.policy, self.prompts, self.settings, self.seed = state, policy, prompts, settings, seed
         self.sampler = sampler or policy
         self.reference, self.value = state.named("reference", Transformer), state.named(VALUE, ScalarModel)
-        self.rewards = {state.named(name, ScalarModel): weight for name, weight in (rewards or {}).items()}
+        self.rewards = {state.named(name, ScalarModel): weight for name, weight in settings.rewards.items()}
         state.carried.setdefault(COEFFICIENT, torch.tensor(settings.kl.initial, dtype=torch.float64))
         if isinstance(self.sampler, ReportingSampler):
             self.extras = (*self.extras, "sampler_difference")

@@ -30,15 +30,14 @@ def ppo_objective(setup: Setup) -> PpoObjective:
     optim = c.optim.model_copy(update={"lr": c.value_lr or c.optim.lr})
     setup.state.models[VALUE] = Trained.fresh(value, optim)
     setup.state.frozen["reference"] = reference_of(policy.model)
-    rewards = {}
-    for number, (folder, weight) in enumerate(zip(setup.several["rewards"], c.reward_weights, strict=True)):
-        setup.state.frozen[f"reward-{number}"] = scalar_model(setup, folder)
-        rewards[f"reward-{number}"] = weight
-    return PpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy), rewards)
+    for name, folder in zip(settings(c).rewards, setup.several["rewards"], strict=True):
+        setup.state.frozen[name] = scalar_model(setup, folder)
+    return PpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy))
 
 
 def scalar_model(setup: Setup, folder: Path) -> ScalarModel:
-    """The reward model in `folder`, on the policy's device."""
+    """The reward model in `folder`, on the policy's device. Raises UserError if it reads other tokens or fewer of them, and as
+    `load_scalar` does."""
     loaded, policy = load_scalar(Artifact.open(folder, verify=False)), setup.loaded
     model, ours, theirs = loaded.model, policy.tokenizer, loaded.tokenizer
     if (theirs.hash, theirs.chat_template) != (ours.hash, ours.chat_template):
@@ -64,4 +63,5 @@ def settings(c: Any) -> PpoSettings:
         c.batch_size, c.samples_per_prompt, c.temperature, c.max_new_tokens,
         Controller(c.kl, c.kl_target, float(c.kl_horizon)), c.kl_estimator, c.gamma, c.gae_lambda, c.clip, c.value_clip,
         c.value_coefficient, c.whitened_advantages, c.no_eos_reward, c.rollout_epochs, c.mini_batches,
+        {f"reward-{number}": weight for number, weight in enumerate(c.reward_weights)},
     )  # fmt: skip
