@@ -38,8 +38,8 @@ class Controller:
 class PpoSettings:
     """`clip` bounds the ratio and `value_clip` how far a value may move from the one at the roll-out (0: anywhere).
     `value_coefficient` weighs the value loss. `no_end_reward` replaces the reward of an answer without an end, None keeps it.
-    Log-probabilities are taken at the sampling `temperature`. `epochs`, `mini_batches`: see Updates. `rewards`: weights of frozen
-    reward models by their names in the training state."""
+    Log-probabilities are taken at the sampling `temperature`. `epochs`, `mini_batches`: see Updates. `rewards` are the weights
+    of frozen reward models by their names in the training state."""
 
     prompts: int
     samples: int
