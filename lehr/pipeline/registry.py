@@ -7,6 +7,8 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 from lehr.stages import (
     baselines,
+    best_of_n,
+    contrast,
     conversations,
     described,
     documents,
@@ -20,10 +22,12 @@ from lehr.stages import (
     preferences,
     pretrain,
     prompts,
+    reward_model,
     sft,
     shards,
     soup,
     supplied_preferences,
+    supplied_ratings,
     tokenizer,
 )
 
@@ -38,6 +42,10 @@ _POST_TRAINING = [
     prompts.SPEC,
     grpo.SPEC,
     ppo.SPEC,
+    supplied_ratings.SPEC,
+    reward_model.SPEC,
+    contrast.SPEC,
+    best_of_n.SPEC,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]
