@@ -33,7 +33,7 @@ from lehr.stages.sft import SftConfig
 from lehr.train.batches import Batches
 
 Note = Callable[[str], None]
-_REWARDS = ("rewards", "weak")  # roles of checkpoints that judge a model's answers
+_REWARDS = ("rewards", "weak", "value")  # roles of checkpoints that judge a model's answers
 CHECKED = ("documents", "tokenizer", "shards")  # kinds of stages whose artifacts are checked
 _PROMPTS = 20_000  # of each step, checked beforehand, which takes seconds; the step itself checks all
 

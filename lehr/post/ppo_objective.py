@@ -25,7 +25,7 @@ from lehr.post.ppo import (
     value_token_loss,
     whitened,
 )
-from lehr.post.rendered import Rendered
+from lehr.post.rewards.rows import all_numbers
 from lehr.post.rollout import RollOut, RollOuts
 from lehr.post.sft import pad
 from lehr.runtime import seeds
@@ -37,7 +37,6 @@ from lehr.train.state import TrainState
 from lehr.train.step_times import backpropagate
 
 VALUE, COEFFICIENT = "value", "kl_coefficient"
-_SCORED_TOKENS = 8192  # padded tokens that a reward model reads at once
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ class PpoObjective:
         an answer without an end."""
         scores_B = own.rewards_B
         for model, weight in self.rewards.items():
-            scores_B = scores_B + weight * last_values(model, own.rows, self.policy.tokenizer.pad_id).cpu()
+            scores_B = scores_B + weight * all_numbers(model, own.rows)[:, 0]
         if self.settings.no_end_reward is not None:
             scores_B = torch.where(own.finished_B, scores_B, self.settings.no_end_reward)
         return scores_B
@@ -180,18 +179,3 @@ class PpoObjective:
 def _values(model: ScalarModel, tokens_BT: Tensor) -> Tensor:
     """The value before each label's token, and for zero rows too."""
     return model.values(tokens_BT) if len(tokens_BT) else torch.zeros(tokens_BT.shape, device=tokens_BT.device)
-
-
-@torch.no_grad()
-def last_values(model: ScalarModel, rows: Sequence[Rendered], pad_id: int) -> Tensor:
-    """What a reward model says at the last token of each row, (B)."""
-    found = torch.zeros(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
-    while order:
-        count = max(1, _SCORED_TOKENS // len(rows[order[0]].ids))
-        group, order = order[:count], order[count:]
-        width = len(rows[group[0]].ids)
-        tokens_BT = torch.tensor([rows[i].ids + [pad_id] * (width - len(rows[i].ids)) for i in group], device=model.cos.device)
-        last_B = torch.tensor([len(rows[i].ids) - 1 for i in group], device=model.cos.device)
-        found[group] = model.values(tokens_BT).gather(1, last_B[:, None])[:, 0].cpu()
-    return found

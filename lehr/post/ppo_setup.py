@@ -12,6 +12,7 @@ from lehr.model.scalar import ScalarModel
 from lehr.post.ppo import Controller, PpoSettings
 from lehr.post.ppo_objective import VALUE, PpoObjective
 from lehr.post.prompts import reference_of, sampler_of, step_prompts
+from lehr.post.rewards.agreement import check_reads
 from lehr.post.tuning import Setup
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
@@ -38,15 +39,8 @@ def ppo_objective(setup: Setup) -> PpoObjective:
 def scalar_model(setup: Setup, folder: Path) -> ScalarModel:
     """The reward model in `folder`, on the policy's device. Raises UserError if it reads other tokens or fewer of them, and as
     `load_scalar` does."""
-    loaded, policy = load_scalar(Artifact.open(folder, verify=False)), setup.loaded
-    model, ours, theirs = loaded.model, policy.tokenizer, loaded.tokenizer
-    if (theirs.hash, theirs.chat_template) != (ours.hash, ours.chat_template):
-        what = "tokenizer" if theirs.hash != ours.hash else "chat template"
-        raise UserError(
-            f"{setup.context.name}: this reward model has another {what} than the model in training",
-            where=folder,
-            remedy="train it from a model of the same run, after the same step of sft",
-        )
+    policy, model = setup.loaded, load_scalar(Artifact.open(folder, verify=False)).model
+    check_reads(folder.name, folder, policy.tokenizer, setup.context.name)
     if model.config.max_seq_len < policy.model.config.max_seq_len:
         raise UserError(
             f"{setup.context.name}: this reward model reads {model.config.max_seq_len} tokens, the model in training "

@@ -20,8 +20,7 @@ from lehr.post.grpo import GrpoObjective, Prompt
 from lehr.post.ppo import (
     Controller,
 )
-from lehr.post.ppo_objective import PpoObjective, PpoRollOut, last_values
-from lehr.post.rendered import Rendered
+from lehr.post.ppo_objective import PpoObjective, PpoRollOut
 from lehr.post.rollout import RollOut
 from lehr.train.losses import IGNORE
 from lehr.train.state import TrainState
@@ -236,13 +235,6 @@ def test_sums_do_not_depend_on_the_number_of_ranks(kind: str) -> None:
 
 
 # -- what it learns
-
-
-def test_reward_models_read_the_last_token_of_rows_of_any_length() -> None:
-    model = training.with_rewards(TrainState({}), "liked").named("liked", ScalarModel)
-    rows = [Rendered(list(range(5, 5 + n)), [True] * n) for n in (3, 9, 1, 9, 6)]
-    found = last_values(model, rows, pad_id=0)
-    assert found.tolist() == pytest.approx([float(model.values(torch.tensor([r.ids]))[0, -1]) for r in rows], abs=1e-6)
 
 
 def _of_reward(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjective:
