@@ -15,10 +15,12 @@ from pydantic import Discriminator, Field, Tag
 from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
 from lehr.config.chat import Amount
 from lehr.config.lora import Lora
-from lehr.config.names import StepName
+from lehr.config.names import Name, StepName
 from lehr.config.optim import Optim
 from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
+
+HELPSTEER2 = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")  # rated from 0 to 4
 
 
 class Step(Config):
@@ -123,10 +125,26 @@ class GrpoStep(Tuning):
 
 
 class RewardModelStep(Tuning):
-    """A reward model. Not run by this version."""
+    """A reward model, begun from the step's parent: one number for an answer, read at its last token. It is no language model:
+    later steps do not start from it, they name it in their `reward_models`. `contrastive` trains nothing: its reward is the
+    parent's log-probability of an answer less that of `against`."""
 
     kind: Literal["reward_model"]
     optim: TuningOptim | None = None  # type: ignore[assignment]  # not every report gives its learning rate
+    loss: Literal["bradley-terry", "multi-aspect", "contrastive"] = "bradley-terry"
+    pairs: Pairs | None = None
+    examples: dict[str, Amount] = {}  # supplied preferences in place of `pairs`; of multi-aspect, rated answers
+    centre: NonNegativeFloat = 0.0  # weight of the squared sum of a pair's rewards, which holds their mean at 0: in no report
+    aspects: dict[Name, float] = {}  # multi-aspect: what is rated -> its weight in the reward; {}: HelpSteer2's five, equally
+    against: str = ""  # contrastive: the weaker model, by its name or its artifact's address
+    per_token: bool = False  # contrastive: the mean over an answer's tokens instead of their sum
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each aspect; empty for other losses."""
+        if self.loss != "multi-aspect":
+            return {}
+        return dict(self.aspects) or dict.fromkeys(HELPSTEER2, 1 / len(HELPSTEER2))
 
 
 class PpoStep(Tuning):
@@ -163,11 +181,11 @@ class PpoStep(Tuning):
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps; without `steps`, the updates of all roll-outs."""
+        """Optimiser steps; without `steps`, as many as all episodes give."""
         if self.steps or not self.batch_size:
             return self.steps
-        roll_outs = math.ceil(self.episodes / (self.batch_size * self.samples_per_prompt))
-        return roll_outs * self.ppo_epochs * self.mini_batches
+        updates = self.episodes * self.ppo_epochs * self.mini_batches
+        return math.ceil(updates / (self.batch_size * self.samples_per_prompt))
 
 
 class SelfKnowledgeStep(Tuning):
@@ -176,10 +194,26 @@ class SelfKnowledgeStep(Tuning):
     kind: Literal["self_knowledge"]
 
 
-class BestOfNStep(Step):
-    """The best of n samples, chosen by reward models, becomes training data. Not run by this version."""
+class BestOfNStep(Tuning):
+    """The best of `n` answers to each prompt becomes training data of SFT: chosen by reward models, or by the prompts'
+    verifiers. `samples` counts generated prompts of one iteration, `batch_size` conversations."""
 
     kind: Literal["best_of_n"]
+    optim: TuningOptim | None = None  # type: ignore[assignment]  # the report does not give its learning rate
+    families: list[str] = []  # of generated prompts with verifiers
+    examples: dict[str, Amount] = {}  # name of a source of prompts or of conversations in `chat` -> how much of it
+    reward_models: dict[str, PositiveFloat] = {}  # name, or artifact's address -> weight in the ensemble; {}: the verifiers
+    ensemble: Literal["arithmetic", "geometric"] = "arithmetic"  # mean of z-scores, or of ranks (Granite 3.0 section 5.3.3)
+    n: Annotated[int, Field(ge=2)] = 64  # Granite 3.0 section 5.3.2
+    iterations: Positive = 1  # each samples from the model of the one before
+    loss: Literal["mean", "sum"] = "mean"  # as of SFT
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps, if they are given: else as many as `epochs` over the best answers make, not all prompts have one."""
+        return self.steps
 
 
 class BrainStep(Tuning):

@@ -7,7 +7,9 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 from lehr.stages import (
     baselines,
+    best_of_n,
     brain,
+    contrast,
     conversations,
     described,
     documents,
@@ -21,10 +23,12 @@ from lehr.stages import (
     preferences,
     pretrain,
     prompts,
+    reward_model,
     sft,
     shards,
     soup,
     supplied_preferences,
+    supplied_ratings,
     tokenizer,
 )
 
@@ -40,6 +44,10 @@ _POST_TRAINING = [
     grpo.SPEC,
     ppo.SPEC,
     brain.SPEC,
+    supplied_ratings.SPEC,
+    reward_model.SPEC,
+    contrast.SPEC,
+    best_of_n.SPEC,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]

@@ -14,7 +14,7 @@ none where the policy is the posterior; far from the proposal it has more (tests
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
 from lehr.post.answers import Prompt, answered, difference, logprobs, reported
 from lehr.post.batches import rows_of_step
+from lehr.post.rewards.scored import scored
 from lehr.post.rollout import RollOut, RollOuts, Updates
-from lehr.post.scored import scored
 from lehr.post.sft import pad
 from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
@@ -41,7 +41,8 @@ from lehr.train.step_times import backpropagate
 class BrainSettings:
     """`prompts` of an update; a proposal's samples serve `refresh` updates. Rewards are divided by `beta`. Log-probabilities of
     policy, reference and proposal are taken at the sampling `temperature`, as the weights are those of what was sampled.
-    `no_end_reward` replaces the reward of an answer without an end, None keeps it."""
+    `no_end_reward` replaces the reward of an answer without an end, None keeps it. `rewards` are the weights of reward models by
+    their names in the state."""
 
     prompts: int
     samples: int
@@ -51,6 +52,7 @@ class BrainSettings:
     refresh: int
     baseline: bool = True
     no_end_reward: float | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def updates(self) -> Updates:
@@ -81,8 +83,8 @@ def effective_samples(log_weights_PS: Tensor) -> Tensor:
 class BrainObjective:
     """Sample a proposal's answers, reward them, and learn; the loss is a mean over prompts (`weight`).
 
-    The state's model is trained, `policy` samples from it, the state's frozen `reference` is the prior; frozen models named in
-    `rewards` (name -> weight) add what they say at an answer's last token.
+    The state's model is trained, `policy` samples from it, the state's frozen `reference` is the prior; frozen models that the
+    settings' `rewards` name add what they say at an answer's last token.
     """
 
     extras: tuple[str, ...] = (
@@ -97,12 +99,11 @@ class BrainObjective:
         settings: BrainSettings,
         seed: int,
         sampler: Sampler | None = None,
-        rewards: Mapping[str, float] | None = None,
     ) -> None:
         self.policy, self.prompts, self.settings, self.seed = policy, prompts, settings, seed
         self.sampler = sampler or policy
         self.reference = state.named("reference", Transformer)
-        self.rewards = {state.named(name, ScalarModel): weight for name, weight in (rewards or {}).items()}
+        self.rewards = {state.named(name, ScalarModel): weight for name, weight in settings.rewards.items()}
         if isinstance(self.sampler, ReportingSampler):
             self.extras = (*self.extras, "sampler_difference")
         self.roll_outs = RollOuts(state, self.draw, RollOut, settings.updates, seed)
@@ -146,7 +147,7 @@ class BrainObjective:
         own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
         tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
         return RollOut(
-            step, tokens_BT, labels_BT, scored(own, self.rewards, self.policy.tokenizer.pad_id, s.no_end_reward),
+            step, tokens_BT, labels_BT, scored(own, self.rewards, s.no_end_reward),
             own.finished_B, torch.zeros(len(own.rows)), logprobs(self.reference, tokens_BT, labels_BT, s.temperature),
             logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature), reported(self.sampler, labels_BT),
         )  # fmt: skip

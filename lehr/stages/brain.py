@@ -85,7 +85,11 @@ def expand(step: BrainStep, place: StepContext) -> list[Node]:
         temperature=step.temperature, max_new_tokens=step.max_new_tokens, seed=place.seed(step.name), lora=step.lora,
         sampler=step.sampler, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
-    inputs = {"parent": (place.parent,), "prompts": tuple(node.name for node in rows), "rewards": tuple(rewards)}
+    inputs = {
+        "parent": (place.parent,),
+        "prompts": tuple(node.name for node in rows),
+        "rewards": tuple(checkpoint for name in rewards for checkpoint in place.reward(name).checkpoints),
+    }
     return [*rows, Node(step.name, "brain", config, {role: names for role, names in inputs.items() if names})]
 
 

@@ -89,7 +89,8 @@ def expand(step: PpoStep, place: StepContext) -> list[Node]:
         sampler=step.sampler, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
     inputs = {"parent": (place.parent,), "prompts": tuple(node.name for node in rows)}
-    inputs |= {"value": (step.value,) if step.value else (), "rewards": tuple(rewards)}
+    inputs |= {"value": place.reward(step.value).checkpoints if step.value else ()}
+    inputs |= {"rewards": tuple(checkpoint for name in rewards for checkpoint in place.reward(name).checkpoints)}
     return [*rows, Node(step.name, "ppo", config, {role: names for role, names in inputs.items() if names})]
 
 

@@ -106,9 +106,12 @@ def plan(node: Node, place: PlanPlace) -> Work | None:
     """Its tokens are estimated from a sample of the conversations; those of supplied ones are not known before they are read:
     they are at most the model's length."""
     c: SftConfig = node.config  # type: ignore[assignment]
-    rows: ConversationsConfig = place.node(node.inputs["rows"][0]).config  # type: ignore[assignment]
+    rows = place.node(node.inputs["rows"][0]).config
     replayed = c.replay.rows * c.replay.sequence_length if c.replay else 0
     steps = c.steps
+    if not isinstance(rows, ConversationsConfig):  # sampled ones: no longer than the model
+        length = c.max_length or place.model.max_seq_len
+        return tuning_work(node.name, "sft", place, c, c.batch_tokens or c.batch_size * length, "at most") if steps else None
     if rows.sources:
         if not steps:
             return None

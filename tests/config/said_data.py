@@ -214,6 +214,7 @@ TUNING = [
         r"posttraining\.granite_alignment\.bon\.ensemble",
         lambda: f"arithmetic or geometric; {tuned('granite3-8b', 'best_of_n', 'ensemble')} preferred",
     ),
+    Rule(r"posttraining\.granite_alignment\.bon\.rms", lambda: len(tuned("granite3-8b", "best_of_n", "rms"))),
     plan_rules(r"posttraining\.granite_alignment\.bon\.(\w+)", always("granite3-8b"), "best_of_n"),
     Rule(
         r"posttraining\.granite_alignment\.ppo\.library",
@@ -232,6 +233,10 @@ TUNING = [
         lambda: tuned("granite3-8b", "brain", "refresh_steps"),
     ),
     Rule(r"posttraining\.granite_alignment\.prompt_mix\.(\w+)", lambda key: tuned("granite3-8b", "brain", "domains")[key]),
+    Rule(
+        r"posttraining\.granite_alignment\.rms\.multi_aspect\.aspects",
+        lambda: list(tuned("granite3-8b", "reward_model", "aspects")),
+    ),
     plan_rules(r"posttraining\.granite_alignment\.rms\.multi_aspect\.(\w+)", always("granite3-8b"), "reward_model", 0),
     plan_rules(r"posttraining\.granite_alignment\.rms\.bradley_terry\.(\w+)", always("granite3-8b"), "reward_model", 1),
     Rule(

@@ -49,7 +49,7 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
         (
             "posttraining=[{kind: sft}, {kind: brain}, {kind: merge}, {kind: merge}]",
             "steps of these kinds are not run by this version: brain, merge.",
-            "leave all but sft, dpo, grpo, ppo out",
+            "leave all but sft, dpo, grpo, ppo, reward_model, best_of_n out",
         ),
     ],
 )

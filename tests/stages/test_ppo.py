@@ -133,7 +133,7 @@ def test_a_reward_model_that_reads_other_tokens_is_refused(taught: Path, capsys:
     Tokenizer.train(["some other text " * 50], 300).save(tmp_path / "other")
     other = reward_model(tmp_path / "rm", sft, tokenizer=tmp_path / "other")
     step = {**PPO, "reward_models": {other: 1.0}}
-    refused(written(taught, step), taught / "run", capsys, "ppo: this reward model has another tokenizer", other)
+    refused(written(taught, step), taught / "run", capsys, f"ppo: the reward {other} has another tokenizer")
     step = {**PPO, "value": str(sft.folder)}
     refused(written(taught, step), taught / "run", capsys, "this checkpoint is a language model", str(sft.folder))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -44,24 +45,29 @@ def prepare_conversations(
 ) -> dict[str, SetCounts]:
     """Write the rows of every set to `out`, with counts and dropped rows. Raises UserError for bad rows, for a set of which
     nothing is left, and as `render` does."""
-    numbers: list[int] = []
+    numbers = array("q")  # eight bytes a row, not thirty-two: sets have tens of millions
     with Audit(out) as audit, PoolWriter(out) as writer:
         for name, amount in wish.amounts.items():
             source, first = wish.sources.get(name), len(writer)
             counts = audit.sets[name] = _counts(source)
             if source is None:
-                lengths = [_add(writer, row) for row in _generated(name, int(amount), tokenizer, wish, counts)]
+                found = _generated(name, int(amount), tokenizer, wish, counts)
             else:
-                lengths = [_add(writer, row) for row in _supplied(name, source, tokenizer, wish, index, audit)]
+                found = _supplied(name, source, tokenizer, wish, index, audit)
+            lengths, trained = array("i"), array("i")
+            for row in found:
+                writer.add(row)
+                lengths.append(len(row.ids))
+                trained.append(sum(row.mask))
             counts.kept = len(lengths)
             if not lengths:
                 raise _nothing_left(name, source, counts, wish.max_length)
             count = wanted({name: amount}, {name: len(lengths)}, wish.samples)[name]
-            chosen = list(drawn(first, len(lengths), count, seeds.derive(wish.seed, name)))
-            counts.drawn = len(chosen)
-            counts.tokens = sum(lengths[i - first][0] for i in chosen)
-            counts.trained_tokens = sum(lengths[i - first][1] for i in chosen)
-            numbers += chosen
+            for number in drawn(first, len(lengths), count, seeds.derive(wish.seed, name)):
+                counts.drawn += 1
+                counts.tokens += lengths[number - first]
+                counts.trained_tokens += trained[number - first]
+                numbers.append(number)
             if source is not None:
                 note(f"{name}: {counts.shape}, {counts.kept:,} of {counts.read:,} rows kept, {counts.drawn:,} in an epoch")
         writer.finish(numbers)
@@ -71,11 +77,6 @@ def prepare_conversations(
 
 def _counts(source: SuppliedSource | None) -> SetCounts:
     return SetCounts("generated", "CC0-1.0") if source is None else SetCounts(source.origin, source.license)
-
-
-def _add(writer: PoolWriter, row: Rendered) -> tuple[int, int]:
-    writer.add(row)
-    return len(row.ids), sum(row.mask)
 
 
 def _generated(family: str, count: int, tokenizer: Tokenizer, wish: Preparing, counts: SetCounts) -> Iterator[Rendered]:
