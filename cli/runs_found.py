@@ -128,7 +128,7 @@ def _scores(folder: Path, recipe: Recipe | None) -> str:
         if recipe is None:
             last = [r for r in rows if r.stage == rows[-1].stage and r.split == "held_out"]
             return ", ".join(_said(r) for r in [_first(last, [r.task for r in last])] if r)
-        final = recipe.posttraining[-1].name if recipe.posttraining else recipe.base_stage
+        final = recipe.last_model
         records = [r for r in rows if r.stage == final and r.split == "held_out"]
         plans = recipe.evaluation.tasks
         groups = ([p.task for p in plans if p.stages != "chat"], [p.task for p in plans if p.stages == "chat"])

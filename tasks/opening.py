@@ -23,7 +23,7 @@ from lehr.pipeline.graph import graph
 from lehr.pipeline.local import addresses, locate, run_node
 from lehr.pipeline.node import Node, is_address
 from lehr.pipeline.registry import stage
-from lehr.pipeline.requirements import CHECKED, check_made
+from lehr.pipeline.requirements import CHECKED, check_made, check_rewards
 from lehr.pipeline.run import found_again
 from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
@@ -145,6 +145,8 @@ def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef]) -> A
 
 def check_enough(this: Opened, context: StageContext, node: Node, made: ArtifactRef) -> None:
     """Raise UserError if what `node` made is not enough for the stages after it."""
+    if node.kind == "tokenizer":
+        check_rewards(context.fetch(made.uri), this.nodes, context.fetch)
     if node.kind in CHECKED:
         check_made(node, context.fetch(made.uri), this.nodes, this.recipe.model.max_seq_len, context.tracker.note)
 

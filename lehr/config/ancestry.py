@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lehr.config.parts import RecipeParts
-from lehr.config.posttraining import MergeStep, Step
+from lehr.config.posttraining import MergeStep, RewardModelStep, Step
 
 MadeOf = Mapping[str, tuple[str, ...]]  # a model's name -> the names or addresses that it is made from; in the recipe's order
 
@@ -18,10 +18,12 @@ def origins(step: Step, last: str) -> tuple[str, ...]:
 
 
 def made_of(recipe: RecipeParts) -> dict[str, tuple[str, ...]]:
-    """The model in which pretraining ends, and that of each step after it."""
+    """The model in which pretraining ends, and that of each step after it; no reward models."""
     found: dict[str, tuple[str, ...]] = {recipe.base_stage: ()}
     last = recipe.base_stage
     for step in recipe.posttraining:
+        if isinstance(step, RewardModelStep):  # no language model
+            continue
         found[step.name] = origins(step, last)
         last = step.name
     return found

@@ -8,12 +8,28 @@ from lehr.config.ancestry import origins
 from lehr.config.chat import share_of
 from lehr.config.merge_checks import is_address, merges
 from lehr.config.parts import RecipeParts
-from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
+from lehr.config.posttraining import (
+    BestOfNStep,
+    BrainStep,
+    DpoStep,
+    GrpoStep,
+    PpoStep,
+    RewardModelStep,
+    RollOutStep,
+    SftStep,
+    Tuning,
+)
+from lehr.config.rewards import rewarded
 from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
 # Nodes of the graph that no step may be called after, and what the names of others begin with (scores-soup, anneal-42).
 _TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal", "report")
+_LEARNS_FROM = {
+    SftStep: ("conversations",), DpoStep: ("preferences",), RewardModelStep: ("preferences",),
+    BestOfNStep: ("prompts", "conversations"), GrpoStep: ("prompts",), PpoStep: ("prompts",),
+    BrainStep: ("prompts",),
+}  # fmt: skip
 LEAST_TEMPERATURE = 1e-6  # below it sampling is in effect greedy, and far below it logits / temperature overflow
 
 
@@ -55,22 +71,23 @@ def mixes(r: RecipeParts) -> None:
 
 def chat_sources(r: RecipeParts) -> None:
     """Steps draw from sources of their kind, and shares have a whole."""
-    kinds = {SftStep: "conversations", DpoStep: "preferences"}
     for step in r.posttraining:
-        kind = next((kind for of, kind in kinds.items() if isinstance(step, of)), "")
-        amounts: dict[str, int | str] = getattr(step, "examples", {}) if kind else {}
+        kinds = next((kinds for of, kinds in _LEARNS_FROM.items() if isinstance(step, of)), ())
+        amounts: dict[str, int | str] = getattr(step, "examples", {}) if kinds else {}
         for name, amount in amounts.items():
             key, source = f"posttraining.{step.name}.examples.{name}", r.chat.sources.get(name)
-            known = [n for n, s in r.chat.sources.items() if s.kind == kind]
-            if source is not None and source.kind != kind:
+            known, said = [n for n, s in r.chat.sources.items() if s.kind in kinds], " or ".join(kinds)
+            if source is not None and source.kind not in kinds:
                 raise ValueError(
-                    f"{key}: {name!r} is a source of {source.kind}, and {step.kind} learns from {kind}; name another"
+                    f"{key}: {name!r} is a source of {source.kind}, and {step.kind} learns from {said}; name another"
                 )
-            if source is None and kind == "preferences":
-                raise ValueError(f"{key}: there is no source {name!r}; sources of {kind} are: {', '.join(known) or 'none'}")
+            if source is None and not isinstance(step, SftStep | RollOutStep):  # these generate families, too
+                raise ValueError(f"{key}: there is no source {name!r}; sources of {said} are: {', '.join(known) or 'none'}")
             if share_of(amount) is not None and not (isinstance(step, Tuning) and step.samples):
                 raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of rows")
-        if isinstance(step, DpoStep) and step.examples and step.pairs:
+        if isinstance(step, RollOutStep) and step.examples and step.families:
+            raise ValueError(f"posttraining.{step.name}: families and examples both give prompts; remove one of them")
+        if isinstance(step, DpoStep | RewardModelStep) and step.examples and step.pairs:
             raise ValueError(f"posttraining.{step.name}: pairs and examples both give preferences; remove one of them")
 
 
@@ -102,10 +119,10 @@ def answers(r: RecipeParts) -> None:
     temperatures = dict[str, float]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if isinstance(step, GrpoStep):
+        if isinstance(step, RollOutStep | BestOfNStep):
             longest[f"{key}.max_new_tokens"] = step.max_new_tokens
             temperatures[f"{key}.temperature"] = step.temperature
-        if isinstance(step, DpoStep) and step.pairs:
+        if isinstance(step, DpoStep | RewardModelStep) and step.pairs:
             longest[f"{key}.pairs.max_new_tokens"] = step.pairs.max_new_tokens
             temperatures[f"{key}.pairs.temperature"] = step.pairs.temperature
     for key, tokens in longest.items():
@@ -146,36 +163,54 @@ def rollouts(r: RecipeParts) -> None:
     """Mini-batches divide a roll-out's prompts equally, and every rank has a part of each."""
     for step in r.posttraining:
         world = r.parallel.by(step.processes).processes
-        if isinstance(step, GrpoStep) and step.batch_size % (step.mini_batches * world):
+        if isinstance(step, GrpoStep | PpoStep) and step.batch_size % (step.mini_batches * world):
             ranks = f"posttraining.{step.name}.processes" if step.processes else "parallel.processes"
             raise ValueError(
                 f"posttraining.{step.name}.mini_batches={step.mini_batches} do not divide batch_size={step.batch_size} "
                 f"over {ranks}={world}; change one of them"
             )
+        if isinstance(step, BrainStep) and step.total_steps % step.refresh_steps:
+            raise ValueError(
+                f"posttraining.{step.name}.refresh_steps={step.refresh_steps} do not divide its {step.total_steps} steps: the "
+                "last proposal's answers would be left over; change one of them"
+            )
 
 
 def steps(r: RecipeParts) -> None:
-    """Names are free and distinct, parents come first, and preference and reward steps start from a chat model."""
+    """Names are free and distinct, parents come first, and preference and reward steps start from a chat model. Reward models
+    are nobody's parents."""
     chats = {"base"} if r.base else set()
-    before = [r.base_stage]
+    before, rewards = [r.base_stage], list[str]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
         if step.name.split("-")[0] in _TAKEN or step.name.endswith(("-pairs", "-rows")):
             raise ValueError(f"{key}: the name {step.name!r} is taken by another stage; choose another")
-        if step.name in before:
+        if step.name in (*before, *rewards):
             raise ValueError(f"{key}: the name {step.name!r} stands twice; give each step its own")
+        if step.parent in rewards:
+            raise ValueError(f"{key}.parent={step.parent!r} is a reward model, which cannot answer; name a language model")
         if step.parent and step.parent not in before:
             raise ValueError(f"{key}.parent={step.parent!r} is not a model before this step; those are: {', '.join(before)}")
         made_from = origins(step, before[-1])
         chat = any(parent in chats or is_address(parent) for parent in made_from)  # of another run: it may be one
-        needs_chat = (isinstance(step, DpoStep) and (step.pairs or step.examples)) or (
-            isinstance(step, GrpoStep) and step.families
+        needs_chat = (isinstance(step, DpoStep | RewardModelStep) and (step.pairs or step.examples)) or (
+            isinstance(step, RollOutStep | BestOfNStep) and (step.families or step.examples)
         )
         if needs_chat and not chat:
             raise ValueError(f"{key}: its parent {made_from[0]} is not a chat model; put a step of kind sft before it")
         if isinstance(step, SftStep) or chat:
             chats.add(step.name)
-        before.append(step.name)
+        (rewards if isinstance(step, RewardModelStep) else before).append(step.name)
+
+
+def adapters(r: RecipeParts) -> None:
+    """What gets adapters is there: a model with experts has no linear layers in their place."""
+    for step in r.posttraining:
+        wanted = step.lora.targets if isinstance(step, Tuning) and step.lora and r.model.n_experts else []
+        if missing := [target for target in wanted if target in ("gate_up", "down")]:
+            raise ValueError(
+                f"posttraining.{step.name}.lora.targets: experts have no adapters; leave {' and '.join(missing)} out"
+            )
 
 
 def template(r: RecipeParts) -> None:
@@ -205,5 +240,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, merges, template, reported)
+_STEPS = (rollouts, steps, merges, rewarded, adapters, template, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

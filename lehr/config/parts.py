@@ -51,6 +51,17 @@ class RecipeParts(Config):
         return {self.parallel.by(processes).processes for processes in own | {0}}
 
     @property
+    def reward_models(self) -> list[str]:
+        """Names of the steps that make reward models: no language models."""
+        return [step.name for step in self.posttraining if step.kind == "reward_model"]
+
+    @property
+    def last_model(self) -> str:
+        """Name of the last language model, which is exported."""
+        models = [step.name for step in self.posttraining if step.kind != "reward_model"]
+        return models[-1] if models else self.base_stage
+
+    @property
     def base_stage(self) -> str:
         """Name of the checkpoint in which pretraining ends: post-training starts from it and is compared with it."""
         if self.anneals:

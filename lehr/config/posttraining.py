@@ -12,13 +12,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
+from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
 from lehr.config.chat import Amount
+from lehr.config.lora import Lora
 from lehr.config.merging import MergeMethod, MergeSearch
-from lehr.config.names import StepName
+from lehr.config.names import Name, StepName
 from lehr.config.optim import Optim
 from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
+
+HELPSTEER2 = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")  # rated from 0 to 4
 
 
 class Step(Config):
@@ -49,6 +52,7 @@ class Tuning(Step):
     batch_size: NonNegative = 0  # conversations, pairs or prompts; 0: not given
     batch_tokens: NonNegative = 0  # instead of batch_size, if batches are filled up to so many tokens
     max_length: NonNegative = 0  # tokens of a row; 0: the model's length
+    lora: Lora | None = None  # train low-rank adapters alone; the model that is written has them merged
     checkpoint_steps: Positive = 20
 
     @property
@@ -97,7 +101,8 @@ class GrpoStep(Tuning):
     """GRPO with verifiable rewards: advantages within a prompt's group of samples. `batch_size` counts prompts."""
 
     kind: Literal["grpo"]
-    families: list[str] = []  # of generated prompts with verifiers
+    families: list[str] = []  # of generated prompts with verifiers, new ones for each roll-out
+    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
     samples_per_prompt: Annotated[int, Field(ge=2)] = 8
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 56
@@ -121,25 +126,67 @@ class GrpoStep(Tuning):
 
 
 class RewardModelStep(Tuning):
-    """A reward model. Not run by this version."""
+    """A reward model, begun from the step's parent: one number for an answer, read at its last token. It is no language model:
+    later steps do not start from it, they name it in their `reward_models`. `contrastive` trains nothing: its reward is the
+    parent's log-probability of an answer less that of `against`."""
 
     kind: Literal["reward_model"]
     optim: TuningOptim | None = None  # type: ignore[assignment]  # not every report gives its learning rate
+    loss: Literal["bradley-terry", "multi-aspect", "contrastive"] = "bradley-terry"
+    pairs: Pairs | None = None
+    examples: dict[str, Amount] = {}  # supplied preferences in place of `pairs`; of multi-aspect, rated answers
+    centre: NonNegativeFloat = 0.0  # weight of the squared sum of a pair's rewards, which holds their mean at 0: in no report
+    aspects: dict[Name, float] = {}  # multi-aspect: what is rated -> its weight in the reward; {}: HelpSteer2's five, equally
+    against: str = ""  # contrastive: the weaker model, by its name or its artifact's address
+    per_token: bool = False  # contrastive: the mean over an answer's tokens instead of their sum
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each aspect; empty for other losses."""
+        if self.loss != "multi-aspect":
+            return {}
+        return dict(self.aspects) or dict.fromkeys(HELPSTEER2, 1 / len(HELPSTEER2))
 
 
 class PpoStep(Tuning):
-    """PPO, with verifiable rewards or reward models. Not run by this version."""
+    """PPO (Schulman et al. 2017) with a value model of its own, on verifiable rewards, reward models, or both. `batch_size`
+    counts the prompts of a roll-out. The defaults are those of OLMo 2 (Table 18) where it gives them."""
 
     kind: Literal["ppo"]
-    episodes: NonNegative = 0  # of one run
-    ppo_epochs: Positive = 1  # passes over each batch of episodes
+    families: list[str] = []  # of generated prompts with verifiers, new ones for each roll-out
+    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
+    value: str = ""  # name of the reward model from which the value model begins; by default the policy, with a head of zeros
+    value_lr: NonNegativeFloat = 0.0  # its peak learning rate; 0: that of `optim`
+    correct_reward: float = 1.0  # times what the prompt's verifier says; 0.0 leaves it to reward models
+    wrong_reward: float = 0.0  # where the verifier says 0
+    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
+    reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
+    no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
+    samples_per_prompt: Positive = 1
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+    gamma: Fraction = 1.0
+    gae_lambda: Fraction = 0.95
+    clip: PositiveFloat = 0.2
+    value_clip: NonNegativeFloat = 0.2  # how far a value may move from the one at the roll-out; 0: anywhere
+    value_coefficient: PositiveFloat = 0.1
+    whitened_advantages: bool = True
+    kl: NonNegativeFloat = 0.05  # the coefficient with which it begins
+    kl_estimator: Literal["k1", "k3"] = "k1"  # in each token's reward
+    kl_target: NonNegativeFloat = 0.0  # nats an answer that the coefficient steers at (Ziegler et al. 2019); 0: it stays
+    kl_horizon: Positive = 10_000  # answers in which it does
+    episodes: NonNegative = 0  # answers of one run
+    ppo_epochs: Positive = 1  # passes over each roll-out
+    mini_batches: Positive = 1  # of each pass, with an update each
+    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps; 0 if neither `steps` nor the keys for computing it are given."""
+        """Optimiser steps; without `steps`, as many as all episodes give."""
         if self.steps or not self.batch_size:
             return self.steps
-        return math.ceil(self.episodes * self.ppo_epochs / self.batch_size)
+        updates = self.episodes * self.ppo_epochs * self.mini_batches
+        return math.ceil(updates / (self.batch_size * self.samples_per_prompt))
 
 
 class SelfKnowledgeStep(Tuning):
@@ -148,16 +195,51 @@ class SelfKnowledgeStep(Tuning):
     kind: Literal["self_knowledge"]
 
 
-class BestOfNStep(Step):
-    """The best of n samples, chosen by reward models, becomes training data. Not run by this version."""
+class BestOfNStep(Tuning):
+    """The best of `n` answers to each prompt becomes training data of SFT: chosen by reward models, or by the prompts'
+    verifiers. `samples` counts generated prompts of one iteration, `batch_size` conversations."""
 
     kind: Literal["best_of_n"]
+    optim: TuningOptim | None = None  # type: ignore[assignment]  # the report does not give its learning rate
+    families: list[str] = []  # of generated prompts with verifiers
+    examples: dict[str, Amount] = {}  # name of a source of prompts or of conversations in `chat` -> how much of it
+    reward_models: dict[str, PositiveFloat] = {}  # name, or artifact's address -> weight in the ensemble; {}: the verifiers
+    ensemble: Literal["arithmetic", "geometric"] = "arithmetic"  # mean of z-scores, or of ranks (Granite 3.0 section 5.3.3)
+    n: Annotated[int, Field(ge=2)] = 64  # Granite 3.0 section 5.3.2
+    iterations: Positive = 1  # each samples from the model of the one before
+    loss: Literal["mean", "sum"] = "mean"  # as of SFT
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps, if they are given: else as many as `epochs` over the best answers make, not all prompts have one."""
+        return self.steps
 
 
-class BrainStep(Step):
-    """BRAIn (Pandey et al. 2024). Not run by this version."""
+class BrainStep(Tuning):
+    """BRAIn (Pandey et al. 2024; Granite 3.0 section 5.3.2): learns the posterior, the model of before reweighed by rewards, on
+    the answers of an earlier policy. `batch_size` counts prompts."""
 
     kind: Literal["brain"]
+    families: list[str] = []  # of generated prompts with verifiers, new ones for each proposal
+    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
+    refresh_steps: Positive = 100  # updates on one proposal's answers
+    beta: PositiveFloat = 0.1  # divides the reward: equation 10; no report gives it
+    baseline: bool = True  # subtract the policy's own weights: less variance while the proposal is near
+    correct_reward: float = 1.0  # times what the prompt's verifier says; 0.0 leaves it to reward models
+    wrong_reward: float = 0.0  # where the verifier says 0
+    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
+    reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
+    no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    temperature: PositiveFloat = 1.0
+    max_new_tokens: Positive = 56
+    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
+
+
+RollOutStep = GrpoStep | PpoStep | BrainStep  # steps that sample answers while they train
+RewardedStep = PpoStep | BrainStep  # those that ask reward models
 
 
 class MergeStep(MergeMethod, Step):

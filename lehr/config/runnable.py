@@ -7,11 +7,24 @@ from glob import has_magic
 from pathlib import Path
 
 from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
-from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, PluginStep, PostStep, SftStep, Tuning
+from lehr.config.posttraining import (
+    BestOfNStep,
+    BrainStep,
+    DpoStep,
+    GrpoStep,
+    MergeStep,
+    PluginStep,
+    PostStep,
+    PpoStep,
+    RewardModelStep,
+    SftStep,
+    Tuning,
+)
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
-BUILT = ("sft", "dpo", "grpo", "merge")  # kinds of post-training steps that this version runs, besides users' own
+# Kinds of post-training steps that this version runs, besides users' own.
+BUILT = ("sft", "dpo", "grpo", "ppo", "brain", "reward_model", "best_of_n", "merge")
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 
@@ -89,7 +102,15 @@ def _kinds(recipe: Recipe) -> Iterator[Lack]:
 def _step(step: PostStep) -> Iterator[Lack]:
     """The missing settings of a step whose kind can be run."""
     key = f"posttraining.{step.name}"
-    own = {SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families",)}
+    if isinstance(step, RewardModelStep) and step.loss == "contrastive":  # trains nothing
+        if not step.against:
+            what = f": {step.supply}" if step.supply else ", and the weaker model is not given"
+            yield f"{key}: its data must be supplied{what}", "give the weaker model in `against`"
+        return
+    own = {
+        SftStep: ("examples",), DpoStep: ("pairs", "examples"), RewardModelStep: ("pairs", "examples"),
+        **dict.fromkeys((GrpoStep, PpoStep, BrainStep, BestOfNStep), ("families", "examples")),
+    }  # fmt: skip
     keys = next((names for kind, names in own.items() if isinstance(step, kind)), ())
     if keys and not any(getattr(step, name) for name in keys):
         yield (
@@ -103,7 +124,9 @@ def _step(step: PostStep) -> Iterator[Lack]:
         )
     if not isinstance(step, Tuning):
         return
-    reads = isinstance(step, SftStep | DpoStep) and bool(step.examples)
+    if step.optim is None:
+        yield f"{key}: its learning rate is not given", "give a step its optim.lr"
+    reads = isinstance(step, RewardModelStep | BestOfNStep) or (isinstance(step, SftStep | DpoStep) and bool(step.examples))
     if step.batch_tokens and not isinstance(step, SftStep):
         yield f"{key}: batch_tokens is run for kind sft alone", "give the step its batch_size instead"
     elif not step.batch_size and not step.batch_tokens:

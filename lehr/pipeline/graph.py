@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, SftStep
+from lehr.config.posttraining import DpoStep, MergeStep, RewardModelStep, SftStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.data.synthetic.conversations import FAMILIES
@@ -17,7 +17,7 @@ from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
-from lehr.pipeline.step_context import StepContext
+from lehr.pipeline.step_context import Reward, StepContext
 from lehr.pipeline.steps import expanded, runs
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
@@ -39,6 +39,11 @@ def graph(recipe: Recipe) -> list[Node]:
     nodes = _Builder(recipe).nodes()
     _check_named(recipe, nodes)
     return nodes
+
+
+def _sampled(node: Node) -> bool:
+    """Whether a node made for a step is sampled from a finished model, and so made right after it."""
+    return "parent" in node.inputs and stage(node.kind).output == "preferences"
 
 
 def _check_named(recipe: Recipe, nodes: list[Node]) -> None:
@@ -80,10 +85,10 @@ class _Builder:
                 made += self._finished(label)
         made += baselines(self.recipe, made, lambda plan, label: self._applies(plan, label, pairs=False))
         for nodes in self.steps.values():
-            made += [node for node in nodes[:-1] if "parent" not in node.inputs]
+            made += [node for node in nodes[:-1] if not _sampled(node)]
             made.append(nodes[-1])  # those sampled from a model are made after it
             made += self._finished(nodes[-1].name)
-        last = list(self.steps)[-1] if self.steps else self.recipe.base_stage
+        last = self.recipe.last_model
         shards = {"shards": ("shards",)} if self._mixes else {}
         made.append(Node("export", "export", ExportConfig(), {"checkpoint": (self._reference(last),), **shards}))
         return needed(made, [node.name for node in made if stage(node.kind).phase != "data"])
@@ -204,46 +209,54 @@ class _Builder:
         for task in apart:
             check_task(task, "chat.decontaminate_tasks")
         several = sum(isinstance(step, DpoStep) and runs(step) for step in r.posttraining) > 1
+        rewards = dict[str, Reward]()
         for step in r.posttraining:
             place = StepContext(
                 self._reference(step.parent or parent), self.seed, r.parallel.by(step.processes), r.watch,
                 r.data.mixes if r.data else {}, r.window_tokens, several, r.chat, r.model.max_seq_len, tuple(apart),
                 r.data is not None and any(task in NEEDS_CORPUS for task in apart), made_of(r), self.references,
-                r.evaluation.max_new_tokens,
+                r.evaluation.max_new_tokens, dict(rewards),
             )  # fmt: skip
             made[step.name] = expanded(step, place)
-            parent = step.name
+            if isinstance(step, RewardModelStep):
+                contrasted = (place.parent, self._reference(step.against)) if step.loss == "contrastive" else (step.name,)
+                rewards[step.name] = Reward(contrasted, step.per_token)
+            else:
+                parent = step.name
         return made
 
     @cached_property
-    def _sampled(self) -> dict[str, list[Node]]:
+    def _samples(self) -> dict[str, list[Node]]:
         """The nodes sampled from a model for a later step, by the model's reference."""
         found: dict[str, list[Node]] = {}
         for nodes in self.steps.values():
-            for node in nodes[:-1]:
-                for parent in node.inputs.get("parent", ()):
+            for node in filter(_sampled, nodes[:-1]):
+                for parent in node.inputs["parent"]:
                     found.setdefault(parent, []).append(node)
         return found
 
     def _pairs_of(self, label: str) -> str:
         """The node of the pairs on which a model is judged: those on which it or its nearest ancestor was tuned, otherwise
         those sampled from it. Empty if there are none."""
-        waiting = [label]
+        nodes, waiting = {node.name: node for nodes in self.steps.values() for node in nodes}, [label]
         while waiting:
             model = waiting.pop(0)
-            if model in self.steps:
-                inputs = self.steps[model][-1].inputs
+            if model in nodes:
+                inputs = nodes[model].inputs
                 if pairs := inputs.get("pairs"):
                     return pairs[0]
                 waiting += [*inputs.get("parent", ()), *inputs.get("parents", ())]  # of a merge: the first one's before others'
-        own = [node.name for node in self._sampled.get(self._reference(label), []) if node.kind == "preferences"]
+        own = [node.name for node in self._samples.get(self._reference(label), []) if node.kind == "preferences"]
         return own[0] if own else ""
 
     def _finished(self, label: str) -> list[Node]:
-        """The nodes after a finished model: what is sampled from it, and its scores."""
+        """The nodes after a finished model: what is sampled from it, and its scores. Reward models answer nothing: what they
+        are worth on held-out pairs is in their own artifacts."""
+        if label in self.recipe.reward_models:
+            return []
         pairs = self._pairs_of(label)
         tasks = [plan for plan in self.recipe.evaluation.tasks if self._applies(plan, label, bool(pairs))]
-        sampled = self._sampled.get(self._reference(label), [])
+        sampled = self._samples.get(self._reference(label), [])
         if not tasks:
             return list(sampled)
         inputs = {"checkpoint": (self._reference(label),)}
@@ -272,5 +285,5 @@ class _Builder:
         """The chat families that the recipe trains, in order."""
         families: list[str] = []
         for step in self.recipe.posttraining:
-            families += step.examples if isinstance(step, SftStep) else step.families if isinstance(step, GrpoStep) else []
+            families += [*getattr(step, "examples", ()), *getattr(step, "families", ())]
         return [family for family in dict.fromkeys(families) if family in FAMILIES]

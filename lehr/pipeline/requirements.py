@@ -16,21 +16,27 @@ from lehr.evals.corpus import family, rows_of
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.merge_templates import check_templates
-from lehr.pipeline.node import Node
+from lehr.pipeline.node import Node, is_address
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
+from lehr.post.rewards.agreement import check_reads
+from lehr.post.sets.asked_prompts import generated
 from lehr.post.template_tokens import with_template
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
+from lehr.stages.best_of_n import BestOfNConfig, wish
+from lehr.stages.brain import BrainConfig
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
 from lehr.stages.merge import SearchedMergeConfig
 from lehr.stages.midtrain import MidtrainConfig
+from lehr.stages.ppo import PpoConfig
 from lehr.stages.preferences import PreferencesConfig
 from lehr.stages.pretrain import PretrainConfig
 from lehr.stages.sft import SftConfig
 from lehr.train.batches import Batches
 
 Note = Callable[[str], None]
+_REWARDS = ("rewards", "weak", "value")  # roles of checkpoints that judge a model's answers
 CHECKED = ("documents", "tokenizer", "shards")  # kinds of stages whose artifacts are checked
 _PROMPTS = 20_000  # of each step, checked beforehand, which takes seconds; the step itself checks all
 
@@ -52,6 +58,15 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
         tokens = Artifact.open(folder, verify=False).manifest.meta["tokens"]
         for other in nodes:
             _check_mix(other, tokens, {n.name: n for n in nodes})
+
+
+def check_rewards(folder: Path, nodes: Sequence[Node], fetch: Callable[[str], Path]) -> None:
+    """With the tokenizer in `folder`: the rewards of other runs, named by their addresses, read the same tokens as this one's
+    models. Those of the same run do. Raises UserError."""
+    taught = _taught(Tokenizer.load(folder), nodes)
+    for node in nodes:
+        for address in (name for role in _REWARDS for name in node.inputs.get(role, ()) if is_address(name)):
+            check_reads(address, fetch(address), taught, node.name)
 
 
 def _taught(tokenizer: Tokenizer, nodes: Sequence[Node]) -> Tokenizer:
@@ -127,8 +142,10 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
 def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
     c = node.config
     asked: Iterable[ChatExample]
-    if isinstance(c, GrpoConfig):
+    if isinstance(c, GrpoConfig | PpoConfig | BrainConfig):
         key, room, asked = f"posttraining.{node.name}", c.max_new_tokens, roll_out_prompts(c)
+    elif isinstance(c, BestOfNConfig):
+        key, room, asked = f"posttraining.{node.name.removesuffix('-rows')}", c.max_new_tokens, generated(wish(c))
     elif isinstance(c, PreferencesConfig):
         key, room = f"the pairs of {node.name}", c.pairs.max_new_tokens
         asked = chain.from_iterable(pair_prompts(c.pairs, split, pairs_seed(c.seed, c.stream, split)) for split in SPLITS)

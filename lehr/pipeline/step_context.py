@@ -17,12 +17,22 @@ S = TypeVar("S", bound=SuppliedSource)
 
 
 @dataclass(frozen=True)
+class Reward:
+    """The nodes, or addresses, of the checkpoints that a reward is computed with: a reward model's, or those of the two
+    language models that are contrasted, `per_token` or in sum."""
+
+    checkpoints: tuple[str, ...]
+    per_token: bool = False
+
+
+@dataclass(frozen=True)
 class StepContext:
     """`parent` is the node from which the step starts, or an address. `window_tokens` is pretraining's sequence length, 0 if
     unknown; `several_pairs`: whether the recipe has several steps that sample pairs. `context_tokens` is the model's length;
     `decontaminate` are the tasks whose texts no supplied row may have, `corpus`: whether some of these are
     held-back documents. `models` says from which models those before this step, and it, are made, `references` where one of
-    these is under another name or address; `answer_tokens` is the longest answer of an evaluation."""
+    these is under another name or address; `answer_tokens` is the longest answer of an evaluation; `rewards` are those before
+    the step by name."""
 
     parent: str
     recipe_seed: int
@@ -38,10 +48,15 @@ class StepContext:
     models: MadeOf = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     answer_tokens: int = 56
+    rewards: Mapping[str, Reward] = field(default_factory=dict)
 
     def reference(self, name: str) -> str:
         """The node of a model that the recipe names, or its address."""
         return self.references.get(name, name)
+
+    def reward(self, name: str) -> Reward:
+        """What is to be read for a reward of that name; an address is a reward model of another run."""
+        return self.rewards.get(name) or Reward((name,))
 
     def seed(self, name: str) -> int:
         """A step's own seed: a function of the recipe's seed and the step's name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from lehr.config.posttraining import DpoStep, GrpoStep, MergeStep, PluginStep, SftStep, Step
+from lehr.config.posttraining import BestOfNStep, DpoStep, MergeStep, PluginStep, RewardModelStep, RollOutStep, SftStep, Step
 from lehr.pipeline.node import Node
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.step_context import StepContext
@@ -17,10 +17,15 @@ def runs(step: Step) -> bool:
         return bool(step.examples)
     if isinstance(step, DpoStep):
         return step.pairs is not None or bool(step.examples)
-    if isinstance(step, GrpoStep):
-        return bool(step.families)
     if isinstance(step, MergeStep):
         return bool(step.parents)
+    if isinstance(step, RollOutStep):
+        return bool(step.families or step.examples)
+    if isinstance(step, RewardModelStep):
+        data = step.pairs is not None or bool(step.examples)
+        return bool(step.against) if step.loss == "contrastive" else data and step.optim is not None and step.batch_size > 0
+    if isinstance(step, BestOfNStep):
+        return bool(step.families or step.examples) and step.optim is not None
     return isinstance(step, PluginStep)
 
 

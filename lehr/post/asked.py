@@ -24,8 +24,10 @@ def pair_prompts(pairs: Pairs, split: Split, seed: int) -> Iterator[ChatExample]
 
 
 def roll_out_prompts(c: Any) -> Iterator[ChatExample]:
-    """Prompts of all roll-outs of a GRPO step, enough for each roll-out to have new ones; `c` is a
-    lehr.stages.grpo.GrpoConfig."""
+    """Generated prompts of all roll-outs of a step, enough for each roll-out to have new ones; `c` is a
+    lehr.stages.grpo.GrpoConfig or a lehr.stages.ppo.PpoConfig. None for a step whose prompts are prepared."""
+    if not c.families:
+        return iter(())
     roll_outs = -(-c.steps // (c.rollout_epochs * c.mini_batches))
     return in_turn(c.families, "train", roll_outs * c.batch_size, c.seed)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.inputs import SetReport, SourceFunnel
+from lehr.report.judgements import BestOfPoint, RewardReport
 from lehr.report.scores import ScoreRecord, ScoreTable, score_matrix
 from lehr.report.unfinished import Unfinished
 from lehr.runtime.energy import added
@@ -188,6 +189,8 @@ class ReportData(_Model):
     seed: int | None = None
     funnel: dict[str, SourceFunnel] = {}
     sets: dict[str, dict[str, SetReport]] = {}  # stage -> set
+    rewards: dict[str, RewardReport] = {}  # by stage
+    best_of_n: dict[str, list[BestOfPoint]] = {}  # by stage
     mixes: dict[str, str] = {}
     stages: list[StageReport] = []
     unfinished: list[Unfinished] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.report import headline, learning, merges, plan, provenance, results, speed
+from lehr.report import headline, learning, merges, plan, provenance, results, rewards, speed
 from lehr.report.charts import stage_colours
 from lehr.report.data import ReportData
 from lehr.report.rendering import rendered
@@ -31,6 +31,7 @@ def _sections(data: ReportData) -> list[Section]:
         Section("timeline", "Stages", "timeline.html", provenance.timeline(data)),
         Section("learning", "Pretraining", "pretraining.html", learning.pretraining(data)),
         Section("post-training", "Post-training", "post_training.html", learning.post_training(data)),
+        Section("rewards", "Reward models", "rewards.html", rewards.rewards(data)),
         Section("speed", "Speed", "speed.html", speed.speed(data)),
         Section("data", "Data", "data.html", provenance.sources(data)),
         Section("lineage", "Lineage", "lineage.html", provenance.drawing(data)),

@@ -41,6 +41,7 @@ from lehr.report import (
     render,
 )
 from lehr.report.footprint import JOULES_PER_KWH
+from lehr.report.judgements import BestOfPoint, RewardReport
 from lehr.report.scores import read_records
 from lehr.report.totals import footprint
 from lehr.runtime.checkout import commit
@@ -140,6 +141,8 @@ def collect(run: RunRecord) -> ReportData:
         headline=recipe.evaluation.headline,
         funnel=_funnel(artifacts),
         sets=_sets(run.made),
+        rewards={m.name: RewardReport(**found) for m in run.made if (found := m.artifact.manifest.meta.get("reward"))},
+        best_of_n=_best_of_n(run.made),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],
         unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
@@ -234,15 +237,21 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
 
 
 def _sets(made: Sequence[Made]) -> dict[str, dict[str, SetReport]]:
-    """What each stage of conversations or preferences counted."""
+    """What each stage of conversations, preferences or prompts counted."""
     out = {}
     for each in made:
         path = each.artifact.path(SETS)
-        if each.artifact.manifest.kind in ("conversations", "preferences") and path.is_file():
+        if each.artifact.manifest.kind in ("conversations", "preferences", "prompts") and path.is_file():
             known = SetReport.model_fields
             rows = read_object(path, REPEAT).items()
             out[each.name] = {name: SetReport(**{k: v for k, v in row.items() if k in known}) for name, row in rows}
     return out
+
+
+def _best_of_n(made: Sequence[Made]) -> dict[str, list[BestOfPoint]]:
+    """What more answers brought, by the stage that sampled them."""
+    found = {each.name: each.artifact.manifest.meta.get("best_of_n") for each in made}
+    return {name: [BestOfPoint(**point) for point in of["curve"]] for name, of in found.items() if of}
 
 
 def _samples(scores: Sequence[Made]) -> list[Sample]:

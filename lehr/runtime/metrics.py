@@ -153,6 +153,13 @@ BUILT_IN = (
     Metric("chat_loss", "loss on answers", "nats/token", "lower", short="chat loss"),
     _logged("cross_entropy", "cross entropy", "nats/token", "lower"),  # the loss without its regularisers
     Metric("response_tokens", "length of an answer", "tokens", live=False),
+    Metric("answer_kl", "KL from reference, of an answer", "nats", live=False),
+    Metric("kl_coefficient", "coefficient of the KL", live=False),
+    Metric("value_loss", "loss of the value model", better="lower", live=False),
+    Metric("explained_variance", "returns' variance that values explain", better="higher", live=False),
+    Metric("posterior_kl", "KL of the policy from the posterior, on samples", "nats", "lower", live=False),
+    Metric("posterior_samples", "effective samples of the posterior", "samples", live=False),
+    Metric("policy_samples", "effective samples of the policy", "samples", live=False),
     Metric("clipped", "tokens held by the clip", SHARE, live=False),
     Metric("unfinished", "answers without an end", SHARE, "lower", live=False),
     Metric("sampler_difference", "log-probability, sampler against trainer", "nats/token", "lower", ".2e", live=False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.chat import PreferencesSource
+from lehr.config.lora import Lora
 from lehr.config.optim import Optim
 from lehr.config.posttraining import DpoStep
 from lehr.config.schedule import StepSchedule
@@ -33,6 +34,7 @@ class DpoConfig(TrainingConfig):
     normalised: bool
     chosen_nll: NonNegativeFloat
     seed: NonNegative
+    lora: Lora | None = None
 
 
 def run(config: DpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -55,7 +57,8 @@ def expand(step: DpoStep, place: StepContext) -> list[Node]:
     config = DpoConfig(
         optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         max_length=step.max_length, beta=step.beta, normalised=step.normalised, chosen_nll=step.chosen_nll,
-        seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        seed=place.seed(step.name), lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel,
+        watch=place.watch,
     )  # fmt: skip
     return [pairs, Node(step.name, "dpo", config, {"parent": (place.parent,), "pairs": (pairs.name,)})]
 

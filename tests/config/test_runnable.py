@@ -52,9 +52,9 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
             "name them in parents",
         ),
         (
-            "posttraining=[{kind: sft}, {kind: ppo, optim: {lr: 1e-6}}, {kind: brain}, {kind: brain}]",
-            "steps of these kinds are not run by this version: ppo, brain.",
-            "leave all but sft, dpo, grpo, merge out",
+            "posttraining=[{kind: sft}, {kind: self_knowledge, optim: {lr: 1e-6}}]",
+            "steps of these kinds are not run by this version: self_knowledge.",
+            "leave all but sft, dpo, grpo, ppo, brain, reward_model, best_of_n, merge out",
         ),
     ],
 )

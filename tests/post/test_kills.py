@@ -1,4 +1,5 @@
-"""GRPO with a value model beside the policy and roll-outs that span steps, killed at any moment: the same bits at the end."""
+"""GRPO with a value model beside the policy, and PPO, whose roll-outs span steps, killed at any moment: the same bits at the
+end."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ CASES = 14
 
 
 @pytest.mark.long
-def test_killed_runs_end_bit_identical(tmp_path: Path, repository: Path) -> None:
+@pytest.mark.parametrize("method", ["grpo", "brain", "ppo", "ppo-lora"])
+def test_killed_runs_end_bit_identical(method: str, tmp_path: Path, repository: Path) -> None:
     """Kills when a roll-out is drawn and not yet kept, between the two models' backward passes, with half a resume file
     written, before its record, and at any time; with bad steps of either model, and rollbacks."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.post.killing", str(tmp_path), "0", str(CASES)],
+        [sys.executable, "-m", "tests.post.killing", method, str(tmp_path), "0", str(CASES)],
         cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -42,6 +42,7 @@ from lehr.train.recorder import Recorder
 from lehr.train.state import TrainState
 from lehr.train.step_times import SAMPLING, part
 from tests.evals.fakes import TableModel
+from tests.post import training
 from tests.train.test_stability import Curves
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -82,6 +83,7 @@ def _post_training() -> list[Objective]:
         DpoObjective(model, pairs, reference_logprobs(model, pairs, Ranks()), DpoSettings(1, 5.0, 0.1), 0),
         GrpoObjective(state, policy, prompts, settings, 0),
         GrpoObjective(state, policy, prompts, replace(settings, mini_batches=2), 0),
+        training.ppo(*training.fresh()),
     ]
 
 
@@ -91,6 +93,7 @@ def _objectives() -> set[str]:
     for objective in [_next_token(pieces.MODEL), _next_token(EXPERTS), *_post_training()]:
         sums = objective.backward(0, Ranks())
         assert set(sums.extra) == set(objective.extras), type(objective).__name__
+        found |= {f"{name}_loss" for name in sums.models}
         found |= set(objective.extras) | ({"data_seconds"} if sums.data_seconds >= 0 else set())
     return found
 

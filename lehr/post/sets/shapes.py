@@ -7,6 +7,7 @@
     preferences     chosen, rejected: text or messages, prompt: text or messages; or chosen and rejected with the whole dialogue
                     conversations: [...], chosen: {from, value}, rejected: {from, value}  (ShareGPT)
                     prompt, answers: [{text, rating}]
+    ratings         prompt, answers: [{text, rating: {aspect: number}}]; or prompt, response, and a column for each aspect
     prompts         prompt: text or messages, verifier: name, arguments: {...}
 
 Roles are system, user, assistant and tool; ShareGPT's human, gpt, function_call and observation are those.
@@ -74,6 +75,7 @@ _KNOWN = {
     "conversations": "messages, conversations (ShareGPT), prompt and completion, or instruction and output",
     "preferences": "chosen and rejected, or prompt and rated answers",
     "prompts": "prompt and verifier",
+    "ratings": "prompt and rated answers, or prompt, response and a column for each aspect",
 }
 
 
@@ -97,4 +99,5 @@ _SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
         "message pairs": ("chosen_messages", "rejected_messages"), "rated answers": ("prompt", "answers"),
     },
     "prompts": {"verified prompts": ("prompt", "verifier")},
+    "ratings": {"rated answers": ("prompt", "answers"), "rated responses": ("prompt", "response")},
 }  # fmt: skip
