@@ -16,7 +16,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.scalar import ScalarModel
 from lehr.pipeline.graph import graph
 from lehr.train.checkpointing.checkpoint import load_checkpoint
-from lehr.train.checkpointing.scalar import save_scalar
+from lehr.train.checkpointing.scalar import load_scalar, save_scalar
 from tests.model.test_exchange_given import their_folder
 from tests.pipeline.test_begin import SFT, recipe
 
@@ -100,6 +100,7 @@ def test_ppo_on_ones_own_prompts_with_reward_models_and_adapters(taught: Path, c
 
 JUDGE: dict[str, Any] = {
     "kind": "reward_model", "examples": {"prefs": "all"}, "optim": {"lr": 1e-3}, "steps": 2, "batch_size": 2,
+    "lora": {"rank": 2, "targets": ["out"]},
 }  # fmt: skip
 
 
@@ -112,6 +113,10 @@ def test_a_chain_of_runs_begins_its_values_anew_from_the_recipes_own_reward_mode
     assert nodes["ppo-2"].inputs == {"parent": ("ppo",), "prompts": ("ppo-2-rows",), "value": ("reward-model",)}
     assert run(path, taught / "run") == 0
     assert [p.stage for p in made(taught / "run", "ppo-2").manifest.parents] == ["ppo", "ppo-2-rows", "reward-model"]
+    parent = dict(load_checkpoint(made(taught / "run", "sft")).model.named_parameters())
+    judge = dict(load_scalar(made(taught / "run", "reward-model")).model.named_parameters())
+    moved = {name for name, p in judge.items() if name == "score.weight" or not torch.equal(p, parent[name])}
+    assert {name.split(".", 2)[-1] for name in moved} == {"attention.out.weight", "weight"}
 
 
 def refused(path: Path, out: Path, capsys: pytest.CaptureFixture[str], *said: str) -> None:
