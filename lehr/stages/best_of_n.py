@@ -123,7 +123,7 @@ def _tuning(step: BestOfNStep, place: StepContext, seed: int) -> SftConfig:
     assert step.optim is not None
     return SftConfig(
         optim=step.optim, schedule=step.schedule, steps=step.steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
-        batch_tokens=0, max_length=step.max_length, loss=step.loss, replay=None, seed=seed,
+        batch_tokens=0, max_length=step.max_length, loss=step.loss, replay=None, seed=seed, lora=step.lora,
         checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
 

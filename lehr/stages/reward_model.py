@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive
 from lehr.config.chat import PreferencesSource
+from lehr.config.lora import Lora
 from lehr.config.optim import Optim
 from lehr.config.posttraining import RewardModelStep
 from lehr.config.schedule import StepSchedule
@@ -38,6 +39,7 @@ class RewardModelConfig(TrainingConfig):
     centre: NonNegativeFloat
     aspects: dict[str, float]
     seed: NonNegative
+    lora: Lora | None = None
 
 
 def run(config: RewardModelConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -73,7 +75,8 @@ def expand(step: RewardModelStep, place: StepContext) -> list[Node]:
     config = RewardModelConfig(
         loss=step.loss, optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0,
         batch_size=step.batch_size, max_length=step.max_length, centre=step.centre, aspects=step.weights,
-        seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        seed=place.seed(step.name), lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel,
+        watch=place.watch,
     )  # fmt: skip
     return [*pairs, Node(step.name, "reward_model", config, {"parent": (place.parent,), "pairs": (pairs[0].name,)})]
 

@@ -16,7 +16,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.scalar import ScalarModel
 from lehr.pipeline.graph import graph
 from lehr.train.checkpointing.checkpoint import load_checkpoint
-from lehr.train.checkpointing.scalar import save_scalar
+from lehr.train.checkpointing.scalar import load_scalar, save_scalar
 from tests.model.test_exchange_given import their_folder
 from tests.pipeline.test_begin import SFT, recipe
 
@@ -32,7 +32,10 @@ def written(folder: Path, *steps: dict[str, Any], rows: list[dict[str, Any]] | N
     if not (folder / "theirs").exists():
         their_folder("olmo2", folder / "theirs")
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows or ROWS))
-    chat = {"sources": {"mine": {"kind": "prompts", "path": "prompts.jsonl"}}}
+    pairs = [{"prompt": f"{i} + 1?", "chosen": f"{i + 1}", "rejected": f"{i}"} for i in range(30)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    prefs = {"kind": "preferences", "path": "pairs.jsonl", "held_out_share": 0.3}
+    chat = {"sources": {"mine": {"kind": "prompts", "path": "prompts.jsonl"}, "prefs": prefs}}
     tasks = [{"task": "chat_math", "limit": 2, "stages": "chat"}]
     evaluation = {"tasks": tasks, "max_new_tokens": 4, "in_loop_steps": 0}
     return recipe(folder, base={"huggingface": "theirs"}, chat=chat, posttraining=[SFT, *steps], evaluation=evaluation)
@@ -93,6 +96,27 @@ def test_ppo_on_ones_own_prompts_with_reward_models_and_adapters(taught: Path, c
     shown = capsys.readouterr()
     assert 'user: 2 + 0?\nverifier: last_integer {"answer": 2}' in shown.out and "12 rows" in shown.err
     assert "ppo-2-rows" in (out / "report.html").read_text()
+
+
+JUDGE: dict[str, Any] = {
+    "kind": "reward_model", "examples": {"prefs": "all"}, "optim": {"lr": 1e-3}, "steps": 2, "batch_size": 2,
+    "lora": {"rank": 2, "targets": ["out"]},
+}  # fmt: skip
+
+
+def test_a_chain_of_runs_begins_its_values_anew_from_the_recipes_own_reward_model(taught: Path) -> None:
+    """As OLMo 2's 13B: runs of PPO one after the other, each value model from the same reward model, on verifiers alone."""
+    first = {**PPO, "value": "reward-model", "reward_models": {"reward-model": 0.0}}
+    path = written(taught, JUDGE, first, {**first, "name": "ppo-2", "kl": 0.1})
+    nodes = {node.name: node for node in graph(load_recipe(path))}
+    assert nodes["ppo"].inputs == {"parent": ("sft",), "prompts": ("ppo-rows",), "value": ("reward-model",)}
+    assert nodes["ppo-2"].inputs == {"parent": ("ppo",), "prompts": ("ppo-2-rows",), "value": ("reward-model",)}
+    assert run(path, taught / "run") == 0
+    assert [p.stage for p in made(taught / "run", "ppo-2").manifest.parents] == ["ppo", "ppo-2-rows", "reward-model"]
+    parent = dict(load_checkpoint(made(taught / "run", "sft")).model.named_parameters())
+    judge = dict(load_scalar(made(taught / "run", "reward-model")).model.named_parameters())
+    moved = {name for name, p in judge.items() if name == "score.weight" or not torch.equal(p, parent[name])}
+    assert {name.split(".", 2)[-1] for name in moved} == {"attention.out.weight", "weight"}
 
 
 def refused(path: Path, out: Path, capsys: pytest.CaptureFixture[str], *said: str) -> None:
