@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lehr.config.chat import share_of
+from lehr.config.pair_checks import pairs
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import BestOfNStep, DpoStep, GrpoStep, RewardModelStep, SftStep, Tuning
 from lehr.config.rewards import rewarded
@@ -209,5 +210,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, rewarded, template, reported)
+_STEPS = (rollouts, steps, pairs, rewarded, template, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)
