@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lehr.config.ancestry import origins
 from lehr.config.chat import share_of
 from lehr.config.merge_checks import is_address, merges
+from lehr.config.pair_checks import pairs
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import (
     BestOfNStep,
@@ -240,5 +241,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, merges, rewarded, adapters, template, reported)
+_STEPS = (rollouts, steps, pairs, merges, rewarded, adapters, template, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

@@ -18,6 +18,7 @@ from lehr.config.lora import Lora
 from lehr.config.merging import MergeMethod, MergeSearch
 from lehr.config.names import Name, StepName
 from lehr.config.optim import Optim
+from lehr.config.pairs import Pairs as Pairs
 from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
 
@@ -71,19 +72,6 @@ class SftStep(Tuning):
     loss: Literal["mean", "sum"] = "mean"  # over a batch's tokens; sum: each conversation's sum, over a batch's conversations
     replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting: in no report
     replay_mix: str = ""
-
-
-class Pairs(Config):
-    """Preference pairs sampled from the step's parent on generated prompts and judged by verifiers; in the reports a model
-    judges answers of many models."""
-
-    families: list[str] = Field(min_length=1)
-    prompts: Positive
-    held_out_prompts: Positive
-    samples: Annotated[int, Field(ge=2)] = 3  # answers to each prompt
-    reference_answers: bool = False  # prefer the data's own answer if no sample passes; off-policy, so not the default
-    temperature: PositiveFloat = 1.0
-    max_new_tokens: Positive = 56
 
 
 class DpoStep(Tuning):

@@ -17,7 +17,9 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 def pair_prompts(pairs: Pairs, split: Split, seed: int) -> Iterator[ChatExample]:
-    """Prompts of the preference pairs of one split. Held-out prompts are distinct, as scores are made from them."""
+    """Generated prompts of the preference pairs of one split. Held-out prompts are distinct, as scores are made from them."""
+    if not pairs.families:
+        return iter(())
     if split == "train":
         return in_turn(pairs.families, split, pairs.prompts, seed)
     return in_turn(pairs.families, split, pairs.held_out_prompts, seed, distinct=True)

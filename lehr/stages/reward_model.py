@@ -10,7 +10,6 @@ from lehr.config.lora import Lora
 from lehr.config.optim import Optim
 from lehr.config.posttraining import RewardModelStep
 from lehr.config.schedule import StepSchedule
-from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.ranked import TrainingConfig
@@ -20,7 +19,7 @@ from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.post.rewards.said import announce
 from lehr.post.templates import resolved
 from lehr.stages.contrast import contrast_node
-from lehr.stages.preferences import PreferencesConfig
+from lehr.stages.preferences import pairs_node
 from lehr.stages.supplied_preferences import SuppliedPreferencesConfig
 from lehr.stages.supplied_ratings import SuppliedRatingsConfig
 
@@ -85,9 +84,7 @@ def _examples(step: RewardModelStep, place: StepContext) -> list[Node]:
     """The node of the pairs or ratings; none for a contrast without any."""
     name = f"{step.name}-pairs"
     if step.pairs:
-        check_families(step.pairs.families, f"posttraining.{step.name}.pairs.families")
-        sampling = PreferencesConfig(pairs=step.pairs, seed=place.recipe_seed, stream=name, parallel=place.parallel)
-        return [Node(name, "preferences", sampling, {"parent": (place.parent,)})]
+        return [pairs_node(name, step.pairs, place, f"posttraining.{step.name}.pairs")]
     if not step.examples:
         return []
     told: dict[str, Any] = {
