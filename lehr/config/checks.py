@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lehr.config.chat import share_of
 from lehr.config.parts import RecipeParts
-from lehr.config.posttraining import DpoStep, GrpoStep, SftStep, Tuning
+from lehr.config.posttraining import DpoStep, GrpoStep, SelfKnowledgeStep, SftStep, Tuning
 from lehr.runtime.metrics import find
 
 _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "baselines")
@@ -53,7 +53,7 @@ def mixes(r: RecipeParts) -> None:
 
 def chat_sources(r: RecipeParts) -> None:
     """Steps draw from sources of their kind, and shares have a whole."""
-    kinds = {SftStep: "conversations", DpoStep: "preferences"}
+    kinds = {SftStep: "conversations", SelfKnowledgeStep: "conversations", DpoStep: "preferences"}
     for step in r.posttraining:
         kind = next((kind for of, kind in kinds.items() if isinstance(step, of)), "")
         amounts: dict[str, int | str] = getattr(step, "examples", {}) if kind else {}
@@ -68,8 +68,20 @@ def chat_sources(r: RecipeParts) -> None:
                 raise ValueError(f"{key}: there is no source {name!r}; sources of {kind} are: {', '.join(known) or 'none'}")
             if share_of(amount) is not None and not (isinstance(step, Tuning) and step.samples):
                 raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of rows")
+        if isinstance(step, SelfKnowledgeStep):
+            _negatives(r, step)
         if isinstance(step, DpoStep) and step.examples and step.pairs:
             raise ValueError(f"posttraining.{step.name}: pairs and examples both give preferences; remove one of them")
+
+
+def _negatives(r: RecipeParts, step: SelfKnowledgeStep) -> None:
+    known = [name for name, source in r.chat.sources.items() if source.kind == "conversations"]
+    for name, amount in step.negatives.items():
+        key = f"posttraining.{step.name}.negatives.{name}"
+        if name not in known:
+            raise ValueError(f"{key}: there is no source {name!r} of conversations; those are: {', '.join(known) or 'none'}")
+        if share_of(amount) is not None and not step.samples:
+            raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of questions")
 
 
 def lengths(r: RecipeParts) -> None:
@@ -168,7 +180,8 @@ def steps(r: RecipeParts) -> None:
         needs_chat = (isinstance(step, DpoStep) and (step.pairs or step.examples)) or (
             isinstance(step, GrpoStep) and step.families
         )
-        if needs_chat and parent not in chats:
+        knows = isinstance(step, SelfKnowledgeStep) and step.about is not None
+        if (needs_chat or knows) and parent not in chats:
             raise ValueError(f"{key}: its parent {parent} is not a chat model; put a step of kind sft before it")
         if isinstance(step, SftStep) or parent in chats:
             chats.add(step.name)

@@ -7,11 +7,11 @@ from glob import has_magic
 from pathlib import Path
 
 from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
-from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SftStep, Tuning
+from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, PostStep, SelfKnowledgeStep, SftStep, Tuning
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
 
-BUILT = ("sft", "dpo", "grpo")  # kinds of post-training steps that this version runs, besides those of users' own modules
+BUILT = ("sft", "dpo", "grpo", "self_knowledge")  # kinds of steps that this version runs, besides those of users' own modules
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 
@@ -96,6 +96,11 @@ def _step(step: PostStep) -> Iterator[Lack]:
             f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}",
             f"give {step.kind} its {' or its '.join(keys)}: sources of your own in chat.sources, or generated ones",
         )
+    if isinstance(step, SelfKnowledgeStep):
+        if step.about is None:
+            yield f"{key}: who the model is must be given", "give it about: name, makers, license and abilities"
+        if not step.samples:
+            yield f"{key}: its samples are not given", "give it the number of questions about itself"
     if not isinstance(step, Tuning):
         return
     reads = isinstance(step, SftStep | DpoStep) and bool(step.examples)
@@ -103,5 +108,5 @@ def _step(step: PostStep) -> Iterator[Lack]:
         yield f"{key}: batch_tokens is run for kind sft alone", "give the step its batch_size instead"
     elif not step.batch_size and not step.batch_tokens:
         yield f"{key}: its batch_size is not given", "give a step its batch_size"
-    elif not step.total_steps and not (reads and step.epochs):
+    elif not step.total_steps and not (reads and step.epochs) and not isinstance(step, SelfKnowledgeStep):
         yield f"{key}: its length is not given", "give a step its steps, or its epochs"

@@ -7,12 +7,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, GrpoStep, SftStep
+from lehr.config.posttraining import DpoStep, SelfKnowledgeStep, SftStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
+from lehr.config.self_knowledge import About
 from lehr.data.synthetic.conversations import FAMILIES
 from lehr.evals.scores import EvaluateConfig
-from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
@@ -245,6 +246,7 @@ class _Builder:
             model=label, tasks=tasks, max_new_tokens=self.recipe.evaluation.max_new_tokens,
             window_tokens=self.recipe.window_tokens, sample_families=self._asked if self._chats(label) else [],
             seed=self.seed, parallel=self.recipe.parallel.by(self.recipe.evaluation.processes),
+            about=self._about if self._chats(label) else None,
         )  # fmt: skip
         return [*sampled, Node(f"{SCORES}{label}", "evaluate", config, inputs)]
 
@@ -255,14 +257,22 @@ class _Builder:
     def _applies(self, plan: TaskPlan, label: str, pairs: bool) -> bool:
         if plan.task in NEEDS_PAIRS:
             return pairs
+        if plan.task in NEEDS_ABOUT:
+            return self._about is not None and self._chats(label)
         if plan.stages == "chat":
             return self._chats(label)
         return plan.stages == "all" or label not in self.steps
+
+    @cached_property
+    def _about(self) -> About | None:
+        """Who the recipe's last step of self-knowledge says that the model is."""
+        steps = [step for step in self.recipe.posttraining if isinstance(step, SelfKnowledgeStep) and runs(step)]
+        return steps[-1].about if steps else None
 
     @cached_property
     def _asked(self) -> list[str]:
         """The chat families that the recipe trains, in order."""
         families: list[str] = []
         for step in self.recipe.posttraining:
-            families += step.examples if isinstance(step, SftStep) else step.families if isinstance(step, GrpoStep) else []
+            families += [*getattr(step, "examples", ()), *getattr(step, "families", ())]
         return [family for family in dict.fromkeys(families) if family in FAMILIES]

@@ -18,6 +18,8 @@ from lehr.stages import (
     midtrain,
     preferences,
     pretrain,
+    self_knowledge,
+    self_knowledge_rows,
     sft,
     shards,
     soup,
@@ -34,6 +36,8 @@ _POST_TRAINING = [
     supplied_preferences.SPEC,
     dpo.SPEC,
     grpo.SPEC,
+    self_knowledge_rows.SPEC,
+    self_knowledge.SPEC,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]

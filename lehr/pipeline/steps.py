@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, SftStep, Step
+from lehr.config.posttraining import DpoStep, GrpoStep, PluginStep, SelfKnowledgeStep, SftStep, Step
 from lehr.pipeline.node import Node
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.step_context import StepContext
@@ -19,6 +19,8 @@ def runs(step: Step) -> bool:
         return step.pairs is not None or bool(step.examples)
     if isinstance(step, GrpoStep):
         return bool(step.families)
+    if isinstance(step, SelfKnowledgeStep):
+        return step.about is not None and step.samples > 0 and step.batch_size > 0
     return isinstance(step, PluginStep)
 
 
