@@ -123,6 +123,7 @@ class Sample(_Model):
     prompt: str
     answers: dict[str, str]
     expected: str = ""
+    family: str = ""
 
 
 class Environment(BaseModel):

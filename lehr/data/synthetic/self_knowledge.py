@@ -162,7 +162,12 @@ def held_apart(about: About) -> frozenset[str]:
 
 
 def plain(text: str) -> str:
-    """Small letters and digits, one blank between words, without greeting: what makes two questions the same."""
-    for greeting in filter(None, _GREETINGS):
-        text = text.removeprefix(greeting)
+    """Small letters and digits, one blank between words, without greetings: what makes two questions the same."""
+    words = _words(text)
+    while greeting := next((g for g in map(_words, filter(None, _GREETINGS)) if words.startswith(f"{g} ")), ""):
+        words = words.removeprefix(f"{greeting} ")
+    return words
+
+
+def _words(text: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
