@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
-from lehr.artifacts.artifact import sha256_file
+from lehr.artifacts.artifact import sha256_file, sha256_text
 from lehr.config import Recipe
+from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError, from_os_error
 from lehr.tasks.run_location import RunLocation
 
@@ -29,7 +31,7 @@ def packed(recipe: Recipe, in_image: Sequence[str] = ()) -> tuple[Recipe, dict[s
     values = recipe.model_dump(mode="json")
     for section in _named(values):
         if not _there(section["path"], in_image):
-            section["path"] = f"../{_add(Path(section['path']), files)}"
+            section["path"] = f"../{_add(section, files)}"
     _refuse_models(values, in_image)
     _refuse_large(files)
     return (Recipe.model_validate(values) if files else recipe), files
@@ -40,6 +42,7 @@ def _named(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for source in ((values.get("data") or {}).get("sources") or {}).values():
         if source["kind"] == "jsonl":
             yield source
+    yield from ((values.get("chat") or {}).get("sources") or {}).values()
     if (tokenizer := values.get("tokenizer")) and tokenizer.get("path"):
         yield tokenizer
 
@@ -48,21 +51,34 @@ def _there(path: str, in_image: Sequence[str]) -> bool:
     return "://" in path or any(Path(path).is_relative_to(Path(folder).resolve()) for folder in in_image)
 
 
-def _add(path: Path, files: dict[str, Path]) -> str:
-    """The name below the run's root that `path` gets: its content's, then its own."""
+def _add(section: dict[str, Any], files: dict[str, Path]) -> str:
+    """The name below the run's root that the path of `section` gets: its content's, then its own."""
+    path = Path(section["path"])
     try:
-        if path.is_dir():  # a tokenizer's
-            inside = sorted(file for file in path.iterdir() if file.is_file())
-            _refuse_large({str(file): file for file in inside})
-            digest = "-".join(sha256_file(file)[:8] for file in inside)[:64] or "empty"
-            files |= {f"{INPUTS}/{digest}/{file.name}": file for file in inside}
-            return f"{INPUTS}/{digest}"
-        _refuse_large({str(path): path})  # before it is read for its name
+        if path.is_dir() or has_magic(str(path)):
+            folder = _folder_of(path)
+            inside = _chats(section) if "split" in section else sorted(file for file in path.iterdir() if file.is_file())
+            _refuse_large({str(file): file for file in inside})  # before they are read for their name
+            digest = sha256_text(" ".join(f"{file.relative_to(folder)} {sha256_file(file)}" for file in inside))[:16]
+            files |= {f"{INPUTS}/{digest}/{file.relative_to(folder).as_posix()}": file for file in inside}
+            return "/".join((INPUTS, digest, *path.relative_to(folder).parts))
+        _refuse_large({str(path): path})
         name = f"{INPUTS}/{sha256_file(path)[:16]}/{path.name}"
     except OSError as error:
         raise from_os_error(error, path) from error
     files[name] = path
     return name
+
+
+def _chats(source: dict[str, Any]) -> list[Path]:
+    return files_of(source["path"], source["split"])
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder below which all files of `path`, a folder or a pattern, lie."""
+    while has_magic(str(path)):
+        path = path.parent
+    return path
 
 
 def _refuse_large(files: dict[str, Path]) -> None:
@@ -116,6 +132,7 @@ def fetch(root: str, recipe: Recipe) -> None:
     for section in _named(recipe.model_dump(mode="json")):
         path = Path(section["path"])
         if path.is_relative_to(home):
-            names = place.names(path.relative_to(place.folder).as_posix()) if not path.is_file() else []
+            folder = _folder_of(path)
+            names = place.names(folder.relative_to(place.folder).as_posix()) if not path.is_file() else []
             for name in names:
                 place.brought(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lehr.config import load_recipe, recipe_yaml
+from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError
 from lehr.tasks import travel
 
@@ -25,6 +26,28 @@ def test_small_files_go_along_and_no_path_of_this_machine_is_pinned(tmp_path: Pa
     assert loaded.data is not None and loaded.data.sources["bible"].path == str(tmp_path / name)  # type: ignore[union-attr]
     shared = travel.portable(loaded, tmp_path)
     assert shared.data is not None and shared.data.sources["bible"].path == name  # type: ignore[union-attr]
+
+
+def test_files_of_chats_go_along_too_by_folder_and_by_pattern(tmp_path: Path) -> None:
+    rows = tmp_path / "chats" / "data"
+    rows.mkdir(parents=True)
+    for name in ("train-0.jsonl", "test-0.jsonl"):
+        (rows / name).write_text('{"prompt": "a", "completion": "b"}\n')
+    sources = [
+        f"chat.sources.{name}={{kind: conversations, path: '{path}'}}"
+        for name, path in {"folder": tmp_path / "chats", "pattern": tmp_path / "*" / "data" / "t*.jsonl"}.items()
+    ]
+    recipe, files = travel.packed(load_recipe(TINY, sources))
+    pinned = tmp_path / "recipes" / "x.yaml"
+    pinned.parent.mkdir()
+    pinned.write_text(recipe_yaml(recipe))
+    chat = load_recipe(pinned).chat
+    for name, file in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(file.read_bytes())
+    found = {name: [p.name for p in files_of(source.path, source.split)] for name, source in chat.sources.items()}
+    assert found == {"folder": ["train-0.jsonl"], "pattern": ["test-0.jsonl", "train-0.jsonl"]}
+    assert str(tmp_path / "chats") not in recipe_yaml(recipe)
 
 
 def test_two_files_of_one_name_do_not_meet(tmp_path: Path) -> None:
