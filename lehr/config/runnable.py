@@ -104,9 +104,11 @@ def _step(step: PostStep) -> Iterator[Lack]:
     if not isinstance(step, Tuning):
         return
     reads = isinstance(step, SftStep | DpoStep) and bool(step.examples)
+    # The rows of an epoch are counted when they are read; filled up to tokens, one epoch of the samples is a length too.
+    counted = isinstance(step, SelfKnowledgeStep) or (reads and bool(step.epochs or (step.batch_tokens and step.samples)))
     if step.batch_tokens and not isinstance(step, SftStep):
         yield f"{key}: batch_tokens is run for kind sft alone", "give the step its batch_size instead"
     elif not step.batch_size and not step.batch_tokens:
         yield f"{key}: its batch_size is not given", "give a step its batch_size"
-    elif not step.total_steps and not (reads and step.epochs) and not isinstance(step, SelfKnowledgeStep):
+    elif not step.total_steps and not counted:
         yield f"{key}: its length is not given", "give a step its steps, or its epochs"
