@@ -17,7 +17,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.score import score
 from lehr.evals.scores import ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
-from lehr.evals.suites import examples
+from lehr.evals.suites import NEEDS_ABOUT, examples
 from lehr.evals.task import Example, Record
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render, turn_end_id
@@ -51,8 +51,9 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     records: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     for number, plan in enumerate(c.tasks, start=1):
+        given = c.about if plan.task in NEEDS_ABOUT else pairs
         for split in plan.splits:
-            found = examples(plan.task, split, plan.limit, c.seed, work.documents, pairs, c.about)
+            found = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
             scored = score(
                 model,
                 c.model,

@@ -178,7 +178,7 @@ def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(path
     assert "text_type: prose, reference or code" in done.stderr
     assert ("ja, ar, cs, ko, zh, and would" in done.stderr) == path.stem.startswith("granite3")
     for step in loaded.posttraining:
-        if step.kind in BUILT:
+        if step.kind in BUILT and not getattr(step, "about", None):  # of which its questions are made
             assert f"posttraining.{step.name}: its data must be supplied: {step.supply}" in done.stderr
     assert ("not run by this version" in done.stderr) == bool(kinds - set(BUILT))
 

@@ -49,7 +49,7 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
         (
             "posttraining=[{kind: sft}, {kind: ppo, optim: {lr: 1e-6}}, {kind: merge}, {kind: merge}]",
             "steps of these kinds are not run by this version: ppo, merge.",
-            "leave all but sft, dpo, grpo out",
+            "leave all but sft, dpo, grpo, self_knowledge out",
         ),
     ],
 )

@@ -122,7 +122,7 @@ class Making:
     def supplied(
         self, name: str, source: ConversationsSource, render: Render = render_to_learn, weight: float = 1.0
     ) -> Iterator[Rendered]:
-        """The rendered rows of a source's files."""
+        """The rendered rows of a source's files. Raises UserError for one that the template refuses, if the source says so."""
         found = clean(self._read(name, source), self.index, name, self.audit, lambda talk: talk.messages)
         for row, talk in found:
             if source.max_turns and sum(m.role == "user" for m in talk.messages) > source.max_turns:

@@ -90,6 +90,7 @@ def check_written(about: About, tokenizer: Tokenizer) -> None:
 
 def _refuse(apart: frozenset[str]) -> Callable[[Row, Conversation], None]:
     def check(row: Row, talk: Conversation) -> None:
+        """Raises UserError for a row that asks one of them."""
         for message in talk.messages:
             if message.role == "user" and plain(message.content) in apart:
                 what = f"{message.content[:60]!r} is a question by which self-knowledge is scored: it must not be trained on"

@@ -61,7 +61,7 @@ def test_right_answers_pass_and_wrong_ones_do_not() -> None:
 
 
 def test_a_wording_is_a_cluster_of_the_score() -> None:
-    found = examples("self_knowledge", "held_out", 500, 3, about=ABOUT)
+    found = examples("self_knowledge", "held_out", 500, 3, given=ABOUT)
     assert all(isinstance(e, Generation) for e in found)
     assert len({e.family for e in found}) == len(forms("held_out")) < len(found)  # type: ignore[union-attr]
     with pytest.raises(UserError, match="needs a model that was told who it is"):
