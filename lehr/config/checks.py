@@ -17,6 +17,7 @@ from lehr.config.posttraining import (
     PpoStep,
     RewardModelStep,
     RollOutStep,
+    SelfKnowledgeStep,
     SftStep,
     Tuning,
 )
@@ -29,7 +30,7 @@ _TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal"
 _LEARNS_FROM = {
     SftStep: ("conversations",), DpoStep: ("preferences",), RewardModelStep: ("preferences",),
     BestOfNStep: ("prompts", "conversations"), GrpoStep: ("prompts",), PpoStep: ("prompts",),
-    BrainStep: ("prompts",),
+    BrainStep: ("prompts",), SelfKnowledgeStep: ("conversations",),
 }  # fmt: skip
 LEAST_TEMPERATURE = 1e-6  # below it sampling is in effect greedy, and far below it logits / temperature overflow
 
@@ -82,14 +83,26 @@ def chat_sources(r: RecipeParts) -> None:
                 raise ValueError(
                     f"{key}: {name!r} is a source of {source.kind}, and {step.kind} learns from {said}; name another"
                 )
-            if source is None and not isinstance(step, SftStep | RollOutStep):  # these generate families, too
+            if source is None and not isinstance(step, SftStep | SelfKnowledgeStep | RollOutStep):  # of families too
                 raise ValueError(f"{key}: there is no source {name!r}; sources of {said} are: {', '.join(known) or 'none'}")
             if share_of(amount) is not None and not (isinstance(step, Tuning) and step.samples):
                 raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of rows")
         if isinstance(step, RollOutStep) and step.examples and step.families:
             raise ValueError(f"posttraining.{step.name}: families and examples both give prompts; remove one of them")
+        if isinstance(step, SelfKnowledgeStep):
+            _negatives(r, step)
         if isinstance(step, DpoStep | RewardModelStep) and step.examples and step.pairs:
             raise ValueError(f"posttraining.{step.name}: pairs and examples both give preferences; remove one of them")
+
+
+def _negatives(r: RecipeParts, step: SelfKnowledgeStep) -> None:
+    known = [name for name, source in r.chat.sources.items() if source.kind == "conversations"]
+    for name, amount in step.negatives.items():
+        key = f"posttraining.{step.name}.negatives.{name}"
+        if name not in known:
+            raise ValueError(f"{key}: there is no source {name!r} of conversations; those are: {', '.join(known) or 'none'}")
+        if share_of(amount) is not None and not step.samples:
+            raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of questions")
 
 
 def lengths(r: RecipeParts) -> None:
@@ -197,7 +210,8 @@ def steps(r: RecipeParts) -> None:
         needs_chat = (isinstance(step, DpoStep | RewardModelStep) and (step.pairs or step.examples)) or (
             isinstance(step, RollOutStep | BestOfNStep) and (step.families or step.examples)
         )
-        if needs_chat and not chat:
+        knows = isinstance(step, SelfKnowledgeStep) and step.about is not None
+        if (needs_chat or knows) and not chat:
             raise ValueError(f"{key}: its parent {made_from[0]} is not a chat model; put a step of kind sft before it")
         if isinstance(step, SftStep) or chat:
             chats.add(step.name)

@@ -52,9 +52,7 @@ def _check_sources(r: RecipeParts, p: Pairs, key: str) -> None:
         source = r.chat.sources.get(name)
         usable = [n for n, s in r.chat.sources.items() if s.kind in ("prompts", "conversations")]
         if source is None or source.kind not in ("prompts", "conversations"):
-            raise ValueError(
-                f"{key}: {name!r} is no source of prompts or conversations; known: {', '.join(usable) or 'none'}"
-            )
+            raise ValueError(f"{key}: {name!r} is no source of prompts or conversations; known: {', '.join(usable) or 'none'}")
         if share_of(amount) is not None:
             raise ValueError(f"{key}.{name}: {amount} of what; give a number of rows, or all")
         if source.kind == "conversations" and p.by == "verifier":

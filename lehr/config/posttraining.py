@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
-from lehr.config.chat import Amount
+from lehr.config.chat import Amount, share_of
 from lehr.config.lora import Lora
 from lehr.config.merging import MergeMethod, MergeSearch
 from lehr.config.names import Name, StepName
@@ -21,6 +21,7 @@ from lehr.config.optim import Optim
 from lehr.config.pairs import Pairs as Pairs
 from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
+from lehr.config.self_knowledge import About
 
 HELPSTEER2 = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")  # rated from 0 to 4
 
@@ -178,9 +179,24 @@ class PpoStep(Tuning):
 
 
 class SelfKnowledgeStep(Tuning):
-    """Self-knowledge: questions about the model itself (Stable LM 2 section 3.3). Not run by this version."""
+    """Self-knowledge: questions about the model itself (Stable LM 2 section 3.3), each with a right answer, trained as SFT
+    does, and a wrong one behind a negative token in place of the assistant's. `samples` counts questions."""
 
     kind: Literal["self_knowledge"]
+    about: About | None = None
+    examples: dict[str, Amount] = {}  # replayed conversations of an earlier step, against forgetting: as in SFT
+    negatives: dict[str, Amount] = {}  # sources of conversations whose last answer is trained behind the negative token
+    negative_weight: PositiveFloat = 1.0  # of a token behind it in the loss; the report's; OpenChat's poorer class has 0.1
+    loss: Literal["mean", "sum"] = "mean"  # as in SFT; both are weighted
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of two answers a question and what is replayed; 0 before supplied rows are counted."""
+        amounts = [*self.examples.values(), *self.negatives.values()]
+        if self.steps or not self.batch_size or "all" in amounts:
+            return self.steps
+        more = sum(round((share_of(a) or 0.0) * self.samples) if isinstance(a, str) else a for a in amounts)
+        return math.ceil((2 * self.samples + more) * (self.epochs or 1.0) / self.batch_size)
 
 
 class BestOfNStep(Tuning):

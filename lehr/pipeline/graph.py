@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, MergeStep, RewardModelStep, SftStep
+from lehr.config.posttraining import DpoStep, MergeStep, RewardModelStep, SelfKnowledgeStep, SftStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
+from lehr.config.self_knowledge import About
 from lehr.data.synthetic.conversations import FAMILIES
 from lehr.evals.scores import EvaluateConfig
-from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
@@ -266,6 +267,7 @@ class _Builder:
             model=label, tasks=tasks, max_new_tokens=self.recipe.evaluation.max_new_tokens,
             window_tokens=self.recipe.window_tokens, sample_families=self._asked if self._chats(label) else [],
             seed=self.seed, parallel=self.recipe.parallel.by(self.recipe.evaluation.processes),
+            about=self._about if self._chats(label) else None,
         )  # fmt: skip
         return [*sampled, Node(f"{SCORES}{label}", "evaluate", config, inputs)]
 
@@ -276,9 +278,17 @@ class _Builder:
     def _applies(self, plan: TaskPlan, label: str, pairs: bool) -> bool:
         if plan.task in NEEDS_PAIRS:
             return pairs
+        if plan.task in NEEDS_ABOUT:
+            return self._about is not None and self._chats(label)
         if plan.stages == "chat":
             return self._chats(label)
         return plan.stages == "all" or label not in self.steps
+
+    @cached_property
+    def _about(self) -> About | None:
+        """Who the recipe's last step of self-knowledge says that the model is."""
+        steps = [step for step in self.recipe.posttraining if isinstance(step, SelfKnowledgeStep) and runs(step)]
+        return steps[-1].about if steps else None
 
     @cached_property
     def _asked(self) -> list[str]:

@@ -25,6 +25,8 @@ from lehr.stages import (
     pretrain,
     prompts,
     reward_model,
+    self_knowledge,
+    self_knowledge_rows,
     sft,
     shards,
     soup,
@@ -51,6 +53,8 @@ _POST_TRAINING = [
     best_of_n.SPEC,
     merge.SPEC,
     merge.SEARCHED,
+    self_knowledge_rows.SPEC,
+    self_knowledge.SPEC,
     described.SPEC,
 ]
 _SCORES = [evaluate.SPEC, baselines.SPEC]

@@ -161,7 +161,7 @@ def _note_shortened(nodes: Sequence[Node], tokenizer: Tokenizer, context: int, n
             if plan.task in seen or plan.task in NEEDS_CORPUS | NEEDS_PAIRS:
                 continue
             seen.add(plan.task)
-            found = examples(plan.task, plan.splits[0], plan.limit, c.seed)
+            found = examples(plan.task, plan.splits[0], plan.limit, c.seed, given=c.about)
             if cut := too_long(found, tokenizer, context - c.max_new_tokens):
                 room = f"the context of {context} less evaluation.max_new_tokens={c.max_new_tokens}"
                 note(f"{plan.task}: {cut} of {len(found)} prompts lose their beginning, since they are longer than {room}")

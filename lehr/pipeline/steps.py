@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from lehr.config.posttraining import BestOfNStep, DpoStep, MergeStep, PluginStep, RewardModelStep, RollOutStep, SftStep, Step
+from lehr.config.posttraining import (
+    BestOfNStep,
+    DpoStep,
+    MergeStep,
+    PluginStep,
+    RewardModelStep,
+    RollOutStep,
+    SelfKnowledgeStep,
+    SftStep,
+    Step,
+)
 from lehr.pipeline.node import Node
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.step_context import StepContext
@@ -26,6 +36,8 @@ def runs(step: Step) -> bool:
         return bool(step.against) if step.loss == "contrastive" else data and step.optim is not None and step.batch_size > 0
     if isinstance(step, BestOfNStep):
         return bool(step.families or step.examples) and step.optim is not None
+    if isinstance(step, SelfKnowledgeStep):
+        return step.about is not None and step.samples > 0 and step.batch_size > 0
     return isinstance(step, PluginStep)
 
 

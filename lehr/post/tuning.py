@@ -20,7 +20,7 @@ from lehr.model.size import flops_per_token
 from lehr.optim.schedule import by_steps
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome
-from lehr.post.growth import take_template
+from lehr.post.growth import take_negative, take_template
 from lehr.runtime import seeds
 from lehr.runtime.errors import Bug
 from lehr.train.checkpointing.checkpoint import Loaded, load_architecture, load_checkpoint, save_checkpoint
@@ -118,6 +118,9 @@ def _pace(c: Any) -> Pace:
 
 
 def _loaded(parent: Artifact, config: Any) -> Loaded:
-    """The parent; under a step's `template`, with that and with rows for the tokens that it brings."""
+    """The parent; under a step's `template`, with that and with rows for the tokens that it brings, and with the negative token
+    where the step needs one."""
     loaded = load_checkpoint(parent)
-    return take_template(loaded, config.template) if getattr(config, "template", "") else loaded
+    if getattr(config, "template", ""):
+        loaded = take_template(loaded, config.template)
+    return take_negative(loaded) if getattr(config, "negative_token", False) else loaded

@@ -125,6 +125,7 @@ class Sample(_Model):
     prompt: str
     answers: dict[str, str]
     expected: str = ""
+    family: str = ""
 
 
 class Environment(BaseModel):

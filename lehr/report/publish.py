@@ -247,13 +247,12 @@ def _sets(made: Sequence[Made]) -> dict[str, dict[str, SetReport]]:
 
 def _samples(scores: Sequence[Made]) -> list[Sample]:
     """Answers to one prompt side by side, in the order of the stages."""
-    found: dict[str, dict[str, str]] = {}
-    expected: dict[str, str] = {}
+    found: dict[str, Sample] = {}
     for made in scores:
         for row in read_objects(made.artifact.path(SAMPLES), REPEAT):
-            found.setdefault(row["prompt"], {})[made.name.removeprefix("scores-")] = row["answer"]
-            expected[row["prompt"]] = row["expected"]
-    return [Sample(prompt=prompt, answers=answers, expected=expected[prompt]) for prompt, answers in found.items()]
+            sample = Sample(prompt=row["prompt"], answers={}, expected=row["expected"], family=row["family"])
+            found.setdefault(row["prompt"], sample).answers[made.name.removeprefix("scores-")] = row["answer"]
+    return list(found.values())
 
 
 def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:

@@ -175,6 +175,7 @@ BUILT_IN = (
     Metric("exact_match", "exact match", SHARE, "higher"),
     Metric("strict", "strict", SHARE, "higher"),
     Metric("asked_format", "asked format", SHARE, "higher"),
+    Metric("right", "right answers", SHARE, "higher"),
     Metric("sampled_accuracy", "sampled accuracy", SHARE, "higher"),
     Metric("sampled_exact_match", "sampled exact match", SHARE, "higher"),
     # Added by the recorder to every step, and norms at an interval.

@@ -51,11 +51,6 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
             "posttraining.merge: its parents must be supplied",
             "name them in parents",
         ),
-        (
-            "posttraining=[{kind: sft}, {kind: self_knowledge, optim: {lr: 1e-6}}]",
-            "steps of these kinds are not run by this version: self_knowledge.",
-            "leave all but sft, dpo, grpo, ppo, brain, reward_model, best_of_n, merge out",
-        ),
     ],
 )
 def test_what_a_run_lacks_is_one_line(override: str, what: str, remedy: str) -> None:
