@@ -18,7 +18,7 @@ from lehr.post.sets.pool import PoolWriter
 from lehr.runtime.errors import UserError
 from lehr.train.fit import RankContext
 
-BEST = "best.jsonl"
+BEST, LEFT_OUT = "best.jsonl", "left_out.jsonl"
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,16 @@ class Answered:
 
 
 def write_best(context: RankContext, c: Any, tokenizer: Tokenizer, found: Answered) -> dict[str, Any]:
-    """Write the rows, each prompt's best with all scores, and the tokenizer; returns counts by family and the curve."""
+    """Write the rows, each prompt's best with all scores, the prompts without one, and the tokenizer; returns counts by family
+    and the curve. Raises UserError if no prompt is left."""
     judged_PS = found.judged(c.ensemble)
     sets: dict[str, dict[str, Any]] = {}
     tokenizer.save(context.out)
-    with PoolWriter(context.out) as writer, (context.out / BEST).open("w", encoding="utf-8") as file:
+    with (
+        PoolWriter(context.out) as writer,
+        (context.out / BEST).open("w", encoding="utf-8") as file,
+        (context.out / LEFT_OUT).open("w", encoding="utf-8") as left_out,
+    ):
         for p, asked in enumerate(found.asked):
             counts = sets.setdefault(asked.family, {"rows": 0, "tokens": 0, "trained_tokens": 0, "dropped": {}})
             reason = _refused(judged_PS[p], verifiers=found.scores_MPS is None)
@@ -57,6 +62,7 @@ def write_best(context: RankContext, c: Any, tokenizer: Tokenizer, found: Answer
                 reason = "longer than max_length"
             if reason:
                 counts["dropped"][reason] = counts["dropped"].get(reason, 0) + 1
+                left_out.write(json.dumps({**_asked(asked), "reason": reason}, sort_keys=True) + "\n")
                 continue
             writer.add(Rendered([*found.prompts[p], *answer], [False] * len(found.prompts[p]) + [True] * len(answer)))
             file.write(json.dumps(_row(found, judged_PS, p, best, tokenizer.decode(answer)), sort_keys=True) + "\n")
@@ -76,12 +82,16 @@ def _refused(judged_S: np.ndarray, *, verifiers: bool) -> str:
     return "no answer was right" if verifiers and np.nanmax(judged_S) <= 0 else ""
 
 
+def _asked(asked: Asked) -> dict[str, Any]:
+    return {"family": asked.family, "prompt": [m.row() for m in asked.prompt]}
+
+
 def _row(found: Answered, judged_PS: np.ndarray, p: int, best: int, text: str) -> dict[str, Any]:
     """A prompt's best answer, as people read it; `judged` are all answers' scores in the order in which they were sampled."""
     raw = {} if found.scores_MPS is None else dict(zip(found.names, map(_said, found.scores_MPS[:, p, best]), strict=True))
     return {
-        "family": found.asked[p].family, "prompt": [m.row() for m in found.asked[p].prompt], "answer": text, "best": best,
-        "scores": raw, "judged": list(map(_said, judged_PS[p])), "verified": _said(found.verified_PS[p, best]),
+        **_asked(found.asked[p]), "answer": text, "best": best, "scores": raw,
+        "judged": list(map(_said, judged_PS[p])), "verified": _said(found.verified_PS[p, best]),
     }  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -59,3 +62,10 @@ class BestOfPoint(_Model):
     verified: float | None = None
     stderr: float | None = None
     of: int = 0
+
+
+def judged(meta: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The report's `rewards` and `best_of_n` from what the artifacts say, by stage."""
+    rewards = {name: RewardReport(**said["reward"]) for name, said in meta.items() if said.get("reward")}
+    curves = {name: said["best_of_n"]["curve"] for name, said in meta.items() if said.get("best_of_n")}
+    return {"rewards": rewards, "best_of_n": {name: [BestOfPoint(**p) for p in curve] for name, curve in curves.items()}}

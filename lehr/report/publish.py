@@ -41,7 +41,7 @@ from lehr.report import (
     render,
 )
 from lehr.report.footprint import JOULES_PER_KWH
-from lehr.report.judgements import BestOfPoint, RewardReport
+from lehr.report.judgements import judged
 from lehr.report.scores import read_records
 from lehr.report.totals import footprint
 from lehr.runtime.checkout import commit
@@ -141,8 +141,7 @@ def collect(run: RunRecord) -> ReportData:
         headline=recipe.evaluation.headline,
         funnel=_funnel(artifacts),
         sets=_sets(run.made),
-        rewards={m.name: RewardReport(**found) for m in run.made if (found := m.artifact.manifest.meta.get("reward"))},
-        best_of_n=_best_of_n(run.made),
+        **judged({m.name: m.artifact.manifest.meta for m in run.made}),
         mixes={m.name: text for m in run.made if (text := _mix(m.artifact))},
         stages=[_stage(m, m.name in run.reused) for m in run.made],
         unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
@@ -150,9 +149,7 @@ def collect(run: RunRecord) -> ReportData:
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
         environment=_environment(run.command, artifacts),
         site=Site(
-            pue=site.pue,
-            carbon_kg_per_kwh=site.carbon_kg_per_kwh,
-            water_liters_per_kwh=site.water_liters_per_kwh,
+            pue=site.pue, carbon_kg_per_kwh=site.carbon_kg_per_kwh, water_liters_per_kwh=site.water_liters_per_kwh,
             citation=site.citation,
         ),
         plan=_plan(recipe),
@@ -161,7 +158,7 @@ def collect(run: RunRecord) -> ReportData:
         totals=Totals(
             wall_seconds=run.seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)
         ),
-    )
+    )  # fmt: skip
 
 
 def _plan(recipe: Recipe) -> list[PlannedStage]:
@@ -245,12 +242,6 @@ def _sets(made: Sequence[Made]) -> dict[str, dict[str, SetReport]]:
             rows = read_object(path, REPEAT).items()
             out[each.name] = {name: SetReport(**{k: v for k, v in row.items() if k in known}) for name, row in rows}
     return out
-
-
-def _best_of_n(made: Sequence[Made]) -> dict[str, list[BestOfPoint]]:
-    """What more answers brought, by the stage that sampled them."""
-    found = {each.name: each.artifact.manifest.meta.get("best_of_n") for each in made}
-    return {name: [BestOfPoint(**point) for point in of["curve"]] for name, of in found.items() if of}
 
 
 def _samples(scores: Sequence[Made]) -> list[Sample]:

@@ -7,6 +7,7 @@ import math
 import random
 
 from lehr.report import Environment, PlannedStage, ReportData, Sample, ScoreRecord, Site, SourceFunnel, StageReport, Totals
+from lehr.report.judgements import judged
 
 PARENTS = {
     "documents": [],
@@ -67,6 +68,16 @@ VALUES: dict[str, tuple[str, int, list[float | None]]] = {
     "chat_format": ("strict", 300, [None] * 6 + [0.91, 0.923, 0.947]),
     "preference": ("accuracy", 300, [None] * 6 + [0.5, 0.83, 0.817]),
 }
+REWARD = {
+    "loss": "bradley-terry", "pairs": 627, "accuracy": 0.954, "stderr": 0.0084, "length_correlation": -0.417,
+    "domains": {"list": {"pairs": 291, "accuracy": 0.928, "stderr": 0.0152}, "one": {"pairs": 1, "accuracy": 1.0}},
+    "calibration": [{"pairs": 42, "expected": 0.55, "observed": 0.5}, {"pairs": 585, "expected": 0.98, "observed": 0.986}],
+    "calibration_error": 0.009, "aspects": {"right": {"weight": 0.75, "answers": 12, "error": 0.5, "correlation": 0.62}},
+}  # fmt: skip
+CURVE = [
+    {"n": 1, "prompts": 300, "score": 0.0, "verified": 0.2154, "stderr": 0.0095, "of": 300},
+    {"n": 2, "prompts": 300, "score": 0.48, "verified": 0.3529, "stderr": 0.0141, "of": 300},
+]
 SCORED = ("stage1", "ramp", "anneal-42", "anneal-42069", "anneal-666", "soup", "sft", "dpo", "rlvr")
 
 
@@ -232,6 +243,7 @@ def example() -> ReportData:
         seed=7,
         funnel=funnel(),
         mixes={"web": MIX.replace("dolmino", "web"), "dolmino": MIX},
+        **judged({"rm": {"reward": REWARD}, "best-rows": {"best_of_n": {"n": 2, "curve": CURVE}}}),
         stages=[stage(name, rng) for name in PARENTS],
         scores=records("held_out") + records("dev"),
         samples=SAMPLES,

@@ -65,7 +65,7 @@ def test_page_has_no_script_and_no_address(page: str) -> None:
 def test_every_link_of_the_contents_has_its_section(page: str) -> None:
     anchors = {value for name, value in Reader(page).attributes if name == "id"}
     links = {value[1:] for name, value in Reader(page).attributes if name == "href"}
-    assert links <= anchors and len(links) == 12
+    assert links <= anchors and len(links) == 13
     labels = [value for name, value in Reader(page).attributes if name == "for"]
     assert anchors - links == set(labels) and len(labels) == 3 * 6  # of three sections' choices
     assert "position:sticky" in page.partition(".lehr-report nav{")[2].partition("}")[0]
@@ -139,6 +139,9 @@ def test_numbers_of_the_data_reach_the_page(page: str) -> None:
     assert "no worse than the mean of its ingredients in 5 of 6" in text and "with hindsight, in 4." in text
     assert "Small triangles mark the 2 skipped steps" in text
     assert "lehr run recipes/tiny/olmo2.yaml" in text
+    # 0.454 / 0.0084 = 54.0 standard errors; 0.428 / 0.0152 = 28.2
+    assert "rm bradley-terry all domains 627 95.4 % ±0.8 54.0 0.01 -0.42 list 291 92.8 % ±1.5 28.2 one 1 100.0 % –" in text
+    assert "right 0.75 12 0.50 0.62" in text and "best-rows 2 0.48 35.3 % ±1.4 300" in text
 
 
 def test_best_of_each_row_is_bold_and_less_can_be_better(page: str) -> None:
@@ -151,8 +154,8 @@ def test_best_of_each_row_is_bold_and_less_can_be_better(page: str) -> None:
 def test_sections_without_anything_in_them_are_named_and_not_shown() -> None:
     page = render(ReportData(run="empty"))
     assert re.findall(r'<section id="([a-z-]+)">', page) == ["reproduce"]
-    absent = "Scores, Soup, Before and after, Stages, Pretraining, Post-training, Speed, Data, Lineage, Time and energy"
-    assert f"Not in this run: {absent}, Plan and reality." in page
+    absent = "Scores, Soup, Before and after, Stages, Pretraining, Post-training, Reward models, Speed, Data, Lineage"
+    assert f"Not in this run: {absent}, Time and energy, Plan and reality." in page
     alone = StageReport(name="stage1", phase="pretraining", stage_kind="pretrain", curves=[{"step": 1, "loss": 2.0}])
     page = render(ReportData(run="one", stages=[alone]))
     assert re.findall(r'<section id="([a-z-]+)">', page) == ["timeline", "learning", "lineage", "cost", "reproduce"]

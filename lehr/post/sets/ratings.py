@@ -66,7 +66,11 @@ def prepare_ratings(
     """Write the rated answers of every source to `out`, the pairs among them, counts and dropped rows. Returns the number of
     answers by split. Raises UserError for bad rows, and for a source of which nothing is left to train on."""
     counts: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    with Audit(out) as audit, (out / RATINGS).open("w", encoding="utf-8") as file, (out / PAIRS).open("w") as paired:
+    with (
+        Audit(out) as audit,
+        (out / RATINGS).open("w", encoding="utf-8") as file,
+        (out / PAIRS).open("w", encoding="utf-8") as paired,
+    ):
         for name, amount in wish.amounts.items():
             source = wish.sources[name]
             audit.sets[name] = SetCounts(source.origin, source.license)

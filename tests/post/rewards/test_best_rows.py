@@ -55,6 +55,8 @@ def test_the_best_by_the_rewards_is_learned(tmp_path: Path) -> None:
 def test_without_rewards_verifiers_choose_and_wrong_prompts_are_left_out(tmp_path: Path) -> None:
     said, rows = write(answered(SCORES[:2], [VERIFIED[0], [NAN, NAN, NAN, 0.0]], rewards=False), tmp_path)
     assert [row["best"] for row in rows] == [0] and said["sets"]["v"]["dropped"] == {"no answer was right": 1}
+    (left_out,) = map(json.loads, (tmp_path / "left_out.jsonl").read_text().splitlines())
+    assert left_out["prompt"][0]["content"] == "1" and left_out["reason"] == "no answer was right"
     with pytest.raises(UserError, match=r"no prompt has a best answer \(v: longer than max_length 2\)"):
         write(answered(SCORES[:2], VERIFIED[:2]), tmp_path, max_length=1)
     with pytest.raises(UserError, match=r"v: no answer ended 1"):
