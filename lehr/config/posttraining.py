@@ -139,7 +139,8 @@ class RewardModelStep(Tuning):
 
 class PpoStep(Tuning):
     """PPO (Schulman et al. 2017) with a value model of its own, on verifiable rewards, reward models, or both. `batch_size`
-    counts the prompts of a roll-out. The defaults are those of OLMo 2 (Table 18) where it gives them."""
+    counts the prompts of a roll-out. The defaults are OLMo 2's (Table 18, the 7B's `kl`), but for the rewards, the length of
+    answers, and `ppo_epochs`, which are four there."""
 
     kind: Literal["ppo"]
     families: list[str] = []  # of generated prompts with verifiers, new ones for each roll-out

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lehr.artifacts.artifact import Artifact, Cost
+from lehr.config import load_recipe
 from lehr.config.lora import Lora
 from lehr.config.model import Model
 from lehr.distributed.ranks import Ranks
@@ -107,6 +108,14 @@ def test_experts_have_no_adapters() -> None:
     with pytest.raises(UserError, match=r"lora.targets: the model has no linear layer gate_up, down"):
         adapt(Transformer(experts), Lora(), seed=1)
     assert adapted(adapt(Transformer(experts), Lora(targets=["qkv", "out"]), seed=1))
+
+
+def test_a_recipe_that_adapts_experts_is_refused_before_anything_runs() -> None:
+    with pytest.raises(
+        UserError, match=r"posttraining\.sft\.lora\.targets: experts have no adapters. Leave gate_up and down out"
+    ):
+        load_recipe(Path("recipes/tiny/granite3-moe.yaml"), ["posttraining.sft.lora={rank: 2}"])
+    load_recipe(Path("recipes/tiny/granite3-moe.yaml"), ["posttraining.sft.lora={rank: 2, targets: [qkv]}"])
 
 
 def _grpo(state: TrainState, policy: LanguageModel) -> Objective:
