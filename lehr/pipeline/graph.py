@@ -41,6 +41,11 @@ def graph(recipe: Recipe) -> list[Node]:
     return nodes
 
 
+def _sampled(node: Node) -> bool:
+    """Whether a node made for a step is sampled from a finished model, and so made right after it."""
+    return "parent" in node.inputs and stage(node.kind).output == "preferences"
+
+
 def _check_named(recipe: Recipe, nodes: list[Node]) -> None:
     known = [*dict.fromkeys(name for node in nodes for name in (node.name, node.kind)), REPORT]
     for name in recipe.compute.stages:
@@ -76,7 +81,7 @@ class _Builder:
                 made += self._finished(label)
         made += baselines(self.recipe, made, lambda plan, label: self._applies(plan, label, pairs=False))
         for nodes in self.steps.values():
-            made += [node for node in nodes[:-1] if "parent" not in node.inputs]
+            made += [node for node in nodes[:-1] if not _sampled(node)]
             made.append(nodes[-1])  # those sampled from a model are made after it
             made += self._finished(nodes[-1].name)
         last = list(self.steps)[-1] if self.steps else self.recipe.base_stage
@@ -211,12 +216,12 @@ class _Builder:
         return made
 
     @cached_property
-    def _sampled(self) -> dict[str, list[Node]]:
+    def _samples(self) -> dict[str, list[Node]]:
         """The nodes sampled from a model for a later step, by the model's reference."""
         found: dict[str, list[Node]] = {}
         for nodes in self.steps.values():
-            for node in nodes[:-1]:
-                for parent in node.inputs.get("parent", ()):
+            for node in filter(_sampled, nodes[:-1]):
+                for parent in node.inputs["parent"]:
                     found.setdefault(parent, []).append(node)
         return found
 
@@ -229,14 +234,14 @@ class _Builder:
             if pairs := node.inputs.get("pairs"):
                 return pairs[0]
             model = node.inputs["parent"][0]
-        own = [node.name for node in self._sampled.get(self._reference(label), []) if node.kind == "preferences"]
+        own = [node.name for node in self._samples.get(self._reference(label), []) if node.kind == "preferences"]
         return own[0] if own else ""
 
     def _finished(self, label: str) -> list[Node]:
         """The nodes after a finished model: what is sampled from it, and its scores."""
         pairs = self._pairs_of(label)
         tasks = [plan for plan in self.recipe.evaluation.tasks if self._applies(plan, label, bool(pairs))]
-        sampled = self._sampled.get(self._reference(label), [])
+        sampled = self._samples.get(self._reference(label), [])
         if not tasks:
             return list(sampled)
         inputs = {"checkpoint": (self._reference(label),)}

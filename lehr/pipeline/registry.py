@@ -16,6 +16,7 @@ from lehr.stages import (
     grpo,
     import_hf,
     midtrain,
+    own_answers,
     preferences,
     pretrain,
     self_knowledge,
@@ -37,6 +38,7 @@ _POST_TRAINING = [
     dpo.SPEC,
     grpo.SPEC,
     self_knowledge_rows.SPEC,
+    own_answers.SPEC,
     self_knowledge.SPEC,
     described.SPEC,
 ]
