@@ -133,6 +133,8 @@ def answers(r: RecipeParts) -> None:
     temperatures = dict[str, float]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
+        if isinstance(step, SelfKnowledgeStep) and step.examples and step.replay_answers == "own":
+            longest[f"{key}.max_new_tokens"] = step.max_new_tokens
         if isinstance(step, RollOutStep | BestOfNStep):
             longest[f"{key}.max_new_tokens"] = step.max_new_tokens
             temperatures[f"{key}.temperature"] = step.temperature
@@ -197,7 +199,7 @@ def steps(r: RecipeParts) -> None:
     before, rewards = [r.base_stage], list[str]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if step.name.split("-")[0] in _TAKEN or step.name.endswith(("-pairs", "-rows")):
+        if step.name.split("-")[0] in _TAKEN or step.name.endswith(("-pairs", "-rows", "-answers")):
             raise ValueError(f"{key}: the name {step.name!r} is taken by another stage; choose another")
         if step.name in (*before, *rewards):
             raise ValueError(f"{key}: the name {step.name!r} stands twice; give each step its own")

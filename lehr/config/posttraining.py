@@ -186,6 +186,9 @@ class SelfKnowledgeStep(Tuning):
     kind: Literal["self_knowledge"]
     about: About | None = None
     examples: dict[str, Amount] = {}  # replayed conversations of an earlier step, against forgetting: as in SFT
+    # Their last answers: the parent's own, greedy, or those given, which unlearn what steps since SFT have taught.
+    replay_answers: Literal["own", "given"] = "own"
+    max_new_tokens: Positive = 56  # of its own answers
     negatives: dict[str, Amount] = {}  # sources of conversations whose last answer is trained behind the negative token
     negative_weight: PositiveFloat = 1.0  # of a token behind it in the loss; the report's; OpenChat's poorer class has 0.1
     loss: Literal["mean", "sum"] = "mean"  # as in SFT; both are weighted

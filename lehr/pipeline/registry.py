@@ -20,6 +20,7 @@ from lehr.stages import (
     import_hf,
     merge,
     midtrain,
+    own_answers,
     ppo,
     preferences,
     pretrain,
@@ -54,6 +55,7 @@ _POST_TRAINING = [
     merge.SPEC,
     merge.SEARCHED,
     self_knowledge_rows.SPEC,
+    own_answers.SPEC,
     self_knowledge.SPEC,
     described.SPEC,
 ]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive
 from lehr.config.chat import ConversationsSource
+from lehr.config.lora import Lora
 from lehr.config.optim import Optim
 from lehr.config.posttraining import SelfKnowledgeStep
 from lehr.config.schedule import StepSchedule
@@ -19,6 +20,7 @@ from lehr.planning.chat import self_knowledge_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.post.templates import resolved
 from lehr.runtime.errors import UserError
+from lehr.stages.own_answers import OwnAnswersConfig
 from lehr.stages.self_knowledge_rows import SelfKnowledgeRowsConfig
 
 _IDENTITY = "identity"  # the generated family that asks who the model is, and has Lehr's own answers
@@ -39,6 +41,7 @@ class SelfKnowledgeConfig(TrainingConfig):
     seed: NonNegative
     template: str
     negative_token: Literal[True] = True
+    lora: Lora | None = None
 
 
 def run(config: SelfKnowledgeConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -56,16 +59,22 @@ def _steps(config: SelfKnowledgeConfig, inputs: Inputs) -> int:
 
 
 def expand(step: SelfKnowledgeStep, place: StepContext) -> list[Node]:
-    """The node of the rows, and that of the model tuned on them. Raises UserError for a set that is neither a source nor a chat
-    family, and for the family that teaches another name."""
+    """The nodes of the rows and of its own answers to those that are replayed, and that of the model tuned on them. Raises
+    UserError for a set that is neither a source nor a chat family, and for the family that teaches another name."""
     assert step.about is not None
     rows = _rows(step, place)
     config = SelfKnowledgeConfig(
         optim=step.optim, schedule=step.schedule, steps=step.steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         max_length=step.max_length, loss=step.loss, seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps,
-        parallel=place.parallel, watch=place.watch, template=resolved(place.chat),
+        parallel=place.parallel, watch=place.watch, template=resolved(place.chat), lora=step.lora,
     )  # fmt: skip
-    return [rows, Node(step.name, "self_knowledge", config, {"parent": (place.parent,), "rows": (rows.name,)})]
+    nodes = [rows]
+    if step.examples and step.replay_answers == "own":
+        answering = OwnAnswersConfig(
+            sets=list(step.examples), max_new_tokens=step.max_new_tokens, seed=place.seed(rows.name), parallel=place.parallel
+        )
+        nodes.append(Node(f"{step.name}-answers", "own_answers", answering, {"parent": (place.parent,), "rows": (rows.name,)}))
+    return [*nodes, Node(step.name, "self_knowledge", config, {"parent": (place.parent,), "rows": (nodes[-1].name,)})]
 
 
 def _rows(step: SelfKnowledgeStep, place: StepContext) -> Node:
@@ -94,7 +103,9 @@ def plan(node: Node, place: PlanPlace) -> Work | None:
     """Its tokens are estimated from a sample of the questions and of the generated conversations; those of supplied ones are
     not known before they are read: they are at most the model's length."""
     c: SelfKnowledgeConfig = node.config  # type: ignore[assignment]
-    rows: SelfKnowledgeRowsConfig = place.node(node.inputs["rows"][0]).config  # type: ignore[assignment]
+    of = place.node(node.inputs["rows"][0])
+    of = place.node(of.inputs["rows"][0]) if "rows" in of.inputs else of
+    rows: SelfKnowledgeRowsConfig = of.config  # type: ignore[assignment]
     if rows.sources or rows.negative_sources:
         most = c.batch_size * rows.max_length
         return tuning_work(node.name, "self_knowledge", place, c, most, "at most") if c.steps else None

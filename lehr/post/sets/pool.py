@@ -4,7 +4,7 @@ into memory, so that their number does not matter."""
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import overload
@@ -77,7 +77,13 @@ class Pool(Sequence[Rendered]):
     def __getitem__(self, index: int | slice) -> Rendered | list[Rendered]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        row = int(self._drawn[index])
+        return self._row(int(self._drawn[index]))
+
+    def kept(self) -> Iterator[Rendered]:
+        """Every conversation once, drawn or not, in the order in which they were added."""
+        return (self._row(row) for row in range(len(self._offsets) - 1))
+
+    def _row(self, row: int) -> Rendered:
         here = slice(int(self._offsets[row]), int(self._offsets[row + 1]))
         return Rendered(self._ids[here].tolist(), self._trained[here].astype(bool).tolist(), float(self._weights[row]))
 

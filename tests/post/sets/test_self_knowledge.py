@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,30 @@ from lehr.artifacts.artifact import Artifact
 from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.config.chat import ConversationsSource
+from lehr.config.model import Model
+from lehr.config.parallel import Parallel
 from lehr.config.self_knowledge import About
 from lehr.data.synthetic.self_knowledge import TOPICS, distinct, forms, held_apart, not_said, plain, question
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Local, Ranks
 from lehr.evals.suites import examples
 from lehr.evals.task import Generation
+from lehr.model.generate import LanguageModel
+from lehr.model.transformer import Transformer
 from lehr.pipeline.graph import graph
 from lehr.planning.plan import plan_run
 from lehr.post.conditioning import NEGATIVE, with_negative
+from lehr.post.own_answers import UNFINISHED, Answering, answer_on_rank
 from lehr.post.sets.pool import Pool
 from lehr.post.sets.prepare import Preparing
 from lehr.post.sets.self_knowledge import Itself, prepare_self_knowledge
 from lehr.post.verifiers import check_args, verify
 from lehr.runtime.errors import UserError
-from lehr.train.checkpointing.checkpoint import load_checkpoint
+from lehr.runtime.ports import NullTracker
+from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint
+from lehr.train.fit import RankContext
 from tests.pipeline.test_begin import recipe, their_folder
+from tests.post.test_growth import sealed
 from tests.train.pieces import curves
 
 QUILL: dict[str, Any] = {
@@ -192,6 +202,46 @@ def test_a_wrong_step_is_one_line_before_anything_runs(
     assert not list((tmp_path / "run").glob("artifacts/*"))
 
 
+def test_replayed_rows_get_the_parents_own_last_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts stay as they are to the token, other sets as they are whole; what has no end is dropped and on record."""
+    folder = tmp_path / "rows"
+    talks = [
+        {"messages": [{"role": r, "content": f"{r} {i} {n}"} for n in range(2) for r in ("user", "assistant")]}
+        for i in range(4)
+    ]
+    prepared(tmp_path, talks)
+    (tmp_path / "out").rename(folder)
+    old = [*Pool(folder).kept()]
+    model = Transformer(Model(vocab_size=TOKENIZER.vocab_size, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, mlp_hidden=16,
+                              max_seq_len=200))  # fmt: skip
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    save_checkpoint(tmp_path / "parent", model.config, weights, TOKENIZER, chat=True)
+    sealed(tmp_path / "parent", "checkpoint")
+    said, asked = TOKENIZER.encode("me"), list[list[int]]()
+
+    def generate(self: LanguageModel, prompts: Any, _new: int, stops: Any, *_: Any) -> list[list[int]]:
+        asked.extend(prompts)
+        return [said if n == 1 else [*said, *stops] for n in range(len(prompts))]
+
+    monkeypatch.setattr(LanguageModel, "generate", generate)
+    out = tmp_path / "answers"
+    out.mkdir()
+    nothing = Local(NullTracker(), NullTracker())
+    context = RankContext("t", tmp_path, out, Parallel(), nothing, Local(lambda: None, lambda: None))
+    counts = answer_on_rank(Ranks(), Answering(context, tmp_path / "parent", folder, ["mine"], 30, 1))
+    new = [*Pool(out).kept()]
+    assert new[:46] == old[:46]  # 20 right, 20 wrong, 6 of mathematics
+    for before, after, prompt in zip([old[46], *old[48:50]], new[46:49], [asked[0], *asked[2:]], strict=True):
+        assert after.ids == [*prompt, *said, TOKENIZER.eos_id] and before.ids[: len(prompt)] == prompt
+        assert sum(after.mask) == len(said) + 1 and all(after.mask[-len(said) - 1 :])
+        assert TOKENIZER.decode(prompt).count("assistant") == 1  # the first answer is part of the prompt
+    assert new[49:] == old[50:]  # the negatives
+    assert counts["mine"]["dropped"] == {UNFINISHED: 1} and counts["mine"]["kept"] == 3 and counts["mine"]["drawn"] == 6
+    assert sum(c["share"] for c in counts.values()) == pytest.approx(1.0) and len(Pool(out)) == 20 + 20 + 6 + 6 + 4
+    (line,) = gzip.decompress((out / "dropped.jsonl.gz").read_bytes()).splitlines()
+    assert json.loads(line)["reason"] == UNFINISHED and "user 1 1" in json.loads(line)["text"]
+
+
 def test_it_needs_a_chat_model_before_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a chat model"):
         load_recipe(Path("recipes/tiny/olmo2.yaml"), [f"posttraining=[{json.dumps({**STEPS[1], 'max_length': 64})}]"])
@@ -200,7 +250,13 @@ def test_it_needs_a_chat_model_before_it(tmp_path: Path) -> None:
 def test_general_scores_of_the_recipe_stay_beside_it(tmp_path: Path) -> None:
     """The task is scored where the recipe tells a model who it is, and nowhere else."""
     nodes = {node.name: node for node in graph(load_recipe(written(tmp_path)))}
-    assert [name for name in nodes if name.startswith("self-knowledge")] == ["self-knowledge-rows", "self-knowledge"]
-    assert nodes["self-knowledge"].inputs == {"parent": ("sft",), "rows": ("self-knowledge-rows",)}
+    assert [name for name in nodes if name.startswith("self-knowledge")] == [
+        "self-knowledge-rows",
+        "self-knowledge-answers",
+        "self-knowledge",
+    ]
+    assert nodes["self-knowledge"].inputs == {"parent": ("sft",), "rows": ("self-knowledge-answers",)}
+    given = {node.name: node for node in graph(load_recipe(written(tmp_path, replay_answers="given")))}
+    assert given["self-knowledge"].inputs["rows"] == ("self-knowledge-rows",) and "self-knowledge-answers" not in given
     without = graph(load_recipe(written(tmp_path), [f"posttraining=[{json.dumps(STEPS[0])}]"]))
     assert all("self_knowledge" not in json.dumps(n.config.described()) for n in without)
