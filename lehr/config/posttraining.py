@@ -151,6 +151,7 @@ class PpoStep(Tuning):
     wrong_reward: float = 0.0  # where the verifier says 0
     bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
     reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
+    normalised_rewards: bool = False  # each less its mean, over its deviation, both of the roll-out (Granite 3.0 section 5.3.3)
     no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
     samples_per_prompt: Positive = 1
     temperature: PositiveFloat = 1.0
@@ -239,6 +240,7 @@ class BrainStep(Tuning):
     wrong_reward: float = 0.0  # where the verifier says 0
     bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
     reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
+    normalised_rewards: bool = False  # each less its mean, over its deviation, both of the roll-out (Granite 3.0 section 5.3.3)
     no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
     samples_per_prompt: Annotated[int, Field(ge=2)] = 8
     temperature: PositiveFloat = 1.0

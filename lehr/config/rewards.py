@@ -50,12 +50,12 @@ def _check_best(step: BestOfNStep, key: str, known: list[str]) -> None:
 
 
 def _check_ppo(step: RewardedStep, key: str, known: list[str], contrasts: list[str]) -> None:
-    """Its value model begins as a trained reward model, its reward models are trained ones; something rewards its answers."""
+    """Its value model begins as a trained reward model, its rewards come before it; something rewards its answers."""
     named = {f"reward_models.{name}": name for name in step.reward_models} | {"value": getattr(step, "value", "")}
     for own, name in named.items():
-        if name in contrasts:
+        if own == "value" and name in contrasts:
             raise ValueError(f"{key}.{own}: {name!r} is a contrast of two language models; name a trained one")
-        if name and name not in known and "/" not in name:
+        if name and name not in (*known, *contrasts) and "/" not in name:
             raise ValueError(
                 f"{key}.{own}: {name!r} is no reward model before this step; those are: {', '.join(known) or 'none'}"
             )

@@ -13,19 +13,18 @@ none where the policy is the posterior; far from the proposal it has more (tests
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
-from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
 from lehr.post.answers import Prompt, answered, difference, logprobs, reported
 from lehr.post.batches import rows_of_step
-from lehr.post.rewards.scored import scored
+from lehr.post.rewards.scored import Rewards, scored
 from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import pad
 from lehr.runtime import seeds
@@ -40,9 +39,7 @@ from lehr.train.step_times import backpropagate
 @dataclass(frozen=True)
 class BrainSettings:
     """`prompts` of an update; a proposal's samples serve `refresh` updates. Rewards are divided by `beta`. Log-probabilities of
-    policy, reference and proposal are taken at the sampling `temperature`, as the weights are those of what was sampled.
-    `no_end_reward` replaces the reward of an answer without an end, None keeps it. `rewards` are weights of reward models by
-    their names in the state."""
+    policy, reference and proposal are taken at the sampling `temperature`, as the weights are those of what was sampled."""
 
     prompts: int
     samples: int
@@ -51,8 +48,6 @@ class BrainSettings:
     beta: float
     refresh: int
     baseline: bool = True
-    no_end_reward: float | None = None
-    rewards: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def updates(self) -> Updates:
@@ -83,8 +78,8 @@ def effective_samples(log_weights_PS: Tensor) -> Tensor:
 class BrainObjective:
     """Sample a proposal's answers, reward them, and learn; the loss is a mean over prompts (`weight`).
 
-    The state's model is trained, `policy` samples from it, the state's frozen `reference` is the prior; frozen models that the
-    settings' `rewards` name add what they say at an answer's last token.
+    The state's model is trained, `policy` samples from it, the state's frozen `reference` is the prior; `rewards` are added to
+    the verifiers' word.
     """
 
     extras: tuple[str, ...] = (
@@ -99,11 +94,12 @@ class BrainObjective:
         settings: BrainSettings,
         seed: int,
         sampler: Sampler | None = None,
+        rewards: Rewards | None = None,
     ) -> None:
         self.policy, self.prompts, self.settings, self.seed = policy, prompts, settings, seed
         self.sampler = sampler or policy
         self.reference = state.named("reference", Transformer)
-        self.rewards = {state.named(name, ScalarModel): weight for name, weight in settings.rewards.items()}
+        self.rewards = rewards or Rewards()
         if isinstance(self.sampler, ReportingSampler):
             self.extras = (*self.extras, "sampler_difference")
         self.roll_outs = RollOuts(state, self.draw, RollOut, settings.updates, seed)
@@ -147,7 +143,7 @@ class BrainObjective:
         own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
         tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
         return RollOut(
-            step, tokens_BT, labels_BT, scored(own, self.rewards, s.no_end_reward),
+            step, tokens_BT, labels_BT, scored(own, self.rewards, ranks),
             own.finished_B, torch.zeros(len(own.rows)), logprobs(self.reference, tokens_BT, labels_BT, s.temperature),
             logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature), reported(self.sampler, labels_BT),
         )  # fmt: skip

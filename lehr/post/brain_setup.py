@@ -7,22 +7,21 @@ from typing import Any
 from lehr.model.generate import LanguageModel
 from lehr.post.brain import BrainObjective, BrainSettings
 from lehr.post.prompts import reference_of, sampler_of, step_prompts
-from lehr.post.reward_setup import freeze_rewards, reward_weights
+from lehr.post.reward_setup import rewards_of
 from lehr.post.tuning import Setup
 
 
 def brain_objective(setup: Setup) -> BrainObjective:
     """BRAIn that starts from the parent, which is the reference model too. Raises UserError as `step_prompts` and
-    `freeze_rewards` do."""
+    `rewards_of` do."""
     policy, prompts = LanguageModel(setup.loaded.model, setup.loaded.tokenizer, chat=True), step_prompts(setup)
     setup.state.frozen["reference"] = reference_of(policy.model)
-    freeze_rewards(setup, reward_weights(setup.config))
-    return BrainObjective(setup.state, policy, prompts, settings(setup.config), setup.config.seed, sampler_of(setup, policy))
+    c, rewards = setup.config, rewards_of(setup)
+    return BrainObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy), rewards)
 
 
 def settings(c: Any) -> BrainSettings:
     """Of a lehr.stages.brain.BrainConfig."""
     return BrainSettings(
         c.batch_size, c.samples_per_prompt, c.temperature, c.max_new_tokens, c.beta, c.refresh_steps, c.baseline,
-        c.no_eos_reward, reward_weights(c),
     )  # fmt: skip

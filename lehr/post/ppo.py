@@ -3,8 +3,8 @@ al. (2019) and OLMo 2 (Table 18). Shapes: B rows, T columns; masks are true at a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -37,9 +37,8 @@ class Controller:
 @dataclass(frozen=True)
 class PpoSettings:
     """`clip` bounds the ratio and `value_clip` how far a value may move from the one at the roll-out (0: anywhere).
-    `value_coefficient` weighs the value loss. `no_end_reward` replaces the reward of an answer without an end, None keeps it.
-    Log-probabilities are taken at the sampling `temperature`. `epochs`, `mini_batches`: see Updates. `rewards` are the weights
-    of frozen reward models by their names in the training state."""
+    `value_coefficient` weighs the value loss. Log-probabilities are taken at the sampling `temperature`. `epochs`,
+    `mini_batches`: see Updates."""
 
     prompts: int
     samples: int
@@ -53,10 +52,8 @@ class PpoSettings:
     value_clip: float = 0.2
     value_coefficient: float = 0.1
     whitened: bool = True
-    no_end_reward: float | None = None
     epochs: int = 1
     mini_batches: int = 1
-    rewards: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def updates(self) -> Updates:

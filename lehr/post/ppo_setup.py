@@ -10,7 +10,7 @@ from lehr.model.scalar import ScalarModel
 from lehr.post.ppo import Controller, PpoSettings
 from lehr.post.ppo_objective import VALUE, PpoObjective
 from lehr.post.prompts import reference_of, sampler_of, step_prompts
-from lehr.post.reward_setup import freeze_rewards, reward_weights, scalar_model
+from lehr.post.reward_setup import rewards_of, scalar_model
 from lehr.post.tuning import Setup
 from lehr.runtime import seeds
 from lehr.train.state import Trained
@@ -27,8 +27,7 @@ def ppo_objective(setup: Setup) -> PpoObjective:
     optim = c.optim.model_copy(update={"lr": c.value_lr or c.optim.lr})
     setup.state.models[VALUE] = Trained.fresh(value, optim)
     setup.state.frozen["reference"] = reference_of(policy.model)
-    freeze_rewards(setup, settings(c).rewards)
-    return PpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy))
+    return PpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy), rewards_of(setup))
 
 
 def settings(c: Any) -> PpoSettings:
@@ -36,6 +35,5 @@ def settings(c: Any) -> PpoSettings:
     return PpoSettings(
         c.batch_size, c.samples_per_prompt, c.temperature, c.max_new_tokens,
         Controller(c.kl, c.kl_target, float(c.kl_horizon)), c.kl_estimator, c.gamma, c.gae_lambda, c.clip, c.value_clip,
-        c.value_coefficient, c.whitened_advantages, c.no_eos_reward, c.rollout_epochs, c.mini_batches,
-        reward_weights(c),
+        c.value_coefficient, c.whitened_advantages, c.rollout_epochs, c.mini_batches,
     )  # fmt: skip

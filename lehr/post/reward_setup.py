@@ -1,40 +1,49 @@
-"""The reward models that a step's answers are judged by."""
+"""The rewards by which a step's answers are judged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lehr.artifacts.artifact import Artifact
 from lehr.model.scalar import ScalarModel
 from lehr.post.rewards.agreement import check_reads
+from lehr.post.rewards.scored import Rewards, Weighed
+from lehr.post.rewards.scorers import Source, load_scorer, sources_of
 from lehr.post.tuning import Setup
 from lehr.runtime.errors import UserError
 from lehr.train.checkpointing.scalar import load_scalar
 
 
-def reward_weights(c: Any) -> dict[str, float]:
-    """The weight of each of a step's reward models, by its name in the state."""
-    return {f"reward-{number}": weight for number, weight in enumerate(c.reward_weights)}
+def rewards_of(setup: Setup) -> Rewards:
+    """The step's rewards, on this rank's device. Raises UserError for one that reads other tokens than the policy writes, or
+    fewer of them, and for a checkpoint with another head than its place needs."""
+    c = setup.config
+    weighed = [_weighed(setup, source) for source in sources_of(c.rewards, setup.several["rewards"])]
+    return Rewards(weighed, c.normalised_rewards, c.no_eos_reward)
 
 
-def freeze_rewards(setup: Setup, names: Iterable[str]) -> None:
-    """Put the step's reward models into its state, where they stay as they are. Raises UserError as `scalar_model` does."""
-    for name, folder in zip(names, setup.several["rewards"], strict=True):
-        setup.state.frozen[name] = scalar_model(setup, folder)
+def _weighed(setup: Setup, source: Source) -> Weighed:
+    for folder in source.folders:
+        check_reads(source.name, folder, setup.loaded.tokenizer, setup.context.name)
+    scorer = load_scorer(source, setup.ranks)
+    _check_length(setup, scorer.most_tokens, source.folders[0])
+    return Weighed(scorer, source.weight)
 
 
 def scalar_model(setup: Setup, folder: Path) -> ScalarModel:
-    """The reward model in `folder`, on the policy's device. Raises UserError if it reads other tokens or fewer of them, and as
-    `load_scalar` does."""
-    policy, model = setup.loaded, load_scalar(Artifact.open(folder, verify=False)).model
-    check_reads(folder.name, folder, policy.tokenizer, setup.context.name)
-    if model.config.max_seq_len < policy.model.config.max_seq_len:
+    """The reward model in `folder`, from which a value model begins, on the policy's device. Raises UserError if it reads other
+    tokens or fewer of them, and as `load_scalar` does."""
+    model = load_scalar(Artifact.open(folder, verify=False)).model
+    check_reads(folder.name, folder, setup.loaded.tokenizer, setup.context.name)
+    _check_length(setup, model.config.max_seq_len, folder)
+    return model.to(setup.loaded.model.cos.device)
+
+
+def _check_length(setup: Setup, most: int, folder: Path) -> None:
+    ours = setup.loaded.model.config.max_seq_len
+    if most < ours:
         raise UserError(
-            f"{setup.context.name}: this reward model reads {model.config.max_seq_len} tokens, the model in training "
-            f"{policy.model.config.max_seq_len}",
+            f"{setup.context.name}: this reward model reads {most} tokens, the model in training {ours}",
             where=folder,
             remedy="train it from a model of the same run",
         )
-    return model.to(policy.model.cos.device)

@@ -20,11 +20,11 @@ from lehr.planning.work import PlanPlace, Work
 from lehr.post.verifiers import verifier
 from lehr.stages.grpo import roll_out_work
 from lehr.stages.prompts import prompts_of
+from lehr.stages.rewards import RewardConfig, rewards_for
 
 
 class BrainConfig(TrainingConfig):
-    """See lehr.config.posttraining.BrainStep; `batch_size` counts prompts, `reward_weights` are those of the inputs `rewards`,
-    in their order."""
+    """See lehr.config.posttraining.BrainStep; `batch_size` counts prompts, `rewards` are of its inputs `rewards`."""
 
     families: list[str]
     optim: Optim
@@ -38,7 +38,8 @@ class BrainConfig(TrainingConfig):
     correct_reward: float
     wrong_reward: float
     bonus: dict[str, float]
-    reward_weights: list[float]
+    rewards: list[RewardConfig]
+    normalised_rewards: bool
     no_eos_reward: float | None
     samples_per_prompt: Positive
     temperature: PositiveFloat
@@ -76,19 +77,20 @@ def run(config: BrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 def expand(step: BrainStep, place: StepContext) -> list[Node]:
     """The node of the prompts, if they are prepared, and that of the model. Raises UserError as `prompts_of` does."""
     rows = prompts_of(step, place)
-    rewards = {name: weight for name, weight in step.reward_models.items() if weight}
+    rewards, checkpoints = rewards_for(step.reward_models, place)
     config = BrainConfig(
         families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps, batch_size=step.batch_size,
         max_length=step.max_length, refresh_steps=step.refresh_steps, beta=step.beta, baseline=step.baseline,
         correct_reward=step.correct_reward, wrong_reward=step.wrong_reward, bonus=step.bonus,
-        reward_weights=list(rewards.values()), no_eos_reward=step.no_eos_reward, samples_per_prompt=step.samples_per_prompt,
+        rewards=rewards, normalised_rewards=step.normalised_rewards,
+        no_eos_reward=step.no_eos_reward, samples_per_prompt=step.samples_per_prompt,
         temperature=step.temperature, max_new_tokens=step.max_new_tokens, seed=place.seed(step.name), lora=step.lora,
         sampler=step.sampler, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
     inputs = {
         "parent": (place.parent,),
         "prompts": tuple(node.name for node in rows),
-        "rewards": tuple(checkpoint for name in rewards for checkpoint in place.reward(name).checkpoints),
+        "rewards": checkpoints,
     }
     return [*rows, Node(step.name, "brain", config, {role: names for role, names in inputs.items() if names})]
 

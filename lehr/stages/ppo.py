@@ -20,11 +20,11 @@ from lehr.planning.work import PlanPlace, Work
 from lehr.post.verifiers import verifier
 from lehr.stages.grpo import roll_out_work
 from lehr.stages.prompts import prompts_of
+from lehr.stages.rewards import RewardConfig, rewards_for
 
 
 class PpoConfig(TrainingConfig):
-    """See lehr.config.posttraining.PpoStep; `batch_size` counts prompts, `reward_weights` are those of the inputs `rewards`, in
-    their order."""
+    """See lehr.config.posttraining.PpoStep; `batch_size` counts prompts, `rewards` are of its inputs `rewards`."""
 
     families: list[str]
     optim: Optim
@@ -36,7 +36,8 @@ class PpoConfig(TrainingConfig):
     correct_reward: float
     wrong_reward: float
     bonus: dict[str, float]
-    reward_weights: list[float]
+    rewards: list[RewardConfig]
+    normalised_rewards: bool
     no_eos_reward: float | None
     samples_per_prompt: Positive
     temperature: PositiveFloat
@@ -76,11 +77,11 @@ def run(config: PpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 def expand(step: PpoStep, place: StepContext) -> list[Node]:
     """The node of the prompts, if they are prepared, and that of the model. Raises UserError as `prompts_of` does."""
     rows = prompts_of(step, place)
-    rewards = {name: weight for name, weight in step.reward_models.items() if weight}
+    rewards, checkpoints = rewards_for(step.reward_models, place)
     config = PpoConfig(
         families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps, batch_size=step.batch_size,
         max_length=step.max_length, value_lr=step.value_lr, correct_reward=step.correct_reward,
-        wrong_reward=step.wrong_reward, bonus=step.bonus, reward_weights=list(rewards.values()),
+        wrong_reward=step.wrong_reward, bonus=step.bonus, rewards=rewards, normalised_rewards=step.normalised_rewards,
         no_eos_reward=step.no_eos_reward, samples_per_prompt=step.samples_per_prompt, temperature=step.temperature,
         max_new_tokens=step.max_new_tokens, gamma=step.gamma, gae_lambda=step.gae_lambda, clip=step.clip,
         value_clip=step.value_clip, value_coefficient=step.value_coefficient, whitened_advantages=step.whitened_advantages,
@@ -90,7 +91,7 @@ def expand(step: PpoStep, place: StepContext) -> list[Node]:
     )  # fmt: skip
     inputs = {"parent": (place.parent,), "prompts": tuple(node.name for node in rows)}
     inputs |= {"value": place.reward(step.value).checkpoints if step.value else ()}
-    inputs |= {"rewards": tuple(checkpoint for name in rewards for checkpoint in place.reward(name).checkpoints)}
+    inputs |= {"rewards": checkpoints}
     return [*rows, Node(step.name, "ppo", config, {role: names for role, names in inputs.items() if names})]
 
 

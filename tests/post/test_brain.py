@@ -12,6 +12,7 @@ import torch
 from lehr.distributed.ranks import Ranks, run_ranks
 from lehr.post.answers import Prompt
 from lehr.post.brain import BrainObjective, brain_loss, effective_samples, posterior
+from lehr.post.rewards.scored import Rewards
 from lehr.post.rollout import RollOut
 from lehr.train.losses import IGNORE
 from tests.post import training
@@ -151,7 +152,7 @@ def test_it_learns_what_is_rewarded(tmp_path: Path) -> None:
     def make(state: Any, policy: Any) -> BrainObjective:
         objective = training.brain(state, policy, beta=0.1, refresh=8, prompts=6, samples=16, no_end_reward=None)
         objective.prompts = [Prompt([9, 10 + i], lambda ids, finished: float(ids[0] < 150)) for i in range(6)]
-        objective.rewards = {}
+        objective.rewards = Rewards()
         return objective
 
     _, log = training.train(tmp_path, Ranks(), make, steps=48)

@@ -21,6 +21,7 @@ from lehr.post.ppo import (
     Controller,
 )
 from lehr.post.ppo_objective import PpoObjective, PpoRollOut
+from lehr.post.rewards.scored import Rewards
 from lehr.post.rollout import RollOut
 from lehr.train.losses import IGNORE
 from lehr.train.state import TrainState
@@ -237,10 +238,29 @@ def test_sums_do_not_depend_on_the_number_of_ranks(kind: str) -> None:
 # -- what it learns
 
 
+def test_normalised_rewards_are_z_scores_of_the_whole_roll_out() -> None:
+    """And an answer without an end has its own reward, in place of them."""
+    state, policy = training.fresh()
+    objective = training.ppo(state, policy, epochs=2, normalised=True, sampler=Said())
+    objective.roll_outs.rows(0, Ranks())
+    whole = state.rollout
+    assert isinstance(whole, PpoRollOut)
+    found, own = [], []
+    for tokens, labels in zip(whole.tokens_BT.tolist(), whole.labels_BT.tolist(), strict=True):
+        first = next(t for t, i in enumerate(labels) if i != IGNORE)
+        ids = [i for i in labels if i != IGNORE]
+        row = torch.tensor([[*tokens[: first + 1], *ids]])
+        found.append(float(state.named("liked", ScalarModel).values(row)[0, -1].detach()))
+        own.append(float(ids[0] < 150) + 0.5 * (ids[-1] == policy.tokenizer.eos_id))
+    z = (np.array(found) - np.mean(found)) / np.std(found, ddof=1)
+    right = np.where(whole.finished_B.numpy(), np.array(own) + 0.3 * z, -0.5)
+    np.testing.assert_allclose(whole.rewards_B.numpy(), right, rtol=1e-4, atol=1e-4)
+
+
 def _of_reward(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjective:
     objective = training.ppo(state, policy, **changes)
     objective.prompts = [Prompt([9, 10 + i], lambda ids, finished: float(ids[0] < 150)) for i in range(6)]
-    objective.rewards = {}
+    objective.rewards = Rewards()
     return objective
 
 

@@ -25,6 +25,8 @@ from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
 from lehr.post.ppo import Controller, PpoSettings
 from lehr.post.ppo_objective import PpoObjective
 from lehr.post.prompts import reference_of
+from lehr.post.rewards.scored import Rewards, Weighed
+from lehr.post.rewards.scorers import ByModel
 from lehr.post.rollout import RollOut
 from lehr.runtime.ports import NullTracker
 from lehr.train.fit import RankContext, fit
@@ -37,10 +39,8 @@ MODEL = Model(vocab_size=300, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, m
 OPTIM = Optim(lr=0.02, clip_norm=0.5, guard=Guard(window=16, sigmas=6.0))
 VALUE_OPTIM = Optim(lr=0.05, clip_norm=2.0, guard=Guard(window=16, sigmas=6.0))
 SETTINGS = GrpoSettings(prompts=4, samples=4, temperature=1.0, max_new_tokens=5, clip_low=0.2, clip_high=0.28, kl=0.05)
-PPO = PpoSettings(
-    4, 4, 1.0, 5, Controller(0.05, target=0.5, horizon=100.0), value_clip=0.05, no_end_reward=-0.5, rewards={"liked": 0.3}
-)
-BRAIN = BrainSettings(2, 4, 1.0, 5, beta=0.5, refresh=3, no_end_reward=-0.5, rewards={"liked": 0.3})
+PPO = PpoSettings(4, 4, 1.0, 5, Controller(0.05, target=0.5, horizon=100.0), value_clip=0.05)
+BRAIN = BrainSettings(2, 4, 1.0, 5, beta=0.5, refresh=3)
 Make = Callable[[TrainState, LanguageModel], Objective]
 
 
@@ -80,20 +80,28 @@ def with_rewards(state: TrainState, *names: str) -> TrainState:
     return state
 
 
+def liked(state: TrainState, changes: dict[str, Any]) -> Rewards:
+    """A reward model, and less than any for an answer without an end."""
+    judge = ByModel(with_rewards(state, "liked").named("liked", ScalarModel))
+    return Rewards([Weighed(judge, 0.3)], changes.pop("normalised", False), changes.pop("no_end_reward", -0.5))
+
+
 def ppo(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjective:
     """PPO with a value model that begins as a reward model, on verifiers and a reward model."""
     sampler, kind = changes.pop("sampler", None), changes.pop("kind", PpoObjective)
     if "value" not in state.models:
         value = with_rewards(TrainState({}), "value").named("value", ScalarModel)
         state.models["value"] = Trained.fresh(value, VALUE_OPTIM)
-    made: PpoObjective = kind(with_rewards(state, "liked"), policy, prompts(), replace(PPO, **changes), 3, sampler)
+    rewards = liked(state, changes)
+    made: PpoObjective = kind(state, policy, prompts(), replace(PPO, **changes), 3, sampler, rewards)
     return made
 
 
 def brain(state: TrainState, policy: LanguageModel, **changes: Any) -> BrainObjective:
     """BRAIn on verifiers and a reward model."""
     sampler, kind = changes.pop("sampler", None), changes.pop("kind", BrainObjective)
-    made: BrainObjective = kind(with_rewards(state, "liked"), policy, prompts(), replace(BRAIN, **changes), 3, sampler)
+    rewards = liked(state, changes)
+    made: BrainObjective = kind(state, policy, prompts(), replace(BRAIN, **changes), 3, sampler, rewards)
     return made
 
 

@@ -46,7 +46,9 @@ def run(path: Path, out: Path) -> int:
 
 
 def made(out: Path, stage: str) -> Artifact:
-    return Artifact.open(next(p for p in (out / "artifacts").glob(f"{stage}-*") if p.name.count("-") == stage.count("-") + 1))
+    """The stage's newest artifact."""
+    found = [p for p in (out / "artifacts").glob(f"{stage}-*") if p.name.count("-") == stage.count("-") + 1]
+    return Artifact.open(max(found, key=lambda folder: folder.stat().st_mtime_ns))
 
 
 def reward_model(folder: Path, chat: Artifact, tokenizer: Path | None = None, seed: int = 3) -> str:
