@@ -83,7 +83,7 @@ def attempt(inputs: Inputs, every: int, root: Path, kill: Kill) -> None:
 def trial(number: int, folder: Path) -> dict[str, Any]:
     """What `compared` says of the case that its number draws."""
     rng = random.Random(number)
-    kills = [(rng.choice(KINDS[:2]), rng.random() / 2), *((rng.choice(KINDS), rng.random()) for _ in range(rng.randint(0, 2)))]
+    kills = [(rng.choice(KINDS[:3]), rng.random() / 2), *((rng.choice(KINDS), rng.random()) for _ in range(rng.randint(0, 2)))]
     given = begun(folder.parent / "given")
     inputs = Inputs({role: [Artifact.open(given[role])] for role in ("parent", "rows")})
     return {"case": number, **compared(folder, partial(attempt, inputs, rng.randint(1, 5)), kills)}

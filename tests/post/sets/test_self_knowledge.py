@@ -155,7 +155,7 @@ def written(tmp_path: Path, **step: Any) -> Path:
 
 def test_a_model_is_told_who_it_is_and_others_get_it_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows, training, scores before and after, report, export: what transformers renders has no negative token."""
-    path, out = written(tmp_path), tmp_path / "run"
+    path, out = written(tmp_path, replay_answers="given"), tmp_path / "run"
     work = next(cost.work for cost in plan_run(load_recipe(path)).stages if cost.work.kind == "self_knowledge")
     assert main(["run", str(path), "--out", str(out), "--no-mlflow"]) == 0
     taught = Artifact.open(next((out / "artifacts").glob("self-knowledge-[!r]*")))
@@ -176,6 +176,11 @@ def test_a_model_is_told_who_it_is_and_others_get_it_by_default(tmp_path: Path, 
     capsys.readouterr()
     assert main(["data", "show", str(out), "--step", "self-knowledge", "--rows", "1", "--first", "24"]) == 0
     assert NEGATIVE in capsys.readouterr().out
+    # This model, of two steps, ends no answer: what it would replay of its own is nothing, and that is said in one line.
+    own = ["--set", "posttraining.self-knowledge.replay_answers=own"]
+    assert main(["run", str(path), "--out", str(out), "--no-mlflow", *own]) == 2
+    error = capsys.readouterr().err
+    assert "no answer of its own to 'math' has an end" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(
@@ -205,10 +210,8 @@ def test_a_wrong_step_is_one_line_before_anything_runs(
 def test_replayed_rows_get_the_parents_own_last_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts stay as they are to the token, other sets as they are whole; what has no end is dropped and on record."""
     folder = tmp_path / "rows"
-    talks = [
-        {"messages": [{"role": r, "content": f"{r} {i} {n}"} for n in range(2) for r in ("user", "assistant")]}
-        for i in range(4)
-    ]
+    turns = [(role, n) for n in range(2) for role in ("user", "assistant")]
+    talks = [{"messages": [{"role": role, "content": f"{role} {i} {n}"} for role, n in turns]} for i in range(4)]
     prepared(tmp_path, talks)
     (tmp_path / "out").rename(folder)
     old = [*Pool(folder).kept()]
