@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from lehr.cli.places import LOCAL, RUN, Where
 from lehr.cli.say import say
-from lehr.config.merging import Method
+
+METHODS = ("linear", "slerp", "ties", "dare_linear", "dare_ties")  # lehr.config.merging.Method: help loads no pydantic
 
 
 @click.command()
 @click.argument("parents", type=RUN, nargs=-1, required=True)
 @click.option("--out", type=LOCAL, required=True, help="The checkpoint's folder; it must be new.")
-@click.option(
-    "--method", type=click.Choice(get_args(Method)), default="linear", show_default=True, help="How weights are merged."
-)
+@click.option("--method", type=click.Choice(METHODS), default="linear", show_default=True, help="How weights are merged.")
 @click.option("--weight", "weights", type=float, multiple=True, help="Once for each parent, in their order. [default: equal]")
 @click.option("--base", type=RUN, help="Ancestor whose differences ties and dare merge. [default: the nearest common one]")
 @click.option("--density", type=float, help="ties: share of each tensor's differences that is kept. [default: 0.2]")
@@ -37,7 +35,7 @@ def merge(
     \b
     Examples:
       lehr merge runs/code runs/math --out checkpoints/both
-      lehr merge runs/code runs/math --method ties --density 0.3 --out checkpoints/both
+      lehr merge runs/code runs/math --method ties --density 0.3 --out both
     """
     from lehr.cli.merged import asked, merged
     from lehr.report.merge_words import how

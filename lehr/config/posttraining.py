@@ -12,57 +12,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from lehr.config.base import Config, Fraction, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
+from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.chat import Amount, share_of
-from lehr.config.lora import Lora
 from lehr.config.merging import MergeMethod, MergeSearch
-from lehr.config.names import Name, StepName
-from lehr.config.optim import Optim
+from lehr.config.names import Name
 from lehr.config.pairs import Pairs as Pairs
-from lehr.config.sampler import SamplerElsewhere
-from lehr.config.schedule import StepSchedule
+from lehr.config.roll_out_steps import BrainStep as BrainStep
+from lehr.config.roll_out_steps import GrpoStep as GrpoStep
+from lehr.config.roll_out_steps import PpoStep as PpoStep
+from lehr.config.roll_out_steps import RewardedStep as RewardedStep
+from lehr.config.roll_out_steps import RollOutStep as RollOutStep
 from lehr.config.self_knowledge import About
+from lehr.config.steps import Step as Step
+from lehr.config.steps import Tuning as Tuning
+from lehr.config.steps import TuningOptim as TuningOptim
 
 HELPSTEER2 = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")  # rated from 0 to 4
-
-
-class Step(Config):
-    """The keys of every step."""
-
-    name: StepName  # of its model, in scores and files; by default the kind
-    parent: str = ""  # name of the model from which it starts; by default the one before
-    processes: NonNegative = 0  # of the step; 0: as many as parallel.processes
-    supply: str = ""  # data held by others that must be supplied before it can run
-    reported: Reported = {}  # facts about a released model that no code uses
-
-
-class TuningOptim(Optim):
-    """AdamW for post-training: by default without weight decay and z-loss."""
-
-    weight_decay: NonNegativeFloat = 0.0
-    z_loss: NonNegativeFloat = 0.0
-
-
-class Tuning(Step):
-    """A step that trains by gradients. Its length is `steps`, or follows from `epochs` over `samples`."""
-
-    optim: TuningOptim
-    schedule: StepSchedule = StepSchedule()
-    steps: NonNegative = 0
-    epochs: NonNegativeFloat = 0.0
-    samples: NonNegative = 0  # examples, pairs or prompts in one epoch
-    batch_size: NonNegative = 0  # conversations, pairs or prompts; 0: not given
-    batch_tokens: NonNegative = 0  # instead of batch_size, if batches are filled up to so many tokens
-    max_length: NonNegative = 0  # tokens of a row; 0: the model's length
-    lora: Lora | None = None  # train low-rank adapters alone; the model that is written has them merged
-    checkpoint_steps: Positive = 20
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps; 0 if neither `steps` nor the keys for computing it are given."""
-        if self.steps or not self.batch_size:
-            return self.steps
-        return math.ceil(self.samples * (self.epochs or 1.0) / self.batch_size)
 
 
 class SftStep(Tuning):
@@ -86,34 +51,6 @@ class DpoStep(Tuning):
     chosen_nll: NonNegativeFloat = 0.0  # weight of the chosen answer's own negative log-likelihood: in no report
 
 
-class GrpoStep(Tuning):
-    """GRPO with verifiable rewards: advantages within a prompt's group of samples. `batch_size` counts prompts."""
-
-    kind: Literal["grpo"]
-    families: list[str] = []  # of generated prompts with verifiers, new ones for each roll-out
-    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
-    temperature: PositiveFloat = 1.0
-    max_new_tokens: Positive = 56
-    clip_low: PositiveFloat = 0.2
-    clip_high: PositiveFloat = 0.28  # DAPO's; no report gives bounds for GRPO
-    kl: NonNegativeFloat = 0.01
-    advantage_epsilon: NonNegativeFloat = 1e-8  # added to the group's standard deviation
-    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
-    rollout_epochs: Positive = 1  # passes over each roll-out
-    mini_batches: Positive = 1  # of each pass, with an update each
-    episodes: NonNegative = 0  # samples in all, as some reports count
-    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps; without `steps`, the updates of all roll-outs."""
-        if self.steps or not self.batch_size:
-            return self.steps
-        prompts = self.episodes / self.samples_per_prompt or self.samples * (self.epochs or 1.0)
-        return math.ceil(prompts / self.batch_size) * self.rollout_epochs * self.mini_batches
-
-
 class RewardModelStep(Tuning):
     """A reward model, begun from the step's parent: one number for an answer, read at its last token. It is no language model:
     later steps do not start from it, they name it in their `reward_models`. `contrastive` trains nothing: its reward is the
@@ -135,49 +72,6 @@ class RewardModelStep(Tuning):
         if self.loss != "multi-aspect":
             return {}
         return dict(self.aspects) or dict.fromkeys(HELPSTEER2, 1 / len(HELPSTEER2))
-
-
-class PpoStep(Tuning):
-    """PPO (Schulman et al. 2017) with a value model of its own, on verifiable rewards, reward models, or both. `batch_size`
-    counts the prompts of a roll-out. The defaults are OLMo 2's (Table 18, the 7B's `kl`), but for the rewards, the length of
-    answers, and `ppo_epochs`, which are four there."""
-
-    kind: Literal["ppo"]
-    families: list[str] = []  # of generated prompts with verifiers, new ones for each roll-out
-    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
-    value: str = ""  # name of the reward model from which the value model begins; by default the policy, with a head of zeros
-    value_lr: NonNegativeFloat = 0.0  # its peak learning rate; 0: that of `optim`
-    correct_reward: float = 1.0  # times what the prompt's verifier says; 0.0 leaves it to reward models
-    wrong_reward: float = 0.0  # where the verifier says 0
-    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
-    reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
-    normalised_rewards: bool = False  # each less its mean, over its deviation, both of the roll-out (Granite 3.0 section 5.3.3)
-    no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
-    samples_per_prompt: Positive = 1
-    temperature: PositiveFloat = 1.0
-    max_new_tokens: Positive = 56
-    gamma: Fraction = 1.0
-    gae_lambda: Fraction = 0.95
-    clip: PositiveFloat = 0.2
-    value_clip: NonNegativeFloat = 0.2  # how far a value may move from the one at the roll-out; 0: anywhere
-    value_coefficient: PositiveFloat = 0.1
-    whitened_advantages: bool = True
-    kl: NonNegativeFloat = 0.05  # the coefficient with which it begins
-    kl_estimator: Literal["k1", "k3"] = "k1"  # in each token's reward
-    kl_target: NonNegativeFloat = 0.0  # nats an answer that the coefficient steers at (Ziegler et al. 2019); 0: it stays
-    kl_horizon: Positive = 10_000  # answers in which it does
-    episodes: NonNegative = 0  # answers of one run
-    ppo_epochs: Positive = 1  # passes over each roll-out
-    mini_batches: Positive = 1  # of each pass, with an update each
-    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps; without `steps`, as many as all episodes give."""
-        if self.steps or not self.batch_size:
-            return self.steps
-        updates = self.episodes * self.ppo_epochs * self.mini_batches
-        return math.ceil(updates / (self.batch_size * self.samples_per_prompt))
 
 
 class SelfKnowledgeStep(Tuning):
@@ -224,32 +118,6 @@ class BestOfNStep(Tuning):
     def total_steps(self) -> int:
         """Optimiser steps, if they are given: else as many as `epochs` over the best answers make, not all prompts have one."""
         return self.steps
-
-
-class BrainStep(Tuning):
-    """BRAIn (Pandey et al. 2024; Granite 3.0 section 5.3.2): learns the posterior, the model of before reweighed by rewards, on
-    the answers of an earlier policy. `batch_size` counts prompts."""
-
-    kind: Literal["brain"]
-    families: list[str] = []  # of generated prompts with verifiers, new ones for each proposal
-    examples: dict[str, Amount] = {}  # prompts in their place: name of a source in `chat`, or family -> how much of it
-    refresh_steps: Positive = 100  # updates on one proposal's answers
-    beta: PositiveFloat = 0.1  # divides the reward: equation 10; no report gives it
-    baseline: bool = True  # subtract the policy's own weights: less variance while the proposal is near
-    correct_reward: float = 1.0  # times what the prompt's verifier says; 0.0 leaves it to reward models
-    wrong_reward: float = 0.0  # where the verifier says 0
-    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
-    reward_models: dict[str, float] = {}  # name of a reward model -> its weight; read at an answer's last token
-    normalised_rewards: bool = False  # each less its mean, over its deviation, both of the roll-out (Granite 3.0 section 5.3.3)
-    no_eos_reward: float | None = None  # in place of the reward, for an answer without an end; left out: its reward stays
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
-    temperature: PositiveFloat = 1.0
-    max_new_tokens: Positive = 56
-    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
-
-
-RollOutStep = GrpoStep | PpoStep | BrainStep  # steps that sample answers while they train
-RewardedStep = PpoStep | BrainStep  # those that ask reward models
 
 
 class MergeStep(MergeMethod, Step):

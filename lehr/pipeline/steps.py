@@ -30,7 +30,7 @@ def runs(step: Step) -> bool:
     if isinstance(step, MergeStep):
         return bool(step.parents)
     if isinstance(step, RollOutStep):
-        return bool(step.families or step.examples)
+        return bool(step.families or step.examples) and step.optim is not None
     if isinstance(step, RewardModelStep):
         data = step.pairs is not None or bool(step.examples)
         return bool(step.against) if step.loss == "contrastive" else data and step.optim is not None and step.batch_size > 0

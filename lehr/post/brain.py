@@ -2,8 +2,8 @@
 reward, on samples of a proposal: an earlier policy, renewed every so many steps. Shapes: B answers of this rank, T columns; P
 prompts, S answers each.
 
-The posterior is that of equation 10, p(y|x) = reference(y|x) exp(reward / beta) / Z. Over a prompt's samples y_1 .. y_S of the
-proposal q, with self-normalised weights,
+The posterior is that of Granite 3.0 equation 10, p(y|x) = reference(y|x) exp(reward / beta) / Z. Over a prompt's samples y_1 ..
+y_S of the proposal q, with self-normalised weights,
     a_i = softmax_i(reward_i / beta + log reference(y_i) - log q(y_i))     of the posterior,
     b_i = softmax_i(log policy(y_i) - log q(y_i))                          of the policy,
 the loss is KL(a || b), whose gradient is -sum_i (a_i - b_i) grad log policy(y_i): an answer is learned only as far as the
@@ -24,7 +24,7 @@ from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.answers import Prompt, answered, difference, logprobs, reported
 from lehr.post.batches import rows_of_step
-from lehr.post.rewards.scored import Rewards, scored
+from lehr.post.rewards.scored import NONE, Rewards, scored
 from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import pad
 from lehr.runtime import seeds
@@ -39,7 +39,8 @@ from lehr.train.step_times import backpropagate
 @dataclass(frozen=True)
 class BrainSettings:
     """`prompts` of an update; a proposal's samples serve `refresh` updates. Rewards are divided by `beta`. Log-probabilities of
-    policy, reference and proposal are taken at the sampling `temperature`, as the weights are those of what was sampled."""
+    policy, reference and proposal are taken at the sampling `temperature`, as the weights are those of what was sampled.
+    `rewards` are added to the verifiers' word."""
 
     prompts: int
     samples: int
@@ -48,6 +49,7 @@ class BrainSettings:
     beta: float
     refresh: int
     baseline: bool = True
+    rewards: Rewards = NONE
 
     @property
     def updates(self) -> Updates:
@@ -78,8 +80,7 @@ def effective_samples(log_weights_PS: Tensor) -> Tensor:
 class BrainObjective:
     """Sample a proposal's answers, reward them, and learn; the loss is a mean over prompts (`weight`).
 
-    The state's model is trained, `policy` samples from it, the state's frozen `reference` is the prior; `rewards` are added to
-    the verifiers' word.
+    The state's model is trained, `policy` samples from it, the state's frozen `reference` is the prior.
     """
 
     extras: tuple[str, ...] = (
@@ -94,12 +95,10 @@ class BrainObjective:
         settings: BrainSettings,
         seed: int,
         sampler: Sampler | None = None,
-        rewards: Rewards | None = None,
     ) -> None:
         self.policy, self.prompts, self.settings, self.seed = policy, prompts, settings, seed
         self.sampler = sampler or policy
         self.reference = state.named("reference", Transformer)
-        self.rewards = rewards or Rewards()
         if isinstance(self.sampler, ReportingSampler):
             self.extras = (*self.extras, "sampler_difference")
         self.roll_outs = RollOuts(state, self.draw, RollOut, settings.updates, seed)
@@ -143,7 +142,7 @@ class BrainObjective:
         own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
         tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
         return RollOut(
-            step, tokens_BT, labels_BT, scored(own, self.rewards, ranks),
+            step, tokens_BT, labels_BT, scored(own, s.rewards, ranks),
             own.finished_B, torch.zeros(len(own.rows)), logprobs(self.reference, tokens_BT, labels_BT, s.temperature),
             logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature), reported(self.sampler, labels_BT),
         )  # fmt: skip

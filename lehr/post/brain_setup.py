@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lehr.model.generate import LanguageModel
@@ -16,8 +17,8 @@ def brain_objective(setup: Setup) -> BrainObjective:
     `rewards_of` do."""
     policy, prompts = LanguageModel(setup.loaded.model, setup.loaded.tokenizer, chat=True), step_prompts(setup)
     setup.state.frozen["reference"] = reference_of(policy.model)
-    c, rewards = setup.config, rewards_of(setup)
-    return BrainObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy), rewards)
+    c, rewarded = setup.config, replace(settings(setup.config), rewards=rewards_of(setup))
+    return BrainObjective(setup.state, policy, prompts, rewarded, c.seed, sampler_of(setup, policy))
 
 
 def settings(c: Any) -> BrainSettings:

@@ -3,14 +3,13 @@ al. (2019) and OLMo 2 (Table 18). Shapes: B rows, T columns; masks are true at a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lehr.distributed.ranks import Ranks
+from lehr.post.rewards.scored import NONE, Rewards
 from lehr.post.rollout import Updates
 
 Estimator = Literal["k1", "k3"]
@@ -38,7 +37,7 @@ class Controller:
 class PpoSettings:
     """`clip` bounds the ratio and `value_clip` how far a value may move from the one at the roll-out (0: anywhere).
     `value_coefficient` weighs the value loss. Log-probabilities are taken at the sampling `temperature`. `epochs`,
-    `mini_batches`: see Updates."""
+    `mini_batches`: see Updates. `rewards` are added to the verifiers' word."""
 
     prompts: int
     samples: int
@@ -54,6 +53,7 @@ class PpoSettings:
     whitened: bool = True
     epochs: int = 1
     mini_batches: int = 1
+    rewards: Rewards = NONE
 
     @property
     def updates(self) -> Updates:
@@ -94,20 +94,6 @@ def generalised_advantages(
         columns.append(torch.where(here_B, following_B, 0.0))
     advantages_BT = torch.stack(columns[::-1], dim=1) if columns else exact[0]
     return advantages_BT.float(), torch.where(mask_BT, advantages_BT + exact[1], 0.0).float()
-
-
-def moments(ranks: Ranks, *numbers: Tensor) -> list[tuple[float, float, float]]:
-    """(count, mean, variance with Bessel's correction) of each of `numbers`, flat tensors of which every rank has a part. In
-    fp64, and the ranks' parts in the order of ranks: what follows from it is the same on all of them. A collective."""
-    own = [(x.numel(), float(x.double().sum()), float(x.double().square().sum())) for x in numbers]
-    gathered: Sequence[list[tuple[int, float, float]]] = ranks.gather(own)
-    out = []
-    for parts in zip(*gathered, strict=True):
-        count, total, squares = (float(sum(part[i] for part in parts)) for i in range(3))
-        mean = total / count if count else 0.0
-        variance = max(0.0, (squares - count * mean * mean) / (count - 1)) if count > 1 else 0.0
-        out.append((count, mean, variance))
-    return out
 
 
 def whitened(advantages_BT: Tensor, mask_BT: Tensor, mean: float, variance: float) -> Tensor:

@@ -14,18 +14,18 @@ from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
 from lehr.post.answers import Prompt, answered, difference, logprobs, reported
 from lehr.post.batches import rows_of_step
+from lehr.post.moments import moments
 from lehr.post.ppo import (
     PpoSettings,
     clipped_tokens,
     divergence,
     generalised_advantages,
-    moments,
     policy_token_loss,
     token_rewards,
     value_token_loss,
     whitened,
 )
-from lehr.post.rewards.scored import Rewards, scored
+from lehr.post.rewards.scored import scored
 from lehr.post.rollout import RollOut, RollOuts
 from lehr.post.sft import pad
 from lehr.runtime import seeds
@@ -57,7 +57,7 @@ class PpoObjective:
     """Each token's loss is a mean over the answers' tokens of a step, for policy and value model alike.
 
     The state's model is trained and samples as `policy`; its trained `value` is the critic; its frozen `reference` anchors the
-    divergence; `rewards` are added to the verifiers' word. The coefficient
+    divergence; The coefficient
     of the divergence is carried in the state.
     """
 
@@ -73,12 +73,10 @@ class PpoObjective:
         settings: PpoSettings,
         seed: int,
         sampler: Sampler | None = None,
-        rewards: Rewards | None = None,
     ) -> None:
         self.state, self.policy, self.prompts, self.settings, self.seed = state, policy, prompts, settings, seed
         self.sampler = sampler or policy
         self.reference, self.value = state.named("reference", Transformer), state.named(VALUE, ScalarModel)
-        self.rewards = rewards or Rewards()
         state.carried.setdefault(COEFFICIENT, torch.tensor(settings.kl.initial, dtype=torch.float64))
         if isinstance(self.sampler, ReportingSampler):
             self.extras = (*self.extras, "sampler_difference")
@@ -137,7 +135,7 @@ class PpoObjective:
         own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
         tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
         drawn = PpoRollOut(
-            step, tokens_BT, labels_BT, scored(own, self.rewards, ranks), own.finished_B,
+            step, tokens_BT, labels_BT, scored(own, s.rewards, ranks), own.finished_B,
             own.rewards_B.new_zeros(len(own.rows)),
             logprobs(self.reference, tokens_BT, labels_BT, s.temperature),
             logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature), reported(self.sampler, labels_BT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lehr.model.generate import LanguageModel
@@ -27,7 +28,8 @@ def ppo_objective(setup: Setup) -> PpoObjective:
     optim = c.optim.model_copy(update={"lr": c.value_lr or c.optim.lr})
     setup.state.models[VALUE] = Trained.fresh(value, optim)
     setup.state.frozen["reference"] = reference_of(policy.model)
-    return PpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy), rewards_of(setup))
+    rewarded = replace(settings(c), rewards=rewards_of(setup))
+    return PpoObjective(setup.state, policy, prompts, rewarded, c.seed, sampler_of(setup, policy))
 
 
 def settings(c: Any) -> PpoSettings:

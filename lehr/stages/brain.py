@@ -76,6 +76,7 @@ def run(config: BrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 def expand(step: BrainStep, place: StepContext) -> list[Node]:
     """The node of the prompts, if they are prepared, and that of the model. Raises UserError as `prompts_of` does."""
+    assert step.optim is not None
     rows = prompts_of(step, place)
     rewards, checkpoints = rewards_for(step.reward_models, place)
     config = BrainConfig(

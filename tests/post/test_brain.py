@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_it_learns_what_is_rewarded(tmp_path: Path) -> None:
     def make(state: Any, policy: Any) -> BrainObjective:
         objective = training.brain(state, policy, beta=0.1, refresh=8, prompts=6, samples=16, no_end_reward=None)
         objective.prompts = [Prompt([9, 10 + i], lambda ids, finished: float(ids[0] < 150)) for i in range(6)]
-        objective.rewards = Rewards()
+        objective.settings = replace(objective.settings, rewards=Rewards())
         return objective
 
     _, log = training.train(tmp_path, Ranks(), make, steps=48)

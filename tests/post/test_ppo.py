@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -260,7 +261,7 @@ def test_normalised_rewards_are_z_scores_of_the_whole_roll_out() -> None:
 def _of_reward(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjective:
     objective = training.ppo(state, policy, **changes)
     objective.prompts = [Prompt([9, 10 + i], lambda ids, finished: float(ids[0] < 150)) for i in range(6)]
-    objective.rewards = Rewards()
+    objective.settings = replace(objective.settings, rewards=Rewards())
     return objective
 
 

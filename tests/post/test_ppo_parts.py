@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from lehr.distributed.ranks import Ranks
+from lehr.post.moments import moments
 from lehr.post.ppo import (
     Controller,
     clipped_tokens,
     divergence,
     generalised_advantages,
-    moments,
     policy_token_loss,
     token_rewards,
     value_token_loss,

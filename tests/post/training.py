@@ -92,16 +92,16 @@ def ppo(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjectiv
     if "value" not in state.models:
         value = with_rewards(TrainState({}), "value").named("value", ScalarModel)
         state.models["value"] = Trained.fresh(value, VALUE_OPTIM)
-    rewards = liked(state, changes)
-    made: PpoObjective = kind(state, policy, prompts(), replace(PPO, **changes), 3, sampler, rewards)
+    changes["rewards"] = liked(state, changes)
+    made: PpoObjective = kind(state, policy, prompts(), replace(PPO, **changes), 3, sampler)
     return made
 
 
 def brain(state: TrainState, policy: LanguageModel, **changes: Any) -> BrainObjective:
     """BRAIn on verifiers and a reward model."""
     sampler, kind = changes.pop("sampler", None), changes.pop("kind", BrainObjective)
-    rewards = liked(state, changes)
-    made: BrainObjective = kind(state, policy, prompts(), replace(BRAIN, **changes), 3, sampler, rewards)
+    changes["rewards"] = liked(state, changes)
+    made: BrainObjective = kind(state, policy, prompts(), replace(BRAIN, **changes), 3, sampler)
     return made
 
 

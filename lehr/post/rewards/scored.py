@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lehr.distributed.ranks import Ranks
 from lehr.post.answers import Answers
-from lehr.post.ppo import moments
+from lehr.post.moments import moments
 from lehr.post.rewards.scorers import Scorer
 
 
@@ -30,6 +30,9 @@ class Rewards:
     weighed: Sequence[Weighed] = ()
     normalised: bool = False
     no_end: float | None = None
+
+
+NONE = Rewards()  # verifiers alone
 
 
 def scored(own: Answers, rewards: Rewards, ranks: Ranks) -> Tensor:
