@@ -15,6 +15,7 @@ from lehr.artifacts.artifact import Artifact, Manifest
 from lehr.cli.locate import latest, of_run, run_folder, whole
 from lehr.evals.scores import SCORES
 from lehr.monitoring.score_table import record_table
+from lehr.report.merge_words import how
 from lehr.report.scores import ScoreRecord, read_records
 from lehr.runtime.energy import label
 from lehr.runtime.metrics import DEV
@@ -47,6 +48,8 @@ def _label(artifact: Artifact) -> Text:
         facts.append(f"{m.cost.tokens:,} tokens")
     if m.cost.seconds:
         facts.append(duration(m.cost.seconds))
+    if "merged" in m.meta:
+        facts.append(how(m.meta, m.meta["ingredients"]))
     return Text.assemble((m.stage, "bold"), "  ", ("  ".join(facts), "dim"))
 
 

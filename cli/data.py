@@ -58,8 +58,8 @@ def _known(what: str, wanted: str | None, known: set[str]) -> None:
 def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_json: bool) -> None:
     """List the documents that were not trained on, each with its reason.
 
-    RUN_OR_ARTIFACT is a run's folder, or an artifact of documents, conversations or preferences in it. One line per document
-    or row: source, reason, id; the totals go to stderr.
+    RUN_OR_ARTIFACT is a run's folder, or an artifact of documents, conversations, preferences or prompts in it. One line per
+    document or row: source, reason, id; the totals go to stderr.
 
     \b
     Examples:

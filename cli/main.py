@@ -21,6 +21,7 @@ from lehr.cli.evaluate import eval_
 from lehr.cli.explain import explain
 from lehr.cli.failure import report_failure
 from lehr.cli.init import init
+from lehr.cli.merge import merge
 from lehr.cli.model import chat, show
 from lehr.cli.nodes import nodes
 from lehr.cli.plan import plan
@@ -63,6 +64,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
     "Models": (
         (export, "For Hugging Face or llama.cpp."),
         (import_, "A checkpoint of a Hugging Face model."),
+        (merge, "One checkpoint of several that share an ancestor."),
         (profile, "Where a training step goes."),
         (diagnose, "How initialisations carry signal through depth."),
     ),

@@ -32,8 +32,8 @@ def data() -> None:
 def show_rows(run_or_artifact: Where, step: str | None, rows: int, first: int) -> None:
     """Print rows as they are rendered for training, special tokens and all; what is trained stands in ⟦ ⟧.
 
-    RUN_OR_ARTIFACT is a run's folder, or an artifact of conversations or preferences in it: `lehr run` prepares them before it
-    trains, and an interrupted run is enough. The totals of each set go to stderr.
+    RUN_OR_ARTIFACT is a run's folder, or an artifact of conversations, preferences or prompts in it: `lehr run` prepares them
+    before it trains, and an interrupted run is enough. The totals of each set go to stderr.
 
     \b
     Examples:
@@ -75,7 +75,7 @@ def _read_by(where: Where, step: str | None) -> set[str]:
 def _with_rows(where: Where) -> list[Artifact]:
     from lehr.cli.locate import of_kinds
 
-    return of_kinds(where, "conversations", "preferences")
+    return of_kinds(where, "conversations", "preferences", "prompts")
 
 
 def _totals(artifact: Artifact) -> None:
@@ -100,7 +100,8 @@ def _texts(artifact: Artifact, first: int, count: int) -> Iterator[str]:
 
         pool, tokenizer = Pool(artifact.folder), Tokenizer.load(artifact.folder)
         return (marked(pool[i], tokenizer) for i in range(first, min(first + count, len(pool))))
-    return _pairs(artifact.path("pairs.jsonl"), first, count)
+    name = "prompts.jsonl" if artifact.manifest.kind == "prompts" else "pairs.jsonl"
+    return _in_words(artifact.path(name), first, count)
 
 
 def marked(row: Rendered, tokenizer: Tokenizer) -> str:
@@ -118,11 +119,16 @@ def _runs(tokens: Iterable[tuple[int, bool]]) -> Iterator[tuple[bool, list[int]]
     return ((trained, [i for i, _ in run]) for trained, run in groupby(tokens, key=lambda pair: pair[1]))
 
 
-def _pairs(path: Path, first: int, count: int) -> Iterator[str]:
+def _in_words(path: Path, first: int, count: int) -> Iterator[str]:
+    """Pairs of answers, or prompts with their verifiers."""
+    import json
     from itertools import islice
 
     from lehr.runtime.json_files import read_rows
 
     for row in islice(read_rows(path, "delete this artifact and run the same command again"), first, first + count):
         turns = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
-        yield f"{turns}\nchosen: {_OPEN}{row['chosen']}{_CLOSE}\nrejected: {_OPEN}{row['rejected']}{_CLOSE}"
+        if "verifier" in row:
+            yield f"{turns}\nverifier: {row['verifier']} {json.dumps(row['arguments'], ensure_ascii=False)}"
+        else:
+            yield f"{turns}\nchosen: {_OPEN}{row['chosen']}{_CLOSE}\nrejected: {_OPEN}{row['rejected']}{_CLOSE}"

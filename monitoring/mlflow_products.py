@@ -175,8 +175,12 @@ def _ancestry(manifest: Manifest, step: int) -> dict[str, str]:
     meta = manifest["meta"]
     tags = {"lehr.stage_kind": manifest.get("stage_kind", ""), "lehr.step": str(step or "")}
     tags["lehr.tokens"] = str(meta["tokens"]) if isinstance(meta.get("tokens"), int) else ""
-    tags["lehr.ingredients"] = " ".join(map(str, meta.get("ingredients", ())))  # of a soup
-    return {**tags, **{f"lehr.parent.{p['stage']}": p["digest"] for p in manifest["parents"] if p["kind"] in MODELS}}
+    tags["lehr.ingredients"] = " ".join(map(str, meta.get("ingredients", ())))  # of a soup or merge
+    for parent in manifest["parents"]:
+        if parent["kind"] in MODELS:  # of a merge of several runs two may have one name
+            key = f"lehr.parent.{parent['stage']}"
+            tags[f"{key}.{parent['digest'][:12]}" if key in tags else key] = parent["digest"]
+    return tags
 
 
 def read_manifest(folder: Path | None) -> Manifest:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
@@ -170,7 +171,8 @@ def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
     """Write scores.json, lineage.json, footprint.json, report.html and model/ to the run's folder or address."""
     this = opened(run)
     s, place = _session(this), RunLocation(run.root)
-    made = [*_ancestors(refs), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
+    base = this.recipe.base.checkpoint if this.recipe.base else ""
+    made = [*_ancestors(refs, base), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
     unfinished = {name: spent_on(entries) for name, entries in place.store().unfinished().items()}
     ours = portable(this.recipe, place.folder)
     record = RunRecord(ours, made, run.command, s.reused, time.monotonic() - s.began, unfinished)
@@ -192,17 +194,26 @@ def _register(this: Opened, refs: Mapping[str, ArtifactRef], mlflow: MlflowTrack
         mlflow.register(name, exported.stage, exported.uri, folder, this.recipe.tracking.registered_alias or "")
 
 
-def _ancestors(refs: Mapping[str, ArtifactRef]) -> list[Made]:
-    """Artifacts of other runs on which this run builds, with their lineage: under `base`, and base/STAGE for ancestors."""
+def _ancestors(refs: Mapping[str, ArtifactRef], base: str) -> list[Made]:
+    """Artifacts of other runs on which this run builds, with their lineage: the recipe's `base` under that name, others under
+    their artifact's, and NAME/STAGE for the ancestors of each."""
     found: dict[str, Made] = {}
-    for name, ref in refs.items():
+    # The base first: it may be an ancestor of others.
+    for name, ref in sorted(refs.items(), key=lambda item: item[0] != base):
         if is_address(name):
-            base = _open(ref)
-            for artifact in base.lineage():
-                own = artifact.manifest.digest == base.manifest.digest
-                label = "base" if own else f"base/{artifact.manifest.stage}"
-                found.setdefault(artifact.manifest.digest, Made(label, artifact.manifest.stage_kind, artifact))
+            given = _open(ref)
+            known = _free("base" if name == base else given.folder.name, found)
+            for above in given.lineage():
+                own = above.manifest.digest == given.manifest.digest
+                label = known if own else _free(f"{known}/{above.manifest.stage}", found)
+                found.setdefault(above.manifest.digest, Made(label, above.manifest.stage_kind, above))
     return list(found.values())
+
+
+def _free(label: str, found: Mapping[str, Made]) -> str:
+    """`label`, with a number where another artifact has it."""
+    taken = {made.name for made in found.values()}
+    return next(name for n in count(1) if (name := label if n == 1 else f"{label}-{n}") not in taken)
 
 
 def _open(ref: ArtifactRef) -> Artifact:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lehr.artifacts.artifact import sha256_file, sha256_text
 from lehr.config import Recipe
+from lehr.config.merge_checks import is_address
 from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError, from_os_error
 from lehr.tasks.run_location import RunLocation
@@ -94,12 +95,16 @@ def _refuse_large(files: dict[str, Path]) -> None:
 
 def _refuse_models(values: dict[str, Any], in_image: Sequence[str]) -> None:
     base = values.get("base") or {}
-    for key, remedy in (
-        ("checkpoint", "train it with --out s3://BUCKET/PREFIX, and name it by its address there"),
-        ("huggingface", "put it into the image at the same path, and say so with --in-image FOLDER"),
-    ):
-        if base.get(key) and not _there(base[key], in_image):
-            raise UserError("this model is on this machine only", where=f"base.{key}={base[key]}", remedy=remedy)
+    ours = "train it with --out s3://BUCKET/PREFIX, and name it by its address there"
+    theirs = "put it into the image at the same path, and say so with --in-image FOLDER"
+    models = [("base.checkpoint", base.get("checkpoint"), ours), ("base.huggingface", base.get("huggingface"), theirs)]
+    for step in values.get("posttraining", []):
+        if step["kind"] == "merge":  # its models are steps, or paths
+            named = [("parents", name) for name in step["parents"]] + [("base", step["base"])]
+            models += [(f"posttraining.{step['name']}.{key}", name, ours) for key, name in named if is_address(name)]
+    for key, place, remedy in models:
+        if place and not _there(place, in_image):
+            raise UserError("this model is on this machine only", where=f"{key}={place}", remedy=remedy)
 
 
 def send(files: dict[str, Path], root: str) -> None:

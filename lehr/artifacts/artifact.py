@@ -19,7 +19,17 @@ STABILITY = "stability.json"  # under LOGS: a training stage's spike scores
 LOGS = "logs"  # files under it are kept and hashed, but left out of the digest: they hold wall times, which differ at every run
 
 Kind = Literal[
-    "documents", "tokenizer", "shards", "checkpoint", "conversations", "preferences", "reward", "scores", "export", "report"
+    "documents",
+    "tokenizer",
+    "shards",
+    "checkpoint",
+    "conversations",
+    "preferences",
+    "prompts",
+    "reward",
+    "scores",
+    "export",
+    "report",
 ]
 
 

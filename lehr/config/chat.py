@@ -30,11 +30,14 @@ class SuppliedSource(Config):
 
 
 class ConversationsSource(SuppliedSource):
-    """Conversations: `messages`, ShareGPT's `conversations`, `prompt` and `completion`, or Alpaca's `instruction` and
-    `output`. The shape is recognised."""
+    """Conversations: `messages`, ShareGPT's `conversations`, `prompt` and `completion` or, for a vote, `completions`, or
+    Alpaca's `instruction` and `output`. The shape is recognised."""
 
     kind: Literal["conversations"]
     max_turns: NonNegative = 0  # of a user; longer conversations are dropped (Stable LM 2 section 3.1: eight); 0: any
+    # Answers that a prompt must have, of which more than half agree: one of these is kept (OLMo 2 section 5: five); 0: no vote.
+    majority_of: NonNegative = 0
+    vote_on: Literal["number", "boxed", "text"] = "number"  # the last number, the last \\boxed{}, or all of it
     too_long: Literal["drop", "cut"] = "drop"  # more tokens than max_length: dropped, or cut after an earlier answer
 
 

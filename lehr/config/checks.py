@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lehr.config.ancestry import origins
 from lehr.config.chat import share_of
+from lehr.config.merge_checks import is_address, merges
+from lehr.config.pair_checks import pairs
 from lehr.config.parts import RecipeParts
-from lehr.config.posttraining import BestOfNStep, DpoStep, GrpoStep, RewardModelStep, SftStep, Tuning
+from lehr.config.posttraining import (
+    BestOfNStep,
+    BrainStep,
+    DpoStep,
+    GrpoStep,
+    PpoStep,
+    RewardModelStep,
+    RollOutStep,
+    SelfKnowledgeStep,
+    SftStep,
+    Tuning,
+)
 from lehr.config.rewards import rewarded
 from lehr.runtime.metrics import find
 
@@ -15,7 +29,8 @@ _DATA, _SCORES = ("documents", "tokenizer", "shards", "pairs"), ("scores", "base
 _TAKEN = (*_DATA, *_SCORES, "stage1", "base", "ramp", "soup", "export", "anneal", "report")
 _LEARNS_FROM = {
     SftStep: ("conversations",), DpoStep: ("preferences",), RewardModelStep: ("preferences",),
-    BestOfNStep: ("prompts", "conversations"),
+    BestOfNStep: ("prompts", "conversations"), GrpoStep: ("prompts",), PpoStep: ("prompts",),
+    BrainStep: ("prompts",), SelfKnowledgeStep: ("conversations",),
 }  # fmt: skip
 LEAST_TEMPERATURE = 1e-6  # below it sampling is in effect greedy, and far below it logits / temperature overflow
 
@@ -68,12 +83,26 @@ def chat_sources(r: RecipeParts) -> None:
                 raise ValueError(
                     f"{key}: {name!r} is a source of {source.kind}, and {step.kind} learns from {said}; name another"
                 )
-            if source is None and not isinstance(step, SftStep):
+            if source is None and not isinstance(step, SftStep | SelfKnowledgeStep | RollOutStep):  # of families too
                 raise ValueError(f"{key}: there is no source {name!r}; sources of {said} are: {', '.join(known) or 'none'}")
             if share_of(amount) is not None and not (isinstance(step, Tuning) and step.samples):
                 raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of rows")
+        if isinstance(step, RollOutStep) and step.examples and step.families:
+            raise ValueError(f"posttraining.{step.name}: families and examples both give prompts; remove one of them")
+        if isinstance(step, SelfKnowledgeStep):
+            _negatives(r, step)
         if isinstance(step, DpoStep | RewardModelStep) and step.examples and step.pairs:
             raise ValueError(f"posttraining.{step.name}: pairs and examples both give preferences; remove one of them")
+
+
+def _negatives(r: RecipeParts, step: SelfKnowledgeStep) -> None:
+    known = [name for name, source in r.chat.sources.items() if source.kind == "conversations"]
+    for name, amount in step.negatives.items():
+        key = f"posttraining.{step.name}.negatives.{name}"
+        if name not in known:
+            raise ValueError(f"{key}: there is no source {name!r} of conversations; those are: {', '.join(known) or 'none'}")
+        if share_of(amount) is not None and not step.samples:
+            raise ValueError(f"{key}: {amount} of what; give the step its samples, a number of questions")
 
 
 def lengths(r: RecipeParts) -> None:
@@ -104,7 +133,9 @@ def answers(r: RecipeParts) -> None:
     temperatures = dict[str, float]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if isinstance(step, GrpoStep | BestOfNStep):
+        if isinstance(step, SelfKnowledgeStep) and step.examples and step.replay_answers == "own":
+            longest[f"{key}.max_new_tokens"] = step.max_new_tokens
+        if isinstance(step, RollOutStep | BestOfNStep):
             longest[f"{key}.max_new_tokens"] = step.max_new_tokens
             temperatures[f"{key}.temperature"] = step.temperature
         if isinstance(step, DpoStep | RewardModelStep) and step.pairs:
@@ -148,11 +179,16 @@ def rollouts(r: RecipeParts) -> None:
     """Mini-batches divide a roll-out's prompts equally, and every rank has a part of each."""
     for step in r.posttraining:
         world = r.parallel.by(step.processes).processes
-        if isinstance(step, GrpoStep) and step.batch_size % (step.mini_batches * world):
+        if isinstance(step, GrpoStep | PpoStep) and step.batch_size % (step.mini_batches * world):
             ranks = f"posttraining.{step.name}.processes" if step.processes else "parallel.processes"
             raise ValueError(
                 f"posttraining.{step.name}.mini_batches={step.mini_batches} do not divide batch_size={step.batch_size} "
                 f"over {ranks}={world}; change one of them"
+            )
+        if isinstance(step, BrainStep) and step.total_steps % step.refresh_steps:
+            raise ValueError(
+                f"posttraining.{step.name}.refresh_steps={step.refresh_steps} do not divide its {step.total_steps} steps: the "
+                "last proposal's answers would be left over; change one of them"
             )
 
 
@@ -163,7 +199,7 @@ def steps(r: RecipeParts) -> None:
     before, rewards = [r.base_stage], list[str]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
-        if step.name.split("-")[0] in _TAKEN or step.name.endswith(("-pairs", "-rows")):
+        if step.name.split("-")[0] in _TAKEN or step.name.endswith(("-pairs", "-rows", "-answers")):
             raise ValueError(f"{key}: the name {step.name!r} is taken by another stage; choose another")
         if step.name in (*before, *rewards):
             raise ValueError(f"{key}: the name {step.name!r} stands twice; give each step its own")
@@ -171,15 +207,27 @@ def steps(r: RecipeParts) -> None:
             raise ValueError(f"{key}.parent={step.parent!r} is a reward model, which cannot answer; name a language model")
         if step.parent and step.parent not in before:
             raise ValueError(f"{key}.parent={step.parent!r} is not a model before this step; those are: {', '.join(before)}")
-        parent = step.parent or before[-1]
+        made_from = origins(step, before[-1])
+        chat = any(parent in chats or is_address(parent) for parent in made_from)  # of another run: it may be one
         needs_chat = (isinstance(step, DpoStep | RewardModelStep) and (step.pairs or step.examples)) or (
-            isinstance(step, GrpoStep | BestOfNStep) and step.families
+            isinstance(step, RollOutStep | BestOfNStep) and (step.families or step.examples)
         )
-        if needs_chat and parent not in chats:
-            raise ValueError(f"{key}: its parent {parent} is not a chat model; put a step of kind sft before it")
-        if isinstance(step, SftStep) or parent in chats:
+        knows = isinstance(step, SelfKnowledgeStep) and step.about is not None
+        if (needs_chat or knows) and not chat:
+            raise ValueError(f"{key}: its parent {made_from[0]} is not a chat model; put a step of kind sft before it")
+        if isinstance(step, SftStep) or chat:
             chats.add(step.name)
         (rewards if isinstance(step, RewardModelStep) else before).append(step.name)
+
+
+def adapters(r: RecipeParts) -> None:
+    """What gets adapters is there: a model with experts has no linear layers in their place."""
+    for step in r.posttraining:
+        wanted = step.lora.targets if isinstance(step, Tuning) and step.lora and r.model.n_experts else []
+        if missing := [target for target in wanted if target in ("gate_up", "down")]:
+            raise ValueError(
+                f"posttraining.{step.name}.lora.targets: experts have no adapters; leave {' and '.join(missing)} out"
+            )
 
 
 def template(r: RecipeParts) -> None:
@@ -209,5 +257,5 @@ def reported(r: RecipeParts) -> None:
                 raise ValueError(f"hardware.reported.stages: there is no stage {name!r}; stages are: {', '.join(trained)}")
 
 
-_STEPS = (rollouts, steps, rewarded, template, reported)
+_STEPS = (rollouts, steps, pairs, merges, rewarded, adapters, template, reported)
 ALL: tuple[Callable[[RecipeParts], None], ...] = (beginning, mixes, chat_sources, lengths, answers, layout, *_STEPS, headline)

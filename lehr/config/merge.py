@@ -14,6 +14,7 @@ from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
 _PATHS = re.compile(r"(data|chat)\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
+_MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base)")  # keys that name models: by step, or by a path with a slash
 
 
 def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
@@ -36,7 +37,7 @@ def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Ori
         else:
             if dotted == "tokenizer.path" and bool(value) != bool(old):
                 _begin_anew(into, source, origin)
-            into[key] = _absolute(value, base) if isinstance(value, str) and _is_path(dotted, value) else value
+            into[key] = _placed(value, base, dotted)
         origin[dotted] = source
 
 
@@ -60,8 +61,17 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
     return out
 
 
+def _placed(value: Any, base: Path, dotted: str) -> Any:
+    """The value of the key `dotted`, with the paths in it made absolute."""
+    if _MODELS.fullmatch(dotted) and isinstance(value, list):
+        return [_placed(part, base, dotted) for part in value]
+    return _absolute(value, base) if isinstance(value, str) and _is_path(dotted, value) else value
+
+
 def _is_path(dotted: str, value: str) -> bool:
-    """Whether the key names a file; `chat.template` does where its value is no built-in name."""
+    """Whether the key names a file; `chat.template` does where its value is no built-in name, a merge's model with a slash."""
+    if _MODELS.fullmatch(dotted):
+        return "/" in value
     return bool(_PATHS.fullmatch(dotted)) or (dotted == "chat.template" and value.endswith(FILE_END))
 
 

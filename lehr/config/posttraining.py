@@ -12,52 +12,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive, PositiveFloat, Reported
-from lehr.config.chat import Amount
-from lehr.config.names import Name, StepName
-from lehr.config.optim import Optim
-from lehr.config.sampler import SamplerElsewhere
-from lehr.config.schedule import StepSchedule
+from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.chat import Amount, share_of
+from lehr.config.merging import MergeMethod, MergeSearch
+from lehr.config.names import Name
+from lehr.config.pairs import Pairs as Pairs
+from lehr.config.roll_out_steps import BrainStep as BrainStep
+from lehr.config.roll_out_steps import GrpoStep as GrpoStep
+from lehr.config.roll_out_steps import PpoStep as PpoStep
+from lehr.config.roll_out_steps import RewardedStep as RewardedStep
+from lehr.config.roll_out_steps import RollOutStep as RollOutStep
+from lehr.config.self_knowledge import About
+from lehr.config.steps import Step as Step
+from lehr.config.steps import Tuning as Tuning
+from lehr.config.steps import TuningOptim as TuningOptim
 
 HELPSTEER2 = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")  # rated from 0 to 4
-
-
-class Step(Config):
-    """The keys of every step."""
-
-    name: StepName  # of its model, in scores and files; by default the kind
-    parent: str = ""  # name of the model from which it starts; by default the one before
-    processes: NonNegative = 0  # of the step; 0: as many as parallel.processes
-    supply: str = ""  # data held by others that must be supplied before it can run
-    reported: Reported = {}  # facts about a released model that no code uses
-
-
-class TuningOptim(Optim):
-    """AdamW for post-training: by default without weight decay and z-loss."""
-
-    weight_decay: NonNegativeFloat = 0.0
-    z_loss: NonNegativeFloat = 0.0
-
-
-class Tuning(Step):
-    """A step that trains by gradients. Its length is `steps`, or follows from `epochs` over `samples`."""
-
-    optim: TuningOptim
-    schedule: StepSchedule = StepSchedule()
-    steps: NonNegative = 0
-    epochs: NonNegativeFloat = 0.0
-    samples: NonNegative = 0  # examples, pairs or prompts in one epoch
-    batch_size: NonNegative = 0  # conversations, pairs or prompts; 0: not given
-    batch_tokens: NonNegative = 0  # instead of batch_size, if batches are filled up to so many tokens
-    max_length: NonNegative = 0  # tokens of a row; 0: the model's length
-    checkpoint_steps: Positive = 20
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps; 0 if neither `steps` nor the keys for computing it are given."""
-        if self.steps or not self.batch_size:
-            return self.steps
-        return math.ceil(self.samples * (self.epochs or 1.0) / self.batch_size)
 
 
 class SftStep(Tuning):
@@ -70,19 +40,6 @@ class SftStep(Tuning):
     replay_mix: str = ""
 
 
-class Pairs(Config):
-    """Preference pairs sampled from the step's parent on generated prompts and judged by verifiers; in the reports a model
-    judges answers of many models."""
-
-    families: list[str] = Field(min_length=1)
-    prompts: Positive
-    held_out_prompts: Positive
-    samples: Annotated[int, Field(ge=2)] = 3  # answers to each prompt
-    reference_answers: bool = False  # prefer the data's own answer if no sample passes; off-policy, so not the default
-    temperature: PositiveFloat = 1.0
-    max_new_tokens: Positive = 56
-
-
 class DpoStep(Tuning):
     """Direct preference optimisation (Rafailov et al. 2023); the defaults are those of OLMo 2's code."""
 
@@ -92,33 +49,6 @@ class DpoStep(Tuning):
     beta: PositiveFloat = 5.0
     normalised: bool = True  # log-probabilities per token instead of per answer: OLMo 2's `dpo_norm`
     chosen_nll: NonNegativeFloat = 0.0  # weight of the chosen answer's own negative log-likelihood: in no report
-
-
-class GrpoStep(Tuning):
-    """GRPO with verifiable rewards: advantages within a prompt's group of samples. `batch_size` counts prompts."""
-
-    kind: Literal["grpo"]
-    families: list[str] = []  # of generated prompts with verifiers
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
-    temperature: PositiveFloat = 1.0
-    max_new_tokens: Positive = 56
-    clip_low: PositiveFloat = 0.2
-    clip_high: PositiveFloat = 0.28  # DAPO's; no report gives bounds for GRPO
-    kl: NonNegativeFloat = 0.01
-    advantage_epsilon: NonNegativeFloat = 1e-8  # added to the group's standard deviation
-    bonus: dict[str, float] = {}  # verifier without arguments -> its weight in the reward if it passes
-    rollout_epochs: Positive = 1  # passes over each roll-out
-    mini_batches: Positive = 1  # of each pass, with an update each
-    episodes: NonNegative = 0  # samples in all, as some reports count
-    sampler: SamplerElsewhere | None = None  # an engine that answers the prompts; by default the model in training itself
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps; without `steps`, the updates of all roll-outs."""
-        if self.steps or not self.batch_size:
-            return self.steps
-        prompts = self.episodes / self.samples_per_prompt or self.samples * (self.epochs or 1.0)
-        return math.ceil(prompts / self.batch_size) * self.rollout_epochs * self.mini_batches
 
 
 class RewardModelStep(Tuning):
@@ -144,25 +74,28 @@ class RewardModelStep(Tuning):
         return dict(self.aspects) or dict.fromkeys(HELPSTEER2, 1 / len(HELPSTEER2))
 
 
-class PpoStep(Tuning):
-    """PPO, with verifiable rewards or reward models. Not run by this version."""
+class SelfKnowledgeStep(Tuning):
+    """Self-knowledge: questions about the model itself (Stable LM 2 section 3.3), each with a right answer, trained as SFT
+    does, and a wrong one behind a negative token in place of the assistant's. `samples` counts questions."""
 
-    kind: Literal["ppo"]
-    episodes: NonNegative = 0  # of one run
-    ppo_epochs: Positive = 1  # passes over each batch of episodes
+    kind: Literal["self_knowledge"]
+    about: About | None = None
+    examples: dict[str, Amount] = {}  # replayed conversations of an earlier step, against forgetting: as in SFT
+    # Their last answers: the parent's own, greedy, or those given, which unlearn what steps since SFT have taught.
+    replay_answers: Literal["own", "given"] = "own"
+    max_new_tokens: Positive = 56  # of its own answers
+    negatives: dict[str, Amount] = {}  # sources of conversations whose last answer is trained behind the negative token
+    negative_weight: PositiveFloat = 1.0  # of a token behind it in the loss; the report's; OpenChat's poorer class has 0.1
+    loss: Literal["mean", "sum"] = "mean"  # as in SFT; both are weighted
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps; 0 if neither `steps` nor the keys for computing it are given."""
-        if self.steps or not self.batch_size:
+        """Optimiser steps of two answers a question and what is replayed; 0 before supplied rows are counted."""
+        amounts = [*self.examples.values(), *self.negatives.values()]
+        if self.steps or not self.batch_size or "all" in amounts:
             return self.steps
-        return math.ceil(self.episodes * self.ppo_epochs / self.batch_size)
-
-
-class SelfKnowledgeStep(Tuning):
-    """Self-knowledge: questions about the model itself (Stable LM 2 section 3.3). Not run by this version."""
-
-    kind: Literal["self_knowledge"]
+        more = sum(round((share_of(a) or 0.0) * self.samples) if isinstance(a, str) else a for a in amounts)
+        return math.ceil((2 * self.samples + more) * (self.epochs or 1.0) / self.batch_size)
 
 
 class BestOfNStep(Tuning):
@@ -187,16 +120,14 @@ class BestOfNStep(Tuning):
         return self.steps
 
 
-class BrainStep(Step):
-    """BRAIn (Pandey et al. 2024). Not run by this version."""
-
-    kind: Literal["brain"]
-
-
-class MergeStep(Step):
-    """The mean of models specialised in different domains. Not run by this version."""
+class MergeStep(MergeMethod, Step):
+    """Checkpoints of one ancestry merged into one, such as models specialised in different domains (Granite 3.0 section 5.4).
+    Nothing is trained."""
 
     kind: Literal["merge"]
+    parents: list[str] = []  # two or more: names of models before this step, or addresses of other runs' checkpoints
+    base: str = ""  # ancestor whose differences ties and dare merge: a name or an address; by default the nearest common one
+    search: MergeSearch | None = None  # of the weights, on dev; of linear alone
 
 
 class PluginStep(Step):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from lehr.config.parts import RecipeParts
-from lehr.config.posttraining import BestOfNStep, RewardModelStep
+from lehr.config.posttraining import BestOfNStep, RewardedStep, RewardModelStep
 
 
 def rewarded(r: RecipeParts) -> None:
     """Rewards are reward models before the step that names them; a reward model's keys are those of its loss."""
-    models, known = [r.base_stage], list[str]()
+    models, known, contrasts = [r.base_stage], list[str](), list[str]()
     for step in r.posttraining:
         key = f"posttraining.{step.name}"
         if isinstance(step, RewardModelStep):
             _check_model(step, key, models)
-            known.append(step.name)
+            (contrasts if step.loss == "contrastive" else known).append(step.name)
             continue
+        if isinstance(step, RewardedStep):
+            _check_ppo(step, key, known, contrasts)
         if isinstance(step, BestOfNStep):
-            _check_best(step, key, known)
+            _check_best(step, key, [*known, *contrasts])
             unjudged = [n for n in step.examples if (s := r.chat.sources.get(n)) is not None and s.kind == "conversations"]
             if unjudged and not step.reward_models:
                 raise ValueError(f"{key}.examples.{unjudged[0]}: conversations have no verifiers; give the step reward_models")
@@ -45,3 +47,18 @@ def _check_best(step: BestOfNStep, key: str, known: list[str]) -> None:
             )
     if step.families and not step.samples:
         raise ValueError(f"{key}.families: of how many prompts; give the step its samples")
+
+
+def _check_ppo(step: RewardedStep, key: str, known: list[str], contrasts: list[str]) -> None:
+    """Its value model begins as a trained reward model, its rewards come before it; something rewards its answers."""
+    named = {f"reward_models.{name}": name for name in step.reward_models} | {"value": getattr(step, "value", "")}
+    for own, name in named.items():
+        if own == "value" and name in contrasts:
+            raise ValueError(f"{key}.{own}: {name!r} is a contrast of two language models; name a trained one")
+        if name and name not in (*known, *contrasts) and "/" not in name:
+            raise ValueError(
+                f"{key}.{own}: {name!r} is no reward model before this step; those are: {', '.join(known) or 'none'}"
+            )
+    weights = [step.correct_reward - step.wrong_reward, *step.bonus.values(), *step.reward_models.values()]
+    if not any(weights) and step.no_eos_reward is None:
+        raise ValueError(f"{key}: no answer is rewarded more than another; give it correct_reward, or reward_models")

@@ -7,25 +7,29 @@ from glob import has_magic
 from pathlib import Path
 
 from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
-from lehr.config.posttraining import BestOfNStep, DpoStep, GrpoStep, PluginStep, PostStep, RewardModelStep, SftStep, Tuning
+from lehr.config.posttraining import (
+    BestOfNStep,
+    BrainStep,
+    DpoStep,
+    GrpoStep,
+    MergeStep,
+    PostStep,
+    PpoStep,
+    RewardModelStep,
+    SelfKnowledgeStep,
+    SftStep,
+    Tuning,
+)
 from lehr.config.recipe import Recipe
 from lehr.runtime.errors import UserError
-
-BUILT = (
-    "sft",
-    "dpo",
-    "grpo",
-    "reward_model",
-    "best_of_n",
-)  # kinds of post-training steps that this version runs, besides those of users' own modules
 
 Lack = tuple[str, str]  # what is missing, what to do about it
 
 
 def check_runnable(recipe: Recipe) -> None:
     """Raises UserError, with one line for each thing that is missing: what must be supplied, and steps that cannot be run."""
-    lacks = [*_sources(recipe), *_files(recipe), *_chats(recipe), *_languages(recipe), *_tokenizer(recipe), *_kinds(recipe)]
-    lacks += [lack for step in recipe.posttraining if step.kind in BUILT for lack in _step(step)]
+    lacks = [*_sources(recipe), *_files(recipe), *_chats(recipe), *_languages(recipe), *_tokenizer(recipe)]
+    lacks += [lack for step in recipe.posttraining for lack in _step(step)]
     if lacks:
         *_, (what, remedy) = lacks
         lacks[-1] = what, f"{remedy}. `lehr plan` works without all this"
@@ -83,17 +87,8 @@ def _tokenizer(recipe: Recipe) -> Iterator[Lack]:
         )
 
 
-def _kinds(recipe: Recipe) -> Iterator[Lack]:
-    kinds = [step.kind for step in recipe.posttraining if step.kind not in BUILT and not isinstance(step, PluginStep)]
-    if kinds:
-        yield (
-            f"steps of these kinds are not run by this version: {', '.join(dict.fromkeys(kinds))}",
-            f"leave all but {', '.join(BUILT)} out of posttraining",
-        )
-
-
 def _step(step: PostStep) -> Iterator[Lack]:
-    """The missing settings of a step whose kind can be run."""
+    """The missing settings of a step."""
     key = f"posttraining.{step.name}"
     if isinstance(step, RewardModelStep) and step.loss == "contrastive":  # trains nothing
         if not step.against:
@@ -101,8 +96,8 @@ def _step(step: PostStep) -> Iterator[Lack]:
             yield f"{key}: its data must be supplied{what}", "give the weaker model in `against`"
         return
     own = {
-        SftStep: ("examples",), DpoStep: ("pairs", "examples"), GrpoStep: ("families",), RewardModelStep: ("pairs", "examples"),
-        BestOfNStep: ("families", "examples"),
+        SftStep: ("examples",), DpoStep: ("pairs", "examples"), RewardModelStep: ("pairs", "examples"),
+        **dict.fromkeys((GrpoStep, PpoStep, BrainStep, BestOfNStep), ("families", "examples")),
     }  # fmt: skip
     keys = next((names for kind, names in own.items() if isinstance(step, kind)), ())
     if keys and not any(getattr(step, name) for name in keys):
@@ -110,14 +105,28 @@ def _step(step: PostStep) -> Iterator[Lack]:
             f"{key}: its data must be supplied{f': {step.supply}' if step.supply else ''}",
             f"give {step.kind} its {' or its '.join(keys)}: sources of your own in chat.sources, or generated ones",
         )
+    if isinstance(step, MergeStep) and not step.parents:
+        yield (
+            f"{key}: its parents must be supplied{f': {step.supply}' if step.supply else ''}",
+            "name them in parents: steps before it, or checkpoints of other runs",
+        )
+    if isinstance(step, SelfKnowledgeStep):
+        if step.about is None:
+            yield f"{key}: who the model is must be given", "give it about: name, makers, license and abilities"
+        if not step.samples:
+            yield f"{key}: its samples are not given", "give it the number of questions about itself"
     if not isinstance(step, Tuning):
         return
     if step.optim is None:
         yield f"{key}: its learning rate is not given", "give a step its optim.lr"
-    reads = isinstance(step, RewardModelStep | BestOfNStep) or (isinstance(step, SftStep | DpoStep) and bool(step.examples))
+    reads = isinstance(step, SftStep | DpoStep) and bool(step.examples)
+    # The rows of an epoch are counted when they are read; filled up to tokens, one epoch of the samples is a length too.
+    counted = isinstance(step, RewardModelStep | BestOfNStep | SelfKnowledgeStep) or (
+        reads and bool(step.epochs or (step.batch_tokens and step.samples))
+    )
     if step.batch_tokens and not isinstance(step, SftStep):
         yield f"{key}: batch_tokens is run for kind sft alone", "give the step its batch_size instead"
     elif not step.batch_size and not step.batch_tokens:
         yield f"{key}: its batch_size is not given", "give a step its batch_size"
-    elif not step.total_steps and not (reads and step.epochs):
+    elif not step.total_steps and not counted:
         yield f"{key}: its length is not given", "give a step its steps, or its epochs"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lehr.data.synthetic.problems import pool, problem
 from lehr.data.synthetic.splits import Split
-from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
 from lehr.evals.task import Choice, Generation, Text
 
 _BOTH: tuple[Split, Split] = ("dev", "held_out")
@@ -58,7 +58,7 @@ def evaluation_texts(
         check_task(task)
 
     def make(task: str) -> list[str]:
-        absent = task in NEEDS_PAIRS or (task in NEEDS_CORPUS and corpus_folder is None)
+        absent = task in NEEDS_PAIRS | NEEDS_ABOUT or (task in NEEDS_CORPUS and corpus_folder is None)
         return [] if absent else list(dict.fromkeys(_texts(task, seed, corpus_folder, ngram_words)))
 
     return TextsByTask(tasks, make)

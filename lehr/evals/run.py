@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lehr.artifacts.artifact import Artifact
-from lehr.data.synthetic.conversations import conversation, reference_answer
+from lehr.data.synthetic.conversations import Message, conversation, reference_answer
+from lehr.data.synthetic.self_knowledge import TOPICS, question
 from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.score import score
-from lehr.evals.scores import ITEMS, SAMPLES, SCORES, EvaluateConfig
-from lehr.evals.suites import examples
+from lehr.evals.scores import ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
+from lehr.evals.suites import NEEDS_ABOUT, examples
 from lehr.evals.task import Example, Record
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render, turn_end_id
@@ -50,8 +51,9 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     records: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     for number, plan in enumerate(c.tasks, start=1):
+        given = c.about if plan.task in NEEDS_ABOUT else pairs
         for split in plan.splits:
-            found = examples(plan.task, split, plan.limit, c.seed, work.documents, pairs)
+            found = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
             scored = score(
                 model,
                 c.model,
@@ -83,16 +85,12 @@ def _items(record: Record, examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def _sample_answers(model: SharedModel, c: EvaluateConfig) -> list[dict[str, str]]:
-    """Greedy answers to a few development questions of each family, for people to read."""
+    """Greedy answers to a few development questions of each family, and about itself, for people to read."""
     asked = [conversation(family, "dev", i, c.seed) for family in c.sample_families for i in range(_SAMPLES_PER_FAMILY)]
-    prompts = [render(e.prompt, model.tokenizer, True)[0] for e in asked]
+    rows = [{"family": e.family, "prompt": e.prompt[-1].content, "expected": reference_answer(e)} for e in asked]
+    if c.about:
+        own = (question(c.about, "dev", i, c.seed) for i in range(len(TOPICS)))
+        rows += [{"family": SELF, "prompt": q.question, "expected": q.right} for q in own]
+    prompts = [render([Message("user", row["prompt"])], model.tokenizer, True)[0] for row in rows]
     ids = model.generate(prompts, c.max_new_tokens, [turn_end_id(model.tokenizer)], 0.0, c.seed)
-    return [
-        {
-            "family": e.family,
-            "prompt": e.prompt[-1].content,
-            "expected": reference_answer(e),
-            "answer": model.tokenizer.decode(answer),
-        }
-        for e, answer in zip(asked, ids, strict=True)
-    ]
+    return [{**row, "answer": model.tokenizer.decode(answer)} for row, answer in zip(rows, ids, strict=True)]

@@ -93,8 +93,8 @@ def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
     return found
 
 
-def families(examples: Sequence[Text | Choice]) -> list[str]:
-    """The clusters of the standard error: the document from which each example was cut, or the example itself."""
+def families(examples: Sequence[Text | Choice | Generation]) -> list[str]:
+    """The clusters of the standard error: the document or wording from which each example was made, or the example itself."""
     # The line end keeps the two apart: a document's family begins with its source's name.
     return [example.family or f"\n{number}" for number, example in enumerate(examples)]
 
@@ -162,8 +162,9 @@ def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int,
     plain, samples = not examples[0].messages, examples[0].samples
     prompts, stops = [_prompt_ids(model, e) for e in examples], _stop_ids(model, plain)
     greedy = [_response(model, ids, plain) for ids in model.generate(prompts, max_new_tokens, stops, 0.0, seed)]
+    grouped = families(examples)
     found = {
-        metric: counted([verify(*e.checks[metric], *answer) for e, answer in zip(examples, greedy, strict=True)])
+        metric: counted([verify(*e.checks[metric], *answer) for e, answer in zip(examples, greedy, strict=True)], (), grouped)
         for metric in examples[0].checks
     }
     if not samples:
@@ -173,7 +174,8 @@ def _generations(model: ScoringModel, examples: Sequence[Generation], seed: int,
     for metric in examples[0].sampled_checks:
         rewards = [verify(*examples[i // samples].sampled_checks[metric], *answer) for i, answer in enumerate(drawn)]
         # The standard error is over prompts: samples of one prompt are not independent examples.
-        found[metric] = counted([math.fsum(rewards[i : i + samples]) / samples for i in range(0, len(rewards), samples)])
+        means = [math.fsum(rewards[i : i + samples]) / samples for i in range(0, len(rewards), samples)]
+        found[metric] = counted(means, (), grouped)
     return found
 
 

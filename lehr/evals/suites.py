@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from lehr.config.self_knowledge import About
+from lehr.data.synthetic import self_knowledge
 from lehr.data.synthetic.conversations import FORMAT_FAMILIES, Message, in_turn
 from lehr.data.synthetic.documents import question_prompt, rendering
 from lehr.data.synthetic.draw import Draw
@@ -30,7 +32,7 @@ class _Plan:
     limit: int
     seed: int
     corpus_folder: Path | None
-    pairs: Path | None
+    given: Path | About | None
 
 
 def _prose(plan: _Plan) -> list[Example]:
@@ -118,6 +120,19 @@ def _chat_format(plan: _Plan) -> list[Example]:
     return found
 
 
+def _self_knowledge(plan: _Plan) -> list[Example]:
+    """Each wording is a cluster: questions that differ by a greeting or another assistant's name are not independent."""
+    about = plan.given
+    if not isinstance(about, About):
+        what = "the task self_knowledge needs a model that was told who it is"
+        raise UserError(what, remedy="score it in a run of its recipe")
+    others, found = self_knowledge.not_said(about), list[Example]()
+    for asked in self_knowledge.distinct(about, plan.split, plan.limit, plan.seed):
+        right = ("mentions", {"all": asked.says, "none": others})
+        found.append(Generation("", [Message("user", asked.question)], {"right": right}, {}, family=asked.form))
+    return found
+
+
 def _pair(row: dict[str, Any], where: Path) -> Pair:
     try:
         pair = Pair([Message.of(m) for m in row["prompt"]], row["chosen"], row["rejected"])
@@ -130,10 +145,11 @@ def _pair(row: dict[str, Any], where: Path) -> Pair:
 
 
 def _preference(plan: _Plan) -> list[Example]:
-    if plan.pairs is None:
+    pairs = plan.given
+    if not isinstance(pairs, Path):
         raise UserError("the task preference needs pairs", remedy="give the file that the preference stage wrote")
-    rows = (row for row in rows_of(plan.pairs) if row.get("split") == plan.split)
-    return [_pair(row, plan.pairs) for row in itertools.islice(rows, plan.limit)]
+    rows = (row for row in rows_of(pairs) if row.get("split") == plan.split)
+    return [_pair(row, pairs) for row in itertools.islice(rows, plan.limit)]
 
 
 _TASKS: dict[str, Callable[[_Plan], list[Example]]] = {
@@ -147,10 +163,12 @@ _TASKS: dict[str, Callable[[_Plan], list[Example]]] = {
     "chat_math": _chat_math,
     "chat_format": _chat_format,
     "preference": _preference,
+    "self_knowledge": _self_knowledge,
 }
 TASKS = tuple(_TASKS)
 NEEDS_CORPUS = frozenset({"prose", "continuation_cf"})
 NEEDS_PAIRS = frozenset({"preference"})
+NEEDS_ABOUT = frozenset({"self_knowledge"})
 OF_TEXT = frozenset({"prose", "math_text"})  # scored in bits per byte
 
 
@@ -162,24 +180,35 @@ def check_task(name: str, key: str = "") -> None:
         raise UserError(f"there is no evaluation task {name!r}", where=key, remedy=f"{remedy}tasks are: {', '.join(TASKS)}")
 
 
+def metrics_of(task: str) -> list[str]:
+    """The names of a task's metrics, without its texts or pairs."""
+    if task in OF_TEXT:
+        return ["bits_per_byte"]
+    if task in NEEDS_PAIRS:
+        return ["accuracy", "margin"]
+    first = Choice("", [], 0) if task in NEEDS_CORPUS else examples(task, "dev", 1, 0)[0]
+    if isinstance(first, Choice):
+        return ["acc", "acc_per_char"] if first.per_character else ["acc"]
+    return [*first.checks, *first.sampled_checks] if isinstance(first, Generation) else []
+
+
 def examples(
     task_name: str,
     split: Split,
     limit: int,
     seed: int,
     corpus_folder: Path | None = None,
-    pairs: Path | None = None,
+    given: Path | About | None = None,
 ) -> list[Example]:
     """At most `limit` examples of a task's `split` (dev or held_out), without repeated problems.
 
-    `corpus_folder` holds the prepare stage's `dev.jsonl.gz` and `held_out.jsonl.gz` (for `NEEDS_CORPUS`); `pairs` is a
-    JSON-lines file of {prompt, chosen, rejected, split} (for `NEEDS_PAIRS`). Raises UserError for an unknown task, and if a
-    task's files are missing, damaged or empty.
+    `corpus_folder` holds the prepare stage's `dev.jsonl.gz` and `held_out.jsonl.gz` (for `NEEDS_CORPUS`); `given` is a file of
+    JSON lines {prompt, chosen, rejected, split} (for `NEEDS_PAIRS`), or who the model is (for `NEEDS_ABOUT`). Raises UserError
+    for an unknown task, and if a task's files are missing, damaged or empty.
     """
     check_task(task_name)
-    found = _TASKS[task_name](_Plan(split, limit, seed, corpus_folder, pairs))
+    found = _TASKS[task_name](_Plan(split, limit, seed, corpus_folder, given))
     if not found:
-        raise UserError(
-            f"task {task_name} has no {split} examples", where=pairs or "", remedy="make more pairs or raise the shares"
-        )
+        where = given if isinstance(given, Path) else ""
+        raise UserError(f"task {task_name} has no {split} examples", where=where, remedy="make more pairs or raise the shares")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
@@ -36,7 +36,8 @@ class Generation:
     """Continue `prompt` (plain text up to the end of the line) or answer `messages` (a chat), then verify.
 
     `checks` maps a metric's name to a verifier of `lehr.post.verifiers` and its arguments, applied to the greedy answer;
-    `sampled_checks` are applied to `samples` answers drawn at temperature 1.
+    `sampled_checks` are applied to `samples` answers drawn at temperature 1. `family`: examples of one are one cluster of the
+    standard error. (It is not in the digest of the examples, which was made before there was one.)
     """
 
     prompt: str
@@ -44,6 +45,7 @@ class Generation:
     checks: dict[str, tuple[str, dict[str, Any]]]
     sampled_checks: dict[str, tuple[str, dict[str, Any]]]
     samples: int = 0
+    family: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lehr.model.lora import LoraLinear
 from lehr.model.moe import Experts
 from lehr.model.transformer import Transformer
 
@@ -59,7 +60,8 @@ def packed(model: Transformer, rows: int, steps: int) -> Transformer:
 
 def _twin(module: nn.Module, rows: int) -> nn.Module:
     if isinstance(module, nn.Linear):
-        return PackedLinear(module.weight, module.bias, rows)
+        weight_NK = module.merged() if isinstance(module, LoraLinear) else module.weight
+        return PackedLinear(weight_NK, module.bias, rows)
     if isinstance(module, (nn.Embedding, Experts)):  # looked up by row, and multiplied by groups of rows: no linear layers
         return module
     twin = copy.copy(module)

@@ -17,7 +17,7 @@ from lehr.runtime.errors import UserError
 
 
 class FlatParameters:
-    """A model's parameters and gradients as flat fp32 buffers, `values` and `grads`, sorted by optimiser group.
+    """A model's trained parameters and gradients as flat fp32 buffers, `values` and `grads`, sorted by optimiser group.
 
     At `dtype` fp32 the model's own tensors are views of them. At bf16 the model computes with bf16 working copies (views of
     `work`), while the optimiser updates fp32 masters: during a backward pass each working gradient is added to the fp32 ones as
@@ -27,7 +27,8 @@ class FlatParameters:
     """
 
     def __init__(self, model: Backbone, optim: Optim, dtype: torch.dtype = torch.float32, multiple: int = 1) -> None:
-        named = [(group_of(n, p.dim(), model.config, optim), n, p) for n, p in model.named_parameters()]
+        trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]  # LoRA freezes the others
+        named = [(group_of(n, p.dim(), model.config, optim), n, p) for n, p in trained]
         # By group, so that each is one span of the buffers and one call of the fused kernel.
         named.sort(key=lambda entry: entry[0], reverse=True)  # stable: inside a group the model's own order
         self.order = [(n, tuple(p.shape)) for _, n, p in named]

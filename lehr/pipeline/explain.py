@@ -38,8 +38,12 @@ class Change:
 
 def parts_of(manifest: Manifest) -> Parts:
     """The parts of an artifact's fingerprint: settings by key, the code's hash, each input's digest by the stage that made
-    it."""
-    return parts(manifest.config, manifest.code, {parent.stage: parent.digest for parent in manifest.parents})
+    it; of merged models from several runs the further ones of a name by their number too."""
+    named: dict[str, str] = {}
+    for parent in manifest.parents:
+        same = sum(name.split(" ")[0] == parent.stage for name in named)
+        named[f"{parent.stage} {same + 1}" if same else parent.stage] = parent.digest
+    return parts(manifest.config, manifest.code, named)
 
 
 def parts(config: Mapping[str, Any], code: str, inputs: Mapping[str, str]) -> Parts:

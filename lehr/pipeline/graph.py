@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
 
+from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import BestOfNStep, DpoStep, GrpoStep, RewardModelStep, SftStep
+from lehr.config.posttraining import DpoStep, MergeStep, RewardModelStep, SelfKnowledgeStep, SftStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
+from lehr.config.self_knowledge import About
 from lehr.data.synthetic.conversations import FAMILIES
 from lehr.evals.scores import EvaluateConfig
-from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
@@ -70,6 +72,10 @@ class _Builder:
             if plan.task in NEEDS_CORPUS and recipe.data is None:
                 what = f"evaluation.tasks: {plan.task} scores held-back documents, but the recipe has no data"
                 raise UserError(what, remedy="remove the task, or add data")
+        for step in recipe.posttraining if recipe.data is None else ():
+            if isinstance(step, MergeStep) and step.search and (task := step.search.task) in NEEDS_CORPUS:
+                what = f"posttraining.{step.name}.search: {task} scores held-back documents, but the recipe has no data"
+                raise UserError(what, remedy="name another task, or add data")
 
     def nodes(self) -> list[Node]:
         """In order: data, each model followed by what is sampled from it and its scores, the export."""
@@ -209,8 +215,8 @@ class _Builder:
             place = StepContext(
                 self._reference(step.parent or parent), self.seed, r.parallel.by(step.processes), r.watch,
                 r.data.mixes if r.data else {}, r.window_tokens, several, r.chat, r.model.max_seq_len, tuple(apart),
-                r.data is not None and any(task in NEEDS_CORPUS for task in apart), dict(rewards),
-                self.references,
+                r.data is not None and any(task in NEEDS_CORPUS for task in apart), made_of(r), self.references,
+                r.evaluation.max_new_tokens, dict(rewards),
             )  # fmt: skip
             made[step.name] = expanded(step, place)
             if isinstance(step, RewardModelStep):
@@ -233,11 +239,14 @@ class _Builder:
     def _pairs_of(self, label: str) -> str:
         """The node of the pairs on which a model is judged: those on which it or its nearest ancestor was tuned, otherwise
         those sampled from it. Empty if there are none."""
-        nodes, model = {node.name: node for nodes in self.steps.values() for node in nodes}, label
-        while model in nodes:
-            if pairs := nodes[model].inputs.get("pairs"):
-                return pairs[0]
-            model = nodes[model].inputs.get("parent", ("",))[0]
+        nodes, waiting = {node.name: node for nodes in self.steps.values() for node in nodes}, [label]
+        while waiting:
+            model = waiting.pop(0)
+            if model in nodes:
+                inputs = nodes[model].inputs
+                if pairs := inputs.get("pairs"):
+                    return pairs[0]
+                waiting += [*inputs.get("parent", ()), *inputs.get("parents", ())]  # of a merge: the first one's before others'
         own = [node.name for node in self._samples.get(self._reference(label), []) if node.kind == "preferences"]
         return own[0] if own else ""
 
@@ -258,6 +267,7 @@ class _Builder:
             model=label, tasks=tasks, max_new_tokens=self.recipe.evaluation.max_new_tokens,
             window_tokens=self.recipe.window_tokens, sample_families=self._asked if self._chats(label) else [],
             seed=self.seed, parallel=self.recipe.parallel.by(self.recipe.evaluation.processes),
+            about=self._about if self._chats(label) else None,
         )  # fmt: skip
         return [*sampled, Node(f"{SCORES}{label}", "evaluate", config, inputs)]
 
@@ -268,15 +278,22 @@ class _Builder:
     def _applies(self, plan: TaskPlan, label: str, pairs: bool) -> bool:
         if plan.task in NEEDS_PAIRS:
             return pairs
+        if plan.task in NEEDS_ABOUT:
+            return self._about is not None and self._chats(label)
         if plan.stages == "chat":
             return self._chats(label)
         return plan.stages == "all" or label not in self.steps
+
+    @cached_property
+    def _about(self) -> About | None:
+        """Who the recipe's last step of self-knowledge says that the model is."""
+        steps = [step for step in self.recipe.posttraining if isinstance(step, SelfKnowledgeStep) and runs(step)]
+        return steps[-1].about if steps else None
 
     @cached_property
     def _asked(self) -> list[str]:
         """The chat families that the recipe trains, in order."""
         families: list[str] = []
         for step in self.recipe.posttraining:
-            asked = step.families if isinstance(step, GrpoStep | BestOfNStep) else []
-            families += step.examples if isinstance(step, SftStep) else asked
+            families += [*getattr(step, "examples", ()), *getattr(step, "families", ())]
         return [family for family in dict.fromkeys(families) if family in FAMILIES]

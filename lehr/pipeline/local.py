@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lehr.artifacts.artifact import Artifact, ArtifactRef, Manifest
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.explain import outlook
+from lehr.pipeline.merge_parents import check_merges
 from lehr.pipeline.node import Node, is_address
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity, found_again, run_stage
@@ -80,9 +81,12 @@ def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext)
 
 
 def addresses(nodes: Sequence[Node], context: StageContext) -> Refs:
-    """The artifacts of other runs from which a graph begins, verified. Raises UserError if one is missing or damaged."""
+    """The artifacts of other runs from which a graph begins, verified. Raises UserError if one is missing or damaged, or those
+    that a stage merges do not belong together."""
     named = dict.fromkeys(name for node in nodes for name in node.sources if is_address(name))
-    return {name: Artifact.open(context.fetch(name), uri=name).ref for name in named}
+    given = {name: Artifact.open(context.fetch(name), uri=name) for name in named}
+    check_merges(nodes, given, context)
+    return {name: artifact.ref for name, artifact in given.items()}
 
 
 def locate(nodes: Sequence[Node], known: Mapping[str, ArtifactRef], context: StageContext) -> Refs:

@@ -15,6 +15,7 @@ from lehr.evals.budget import too_long
 from lehr.evals.corpus import family, rows_of
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
+from lehr.pipeline.merge_templates import check_templates
 from lehr.pipeline.node import Node, is_address
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
 from lehr.post.rewards.agreement import check_reads
@@ -23,16 +24,19 @@ from lehr.post.template_tokens import with_template
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
 from lehr.stages.best_of_n import BestOfNConfig, wish
+from lehr.stages.brain import BrainConfig
 from lehr.stages.documents import DocumentsConfig
 from lehr.stages.grpo import GrpoConfig
+from lehr.stages.merge import SearchedMergeConfig
 from lehr.stages.midtrain import MidtrainConfig
+from lehr.stages.ppo import PpoConfig
 from lehr.stages.preferences import PreferencesConfig
 from lehr.stages.pretrain import PretrainConfig
 from lehr.stages.sft import SftConfig
 from lehr.train.batches import Batches
 
 Note = Callable[[str], None]
-_REWARDS = ("rewards", "weak")  # roles of checkpoints that judge a model's answers
+_REWARDS = ("rewards", "weak", "value")  # roles of checkpoints that judge a model's answers
 CHECKED = ("documents", "tokenizer", "shards")  # kinds of stages whose artifacts are checked
 _PROMPTS = 20_000  # of each step, checked beforehand, which takes seconds; the step itself checks all
 
@@ -44,7 +48,9 @@ def check_made(node: Node, folder: Path, nodes: Sequence[Node], context: int, no
     if node.kind == "documents" and isinstance(node.config, DocumentsConfig):
         _check_splits(node.config, folder, nodes)
     if node.kind == "tokenizer":
-        tokenizer = _taught(Tokenizer.load(folder), nodes)
+        plain = Tokenizer.load(folder)
+        tokenizer = _taught(plain, nodes)
+        check_templates(nodes, plain, tokenizer)
         for other in nodes:
             _check_prompts(other, tokenizer, context)
         _note_shortened(nodes, tokenizer, context, note)
@@ -92,7 +98,7 @@ def _check_mix(node: Node, tokens: Mapping[str, int], nodes: Mapping[str, Node])
 def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) -> None:
     funnel = read_object(folder / "funnel.json", "delete the artifact and run the same command again")
     shares = {"dev": config.data.dev_share, "held_out": config.data.held_out_share}
-    for split, user in _wanted(nodes):
+    for split, user in wanted(nodes):
         if not any(row[split] for row in funnel.values()):
             why = _why_empty(config, folder, split, shares[split])
             what = f"no documents are held back for {split}, which {user} reads: {why}"
@@ -105,12 +111,15 @@ def _check_splits(config: DocumentsConfig, folder: Path, nodes: Sequence[Node]) 
             examples(plan.task, split, plan.limit, seed, folder)  # raises UserError if there are too few
 
 
-def _wanted(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
+def wanted(nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
     """Splits of the documents that are read, each with its reader's name."""
     for config in _evaluated(nodes):
         for plan in config.tasks:
             if plan.task in NEEDS_CORPUS:
                 yield from ((split, f"the task {plan.task}") for split in plan.splits)
+    for node in nodes:
+        if isinstance(node.config, SearchedMergeConfig) and node.config.search.task in NEEDS_CORPUS:
+            yield "dev", f"the search of {node.name}"
     if any(getattr(node.config, "in_loop_steps", 0) for node in nodes):
         yield "dev", "evaluation.in_loop_steps"
 
@@ -133,7 +142,7 @@ def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) 
 def _check_prompts(node: Node, tokenizer: Tokenizer, context: int) -> None:
     c = node.config
     asked: Iterable[ChatExample]
-    if isinstance(c, GrpoConfig):
+    if isinstance(c, GrpoConfig | PpoConfig | BrainConfig):
         key, room, asked = f"posttraining.{node.name}", c.max_new_tokens, roll_out_prompts(c)
     elif isinstance(c, BestOfNConfig):
         key, room, asked = f"posttraining.{node.name.removesuffix('-rows')}", c.max_new_tokens, generated(wish(c))
@@ -152,7 +161,7 @@ def _note_shortened(nodes: Sequence[Node], tokenizer: Tokenizer, context: int, n
             if plan.task in seen or plan.task in NEEDS_CORPUS | NEEDS_PAIRS:
                 continue
             seen.add(plan.task)
-            found = examples(plan.task, plan.splits[0], plan.limit, c.seed)
+            found = examples(plan.task, plan.splits[0], plan.limit, c.seed, given=c.about)
             if cut := too_long(found, tokenizer, context - c.max_new_tokens):
                 room = f"the context of {context} less evaluation.max_new_tokens={c.max_new_tokens}"
                 note(f"{plan.task}: {cut} of {len(found)} prompts lose their beginning, since they are longer than {room}")

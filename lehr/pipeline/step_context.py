@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from lehr.config.ancestry import MadeOf
 from lehr.config.chat import Chat, SuppliedSource
 from lehr.config.mix import Mix
 from lehr.config.parallel import Parallel
@@ -29,8 +30,9 @@ class StepContext:
     """`parent` is the node from which the step starts, or an address. `window_tokens` is pretraining's sequence length, 0 if
     unknown; `several_pairs`: whether the recipe has several steps that sample pairs. `context_tokens` is the model's length;
     `decontaminate` are the tasks whose texts no supplied row may have, `corpus`: whether some of these are
-    held-back documents. `rewards` are those before the step by name; `references` are addresses of models by their
-    labels, where they are not the same."""
+    held-back documents. `models` says from which models those before this step, and it, are made, `references` where one of
+    these is under another name or address; `answer_tokens` is the longest answer of an evaluation; `rewards` are those before
+    the step by name."""
 
     parent: str
     recipe_seed: int
@@ -43,12 +45,14 @@ class StepContext:
     context_tokens: int = 0
     decontaminate: tuple[str, ...] = ()
     corpus: bool = False
-    rewards: Mapping[str, Reward] = field(default_factory=dict)
+    models: MadeOf = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
+    answer_tokens: int = 56
+    rewards: Mapping[str, Reward] = field(default_factory=dict)
 
-    def reference(self, label: str) -> str:
-        """The node of a model of the recipe, or its address."""
-        return self.references.get(label, label)
+    def reference(self, name: str) -> str:
+        """The node of a model that the recipe names, or its address."""
+        return self.references.get(name, name)
 
     def reward(self, name: str) -> Reward:
         """What is to be read for a reward of that name; an address is a reward model of another run."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from lehr.config.posttraining import BestOfNStep, DpoStep, GrpoStep, PluginStep, RewardModelStep, SftStep, Step
+from lehr.config.posttraining import (
+    BestOfNStep,
+    DpoStep,
+    MergeStep,
+    PluginStep,
+    RewardModelStep,
+    RollOutStep,
+    SelfKnowledgeStep,
+    SftStep,
+    Step,
+)
 from lehr.pipeline.node import Node
 from lehr.pipeline.registry import STAGES, stage
 from lehr.pipeline.step_context import StepContext
@@ -17,13 +27,17 @@ def runs(step: Step) -> bool:
         return bool(step.examples)
     if isinstance(step, DpoStep):
         return step.pairs is not None or bool(step.examples)
-    if isinstance(step, GrpoStep):
-        return bool(step.families)
+    if isinstance(step, MergeStep):
+        return bool(step.parents)
+    if isinstance(step, RollOutStep):
+        return bool(step.families or step.examples) and step.optim is not None
     if isinstance(step, RewardModelStep):
         data = step.pairs is not None or bool(step.examples)
         return bool(step.against) if step.loss == "contrastive" else data and step.optim is not None and step.batch_size > 0
     if isinstance(step, BestOfNStep):
         return bool(step.families or step.examples) and step.optim is not None
+    if isinstance(step, SelfKnowledgeStep):
+        return step.about is not None and step.samples > 0 and step.batch_size > 0
     return isinstance(step, PluginStep)
 
 

@@ -25,7 +25,7 @@ def works(recipe: Recipe) -> tuple[list[Work], list[str]]:
             unknown.append(node.name)
         else:
             place.done[node.name] = found
-    rolled = [w.name for w in place.done.values() if w.how == "at most" and w.kind in ("ppo", "grpo")]
+    rolled = [w.name for w in place.done.values() if w.how == "at most" and w.kind in ("ppo", "grpo", "brain")]
     notes = [f"{', '.join(rolled)}: only the updates are counted, not sampling, reference and value passes"] if rolled else []
     notes += [f"not planned, since steps, batch or length are not given: {', '.join(unknown)}"] if unknown else []
     return list(place.done.values()), notes

@@ -17,15 +17,19 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 def pair_prompts(pairs: Pairs, split: Split, seed: int) -> Iterator[ChatExample]:
-    """Prompts of the preference pairs of one split. Held-out prompts are distinct, as scores are made from them."""
+    """Generated prompts of the preference pairs of one split. Held-out prompts are distinct, as scores are made from them."""
+    if not pairs.families:
+        return iter(())
     if split == "train":
         return in_turn(pairs.families, split, pairs.prompts, seed)
     return in_turn(pairs.families, split, pairs.held_out_prompts, seed, distinct=True)
 
 
 def roll_out_prompts(c: Any) -> Iterator[ChatExample]:
-    """Prompts of all roll-outs of a GRPO step, enough for each roll-out to have new ones; `c` is a
-    lehr.stages.grpo.GrpoConfig."""
+    """Generated prompts of all roll-outs of a step, enough for each roll-out to have new ones; `c` is a
+    lehr.stages.grpo.GrpoConfig or a lehr.stages.ppo.PpoConfig. None for a step whose prompts are prepared."""
+    if not c.families:
+        return iter(())
     roll_outs = -(-c.steps // (c.rollout_epochs * c.mini_batches))
     return in_turn(c.families, "train", roll_outs * c.batch_size, c.seed)
 

@@ -25,7 +25,7 @@ def sft_objective(setup: Setup) -> SftObjective:
     another tokenizer than the conversations."""
     c = setup.config
     rows, ours = Tokenizer.load(setup.folder(ROWS)), setup.loaded.tokenizer
-    if (rows.hash, rows.chat_template) != (ours.hash, ours.chat_template):
+    if rows.chat_template != ours.chat_template or not ours.reads(rows.hash):
         what = "its conversations were rendered with another tokenizer or chat template than its parent has"
         remedy = "name the parent's template in chat.template, or leave that out for the parent's own"
         raise UserError(what, where=setup.context.name, remedy=remedy)

@@ -24,8 +24,11 @@ class EngineClient:
     """Requests to the server at `url` (scheme, host, port). Safe to use from several threads; each request has a connection of
     its own, and no proxy is asked."""
 
-    def __init__(self, url: str, timeout: float, wait: Callable[[float], None] = time.sleep) -> None:
-        self.url, self._timeout, self._wait = url, timeout, wait
+    def __init__(
+        self, url: str, timeout: float, wait: Callable[[float], None] = time.sleep, *, token: str = TOKEN, key: str = "sampler"
+    ) -> None:
+        """`token` is the environment variable of what the server asks for, `key` the step's key that names the server."""
+        self.url, self._timeout, self._wait, self._token, self._key = url, timeout, wait, token, key
         self._split = urlsplit(url)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -47,7 +50,7 @@ class EngineClient:
                 raise UserError(
                     f"the engine refuses {path} ({last})",
                     where=self.url,
-                    remedy=f"see the step's `sampler`, how the server was started, and {TOKEN}",
+                    remedy=f"see the step's `{self._key}`, how the server was started, and {self._token}",
                 )
         raise InfraError(f"{self.url}{path}: the engine did not answer {ATTEMPTS} requests; the last: {last}")
 
@@ -55,7 +58,7 @@ class EngineClient:
         kind = http.client.HTTPSConnection if self._split.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._split.hostname or "", self._split.port, timeout=self._timeout)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if token := os.environ.get(TOKEN):
+        if token := os.environ.get(self._token):
             headers["Authorization"] = f"Bearer {token}"
         try:
             connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)

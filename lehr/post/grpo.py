@@ -3,7 +3,7 @@ advantage is its reward minus the mean of its group. Shapes: B samples of this r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
+from lehr.post.answers import Prompt as Prompt
+from lehr.post.answers import answered, difference, logprobs, reported
 from lehr.post.batches import rows_of_step
-from lehr.post.chat import turn_end_id
-from lehr.post.rendered import Rendered
 from lehr.post.rollout import RollOut, RollOuts, Updates
 from lehr.post.sft import pad
 from lehr.runtime import seeds
@@ -24,14 +24,6 @@ from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState
 from lehr.train.step_times import backpropagate
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A question as token ids, and `reward(response ids, finished) -> float`, its verifier bound to the correct answer."""
-
-    ids: list[int]
-    reward: Callable[[list[int], bool], float]
 
 
 @dataclass(frozen=True)
@@ -144,7 +136,7 @@ class GrpoObjective:
             cut_BT = clipped(new_BT.detach(), old_BT, r.advantages_B, self.settings) & answer_BT
             extra["clipped"] = (float(cut_BT.sum()), tokens)
         if "sampler_difference" in self.extras:
-            extra["sampler_difference"] = _difference(old_BT, r.sampled_BT, answer_BT)
+            extra["sampler_difference"] = difference(old_BT, r.sampled_BT, answer_BT)
         return Sums(float(total.detach()), tokens, r.tokens_BT.numel(), extra)
 
     def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
@@ -152,55 +144,12 @@ class GrpoObjective:
         s, seed = self.settings, seeds.derive(self.seed, "rollout", number, ranks.rank)  # by rank: else samples correlate
         chosen = ranks.split(rows_of_step(number, s.prompts, len(self.prompts), self.seed).tolist())
         self.sampler.follow(step)
-        rows, rewards_PS, finished_B = self._answers([self.prompts[i] for i in chosen], seed)
-        tokens_BT, labels_BT = pad(rows, self.policy.tokenizer.pad_id, self.policy.device)
-        reference_BT = _logprobs(self.reference, tokens_BT, labels_BT, s.temperature)
-        old_BT = _logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature) if self.several else None
-        sampled_BT = _reported(self.sampler, labels_BT)
-        advantages_B = advantages(rewards_PS, s.epsilon).reshape(-1)
-        rewards_B = rewards_PS.reshape(-1)
+        own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
+        tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
+        reference_BT = logprobs(self.reference, tokens_BT, labels_BT, s.temperature)
+        old_BT = logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature) if self.several else None
+        sampled_BT = reported(self.sampler, labels_BT)
+        advantages_B = advantages(own.rewards_B.view(-1, s.samples), s.epsilon).reshape(-1)
         return RollOut(
-            step, tokens_BT, labels_BT, rewards_B, finished_B, advantages_B, reference_BT, old_BT, sampled_BT
+            step, tokens_BT, labels_BT, own.rewards_B, own.finished_B, advantages_B, reference_BT, old_BT, sampled_BT
         )  # fmt: skip
-
-    def _answers(self, prompts: Sequence[Prompt], seed: int) -> tuple[list[Rendered], Tensor, Tensor]:
-        """Sampled answers as rows, prompt by prompt; rewards (P, S); which answers ended by themselves, (P * S)."""
-        s, end = self.settings, turn_end_id(self.policy.tokenizer)
-        repeated = [p for p in prompts for _ in range(s.samples)]
-        answers = self.sampler.generate([p.ids for p in repeated], s.max_new_tokens, [end], s.temperature, seed)
-        finished = [bool(answer) and answer[-1] == end for answer in answers]
-        rewards = [p.reward(answer, ended) for p, answer, ended in zip(repeated, answers, finished, strict=True)]
-        rows = [
-            Rendered(p.ids + answer, [False] * len(p.ids) + [True] * len(answer))
-            for p, answer in zip(repeated, answers, strict=True)
-        ]
-        rewards_PS = torch.tensor(rewards, dtype=torch.float32).view(len(prompts), s.samples)
-        return rows, rewards_PS, torch.tensor(finished, dtype=torch.bool)
-
-
-@torch.no_grad()
-def _logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float) -> Tensor:
-    """`token_logprobs` without gradient, and for zero rows too."""
-    return token_logprobs(model, tokens_BT, labels_BT, temperature) if len(tokens_BT) else torch.zeros(tokens_BT.shape)
-
-
-def _reported(sampler: Sampler, labels_BT: Tensor) -> Tensor | None:
-    """The sampler's own log-probabilities of the answers at the places of their labels, NaN where it has none; None for a
-    sampler that reports none at all."""
-    if not isinstance(sampler, ReportingSampler):
-        return None
-    found_BT = torch.full(labels_BT.shape, float("nan"), device=labels_BT.device)
-    reported = sampler.sampled_logprobs()
-    if reported is not None and len(labels_BT):
-        flat = [value for row in reported for value in row]
-        found_BT[labels_BT != IGNORE] = torch.tensor(flat, device=labels_BT.device)  # both row by row, from left to right
-    return found_BT
-
-
-def _difference(trainer_BT: Tensor, sampled_BT: Tensor | None, answer_BT: Tensor) -> tuple[float, float]:
-    """Sum over the answers' tokens of |trainer's - sampler's log-probability|, both of the policy that answered, and their
-    number."""
-    if sampled_BT is None:
-        return 0.0, 0.0
-    known_BT = answer_BT & sampled_BT.isfinite()
-    return float((trainer_BT - sampled_BT).abs()[known_BT].sum()), float(known_BT.sum())

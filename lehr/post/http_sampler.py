@@ -18,6 +18,7 @@ from lehr.data.tokenizer import FILE
 from lehr.distributed.ranks import Ranks
 from lehr.interop.hf_export import export_hf
 from lehr.model.generate import LanguageModel
+from lehr.model.lora import plain_weights
 from lehr.post.engine_client import EngineClient
 from lehr.runtime.errors import LehrError, UserError, from_os_error, from_words, in_words
 from lehr.runtime.seeds import derive
@@ -135,7 +136,7 @@ class HttpSampler:
         beside.mkdir(parents=True)
         model, tokenizer = self._policy.model, self._policy.tokenizer
         tokenizer.save(beside)
-        weights = {name: p.detach() for name, p in model.named_parameters()}
+        weights = plain_weights(model)
         export_hf(weights, model.config, beside / FILE, None, beside)
         if folder.exists():
             os.replace(folder, before)

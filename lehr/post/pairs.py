@@ -1,98 +1,27 @@
-"""Preference pairs sampled from a model itself and judged by verifiers, and the DPO objective on them."""
+"""Preference pairs as files have them, and the DPO objective on them."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from lehr.artifacts.artifact import Artifact, write_beside
+from lehr.artifacts.artifact import write_beside
 from lehr.artifacts.tensors import read_tensors, save_tensors
-from lehr.config.posttraining import Pairs
-from lehr.data.synthetic.conversations import ChatExample, Message, reference_answer
+from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.distributed.device import own_device
-from lehr.distributed.ranks import Ranks
-from lehr.distributed.shared_model import SharedModel
-from lehr.model.generate import LanguageModel
-from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long
-from lehr.post.chat import render, turn_end_id
+from lehr.post.chat import render
 from lehr.post.preference import DpoObjective, DpoSettings, RenderedPair, reference_logprobs
 from lehr.post.rendered import Rendered
 from lehr.post.tuning import Setup
-from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import object_in
-from lehr.train.checkpointing.checkpoint import load_checkpoint
-from lehr.train.fit import RankContext
 
 PAIRS, REFERENCE = "pairs.jsonl", "reference.safetensors"
 _AGAIN = "delete the artifact and run the same command again"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What every rank is given. Prompts are drawn from `seed` and the name `stream`."""
-
-    context: RankContext
-    pairs: Pairs
-    parent: Path
-    seed: int
-    stream: str
-
-
-def sample_pairs(ranks: Ranks, work: Sampling) -> dict[str, int]:
-    """Sample the parent on training and held-out prompts; a verified and a failed answer to one prompt make a pair. Returns the
-    number of pairs by split. Held-out pairs are used for scoring only. Pairs are on-policy for the parent, and score every
-    model trained from it. Raises UserError if there are none.
-    """
-    loaded, d = load_checkpoint(Artifact.open(work.parent, verify=False)), work.pairs
-    loaded.model.to(own_device(ranks))
-    own = LanguageModel(loaded.model, loaded.tokenizer, chat=True)
-    model = SharedModel(own, ranks, work.context.serve(own))
-    counts: dict[str, int] = {}
-    rows: list[dict[str, Any]] = []
-    for split in SPLITS:
-        seed = pairs_seed(work.seed, work.stream, split)
-        examples = list(pair_prompts(d, split, seed))
-        found = list(_judge(examples, model, d, seed))
-        counts[split] = len(found)
-        rows += [{"split": split, **row} for row in found]
-    if ranks.first:
-        (work.context.out / PAIRS).write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8")
-        if not counts["train"] or not counts["held_out"]:
-            raise UserError(
-                f"no pairs: for every prompt the model's answers are all right or all wrong ({counts})",
-                where=f"{work.context.name}: samples={d.samples}",
-                remedy="raise pairs.samples or pairs.prompts, or train SFT longer",
-            )
-    return counts
-
-
-def _judge(examples: list[ChatExample], model: SharedModel, d: Pairs, seed: int) -> Iterable[dict[str, Any]]:
-    """For each prompt whose samples differ in correctness: the first verified and the first failed answer, both finished."""
-    tokenizer, end = model.tokenizer, turn_end_id(model.tokenizer)
-    rendered = [prompt_ids(e, tokenizer) for e in examples]
-    refuse_long("the pairs", rendered, model.max_length, d.max_new_tokens)
-    prompts = [ids for ids in rendered for _ in range(d.samples)]
-    answers = model.generate(prompts, d.max_new_tokens, [end], d.temperature, seed)
-    for i, example in enumerate(examples):
-        right: list[str] = []
-        wrong: list[str] = []
-        for ids in answers[i * d.samples : (i + 1) * d.samples]:
-            if ids and ids[-1] == end:  # a truncated answer is neither preferred nor rejected
-                text = tokenizer.decode(ids)
-                (right if verify(example.verifier, example.verifier_args, text, True) == 1.0 else wrong).append(text)
-        if wrong and not right and d.reference_answers:
-            right.append(reference_answer(example))
-        if right and wrong:
-            messages = [m.row() for m in example.prompt]
-            yield {"family": example.family, "prompt": messages, "chosen": right[0], "rejected": wrong[0]}
 
 
 def dpo_objective(setup: Setup) -> DpoObjective:

@@ -1,35 +1,55 @@
-"""Generated prompts with verifiers, and the GRPO objective on them."""
+"""The prompts of roll-outs with their verifiers, and the GRPO objective on them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from lehr.data.reasoning import PREFIX
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.generate import LanguageModel
+from lehr.model.lora import adapted, base_of
+from lehr.model.transformer import Transformer
+from lehr.post.answers import Prompt
 from lehr.post.asked import prompt_ids, refuse_long, roll_out_prompts
-from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.post.grpo import GrpoObjective, GrpoSettings
 from lehr.post.http_sampler import HttpSampler
+from lehr.post.sets.prompts import read_prompts
 from lehr.post.tuning import Setup
-from lehr.post.verifiers import verify
-from lehr.post.verifiers.sandbox import check_machine
+from lehr.post.verifiers import check_args, verify
+from lehr.runtime.ports import Sampler
 from lehr.train.checkpointing.checkpoint import copy_parameters
 
 
 def grpo_objective(setup: Setup) -> GrpoObjective:
     """GRPO on training problems whose answers can be verified, starting from the parent, which is the reference model too."""
-    c, model, tokenizer = setup.config, setup.loaded.model, setup.loaded.tokenizer
-    if any(family.startswith(PREFIX) for family in c.families):
-        check_machine("reasoning_gym")  # this one may refuse what the one that planned allowed
-    policy = LanguageModel(model, tokenizer, chat=True)
-    prompts = [_prompt(example, tokenizer, c.bonus) for example in roll_out_prompts(c)]
-    refuse_long(setup.context.name, (p.ids for p in prompts), policy.max_length, c.max_new_tokens)
-    # A copy: the state's model is trained in place, the reference must not change.
-    setup.state.frozen["reference"] = copy_parameters(model)
-    sampler = HttpSampler(policy, c.sampler, setup.ranks) if c.sampler else setup.context.serve(policy)
-    return GrpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler)
+    policy = LanguageModel(setup.loaded.model, setup.loaded.tokenizer, chat=True)
+    prompts = step_prompts(setup)
+    setup.state.frozen["reference"] = reference_of(setup.loaded.model)
+    c = setup.config
+    return GrpoObjective(setup.state, policy, prompts, settings(c), c.seed, sampler_of(setup, policy))
+
+
+def reference_of(model: Transformer) -> Transformer:
+    """A model that stays as `model` is: the base of an adapted one, else a copy, as the state's model is trained in place."""
+    return base_of(model) if adapted(model) else copy_parameters(model)
+
+
+def sampler_of(setup: Setup, policy: LanguageModel) -> Sampler:
+    """Who answers the prompts: the step's engine, or the stage's own."""
+    c = setup.config
+    return HttpSampler(policy, c.sampler, setup.ranks) if c.sampler else setup.context.serve(policy)
+
+
+def step_prompts(setup: Setup) -> list[Prompt]:
+    """The prompts of a step's roll-outs. Raises UserError if one leaves no room for an answer, or if the machine refuses what a
+    verifier needs."""
+    c, tokenizer = setup.config, setup.loaded.tokenizer
+    examples = read_prompts(setup.folder("prompts")) if "prompts" in setup.data else list(roll_out_prompts(c))
+    for example in {example.verifier: example for example in examples}.values():
+        check_args(example.verifier, example.verifier_args)  # this machine may refuse what the one that prepared allowed
+    prompts = [_prompt(example, tokenizer, c) for example in examples]
+    refuse_long(setup.context.name, (p.ids for p in prompts), setup.loaded.model.config.max_seq_len, c.max_new_tokens)
+    return prompts
 
 
 def settings(c: Any) -> GrpoSettings:
@@ -39,10 +59,13 @@ def settings(c: Any) -> GrpoSettings:
     )  # fmt: skip
 
 
-def _prompt(example: ChatExample, tokenizer: Tokenizer, bonus: Mapping[str, float]) -> Prompt:
+def _prompt(example: ChatExample, tokenizer: Tokenizer, c: Any) -> Prompt:
+    wrong, right = getattr(c, "wrong_reward", 0.0), getattr(c, "correct_reward", 1.0)
+
     def reward(answer: list[int], finished: bool) -> float:
         text = tokenizer.decode(answer)
-        right = verify(example.verifier, example.verifier_args, text, finished)
-        return right + sum(weight * verify(name, {}, text, finished) for name, weight in bonus.items())
+        verified = verify(example.verifier, example.verifier_args, text, finished)
+        bonus = sum(weight * verify(name, {}, text, finished) for name, weight in c.bonus.items())
+        return float(wrong + (right - wrong) * verified + bonus)
 
     return Prompt(prompt_ids(example, tokenizer), reward)

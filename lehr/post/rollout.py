@@ -116,13 +116,17 @@ class Updates:
     def count(self) -> int:
         return self.epochs * self.mini_batches
 
-    def rows(self, update: int, seed: int) -> list[int]:
-        """The rows of update 0, 1, ... of a roll-out; `seed` decides their order."""
+    def chosen(self, update: int, seed: int) -> list[int]:
+        """The prompts of update 0, 1, ... of a roll-out; `seed` decides which."""
         epoch, piece = divmod(update, self.mini_batches)
         size = self.prompts // self.mini_batches
         positions = np.arange(piece * size, (piece + 1) * size)
         prompts = seeds.permute(positions, self.prompts, seeds.derive(seed, "epoch", epoch))
-        return [int(p) * self.samples + s for p in sorted(prompts) for s in range(self.samples)]
+        return sorted(map(int, prompts))
+
+    def rows(self, prompts: Sequence[int]) -> list[int]:
+        """The rows of all answers to these prompts."""
+        return [prompt * self.samples + sample for prompt in prompts for sample in range(self.samples)]
 
 
 class RollOuts(Generic[R]):
@@ -159,8 +163,8 @@ class RollOuts(Generic[R]):
             whole = self.kind.join([self.kind.from_tensors(part) for part in parts], self.updates.samples)
         # Used up, it is in no save: the next update draws a new one.
         self.state.rollout = whole if update + 1 < self.updates.count else None
-        rows = self.updates.rows(update, seeds.derive(self.seed, "mini-batches", number))
-        return whole.take(ranks.split(rows))
+        prompts = self.updates.chosen(update, seeds.derive(self.seed, "mini-batches", number))
+        return whole.take(self.updates.rows(ranks.split(prompts)))  # a prompt's answers stay together
 
     def _held(self, number: int) -> R | None:
         """The roll-out in the state, if it is number `number`."""

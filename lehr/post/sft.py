@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class SftObjective:
 
     The loss is a mean over trained and replayed tokens alike. With `reduction` "sum" it is each conversation's sum of nats, as
     a mean over the batch's conversations: every token of every batch counts alike, however many tokens a batch has (OLMo 2
-    Table 17: `sum`). A replayed window then counts as one conversation.
+    Table 17: `sum`). A replayed window then counts as one conversation. A conversation's `weight` multiplies its nats, and its
+    tokens or itself in what they are divided by (C-RLFT, lehr.post.conditioning).
     """
 
     extras: tuple[str, ...] = ("chat_loss",)
@@ -68,15 +70,18 @@ class SftObjective:
         began = time.perf_counter()
         with part(DATA):
             mine = [self.pool[i] for i in ranks.split(self.batches.rows(step).tolist())]
-            rows = list(packed(mine, self.model.cos.device))
+            device, weights = self.model.cos.device, dict.fromkeys(row.weight for row in mine)
+            rows = [(w, row) for w in weights for row in packed([each for each in mine if each.weight == w], device)]
         waited = time.perf_counter() - began
-        nats, tokens, seen = 0.0, 0, 0
-        for row in rows:
+        loss, weight, nats, tokens, seen = 0.0, 0.0, 0.0, 0, 0
+        for w, row in rows:
             ce = cross_entropy(self.model, row.tokens_1N, row.labels_1N, with_z=False, documents=row.documents)
-            backpropagate(ce.nats)
-            nats, tokens, seen = nats + float(ce.nats.detach()), tokens + ce.tokens, seen + row.tokens_1N.numel()
-        weight = float(tokens if self.reduction == "mean" else len(mine))
-        sums = Sums(nats, weight, seen, {"chat_loss": (nats, tokens)}, data_seconds=waited)
+            backpropagate(w * ce.nats)
+            own = float(ce.nats.detach())
+            loss, weight, nats, tokens = loss + w * own, weight + w * ce.tokens, nats + own, tokens + ce.tokens
+            seen += row.tokens_1N.numel()
+        weight = weight if self.reduction == "mean" else math.fsum(row.weight for row in mine)
+        sums = Sums(loss, weight, seen, {"chat_loss": (nats, tokens)}, data_seconds=waited)
         return sums if self.replay is None else self._replayed(step, ranks, self.replay, sums)
 
     def _replayed(self, step: int, ranks: Ranks, replay: Replay, chat: Sums) -> Sums:

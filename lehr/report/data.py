@@ -55,6 +55,7 @@ class StageReport(_Model):
     params: dict[str, Any] = {}
     incidents: list[str] = []  # what happened on the way, a dated line each
     stability: dict[str, Any] = {}  # spike scores in percent, skipped steps, batches left out; empty: nothing recorded
+    merge: dict[str, Any] = {}  # of a merge: what the stage's artifact says of it (lehr.post.merge_work)
 
     @model_validator(mode="after")
     def _by_source(self) -> StageReport:
@@ -124,6 +125,7 @@ class Sample(_Model):
     prompt: str
     answers: dict[str, str]
     expected: str = ""
+    family: str = ""
 
 
 class Environment(BaseModel):

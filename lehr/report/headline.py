@@ -12,7 +12,7 @@ from lehr.report.verdicts import Comparison, Regression, against, regressions
 from lehr.runtime.metrics import ordered
 
 _TILES = 6
-_TUNED = ("sft", "dpo", "grpo", "reward_model")  # which compute in fp32
+_TUNED = ("sft", "dpo", "grpo", "ppo", "brain", "reward_model", "self_knowledge")  # which compute in fp32
 
 
 @dataclass(frozen=True)

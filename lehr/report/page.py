@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.report import headline, learning, plan, provenance, results, rewards, speed
+from lehr.report import headline, learning, merges, plan, provenance, results, rewards, self_knowledge, speed
 from lehr.report.charts import stage_colours
 from lehr.report.data import ReportData
 from lehr.report.rendering import rendered
@@ -23,10 +23,13 @@ class Section:
 
 def _sections(data: ReportData) -> list[Section]:
     """In reading order."""
+    known, talks = self_knowledge.self_knowledge(data), [s for s in data.samples if s.family != self_knowledge.FAMILY]
     return [
         Section("scores", "Scores", "scores.html", results.scores(data)),
         *(Section(anchor, name, "soup.html", soup) for anchor, name, soup in results.soups(data)),
-        Section("conversations", "Before and after", "conversations.html", data.samples or None),
+        *(Section(anchor, name, "merge.html", merge) for anchor, name, merge in merges.merges(data)),
+        *([Section("self-knowledge", "Self-knowledge", "self_knowledge.html", known)] if known else []),
+        Section("conversations", "Before and after", "conversations.html", talks or None),
         Section("timeline", "Stages", "timeline.html", provenance.timeline(data)),
         Section("learning", "Pretraining", "pretraining.html", learning.pretraining(data)),
         Section("post-training", "Post-training", "post_training.html", learning.post_training(data)),

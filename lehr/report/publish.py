@@ -208,6 +208,7 @@ def _stage(made: Made, reused: bool) -> StageReport:
         params=m.config,
         incidents=read_incidents(artifact),
         stability=_stability(artifact),
+        merge=m.meta if "merged" in m.meta else {},
     )
 
 
@@ -233,11 +234,11 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
 
 
 def _sets(made: Sequence[Made]) -> dict[str, dict[str, SetReport]]:
-    """What each stage of conversations or preferences counted."""
+    """What each stage of conversations, preferences or prompts counted."""
     out = {}
     for each in made:
         path = each.artifact.path(SETS)
-        if each.artifact.manifest.kind in ("conversations", "preferences") and path.is_file():
+        if each.artifact.manifest.kind in ("conversations", "preferences", "prompts") and path.is_file():
             known = SetReport.model_fields
             rows = read_object(path, REPEAT).items()
             out[each.name] = {name: SetReport(**{k: v for k, v in row.items() if k in known}) for name, row in rows}
@@ -246,13 +247,12 @@ def _sets(made: Sequence[Made]) -> dict[str, dict[str, SetReport]]:
 
 def _samples(scores: Sequence[Made]) -> list[Sample]:
     """Answers to one prompt side by side, in the order of the stages."""
-    found: dict[str, dict[str, str]] = {}
-    expected: dict[str, str] = {}
+    found: dict[str, Sample] = {}
     for made in scores:
         for row in read_objects(made.artifact.path(SAMPLES), REPEAT):
-            found.setdefault(row["prompt"], {})[made.name.removeprefix("scores-")] = row["answer"]
-            expected[row["prompt"]] = row["expected"]
-    return [Sample(prompt=prompt, answers=answers, expected=expected[prompt]) for prompt, answers in found.items()]
+            sample = Sample(prompt=row["prompt"], answers={}, expected=row["expected"], family=row["family"])
+            found.setdefault(row["prompt"], sample).answers[made.name.removeprefix("scores-")] = row["answer"]
+    return list(found.values())
 
 
 def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:

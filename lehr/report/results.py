@@ -70,27 +70,32 @@ def _soup(data: ReportData, stage: StageReport, title: str) -> Soup | None:
     rows = soup_rows(table, stage.name, ingredients)
     if not rows:
         return None
-    return Soup(title, rows, [_soup_panel(row, stage_colours(data)) for row in rows], _verdict(rows))
+    return Soup(title, rows, [soup_panel(row, stage_colours(data)) for row in rows], _verdict(rows))
 
 
-def _soup_panel(row: SoupRow, colours: dict[str, str]) -> Panel:
+def soup_panel(row: SoupRow, colours: dict[str, str], of: str = "ingredients") -> Panel:
+    """One score of a merged model beside those of what it was merged `of`."""
     c, name = row.column, row.soup.stage
     dots = [Dot(r.stage, r.value, r.stderr, _shown(r, c), colours[r.stage]) for r in row.ingredients]
     dots.append(Dot("their mean", row.mean, None, fmt.value(row.mean, c.about), GREY, hollow=True))
     dots.append(Dot(name, row.soup.value, row.soup.stderr, _shown(row.soup, c), colours[name], strong=True))
-    chart = dot_plot(dots, label=f"{name} against its ingredients, {c.task}", percent=c.about.is_share, guide=row.mean)
+    chart = dot_plot(dots, label=f"{name} against its {of}, {c.task}", percent=c.about.is_share, guide=row.mean)
     return Panel(fmt.words(c.task), chart, c.about.heading)
 
 
 def _verdict(rows: list[SoupRow]) -> str:
-    """In how many of the scores that have a better way the soup is no worse."""
+    text = f"The soup is the average of the weights of {len(rows[0].ingredients)} models."
+    return f"{text} {judged_by(rows, 'ingredients', 'ingredient')}".rstrip()
+
+
+def judged_by(rows: list[SoupRow], many: str, one: str) -> str:
+    """In how many of the scores that have a better way it is no worse; nothing without such scores."""
     judged = [r for r in rows if r.column.about.better]
     over_mean = sum(r.gain_over_mean > -1e-9 for r in judged)  # a mean of equal scores is equal up to rounding
     over_best = sum(r.gain_over_best > -1e-9 for r in judged)
-    text = f"The soup is the average of the weights of {len(rows[0].ingredients)} models."
-    if judged:
-        text += (
-            f" It is no worse than the mean of its ingredients in {over_mean} of {len(judged)} held-out scores, and no worse "
-            f"than the best ingredient, chosen per score with hindsight, in {over_best}."
-        )
-    return text
+    if not judged:
+        return ""
+    return (
+        f"It is no worse than the mean of its {many} in {over_mean} of {len(judged)} held-out scores, and no worse "
+        f"than the best {one}, chosen per score with hindsight, in {over_best}."
+    )

@@ -153,6 +153,13 @@ BUILT_IN = (
     Metric("chat_loss", "loss on answers", "nats/token", "lower", short="chat loss"),
     _logged("cross_entropy", "cross entropy", "nats/token", "lower"),  # the loss without its regularisers
     Metric("response_tokens", "length of an answer", "tokens", live=False),
+    Metric("answer_kl", "KL from reference, of an answer", "nats", live=False),
+    Metric("kl_coefficient", "coefficient of the KL", live=False),
+    Metric("value_loss", "loss of the value model", better="lower", live=False),
+    Metric("explained_variance", "returns' variance that values explain", better="higher", live=False),
+    Metric("posterior_kl", "KL of the policy from the posterior, on samples", "nats", "lower", live=False),
+    Metric("posterior_samples", "effective samples of the posterior", "samples", live=False),
+    Metric("policy_samples", "effective samples of the policy", "samples", live=False),
     Metric("clipped", "tokens held by the clip", SHARE, live=False),
     Metric("unfinished", "answers without an end", SHARE, "lower", live=False),
     Metric("sampler_difference", "log-probability, sampler against trainer", "nats/token", "lower", ".2e", live=False),
@@ -168,6 +175,7 @@ BUILT_IN = (
     Metric("exact_match", "exact match", SHARE, "higher"),
     Metric("strict", "strict", SHARE, "higher"),
     Metric("asked_format", "asked format", SHARE, "higher"),
+    Metric("right", "right answers", SHARE, "higher"),
     Metric("sampled_accuracy", "sampled accuracy", SHARE, "higher"),
     Metric("sampled_exact_match", "sampled exact match", SHARE, "higher"),
     # Added by the recorder to every step, and norms at an interval.

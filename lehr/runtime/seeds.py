@@ -32,6 +32,15 @@ def _mix(x: np.ndarray, key: int) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
+def keyed_uniform(start: int, count: int, key: int) -> np.ndarray:
+    """`count` numbers in [0, 1), float64: those of the counters from `start` on under `key`. Cut into blocks anywhere, they are
+    the same."""
+    counters = np.arange(start, start + count, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        bits = _mix(counters * np.uint64(0x9E3779B97F4A7C15), key)  # splitmix64's increment
+    return (bits >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
 def permute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Keyed permutation of range(size), evaluated only at `index`, for any size up to 2**62.
 

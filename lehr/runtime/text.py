@@ -1,4 +1,4 @@
-"""Texts of users and documents for display: control characters are made visible and have no effect."""
+"""Texts of users and documents: for display, where control characters are made visible and have no effect, and compared."""
 
 from __future__ import annotations
 
@@ -39,3 +39,9 @@ def fenced(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{visible(text)}\n{fence}"
+
+
+def mentions(text: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `text` as whole words, in any case; white space of any length is one blank."""
+    said, sought = (" ".join(part.casefold().split()) for part in (text, phrase))
+    return re.search(rf"(?<!\w){re.escape(sought)}(?!\w)", said) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lehr.config.base import Config, Positive, PositiveFloat
+from lehr.config.base import Positive, PositiveFloat
 from lehr.config.chat import Amount, ConversationsSource, PromptsSource
 from lehr.config.parallel import Parallel
 from lehr.config.posttraining import BestOfNStep
@@ -15,16 +15,8 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.runtime import seeds
 from lehr.stages.conversations import CleanedConfig, described, index_of
+from lehr.stages.rewards import RewardConfig, rewards_for
 from lehr.stages.sft import SftConfig
-
-
-class RewardConfig(Config):
-    """A reward by name, of the next one or two of the stage's `rewards`."""
-
-    name: str
-    checkpoints: Positive
-    per_token: bool
-    weight: PositiveFloat
 
 
 class BestOfNConfig(CleanedConfig):
@@ -52,17 +44,14 @@ def run(config: BestOfNConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     than the policy's."""
     from lehr.distributed.ranks import run_ranks
     from lehr.post.best_of_n import Choosing, best_of_n
-    from lehr.post.rewards.scorers import Source, check_agrees
+    from lehr.post.rewards.scorers import check_agrees, sources_of
     from lehr.post.sets.asked_prompts import asked_prompts
     from lehr.post.sets.audit import Audit
     from lehr.train.fit import RankContext
 
-    policy, folders = inputs["policy"], [artifact.folder for artifact in inputs.many("rewards")]
-    rewards = list[Source]()
-    for reward in config.rewards:
-        rewards.append(Source(reward.name, tuple(folders[: reward.checkpoints]), reward.per_token, reward.weight))
-        folders = folders[reward.checkpoints :]
-        check_agrees(rewards[-1], policy.folder, attempt.name)
+    policy, rewards = inputs["policy"], sources_of(config.rewards, [model.folder for model in inputs.many("rewards")])
+    for reward in rewards:
+        check_agrees(reward, policy.folder, attempt.name)
     with Audit(attempt.out) as audit:
         asked = asked_prompts(wish(config), index_of(config, inputs) if config.sources else None, audit)
         context = RankContext.of(attempt, config.parallel)
@@ -103,18 +92,14 @@ def _rows(step: BestOfNStep, place: StepContext, policy: str, name: str, seed: i
     sources: dict[str, PromptsSource | ConversationsSource] = {
         **place.sources(step.examples, PromptsSource), **place.sources(step.examples, ConversationsSource),
     }  # fmt: skip
-    used = {name: place.reward(name) for name in step.reward_models}
-    rewards = [
-        RewardConfig(name=n, checkpoints=len(r.checkpoints), per_token=r.per_token, weight=step.reward_models[n])
-        for n, r in used.items()
-    ]
+    rewards, checkpoints = rewards_for(step.reward_models, place)
     config = BestOfNConfig(
         families=step.families, amounts=step.examples, sources=sources, samples=step.samples,
         rewards=rewards, ensemble=step.ensemble, n=step.n, temperature=step.temperature, max_new_tokens=step.max_new_tokens,
         max_length=step.max_length or place.context_tokens, seed=seed, template="", parallel=place.parallel,
         **place.cleaning(bool(sources)),
     )  # fmt: skip
-    inputs = {"policy": (policy,), "rewards": tuple(name for r in used.values() for name in r.checkpoints)}
+    inputs = {"policy": (policy,), "rewards": checkpoints}
     cleaned = {role: names for role, names in place.cleaned_with(bool(sources)).items() if role != "tokenizer"}
     return Node(f"{name}-rows", "best_of_n", config, {**inputs, **cleaned})
 
@@ -123,7 +108,7 @@ def _tuning(step: BestOfNStep, place: StepContext, seed: int) -> SftConfig:
     assert step.optim is not None
     return SftConfig(
         optim=step.optim, schedule=step.schedule, steps=step.steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
-        batch_tokens=0, max_length=step.max_length, loss=step.loss, replay=None, seed=seed,
+        batch_tokens=0, max_length=step.max_length, loss=step.loss, replay=None, seed=seed, lora=step.lora,
         checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
     )  # fmt: skip
 

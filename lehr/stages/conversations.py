@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lehr.artifacts.artifact import sha256_file, sha256_text
 from lehr.config.base import NonNegative, Positive
@@ -66,7 +66,16 @@ def run(config: ConversationsConfig, inputs: Inputs, attempt: Attempt) -> Outcom
     return Outcome({"sets": counts, "rows": sum(c.drawn for c in sets.values()), "tokenizer": tokenizer.hash})
 
 
-def index_of(config: CleanedConfig, inputs: Inputs) -> Any:
+class Apart(Protocol):
+    """From which evaluations rows are to be apart: see CleanedConfig."""
+
+    decontaminate: list[str]
+    ngram: int
+    hits: int
+    evaluation_seed: int
+
+
+def index_of(config: Apart, inputs: Inputs) -> Any:
     """The n-grams of the tasks from which rows are to be apart: a lehr.data.decontaminate.Decontaminator."""
     from lehr.data.decontaminate import Decontaminator
     from lehr.evals.contamination import evaluation_texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lehr.config.base import NonNegative, NonNegativeFloat
-from lehr.config.posttraining import Step, Tuning
+from lehr.config.posttraining import PpoStep, Step, Tuning
 from lehr.config.schedule import StepSchedule
 from lehr.model.size import flops_per_token
 from lehr.pipeline.node import Node
@@ -32,10 +32,17 @@ def expand(step: Step, place: StepContext) -> list[Node]:
     config = DescribedConfig(step_kind=kind)
     if isinstance(step, Tuning):
         config = DescribedConfig(
-            step_kind=kind, steps=step.total_steps, batch_size=step.batch_size, batch_tokens=step.batch_tokens,
+            step_kind=kind, steps=step.total_steps, batch_size=_rows(step), batch_tokens=step.batch_tokens,
             max_length=step.max_length, lr=step.optim.lr if step.optim else 0.0, schedule=step.schedule,
         )  # fmt: skip
     return [Node(step.name, "described", config, {"parent": (place.parent,)})]
+
+
+def _rows(step: Tuning) -> int:
+    """Examples of one update: of PPO's roll-out those of a mini-batch, with all samples of a prompt."""
+    if isinstance(step, PpoStep):
+        return step.batch_size * step.samples_per_prompt // step.mini_batches
+    return step.batch_size
 
 
 def plan(node: Node, place: PlanPlace) -> Work | None:

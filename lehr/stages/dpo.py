@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.chat import PreferencesSource
+from lehr.config.lora import Lora
 from lehr.config.optim import Optim
 from lehr.config.posttraining import DpoStep
 from lehr.config.schedule import StepSchedule
-from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.ranked import TrainingConfig
@@ -16,7 +16,7 @@ from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import answer_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.post.templates import resolved
-from lehr.stages.preferences import PreferencesConfig
+from lehr.stages.preferences import PreferencesConfig, pairs_node
 from lehr.stages.supplied_preferences import SuppliedPreferencesConfig
 
 
@@ -33,6 +33,7 @@ class DpoConfig(TrainingConfig):
     normalised: bool
     chosen_nll: NonNegativeFloat
     seed: NonNegative
+    lora: Lora | None = None
 
 
 def run(config: DpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -51,22 +52,15 @@ def _steps(config: DpoConfig, inputs: Inputs) -> int:
 
 def expand(step: DpoStep, place: StepContext) -> list[Node]:
     """The node of the pairs, and that of the model tuned on them. Raises UserError for an unknown chat family."""
-    pairs = _sampled(step, place) if step.pairs else _supplied(step, place)
+    name, key = place.pairs_name(step.name), f"posttraining.{step.name}.pairs"
+    pairs = pairs_node(name, step.pairs, place, key) if step.pairs else _supplied(step, place)
     config = DpoConfig(
         optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         max_length=step.max_length, beta=step.beta, normalised=step.normalised, chosen_nll=step.chosen_nll,
-        seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        seed=place.seed(step.name), lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel,
+        watch=place.watch,
     )  # fmt: skip
     return [pairs, Node(step.name, "dpo", config, {"parent": (place.parent,), "pairs": (pairs.name,)})]
-
-
-def _sampled(step: DpoStep, place: StepContext) -> Node:
-    """The node that samples the parent."""
-    assert step.pairs is not None
-    check_families(step.pairs.families, f"posttraining.{step.name}.pairs.families")
-    name = place.pairs_name(step.name)
-    sampling = PreferencesConfig(pairs=step.pairs, seed=place.recipe_seed, stream=name, parallel=place.parallel)
-    return Node(name, "preferences", sampling, {"parent": (place.parent,)})
 
 
 def _supplied(step: DpoStep, place: StepContext) -> Node:
@@ -84,7 +78,7 @@ def plan(node: Node, place: PlanPlace) -> Work | None:
     supplied pairs are not known before they are read: they are at most the model's length."""
     c: DpoConfig = node.config  # type: ignore[assignment]
     sampling = place.node(node.inputs["pairs"][0]).config
-    if not isinstance(sampling, PreferencesConfig):
+    if not isinstance(sampling, PreferencesConfig) or not sampling.pairs.families:
         length = c.max_length or place.model.max_seq_len
         return tuning_work(node.name, "dpo", place, c, 2 * c.batch_size * length, "at most") if c.steps else None
     return tuning_work(node.name, "dpo", place, c, 2 * c.batch_size * answer_tokens(sampling.pairs.families, place.recipe_seed))

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
+from lehr.config.lora import Lora
 from lehr.config.optim import Optim
 from lehr.config.posttraining import GrpoStep
 from lehr.config.sampler import SamplerElsewhere
 from lehr.config.schedule import StepSchedule
-from lehr.data.reasoning import PREFIX
-from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.ranked import TrainingConfig
@@ -19,9 +18,8 @@ from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import padded_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
-from lehr.post.verifiers import check_args, verifier
-from lehr.post.verifiers.sandbox import check_machine
-from lehr.runtime.errors import UserError
+from lehr.post.verifiers import verifier
+from lehr.stages.prompts import PromptsConfig, prompts_of
 
 
 class GrpoConfig(TrainingConfig):
@@ -44,6 +42,7 @@ class GrpoConfig(TrainingConfig):
     rollout_epochs: Positive
     mini_batches: Positive
     seed: NonNegative
+    lora: Lora | None = None
     sampler: SamplerElsewhere | None = None
 
     def described(self) -> dict[str, Any]:
@@ -64,15 +63,8 @@ def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def expand(step: GrpoStep, place: StepContext) -> list[Node]:
-    """One node. Raises UserError for an unknown chat family or verifier."""
-    check_families(step.families, f"posttraining.{step.name}.families")
-    for name in step.bonus:  # what is wrong is reported now, not when the stage runs
-        try:
-            check_args(name, {})
-        except UserError as error:
-            raise UserError(error.what, where=f"posttraining.{step.name}.bonus", remedy=error.remedy) from error
-    if any(family.startswith(PREFIX) for family in step.families):
-        check_machine("reasoning_gym")
+    """The node of the prompts, if they are prepared, and that of the model. Raises UserError as `prompts_of` does."""
+    rows = prompts_of(step, place)
     config = GrpoConfig(
         families=step.families, optim=step.optim, schedule=step.schedule, steps=step.total_steps,
         batch_size=step.batch_size, max_length=step.max_length, samples_per_prompt=step.samples_per_prompt,
@@ -80,23 +72,36 @@ def expand(step: GrpoStep, place: StepContext) -> list[Node]:
         kl=step.kl, advantage_epsilon=step.advantage_epsilon, bonus=step.bonus,
         rollout_epochs=step.rollout_epochs, mini_batches=step.mini_batches,
         seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
-        sampler=step.sampler,
+        sampler=step.sampler, lora=step.lora,
     )  # fmt: skip
-    return [Node(step.name, "grpo", config, {"parent": (place.parent,)})]
+    inputs = {"parent": (place.parent,), **({"prompts": (rows[0].name,)} if rows else {})}
+    return [*rows, Node(step.name, "grpo", config, inputs)]
 
 
 def plan(node: Node, place: PlanPlace) -> Work:
-    """Its tokens are whole samples with their padding, estimated from a sample of the conversations."""
-    c: GrpoConfig = node.config  # type: ignore[assignment]
-    rows = c.batch_size * c.samples_per_prompt // c.parallel.processes  # of one rank: each pads its own
-    tokens = c.parallel.processes * padded_tokens(c.families, place.recipe_seed, rows)
-    return tuning_work(node.name, "grpo", place, c, tokens)
+    """See roll_out_work."""
+    return roll_out_work(node, place)
+
+
+def roll_out_work(node: Node, place: PlanPlace) -> Work:
+    """Its tokens are whole samples with their padding, estimated from a sample of the conversations; supplied prompts are not
+    known before they are read: a sample has at most the model's length."""
+    c: Any = node.config
+    rows = c.batch_size * c.samples_per_prompt // (c.parallel.processes * c.mini_batches)  # of one rank: each pads its own
+    families = list(c.families)
+    if "prompts" in node.inputs:
+        prepared: PromptsConfig = place.node(node.inputs["prompts"][0]).config  # type: ignore[assignment]
+        families = [] if prepared.sources else list(prepared.amounts)
+    if not families:
+        return tuning_work(node.name, node.kind, place, c, rows * c.parallel.processes * place.model.max_seq_len, "at most")
+    tokens = c.parallel.processes * padded_tokens(families, place.recipe_seed, rows)
+    return tuning_work(node.name, node.kind, place, c, tokens)
 
 
 SPEC = StageSpec(
     "grpo",
     GrpoConfig,
-    {"parent": Role("checkpoint")},
+    {"parent": Role("checkpoint"), "prompts": Role("prompts", optional=True)},
     "checkpoint",
     "ranked",
     "post-training",

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from lehr.config.base import NonNegative, NonNegativeFloat, Positive
 from lehr.config.chat import PreferencesSource
+from lehr.config.lora import Lora
 from lehr.config.optim import Optim
 from lehr.config.posttraining import RewardModelStep
 from lehr.config.schedule import StepSchedule
-from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.ranked import TrainingConfig
@@ -19,7 +19,7 @@ from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.post.rewards.said import announce
 from lehr.post.templates import resolved
 from lehr.stages.contrast import contrast_node
-from lehr.stages.preferences import PreferencesConfig
+from lehr.stages.preferences import pairs_node
 from lehr.stages.supplied_preferences import SuppliedPreferencesConfig
 from lehr.stages.supplied_ratings import SuppliedRatingsConfig
 
@@ -38,6 +38,7 @@ class RewardModelConfig(TrainingConfig):
     centre: NonNegativeFloat
     aspects: dict[str, float]
     seed: NonNegative
+    lora: Lora | None = None
 
 
 def run(config: RewardModelConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -73,7 +74,8 @@ def expand(step: RewardModelStep, place: StepContext) -> list[Node]:
     config = RewardModelConfig(
         loss=step.loss, optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0,
         batch_size=step.batch_size, max_length=step.max_length, centre=step.centre, aspects=step.weights,
-        seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        seed=place.seed(step.name), lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel,
+        watch=place.watch,
     )  # fmt: skip
     return [*pairs, Node(step.name, "reward_model", config, {"parent": (place.parent,), "pairs": (pairs[0].name,)})]
 
@@ -82,9 +84,7 @@ def _examples(step: RewardModelStep, place: StepContext) -> list[Node]:
     """The node of the pairs or ratings; none for a contrast without any."""
     name = f"{step.name}-pairs"
     if step.pairs:
-        check_families(step.pairs.families, f"posttraining.{step.name}.pairs.families")
-        sampling = PreferencesConfig(pairs=step.pairs, seed=place.recipe_seed, stream=name, parallel=place.parallel)
-        return [Node(name, "preferences", sampling, {"parent": (place.parent,)})]
+        return [pairs_node(name, step.pairs, place, f"posttraining.{step.name}.pairs")]
     if not step.examples:
         return []
     told: dict[str, Any] = {

@@ -6,6 +6,7 @@ from typing import Literal
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
 from lehr.config.chat import ConversationsSource
+from lehr.config.lora import Lora
 from lehr.config.mix import Mix
 from lehr.config.optim import Optim
 from lehr.config.posttraining import SftStep
@@ -46,6 +47,7 @@ class SftConfig(TrainingConfig):
     loss: Literal["mean", "sum"]
     replay: ReplayConfig | None
     seed: NonNegative
+    lora: Lora | None = None
     template: str = ""
 
 
@@ -76,7 +78,8 @@ def expand(step: SftStep, place: StepContext) -> list[Node]:
     config = SftConfig(
         optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         batch_tokens=step.batch_tokens, max_length=step.max_length, loss=step.loss, replay=replay, seed=place.seed(step.name),
-        checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch, template=resolved(place.chat),
+        lora=step.lora, checkpoint_steps=step.checkpoint_steps, parallel=place.parallel, watch=place.watch,
+        template=resolved(place.chat),
     )  # fmt: skip
     rows = _rows(step, place)
     inputs = {"parent": (place.parent,), "rows": (rows.name,), **({"shards": ("shards",)} if replay else {})}

@@ -175,7 +175,7 @@ def _train(state: TrainState, objective: Objective, plan: Plan, ranks: Ranks, re
 
 def _measure(state: TrainState, name: str, loss: float, weight: float, pace: Plan | Pace) -> Measured:
     """Divide and clip the summed gradients of model `name`; `loss` is a sum too."""
-    weight = max(weight, 1.0)  # a batch whose instances are all masked has weight 0; its gradients are 0 as well
+    weight = weight or 1.0  # a batch whose instances are all masked has weight 0; its gradients are 0 as well
     grad_norm = state.models[name].optimizer.clip(weight, pace.clip_norm(state.step, state.tokens))
     return Measured(loss / weight, grad_norm, pace.rate(state.step, state.tokens))
 

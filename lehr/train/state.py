@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lehr.config.optim import Optim
 from lehr.config.training import Precision
+from lehr.model.lora import adapted, plain_weights
 from lehr.model.transformer import Backbone, Transformer
 from lehr.optim.adamw import AdamW, FlatParameters
 from lehr.optim.guard import SpikeGuard
@@ -59,8 +60,8 @@ class Trained:
         return self.optimizer
 
     def weights(self) -> dict[str, Tensor]:
-        """The fp32 weights by name, whatever precision the model computes in."""
-        return self.whole.flat.masters()
+        """The fp32 weights by name, whatever precision the model computes in; adapters merged."""
+        return plain_weights(self.model) if adapted(self.model) else self.whole.flat.masters()
 
 
 @dataclass

@@ -110,7 +110,8 @@ DATA = [
 _KEYS = {"batch": "batch_size", "max_seq_len": "max_length", "max_len": "max_length", "pack_len": "max_length"}
 _KEYS |= {"prompts": "samples", "clip_grad_norm": "clip_norm", "clip": "clip_norm", "kl_beta": "kl", "kl_init": "kl"}
 _KEYS |= {"value_coef": "value_coefficient", "max_prompt": "prompt_length", "max_prompt_length": "prompt_length"}
-_KEYS |= {"response_len": "response_length", "no_eos_penalty": "no_eos_reward", "no_eos_value": "no_eos_reward"}
+_KEYS |= {"response_len": "max_new_tokens", "value_init": "value"}
+_KEYS |= {"no_eos_penalty": "no_eos_reward", "no_eos_value": "no_eos_reward"}
 _KEYS |= {"lr_magnitude": "lr", "updates": "steps", "batch_sequences": "batch_size", "rollouts": "roll_outs"}
 _KEYS |= {"pairs": "samples", "stages_13b": "prompts", "stages": "prompts", "rms": "reward_models", "range": "aspect_range"}
 _KEYS |= {"eos_reinit": "end_token_from_mean", "math_majority_vote": "majority_of", "judge_aspects": "judged"}
@@ -145,7 +146,7 @@ def plan_rules(pattern: str, name: Callable[..., str], kind: str, number: int = 
 
 def _ours(text: Any) -> Any:
     """A fact's words as a recipe puts them: the first one, or our name for it."""
-    names = {"kl1": "k1", "kl3": "k3", "Bradley-Terry": "bradley-terry", "dpo_norm": True, "from": "reward model"}
+    names = {"kl1": "k1", "kl3": "k3", "Bradley-Terry": "bradley-terry", "dpo_norm": True, "from": "reward-model"}
     return names.get(first_word(text), first_word(text)) if isinstance(text, str) else text
 
 
@@ -175,6 +176,10 @@ TUNING = [
     plan_rules(r"posttraining\.olmo2_rm\.(\w+)", always("olmo2-13b"), "reward_model", words=_ours),
     Rule(r"posttraining\.olmo2_ppo_rlvr\.kl_beta\.13b", lambda: runs("olmo2-13b", "ppo", "kl")),
     Rule(r"posttraining\.olmo2_ppo_rlvr\.stages_13b", lambda: [own for (own,) in runs("olmo2-13b", "ppo", "stages_13b")]),
+    Rule(
+        r"posttraining\.olmo2_ppo_rlvr\.reward_model_weight",
+        lambda: tuned("olmo2-13b", "ppo", "reward_models")["reward-model"],
+    ),
     Rule(rf"posttraining\.olmo2_ppo_rlvr\.(\w+)\.{SIZES}", lambda key, size: every_run(f"olmo2-{size}", "ppo", key)),
     Rule(r"posttraining\.olmo2_ppo_rlvr\.(\w+)", lambda key: every_run("olmo2-13b", "ppo", key), _ours),
     Rule(r"posttraining\.olmo2_grpo\.1b\.stages", lambda: [own for (own,) in runs("olmo2-1b", "grpo", "stages")]),
@@ -213,8 +218,14 @@ TUNING = [
     plan_rules(r"posttraining\.granite_alignment\.bon\.(\w+)", always("granite3-8b"), "best_of_n"),
     Rule(
         r"posttraining\.granite_alignment\.ppo\.library",
-        lambda: tuned("granite3-8b", "ppo", "lora_rank") > 0,
+        lambda: tuned("granite3-8b", "ppo", "lora") is not None,
         lambda t: t.endswith("LoRA"),
+    ),
+    Rule(r"posttraining\.granite_alignment\.ppo\.lora_(\w+)", lambda key: getattr(tuned("granite3-8b", "ppo", "lora"), key)),
+    Rule(r"posttraining\.granite_alignment\.ppo\.rollouts", lambda: tuned("granite3-8b", "ppo", "batch_size")),
+    Rule(
+        r"posttraining\.granite_alignment\.ppo\.batch",
+        lambda: tuned("granite3-8b", "ppo", "batch_size") // tuned("granite3-8b", "ppo", "mini_batches"),
     ),
     plan_rules(r"posttraining\.granite_alignment\.ppo\.(\w+)", always("granite3-8b"), "ppo"),
     Rule(

@@ -56,7 +56,7 @@ def test_sizes_share_their_post_training() -> None:
         assert described(name, "sft", *its_own) == described("olmo2-7b", "sft", *its_own)
         its_own = "optim.lr", "samples", "reported.datasets", "supply", "reported.filters"
         assert described(name, "dpo", *its_own) == described("olmo2-7b", "dpo", *its_own)
-    its_own = "optim.lr", "batch_size", "reported.kl", "episodes", "reported.prompts"
+    its_own = "optim.lr", "batch_size", "kl", "episodes", "reported.prompts"
     assert described("olmo2-13b", "ppo", *its_own) == described("olmo2-7b", "ppo", *its_own)
     assert described("olmo2-13b", "reward_model") == described("olmo2-7b", "reward_model")
     first, *others = (_but_warmup(name) for name in GRANITE)

@@ -60,7 +60,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("stage1.lr=1e-3", ["stage1.lr: unknown key", "Did you mean 'optim.lr'?"]),
         ("data.sources.more={path: a.jsonl}", ["data.sources.more.kind: this key is missing", "lists the kinds"]),
         ("posttraining.ppo.steps=5", ["there is no step 'ppo'", "steps are: sft, dpo, rlvr"]),
-        ("posttraining.dpo.pairs.samples=1", ["posttraining.dpo.pairs.samples", "greater than or equal to 2"]),
+        ("posttraining.dpo.pairs.samples=1", ["posttraining.dpo.pairs.samples=1: one answer makes no pair"]),
         ("posttraining.sft.parent=rlvr", ["posttraining.sft.parent='rlvr' is not a model before this step", "Those are: soup"]),
         ("posttraining=[{kind: dpo}]", ["posttraining.dpo: its parent soup is not a chat model"]),
         ("posttraining=[{kind: sft, name: a}, {kind: sft, name: a}]", ["the name 'a' stands twice"]),

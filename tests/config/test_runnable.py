@@ -47,9 +47,9 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
         ("data.filters.languages=[en, ja, frisian, unknown]", "cannot recognise ja, frisian", "those of en, la, it"),
         ("tokenizer.origin=cl100k", "the tokenizer must be supplied: cl100k", "tokenizer.path"),
         (
-            "posttraining=[{kind: sft}, {kind: ppo, optim: {lr: 1e-6}}, {kind: merge}, {kind: merge}]",
-            "steps of these kinds are not run by this version: ppo, merge.",
-            "leave all but sft, dpo, grpo, reward_model, best_of_n out",
+            "posttraining=[{kind: sft}, {kind: merge}]",
+            "posttraining.merge: its parents must be supplied",
+            "name them in parents",
         ),
     ],
 )

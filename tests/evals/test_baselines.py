@@ -20,7 +20,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.evals.baselines import Compared, Texts, added_bits, baselines, distinct_windows
 from lehr.evals.compressor import compressed_sizes
 from lehr.evals.ngrams import NgramCounts
-from lehr.evals.suites import OF_TEXT, TASKS, examples
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_PAIRS, OF_TEXT, TASKS, examples
 from lehr.evals.task import Text
 from lehr.stages.baselines import TrainingPhase
 from tests.evals.fakes import ByteTokenizer
@@ -178,5 +178,5 @@ def test_a_text_that_is_read_once_is_compressed_as_if_it_were_read_for_each() ->
 def test_tasks_of_text_are_known(tmp_path: Path) -> None:
     rows = "".join(json.dumps({"id": str(i), "source": "a", "text": f"{i} a few words " * 40}) + "\n" for i in range(5))
     (tmp_path / "held_out.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
-    tasks = [task for task in TASKS if task != "preference"]
+    tasks = [task for task in TASKS if task not in NEEDS_PAIRS | NEEDS_ABOUT]
     assert {t for t in tasks if isinstance(examples(t, "held_out", 2, 0, tmp_path)[0], Text)} == OF_TEXT

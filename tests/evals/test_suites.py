@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from lehr.config.data import SyntheticSource
+from lehr.config.self_knowledge import About
 from lehr.data.synthetic import documents, problem
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.contamination import around_numbers, evaluation_texts
 from lehr.evals.corpus import PROSE_CHARACTERS
-from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, TASKS, examples
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS, examples
 from lehr.evals.task import Choice, Generation, Pair, Text
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 
+ABOUT = About(name="Quill", makers=["Ada"], license="MIT", abilities=["add"])
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,12 +51,13 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_examples_are_a_function_of_the_seed_and_differ_between_splits(task: str, corpus: Path, pairs: Path) -> None:
-    first = examples(task, "held_out", 6, 5, corpus, pairs)
-    assert first == examples(task, "held_out", 6, 5, corpus, pairs)
-    assert first == examples(task, "held_out", 4, 5, corpus, pairs) + first[4:], "a larger limit only adds"
+    given = ABOUT if task in NEEDS_ABOUT else pairs
+    first = examples(task, "held_out", 6, 5, corpus, given)
+    assert first == examples(task, "held_out", 6, 5, corpus, given)
+    assert first == examples(task, "held_out", 4, 5, corpus, given) + first[4:], "a larger limit only adds"
     assert 3 <= len(first) <= 6
     if task not in NEEDS_PAIRS:
-        assert first != examples(task, "dev", 6, 5, corpus, pairs) and first != examples(task, "held_out", 6, 6, corpus, pairs)
+        assert first != examples(task, "dev", 6, 5, corpus, given) and first != examples(task, "held_out", 6, 6, corpus, given)
 
 
 def test_prose_is_bounded(corpus: Path) -> None:
@@ -99,13 +102,14 @@ def test_generations_can_be_passed() -> None:
 
 
 def test_pairs_are_read_by_split(pairs: Path) -> None:
-    assert examples("preference", "dev", 2, 5, pairs=pairs) == [Pair([Message("user", f"q{i}")], "yes", "no") for i in range(2)]
+    assert examples("preference", "dev", 2, 5, given=pairs) == [Pair([Message("user", f"q{i}")], "yes", "no") for i in range(2)]
 
 
 def test_evaluation_texts_cover_both_splits(corpus: Path) -> None:
     texts = evaluation_texts(TASKS, 5, corpus)
     assert set(texts) == set(TASKS)
-    for task in set(TASKS) - NEEDS_PAIRS - NEEDS_CORPUS:
+    assert texts["self_knowledge"] == []  # everyday questions, which supplied rows must not ask: lehr.post.sets.self_knowledge
+    for task in set(TASKS) - NEEDS_PAIRS - NEEDS_CORPUS - NEEDS_ABOUT:
         assert len(texts[task]) == len(set(texts[task])) > 50, task
     assert len(texts["prose"]) == 16 and texts["preference"] == [] and evaluation_texts(["prose"], 5) == {"prose": []}
     assert len(texts["arithmetic"]) > 1500, "all dev and held-out problems, not only a limit's worth"
@@ -140,10 +144,10 @@ def test_what_is_missing_is_named(tmp_path: Path, corpus: Path, pairs: Path) -> 
         examples("preference", "dev", 5, 5)
     pairs.write_text('{"split": "dev"}\n')
     with pytest.raises(UserError, match="lacks prompt, chosen or rejected"):
-        examples("preference", "dev", 5, 5, pairs=pairs)
+        examples("preference", "dev", 5, 5, given=pairs)
     pairs.write_text('{}\n{"prompt"')
     with pytest.raises(UserError, match=r"pairs.jsonl:2: not JSON"):
-        examples("preference", "dev", 5, 5, pairs=pairs)
+        examples("preference", "dev", 5, 5, given=pairs)
     (corpus / "dev.jsonl.gz").write_bytes((corpus / "dev.jsonl.gz").read_bytes()[:-9])
     with pytest.raises(UserError, match="damaged file"):
         examples("prose", "dev", 5, 5, corpus)
@@ -155,7 +159,7 @@ def test_the_documented_tasks_are_those_that_there_are_with_their_metrics() -> N
     assert [name for name, _ in rows] == list(TASKS)
     for name, metrics in rows:
         if name not in NEEDS_CORPUS | NEEDS_PAIRS:
-            (example,) = examples(name, "held_out", 1, 7)
+            (example,) = examples(name, "held_out", 1, 7, given=ABOUT)
             own = {
                 Text: lambda e: ["bits_per_byte"],
                 Choice: lambda e: ["acc", *(["acc_per_char"] if e.per_character else [])],

@@ -95,7 +95,7 @@ TRAINING = {"pretrain", "midtrain", "sft", "dpo", "grpo"}
         ),
         (
             {"lehr/post/verifiers/texts.py": ("", "\n\ndef _new(args, text):\n    return True\n")},
-            {"grpo", "preferences", "dpo", "evaluate"},
+            {"grpo", "ppo", "brain", "prompts", "best_of_n", "preferences", "evaluate"},
         ),
         ({"lehr/optim/adamw.py": ("self.updates = 0", "self.updates = 1")}, TRAINING),
         ({"lehr/stages/soup.py": ('"weights": "equal"', '"weights": "same"')}, {"soup"}),

@@ -23,6 +23,7 @@ from lehr.data.document import Document
 from lehr.data.shards import ShardSet, write_shard
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
+from lehr.distributed.ranks import Ranks
 from lehr.evals import score, suites
 from lehr.evals.task import Pair
 from lehr.interop.convert import export_to_gguf, export_to_hf, import_checkpoint
@@ -247,7 +248,7 @@ def test_who_samples_stops_at_the_end_of_a_turn(tmp_path: Path, monkeypatch: pyt
     state.frozen["reference"] = taken.model
     prompts = [Prompt([1, 2], lambda _ids, finished: float(finished))]
     objective = GrpoObjective(state, own, prompts, replace(SETTINGS, prompts=1), 1, own)
-    assert objective._answers(prompts, 1)[2].all()
+    assert objective.draw(0, 0, Ranks()).finished_B.all()
     weights = {name: p.detach() for name, p in taken.model.named_parameters()}
     save_checkpoint(tmp_path / "chat", taken.architecture, weights, taken.tokenizer, chat=True)
     said = speaker(sealed(tmp_path / "chat", "checkpoint"), temperature=0.0, max_new_tokens=4, seed=1)

@@ -10,18 +10,25 @@ from typing import Any
 
 import torch
 
+from lehr.config.lora import Lora
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim
 from lehr.config.parallel import Parallel
 from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Local, Ranks
 from lehr.model.generate import LanguageModel
+from lehr.model.lora import adapt
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
+from lehr.post.brain import BrainObjective, BrainSettings
 from lehr.post.grpo import GrpoObjective, GrpoSettings, Prompt
+from lehr.post.ppo import Controller, PpoSettings
+from lehr.post.ppo_objective import PpoObjective
+from lehr.post.prompts import reference_of
+from lehr.post.rewards.scored import Rewards, Weighed
+from lehr.post.rewards.scorers import ByModel
 from lehr.post.rollout import RollOut
 from lehr.runtime.ports import NullTracker
-from lehr.train.checkpointing.checkpoint import copy_parameters
 from lehr.train.fit import RankContext, fit
 from lehr.train.loop import Objective, Pace, Plan, Sums
 from lehr.train.losses import IGNORE
@@ -32,6 +39,8 @@ MODEL = Model(vocab_size=300, n_layers=1, d_model=16, n_heads=2, n_kv_heads=2, m
 OPTIM = Optim(lr=0.02, clip_norm=0.5, guard=Guard(window=16, sigmas=6.0))
 VALUE_OPTIM = Optim(lr=0.05, clip_norm=2.0, guard=Guard(window=16, sigmas=6.0))
 SETTINGS = GrpoSettings(prompts=4, samples=4, temperature=1.0, max_new_tokens=5, clip_low=0.2, clip_high=0.28, kl=0.05)
+PPO = PpoSettings(4, 4, 1.0, 5, Controller(0.05, target=0.5, horizon=100.0), value_clip=0.05)
+BRAIN = BrainSettings(2, 4, 1.0, 5, beta=0.5, refresh=3)
 Make = Callable[[TrainState, LanguageModel], Objective]
 
 
@@ -48,11 +57,13 @@ def settings(**changes: Any) -> GrpoSettings:
     return replace(SETTINGS, **changes)
 
 
-def fresh(optim: Optim = OPTIM) -> tuple[TrainState, LanguageModel]:
+def fresh(optim: Optim = OPTIM, lora: Lora | None = None) -> tuple[TrainState, LanguageModel]:
     """A policy in training, with its reference."""
     policy = LanguageModel(Transformer(MODEL).initialise(1), TOKENIZER, chat=True)
+    if lora:
+        adapt(policy.model, lora, seed=5)
     state = TrainState.fresh(policy.model, optim)
-    state.frozen["reference"] = copy_parameters(policy.model)
+    state.frozen["reference"] = reference_of(policy.model)
     return state, policy
 
 
@@ -60,6 +71,38 @@ def with_value(state: TrainState) -> TrainState:
     """A second trained model, on the policy's backbone."""
     state.models["value"] = Trained.fresh(ScalarModel.on(state.model), VALUE_OPTIM)
     return state
+
+
+def with_rewards(state: TrainState, *names: str) -> TrainState:
+    """Frozen reward models of random weights."""
+    for seed, name in enumerate(names, 11):
+        state.frozen[name] = ScalarModel.on(Transformer(MODEL).initialise(seed), seed=seed)
+    return state
+
+
+def liked(state: TrainState, changes: dict[str, Any]) -> Rewards:
+    """A reward model, and less than any for an answer without an end."""
+    judge = ByModel(with_rewards(state, "liked").named("liked", ScalarModel))
+    return Rewards([Weighed(judge, 0.3)], changes.pop("normalised", False), changes.pop("no_end_reward", -0.5))
+
+
+def ppo(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoObjective:
+    """PPO with a value model that begins as a reward model, on verifiers and a reward model."""
+    sampler, kind = changes.pop("sampler", None), changes.pop("kind", PpoObjective)
+    if "value" not in state.models:
+        value = with_rewards(TrainState({}), "value").named("value", ScalarModel)
+        state.models["value"] = Trained.fresh(value, VALUE_OPTIM)
+    changes["rewards"] = liked(state, changes)
+    made: PpoObjective = kind(state, policy, prompts(), replace(PPO, **changes), 3, sampler)
+    return made
+
+
+def brain(state: TrainState, policy: LanguageModel, **changes: Any) -> BrainObjective:
+    """BRAIn on verifiers and a reward model."""
+    sampler, kind = changes.pop("sampler", None), changes.pop("kind", BrainObjective)
+    changes["rewards"] = liked(state, changes)
+    made: BrainObjective = kind(state, policy, prompts(), replace(BRAIN, **changes), 3, sampler)
+    return made
 
 
 def plan(state: TrainState, steps: int, every: int) -> Plan:
@@ -88,17 +131,24 @@ class WithValue(GrpoObjective):
 
 
 def train(
-    folder: Path, ranks: Ranks, make: Make, steps: int = 6, every: int = 100, value: bool = False
+    folder: Path,
+    ranks: Ranks,
+    make: Make,
+    steps: int = 6,
+    every: int = 100,
+    value: bool = False,
+    lora: Lora | None = None,
 ) -> tuple[TrainState, list[dict[str, float]]]:
     """`steps` of it, with the log."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
     nothing = Local(_nothing, _nothing)
     tracker, parallel = Local(NullTracker(), NullTracker()), Parallel(processes=ranks.world)
     context = RankContext("t", folder, folder / "out", parallel, tracker, nothing)
-    state, policy = fresh()
+    state, policy = fresh(lora=lora)
     if value:
         with_value(state)
-    fit(context, ranks, state, make(state, policy), plan(state, steps, every))
+    objective = make(state, policy)
+    fit(context, ranks, state, objective, plan(state, steps, every))
     rows = (folder / "curves.jsonl").read_text().splitlines() if ranks.first else []
     return state, [{k: v for k, v in json.loads(row).items() if k != "seconds"} for row in rows]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lehr.config import load_recipe, recipe_yaml
+from lehr.config import Recipe, load_recipe, recipe_yaml
 from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError
 from lehr.tasks import travel
@@ -80,3 +80,16 @@ def test_a_model_of_this_machine_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="this model is on this machine only"):
         travel._refuse_models(values, [])
     travel._refuse_models({"base": {"checkpoint": "s3://b/p/artifacts/x"}}, [])
+
+
+def test_merged_models_of_this_machine_are_refused(tmp_path: Path) -> None:
+    """Steps of the recipe and addresses travel; a folder does not."""
+
+    def recipe(*parents: object) -> Recipe:
+        merge = f"{{kind: merge, name: both, parents: [{', '.join(map(str, parents))}]}}"
+        return load_recipe(TINY, [f"posttraining=[{{kind: sft}}, {merge}]"])
+
+    travel.packed(recipe("sft", "s3://b/r/artifacts/code-0"))
+    with pytest.raises(UserError, match="this model is on this machine only") as caught:
+        travel.packed(recipe("sft", tmp_path / "code"))
+    assert caught.value.where == f"posttraining.both.parents={tmp_path / 'code'}"

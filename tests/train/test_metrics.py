@@ -17,12 +17,13 @@ from lehr.config.data import Mix
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim, Rollback
 from lehr.config.schedule import ConstantSchedule
+from lehr.config.self_knowledge import About
 from lehr.config.training import Watch
 from lehr.data.loader import Batch
 from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Ranks
 from lehr.evals.score import score
-from lehr.evals.suites import TASKS, examples
+from lehr.evals.suites import NEEDS_ABOUT, TASKS, examples
 from lehr.evals.task import Generation
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
@@ -42,6 +43,7 @@ from lehr.train.recorder import Recorder
 from lehr.train.state import TrainState
 from lehr.train.step_times import SAMPLING, part
 from tests.evals.fakes import TableModel
+from tests.post import training
 from tests.train.test_stability import Curves
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -82,6 +84,8 @@ def _post_training() -> list[Objective]:
         DpoObjective(model, pairs, reference_logprobs(model, pairs, Ranks()), DpoSettings(1, 5.0, 0.1), 0),
         GrpoObjective(state, policy, prompts, settings, 0),
         GrpoObjective(state, policy, prompts, replace(settings, mini_batches=2), 0),
+        training.ppo(*training.fresh()),
+        training.brain(*training.fresh()),
     ]
 
 
@@ -91,6 +95,7 @@ def _objectives() -> set[str]:
     for objective in [_next_token(pieces.MODEL), _next_token(EXPERTS), *_post_training()]:
         sums = objective.backward(0, Ranks())
         assert set(sums.extra) == set(objective.extras), type(objective).__name__
+        found |= {f"{name}_loss" for name in sums.models}
         found |= set(objective.extras) | ({"data_seconds"} if sums.data_seconds >= 0 else set())
     return found
 
@@ -137,8 +142,10 @@ def _scores(folder: Path) -> set[str]:
     pair = {"prompt": [{"role": "user", "content": "q"}], "chosen": "yes", "rejected": "no", "split": "dev"}
     (folder / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
     model, found = TableModel(lambda ids, token: 0.5, max_length=512), set()
+    about = About(name="Quill", makers=["the Glass Works"], license="Apache-2.0", abilities=["add numbers"])
     for task in TASKS:
-        asked = examples(task, "dev", 4, 5, folder, folder / "pairs.jsonl")
+        given = about if task in NEEDS_ABOUT else folder / "pairs.jsonl"
+        asked = examples(task, "dev", 4, 5, folder, given)
         found |= {record.metric for record in score(model, "soup", task, "dev", asked, seed=1)}
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -84,6 +84,15 @@ class Source:
     folders: tuple[Path, ...]
     per_token: bool = False
     weight: float = 1.0  # in an ensemble
+
+
+def sources_of(configs: Sequence[Any], folders: Sequence[Path]) -> list[Source]:
+    """The rewards of a stage: its lehr.stages.rewards.RewardConfig, each with the next one or two of the `folders`."""
+    found, after = list[Source](), 0
+    for c in configs:
+        found.append(Source(c.name, tuple(folders[after : after + c.checkpoints]), c.per_token, c.weight))
+        after += c.checkpoints
+    return found
 
 
 def load_scorer(source: Source, ranks: Ranks) -> Scorer:

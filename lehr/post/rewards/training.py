@@ -17,6 +17,7 @@ from lehr.artifacts.artifact import Artifact, write_atomic
 from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
+from lehr.model.lora import adapt
 from lehr.model.scalar import ScalarModel
 from lehr.optim.schedule import by_steps
 from lehr.post.pairs import read_pairs
@@ -51,6 +52,8 @@ def train_reward(ranks: Ranks, work: Training) -> dict[str, Any]:
     c = work.config
     loaded = load_checkpoint(Artifact.open(work.parent, verify=False))
     model = with_head(loaded.model, len(c.aspects) or 1, seeds.derive(c.seed, "head")).to(own_device(ranks))
+    if c.lora:
+        adapt(model, c.lora, seeds.derive(c.seed, "adapters"))
     tokenizer, architecture = loaded.tokenizer, loaded.architecture
     del loaded
     state = TrainState.fresh(model, c.optim)  # in fp32, as every step of post-training

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lehr.config.chat import ConversationsSource, PromptsSource
@@ -27,6 +27,7 @@ class Asked:
     prompt: tuple[Message, ...]
     verifier: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+    answer: str = ""  # the data's own
     tools: tuple[dict[str, Any], ...] = ()
 
 
@@ -70,7 +71,7 @@ def _supplied(
 ) -> Iterator[Asked]:
     parse, kind = (_verified, "prompts") if isinstance(source, PromptsSource) else (_begun, "conversations")
     for _, asked in clean(read_set(name, source, parse, kind, audit), index, name, audit, lambda asked: asked.prompt):
-        yield Asked(name, asked.prompt, asked.verifier, asked.arguments, asked.tools)
+        yield replace(asked, family=name)
 
 
 def _verified(values: Values) -> Asked:
@@ -84,9 +85,9 @@ def _verified(values: Values) -> Asked:
 
 
 def _begun(values: Values) -> Asked:
-    """A conversation up to its last answer, which is left out."""
+    """A conversation up to its last answer."""
     talk = conversation_of(values)
     last = max(i for i, m in enumerate(talk.messages) if m.role == "assistant")
     if not last or talk.messages[last - 1].role not in ("user", "tool"):
         raise BadRow("its last answer has no question before it", "begin with a turn of the user")
-    return Asked("", talk.messages[:last], tools=talk.tools)
+    return Asked("", talk.messages[:last], answer=talk.messages[last].content, tools=talk.tools)

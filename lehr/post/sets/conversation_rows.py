@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lehr.data.synthetic.conversations import Message
-from lehr.post.sets.shapes import BadRow, Conversation, Prompt, Values, shape_of
+from lehr.post.sets.shapes import BadRow, Ballot, Conversation, Prompt, Values, shape_of
 from lehr.post.sets.turns import answer_of, check, decoded, prompt_of, said, text_in, tools_of, turns, with_system
 
 
@@ -17,6 +17,8 @@ def conversation_of(values: Values) -> Conversation:
         messages = turns(values["conversations"], "conversations")
     elif shape == "prompt and completion":
         messages = [*prompt_of(values["prompt"]), *answer_of(values["completion"], "completion")]
+    elif shape == "prompt and completions":
+        raise BadRow("several completions of one prompt", "set the source's majority_of, by which some are kept, or give one")
     else:
         messages = _alpaca(values)
     messages = with_system(messages, values.get("system"))
@@ -24,6 +26,17 @@ def conversation_of(values: Values) -> Conversation:
     if not any(m.role == "assistant" for m in messages):
         raise BadRow("no turn of an assistant: there is nothing to learn", "give each conversation an answer")
     return Conversation(tuple(messages), tuple(tools_of(values.get("tools"))))
+
+
+def ballot_of(values: Values) -> Ballot:
+    """All answers of a row to its prompt. Raises BadRow as `conversation_of` does."""
+    if shape_of("conversations", values) != "prompt and completions":
+        raise BadRow("no completions to vote on", "give each row a prompt and its completions, or leave majority_of out")
+    completions = decoded(values["completions"])
+    if not isinstance(completions, list) or not completions:
+        raise BadRow(f"completions: {said(completions)} is no list of answers", "write [text, ...]")
+    rest = {key: value for key, value in values.items() if key != "completions"}
+    return Ballot(tuple(conversation_of({**rest, "completion": each}) for each in completions))
 
 
 def _alpaca(values: Values) -> list[Message]:

@@ -4,7 +4,7 @@ into memory, so that their number does not matter."""
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import overload
@@ -15,6 +15,7 @@ from lehr.post.rendered import Rendered
 from lehr.runtime.errors import UserError
 
 IDS, TRAINED, OFFSETS, DRAWN = "ids.bin", "trained.bin", "offsets.bin", "drawn.bin"
+WEIGHTS = "weights.bin"  # of the loss; there only if they are not all 1
 _AGAIN = "delete the artifact and run the same command again"
 
 
@@ -24,7 +25,7 @@ class PoolWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ids, self._trained = (folder / IDS).open("wb"), (folder / TRAINED).open("wb")
-        self._offsets = array("q", [0])
+        self._offsets, self._weights = array("q", [0]), array("d")
 
     def __enter__(self) -> PoolWriter:
         return self
@@ -41,11 +42,14 @@ class PoolWriter:
         self._ids.write(np.array(row.ids, "<u4").tobytes())
         self._trained.write(np.array(row.mask, "u1").tobytes())
         self._offsets.append(self._offsets[-1] + len(row.ids))
+        self._weights.append(row.weight)
 
     def finish(self, drawn: Sequence[int]) -> None:
         """Write where conversations begin, and the numbers of those that an epoch has, in order and with repeats."""
         (self._folder / OFFSETS).write_bytes(np.array(self._offsets, "<i8").tobytes())
         (self._folder / DRAWN).write_bytes(np.array(drawn, "<i8").tobytes())
+        if any(weight != 1.0 for weight in self._weights):
+            (self._folder / WEIGHTS).write_bytes(np.array(self._weights, "<f8").tobytes())
 
 
 class Pool(Sequence[Rendered]):
@@ -55,8 +59,10 @@ class Pool(Sequence[Rendered]):
         """Raises UserError if the files do not belong together."""
         self._offsets, self._drawn = _mapped(folder / OFFSETS, "<i8"), _mapped(folder / DRAWN, "<i8")
         self._ids, self._trained = _mapped(folder / IDS, "<u4"), _mapped(folder / TRAINED, "u1")
+        count = len(self._offsets) - 1
+        self._weights = _mapped(folder / WEIGHTS, "<f8") if (folder / WEIGHTS).exists() else np.ones(max(0, count))
         whole = int(self._offsets[-1]) if len(self._offsets) else -1
-        if whole != len(self._ids) or whole != len(self._trained) or not len(self._drawn):
+        if whole != len(self._ids) or whole != len(self._trained) or len(self._weights) != count or not len(self._drawn):
             raise UserError("the conversations' files do not belong together", where=folder, remedy=_AGAIN)
 
     def __len__(self) -> int:
@@ -71,9 +77,15 @@ class Pool(Sequence[Rendered]):
     def __getitem__(self, index: int | slice) -> Rendered | list[Rendered]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        row = int(self._drawn[index])
+        return self._row(int(self._drawn[index]))
+
+    def kept(self) -> Iterator[Rendered]:
+        """Every conversation once, drawn or not, in the order in which they were added."""
+        return (self._row(row) for row in range(len(self._offsets) - 1))
+
+    def _row(self, row: int) -> Rendered:
         here = slice(int(self._offsets[row]), int(self._offsets[row + 1]))
-        return Rendered(self._ids[here].tolist(), self._trained[here].astype(bool).tolist())
+        return Rendered(self._ids[here].tolist(), self._trained[here].astype(bool).tolist(), float(self._weights[row]))
 
     @property
     def lengths(self) -> np.ndarray:

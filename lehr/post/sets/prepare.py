@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lehr.config.chat import ConversationsSource, SuppliedSource
 from lehr.data.decontaminate import Decontaminator
@@ -17,10 +17,11 @@ from lehr.post.chat import render_to_learn
 from lehr.post.rendered import Rendered
 from lehr.post.sets import shapes
 from lehr.post.sets.audit import Audit, SetCounts
-from lehr.post.sets.conversation_rows import conversation_of
+from lehr.post.sets.conversation_rows import ballot_of, conversation_of
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.files import Row, files_of, rows
 from lehr.post.sets.pool import PoolWriter
+from lehr.post.sets.votes import voted
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 
@@ -31,13 +32,18 @@ _SEARCHED = 512  # rows compared with evaluation texts at once
 @dataclass(frozen=True)
 class Preparing:
     """What an epoch has: the amount of each set, in order; `sources` are the supplied ones among them, the others are families
-    of generated conversations. Shares are of `samples` rows."""
+    of generated conversations. Shares are of `samples` rows. `check` raises UserError for a supplied row that must not be
+    there."""
 
     amounts: Mapping[str, int | str]
     sources: Mapping[str, ConversationsSource]
     samples: int
     max_length: int
     seed: int
+    check: Callable[[Row, shapes.Conversation], None] = lambda row, talk: None
+
+
+Render = Callable[[Sequence[Message], Tokenizer, Sequence[dict[str, Any]] | None], tuple[list[int], list[bool]]]
 
 
 def prepare_conversations(
@@ -45,85 +51,117 @@ def prepare_conversations(
 ) -> dict[str, SetCounts]:
     """Write the rows of every set to `out`, with counts and dropped rows. Raises UserError for bad rows, for a set of which
     nothing is left, and as `render` does."""
-    numbers = array("q")  # eight bytes a row, not thirty-two: sets have tens of millions
     with Audit(out) as audit, PoolWriter(out) as writer:
-        for name, amount in wish.amounts.items():
-            source, first = wish.sources.get(name), len(writer)
-            counts = audit.sets[name] = _counts(source)
-            if source is None:
-                found = _generated(name, int(amount), tokenizer, wish, counts)
+        making = Making(wish, tokenizer, index, audit, writer, note)
+        for name in wish.amounts:
+            making.add_set(name)
+        return making.finish()
+
+
+@dataclass
+class Making:
+    """An artifact of rows, set after set; `numbers` are those of an epoch so far."""
+
+    wish: Preparing
+    tokenizer: Tokenizer
+    index: Decontaminator | None
+    audit: Audit
+    writer: PoolWriter
+    note: Callable[[str], None]
+    numbers: array[int] = field(default_factory=lambda: array("q"))  # eight bytes a row, not thirty-two: sets have millions
+
+    def add_set(self, name: str) -> None:
+        """A set of the wish: a source's rows, or a family's."""
+        source, amount = self.wish.sources.get(name), self.wish.amounts[name]
+        rows = self._generated(name, int(amount)) if source is None else self.supplied(name, source)
+        self.add(name, amount, source, rows)
+
+    def add(self, name: str, amount: int | str, source: SuppliedSource | None, rows: Iterator[Rendered]) -> None:
+        """So many of `rows`, which are `source`'s or generated. Raises UserError if there are none."""
+        counts = self.audit.sets[name] = _counts(source)
+        first = len(self.writer)
+        lengths, trained = array("i"), array("i")
+        for row in rows:
+            self.writer.add(row)
+            lengths.append(len(row.ids))
+            trained.append(sum(row.mask))
+        counts.kept = len(lengths)
+        if not lengths:
+            raise _nothing_left(name, source, counts, self.wish.max_length)
+        count = wanted({name: amount}, {name: len(lengths)}, self.wish.samples)[name]
+        for number in drawn(first, len(lengths), count, seeds.derive(self.wish.seed, name)):
+            counts.drawn += 1
+            counts.tokens += lengths[number - first]
+            counts.trained_tokens += trained[number - first]
+            self.numbers.append(number)
+        if source is not None:
+            self.note(f"{name}: {counts.shape}, {counts.kept:,} of {counts.read:,} rows kept, {counts.drawn:,} in an epoch")
+
+    def finish(self) -> dict[str, SetCounts]:
+        """Write what is known after all rows."""
+        self.writer.finish(self.numbers)
+        self.audit.close()
+        return self.audit.sets
+
+    def fits(self, name: str, row: Rendered) -> bool:
+        """Count a generated row; whether it is short enough."""
+        counts = self.audit.sets[name]
+        counts.read += 1
+        if len(row.ids) > self.wish.max_length:
+            counts.dropped["longer than max_length"] += 1
+        return len(row.ids) <= self.wish.max_length
+
+    def _generated(self, family: str, count: int) -> Iterator[Rendered]:
+        """Training conversations of a family; those that are too long are left out."""
+        for number in range(count):
+            talk = conversation(family, "train", number, self.wish.seed)
+            row = Rendered(*render_to_learn(talk.messages, self.tokenizer))
+            if self.fits(family, row):
+                yield row
+
+    def supplied(
+        self, name: str, source: ConversationsSource, render: Render = render_to_learn, weight: float = 1.0
+    ) -> Iterator[Rendered]:
+        """The rendered rows of a source's files. Raises UserError for one that the template refuses, if the source says so."""
+        found = clean(self._read(name, source), self.index, name, self.audit, lambda talk: talk.messages)
+        for row, talk in found:
+            if source.max_turns and sum(m.role == "user" for m in talk.messages) > source.max_turns:
+                self.audit.drop(name, row, f"more than {source.max_turns} turns")
+                continue
+            most = self.wish.max_length if source.too_long == "cut" else 0
+            try:
+                ids, mask, cut = _rendered(talk, self.tokenizer, render, most)
+            except UserError as error:
+                if source.bad_rows == "stop":
+                    raise UserError(error.what, where=row.where, remedy=error.remedy) from None
+                self.audit.drop(name, row, error.what)
+                continue
+            if len(ids) > self.wish.max_length:
+                self.audit.drop(name, row, "longer than max_length")
             else:
-                found = _supplied(name, source, tokenizer, wish, index, audit)
-            lengths, trained = array("i"), array("i")
-            for row in found:
-                writer.add(row)
-                lengths.append(len(row.ids))
-                trained.append(sum(row.mask))
-            counts.kept = len(lengths)
-            if not lengths:
-                raise _nothing_left(name, source, counts, wish.max_length)
-            count = wanted({name: amount}, {name: len(lengths)}, wish.samples)[name]
-            for number in drawn(first, len(lengths), count, seeds.derive(wish.seed, name)):
-                counts.drawn += 1
-                counts.tokens += lengths[number - first]
-                counts.trained_tokens += trained[number - first]
-                numbers.append(number)
-            if source is not None:
-                note(f"{name}: {counts.shape}, {counts.kept:,} of {counts.read:,} rows kept, {counts.drawn:,} in an epoch")
-        writer.finish(numbers)
-        audit.close()
-        return audit.sets
+                self.audit.sets[name].cut += cut
+                yield Rendered(ids, mask, weight)
+
+    def _read(self, name: str, source: ConversationsSource) -> Iterator[tuple[Row, shapes.Conversation]]:
+        if source.majority_of:
+            found = voted(read_set(name, source, ballot_of, "conversations", self.audit), name, source, self.audit)
+        else:
+            found = read_set(name, source, conversation_of, "conversations", self.audit)
+        for row, talk in found:
+            self.wish.check(row, talk)
+            yield row, talk
 
 
 def _counts(source: SuppliedSource | None) -> SetCounts:
     return SetCounts("generated", "CC0-1.0") if source is None else SetCounts(source.origin, source.license)
 
 
-def _generated(family: str, count: int, tokenizer: Tokenizer, wish: Preparing, counts: SetCounts) -> Iterator[Rendered]:
-    """Training conversations of a family; those that are too long are left out."""
-    for number in range(count):
-        counts.read += 1
-        ids, mask = render_to_learn(conversation(family, "train", number, wish.seed).messages, tokenizer)
-        if len(ids) <= wish.max_length:
-            yield Rendered(ids, mask)
-        else:
-            counts.dropped["longer than max_length"] += 1
-
-
-def _supplied(
-    name: str,
-    source: ConversationsSource,
-    tokenizer: Tokenizer,
-    wish: Preparing,
-    index: Decontaminator | None,
-    audit: Audit,
-) -> Iterator[Rendered]:
-    """The rendered rows of a source's files."""
-    found = read_set(name, source, conversation_of, "conversations", audit)
-    for row, talk in clean(found, index, name, audit, lambda talk: talk.messages):
-        if source.max_turns and sum(m.role == "user" for m in talk.messages) > source.max_turns:
-            audit.drop(name, row, f"more than {source.max_turns} turns")
-            continue
-        try:
-            ids, mask, cut = _rendered(talk, tokenizer, wish.max_length if source.too_long == "cut" else 0)
-        except UserError as error:
-            if source.bad_rows == "stop":
-                raise UserError(error.what, where=row.where, remedy=error.remedy) from None
-            audit.drop(name, row, error.what)
-            continue
-        if len(ids) > wish.max_length:
-            audit.drop(name, row, "longer than max_length")
-        else:
-            audit.sets[name].cut += cut
-            yield Rendered(ids, mask)
-
-
-def _rendered(talk: shapes.Conversation, tokenizer: Tokenizer, most: int) -> tuple[list[int], list[bool], bool]:
+def _rendered(talk: shapes.Conversation, tokenizer: Tokenizer, render: Render, most: int) -> tuple[list[int], list[bool], bool]:
     """A conversation's tokens, and whether it was cut: with `most`, it ends after the last answer that fits. Raises UserError
     for turns that the template refuses."""
     messages, cut = list(talk.messages), False
     while True:
-        ids, mask = render_to_learn(messages, tokenizer, list(talk.tools) or None)
+        ids, mask = render(messages, tokenizer, list(talk.tools) or None)
         ends = [i for i, m in enumerate(messages[:-1]) if m.role == "assistant"]
         if not most or len(ids) <= most or not ends:
             return ids, mask, cut

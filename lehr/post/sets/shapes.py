@@ -3,6 +3,7 @@
     conversations   messages: [{role, content, tool_calls?, name?}]          tools?: [...]
                     conversations: [{from, value}]  (ShareGPT)               system?: text
                     prompt: text or messages, completion: text or messages
+                    prompt, completions: several of them, for a vote (lehr.post.sets.votes)
                     instruction, input?, output, history?  (Alpaca)
     preferences     chosen, rejected: text or messages, prompt: text or messages; or chosen and rejected with the whole dialogue
                     conversations: [...], chosen: {from, value}, rejected: {from, value}  (ShareGPT)
@@ -31,6 +32,13 @@ class Conversation:
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Several answers to the same turns, each as a conversation."""
+
+    answers: tuple[Conversation, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def shape_of(kind: str, values: Values) -> str:
 _SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
     "conversations": {
         "messages": ("messages",), "ShareGPT": ("conversations",), "prompt and completion": ("prompt", "completion"),
-        "Alpaca": ("instruction", "output"),
+        "prompt and completions": ("prompt", "completions"), "Alpaca": ("instruction", "output"),
     },
     "preferences": {
         "ShareGPT pairs": ("conversations", "chosen", "rejected"), "pairs": ("chosen", "rejected"),

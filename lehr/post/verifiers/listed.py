@@ -65,6 +65,7 @@ _LISTED: dict[str, tuple[Callable[[Args, str], Score], type[Arguments]]] = {
     "last_number": (numbers.last_number, numbers.OneNumber),
     "math_equal": (mathematics.math_equal, mathematics.Mathematics),
     "exact_match": (matching.exact_match, matching.Answers),
+    "mentions": (matching.mentions, matching.Mentioned),
     "regex": (matching.regex, matching.Pattern),
     "instructions": (instructions.follows, instructions.Instructions),
     "json_schema": (schemas.json_schema, schemas.Schema),

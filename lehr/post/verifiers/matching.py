@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lehr.post.verifiers.arguments import Args, Arguments, Text, need
+from lehr.runtime import text as texts
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -36,6 +37,17 @@ def exact_match(args: Args, text: str) -> bool:
 class Answers(Arguments):
     answers: Annotated[list[str], Field(min_length=1)]
     normalise: Literal["none", "spaces", "squad"] = "spaces"
+
+
+def mentions(args: Args, text: str) -> bool:
+    """The response mentions `all` of these, as whole words in any case, and `none` of those."""
+    found = (texts.mentions(text, phrase) for phrase in args["all"])
+    return all(found) and not any(texts.mentions(text, phrase) for phrase in args.get("none", ()))
+
+
+class Mentioned(Arguments):
+    all: Annotated[list[Text], Field(min_length=1)]
+    none: list[Text] = []
 
 
 def regex(args: Args, text: str) -> bool:

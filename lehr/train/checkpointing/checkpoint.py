@@ -152,13 +152,18 @@ def load_model(artifact: Artifact, head: Head, kind: Callable[[Model], M]) -> tu
         if shapes.get(name) != tuple(parameter.shape):
             what = f"tensor {name!r} is missing or has another shape"
             raise UserError(what, where=artifact.path(WEIGHTS), remedy=_WHOLE)
-    weights = read_tensors(artifact.path(WEIGHTS))
+    load_weights(model, artifact.path(WEIGHTS))
+    return model, tokenizer, said
+
+
+def load_weights(model: Backbone, path: Path) -> None:
+    """Overwrite the model's weights with those of a file of the same shapes. Raises UserError if one is NaN or infinite."""
+    weights = read_tensors(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not bool(weights[name].isfinite().all()):
-                raise UserError(f"tensor {name!r} holds NaN or infinity", where=artifact.path(WEIGHTS), remedy=_WHOLE)
+                raise UserError(f"tensor {name!r} holds NaN or infinity", where=path, remedy=_WHOLE)
             parameter.copy_(weights[name])
-    return model, tokenizer, said
 
 
 def load_architecture(artifact: Artifact) -> Model:

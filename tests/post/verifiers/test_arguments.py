@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from lehr.config.parallel import Parallel
 from lehr.config.posttraining import GrpoStep
+from lehr.config.training import Watch
 from lehr.data.synthetic.conversations import FAMILIES, conversation
+from lehr.pipeline.step_context import StepContext
 from lehr.post.verifiers import VERIFIERS, check_args, verify
 from lehr.runtime.errors import UserError
 from lehr.stages.grpo import expand
@@ -123,6 +126,7 @@ def test_an_answer_that_does_not_end_is_not_looked_at() -> None:
 
 
 def test_a_bonus_that_needs_arguments_is_refused_before_training() -> None:
+    place = StepContext("sft", 1, Parallel(), Watch(), {}, 128, False)
     step = GrpoStep(name="rl", kind="grpo", optim={"lr": 1e-5}, families=["math"], bonus={"last_integer": 0.1})  # type: ignore
     with pytest.raises(UserError, match=r"^posttraining.rl.bonus: verifier 'last_integer', argument answer"):
-        expand(step, None)  # type: ignore[arg-type]
+        expand(step, place)
