@@ -101,7 +101,12 @@ def _refuse_models(values: dict[str, Any], in_image: Sequence[str]) -> None:
     for step in values.get("posttraining", []):
         if step["kind"] == "merge":  # its models are steps, or paths
             named = [("parents", name) for name in step["parents"]] + [("base", step["base"])]
-            models += [(f"posttraining.{step['name']}.{key}", name, ours) for key, name in named if is_address(name)]
+        else:
+            named = [(key, step.get(key) or "") for key in ("value", "against")]
+            named += [("reward_models", name) for name in step.get("reward_models") or ()]
+            pairs = step.get("pairs") or {}
+            named += [("pairs.pool", name) for name in pairs.get("pool", ())] + [("pairs.weaker", pairs.get("weaker", ""))]
+        models += [(f"posttraining.{step['name']}.{key}", name, ours) for key, name in named if is_address(name)]
     for key, place, remedy in models:
         if place and not _there(place, in_image):
             raise UserError("this model is on this machine only", where=f"{key}={place}", remedy=remedy)

@@ -14,7 +14,9 @@ from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
 _PATHS = re.compile(r"(data|chat)\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
-_MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base)")  # keys that name models: by step, or by a path with a slash
+# Keys that name models: by step, or by a path with a slash. In the table `reward_models` its own keys do.
+_MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base|value|against|reward_models|pairs\.pool|pairs\.weaker)")
+_TABLES = ("weights", "examples", "reward_models")  # of shares: a child that names them means exactly those, not a union
 
 
 def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Origin, base: Path, prefix: str = "") -> None:
@@ -22,10 +24,11 @@ def merge(into: dict[str, Any], new: Mapping[str, Any], source: str, origin: Ori
     both is merged, any other is replaced."""
     for key, value in new.items():
         dotted = f"{prefix}{key}"
-        # `weights` and `examples` are tables of shares: a child that names them means exactly those, not a union. A section of
-        # another `kind` has other keys: it is replaced too.
+        # A section of another `kind` has other keys: it is replaced too.
         old = into.get(key)
-        whole = key in ("weights", "examples") or (isinstance(old, dict) and _other_kind(old, value))
+        whole = key in _TABLES or (isinstance(old, dict) and _other_kind(old, value))
+        if key == "reward_models" and isinstance(value, dict):
+            value = {_placed(name, base, dotted): weight for name, weight in value.items()}
         if isinstance(value, dict) and isinstance(old, dict) and not whole:
             merge(into[key], value, source, origin, base, f"{dotted}.")
             continue

@@ -93,3 +93,27 @@ def test_merged_models_of_this_machine_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="this model is on this machine only") as caught:
         travel.packed(recipe("sft", tmp_path / "code"))
     assert caught.value.where == f"posttraining.both.parents={tmp_path / 'code'}"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "{kind: ppo, name: rl, families: [math], optim: {lr: 1e-5}, reward_models: {PLACE/rm: 1.0}}",
+        "{kind: ppo, name: rl, families: [math], optim: {lr: 1e-5}, value: PLACE/rm}",
+        "{kind: reward_model, name: rl, loss: contrastive, against: PLACE/rm}",
+        (
+            "{kind: dpo, name: rl, optim: {lr: 1e-5}, pairs: {by: model-gap, weaker: PLACE/rm, families: [math], prompts: 2, "
+            "held_out_prompts: 2}}"
+        ),
+    ],
+)
+def test_rewards_and_other_models_of_this_machine_are_refused(step: str, tmp_path: Path) -> None:
+    """By their absolute path, whatever the recipe wrote relative to itself."""
+    for place in (tmp_path, Path("elsewhere")):
+        path = tmp_path / "r.yaml"
+        path.write_text(f"inherits: {TINY}\nposttraining: [{{kind: sft}}, {step.replace('PLACE', str(place))}]\n")
+        with pytest.raises(UserError, match="this model is on this machine only") as caught:
+            travel.packed(load_recipe(path))
+        assert str(caught.value.where).endswith(f"={tmp_path / place / 'rm'}")
+    path.write_text(f"inherits: {TINY}\nposttraining: [{{kind: sft}}, {step.replace('PLACE', 's3://b/r/artifacts')}]\n")
+    travel.packed(load_recipe(path))
