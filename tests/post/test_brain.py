@@ -114,7 +114,7 @@ def test_sums_do_not_depend_on_accumulation_or_padding() -> None:
 
 def _on_ranks(ranks: Ranks) -> list[Any]:
     state, policy = training.fresh()
-    objective = training.brain(state, policy, prompts=4, refresh=2, sampler=Said())
+    objective = training.brain(state, policy, prompts=3, refresh=2, sampler=Said())  # each of six prompts once
     found = []
     for step in range(2):
         _zero(state)
@@ -132,7 +132,7 @@ def test_sums_do_not_depend_on_the_number_of_ranks() -> None:
     alone = run_ranks(1, 1, _on_ranks)
     for world in (2, 4):
         for (mine, gradient), (other, again) in zip(alone, run_ranks(world, 1, _on_ranks), strict=True):
-            torch.testing.assert_close(other, mine, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(other, mine, rtol=1e-6, atol=1e-5)
             assert float((again - gradient).norm() / gradient.norm()) < 2e-6
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.post import killing_conditioned
 from tests.post.killing import KINDS
 
-CASES = 14
+CASES = 8  # with sixteen kills, for each method
 
 
 @pytest.mark.long
@@ -32,7 +32,7 @@ def test_killed_runs_end_bit_identical(method: str, tmp_path: Path, repository: 
     assert all(c["kills"] for c in cases)
     assert {kind for c in cases for kind in c["kinds"]} == set(KINDS)
     for what in ("skipped", "rollbacks", "spans"):
-        assert sum(c[what] > 0 for c in cases) >= 3, what
+        assert sum(c[what] > 0 for c in cases) >= 2, what
 
 
 @pytest.mark.long

@@ -41,28 +41,40 @@ def free_port() -> int:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[str]:
-    """Run the server with its data in `folder`; yields its address."""
-    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+    """Run the server with its data in `folder`; yields its address. A port that somebody took meanwhile (each is free when
+    it is chosen, its gRPC twin may not be) makes the server end: it gets others."""
+    for again in range(4):
+        ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+        address = f"http://127.0.0.1:{ports['s3.port']}"
+        process = _started(folder, ports)
+        try:
+            try:
+                _await(address, process, folder / "log")
+            except AssertionError:
+                if again == 3 or "address already in use" not in (folder / "log").read_text():
+                    raise
+                continue
+            yield address
+            return
+        finally:
+            process.kill()  # to SIGTERM it listens for a quarter of a minute
+            process.wait()
+            for port in ports.values():
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # its own choice of a place
+                    left.unlink()
+                for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port + 10_000}.sock"):
+                    left.unlink()
+
+
+def _started(folder: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:
     identity = {"name": KEY, "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     command = [weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3", "-volume.max=20"]
     command += [f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=256", "-s3.iam=false", "-master.telemetry=false"]
     command += ["-s3.port.lance=0", "-s3.port.iceberg=0"]
     command += [f"-{name}={port}" for name, port in ports.items()]
-    address = f"http://127.0.0.1:{ports['s3.port']}"
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMAXPROCS": "2"})
-    try:
-        _await(address, process, folder / "log")
-        yield address
-    finally:
-        process.kill()  # to SIGTERM it listens for a quarter of a minute
-        process.wait()
-        for port in ports.values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # its own choice of a place
-                left.unlink()
-            for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port + 10_000}.sock"):
-                left.unlink()
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "GOMAXPROCS": "2"})
 
 
 def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
