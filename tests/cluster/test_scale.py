@@ -33,7 +33,7 @@ from tests.cluster.objects import gated_pod, make_node, sweep
 from tests.cluster.plane import free_port, with_parent
 from tests.cluster.scenario import BASE, Life
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(900)]  # times reactions: on an idle machine
 SIZE = int(os.environ.get("LEHR_FLEET", "2048"))
 VERDICTS = 200
 POOL = "big"

@@ -39,10 +39,10 @@ def test_killed_runs_end_bit_identical(method: str, tmp_path: Path, repository: 
 def test_killed_steps_of_self_knowledge_end_bit_identical(tmp_path: Path, repository: Path) -> None:
     """From the parent's artifact on: each attempt adds the negative token anew, and finds its weights in the save."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.post.killing_conditioned", str(tmp_path), "0", "10"],
+        [sys.executable, "-m", "tests.post.killing_conditioned", str(tmp_path), "0", "6"],
         cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     cases = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(cases) == 10 and [c["case"] for c in cases if not c["same"]] == []
+    assert len(cases) == 6 and [c["case"] for c in cases if not c["same"]] == []
     assert all(c["kills"] for c in cases) and {kind for c in cases for kind in c["kinds"]} == set(killing_conditioned.KINDS)
