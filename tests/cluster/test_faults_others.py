@@ -44,7 +44,8 @@ def test_two_leaders(world: World, cluster: Cluster) -> None:
             eventually(lambda: all(life.controller.election.leading for life in run.lives), "both lead")
             run.submit()
             run.wait()
-            assert all(life.controller.election.leading for life in run.lives)
+            # A renewal that a busy machine delays ends a leadership for a moment: it is had again.
+            eventually(lambda: all(life.controller.election.leading for life in run.lives), "both lead still")
             run.check()
             return 2
 
