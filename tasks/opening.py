@@ -14,6 +14,7 @@ from pathlib import Path
 from lehr.artifacts.artifact import Artifact, ArtifactRef, canonical, sha256_text, write_atomic
 from lehr.artifacts.ledger import spent_on
 from lehr.config import Recipe, load_recipe, recipe_yaml
+from lehr.config.names import is_address
 from lehr.config.runnable import check_runnable
 from lehr.infra.pod.pod_request import run_name, stage_labels
 from lehr.infra.pod.pod_template import SCRATCH
@@ -21,7 +22,7 @@ from lehr.monitoring.mlflow_tracker import MlflowTracker
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.graph import graph
 from lehr.pipeline.local import addresses, locate, run_node
-from lehr.pipeline.node import Node, is_address
+from lehr.pipeline.node import Node
 from lehr.pipeline.registry import stage
 from lehr.pipeline.requirements import CHECKED, check_made, check_rewards
 from lehr.pipeline.run import found_again

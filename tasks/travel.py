@@ -13,7 +13,7 @@ from typing import Any
 
 from lehr.artifacts.artifact import sha256_file, sha256_text
 from lehr.config import Recipe
-from lehr.config.merge_checks import is_address
+from lehr.config.names import is_address
 from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError, from_os_error
 from lehr.tasks.run_location import RunLocation

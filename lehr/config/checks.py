@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from lehr.config.ancestry import origins
 from lehr.config.chat import share_of
-from lehr.config.merge_checks import is_address, merges
+from lehr.config.merge_checks import merges
+from lehr.config.names import is_address
 from lehr.config.pair_checks import pairs
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import (

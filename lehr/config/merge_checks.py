@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lehr.config.ancestry import MadeOf, ancestors, made_of, nearest_common
 from lehr.config.merging import OF_DIFFERENCES
+from lehr.config.names import is_address
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import MergeStep
 
@@ -18,11 +19,6 @@ def merges(r: RecipeParts) -> None:
             _check_parents(step, before, judges)
             _check_base(step, before, models)
         before.append(step.name)
-
-
-def is_address(name: str) -> bool:
-    """Whether a merge's model is one of another run: names of steps have no slash."""
-    return "/" in name
 
 
 def _check_settings(step: MergeStep) -> None:

@@ -27,3 +27,8 @@ Name = Annotated[str, AfterValidator(_checked)]
 # The name of a node of the graph: Kubernetes and Flyte accept 63 characters of [a-z0-9-], and `scores-NAME` must fit too.
 STEP_NAME = r"^[a-z0-9]([a-z0-9-]{0,52}[a-z0-9])?$"
 StepName = Annotated[str, Field(pattern=STEP_NAME)]
+
+
+def is_address(name: str) -> bool:
+    """Whether a model that a recipe or a graph names is an artifact of another run: names of steps and nodes have no slash."""
+    return "/" in name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lehr.config.chat import share_of
+from lehr.config.names import is_address
 from lehr.config.pairs import Pairs
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import DpoStep, RewardModelStep
@@ -40,7 +41,7 @@ def _check(p: Pairs, key: str, known: list[str]) -> None:
     if p.pool and p.by not in ("verifier", "judge"):
         raise ValueError(f"{key}.pool: by={p.by} asks no pool; leave it out")
     for own, name in (("weaker", p.weaker), *(("pool", name) for name in p.pool)):
-        if name and name not in known and "/" not in name:
+        if name and name not in known and not is_address(name):
             raise ValueError(
                 f"{key}.{own}: {name!r} is no model before the one that answers; those are: {', '.join(known) or 'none'}. "
                 "Name one, or an artifact's address"

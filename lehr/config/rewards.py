@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lehr.config.names import is_address
 from lehr.config.parts import RecipeParts
 from lehr.config.posttraining import BestOfNStep, RewardedStep, RewardModelStep
 
@@ -28,7 +29,7 @@ def rewarded(r: RecipeParts) -> None:
 def _check_model(step: RewardModelStep, key: str, models: list[str]) -> None:
     if step.against and step.loss != "contrastive":
         raise ValueError(f"{key}.against: {step.loss} contrasts nothing; set loss to contrastive, or leave it out")
-    if step.against and step.against not in models and "/" not in step.against:
+    if step.against and step.against not in models and not is_address(step.against):
         raise ValueError(f"{key}.against={step.against!r} is not a model before this step; those are: {', '.join(models)}")
     if step.against and step.against == (step.parent or models[-1]):
         raise ValueError(f"{key}.against={step.against!r} is its parent too: the contrast is 0; name another model")
@@ -40,7 +41,7 @@ def _check_model(step: RewardModelStep, key: str, models: list[str]) -> None:
 
 def _check_best(step: BestOfNStep, key: str, known: list[str]) -> None:
     for name in step.reward_models:
-        if name not in known and "/" not in name:
+        if name not in known and not is_address(name):
             raise ValueError(
                 f"{key}.reward_models: there is no reward model {name!r} before this step; "
                 f"those are: {', '.join(known) or 'none'}"
@@ -55,7 +56,7 @@ def _check_ppo(step: RewardedStep, key: str, known: list[str], contrasts: list[s
     for own, name in named.items():
         if own == "value" and name in contrasts:
             raise ValueError(f"{key}.{own}: {name!r} is a contrast of two language models; name a trained one")
-        if name and name not in (*known, *contrasts) and "/" not in name:
+        if name and name not in (*known, *contrasts) and not is_address(name):
             raise ValueError(
                 f"{key}.{own}: {name!r} is no reward model before this step; those are: {', '.join(known) or 'none'}"
             )

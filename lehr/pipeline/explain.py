@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lehr.artifacts.artifact import MANIFEST, Manifest, canonical
-from lehr.pipeline.node import Node, is_address
+from lehr.config.names import is_address
+from lehr.pipeline.node import Node
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs

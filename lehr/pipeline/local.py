@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lehr.artifacts.artifact import Artifact, ArtifactRef, Manifest
+from lehr.config.names import is_address
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.explain import outlook
 from lehr.pipeline.merge_parents import check_merges
-from lehr.pipeline.node import Node, is_address
+from lehr.pipeline.node import Node
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity, found_again, run_stage
 from lehr.pipeline.spec import Inputs

@@ -26,11 +26,6 @@ class Node:
         return tuple(dict.fromkeys(name for names in self.inputs.values() for name in names))
 
 
-def is_address(name: str) -> bool:
-    """Whether an input is an artifact of another run: node names contain no slash."""
-    return "/" in name
-
-
 def visits(nodes: Sequence[Node]) -> int:
     """The number of paths through the graph, over all nodes. Flyte's engine walks every path in every round (measured: half a
     millisecond for each), so a graph must stay below some thousands."""

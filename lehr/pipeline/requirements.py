@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import Artifact
 from lehr.config.data import JsonlSource
+from lehr.config.names import is_address
 from lehr.data.mix import counted
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
@@ -16,7 +17,7 @@ from lehr.evals.corpus import family, rows_of
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.merge_templates import check_templates
-from lehr.pipeline.node import Node, is_address
+from lehr.pipeline.node import Node
 from lehr.post.asked import SPLITS, pair_prompts, pairs_seed, prompt_ids, refuse_long, roll_out_prompts
 from lehr.post.rewards.agreement import check_reads
 from lehr.post.sets.asked_prompts import generated

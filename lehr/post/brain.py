@@ -22,14 +22,11 @@ from torch import Tensor
 from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
-from lehr.post.answers import Prompt, answered, difference, logprobs, reported
-from lehr.post.batches import rows_of_step
+from lehr.post.answers import Prompt, logprobs, reported
 from lehr.post.rewards.scored import NONE, Rewards, scored
+from lehr.post.roll_out_objective import RollOutObjective
 from lehr.post.rollout import RollOut, RollOuts, Updates
-from lehr.post.sft import pad
-from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
-from lehr.runtime.reporting_sampler import ReportingSampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState
@@ -77,12 +74,13 @@ def effective_samples(log_weights_PS: Tensor) -> Tensor:
     return (-(2 * log_weights_PS).logsumexp(dim=1)).exp()
 
 
-class BrainObjective:
+class BrainObjective(RollOutObjective):
     """Sample a proposal's answers, reward them, and learn; the loss is a mean over prompts (`weight`).
 
     The state's model is trained, `policy` samples from it, the state's frozen `reference` is the prior.
     """
 
+    settings: BrainSettings
     extras: tuple[str, ...] = (
         "reward", "kl", "posterior_kl", "posterior_samples", "policy_samples", "response_tokens", "unfinished",
     )  # fmt: skip
@@ -96,11 +94,8 @@ class BrainObjective:
         seed: int,
         sampler: Sampler | None = None,
     ) -> None:
-        self.policy, self.prompts, self.settings, self.seed = policy, prompts, settings, seed
-        self.sampler = sampler or policy
+        super().__init__(policy, prompts, settings, seed, sampler)
         self.reference = state.named("reference", Transformer)
-        if isinstance(self.sampler, ReportingSampler):
-            self.extras = (*self.extras, "sampler_difference")
         self.roll_outs = RollOuts(state, self.draw, RollOut, settings.updates, seed)
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
@@ -119,28 +114,21 @@ class BrainObjective:
         log_a_PS = posterior(r.rewards_B.view(-1, s.samples), reference_PS, proposal_PS, s.beta)
         loss, log_b_PS = brain_loss(new_PS, proposal_PS, log_a_PS, s.baseline)
         backpropagate(loss)
-        prompts, tokens, n = float(len(new_PS)), float(answer_BT.sum()), float(len(r))
+        prompts = float(len(new_PS))
         ratio_BT = (r.reference_BT - new_BT.detach()) * answer_BT
         extra = {
-            "reward": (float(r.rewards_B.sum()), n),
-            "kl": (float((ratio_BT.exp() - ratio_BT - 1).sum()), tokens),
+            "kl": (float((ratio_BT.exp() - ratio_BT - 1).sum()), float(answer_BT.sum())),
             "posterior_kl": (float((log_a_PS.exp() * (log_a_PS - log_b_PS)).sum()), prompts),
             "posterior_samples": (float(effective_samples(log_a_PS).sum()), prompts),
             "policy_samples": (float(effective_samples(log_b_PS).sum()), prompts),
-            "response_tokens": (tokens, n),
-            "unfinished": (n - float(r.finished_B.sum()), n),
+            **self.said(r, r.old_BT, answer_BT),
         }
-        if "sampler_difference" in self.extras:
-            extra["sampler_difference"] = difference(r.old_BT, r.sampled_BT, answer_BT)
         return Sums(float(loss.detach()), prompts, r.tokens_BT.numel(), extra)
 
     def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
         """This rank's answers of proposal `number` to its share of the prompts."""
-        s, seed = self.settings, seeds.derive(self.seed, "rollout", number, ranks.rank)  # by rank: else samples correlate
-        chosen = ranks.split(rows_of_step(number, s.updates.prompts, len(self.prompts), self.seed).tolist())
-        self.sampler.follow(step)
-        own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
-        tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
+        s = self.settings
+        own, tokens_BT, labels_BT = self.answers(number, step, ranks)
         return RollOut(
             step, tokens_BT, labels_BT, scored(own, s.rewards, ranks),
             own.finished_B, torch.zeros(len(own.rows)), logprobs(self.reference, tokens_BT, labels_BT, s.temperature),

@@ -54,6 +54,14 @@ class EngineClient:
                 )
         raise InfraError(f"{self.url}{path}: the engine did not answer {ATTEMPTS} requests; the last: {last}")
 
+    def first_model(self) -> str | None:
+        """The first that the server names, None if it names none. Raises as `ask` does."""
+        found = self.ask("GET", "/v1/models")
+        try:
+            return str(found["data"][0]["id"])
+        except (KeyError, IndexError, TypeError):
+            return None
+
     def _once(self, method: str, path: str, body: Any) -> tuple[int, bytes]:
         kind = http.client.HTTPSConnection if self._split.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._split.hostname or "", self._split.port, timeout=self._timeout)

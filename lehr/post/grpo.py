@@ -13,13 +13,10 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.answers import Prompt as Prompt
-from lehr.post.answers import answered, difference, logprobs, reported
-from lehr.post.batches import rows_of_step
+from lehr.post.answers import logprobs, reported
+from lehr.post.roll_out_objective import RollOutObjective
 from lehr.post.rollout import RollOut, RollOuts, Updates
-from lehr.post.sft import pad
-from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
-from lehr.runtime.reporting_sampler import ReportingSampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState
@@ -84,12 +81,13 @@ def clipped(new_BT: Tensor, old_BT: Tensor, advantage_B: Tensor, s: GrpoSettings
     return (better_B1 & (ratio_BT > 1 + s.clip_high)) | (worse_B1 & (ratio_BT < 1 - s.clip_low))
 
 
-class GrpoObjective:
+class GrpoObjective(RollOutObjective):
     """Roll out, verify, and make one or more policy-gradient updates; the mean is over response tokens (`weight`).
 
     The state's model is trained, `policy` samples from it, and the state's frozen `reference` anchors the KL term.
     """
 
+    settings: GrpoSettings
     extras: tuple[str, ...] = ("reward", "kl", "response_tokens", "unfinished")
 
     def __init__(
@@ -101,14 +99,11 @@ class GrpoObjective:
         seed: int,
         sampler: Sampler | None = None,
     ) -> None:
-        self.sampler = sampler or policy
-        self.policy, self.prompts, self.settings, self.seed = policy, prompts, settings, seed
+        super().__init__(policy, prompts, settings, seed, sampler)
         self.reference = state.named("reference", Transformer)
         self.several = settings.updates.count > 1
         if self.several:
             self.extras = (*self.extras, "clipped")
-        if isinstance(self.sampler, ReportingSampler):
-            self.extras = (*self.extras, "sampler_difference")
         self.roll_outs = RollOuts(state, self.draw, RollOut, settings.updates, seed)
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
@@ -125,27 +120,17 @@ class GrpoObjective:
         answer_BT = r.labels_BT != IGNORE
         total = (loss_BT * answer_BT).sum()
         backpropagate(total)
-        tokens, n = float(answer_BT.sum()), float(len(r))
-        extra = {
-            "reward": (float(r.rewards_B.sum()), n),
-            "kl": (float((k3_BT.detach() * answer_BT).sum()), tokens),
-            "response_tokens": (tokens, n),
-            "unfinished": (n - float(r.finished_B.sum()), n),
-        }
+        tokens = float(answer_BT.sum())
+        extra = {"kl": (float((k3_BT.detach() * answer_BT).sum()), tokens), **self.said(r, old_BT, answer_BT)}
         if self.several:
             cut_BT = clipped(new_BT.detach(), old_BT, r.advantages_B, self.settings) & answer_BT
             extra["clipped"] = (float(cut_BT.sum()), tokens)
-        if "sampler_difference" in self.extras:
-            extra["sampler_difference"] = difference(old_BT, r.sampled_BT, answer_BT)
         return Sums(float(total.detach()), tokens, r.tokens_BT.numel(), extra)
 
     def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
         """This rank's part of roll-out `number`: answers to its share of the prompts."""
-        s, seed = self.settings, seeds.derive(self.seed, "rollout", number, ranks.rank)  # by rank: else samples correlate
-        chosen = ranks.split(rows_of_step(number, s.prompts, len(self.prompts), self.seed).tolist())
-        self.sampler.follow(step)
-        own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
-        tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
+        s = self.settings
+        own, tokens_BT, labels_BT = self.answers(number, step, ranks)
         reference_BT = logprobs(self.reference, tokens_BT, labels_BT, s.temperature)
         old_BT = logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature) if self.several else None
         sampled_BT = reported(self.sampler, labels_BT)

@@ -104,11 +104,10 @@ class HttpSampler:
     def _name(self) -> str:
         """What the engine calls the model."""
         if not self._model:
-            found = self._client.ask("GET", "/v1/models")
-            try:
-                self._model = str(found["data"][0]["id"])
-            except (KeyError, IndexError, TypeError):
-                raise self._unfit("it names no model at /v1/models") from None
+            found = self._client.first_model()
+            if found is None:
+                raise self._unfit("it names no model at /v1/models")
+            self._model = found
         return self._model
 
     def _hand_over(self, step: int) -> None:

@@ -12,8 +12,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.model.generate import LanguageModel
 from lehr.model.scalar import ScalarModel
 from lehr.model.transformer import Transformer
-from lehr.post.answers import Prompt, answered, difference, logprobs, reported
-from lehr.post.batches import rows_of_step
+from lehr.post.answers import Prompt, logprobs, reported
 from lehr.post.moments import moments
 from lehr.post.ppo import (
     PpoSettings,
@@ -26,11 +25,9 @@ from lehr.post.ppo import (
     whitened,
 )
 from lehr.post.rewards.scored import scored
+from lehr.post.roll_out_objective import RollOutObjective
 from lehr.post.rollout import RollOut, RollOuts
-from lehr.post.sft import pad
-from lehr.runtime import seeds
 from lehr.runtime.ports import Sampler
-from lehr.runtime.reporting_sampler import ReportingSampler
 from lehr.train.loop import Sums
 from lehr.train.losses import IGNORE, token_logprobs
 from lehr.train.state import TrainState
@@ -53,7 +50,7 @@ class PpoRollOut(RollOut):
     explained_B: Tensor | None = None
 
 
-class PpoObjective:
+class PpoObjective(RollOutObjective):
     """Each token's loss is a mean over the answers' tokens of a step, for policy and value model alike.
 
     The state's model is trained and samples as `policy`; its trained `value` is the critic; its frozen `reference` anchors the
@@ -61,6 +58,7 @@ class PpoObjective:
     of the divergence is carried in the state.
     """
 
+    settings: PpoSettings
     extras: tuple[str, ...] = (
         "reward", "kl", "answer_kl", COEFFICIENT, "explained_variance", "clipped", "response_tokens", "unfinished",
     )  # fmt: skip
@@ -74,12 +72,10 @@ class PpoObjective:
         seed: int,
         sampler: Sampler | None = None,
     ) -> None:
-        self.state, self.policy, self.prompts, self.settings, self.seed = state, policy, prompts, settings, seed
-        self.sampler = sampler or policy
+        super().__init__(policy, prompts, settings, seed, sampler)
+        self.state = state
         self.reference, self.value = state.named("reference", Transformer), state.named(VALUE, ScalarModel)
         state.carried.setdefault(COEFFICIENT, torch.tensor(settings.kl.initial, dtype=torch.float64))
-        if isinstance(self.sampler, ReportingSampler):
-            self.extras = (*self.extras, "sampler_difference")
         self.roll_outs = RollOuts(state, self.draw, PpoRollOut, settings.updates, seed)
 
     def backward(self, step: int, ranks: Ranks) -> Sums:
@@ -113,27 +109,19 @@ class PpoObjective:
         assert r.coefficient_B is not None and r.explained_B is not None
         tokens, n = float(answer_BT.sum()), float(len(r))
         held_BT = clipped_tokens(new_BT, r.old_BT, r.token_advantages_BT, self.settings.clip) & answer_BT
-        extra = {
-            "reward": (float(r.rewards_B.sum()), n),
+        return {
             "kl": (float((divergence(new_BT, r.reference_BT, "k3") * answer_BT).sum()), tokens),
             "answer_kl": (float(r.answer_kl_B.sum()), n),
             COEFFICIENT: (float(r.coefficient_B.sum()), n),
             "explained_variance": (float(r.explained_B.sum()), n),
             "clipped": (float(held_BT.sum()), tokens),
-            "response_tokens": (tokens, n),
-            "unfinished": (n - float(r.finished_B.sum()), n),
+            **self.said(r, r.old_BT, answer_BT),
         }
-        if "sampler_difference" in self.extras:
-            extra["sampler_difference"] = difference(r.old_BT, r.sampled_BT, answer_BT)
-        return extra
 
     def draw(self, number: int, step: int, ranks: Ranks) -> PpoRollOut:
         """This rank's part of roll-out `number`: answers to its share of the prompts. A collective."""
-        s, seed = self.settings, seeds.derive(self.seed, "rollout", number, ranks.rank)  # by rank: else samples correlate
-        chosen = ranks.split(rows_of_step(number, s.prompts, len(self.prompts), self.seed).tolist())
-        self.sampler.follow(step)
-        own = answered(self.sampler, self.policy.tokenizer, [self.prompts[i] for i in chosen], s, seed)
-        tokens_BT, labels_BT = pad(own.rows, self.policy.tokenizer.pad_id, self.policy.device)
+        s = self.settings
+        own, tokens_BT, labels_BT = self.answers(number, step, ranks)
         drawn = PpoRollOut(
             step, tokens_BT, labels_BT, scored(own, s.rewards, ranks), own.finished_B,
             own.rewards_B.new_zeros(len(own.rows)),

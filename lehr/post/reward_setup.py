@@ -8,7 +8,7 @@ from lehr.artifacts.artifact import Artifact
 from lehr.model.scalar import ScalarModel
 from lehr.post.rewards.agreement import check_reads
 from lehr.post.rewards.scored import Rewards, Weighed
-from lehr.post.rewards.scorers import Source, load_scorer, sources_of
+from lehr.post.rewards.scorers import Source, check_agrees, load_scorer, sources_of
 from lehr.post.tuning import Setup
 from lehr.runtime.errors import UserError
 from lehr.train.checkpointing.scalar import load_scalar
@@ -23,8 +23,7 @@ def rewards_of(setup: Setup) -> Rewards:
 
 
 def _weighed(setup: Setup, source: Source) -> Weighed:
-    for folder in source.folders:
-        check_reads(source.name, folder, setup.loaded.tokenizer, setup.context.name)
+    check_agrees(source, setup.loaded.tokenizer, setup.context.name)
     scorer = load_scorer(source, setup.ranks)
     _check_length(setup, scorer.most_tokens, source.folders[0])
     return Weighed(scorer, source.weight)

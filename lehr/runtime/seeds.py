@@ -52,6 +52,11 @@ def permute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
     return _walk(index, size, seed, forward=True)
 
 
+def below(size: int, seed: int) -> int:
+    """One of 0 .. size - 1."""
+    return int(permute(np.array([0]), size, seed)[0])
+
+
 def unpermute(index: np.ndarray, size: int, seed: int) -> np.ndarray:
     """The inverse of `permute`: unpermute(permute(i)) == i. Raises ValueError as it does."""
     return _walk(index, size, seed, forward=False)

@@ -42,6 +42,7 @@ class BestOfNConfig(CleanedConfig):
 def run(config: BestOfNConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Write the rows. Raises UserError, before anything is sampled, for a reward model with another tokenizer or chat template
     than the policy's."""
+    from lehr.data.tokenizer import Tokenizer
     from lehr.distributed.ranks import run_ranks
     from lehr.post.best_of_n import Choosing, best_of_n
     from lehr.post.rewards.scorers import check_agrees, sources_of
@@ -50,8 +51,9 @@ def run(config: BestOfNConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.train.fit import RankContext
 
     policy, rewards = inputs["policy"], sources_of(config.rewards, [model.folder for model in inputs.many("rewards")])
+    ours = Tokenizer.load(policy.folder)
     for reward in rewards:
-        check_agrees(reward, policy.folder, attempt.name)
+        check_agrees(reward, ours, attempt.name)
     with Audit(attempt.out) as audit:
         asked = asked_prompts(wish(config), index_of(config, inputs) if config.sources else None, audit)
         context = RankContext.of(attempt, config.parallel)

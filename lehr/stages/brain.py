@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from lehr.config.base import NonNegative, Positive, PositiveFloat
-from lehr.config.lora import Lora
-from lehr.config.optim import Optim
+from lehr.config.base import Positive, PositiveFloat
 from lehr.config.posttraining import BrainStep
-from lehr.config.sampler import SamplerElsewhere
-from lehr.config.schedule import StepSchedule
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
-from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.work import PlanPlace, Work
-from lehr.post.verifiers import verifier
 from lehr.stages.grpo import roll_out_work
 from lehr.stages.prompts import prompts_of
 from lehr.stages.rewards import RewardConfig, rewards_for
+from lehr.stages.roll_outs import RollOutConfig
 
 
-class BrainConfig(TrainingConfig):
+class BrainConfig(RollOutConfig):
     """See lehr.config.posttraining.BrainStep; `batch_size` counts prompts, `rewards` are of its inputs `rewards`."""
 
-    families: list[str]
-    optim: Optim
-    schedule: StepSchedule
-    steps: Positive
-    batch_size: Positive
-    max_length: NonNegative
     refresh_steps: Positive
     beta: PositiveFloat
     baseline: bool
     correct_reward: float
     wrong_reward: float
-    bonus: dict[str, float]
     rewards: list[RewardConfig]
     normalised_rewards: bool
     no_eos_reward: float | None
-    samples_per_prompt: Positive
-    temperature: PositiveFloat
-    max_new_tokens: Positive
-    seed: NonNegative
-    lora: Lora | None = None
-    sampler: SamplerElsewhere | None = None
 
     @property
     def rollout_epochs(self) -> int:
@@ -57,13 +36,6 @@ class BrainConfig(TrainingConfig):
     def mini_batches(self) -> int:
         """A step learns from all of its own prompts."""
         return 1
-
-    def described(self) -> dict[str, Any]:
-        """Which engine answers counts, as each samples in its own way; where it is does not."""
-        return {**super().described(), "sampler": self.sampler.engine if self.sampler else ""}
-
-    def uses(self) -> list[Callable[..., Any]]:
-        return [verifier(name) for name in self.bonus if ":" in name]  # built-in ones are reached by the work's imports
 
 
 def run(config: BrainConfig, inputs: Inputs, attempt: Attempt) -> Outcome:

@@ -30,6 +30,7 @@ def contrast_node(step: RewardModelStep, place: StepContext, pairs: Sequence[str
 
 def run(config: ContrastConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Judge it. Raises UserError if the two models read different tokens."""
+    from lehr.data.tokenizer import Tokenizer
     from lehr.distributed.ranks import run_ranks
     from lehr.post.rewards.contrast import Contrast, judge_contrast
     from lehr.post.rewards.scorers import Source, check_agrees
@@ -37,7 +38,7 @@ def run(config: ContrastConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
     both = (inputs["strong"], inputs["weak"])
     source, pairs = Source(attempt.name, tuple(one.folder for one in both), config.per_token), inputs.get("pairs")
-    check_agrees(source, both[0].folder, attempt.name)
+    check_agrees(source, Tokenizer.load(both[0].folder), attempt.name)
     work = Contrast(RankContext.of(attempt, config.parallel), source, pairs.folder if pairs else None)
     of = [one.manifest.digest for one in both]
     found: dict[str, Any] = run_ranks(config.parallel.processes, config.parallel.threads, judge_contrast, work, of)

@@ -2,56 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from lehr.config.base import NonNegative, NonNegativeFloat, Positive, PositiveFloat
-from lehr.config.lora import Lora
-from lehr.config.optim import Optim
+from lehr.config.base import NonNegativeFloat, Positive, PositiveFloat
 from lehr.config.posttraining import GrpoStep
-from lehr.config.sampler import SamplerElsewhere
-from lehr.config.schedule import StepSchedule
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
-from lehr.pipeline.ranked import TrainingConfig
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
 from lehr.planning.chat import padded_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
-from lehr.post.verifiers import verifier
 from lehr.stages.prompts import PromptsConfig, prompts_of
+from lehr.stages.roll_outs import RollOutConfig
 
 
-class GrpoConfig(TrainingConfig):
+class GrpoConfig(RollOutConfig):
     """See lehr.config.posttraining.GrpoStep; `batch_size` counts prompts."""
 
-    families: list[str]
-    optim: Optim
-    schedule: StepSchedule
-    steps: Positive
-    batch_size: Positive
-    max_length: NonNegative
-    samples_per_prompt: Positive
-    temperature: PositiveFloat
-    max_new_tokens: Positive
     clip_low: PositiveFloat
     clip_high: PositiveFloat
     kl: NonNegativeFloat
     advantage_epsilon: NonNegativeFloat
-    bonus: dict[str, float]
     rollout_epochs: Positive
     mini_batches: Positive
-    seed: NonNegative
-    lora: Lora | None = None
-    sampler: SamplerElsewhere | None = None
-
-    def described(self) -> dict[str, Any]:
-        """Which engine answers counts, as each samples in its own way; where it is does not."""
-        said = super().described()
-        return {**said, "sampler": self.sampler.engine if self.sampler else ""}
-
-    def uses(self) -> list[Callable[..., Any]]:
-        return [verifier(name) for name in self.bonus if ":" in name]  # built-in ones are reached by the work's imports
 
 
 def run(config: GrpoConfig, inputs: Inputs, attempt: Attempt) -> Outcome:

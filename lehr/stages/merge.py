@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lehr.config.ancestry import nearest_common
 from lehr.config.base import NonNegative, Positive
-from lehr.config.merge_checks import is_address
 from lehr.config.merging import OF_DIFFERENCES, MergeMethod, MergeSearch
+from lehr.config.names import is_address
 from lehr.config.posttraining import MergeStep
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, metrics_of
 from lehr.pipeline.attempt import Attempt

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from lehr.post.pairing.questions import Question
 from lehr.runtime import seeds
 
@@ -32,7 +30,7 @@ def rated(answers: Sequence[str | None], ratings: Sequence[float | None], seed: 
         return None
     best, most = max(known, key=lambda of: of[1])  # the first of equals
     rest = [text for text, rating in known if rating < most and text.strip() != best.strip()]
-    return (best, rest[int(seeds.permute(np.array([0]), len(rest), seed)[0])]) if rest else None
+    return (best, rest[seeds.below(len(rest), seed)]) if rest else None
 
 
 def gap(strong: Sequence[str | None], weak: Sequence[str | None]) -> Chosen | None:

@@ -102,11 +102,10 @@ class JudgeClient:
         return rating
 
     def _named(self) -> str:
-        found = self._client.ask("GET", "/v1/models")
-        try:
-            return str(found["data"][0]["id"])
-        except (KeyError, IndexError, TypeError):
-            raise UserError("it names no model at /v1/models", where=self._settings.url, remedy="give judge.model") from None
+        found = self._client.first_model()
+        if found is None:
+            raise UserError("it names no model at /v1/models", where=self._settings.url, remedy="give judge.model")
+        return found
 
 
 def prompt_of(answer: Rated, aspect: str) -> str:

@@ -18,7 +18,7 @@ def perturbed(text: str, seed: int) -> str | None:
     places = list(_NUMBER.finditer(text))
     if not places:
         return None
-    count = 1 + _below(len(places), seeds.derive(seed, "count"))
+    count = 1 + seeds.below(len(places), seeds.derive(seed, "count"))
     changed = set(seeds.permute(np.arange(count), len(places), seeds.derive(seed, "which")).tolist())
     out, after = [], 0
     for number, found in enumerate(places):
@@ -34,13 +34,9 @@ def _near(number: str, seed: int) -> str:
     trailing = number[len(number.rstrip(",")) :]
     value = int(whole.replace(",", "") + decimals)
     reach = max(1, int(value * _NEAR))
-    away = 1 + _below(reach, seeds.derive(seed, "away"))
-    other = value - away if _below(2, seeds.derive(seed, "side")) and value >= away else value + away
+    away = 1 + seeds.below(reach, seeds.derive(seed, "away"))
+    other = value - away if seeds.below(2, seeds.derive(seed, "side")) and value >= away else value + away
     digits = f"{other:0{len(decimals) + 1}d}"
     first, last = digits[: len(digits) - len(decimals)], digits[len(digits) - len(decimals) :]
     grouped = f"{int(first):,}" if "," in whole else first
     return f"{grouped}{point}{last}{trailing}"
-
-
-def _below(count: int, seed: int) -> int:
-    return int(seeds.permute(np.array([0]), count, seed)[0])

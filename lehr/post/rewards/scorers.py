@@ -103,8 +103,7 @@ def load_scorer(source: Source, ranks: Ranks) -> Scorer:
     return ByContrast(strong.to(own_device(ranks)), weak.to(own_device(ranks)), source.per_token)
 
 
-def check_agrees(source: Source, policy: Path, where: str) -> None:
-    """Raises UserError as `check_reads` does."""
-    ours = Tokenizer.load(policy)
+def check_agrees(source: Source, ours: Tokenizer, where: str) -> None:
+    """Raises UserError as `check_reads` does, for each of its models."""
     for folder in source.folders:
         check_reads(source.name, folder, ours, where)

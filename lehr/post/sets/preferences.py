@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lehr.config.chat import PreferencesSource
 from lehr.data.decontaminate import Decontaminator
 from lehr.data.synthetic.conversations import Message
@@ -101,7 +99,7 @@ def _chosen(rated: shapes.Rated, source: PreferencesSource, seed: int) -> shapes
     """The answer with the highest rating, the first of equals, against one of the rest (OLMo 2 section 5) or the worst."""
     order = sorted(range(len(rated.answers)), key=lambda i: (-rated.answers[i][1], i))
     best, rest = order[0], order[1:]
-    place = len(rest) - 1 if source.rejected == "worst" else int(seeds.permute(np.array([0]), len(rest), seed)[0])
+    place = len(rest) - 1 if source.rejected == "worst" else seeds.below(len(rest), seed)
     (chosen, high), (rejected, low) = rated.answers[best], rated.answers[rest[place]]
     return shapes.Preference(rated.prompt, chosen, rejected, (high, low))
 
