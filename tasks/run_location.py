@@ -14,6 +14,7 @@ from lehr.artifacts.object_store.cache import folder_of
 from lehr.artifacts.object_store.capability_probe import require_conditions
 from lehr.artifacts.object_store.manifest_index import manifest_index
 from lehr.artifacts.object_store.store import ObjectStore
+from lehr.data import remote_files
 from lehr.runtime.errors import UserError
 from lehr.runtime.paths import is_relative, store_address
 from lehr.runtime.ports import Objects, Store
@@ -37,6 +38,20 @@ def _objects(root: str) -> Objects:
 @cache
 def _checked(root: str) -> None:
     require_conditions(_objects(root))
+
+
+def serve_data_files() -> None:
+    """Let recipes name data files at s3:// addresses."""
+
+    def files() -> remote_files.RemoteFiles:
+        from lehr.infra.storage.data_files import S3Files  # as late as above
+
+        return S3Files()
+
+    remote_files.serve("s3", files)
+
+
+serve_data_files()  # whoever opens a run reads its data too
 
 
 class RunLocation:

@@ -72,7 +72,7 @@ def _add(section: dict[str, Any], files: dict[str, Path]) -> str:
 
 
 def _chats(source: dict[str, Any]) -> list[Path]:
-    return files_of(source["path"], source["split"])
+    return [file.local() for file in files_of(source["path"], source["split"])]
 
 
 def _folder_of(path: Path) -> Path:

@@ -131,10 +131,15 @@ class S3Objects:
             yield manager
 
     def keys(self, prefix: str) -> list[str]:
+        return list(self.versions(prefix))
+
+    def versions(self, prefix: str) -> dict[str, str]:
+        """The keys that begin with `prefix`, each with its size in bytes and its ETag, which another content changes."""
         start = len(self._key(""))
         with self._owned(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._key(prefix))
-            return [item["Key"][start:] for page in pages for item in page.get("Contents", [])]
+            found = [item for page in pages for item in page.get("Contents", [])]
+        return {item["Key"][start:]: f"{item['Size']} {item['ETag']}" for item in found}
 
     def delete(self, keys: Collection[str]) -> None:
         wanted = [{"Key": self._key(key)} for key in keys]

@@ -19,10 +19,10 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 
 
 class SuppliedSource(Config):
-    """A file, a folder of files (a Hugging Face data set's too) or a pattern such as `chats/*.jsonl`: JSON lines, a JSON
-    list, or Parquet."""
+    """A file, a folder of files (a Hugging Face data set's too) or a pattern such as `chats/*.jsonl`, on this machine or in a
+    bucket: JSON lines, a JSON list, or Parquet."""
 
-    path: str  # relative to the file in which it is written
+    path: str  # relative to the file in which it is written; or s3://BUCKET/...
     license: str = ""
     origin: str = ""  # where it comes from, for the card
     split: str = "train"  # of a folder whose files are divided into splits, by their names

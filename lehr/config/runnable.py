@@ -62,7 +62,9 @@ def _chats(recipe: Recipe) -> Iterator[Lack]:
     """Missing files of conversations."""
     for name, source in recipe.chat.sources.items():
         if "://" in source.path:
-            yield f"chat.sources.{name}.path={source.path}: not on this machine", "copy the files here, and name the copy"
+            if not source.path.startswith("s3://"):
+                what = f"chat.sources.{name}.path={source.path}: such addresses are not read"
+                yield what, "copy the files here or into a bucket, and name the copy (s3://BUCKET/FOLDER)"
         elif not has_magic(source.path) and not Path(source.path).exists():
             what = f"chat.sources.{name}.path={source.path}: no such file"
             yield what, "correct the path, which is relative to its recipe"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from lehr.artifacts.artifact import sha256_file, sha256_text
+from lehr.artifacts.artifact import sha256_text
 from lehr.config.base import NonNegative, Positive
 from lehr.config.chat import Amount, ConversationsSource, SuppliedSource
 from lehr.pipeline.attempt import Attempt
@@ -43,12 +42,8 @@ def described(source: SuppliedSource) -> dict[str, Any]:
     from lehr.post.sets.files import files_of
 
     said = source.model_dump(mode="json", exclude={"path"})
-    said["sha256"] = sha256_text(" ".join(_sha256(path) for path in files_of(source.path, source.split)))
+    said["sha256"] = sha256_text(" ".join(file.digest() for file in files_of(source.path, source.split)))
     return said
-
-
-def _sha256(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else ""  # whoever reads it says what is wrong
 
 
 def run(config: ConversationsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:

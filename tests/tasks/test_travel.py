@@ -45,7 +45,8 @@ def test_files_of_chats_go_along_too_by_folder_and_by_pattern(tmp_path: Path) ->
     for name, file in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(file.read_bytes())
-    found = {name: [p.name for p in files_of(source.path, source.split)] for name, source in chat.sources.items()}
+    files = {name: files_of(source.path, source.split) for name, source in chat.sources.items()}
+    found = {name: [Path(file.where).name for file in those] for name, those in files.items()}
     assert found == {"folder": ["train-0.jsonl"], "pattern": ["test-0.jsonl", "train-0.jsonl"]}
     assert str(tmp_path / "chats") not in recipe_yaml(recipe)
 

@@ -193,7 +193,7 @@ def test_a_rows_fingerprint_is_that_of_its_files_content(tmp_path: Path) -> None
         ("posttraining.sft.examples={math: all}", "of a family of generated conversations, which has no end"),
         ("posttraining.sft.examples={nobody: 3}", "sources in `chat` are: mine, prefs"),
         ("chat.sources.mine.path=absent.jsonl", "no such file"),
-        ("chat.sources.mine.path='s3://bucket/x'", "not on this machine"),
+        ("chat.sources.mine.path='hf://datasets/x'", "such addresses are not read"),
     ],
 )
 def test_a_wrong_recipe_is_one_line_before_anything_runs(

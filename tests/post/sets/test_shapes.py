@@ -13,7 +13,7 @@ from lehr.config.chat import ConversationsSource
 from lehr.data.synthetic.conversations import Message
 from lehr.post.sets.audit import Audit, SetCounts
 from lehr.post.sets.conversation_rows import conversation_of, verified_prompt_of
-from lehr.post.sets.files import files_of, rows
+from lehr.post.sets.files import DataFile, files_of, rows
 from lehr.post.sets.preference_rows import preference_of
 from lehr.post.sets.prepare import read_set
 from lehr.post.sets.shapes import BadRow, Preference, Rated
@@ -165,19 +165,16 @@ def test_files_of_a_folder_a_pattern_and_every_kind(tmp_path: Path) -> None:
     parquet.write_table(Table.from_pylist([row]), tmp_path / "data/test-00000-of-00001.parquet")
     (tmp_path / "dataset_infos.json").write_text("{}")
     (found,) = files_of(str(tmp_path), "train")
-    assert [r.values for r in rows(found)] == [row, row] and found.name.startswith("train")
-    assert [p.name[:4] for p in files_of(str(tmp_path), "test")] == ["test"]
+    assert [r.values for r in rows(found)] == [row, row] and Path(found.where).name.startswith("train")
+    assert [Path(f.where).name[:4] for f in files_of(str(tmp_path), "test")] == ["test"]
     (tmp_path / "a.json").write_text(json.dumps([row, row, row]))
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
-    assert [len(list(rows(p))) for p in files_of(str(tmp_path / "*.json*"), "train") if p.name != "dataset_infos.json"] == [
-        3,
-        1,
-    ]
+    assert [len(list(rows(file))) for file in files_of(str(tmp_path / "*.json*"), "train")] == [3, 1]
     with pytest.raises(UserError, match="no data files"):
         files_of(str(tmp_path / "*.parquet"), "train")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no table PAR1")
     with pytest.raises(UserError, match="damaged Parquet"):
-        list(rows(tmp_path / "broken.parquet"))
+        list(rows(DataFile(str(tmp_path / "broken.parquet"))))
 
 
 @pytest.mark.parametrize(
@@ -193,5 +190,5 @@ def test_a_broken_line_is_named(raw: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "chats.jsonl"
     path.write_bytes(b'{"prompt": "a", "completion": "b"}\n' + raw)
     with pytest.raises(UserError, match=said) as raised:
-        list(rows(path))
+        list(rows(DataFile(str(path))))
     assert raised.value.where == f"{path}:2"
