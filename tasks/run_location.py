@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from lehr.artifacts.folder_store import LocalStore
-from lehr.artifacts.object_store.cache import folder_of
+from lehr.artifacts.object_store.cache import cache_root, folder_of
 from lehr.artifacts.object_store.capability_probe import require_conditions
 from lehr.artifacts.object_store.manifest_index import manifest_index
 from lehr.artifacts.object_store.store import ObjectStore
@@ -46,7 +46,7 @@ def serve_data_files() -> None:
     def files() -> remote_files.RemoteFiles:
         from lehr.infra.storage.data_files import S3Files  # as late as above
 
-        return S3Files()
+        return S3Files(cache_root() / "data")
 
     remote_files.serve("s3", files)
 

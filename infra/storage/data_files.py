@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from functools import cache
 from pathlib import Path
 
-from lehr.artifacts.artifact import sha256_text
-from lehr.artifacts.object_store.cache import cache_root
 from lehr.infra.storage.s3 import S3Objects
 from lehr.runtime.errors import UserError
 
@@ -15,7 +14,10 @@ _SCHEME = "s3://"
 
 
 class S3Files:
-    """See lehr.data.remote_files.RemoteFiles. Copies are kept in the cache by address and version, and may be deleted."""
+    """See lehr.data.remote_files.RemoteFiles. Copies are kept in `folder` by address and version, and may be deleted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def versions(self, beginning: str) -> dict[str, str]:
         bucket, key = _parts(beginning)
@@ -23,7 +25,7 @@ class S3Files:
 
     def fetch(self, address: str, version: str) -> Path:
         bucket, key = _parts(address)
-        copy = cache_root() / "data" / sha256_text(f"{address} {version}")[:32]
+        copy = self.folder / hashlib.sha256(f"{address} {version}".encode()).hexdigest()[:32]
         if copy.is_file():
             return copy
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ def test_a_folder_a_pattern_and_a_file_of_a_bucket_are_what_they_are_on_a_disk(
     _put(root, {"setting.jsonl": _lines(ROWS[1:3])}, disk)
     assert described(source) != before
     with pytest.raises(UserError, match="replaced while it was read"):
-        S3Files().fetch(f"{root}/setting.jsonl", "40 another")
+        S3Files(tmp_path).fetch(f"{root}/setting.jsonl", "40 another")
 
 
 def test_mistakes_in_a_bucket_name_the_address(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
