@@ -19,7 +19,6 @@ from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
 from lehr.evals.corpus import cut, held_back, prose_texts, rows_of
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
-from lehr.post.chat import check_turns
 from lehr.runtime.errors import UserError
 
 CONTEXT_CHARACTERS, CONTINUATION_CHARACTERS = 200, 80  # of continuation_cf, up to the last whole word
@@ -136,9 +135,11 @@ def _self_knowledge(plan: _Plan) -> list[Example]:
 def _pair(row: dict[str, Any], where: Path) -> Pair:
     try:
         pair = Pair([Message.of(m) for m in row["prompt"]], row["chosen"], row["rejected"])
-        # The rejected answer in the place of a user's turn: it is checked to be text, and turns have to alternate.
-        check_turns([*pair.prompt, Message("assistant", pair.chosen), Message("user", pair.rejected)], True)
-    except (KeyError, TypeError, UserError):
+        # What turns there may be is for the model's own template to say, which read them when the pairs were made.
+        texts = [pair.chosen, pair.rejected, *(part for m in pair.prompt for part in (m.role, m.content))]
+        if not pair.prompt or not all(isinstance(text, str) for text in texts):
+            raise TypeError
+    except (KeyError, TypeError):
         what = "a row lacks prompt, chosen or rejected, or one of them is not text"
         raise UserError(what, where=where, remedy="make the preferences again") from None
     return pair

@@ -145,6 +145,12 @@ def test_what_is_missing_is_named(tmp_path: Path, corpus: Path, pairs: Path) -> 
     pairs.write_text('{"split": "dev"}\n')
     with pytest.raises(UserError, match="lacks prompt, chosen or rejected"):
         examples("preference", "dev", 5, 5, given=pairs)
+    talk = [{"role": role, "content": "a"} for role in ("user", "assistant", "tool", "tool")]  # as Granite's template has them
+    pairs.write_text(json.dumps({"split": "dev", "prompt": talk, "chosen": "b", "rejected": "c"}) + "\n")
+    assert len(examples("preference", "dev", 5, 5, given=pairs)) == 1
+    pairs.write_text(json.dumps({"split": "dev", "prompt": talk, "chosen": "b", "rejected": 3}) + "\n")
+    with pytest.raises(UserError, match="one of them is not text"):
+        examples("preference", "dev", 5, 5, given=pairs)
     pairs.write_text('{}\n{"prompt"')
     with pytest.raises(UserError, match=r"pairs.jsonl:2: not JSON"):
         examples("preference", "dev", 5, 5, given=pairs)
