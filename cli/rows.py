@@ -129,6 +129,7 @@ def _in_words(path: Path, first: int, count: int) -> Iterator[str]:
     for row in islice(read_rows(path, "delete this artifact and run the same command again"), first, first + count):
         turns = "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["prompt"])
         if "verifier" in row:
-            yield f"{turns}\nverifier: {row['verifier']} {json.dumps(row['arguments'], ensure_ascii=False)}"
+            said = f"verifier: {row['verifier']} {json.dumps(row['arguments'], ensure_ascii=False)}"
+            yield f"{turns}\n{said if row['verifier'] else 'no verifier: for reward models'}"
         else:
             yield f"{turns}\nchosen: {_OPEN}{row['chosen']}{_CLOSE}\nrejected: {_OPEN}{row['rejected']}{_CLOSE}"

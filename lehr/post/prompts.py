@@ -45,7 +45,7 @@ def step_prompts(setup: Setup) -> list[Prompt]:
     verifier needs."""
     c, tokenizer = setup.config, setup.loaded.tokenizer
     examples = read_prompts(setup.folder("prompts")) if "prompts" in setup.data else list(roll_out_prompts(c))
-    for example in {example.verifier: example for example in examples}.values():
+    for example in {example.verifier: example for example in examples if example.verifier}.values():
         check_args(example.verifier, example.verifier_args)  # this machine may refuse what the one that prepared allowed
     prompts = [_prompt(example, tokenizer, c) for example in examples]
     refuse_long(setup.context.name, (p.ids for p in prompts), setup.loaded.model.config.max_seq_len, c.max_new_tokens)
@@ -64,8 +64,10 @@ def _prompt(example: ChatExample, tokenizer: Tokenizer, c: Any) -> Prompt:
 
     def reward(answer: list[int], finished: bool) -> float:
         text = tokenizer.decode(answer)
-        verified = verify(example.verifier, example.verifier_args, text, finished)
         bonus = sum(weight * verify(name, {}, text, finished) for name, weight in c.bonus.items())
+        if not example.verifier:
+            return float(bonus)  # reward models alone say what the answer is worth
+        verified = verify(example.verifier, example.verifier_args, text, finished)
         return float(wrong + (right - wrong) * verified + bonus)
 
     return Prompt(prompt_ids(example, tokenizer), reward)

@@ -73,7 +73,7 @@ def wish(config: BestOfNConfig) -> Any:
     """Its prompts: a lehr.post.sets.asked_prompts.Wish."""
     from lehr.post.sets.asked_prompts import Wish
 
-    return Wish(config.families, config.amounts, config.sources, config.samples, config.seed)
+    return Wish(config.families, config.amounts, config.sources, config.samples, config.seed, not config.rewards)
 
 
 def expand(step: BestOfNStep, place: StepContext) -> list[Node]:

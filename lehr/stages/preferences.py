@@ -78,7 +78,7 @@ def _own(config: PreferencesConfig, inputs: Inputs, attempt: Attempt) -> list[An
     if own is None:
         return []
     with Audit(attempt.out) as audit:
-        wish = Wish([], config.pairs.examples, own.sources, 0, config.seed)
+        wish = Wish([], config.pairs.examples, own.sources, 0, config.seed, config.pairs.by == "verifier")
         found = [of_asked(asked, config.pairs.held_out_share) for asked in asked_prompts(wish, index_of(own, inputs), audit)]
         for _, question in found:
             audit.sets[question.family].drawn += 1

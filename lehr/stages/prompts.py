@@ -21,10 +21,11 @@ from lehr.stages.conversations import CleanedConfig, described, index_of
 
 class PromptsConfig(CleanedConfig):
     """`amounts` of supplied `sources` and of generated families, by name; shares are of `samples`. A prompt has at most
-    `max_length` tokens, the rest of the context being the answer's."""
+    `max_length` tokens, the rest of the context being the answer's. With `verified` each needs a verifier."""
 
     amounts: dict[str, Amount]
     sources: dict[str, PromptsSource]
+    verified: bool
 
     def described(self) -> dict[str, Any]:
         """A source's files count by their content and not by their path."""
@@ -38,7 +39,7 @@ def run(config: PromptsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.post.template_tokens import with_template
 
     tokenizer = with_template(Tokenizer.load(inputs["tokenizer"].folder), config.template)
-    wish = Preparing(config.amounts, config.sources, config.samples, config.max_length, config.seed)
+    wish = Preparing(config.amounts, config.sources, config.samples, config.max_length, config.seed, config.verified)
     index = index_of(config, inputs) if config.sources else None
     counts = prepare_prompts(wish, tokenizer, index, attempt.out, attempt.tracker.note)
     return Outcome({"prompts": counts})
@@ -66,7 +67,8 @@ def prompts_of(step: RollOutStep, place: StepContext) -> list[Node]:
             raise UserError(what, remedy="give a number of prompts")
     config = PromptsConfig(
         amounts=step.examples, sources=sources, samples=step.samples, max_length=place.context_tokens - step.max_new_tokens,
-        seed=place.seed(step.name), template=resolved(place.chat), **place.cleaning(bool(sources)),
+        seed=place.seed(step.name), verified=not getattr(step, "reward_models", {}), template=resolved(place.chat),
+        **place.cleaning(bool(sources)),
     )  # fmt: skip
     return [Node(f"{step.name}-rows", "prompts", config, place.cleaned_with(bool(sources)))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from lehr.config.chat import ConversationsSource, PromptsSource
@@ -14,7 +15,6 @@ from lehr.post.sets.conversation_rows import conversation_of, verified_prompt_of
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.prepare import clean, read_set
 from lehr.post.sets.shapes import BadRow, Values
-from lehr.post.verifiers import check_args
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 
@@ -33,13 +33,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Wish:
-    """`samples` prompts of generated `families` in turn, and the amount of each of the `sources`; shares are of `samples`."""
+    """`samples` prompts of generated `families` in turn, and the amount of each of the `sources`; shares are of `samples`.
+    `verified` says that verifiers judge their answers, so that each needs one."""
 
     families: Sequence[str]
     amounts: Mapping[str, int | str]
     sources: Mapping[str, PromptsSource | ConversationsSource]
     samples: int
     seed: int
+    verified: bool
 
 
 def asked_prompts(wish: Wish, index: Decontaminator | None, audit: Audit) -> list[Asked]:
@@ -51,7 +53,7 @@ def asked_prompts(wish: Wish, index: Decontaminator | None, audit: Audit) -> lis
     for name, amount in wish.amounts.items():
         source = wish.sources[name]
         counts = audit.sets[name] = SetCounts(source.origin, source.license)
-        own = list(_supplied(name, source, index, audit))
+        own = list(_supplied(name, source, index, audit, verified=wish.verified))
         counts.kept = len(own)
         if not own:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.most_common(3))
@@ -67,20 +69,16 @@ def generated(wish: Wish) -> Iterator[Any]:
 
 
 def _supplied(
-    name: str, source: PromptsSource | ConversationsSource, index: Decontaminator | None, audit: Audit
+    name: str, source: PromptsSource | ConversationsSource, index: Decontaminator | None, audit: Audit, *, verified: bool
 ) -> Iterator[Asked]:
-    parse, kind = (_verified, "prompts") if isinstance(source, PromptsSource) else (_begun, "conversations")
+    prompts = partial(_prompted, needed=verified), "prompts"
+    parse, kind = prompts if isinstance(source, PromptsSource) else (_begun, "conversations")
     for _, asked in clean(read_set(name, source, parse, kind, audit), index, name, audit, lambda asked: asked.prompt):
         yield replace(asked, family=name)
 
 
-def _verified(values: Values) -> Asked:
-    """A prompt with its verifier. Raises BadRow, for a verifier that does not exist too."""
-    found = verified_prompt_of(values)
-    try:
-        check_args(found.verifier, found.arguments)
-    except UserError as error:
-        raise BadRow(error.what, error.remedy) from error
+def _prompted(values: Values, *, needed: bool) -> Asked:
+    found = verified_prompt_of(values, needed=needed)
     return Asked("", found.prompt, found.verifier, found.arguments)
 
 

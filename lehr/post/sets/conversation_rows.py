@@ -5,6 +5,8 @@ from __future__ import annotations
 from lehr.data.synthetic.conversations import Message
 from lehr.post.sets.shapes import BadRow, Ballot, Conversation, Prompt, Values, shape_of
 from lehr.post.sets.turns import answer_of, check, decoded, prompt_of, said, text_in, tools_of, turns, with_system
+from lehr.post.verifiers import check_args
+from lehr.runtime.errors import UserError
 
 
 def conversation_of(values: Values) -> Conversation:
@@ -50,14 +52,22 @@ def _alpaca(values: Values) -> list[Message]:
     return [*messages, Message("user", asked), Message("assistant", text_in(values["output"], "output"))]
 
 
-def verified_prompt_of(values: Values) -> Prompt:
-    """The prompt of a row, with its verifier's name and arguments. Raises BadRow."""
+def verified_prompt_of(values: Values, *, needed: bool = True) -> Prompt:
+    """The prompt of a row, with its verifier's name and arguments; `needed` says that it must have one. Raises BadRow, for a
+    verifier that does not exist or does not take the arguments too."""
     shape_of("prompts", values)
     prompt = with_system(prompt_of(values["prompt"]), values.get("system"))
     check(prompt)
     if prompt[-1].role not in ("user", "tool"):
         raise BadRow("the prompt does not end with a turn of the user", "end it with the question")
-    arguments, name = decoded(values.get("arguments", {})), values["verifier"]
+    arguments, name = decoded(values.get("arguments") or {}), values.get("verifier", "")
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise BadRow(f"verifier {said(name)} with the arguments {said(arguments)}", "give a name, and an object of arguments")
+    if name:
+        try:
+            check_args(name, arguments)
+        except UserError as error:
+            raise BadRow(error.what, error.remedy) from error
+    elif needed:
+        raise BadRow("this prompt has no verifier", "name one, or give the step reward_models")
     return Prompt(tuple(prompt), name, arguments)

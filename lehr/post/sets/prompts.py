@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from lehr.post.sets.conversation_rows import verified_prompt_of
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.files import Row
 from lehr.post.sets.prepare import clean, read_set
-from lehr.post.verifiers import check_args
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import object_in
@@ -30,13 +30,14 @@ _AGAIN = "delete the artifact and run the same command again"
 @dataclass(frozen=True)
 class Preparing:
     """The amount of each set in an epoch: supplied `sources`, the others generated families; shares are of `samples`
-    prompts, of at most `max_length` tokens."""
+    prompts, of at most `max_length` tokens. `verified` says that verifiers alone reward their answers: each needs one."""
 
     amounts: Mapping[str, int | str]
     sources: Mapping[str, PromptsSource]
     samples: int
     max_length: int
     seed: int
+    verified: bool
 
 
 def prepare_prompts(
@@ -80,15 +81,8 @@ def _generated(family: str, count: int, seed: int, counts: SetCounts) -> Iterato
 def _supplied(
     name: str, source: PromptsSource, wish: Preparing, index: Decontaminator | None, audit: Audit
 ) -> Iterator[tuple[Row, ChatExample]]:
-    found = read_set(name, source, verified_prompt_of, "prompts", audit)
-    for row, asked in clean(found, index, name, audit, lambda asked: asked.prompt):
-        try:
-            check_args(asked.verifier, asked.arguments)
-        except UserError as error:
-            if source.bad_rows == "stop":
-                raise UserError(error.what, where=row.where, remedy=error.remedy) from error
-            audit.drop(name, row, error.what)
-            continue
+    parse = partial(verified_prompt_of, needed=wish.verified)
+    for row, asked in clean(read_set(name, source, parse, "prompts", audit), index, name, audit, lambda asked: asked.prompt):
         yield row, _example(name, asked.prompt, asked.verifier, asked.arguments)
 
 

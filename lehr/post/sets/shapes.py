@@ -9,7 +9,7 @@
                     conversations: [...], chosen: {from, value}, rejected: {from, value}  (ShareGPT)
                     prompt, answers: [{text, rating}]
     ratings         prompt, answers: [{text, rating: {aspect: number}}]; or prompt, response, and a column for each aspect
-    prompts         prompt: text or messages, verifier: name, arguments: {...}
+    prompts         prompt: text or messages, verifier: name, arguments: {...}; or the prompt alone, for reward models
 
 Roles are system, user, assistant and tool; ShareGPT's human, gpt, function_call and observation are those.
 """
@@ -61,7 +61,7 @@ class Rated:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The turns of a question, and the verifier of its answer."""
+    """The turns of a question, and the verifier of its answer, an empty name without one."""
 
     prompt: tuple[Message, ...]
     verifier: str
@@ -82,7 +82,7 @@ class BadRow(Exception):
 _KNOWN = {
     "conversations": "messages, conversations (ShareGPT), prompt and completion, or instruction and output",
     "preferences": "chosen and rejected, or prompt and rated answers",
-    "prompts": "prompt and verifier",
+    "prompts": "prompt, and the verifier of its answers",
     "ratings": "prompt and rated answers, or prompt, response and a column for each aspect",
 }
 
@@ -106,6 +106,6 @@ _SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
         "ShareGPT pairs": ("conversations", "chosen", "rejected"), "pairs": ("chosen", "rejected"),
         "message pairs": ("chosen_messages", "rejected_messages"), "rated answers": ("prompt", "answers"),
     },
-    "prompts": {"verified prompts": ("prompt", "verifier")},
+    "prompts": {"verified prompts": ("prompt", "verifier"), "prompts": ("prompt",)},
     "ratings": {"rated answers": ("prompt", "answers"), "rated responses": ("prompt", "response")},
 }  # fmt: skip
