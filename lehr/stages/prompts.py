@@ -67,8 +67,8 @@ def prompts_of(step: RollOutStep, place: StepContext) -> list[Node]:
             raise UserError(what, remedy="give a number of prompts")
     config = PromptsConfig(
         amounts=step.examples, sources=sources, samples=step.samples, max_length=place.context_tokens - step.max_new_tokens,
-        seed=place.seed(step.name), verified=not getattr(step, "reward_models", {}), template=resolved(place.chat),
-        **place.cleaning(bool(sources)),
+        seed=place.seed(step.name), verified=not any(getattr(step, "reward_models", {}).values()),
+        template=resolved(place.chat), **place.cleaning(bool(sources)),
     )  # fmt: skip
     return [Node(f"{step.name}-rows", "prompts", config, place.cleaned_with(bool(sources)))]
 

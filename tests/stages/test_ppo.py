@@ -75,7 +75,8 @@ def test_ppo_on_ones_own_prompts_with_reward_models_and_adapters(taught: Path, c
     judge, begin = reward_model(taught / "rm", sft), reward_model(taught / "value", sft, seed=4)
     step = {**PPO, "reward_models": {judge: 0.5}, "value": begin, "lora": {"rank": 2, "targets": ["qkv", "down"]}}
     again = {**PPO, "name": "ppo-2", "examples": {"mine": 12}, "kl_estimator": "k3"}
-    path = written(taught, step, again)
+    unverified = [*ROWS[:-1], {"prompt": "Say something."}]  # for the reward model alone
+    path = written(taught, step, {**again, "reward_models": {judge: 0.5}}, rows=unverified)
     assert [n.name for n in graph(load_recipe(path)) if n.kind in ("ppo", "prompts")] == [
         "ppo-rows",
         "ppo",

@@ -153,6 +153,9 @@ def test_a_prompt_has_a_verifier() -> None:
     assert found.prompt == (ASKED,) and (found.verifier, found.arguments) == ("last_integer", {"answer": "4"})
     with pytest.raises(BadRow, match="with the arguments 3"):
         verified_prompt_of({"prompt": "a", "verifier": "exact", "arguments": 3})
+    with pytest.raises(BadRow, match="no verifier"):
+        verified_prompt_of({"prompt": "a"})
+    assert verified_prompt_of({"prompt": "a"}, needed=False).verifier == ""
 
 
 def test_files_of_a_folder_a_pattern_and_every_kind(tmp_path: Path) -> None:
