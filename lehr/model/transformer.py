@@ -79,7 +79,8 @@ class Backbone(nn.Module):
         T = tokens_BT.shape[1]
         column_S = torch.arange(cache.first, cache.used + T, device=tokens_BT.device)
         if T == 1:  # all columns precede it: the same result in fewer calls
-            position_B = cache.used - cache.start_B
+            # Clamped: a row whose answer filled the context decodes on, in vain, until it is dropped or refilled.
+            position_B = (cache.used - cache.start_B).clamp(max=len(self.cos) - 1)
             unseen = column_S < cache.start_B[:, None]
             mask = torch.zeros(unseen.shape, dtype=self.cos.dtype, device=unseen.device).masked_fill_(unseen, float("-inf"))
             return self.cos[position_B][:, None, None], self.sin[position_B][:, None, None], mask[:, None, None]

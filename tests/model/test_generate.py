@@ -59,6 +59,15 @@ def test_refilled_rows_answer_as_alone(rows: int) -> None:
     assert len({len(a) for a in alone}) > 5
 
 
+def test_an_answer_that_fills_the_context_ends_while_others_go_on() -> None:
+    """Rows begin their second prompt three tokens apart, so each ends at the context's last position well before the next."""
+    lm = _model(2)
+    prompts = [torch.randint(5, 300, (52,), generator=torch.Generator().manual_seed(i)).tolist() for i in range(32)]
+    limits = [(1, 4, 7, 10)[i % 4] if i < 4 else 12 for i in range(32)]
+    alone = [lm.generate([p], n, [0])[0] for p, n in zip(prompts, limits, strict=True)]
+    assert lm.generate(prompts, 12, [0], rows=16, limits=limits) == alone
+
+
 def test_sampling_is_a_function_of_the_seed() -> None:
     lm = _model()
     first, again, other = (lm.generate(PROMPTS * 4, 8, temperature=1.0, seed=s) for s in (1, 1, 2))
