@@ -45,7 +45,7 @@ def _of_checkpoint(folder: Path, named: str) -> tuple[dict[str, Any], dict[str, 
         if not all(isinstance(value, int | float) for value in training.values()):
             raise UserError(f"damaged (not all of {', '.join(training)})", where=folder / "train.json", remedy=_REMEDY)
     architecture: dict[str, Any] = said["architecture"]
-    return architecture, training if training and training["lr"] > 0 else None  # an anneal ends at 0: no rate to go on from
+    return architecture, training
 
 
 def _of_huggingface(folder: Path) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def beginning(r: RecipeParts) -> None:
         raise ValueError("stage1: give either stage1, to pretrain from scratch, or base, an existing model, and not both")
     if r.base is None and r.tokenizer is None:
         raise ValueError("tokenizer: missing, and without base there is none to use; add vocab_size, or a path")
-    if r.base and r.base.training is None and (r.ramp or r.anneals):
+    # An anneal ends at 0, which is no rate to go on from.
+    if r.base and (r.base.training is None or r.base.training.lr <= 0) and (r.ramp or r.anneals):
         raise ValueError(
             "base: its checkpoint does not record a learning rate, from which ramp and anneals start; remove ramp and anneals"
         )

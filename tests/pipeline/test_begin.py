@@ -139,6 +139,12 @@ def test_another_runs_checkpoint_is_annealed_and_lineage_spans_both(pretrained: 
     assert main(["run", str(path), "--out", str(out), "--no-mlflow"]) == 0  # all is found again
     assert load_recipe(out / "recipe.yaml") == loaded  # resolved: it needs the base no more to be read
 
+    # An anneal ends at rate 0: nothing goes on from that, and its windows are still known.
+    annealed = next((out / "artifacts").glob("anneal-1-*"))
+    with pytest.raises(UserError, match="does not record a learning rate"):
+        load_recipe(annealing(tmp_path, annealed))
+    assert load_recipe(annealing(tmp_path, annealed), ["anneals=null"]).window_tokens == loaded.window_tokens == 64
+
 
 @pytest.mark.parametrize(
     ("sections", "says"),
