@@ -59,9 +59,9 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("posttraining.dpo.families=[list]", ["posttraining.dpo.families: unknown key", "Did you mean 'pairs.families'?"]),
         ("stage1.lr=1e-3", ["stage1.lr: unknown key", "Did you mean 'optim.lr'?"]),
         ("data.sources.more={path: a.jsonl}", ["data.sources.more.kind: this key is missing", "lists the kinds"]),
-        ("posttraining.ppo.steps=5", ["there is no step 'ppo'", "steps are: sft, dpo, rlvr"]),
+        ("posttraining.rlvr.steps=5", ["there is no step 'rlvr'", "steps are: sft, dpo, reward-model, ppo"]),
         ("posttraining.dpo.pairs.samples=1", ["posttraining.dpo.pairs.samples=1: one answer makes no pair"]),
-        ("posttraining.sft.parent=rlvr", ["posttraining.sft.parent='rlvr' is not a model before this step", "Those are: soup"]),
+        ("posttraining.sft.parent=ppo", ["posttraining.sft.parent='ppo' is not a model before this step", "Those are: soup"]),
         ("posttraining=[{kind: dpo}]", ["posttraining.dpo: its parent soup is not a chat model"]),
         ("posttraining=[{kind: sft, name: a}, {kind: sft, name: a}]", ["the name 'a' stands twice"]),
         ("posttraining=[{kind: sft}, {kind: dpo, name: [a]}]", ["posttraining.1.name", "['a'] is not text"]),
@@ -254,19 +254,19 @@ def test_a_childs_steps_are_its_own_in_its_own_order(tmp_path: Path) -> None:
     child.write_text(
         f"inherits: {TINY}\nposttraining:\n"
         "- {kind: sft, steps: 7, schedule: {warmup_steps: 3}}\n"
-        "- {kind: grpo, name: rlvr}\n"
+        "- {kind: ppo, value: ''}\n"
         "- {kind: sft, optim: {lr: 1e-4}, parent: sft}\n"
     )
-    parent, recipe = load_recipe(TINY), load_recipe(child, ["posttraining.rlvr.kl=0.5"])
+    parent, recipe = load_recipe(TINY), load_recipe(child, ["posttraining.ppo.kl=0.5"])
     assert [(s.name, s.kind, s.parent) for s in recipe.posttraining] == [
         ("sft", "sft", ""),
-        ("rlvr", "grpo", ""),
+        ("ppo", "ppo", ""),
         ("sft-2", "sft", "sft"),
     ]
     first, reinforced, second = recipe.posttraining
     inherited = parent.posttraining[0].model_dump() | {"steps": 7}
     assert first.model_dump() == inherited | {"schedule": inherited["schedule"] | {"warmup_steps": 3}}
-    assert reinforced.model_dump() == parent.posttraining[2].model_dump() | {"kl": 0.5}
+    assert reinforced.model_dump() == parent.posttraining[3].model_dump() | {"kl": 0.5, "value": ""}
     assert second.model_dump(include={"examples", "steps"}) == {"examples": {}, "steps": 0}  # of another name: from nothing
 
 

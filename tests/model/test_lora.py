@@ -112,10 +112,10 @@ def test_experts_have_no_adapters() -> None:
 
 def test_a_recipe_that_adapts_experts_is_refused_before_anything_runs() -> None:
     with pytest.raises(
-        UserError, match=r"posttraining\.sft\.lora\.targets: experts have no adapters. Leave gate_up and down out"
+        UserError, match=r"posttraining\.sft-1\.lora\.targets: experts have no adapters. Leave gate_up and down out"
     ):
-        load_recipe(Path("recipes/tiny/granite3-moe.yaml"), ["posttraining.sft.lora={rank: 2}"])
-    load_recipe(Path("recipes/tiny/granite3-moe.yaml"), ["posttraining.sft.lora={rank: 2, targets: [qkv]}"])
+        load_recipe(Path("recipes/tiny/granite3-moe.yaml"), ["posttraining.sft-1.lora={rank: 2}"])
+    load_recipe(Path("recipes/tiny/granite3-moe.yaml"), ["posttraining.sft-1.lora={rank: 2, targets: [qkv]}"])
 
 
 def _grpo(state: TrainState, policy: LanguageModel) -> Objective:

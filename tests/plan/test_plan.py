@@ -63,7 +63,7 @@ def test_json_holds_what_is_promised_and_its_sums() -> None:
     assert set(plan["model"]) >= {"parameters", "active_parameters", "flops_per_token"}
     keys = {"name", "tokens", "steps", "gpu_hours", "kwh", "co2_kg", "water_l", "cost"}
     assert all(set(stage) >= keys for stage in plan["stages"])
-    trained = ["stage1", "ramp", "anneal-42", "anneal-42069", "anneal-666", "sft", "dpo", "rlvr"]
+    trained = ["stage1", "ramp", "anneal-42", "anneal-42069", "anneal-666", "sft", "dpo", "ppo"]
     assert [stage["name"] for stage in plan["stages"]] == trained
     assert set(trained) < {node.name for node in graph(recipe)}
     for key in keys - {"name"}:
