@@ -57,24 +57,29 @@ def run() -> Sequence[Record]:
     return records
 
 
-def hf(model: Any, prompts: torch.Tensor, new: int, lengths: Sequence[int] | None = None) -> None:
-    """Greedy, exactly `new` tokens; with `lengths`, rows end when they have so many, as a stop token would end them."""
-    criteria = None
-    if lengths is not None:
-        from transformers import StoppingCriteria, StoppingCriteriaList
-
-        limit = torch.tensor(lengths) + prompts.shape[1]
-
-        class Ends(StoppingCriteria):  # type: ignore[misc]
-            def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-                return ids.shape[1] >= limit
-
-        criteria = StoppingCriteriaList([Ends()])
+def hf(model: Any, prompts: torch.Tensor, new: int, lengths: Sequence[int] | None = None, **sampling: Any) -> torch.Tensor:
+    """Exactly `new` tokens after each prompt, as they are returned; with `lengths`, rows end when they have so many, as a stop
+    token would end them. Greedy, unless `sampling` says how."""
+    criteria = None if lengths is None else ends([prompts.shape[1] + n for n in lengths])
     with torch.no_grad():
-        model.generate(
-            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new, min_new_tokens=1, do_sample=False,
-            eos_token_id=None, pad_token_id=0, stopping_criteria=criteria, use_cache=True,
+        out: torch.Tensor = model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new, min_new_tokens=1,
+            eos_token_id=None, pad_token_id=0, stopping_criteria=criteria, use_cache=True, **(sampling or {"do_sample": False}),
         )  # fmt: skip
+    return out[:, prompts.shape[1] :]
+
+
+def ends(columns: Sequence[int]) -> Any:
+    """Hugging Face's criterion that ends each row when it has so many columns, its prompt's among them."""
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    limit = torch.tensor(columns)
+
+    class Ends(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            return ids.shape[1] >= limit
+
+    return StoppingCriteriaList([Ends()])
 
 
 def ragged(mine: LanguageModel, theirs: Any, name: str) -> list[Record]:
