@@ -13,6 +13,7 @@ from torch.optim import adamw
 from lehr.config.optim import Optim
 from lehr.model.transformer import Backbone
 from lehr.optim.groups import Group, group_of
+from lehr.optim.norms import norm as norm_of
 from lehr.runtime.errors import UserError
 
 
@@ -196,7 +197,7 @@ def clip_(grads: Tensor, limit: float, weight: float = 1.0) -> float:
     """Divide flat gradients by `weight` in place and scale them so that their global 2-norm is at most `limit`; returns the
     norm between the two operations."""
     # Not grads / weight first: dividing and clipping are one pass over the buffer.
-    norm = float(grads.norm()) / weight
+    norm = float(norm_of(grads)) / weight
     factor = (limit / norm if norm > limit else 1.0) / weight  # a NaN norm is not above the limit: the guard refuses the step
     if factor != 1.0:
         grads.mul_(factor)

@@ -11,6 +11,7 @@ import torch
 
 from lehr.optim.adamw import AdamW
 from lehr.optim.groups import is_embedding
+from lehr.optim.norms import norm as norm_of
 from lehr.train.rollback_state import RollbackState
 from lehr.train.state import TrainState
 
@@ -78,7 +79,7 @@ def norms(state: TrainState, grad_norm: float) -> dict[str, float]:
     for name, shape in flat.order:
         end = start + math.prod(shape)
         kinds.append(_kind(name))
-        found.append(flat.grads[start:end].norm())
+        found.append(norm_of(flat.grads[start:end]))
         if is_embedding(name):
             rows = flat.values[start:end].view(shape).norm(dim=1).mean()
         start = end

@@ -14,6 +14,7 @@ from lehr.distributed.ranks import Ranks
 from lehr.distributed.sharding.slices import Slices
 from lehr.optim.adamw import FlatParameters, adamw_
 from lehr.optim.groups import Group
+from lehr.optim.norms import norm as norm_of
 
 
 class Zero1:
@@ -52,7 +53,7 @@ class Zero1:
     def clip(self, weight: float, limit: float) -> float:
         """Divide the gradients by `weight` and clip them; returns the norm over all slices before clipping."""
         self.grads.div_(weight)
-        total = self.grads.norm().double().square()
+        total = norm_of(self.grads).double().square()
         dist.all_reduce(total)
         norm = float(total.sqrt())
         if norm > limit:
