@@ -106,16 +106,18 @@ class LanguageModel:
 
 
 def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Greedy at temperature 0, otherwise one sample for each row: shape (B,)."""
+    """Greedy at temperature 0, otherwise one sample for each row: shape (B,). Raises UserError for probabilities that are not
+    finite."""
     if temperature == 0.0:
         return logits_BV.argmax(dim=-1)
-    probabilities = torch.softmax(logits_BV / temperature, dim=-1)
-    try:
-        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-    except RuntimeError:
-        if not bool(probabilities.isfinite().all()):
-            raise diverged("the model's probabilities are not finite") from None
-        raise
+    # By the inverse of the distribution function, in fp64: multinomial takes ten times as long on a CPU, a fifth of decoding.
+    sums_BV = torch.softmax(logits_BV / temperature, dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    total_B1 = sums_BV[:, -1:]
+    if not bool(total_B1.isfinite().all()):
+        raise diverged("the model's probabilities are not finite")
+    drawn_B1 = torch.rand(total_B1.shape, generator=generator, dtype=torch.float64, device=logits_BV.device) * total_B1
+    found_B1 = torch.searchsorted(sums_BV, drawn_B1, right=True)  # right: a token of probability 0 is never found
+    return found_B1[:, 0].clamp(max=logits_BV.shape[1] - 1)  # a product that was rounded up to the total
 
 
 def _batches(order: list[int], lengths: list[int]) -> list[list[int]]:

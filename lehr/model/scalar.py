@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lehr.config.model import Model
+from lehr.model.attention import Documents
 from lehr.model.init import truncated_normal_
 from lehr.model.transformer import Backbone
 
@@ -42,9 +43,10 @@ class ScalarModel(Backbone):
             truncated_normal_(model.score.weight, std, torch.Generator().manual_seed(seed))
         return model.to(backbone.cos.device)
 
-    def values(self, tokens_BT: Tensor) -> Tensor:
-        """One number at each position, (B, T), in fp32 whatever precision the backbone computes in; causal."""
-        return F.linear(self.hidden(tokens_BT).float(), self.score.weight.float())[..., 0]
+    def values(self, tokens_BT: Tensor, documents: Documents | None = None) -> Tensor:
+        """One number at each position, (B, T), in fp32 whatever precision the backbone computes in; causal. `documents`: see
+        Backbone.hidden."""
+        return F.linear(self.hidden(tokens_BT, documents=documents).float(), self.score.weight.float())[..., 0]
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """See `values`."""

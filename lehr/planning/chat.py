@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from lehr.config.self_knowledge import About
 from lehr.data.synthetic.conversations import Message, conversation
@@ -14,7 +14,7 @@ _SAMPLE = 60  # conversations of a family
 
 
 def sft_tokens(examples: Mapping[str, int], seed: int) -> float:
-    """Mean tokens of a conversation: SFT packs them, without padding."""
+    """Mean tokens of a conversation: none is padded."""
     pool = _pool(examples, seed)
     return sum(pool) / len(pool)
 
@@ -34,11 +34,6 @@ def answer_tokens(families: Iterable[str], seed: int) -> float:
     return sum(answers) / len(answers)
 
 
-def padded_tokens(families: Iterable[str], seed: int, rows: int) -> float:
-    """Tokens of `rows` conversations padded to the longest."""
-    return _padded(_pool(dict.fromkeys(families, 1), seed), rows)
-
-
 def _pool(families: Mapping[str, int], seed: int, *, answers: bool = False) -> list[float]:
     """Sorted lengths in tokens of conversations, or of their last answers, in the families' proportions."""
     most, lengths = max(families.values()), []
@@ -51,12 +46,3 @@ def _pool(families: Mapping[str, int], seed: int, *, answers: bool = False) -> l
 
 def _tokens(message: Message) -> float:
     return len(message.content) / _CHARACTERS_PER_TOKEN + _TOKENS_PER_MESSAGE
-
-
-def _padded(lengths: Sequence[float], rows: int) -> float:
-    """Tokens of `rows` drawn from `lengths` (sorted) and padded to the longest, whose expected place is rows / (rows + 1)."""
-    return rows * _quantile(lengths, rows / (rows + 1))
-
-
-def _quantile(lengths: Sequence[float], share: float) -> float:
-    return lengths[min(int(share * len(lengths)), len(lengths) - 1)]

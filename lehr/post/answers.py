@@ -13,9 +13,10 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.model.transformer import Transformer
 from lehr.post.chat import turn_end_id
 from lehr.post.rendered import Rendered
+from lehr.post.unpadded import unpadded_logprobs
 from lehr.runtime.ports import Sampler
 from lehr.runtime.reporting_sampler import ReportingSampler
-from lehr.train.losses import IGNORE, token_logprobs
+from lehr.train.losses import IGNORE
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def answered(sampler: Sampler, tokenizer: Tokenizer, prompts: Sequence[Prompt], 
 
 @torch.no_grad()
 def logprobs(model: Transformer, tokens_BT: Tensor, labels_BT: Tensor, temperature: float) -> Tensor:
-    """`token_logprobs` without gradient, and for zero rows too."""
-    return token_logprobs(model, tokens_BT, labels_BT, temperature) if len(tokens_BT) else torch.zeros(tokens_BT.shape)
+    """`unpadded_logprobs` without gradient."""
+    return unpadded_logprobs(model, tokens_BT, labels_BT, temperature)
 
 
 def reported(sampler: Sampler, labels_BT: Tensor) -> Tensor | None:

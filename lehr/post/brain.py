@@ -26,9 +26,10 @@ from lehr.post.answers import Prompt, logprobs, reported
 from lehr.post.rewards.scored import NONE, Rewards, scored
 from lehr.post.roll_out_objective import RollOutObjective
 from lehr.post.rollout import RollOut, RollOuts, Updates
+from lehr.post.unpadded import real_tokens, unpadded_logprobs
 from lehr.runtime.ports import Sampler
 from lehr.train.loop import Sums
-from lehr.train.losses import IGNORE, token_logprobs
+from lehr.train.losses import IGNORE
 from lehr.train.state import TrainState
 from lehr.train.step_times import backpropagate
 
@@ -107,7 +108,7 @@ class BrainObjective(RollOutObjective):
             return Sums(0.0, 0.0, 0, dict.fromkeys(self.extras, (0.0, 0.0)))
         assert r.old_BT is not None
         s, answer_BT = self.settings, r.labels_BT != IGNORE
-        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, s.temperature)
+        new_BT = unpadded_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, s.temperature)
         reference_PS, proposal_PS, new_PS = (
             (each_BT.double() * answer_BT).sum(dim=1).view(-1, s.samples) for each_BT in (r.reference_BT, r.old_BT, new_BT)
         )
@@ -123,7 +124,7 @@ class BrainObjective(RollOutObjective):
             "policy_samples": (float(effective_samples(log_b_PS).sum()), prompts),
             **self.said(r, r.old_BT, answer_BT),
         }
-        return Sums(float(loss.detach()), prompts, r.tokens_BT.numel(), extra)
+        return Sums(float(loss.detach()), prompts, real_tokens(r.labels_BT), extra)
 
     def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
         """This rank's answers of proposal `number` to its share of the prompts."""

@@ -16,9 +16,10 @@ from lehr.post.answers import Prompt as Prompt
 from lehr.post.answers import logprobs, reported
 from lehr.post.roll_out_objective import RollOutObjective
 from lehr.post.rollout import RollOut, RollOuts, Updates
+from lehr.post.unpadded import real_tokens, unpadded_logprobs
 from lehr.runtime.ports import Sampler
 from lehr.train.loop import Sums
-from lehr.train.losses import IGNORE, token_logprobs
+from lehr.train.losses import IGNORE
 from lehr.train.state import TrainState
 from lehr.train.step_times import backpropagate
 
@@ -113,7 +114,7 @@ class GrpoObjective(RollOutObjective):
         """Backpropagate the loss of these rows."""
         if not len(r):  # there are fewer rows than ranks
             return Sums(0.0, 0.0, 0, dict.fromkeys(self.extras, (0.0, 0.0)))
-        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, self.settings.temperature)
+        new_BT = unpadded_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, self.settings.temperature)
         # With one update for each roll-out the old policy is the present one: the ratio is 1, but its gradient is not 0.
         old_BT = new_BT.detach() if r.old_BT is None else r.old_BT
         loss_BT, k3_BT = grpo_token_loss(new_BT, old_BT, r.reference_BT, r.advantages_B, self.settings)
@@ -125,7 +126,7 @@ class GrpoObjective(RollOutObjective):
         if self.several:
             cut_BT = clipped(new_BT.detach(), old_BT, r.advantages_B, self.settings) & answer_BT
             extra["clipped"] = (float(cut_BT.sum()), tokens)
-        return Sums(float(total.detach()), tokens, r.tokens_BT.numel(), extra)
+        return Sums(float(total.detach()), tokens, real_tokens(r.labels_BT), extra)
 
     def draw(self, number: int, step: int, ranks: Ranks) -> RollOut:
         """This rank's part of roll-out `number`: answers to its share of the prompts."""

@@ -27,9 +27,10 @@ from lehr.post.ppo import (
 from lehr.post.rewards.scored import scored
 from lehr.post.roll_out_objective import RollOutObjective
 from lehr.post.rollout import RollOut, RollOuts
+from lehr.post.unpadded import real_tokens, unpadded_logprobs, unpadded_values
 from lehr.runtime.ports import Sampler
 from lehr.train.loop import Sums
-from lehr.train.losses import IGNORE, token_logprobs
+from lehr.train.losses import IGNORE
 from lehr.train.state import TrainState
 from lehr.train.step_times import backpropagate
 
@@ -87,19 +88,21 @@ class PpoObjective(RollOutObjective):
             return Sums(0.0, 0.0, 0, dict.fromkeys(self.extras, (0.0, 0.0)), {VALUE: (0.0, 0.0)})
         assert r.old_BT is not None and r.token_advantages_BT is not None
         answer_BT = r.labels_BT != IGNORE
-        new_BT = token_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, self.settings.temperature)
+        new_BT = unpadded_logprobs(self.policy.model, r.tokens_BT, r.labels_BT, self.settings.temperature)
         loss_BT = policy_token_loss(new_BT, r.old_BT, r.token_advantages_BT, self.settings.clip)
         total = (loss_BT * answer_BT).sum()
         backpropagate(total)
         extra = self._extra(r, new_BT.detach(), answer_BT)
         models = {VALUE: self.learn_values(r)}
-        return Sums(float(total.detach()), float(answer_BT.sum()), r.tokens_BT.numel(), extra, models)
+        return Sums(float(total.detach()), float(answer_BT.sum()), real_tokens(r.labels_BT), extra, models)
 
     def learn_values(self, r: PpoRollOut) -> tuple[float, float]:
         """Backpropagate the value model's loss of these rows; returns it and its weight."""
         assert r.values_BT is not None and r.returns_BT is not None
         s, answer_BT = self.settings, r.labels_BT != IGNORE
-        loss_BT = value_token_loss(self.value.values(r.tokens_BT), r.values_BT, r.returns_BT, s.value_clip)
+        loss_BT = value_token_loss(
+            unpadded_values(self.value, r.tokens_BT, r.labels_BT), r.values_BT, r.returns_BT, s.value_clip
+        )
         total = s.value_coefficient * (loss_BT * answer_BT).sum()
         backpropagate(total)
         return float(total.detach()), float(answer_BT.sum())
@@ -127,7 +130,7 @@ class PpoObjective(RollOutObjective):
             own.rewards_B.new_zeros(len(own.rows)),
             logprobs(self.reference, tokens_BT, labels_BT, s.temperature),
             logprobs(self.policy.model, tokens_BT, labels_BT, s.temperature), reported(self.sampler, labels_BT),
-            values_BT=_values(self.value, tokens_BT) * (labels_BT != IGNORE),
+            values_BT=_values(self.value, tokens_BT, labels_BT),
         )  # fmt: skip
         return self.judged(drawn, ranks)
 
@@ -154,6 +157,6 @@ class PpoObjective(RollOutObjective):
 
 
 @torch.no_grad()
-def _values(model: ScalarModel, tokens_BT: Tensor) -> Tensor:
-    """The value before each label's token, and for zero rows too."""
-    return model.values(tokens_BT) if len(tokens_BT) else torch.zeros(tokens_BT.shape, device=tokens_BT.device)
+def _values(model: ScalarModel, tokens_BT: Tensor, labels_BT: Tensor) -> Tensor:
+    """The value before each label's token, 0 elsewhere."""
+    return unpadded_values(model, tokens_BT, labels_BT) * (labels_BT != IGNORE)

@@ -10,7 +10,7 @@ from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.pipeline.step_context import StepContext
-from lehr.planning.chat import padded_tokens
+from lehr.planning.chat import sft_tokens
 from lehr.planning.work import PlanPlace, Work, tuning_work
 from lehr.stages.prompts import PromptsConfig, prompts_of
 from lehr.stages.roll_outs import RollOutConfig
@@ -57,18 +57,17 @@ def plan(node: Node, place: PlanPlace) -> Work:
 
 
 def roll_out_work(node: Node, place: PlanPlace) -> Work:
-    """Its tokens are whole samples with their padding, estimated from a sample of the conversations; supplied prompts are not
-    known before they are read: a sample has at most the model's length."""
+    """Its tokens are whole samples, estimated from a sample of the conversations; supplied prompts are not known before they
+    are read: a sample has at most the model's length."""
     c: Any = node.config
-    rows = c.batch_size * c.samples_per_prompt // (c.parallel.processes * c.mini_batches)  # of one rank: each pads its own
+    rows = c.batch_size * c.samples_per_prompt // c.mini_batches
     families = list(c.families)
     if "prompts" in node.inputs:
         prepared: PromptsConfig = place.node(node.inputs["prompts"][0]).config  # type: ignore[assignment]
         families = [] if prepared.sources else list(prepared.amounts)
     if not families:
-        return tuning_work(node.name, node.kind, place, c, rows * c.parallel.processes * place.model.max_seq_len, "at most")
-    tokens = c.parallel.processes * padded_tokens(families, place.recipe_seed, rows)
-    return tuning_work(node.name, node.kind, place, c, tokens)
+        return tuning_work(node.name, node.kind, place, c, rows * place.model.max_seq_len, "at most")
+    return tuning_work(node.name, node.kind, place, c, rows * sft_tokens(dict.fromkeys(families, 1), place.recipe_seed))
 
 
 SPEC = StageSpec(
