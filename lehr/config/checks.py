@@ -16,6 +16,7 @@ from lehr.config.posttraining import (
     DpoStep,
     GrpoStep,
     PpoStep,
+    Replaying,
     RewardModelStep,
     RollOutStep,
     SelfKnowledgeStep,
@@ -66,7 +67,7 @@ def mixes(r: RecipeParts) -> None:
         used["anneals.mix"] = r.anneals.mix
         used |= {f"anneals.more.{i}.mix": run.mix for i, run in enumerate(r.anneals.more)}
     for step in r.posttraining:
-        if isinstance(step, SftStep) and step.replay_rows:
+        if isinstance(step, Replaying) and step.replay_rows:
             used[f"posttraining.{step.name}.replay_mix"] = step.replay_mix
     for key, mix_name in used.items():
         if mix_name not in known_mixes:
@@ -170,7 +171,7 @@ def layout(r: RecipeParts) -> None:
     for step in r.posttraining:
         world = r.parallel.by(step.processes).processes
         rows = {"batch_size": step.batch_size} if isinstance(step, Tuning) else {}
-        rows |= {"replay_rows": step.replay_rows} if isinstance(step, SftStep) else {}
+        rows |= {"replay_rows": step.replay_rows} if isinstance(step, Replaying) else {}
         for key, count in rows.items():
             if count % world:
                 ranks = f"posttraining.{step.name}.processes" if step.processes else "parallel.processes"

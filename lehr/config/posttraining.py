@@ -30,14 +30,19 @@ from lehr.config.steps import TuningOptim as TuningOptim
 HELPSTEER2 = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")  # rated from 0 to 4
 
 
-class SftStep(Tuning):
+class Replaying(Tuning):
+    """A step on conversations that reads pretraining text beside them, against forgetting: in no report."""
+
+    replay_rows: NonNegative = 0  # windows of pretraining text added to each batch
+    replay_mix: str = ""  # of which mix
+
+
+class SftStep(Replaying):
     """Supervised fine-tuning on conversations, loss on the assistant's tokens only."""
 
     kind: Literal["sft"]
     examples: dict[str, Amount] = {}  # name of a source in `chat`, or family of generated conversations -> how much of it
     loss: Literal["mean", "sum"] = "mean"  # over a batch's tokens; sum: each conversation's sum, over a batch's conversations
-    replay_rows: NonNegative = 0  # windows of pretraining text added to each batch, against forgetting: in no report
-    replay_mix: str = ""
 
 
 class DpoStep(Tuning):
@@ -74,7 +79,7 @@ class RewardModelStep(Tuning):
         return dict(self.aspects) or dict.fromkeys(HELPSTEER2, 1 / len(HELPSTEER2))
 
 
-class SelfKnowledgeStep(Tuning):
+class SelfKnowledgeStep(Replaying):
     """Self-knowledge: questions about the model itself (Stable LM 2 section 3.3), each with a right answer, trained as SFT
     does, and a wrong one behind a negative token in place of the assistant's. `samples` counts questions."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, MergeStep, RewardModelStep, SelfKnowledgeStep, SftStep
+from lehr.config.posttraining import DpoStep, MergeStep, Replaying, RewardModelStep, SelfKnowledgeStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.config.self_knowledge import About
@@ -105,7 +105,7 @@ class _Builder:
         r = self.recipe
         used = [section.mix for section in (r.stage1, r.ramp) if section]
         used += [run.mix for run in (r.anneals.runs if r.anneals else [])]
-        used += [step.replay_mix for step in r.posttraining if isinstance(step, SftStep) and step.replay_rows]
+        used += [step.replay_mix for step in r.posttraining if isinstance(step, Replaying) and step.replay_rows]
         return list(dict.fromkeys(used))
 
     def _data(self) -> list[Node]:

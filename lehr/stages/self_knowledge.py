@@ -22,12 +22,13 @@ from lehr.post.templates import resolved
 from lehr.runtime.errors import UserError
 from lehr.stages.own_answers import OwnAnswersConfig
 from lehr.stages.self_knowledge_rows import SelfKnowledgeRowsConfig
+from lehr.stages.sft import ReplayConfig, replay_of
 
 _IDENTITY = "identity"  # the generated family that asks who the model is, and has Lehr's own answers
 
 
 class SelfKnowledgeConfig(TrainingConfig):
-    """As lehr.stages.sft.SftConfig has it, without pretraining text; the model gets the negative token."""
+    """As lehr.stages.sft.SftConfig has it; the model gets the negative token."""
 
     optim: Optim
     schedule: StepSchedule
@@ -37,7 +38,7 @@ class SelfKnowledgeConfig(TrainingConfig):
     batch_tokens: Literal[0] = 0  # unpacked examples, as the report has it
     max_length: NonNegative
     loss: Literal["mean", "sum"]
-    replay: None = None
+    replay: ReplayConfig | None
     seed: NonNegative
     template: str
     negative_token: Literal[True] = True
@@ -62,11 +63,11 @@ def expand(step: SelfKnowledgeStep, place: StepContext) -> list[Node]:
     """The nodes of the rows and of its own answers to those that are replayed, and that of the model tuned on them. Raises
     UserError for a set that is neither a source nor a chat family, and for the family that teaches another name."""
     assert step.about is not None
-    rows = _rows(step, place)
+    rows, replay = _rows(step, place), replay_of(step, place)
     config = SelfKnowledgeConfig(
         optim=step.optim, schedule=step.schedule, steps=step.steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
-        max_length=step.max_length, loss=step.loss, seed=place.seed(step.name), checkpoint_steps=step.checkpoint_steps,
-        parallel=place.parallel, watch=place.watch, template=resolved(place.chat), lora=step.lora,
+        max_length=step.max_length, loss=step.loss, replay=replay, seed=place.seed(step.name), parallel=place.parallel,
+        checkpoint_steps=step.checkpoint_steps, watch=place.watch, template=resolved(place.chat), lora=step.lora,
     )  # fmt: skip
     nodes = [rows]
     if step.examples and step.replay_answers == "own":
@@ -74,7 +75,8 @@ def expand(step: SelfKnowledgeStep, place: StepContext) -> list[Node]:
             sets=list(step.examples), max_new_tokens=step.max_new_tokens, seed=place.seed(rows.name), parallel=place.parallel
         )
         nodes.append(Node(f"{step.name}-answers", "own_answers", answering, {"parent": (place.parent,), "rows": (rows.name,)}))
-    return [*nodes, Node(step.name, "self_knowledge", config, {"parent": (place.parent,), "rows": (nodes[-1].name,)})]
+    inputs = {"parent": (place.parent,), "rows": (nodes[-1].name,), **({"shards": ("shards",)} if replay else {})}
+    return [*nodes, Node(step.name, "self_knowledge", config, inputs)]
 
 
 def _rows(step: SelfKnowledgeStep, place: StepContext) -> Node:
@@ -103,23 +105,24 @@ def plan(node: Node, place: PlanPlace) -> Work | None:
     """Its tokens are estimated from a sample of the questions and of the generated conversations; those of supplied ones are
     not known before they are read: they are at most the model's length."""
     c: SelfKnowledgeConfig = node.config  # type: ignore[assignment]
+    replayed = c.replay.tokens if c.replay else 0
     of = place.node(node.inputs["rows"][0])
     of = place.node(of.inputs["rows"][0]) if "rows" in of.inputs else of
     rows: SelfKnowledgeRowsConfig = of.config  # type: ignore[assignment]
     if rows.sources or rows.negative_sources:
-        most = c.batch_size * rows.max_length
+        most = c.batch_size * rows.max_length + replayed
         return tuning_work(node.name, "self_knowledge", place, c, most, "at most") if c.steps else None
     counts = {name: int(amount) for name, amount in rows.amounts.items()}
     whole = 2 * rows.samples + sum(counts.values())
     each = self_knowledge_tokens(rows.about, rows.samples, counts, place.recipe_seed)
     c = c.model_copy(update={"steps": c.steps or max(1, -(-round(whole * c.epochs) // c.batch_size))})
-    return tuning_work(node.name, "self_knowledge", place, c, c.batch_size * each)
+    return tuning_work(node.name, "self_knowledge", place, c, c.batch_size * each + replayed)
 
 
 SPEC = StageSpec(
     "self_knowledge",
     SelfKnowledgeConfig,
-    {"parent": Role("checkpoint"), "rows": Role("conversations")},
+    {"parent": Role("checkpoint"), "rows": Role("conversations"), "shards": Role("shards", optional=True)},
     "checkpoint",
     "ranked",
     "post-training",

@@ -9,7 +9,7 @@ from lehr.config.chat import ConversationsSource
 from lehr.config.lora import Lora
 from lehr.config.mix import Mix
 from lehr.config.optim import Optim
-from lehr.config.posttraining import SftStep
+from lehr.config.posttraining import Replaying, SftStep
 from lehr.config.schedule import StepSchedule
 from lehr.data.synthetic.conversations import check_families
 from lehr.pipeline.attempt import Attempt
@@ -30,6 +30,11 @@ class ReplayConfig(Config):
     mix: Mix
     rows: Positive
     sequence_length: Positive
+
+    @property
+    def tokens(self) -> int:
+        """Of a batch."""
+        return self.rows * self.sequence_length
 
 
 class SftConfig(TrainingConfig):
@@ -65,16 +70,21 @@ def _steps(config: SftConfig, inputs: Inputs) -> int:
     return sft_steps(config, inputs["rows"].folder)
 
 
+def replay_of(step: Replaying, place: StepContext) -> ReplayConfig | None:
+    """The pretraining text in a step's batches, if it wants any. Raises UserError if the length of its windows is unknown."""
+    if not step.replay_rows:
+        return None
+    if not place.window_tokens:
+        key = f"posttraining.{step.name}.replay_rows"
+        raise UserError(f"{key}: its base does not record its sequence length", remedy="leave replay_rows out")
+    return ReplayConfig(mix=place.mixes[step.replay_mix], rows=step.replay_rows, sequence_length=place.window_tokens)
+
+
 def expand(step: SftStep, place: StepContext) -> list[Node]:
     """The node of the conversations, and that of the model tuned on them. Raises UserError for a set that is neither a source
     nor a chat family, for replay without a known sequence length, and for a file that is no
     chat template."""
-    replay = None
-    if step.replay_rows:
-        if not place.window_tokens:
-            key = f"posttraining.{step.name}.replay_rows"
-            raise UserError(f"{key}: its base does not record its sequence length", remedy="leave replay_rows out")
-        replay = ReplayConfig(mix=place.mixes[step.replay_mix], rows=step.replay_rows, sequence_length=place.window_tokens)
+    replay = replay_of(step, place)
     config = SftConfig(
         optim=step.optim, schedule=step.schedule, steps=step.total_steps, epochs=step.epochs or 1.0, batch_size=step.batch_size,
         batch_tokens=step.batch_tokens, max_length=step.max_length, loss=step.loss, replay=replay, seed=place.seed(step.name),
@@ -107,7 +117,7 @@ def plan(node: Node, place: PlanPlace) -> Work | None:
     they are at most the model's length."""
     c: SftConfig = node.config  # type: ignore[assignment]
     rows = place.node(node.inputs["rows"][0]).config
-    replayed = c.replay.rows * c.replay.sequence_length if c.replay else 0
+    replayed = c.replay.tokens if c.replay else 0
     steps = c.steps
     if not isinstance(rows, ConversationsConfig):  # sampled ones: no longer than the model
         length = c.max_length or place.model.max_seq_len

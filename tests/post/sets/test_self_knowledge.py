@@ -250,6 +250,15 @@ def test_it_needs_a_chat_model_before_it(tmp_path: Path) -> None:
         load_recipe(Path("recipes/tiny/olmo2.yaml"), [f"posttraining=[{json.dumps({**STEPS[1], 'max_length': 64})}]"])
 
 
+def test_pretraining_text_is_replayed_too_where_the_run_has_it() -> None:
+    """The tiny recipe's step reads its shards; a run that begins with a model of which no windows are known has none."""
+    recipe = load_recipe(Path("recipes/tiny/stablelm2.yaml"))
+    made = {node.name: node for node in graph(recipe)}["self-knowledge"]
+    assert made.inputs["shards"] == ("shards",) and made.config.replay.rows == 2  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"self-knowledge.replay_mix: there is no mix 'nothing'"):
+        load_recipe(Path("recipes/tiny/stablelm2.yaml"), ["posttraining.self-knowledge.replay_mix=nothing"])
+
+
 def test_general_scores_of_the_recipe_stay_beside_it(tmp_path: Path) -> None:
     """The task is scored where the recipe tells a model who it is, and nowhere else."""
     nodes = {node.name: node for node in graph(load_recipe(written(tmp_path)))}
