@@ -16,16 +16,17 @@ def pairs(r: RecipeParts) -> None:
         if isinstance(step, DpoStep | RewardModelStep) and step.pairs:
             parent = step.parent or before[-1]
             known = before[: before.index(parent)] if parent in before else before
-            _check(step.pairs, f"posttraining.{step.name}.pairs", known)
+            trains = not (isinstance(step, RewardModelStep) and step.loss == "contrastive")
+            _check(step.pairs, f"posttraining.{step.name}.pairs", known, trains=trains)
             _check_sources(r, step.pairs, f"posttraining.{step.name}.pairs.examples")
         if not isinstance(step, RewardModelStep):
             before.append(step.name)
 
 
-def _check(p: Pairs, key: str, known: list[str]) -> None:
+def _check(p: Pairs, key: str, known: list[str], *, trains: bool) -> None:
     if not p.families and not p.examples:
         raise ValueError(f"{key}.families: no prompts; give families, or examples, prompts of your own")
-    if p.families and not (p.prompts and p.held_out_prompts):
+    if p.families and not ((p.prompts or not trains) and p.held_out_prompts):
         raise ValueError(f"{key}.prompts: of how many prompts; give it prompts and held_out_prompts")
     if p.by == "verifier" and not p.pool and p.samples < 2 and not p.reference_answers:
         raise ValueError(f"{key}.samples=1: one answer makes no pair; give 2 or more")

@@ -35,7 +35,7 @@ class Pairs(Config):
 
     families: list[str] = []  # of generated prompts
     examples: dict[str, Amount] = {}  # prompts of one's own beside them: name of a source of prompts or conversations in `chat`
-    prompts: NonNegative = 0  # generated ones that are trained on
+    prompts: NonNegative = 0  # generated ones that are trained on; a contrast trains nothing and needs none
     held_out_prompts: NonNegative = 0  # generated ones that are scored
     held_out_share: Fraction = 0.05  # of one's own prompts, by hash
     by: Literal["verifier", "judge", "model-gap", "perturbation"] = "verifier"
@@ -46,6 +46,11 @@ class Pairs(Config):
     reference_answers: bool = False  # prefer the data's own answer if no sample passes; off-policy, so not the default
     temperature: PositiveFloat = 1.0
     max_new_tokens: Positive = 56
+
+    @property
+    def only_scored(self) -> bool:
+        """Whether no pairs are made to be trained on."""
+        return not self.prompts and not self.examples
 
     @property
     def answered(self) -> bool:

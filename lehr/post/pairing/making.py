@@ -90,7 +90,7 @@ def _written(work: Making, answers: Mapping[str, list[Answers]]) -> dict[str, An
         ]
         counts[split] = len(made)
         rows += [json.dumps(row, sort_keys=True) + "\n" for row in made]
-    if not counts["train"] or not counts["held_out"]:
+    if not counts["held_out"] or not (counts["train"] or work.pairs.only_scored):
         why = {"verifier": ": for every prompt the model's answers are all right or all wrong"}.get(work.pairs.by, "")
         raise UserError(
             f"no pairs{why} ({counts})",

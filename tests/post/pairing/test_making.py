@@ -172,3 +172,21 @@ def test_a_wrong_way_is_one_line(change: dict[str, Any], said: str, tmp_path: Pa
     assert main(["run", str(written(tmp_path, change)), "--out", str(tmp_path / "run"), "--no-mlflow"]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error and not list((tmp_path / "run").glob("artifacts/*"))
+
+
+def test_a_contrast_needs_no_pairs_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    their_folder("olmo2", tmp_path / "theirs")
+    sft = {"kind": "sft", "examples": {"math": 8}, "batch_size": 4, "steps": 2, "optim": OPTIM}
+    pairs = {"families": ["math"], "by": "perturbation", "held_out_prompts": 8, "max_new_tokens": 12}
+    contrast = {"kind": "reward_model", "name": "gap", "loss": "contrastive", "against": "sft", "pairs": pairs}
+    evaluation = {"tasks": [{"task": "chat_math", "limit": 2, "stages": "chat"}], "max_new_tokens": 4, "in_loop_steps": 0}
+
+    def written_with(step: dict[str, Any]) -> str:
+        base = {"huggingface": "theirs"}
+        return str(recipe(tmp_path, base=base, posttraining=[sft, sft, step], evaluation=evaluation))
+
+    assert main(["run", written_with(contrast), "--out", str(tmp_path / "run"), "--no-mlflow"]) == 0, capsys.readouterr().err
+    assert made(tmp_path / "run", "gap").manifest.meta["reward"]["pairs"] > 0
+    trained = {**contrast, "loss": "bradley-terry", "against": "", "optim": OPTIM, "batch_size": 2, "epochs": 1.0}
+    assert main(["validate", written_with(trained)]) == 2
+    assert "gap.pairs.prompts: of how many prompts" in capsys.readouterr().err
