@@ -64,12 +64,13 @@ def test_what_was_not_measured_is_no_zero() -> None:
         ("anneal-42", 614_400),
         ("sft", 849_370),
         ("dpo", 46_199),
-        ("rlvr", 602_496),
+        ("ppo", 327_392),
     ],
 )
 def test_plan_of_the_tiny_recipe_against_a_run(stage: str, tokens: int) -> None:
-    """Tokens that a run of recipes/tiny/olmo2.yaml recorded (seed 7): equal for pretraining, within a tenth for chat."""
+    """Tokens that a run of recipes/tiny/olmo2.yaml recorded (seed 7): equal for pretraining, within a tenth for chat; PPO's
+    answers become longer than those that SFT has read."""
     plan = {s.work.name: s for s in plan_run(load_recipe(ROOT / "recipes/tiny/olmo2.yaml")).stages}
     exact = plan[stage].work.how == "exact"
     assert exact == (stage in ("stage1", "ramp", "anneal-42"))
-    assert plan[stage].work.tokens == pytest.approx(tokens, rel=0 if exact else 0.1)
+    assert plan[stage].work.tokens == pytest.approx(tokens, rel=0 if exact else 0.13 if stage == "ppo" else 0.1)
