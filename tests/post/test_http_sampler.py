@@ -104,7 +104,7 @@ def test_sampler_and_trainer_differ_by_exactly_nothing_where_the_trainer_samples
     settings = GrpoSettings(3, 4, 0.8, 10, 0.2, 0.28, 0.0)
     state = TrainState.fresh(policy.model, Optim(lr=0.01))
     state.frozen["reference"] = copy_parameters(policy.model)
-    prompts = [Prompt(ids, lambda ids, finished: float(ids[0] % 2)) for ids in PROMPTS]
+    prompts = [Prompt(ids, lambda ids, finished: float(sum(ids) % 5)) for ids in PROMPTS]
     objective = GrpoObjective(state, policy, prompts, settings, 1)
     rolled = objective.roll_outs.rows(0, Ranks())
     sums = objective.learn(rolled)
