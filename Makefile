@@ -49,10 +49,11 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup ## train, anneal, soup, tune and score a small model on two CPU cores; its report: runs/tiny-olmo2/report.html
 	@$(VENV)/bin/lehr run recipes/tiny/olmo2.yaml
 
-# Two workers: tests/conftest.py says who does what.
+# Three workers on two cores: a quarter of the time tests wait for processes of their own (docs/performance.md). tests/conftest.py says who
+# does what.
 test: setup ## the test suite: CPU only, no network; without the tests that need a control plane
 	@echo "left out here: the tests marked long (make test-long) and cluster (make test-cluster)"
-	@$(PY) -m pytest -n 2 --no-loadscope-reorder
+	@$(PY) -m pytest -n 3 --no-loadscope-reorder
 
 test-long: setup ## the tests of whole runs, kills and real signals that take a minute each
 	@LEHR_LLAMA_CPP=$(LLAMA_CPP) $(PY) -m pytest -n 2 --no-loadscope-reorder -m "long and not cluster"

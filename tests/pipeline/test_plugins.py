@@ -69,7 +69,7 @@ def test_a_module_of_ones_own_that_cannot_be_loaded_is_named(
     assert caught.value.__cause__ is not None  # LEHR_DEBUG=1 shows where in it
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_filter_a_verifier_and_a_kind_of_stage_run_on_two_ranks(tmp_path: Path) -> None:
     steps = STEP[:-1] + ", {kind: grpo, name: rlvr, parent: sft}]"
     sets = [FILTER, steps, VERIFIER, "ramp=null", "anneals=null", "evaluation.tasks=[{task: arithmetic, limit: 2}]"]

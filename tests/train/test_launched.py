@@ -43,8 +43,9 @@ def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "first", "other", "says"),
     [
-        ("user", "UserError", "UserError", "rank 1: no such thing. Give another."),
-        ("disk", "OSError", "UserError", "the disk is full"),  # as it was raised; its owner is told to the other
+        pytest.param("user", "UserError", "UserError", "rank 1: no such thing. Give another.", marks=pytest.mark.long),
+        # As it was raised; its owner is told to the other.
+        pytest.param("disk", "OSError", "UserError", "the disk is full", marks=pytest.mark.long),
         ("bug", "Bug", "Bug", "nobody expected this"),
     ],
 )
