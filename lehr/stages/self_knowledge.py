@@ -38,7 +38,7 @@ class SelfKnowledgeConfig(TrainingConfig):
     batch_tokens: Literal[0] = 0  # unpacked examples, as the report has it
     max_length: NonNegative
     loss: Literal["mean", "sum"]
-    replay: ReplayConfig | None
+    replay: ReplayConfig | None = None
     seed: NonNegative
     template: str
     negative_token: Literal[True] = True

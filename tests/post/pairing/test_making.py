@@ -144,7 +144,7 @@ def test_pairs_of_ones_own_prompts(by: str, tmp_path: Path, capsys: pytest.Captu
             assert row["chosen"] == f"the answer is {row['prompt'][0]['content'].split()[1]}"
             assert row["rejected"].startswith("the answer is ")
         else:
-            assert row["chosen"].startswith("the answer")
+            assert row["chosen"].startswith("the a")
     assert (by == "judge") == bool(asked)
 
 
