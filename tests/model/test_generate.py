@@ -78,6 +78,8 @@ def test_sampling_is_a_function_of_the_seed() -> None:
         counts[answer[0]] += 1
     with torch.no_grad():
         expected = lm.model(torch.tensor([[7, 8, 9]]))[0, -1].softmax(dim=-1)
+    top = int(expected.argmax())
+    assert float(counts[top] / 4000) == pytest.approx(float(expected[top]), abs=0.03)
     squares = (counts - 4000 * expected).square() / (4000 * expected)
     assert float(squares.sum()) < 299 + 5 * (2 * 299) ** 0.5  # chi-square of 299 degrees of freedom, five deviations above
     assert float(counts.max()) > 20  # not uniform

@@ -265,7 +265,7 @@ def _of_reward(state: TrainState, policy: LanguageModel, **changes: Any) -> PpoO
     return objective
 
 
-@pytest.mark.parametrize(("steps", "updates"), [(96, {"epochs": 2}), (80, {"kl_estimator": "k3"})])
+@pytest.mark.parametrize(("steps", "updates"), [(96, {"epochs": 2}), (128, {"kl_estimator": "k3"})])
 def test_policy_gradients_find_the_rewarded_answers_and_values_foresee_them(
     steps: int, updates: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -273,7 +273,7 @@ def test_policy_gradients_find_the_rewarded_answers_and_values_foresee_them(
     make = partial(_of_reward, prompts=8, max_new_tokens=3, no_end_reward=None, kl=Controller(0.01), **updates)
     state, rows = training.train(tmp_path, Ranks(), make, steps=steps)
     reward = [row["reward"] for row in rows]
-    assert np.mean(reward[:4]) < 0.75 < 0.85 < np.mean(reward[-8:])
+    assert np.mean(reward[:4]) < 0.75 < 0.9 < np.mean(reward[-4:])
     expected = state.named("value", ScalarModel).values(torch.tensor([[9, 10 + i] for i in range(6)]))[:, -1]
-    assert float(expected.detach().mean()) == pytest.approx(np.mean(reward[-8:]), abs=0.2)
+    assert float(expected.detach().mean()) == pytest.approx(np.mean(reward[-4:]), abs=0.2)
     assert rows[-1]["kl_coefficient"] == pytest.approx(0.01)

@@ -4,13 +4,13 @@ this machine or in an object store."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import has_magic
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lehr.artifacts.artifact import sha256_file
 from lehr.data.lines import lines
@@ -67,7 +67,7 @@ def _on_disk(path: str, split: str) -> list[DataFile]:
         found = [p for p in anchor.glob(str(place.relative_to(place.anchor))) if p.is_file() and _data(p.name)]
     elif place.is_dir():
         inside = {p: p.relative_to(place).parts for p in place.rglob("*") if p.is_file()}
-        found = [p for p in inside if inside[p] in _of_split(list(inside.values()), split)]
+        found = _of_split(inside, split)
     else:
         found = [place]  # whoever reads it says what is wrong with it
     return [DataFile(str(p)) for p in sorted(found)]
@@ -85,18 +85,20 @@ def _in_store(address: str, split: str) -> list[DataFile]:
     else:
         folder = f"{address}/"
         inside = {at: PurePosixPath(at.removeprefix(folder)).parts for at in versions if at.startswith(folder)}
-        found = [at for at in inside if inside[at] in _of_split(list(inside.values()), split)]
+        found = _of_split(inside, split)
     return [DataFile(at, versions[at]) for at in sorted(found)]
 
 
+F = TypeVar("F")
 _SPLITS = ("train", "test", "validation", "valid", "dev", "eval")
 
 
-def _of_split(inside: list[tuple[str, ...]], split: str) -> list[tuple[str, ...]]:
-    """Of paths in a folder, as parts, the data files of `split`: those that name it, or else those that name no other."""
-    data = [parts for parts in inside if _data(parts[-1]) and not any(part.startswith(".") for part in parts)]
-    named = [parts for parts in data if _says(parts, split)]
-    return named or [parts for parts in data if not any(_says(parts, other) for other in _SPLITS if other != split)]
+def _of_split(inside: Mapping[F, tuple[str, ...]], split: str) -> list[F]:
+    """Of files, with the parts of their paths in a folder, the data files of `split`: those that name it, or else those that
+    name no other."""
+    data = [f for f, parts in inside.items() if _data(parts[-1]) and not any(part.startswith(".") for part in parts)]
+    named = [f for f in data if _says(inside[f], split)]
+    return named or [f for f in data if not any(_says(inside[f], other) for other in _SPLITS if other != split)]
 
 
 def _data(name: str) -> bool:

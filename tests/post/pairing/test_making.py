@@ -101,6 +101,9 @@ def test_nothing_in_an_answer_ends_its_quotation() -> None:
     assert json.loads(quoted) == text and "\n" not in quoted
 
 
+SAMPLED = {"max_new_tokens": 12, "temperature": 0.3}  # so cool that what was learnt is said whole
+
+
 def written(folder: Path, dpo: dict[str, Any], **more: Any) -> Path:
     """Their model, taught two ways, and pairs of their own prompts."""
     their_folder("olmo2", folder / "theirs")
@@ -109,7 +112,7 @@ def written(folder: Path, dpo: dict[str, Any], **more: Any) -> Path:
     sft = {"kind": "sft", "examples": {"mine": "all"}, "batch_size": 4, "optim": {"lr": 1e-2}}
     steps = [
         {**sft, "name": "short", "steps": 4}, {**sft, "name": "long", "steps": 100},
-        {"kind": "dpo", "steps": 2, "batch_size": 4, "optim": OPTIM, "pairs": {"max_new_tokens": 12, **dpo}},
+        {"kind": "dpo", "steps": 2, "batch_size": 4, "optim": OPTIM, "pairs": {**SAMPLED, **dpo}},
     ]  # fmt: skip
     tasks = [{"task": "preference", "stages": "chat"}]
     evaluation = {"tasks": tasks, "max_new_tokens": 8, "in_loop_steps": 0}
@@ -144,7 +147,7 @@ def test_pairs_of_ones_own_prompts(by: str, tmp_path: Path, capsys: pytest.Captu
             assert row["chosen"] == f"the answer is {row['prompt'][0]['content'].split()[1]}"
             assert row["rejected"].startswith("the answer is ")
         else:
-            assert row["chosen"].startswith("the a")
+            assert row["chosen"].startswith("the answer")
     assert (by == "judge") == bool(asked)
 
 
