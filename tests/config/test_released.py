@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.model.size import parameter_count
 from lehr.runtime.errors import UserError
@@ -160,24 +159,25 @@ def test_every_conflict_is_cited_where_it_was_decided() -> None:
 
 
 @pytest.mark.parametrize("path", RELEASED, ids=lambda p: p.stem)
-def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(path: Path, tmp_path: Path) -> None:
-    lehr = [sys.executable, "-m", "lehr.cli.main"]
-    assert subprocess.run([*lehr, "validate", str(path)], capture_output=True, timeout=60, check=False).returncode == 0
+def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(path)]) == 0
+    capsys.readouterr()
     out = tmp_path / "run"
-    done = subprocess.run([*lehr, "run", str(path), "--out", str(out)], capture_output=True, text=True, timeout=60, check=False)
-    loaded = recipe(path.stem)
-    assert done.returncode == 2 and not out.exists()
-    lines = done.stderr.splitlines()
+    assert main(["run", str(path), "--out", str(out)]) == 2 and not out.exists()
+    loaded, said = recipe(path.stem), capsys.readouterr().err
+    lines = said.splitlines()
     assert lines and all(line.startswith(f"error: recipe {loaded.name}: ") for line in lines)
-    assert [word for word in loaded.data.sources if not re.search(rf"\b{word}\b", done.stderr)] == []
-    assert re.search(rf"{len(loaded.data.sources)} sources? must be supplied", done.stderr)
-    assert f"the tokenizer must be supplied: {loaded.tokenizer.origin}" in done.stderr
-    assert "text_type: prose, reference or code" in done.stderr
-    assert ("ja, ar, cs, ko, zh, and would" in done.stderr) == path.stem.startswith("granite3")
+    assert [word for word in loaded.data.sources if not re.search(rf"\b{word}\b", said)] == []
+    assert re.search(rf"{len(loaded.data.sources)} sources? must be supplied", said)
+    assert f"the tokenizer must be supplied: {loaded.tokenizer.origin}" in said
+    assert "text_type: prose, reference or code" in said
+    assert ("ja, ar, cs, ko, zh, and would" in said) == path.stem.startswith("granite3")
     for step in loaded.posttraining:
         if not getattr(step, "about", None):  # of which its questions are made
             lacks = "parents" if step.kind == "merge" else "data"
-            assert f"posttraining.{step.name}: its {lacks} must be supplied: {step.supply}" in done.stderr
+            assert f"posttraining.{step.name}: its {lacks} must be supplied: {step.supply}" in said
 
 
 def test_a_stage_that_reaches_an_external_source_names_it() -> None:

@@ -149,6 +149,7 @@ def test_a_damaged_save_is_passed_over_and_the_bits_stay(inputs: Inputs, sharded
     assert any("sharded-00000010" in note and "damaged" in note for note in again.notes)
 
 
+@pytest.mark.long
 def test_an_overtaken_attempt_completes_no_save(inputs: Inputs, sharded: Artifact, tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
 

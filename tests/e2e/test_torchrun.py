@@ -43,6 +43,7 @@ def _errors(said: str) -> list[str]:
     return [line for line in said.splitlines() if line.startswith("error: ")]
 
 
+@pytest.mark.long
 def test_a_wrong_number_of_ranks_is_one_line(tmp_path: Path) -> None:
     _, _, said = _torchrun(tmp_path / "run", "--set", "parallel.processes=1")
     (line,) = _errors(said)

@@ -51,6 +51,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **job, **own, **more}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ranks_of_a_job_end_with_the_code_of_their_mistake(tmp_path: Path) -> None:
     """The whole line, with two ranks: supervisor, launcher, `lehr run`. A mistake stays ended."""

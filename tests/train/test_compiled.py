@@ -40,6 +40,7 @@ def _losses(folder: Path, compiled: bool) -> tuple[list[float], Transformer]:
     return losses, state.model
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not cpp_compiler(), reason="there is no C++ compiler")
 def test_losses_are_the_same_and_evaluation_compiles_nothing(tmp_path: Path) -> None:

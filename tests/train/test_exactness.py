@@ -45,6 +45,7 @@ def train_on_rank(ranks: Ranks, folder: Path, out: Path, micro_batch: int) -> li
     return [json.loads(line)["loss"] for line in (out / "curves.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_world_size_and_micro_batches_change_no_loss(tmp_path: Path) -> None:
     """100 steps on 1, 2 and 4 ranks, and in micro-batches of 3: the same losses to 1e-5 relative."""
     folder = corpus(tmp_path)

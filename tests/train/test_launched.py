@@ -25,6 +25,7 @@ def _outcomes(folder: Path, rank: int) -> Any:
     return json.loads((folder / f"rank-{rank}.json").read_text())
 
 
+@pytest.mark.long
 def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
     ended = _torchrun(tmp_path, "well")
     assert ended.returncode == 0, ended.stderr[-3000:]
