@@ -15,8 +15,9 @@ import tokenizers
 
 from benchmarks import corpus, loaders
 from benchmarks.common import Record, compared, in_turns, installed
-from lehr.config.data import Data, JsonlSource
+from lehr.config.data import Data
 from lehr.config.mix import Mix
+from lehr.config.sources import JsonlSource
 from lehr.data.document import Document, read_jsonl, write_jsonl
 from lehr.data.prepare import prepare_corpus
 from lehr.data.shards import write_shard

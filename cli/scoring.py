@@ -16,10 +16,10 @@ from lehr.cli.locate import find, of_run, run_folder, whole
 from lehr.cli.places import Where
 from lehr.cli.say import say
 from lehr.config import Recipe, load_recipe
-from lehr.config.data import Tokenizer as TokenizerConfig
 from lehr.config.evaluation import Evaluation, TaskPlan
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
+from lehr.config.tokenizer import Tokenizer as TokenizerConfig
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
 from lehr.pipeline.attempt import StageContext

@@ -14,8 +14,8 @@ from lehr.artifacts.artifact import write_atomic
 from lehr.config import load_recipe
 from lehr.config.data import LANGUAGES, Filters
 from lehr.data.document import chunk, read_jsonl
-from lehr.data.filters import reject
 from lehr.data.lexicon import Lexicon
+from lehr.data.rules import reject
 from lehr.pipeline.graph import graph
 from lehr.runtime.errors import UserError, from_os_error
 from lehr.runtime.seeds import uniform_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lehr.config.base import Config, NonNegative
 from lehr.config.chat import Chat
 from lehr.config.compute import Compute
-from lehr.config.data import Data, Tokenizer
+from lehr.config.data import Data
 from lehr.config.evaluation import Evaluation
 from lehr.config.hardware import Hardware
 from lehr.config.initial import Base
@@ -15,6 +15,7 @@ from lehr.config.parallel import Parallel
 from lehr.config.posttraining import PostStep
 from lehr.config.pretraining import Anneals, Pretrain, Ramp
 from lehr.config.site import Site
+from lehr.config.tokenizer import Tokenizer
 from lehr.config.tracking import Tracking
 from lehr.config.training import Compile, Precision, Watch
 

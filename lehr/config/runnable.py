@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from glob import has_magic
 from pathlib import Path
 
-from lehr.config.data import LANGUAGES, ExternalSource, JsonlSource
+from lehr.config.data import LANGUAGES
 from lehr.config.posttraining import (
     BestOfNStep,
     BrainStep,
@@ -21,6 +21,7 @@ from lehr.config.posttraining import (
     Tuning,
 )
 from lehr.config.recipe import Recipe
+from lehr.config.sources import ExternalSource, JsonlSource
 from lehr.runtime.errors import UserError
 
 Lack = tuple[str, str]  # what is missing, what to do about it

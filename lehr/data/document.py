@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from lehr.config.sources import TextType
 from lehr.data.lines import LONGEST, lines
 from lehr.runtime.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text. `parent` is the id of the document from which it was cut, if any; splits are decided by the parent."""
+    """One text, and what is known of it.
+
+    `parent` is the id of the document from which it was cut, if any; splits are decided by the parent. `text_type` says which
+    rules apply to it; `url`, `license` (where it differs from its source's) and `language` (an ISO 639-1 code that
+    the data gave) are "" where unknown. `metadata` is what else its file says of it, such as the stars of a repository.
+    """
 
     id: str
     source: str
     text: str
     parent: str = ""
+    text_type: TextType = "prose"
+    url: str = ""
+    license: str = ""
+    language: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def family(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from lehr.config.data import Tokenizer as Config
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.ranks import tokenizer_json
 from lehr.data.special_tokens import APART, END_OF_TEXT, end_by_name, mark_end, special_ids
 from lehr.data.template_file import TEMPLATE

@@ -11,11 +11,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lehr.config.data import Data, JsonlSource, Source, SyntheticSource
+from lehr.config.data import Data
+from lehr.config.sources import JsonlSource, Source, SyntheticSource
 from lehr.data.decontaminate import Decontaminator, Shared
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
-from lehr.data.filters import reject
+from lehr.data.rules import reject
 from lehr.runtime.counters import declare
 from lehr.runtime.errors import Bug, UserError
 from lehr.runtime.paths import joined

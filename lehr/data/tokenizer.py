@@ -12,7 +12,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from lehr.artifacts.artifact import sha256_text, write_atomic
-from lehr.config.data import Tokenizer as Config
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.foreign import FILE, files_of, read
 from lehr.data.special_tokens import APART, END_OF_TEXT, PAD, ROLES, SPECIALS, end_of_text, special_ids
 from lehr.data.template_file import TEMPLATE, template_beside, template_in

@@ -14,8 +14,8 @@ import torch
 
 from lehr.artifacts.artifact import LOGS, Artifact, Cost, canonical, sha256_file, sha256_text, write_atomic
 from lehr.artifacts.fingerprint import code_version
-from lehr.config.data import Tokenizer as TokenizerConfig
 from lehr.config.model import Model
+from lehr.config.tokenizer import Tokenizer as TokenizerConfig
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import FILE, Tokenizer
 from lehr.interop.gguf import read_gguf, write_gguf

@@ -7,8 +7,8 @@ from itertools import chain, islice
 from pathlib import Path
 
 from lehr.artifacts.artifact import Artifact
-from lehr.config.data import JsonlSource
 from lehr.config.names import is_address
+from lehr.config.sources import JsonlSource
 from lehr.data.mix import counted
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lehr.config.data import Tokenizer as TokenizerConfig
+from lehr.config.tokenizer import Tokenizer as TokenizerConfig
 from lehr.data.tokenizer import Tokenizer
 from lehr.interop.hf_weights import load_hf
 from lehr.model.generate import LanguageModel

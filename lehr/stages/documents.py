@@ -8,7 +8,8 @@ from typing import Any
 
 from lehr.artifacts.artifact import sha256_file
 from lehr.config.base import NonNegative
-from lehr.config.data import Data, ExternalSource, JsonlSource, Source, SyntheticSource
+from lehr.config.data import Data
+from lehr.config.sources import ExternalSource, JsonlSource, Source, SyntheticSource
 from lehr.data.document import Document
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec

@@ -7,7 +7,7 @@ from typing import Any
 
 from lehr.artifacts.artifact import Artifact, sha256_file
 from lehr.config.base import Positive
-from lehr.config.data import Tokenizer
+from lehr.config.tokenizer import Tokenizer
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 from lehr.runtime.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lehr.config.data import ExternalSource
+from lehr.config.sources import ExternalSource
 from tests.config.said import RECIPES, numbers, post, recipe, stated
 
 CONFLICTS = yaml.load((Path(__file__).parent / "facts.yaml").read_text(), yaml.CSafeLoader)["conflicts"]

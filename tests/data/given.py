@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
-from lehr.config.data import Tokenizer as Config
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.ranks import PATTERNS, byte_characters
 from lehr.data.tokenizer import Tokenizer
 from lehr.runtime.errors import UserError

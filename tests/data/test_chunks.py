@@ -6,8 +6,9 @@ import gzip
 import json
 from pathlib import Path
 
-from lehr.config.data import Data, Filters, JsonlSource
+from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
+from lehr.config.sources import JsonlSource
 from lehr.data.document import Document, chunk
 from lehr.data.prepare import prepare_corpus
 

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from lehr.config.data import Data, Filters, JsonlSource, SyntheticSource
+from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
+from lehr.config.sources import JsonlSource, SyntheticSource
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl
-from lehr.data.filters import reject
 from lehr.data.lexicon import Lexicon
 from lehr.data.lines import LONGEST
 from lehr.data.prepare import prepare_corpus
 from lehr.data.repeats import repeats
+from lehr.data.rules import reject
 from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
 

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
-from lehr.config.data import Tokenizer as Config
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.tokenizer import Tokenizer
 from lehr.data.words import Words, pre_tokenizer
 from tests.data.given import BYTES, TEXTS, byte_level, refused, save, written

@@ -8,7 +8,7 @@ import pytest
 
 from lehr.config import load_recipe
 from lehr.config.data import LANGUAGES, Filters
-from lehr.data.filters import reject
+from lehr.data.rules import reject
 
 TEXTS = {
     "en": "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and the "

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
-from lehr.config.data import Tokenizer as Config
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.ranks import PATTERNS
 from lehr.data.tokenizer import Tokenizer
 from tests.data.given import BYTES, refused, trained_ranks, written

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lehr.config.data import SyntheticSource
 from lehr.config.self_knowledge import About
+from lehr.config.sources import SyntheticSource
 from lehr.data.synthetic import documents, problem
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.contamination import around_numbers, evaluation_texts

@@ -13,8 +13,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.config.data import Data, Filters, JsonlSource
+from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
+from lehr.config.sources import JsonlSource
 from lehr.data.prepare import prepare_corpus
 from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lehr.artifacts.artifact import Artifact, Cost
-from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
 from lehr.interop.convert import export_to_gguf, export_to_hf

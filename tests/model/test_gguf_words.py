@@ -17,8 +17,8 @@ from tokenizers import normalizers
 
 from lehr.artifacts.artifact import Artifact, Cost
 from lehr.cli.main import lehr
-from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.tokenizer import Tokenizer
 from lehr.interop.convert import export_to_gguf
 from lehr.model.transformer import Transformer

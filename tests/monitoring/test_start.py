@@ -41,7 +41,8 @@ mlflow = MlflowTracker(f"sqlite:///{folder}/mlflow.db", "lehr", "run", run_key="
 tracker = FanOut([ConsoleTracker(["documents"], stream=sys.stderr), exporter, mlflow])
 exporter.start()
 
-from lehr.config.data import Data, JsonlSource, Mix
+from lehr.config.data import Data, Mix
+from lehr.config.sources import JsonlSource
 from lehr.data.prepare import prepare_corpus
 from lehr.evals.contamination import evaluation_texts
 source = JsonlSource(kind="jsonl", path=sys.argv[2], license="CC0-1.0")

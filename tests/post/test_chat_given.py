@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lehr.config.data import Tokenizer as Config
 from lehr.config.model import Model
+from lehr.config.tokenizer import Tokenizer as Config
 from lehr.data.synthetic import conversation
 from lehr.data.synthetic.conversations import FAMILIES, Message
 from lehr.data.tokenizer import Tokenizer

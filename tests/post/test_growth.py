@@ -270,7 +270,7 @@ def test_a_folder_of_theirs_brings_its_template(tmp_path: Path) -> None:
     """With the tokens that it names bound, wherever transformers keeps it; and an export of the house's is the house's."""
     from transformers import AutoTokenizer
 
-    from lehr.config.data import Tokenizer as Config
+    from lehr.config.tokenizer import Tokenizer as Config
 
     text = "\n{{ bos_token + '[' }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}\n"
     named = {"eos_token": "<|endoftext|>", "bos_token": "<s>"}

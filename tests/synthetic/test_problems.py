@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from lehr.config.data import SyntheticSource
+from lehr.config.sources import SyntheticSource
 from lehr.data.synthetic import Problem, check_disjoint, conversation, documents, problem, split_of
 from lehr.data.synthetic.conversations import FAMILIES as CHAT_FAMILIES
 from lehr.data.synthetic.conversations import count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lehr.config.data import SyntheticSource
+from lehr.config.sources import SyntheticSource
 from lehr.data.document import Document
 from lehr.data.synthetic.problems import FAMILIES, Problem, problem
 from lehr.data.synthetic.splits import drawn

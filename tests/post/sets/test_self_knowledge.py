@@ -116,7 +116,7 @@ def test_names_that_the_tokenizer_changes_are_refused(tmp_path: Path) -> None:
     from tests.data.given import byte_level, save
 
     with pytest.raises(UserError, match="'<s>dash' holds the tokenizer's special token '<s>'"):
-        from lehr.config.data import Tokenizer as Given
+        from lehr.config.tokenizer import Tokenizer as Given
 
         theirs = Tokenizer.given(Given(path=str(save(tmp_path / "theirs", byte_level(["<|endoftext|>", "<s>"])))))
         prepared(tmp_path, [], About(**{**QUILL, "name": "<s>dash"}), with_negative(theirs))

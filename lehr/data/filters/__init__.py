@@ -1,0 +1,35 @@
+"""Filters of documents: a module of each kind. `filters(config)` makes those of a recipe, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from lehr.config.filters import FilterConfig
+from lehr.data.document import Document
+from lehr.data.verdict import Drop, Filter, Keep
+
+
+def filters(configs: Mapping[str, FilterConfig]) -> Filter:
+    """All of `configs` (name -> configuration) one after another: the first that drops a document ends it. Raises UserError for
+    one that cannot be made, such as one whose package is not installed."""
+    made = [(config.text_types, _made(config)) for config in configs.values()]
+
+    def judge(document: Document) -> Keep | Drop:
+        scores: dict[str, float] = {}
+        for text_types, each in made:
+            if text_types and document.text_type not in text_types:
+                continue
+            verdict = each(document)
+            scores |= verdict.scores
+            if isinstance(verdict, Drop):
+                return Drop(verdict.reason, scores)
+            document = verdict.changed or document
+        return Keep(scores, document)
+
+    return judge
+
+
+def _made(config: FilterConfig) -> Filter:
+    made: Filter = import_module(f"lehr.data.filters.{config.kind}").make(config)
+    return made
