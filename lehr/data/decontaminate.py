@@ -3,10 +3,13 @@ section 2.4)."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -26,46 +29,71 @@ class Decontaminator:
     """An index of all word n-grams of the evaluation texts, by task. Texts shorter than `n` words cannot be found this way:
 
     short problems are excluded by their keys instead (lehr.data.synthetic.splits).
-    Words of evaluation texts are numbered from 1, all other words are 0. A bit table, indexed by hash, is looked up first: only
-    where its bit is set is the n-gram itself compared.
+    Words of evaluation texts are numbered from 1, all other words are 0. An n-gram is known by 64 bits of its words' numbers, 16
+    bytes of memory with its tasks: in 10 million of them a wrong hit is expected once in 2e12 look-ups. A bit table, indexed by
+    the same bits, is looked up first.
     """
 
     def __init__(self, texts: Mapping[str, Sequence[str]], n: int, hits: Mapping[str, int]) -> None:
         """`hits[task]`: the number of shared n-grams from which a document counts as contaminated by that task."""
-        self.n, self.hits = n, hits
-        self._tasks = list(texts)
+        self.n, self.hits, self._tasks = n, dict(hits), list(texts)
         self._words: dict[str, int] = {}
-        self._grams: dict[bytes, int] = {}
-        self._tasks_of: list[int] = []  # for each n-gram, a bit for each task in whose texts it occurs
-        for number, task in enumerate(self._tasks):
-            for text in texts[task]:
-                self._learn(tokens(text), number)
-        learnt = np.frombuffer(b"".join(self._grams), np.uint32).reshape(-1, n)
-        # Eight bits or more for each n-gram: at most one in eight lookups passes by chance.
-        self._bits = max(16, (8 * len(learnt)).bit_length())
-        self._maybe = np.zeros(1 << self._bits, np.bool_)
-        self._maybe[self._places(learnt.ravel())[::n]] = True
+        learnt = [[self._learn(tokens(text)) for text in texts[task]] for task in self._tasks]
+        by_task = [np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64) for found in learnt]
+        self._grams = np.unique(np.concatenate([np.zeros(0, np.uint64), *by_task]))
+        # Of each n-gram a bit for each task in whose texts it occurs.
+        self._tasks_of = np.zeros((len(self._grams), -(-max(1, len(self._tasks)) // 64)), np.uint64)
+        for number, found in enumerate(by_task):
+            self._tasks_of[np.searchsorted(self._grams, found), number // 64] |= np.uint64(1 << number % 64)
+        self._make_table()
 
-    def _learn(self, words: list[str], task: int) -> None:
+    def _make_table(self) -> None:
+        # Eight bits or more for each n-gram: at most one in eight look-ups passes by chance.
+        self._shift = np.uint64(64 - max(16, (8 * len(self._grams)).bit_length()))
+        self._maybe = np.zeros(1 << (64 - int(self._shift)), np.bool_)
+        self._maybe[self._grams >> self._shift] = True
+
+    def save(self, folder: Path) -> None:
+        """Write it into `folder`, for other processes of this machine."""
+        words = {"words": list(self._words), "tasks": self._tasks, "hits": self.hits, "n": self.n}
+        (folder / "words.json").write_text(json.dumps(words), encoding="utf-8")
+        np.save(folder / "grams.npy", self._grams, allow_pickle=False)
+        np.save(folder / "tasks.npy", self._tasks_of, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote; the n-grams are mapped, so that processes share them."""
+        words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+        found = cls({}, words["n"], words["hits"])
+        found._tasks, found._words = words["tasks"], {word: number for number, word in enumerate(words["words"], 1)}
+        found._grams = np.load(folder / "grams.npy", mmap_mode="r", allow_pickle=False)
+        found._tasks_of = np.load(folder / "tasks.npy", mmap_mode="r", allow_pickle=False)
+        found._make_table()
+        return found
+
+    def __len__(self) -> int:
+        """The number of its n-grams."""
+        return len(self._grams)
+
+    def _learn(self, words: list[str]) -> np.ndarray:
         ids = [self._words.setdefault(word, len(self._words) + 1) for word in words]
-        for gram in self._cut(np.array(ids, np.uint32), range(len(ids) - self.n + 1)):
-            number = self._grams.setdefault(gram, len(self._tasks_of))
-            if number == len(self._tasks_of):
-                self._tasks_of.append(0)
-            self._tasks_of[number] |= 1 << task
+        return self._hashes(np.array(ids, np.uint32))
 
-    def _cut(self, ids: np.ndarray, starts: Iterable[int]) -> Iterator[bytes]:
-        """The n-grams that begin at positions `starts`."""
-        raw, width = ids.tobytes(), ids.itemsize
-        return (raw[width * start : width * (start + self.n)] for start in starts)
-
-    def _places(self, ids: np.ndarray) -> np.ndarray:
-        """The index of each n-gram's bit: the highest bits of a polynomial of its words' numbers."""
-        count, total = len(ids) - self.n + 1, np.zeros(max(0, len(ids) - self.n + 1), np.uint64)
+    def _hashes(self, ids: np.ndarray) -> np.ndarray:
+        """64 bits of each n-gram, uint64: a polynomial of its words' numbers, each spread over 64 bits before. That is a sum of
+        independent random values but for the multiplier, so all bits of it can be used."""
+        spread = ids.astype(np.uint64) * np.uint64(_ODD)
+        spread ^= spread >> np.uint64(29)
+        spread *= np.uint64(0xBF58476D1CE4E5B9)  # splitmix64's
+        spread ^= spread >> np.uint64(32)
+        count = max(0, len(ids) - self.n + 1)
+        total = np.zeros(count, np.uint64)
         for offset in range(self.n):
             total *= np.uint64(_ODD)
-            total += ids[offset : offset + count]
-        return (total * np.uint64(_ODD)) >> np.uint64(64 - self._bits)
+            total += spread[offset : offset + count]
+        total ^= total >> np.uint64(32)
+        total *= np.uint64(_ODD)
+        return total
 
     def shared(self, texts: Iterable[str]) -> Iterator[Shared]:
         """For each text, the n-grams that it shares with any evaluation text."""
@@ -79,32 +107,41 @@ class Decontaminator:
         words = chain.from_iterable(chain(document, ("",)) for document in documents)
         ids = np.fromiter(map(self._words.get, words, repeat(0)), np.uint32)
         found: list[Shared] = [[] for _ in documents]
-        if len(ids) < self.n:
+        if len(ids) < self.n or not len(self._grams):
             return found
-        starts = np.flatnonzero(self._maybe[self._places(ids)])
+        hashes = self._hashes(ids)
+        starts = np.flatnonzero(self._maybe[hashes >> self._shift])
+        numbers = np.minimum(np.searchsorted(self._grams, hashes[starts]), len(self._grams) - 1)
+        same = self._grams[numbers] == hashes[starts]
         ends = np.cumsum([len(document) + 1 for document in documents])
-        owners = np.searchsorted(ends, starts, side="right").tolist()
-        for owner, gram in zip(owners, self._cut(ids, starts.tolist()), strict=True):
-            number = self._grams.get(gram)
-            if number is not None:
-                found[owner].append(number)
+        owners = np.searchsorted(ends, starts[same], side="right").tolist()
+        for owner, number in zip(owners, numbers[same].tolist(), strict=True):
+            found[owner].append(number)
         return found
 
     def forget_boilerplate(self, documents: Iterable[Shared], limit: int, tasks: Collection[str]) -> int:
         """Drop n-grams of `tasks` that occur in more than `limit` of `documents`: a phrase that a whole source repeats (the
         wording of a form, a licence) is no evidence about one document. Returns the number dropped."""
-        mask = sum(1 << self._tasks.index(task) for task in tasks)
-        seen = Counter(chain.from_iterable(set(shared) for shared in documents))
-        common = [gram for gram, count in seen.items() if count > limit and self._tasks_of[gram] & mask]
-        for gram in common:
-            self._tasks_of[gram] &= ~mask
-        return len(common)
+        seen = np.zeros(len(self._grams), np.int64)
+        for shared in documents:
+            seen[np.unique(np.array(shared, np.int64))] += 1
+        return self.forget_common(seen, limit, tasks)
+
+    def forget_common(self, seen: np.ndarray, limit: int, tasks: Collection[str]) -> int:
+        """As `forget_boilerplate`, where the n-gram of number i occurs in seen[i] documents (int64)."""
+        mask = np.zeros(self._tasks_of.shape[1], np.uint64)
+        for number in map(self._tasks.index, tasks):
+            mask[number // 64] |= np.uint64(1 << number % 64)
+        common = (seen > limit) & (self._tasks_of & mask).any(axis=1)
+        self._tasks_of = np.where(common[:, None], self._tasks_of & ~mask, self._tasks_of)
+        return int(np.count_nonzero(common))
 
     def contaminated(self, shared: Shared) -> str | None:
         """The task with which a document shares too many n-grams, or None. An n-gram of several tasks counts for each of
         them."""
-        numbers = Counter(self._tasks_of[gram] for gram in shared)
+        numbers = Counter(map(bytes, self._tasks_of[np.array(shared, np.int64)])) if shared else Counter[bytes]()
         found: Counter[str] = Counter()
         for number, task in enumerate(self._tasks):
-            found[task] = sum(count for tasks, count in numbers.items() if tasks >> number & 1)
+            bit = 1 << number
+            found[task] = sum(count for tasks, count in numbers.items() if int.from_bytes(tasks, "little") & bit)
         return next((task for task, count in found.most_common() if count and count >= self.hits[task]), None)

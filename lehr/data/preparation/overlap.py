@@ -1,0 +1,73 @@
+"""The second pass: which n-grams the training documents of a part share with evaluation examples and held-back documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lehr.data.decontaminate import Decontaminator, Shared
+from lehr.data.preparation.parts import Part
+from lehr.data.preparation.rows import Rows
+
+_CHARACTERS = 1 << 22  # of texts searched in one call: bounds memory
+
+
+class Overlap(NamedTuple):
+    """A document, by its row in its part, and the n-grams that it shares."""
+
+    row: int
+    shared: Shared
+
+
+@dataclass(frozen=True)
+class FindOverlap:
+    """The work on one part. `wanted` is a file with the rows of its training documents, ascending; `index` a folder."""
+
+    part: Part
+    index: Path
+
+    def done(self) -> bool:
+        return self.part.file("overlap.npz").is_file()
+
+    def __call__(self) -> None:
+        index = Decontaminator.load(self.index)
+        rows = np.load(self.part.file("train.npy"), allow_pickle=False)
+        numbers, ends, grams = list[int](), list[int](), list[np.ndarray]()
+        for batch in _batches(self.part, rows):
+            for row, shared in zip((row for row, _ in batch), index.shared(text for _, text in batch), strict=True):
+                if shared:
+                    numbers.append(row)
+                    grams.append(np.array(shared, np.int64))
+                    ends.append((ends[-1] if ends else 0) + len(shared))
+        path = self.part.file("overlap.npz")
+        partial = path.with_name("partial-" + path.name)
+        every = np.concatenate([np.zeros(0, np.int64), *grams])
+        np.savez(partial, rows=np.array(numbers, np.int64), ends=np.array(ends, np.int64), grams=every)
+        partial.replace(path)
+
+
+def overlaps(part: Part) -> Iterator[Overlap]:
+    """What FindOverlap found, in order of rows."""
+    with np.load(part.file("overlap.npz"), allow_pickle=False) as found:
+        rows, ends, grams = found["rows"], found["ends"], found["grams"]
+    start = 0
+    for row, end in zip(rows.tolist(), ends.tolist(), strict=True):
+        yield Overlap(row, grams[start:end].tolist())
+        start = end
+
+
+def _batches(part: Part, rows: np.ndarray) -> Iterator[list[tuple[int, str]]]:
+    batch, size = list[tuple[int, str]](), 0
+    wanted: Sequence[int] = rows.tolist()
+    for number, row in zip(wanted, Rows(part.file("kept")).at(wanted), strict=True):
+        batch.append((number, row["text"]))
+        size += len(row["text"])
+        if size >= _CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
