@@ -14,6 +14,7 @@ from lehr import __version__
 from lehr.cli.compare import compare
 from lehr.cli.controller import controller
 from lehr.cli.convert import export, import_
+from lehr.cli.corpus import funnel, sample, try_
 from lehr.cli.data import dropped
 from lehr.cli.diagnose import diagnose
 from lehr.cli.doctor import doctor
@@ -57,7 +58,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (compare, "Scores of several runs, and what differs."),
         (explain, "What a stage follows from, and how two differ."),
         (dropped, "Documents that were not trained on, with reasons."),
-        (data, "Conversations and preferences as they are trained on."),
+        (data, "What is trained on: filters tried on documents, rows as they are rendered."),
         (lookup, "The documents of a training step, and the reverse."),
         (mlflow_, "The address of its record, for MLflow's server."),
     ),
@@ -113,6 +114,8 @@ def lehr() -> None:
     """
 
 
+for _command in (funnel, sample, try_):
+    data.add_command(_command)
 for _command in (command for rows in _SECTIONS.values() for command, _ in rows):
     lehr.add_command(_command)
 

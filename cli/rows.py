@@ -21,7 +21,7 @@ _OPEN, _CLOSE = "⟦", "⟧"
 
 @click.group("data")
 def data() -> None:
-    """What a run's steps of post-training learn from."""
+    """What a run is trained on: which documents were kept and why, and rows of post-training as they are rendered."""
 
 
 @data.command("show")

@@ -1,0 +1,167 @@
+"""`lehr data funnel`, `sample` and `try`: what the filters make of documents, and what another threshold would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lehr.cli.places import RUN, Where
+from lehr.cli.say import say
+from lehr.runtime.text import json_line
+
+if TYPE_CHECKING:
+    from lehr.artifacts.artifact import Artifact
+    from lehr.data.document import Document
+    from lehr.data.verdict import Drop, Keep
+
+_SHOWN = 160  # characters of a document
+
+
+def _corpora(where: Where) -> list[Artifact]:
+    from lehr.cli.locate import of_kinds
+
+    return of_kinds(where, "documents")
+
+
+@click.command("funnel")
+@click.argument("run_or_artifact", type=RUN)
+@click.option("--score", help="Of which score to show the distribution, such as gopher_quality.symbols.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def funnel(run_or_artifact: Where, score: str | None, as_json: bool) -> None:
+    """Show how many documents of each source were kept, and why the others were not.
+
+    RUN_OR_ARTIFACT is a run's folder, or its artifact of documents. With --score, what the filters measured: the score's value
+    at the quantiles of each source, so that a threshold can be chosen without running again.
+
+    \b
+    Examples:
+      lehr data funnel runs/tiny-olmo2
+      lehr data funnel runs/tiny-olmo2 --score gopher_quality.stop_words
+    """
+    from lehr.analysis.documents import QUANTILES, distributions, judged
+    from lehr.runtime.json_files import read_object
+
+    for artifact in _corpora(run_or_artifact):
+        if score:
+            found = distributions(judged(artifact), score)
+            if as_json:
+                say(json_line({source: d._asdict() for source, d in found.items()}))
+                continue
+            rows = [[source, f"{d.documents:,}", *(f"{v:.4g}" for v in d.values)] for source, d in found.items()]
+            say(_table(["source", "documents", *(f"{q} %" for q in QUANTILES)], rows))
+            continue
+        counts = read_object(artifact.path("funnel.json"), "delete this artifact and run the same command again")
+        say(json_line(counts) if as_json else _funnel(counts))
+
+
+def _funnel(counts: dict[str, Any]) -> str:
+    lines = []
+    for source, row in counts.items():
+        lines.append(f"{source}: {row['read']:,} read, {row['kept']:,} kept ({_share(row['kept'], row['read'])})")
+        for reason, number in sorted(row["dropped"].items(), key=lambda pair: -pair[1]):
+            lines.append(f"  {number:10,} {_share(number, row['read']):>7}  {reason}")
+        for reason, found in row.get("damaged", {}).items():
+            lines.append(f"  {found['count']:10,} {'':>7}  could not be read: {reason}, first {found['first']}")
+    return "\n".join(lines)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = []
+    for row in [head, *rows]:
+        cells = [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+@click.command("sample")
+@click.argument("run_or_artifact", type=RUN)
+@click.option("--score", required=True, help="A score of the filters, such as gopher_quality.symbols.")
+@click.option("--near", type=float, required=True, help="A threshold that is in force, or might be.")
+@click.option("--rows", type=click.IntRange(1), default=10, show_default=True, help="Documents.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the whole text of those that were kept.")
+def sample(run_or_artifact: Where, score: str, near: float, rows: int, as_json: bool) -> None:
+    """Print the documents whose score is nearest to a threshold, kept and dropped ones.
+
+    \b
+    Example:
+      lehr data sample runs/tiny-olmo2 --score gopher_quality.stop_words --near 2
+    """
+    from lehr.analysis.documents import judged, nearest
+
+    for artifact in _corpora(run_or_artifact):
+        for found in nearest(judged(artifact), score, near, rows):
+            if as_json:
+                say(json_line(found._asdict()))
+                continue
+            beginning = " ".join(found.text[:_SHOWN].split())
+            say(f"{found.scores[score]:10.4g}  {found.source}/{found.id}: {found.reason or 'kept'}\n            {beginning}")
+
+
+@click.command("try")
+@click.argument("recipe")
+@click.argument("file", type=click.Path())
+@click.option("--source", help="Read the file as this source of the recipe: its text type and fields. [default: prose]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, kept, reason, scores.")
+def try_(recipe: str, file: str, source: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Run a recipe's filters on a file, and say of every document whether it is kept, and its scores.
+
+    FILE may be whatever a source of kind `files` may name. Totals by reason go to stderr. Nothing is written.
+
+    \b
+    Examples:
+      lehr data try tiny/olmo2 texts.jsonl
+      lehr data try tiny/olmo2 texts.jsonl --json --set data.filters.words.at_least=10
+    """
+    from collections import Counter
+
+    from lehr.data.verdict import Drop
+
+    totals: Counter[str] = Counter()
+    for document, verdict in _tried(recipe, file, source, overrides):
+        reason = verdict.reason if isinstance(verdict, Drop) else ""
+        totals[reason] += 1
+        if as_json:
+            row: dict[str, Any] = {"id": document.id, "kept": not reason, "reason": reason, "scores": dict(verdict.scores)}
+            say(json_line(row))
+        else:
+            scores = " ".join(f"{name}={value:.4g}" for name, value in verdict.scores.items())
+            say("\t".join([document.id.replace("\n", "\\n"), reason or "kept", scores]))
+    for reason, number in totals.most_common():
+        say(f"{number:8,} {reason or 'kept'}", err=True)
+
+
+def _tried(recipe: str, file: str, source: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[Document, Keep | Drop]]:
+    from pathlib import Path
+
+    from lehr.config import load_recipe
+    from lehr.config.sources import FilesSource
+    from lehr.data.document import chunk
+    from lehr.data.filters import filters
+    from lehr.data.readers import Damage, inputs, read
+    from lehr.runtime.errors import UserError
+
+    config = load_recipe(recipe, overrides).data
+    if config is None:
+        raise UserError("this recipe has no `data`", where=recipe, remedy="name one that has filters")
+    if source and source not in config.sources:
+        known = ", ".join(config.sources)
+        raise UserError(f"the recipe has no source {source!r}", where="--source", remedy=f"its sources are: {known}")
+    like = config.sources[source] if source else None
+    path = file if "://" in file else str(Path(file).absolute())
+    if isinstance(like, FilesSource):
+        given = like.model_copy(update={"path": path})
+    else:
+        given = FilesSource(kind="files", path=path, license="unknown", text_type="prose")
+    judge = filters(config.filters)
+    for each in inputs(given):
+        for whole in read(source or "file", given, each, Damage()):
+            for document in chunk(whole, config.chunk_characters):
+                yield document, judge(document)
