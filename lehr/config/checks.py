@@ -56,10 +56,10 @@ def mixes(r: RecipeParts) -> None:
     """Mixes draw from existing sources, and stages name existing mixes."""
     known_mixes = r.data.mixes if r.data else {}
     for name, mix in known_mixes.items():
-        for source in mix.weights:
+        for key, source in mix.named():
             if r.data and source not in r.data.sources:
                 known = ", ".join(sorted(r.data.sources))
-                raise ValueError(f"data.mixes.{name}.weights.{source}: there is no source {source!r}; sources are: {known}")
+                raise ValueError(f"data.mixes.{name}.{key}: there is no source {source!r}; sources are: {known}")
     used = {"stage1.mix": r.stage1.mix} if r.stage1 else {}
     if r.ramp:
         used["ramp.mix"] = r.ramp.mix

@@ -29,9 +29,9 @@ class Decontaminator:
     """An index of all word n-grams of the evaluation texts, by task. Texts shorter than `n` words cannot be found this way:
 
     short problems are excluded by their keys instead (lehr.data.synthetic.splits).
-    Words of evaluation texts are numbered from 1, all other words are 0. An n-gram is known by 64 bits of its words' numbers, 16
-    bytes of memory with its tasks: in 10 million of them a wrong hit is expected once in 2e12 look-ups. A bit table, indexed by
-    the same bits, is looked up first.
+    Words of evaluation texts are numbered from 1, all other words are 0. An n-gram is known by 64 bits of its words' numbers,
+    16 bytes of memory with its tasks: in 10 million of them a wrong hit is expected once in 2e12 look-ups. A bit table, indexed
+    by the same bits, is looked up first.
     """
 
     def __init__(self, texts: Mapping[str, Sequence[str]], n: int, hits: Mapping[str, int]) -> None:

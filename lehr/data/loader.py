@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lehr.data.mix import MixPlan, Part
+from lehr.data.mix import MixPlan, Part, offsets
 from lehr.runtime import seeds
 
 _BLOCK = 4096  # instances located in one call
@@ -23,14 +23,16 @@ class Batch:
 class Loader:
     """Has no state that must be saved: the content of step N depends only on the plan and the seed.
 
-    A keyed permutation maps each instance of the stage to a slot; the slots of a source are adjacent; within each of a source's
-    epochs another keyed permutation picks the window. So every window occurs once in an epoch, the global batch is the same for
-    every world size, and the document at any position can be computed.
+    A keyed permutation maps each instance of a phase (most stages have one) to a slot; the slots of a source are adjacent;
+    within each of a source's epochs, which go through all phases, another keyed permutation picks the window. So every window
+    occurs once in an epoch, the global batch is the same for every world size, and the document at any position can be
+    computed.
     """
 
     def __init__(self, plan: MixPlan, seed: int) -> None:
         self.plan, self.seed = plan, seed
-        self._ends = np.cumsum([p.instances for p in plan.parts])
+        self._phases = _phases(plan, seed)
+        self._firsts = np.array([phase.first for phase in self._phases])
         self._near = (-1, np.empty(0, np.int64), np.empty(0, np.int64))  # the last block's number and its _locate
 
     def windows(self, instances: np.ndarray) -> list[tuple[Part, int]]:
@@ -40,12 +42,20 @@ class Loader:
 
     def _locate(self, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each global instance number: its source's index in the plan, and the window in it."""
-        slots = seeds.permute(instances, self.plan.instances, seeds.derive(self.seed, "slots"))
-        which = np.searchsorted(self._ends, slots, side="right")
+        which, windows = np.empty(len(instances), np.int64), np.empty(len(instances), np.int64)
+        of_phase = np.searchsorted(self._firsts, instances, side="right") - 1
+        for number in np.unique(of_phase):
+            mine = np.flatnonzero(of_phase == number)
+            which[mine], windows[mine] = self._located_in(self._phases[number], np.asarray(instances)[mine])
+        return which, windows
+
+    def _located_in(self, phase: _Phase, instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        slots = seeds.permute(instances - phase.first, phase.instances, phase.key)
+        which = np.searchsorted(phase.ends, slots, side="right")
         windows = np.empty(len(instances), np.int64)
         for number, part in enumerate(self.plan.parts):
             mine = np.flatnonzero(which == number)
-            position = slots[mine] - (self._ends[number] - part.instances)
+            position = slots[mine] - (phase.ends[number] - phase.counts[number]) + phase.before[number]
             epochs = position // part.windows
             for epoch in np.unique(epochs):
                 within = position[epochs == epoch] % part.windows
@@ -86,10 +96,8 @@ class Loader:
     def instances_of(self, source: str, document: str) -> list[int]:
         """The global instance numbers that hold a token of `document`, be it only as a label, in reading order, for all
         documents of that id and all chunks of one. Raises KeyError if `source` has no such document."""
-        end = 0
         found: list[int] = []
-        for part in self.plan.parts:
-            start, end = end, end + part.instances
+        for index, part in enumerate(self.plan.parts):
             if part.shards.source != source:
                 continue
             numbers = part.shards.document_ids.find(document)
@@ -98,9 +106,9 @@ class Loader:
             windows = np.unique(np.concatenate([self._windows_of(part, number) for number in numbers]))
             for epoch in range(-(-part.instances // part.windows)):
                 key = seeds.derive(self.seed, "window", source, epoch)
-                slots = epoch * part.windows + seeds.unpermute(windows, part.windows, key)
-                slots = start + slots[slots < part.instances]
-                found += seeds.unpermute(slots, self.plan.instances, seeds.derive(self.seed, "slots")).tolist()
+                positions = epoch * part.windows + seeds.unpermute(windows, part.windows, key)
+                for phase in self._phases:
+                    found += phase.instances_at(index, positions)
         return sorted(found)
 
     def _windows_of(self, part: Part, number: int) -> np.ndarray:
@@ -122,3 +130,38 @@ class Loader:
             high = int(np.searchsorted(starts, begin + T, side="right"))
             out.append((part.shards.source, begin, part.shards.document_ids[low:high]))
         return out
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Instances `first` to `first` + `instances` of a stage: `counts[p]` of part p, of which earlier phases drew `before[p]`.
+    `ends` are the cumulated counts."""
+
+    first: int
+    counts: list[int]
+    before: list[int]
+    ends: np.ndarray
+    key: int
+
+    @property
+    def instances(self) -> int:
+        return int(self.ends[-1])
+
+    def instances_at(self, part: int, positions: np.ndarray) -> list[int]:
+        """The global instance numbers of the draws number `positions` from a part, as far as they are drawn here."""
+        mine = positions[(positions >= self.before[part]) & (positions < self.before[part] + self.counts[part])]
+        slots = mine - self.before[part] + int(self.ends[part]) - self.counts[part]
+        found: list[int] = (self.first + seeds.unpermute(slots, self.instances, self.key)).tolist()
+        return found
+
+
+def _phases(plan: MixPlan, seed: int) -> list[_Phase]:
+    counts = plan.phases or [[part.instances for part in plan.parts]]
+    found, first = list[_Phase](), 0
+    for number, (phase, before) in enumerate(zip(counts, offsets(counts), strict=True)):
+        ends = np.cumsum(phase)
+        if ends[-1]:
+            key = seeds.derive(seed, "slots", number) if number else seeds.derive(seed, "slots")
+            found.append(_Phase(first, phase, before, ends, key))
+        first += int(ends[-1])
+    return found

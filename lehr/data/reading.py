@@ -16,5 +16,5 @@ def open_loader(shards: Path, tokenizer: Path, mix: Mix, instances: int, sequenc
     """A loader of `instances` windows, each a pure function of its number. Raises UserError for shards that are damaged, of
     another tokenizer, or too short for the mix."""
     hash_ = Tokenizer.load(tokenizer).hash
-    sets = {name: ShardSet.open(joined(shards, name, ".tokens"), hash_) for name in mix.weights}
+    sets = {name: ShardSet.open(joined(shards, name, ".tokens"), hash_) for name in mix.sources}
     return Loader(plan(mix, sets, instances, sequence_length), seed)

@@ -124,7 +124,7 @@ class _Builder:
             made.append(Node("documents", "documents", config, {}))
         made += self._tokenizer()
         if r.data:
-            used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].weights})  # sets have no fixed order
+            used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].sources})  # sets have no fixed order
             inputs = {"documents": ("documents",), "tokenizer": ("tokenizer",)}
             made.append(Node("shards", "shards", ShardsConfig(sources=used), inputs))
         return made

@@ -53,6 +53,6 @@ def _replay(setup: Setup) -> Replay | None:
     if c.replay is None:
         return None
     folder = setup.folder(SHARDS)
-    sets = {name: ShardSet.open(joined(folder, name, ".tokens"), tokenizer) for name in c.replay.mix.weights}
+    sets = {name: ShardSet.open(joined(folder, name, ".tokens"), tokenizer) for name in c.replay.mix.sources}
     plan = plan_mix(c.replay.mix, sets, c.steps * c.replay.rows, c.replay.sequence_length)
     return Replay(Loader(plan, seeds.derive(c.seed, "replay")), c.replay.rows)
