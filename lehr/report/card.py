@@ -9,6 +9,7 @@ import yaml
 from lehr.report import format as fmt
 from lehr.report.data import ReportData, StageReport
 from lehr.report.headline import measured
+from lehr.report.inputs import REVIEWED
 from lehr.report.provenance import counted, lost
 from lehr.report.scores import Column, ScoreRecord
 from lehr.runtime.text import fenced, markdown, markdown_code, visible
@@ -199,7 +200,13 @@ def _data(data: ReportData) -> str:
     text = (
         "Documents were filtered, deduplicated and decontaminated against the evaluation sets; every dropped one is on record."
     )
-    return f"{text}\n\n{_table(head, rows, left=3)}"
+    reviews = [
+        [markdown(text) for text in (name, *(s.review.get(key) or "–" for key in REVIEWED))]
+        for name, s in data.funnel.items()
+        if s.review
+    ]
+    cleared = _table(["source", *(key.replace("_", " ") for key in REVIEWED)], reviews, left=len(REVIEWED) + 1)
+    return f"{text}\n\n{_table(head, rows, left=3)}" + (f"\n\nReviews of the sources:\n\n{cleared}" if reviews else "")
 
 
 def _footprint(data: ReportData) -> str:

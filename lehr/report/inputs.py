@@ -9,6 +9,10 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+# Of a source's review, in this order (lehr.config.governance.Review).
+REVIEWED = ("owner", "use", "restrictions", "classification", "personal_information", "reviewer", "date")
+
+
 class SourceFunnel(_Model):
     """One source on its way from read to kept. Counts are documents; `dropped` counts them by reason."""
 
@@ -19,6 +23,7 @@ class SourceFunnel(_Model):
     dropped: dict[str, int] = {}
     license: str = ""
     origin: str = ""
+    review: dict[str, str] | None = None  # the clearance: lehr.config.governance.Review
 
 
 class SetReport(_Model):

@@ -15,7 +15,7 @@ from lehr.report.charts import stage_colours
 from lehr.report.data import ReportData, StageReport
 from lehr.report.footprint import ItJoules
 from lehr.report.headline import measured
-from lehr.report.inputs import SourceFunnel
+from lehr.report.inputs import REVIEWED, SourceFunnel
 
 _REASON_COLOURS = ("var(--r1)", "var(--r2)", "var(--r3)", "var(--r4)", "var(--r5)")
 _KEPT = "var(--kept)"
@@ -31,6 +31,7 @@ class Sources:
     legend: list[tuple[str, str]]
     bars: dict[str, list[Part]]
     reasons: list[str]
+    reviews: list[list[str]]  # of each reviewed source: its name, then what REVIEWED names
     mixes: dict[str, list[str]]
 
 
@@ -49,7 +50,8 @@ def sources(data: ReportData) -> Sources | None:
     for name, tree in data.mixes.items():  # anneals of one mix differ in their order alone
         mixes.setdefault(tree, []).append(name)
     bars = {name: _parts(source, colours) for name, source in data.funnel.items()}
-    return Sources(legend, bars, ranked, mixes) if bars or mixes else None
+    reviews = [[name, *(s.review.get(key) or "–" for key in REVIEWED)] for name, s in data.funnel.items() if s.review]
+    return Sources(legend, bars, ranked, reviews, mixes) if bars or mixes else None
 
 
 def _parts(source: SourceFunnel, colours: dict[str, str]) -> list[Part]:

@@ -228,7 +228,7 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
             for name, row in read_object(a.path("funnel.json"), REPEAT).items():
                 out[name] = SourceFunnel(
                     read=row["read"], kept=row["kept"], characters=row["characters_kept"], tokens=tokens.get(name),
-                    dropped=row["dropped"], license=row["license"], origin=row["origin"],
+                    dropped=row["dropped"], license=row["license"], origin=row["origin"], review=row.get("review"),
                 )  # fmt: skip
     return out
 

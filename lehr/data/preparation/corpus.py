@@ -220,7 +220,8 @@ def _funnel(corpus: _Corpus) -> dict[str, SourceFunnel]:
     for part, start, end in zip(corpus.parts, starts, starts[1:], strict=False):
         source = part.source
         origin = f"generator {source.generator}" if isinstance(source, SyntheticSource) else getattr(source, "origin", "")
-        funnel = found.setdefault(part.name, SourceFunnel(source.license, origin))
+        review = source.review.model_dump() if source.review else None
+        funnel = found.setdefault(part.name, SourceFunnel(source.license, origin, review=review))
         funnel.add(corpus.tallies[part.number])
         fates, characters = corpus.fates[start:end], corpus.keys["characters"][start:end]
         for name, label in NAMES.items():

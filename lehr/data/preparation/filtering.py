@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lehr.config.data import Data
+from lehr.config.governance import Policy
 from lehr.data.document import Document, chunk
 from lehr.data.filters import filters
 from lehr.data.preparation.parts import KEYS, Part, Tally, text_key
@@ -39,7 +40,8 @@ class FilterPart:
         part, damage = self.part, Damage()
         if given is None:
             assert part.input is not None
-            documents, judge = read(part.name, part.source, part.input, damage), filters(self.config.filters)
+            documents = read(part.name, part.source, part.input, damage)
+            judge = _licensed(self.config.policy, filters(self.config.filters))
         else:
             documents, judge = iter(given), _keep
         tally = _write(part, self._judged(documents, judge), given is not None)
@@ -59,6 +61,20 @@ class FilterPart:
             for document in map(_from_its_first_line, chunk(whole, self.config.chunk_characters)):
                 yield document, judge(document), again
                 again = False
+
+
+def _licensed(policy: Policy | None, judge: Filter) -> Filter:
+    """`judge`, after documents whose own licence the policy does not allow."""
+    if policy is None:
+        return judge
+
+    def licensed(document: Document) -> Keep | Drop:
+        own = document.license
+        if policy.allows(own) if own else policy.unlicensed == "source":
+            return judge(document)
+        return Drop("licence not allowed" if own else "licence unknown")
+
+    return licensed
 
 
 def _keep(document: Document) -> Keep | Drop:

@@ -24,7 +24,7 @@ def outcome(reason: str) -> str:
 class SourceFunnel:
     """The counts of one source's documents after chunking: read = train + dev + held_out + dropped.
 
-    `damaged` counts rows and files that could not be read and were passed over; `examples` says where the first of each is."""
+    `review` is the source's clearance, as the recipe has it; `damaged` counts rows and files that could not be read and were passed over; `examples` says where the first of each is."""
 
     license: str
     origin: str
@@ -37,6 +37,7 @@ class SourceFunnel:
     dropped: Counter[str] = field(default_factory=Counter)
     damaged: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    review: dict[str, Any] | None = None
 
     @property
     def kept(self) -> int:
@@ -53,12 +54,12 @@ class SourceFunnel:
 
     def row(self) -> dict[str, Any]:
         """As funnel.json has it."""
-        counted = ("dropped", "damaged", "examples")
+        counted = ("dropped", "damaged", "examples", "review")
         row = {k: v for k, v in vars(self).items() if k not in counted} | {"kept": self.kept}
         row["dropped"] = dict(sorted(self.dropped.items()))
         if self.damaged:
             row["damaged"] = {why: {"count": n, "first": self.examples.get(why, "")} for why, n in sorted(self.damaged.items())}
-        return row
+        return row | ({"review": self.review} if self.review else {})
 
     def check(self, name: str) -> None:
         """Raises Bug unless kept and dropped add up to read."""

@@ -1,4 +1,4 @@
-"""A corpus is the same bytes whatever the number of processes and whoever is killed on the way; its memory does not grow with it."""
+"""A corpus is the same bytes whatever the number of processes and whoever is killed; its memory does not grow with it."""
 
 from __future__ import annotations
 
