@@ -26,7 +26,7 @@ REVIEW = {"owner": "we", "use": "training", "personal_information": "masked", "r
             {"licenses": ["CC-BY*"], "refused": ["*-NC*"]},
             "CC-BY-NC-4.0",
             None,
-            "'CC-BY-NC-4.0' is not one that data.policy allows",
+            "'CC-BY-NC-4.0' is not one that",
         ),
         ({"refused": ["not given*"]}, "not given (bought)", None, "all but not given*"),
         ({"reviewed": True}, "MIT", None, "it has no review"),

@@ -24,7 +24,8 @@ def outcome(reason: str) -> str:
 class SourceFunnel:
     """The counts of one source's documents after chunking: read = train + dev + held_out + dropped.
 
-    `review` is the source's clearance, as the recipe has it; `damaged` counts rows and files that could not be read and were passed over; `examples` says where the first of each is."""
+    `review` is the source's clearance, as the recipe has it; `damaged` counts rows and files that could not be read and were
+    passed over; `examples` says where the first of each is."""
 
     license: str
     origin: str
