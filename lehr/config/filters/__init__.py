@@ -1,8 +1,20 @@
 """The filters of documents, each with its thresholds."""
 
-from lehr.config.filters.base import FilterConfig
-from lehr.config.filters.own import OwnFilter
+from typing import Annotated
 
-Filter = OwnFilter  # once there are more: Annotated[A | B, Field(discriminator="kind")]
+from pydantic import Field
+
+from lehr.config.filters.base import FilterConfig
+from lehr.config.filters.code import GraniteCodeFilter, StarcoderFilter
+from lehr.config.filters.origin import AntivirusFilter, StackExchangeFilter, UrlBlocklistFilter
+from lehr.config.filters.own import OwnFilter
+from lehr.config.filters.quality import C4Filter, FineWebFilter, GopherQualityFilter, GopherRepetitionFilter
+from lehr.config.filters.text import LanguageFilter, LineLengthFilter, RepeatedNgramFilter, WordsFilter
+
+Text = WordsFilter | LanguageFilter | RepeatedNgramFilter | LineLengthFilter
+Quality = GopherQualityFilter | GopherRepetitionFilter | C4Filter | FineWebFilter
+Code = GraniteCodeFilter | StarcoderFilter
+Origin = StackExchangeFilter | UrlBlocklistFilter | AntivirusFilter
+Filter = Annotated[Text | Quality | Code | Origin | OwnFilter, Field(discriminator="kind")]
 
 __all__ = ["Filter", "FilterConfig"]
