@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from lehr.config.base import Config, Fraction, NonNegative
+from lehr.config.base import Config, Fraction, NonNegative, Positive
 from lehr.config.decontamination import Decontamination
 from lehr.config.filters import Filter
+from lehr.config.governance import Policy
 from lehr.config.mix import Mix
 from lehr.config.names import Name
 from lehr.config.sources import Source
@@ -19,12 +20,15 @@ class Data(Config):
     inherited."""
 
     sources: dict[Name, Source] = Field(min_length=1)
+    policy: Policy | None = None  # which licences and reviews a source must have
     chunk_characters: NonNegative = 0  # longer documents are cut at a paragraph near this length; 0: documents stay whole
     filters: dict[Name, Filter] = {}
     decontamination: Decontamination = Decontamination()
     mixes: dict[Name, Mix] = Field(min_length=1)
     dev_share: Fraction = 0.02  # of the documents, by hash of the parent document
     held_out_share: Fraction = 0.03
+    most_held_back: Positive = 10_000  # documents of each of the two; what their shares are beyond it is for training
+    processes: NonNegative = 0  # that prepare documents; 0: as many as there are cores, one where there is little to do
 
     @field_validator("filters", mode="before")
     @classmethod
@@ -48,6 +52,13 @@ class Data(Config):
             if strange := [source for source in each.sources if source not in self.sources]:
                 known = ", ".join(sorted(self.sources))
                 raise ValueError(f"filters.{name}.sources: there is no source {strange[0]!r}; sources are: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _cleared(self) -> Data:
+        for name, source in self.sources.items():
+            if self.policy and (why := self.policy.objection(source.license, source.review)):
+                raise ValueError(f"sources.{name}: {why}; remove the source, or change its entry after a review")
         return self
 
     @model_validator(mode="after")

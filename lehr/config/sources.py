@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lehr.config.base import Config, Positive, Reported
+from lehr.config.governance import Review
 
 TextType = Literal["prose", "code", "reference"]  # reference: lists and tables
 
@@ -20,6 +21,7 @@ class JsonlSource(Config):
     text_type: TextType = "prose"  # which quality rules apply
     license: str
     origin: str = ""  # where the text comes from, for the card
+    review: Review | None = None
 
 
 class SyntheticSource(Config):
@@ -29,6 +31,7 @@ class SyntheticSource(Config):
     generator: Literal["arithmetic", "word_problems"]
     documents: Positive
     license: str = "CC0-1.0"
+    review: Review | None = None
 
 
 class ExternalSource(Config):
@@ -40,6 +43,7 @@ class ExternalSource(Config):
     uri: Annotated[str, Field(pattern=r"^[a-z0-9]+://\S+$")]  # hf://: a data set of the Hugging Face hub; s3://: your own copy
     license: str
     supply: str  # what must be supplied
+    review: Review | None = None
     reported: Reported = {}
 
 
