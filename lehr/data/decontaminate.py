@@ -40,7 +40,11 @@ class Decontaminator:
         self._words: dict[str, int] = {}
         learnt = [[self._learn(tokens(text)) for text in texts[task]] for task in self._tasks]
         by_task = [np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64) for found in learnt]
-        self._grams = np.unique(np.concatenate([np.zeros(0, np.uint64), *by_task]))
+        every = [grams for found in learnt for grams in found]
+        self._grams, first = np.unique(np.concatenate([np.zeros(0, np.uint64), *every]), return_index=True)
+        # Of each n-gram the first text that has it, counted over all tasks, and how many texts the tasks before each have.
+        self._text_of = np.repeat(np.arange(len(every), dtype=np.int32), [len(grams) for grams in every])[first]
+        self._texts_before = np.cumsum([0, *map(len, learnt)])
         # Of each n-gram a bit for each task in whose texts it occurs.
         self._tasks_of = np.zeros((len(self._grams), -(-max(1, len(self._tasks)) // 64)), np.uint64)
         for number, found in enumerate(by_task):
@@ -95,6 +99,15 @@ class Decontaminator:
         total *= np.uint64(_ODD)
         return total
 
+    def items(self, shared: Shared) -> dict[tuple[str, int], int]:
+        """(task, number of its text) -> how many of the n-grams `shared` occur there. An n-gram of several texts counts for the
+        first of them. Only of an index that was not loaded."""
+        found: dict[tuple[str, int], int] = {}
+        for text, times in Counter(self._text_of[np.array(shared, np.int64)].tolist()).items():
+            task = int(np.searchsorted(self._texts_before, text, side="right")) - 1
+            found[self._tasks[task], int(text - self._texts_before[task])] = times
+        return found
+
     def shared(self, texts: Iterable[str]) -> Iterator[Shared]:
         """For each text, the n-grams that it shares with any evaluation text."""
         waiting = iter(texts)
@@ -136,12 +149,13 @@ class Decontaminator:
         self._tasks_of = np.where(common[:, None], self._tasks_of & ~mask, self._tasks_of)
         return int(np.count_nonzero(common))
 
-    def contaminated(self, shared: Shared) -> str | None:
-        """The task with which a document shares too many n-grams, or None. An n-gram of several tasks counts for each of
-        them."""
+    def contaminated(self, shared: Shared, hits: Mapping[str, int] | None = None) -> str | None:
+        """The task with which a document shares too many n-grams, or None; `hits` in place of the index's own. An n-gram of
+        several tasks counts for each of them."""
+        hits = self.hits if hits is None else hits
         numbers = Counter(map(bytes, self._tasks_of[np.array(shared, np.int64)])) if shared else Counter[bytes]()
         found: Counter[str] = Counter()
         for number, task in enumerate(self._tasks):
             bit = 1 << number
             found[task] = sum(count for tasks, count in numbers.items() if int.from_bytes(tasks, "little") & bit)
-        return next((task for task, count in found.most_common() if count and count >= self.hits[task]), None)
+        return next((task for task, count in found.most_common() if count and count >= hits[task]), None)

@@ -34,7 +34,7 @@ class DocumentsConfig(StageConfig):
     def described(self) -> dict[str, Any]:
         """A file counts by its content and not by its path; mixes and other uses of the sources do not count."""
         said = super().described()
-        data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources")}
+        data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources", "processes")}
         sources = {name: _described(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
         return {**said, "data": {**data, "sources": sources, "filters": filters}}
@@ -74,7 +74,7 @@ def _content_of(name: str, config: FilterConfig) -> dict[str, Any]:
 
 def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Filter, deduplicate and decontaminate every source. Raises UserError as `prepare_corpus` does."""
-    from lehr.data.prepare import prepare_corpus
+    from lehr.data.preparation.corpus import Watch, prepare_corpus
     from lehr.data.synthetic import documents as synthetic_documents
     from lehr.evals.contamination import evaluation_texts
 
@@ -83,20 +83,9 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
             yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
 
     texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
-    steps = _steps(config)
-    funnel = prepare_corpus(
-        config.data, texts, synthetic, attempt.out, attempt.tracker.note,
-        lambda sources: attempt.tracker.progress(attempt.name, sources, steps, {}),
-    )  # fmt: skip
-    attempt.tracker.progress(attempt.name, steps, steps, {})
+    watch = Watch(attempt.tracker.note, lambda done, total: attempt.tracker.progress(attempt.name, done, total, {}))
+    funnel = prepare_corpus(config.data, texts, synthetic, attempt.out, attempt.scratch, watch)
     return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
 
 
-def _steps(config: DocumentsConfig) -> int:
-    """Steps for the display: each source is read, then all are compared and written."""
-    return len(config.data.sources) + 1
-
-
-SPEC = StageSpec(
-    "documents", DocumentsConfig, {}, "documents", "cpu", "data", run, total_steps=lambda config, inputs: _steps(config)
-)
+SPEC = StageSpec("documents", DocumentsConfig, {}, "documents", "cpu", "data", run)

@@ -11,11 +11,13 @@ import numpy as np
 
 from lehr.config.data import Data
 from lehr.config.governance import Policy
+from lehr.config.sources import FilesSource
+from lehr.data.damage import Damage
 from lehr.data.document import Document, chunk
 from lehr.data.filters import filters
 from lehr.data.preparation.parts import KEYS, Part, Tally, text_key
 from lehr.data.preparation.rows import RowsWriter
-from lehr.data.readers import Damage, read
+from lehr.data.readers import read
 from lehr.data.verdict import Drop, Filter, Keep
 from lehr.runtime.seeds import uniform_hash
 
@@ -37,15 +39,16 @@ class FilterPart:
 
     def __call__(self, given: Iterable[Document] | None = None) -> Tally:
         """Read the part, or the documents `given` by a generator."""
-        part, damage = self.part, Damage()
+        part, source = self.part, self.part.source
+        damage = Damage(stops=isinstance(source, FilesSource) and source.damaged == "stop")
         if given is None:
-            assert part.input is not None
-            documents = read(part.name, part.source, part.input, damage)
+            assert isinstance(source, FilesSource) and part.input is not None
+            documents = read(part.name, source, part.input, damage)
             judge = _licensed(self.config.policy, filters(self.config.filters))
         else:
             documents, judge = iter(given), _keep
         tally = _write(part, self._judged(documents, judge), given is not None)
-        tally.damaged, tally.examples = damage.counts, damage.examples
+        tally.damaged, tally.first_damage, tally.skipped = damage.counts, damage.first, damage.skipped
         tally.write(part.file("tally.json"))
         return tally
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lehr.data.decontaminate import Decontaminator, Shared
+from lehr.data.decontaminate import Decontaminator, Shared, tokens
 from lehr.data.preparation.parts import Part
 from lehr.data.preparation.rows import Rows
 
@@ -20,6 +20,7 @@ class Overlap(NamedTuple):
     """A document, by its row in its part, and the n-grams that it shares."""
 
     row: int
+    ngrams: int  # that the document has
     shared: Shared
 
 
@@ -36,27 +37,29 @@ class FindOverlap:
     def __call__(self) -> None:
         index = Decontaminator.load(self.index)
         rows = np.load(self.part.file("train.npy"), allow_pickle=False)
-        numbers, ends, grams = list[int](), list[int](), list[np.ndarray]()
+        numbers, sizes, ends, grams = list[int](), list[int](), list[int](), list[np.ndarray]()
         for batch in _batches(self.part, rows):
-            for row, shared in zip((row for row, _ in batch), index.shared(text for _, text in batch), strict=True):
+            for (row, text), shared in zip(batch, index.shared(text for _, text in batch), strict=True):
                 if shared:
                     numbers.append(row)
+                    sizes.append(len(tokens(text)) - index.n + 1)
                     grams.append(np.array(shared, np.int64))
                     ends.append((ends[-1] if ends else 0) + len(shared))
         path = self.part.file("overlap.npz")
         partial = path.with_name("partial-" + path.name)
         every = np.concatenate([np.zeros(0, np.int64), *grams])
-        np.savez(partial, rows=np.array(numbers, np.int64), ends=np.array(ends, np.int64), grams=every)
+        rows, counts = np.array(numbers, np.int64), np.array(sizes, np.int64)
+        np.savez(partial, rows=rows, sizes=counts, ends=np.array(ends, np.int64), grams=every)
         partial.replace(path)
 
 
 def overlaps(part: Part) -> Iterator[Overlap]:
     """What FindOverlap found, in order of rows."""
     with np.load(part.file("overlap.npz"), allow_pickle=False) as found:
-        rows, ends, grams = found["rows"], found["ends"], found["grams"]
+        rows, sizes, ends, grams = found["rows"], found["sizes"], found["ends"], found["grams"]
     start = 0
-    for row, end in zip(rows.tolist(), ends.tolist(), strict=True):
-        yield Overlap(row, grams[start:end].tolist())
+    for row, size, end in zip(rows.tolist(), sizes.tolist(), ends.tolist(), strict=True):
+        yield Overlap(row, size, grams[start:end].tolist())
         start = end
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from lehr.data.readers import Input
 
 # What is compared between documents: a key of the text, the place of its family in [0, 1), which decides the split, its length.
 KEYS = np.dtype([("key", "<u8", 2), ("place", "<f8"), ("characters", "<i8")])
-EMPTY_URL = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_characters: Counter[str] = field(default_factory=Counter)
     damaged: Counter[str] = field(default_factory=Counter)  # rows and files passed over, by reason
-    examples: dict[str, str] = field(default_factory=dict)  # of each, where the first one stands
+    first_damage: dict[str, str] = field(default_factory=dict)  # of each, where the first one stands
+    skipped: Counter[str] = field(default_factory=Counter)  # what held no document, such as pictures
 
     def write(self, path: Path) -> None:
         """Last of a part's files: with it the part is done."""
@@ -59,7 +58,7 @@ class Tally:
     @classmethod
     def load(cls, path: Path) -> Tally:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        counters = {key: Counter(found[key]) for key in ("dropped", "dropped_characters", "damaged")}
+        counters = {key: Counter(found[key]) for key in ("dropped", "dropped_characters", "damaged", "skipped")}
         return cls(**{**found, **counters})
 
 
@@ -73,8 +72,3 @@ def keys_of(parts: list[Part]) -> np.ndarray:
     """The keys of all kept documents, in order of part and row."""
     found = [np.load(part.file("keys.npy"), allow_pickle=False) for part in parts]
     return np.concatenate(found) if found else np.zeros(0, KEYS)
-
-
-def starts_of(tallies: Mapping[int, Tally], parts: list[Part]) -> np.ndarray:
-    """The number of each part's first kept document, and behind the last the number of all."""
-    return np.cumsum([0, *(tallies[part.number].kept for part in parts)])

@@ -1,0 +1,93 @@
+"""What is known of all documents of a corpus while they are compared, and who is told of the progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lehr.config.data import Data
+from lehr.data.preparation.parts import Part, Tally
+from lehr.data.preparation.rows import Row, Rows
+from lehr.data.preparation.splitting import GONE
+from lehr.data.preparation.workers import T, run_all
+from lehr.data.preparation.writing import FATES
+
+_SMALL = 64 << 20  # bytes of input below which starting processes costs more than they save
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of the progress: `note` of each step, `progress` of the parts done among all passes."""
+
+    note: Callable[[str], None] = lambda text: None
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+@dataclass
+class Passes:
+    """Runs the passes over the parts of one corpus, in processes where there is enough to do, and counts for the display."""
+
+    config: Data
+    parts: list[Part]
+    watch: Watch
+    total: int
+    done: int = 0
+
+    def run(self, tasks: Sequence[T]) -> None:
+        """Raises what a task raises, and InfraError if processes keep being killed."""
+        size = sum(part.input.size for part in self.parts if part.input is not None)
+        cores = len(os.sched_getaffinity(0)) if size >= _SMALL else 1
+        run_all(tasks, self.config.processes or cores, self.one)
+
+    def one(self, _: object = None) -> None:
+        self.done += 1
+        self.watch.progress(self.done, self.total)
+
+
+@dataclass
+class Compared:
+    """`keys[i]` and `fates[i]` are those of kept document number i, and `tallies` each part's."""
+
+    config: Data
+    parts: list[Part]
+    tallies: dict[int, Tally]
+    keys: np.ndarray
+    reasons: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.fates = np.zeros(len(self.keys), FATES)
+        self.starts = np.cumsum([0, *(self.tallies[part.number].kept for part in self.parts)])
+
+    def drop(self, numbers: np.ndarray | Sequence[int], reason: str) -> None:
+        """Documents of these numbers are gone, for one of few reasons."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        self.fates["split"][numbers] = GONE
+        self.fates["reason"][numbers] = self.reasons.index(reason)
+
+    @property
+    def gone(self) -> int:
+        return int(np.count_nonzero(self.fates["split"] == GONE))
+
+    def spans(self) -> Iterator[tuple[Part, slice]]:
+        """Each part, and the numbers of its documents."""
+        for part, start, end in zip(self.parts, self.starts.tolist(), self.starts[1:].tolist(), strict=False):
+            yield part, slice(start, end)
+
+    def of_split(self, split: int) -> Iterator[Row]:
+        """The rows of one split, in order."""
+        for part, numbers in self.spans():
+            rows = np.flatnonzero(self.fates["split"][numbers] == split)
+            yield from Rows(part.file("kept")).at(rows.tolist())
+
+    def texts(self, numbers: Sequence[int]) -> Iterator[str]:
+        """The texts of documents by their numbers, which ascend."""
+        wanted = np.asarray(numbers, np.int64)
+        for part, span in self.spans():
+            low, high = np.searchsorted(wanted, [span.start, span.stop])
+            if low < high:
+                rows = (wanted[low:high] - span.start).tolist()
+                yield from (row["text"] for row in Rows(part.file("kept")).at(rows))
