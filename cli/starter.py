@@ -13,8 +13,11 @@ from typing import Literal
 from lehr.artifacts.artifact import write_atomic
 from lehr.config import load_recipe
 from lehr.config.data import LANGUAGES, Filters
-from lehr.data.document import chunk, read_jsonl
+from lehr.config.sources import FilesSource
+from lehr.data.damage import Damage
+from lehr.data.document import chunk
 from lehr.data.lexicon import Lexicon
+from lehr.data.readers import documents
 from lehr.data.rules import reject
 from lehr.pipeline.graph import graph
 from lehr.runtime.errors import UserError, from_os_error
@@ -89,7 +92,8 @@ def _found(survey: Survey) -> str:
 def _survey(name: str, path: Path) -> Survey:
     filters = Filters(languages=[*LANGUAGES, "unknown"], min_stop_words=0)
     found, lexicon, read = Survey(name, path), Lexicon(), 0
-    for document in read_jsonl(path, name):
+    source = FilesSource(kind="files", path=str(path), license="unknown")
+    for document in documents(name, source, Damage()):
         found.documents += 1
         for piece in chunk(document, filters.chunk_characters):
             found.pieces += 1
@@ -164,7 +168,7 @@ def _path(file: Path, folder: Path) -> str:
 
 def _recipe(name: str, surveys: list[Survey], shares: tuple[float, float], tokens: int, folder: Path) -> str:
     sources = "\n".join(
-        f"    {s.name}: {{kind: jsonl, path: {_path(s.path, folder)}, text_type: {s.text_type}, license: unknown}}"
+        f"    {s.name}: {{kind: files, path: {_path(s.path, folder)}, text_type: {s.text_type}, license: unknown}}"
         for s in surveys
     )
     weights = ", ".join(f"{s.name}: {s.kept}" for s in surveys)

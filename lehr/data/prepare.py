@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lehr.config.data import Data
-from lehr.config.sources import JsonlSource, Source, SyntheticSource
+from lehr.config.sources import FilesSource, Source, SyntheticSource
+from lehr.data.damage import Damage
 from lehr.data.decontaminate import Decontaminator, Shared
 from lehr.data.dedup import Deduplicator
-from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
+from lehr.data.document import Document, chunk, write_jsonl
+from lehr.data.readers import documents as supplied_documents
 from lehr.data.rules import reject
 from lehr.runtime.counters import declare
 from lehr.runtime.errors import Bug, UserError
@@ -51,14 +53,17 @@ class SourceFunnel:
     characters_read: int = 0
     characters_kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    damage: Damage = field(default_factory=Damage)  # what no document was made of
 
     @property
     def kept(self) -> int:
         return self.train + self.dev + self.held_out
 
     def row(self) -> dict[str, Any]:
-        fields = {k: v for k, v in vars(self).items() if k != "dropped"}
-        return {**fields, "kept": self.kept, "dropped": dict(sorted(self.dropped.items()))}
+        fields = {k: v for k, v in vars(self).items() if k not in ("dropped", "damage")}
+        passed = self.damage.row() if self.damage.counts or self.damage.skipped else None
+        more = {"passed_over": passed} if passed else {}
+        return {**fields, "kept": self.kept, "dropped": dict(sorted(self.dropped.items())), **more}
 
 
 @dataclass
@@ -129,16 +134,17 @@ def _rows(documents: Iterable[Document]) -> Iterator[dict[str, object]]:
 
 def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> int:
     """Filter one source into `corpus`; returns the number of documents with the id of an earlier one."""
-    real = isinstance(source, JsonlSource)
+    real = isinstance(source, FilesSource)
+    damage = Damage(stops=not isinstance(source, FilesSource) or source.damaged == "stop")
     documents: Iterable[Document]
-    if isinstance(source, JsonlSource):
-        documents, origin = read_jsonl(source.path, name), source.origin
+    if isinstance(source, FilesSource):
+        documents, origin = supplied_documents(name, source, damage), source.origin
     elif isinstance(source, SyntheticSource):
         documents, origin = synthetic(name, source), f"generator {source.generator}"
     else:
         what = f"source {name!r} must be supplied: {source.supply}"
-        raise UserError(what, where=source.uri, remedy="make it one of kind jsonl")
-    funnel = SourceFunnel(source.license, origin)
+        raise UserError(what, where=source.uri, remedy="make it one of kind files")
+    funnel = SourceFunnel(source.license, origin, damage=damage)
     corpus.funnel[name], corpus.train[name] = funnel, []
     ids, again = set[str](), 0
     for whole in documents:
@@ -147,7 +153,7 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
         for document in map(_from_its_first_line, chunk(whole, config.filters.chunk_characters)):
             funnel.read += 1
             funnel.characters_read += len(document.text)
-            reason = reject(document.text, source.text_type, config.filters) if isinstance(source, JsonlSource) else None
+            reason = reject(document.text, document.text_type, config.filters) if real else None
             # Before the split, over all sources: a copy of a held-back document must not be trained on.
             if reason is None and seen.twin(document.id, document.text) is not None:
                 reason = "exact duplicate"

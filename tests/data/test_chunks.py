@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
-from lehr.config.sources import JsonlSource
+from lehr.config.sources import FilesSource
 from lehr.data.document import Document, chunk
 from lehr.data.prepare import prepare_corpus
 
@@ -22,7 +22,7 @@ def _kept(tmp_path: Path, characters: int) -> list[tuple[str, int]]:
     path = tmp_path / "web.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = Data(
-        sources={"web": JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")},
+        sources={"web": FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")},
         filters=Filters(chunk_characters=characters, max_duplicate_lines=1.0, max_top_bigram=1.0),
         mixes={"m": Mix(weights={"web": 1.0})},
     )

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
-from lehr.config.sources import JsonlSource, SyntheticSource
+from lehr.config.sources import FilesSource, SyntheticSource
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl
 from lehr.data.lexicon import Lexicon
@@ -79,6 +80,7 @@ ROWS = b'{"id": "a", "text": "one"}\n\n{"id": "b", "text": "t\xc3\xbco"}\n'
         ("unnamed", gzip.compress(ROWS[:28], mtime=0) + gzip.compress(ROWS[28:], mtime=0)),
         ("web.jsonl.bz2", bz2.compress(ROWS)),
         ("web.jsonl.xz", lzma.compress(ROWS)),
+        ("web.jsonl.zst", zstandard.compress(ROWS[:28]) + b"\x50\x2a\x4d\x18\x02\0\0\0no" + zstandard.compress(ROWS[28:])),
     ],
 )
 def test_a_byte_order_mark_and_compressions_are_read(name: str, content: bytes, tmp_path: Path) -> None:
@@ -89,7 +91,9 @@ def test_a_byte_order_mark_and_compressions_are_read(name: str, content: bytes, 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("web.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "a Zstandard file, not JSON lines. Write it as .jsonl.gz: zstd -dc"),
+        ("web.jsonl.zst", zstandard.compress(ROWS)[:-5], "damaged Zstandard"),
+        ("web.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "damaged Zstandard"),
+        ("web.jsonl.zst", ROWS, "damaged Zstandard"),
         ("web.jsonl", b"PK\x03\x04....", "a zip file"),
         ("web.jsonl", b"PAR1....", "a Parquet file"),
         ("web.jsonl.bz2", bz2.compress(ROWS)[:-9], "damaged bzip2"),
@@ -107,7 +111,7 @@ def test_what_is_no_json_lines_is_called_what_it_is(name: str, content: bytes, s
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
 def test_a_compressed_line_without_end_takes_bounded_memory(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     (tmp_path / "web.jsonl.gz").write_bytes(compress(b'{"text": "' + b"a" * (48 << 20)))
     tracemalloc.start()
@@ -185,7 +189,7 @@ def _corpus(tmp_path: Path) -> Data:
     rows += [{"id": "twin", "text": rows[0]["text"]}, {"id": "short", "text": "Too short."}, {"id": "latin", "text": LATIN * 3}]
     path = tmp_path / "web.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
+    source = FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")
     filters = Filters(boilerplate_documents=1)
     return Data(
         sources={"web": source}, filters=filters, mixes={"m": Mix(weights={"web": 1.0})}, dev_share=0.1, held_out_share=0.1

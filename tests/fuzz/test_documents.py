@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
-from lehr.config.sources import JsonlSource
+from lehr.config.sources import FilesSource
 from lehr.data.prepare import prepare_corpus
 from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
@@ -58,7 +58,7 @@ def test_any_file_is_prepared_or_refused(file: tuple[bytes, str], words: int, ch
 
 def _prepared(here: RunLocation, path: Path, words: int, characters: int) -> None:
     filters = Filters(min_words=words, chunk_characters=characters, min_stop_words=0, languages=["en", "unknown"])
-    source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
+    source = FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")
     mixes = {"all": Mix(weights={"web": 1.0})}
     config = Data(sources={"web": source}, filters=filters, mixes=mixes, dev_share=0.3, held_out_share=0.3)
     funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, lambda text: None)["web"]
