@@ -17,9 +17,9 @@ from benchmarks import corpus, loaders
 from benchmarks.common import Record, compared, in_turns, installed
 from lehr.config.data import Data
 from lehr.config.mix import Mix
-from lehr.config.sources import JsonlSource
+from lehr.config.sources import FilesSource
 from lehr.data.document import Document, read_jsonl, write_jsonl
-from lehr.data.prepare import prepare_corpus
+from lehr.data.preparation.corpus import prepare_corpus
 from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
 
@@ -50,11 +50,11 @@ def prepared(folder: Path) -> list[Record]:
     source = folder / "pack" / "pack.jsonl.gz"
     write_jsonl(source, ({"id": d.id, "text": d.text} for d in documents))
     out = folder / "prepared"
-    pack = JsonlSource(kind="jsonl", path=str(source), license="as shipped")
+    pack = FilesSource(kind="jsonl", path=str(source), license="as shipped")
     data = Data(sources={"pack": pack}, mixes={"all": Mix(weights={"pack": 1})})
 
     def lehr() -> None:
-        prepare_corpus(data, {}, lambda name, source: [], out, lambda text: None)
+        prepare_corpus(data, {}, lambda name, source: [], out, folder / "scratch")
         write_shard(read_jsonl(out / "documents/pack.jsonl.gz", "pack"), "pack", Tokenizer.load(folder), out)
 
     peers = installed({"datatrove": lambda: _datatrove_pipeline(source.parent, folder)})

@@ -24,6 +24,8 @@ EXTRAS = {
     "transformers": "export",
     "gguf": "export",
     "pyarrow": "parquet",
+    "fastwarc": "web",
+    "resiliparse": "web",
 }
 EXTRAS |= dict.fromkeys(("kubernetes", "urllib3", "boto3", "botocore", "s3transfer", "flytekitplugins"), "cluster")
 EXTRAS |= dict.fromkeys(("math_verify", "regex", "jsonschema", "referencing"), "rl")

@@ -15,9 +15,12 @@ from lehr.config import load_recipe
 from lehr.config.filters import FilterConfig
 from lehr.config.filters.quality import GopherQualityFilter, GopherRepetitionFilter
 from lehr.config.filters.text import UNKNOWN, LanguageFilter, LineLengthFilter, RepeatedNgramFilter, WordsFilter
-from lehr.data.document import chunk, read_jsonl
+from lehr.config.sources import FilesSource
+from lehr.data.damage import Damage
+from lehr.data.document import chunk
 from lehr.data.filters import filters
 from lehr.data.filters.language import language_of
+from lehr.data.readers import documents
 from lehr.data.verdict import Keep
 from lehr.pipeline.graph import graph
 from lehr.runtime.errors import UserError, from_os_error
@@ -107,7 +110,8 @@ def _found(survey: Survey) -> str:
 def _survey(name: str, path: Path) -> Survey:
     judge, languages = filters(_TABLE), LanguageFilter()
     found, read = Survey(name, path), 0
-    for document in read_jsonl(path, name):
+    source = FilesSource(kind="files", path=str(path), license="unknown")
+    for document in documents(name, source, Damage()):
         found.documents += 1
         for piece in chunk(document, _CHUNK):
             found.pieces += 1
@@ -183,7 +187,7 @@ def _path(file: Path, folder: Path) -> str:
 
 def _recipe(name: str, surveys: list[Survey], shares: tuple[float, float], tokens: int, folder: Path) -> str:
     sources = "\n".join(
-        f"    {s.name}: {{kind: jsonl, path: {_path(s.path, folder)}, text_type: {s.text_type}, license: unknown}}"
+        f"    {s.name}: {{kind: files, path: {_path(s.path, folder)}, text_type: {s.text_type}, license: unknown}}"
         for s in surveys
     )
     weights = ", ".join(f"{s.name}: {s.kept}" for s in surveys)

@@ -14,6 +14,8 @@ from typing import Any
 from lehr.artifacts.artifact import sha256_file, sha256_text
 from lehr.config import Recipe
 from lehr.config.names import is_address
+from lehr.config.sources import FilesSource
+from lehr.data.readers import Damage, inputs
 from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError, from_os_error
 from lehr.tasks.run_location import RunLocation
@@ -41,7 +43,7 @@ def packed(recipe: Recipe, in_image: Sequence[str] = ()) -> tuple[Recipe, dict[s
 def _named(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The sections that name a file as their `path`."""
     for source in ((values.get("data") or {}).get("sources") or {}).values():
-        if source["kind"] == "jsonl":
+        if source["kind"] in ("files", "jsonl"):
             yield source
     yield from ((values.get("chat") or {}).get("sources") or {}).values()
     if (tokenizer := values.get("tokenizer")) and tokenizer.get("path"):
@@ -58,7 +60,7 @@ def _add(section: dict[str, Any], files: dict[str, Path]) -> str:
     try:
         if path.is_dir() or has_magic(str(path)):
             folder = _folder_of(path)
-            inside = _chats(section) if "split" in section else sorted(file for file in path.iterdir() if file.is_file())
+            inside = _inside(section, path)
             _refuse_large({str(file): file for file in inside})  # before they are read for their name
             digest = sha256_text(" ".join(f"{file.relative_to(folder)} {sha256_file(file)}" for file in inside))[:16]
             files |= {f"{INPUTS}/{digest}/{file.relative_to(folder).as_posix()}": file for file in inside}
@@ -71,8 +73,17 @@ def _add(section: dict[str, Any], files: dict[str, Path]) -> str:
     return name
 
 
-def _chats(source: dict[str, Any]) -> list[Path]:
-    return [file.local() for file in files_of(source["path"], source["split"])]
+def _inside(section: dict[str, Any], path: Path) -> list[Path]:
+    """The files that are read of a folder or a pattern."""
+    if section.get("kind") in ("files", "jsonl"):
+        source = FilesSource.model_validate(section)
+        found = inputs(source, Damage(stops=source.damaged == "stop"))
+        if any(one.repository for one in found):  # which pods cannot tell: .git stays here
+            section |= {"format": "code", "text_type": "code"}
+        return [one.local() for one in found]
+    if "split" in section:
+        return [file.local() for file in files_of(section["path"], section["split"])]
+    return sorted(file for file in path.iterdir() if file.is_file())
 
 
 def _folder_of(path: Path) -> Path:

@@ -20,7 +20,7 @@ from lehr.config.posttraining import (
     Tuning,
 )
 from lehr.config.recipe import Recipe
-from lehr.config.sources import ExternalSource, JsonlSource
+from lehr.config.sources import ExternalSource, FilesSource
 from lehr.runtime.errors import UserError
 
 Lack = tuple[str, str]  # what is missing, what to do about it
@@ -28,7 +28,7 @@ Lack = tuple[str, str]  # what is missing, what to do about it
 
 def check_runnable(recipe: Recipe) -> None:
     """Raises UserError, with one line for each thing that is missing: what must be supplied, and steps that cannot be run."""
-    lacks = [*_sources(recipe), *_files(recipe), *_chats(recipe), *_filters(recipe), *_tokenizer(recipe)]
+    lacks = [*_sources(recipe), *_files(recipe), *_filters(recipe), *_tokenizer(recipe)]
     lacks += [lack for step in recipe.posttraining for lack in _step(step)]
     if lacks:
         *_, (what, remedy) = lacks
@@ -43,8 +43,8 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
     absent = {name: source for name, source in sources.items() if isinstance(source, ExternalSource)}
     if absent:
         first, source = next(iter(absent.items()))
-        form = "put JSON lines on a disk and set data.sources.NAME to {kind: jsonl, path: ..., license: ..., text_type: prose, "
-        form += "reference or code}"
+        form = "put its files on a disk or into a bucket and set data.sources.NAME to {kind: files, path: ..., license: ..., "
+        form += "text_type: prose, reference or code}"
         yield (
             f"{len(absent)} source{'s' if len(absent) > 1 else ''} must be supplied: {', '.join(absent)}",
             f"for each source, {form}; {first} is at {source.uri}, its licence {source.license}",
@@ -54,20 +54,19 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
 def _files(recipe: Recipe) -> Iterator[Lack]:
     """Missing files, reported before any folder is made. The stages that read the files check their content."""
     for name, source in (recipe.data.sources if recipe.data else {}).items():
-        if isinstance(source, JsonlSource) and "://" not in source.path and not Path(source.path).exists():
-            yield f"data.sources.{name}.path={source.path}: no such file", "correct the path, which is relative to its recipe"
+        if isinstance(source, FilesSource):
+            yield from _path(f"data.sources.{name}.path", source.path)
+    for name, chat in recipe.chat.sources.items():
+        yield from _path(f"chat.sources.{name}.path", chat.path)
 
 
-def _chats(recipe: Recipe) -> Iterator[Lack]:
-    """Missing files of conversations."""
-    for name, source in recipe.chat.sources.items():
-        if "://" in source.path:
-            if not source.path.startswith("s3://"):
-                what = f"chat.sources.{name}.path={source.path}: such addresses are not read"
-                yield what, "copy the files here or into a bucket, and name the copy (s3://BUCKET/FOLDER)"
-        elif not has_magic(source.path) and not Path(source.path).exists():
-            what = f"chat.sources.{name}.path={source.path}: no such file"
-            yield what, "correct the path, which is relative to its recipe"
+def _path(key: str, path: str) -> Iterator[Lack]:
+    if "://" in path:
+        if not path.startswith("s3://"):
+            what = f"{key}={path}: such addresses are not read"
+            yield what, "copy the files here or into a bucket, and name the copy (s3://BUCKET/FOLDER)"
+    elif not has_magic(path) and not Path(path).exists():
+        yield f"{key}={path}: no such file", "correct the path, which is relative to its recipe"
 
 
 def _filters(recipe: Recipe) -> Iterator[Lack]:

@@ -4,24 +4,62 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lehr.config.base import Config, Positive, Reported
 from lehr.config.governance import Review
 
+Format = Literal["auto", "jsonl", "parquet", "warc", "text", "code"]
 TextType = Literal["prose", "code", "reference"]  # reference: lists and tables
 
 
-class JsonlSource(Config):
-    """Documents from a JSON-lines file (plain, gzip, bzip2, xz): one object on each line with a `text` and optionally an
-    `id`."""
+class RowFields(Config):
+    """The names that rows give to what Lehr knows of a document: columns of Parquet, keys of JSON lines; `meta.url` is `url`
+    inside `meta`. What else a row has is kept with its document if it is a number or a short text."""
 
-    kind: Literal["jsonl"]
+    text: str = "text"
+    id: str = "id"  # of a row without one: the source's name, the file's and the line
+    url: str = "url"
+    license: str = "license"  # a name or a list of them; where it is missing, the source's
+    language: str = "language"  # ISO 639, with or without a script or region
+
+
+class FilesSource(Config):
+    """Documents from files. `path` is a file, a folder, or a pattern, here or at `s3://`; of a folder, the files of the
+    `format` are read, and of files of rows that name a split (a Hugging Face data set's `data/train-00000-of-00004.parquet`)
+    those of `split`.
+
+    Formats: `jsonl` (an object on each line), `parquet` (needs the extra `parquet`), `warc` (WARC and WET, the main text of web
+    pages; needs the extra `web`), `text` (a file is a document), `code` (a repository, as a folder or a tar file; a file is a
+    document). All but Parquet also compressed by gzip, bzip2, xz or Zstandard. `auto` looks at each file's content and name;
+    of a folder it takes rows and archives, or else a repository (with `.git`), or else texts. `kind: jsonl` says
+    `format: jsonl`.
+
+    `damaged`: a bad row, a truncated file, a decompression bomb or a link out of the folder stops the stage, or is counted,
+    named and passed over (`skip`); of a truncated file, what comes before is kept."""
+
+    kind: Literal["files", "jsonl"]
     path: str  # relative to the file in which it is written
-    text_type: TextType = "prose"  # which quality rules apply
+    format: Format = "auto"
+    fields: RowFields = RowFields()
+    split: str = "train"
+    damaged: Literal["stop", "skip"] = "stop"
+    text_type: TextType = "prose"  # which quality rules apply; to files of repositories always those for code
     license: str
     origin: str = ""  # where the text comes from, for the card
     review: Review | None = None
+
+    @model_validator(mode="after")
+    def _one_format(self) -> FilesSource:
+        if self.kind == "jsonl" and self.format == "auto":
+            self.format = "jsonl"
+        if self.kind == "jsonl" and self.format != "jsonl":
+            raise ValueError(f"format: kind jsonl reads JSON lines, not {self.format}; write kind: files")
+        if self.format == "code" and "text_type" in self.model_fields_set and self.text_type != "code":
+            raise ValueError(f"text_type: {self.text_type} is not what a repository holds; leave it out, or set format: text")
+        if self.format == "code":
+            self.text_type = "code"
+        return self
 
 
 class SyntheticSource(Config):
@@ -35,7 +73,7 @@ class SyntheticSource(Config):
 
 
 class ExternalSource(Config):
-    """Documents held by others, and where they are; to run the recipe, supply them and make the source one of kind jsonl.
+    """Documents held by others, and where they are; to run the recipe, supply them and make the source one of kind files.
 
     `reported` holds facts that no code uses: `tokens` as the report counts them, their `category` there, the `text_type`."""
 
@@ -47,4 +85,4 @@ class ExternalSource(Config):
     reported: Reported = {}
 
 
-Source = Annotated[JsonlSource | SyntheticSource | ExternalSource, Field(discriminator="kind")]
+Source = Annotated[FilesSource | SyntheticSource | ExternalSource, Field(discriminator="kind")]

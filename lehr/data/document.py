@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lehr.config.sources import TextType
 from lehr.data.lines import LONGEST, lines
+from lehr.data.rows import no_text, parsed, unicode
 from lehr.runtime.errors import UserError
 
 
@@ -48,37 +49,20 @@ def read_jsonl(path: str | Path, source: str, longest: int = LONGEST) -> Iterato
     path = Path(path)
     found = 0
     for number, raw in lines(path, longest):
-        yield _parse(raw, f"{path}:{number}", source, number)
+        yield _document(raw, f"{path}:{number}", source, number)
         found += 1
     if not found:
         raise UserError(f"source {source!r} is empty", where=path, remedy="add documents to it, or remove it from the recipe")
 
 
-def _parse(raw: bytes, where: str, source: str, number: int) -> Document:
-    try:
-        row = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"invalid UTF-8 at byte {error.start} of this line", where=where, remedy="re-encode the file as UTF-8"
-        ) from None
-    except (ValueError, RecursionError) as error:  # ValueError also for numbers that Python does not read
-        why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise UserError(
-            f"this line is not JSON ({why})", where=where, remedy='write one JSON object a line, such as {"text": "..."}'
-        ) from None
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise UserError("no `text` in this line", where=where, remedy='write objects like {"id": "...", "text": "..."}')
+def _document(raw: bytes, where: str, source: str, number: int) -> Document:
+    row = parsed(raw, where)
+    if not isinstance(row.get("text"), str):
+        raise no_text("text", where)
     id_ = "" if row.get("id") is None else str(row["id"])
     # Chunks of a document with an empty id would count as without a parent, and could go to different splits.
-    fields = {"id": id_ if id_.strip() else f"{source}-{number}", "text": row["text"]}
-    for name, value in fields.items():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise UserError(
-                f"lone surrogates in `{name}`: no valid Unicode", where=where, remedy="re-encode the file as UTF-8"
-            ) from None
-    return Document(fields["id"], source, fields["text"])
+    name = id_ if id_.strip() else f"{source}-{number}"
+    return Document(unicode(name, "id", where), source, unicode(row["text"], "text", where))
 
 
 def chunk(document: Document, characters: int) -> Iterator[Document]:
@@ -92,7 +76,7 @@ def chunk(document: Document, characters: int) -> Iterator[Document]:
         end = min(len(text), start + characters)
         if end < len(text):
             end = _cut_before(text, start + characters // 2, end)
-        yield Document(f"{document.id}#{number}", document.source, text[start:end], document.id)
+        yield replace(document, id=f"{document.id}#{number}", text=text[start:end], parent=document.id)
         start, number = end, number + 1
 
 

@@ -11,7 +11,7 @@ import re
 # Dialects that py3langid tells from a language, and that count as it.
 DIALECTS = {"ary": "ar", "arz": "ar", "wuu": "zh", "yue": "zh", "uzs": "uz", "nb": "no"}
 
-GOPHER = "the be to of and that have with".split()  # Gopher's eight, for its rule in English
+GOPHER = ["the", "be", "to", "of", "and", "that", "have", "with"]  # Gopher's eight, for its rule in English
 _WORDS = {
     "en": "the of and to in is that it for was with as his he on be at by this had not are but from or have an they which one "
     "you were her all she there would their we him been has when who will more no if out so said what up its about into than "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lehr.artifacts.artifact import Artifact
 from lehr.config.names import is_address
-from lehr.config.sources import JsonlSource
+from lehr.config.sources import FilesSource
 from lehr.data.mix import counted
 from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
@@ -130,7 +130,7 @@ def _evaluated(nodes: Sequence[Node]) -> list[EvaluateConfig]:
 
 
 def _why_empty(config: DocumentsConfig, folder: Path, split: str, share: float) -> str:
-    names = [name for name, source in config.data.sources.items() if isinstance(source, JsonlSource)]
+    names = [name for name, source in config.data.sources.items() if isinstance(source, FilesSource)]
     if not names:
         return "generated texts are never held back, and there is no other source"
     files = [folder / "documents" / f"{name}.jsonl.gz" for name in names]

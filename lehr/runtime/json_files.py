@@ -12,19 +12,23 @@ from typing import Any
 from lehr.runtime.errors import UserError
 
 _POINTER = b"version https://git-lfs."  # the beginning of every Git LFS pointer, by its specification
+POINTER_REMEDY = "fetch the real file (`git lfs pull`, or the model's own download)"
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether the file at `path` is a Git LFS pointer: a few lines in place of a file left on a server. False for a file that
+    cannot be read: whoever reads it next reports that."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises UserError if the file at `path` is a Git LFS pointer: a few lines in place of a file left on a server. A file that
-    cannot be read passes: whoever reads it next reports that."""
-    try:
-        with path.open("rb") as file:
-            begins = file.read(len(_POINTER))
-    except OSError:
-        return
-    if begins == _POINTER:
-        remedy = "fetch the real file (`git lfs pull`, or the model's own download)"
-        raise UserError("this is a Git LFS pointer, not the file itself", where=path, remedy=remedy)
+    """Raises UserError for a Git LFS pointer."""
+    if is_pointer(path):
+        raise UserError("this is a Git LFS pointer, not the file itself", where=path, remedy=POINTER_REMEDY)
 
 
 def read_json(path: Path, remedy: str) -> Any:

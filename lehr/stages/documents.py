@@ -11,7 +11,7 @@ from lehr.config.base import NonNegative
 from lehr.config.data import Data
 from lehr.config.filters import FilterConfig
 from lehr.config.filters.own import OwnFilter
-from lehr.config.sources import ExternalSource, JsonlSource, Source, SyntheticSource
+from lehr.config.sources import ExternalSource, FilesSource, Source, SyntheticSource
 from lehr.data.document import Document
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
@@ -32,7 +32,8 @@ class DocumentsConfig(StageConfig):
         return [resolve("filter", each.function, {}) for each in own]
 
     def described(self) -> dict[str, Any]:
-        """A file counts by its content and not by its path; mixes and other uses of the sources do not count."""
+        """Files count by their contents and names below the source's path, not by that path; mixes do not count, nor do other
+        uses of the sources."""
         said = super().described()
         data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources", "processes")}
         sources = {name: _described(name, source) for name, source in self.data.sources.items()}
@@ -46,15 +47,15 @@ def _described(name: str, source: Source) -> dict[str, Any]:
         raise UserError(
             f"source {name!r} must be supplied: {source.supply}",
             where=source.uri,
-            remedy=f"put its documents on a disk as JSON lines, and set data.sources.{name} to "
-            "{kind: jsonl, path: ..., license: ...}",
+            remedy=f"put its documents on a disk or into a bucket, and set data.sources.{name} to "
+            "{kind: files, path: ..., license: ...}",
         )
     described = source.model_dump(mode="json")
-    if isinstance(source, JsonlSource):
-        path = Path(described.pop("path"))
-        if not path.is_file():
-            raise UserError("no such data file", where=path, remedy="correct `path` of this source, relative to the recipe")
-        described["sha256"] = sha256_file(path)
+    if isinstance(source, FilesSource):
+        from lehr.data.readers import fingerprint
+
+        described.pop("path")
+        described["sha256"] = fingerprint(source)
     return described
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
-from lehr.config.sources import JsonlSource
+from lehr.config.sources import FilesSource
 from lehr.data.document import Document, chunk
-from lehr.data.prepare import prepare_corpus
+from lehr.data.preparation.corpus import prepare_corpus
 
 SENTENCE = "The {}th of the men had been in the harbour for a week, and that is what they have to say of it. "
 
@@ -22,11 +22,11 @@ def _kept(tmp_path: Path, characters: int) -> list[tuple[str, int]]:
     path = tmp_path / "web.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = Data(
-        sources={"web": JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")},
+        sources={"web": FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")},
         filters=Filters(chunk_characters=characters, max_duplicate_lines=1.0, max_top_bigram=1.0),
         mixes={"m": Mix(weights={"web": 1.0})},
     )
-    prepare_corpus(data, {}, lambda name, source: [], tmp_path / "out", lambda text: None)
+    prepare_corpus(data, {}, lambda name, source: [], tmp_path / "out", tmp_path / "scratch")
     files = [tmp_path / "out" / name for name in ("documents/web.jsonl.gz", "dev.jsonl.gz", "held_out.jsonl.gz")]
     found = [json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]
     return sorted((row["id"], len(row["text"])) for row in found if row["id"].startswith("long"))

@@ -11,17 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
+from lehr.data.rules import reject
 
 from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
-from lehr.config.sources import JsonlSource, SyntheticSource
+from lehr.config.sources import FilesSource, SyntheticSource
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl
 from lehr.data.lexicon import Lexicon
 from lehr.data.lines import LONGEST
-from lehr.data.prepare import prepare_corpus
+from lehr.data.preparation.corpus import Watch, prepare_corpus
 from lehr.data.repeats import repeats
-from lehr.data.rules import reject
 from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
 
@@ -79,6 +80,7 @@ ROWS = b'{"id": "a", "text": "one"}\n\n{"id": "b", "text": "t\xc3\xbco"}\n'
         ("unnamed", gzip.compress(ROWS[:28], mtime=0) + gzip.compress(ROWS[28:], mtime=0)),
         ("web.jsonl.bz2", bz2.compress(ROWS)),
         ("web.jsonl.xz", lzma.compress(ROWS)),
+        ("web.jsonl.zst", zstandard.compress(ROWS[:28]) + b"\x50\x2a\x4d\x18\x02\0\0\0no" + zstandard.compress(ROWS[28:])),
     ],
 )
 def test_a_byte_order_mark_and_compressions_are_read(name: str, content: bytes, tmp_path: Path) -> None:
@@ -89,7 +91,9 @@ def test_a_byte_order_mark_and_compressions_are_read(name: str, content: bytes, 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("web.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "a Zstandard file, not JSON lines. Write it as .jsonl.gz: zstd -dc"),
+        ("web.jsonl.zst", zstandard.compress(ROWS)[:-5], "damaged Zstandard"),
+        ("web.jsonl.zst", b"\x28\xb5\x2f\xfd\x04\x00", "damaged Zstandard"),
+        ("web.jsonl.zst", ROWS, "damaged Zstandard"),
         ("web.jsonl", b"PK\x03\x04....", "a zip file"),
         ("web.jsonl", b"PAR1....", "a Parquet file"),
         ("web.jsonl.bz2", bz2.compress(ROWS)[:-9], "damaged bzip2"),
@@ -107,7 +111,7 @@ def test_what_is_no_json_lines_is_called_what_it_is(name: str, content: bytes, s
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
 def test_a_compressed_line_without_end_takes_bounded_memory(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     (tmp_path / "web.jsonl.gz").write_bytes(compress(b'{"text": "' + b"a" * (48 << 20)))
     tracemalloc.start()
@@ -185,7 +189,7 @@ def _corpus(tmp_path: Path) -> Data:
     rows += [{"id": "twin", "text": rows[0]["text"]}, {"id": "short", "text": "Too short."}, {"id": "latin", "text": LATIN * 3}]
     path = tmp_path / "web.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
+    source = FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")
     filters = Filters(boilerplate_documents=1)
     return Data(
         sources={"web": source}, filters=filters, mixes={"m": Mix(weights={"web": 1.0})}, dev_share=0.1, held_out_share=0.1
@@ -200,14 +204,14 @@ def test_ids_that_stand_twice_are_counted(tmp_path: Path) -> None:
     config, notes = _corpus(tmp_path), list[str]()
     path = tmp_path / "web.jsonl"
     path.write_text(path.read_text().replace('"d7"', '"d5"').replace('"d6"', '"d5"'))
-    prepare_corpus(config, {}, _nothing, tmp_path / "out", notes.append)
+    prepare_corpus(config, {}, _nothing, tmp_path / "out", tmp_path / "scratch", Watch(notes.append))
     assert next(note for note in notes if "repeat an earlier" in note).startswith(
         "web: 2 documents repeat an earlier document's id"
     )
 
 
 def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
-    funnel = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "out", lambda text: None)["web"]
+    funnel = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "out", tmp_path / "scratch")["web"]
     dropped = [
         json.loads(line) for line in gzip.decompress((tmp_path / "out" / "dropped.jsonl.gz").read_bytes()).decode().splitlines()
     ]
@@ -218,7 +222,9 @@ def test_kept_and_dropped_make_up_what_was_read(tmp_path: Path) -> None:
     assert reasons["latin"] == "language la"
     assert min(funnel.train, funnel.dev, funnel.held_out) > 5
     notes: list[str] = []
-    again = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "again", notes.append)["web"]
+    again = prepare_corpus(_corpus(tmp_path), {}, _nothing, tmp_path / "again", tmp_path / "scratch", Watch(notes.append))[
+        "web"
+    ]
     assert not any("repeat an earlier" in note for note in notes)
     assert again == funnel
     for name in ("documents/web.jsonl.gz", "held_out.jsonl.gz", "dropped.jsonl.gz"):
@@ -236,7 +242,7 @@ def test_a_document_begins_with_its_words(tmp_path: Path) -> None:
     for number, row in enumerate(rows):
         row["text"] = begins[number % 5] + row["text"]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    prepare_corpus(config, {}, _nothing, tmp_path / "out", lambda text: None)
+    prepare_corpus(config, {}, _nothing, tmp_path / "out", tmp_path / "scratch")
     texts = [row["text"] for row in rows_of(tmp_path / "out/held_out.jsonl.gz")]
     starts = {text[: text.index("Document")] for text in texts if "Document" in text}
     assert starts == {"", "    ", "\r" * 40, " " * 1600}
@@ -259,7 +265,7 @@ def test_the_beginning_of_a_text_is_its_words(text: str, characters: int, first:
 
 def test_a_leak_of_an_evaluation_text_is_dropped(tmp_path: Path) -> None:
     leaked = "Document number 7. The ship was in the harbour for"
-    prepare_corpus(_corpus(tmp_path), {"quiz": [leaked]}, _nothing, tmp_path / "out", lambda text: None)
+    prepare_corpus(_corpus(tmp_path), {"quiz": [leaked]}, _nothing, tmp_path / "out", tmp_path / "scratch")
     dropped = [
         json.loads(line) for line in gzip.decompress((tmp_path / "out" / "dropped.jsonl.gz").read_bytes()).decode().splitlines()
     ]
@@ -270,4 +276,4 @@ def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
     data = _corpus(tmp_path)
     (tmp_path / "web.jsonl").write_text('{"text": "short"}\n')
     with pytest.raises(UserError, match="nothing is left of source 'web'"):
-        prepare_corpus(data, {}, _nothing, tmp_path / "out", lambda text: None)
+        prepare_corpus(data, {}, _nothing, tmp_path / "out", tmp_path / "scratch")

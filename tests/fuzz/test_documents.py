@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from lehr.config.data import Data, Filters
 from lehr.config.mix import Mix
-from lehr.config.sources import JsonlSource
-from lehr.data.prepare import prepare_corpus
+from lehr.config.sources import FilesSource
+from lehr.data.preparation.corpus import prepare_corpus
 from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
 from tests.fuzz.bounds import tried
@@ -58,10 +58,10 @@ def test_any_file_is_prepared_or_refused(file: tuple[bytes, str], words: int, ch
 
 def _prepared(here: RunLocation, path: Path, words: int, characters: int) -> None:
     filters = Filters(min_words=words, chunk_characters=characters, min_stop_words=0, languages=["en", "unknown"])
-    source = JsonlSource(kind="jsonl", path=str(path), license="CC0-1.0")
+    source = FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")
     mixes = {"all": Mix(weights={"web": 1.0})}
     config = Data(sources={"web": source}, filters=filters, mixes=mixes, dev_share=0.3, held_out_share=0.3)
-    funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, lambda text: None)["web"]
+    funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, here.out.parent / "scratch")["web"]
     kept = {split: list(rows_of(here.out / f"{split}.jsonl.gz")) for split in ("dev", "held_out")}
     assert funnel.read == funnel.kept + funnel.dropped.total()
     for split, found in kept.items():

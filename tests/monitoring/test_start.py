@@ -42,15 +42,15 @@ tracker = FanOut([ConsoleTracker(["documents"], stream=sys.stderr), exporter, ml
 exporter.start()
 
 from lehr.config.data import Data, Mix
-from lehr.config.sources import JsonlSource
-from lehr.data.prepare import prepare_corpus
+from lehr.config.sources import FilesSource
+from lehr.data.preparation.corpus import Watch, prepare_corpus
 from lehr.evals.contamination import evaluation_texts
-source = JsonlSource(kind="jsonl", path=sys.argv[2], license="CC0-1.0")
+source = FilesSource(kind="jsonl", path=sys.argv[2], license="CC0-1.0")
 data = Data(sources={"web": source}, mixes={"m": Mix(weights={"web": 1.0})})
 tracker.stage_started("documents", total_steps=0, params={})
 failed = False
 try:
-    prepare_corpus(data, evaluation_texts(["arithmetic", "prose"], 5), lambda *_: [], folder / "out", tracker.note)
+    prepare_corpus(data, evaluation_texts(["arithmetic", "prose"], 5), lambda *_: [], folder / "out", folder, Watch(tracker.note))
     time.sleep(0.2)  # twenty turns of MLflow's thread
     worked = said("worked")
     tracker.stage_finished("documents", uri="", reused=False, seconds=1.0)

@@ -38,13 +38,19 @@ class Passes:
 
     def run(self, tasks: Sequence[T]) -> None:
         """Raises what a task raises, and InfraError if processes keep being killed."""
-        size = sum(part.input.size for part in self.parts if part.input is not None)
-        cores = len(os.sched_getaffinity(0)) if size >= _SMALL else 1
+        cores = len(os.sched_getaffinity(0)) if sum(map(_size, self.parts)) >= _SMALL else 1
         run_all(tasks, self.config.processes or cores, self.one)
 
     def one(self, _: object = None) -> None:
         self.done += 1
         self.watch.progress(self.done, self.total)
+
+
+def _size(part: Part) -> int:
+    """Bytes of its file. Those of an object in a store may be unknown: whoever keeps documents there has many."""
+    if part.input is None:
+        return 0
+    return part.input.size or (_SMALL if part.input.version else 0)
 
 
 @dataclass

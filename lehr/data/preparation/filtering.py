@@ -37,6 +37,13 @@ class FilterPart:
     def done(self) -> bool:
         return self.part.file("tally.json").is_file()
 
+    def fetched(self) -> FilterPart:
+        """With a copy of an object of a store; raises as the store does."""
+        one = self.part.input
+        if one is None or not one.version:
+            return self
+        return replace(self, part=replace(self.part, input=replace(one, copy=str(one.local()))))
+
     def __call__(self, given: Iterable[Document] | None = None) -> Tally:
         """Read the part, or the documents `given` by a generator."""
         part, source = self.part, self.part.source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class FindOverlap:
 
     def done(self) -> bool:
         return self.part.file("overlap.npz").is_file()
+
+    def fetched(self) -> Self:
+        return self
 
     def __call__(self) -> None:
         index = Decontaminator.load(self.index)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -31,6 +32,9 @@ class WritePart:
 
     def done(self) -> bool:
         return self.part.file("written").is_file()
+
+    def fetched(self) -> Self:
+        return self
 
     def __call__(self) -> None:
         fates = np.load(self.part.file("fates.npy"), allow_pickle=False)

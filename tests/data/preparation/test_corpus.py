@@ -160,6 +160,9 @@ class Dies:
     def __init__(self, path: Path, *, once: bool) -> None:
         self.path, self.once = path, once
 
+    def fetched(self) -> Dies:
+        return self
+
     def done(self) -> bool:
         return self.path.with_suffix(".done").exists()
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from lehr.data.prepare import CHARACTERS, DOCUMENTS
+from lehr.data.preparation.funnel import CHARACTERS, DOCUMENTS
 from lehr.infra.controller.metrics import ControllerMetrics, Run
 from lehr.infra.fleet.breaker import BreakerStatus
 from lehr.infra.fleet.views import NodeRecord, NodeState, NodeView
