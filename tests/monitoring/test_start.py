@@ -50,7 +50,8 @@ data = Data(sources={"web": source}, mixes={"m": Mix(weights={"web": 1.0})})
 tracker.stage_started("documents", total_steps=0, params={})
 failed = False
 try:
-    prepare_corpus(data, evaluation_texts(["arithmetic", "prose"], 5), lambda *_: [], folder / "out", folder, Watch(tracker.note))
+    texts = evaluation_texts(["arithmetic", "prose"], 5)
+    prepare_corpus(data, texts, lambda *_: [], folder / "out", folder, Watch(tracker.note))
     time.sleep(0.2)  # twenty turns of MLflow's thread
     worked = said("worked")
     tracker.stage_finished("documents", uri="", reused=False, seconds=1.0)

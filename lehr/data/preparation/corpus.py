@@ -34,6 +34,7 @@ __all__ = ["Watch", "prepare_corpus"]
 Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
 EXACT = "exact duplicate"
 _PASSES = 3  # over every part
+_NOBODY = Watch()
 
 
 def prepare_corpus(
@@ -42,7 +43,7 @@ def prepare_corpus(
     synthetic: Synthetic,
     out: Path,
     scratch: Path,
-    watch: Watch = Watch(),
+    watch: Watch = _NOBODY,
 ) -> dict[str, SourceFunnel]:
     """Filter, deduplicate, split and decontaminate all sources, and write the kept and the dropped documents.
 
