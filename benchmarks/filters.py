@@ -1,8 +1,8 @@
 """Rule filters against datatrove's: verdict by verdict on the shipped text, and the time for Gopher's quality and repetition.
 
-`python -m benchmarks.filters --no-page`. datatrove finds words with spaCy, which makes words of punctuation; ours are what blanks
-separate, as in dolma, which made OLMo's data. So verdicts are compared twice: with the peer given our words and sentences, where
-the rules themselves must agree, and with its own.
+`python -m benchmarks.filters --no-page`. datatrove finds words with spaCy, which makes words of punctuation; ours are what
+blanks separate, as in dolma, which made OLMo's data. So verdicts are compared twice: with the peer given our words and
+sentences, where the rules themselves must agree, and with its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lehr.data.document import Document
 from lehr.data.filters import filters
 from lehr.data.sentences import split
 from lehr.data.text import text_of
-from lehr.data.verdict import Drop, Filter
+from lehr.data.verdict import Drop
 
 EVERY = 1_000_000_000  # characters: all that is shipped
 TIMED = 3_000_000
@@ -115,7 +115,7 @@ def _theirs(documents: Sequence[Document]) -> Callable[[], object]:
 
 
 def speed() -> list[Record]:
-    """Gopher's repetition and quality rules on the same documents, MB of text a CPU second, each document until it is dropped."""
+    """Gopher's repetition and quality rules on the same documents, MB of text a CPU second, each until it is dropped."""
     documents = corpus.texts(TIMED)
     contestants = {LEHR: _ours(documents), **installed({"datatrove": lambda: _theirs(documents)})}
     found = in_turns(contestants, turns=3, warm=1, clock=time.process_time)
