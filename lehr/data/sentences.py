@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 # Unicode's Sentence_Terminal, for the scripts of the languages that Lehr recognises.
 TERMINAL_MARKS = tuple(".?!։؟۔܂።፧।॥။។៕᙮‼‽⁇⁈⁉⸮。！．？｡﹒﹖﹗")
@@ -13,9 +12,15 @@ _END = re.compile(
 )
 
 
-def sentences(text: str) -> int:
-    """How many there are: marks at the end of a word, and what stands after the last one. A rule of thumb: no abbreviations are
-    known but initials."""
+def split(text: str) -> list[str]:
+    """Its sentences: they end with a mark at the end of a word, and what stands after the last one is one too. A rule of thumb:
+    no abbreviations are known but initials."""
     ends = [match.end() for match in _END.finditer(text)]
-    rest = text[ends[-1] :] if ends else text
-    return len(ends) + any(unicodedata.category(c)[0] in "LN" for c in rest)
+    if any(map(str.isalnum, text[ends[-1] if ends else 0 :])):
+        ends.append(len(text))
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def sentences(text: str) -> int:
+    """How many sentences there are."""
+    return len(split(text))

@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from lehr.data.languages import KNOWN, PIECES
+from lehr.data.languages import FOREIGN, KNOWN, PIECES
 from lehr.data.lexicon import SPACELESS, Lexicon
 
 _PARTS = re.compile(f"[{SPACELESS}]|[^\\s{SPACELESS}]+")
 _ANY = re.compile(f"[{SPACELESS}]")
+_INSIDE = 0.8  # random letters have 3 to 7 % of such characters, clean paragraphs 9 % and more (measured: Japanese to Korean)
 _NEWLINES, _EMPTY_LINES = re.compile(r"\n+"), re.compile(r"\n{2,}")
-_BLANKS = re.compile(r"\s+")
 
 
 class Text:
@@ -63,14 +63,15 @@ class Text:
         """The share of its words that are among the commonest of `language`, and how many different stop words it has. None for
         a language without a list.
 
-        In languages whose words are looked for inside the text it is the share of the characters.
+        In languages whose words are looked for inside the text it is the share of the characters of their script, less what
+        chance finds there.
         """
         if language not in KNOWN:
             return None
         if pieces := PIECES.get(language):
             found = pieces.findall(self.text)
-            characters = max(1, len(_BLANKS.sub("", self.text)))
-            return sum(map(len, found)) / characters, len(set(found))
+            characters = len(FOREIGN[language].sub("", self.text))
+            return min(1.0, _INSIDE * sum(map(len, found)) / max(1, characters)), len(set(found))
         common, different = self.lexicon.common(self.ids, language)
         return common / max(1, len(self.ids)), different
 

@@ -137,7 +137,7 @@ def test_an_empty_split_is_said_before_training_with_the_reason(
     rows = [{"text": text, **({"id": ids} if ids else {})} for text in texts]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = f"data.sources.bible={{kind: jsonl, path: {tmp_path / 'data.jsonl'}, license: none}}"
-    filters = "data.filters={languages: [en, unknown], max_top_bigram: 1.0}"
+    filters = "data.filters={language: {keep: [en, unknown]}, gopher_repetition: null, gopher_quality: null}"
     made, said = _until_refused(
         tmp_path / "run", capsys, *SHORT, source, filters, "data.dev_share=0.0", "data.held_out_share=0.0"
     )

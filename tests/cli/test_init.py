@@ -70,11 +70,14 @@ def test_what_is_commented_out_works_when_it_is_not(tmp_path: Path) -> None:
 
 
 def test_other_languages_are_kept(tmp_path: Path) -> None:
-    text = "Le soleil se lève sur la mer et les pêcheurs sont dans le port avec une barque pour la journée. " * 4
-    rows: list[dict[str, object]] = [{"id": f"d{i}", "text": f"{text} Numéro {i} " + "de la ville " * 3} for i in range(30)]
+    text = "Le soleil se lève sur la mer et les pêcheurs sont dans le port avec une barque pour la journée. Personne ne savait "
+    text += "quand il serait possible de partir, car la tempête en mer ne se calmait pas pour cette nuit. "
+    rows: list[dict[str, object]] = [
+        {"id": f"d{i}", "text": f"{text}C'était le numéro {i} de la ville, où {i + 7} hommes attendaient."} for i in range(60)
+    ]
     assert main(["init", str(tmp_path / "fr"), "--data", str(_file(tmp_path, "fr.jsonl", rows))]) == 0
     filters = yaml.safe_load((tmp_path / "fr" / "recipe.yaml").read_text())["data"]["filters"]
-    assert filters == {"languages": ["fr"], "min_stop_words": 0}
+    assert filters["language"] == {"keep": ["fr"]}
 
 
 @pytest.mark.parametrize(

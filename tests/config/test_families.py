@@ -123,7 +123,7 @@ def test_nothing_is_on_that_the_report_does_not_have(name: str) -> None:
     assert bool(r.anneals) == (name not in ("stablelm2-1.6b", "olmo1-1b", "olmo1-65b", "olmo-0424-7b"))
     assert (r.base_stage == "soup") == (name in ("olmo2-7b", "olmo2-13b", "olmo2-32b"))
     assert r.ramp is None and r.base is None
-    assert r.data.filters.chunk_characters == 0  # OLMo 1 section 3.3: documents are joined whole; no report cuts them before
+    assert r.data.chunk_characters == 0  # OLMo 1 section 3.3: documents are joined whole; no report cuts them before
     assert not any(getattr(step, data, None) for step in r.posttraining for data in ("examples", "pairs", "families"))
 
 

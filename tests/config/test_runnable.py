@@ -47,7 +47,7 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
         ("posttraining.dpo.batch_tokens=4096", "posttraining.dpo: batch_tokens is run for kind sft alone", "batch_size"),
         ("posttraining.dpo.batch_size=0", "posttraining.dpo: its batch_size is not given", "give a step its batch_size"),
         ("posttraining.dpo.steps=0", "posttraining.dpo: its length is not given", "give a step its steps, or its epochs"),
-        ("data.filters.languages=[en, ja, frisian, unknown]", "cannot recognise ja, frisian", "those of en, la, it"),
+        ("data.filters.url_blocklist={file: nowhere.txt}", "data.filters.url_blocklist.file=", "correct the path"),
         ("tokenizer.origin=cl100k", "the tokenizer must be supplied: cl100k", "tokenizer.path"),
         (
             "posttraining=[{kind: sft}, {kind: merge}]",

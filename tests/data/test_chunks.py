@@ -6,7 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
-from lehr.config.data import Data, Filters
+from lehr.config.data import Data
 from lehr.config.mix import Mix
 from lehr.config.sources import FilesSource
 from lehr.data.document import Document, chunk
@@ -23,7 +23,7 @@ def _kept(tmp_path: Path, characters: int) -> list[tuple[str, int]]:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = Data(
         sources={"web": FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")},
-        filters=Filters(chunk_characters=characters, max_duplicate_lines=1.0, max_top_bigram=1.0),
+        chunk_characters=characters,
         mixes={"m": Mix(weights={"web": 1.0})},
     )
     prepare_corpus(data, {}, lambda name, source: [], tmp_path / "out", tmp_path / "scratch")

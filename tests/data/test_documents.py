@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from lehr.data.rules import reject
 
-from lehr.config.data import Data, Filters
+from lehr.config.data import Data
+from lehr.config.decontamination import Decontamination
+from lehr.config.filters.text import LanguageFilter, WordsFilter
 from lehr.config.mix import Mix
 from lehr.config.sources import FilesSource, SyntheticSource
 from lehr.data.dedup import Deduplicator
@@ -22,7 +23,7 @@ from lehr.data.document import Document, chunk, read_jsonl
 from lehr.data.lexicon import Lexicon
 from lehr.data.lines import LONGEST
 from lehr.data.preparation.corpus import Watch, prepare_corpus
-from lehr.data.repeats import repeats
+from lehr.data.repeats import most_repeats, repeats
 from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
 
@@ -141,31 +142,6 @@ def test_chunks_make_up_the_document_and_remember_their_parent() -> None:
     assert all(c.text.endswith("\n\n") for c in chunks)
 
 
-@pytest.mark.parametrize(
-    ("text", "text_type", "reason"),
-    [
-        (ENGLISH * 3, "prose", None),
-        ("The end of it.", "prose", "too few words"),
-        (LATIN * 3, "prose", "language la"),
-        ((ENGLISH + "\n") * 9, "prose", "duplicate lines"),
-        (
-            "it was 1 2 3 4 5 6 the 7 8 9 10 and of 11 12 13 14 that 15 16 17 18 to 19 20 21 22 be 23 24 25 26",
-            "prose",
-            "mean word length",
-        ),
-        ("the of " * 24 + ENGLISH, "prose", "one word pair too often"),
-        ("x = 1\n" * 5 + "y " * 600, "code", "line too long"),
-        ("def f(a):\n    return a + 1\n" * 8, "code", None),
-    ],
-)
-def test_each_rule_has_its_reason(text: str, text_type: str, reason: str | None) -> None:
-    assert reject(text, text_type, Filters()) == reason
-
-
-def test_an_empty_document_has_too_few_words_whatever_is_asked() -> None:
-    assert reject(" \n", "prose", Filters(min_words=0)) == "too few words"
-
-
 @pytest.mark.parametrize("period", [1, 2, 13])
 def test_repeats_at_their_exact_edge(period: int) -> None:
     """OLMo 2 section 3.1: 32 full repeats are dropped, 31 and a part are kept, a period of 14 is never looked for."""
@@ -174,6 +150,9 @@ def test_repeats_at_their_exact_edge(period: int) -> None:
     assert repeats(numbers(["a", *gram * 32, "b"]), 13, 32)
     assert not repeats(numbers(["a", *(gram * 32)[: 32 * period - 1], "b"]), 13, 32)
     assert not repeats(numbers([f"w{i}" for i in range(14)] * 40), 13, 32)
+    assert most_repeats(numbers(["a", *gram * 32, "b"]), 13) == 32
+    assert most_repeats(numbers(["a", *(gram * 32)[: 32 * period - 1], "b"]), 13) == 31
+    assert most_repeats(numbers([f"w{i}" for i in range(14)] * 40), 13) == 1
 
 
 def test_exact_duplicates_keep_the_first() -> None:
@@ -190,9 +169,13 @@ def _corpus(tmp_path: Path) -> Data:
     path = tmp_path / "web.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     source = FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")
-    filters = Filters(boilerplate_documents=1)
     return Data(
-        sources={"web": source}, filters=filters, mixes={"m": Mix(weights={"web": 1.0})}, dev_share=0.1, held_out_share=0.1
+        sources={"web": source},
+        filters={"words": WordsFilter(), "language": LanguageFilter()},
+        decontamination=Decontamination(boilerplate_documents=1),
+        mixes={"m": Mix(weights={"web": 1.0})},
+        dev_share=0.1,
+        held_out_share=0.1,
     )
 
 

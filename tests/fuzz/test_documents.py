@@ -13,7 +13,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.config.data import Data, Filters
+from lehr.config.data import Data
+from lehr.config.filters.quality import C4Filter, FineWebFilter, GopherQualityFilter, GopherRepetitionFilter
+from lehr.config.filters.text import LanguageFilter, LineLengthFilter, RepeatedNgramFilter, WordsFilter
 from lehr.config.mix import Mix
 from lehr.config.sources import FilesSource
 from lehr.data.preparation.corpus import prepare_corpus
@@ -57,10 +59,16 @@ def test_any_file_is_prepared_or_refused(file: tuple[bytes, str], words: int, ch
 
 
 def _prepared(here: RunLocation, path: Path, words: int, characters: int) -> None:
-    filters = Filters(min_words=words, chunk_characters=characters, min_stop_words=0, languages=["en", "unknown"])
+    filters = {
+        "words": WordsFilter(at_least=words), "language": LanguageFilter(keep=["en", "unknown"]), "lines": LineLengthFilter(),
+        "quality": GopherQualityFilter(min_words=words, min_stop_words=None), "repetition": GopherRepetitionFilter(),
+        "c4": C4Filter(min_sentences=1, terminal_marks=False), "fineweb": FineWebFilter(), "repeated": RepeatedNgramFilter(),
+    }  # fmt: skip
     source = FilesSource(kind="jsonl", path=str(path), license="CC0-1.0")
     mixes = {"all": Mix(weights={"web": 1.0})}
-    config = Data(sources={"web": source}, filters=filters, mixes=mixes, dev_share=0.3, held_out_share=0.3)
+    config = Data(
+        sources={"web": source}, chunk_characters=characters, filters=filters, mixes=mixes, dev_share=0.3, held_out_share=0.3
+    )
     funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, here.out.parent / "scratch")["web"]
     kept = {split: list(rows_of(here.out / f"{split}.jsonl.gz")) for split in ("dev", "held_out")}
     assert funnel.read == funnel.kept + funnel.dropped.total()

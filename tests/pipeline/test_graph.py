@@ -139,10 +139,10 @@ def test_inputs_are_only_what_the_tasks_need() -> None:
         ("posttraining=[{kind: 'lehr.runtime.seeds:NOTHING'}]", "'lehr.runtime.seeds:NOTHING'"),
         ("posttraining=[{kind: 'lehr.runtime.seeds:derive'}]", "is a function"),
         ("posttraining=[{kind: 'nowhere.at_all:SPEC'}]", "nowhere"),
-        ("data.filters.decontaminate_tasks=[arithmetics]", "there is no evaluation task 'arithmetics'"),
-        ("data.filters.more=['nowhere.at_all:f']", "filter 'nowhere.at_all:f'"),
-        ("data.filters.more=[':f']", "filter ':f'"),
-        ("data.filters.more=['..up:f']", "filter '..up:f'"),
+        ("data.decontamination.tasks=[arithmetics]", "there is no evaluation task 'arithmetics'"),
+        ("data.filters.own={function: 'nowhere.at_all:f'}", "filter 'nowhere.at_all:f'"),
+        ("data.filters.own={function: ':f'}", "filter ':f'"),
+        ("data.filters.own={function: '..up:f'}", "filter '..up:f'"),
         ("posttraining.rlvr.bonus={':f': 0.1}", "verifier ':f'"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_key_counts_where_it_is_used_and_nowhere_else() -> None:
     assert _differ("posttraining.dpo.pairs.temperature=0.5") == {"pairs"}
     asked = _differ("posttraining.sft.examples={math: 100}")
     assert asked & models == {"sft-rows"} and "scores-rlvr" in asked  # whose samples are of these families
-    assert _differ("data.filters.min_words=31") == {"documents"}
+    assert _differ("data.filters.words.at_least=31") == {"documents"}
     assert _differ("anneals.decay=exponential") == {"anneal-1", "anneal-2"}
     assert _differ("model.init_std=0.03") == {"stage1"}
     assert "stage1" in _differ("data.mixes.web.weights={arithmetic: 1.0}")

@@ -22,7 +22,7 @@ from lehr.runtime.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 E2E = ROOT / "tests" / "e2e" / "recipe.yaml"
 OWN = "tests.pipeline.own"
-FILTER = f"data.filters.more=['{OWN}:no_shouting']"
+FILTER = f"data.filters.own={{function: '{OWN}:no_shouting'}}"
 VERIFIER = f"posttraining.rlvr.bonus={{'{OWN}:brief': 0.25, no_prefix: 0.5}}"
 STEP = f"posttraining=[{{kind: sft}}, {{kind: '{OWN}:SPEC', name: halved, settings: {{factor: 0.5}}}}]"
 

@@ -11,8 +11,8 @@ from lehr.config.sources import TextType
 
 
 class GraniteCodeFilter(FilterConfig):
-    """Granite 3.0 section 3.1: the share of letters, files of XML, how much of an HTML file is visible text, the size of JSON and
-    YAML files. The mean and the longest line are not in the report; data-prep-toolkit, which IBM prepared it with, measures them.
+    """Granite 3.0 section 3.1: the share of letters, files of XML, how much of an HTML file is visible text, the size of JSON
+    and YAML files. The mean and the longest line are not in the report; IBM's data-prep-toolkit measures them.
 
     What a file is, is told by the language that its metadata gives (`language_key`), else by the ending of its path
     (`path_key`), its address or its id. Scores: `granite_code.letters`, `.html_text`, `.html_text_characters`,

@@ -26,7 +26,8 @@ class UrlBlocklistFilter(FilterConfig):
     """Drops documents whose address is on a list: a line a domain, with all domains below it, or an address with a path, with
     all that begins with it. Lines of hosts files (`0.0.0.0 DOMAIN`) do too; `#` begins a comment. Plain or gzip.
 
-    A list takes eight bytes of memory an entry; one with more than `most_entries` is refused. Documents without an address pass.
+    A list takes eight bytes of memory an entry; one with more than `most_entries` is refused. Documents without an address
+    pass.
     """
 
     files: ClassVar[tuple[str, ...]] = ("file",)

@@ -24,9 +24,9 @@ class _Refused(Exception):
 def make(config: C4Filter) -> Filter:
     def left(line: str) -> str:
         """A line without its citations, or "" if it is taken out. Raises _Refused with a reason."""
-        if config.max_word_characters is not None and len(line) > config.max_word_characters:
-            if max(map(len, line.split())) > config.max_word_characters:
-                return ""
+        longest = config.max_word_characters
+        if longest is not None and len(line) > longest and max(map(len, line.split())) > longest:
+            return ""
         words = len(line.split()) if config.min_line_words else 0
         if config.citations and "[" in line:
             line = _CITATION.sub("", line)

@@ -38,6 +38,6 @@ def _tokens(path: str) -> Callable[[str], np.ndarray]:
         raise UserError("there is no tokenizer.json here", where=path, remedy="correct `tokenizer` of this filter")
     try:
         backend = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
         raise UserError(f"this is no tokenizer ({error})", where=file, remedy="name a tokenizer.json") from None
     return lambda text: np.array(backend.encode(text, add_special_tokens=False).ids, np.int64)

@@ -11,7 +11,7 @@ from lehr.data.verdict import Drop, Keep
 
 def verdict(config: FilterConfig, found: Mapping[str, float], reasons: Mapping[str, str]) -> Keep | Drop:
     """Drop with the reason of the first of the scores `found` (name -> value) that is outside its thresholds. `reasons`: by
-    threshold (`min_words`), or by score where both of its sides have one reason. Scores that are not found are not asked for."""
+    threshold (`min_words`), or by score where both of its sides have one reason. Scores not found are not asked for."""
     scores = {f"{config.kind}.{name}": float(value) for name, value in found.items()}
     for name, value in found.items():
         for side, outside in (("min", operator.lt), ("max", operator.gt)):

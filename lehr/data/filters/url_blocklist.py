@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -70,10 +71,8 @@ def _split(url: str) -> tuple[str, str]:
     host = (parts.hostname or "").strip(".").removeprefix("*.").removeprefix("www.")
     if not host:
         raise ValueError("no host")
-    try:
-        host = host.encode("idna").decode() if not host.isascii() else host
-    except UnicodeError:
-        pass  # compared as it is written
+    with suppress(UnicodeError):  # then it is compared as it is written
+        host = host if host.isascii() else host.encode("idna").decode()
     query = f"?{parts.query}" if parts.query else ""
     return host, f"{parts.path}{query}".strip("/")
 
