@@ -152,7 +152,7 @@ gym: setup ## install reasoning-gym's generators of questions into ~/.cache/lehr
 	  pytz==2026.6 tabulate==0.9.0
 
 bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
-	@for area in train generate serve checkpoint soup data cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+	@for area in train generate serve checkpoint soup data dedup cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv, those of other Pythons, and caches; runs/ stays
 	rm -rf $(VENV) $(wildcard .venv-3.*) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

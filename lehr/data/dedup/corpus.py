@@ -14,7 +14,7 @@ from lehr.data.dedup.files import Signatures, keep_signatures
 from lehr.data.dedup.fuzzy import Apply, near_duplicates
 from lehr.data.dedup.signer import Signer
 from lehr.data.dedup.verify import Texts, Verifier
-from lehr.data.joins import Joins, Keyed
+from lehr.data.joins import I64, Joins, Keyed
 from lehr.runtime.errors import UserError
 
 REASONS = ("duplicate url", "exact duplicate", "near duplicate")  # by the number that a record holds
@@ -51,15 +51,14 @@ class Corpora:
         for reason, field in enumerate(("url", "exact")):
             if getattr(self.config, field):
                 for numbers, firsts in joins.copies(self._keys(field, dropped)):
-                    found.append(_records(numbers.tolist(), firsts.tolist(), [1.0] * len(numbers), reason))
+                    found.append(_records(numbers, firsts, reason))
                 for part in found:
                     dropped[part["number"]] = True
         if self.config.fuzzy:
             verify = Verifier(self.config.fuzzy, self.own, self.earlier, texts)
             buckets = joins.buckets(self._bands(dropped))
-            near = list(near_duplicates(buckets, verify, len(self.earlier), len(self.own), apply))
-            if near:
-                found.append(_records(*zip(*near, strict=True)))
+            near = near_duplicates(buckets, verify, len(self.earlier), len(self.own), apply)
+            found.append(np.fromiter(((number, kept, 2, value) for number, kept, value in near), DROPPED))
         return np.sort(np.concatenate([np.empty(0, DROPPED), *found]), order="number")
 
     def save(self, folder: Path, dropped: np.ndarray, texts: Texts) -> None:
@@ -83,7 +82,7 @@ class Corpora:
             priorities = np.where(numbers[there] < 0, _EARLIER, records["priority"][there])
             yield Keyed(keys.reshape(-1, 1), np.repeat(numbers[there], bands), np.repeat(priorities, bands))
 
-    def _rows(self, dropped: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], np.ndarray]]:
+    def _rows(self, dropped: NDArray[np.bool_]) -> Iterator[tuple[I64, np.ndarray]]:
         for start, records in self.earlier.batches():
             yield np.arange(start, start + len(records)), records
         for start, records in self.own.batches():
@@ -91,9 +90,9 @@ class Corpora:
             yield np.arange(start, start + len(records))[left], records[left]
 
 
-def _records(numbers: Sequence[int], kept: Sequence[int], similarity: Sequence[float], reason: int = 2) -> np.ndarray:
+def _records(numbers: I64, kept: I64, reason: int) -> np.ndarray:
     found = np.empty(len(numbers), DROPPED)
-    found["number"], found["kept"], found["reason"], found["similarity"] = numbers, kept, reason, similarity
+    found["number"], found["kept"], found["reason"], found["similarity"] = numbers, kept, reason, 1
     return found
 
 
