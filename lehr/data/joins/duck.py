@@ -1,0 +1,200 @@
+"""Joins on DuckDB: in this process, under a memory limit, in files of a scratch folder.
+
+Grouping is done a share of the keys at a time, so that the working memory of a join does not grow with the corpus; DuckDB
+spills what still does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from lehr.data.joins import I64, Keyed, Pairs
+
+_ROWS = 1 << 20  # grouped at a time
+_BATCH = 1 << 14  # rows of a result at a time
+_ORDER = "{0}_priority DESC, {0}"
+
+
+class DuckDBJoins:
+    """An engine in `folder`, which must be there, be empty, and be removed by the caller. Use it as a context."""
+
+    def __init__(self, folder: Path, memory_mib: int = 128, threads: int = 1) -> None:
+        self._db = duckdb.connect(
+            str(folder / "joins.duckdb"),
+            config={
+                "memory_limit": f"{memory_mib}MiB",
+                "threads": threads,
+                "temp_directory": str(folder),
+                "preserve_insertion_order": True,
+                # No network: an extension would be fetched from one.
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "allow_community_extensions": False,
+            },
+        )
+        # Nothing but the folder's files, from here on and for good.
+        self._db.execute("SET enable_progress_bar=false")
+        self._db.execute("SET allowed_directories=[" + _quoted(str(folder)) + "]")
+        self._db.execute("SET enable_external_access=false")
+        self._db.execute("SET lock_configuration=true")
+
+    def __enter__(self) -> DuckDBJoins:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._db.close()
+
+    def copies(self, rows: Iterable[Keyed]) -> Iterator[tuple[I64, I64]]:
+        table = _Table(self._db, "copy_rows", "low UBIGINT, high UBIGINT, number BIGINT")
+        for keyed in rows:
+            table.append(low=keyed.keys[:, 0], high=keyed.keys[:, 1], number=keyed.numbers)
+        found = _Table(self._db, "copies", "number BIGINT, first BIGINT")
+        for share in table.shares("low"):
+            self._db.execute(
+                f"""INSERT INTO copies SELECT number, lowest FROM (SELECT * FROM copy_rows WHERE {share}) JOIN
+                (SELECT low, high, min(number) AS lowest FROM copy_rows WHERE {share} GROUP BY low, high HAVING count(*) > 1)
+                USING (low, high) WHERE number > lowest AND number >= 0"""
+            )
+        table.drop()
+        for batch in found.sorted("number", "number, first"):
+            yield batch["number"], batch["first"]
+        found.drop()
+
+    def buckets(self, rows: Iterable[Keyed]) -> _Buckets:
+        return _Buckets(self._db, rows)
+
+
+class _Buckets:
+    def __init__(self, db: duckdb.DuckDBPyConnection, rows: Iterable[Keyed]) -> None:
+        self._db = db
+        self._rows = _Table(db, "bucket_rows", _ROW)
+        self._judged = _Table(db, "judged", _PAIR)
+        for batch in rows:
+            self._rows.append(key=batch.keys[:, 0], number=batch.numbers, priority=batch.priorities)
+        self._prune()
+
+    def beyond(self, places: int) -> Iterator[I64]:
+        found = _Table(self._db, "beyond", "number BIGINT")
+        for share in self._rows.shares("key"):
+            self._db.execute(f"INSERT INTO beyond SELECT DISTINCT number FROM ({_placed(share)}) WHERE place > {int(places)}")
+        for batch in found.sorted("number", "DISTINCT number"):
+            yield batch["number"]
+        found.drop()
+
+    def pairs(self, places: int) -> Iterator[Pairs]:
+        found = _Table(self._db, "candidates", _PAIR)
+        for share in self._rows.shares("key"):
+            self._db.execute(
+                f"""INSERT INTO candidates WITH placed AS MATERIALIZED ({_placed(share)})
+                SELECT DISTINCT a.number, b.number, a.priority, b.priority, 0 FROM placed a JOIN placed b
+                ON a.key = b.key AND a.place < b.place WHERE a.place <= {int(places)} AND b.number >= 0"""
+            )
+        new = "candidates ANTI JOIN judged USING (first, other)"
+        for batch in found.sorted("first, other", f"DISTINCT {_PAIR_COLUMNS}", new):
+            yield Pairs(**batch)
+        found.drop()
+
+    def judge(self, pairs: Pairs) -> None:
+        self._judged.append(**vars(pairs))
+
+    def similar(self) -> Iterator[Pairs]:
+        order = f"{_ORDER.format('other')}, {_ORDER.format('first')}"
+        found = _Table(self._db, "similar_pairs", _PAIR)
+        for batch in found.sorted(order, _PAIR_COLUMNS, "judged WHERE similarity > 0"):
+            yield Pairs(**batch)
+        found.drop()
+
+    def remove(self, numbers: Iterable[I64]) -> None:
+        gone = _Table(self._db, "gone", "number BIGINT")
+        for batch in numbers:
+            gone.append(number=batch)
+        # Written anew instead of deleted from: deleted rows keep their place in the file.
+        self._rows.rewrite("SELECT * FROM bucket_rows ANTI JOIN gone USING (number)")
+        self._judged.rewrite(
+            """SELECT judged.* FROM judged ANTI JOIN gone ON judged.first = gone.number
+            ANTI JOIN gone g ON judged.other = g.number"""
+        )
+        gone.drop()
+        self._prune()
+
+    def _prune(self) -> None:
+        """Leave out the buckets in which there is nothing to compare."""
+        kept = _Table(self._db, "bucket_rows_kept", _ROW)
+        for share in self._rows.shares("key"):
+            self._db.execute(
+                f"""INSERT INTO bucket_rows_kept SELECT * FROM bucket_rows WHERE {share} AND key IN (
+                SELECT key FROM bucket_rows WHERE {share} GROUP BY key HAVING count(*) > 1 AND max(number) >= 0)"""
+            )
+        self._rows.drop()
+        self._rows = kept.renamed("bucket_rows")
+
+
+_ROW = "key UBIGINT, number BIGINT, priority DOUBLE"
+_PAIR = "first BIGINT, other BIGINT, first_priority DOUBLE, other_priority DOUBLE, similarity FLOAT"
+_PAIR_COLUMNS = "first, other, first_priority, other_priority, similarity"
+
+
+def _placed(share: str) -> str:
+    """SQL: the rows of some buckets, each with its place in its bucket, from 1. A key cannot hold a document twice: its bands
+    have different keys."""
+    order = "PARTITION BY key ORDER BY priority DESC, number"
+    return f"SELECT *, row_number() OVER ({order}) AS place FROM bucket_rows WHERE {share}"
+
+
+class _Table:
+    """A table that is made anew."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, name: str, columns: str) -> None:
+        self._db, self.name = db, name
+        db.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
+
+    def append(self, **columns: np.ndarray) -> None:
+        self._db.register("batch", {name: np.ascontiguousarray(values) for name, values in columns.items()})
+        self._db.execute(f"INSERT INTO {self.name} SELECT {', '.join(columns)} FROM batch")
+        self._db.unregister("batch")
+
+    def __len__(self) -> int:
+        return _one(self._db.execute(f"SELECT count(*) FROM {self.name}").fetchall())
+
+    def shares(self, key: str) -> Sequence[str]:
+        """SQL conditions that cut the table into shares of about `_ROWS` rows, by key."""
+        shares = -(-len(self) // _ROWS)
+        return [f"{key} % {shares} = {share}" for share in range(shares)] if shares > 1 else ["true"]
+
+    def sorted(self, order: str, columns: str, source: str = "") -> Iterator[dict[str, Any]]:
+        """Columns of `source` (left out: of this table) in that order, in batches. DuckDB's own batches need pandas or
+        Arrow; rows of a sorted table, fetched by their row number, do not."""
+        ready = f"{self.name}_sorted"
+        self._db.execute(f"CREATE OR REPLACE TABLE {ready} AS SELECT {columns} FROM {source or self.name} ORDER BY {order}")
+        rows = _one(self._db.execute(f"SELECT count(*) FROM {ready}").fetchall())
+        for start in range(0, rows, _BATCH):
+            where = f"rowid >= {start} AND rowid < {start + _BATCH}"
+            yield self._db.execute(f"SELECT * FROM {ready} WHERE {where} ORDER BY rowid").fetchnumpy()
+        self._db.execute(f"DROP TABLE {ready}")
+
+    def rewrite(self, query: str) -> None:
+        self._db.execute(f"CREATE TABLE {self.name}_new AS {query}")
+        self.drop()
+        self._db.execute(f"ALTER TABLE {self.name}_new RENAME TO {self.name}")
+
+    def renamed(self, name: str) -> _Table:
+        self._db.execute(f"ALTER TABLE {self.name} RENAME TO {name}")
+        self.name = name
+        return self
+
+    def drop(self) -> None:
+        self._db.execute(f"DROP TABLE {self.name}")
+
+
+def _one(rows: list[Any]) -> int:
+    return int(rows[0][0])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

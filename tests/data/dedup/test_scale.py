@@ -1,0 +1,34 @@
+"""Memory does not grow with the corpus."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.dedup.scale import measure
+
+
+def _measured(documents: int, repository: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.data.dedup.scale", str(documents)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, encoding="utf-8", check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_planted_copies_among_two_thousand_documents(tmp_path: Path) -> None:
+    found = measure(2000, tmp_path)
+    assert found["wrong"] == 0 and found["found"] >= 0.99
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_peak_memory_at_a_million_documents_is_that_at_a_hundred_thousand(repository: Path) -> None:
+    small, large = _measured(100_000, repository), _measured(1_000_000, repository)
+    assert large["wrong"] == 0 and large["found"] >= 0.99
+    assert large["peak_mib"] <= 1.2 * small["peak_mib"]
+    assert large["peak_mib"] <= 1024
