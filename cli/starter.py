@@ -150,7 +150,7 @@ def _shares(surveys: list[Survey]) -> tuple[float, float]:
 
 
 def _split(place: float, dev: float, held_out: float) -> str:
-    """As lehr.data.prepare does it."""
+    """As lehr.data.preparation does it."""
     return "held_out" if place < held_out else "dev" if place < held_out + dev else "train"
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lehr.config.base import Config, Fraction, NonNegative, Positive
 from lehr.config.decontamination import Decontamination
+from lehr.config.deduplication import Deduplication
 from lehr.config.filters import Filter
 from lehr.config.governance import Policy
 from lehr.config.mix import Mix
@@ -23,6 +24,7 @@ class Data(Config):
     policy: Policy | None = None  # which licences and reviews a source must have
     chunk_characters: NonNegative = 0  # longer documents are cut at a paragraph near this length; 0: documents stay whole
     filters: dict[Name, Filter] = {}
+    deduplication: Deduplication = Deduplication()
     decontamination: Decontamination = Decontamination()
     mixes: dict[Name, Mix] = Field(min_length=1)
     dev_share: Fraction = 0.02  # of the documents, by hash of the parent document

@@ -14,7 +14,7 @@ from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
 _PATHS = re.compile(
-    r"(data|chat)\.sources\..+\.path|data\.filters\..+\.(file|tokenizer)|tokenizer\.path|base\.(checkpoint|huggingface)"
+    r"(data|chat)\.sources\..+\.path|data\.filters\..+\.(file|tokenizer)|data\.deduplication\.against|tokenizer\.path|base\.(checkpoint|huggingface)"
 )  # keys that name a file
 # Keys that name models: by step, or by a path with a slash. In the table `reward_models` its own keys do.
 _MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base|value|against|reward_models|pairs\.pool|pairs\.weaker)")
@@ -68,7 +68,7 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
 
 def _placed(value: Any, base: Path, dotted: str) -> Any:
     """The value of the key `dotted`, with the paths in it made absolute."""
-    if _MODELS.fullmatch(dotted) and isinstance(value, list):
+    if isinstance(value, list) and (_MODELS.fullmatch(dotted) or _PATHS.fullmatch(dotted)):
         return [_placed(part, base, dotted) for part in value]
     return _absolute(value, base) if isinstance(value, str) and _is_path(dotted, value) else value
 

@@ -38,7 +38,9 @@ class DocumentsConfig(StageConfig):
         data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources", "processes")}
         sources = {name: _described(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
-        return {**said, "data": {**data, "sources": sources, "filters": filters}}
+        copies = {**data["deduplication"], "against": [_signatures(folder) for folder in self.data.deduplication.against]}
+        del copies["memory_mib"]
+        return {**said, "data": {**data, "sources": sources, "filters": filters, "deduplication": copies}}
 
 
 def _described(name: str, source: Source) -> dict[str, Any]:
@@ -71,6 +73,15 @@ def _content_of(name: str, config: FilterConfig) -> dict[str, Any]:
                 raise UserError("no such file", where=path, remedy=f"correct data.filters.{name}.{key}")
             described[key] = sha256_file(path)
     return {"name": name, **described}
+
+
+def _signatures(folder: str) -> list[str]:
+    """SHA-256 of each file of an earlier corpus' signatures. Raises UserError if there are none."""
+    files = sorted(Path(folder).glob("*.sig"))
+    if not files:
+        remedy = "name the folder `signatures` of an artifact of documents that was made with data.deduplication.save"
+        raise UserError("there are no signatures of an earlier corpus", where=folder, remedy=remedy)
+    return [sha256_file(file) for file in files]
 
 
 def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:

@@ -62,6 +62,7 @@ class Compared:
     tallies: dict[int, Tally]
     keys: np.ndarray
     reasons: list[str] = field(default_factory=list)
+    rows: str = "kept"  # the kind of a part's file that has the rows as they are now
 
     def __post_init__(self) -> None:
         self.fates = np.zeros(len(self.keys), FATES)
@@ -87,7 +88,7 @@ class Compared:
         """The rows of one split, in order."""
         for part, numbers in self.spans():
             rows = np.flatnonzero(self.fates["split"][numbers] == split)
-            yield from Rows(part.file("kept")).at(rows.tolist())
+            yield from Rows(part.file(self.rows)).at(rows.tolist())
 
     def texts(self, numbers: Sequence[int]) -> Iterator[str]:
         """The texts of documents by their numbers, which ascend."""
@@ -96,4 +97,4 @@ class Compared:
             low, high = np.searchsorted(wanted, [span.start, span.stop])
             if low < high:
                 rows = (wanted[low:high] - span.start).tolist()
-                yield from (row["text"] for row in Rows(part.file("kept")).at(rows))
+                yield from (row["text"] for row in Rows(part.file(self.rows)).at(rows))

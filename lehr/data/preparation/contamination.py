@@ -42,7 +42,7 @@ def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, fol
     for part, numbers in corpus.spans():
         rows = np.flatnonzero(corpus.fates["split"][numbers] == TRAIN)
         np.save(part.file("train.npy"), rows, allow_pickle=False)
-    passes.run([FindOverlap(part, folder) for part in corpus.parts])
+    passes.run([FindOverlap(part, folder, corpus.rows) for part in corpus.parts])
     seen = np.zeros(len(index), np.int64)
     for part in corpus.parts:
         for found in overlaps(part):
@@ -65,10 +65,10 @@ def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, fol
     return contaminated
 
 
-def rows_of(contaminated: Sequence[Contaminated], evaluation_texts: Texts) -> Iterator[dict[str, object]]:
+def rows_of(corpus: Compared, contaminated: Sequence[Contaminated], evaluation_texts: Texts) -> Iterator[dict[str, object]]:
     """A row for each document and evaluation example: how many n-grams of the example the document held."""
     for found in contaminated:
-        [row] = Rows(found.part.file("kept")).at([found.row])
+        [row] = Rows(found.part.file(corpus.rows)).at([found.row])
         for item, times in sorted(found.items.items()):
             example = evaluation_texts[found.task][item][:SHOWN]
             said = {"source": row["source"], "id": row["id"], "ngrams": times}

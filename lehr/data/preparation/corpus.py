@@ -21,6 +21,7 @@ from lehr.data.damage import Damage
 from lehr.data.document import Document, write_jsonl
 from lehr.data.preparation.compared import Compared, Passes, Watch
 from lehr.data.preparation.contamination import decontaminate, rows_of
+from lehr.data.preparation.duplicates import deduplicate
 from lehr.data.preparation.filtering import FilterPart
 from lehr.data.preparation.funnel import SourceFunnel, check, count, funnels
 from lehr.data.preparation.parts import Part, Tally, keys_of
@@ -32,7 +33,6 @@ from lehr.runtime.paths import joined
 
 __all__ = ["Watch", "prepare_corpus"]
 Synthetic = Callable[[str, SyntheticSource], Iterable[Document]]
-EXACT = "exact duplicate"
 _PASSES = 3  # over every part
 _NOBODY = Watch()
 
@@ -58,13 +58,13 @@ def prepare_corpus(
     parts, damage = _parts(config, folder)
     passes = Passes(config, parts, watch, _PASSES * len(parts))
     tallies = _filtered(passes, synthetic, damage)
-    corpus = _compared(config, parts, tallies)
+    corpus = _compared(passes, tallies, folder, out)
     watch.note(f"{len(corpus.fates):,} documents passed the filters; {corpus.gone:,} of them repeat an earlier one")
     contaminated = decontaminate(corpus, evaluation_texts, passes, folder / "index")
     found = funnels(corpus, damage)
     check(found)
     _written(corpus, out, passes)
-    write_jsonl(out / "contamination.jsonl.gz", rows_of(contaminated, evaluation_texts))
+    write_jsonl(out / "contamination.jsonl.gz", rows_of(corpus, contaminated, evaluation_texts))
     (out / "funnel.json").write_text(json.dumps({name: f.row() for name, f in found.items()}, indent=1), encoding="utf-8")
     count(corpus)
     shutil.rmtree(folder)
@@ -122,28 +122,20 @@ def _filtered(passes: Passes, synthetic: Synthetic, damage: Mapping[str, Damage]
     return tallies
 
 
-def _compared(config: Data, parts: list[Part], tallies: dict[int, Tally]) -> Compared:
+def _compared(passes: Passes, tallies: dict[int, Tally], folder: Path, out: Path) -> Compared:
     """Duplicates over all sources, then the splits: a copy of a held-back document must not be trained on."""
+    config, parts = passes.config, passes.parts
     corpus = Compared(config, parts, tallies, keys_of(parts))
-    corpus.drop(_later(corpus.keys["key"]), EXACT)
+    deduplicate(corpus, folder / "joins", out / "signatures")
     shares = Shares(config.dev_share, config.held_out_share, config.most_held_back)
     corpus.fates["split"] = split(corpus.keys["place"], corpus.fates["split"] != GONE, shares)
     return corpus
 
 
-def _later(keys: np.ndarray) -> np.ndarray:
-    """The numbers of documents whose key (uint64, 2 of each) an earlier one has."""
-    order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: of equal keys the first in order of reading comes first
-    ordered = keys[order]
-    same = (ordered[1:] == ordered[:-1]).all(axis=1)
-    later: np.ndarray = order[1:][same]
-    return later
-
-
 def _written(corpus: Compared, out: Path, passes: Passes) -> None:
     for part, numbers in corpus.spans():
         np.save(part.file("fates.npy"), corpus.fates[numbers], allow_pickle=False)
-    passes.run([WritePart(part, tuple(corpus.reasons)) for part in corpus.parts])
+    passes.run([WritePart(part, tuple(corpus.reasons), corpus.rows) for part in corpus.parts])
     for name in corpus.config.sources:
         join([part for part in corpus.parts if part.name == name], "train", joined(out / "documents", name, ".jsonl.gz"))
     for label in ("dev", "held_out"):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lehr.config.data import Data
+from lehr.config.deduplication import Deduplication
 from lehr.config.governance import Policy
 from lehr.config.sources import FilesSource
 from lehr.data.damage import Damage
+from lehr.data.dedup import SignatureFile, Signer
 from lehr.data.document import Document, chunk
 from lehr.data.filters import filters
-from lehr.data.preparation.parts import KEYS, Part, Tally, text_key
+from lehr.data.preparation.parts import KEYS, Part, Tally
 from lehr.data.preparation.rows import RowsWriter
 from lehr.data.readers import read
 from lehr.data.verdict import Drop, Filter, Keep
@@ -24,7 +26,7 @@ from lehr.runtime.seeds import uniform_hash
 SHOWN = 300  # characters of a dropped document kept for the audit
 _EMPTY_LINES = re.compile(r"\A(?:[^\S\n]*+\n)++")
 _IDS_REMEMBERED = 1 << 20  # hashes of ids: a repeated id beyond so many is not noticed
-_KEYS_AT_ONCE = 1 << 14
+_AT_ONCE = 512  # documents signed in one call
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class FilterPart:
             judge = _licensed(self.config.policy, filters(self.config.filters))
         else:
             documents, judge = iter(given), _keep
-        tally = _write(part, self._judged(documents, judge), given is not None)
+        tally = _write(part, self.config.deduplication, self._judged(documents, judge), given is not None)
         tally.damaged, tally.first_damage, tally.skipped = damage.counts, damage.first, damage.skipped
         tally.write(part.file("tally.json"))
         return tally
@@ -91,9 +93,22 @@ def _keep(document: Document) -> Keep | Drop:
     return Keep()
 
 
-def _write(part: Part, judged: Iterator[tuple[Document, Keep | Drop, bool]], generated: bool) -> Tally:
-    tally, keys = Tally(), _Keys()
-    with RowsWriter(part.file("kept")) as kept, RowsWriter(part.file("dropped")) as dropped:
+def _write(part: Part, config: Deduplication, judged: Iterator[tuple[Document, Keep | Drop, bool]], generated: bool) -> Tally:
+    tally, batch, places = Tally(), list[tuple[Document, Keep]](), list[np.ndarray]()
+    signer = Signer(config)
+    with (
+        RowsWriter(part.file("kept")) as kept,
+        RowsWriter(part.file("dropped")) as dropped,
+        SignatureFile(part.file("sig"), signer) as signatures,
+    ):
+
+        def finish() -> None:
+            signatures.add(_signed(signer, batch, generated))
+            # Generated problems are split by their keys, before they are rendered: all of these are for training.
+            rows = [(1.0 if generated else uniform_hash(d.family), len(d.text)) for d, _ in batch]
+            places.append(np.array(rows, KEYS))
+            batch.clear()
+
         for document, verdict, again in judged:
             tally.read += 1
             tally.characters_read += len(document.text)
@@ -105,30 +120,23 @@ def _write(part: Part, judged: Iterator[tuple[Document, Keep | Drop, bool]], gen
                 continue
             document = verdict.changed or document
             kept.add(_row(document, verdict))
-            # Generated problems are split by their keys, before they are rendered: all of these are for training.
-            keys.add(text_key(document.text), 1.0 if generated else uniform_hash(document.family), len(document.text))
             tally.kept += 1
-    keys.save(part)
+            batch.append((document, verdict))
+            if len(batch) == _AT_ONCE:
+                finish()
+        finish()
+    with part.file("keys.npy").open("wb") as file:
+        np.save(file, np.concatenate(places), allow_pickle=False)
     return tally
 
 
-class _Keys:
-    """The keys of a part's kept documents, in little memory."""
-
-    def __init__(self) -> None:
-        self._done: list[np.ndarray] = []
-        self._rows: list[tuple[tuple[int, int], float, int]] = []
-
-    def add(self, key: tuple[int, int], place: float, characters: int) -> None:
-        self._rows.append((key, place, characters))
-        if len(self._rows) == _KEYS_AT_ONCE:
-            self._done.append(np.array(self._rows, KEYS))
-            self._rows = []
-
-    def save(self, part: Part) -> None:
-        path = part.file("keys.npy")
-        with path.open("wb") as file:
-            np.save(file, np.concatenate([*self._done, np.array(self._rows, KEYS)]), allow_pickle=False)
+def _signed(signer: Signer, batch: Sequence[tuple[Document, Keep]], generated: bool) -> np.ndarray:
+    """What deduplication compares. Generated problems repeat each other's words on purpose, and only equal ones are copies."""
+    texts, urls = [document.text for document, _ in batch], [document.url for document, _ in batch]
+    found = signer.sign(texts, urls, [verdict.scores for _, verdict in batch])
+    if generated and signer.fuzzy:
+        found["shingles"] = 0
+    return found
 
 
 def _row(document: Document, verdict: Keep) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class FindOverlap:
 
     part: Part
     index: Path
+    rows: str  # the kind of the part's file that has its rows
 
     def done(self) -> bool:
         return self.part.file("overlap.npz").is_file()
@@ -41,7 +42,7 @@ class FindOverlap:
         index = Decontaminator.load(self.index)
         rows = np.load(self.part.file("train.npy"), allow_pickle=False)
         numbers, sizes, ends, grams = list[int](), list[int](), list[int](), list[np.ndarray]()
-        for batch in _batches(self.part, rows):
+        for batch in _batches(Rows(self.part.file(self.rows)), rows):
             for (row, text), shared in zip(batch, index.shared(text for _, text in batch), strict=True):
                 if shared:
                     numbers.append(row)
@@ -66,10 +67,10 @@ def overlaps(part: Part) -> Iterator[Overlap]:
         start = end
 
 
-def _batches(part: Part, rows: np.ndarray) -> Iterator[list[tuple[int, str]]]:
+def _batches(every: Rows, rows: np.ndarray) -> Iterator[list[tuple[int, str]]]:
     batch, size = list[tuple[int, str]](), 0
     wanted: Sequence[int] = rows.tolist()
-    for number, row in zip(wanted, Rows(part.file("kept")).at(wanted), strict=True):
+    for number, row in zip(wanted, every.at(wanted), strict=True):
         batch.append((number, row["text"]))
         size += len(row["text"])
         if size >= _CHARACTERS:

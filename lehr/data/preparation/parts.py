@@ -5,7 +5,6 @@ Documents are numbered by part and row, so that whatever compares them comes to 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -17,8 +16,8 @@ import numpy as np
 from lehr.config.sources import Source
 from lehr.data.readers import Input
 
-# What is compared between documents: a key of the text, the place of its family in [0, 1), which decides the split, its length.
-KEYS = np.dtype([("key", "<u8", 2), ("place", "<f8"), ("characters", "<i8")])
+# Of each kept document: the place of its family in [0, 1), which decides the split, and its length.
+KEYS = np.dtype([("place", "<f8"), ("characters", "<i8")])
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,6 @@ class Tally:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         counters = {key: Counter(found[key]) for key in ("dropped", "dropped_characters", "damaged", "skipped")}
         return cls(**{**found, **counters})
-
-
-def text_key(text: str) -> tuple[int, int]:
-    """128 bits of the SHA-256 of a text without case and white space."""
-    digest = hashlib.sha256(" ".join(text.lower().split()).encode()).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
 
 
 def keys_of(parts: list[Part]) -> np.ndarray:

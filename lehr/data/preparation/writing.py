@@ -29,6 +29,7 @@ class WritePart:
 
     part: Part
     reasons: tuple[str, ...]
+    rows: str  # the kind of the part's file that has its rows
 
     def done(self) -> bool:
         return self.part.file("written").is_file()
@@ -43,7 +44,7 @@ class WritePart:
             gone = _Member(stack, self.part.file("dropped.gz"))
             gone.write(Rows(self.part.file("dropped")))
             for row, split, reason in zip(
-                Rows(self.part.file("kept")), fates["split"].tolist(), fates["reason"].tolist(), strict=True
+                Rows(self.part.file(self.rows)), fates["split"].tolist(), fates["reason"].tolist(), strict=True
             ):
                 if split == GONE:
                     document = Document(row["id"], row["source"], row["text"])
