@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Tally:
     def write(self, path: Path) -> None:
         """Last of a part's files: with it the part is done."""
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        partial.write_text(json.dumps(vars(self)), encoding="utf-8")
         partial.replace(path)
 
     @classmethod
