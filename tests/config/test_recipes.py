@@ -96,7 +96,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ),
         ("data.filters.gopher_quality.max_symbols=-0.1", ["data.filters.gopher_quality.max_symbols", "-0.1"]),
         ("data.filters.language.keep=[en, frisian]", ["data.filters.language.keep", "frisian: no language"]),
-        ("data.filters.language.kept=[de]", ["data.filters.language.kept: unknown key", "did you mean 'keep'"]),
+        ("data.filters.language.kept=[de]", ["data.filters.language.kept: unknown key", "Did you mean 'keep'"]),
         ("data.filters.nonsense={}", ["data.filters.nonsense: there is no kind 'nonsense'", "'words'"]),
         ("data.filters.mine={kind: c5}", ["data.filters.mine: there is no kind 'c5'"]),
         ("data.filters.words.sources=[nowhere]", ["there is no source 'nowhere'"]),
