@@ -100,7 +100,7 @@ def test_shipped_recipes_are_valid_and_pin_themselves(path: Path, tmp_path: Path
         ("data.filters.nonsense={}", ["data.filters.nonsense: there is no kind 'nonsense'", "'words'"]),
         ("data.filters.mine={kind: c5}", ["data.filters.mine: there is no kind 'c5'"]),
         ("data.filters.words.sources=[nowhere]", ["there is no source 'nowhere'"]),
-        ("data.filters.repeated_ngram.unit=tokens", ["tokens need a tokenizer's path"]),
+        ("data.filters.repeated_ngram.unit=tokens", ["Tokens need a tokenizer's path"]),
         ("tokenizer.vocab_size=2048", ["--set", "tokenizer.vocab_size=2048 is more than model.vocab_size=1024"]),
         ("parallel.processes=3", ["stage1.batch_size=8 is not a multiple of parallel.processes=3"]),
         ("evaluation.tasks=[{task: prose, splits: [test]}]", ["evaluation.tasks.0.splits.0", "'dev' or 'held_out'", "'test'"]),
