@@ -25,6 +25,9 @@ def repeated(ids: np.ndarray, most: int) -> Iterator[Repeated]:
     all but the first n cost little. `ids` [words]."""
     places, numbers = np.arange(len(ids)), ids
     for n in range(2, most + 1):
+        if not len(places):
+            yield Repeated(n, places, numbers, 0, 1)
+            continue
         next_to = np.flatnonzero(np.diff(places) == 1)  # `numbers` there and one further are the sequence's two ends
         found = _grouped(numbers[next_to], numbers[next_to + 1], places[next_to])
         yield Repeated(n, *found)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.config.said import ARCHITECTURE, Rule, first_word, line_of, numbers, post, recipe, slug, stated
+from tests.config.said_filters import FILTERS
 
 Reader = Callable[[Any], Any]
 SIZES = "(1b|7b|13b|32b)"
@@ -59,34 +60,11 @@ def math_part(key: str) -> str:
     return str(source("olmo2-7b", "math").supply).split(MATH_WORDS[key] + " ", 1)[1].split(", ")[0]
 
 
-def rule(name: str, kind: str) -> Any:
-    """A filter of a recipe."""
-    return recipe(name).data.filters[kind]
-
-
-def _data_characters() -> list[int]:
-    found = rule("granite3-8b", "granite_code")
-    return [found.min_data_characters, found.max_data_characters]
-
-
-_GOPHER = {
-    "max_bullet_ratio": "max_bullet_lines", "max_ellipsis_line_ratio": "max_ellipsis_lines",
-    "max_symbol_word_ratio": "max_symbols",
-}  # fmt: skip
-_GRANITE_CODE = {
-    "min_alpha": "min_letters", "xml_header_within": "xml_within", "html_visible_min_share": "min_html_text",
-    "html_visible_min_chars": "min_html_text_characters",
-}  # fmt: skip
-
 DATA = [
+    *FILTERS,
     Rule(r"data\.olmo2_mix_1124\.tokens_B\.(\w+)", lambda s: mix("olmo2-7b", "olmo_mix_1124").weights[_OURS.get(s, s)]),
     Rule(r"data\.olmo2_mix_1124\.total_B", lambda: round(sum(mix("olmo2-7b", "olmo_mix_1124").weights.values()), -1)),
     Rule(r"data\.olmo2_mix_1124\.percent\.(\w+)", lambda s: share(_OURS.get(s, s))),
-    Rule(r"data\.olmo2_mix_1124\.starcoder_filters\.min_repo_stars", lambda: rule("olmo2-7b", "starcoder").min_stars),
-    Rule(r"data\.olmo2_mix_1124\.starcoder_filters\.max_top1_word_share", lambda: rule("olmo2-7b", "starcoder").max_top_word),
-    Rule(
-        r"data\.olmo2_mix_1124\.starcoder_filters\.max_top2_word_share", lambda: rule("olmo2-7b", "starcoder").max_top_two_words
-    ),
     Rule(r"data\.dolmino_mix_percent\.(\w+)\.(\w+)", lambda m, s: mix("olmo2-7b", f"dolmino_{m}").weights[_DOLMINO.get(s, s)]),
     Rule(
         r"data\.dolmino_source_percent\.(\w+)\.(\w+)",
@@ -108,7 +86,6 @@ DATA = [
     Rule(r"data\.granite_data\.stage1_and_2", lambda: only_in("stage1", "stage2"), slugs),
     Rule(r"data\.granite_data\.stage1_only", lambda: only_in("stage1"), slugs),
     Rule(r"data\.granite_data\.stage2_only", lambda: only_in("stage2"), slugs),
-    Rule(r"data\.granite_data\.languages", lambda: rule("granite3-8b", "language").keep),
     spoken(r"data\.granite_data\.programming_languages", lambda: source("granite3-8b", "code_pile").supply),
     spoken(r"data\.quality_filters\.(?:fasttext_threshold|fineweb_edu_min)", lambda: source("olmo2-7b", "dclm_hq").supply),
     spoken(
@@ -116,20 +93,6 @@ DATA = [
         lambda: line_of("olmo2-base.yaml", "dclm_hq:"),
     ),
     spoken(r"data\.quality_filters\.flan_decontamination_max_ngram_overlap", lambda: source("olmo2-7b", "flan").supply),
-    Rule(
-        r"data\.quality_filters\.stackexchange\.(min_question_votes|min_answer_votes|accepted_answer)",
-        lambda key: getattr(rule("olmo2-7b", "stackexchange"), key),
-    ),
-    Rule(
-        r"data\.granite_data\.filters\.gopher\.(\w+)", lambda key: getattr(rule("granite3-8b", "gopher_quality"), _GOPHER[key])
-    ),
-    Rule(r"data\.granite_data\.filters\.code\.json_yaml_chars", _data_characters),
-    Rule(
-        r"data\.granite_data\.filters\.code\.(\w+)",
-        lambda key: getattr(rule("granite3-8b", "granite_code"), _GRANITE_CODE[key]),
-    ),
-    Rule(r"data\.repeated_ngram_filter\.max_period", lambda: rule("olmo2-7b", "repeated_ngram").max_period),
-    Rule(r"data\.repeated_ngram_filter\.max_count", lambda: rule("olmo2-7b", "repeated_ngram").max_repeats + 1),
     spoken(r"moe\.ibm_engine_default_aux_coef", lambda: line_of("released/granite3-1b-a400m.yaml", "balance_loss:")),
     Rule(r"moe\.ibm_engine_example_aux_coef", lambda: recipe("granite3-1b-a400m").model.balance_loss),
     Rule(
