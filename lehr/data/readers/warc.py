@@ -6,7 +6,7 @@ Fields follow the WARC format 1.1 (ISO 28500:2017) and Common Crawl's use of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, detect_mime
@@ -18,7 +18,7 @@ from lehr.data.document import Document
 from lehr.data.lines import LONGEST
 from lehr.data.readers.html import LARGEST_PAGE, main_text
 from lehr.data.readers.languages import language_of
-from lehr.data.readers.reading import Reading, too_long
+from lehr.data.readers.reading import Reading, panics, too_long
 
 _RECORDS = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
 _HTML = ("text/html", "application/xhtml+xml")
@@ -32,11 +32,12 @@ def documents(reading: Reading, found: Format) -> Iterator[Document]:
     number = 0
     with content(reading.path, shown) as file:
         try:
-            for record in ArchiveIterator(file, record_types=_RECORDS, parse_http=False, stream_detect=False):
+            for record in _records(file, shown):
                 number += 1
                 where = f"{shown}: record {number}"
                 try:
-                    made = _document(reading, record, number, where)
+                    with panics(where, "damaged record"):
+                        made = _document(reading, record, number, where)
                 except Damaged as error:
                     if error.reason == "damaged file":
                         raise
@@ -49,6 +50,23 @@ def documents(reading: Reading, found: Format) -> Iterator[Document]:
                 raise
             what = f"damaged WARC file ({error})"
             raise Damaged("damaged file", what, where=f"{shown}: after record {number}", remedy=_AGAIN) from None
+
+
+class _Stream:
+    """What fastwarc may call: it would seek in anything that has a `seek`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+
+
+def _records(file: BinaryIO, shown: str) -> Iterator[Any]:
+    archive: Any = ArchiveIterator(_Stream(file), record_types=_RECORDS, parse_http=False, stream_detect=False)  # type: ignore[arg-type]
+    while True:
+        with panics(shown, "damaged file"):
+            record = next(archive, None)
+        if record is None:
+            return
+        yield record
 
 
 def _document(reading: Reading, record: Any, number: int, where: str) -> Document | None:
@@ -101,9 +119,12 @@ def _body(reading: Reading, record: Any, where: str) -> tuple[bytes, str, str]:
 
 
 def _decoded(body: bytes, charset: str) -> str:
-    """The text of a page: by the character set of its headers, or else by what it says itself and looks like."""
-    encoding = charset or detect_encoding(body, from_html_meta=True) or "utf-8"
-    return _plain(bytes_to_str(body, encoding))
+    """The text of a page: UTF-8 if it is that, else by the character set of its headers, or what it says itself and looks
+    like."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return _plain(bytes_to_str(body, charset or detect_encoding(body, from_html_meta=True) or "utf-8"))
 
 
 def _plain(text: str) -> str:
