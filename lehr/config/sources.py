@@ -51,6 +51,8 @@ class FilesSource(Config):
 
     @model_validator(mode="after")
     def _one_format(self) -> FilesSource:
+        if not self.path.strip():  # which would be the folder that the command stands in
+            raise ValueError("path: it is empty; name a file, a folder or a pattern")
         if self.kind == "jsonl" and self.format == "auto":
             self.format = "jsonl"
         if self.kind == "jsonl" and self.format != "jsonl":

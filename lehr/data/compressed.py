@@ -100,6 +100,22 @@ class _Zstandard(io.RawIOBase):
             yield one.decompress(self._exactly(4))
 
 
+class _Pieces(io.RawIOBase):
+    """A stream of the standard library by single pieces: its own `read` loses what it has already unpacked where the next piece
+    is damaged."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece: bytes = self._file.read1(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
 _STREAMS: dict[str, Callable[[Path], Any]] = {
     "": lambda path: path.open("rb"),
     "gzip": gzip.GzipFile,
@@ -138,7 +154,10 @@ def content(path: Path, shown: str = "") -> Iterator[BinaryIO]:
         kind = ""
     try:
         with _STREAMS[kind](path) as file:
-            yield file if not kind else io.BufferedReader(file, _BUFFER)
+            if not kind:
+                yield file
+            else:
+                yield io.BufferedReader(file if isinstance(file, _Zstandard) else _Pieces(file), _BUFFER)
     except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
         if not kind or (isinstance(error, OSError) and error.errno is not None):  # an error of the disk, not of the content
             raise

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,15 +19,19 @@ from lehr.config.filters.quality import C4Filter, FineWebFilter, GopherQualityFi
 from lehr.config.filters.text import LanguageFilter, LineLengthFilter, RepeatedNgramFilter, WordsFilter
 from lehr.config.mix import Mix
 from lehr.config.sources import FilesSource
+from lehr.data.document import Document
 from lehr.data.preparation.corpus import prepare_corpus
+from lehr.data.readers import Damage, inputs, read
 from lehr.evals.corpus import cut, rows_of
 from lehr.runtime.errors import UserError
+from tests.data.readers.made import PAGE, in_parquet, record, tar
 from tests.fuzz.bounds import tried
 from tests.fuzz.inputs import mutated_bytes, texts, values
 from tests.fuzz.watch import RunLocation, bounded, place, refused_or_done, run
 
 ENGLISH = "The ship was in the harbour for a week, and the men that had to work on it were tired of the cold wind and rain. "
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+COMPRESS[".zst"] = zstandard.compress
 white = st.sampled_from(("", "\n" * 1600, " " * 1600, "\r\n \t" * 500, "\u3000", "\u2028" * 1600, "\x0b\x0c" * 900))
 ends = white | texts | st.text(max_size=40)
 prose = st.builds(lambda before, times, after: before + ENGLISH * times + after, white, st.integers(0, 40), ends)
@@ -56,6 +61,42 @@ def test_any_file_is_prepared_or_refused(file: tuple[bytes, str], words: int, ch
         path.write_bytes(file[0])
         with bounded(here):
             refused_or_done(lambda: _prepared(here, path, words, characters))
+
+
+raw_files = st.sampled_from(("jsonl", "parquet", "warc", "tar", "txt"))
+contents = {
+    "jsonl": b'{"id": "a", "text": "one", "meta": {"n": 1}}\n{"text": "two"}\n',
+    "warc": record(PAGE.encode()) + record(b"plain", "Content-Type: text/plain") + record(b"wet", kind="conversion"),
+    "tar": tar({"a/LICENSE": b"MIT", "a/b.py": b"x = 1\n", "a/" + "long/" * 40: b"", "a/" + "name" * 40: b"y"}),
+    "txt": b"\xef\xbb\xbfa text",
+    "parquet": in_parquet([{"id": "a", "text": "one", "meta": {"n": 1}}, {"id": None, "text": "two", "meta": None}]),
+}
+
+
+@tried(40)
+@given(st.data(), raw_files, st.sampled_from(sorted(COMPRESS)))
+def test_any_file_is_read_or_its_damage_counted(data: st.DataObject, kind: str, end: str) -> None:
+    """In the form that its name tells, in any other that is asked for, and by its content; twice the same."""
+    raw = COMPRESS[end](data.draw(mutated_bytes(contents[kind]) | st.just(contents[kind])))
+    raw = data.draw(st.just(raw) | mutated_bytes(raw))
+    asked = data.draw(st.sampled_from(("auto", "jsonl", "parquet", "warc", "text", "code")))
+    with place() as here:
+        path = here.given / f"a.{kind}{end}"
+        path.write_bytes(raw)
+        source = FilesSource(kind="files", path=str(path), license="x", format=asked, damaged="skip")
+        with bounded(here):
+            found = [
+                (list(read("web", source, inputs(source)[0], damage)), damage) for damage in (Damage(False), Damage(False))
+            ]
+        assert found[0] == found[1]
+        for document in found[0][0]:
+            json.dumps(vars_of(document), allow_nan=False).encode()
+            document.text.encode()
+            assert document.id.strip() and document.source == "web"
+
+
+def vars_of(document: Document) -> dict[str, Any]:
+    return {name: getattr(document, name) for name in document.__slots__}
 
 
 def _prepared(here: RunLocation, path: Path, words: int, characters: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ class Reading:
 def too_long(where: str) -> Damaged:
     remedy = "cut it into smaller documents, or set damaged: skip"
     return Damaged("too long", f"a document of more than {LONGEST >> 20} MiB", where=where, remedy=remedy)
+
+
+@contextmanager
+def panics(where: str, reason: str) -> Iterator[None]:
+    """Packages that are written in Rust end in a BaseException where they meet what they did not expect: it is Damaged here."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        what = f"its reader gave up ({error})"
+        raise Damaged(reason, what, where=where, remedy="set damaged: skip, or leave it out") from None
 
 
 def printable(name: str) -> str:

@@ -47,9 +47,10 @@ def members(
     """
     with content(path, shown) as file:
         while header := _next(file, shown):
-            skipped = _NO_FILES.get(header.kind, "" if header.kind in _FILES else "unknown member")
-            last = header.name.rstrip("/").rpartition("/")[2]
-            if header.kind == _FOLDER or header.name.endswith("/") or skipped or (wanted and not wanted(last)):
+            folder = header.kind == _FOLDER or header.name.endswith("/")
+            skipped = "" if folder or header.kind in _FILES else _NO_FILES.get(header.kind, "unknown member")
+            last = header.name.rpartition("/")[2]
+            if folder or skipped or (wanted and not wanted(last)):
                 if damage and skipped:
                     damage.skip(skipped)
                 _pass(file, header.size, shown)

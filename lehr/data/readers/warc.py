@@ -6,9 +6,9 @@ Fields follow the WARC format 1.1 (ISO 28500:2017) and Common Crawl's use of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
-from fastwarc.warc import ArchiveIterator, WarcRecordType
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, detect_mime
 
 from lehr.config.sources import Format
@@ -18,10 +18,11 @@ from lehr.data.document import Document
 from lehr.data.lines import LONGEST
 from lehr.data.readers.html import LARGEST_PAGE, main_text
 from lehr.data.readers.languages import language_of
-from lehr.data.readers.reading import Reading, too_long
+from lehr.data.readers.reading import Reading, panics, too_long
 
 _RECORDS = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
 _HTML = ("text/html", "application/xhtml+xml")
+_READ = 1 << 16
 _AGAIN = "fetch the file again, or set damaged: skip"
 
 
@@ -32,11 +33,12 @@ def documents(reading: Reading, found: Format) -> Iterator[Document]:
     number = 0
     with content(reading.path, shown) as file:
         try:
-            for record in ArchiveIterator(file, record_types=_RECORDS, parse_http=False, stream_detect=False):
+            for record in _records(file, shown):
                 number += 1
                 where = f"{shown}: record {number}"
                 try:
-                    made = _document(reading, record, number, where)
+                    with panics(where, "damaged record"):
+                        made = _document(reading, record, number, where)
                 except Damaged as error:
                     if error.reason == "damaged file":
                         raise
@@ -51,6 +53,42 @@ def documents(reading: Reading, found: Format) -> Iterator[Document]:
             raise Damaged("damaged file", what, where=f"{shown}: after record {number}", remedy=_AGAIN) from None
 
 
+class _Stream:
+    """What fastwarc calls of a file. It asks for the place and steps over bytes by `seek`, which unpacked streams do not
+    have, or only by beginning anew."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._at = file, 0
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._file.read1(size)  # not `read`, which loses what stands before damage
+        self._at += len(found)
+        return found
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Raises OSError for a place that is past, or counted from the end."""
+        target = offset if whence == 0 else self._at + offset if whence == 1 else -1
+        if target < self._at:
+            raise OSError("no way back in this stream")
+        while self._at < target and self.read(min(target - self._at, _READ)):
+            pass
+        return self._at
+
+
+def _records(file: BinaryIO, shown: str) -> Iterator[Any]:
+    with panics(shown, "damaged file"):
+        archive: Any = ArchiveIterator(_Stream(file), record_types=_RECORDS, parse_http=False, stream_detect=False)
+    while True:
+        with panics(shown, "damaged file"):
+            record = next(archive, None)
+        if record is None:
+            return
+        yield record
+
+
 def _document(reading: Reading, record: Any, number: int, where: str) -> Document | None:
     """None for a record that holds no text. Raises Damaged."""
     length = record.headers.get("Content-Length")
@@ -59,10 +97,10 @@ def _document(reading: Reading, record: Any, number: int, where: str) -> Documen
     if record.content_length > LONGEST:
         raise too_long(where)
     expected = record.content_length
-    record.freeze()  # in memory: what is decoded of it is bounded on its own
-    if record.content_length < expected:
+    block = record.reader.read(expected)
+    if len(block) < expected:
         raise Damaged("damaged file", "truncated WARC file", where=where, remedy=_AGAIN)
-    body, kind, charset = _body(reading, record, where)
+    body, kind, charset = _body(reading, record, block, where)
     if kind in _HTML:
         text, language = main_text(_decoded(body, charset), where)
     elif kind == "text/plain":
@@ -76,22 +114,27 @@ def _document(reading: Reading, record: Any, number: int, where: str) -> Documen
     id_ = (record.record_id or "").strip("<> \t") or reading.id(number)
     url = record.headers.get("WARC-Target-URI", "").strip("<>")
     known = {"url": _plain(url), "language": language_of(said) or language}
-    return reading.document(_plain(id_), text, where, metadata={k: v for k, v in metadata.items() if v}, **known)
+    return reading.document(_plain(id_), text, where, metadata={k: _plain(v) for k, v in metadata.items() if v}, **known)
 
 
-def _body(reading: Reading, record: Any, where: str) -> tuple[bytes, str, str]:
+def _body(reading: Reading, record: Any, block: bytes, where: str) -> tuple[bytes, str, str]:
     """Content, media type and character set of a record; no type for one that was not found at its address."""
     try:
         if record.is_http:
-            record.parse_http(auto_decode="all")
-            if record.http_headers is None or record.http_headers.status_code != 200:
+            answer: Any = WarcRecord()  # of its own: after an error in decoding, no more can be read of the archive's
+            answer.init_headers(WarcRecordType.response)
+            answer.set_bytes_content(block)
+            answer.is_http = True
+            answer.parse_http(auto_decode="all")
+            if answer.http_headers is None or answer.http_headers.status_code != 200:
                 reading.damage.skip("HTTP status")
                 return b"", "", ""
-            kind, charset = record.http_content_type or "", record.http_charset or ""
+            kind, charset = answer.http_content_type or "", answer.http_charset or ""
+            body = answer.reader.read(LARGEST_PAGE + 1)
         else:
+            body = block
             kind, _, rest = record.headers.get("Content-Type", "").lower().partition(";")
             charset = rest.partition("charset=")[2].strip(' "')
-        body = record.reader.read(LARGEST_PAGE + 1)
     except OSError as error:
         raise Damaged("damaged record", f"this page cannot be decoded ({error})", where=where, remedy=_AGAIN) from None
     if len(body) > LARGEST_PAGE:
@@ -101,9 +144,12 @@ def _body(reading: Reading, record: Any, where: str) -> tuple[bytes, str, str]:
 
 
 def _decoded(body: bytes, charset: str) -> str:
-    """The text of a page: by the character set of its headers, or else by what it says itself and looks like."""
-    encoding = charset or detect_encoding(body, from_html_meta=True) or "utf-8"
-    return _plain(bytes_to_str(body, encoding))
+    """The text of a page: UTF-8 if it is that, else by the character set of its headers, or what it says itself and looks
+    like."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return _plain(bytes_to_str(body, charset or detect_encoding(body, from_html_meta=True) or "utf-8"))
 
 
 def _plain(text: str) -> str:
