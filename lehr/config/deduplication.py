@@ -51,7 +51,7 @@ class Deduplication(Config):
     paragraphs: RepeatedParagraphs | None = None
     against: list[str] = []  # folders of signatures of earlier corpora, which stay; what is like them is dropped here
     save: bool = False  # keep the signatures, so that a later corpus can be held against this one
-    memory_mib: Annotated[int, Field(ge=64)] = 128  # of the engine that joins; beyond it, it writes to disk
+    memory_mib: Annotated[int, Field(ge=64)] = 96  # of the engine that joins; beyond it, it writes to disk
 
     @model_validator(mode="after")
     def _something_to_compare(self) -> Deduplication:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lehr.data.joins import I64, Keyed, Pairs
 
-_ROWS = 1 << 20  # grouped at a time
+_ROWS = 1 << 19  # grouped at a time
 _BATCH = 1 << 14  # rows of a result at a time
 _ORDER = "{0}_priority DESC, {0}"
 
@@ -24,7 +24,7 @@ _ORDER = "{0}_priority DESC, {0}"
 class DuckDBJoins:
     """An engine in `folder`, which must be there, be empty, and be removed by the caller. Use it as a context."""
 
-    def __init__(self, folder: Path, memory_mib: int = 128, threads: int = 1) -> None:
+    def __init__(self, folder: Path, memory_mib: int = 96, threads: int = 1) -> None:
         self._db = duckdb.connect(
             str(folder / "joins.duckdb"),
             config={
