@@ -62,8 +62,10 @@ def _funnel(counts: dict[str, Any]) -> str:
         lines.append(f"{source}: {row['read']:,} read, {row['kept']:,} kept ({_share(row['kept'], row['read'])})")
         for reason, number in sorted(row["dropped"].items(), key=lambda pair: -pair[1]):
             lines.append(f"  {number:10,} {_share(number, row['read']):>7}  {reason}")
-        for reason, found in row.get("damaged", {}).items():
-            lines.append(f"  {found['count']:10,} {'':>7}  could not be read: {reason}, first {found['first']}")
+        passed = row.get("passed_over", {})
+        for reason, number in passed.get("damaged", {}).items():
+            lines.append(f"  {number:10,} {'':>7}  could not be read: {reason}, first {passed['first'][reason]}")
+        lines += [f"  {number:10,} {'':>7}  held no document: {what}" for what, number in passed.get("skipped", {}).items()]
     return "\n".join(lines)
 
 

@@ -55,7 +55,7 @@ class SourceFunnel:
         row = {k: v for k, v in vars(self).items() if k not in ("dropped", "damage", "review")} | {"kept": self.kept}
         row["dropped"] = dict(sorted(self.dropped.items()))
         if self.damage.counts or self.damage.skipped:
-            row |= self.damage.row()
+            row["passed_over"] = self.damage.row()
         return row | ({"review": self.review} if self.review else {})
 
 

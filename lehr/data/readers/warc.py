@@ -61,7 +61,7 @@ class _Stream:
         self._file, self._at = file, 0
 
     def read(self, size: int = -1) -> bytes:
-        found = self._file.read1(size)  # not `read`, which loses what stands before damage
+        found: bytes = self._file.read1(size)  # not `read`, which loses what stands before damage
         self._at += len(found)
         return found
 
@@ -79,8 +79,9 @@ class _Stream:
 
 
 def _records(file: BinaryIO, shown: str) -> Iterator[Any]:
+    stream: Any = _Stream(file)
     with panics(shown, "damaged file"):
-        archive: Any = ArchiveIterator(_Stream(file), record_types=_RECORDS, parse_http=False, stream_detect=False)
+        archive: Any = ArchiveIterator(stream, record_types=_RECORDS, parse_http=False, stream_detect=False)
     while True:
         with panics(shown, "damaged file"):
             record = next(archive, None)

@@ -17,9 +17,9 @@ import pytest
 import zstandard
 from pyarrow import parquet
 
-from lehr.config.data import Data, Filters
+from lehr.config.data import Data
 from lehr.config.mix import Mix
-from lehr.data.prepare import prepare_corpus
+from lehr.data.preparation.corpus import prepare_corpus
 from lehr.data.readers import Damage, fingerprint, inputs
 from tests.data.readers.made import MIT, PAGE, in_members, jsonl, read, record, skipping, source, tar
 
@@ -239,8 +239,8 @@ def test_rows_that_know_their_language_and_licence_reach_the_filters(tmp_path: P
     rows = [json.dumps({"text": f"{i} {english * 3}"}) for i in range(60)]
     path = jsonl(tmp_path / "rows.jsonl.gz", [*rows, "{no json", '{"no": "text"}', "{no json either"])
     one = source(path, damaged="skip")
-    data = Data(sources={"web": one}, filters=Filters(), mixes={"m": Mix(weights={"web": 1.0})})
-    funnel = prepare_corpus(data, {}, lambda name, source: [], tmp_path / "out", lambda text: None)["web"]
+    data = Data(sources={"web": one}, mixes={"m": Mix(weights={"web": 1.0})})
+    funnel = prepare_corpus(data, {}, lambda name, source: [], tmp_path / "out", tmp_path / "scratch")["web"]
     assert funnel.read == 60
     said = json.loads((tmp_path / "out/funnel.json").read_text())["web"]["passed_over"]
     assert said["damaged"] == {"no text": 1, "not JSON": 2}
