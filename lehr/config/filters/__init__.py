@@ -1,8 +1,16 @@
 """The filters of documents, each with its thresholds."""
 
-from lehr.config.filters.base import FilterConfig
-from lehr.config.filters.own import OwnFilter
+from typing import Annotated
 
-Filter = OwnFilter  # once there are more: Annotated[A | B, Field(discriminator="kind")]
+from pydantic import Field
+
+from lehr.config.filters.base import FilterConfig
+from lehr.config.filters.learned import ClassifierFilter, PerplexityFilter, ScoreFilter, ToxicityFilter
+from lehr.config.filters.own import OwnFilter
+from lehr.config.filters.pii import PiiFilter
+
+Filter = Annotated[
+    OwnFilter | ClassifierFilter | PerplexityFilter | ScoreFilter | ToxicityFilter | PiiFilter, Field(discriminator="kind")
+]
 
 __all__ = ["Filter", "FilterConfig"]
