@@ -6,16 +6,19 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from lehr.artifacts.artifact import write_atomic
 from lehr.config import load_recipe
-from lehr.config.data import LANGUAGES, Filters
+from lehr.config.filters import FilterConfig
+from lehr.config.filters.quality import GopherQualityFilter, GopherRepetitionFilter
+from lehr.config.filters.text import UNKNOWN, LanguageFilter, LineLengthFilter, RepeatedNgramFilter, WordsFilter
 from lehr.data.document import chunk, read_jsonl
-from lehr.data.lexicon import Lexicon
-from lehr.data.rules import reject
+from lehr.data.filters import filters
+from lehr.data.filters.language import language_of
+from lehr.data.verdict import Keep
 from lehr.pipeline.graph import graph
 from lehr.runtime.errors import UserError, from_os_error
 from lehr.runtime.seeds import uniform_hash
@@ -29,6 +32,21 @@ _SHARES = ((0.02, 0.03), (0.05, 0.05), (0.1, 0.1), (0.2, 0.2), (0.33, 0.33))
 _ENOUGH = 4  # documents that each held-back split should have
 _WORDS_OF_YAML = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 _LANGUAGE_SHARE = 0.05  # of the documents, from which a language is kept
+_CHUNK = 6000  # characters, as TEMPLATE has it
+# The filters of TEMPLATE, but for those of language: any is kept.
+_TABLE: dict[str, FilterConfig] = {
+    "words": WordsFilter(),
+    "line_length": LineLengthFilter(),
+    "gopher_quality": GopherQualityFilter(
+        text_types=["prose"], min_words=None, min_mean_word_length=2.5, min_alphabetic_words=0.7, min_stop_words=None
+    ),
+    "gopher_quality_lists": GopherQualityFilter(
+        text_types=["reference"], min_words=None, min_mean_word_length=2.5, min_alphabetic_words=None, max_symbols=None,
+        max_bullet_lines=None, min_stop_words=None,
+    ),
+    "gopher_repetition": GopherRepetitionFilter(),
+    "repeated_ngram": RepeatedNgramFilter(),
+}  # fmt: skip
 
 
 @dataclass
@@ -87,16 +105,17 @@ def _found(survey: Survey) -> str:
 
 
 def _survey(name: str, path: Path) -> Survey:
-    filters = Filters(languages=[*LANGUAGES, "unknown"], min_stop_words=0)
-    found, lexicon, read = Survey(name, path), Lexicon(), 0
+    judge, languages = filters(_TABLE), LanguageFilter()
+    found, read = Survey(name, path), 0
     for document in read_jsonl(path, name):
         found.documents += 1
-        for piece in chunk(document, filters.chunk_characters):
+        for piece in chunk(document, _CHUNK):
             found.pieces += 1
             found.places.append(uniform_hash(piece.family))
-            found.languages[lexicon.language(lexicon.numbers(piece.text.split() or [""]))] += 1
+            found.languages[language_of(piece.text, languages)[0]] += 1
             for kind in TYPES:
-                found.characters[kind] += len(piece.text) if reject(piece.text, kind, filters) is None else 0
+                kept = isinstance(judge(replace(piece, text_type=kind)), Keep)
+                found.characters[kind] += len(piece.text) if kept else 0
         read += len(document.text)
         if read > _MOST_CHARACTERS:
             break
@@ -168,13 +187,14 @@ def _recipe(name: str, surveys: list[Survey], shares: tuple[float, float], token
         for s in surveys
     )
     weights = ", ".join(f"{s.name}: {s.kept}" for s in surveys)
-    pieces = sum(s.pieces for s in surveys)
-    counts: Counter[str] = sum((s.languages for s in surveys), Counter())
+    texts = [s for s in surveys if s.text_type != "code"]  # whose language is asked
+    pieces = sum(s.pieces for s in texts)
+    counts: Counter[str] = sum((s.languages for s in texts), Counter())
     languages = [name for name, n in counts.most_common() if n >= _LANGUAGE_SHARE * pieces]
-    stops = 2 if languages == ["en"] else 0
     anneal = max(1, tokens // 4 // STEP_TOKENS) * STEP_TOKENS
-    filters = f"{{languages: [{', '.join(languages)}], min_stop_words: {stops}}}"
-    values = {"name": name, "sources": sources, "weights": weights, "filters": filters, "tokens": f"{tokens:_}"}
+    keep = ", ".join(json.dumps(each) if each in _WORDS_OF_YAML else each for each in languages or ["en"])
+    stops = "null" if UNKNOWN in languages else "2"
+    values = {"name": name, "sources": sources, "weights": weights, "keep": keep, "stops": stops, "tokens": f"{tokens:_}"}
     values |= {"dev": f"{shares[0]:g}", "held_out": f"{shares[1]:g}", "anneal": f"{anneal:_}", "warmup": f"{tokens // 20:_}"}
     return TEMPLATE.format(**values)
 
@@ -195,7 +215,17 @@ data:
   # text_type says which quality rules apply: prose, reference (lists and tables) or code. The licence stands in the model card.
   sources:
 {sources}
-  filters: {filters}     # what is dropped, and why: lehr dropped runs/{name}
+  chunk_characters: 6000               # longer documents are cut at a paragraph near this length
+  filters:                             # in this order; what is dropped, and why: lehr dropped runs/{name}
+    words: {{at_least: 30}}
+    line_length: {{at_most: 1000}}       # of code
+    language: {{keep: [{keep}]}}
+    gopher_quality: {{text_types: [prose], min_words: null, min_mean_word_length: 2.5, min_alphabetic_words: 0.7,
+                     min_stop_words: {stops}}}
+    gopher_quality_lists: {{kind: gopher_quality, text_types: [reference], min_words: null, min_mean_word_length: 2.5,
+                           min_alphabetic_words: null, max_symbols: null, max_bullet_lines: null, min_stop_words: {stops}}}
+    gopher_repetition: {{}}
+    repeated_ngram: {{}}
   dev_share: {dev}            # of the documents, never trained on: scored on the way
   held_out_share: {held_out}       # and scored at the end
   mixes:

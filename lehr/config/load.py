@@ -138,6 +138,8 @@ def inherited(path: Path) -> list[Path]:
 def _validated(values: dict[str, Any], origin: Origin, fetch: Fetch, shown: str) -> Recipe:
     resolve_base(values, fetch, origin, shown)
     resolve_template(values)
+    if isinstance(data := values.get("data"), dict) and set(data) <= {"filters"}:
+        values = {**values, "data": None}  # filters that every recipe inherits are no data
     steps = values.get("posttraining")
     # A table by name, for merging; the recipe has a list, in the table's order.
     listed = {"posttraining": list(steps.values())} if isinstance(steps, dict) else {}

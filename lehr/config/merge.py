@@ -13,7 +13,9 @@ from lehr.config.posttraining import with_names
 from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
-_PATHS = re.compile(r"(data|chat)\.sources\..+\.path|tokenizer\.path|base\.(checkpoint|huggingface)")  # keys that name a file
+_PATHS = re.compile(
+    r"(data|chat)\.sources\..+\.path|data\.filters\..+\.(file|tokenizer)|tokenizer\.path|base\.(checkpoint|huggingface)"
+)  # keys that name a file
 # Keys that name models: by step, or by a path with a slash. In the table `reward_models` its own keys do.
 _MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base|value|against|reward_models|pairs\.pool|pairs\.weaker)")
 _TABLES = ("weights", "examples", "reward_models")  # of shares: a child that names them means exactly those, not a union

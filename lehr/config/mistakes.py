@@ -48,7 +48,7 @@ def _models_at(model: type[BaseModel], loc: Sequence[str | int], values: Any) ->
         if fields:  # otherwise a name in a table, an index, or the kind of a source: the models stay the same
             models = [inner for field in fields for inner in _models_in(field.annotation)]
     section = _value_at(values, loc)
-    kind = section.get("kind") if isinstance(section, dict) else None
+    kind = section.get("kind", loc[-1] if loc else None) if isinstance(section, dict) else None
     return [m for m in models if "kind" in m.model_fields and kind in get_args(m.model_fields["kind"].annotation)] or models
 
 
@@ -69,7 +69,7 @@ def _keys_of(loc: Sequence[str | int], values: Any) -> list[str | int]:
         here = _value_at(values, keys)
         if keys == ["posttraining"] and isinstance(here, dict) and isinstance(part, int):
             keys.append(list(here)[part])
-        elif not (isinstance(here, dict) and part not in here and (here.get("kind") == part or part == PLUGIN)):
+        elif not (isinstance(here, dict) and part not in here and (part in (here.get("kind"), PLUGIN) or keys[-1:] == [part])):
             keys.append(part)
     return keys
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from glob import has_magic
 from pathlib import Path
 
-from lehr.config.data import LANGUAGES
 from lehr.config.posttraining import (
     BestOfNStep,
     BrainStep,
@@ -29,7 +28,7 @@ Lack = tuple[str, str]  # what is missing, what to do about it
 
 def check_runnable(recipe: Recipe) -> None:
     """Raises UserError, with one line for each thing that is missing: what must be supplied, and steps that cannot be run."""
-    lacks = [*_sources(recipe), *_files(recipe), *_chats(recipe), *_languages(recipe), *_tokenizer(recipe)]
+    lacks = [*_sources(recipe), *_files(recipe), *_chats(recipe), *_filters(recipe), *_tokenizer(recipe)]
     lacks += [lack for step in recipe.posttraining for lack in _step(step)]
     if lacks:
         *_, (what, remedy) = lacks
@@ -71,14 +70,13 @@ def _chats(recipe: Recipe) -> Iterator[Lack]:
             yield what, "correct the path, which is relative to its recipe"
 
 
-def _languages(recipe: Recipe) -> Iterator[Lack]:
-    asked = recipe.data.filters.languages if recipe.data else []
-    foreign = [language for language in asked if language not in (*LANGUAGES, "unknown")]
-    if foreign:
-        yield (
-            f"data.filters.languages: this version cannot recognise {', '.join(foreign)}, and would drop all such documents",
-            f"keep in data.filters.languages only those of {', '.join(LANGUAGES)}",
-        )
+def _filters(recipe: Recipe) -> Iterator[Lack]:
+    """Missing files of filters."""
+    for name, config in (recipe.data.filters if recipe.data else {}).items():
+        for key in config.files:
+            path = getattr(config, key)
+            if path and not Path(path).exists():
+                yield f"data.filters.{name}.{key}={path}: no such file", "correct the path, which is relative to its recipe"
 
 
 def _tokenizer(recipe: Recipe) -> Iterator[Lack]:

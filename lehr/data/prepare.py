@@ -16,7 +16,8 @@ from lehr.config.sources import JsonlSource, Source, SyntheticSource
 from lehr.data.decontaminate import Decontaminator, Shared
 from lehr.data.dedup import Deduplicator
 from lehr.data.document import Document, chunk, read_jsonl, write_jsonl
-from lehr.data.rules import reject
+from lehr.data.filters import filters
+from lehr.data.verdict import Drop, Filter
 from lehr.runtime.counters import declare
 from lehr.runtime.errors import Bug, UserError
 from lehr.runtime.paths import joined
@@ -91,21 +92,21 @@ def prepare_corpus(
     against the held-back documents. `read` is called with the number of sources read so far. Raises UserError for damaged input
     and for a source of which nothing is left.
     """
-    corpus, seen = _Corpus(), Deduplicator()
+    corpus, seen, judge = _Corpus(), Deduplicator(), filters(config.filters)
     for number, (name, source) in enumerate(config.sources.items()):
         read(number)
         note(f"reading {name}")
-        if again := _filter(corpus, name, source, config, seen, synthetic):
+        if again := _filter(corpus, name, source, config, (judge, seen), synthetic):
             note(f"{name}: {again:,} documents repeat an earlier document's id; `lehr lookup` treats those of one id as one")
     read(len(config.sources))
     held_back = {f"{split} documents": [d.text for d in corpus.back[split]] for split in corpus.back}
-    hits = dict.fromkeys(evaluation_texts, config.filters.decontaminate_hits) | dict.fromkeys(
-        held_back, config.filters.held_back_hits
+    hits = dict.fromkeys(evaluation_texts, config.decontamination.hits) | dict.fromkeys(
+        held_back, config.decontamination.held_back_hits
     )
-    index = Decontaminator({**evaluation_texts, **held_back}, config.filters.decontaminate_ngram, hits)
+    index = Decontaminator({**evaluation_texts, **held_back}, config.decontamination.ngram, hits)
     shared = {name: list(index.shared(d.text for d in documents)) for name, documents in corpus.train.items()}
     every = chain.from_iterable(shared.values())
-    forgotten = index.forget_boilerplate(every, config.filters.boilerplate_documents, held_back)
+    forgotten = index.forget_boilerplate(every, config.decontamination.boilerplate_documents, held_back)
     note(f"{forgotten:,} phrases of held-back documents are boilerplate and do not count as contamination")
     _decontaminate(corpus, index, shared)
     _check(corpus)
@@ -127,9 +128,11 @@ def _rows(documents: Iterable[Document]) -> Iterator[dict[str, object]]:
         yield {**row, "parent": d.parent} if d.parent else row
 
 
-def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Deduplicator, synthetic: Synthetic) -> int:
+def _filter(
+    corpus: _Corpus, name: str, source: Source, config: Data, by: tuple[Filter, Deduplicator], synthetic: Synthetic
+) -> int:
     """Filter one source into `corpus`; returns the number of documents with the id of an earlier one."""
-    real = isinstance(source, JsonlSource)
+    real, (judge, seen) = isinstance(source, JsonlSource), by
     documents: Iterable[Document]
     if isinstance(source, JsonlSource):
         documents, origin = read_jsonl(source.path, name), source.origin
@@ -144,10 +147,14 @@ def _filter(corpus: _Corpus, name: str, source: Source, config: Data, seen: Dedu
     for whole in documents:
         again += whole.id in ids
         ids.add(whole.id)
-        for document in map(_from_its_first_line, chunk(whole, config.filters.chunk_characters)):
+        for document in map(_from_its_first_line, chunk(whole, config.chunk_characters)):
             funnel.read += 1
             funnel.characters_read += len(document.text)
-            reason = reject(document.text, source.text_type, config.filters) if isinstance(source, JsonlSource) else None
+            reason = None
+            if isinstance(source, JsonlSource):
+                verdict = judge(replace(document, text_type=source.text_type))
+                reason = verdict.reason if isinstance(verdict, Drop) else None
+                document = (None if isinstance(verdict, Drop) else verdict.changed) or document
             # Before the split, over all sources: a copy of a held-back document must not be trained on.
             if reason is None and seen.twin(document.id, document.text) is not None:
                 reason = "exact duplicate"

@@ -22,3 +22,19 @@ def repeats(ids: np.ndarray, max_period: int, times: int) -> bool:
         if int(np.diff(edges).max()) - 1 >= need:
             return True
     return False
+
+
+def most_repeats(ids: np.ndarray, max_period: int) -> int:
+    """The most times in a row that some sequence of 1 to `max_period` of the integers `ids` stands there, in full; 0 if there
+    are none."""
+    most = min(len(ids), 1)
+    for period in range(1, max_period + 1):
+        need = most * period  # for one repeat more, so many positions in a row equal those a period further
+        if len(ids) - period < need:
+            break
+        same = ids[period:] == ids[:-period]
+        if np.count_nonzero(same) < need:
+            continue
+        edges = np.concatenate([[-1], np.flatnonzero(~same), [len(same)]])
+        most = max(most, (int(np.diff(edges).max()) - 1) // period + 1)
+    return most

@@ -1,17 +1,21 @@
-"""Sentences of running text, for what is judged sentence by sentence."""
+"""Where sentences end, in any script."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import unicodedata
 
-# Every alternative ends its match where it began to match: no text makes it go back, however long its runs of blanks.
-_ENDS = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
+# Unicode's Sentence_Terminal, for the scripts of the languages that Lehr recognises.
+TERMINAL_MARKS = tuple(".?!։؟۔܂።፧।॥။។៕᙮‼‽⁇⁈⁉⸮。！．？｡﹒﹖﹗")
+_END = re.compile(
+    "(?:[?!։؟۔።፧।॥။។‼‽⁇⁈⁉。！？｡]+|(?<![A-Z])[.．]+)"  # no initial, as in J. R. Smith
+    "[\"'”’»)\\]]*(?=\\s|$)|[。！？｡]"
+)
 
 
-def sentences(text: str, longest: int) -> Iterator[str]:
-    """The sentences of a text, without outer blanks. A line ends a sentence; one of more than `longest` characters is cut."""
-    for found in _ENDS.split(text):
-        whole = found.strip()
-        for start in range(0, len(whole), longest):
-            yield whole[start : start + longest]
+def sentences(text: str) -> int:
+    """How many there are: marks at the end of a word, and what stands after the last one. A rule of thumb: no abbreviations are
+    known but initials."""
+    ends = [match.end() for match in _END.finditer(text)]
+    rest = text[ends[-1] :] if ends else text
+    return len(ends) + any(unicodedata.category(c)[0] in "LN" for c in rest)

@@ -112,9 +112,9 @@ class _Builder:
         """Documents, tokenizer, shards: all that could be needed; `needed` removes the rest."""
         r, made = self.recipe, list[Node]()
         if r.data:
-            tasks = r.data.filters.decontaminate_tasks
+            tasks = r.data.decontamination.tasks
             for task in tasks or []:
-                check_task(task, "data.filters.decontaminate_tasks")
+                check_task(task, "data.decontamination.tasks")
             # All built-in tasks, whichever are scored: a task that is added later leaves the documents as they are.
             config = DocumentsConfig(
                 data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,

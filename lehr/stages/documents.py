@@ -9,6 +9,8 @@ from typing import Any
 from lehr.artifacts.artifact import sha256_file
 from lehr.config.base import NonNegative
 from lehr.config.data import Data
+from lehr.config.filters import FilterConfig
+from lehr.config.filters.own import OwnFilter
 from lehr.config.sources import ExternalSource, JsonlSource, Source, SyntheticSource
 from lehr.data.document import Document
 from lehr.pipeline.attempt import Attempt
@@ -26,14 +28,16 @@ class DocumentsConfig(StageConfig):
     evaluation_seed: NonNegative
 
     def uses(self) -> list[Callable[..., Any]]:
-        return [resolve("filter", name, {}) for name in self.data.filters.more]
+        own = (each for each in self.data.filters.values() if isinstance(each, OwnFilter))
+        return [resolve("filter", each.function, {}) for each in own]
 
     def described(self) -> dict[str, Any]:
         """A file counts by its content and not by its path; mixes and other uses of the sources do not count."""
         said = super().described()
         data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources")}
         sources = {name: _described(name, source) for name, source in self.data.sources.items()}
-        return {**said, "data": {**data, "sources": sources}}
+        filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
+        return {**said, "data": {**data, "sources": sources, "filters": filters}}
 
 
 def _described(name: str, source: Source) -> dict[str, Any]:
@@ -54,6 +58,20 @@ def _described(name: str, source: Source) -> dict[str, Any]:
     return described
 
 
+def _content_of(name: str, config: FilterConfig) -> dict[str, Any]:
+    """A filter's part of the fingerprint, with the content of its files in place of their paths. Raises UserError for a missing
+    file."""
+    described = config.model_dump(mode="json")
+    for key in config.files:
+        if described[key]:
+            path = Path(described[key])
+            path = path / "tokenizer.json" if path.is_dir() else path
+            if not path.is_file():
+                raise UserError("no such file", where=path, remedy=f"correct data.filters.{name}.{key}")
+            described[key] = sha256_file(path)
+    return {"name": name, **described}
+
+
 def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Filter, deduplicate and decontaminate every source. Raises UserError as `prepare_corpus` does."""
     from lehr.data.prepare import prepare_corpus
@@ -64,7 +82,7 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
         for d in synthetic_documents(source.generator, source, config.seed):
             yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
 
-    texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.filters.decontaminate_ngram)
+    texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
     steps = _steps(config)
     funnel = prepare_corpus(
         config.data, texts, synthetic, attempt.out, attempt.tracker.note,

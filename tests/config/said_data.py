@@ -59,11 +59,34 @@ def math_part(key: str) -> str:
     return str(source("olmo2-7b", "math").supply).split(MATH_WORDS[key] + " ", 1)[1].split(", ")[0]
 
 
+def rule(name: str, kind: str) -> Any:
+    """A filter of a recipe."""
+    return recipe(name).data.filters[kind]
+
+
+def _data_characters() -> list[int]:
+    found = rule("granite3-8b", "granite_code")
+    return [found.min_data_characters, found.max_data_characters]
+
+
+_GOPHER = {
+    "max_bullet_ratio": "max_bullet_lines", "max_ellipsis_line_ratio": "max_ellipsis_lines",
+    "max_symbol_word_ratio": "max_symbols",
+}  # fmt: skip
+_GRANITE_CODE = {
+    "min_alpha": "min_letters", "xml_header_within": "xml_within", "html_visible_min_share": "min_html_text",
+    "html_visible_min_chars": "min_html_text_characters",
+}  # fmt: skip
+
 DATA = [
     Rule(r"data\.olmo2_mix_1124\.tokens_B\.(\w+)", lambda s: mix("olmo2-7b", "olmo_mix_1124").weights[_OURS.get(s, s)]),
     Rule(r"data\.olmo2_mix_1124\.total_B", lambda: round(sum(mix("olmo2-7b", "olmo_mix_1124").weights.values()), -1)),
     Rule(r"data\.olmo2_mix_1124\.percent\.(\w+)", lambda s: share(_OURS.get(s, s))),
-    spoken(r"data\.olmo2_mix_1124\.starcoder_filters\.\w+", lambda: source("olmo2-7b", "starcoder").supply),
+    Rule(r"data\.olmo2_mix_1124\.starcoder_filters\.min_repo_stars", lambda: rule("olmo2-7b", "starcoder").min_stars),
+    Rule(r"data\.olmo2_mix_1124\.starcoder_filters\.max_top1_word_share", lambda: rule("olmo2-7b", "starcoder").max_top_word),
+    Rule(
+        r"data\.olmo2_mix_1124\.starcoder_filters\.max_top2_word_share", lambda: rule("olmo2-7b", "starcoder").max_top_two_words
+    ),
     Rule(r"data\.dolmino_mix_percent\.(\w+)\.(\w+)", lambda m, s: mix("olmo2-7b", f"dolmino_{m}").weights[_DOLMINO.get(s, s)]),
     Rule(
         r"data\.dolmino_source_percent\.(\w+)\.(\w+)",
@@ -85,7 +108,7 @@ DATA = [
     Rule(r"data\.granite_data\.stage1_and_2", lambda: only_in("stage1", "stage2"), slugs),
     Rule(r"data\.granite_data\.stage1_only", lambda: only_in("stage1"), slugs),
     Rule(r"data\.granite_data\.stage2_only", lambda: only_in("stage2"), slugs),
-    Rule(r"data\.granite_data\.languages", lambda: recipe("granite3-8b").data.filters.languages),
+    Rule(r"data\.granite_data\.languages", lambda: rule("granite3-8b", "language").keep),
     spoken(r"data\.granite_data\.programming_languages", lambda: source("granite3-8b", "code_pile").supply),
     spoken(r"data\.quality_filters\.(?:fasttext_threshold|fineweb_edu_min)", lambda: source("olmo2-7b", "dclm_hq").supply),
     spoken(
@@ -93,13 +116,20 @@ DATA = [
         lambda: line_of("olmo2-base.yaml", "dclm_hq:"),
     ),
     spoken(r"data\.quality_filters\.flan_decontamination_max_ngram_overlap", lambda: source("olmo2-7b", "flan").supply),
-    spoken(r"data\.quality_filters\.stackexchange\.min_\w+", lambda: source("olmo2-7b", "stackexchange").supply),
     Rule(
-        r"data\.quality_filters\.stackexchange\.accepted_answer",
-        lambda: "accepted answers" in source("olmo2-7b", "stackexchange").supply,
+        r"data\.quality_filters\.stackexchange\.(min_question_votes|min_answer_votes|accepted_answer)",
+        lambda key: getattr(rule("olmo2-7b", "stackexchange"), key),
     ),
-    Rule(r"data\.repeated_ngram_filter\.max_period", lambda: recipe("olmo2-7b").data.filters.repeat_period),
-    Rule(r"data\.repeated_ngram_filter\.max_count", lambda: recipe("olmo2-7b").data.filters.repeat_times),
+    Rule(
+        r"data\.granite_data\.filters\.gopher\.(\w+)", lambda key: getattr(rule("granite3-8b", "gopher_quality"), _GOPHER[key])
+    ),
+    Rule(r"data\.granite_data\.filters\.code\.json_yaml_chars", _data_characters),
+    Rule(
+        r"data\.granite_data\.filters\.code\.(\w+)",
+        lambda key: getattr(rule("granite3-8b", "granite_code"), _GRANITE_CODE[key]),
+    ),
+    Rule(r"data\.repeated_ngram_filter\.max_period", lambda: rule("olmo2-7b", "repeated_ngram").max_period),
+    Rule(r"data\.repeated_ngram_filter\.max_count", lambda: rule("olmo2-7b", "repeated_ngram").max_repeats + 1),
     spoken(r"moe\.ibm_engine_default_aux_coef", lambda: line_of("released/granite3-1b-a400m.yaml", "balance_loss:")),
     Rule(r"moe\.ibm_engine_example_aux_coef", lambda: recipe("granite3-1b-a400m").model.balance_loss),
     Rule(
@@ -286,7 +316,7 @@ REASONS: dict[str, str] = {
     r"data\.dolma_1_5\.printed_total_GB": "a wrong sum (conflict dolma_total)",
     r"data\.dolmino_official_config_B\..+": "sums of the files, the other side of conflict dolmino_math",
     r"data\.stablelm2_ablation_mixes\..+": "mixes that were tried, of no released model",
-    r"data\.granite_data\.filters\..+": "how the authors filtered; the documents are supplied filtered",
+    r"data\.granite_data\.filters\.(exact|fuzzy)_dedup": _METHOD,
     r"data\.quality_filters\.fineweb_edu_keep_percent\.3": "of a threshold that was not taken",
     r"data\.repeated_ngram_filter\.(min_period|rule|cases)": _METHOD,
     r"data\.microanneal\..+": "how the authors chose sources",

@@ -13,12 +13,12 @@ from lehr.data.verdict import Drop, Filter, Keep
 def filters(configs: Mapping[str, FilterConfig]) -> Filter:
     """All of `configs` (name -> configuration) one after another: the first that drops a document ends it. Raises UserError for
     one that cannot be made, such as one whose package is not installed."""
-    made = [(config.text_types, _made(config)) for config in configs.values()]
+    made = [(config.text_types, config.sources, _made(config)) for config in configs.values()]
 
     def judge(document: Document) -> Keep | Drop:
         scores: dict[str, float] = {}
-        for text_types, each in made:
-            if text_types and document.text_type not in text_types:
+        for text_types, sources, each in made:
+            if (text_types and document.text_type not in text_types) or (sources and document.source not in sources):
                 continue
             verdict = each(document)
             scores |= verdict.scores

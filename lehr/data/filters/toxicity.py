@@ -8,7 +8,7 @@ from lehr.config.filters.learned import ToxicityFilter
 from lehr.data.document import Document
 from lehr.data.filter_models import classifier
 from lehr.data.phrases import Phrases
-from lehr.data.sentences import sentences
+from lehr.data.sentence_cuts import sentences
 from lehr.data.verdict import Drop, Filter, Keep
 
 TOXIC = "toxic"
