@@ -9,6 +9,13 @@ from pydantic import Field, model_validator
 from lehr.config.base import Config, Fraction, NonNegative, Positive, PositiveFloat
 from lehr.config.names import Name
 
+_FILES = (".bin", ".arpa", ".gz")
+
+
+def names_file(model: str) -> bool:
+    """Whether a filter's `model` is a file or folder, and not a name of `data.models`."""
+    return "/" in model or model.endswith(_FILES)
+
 
 class ClassifierModel(Config):
     """A linear classifier on hashed word n-grams, of documents from `positive` and `negative` sources (names of
@@ -22,7 +29,7 @@ class ClassifierModel(Config):
     ngrams: Annotated[int, Field(ge=1, le=5)] = 2  # words: DCLM's classifier, which OLMo 2 takes, has 2
     buckets: Annotated[int, Field(ge=16, le=1 << 26)] = 1 << 20
     lowercase: bool = True
-    l2: PositiveFloat = 1.0  # penalty, in the weight of one document: see lehr.data.linear_training
+    l2: PositiveFloat = 0.1  # penalty, in the weight of one document: see lehr.data.linear_training
     iterations: Positive = 200  # of L-BFGS, at most
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     training_characters: Positive = 100_000_000
@@ -51,7 +58,7 @@ class NgramModel(Config):
     prune: list[NonNegative] = [0, 0, 1]  # the last one holds for the orders above
     normalise: Literal["none", "plain"] = "plain"
     held_out: Fraction = 0.1
-    training_characters: Positive = 50_000_000
+    training_characters: Positive = 20_000_000
 
     @model_validator(mode="after")
     def _prunable(self) -> NgramModel:

@@ -61,7 +61,7 @@ class Texts:
 def loss_and_gradient(parameters: np.ndarray, texts: Texts, l2: float) -> tuple[float, np.ndarray]:
     """sum_n balance_n log(1 + exp(-y_n z_n)) + l2 / (2 N) |w|^2 with y in {-1, 1} and z the logits, and its gradient.
 
-    `parameters` are the B weights, for means that are multiplied by 100, and the bias, which is not penalised: float64 (B+1)."""
+    `parameters` are the B weights, for means multiplied by 100, and the bias, which is not penalised: float64 (B+1)."""
     weights_B = parameters[:-1]
     z_N = texts.logits(weights_B * _SCALE, parameters[-1])
     balance_N, sign_N = texts.balance_N, 2 * texts.labels_N - 1

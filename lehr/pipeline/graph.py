@@ -20,6 +20,7 @@ from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
 from lehr.pipeline.step_context import Reward, StepContext
 from lehr.pipeline.steps import expanded, runs
+from lehr.pipeline.text_models import text_models
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.stages.documents import DocumentsConfig
@@ -121,7 +122,9 @@ class _Builder:
                 evaluation_seed=self.seed,
             )  # fmt: skip
             config.uses()  # a missing filter of the user's own is reported now, not when the stage runs
-            made.append(Node("documents", "documents", config, {}))
+            made += text_models(r.data, config.seed)
+            inputs = {"models": tuple(node.name for node in made)} if made else {}
+            made.append(Node("documents", "documents", config, inputs))
         made += self._tokenizer()
         if r.data:
             used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].weights})  # sets have no fixed order

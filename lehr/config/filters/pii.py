@@ -14,9 +14,9 @@ Found = Literal["email", "phone", "ip"]
 
 class PiiFilter(FilterConfig):
     """Mask e-mail addresses, telephone numbers and IP addresses by OLMo 1's special tokens, and drop documents with more than
-    `at_most` of them; null: drop none. 5 as in Dolma's configuration. See `lehr.data.personal`."""
+    `max_found` of them; null: drop none. 5 as in Dolma's configuration. See `lehr.data.personal`."""
 
-    kind: Literal["pii"]
+    kind: Literal["pii"] = "pii"
     find: list[Found] = Field(["email", "phone", "ip"], min_length=1)
-    at_most: NonNegative | None = 5
+    max_found: NonNegative | None = 5
     mask: bool = True

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from lehr.config.filters.learned import ClassifierFilter
 from lehr.data.document import Document
-from lehr.data.filter_models import classifier, score_name
+from lehr.data.filter_models import classifier
 from lehr.data.verdict import Drop, Filter, Keep
 
 
 def make(config: ClassifierFilter) -> Filter:
     """Raises UserError for a model that is missing or damaged."""
-    probability, name = classifier(config.model, config.label), score_name(config)
+    probability = classifier(config.model, config.label)
 
     def judge(document: Document) -> Keep | Drop:
-        scores = {name: probability(document.text)}
-        return Keep(scores) if scores[name] >= config.at_least else Drop("low classifier score", scores)
+        found = probability(document.text)
+        scores = {"classifier.probability": found}
+        return Keep(scores) if found >= config.min_probability else Drop("low classifier score", scores)
 
     return judge

@@ -15,8 +15,8 @@ def make(config: PiiFilter) -> Filter:
     def pii(document: Document) -> Keep | Drop:
         spans = find(document.text, config.find)
         counts = Counter(kind for _, _, kind in spans)
-        scores = {f"pii.{kind}": float(counts[kind]) for kind in config.find} | {"pii.all": float(len(spans))}
-        if config.at_most is not None and len(spans) > config.at_most:
+        scores = {f"pii.{kind}": float(counts[kind]) for kind in config.find} | {"pii.found": float(len(spans))}
+        if config.max_found is not None and len(spans) > config.max_found:
             return Drop("personal information", scores)
         changed = replace(document, text=masked(document.text, spans)) if spans and config.mask else None
         return Keep(scores, changed)

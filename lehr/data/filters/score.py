@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lehr.config.filters.learned import ScoreFilter
-from lehr.data.document import Document
 from lehr.data.verdict import Drop, Filter, Keep
 from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
@@ -44,9 +43,9 @@ def _field(metadata: Mapping[str, Any], field: str) -> float | None:
 def _held(config: ScoreFilter, score: float | None) -> Keep | Drop:
     if score is None:
         return Drop("no score") if config.missing == "drop" else Keep()
-    scores = {f"score.{config.field or config.function}": score}
-    if config.at_least is not None and score < config.at_least:
+    scores = {"score.score": score}
+    if config.min_score is not None and score < config.min_score:
         return Drop("low score", scores)
-    if config.at_most is not None and score > config.at_most:
+    if config.max_score is not None and score > config.max_score:
         return Drop("high score", scores)
     return Keep(scores)
