@@ -19,6 +19,7 @@ from lehr.runtime.json_files import refuse_pointer
 
 _MAGIC, _VERSION, _SOFTMAX, _SUPERVISED, _ROWS = 793712314, 12, 3, 3, 1 << 16
 _REMEDY = "give a supervised fastText model (.bin), trained with softmax loss and not quantised"
+_ADDED = 1e-5  # to every probability that fastText reports: it takes the logarithm of p + 1e-5
 _END = "</s>"  # fastText's word for the end of a line
 _PREFIX = "__label__"
 
@@ -42,10 +43,10 @@ class FastText:
             more = ngrams(self._hashes.of(words), range(2, self.most_words + 1), buckets)
             found = np.concatenate([found, len(self.words) + more])
         if not len(found):
-            return 1 / self.table_RL.shape[1]
+            return 0.0  # fastText predicts no label then
         logits_L = self.table_RL[found].mean(0, dtype=np.float64)
         likely_L = np.exp(logits_L - logits_L.max())
-        return float(likely_L[self.label] / likely_L.sum())
+        return min(float(likely_L[self.label] / likely_L.sum()) + _ADDED, 1.0)
 
     @staticmethod
     def read(path: Path, label: str) -> FastText:

@@ -113,18 +113,16 @@ class _Builder:
         """Documents, tokenizer, shards: all that could be needed; `needed` removes the rest."""
         r, made = self.recipe, list[Node]()
         if r.data:
-            tasks = r.data.decontamination.tasks
-            for task in tasks or []:
+            for task in (tasks := r.data.decontamination.tasks) or []:
                 check_task(task, "data.decontamination.tasks")
-            # All built-in tasks, whichever are scored: a task that is added later leaves the documents as they are.
+            # All built-in tasks, whichever are scored: one that is added later leaves the documents as they are.
             config = DocumentsConfig(
                 data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
                 evaluation_seed=self.seed,
             )  # fmt: skip
-            config.uses()  # a missing filter of the user's own is reported now, not when the stage runs
-            made += text_models(r.data, config.seed)
-            inputs = {"models": tuple(node.name for node in made)} if made else {}
-            made.append(Node("documents", "documents", config, inputs))
+            config.uses()  # a missing filter of the user's own is reported now
+            made = text_models(r.data, config.seed)
+            made.append(Node("documents", "documents", config, {"models": tuple(n.name for n in made)} if made else {}))
         made += self._tokenizer()
         if r.data:
             used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].weights})  # sets have no fixed order
