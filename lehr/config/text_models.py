@@ -28,7 +28,7 @@ class ClassifierModel(Config):
     negative: list[Name] = Field(min_length=1)
     ngrams: Annotated[int, Field(ge=1, le=5)] = 2  # words: DCLM's classifier, which OLMo 2 takes, has 2
     buckets: Annotated[int, Field(ge=16, le=1 << 26)] = 1 << 20
-    lowercase: bool = True
+    normalise: Literal["none", "plain"] = "plain"  # plain: no case, digits as 0, punctuation apart; none: words between blanks
     l2: PositiveFloat = 0.1  # penalty, in the weight of one document: see lehr.data.linear_training
     iterations: Positive = 200  # of L-BFGS, at most
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1

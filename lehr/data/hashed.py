@@ -15,11 +15,17 @@ _NEXT = np.uint64(116049371)  # fastText's multiplier from one word of an n-gram
 # Where str.split and fastText differ: it splits at NUL, and at no white space beyond ASCII.
 _OTHER_BLANKS = re.compile("[\0\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _WORDS = re.compile("[^ \n\r\t\v\f\0]+")
+_DIGIT, _PLAIN = re.compile(r"\d"), re.compile(r"\w+|[^\w\s]")
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text, between blanks as fastText knows them."""
     return text.split() if _OTHER_BLANKS.search(text) is None else _WORDS.findall(text)
+
+
+def plain_words(text: str) -> list[str]:
+    """The words in lower case, digits as 0, each punctuation mark a word of its own."""
+    return _PLAIN.findall(_DIGIT.sub("0", text.lower()))
 
 
 class WordHashes(dict[str, int]):

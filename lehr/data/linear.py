@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lehr.data.hashed import WordHashes, ngrams, words_of
+from lehr.data.hashed import WordHashes, ngrams, plain_words, words_of
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object, refuse_pointer
 
@@ -36,17 +36,18 @@ def sigmoid(z: float) -> float:
 
 @dataclass
 class LinearClassifier:
-    """`weights` float32 (buckets); `most_words` n-grams have so many words at most. A text without words has the bias alone."""
+    """`weights` float32 (buckets); `most_words` n-grams have so many words at most; `plain`: of words
+    without case and apart from punctuation, otherwise between blanks. A text without words has the bias alone."""
 
     weights: np.ndarray
     bias: float
     most_words: int
-    lowercase: bool
+    plain: bool
     _hashes: WordHashes = field(default_factory=WordHashes)
 
     def features(self, text: str) -> np.ndarray:
         """The buckets of a text's n-grams, int64, each as often as it occurs."""
-        words = words_of(text.lower() if self.lowercase else text)
+        words = plain_words(text) if self.plain else words_of(text)
         return ngrams(self._hashes.of(words), range(1, self.most_words + 1), len(self.weights))
 
     def __call__(self, text: str) -> float:
@@ -57,7 +58,7 @@ class LinearClassifier:
     def save(self, folder: Path) -> None:
         """Write it into `folder`, the same bytes for the same classifier."""
         save_file({"weights": self.weights.astype(np.float32)}, folder / WEIGHTS)
-        said = {"bias": self.bias, "ngrams": self.most_words, "lowercase": self.lowercase}
+        said = {"bias": self.bias, "ngrams": self.most_words, "plain": self.plain}
         (folder / DESCRIBED).write_text(json.dumps(said, indent=1), encoding="utf-8")
 
     @staticmethod
@@ -71,7 +72,7 @@ class LinearClassifier:
 
 
 def _checked(said: dict[str, Any], where: Path) -> tuple[float, int, bool]:
-    bias, most, lower = said.get("bias"), said.get("ngrams"), said.get("lowercase")
+    bias, most, lower = said.get("bias"), said.get("ngrams"), said.get("plain")
     if not isinstance(bias, float) or not math.isfinite(bias) or type(most) is not int or most < 1 or type(lower) is not bool:
         raise UserError("not the description of a classifier", where=where, remedy=_REMEDY)
     return bias, most, lower

@@ -90,7 +90,7 @@ def fit(texts: Texts, config: ClassifierModel) -> LinearClassifier:
 
     optimizer.step(closure)
     found = parameters.numpy()
-    return LinearClassifier((found[:-1] * _SCALE).astype(np.float32), float(found[-1]), config.ngrams, config.lowercase)
+    return LinearClassifier((found[:-1] * _SCALE).astype(np.float32), float(found[-1]), config.ngrams, config.normalise == "plain")
 
 
 def measured(classifier: LinearClassifier, texts: Texts) -> dict[str, float]:

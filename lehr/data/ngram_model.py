@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Literal
 import numpy as np
 from safetensors.numpy import save_file
 
+from lehr.data.hashed import plain_words
 from lehr.data.linear import tensors_of
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_object
@@ -27,14 +27,13 @@ UNKNOWN, BEGIN, END = 0, 1, 2
 MARKS = ("<unk>", "<s>", "</s>")
 NEVER = -99.0  # log10 of a probability that is not used, as ARPA files have it
 _REMEDY = "name a folder that a stage of `data.models` wrote, or train it again"
-_DIGIT, _WORD = re.compile(r"\d"), re.compile(r"\w+|[^\w\s]")
 
 
 def words_in_lines(text: str, normalise: Normalise) -> Iterator[list[str]]:
     """The words of each line that has any: between blanks, or (`plain`) in lower case, digits as 0, each punctuation mark a
     word of its own. Words that are a model's marks are left out."""
     for line in text.split("\n"):
-        words = line.split() if normalise == "none" else _WORD.findall(_DIGIT.sub("0", line.lower()))
+        words = line.split() if normalise == "none" else plain_words(line)
         if normalise == "none" and any(mark in words for mark in MARKS):
             words = [word for word in words if word not in MARKS]
         if words:
@@ -82,14 +81,15 @@ class NgramLanguageModel:
 
         A mark of a line's beginning follows nothing in any n-gram, so none is found across two lines."""
         count = len(self.words)
-        logs_T = self.orders[0].logs[ids_T].astype(np.float64)
+        logs_T: np.ndarray = self.orders[0].logs[ids_T].astype(np.float64)
         ending_T = ids_T  # the number of the n-gram that ends at each word, -1 where there is none
         for lower, order in zip(self.orders[:-1], self.orders[1:], strict=True):
             before_T = np.concatenate([[-1], ending_T[:-1]])  # the same, one word earlier: the context
             known = np.flatnonzero(before_T >= 0)
             found = order.find(before_T[known].astype(np.uint64) * np.uint64(count) + ids_T[known].astype(np.uint64))
             hit = found >= 0
-            logs_T[known] = np.where(hit, order.logs[found], logs_T[known] + lower.backoffs[before_T[known]])
+            logs_T[known] += lower.backoffs[before_T[known]]
+            logs_T[known[hit]] = order.logs[found[hit]]
             ending_T = np.full(len(ids_T), -1, np.int64)
             ending_T[known] = found
         return logs_T

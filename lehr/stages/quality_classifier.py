@@ -27,7 +27,7 @@ def run(config: ClassifierConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.data.linear_training import Texts, fit, kept_at, measured
 
     c = config.model
-    empty = LinearClassifier(np.zeros(c.buckets, np.float32), 0.0, c.ngrams, c.lowercase)
+    empty = LinearClassifier(np.zeros(c.buckets, np.float32), 0.0, c.ngrams, c.normalise == "plain")
     parts: dict[bool, list[tuple[np.ndarray, bool]]] = {True: [], False: []}  # held out -> n-grams and label
     for text, label, held in _texts(config):
         parts[held].append((empty.features(text).astype(np.int32), label))

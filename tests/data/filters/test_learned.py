@@ -53,7 +53,7 @@ def test_toxic_sentences_are_counted(swears: str) -> None:
     kept = judged(text, **keys, max_share=0.4)
     assert isinstance(kept, Keep)
     assert kept.scores["toxicity.share"] == 0.4 and kept.scores["toxicity.sentences"] == 2
-    assert kept.scores["toxicity.highest"] == pytest.approx(0.8808, abs=1e-4)
+    assert kept.scores["toxicity.highest"] == 0.5  # damn 4, ! 0, bias -2
     dropped = judged(text, **keys, max_share=0.39)
     assert isinstance(dropped, Drop) and dropped.reason == "toxic"
     assert isinstance(judged(text, **keys, max_sentences=1), Drop)
@@ -82,13 +82,13 @@ def test_sentences_end_at_marks_and_lines_and_are_cut() -> None:
 def test_perplexity_has_two_sides(tmp_path: Path) -> None:
     train([["the", "sea"], ["the", "ship"]], 2, [0], "none").save(tmp_path)
     model = str(tmp_path)
-    low = judged("the sea", kind="perplexity", model=model, max_perplexity=10.0)
-    high = judged("gibberish of other words", kind="perplexity", model=model, max_perplexity=10.0)
+    low = judged("the sea", kind="perplexity", model=model, max_perplexity=5.0)
+    high = judged("gibberish of other words", kind="perplexity", model=model, max_perplexity=5.0)
     assert isinstance(low, Keep) and isinstance(high, Drop) and high.reason == "high perplexity"
     limit = low.scores["perplexity.perplexity"]
-    assert limit < 10 < high.scores["perplexity.perplexity"]
+    assert limit < 5 < high.scores["perplexity.perplexity"]
     assert isinstance(judged("the sea", kind="perplexity", model=model, min_perplexity=limit + 1), Drop)
-    assert judged("\n", kind="perplexity", model=model, max_perplexity=10.0) == Drop("no words")
+    assert judged("\n", kind="perplexity", model=model, max_perplexity=5.0) == Drop("no words")
 
 
 def lengths(texts: Sequence[str]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,9 @@ def test_hashes_are_fnv_1a_with_signed_bytes_and_words_are_fasttexts() -> None:
 
 
 def test_ngrams_are_those_of_the_definition() -> None:
-    hashes = WordHashes().of("the quick brown fox".split())
+    hashes = WordHashes().of(["the", "quick", "brown", "fox"])
     unsigned = [int(h) % (1 << 64) for h in hashes]
-    pairs = [(a * 116049371 + b) % (1 << 64) % 1000 for a, b in zip(unsigned, unsigned[1:], strict=False)]
+    pairs = [(a * 116049371 + b) % (1 << 64) % 1000 for a, b in pairwise(unsigned)]
     assert ngrams(hashes, range(1, 3), 1000).tolist() == [*(h % 1000 for h in unsigned), *pairs]
     assert ngrams(hashes[:1], range(2, 4), 1000).tolist() == [] and ngrams(hashes[:0], range(1, 3), 1000).tolist() == []
 
@@ -73,9 +74,9 @@ def test_the_fit_is_where_the_gradient_vanishes_whatever_the_order(tmp_path: Pat
     fit(Texts.of(features), wide).save(tmp_path)
     assert (tmp_path / WEIGHTS).read_bytes() == first
     assert LinearClassifier.load(tmp_path)("good fine text") == found("good fine text")
-    assert measured(found, Texts.of(features)) == {
-        "accuracy": 1.0, "auc": 1.0, "log_loss": pytest.approx(np.mean([-math.log(found(t) if y else 1 - found(t)) for t, y in said]), rel=1e-6),
-    }  # fmt: skip
+    losses = [-math.log(found(text) if label else 1 - found(text)) for text, label in said]
+    expected = {"accuracy": 1.0, "auc": 1.0, "log_loss": pytest.approx(float(np.mean(losses)), rel=1e-6)}
+    assert measured(found, Texts.of(features)) == expected
     with pytest.raises(UserError, match="no negative text"):
         fit(Texts.of(features[:2]), wide)
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from collections import Counter, defaultdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,12 @@ ORDER = 3
 
 def lines_of_novel(characters: int) -> list[list[str]]:
     with gzip.open(NOVEL, "rt", encoding="utf-8") as file:
-        text = json.loads(next(file))["text"]
+        text = "\n".join(json.loads(line)["text"] for line in islice(file, 4))
     return list(words_in_lines(text[:characters], "plain"))
 
 
 class Naive:
-    """Interpolated modified Kneser-Ney smoothing as Chen and Goodman write it, a dictionary an order, no arrays, no back-off."""
+    """Interpolated modified Kneser-Ney smoothing as Chen and Goodman write it: dictionaries, no arrays, no back-off."""
 
     def __init__(self, lines: list[list[str]]) -> None:
         raw: list[Counter] = [Counter() for _ in range(ORDER)]
@@ -45,8 +46,10 @@ class Naive:
             self.counts.append(Counter({g: c for g, c in adjusted.items() if g != ("<s>",)}))
         self.words = {"<unk>", *(g[0] for g in self.counts[0])}
 
+        self.of_counts = [Counter(counts.values()) for counts in self.counts]
+
     def discount(self, n: int, count: int) -> float:
-        t = Counter(self.counts[n - 1].values())
+        t = self.of_counts[n - 1]
         y = t[1] / (t[1] + 2 * t[2])
         k = min(count, 3)
         return k - (k + 1) * y * t[k + 1] / t[k] if k else 0.0
@@ -63,7 +66,7 @@ class Naive:
 
 
 def test_probabilities_are_those_of_dictionaries() -> None:
-    lines = lines_of_novel(3000)
+    lines = lines_of_novel(40_000)
     naive, model = Naive(lines), train(lines, ORDER, [0], "plain")
     assert all((discounts(np.array(list(c.values()))) != [0, 0.5, 1, 1.5]).any() for c in naive.counts)  # no fallback
     asked = [lines[0], ["call", "me", "whale", "unheardof", "the", "sea"]]
