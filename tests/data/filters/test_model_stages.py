@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lehr.artifacts.artifact import Artifact
-from lehr.artifacts.folder_store import FolderStore
+from lehr.artifacts.folder_store import LocalStore
 from lehr.config.data import Data
 from lehr.data.filter_models import classifier, ngram_model, with_models
 from lehr.pipeline.attempt import StageContext
@@ -46,7 +46,7 @@ def test_the_models_that_filters_name_are_trained_before_the_documents(tmp_path:
     config = data(tmp_path)
     nodes = {node.name: node for node in text_models(config, 1)}
     assert list(nodes) == ["model-quality", "model-fluent"]  # nobody uses the third
-    context, found = StageContext(FolderStore(tmp_path / "store")), dict[str, Artifact]()
+    context, found = StageContext(LocalStore(tmp_path / "store")), dict[str, Artifact]()
     for name, node in nodes.items():
         spec = stage(node.kind)
         ref = run_stage(spec, name, node.config, spec.inputs({}), context)
