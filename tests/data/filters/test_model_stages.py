@@ -29,7 +29,7 @@ def source(folder: Path, name: str, text: str, count: int = 60) -> dict[str, Any
 
 def data(folder: Path, **changes: Any) -> Data:
     models = {
-        "quality": {"kind": "classifier", "positive": ["good"], "negative": ["bad"], "buckets": 4096},
+        "quality": {"kind": "classifier", "positive": ["good"], "negative": ["bad"], "buckets": 4096, "iterations": 30},
         "fluent": {"kind": "ngrams", "train": ["good"], "order": 3, "prune": [0]},
         "unused": {"kind": "ngrams", "train": ["bad"]},
     }
