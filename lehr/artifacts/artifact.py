@@ -19,6 +19,7 @@ STABILITY = "stability.json"  # under LOGS: a training stage's spike scores
 LOGS = "logs"  # files under it are kept and hashed, but left out of the digest: they hold wall times, which differ at every run
 
 Kind = Literal[
+    "text_model",
     "documents",
     "tokenizer",
     "shards",

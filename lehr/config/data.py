@@ -12,8 +12,9 @@ from lehr.config.deduplication import Deduplication
 from lehr.config.filters import Filter
 from lehr.config.governance import Policy
 from lehr.config.mix import Mix
-from lehr.config.names import Name
+from lehr.config.names import Name, StepName
 from lehr.config.sources import Source
+from lehr.config.text_models import TextModel, names_file
 
 
 class Data(Config):
@@ -23,6 +24,7 @@ class Data(Config):
     sources: dict[Name, Source] = Field(min_length=1)
     policy: Policy | None = None  # which licences and reviews a source must have
     chunk_characters: NonNegative = 0  # longer documents are cut at a paragraph near this length; 0: documents stay whole
+    models: dict[StepName, TextModel] = {}  # trained first, for the filters that name them
     filters: dict[Name, Filter] = {}
     deduplication: Deduplication = Deduplication()
     decontamination: Decontamination = Decontamination()
@@ -61,6 +63,29 @@ class Data(Config):
         for name, source in self.sources.items():
             if self.policy and (why := self.policy.objection(source.license, source.review)):
                 raise ValueError(f"sources.{name}: {why}; remove the source, or change its entry after a review")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_of_models(self) -> Data:
+        for name, each in self.models.items():
+            for source in each.sources:
+                if source not in self.sources:
+                    known = ", ".join(sorted(self.sources))
+                    raise ValueError(f"models.{name}: there is no source {source!r}; sources are: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _models_of_filters(self) -> Data:
+        kinds = {"classifier": "classifier", "toxicity": "classifier", "perplexity": "ngrams"}
+        for name, each in self.filters.items():
+            model = getattr(each, "model", "")
+            if not model or names_file(model):
+                continue
+            if model not in self.models:
+                known = ", ".join(sorted(self.models)) or "none"
+                raise ValueError(f"filters.{name}.model: there is no model {model!r}; data.models are: {known}")
+            if self.models[model].kind != kinds[each.kind]:
+                raise ValueError(f"filters.{name}.model: {model!r} is of kind {self.models[model].kind}; name another")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from typing import Any
 
 from lehr.config.chat import FILE_END
 from lehr.config.posttraining import with_names
+from lehr.config.text_models import names_file
 from lehr.runtime.errors import UserError
 
 Origin = dict[str, str]  # dotted key -> the file (or `--set`) that wrote it
@@ -18,6 +19,7 @@ _PATHS = re.compile(
 )  # keys that name a file
 # Keys that name models: by step, or by a path with a slash. In the table `reward_models` its own keys do.
 _MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base|value|against|reward_models|pairs\.pool|pairs\.weaker)")
+_FILTERS_MODELS = re.compile(r"data\.filters\.[^.]+\.model")
 _TABLES = ("weights", "examples", "reward_models")  # of shares: a child that names them means exactly those, not a union
 
 
@@ -77,6 +79,8 @@ def _is_path(dotted: str, value: str) -> bool:
     """Whether the key names a file; `chat.template` does where its value is no built-in name, a merge's model with a slash."""
     if _MODELS.fullmatch(dotted):
         return "/" in value
+    if _FILTERS_MODELS.fullmatch(dotted):
+        return names_file(value)
     return bool(_PATHS.fullmatch(dotted)) or (dotted == "chat.template" and value.endswith(FILE_END))
 
 

@@ -20,6 +20,7 @@ from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
 from lehr.pipeline.step_context import Reward, StepContext
 from lehr.pipeline.steps import expanded, runs
+from lehr.pipeline.text_models import text_models
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.stages.documents import DocumentsConfig
@@ -112,16 +113,16 @@ class _Builder:
         """Documents, tokenizer, shards: all that could be needed; `needed` removes the rest."""
         r, made = self.recipe, list[Node]()
         if r.data:
-            tasks = r.data.decontamination.tasks
-            for task in tasks or []:
+            for task in (tasks := r.data.decontamination.tasks) or []:
                 check_task(task, "data.decontamination.tasks")
-            # All built-in tasks, whichever are scored: a task that is added later leaves the documents as they are.
+            # All built-in tasks, whichever are scored: one that is added later leaves the documents as they are.
             config = DocumentsConfig(
                 data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
                 evaluation_seed=self.seed,
             )  # fmt: skip
-            config.uses()  # a missing filter of the user's own is reported now, not when the stage runs
-            made.append(Node("documents", "documents", config, {}))
+            config.uses()  # a missing filter of the user's own is reported now
+            made = text_models(r.data, config.seed)
+            made.append(Node("documents", "documents", config, {"models": tuple(n.name for n in made)} if made else {}))
         made += self._tokenizer()
         if r.data:
             used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].sources})  # sets have no fixed order

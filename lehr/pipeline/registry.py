@@ -20,11 +20,13 @@ from lehr.stages import (
     import_hf,
     merge,
     midtrain,
+    ngram_model,
     own_answers,
     ppo,
     preferences,
     pretrain,
     prompts,
+    quality_classifier,
     reward_model,
     self_knowledge,
     self_knowledge_rows,
@@ -36,7 +38,7 @@ from lehr.stages import (
     tokenizer,
 )
 
-_DATA = [documents.SPEC, tokenizer.SPEC, shards.SPEC]
+_DATA = [quality_classifier.SPEC, ngram_model.SPEC, documents.SPEC, tokenizer.SPEC, shards.SPEC]
 _MODELS = [import_hf.SPEC, pretrain.SPEC, midtrain.SPEC, soup.SPEC]
 _POST_TRAINING = [
     conversations.SPEC,

@@ -12,11 +12,16 @@ from lehr.config.data import Data
 from lehr.config.filters import FilterConfig
 from lehr.config.filters.own import OwnFilter
 from lehr.config.sources import ExternalSource, FilesSource, Source, SyntheticSource
+from lehr.config.text_models import names_file
 from lehr.data.document import Document
+from lehr.data.filter_models import content, with_models
 from lehr.pipeline.attempt import Attempt
-from lehr.pipeline.spec import Inputs, Outcome, StageConfig, StageSpec
+from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
+
+MODEL = "model-"  # before the name of a model in `data.models`: the name of the stage that trains it
+ROLES = {"models": Role("text_model", many=True, optional=True)}
 
 
 class DocumentsConfig(StageConfig):
@@ -35,15 +40,15 @@ class DocumentsConfig(StageConfig):
         """Files count by their contents and names below the source's path, not by that path; mixes do not count, nor do other
         uses of the sources."""
         said = super().described()
-        data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources", "processes")}
-        sources = {name: _described(name, source) for name, source in self.data.sources.items()}
+        data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources", "processes", "models")}
+        sources = {name: described_source(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
         copies = {**data["deduplication"], "against": [_signatures(folder) for folder in self.data.deduplication.against]}
         del copies["memory_mib"]
         return {**said, "data": {**data, "sources": sources, "filters": filters, "deduplication": copies}}
 
 
-def _described(name: str, source: Source) -> dict[str, Any]:
+def described_source(name: str, source: Source) -> dict[str, Any]:
     """A source's part of the fingerprint. Raises UserError for a missing file, and for a source that must be supplied."""
     if isinstance(source, ExternalSource):
         raise UserError(
@@ -66,7 +71,9 @@ def _content_of(name: str, config: FilterConfig) -> dict[str, Any]:
     file."""
     described = config.model_dump(mode="json")
     for key in config.files:
-        if described[key]:
+        if key == "model":  # of one that this run trains, the artifact counts
+            described[key] = content(described[key]) if names_file(described[key]) else described[key]
+        elif described[key]:
             path = Path(described[key])
             path = path / "tokenizer.json" if path.is_dir() else path
             if not path.is_file():
@@ -95,9 +102,11 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
             yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
 
     texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
+    trained = {artifact.manifest.stage.removeprefix(MODEL): artifact.folder for artifact in inputs.many("models")}
+    data = config.data.model_copy(update={"filters": with_models(config.data.filters, trained)})
     watch = Watch(attempt.tracker.note, lambda done, total: attempt.tracker.progress(attempt.name, done, total, {}))
-    funnel = prepare_corpus(config.data, texts, synthetic, attempt.out, attempt.scratch, watch)
+    funnel = prepare_corpus(data, texts, synthetic, attempt.out, attempt.scratch, watch)
     return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
 
 
-SPEC = StageSpec("documents", DocumentsConfig, {}, "documents", "cpu", "data", run)
+SPEC = StageSpec("documents", DocumentsConfig, ROLES, "documents", "cpu", "data", run)
