@@ -47,7 +47,11 @@ _TABLE: dict[str, FilterConfig] = {
         text_types=["reference"], min_words=None, min_mean_word_length=2.5, min_alphabetic_words=None, max_symbols=None,
         max_bullet_lines=None, min_stop_words=None,
     ),
-    "gopher_repetition": GopherRepetitionFilter(),
+    "gopher_repetition": GopherRepetitionFilter(text_types=["prose"]),
+    "gopher_repetition_lists": GopherRepetitionFilter(
+        text_types=["reference"], max_duplicate_5grams=None, max_duplicate_6grams=None, max_duplicate_7grams=None,
+        max_duplicate_8grams=None, max_duplicate_9grams=None, max_duplicate_10grams=None,
+    ),
     "repeated_ngram": RepeatedNgramFilter(),
 }  # fmt: skip
 
@@ -228,7 +232,10 @@ data:
                      min_stop_words: {stops}}}
     gopher_quality_lists: {{kind: gopher_quality, text_types: [reference], min_words: null, min_mean_word_length: 2.5,
                            min_alphabetic_words: null, max_symbols: null, max_bullet_lines: null, min_stop_words: {stops}}}
-    gopher_repetition: {{}}
+    gopher_repetition: {{text_types: [prose]}}
+    gopher_repetition_lists: {{kind: gopher_repetition, text_types: [reference], max_duplicate_5grams: null,
+                              max_duplicate_6grams: null, max_duplicate_7grams: null, max_duplicate_8grams: null,
+                              max_duplicate_9grams: null, max_duplicate_10grams: null}}
     repeated_ngram: {{}}
   dev_share: {dev}            # of the documents, never trained on: scored on the way
   held_out_share: {held_out}       # and scored at the end

@@ -13,7 +13,7 @@ from lehr.data.lexicon import SPACELESS, Lexicon
 
 _PARTS = re.compile(f"[{SPACELESS}]|[^\\s{SPACELESS}]+")
 _ANY = re.compile(f"[{SPACELESS}]")
-_INSIDE = 0.8  # random letters have 3 to 7 % of such characters, clean paragraphs 9 % and more (measured: Japanese to Korean)
+_INSIDE = 0.6  # random letters have 3 to 7 % of such characters, clean paragraphs 9 % and more (measured: Japanese to Korean)
 _EMPTY_LINES = re.compile(r"\n{2,}")
 
 

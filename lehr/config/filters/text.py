@@ -49,7 +49,7 @@ class LanguageFilter(FilterConfig):
     keep: list[str] = ["en"]  # ISO 639-1 codes, and `unknown`
     min_letters: Count = 20
     min_confidence: Share = 0.5
-    min_common_words: Share = 0.06
+    min_common_words: Share = 0.05
 
     @field_validator("keep")
     @classmethod
