@@ -6,9 +6,12 @@ import re
 
 # Unicode's Sentence_Terminal, for the scripts of the languages that Lehr recognises.
 TERMINAL_MARKS = tuple(".?!։؟۔܂።፧।॥။។៕᙮‼‽⁇⁈⁉⸮。！．？｡﹒﹖﹗")
+_MARKS, _DOTS = "?!։؟۔።፧።॥།။។‼‽⁇⁈⁉。！？｡", ".．"
+# A run of marks is looked at from its beginning and never again: its length costs once.
 _END = re.compile(
-    "(?:[?!։؟۔።፧।॥။។‼‽⁇⁈⁉。！？｡]+|(?<![A-Z])[.．]+)"  # no initial, as in J. R. Smith
-    "[\"'”’»)\\]]*(?=\\s|$)|[。！？｡]"
+    f"(?:(?<![{_MARKS}])[{_MARKS}]++"
+    f"|(?<![A-Z{_DOTS}])[{_DOTS}]++|(?<=[A-Z])[{_DOTS}]{{2,}}+)"  # no initial, as in J. R. Smith
+    "[\"'”’»)\\]]*+(?=\\s|$)|[。！？｡]"
 )
 
 
