@@ -61,12 +61,15 @@ class _Stream:
         self._file, self._at = file, 0
 
     def read(self, size: int = -1) -> bytes:
-        found = self._file.read1(size)  # not `read`, which loses what stands before damage
+        found: bytes = self._file.read1(size)  # not `read`, which loses what stands before damage
         self._at += len(found)
         return found
 
     def tell(self) -> int:
         return self._at
+
+    def close(self) -> None:
+        self._file.close()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Raises OSError for a place that is past, or counted from the end."""
