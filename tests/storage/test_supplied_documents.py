@@ -49,7 +49,7 @@ def test_folders_patterns_and_files_of_a_bucket_are_what_they_are_on_a_disk(
     assert {d.metadata["path"]: d.license for d in read(f"{root}/code", format="code")}["one/src/a.py"] == "MIT"
     before = fingerprint(source(f"{root}/set"))
     assert fingerprint(source(f"{root}/set")) == before
-    _put(root, {"set/more.jsonl.gz": gzip.compress(b'{"text": "four"}\n')}, disk)
+    _put(root, {"set/data/train-0.parquet": in_parquet([{"text": "four"}])}, disk)
     assert fingerprint(source(f"{root}/set")) != before
     with pytest.raises(UserError) as caught:
         read(f"{root}/cut.jsonl.gz")

@@ -68,6 +68,9 @@ class _Stream:
     def tell(self) -> int:
         return self._at
 
+    def close(self) -> None:
+        self._file.close()
+
     def seek(self, offset: int, whence: int = 0) -> int:
         """Raises OSError for a place that is past, or counted from the end."""
         target = offset if whence == 0 else self._at + offset if whence == 1 else -1
