@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lehr.cli.places import RUN, Where
+from lehr.cli.run import recipe_argument, set_option
 from lehr.cli.say import say
 from lehr.runtime.text import json_line
 
@@ -107,12 +109,12 @@ def sample(run_or_artifact: Where, score: str, near: float, rows: int, as_json: 
 
 
 @click.command("try")
-@click.argument("recipe")
-@click.argument("file", type=click.Path())
+@recipe_argument
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--source", help="Read the file as this source of the recipe: its text type and fields. [default: prose]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe.")
+@set_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, kept, reason, scores.")
-def try_(recipe: str, file: str, source: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def try_(recipe: Path, file: Path, source: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Run a recipe's filters on a file, and say of every document whether it is kept, and its scores.
 
     FILE may be whatever a source of kind `files` may name. Totals by reason go to stderr. Nothing is written.
@@ -120,7 +122,7 @@ def try_(recipe: str, file: str, source: str | None, overrides: tuple[str, ...],
     \b
     Examples:
       lehr data try tiny/olmo2 texts.jsonl
-      lehr data try tiny/olmo2 texts.jsonl --json --set data.filters.words.at_least=10
+      lehr data try tiny/olmo2 texts.jsonl --json
     """
     from collections import Counter
 
@@ -140,9 +142,7 @@ def try_(recipe: str, file: str, source: str | None, overrides: tuple[str, ...],
         say(f"{number:8,} {reason or 'kept'}", err=True)
 
 
-def _tried(recipe: str, file: str, source: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[Document, Keep | Drop]]:
-    from pathlib import Path
-
+def _tried(recipe: Path, file: Path, source: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[Document, Keep | Drop]]:
     from lehr.config import load_recipe
     from lehr.config.sources import FilesSource
     from lehr.data.document import chunk
@@ -157,7 +157,7 @@ def _tried(recipe: str, file: str, source: str | None, overrides: tuple[str, ...
         known = ", ".join(config.sources)
         raise UserError(f"the recipe has no source {source!r}", where="--source", remedy=f"its sources are: {known}")
     like = config.sources[source] if source else None
-    path = file if "://" in file else str(Path(file).absolute())
+    path = str(file.absolute())
     if isinstance(like, FilesSource):
         given = like.model_copy(update={"path": path})
     else:

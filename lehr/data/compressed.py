@@ -30,7 +30,7 @@ _KINDS: dict[str, tuple[bytes, str]] = {
 COMPRESSED = tuple(end for kind, (_, end) in _KINDS.items() if kind not in ("zip", "Parquet"))  # how their names end
 _WINDOW = 128 << 20  # bytes that a Zstandard file may make its reader keep: as much as `zstd --long` writes
 _BUFFER = 256 << 10
-_SKIPPABLE = range(0x184D2A50, 0x184D2A60)  # frames that hold none of the content (RFC 8878, section 3.1.2)
+_SKIPPABLE = range(0x184D2A50, 0x184D2A60)  # frames that hold none of the content (RFC 8878, 3.1.2)
 _FRAME = int.from_bytes(_KINDS["Zstandard"][0], "little")
 
 

@@ -10,7 +10,9 @@ class _Model(BaseModel):
 
 
 # Of a source's review, in this order (lehr.config.governance.Review).
-REVIEWED = ("owner", "use", "restrictions", "classification", "personal_information", "reviewer", "date")
+REVIEWED = (
+    "content", "owner", "use", "restrictions", "classification", "acquired", "personal_information", "reviewer", "date",
+)  # fmt: skip
 
 
 class SourceFunnel(_Model):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
+import lehr.data.filters
 from lehr.config.compute import Resources
+from lehr.config.filters import Filter
 from lehr.infra.pod.pod_request import PodRequest
+from lehr.report.inputs import REVIEWED
 from tests.config.classes import ANY, Code
 from tests.config.readers import readings
 from tests.graph.source import ROOMS, in_rooms, module_name, sources
@@ -24,6 +30,10 @@ EXCEPTIONS = {
     "Compute.cpu": "Compute.of takes it by the name of a resource class",
     "Compute.accelerator": "as cpu",
     "Compute.ranked": "as cpu",
+    "Policy.reviewed": "a source that it does not allow is refused as the recipe is read",
+    "Policy.personal_information": "as reviewed",
+    **dict.fromkeys((f"Review.{name}" for name in REVIEWED), "the report and the model card take them by their names"),
+    "FilesSource.kind": "its validator makes a format of `jsonl`",
     **dict.fromkeys((f"Resources.{name}" for name in Resources.model_fields), "Compute.of gives them to a PodRequest"),
 }
 
@@ -50,9 +60,24 @@ def unread(modules: Mapping[str, ast.Module]) -> set[str]:
 def test_every_key_has_a_reader() -> None:
     """Also those of the stages' own configurations, which the recipe's keys are copied into."""
     found = unread({module_name(path): sources()[path] for path in in_rooms(*ROOMS)})
-    keys, idle = found - EXCEPTIONS.keys(), EXCEPTIONS.keys() - found
+    keys, idle = found - EXCEPTIONS.keys() - thresholds(), EXCEPTIONS.keys() - found
     assert not keys, f"give these a reader, or move the facts into `reported`: {', '.join(sorted(keys))}"
     assert not idle, f"these have a reader, or are no keys; take the exceptions out: {', '.join(sorted(idle))}"
+
+
+def thresholds() -> set[str]:
+    """Keys `min_SCORE` and `max_SCORE` of filters, which lehr.data.filters.thresholds reads by the names of the scores that the
+    filter's module gives it."""
+    found = set()
+    for config in get_args(get_args(Filter)[0]):
+        kind = get_args(config.model_fields["kind"].annotation)[0]
+        text = Path(f"{lehr.data.filters.__path__[0]}/{kind}.py").read_text(encoding="utf-8")
+        for name in config.model_fields:
+            score = name.removeprefix("min_").removeprefix("max_")
+            by_hand = re.sub(r"\d+", "", score).replace("__", "_")
+            if score != name and "verdict(" in text and (score in text or by_hand in re.sub(r"\{\w+\}", "", text)):
+                found.add(f"{config.__name__}.{name}")
+    return found
 
 
 def test_every_resource_is_asked_for() -> None:

@@ -48,11 +48,11 @@ def test_a_paragraph_passes_in_its_own_language_alone(language: str) -> None:
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_random_letters_are_no_language(language: str) -> None:
-    dropped = [_judged(_scrambled(TEXTS[language], seed), *TEXTS) for seed in range(20)]
+    dropped = [_judged(_scrambled(3 * TEXTS[language], seed), *TEXTS) for seed in range(20)]
     assert sum(isinstance(verdict, Drop) for verdict in dropped) >= 19
     letters = sorted({c for c in TEXTS[language] if c.isalpha()})
     rng = random.Random(7)
-    texts = ["".join(rng.choice(letters) if c.isalpha() else c for c in TEXTS[language]) for _ in range(20)]
+    texts = ["".join(rng.choice(letters) if c.isalpha() else c for c in 3 * TEXTS[language]) for _ in range(20)]
     assert sum(isinstance(_judged(text, *TEXTS), Drop) for text in texts) >= 19
 
 

@@ -74,7 +74,7 @@ def test_the_report_stands_alone(finished: Finished) -> None:
     html = (finished.out / "report.html").read_text()
     assert "<script" not in html
     assert not re.search(r'(?:src|href)="(?!#|data:)', html)
-    for text in ("anneal-1", "Before and after", "Lineage", "Soup against its ingredients", "one word pair too often"):
+    for text in ("anneal-1", "Before and after", "Lineage", "Soup against its ingredients", "duplicate n-grams"):
         assert text in html, text
 
 
@@ -165,4 +165,4 @@ def test_show_chat_and_dropped(finished: Finished) -> None:
     assert chat.stdout.strip()
     dropped = helpers.lehr("dropped", finished.out)
     assert dropped.returncode == 0, dropped.stderr
-    assert "one word pair too often" in dropped.stdout
+    assert "duplicate n-grams" in dropped.stdout

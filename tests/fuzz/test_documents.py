@@ -110,7 +110,7 @@ def _prepared(here: RunLocation, path: Path, words: int, characters: int) -> Non
     config = Data(
         sources={"web": source}, chunk_characters=characters, filters=filters, mixes=mixes, dev_share=0.3, held_out_share=0.3
     )
-    funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, here.out.parent / "scratch")["web"]
+    funnel = prepare_corpus(config, {"quiz": [ENGLISH]}, _nothing, here.out, here.out / "scratch")["web"]
     kept = {split: list(rows_of(here.out / f"{split}.jsonl.gz")) for split in ("dev", "held_out")}
     assert funnel.read == funnel.kept + funnel.dropped.total()
     for split, found in kept.items():

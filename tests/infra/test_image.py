@@ -29,6 +29,7 @@ def test_an_image_installs_what_the_package_asks_for_and_no_tools() -> None:
         *extras["export"],
         *extras["rl"],
         *extras["parquet"],
+        *extras["web"],
         *extras["cluster"],
     }
     assert not set(requirements(PROJECT, ["all"])) & set(extras["dev"])

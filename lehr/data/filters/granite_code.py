@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from html.parser import HTMLParser
 
-from lehr.config.filters.code import GraniteCodeFilter
+from lehr.config.filters.repositories import GraniteCodeFilter
 from lehr.data.document import Document
 from lehr.data.filters.metadata import text as metadata_text
 from lehr.data.filters.thresholds import verdict

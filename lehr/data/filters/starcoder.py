@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lehr.config.filters.code import StarcoderFilter
+from lehr.config.filters.repositories import StarcoderFilter
 from lehr.data.document import Document
 from lehr.data.filters.metadata import number
 from lehr.data.filters.thresholds import verdict

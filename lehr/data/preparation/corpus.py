@@ -59,7 +59,7 @@ def prepare_corpus(
     passes = Passes(config, parts, watch, _PASSES * len(parts))
     tallies = _filtered(passes, synthetic, damage)
     corpus = _compared(passes, tallies, folder, out)
-    watch.note(f"{len(corpus.fates):,} documents passed the filters; {corpus.gone:,} of them repeat an earlier one")
+    watch.note(f"{len(corpus.fates):,} documents passed the filters; {corpus.gone:,} of them are copies")
     contaminated = decontaminate(corpus, evaluation_texts, passes, folder / "index")
     found = funnels(corpus, damage)
     check(found)

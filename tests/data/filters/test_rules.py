@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lehr.config.data import Data
 from lehr.config.filters import FilterConfig
-from lehr.config.filters.code import GraniteCodeFilter, StarcoderFilter
 from lehr.config.filters.origin import AntivirusFilter, StackExchangeFilter, UrlBlocklistFilter
 from lehr.config.filters.quality import C4Filter, FineWebFilter
+from lehr.config.filters.repositories import GraniteCodeFilter, StarcoderFilter
 from lehr.config.filters.text import LineLengthFilter, RepeatedNgramFilter, WordsFilter
 from lehr.data.document import Document
 from lehr.data.filters import filters
