@@ -132,6 +132,7 @@ def test_a_stage_goes_on_under_any_other_layout(inputs: Inputs, alone: Artifact,
     assert not list((tmp_path / "work").iterdir())
 
 
+@pytest.mark.long
 def test_a_damaged_save_is_passed_over_and_the_bits_stay(inputs: Inputs, sharded: Artifact, tmp_path: Path) -> None:
     """Stopped after step 10, whose save loses a bit: the one of step 8 is used, and all ends as if nothing had happened."""
     with pytest.raises(Preempted):

@@ -87,6 +87,7 @@ def test_the_engine_reaches_nothing_but_its_folder(engine: DuckDBJoins, tmp_path
             engine._db.execute(query)
 
 
+@pytest.mark.long
 def test_more_rows_than_memory_go_to_the_disk(tmp_path: Path) -> None:
     """48 MB of rows and the groups over them, with 64 MiB."""
     random = np.random.default_rng(0)

@@ -20,6 +20,7 @@ def _strings(text: str, k: int) -> set[tuple[str, ...]]:
     return {tuple(found[i : i + k]) for i in range(max(1, len(found) - k + 1))} if found else set()
 
 
+@pytest.mark.long
 @given(st.lists(st.text(alphabet="aBcé \n\t\u00a0\u2003\x1c日本ไ.,x", max_size=60), max_size=6), st.integers(1, 6))
 def test_hashes_are_as_different_as_the_shingles_of_words(texts: list[str], k: int) -> None:
     hashed, plain = shingle_sets(texts, k), [_strings(text, k) for text in texts]

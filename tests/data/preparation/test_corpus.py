@@ -144,6 +144,7 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
         assert digests(place / "out") == expected
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_replaced_and_one_that_always_dies_is_said(tmp_path: Path) -> None:
     texts(tmp_path / "in", 3, 30)
     tasks = [Dies(tmp_path / f"{number}", once=True) for number in range(3)]
