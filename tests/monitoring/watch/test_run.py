@@ -189,10 +189,10 @@ def test_hours_of_watching_cost_no_more_memory_than_one(tmp_path: Path) -> None:
         watcher = Watcher([url], now=lambda: now[0])
         tracker.stage_started("stage1", total_steps=10**6, params={})
         sizes = []
-        for look in range(1, 41):  # of an hour twelve are kept
+        for look in range(1, 41):  # of an hour twelve are kept, or thirteen
             now[0] += 300
             tracker.progress("stage1", look, 10**6, runs.STEP)
             watcher.look()
             history = watcher.runs[0].scraper.history
             sizes.append(sum(len(points) for of in history._series.values() for points in of.values()))
-        assert sizes[5] < sizes[11] and max(sizes[20:]) <= 1.05 * max(sizes[12:20])
+        assert sizes[5] < sizes[11] and max(sizes[20:]) <= 13 / 12 * sizes[11]
