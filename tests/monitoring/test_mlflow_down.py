@@ -155,8 +155,8 @@ def test_pods_that_start_together_log_into_one_parent_and_their_own_children(ser
 def test_no_step_waits_for_a_server_that_never_answers_and_memory_stays_flat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes connections, and says nothing. A step that waited for it would wait for as long as the test may last; single steps
-    may be slow, since whole machines stand still for seconds."""
+    """It takes connections, and says nothing. A step that waited for it would wait for as long as the test may last;
+    single steps may be slow, since whole machines stand still for seconds."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3600")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent_server = Server(tmp_path / "unused.db")
