@@ -111,7 +111,12 @@ def _share_once() -> None:
 
 
 def _keep_writing(path: Path) -> None:
+    """Until the process ends, or the folder is gone: whoever made it has ended, and what is counted next is another's."""
+    global _sharing
     while not _ended.wait(WRITE_SECONDS):
+        if not path.parent.is_dir():
+            _sharing = None
+            return
         write(path)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,21 @@ def test_processes_of_one_machine_are_summed_those_that_ended_too(tmp_path: Path
     (tmp_path / "counts-2.json").write_text(json.dumps({"test_plain": [[[], {"count": 1}]]}))
     assert counters.read_all()["test_plain"][()].total == 21.0
     assert counters.read_all(str(tmp_path / "nowhere"))["test_plain"][()].total == 1.0
+
+
+def test_a_process_that_outlives_the_folder_shares_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "_sharing", None)
+    monkeypatch.setattr(counters, "WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(counters, "_ended", ended := threading.Event())
+    name = f"counts-{os.getpid()}.json"
+    for run in ("first", "second"):
+        (folder := tmp_path / run).mkdir()
+        monkeypatch.setenv(counters.FOLDER, str(folder))
+        PLAIN.add(1.0)
+        while not (folder / name).exists():  # the test's time limit ends this
+            time.sleep(0.01)
+        shutil.rmtree(folder, ignore_errors=True)
+        while counters._sharing is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # a write may have been in progress
+            time.sleep(0.01)
+    ended.set()
