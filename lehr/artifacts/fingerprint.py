@@ -90,13 +90,26 @@ def _imports(module: str, package: str) -> frozenset[str]:
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         yield from (name for name in names if name.split(".")[0] in ("lehr", package) and _source(name) is not None)
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """`tree` and the statements in it, at any depth. Expressions, which hold no statement, are most of a tree: walking
+    through them too took a second at every start."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inside = getattr(node, name, None)
+            if isinstance(inside, list):  # a lambda's body is an expression
+                waiting.extend(inside)
 
 
 @cache

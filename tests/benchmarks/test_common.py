@@ -16,6 +16,7 @@ def _fails() -> None:
     raise RuntimeError("its wheel is broken")
 
 
+@pytest.mark.long
 def test_a_broken_peer_is_named_and_the_others_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     found = in_turns({LEHR: lambda: None, "broken": _fails, "sound": lambda: None}, turns=1, warm=0)
     assert set(found) == {LEHR, "sound"}

@@ -69,7 +69,7 @@ def copied(finished: Finished, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered"])
+@pytest.mark.parametrize("damage", ["truncated", pytest.param("altered", marks=pytest.mark.long)])
 def test_a_damaged_checkpoint_is_named_and_nothing_is_trained_on_it(copied: Path, damage: str) -> None:
     weights = copied / "artifacts" / helpers.artifacts(copied, ["soup"])[0] / "model.safetensors"
     raw = bytearray(weights.read_bytes())

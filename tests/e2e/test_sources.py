@@ -34,6 +34,7 @@ def _recipe(folder: Path, source: dict[str, object]) -> Path:
     return folder / "mine.yaml"
 
 
+@pytest.mark.long
 def test_a_run_begins_with_a_data_set_in_parquet(tmp_path: Path) -> None:
     bible = helpers.ROOT / "recipes/data/bible.jsonl.gz"
     rows = [json.loads(line) for line in gzip.decompress(bible.read_bytes()).splitlines()[:200]]

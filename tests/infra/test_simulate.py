@@ -33,7 +33,7 @@ from tests.infra.world import NOW, POLICY, pod, verdict
 TABLE = FailureTable.load()
 
 
-@pytest.mark.parametrize("gpus", [1024, 16384])
+@pytest.mark.parametrize("gpus", [1024, pytest.param(16384, marks=pytest.mark.long)])
 def test_agrees_with_the_closed_form(gpus: int) -> None:
     found = check(gpus, TABLE)
     assert abs(found.simulated - found.exact) < 0.001

@@ -18,6 +18,7 @@ from lehr.cli.diagnose import _documents, init
 from lehr.model.transformer import Transformer
 
 
+@pytest.mark.long
 def test_exponents_by_hand() -> None:
     """Activations block by block, gradients by finite differences: shifting all positions along one axis changes a
     document's mean loss by the sum of that axis' gradients over positions."""

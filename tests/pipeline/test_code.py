@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,15 @@ from lehr.pipeline.registry import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = """
-import json
-from lehr.artifacts.fingerprint import code_version
+import json, sys
+from lehr.artifacts import fingerprint
 from lehr.pipeline.registry import STAGES
-print(json.dumps({kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}))
+for _ in sys.stdin:
+    for function in vars(fingerprint).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+    found = {kind: fingerprint.code_version(spec.run) for kind, spec in STAGES.items() if spec.run}
+    print(json.dumps(found), flush=True)
 """
 NOTHING = """
 from lehr.pipeline.spec import StageSpec
@@ -44,19 +49,27 @@ def test_a_stage_reaches_what_it_needs_and_nothing_else() -> None:
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, tuple[str, str]]], set[str]]:
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, tuple[str, str]]], set[str]]]:
     """Which kinds of stage have another code version once files of a copy of the library are edited: path -> (old, new)."""
     copy = tmp_path_factory.mktemp("code")
     shutil.copytree(ROOT / "lehr", copy / "lehr", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def of() -> dict[str, str]:
-        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def process() -> subprocess.Popen[str]:
         command = [sys.executable, "-c", VERSIONS]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
-        found: dict[str, str] = json.loads(done.stdout)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=copy, env=environment, text=True, **pipes)
+
+    def of(asked: subprocess.Popen[str]) -> dict[str, str]:
+        assert asked.stdin is not None and asked.stdout is not None
+        asked.stdin.write("\n")
+        asked.stdin.flush()
+        found: dict[str, str] = json.loads(asked.stdout.readline())
         return found
 
-    before = of()
+    running = process()  # it reads the files anew each time; what it has loaded is older
+    before = of(running)
 
     def changed(edits: dict[str, tuple[str, str]]) -> set[str]:
         kept = {path: (copy / path).read_text() if (copy / path).exists() else None for path in edits}
@@ -65,13 +78,19 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, tu
             assert old in text, f"{path} does not say {old!r}"
             (copy / path).write_text(text.replace(old, new, 1) if old else text + new)
         try:
-            after = of()
+            if "lehr/pipeline/registry.py" in edits:  # which is loaded, not read
+                with process() as fresh:
+                    after = of(fresh)
+            else:
+                after = of(running)
         finally:
             for path, text in kept.items():
                 (copy / path).unlink() if text is None else (copy / path).write_text(text)
         return {kind for kind in before | after if before.get(kind) != after.get(kind)}
 
-    return changed
+    yield changed
+    with running:
+        running.stdin.close()  # type: ignore[union-attr]
 
 
 TRAINING = {"pretrain", "midtrain", "sft", "dpo", "grpo"}

@@ -20,7 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "why"), [("hang", 173, "no step for"), ("device", 172, "uncorrectable ECC"), ("mistake", 1, "")]
+    ("how", "code", "why"),
+    [
+        pytest.param("hang", 173, "no step for", marks=pytest.mark.long),
+        ("device", 172, "uncorrectable ECC"),
+        pytest.param("mistake", 1, "", marks=pytest.mark.long),
+    ],
 )
 def test_the_exit_code_of_a_pod_says_what_failed(tmp_path: Path, how: str, code: int, why: str) -> None:
     """A mistake of the program ends as ever: nobody's node is blamed for it."""

@@ -47,7 +47,7 @@ def test_every_rank_has_rank_zeros_result_or_its_error(tmp_path: Path) -> None:
         pytest.param("user", "UserError", "UserError", "rank 1: no such thing. Give another.", marks=pytest.mark.long),
         # As it was raised; its owner is told to the other.
         pytest.param("disk", "OSError", "UserError", "the disk is full", marks=pytest.mark.long),
-        ("bug", "Bug", "Bug", "nobody expected this"),
+        pytest.param("bug", "Bug", "Bug", "nobody expected this", marks=pytest.mark.long),
     ],
 )
 def test_a_rank_that_fails_while_the_other_waits(tmp_path: Path, how: str, first: str, other: str, says: str) -> None:

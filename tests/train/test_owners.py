@@ -49,6 +49,7 @@ def both_fail(ranks: Ranks, where: str) -> None:
     ranks.sum_(torch.ones(3))
 
 
+@pytest.mark.long
 def test_a_mistake_of_ours_on_a_rank_is_no_fault_of_the_machines(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Bug, match=r"rank 1 of 2 on .* failed: ValueError: nobody expected this") as caught:
         run_ranks(2, 1, both_fail, "rank 1")

@@ -170,7 +170,7 @@ def test_an_evaluation_is_broken_off_and_made_up_for(tmp_path: Path) -> None:
     assert [row["step"] for row in pieces.curves(cut) if "dev_x" in row] == [5, 10, 15, 20, 25, 30]
 
 
-@pytest.mark.parametrize("everybody", [False, True])
+@pytest.mark.parametrize("everybody", [pytest.param(False, marks=pytest.mark.long), True])
 def test_two_ranks_stop_at_one_step(everybody: bool, tmp_path: Path) -> None:
     """Whether rank 0 alone is told or every process is, the fork server too."""
     whole = pieces.stage(tmp_path / "whole", pieces.plain, world=2)
