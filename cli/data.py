@@ -44,8 +44,8 @@ def _sources(artifact: Artifact) -> dict[str, Any]:
 def _passed_over(counted: dict[str, Any], source: str | None) -> Iterator[str]:
     """A line for each reason for which rows or files of a source could not be read."""
     for name, row in counted.items():
-        passed = row.get("passed_over") if isinstance(row, dict) and source in (None, name) else None
-        for reason, number in (passed or {}).get("damaged", {}).items():
+        passed: dict[str, Any] = row.get("passed_over", {}) if isinstance(row, dict) and source in (None, name) else {}
+        for reason, number in passed.get("damaged", {}).items():
             yield f"{number:8,} {name}: could not be read: {reason}, first {passed['first'][reason]}"
 
 

@@ -33,7 +33,6 @@ EXCEPTIONS = {
     "Policy.reviewed": "a source that it does not allow is refused as the recipe is read",
     "Policy.personal_information": "as reviewed",
     **dict.fromkeys((f"Review.{name}" for name in REVIEWED), "the report and the model card take them by their names"),
-    "ExternalSource.path": "a source that has it is one of kind files from then on (lehr.config.sources.with_path)",
     "FilesSource.kind": "its validator makes a format of `jsonl`",
     **dict.fromkeys((f"Resources.{name}" for name in Resources.model_fields), "Compute.of gives them to a PodRequest"),
 }
