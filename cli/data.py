@@ -26,19 +26,27 @@ def read_dropped(path: Path) -> Iterator[dict[str, Any]]:
     return read_rows(path, "delete this artifact's folder and run the same command again")
 
 
-def _sources(artifact: Artifact) -> set[str]:
-    """All that were read, also those of which nothing was dropped."""
+def _sources(artifact: Artifact) -> dict[str, Any]:
+    """What was counted of each source, also of those of which nothing was dropped."""
     from lehr.runtime.errors import UserError
     from lehr.runtime.json_files import read_object
 
-    found = set[str]()
+    found = dict[str, Any]()
     for name in ("funnel.json", "sets.json"):
         path = artifact.path(name)
         try:
-            found |= set(read_object(path, "")) if path.is_file() else set()
+            found |= read_object(path, "") if path.is_file() else {}
         except UserError:  # damaged: those of the records count alone
             continue
     return found
+
+
+def _passed_over(counted: dict[str, Any], source: str | None) -> Iterator[str]:
+    """A line for each reason for which rows or files of a source could not be read."""
+    for name, row in counted.items():
+        passed: dict[str, Any] = row.get("passed_over", {}) if isinstance(row, dict) and source in (None, name) else {}
+        for reason, number in passed.get("damaged", {}).items():
+            yield f"{number:8,} {name}: could not be read: {reason}, first {passed['first'][reason]}"
 
 
 def _known(what: str, wanted: str | None, known: set[str]) -> None:
@@ -59,7 +67,7 @@ def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_j
     """List the documents that were not trained on, each with its reason.
 
     RUN_OR_ARTIFACT is a run's folder, or an artifact of documents, conversations, preferences or prompts in it. One line per
-    document or row: source, reason, id; the totals go to stderr.
+    document or row: source, reason, id; the totals go to stderr, with what could not be read at all.
 
     \b
     Examples:
@@ -70,9 +78,11 @@ def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_j
     from lehr.cli.locate import with_file
 
     totals: Counter[tuple[str, str]] = Counter()
-    reasons, sources = set[str](), set[str]()
+    reasons, sources, unread = set[str](), set[str](), list[str]()
     for artifact in with_file(run_or_artifact, DROPPED):
-        sources |= _sources(artifact)
+        counted = _sources(artifact)
+        sources |= counted.keys()
+        unread += [] if reason else _passed_over(counted, source)
         for record in read_dropped(artifact.path(DROPPED)):
             reasons.add(str(record.get("reason", "")))
             sources.add(str(record.get("source", "")))
@@ -86,3 +96,5 @@ def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_j
     for (of_source, why), count in sorted(totals.items()):
         say(f"{count:8,} {of_source}: {why}", err=True)
     say(f"{totals.total():8,} documents dropped", err=True)
+    for line in unread:
+        say(line, err=True)

@@ -13,7 +13,7 @@ from lehr.config.filters import Filter
 from lehr.config.governance import Policy
 from lehr.config.mix import Mix
 from lehr.config.names import Name, StepName
-from lehr.config.sources import Source
+from lehr.config.sources import Source, with_path
 from lehr.config.text_models import TextModel, names_file
 
 
@@ -41,6 +41,11 @@ class Data(Config):
             return filters
         told = {name: value for name, value in filters.items() if value is not None}
         return {name: {"kind": name, **value} if isinstance(value, dict) else value for name, value in told.items()}
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _placed(cls, sources: Any) -> Any:
+        return {name: with_path(each) for name, each in sources.items()} if isinstance(sources, dict) else sources
 
     @model_validator(mode="after")
     def _told_apart(self) -> Data:

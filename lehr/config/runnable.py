@@ -43,8 +43,7 @@ def _sources(recipe: Recipe) -> Iterator[Lack]:
     absent = {name: source for name, source in sources.items() if isinstance(source, ExternalSource)}
     if absent:
         first, source = next(iter(absent.items()))
-        form = "put its files on a disk or into a bucket and set data.sources.NAME to {kind: files, path: ..., license: ..., "
-        form += "text_type: prose, reference or code}"
+        form = "put its files on a disk or into a bucket and set data.sources.NAME.path to that place"
         yield (
             f"{len(absent)} source{'s' if len(absent) > 1 else ''} must be supplied: {', '.join(absent)}",
             f"for each source, {form}; {first} is at {source.uri}, its licence {source.license}",

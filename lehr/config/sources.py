@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,8 @@ from lehr.config.base import Config, Positive, Reported
 from lehr.config.governance import Review
 
 Format = Literal["auto", "jsonl", "parquet", "warc", "text", "code"]
-TextType = Literal["prose", "code", "reference"]  # reference: lists and tables
+# reference: lists and tables; math: formulas and problems; instruction: questions with answers
+TextType = Literal["prose", "code", "reference", "math", "instruction"]
 
 
 class RowFields(Config):
@@ -24,7 +25,17 @@ class RowFields(Config):
     language: str = "language"  # ISO 639, with or without a script or region
 
 
-class FilesSource(Config):
+class Files(Config):
+    """How files are read; `FilesSource` explains it."""
+
+    format: Format = "auto"
+    fields: RowFields = RowFields()
+    split: str = "train"
+    damaged: Literal["stop", "skip"] = "stop"
+    text_type: TextType = "prose"  # which quality rules apply; to files of repositories always those for code
+
+
+class FilesSource(Files):
     """Documents from files. `path` is a file, a folder, or a pattern, here or at `s3://`; of a folder, the files of the
     `format` are read, and of files of rows that name a split (a Hugging Face data set's `data/train-00000-of-00004.parquet`)
     those of `split`.
@@ -40,11 +51,6 @@ class FilesSource(Config):
 
     kind: Literal["files", "jsonl"]
     path: str  # relative to the file in which it is written
-    format: Format = "auto"
-    fields: RowFields = RowFields()
-    split: str = "train"
-    damaged: Literal["stop", "skip"] = "stop"
-    text_type: TextType = "prose"  # which quality rules apply; to files of repositories always those for code
     license: str
     origin: str = ""  # where the text comes from, for the card
     review: Review | None = None
@@ -74,17 +80,27 @@ class SyntheticSource(Config):
     review: Review | None = None
 
 
-class ExternalSource(Config):
-    """Documents held by others, and where they are; to run the recipe, supply them and make the source one of kind files.
+class ExternalSource(Files):
+    """Documents held by others, and where they are; to run the recipe, put them on a disk or into a bucket and give `path`,
+    with which the source is one of kind files.
 
-    `reported` holds facts that no code uses: `tokens` as the report counts them, their `category` there, the `text_type`."""
+    `reported` holds facts that no code uses: `tokens` as the report counts them, their `category` there."""
 
     kind: Literal["external"]
     uri: Annotated[str, Field(pattern=r"^[a-z0-9]+://\S+$")]  # hf://: a data set of the Hugging Face hub; s3://: your own copy
     license: str
     supply: str  # what must be supplied
+    path: str = ""  # where you have put it
     review: Review | None = None
     reported: Reported = {}
+
+
+def with_path(source: Any) -> Any:
+    """A source as it is written; one that others hold and that has a `path` now, as one of files."""
+    if not isinstance(source, dict) or source.get("kind") != "external" or not source.get("path"):
+        return source
+    kept = {key: value for key, value in source.items() if key not in ("kind", "uri", "supply", "reported")}
+    return {"kind": "files", "origin": source.get("uri", ""), **kept}
 
 
 Source = Annotated[FilesSource | SyntheticSource | ExternalSource, Field(discriminator="kind")]

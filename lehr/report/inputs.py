@@ -23,6 +23,7 @@ class SourceFunnel(_Model):
     characters: int = 0  # of the kept documents
     tokens: int | None = None  # of the kept documents
     dropped: dict[str, int] = {}
+    damaged: dict[str, int] = {}  # rows and files that could not be read and were passed over, by reason
     license: str = ""
     origin: str = ""
     review: dict[str, str] | None = None  # the clearance: lehr.config.governance.Review

@@ -31,6 +31,7 @@ class Sources:
     legend: list[tuple[str, str]]
     bars: dict[str, list[Part]]
     reasons: list[str]
+    damaged: list[tuple[str, int, str]]  # source, how many rows or files could not be read, and why
     reviews: list[list[str]]  # of each reviewed source: its name, then what REVIEWED names
     mixes: dict[str, list[str]]
 
@@ -51,7 +52,8 @@ def sources(data: ReportData) -> Sources | None:
         mixes.setdefault(tree, []).append(name)
     bars = {name: _parts(source, colours) for name, source in data.funnel.items()}
     reviews = [[name, *(s.review.get(key) or "–" for key in REVIEWED)] for name, s in data.funnel.items() if s.review]
-    return Sources(legend, bars, ranked, reviews, mixes) if bars or mixes else None
+    damaged = [(name, number, why) for name, s in data.funnel.items() for why, number in s.damaged.items()]
+    return Sources(legend, bars, ranked, damaged, reviews, mixes) if bars or mixes else None
 
 
 def _parts(source: SourceFunnel, colours: dict[str, str]) -> list[Part]:

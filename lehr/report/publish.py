@@ -228,7 +228,8 @@ def _funnel(artifacts: Sequence[Artifact]) -> dict[str, SourceFunnel]:
             for name, row in read_object(a.path("funnel.json"), REPEAT).items():
                 out[name] = SourceFunnel(
                     read=row["read"], kept=row["kept"], characters=row["characters_kept"], tokens=tokens.get(name),
-                    dropped=row["dropped"], license=row["license"], origin=row["origin"], review=row.get("review"),
+                    dropped=row["dropped"], damaged=row.get("passed_over", {}).get("damaged", {}),
+                    license=row["license"], origin=row["origin"], review=row.get("review"),
                 )  # fmt: skip
     return out
 

@@ -54,8 +54,7 @@ def described_source(name: str, source: Source) -> dict[str, Any]:
         raise UserError(
             f"source {name!r} must be supplied: {source.supply}",
             where=source.uri,
-            remedy=f"put its documents on a disk or into a bucket, and set data.sources.{name} to "
-            "{kind: files, path: ..., license: ...}",
+            remedy=f"put its documents on a disk or into a bucket, and set data.sources.{name}.path to that place",
         )
     described = source.model_dump(mode="json")
     if isinstance(source, FilesSource):

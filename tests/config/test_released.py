@@ -172,7 +172,7 @@ def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(
     assert [word for word in loaded.data.sources if not re.search(rf"\b{word}\b", said)] == []
     assert re.search(rf"{len(loaded.data.sources)} sources? must be supplied", said)
     assert f"the tokenizer must be supplied: {loaded.tokenizer.origin}" in said
-    assert "text_type: prose, reference or code" in said
+    assert "set data.sources.NAME.path to that place" in said
     for step in loaded.posttraining:
         if not getattr(step, "about", None):  # of which its questions are made
             lacks = "parents" if step.kind == "merge" else "data"

@@ -52,5 +52,8 @@ def test_a_run_begins_with_a_data_set_in_parquet(tmp_path: Path) -> None:
     made = next((tmp_path / "run/artifacts").glob("documents-*"))
     funnel = json.loads((made / "funnel.json").read_text())["bible"]
     assert funnel["passed_over"]["damaged"] == {"damaged file": 1}
+    said = helpers.lehr("dropped", str(tmp_path / "run")).stderr
+    assert "1 bible: could not be read: damaged file, first" in said and "train-00002-of-00002.parquet" in said
+    assert "Passed over" in (tmp_path / "run/report.html").read_text()
     kept = {row["id"].partition("#")[0] for row in rows_of(made / "documents/bible.jsonl.gz")}
     assert kept and kept <= {row["id"] for row in rows}

@@ -11,12 +11,14 @@ from lehr.config.sources import TextType
 
 class StackExchangeFilter(FilterConfig):
     """OLMo 2 section 4.3: questions with an accepted answer, by the votes of question and answer. `*_key` name the keys of a
-    document's metadata; what is not given there drops the document. Scores: `stackexchange.question_votes`, `.answer_votes`."""
+    document's metadata; a document of which they are not given is dropped, or passes with `missing: keep`. Scores:
+    `stackexchange.question_votes`, `.answer_votes`."""
 
     kind: Literal["stackexchange"] = "stackexchange"
     min_question_votes: int | None = 3
     min_answer_votes: int | None = 5
     accepted_answer: bool = True  # drop what has none
+    missing: Literal["drop", "keep"] = "drop"
     question_votes_key: str = "question_votes"
     answer_votes_key: str = "answer_votes"
     accepted_answer_key: str = "accepted_answer"

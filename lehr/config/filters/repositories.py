@@ -40,12 +40,13 @@ class GraniteCodeFilter(FilterConfig):
 
 class StarcoderFilter(FilterConfig):
     """OLMo 2 section 2.4.1: code of repositories with enough stars, and not of a few words over and over. `stars_key` names the
-    key of a document's metadata; a document whose stars are not given is dropped. Scores: `starcoder.stars`, `.top_word`,
-    `.top_two_words`."""
+    key of a document's metadata; a document whose stars are not given is dropped, or not asked for them with `missing: keep`.
+    Scores: `starcoder.stars`, `.top_word`, `.top_two_words`."""
 
     kind: Literal["starcoder"] = "starcoder"
     text_types: list[TextType] = CODE
     min_stars: Count = 2
     stars_key: str = "max_stars_count"  # as StarCoder's data set calls it
+    missing: Literal["drop", "keep"] = "drop"
     max_top_word: Share = 0.3  # of all words
     max_top_two_words: Share = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 
 from lehr.config.filters import FilterConfig
@@ -11,9 +12,10 @@ from lehr.data.verdict import Drop, Filter, Keep
 
 
 def filters(configs: Mapping[str, FilterConfig]) -> Filter:
-    """All of `configs` (name -> configuration) one after another: the first that drops a document ends it. Raises UserError for
-    one that cannot be made, such as one whose package is not installed."""
-    made = [(config.text_types, config.sources, _made(config)) for config in configs.values()]
+    """All of `configs` (name -> configuration) one after another: the first that drops a document ends it. Scores are named
+    after their filter's kind; those of a filter of another name after that, so that two of one kind keep theirs. Raises
+    UserError for one that cannot be made, such as one whose package is not installed."""
+    made = [(config.text_types, config.sources, _named(name, config.kind, _made(config))) for name, config in configs.items()]
 
     def judge(document: Document) -> Keep | Drop:
         scores: dict[str, float] = {}
@@ -28,6 +30,18 @@ def filters(configs: Mapping[str, FilterConfig]) -> Filter:
         return Keep(scores, document)
 
     return judge
+
+
+def _named(name: str, kind: str, judge: Filter) -> Filter:
+    if name == kind:
+        return judge
+
+    def named(document: Document) -> Keep | Drop:
+        verdict = judge(document)
+        scores = {name + score.removeprefix(kind): value for score, value in verdict.scores.items()}
+        return replace(verdict, scores=scores)
+
+    return named
 
 
 def _made(config: FilterConfig) -> Filter:

@@ -16,11 +16,13 @@ def make(config: StackExchangeFilter) -> Filter:
     def stackexchange(document: Document) -> Keep | Drop:
         question, answer = number(document, config.question_votes_key), number(document, config.answer_votes_key)
         asked = ((question, config.min_question_votes), (answer, config.min_answer_votes))
-        if any(votes is None and least is not None for votes, least in asked):
+        if any(votes is None and least is not None for votes, least in asked) and config.missing == "drop":
             return Drop("votes not given")
         votes = {"question_votes": question, "answer_votes": answer}
         found = verdict(config, {name: value for name, value in votes.items() if value is not None}, _REASONS)
-        if isinstance(found, Keep) and config.accepted_answer and document.metadata.get(config.accepted_answer_key) in _NONE:
+        told = config.accepted_answer_key in document.metadata or config.missing == "drop"
+        accepted = document.metadata.get(config.accepted_answer_key) not in _NONE
+        if isinstance(found, Keep) and config.accepted_answer and told and not accepted:
             return Drop("no accepted answer", found.scores)
         return found
 

@@ -17,7 +17,7 @@ _REASONS = {"stars": "too few stars", "top_word": "one word too often", "top_two
 def make(config: StarcoderFilter) -> Filter:
     def starcoder(document: Document) -> Keep | Drop:
         stars = number(document, config.stars_key)
-        if stars is None and config.min_stars is not None:
+        if stars is None and config.min_stars is not None and config.missing == "drop":
             return Drop("stars not given")
         ids = text_of(document.text).ids
         counts = np.sort(np.unique(ids, return_counts=True)[1])

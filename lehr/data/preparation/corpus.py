@@ -82,7 +82,7 @@ def _parts(config: Data, folder: Path) -> tuple[list[Part], dict[str, Damage]]:
     for name, source in config.sources.items():
         if isinstance(source, ExternalSource):
             what = f"source {name!r} must be supplied: {source.supply}"
-            raise UserError(what, where=source.uri, remedy="make it one of kind files")
+            raise UserError(what, where=source.uri, remedy="give its path")
         if isinstance(source, FilesSource):
             damage[name] = Damage(stops=source.damaged == "stop")
             found += [Part(len(found) + i, name, source, each, folder) for i, each in enumerate(inputs(source, damage[name]))]

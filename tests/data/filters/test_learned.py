@@ -28,7 +28,7 @@ def configured(**keys: Any) -> FilterConfig:
 
 
 def judged(text: str, metadata: dict[str, Any] | None = None, **keys: Any) -> Keep | Drop:
-    return filters({"it": configured(**keys)})(Document("d", "s", text, metadata=metadata or {}))
+    return filters({keys["kind"]: configured(**keys)})(Document("d", "s", text, metadata=metadata or {}))
 
 
 @pytest.fixture

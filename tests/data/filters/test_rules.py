@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ LINE = "The ship was in the harbour for a week."
 
 
 def _judged(config: FilterConfig, text: str, **fields: Any) -> Keep | Drop:
-    return filters({"it": config})(
+    return filters({config.kind: config})(
         Document(fields.pop("id", "d"), "s", text, text_type=fields.pop("text_type", "prose"), **fields)
     )
 
@@ -238,3 +239,31 @@ def test_a_name_is_a_kind_unless_it_says_another_and_null_removes() -> None:
     data = Data.model_validate(said)
     assert data.filters == {"words": WordsFilter(at_least=9), "again": WordsFilter(at_most=99)}
     assert Data.model_validate_json(json.dumps(data.model_dump(mode="json"))) == data
+
+
+def test_scores_of_two_filters_of_a_kind_are_both_kept() -> None:
+    judge = filters({"words": WordsFilter(at_least=1), "long": WordsFilter(at_least=3)})
+    verdict = judge(Document("d", "s", "one two"))
+    assert isinstance(verdict, Drop) and verdict.scores == {"words": 2.0, "long": 2.0}
+
+
+def test_stars_and_votes_that_are_not_given_pass_where_the_recipe_says_so() -> None:
+    starcoder, exchange = StarcoderFilter(missing="keep"), StackExchangeFilter(missing="keep")
+    assert isinstance(_judged(starcoder, "def f(x): return x", text_type="code"), Keep)
+    assert isinstance(_judged(exchange, "a question"), Keep)
+    assert isinstance(_judged(exchange, "a question", metadata={"question_votes": 2}), Drop)
+    assert isinstance(_judged(exchange, "a question", metadata={"accepted_answer": False}), Drop)
+
+
+@pytest.mark.skipif(shutil.which("clamscan") is None, reason="ClamAV (package clamav) is not installed")
+def test_clamav_finds_the_test_signature(tmp_path: Path) -> None:
+    """ClamAV itself, with a database of one signature: its own may not be here."""
+    eicar = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+    database = tmp_path / "own.ndb"
+    database.write_text(f"Eicar-Own:0:*:{eicar.encode().hex()}\n")
+    config = AntivirusFilter(command="clamscan", database=str(database))
+    assert _judged(config, f"print('x')\n{eicar}\n", text_type="code") == Drop("malware")
+    assert isinstance(_judged(config, "print('x')\n", text_type="code"), Keep)
+    database.write_text("no signature\n")
+    with pytest.raises(UserError, match="documents cannot be scanned for malware"):
+        filters({"antivirus": config})
