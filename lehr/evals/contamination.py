@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from lehr.data.synthetic.conversations import ASKED_FORMAT
 from lehr.data.synthetic.problems import pool, problem
 from lehr.data.synthetic.splits import Split
 from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
@@ -62,6 +63,15 @@ def evaluation_texts(
         return [] if absent else list(dict.fromkeys(_texts(task, seed, corpus_folder, ngram_words)))
 
     return TextsByTask(tasks, make)
+
+
+def compared_text(task: str, example: object, ngram_words: int) -> str:
+    """The text by which an example of a task is compared: one of `evaluation_texts`."""
+    text = _text(example)
+    if task not in _FAMILIES:
+        return text
+    asked = text.removeprefix("Question: ").partition("\n")[0]
+    return around_numbers(asked.removesuffix(f" {ASKED_FORMAT}"), ngram_words)
 
 
 def _texts(task: str, seed: int, corpus_folder: Path | None, ngram_words: int) -> Iterator[str]:
