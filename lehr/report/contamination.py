@@ -14,9 +14,9 @@ _SHOWN = 5  # documents that a row names
 
 @dataclass(frozen=True)
 class Flagged:
-    """`rows`: task, examples, those in documents that stayed, those in removed ones, documents, what was not compared; the
-    models that it holds for are named where several differ. `without`: task and metric, model, score, score without those that
-    stayed. `lede` says it in a sentence."""
+    """`rows`: task, examples, those in documents that stayed, those in removed ones, documents, what of any of the models was
+    not compared; the models that a row holds for are named where several differ. `without`: task and metric, model, score,
+    score without the examples in documents that stayed, their number. `lede` says it in a sentence."""
 
     lede: str
     rows: list[list[str]]
@@ -50,7 +50,8 @@ def _rows(task: str, records: Sequence[ScoreRecord]) -> list[list[str]]:
     groups: dict[str, list[ScoreRecord]] = {}
     for record in records:
         assert record.contamination is not None
-        groups.setdefault(record.contamination.model_dump_json(exclude={"without", "compared"}), []).append(record)
+        said = {"kept", "removed", "documents", "document_count"}
+        groups.setdefault(record.contamination.model_dump_json(include=said), []).append(record)
     return [_row(task, group, len(groups) > 1) for group in groups.values()]
 
 
@@ -59,7 +60,8 @@ def _row(task: str, group: Sequence[ScoreRecord], named: bool) -> list[str]:
     assert known is not None
     models = f" ({', '.join(dict.fromkeys(record.stage for record in group))})" if named else ""
     counts = ["not compared" if count is None else f"{count:,}" for count in (known.kept, known.removed)]
-    not_compared = ", ".join(known.not_compared) or "–"
+    others = dict.fromkeys(other for record in group if record.contamination for other in record.contamination.not_compared)
+    not_compared = ", ".join(others) or "–"
     return [f"{fmt.words(task)}{models}", f"{group[0].n:,}", *counts, _documents(known), not_compared]
 
 
