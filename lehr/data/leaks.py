@@ -67,9 +67,17 @@ def judged(
     least = math.ceil(ngrams * overlap)
     grave = [task for task, count in counts.most_common() if task in hit and (task in held_back or count >= least)]
     grave += [task for task, _ in whole]
-    items = {item: (times, whole[item]) for item, times in index.items(shared).items() if item[0] in hit | by_paragraph}
-    items |= {item: (0, times) for item, times in whole.items() if item not in items}
-    return Found(grave[0] if grave else "", items)
+    held = {item: (times, whole[item]) for item, times in index.items(shared).items() if item[0] in hit | by_paragraph}
+    held |= {item: (0, times) for item, times in whole.items() if item not in held}
+    return Found(grave[0] if grave else "", _by_themselves(index, held))
+
+
+def _by_themselves(index: Decontaminator, held: dict[Item, tuple[int, int]]) -> dict[Item, tuple[int, int]]:
+    """Of each task the examples that would contaminate the document alone, such as the long text that it copies and not those
+    that share a phrase with it; where there is none, all of them together do."""
+    alone = {item for item, (ngrams, paragraphs) in held.items() if paragraphs or ngrams >= index.hits[item[0]]}
+    tasks = {task for task, _ in alone}
+    return {item: counts for item, counts in held.items() if item in alone or item[0] not in tasks}
 
 
 def judged_text(index: Decontaminator, text: str, shared: Shared) -> Found | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,11 @@ class Contamination:
 
     def rows(self, corpus: Compared) -> Iterator[dict[str, object]]:
         """A row for each document and evaluation example: see lehr.data.leaks."""
-        for part, number, found in self.found:
-            [row] = Rows(part.file(corpus.rows)).at([number])
-            yield from rows(self.index, found, (row["source"], row["id"]), self.keys)
+        for part, group in groupby(self.found, key=lambda each: each[0]):  # in order of parts and rows
+            holders = list(group)
+            read = Rows(part.file(corpus.rows)).at([number for _, number, _ in holders])
+            for (_, _, found), row in zip(holders, read, strict=True):
+                yield from rows(self.index, found, (row["source"], row["id"]), self.keys)
 
     def said(self) -> str:
         """How many documents hold something, and how many of them stay."""

@@ -51,8 +51,10 @@ def prepare_prompts(
             source = wish.sources.get(name)
             counts = SetCounts(source.origin, source.license) if source else SetCounts("generated", "CC0-1.0")
             audit.sets[name] = counts
-            made = _generated(name, int(amount), wish.seed, counts)
-            asked = _supplied(name, source, wish, index, audit) if source else clean(made, index, name, audit, _prompt)
+            if source:
+                asked = _supplied(name, source, wish, index, audit)
+            else:
+                asked = clean(_generated(name, int(amount), wish.seed, counts), index, name, audit, _prompt)
             kept = [(row, size) for row, size in _short(name, asked, tokenizer, wish, audit)]
             counts.kept = len(kept)
             if not kept:
