@@ -49,7 +49,9 @@ class Decontaminator:
         every = [grams for found in learnt for grams in found]
         all_grams = np.concatenate([np.zeros(0, np.uint64), *every])
         order = np.argsort(all_grams, kind="stable")
-        self._grams, starts = np.unique(all_grams[order], return_index=True)
+        all_grams = all_grams[order]
+        starts = np.flatnonzero(np.append(True, all_grams[1:] != all_grams[:-1])[: len(all_grams)])
+        self._grams = all_grams[starts]
         # Of each n-gram the texts that have it, counted over all tasks: those from its start to the next one's.
         self._starts = np.append(starts, len(all_grams))
         self._owners = np.repeat(np.arange(len(every), dtype=np.int32), [len(grams) for grams in every])[order]

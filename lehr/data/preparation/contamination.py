@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lehr.data.decontaminate import Decontaminator
-from lehr.data.leaks import Found, judged, kept, rows
+from lehr.data.leaks import SHOWN, Found, judged, kept, rows
 from lehr.data.preparation.compared import Compared, Passes
 from lehr.data.preparation.funnel import CONTAMINATES
 from lehr.data.preparation.overlap import FindOverlap, overlaps
@@ -54,12 +54,17 @@ def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, fol
     """Find the training documents that share too much with an evaluation example or a held-back document, and drop them unless
     they are only to be flagged. `folder` takes the index for other processes."""
     wish = corpus.config.decontamination
-    backed = {held_back_task(NAMES[split]): list(corpus.of_split(split)) for split in (DEV, HELD_OUT)}
-    texts = {**evaluation_texts, **{task: [row["text"] for row in found] for task, found in backed.items()}}
-    keys = {task: [_key(row) for row in found] for task, found in backed.items()}
-    del backed
+    texts, keys = dict(evaluation_texts), dict[str, list[str]]()
+    for split in (DEV, HELD_OUT):
+        task = held_back_task(NAMES[split])
+        found = [(row["text"], _key(row)) for row in corpus.of_split(split)]
+        texts[task], keys[task] = [text for text, _ in found], [key for _, key in found]
+    del found
     hits = {task: wish.held_back_hits if task in keys else wish.hits for task in texts}
     index = Decontaminator(texts, wish.ngram, hits, wish.paragraphs, wish.action)
+    # What a record shows of long texts is enough from here on.
+    index.texts = {task: [text[:SHOWN] for text in texts[task]] if task in keys else texts[task] for task in texts}
+    del texts
     folder.mkdir(exist_ok=True)
     index.save(folder)
     for part, numbers in corpus.spans():
@@ -70,11 +75,11 @@ def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, fol
     contaminated = []
     for part, numbers in corpus.spans():
         for each in overlaps(part):
-            found = judged(index, each.ngrams, each.shared, each.paragraphs, overlap=wish.overlap, held_back=keys)
-            if found:
-                contaminated.append((part, each.row, found))
-                if not kept(found, wish.action):
-                    corpus.drop([numbers.start + each.row], f"{CONTAMINATES} {found.worst}")
+            holds = judged(index, each.ngrams, each.shared, each.paragraphs, overlap=wish.overlap, held_back=keys)
+            if holds:
+                contaminated.append((part, each.row, holds))
+                if not kept(holds, wish.action):
+                    corpus.drop([numbers.start + each.row], f"{CONTAMINATES} {holds.worst}")
     return Contamination(index, keys, contaminated)
 
 
