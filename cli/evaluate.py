@@ -57,6 +57,7 @@ def eval_(
       lehr eval runs/tiny-olmo2 --tasks arithmetic,chat_math
       lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2
     """
+    from lehr.cli.contamination import contamination
     from lehr.cli.scoring import Asked, scored
     from lehr.cli.tables import page
     from lehr.monitoring.score_table import record_table
@@ -65,4 +66,6 @@ def eval_(
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)
     records, written = scored(target, asked, out)
     page(record_table(records))
+    for line in contamination(records):
+        say(line, err=True)
     say(f"scores: {written}", err=True)

@@ -15,6 +15,7 @@ from lehr.artifacts.folder_store import LocalStore
 from lehr.cli.locate import find, of_run, run_folder, whole
 from lehr.cli.places import Where
 from lehr.cli.say import say
+from lehr.cli.trained_on import address, trained_on
 from lehr.config import Recipe, load_recipe
 from lehr.config.evaluation import Evaluation, TaskPlan
 from lehr.config.model import Model
@@ -85,7 +86,8 @@ def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str,
     for name in asked.tasks:
         check_task(name, "--tasks")
     target = _target(where)
-    config = _config(target, asked)
+    trained, others = trained_on(target.label, target.lineage)
+    config = _config(target, asked).model_copy(update={"not_compared": others})
     inputs = {
         "documents": _given(target, "documents", asked.documents, [t for t in asked.tasks if t in NEEDS_CORPUS]),
         "pairs": _given(target, "preferences", asked.pairs, [t for t in asked.tasks if t in NEEDS_PAIRS]),
@@ -93,10 +95,10 @@ def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str,
     _check_context(target, config, inputs)
     _say_unchecked(target, asked.tasks)
     name = f"scores-{target.label}"
-    known = {role: (_address(artifact),) for role, artifact in inputs.items() if artifact}
+    known = {**{role: (address(artifact),) for role, artifact in inputs.items() if artifact}, **trained}
     place = out or (target.run / "evals" if target.run else Path("evals") / target.label)
     with held(place.absolute()):
-        checkpoint = _address(target.artifact) if target.artifact else "imported"
+        checkpoint = address(target.artifact) if target.artifact else "imported"
         nodes = [] if target.artifact else [_imported(target)]
         nodes.append(Node(name, "evaluate", config, {"checkpoint": (checkpoint,), **known}))
         done = run_graph(nodes, StageContext(LocalStore(place), _Progress(), fetch=local))
@@ -208,7 +210,3 @@ def _say_unchecked(target: _Target, tasks: list[str]) -> None:
     unchecked = [name for name in tasks if any(checked is not None and name not in checked for checked in lists)]
     if unchecked:
         say(f"the training documents were not compared with the texts of: {', '.join(unchecked)}", err=True)
-
-
-def _address(artifact: Artifact) -> str:
-    return artifact.uri if "://" in artifact.uri else str(artifact.folder.absolute())

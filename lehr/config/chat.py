@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from lehr.config.base import Config, Fraction, NonNegative, Positive
+from lehr.config.decontamination import Action, LeakedParagraphs
 from lehr.config.names import Name
 from lehr.data.template_file import read_template
 
@@ -89,9 +90,11 @@ class Chat(Config):
     template: str = ""  # lehr, tulu, granite, chatml, zephyr, or a .jinja file; empty: the tokenizer's own, else lehr
     jinja: str = ""  # the file's text, filled in when the recipe is resolved
     sources: dict[Name, ChatSource] = {}
-    decontaminate_tasks: list[str] | None = None  # tasks whose texts must not occur in supplied rows; left out: those scored
+    decontaminate_tasks: list[str] | None = None  # tasks whose texts must not occur in rows; left out: all built-in ones
     decontaminate_ngram: Positive = 10  # words
     decontaminate_hits: Positive = 1  # a row is dropped from this many shared n-grams on
+    decontaminate_paragraphs: LeakedParagraphs | None = LeakedParagraphs()  # ... or for a whole paragraph; null: n-grams alone
+    decontaminate_action: Action = "remove"  # flag: such rows stay; the scores of what they hold say so
 
     @model_validator(mode="after")
     def _told_apart(self) -> Chat:

@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from lehr.config.base import Config, Positive, Reported
+from lehr.config.base import Config, NonNegative, Positive, Reported
 from lehr.config.governance import Review
 
 Format = Literal["auto", "jsonl", "parquet", "warc", "text", "code"]
 # reference: lists and tables; math: formulas and problems; instruction: questions with answers
 TextType = Literal["prose", "code", "reference", "math", "instruction"]
+# steps: calculations as a text; annotated: the program, each value in a comment; answer: the answer alone.
+ProgramStyle = Literal["steps", "annotated", "answer"]
 
 
 class RowFields(Config):
@@ -70,14 +72,37 @@ class FilesSource(Files):
         return self
 
 
+class Programs(Config):
+    """Word problems with Python programs that solve them, run to get the answers (OLMo 2 section 4.4.1: TinyGSM's, and GSM8K's
+    with other numbers). One's own stand in JSON lines: `question`, `program` (assignments of arithmetic, or a function of
+    them), and if wanted `answer`, which the program must give, `keep`, numbers that must stay, and `id`. With `programs`, a
+    list, the first one counts that gives the result of more than half of them."""
+
+    path: str = ""  # relative to the file in which it is written; empty: the built-in problems
+    numbers: Literal["replaced", "own"] = "replaced"  # replaced: as many variants as there are natural ones; own: each once
+    styles: list[ProgramStyle] = Field(default=["steps", "annotated"], min_length=1)  # drawn for each problem
+    majority_of: NonNegative = 0  # programs that a problem must have to be voted on
+    bad_rows: Literal["stop", "drop"] = "stop"  # a row that cannot be read ends the run, or is counted and left out
+
+
 class SyntheticSource(Config):
-    """Documents from a generator of `lehr.data.synthetic`: only its training problems, never dev or held-out ones."""
+    """Documents from a generator of `lehr.data.synthetic`: only its training problems, never dev or held-out ones.
+    `calculations`: sums, differences, products and quotients in many wordings; `programs`: see there."""
 
     kind: Literal["synthetic"]
-    generator: Literal["arithmetic", "word_problems"]
+    generator: Literal["arithmetic", "word_problems", "calculations", "programs"]
     documents: Positive
+    programs: Programs | None = None  # of the generator `programs`
     license: str = "CC0-1.0"
     review: Review | None = None
+
+    @model_validator(mode="after")
+    def _programs_of_their_generator(self) -> SyntheticSource:
+        if self.generator == "programs" and self.programs is None:
+            self.programs = Programs()
+        if self.generator != "programs" and self.programs is not None:
+            raise ValueError(f"programs: the generator {self.generator} has none; leave it out, or set generator: programs")
+        return self
 
 
 class ExternalSource(Files):

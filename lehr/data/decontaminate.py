@@ -4,7 +4,6 @@ section 2.4)."""
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
@@ -13,16 +12,14 @@ from typing import Self
 
 import numpy as np
 
-_TOKEN = re.compile(r"[^\W_]+")
+from lehr.config.decontamination import Action, LeakedParagraphs
+from lehr.data.ngram_words import tokens
+from lehr.data.paragraph_index import Item, ParagraphIndex
+
 _BATCH = 512  # documents searched in one NumPy call: most are short, and a call costs as much as a hundred words
 _ODD = 0x9E3779B97F4A7C15  # multiplier of the rolling hash (Fibonacci hashing): 2^64 / golden ratio, made odd
 
 Shared = list[int]  # numbers of the n-grams that a document shares with evaluation texts, in document order, with repeats
-
-
-def tokens(text: str) -> list[str]:
-    """Lower-case words and numbers, without punctuation."""
-    return _TOKEN.findall(text.lower())
 
 
 class Decontaminator:
@@ -30,20 +27,34 @@ class Decontaminator:
 
     short problems are excluded by their keys instead (lehr.data.synthetic.splits).
     Words of evaluation texts are numbered from 1, all other words are 0. An n-gram is known by 64 bits of its words' numbers,
-    16 bytes of memory with its tasks: in 10 million of them a wrong hit is expected once in 2e12 look-ups. A bit table, indexed
-    by the same bits, is looked up first.
+    20 bytes of memory with its tasks and texts: in 10 million of them a wrong hit is expected once in 2e12 look-ups. A bit
+    table, indexed by the same bits, is looked up first. Beside it stands the index of their whole paragraphs.
     """
 
-    def __init__(self, texts: Mapping[str, Sequence[str]], n: int, hits: Mapping[str, int]) -> None:
-        """`hits[task]`: the number of shared n-grams from which a document counts as contaminated by that task."""
-        self.n, self.hits, self._tasks = n, dict(hits), list(texts)
+    def __init__(
+        self,
+        texts: Mapping[str, Sequence[str]],
+        n: int,
+        hits: Mapping[str, int],
+        paragraphs: LeakedParagraphs | None = None,
+        action: Action = "remove",
+    ) -> None:
+        """`hits[task]`: the number of shared n-grams from which a document counts as contaminated by that task; `action`: what
+        becomes of it."""
+        self.n, self.hits, self.action, self._tasks, self.texts = n, dict(hits), action, list(texts), texts
+        self.paragraphs = ParagraphIndex(texts, paragraphs) if paragraphs else None
         self._words: dict[str, int] = {}
         learnt = [[self._learn(tokens(text)) for text in texts[task]] for task in self._tasks]
         by_task = [np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64) for found in learnt]
         every = [grams for found in learnt for grams in found]
-        self._grams, first = np.unique(np.concatenate([np.zeros(0, np.uint64), *every]), return_index=True)
-        # Of each n-gram the first text that has it, counted over all tasks, and how many texts the tasks before each have.
-        self._text_of = np.repeat(np.arange(len(every), dtype=np.int32), [len(grams) for grams in every])[first]
+        all_grams = np.concatenate([np.zeros(0, np.uint64), *every])
+        order = np.argsort(all_grams, kind="stable")
+        all_grams = all_grams[order]
+        starts = np.flatnonzero(np.append(True, all_grams[1:] != all_grams[:-1])[: len(all_grams)])
+        self._grams = all_grams[starts]
+        # Of each n-gram the texts that have it, counted over all tasks: those from its start to the next one's.
+        self._starts = np.append(starts, len(all_grams))
+        self._owners = np.repeat(np.arange(len(every), dtype=np.int32), [len(grams) for grams in every])[order]
         self._texts_before = np.cumsum([0, *map(len, learnt)])
         # Of each n-gram a bit for each task in whose texts it occurs.
         self._tasks_of = np.zeros((len(self._grams), -(-max(1, len(self._tasks)) // 64)), np.uint64)
@@ -63,15 +74,18 @@ class Decontaminator:
         (folder / "words.json").write_text(json.dumps(words), encoding="utf-8")
         np.save(folder / "grams.npy", self._grams, allow_pickle=False)
         np.save(folder / "tasks.npy", self._tasks_of, allow_pickle=False)
+        if self.paragraphs:
+            self.paragraphs.save(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, paragraphs: LeakedParagraphs | None = None) -> Self:
         """What `save` wrote; the n-grams are mapped, so that processes share them."""
         words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
         found = cls({}, words["n"], words["hits"])
         found._tasks, found._words = words["tasks"], {word: number for number, word in enumerate(words["words"], 1)}
         found._grams = np.load(folder / "grams.npy", mmap_mode="r", allow_pickle=False)
         found._tasks_of = np.load(folder / "tasks.npy", mmap_mode="r", allow_pickle=False)
+        found.paragraphs = ParagraphIndex.load(folder, paragraphs) if paragraphs else None
         found._make_table()
         return found
 
@@ -99,14 +113,18 @@ class Decontaminator:
         total *= np.uint64(_ODD)
         return total
 
-    def items(self, shared: Shared) -> dict[tuple[str, int], int]:
-        """(task, number of its text) -> how many of the n-grams `shared` occur there. An n-gram of several texts counts for the
-        first of them. Only of an index that was not loaded."""
-        found: dict[tuple[str, int], int] = {}
-        for text, times in Counter(self._text_of[np.array(shared, np.int64)].tolist()).items():
-            task = int(np.searchsorted(self._texts_before, text, side="right")) - 1
-            found[self._tasks[task], int(text - self._texts_before[task])] = times
+    def items(self, shared: Shared) -> Counter[Item]:
+        """The texts in which the n-grams `shared` occur -> how many of them. Only of an index that was not loaded."""
+        found: Counter[Item] = Counter()
+        for gram, times in Counter(shared).items():
+            for text in np.unique(self._owners[self._starts[gram] : self._starts[gram + 1]]).tolist():
+                task = int(np.searchsorted(self._texts_before, text, side="right")) - 1
+                if self._remembers(gram, task):
+                    found[self._tasks[task], int(text - self._texts_before[task])] += times
         return found
+
+    def _remembers(self, gram: int, task: int) -> bool:
+        return bool(int(self._tasks_of[gram, task // 64]) >> (task % 64) & 1)
 
     def shared(self, texts: Iterable[str]) -> Iterator[Shared]:
         """For each text, the n-grams that it shares with any evaluation text."""
@@ -149,13 +167,21 @@ class Decontaminator:
         self._tasks_of = np.where(common[:, None], self._tasks_of & ~mask, self._tasks_of)
         return int(np.count_nonzero(common))
 
-    def contaminated(self, shared: Shared, hits: Mapping[str, int] | None = None) -> str | None:
-        """The task with which a document shares too many n-grams, or None; `hits` in place of the index's own. An n-gram of
-        several tasks counts for each of them."""
-        hits = self.hits if hits is None else hits
+    def counts(self, shared: Shared) -> Counter[str]:
+        """Task -> how many of the n-grams `shared` stand in its texts. One of several tasks counts for each of them."""
         numbers = Counter(map(bytes, self._tasks_of[np.array(shared, np.int64)])) if shared else Counter[bytes]()
         found: Counter[str] = Counter()
         for number, task in enumerate(self._tasks):
             bit = 1 << number
-            found[task] = sum(count for tasks, count in numbers.items() if int.from_bytes(tasks, "little") & bit)
-        return next((task for task, count in found.most_common() if count and count >= hits[task]), None)
+            if count := sum(count for tasks, count in numbers.items() if int.from_bytes(tasks, "little") & bit):
+                found[task] = count
+        return found
+
+    def suspects(self, text: str, shared: Shared) -> list[int]:
+        """The keys of a document's paragraphs that may be those of an evaluation text; `shared` are its n-grams."""
+        if self.paragraphs is None:
+            return []
+        # A paragraph of n words or more shares n-grams; where words have no blanks between them, there are none to share.
+        if not shared and self.n <= self.paragraphs.config.min_words and text.isascii():
+            return []
+        return self.paragraphs.suspects(text)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from lehr.data.decontaminate import Decontaminator
+from lehr.data.ngram_words import tokens
+from lehr.data.synthetic.conversations import ASKED_FORMAT
 from lehr.data.synthetic.problems import pool, problem
 from lehr.data.synthetic.splits import Split
 from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
@@ -21,6 +24,8 @@ _FAMILIES = {
     "math_text": ("arithmetic", "word_problems"),
     "chat_math": ("arithmetic", "word_problems"),
 }
+_MASKED_NGRAM = 8  # words
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _LIMIT = 1_000_000  # of real documents: in effect all of them
 
 
@@ -62,6 +67,30 @@ def evaluation_texts(
         return [] if absent else list(dict.fromkeys(_texts(task, seed, corpus_folder, ngram_words)))
 
     return TextsByTask(tasks, make)
+
+
+def question_index(texts: Mapping[str, Sequence[str]]) -> Callable[[str], bool]:
+    """Whether a question is one of an evaluation whatever its numbers, so that no variant of it with other numbers may be
+    trained on: at least half of its n-grams of eight words, numbers left open, are those of an example. The built-in problems
+    share their wordings with training on purpose, and are kept apart by their keys."""
+    masked = {task: [_NUMBER.sub("0", text) for text in texts[task]] for task in texts if task not in _FAMILIES}
+    index = Decontaminator(masked, _MASKED_NGRAM, dict.fromkeys(masked, 1))
+
+    def asked(question: str) -> bool:
+        text = _NUMBER.sub("0", question)
+        [shared] = index.shared([text])
+        return bool(shared) and 2 * len(shared) >= len(tokens(text)) - _MASKED_NGRAM + 1
+
+    return asked
+
+
+def compared_text(task: str, example: object, ngram_words: int) -> str:
+    """The text by which an example of a task is compared: one of `evaluation_texts`."""
+    text = _text(example)
+    if task not in _FAMILIES:
+        return text
+    asked = text.removeprefix("Question: ").partition("\n")[0]
+    return around_numbers(asked.removesuffix(f" {ASKED_FORMAT}"), ngram_words)
 
 
 def _texts(task: str, seed: int, corpus_folder: Path | None, ngram_words: int) -> Iterator[str]:

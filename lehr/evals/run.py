@@ -15,8 +15,9 @@ from lehr.data.synthetic.self_knowledge import TOPICS, question
 from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
+from lehr.evals.flags import Flags, TrainingSet, rows_of
 from lehr.evals.score import score
-from lehr.evals.scores import ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
+from lehr.evals.scores import FLAGS, ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
 from lehr.evals.suites import NEEDS_ABOUT, examples
 from lehr.evals.task import Example, Record
 from lehr.model.generate import LanguageModel
@@ -30,17 +31,19 @@ _SAMPLES_PER_FAMILY = 2
 
 @dataclass(frozen=True)
 class Scoring:
-    """What every rank is given. `documents` and `pairs` are folders, or None if no task needs them."""
+    """What every rank is given. `documents` and `pairs` are folders, or None if no task needs them; `trained_on` is what the
+    model and its ancestors were trained on."""
 
     context: RankContext
     config: EvaluateConfig
     checkpoint: Path
     documents: Path | None
     pairs: Path | None
+    trained_on: tuple[TrainingSet, ...] = ()
 
 
 def score_on_rank(ranks: Ranks, work: Scoring) -> int:
-    """Write `scores.json`, `items.jsonl` and `samples.json`; returns the number of records."""
+    """Write `scores.json`, `items.jsonl`, `contaminated.jsonl` and `samples.json`; returns the number of records."""
     # Not verified here: every rank would hash all weights again.
     artifact, c = Artifact.open(work.checkpoint, verify=False), work.config
     loaded = load_checkpoint(artifact)
@@ -48,7 +51,9 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     own = LanguageModel(loaded.model, loaded.tokenizer, loaded.chat)
     model = SharedModel(own, ranks, work.context.serve(own))
     pairs = work.pairs / _PAIRS if work.pairs else None
+    flags = Flags(work.trained_on if ranks.first else (), c.not_compared, c.seed)
     records: list[dict[str, Any]] = []
+    flagged: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     for number, plan in enumerate(c.tasks, start=1):
         given = c.about if plan.task in NEEDS_ABOUT else pairs
@@ -65,12 +70,15 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
                 max_new_tokens=c.max_new_tokens,
                 window_tokens=c.window_tokens,
             )
-            records += [r.model_dump() for r in scored]
+            held = [flags.held(plan.task, split, example) for example in found]
+            records += [flags.flagged(r, held).model_dump() for r in scored]
+            flagged += rows_of(plan.task, split, held)
             items += [_items(r, found) for r in scored]
         work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
     answers = _sample_answers(model, c)
     if ranks.first:
         (work.context.out / SCORES).write_text(json.dumps(records, indent=1), encoding="utf-8")
+        (work.context.out / FLAGS).write_text("".join(json.dumps(row) + "\n" for row in flagged), encoding="utf-8")
         (work.context.out / ITEMS).write_text("\n".join(map(json.dumps, items)) + "\n", encoding="utf-8")
         (work.context.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
     return len(records)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from lehr.data.synthetic.conversations import Message
+from lehr.evals.flagged import Contamination
 from lehr.post.chat_tokenizer import ChatTokenizer
 
 
@@ -120,4 +121,5 @@ class Record(BaseModel):
     n: int
     clusters: int
     seed: int
+    contamination: Contamination | None = None  # None: of a baseline, or made before there were flags
     items: Items | None = Field(default=None, exclude=True, repr=False)

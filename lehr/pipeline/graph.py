@@ -8,19 +8,21 @@ from typing import Any, Literal
 
 from lehr.config.ancestry import made_of
 from lehr.config.evaluation import TaskPlan
-from lehr.config.posttraining import DpoStep, MergeStep, Replaying, RewardModelStep, SelfKnowledgeStep
+from lehr.config.posttraining import DpoStep, Replaying, RewardModelStep, SelfKnowledgeStep
 from lehr.config.pretraining import AnnealRun, Ramp
 from lehr.config.recipe import Recipe
 from lehr.config.self_knowledge import About
 from lehr.data.synthetic.conversations import FAMILIES
 from lehr.evals.scores import EvaluateConfig
-from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS, check_task
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
 from lehr.pipeline.step_context import Reward, StepContext
 from lehr.pipeline.steps import expanded, runs
+from lehr.pipeline.task_checks import check_tasks, compared_tasks
 from lehr.pipeline.text_models import text_models
+from lehr.pipeline.trained_on import trained_on
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.stages.documents import DocumentsConfig
@@ -65,18 +67,8 @@ class _Builder:
         self.references: dict[str, str] = {}  # label -> reference, if they differ
         if recipe.base and recipe.base.checkpoint:
             self.references["base"] = recipe.base.checkpoint
+        check_tasks(recipe)
         self.steps = self._steps()
-        for name in recipe.evaluation.headline:
-            check_task(name.partition("/")[0], "evaluation.headline")
-        for plan in recipe.evaluation.tasks:
-            check_task(plan.task, "evaluation.tasks")
-            if plan.task in NEEDS_CORPUS and recipe.data is None:
-                what = f"evaluation.tasks: {plan.task} scores held-back documents, but the recipe has no data"
-                raise UserError(what, remedy="remove the task, or add data")
-        for step in recipe.posttraining if recipe.data is None else ():
-            if isinstance(step, MergeStep) and step.search and (task := step.search.task) in NEEDS_CORPUS:
-                what = f"posttraining.{step.name}.search: {task} scores held-back documents, but the recipe has no data"
-                raise UserError(what, remedy="name another task, or add data")
 
     def nodes(self) -> list[Node]:
         """In order: data, each model followed by what is sampled from it and its scores, the export."""
@@ -115,10 +107,9 @@ class _Builder:
         if r.data:
             for task in (tasks := r.data.decontamination.tasks) or []:
                 check_task(task, "data.decontamination.tasks")
-            # All built-in tasks, whichever are scored: one that is added later leaves the documents as they are.
             config = DocumentsConfig(
-                data=r.data, seed=seeds.derive(self.seed, "documents"), decontaminate=list(TASKS) if tasks is None else tasks,
-                evaluation_seed=self.seed,
+                data=r.data, seed=seeds.derive(self.seed, "documents"), evaluation_seed=self.seed,
+                decontaminate=compared_tasks(r) if tasks is None else tasks,
             )  # fmt: skip
             config.uses()  # a missing filter of the user's own is reported now
             made = text_models(r.data, config.seed)
@@ -207,9 +198,10 @@ class _Builder:
         """The nodes of each post-training step by its name: first those made for it, last its model."""
         r, made, parent = self.recipe, dict[str, list[Node]](), self.recipe.base_stage
         apart = r.chat.decontaminate_tasks
-        apart = list(dict.fromkeys(plan.task for plan in r.evaluation.tasks)) if apart is None else apart
+        apart = compared_tasks(r) if apart is None else apart
         for task in apart:
             check_task(task, "chat.decontaminate_tasks")
+        apart = [task for task in apart if task not in NEEDS_PAIRS | NEEDS_ABOUT]  # whose texts are made later
         several = sum(isinstance(step, DpoStep) and runs(step) for step in r.posttraining) > 1
         rewards = dict[str, Reward]()
         for step in r.posttraining:
@@ -256,20 +248,19 @@ class _Builder:
         are worth on held-out pairs is in their own artifacts."""
         if label in self.recipe.reward_models:
             return []
-        pairs = self._pairs_of(label)
-        tasks = [plan for plan in self.recipe.evaluation.tasks if self._applies(plan, label, bool(pairs))]
-        sampled = self._samples.get(self._reference(label), [])
-        if not tasks:
+        pairs, sampled = self._pairs_of(label), self._samples.get(self._reference(label), [])
+        if not (tasks := [plan for plan in self.recipe.evaluation.tasks if self._applies(plan, label, bool(pairs))]):
             return list(sampled)
-        inputs = {"checkpoint": (self._reference(label),)}
-        inputs |= {"documents": ("documents",)} if any(plan.task in NEEDS_CORPUS for plan in tasks) else {}
-        inputs |= {"pairs": (pairs,)} if any(plan.task in NEEDS_PAIRS for plan in tasks) else {}
+        learnt, others = trained_on(label, self.steps, bool(self.recipe.data), bool(self.recipe.base))
+        corpus, judged = (any(plan.task in needing for plan in tasks) for needing in (NEEDS_CORPUS, NEEDS_PAIRS))
+        given = {**({"documents": ("documents",)} if corpus else {}), **({"pairs": (pairs,)} if judged else {})}
         config = EvaluateConfig(
             model=label, tasks=tasks, max_new_tokens=self.recipe.evaluation.max_new_tokens,
             window_tokens=self.recipe.window_tokens, sample_families=self._asked if self._chats(label) else [],
             seed=self.seed, parallel=self.recipe.parallel.by(self.recipe.evaluation.processes),
-            about=self._about if self._chats(label) else None,
+            about=self._about if self._chats(label) else None, not_compared=others,
         )  # fmt: skip
+        inputs = {"checkpoint": (self._reference(label),), **given, **learnt}
         return [*sampled, Node(f"{SCORES}{label}", "evaluate", config, inputs)]
 
     def _chats(self, label: str) -> bool:
@@ -294,7 +285,6 @@ class _Builder:
     @cached_property
     def _asked(self) -> list[str]:
         """The chat families that the recipe trains, in order."""
-        families: list[str] = []
-        for step in self.recipe.posttraining:
-            families += [*getattr(step, "examples", ()), *getattr(step, "families", ())]
-        return [family for family in dict.fromkeys(families) if family in FAMILIES]
+        steps = self.recipe.posttraining
+        named = [name for step in steps for key in ("examples", "families") for name in getattr(step, key, ())]
+        return [family for family in dict.fromkeys(named) if family in FAMILIES]

@@ -29,7 +29,7 @@ class Reward:
 class StepContext:
     """`parent` is the node from which the step starts, or an address. `window_tokens` is pretraining's sequence length, 0 if
     unknown; `several_pairs`: whether the recipe has several steps that sample pairs. `context_tokens` is the model's length;
-    `decontaminate` are the tasks whose texts no supplied row may have, `corpus`: whether some of these are
+    `decontaminate` are the tasks whose texts no row may have, `corpus`: whether some of these are
     held-back documents. `models` says from which models those before this step, and it, are made, `references` where one of
     these is under another name or address; `answer_tokens` is the longest answer of an evaluation; `rewards` are those before
     the step by name."""
@@ -67,18 +67,21 @@ class StepContext:
         found = {name: self.chat.sources.get(name) for name in names}
         return {name: source for name, source in found.items() if isinstance(source, kind)}
 
-    def cleaning(self, supplied: bool) -> dict[str, Any]:
-        """How rows are decontaminated: settings of a stage's configuration. Generated ones are apart by their keys."""
+    def cleaning(self) -> dict[str, Any]:
+        """How rows are decontaminated: settings of a stage's configuration. Generated ones are apart by their keys, and are
+        compared all the same: a generator of somebody else's, or a new one, may write what an evaluation asks."""
         return {
-            "decontaminate": list(self.decontaminate) if supplied else [],
+            "decontaminate": list(self.decontaminate),
+            "paragraphs": self.chat.decontaminate_paragraphs,
+            "action": self.chat.decontaminate_action,
             "ngram": self.chat.decontaminate_ngram,
             "hits": self.chat.decontaminate_hits,
             "evaluation_seed": self.recipe_seed,
         }
 
-    def cleaned_with(self, supplied: bool) -> dict[str, tuple[str, ...]]:
+    def cleaned_with(self) -> dict[str, tuple[str, ...]]:
         """The inputs of a stage that prepares rows."""
-        return {"tokenizer": ("tokenizer",), **({"documents": ("documents",)} if supplied and self.corpus else {})}
+        return {"tokenizer": ("tokenizer",), **({"documents": ("documents",)} if self.corpus else {})}
 
     def pairs_name(self, step: str) -> str:
         """The name of the node that samples a step's pairs."""

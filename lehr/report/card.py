@@ -197,9 +197,9 @@ def _data(data: ReportData) -> str:
         for name, s in data.funnel.items()
     ]
     head = ["source", "origin", "licence", "documents kept", "characters"]
-    text = (
-        "Documents were filtered, deduplicated and decontaminated against the evaluation sets; every dropped one is on record."
-    )
+    held = any(r.contamination and r.contamination.kept for r in data.scores)
+    text = "Documents were filtered, deduplicated and compared with the evaluation sets; every dropped one is on record."
+    text += " Some that hold evaluation examples stayed: the report says which, and the scores without them." if held else ""
     reviews = [
         [markdown(text) for text in (name, *(s.review.get(key) or "–" for key in REVIEWED))]
         for name, s in data.funnel.items()

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 from lehr.report import format as fmt
 from lehr.report.charts import GREY, Dot, Panel, dot_plot, stage_colours
+from lehr.report.contamination import Flagged, flagged
 from lehr.report.data import ReportData, StageReport
 from lehr.report.scores import Column, ScoreRecord, ScoreTable, SoupRow, soup_rows
 
 
 @dataclass(frozen=True)
 class Split:
-    """All scores on one split, as a table and as charts."""
+    """All scores on one split, as a table and as charts, and which of their examples stand in training documents."""
 
     name: str
     table: ScoreTable
     panels: list[Panel]
+    flagged: Flagged | None
 
 
 def _shown(record: ScoreRecord, column: Column) -> str:
@@ -28,7 +30,8 @@ def scores(data: ReportData) -> list[Split] | None:
     """The held-out split first. Nothing without scores."""
     splits = sorted({r.split for r in data.scores}, key=lambda s: (s != "held_out", s))
     tables = [(split.replace("_", "-"), data.table(split)) for split in splits]
-    return [Split(n, t, [_score_panel(c, t, stage_colours(data)) for c in t.of_models]) for n, t in tables] or None
+    colours = stage_colours(data)
+    return [Split(n, t, [_score_panel(c, t, colours) for c in t.of_models], flagged(t)) for n, t in tables] or None
 
 
 def _score_panel(column: Column, table: ScoreTable, colours: dict[str, str]) -> Panel:

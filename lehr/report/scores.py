@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lehr.evals.flagged import Contamination
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_objects
 from lehr.runtime.metrics import Metric, metric
@@ -29,6 +30,7 @@ class ScoreRecord(BaseModel):
     n: int = 0
     clusters: int = 0
     seed: int | None = None
+    contamination: Contamination | None = None
 
 
 def read_records(path: Path) -> list[ScoreRecord]:

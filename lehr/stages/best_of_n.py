@@ -55,7 +55,7 @@ def run(config: BestOfNConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     for reward in rewards:
         check_agrees(reward, ours, attempt.name)
     with Audit(attempt.out) as audit:
-        asked = asked_prompts(wish(config), index_of(config, inputs) if config.sources else None, audit)
+        asked = asked_prompts(wish(config), index_of(config, inputs), audit)
         context = RankContext.of(attempt, config.parallel)
         work = Choosing(config, context, policy.folder, tuple(rewards), tuple(asked))
         found = run_ranks(config.parallel.processes, config.parallel.threads, best_of_n, work)
@@ -99,10 +99,10 @@ def _rows(step: BestOfNStep, place: StepContext, policy: str, name: str, seed: i
         families=step.families, amounts=step.examples, sources=sources, samples=step.samples,
         rewards=rewards, ensemble=step.ensemble, n=step.n, temperature=step.temperature, max_new_tokens=step.max_new_tokens,
         max_length=step.max_length or place.context_tokens, seed=seed, template="", parallel=place.parallel,
-        **place.cleaning(bool(sources)),
+        **place.cleaning(),
     )  # fmt: skip
     inputs = {"policy": (policy,), "rewards": checkpoints}
-    cleaned = {role: names for role, names in place.cleaned_with(bool(sources)).items() if role != "tokenizer"}
+    cleaned = {role: names for role, names in place.cleaned_with().items() if role != "tokenizer"}
     return Node(f"{name}-rows", "best_of_n", config, {**inputs, **cleaned})
 
 

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 from lehr.artifacts.artifact import sha256_text
 from lehr.config.base import NonNegative, Positive
 from lehr.config.chat import Amount, ConversationsSource, SuppliedSource
+from lehr.config.decontamination import Action, LeakedParagraphs
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageConfig, StageSpec
 
 
 class CleanedConfig(StageConfig):
-    """Rows have at most `max_length` tokens under the recipe's chat template (lehr.post.templates.resolved). Supplied ones that
-    share `hits` n-grams of `ngram` words with a task of `decontaminate` are dropped."""
+    """Rows have at most `max_length` tokens under the recipe's chat template (lehr.post.templates.resolved). Those that share
+    `hits` n-grams of `ngram` words or a paragraph with a task of `decontaminate` are removed or flagged, generated ones too."""
 
     template: str
     samples: NonNegative
@@ -24,6 +25,8 @@ class CleanedConfig(StageConfig):
     hits: Positive
     evaluation_seed: NonNegative
     seed: NonNegative
+    paragraphs: LeakedParagraphs | None = LeakedParagraphs()
+    action: Action = "remove"
 
 
 class ConversationsConfig(CleanedConfig):
@@ -55,7 +58,7 @@ def run(config: ConversationsConfig, inputs: Inputs, attempt: Attempt) -> Outcom
     tokenizer = with_template(Tokenizer.load(inputs["tokenizer"].folder), config.template)
     tokenizer.save(attempt.out)
     wish = Preparing(config.amounts, config.sources, config.samples, config.max_length, config.seed)
-    index = index_of(config, inputs) if config.sources else None
+    index = index_of(config, inputs)
     sets = prepare_conversations(wish, tokenizer, index, attempt.out, attempt.tracker.note)
     counts = {name: {"rows": c.drawn, "tokens": c.tokens, "trained_tokens": c.trained_tokens} for name, c in sets.items()}
     return Outcome({"sets": counts, "rows": sum(c.drawn for c in sets.values()), "tokenizer": tokenizer.hash})
@@ -68,10 +71,12 @@ class Apart(Protocol):
     ngram: int
     hits: int
     evaluation_seed: int
+    paragraphs: LeakedParagraphs | None
+    action: Action
 
 
 def index_of(config: Apart, inputs: Inputs) -> Any:
-    """The n-grams of the tasks from which rows are to be apart: a lehr.data.decontaminate.Decontaminator."""
+    """The n-grams and paragraphs of the tasks from which rows are to be apart: a lehr.data.decontaminate.Decontaminator."""
     from lehr.data.decontaminate import Decontaminator
     from lehr.evals.contamination import evaluation_texts
 
@@ -80,7 +85,7 @@ def index_of(config: Apart, inputs: Inputs) -> Any:
     texts: Mapping[str, list[str]] = evaluation_texts(
         config.decontaminate, config.evaluation_seed, folder, ngram_words=config.ngram
     )
-    return Decontaminator(texts, config.ngram, dict.fromkeys(texts, config.hits))
+    return Decontaminator(texts, config.ngram, dict.fromkeys(texts, config.hits), config.paragraphs, config.action)
 
 
 SPEC = StageSpec(

@@ -62,6 +62,10 @@ def described_source(name: str, source: Source) -> dict[str, Any]:
 
         described.pop("path")
         described["sha256"] = fingerprint(source)
+    if isinstance(source, SyntheticSource) and source.programs and source.programs.path:
+        from lehr.data.synthetic.seeds import digest
+
+        described["programs"]["path"] = digest(source.programs.path)
     return described
 
 
@@ -94,13 +98,14 @@ def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Filter, deduplicate and decontaminate every source. Raises UserError as `prepare_corpus` does."""
     from lehr.data.preparation.corpus import Watch, prepare_corpus
     from lehr.data.synthetic import documents as synthetic_documents
-    from lehr.evals.contamination import evaluation_texts
+    from lehr.evals.contamination import evaluation_texts, question_index
 
     def synthetic(name: str, source: SyntheticSource) -> Iterator[Document]:
-        for d in synthetic_documents(source.generator, source, config.seed):
+        for d in synthetic_documents(source.generator, source, config.seed, refuse, attempt.tracker.note):
             yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
 
     texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
+    refuse = question_index(texts)
     trained = {artifact.manifest.stage.removeprefix(MODEL): artifact.folder for artifact in inputs.many("models")}
     data = config.data.model_copy(update={"filters": with_models(config.data.filters, trained)})
     watch = Watch(attempt.tracker.note, lambda done, total: attempt.tracker.progress(attempt.name, done, total, {}))

@@ -68,9 +68,9 @@ def _supplied(step: DpoStep, place: StepContext) -> Node:
     config = SuppliedPreferencesConfig(
         amounts=step.examples, sources=place.sources(step.examples, PreferencesSource), samples=step.samples,
         max_length=step.max_length or place.context_tokens, seed=place.seed(step.name), template=resolved(place.chat),
-        **place.cleaning(True),
+        **place.cleaning(),
     )  # fmt: skip
-    return Node(place.pairs_name(step.name), "supplied_preferences", config, place.cleaned_with(True))
+    return Node(place.pairs_name(step.name), "supplied_preferences", config, place.cleaned_with())
 
 
 def plan(node: Node, place: PlanPlace) -> Work | None:

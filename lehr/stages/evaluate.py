@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lehr.artifacts.artifact import REPEAT, Artifact
-from lehr.evals.scores import SCORES, EvaluateConfig
+from lehr.evals.scores import SCORES, TRAINED_ON, EvaluateConfig
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.runtime.json_files import read_objects
@@ -13,12 +13,15 @@ from lehr.runtime.ports import Tracker
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Score the tasks. `held_out` examples are allowed for this checkpoint's digest, which the artifact records."""
     from lehr.distributed.ranks import run_ranks
+    from lehr.evals.flags import TrainingSet
     from lehr.evals.run import Scoring, score_on_rank
     from lehr.train.fit import RankContext
 
     context, checkpoint = RankContext.of(attempt, config.parallel), inputs["checkpoint"]
     documents, pairs = inputs.get("documents"), inputs.get("pairs")
-    work = Scoring(context, config, checkpoint.folder, documents.folder if documents else None, pairs.folder if pairs else None)
+    trained_on = tuple(TrainingSet.of(artifact) for role in TRAINED_ON for artifact in inputs.many(role))
+    folders = (documents.folder if documents else None, pairs.folder if pairs else None)
+    work = Scoring(context, config, checkpoint.folder, *folders, trained_on)
     count = run_ranks(config.parallel.processes, config.parallel.threads, score_on_rank, work)
     return Outcome({"records": count, "frozen": checkpoint.manifest.digest}, processes=config.parallel.processes)
 
@@ -35,6 +38,7 @@ SPEC = StageSpec(
         "checkpoint": Role("checkpoint"),
         "documents": Role("documents", optional=True),
         "pairs": Role("preferences", optional=True),
+        **{role: Role(kind, many=True, optional=True) for role, kind in TRAINED_ON.items()},
     },
     "scores",
     "ranked",

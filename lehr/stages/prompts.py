@@ -40,8 +40,7 @@ def run(config: PromptsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
     tokenizer = with_template(Tokenizer.load(inputs["tokenizer"].folder), config.template)
     wish = Preparing(config.amounts, config.sources, config.samples, config.max_length, config.seed, config.verified)
-    index = index_of(config, inputs) if config.sources else None
-    counts = prepare_prompts(wish, tokenizer, index, attempt.out, attempt.tracker.note)
+    counts = prepare_prompts(wish, tokenizer, index_of(config, inputs), attempt.out, attempt.tracker.note)
     return Outcome({"prompts": counts})
 
 
@@ -68,9 +67,9 @@ def prompts_of(step: RollOutStep, place: StepContext) -> list[Node]:
     config = PromptsConfig(
         amounts=step.examples, sources=sources, samples=step.samples, max_length=place.context_tokens - step.max_new_tokens,
         seed=place.seed(step.name), verified=not any(getattr(step, "reward_models", {}).values()),
-        template=resolved(place.chat), **place.cleaning(bool(sources)),
+        template=resolved(place.chat), **place.cleaning(),
     )  # fmt: skip
-    return [Node(f"{step.name}-rows", "prompts", config, place.cleaned_with(bool(sources)))]
+    return [Node(f"{step.name}-rows", "prompts", config, place.cleaned_with())]
 
 
 SPEC = StageSpec(

@@ -90,11 +90,11 @@ def _examples(step: RewardModelStep, place: StepContext) -> list[Node]:
     told: dict[str, Any] = {
         "amounts": step.examples, "sources": place.sources(step.examples, PreferencesSource), "samples": step.samples,
         "max_length": step.max_length or place.context_tokens, "seed": place.seed(step.name), "template": resolved(place.chat),
-        **place.cleaning(True),
+        **place.cleaning(),
     }  # fmt: skip
     if step.loss == "multi-aspect":
-        return [Node(name, "supplied_ratings", SuppliedRatingsConfig(aspects=step.weights, **told), place.cleaned_with(True))]
-    return [Node(name, "supplied_preferences", SuppliedPreferencesConfig(**told), place.cleaned_with(True))]
+        return [Node(name, "supplied_ratings", SuppliedRatingsConfig(aspects=step.weights, **told), place.cleaned_with())]
+    return [Node(name, "supplied_preferences", SuppliedPreferencesConfig(**told), place.cleaned_with())]
 
 
 def plan(node: Node, place: PlanPlace) -> Work | None:

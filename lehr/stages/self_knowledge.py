@@ -92,13 +92,12 @@ def _rows(step: SelfKnowledgeStep, place: StepContext) -> Node:
             what = f"{key}.examples.{name}: {step.examples[name]!r} of a family of generated conversations, which has no end"
             raise UserError(what, remedy="give a number of conversations")
     assert step.about is not None
-    supplied = bool(sources or negative)
     config = SelfKnowledgeRowsConfig(
         about=step.about, samples=step.samples, amounts=step.examples, sources=sources, negatives=step.negatives,
         negative_sources=negative, negative_weight=step.negative_weight, max_length=step.max_length or place.context_tokens,
-        seed=place.seed(step.name), template=resolved(place.chat), **place.cleaning(supplied),
+        seed=place.seed(step.name), template=resolved(place.chat), **place.cleaning(),
     )  # fmt: skip
-    return Node(f"{step.name}-rows", "self_knowledge_rows", config, place.cleaned_with(supplied))
+    return Node(f"{step.name}-rows", "self_knowledge_rows", config, place.cleaned_with())
 
 
 def plan(node: Node, place: PlanPlace) -> Work | None:

@@ -40,8 +40,7 @@ def run(config: SelfKnowledgeRowsConfig, inputs: Inputs, attempt: Attempt) -> Ou
     tokenizer.save(attempt.out)
     itself = Itself(c.about, c.samples, c.negatives, c.negative_sources, c.negative_weight)
     replay = Preparing(c.amounts, c.sources, c.samples, c.max_length, c.seed)
-    index = index_of(c, inputs) if c.sources or c.negative_sources else None
-    sets = prepare_self_knowledge(itself, replay, tokenizer, index, attempt.out, attempt.tracker.note)
+    sets = prepare_self_knowledge(itself, replay, tokenizer, index_of(c, inputs), attempt.out, attempt.tracker.note)
     counts = {name: {"rows": s.drawn, "tokens": s.tokens, "trained_tokens": s.trained_tokens} for name, s in sets.items()}
     return Outcome({"sets": counts, "rows": sum(s.drawn for s in sets.values()), "tokenizer": tokenizer.hash})
 

@@ -107,9 +107,9 @@ def _rows(step: SftStep, place: StepContext) -> Node:
             raise UserError(what, remedy="give a number of conversations")
     config = ConversationsConfig(
         amounts=step.examples, sources=sources, samples=step.samples, max_length=step.max_length or place.context_tokens,
-        seed=place.seed(step.name), template=resolved(place.chat), **place.cleaning(bool(sources)),
+        seed=place.seed(step.name), template=resolved(place.chat), **place.cleaning(),
     )  # fmt: skip
-    return Node(f"{step.name}-rows", "conversations", config, place.cleaned_with(bool(sources)))
+    return Node(f"{step.name}-rows", "conversations", config, place.cleaned_with())
 
 
 def plan(node: Node, place: PlanPlace) -> Work | None:

@@ -19,6 +19,12 @@ def _scores(folder: Path, split: str) -> dict[tuple[str, str], tuple[float, int]
     return {(r["task"], r["metric"]): (r["value"], r["n"]) for r in own if r["split"] == split}
 
 
+def _contamination(folder: Path) -> dict[str, Any]:
+    """By task, of models alone."""
+    rows: list[dict[str, Any]] = json.loads((folder / "scores.json").read_text())
+    return {row["task"]: row["contamination"] for row in rows if not metric(row["metric"]).baseline_of}
+
+
 def test_a_run_is_scored_with_its_own_settings_and_with_other_tasks(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -27,7 +33,9 @@ def test_a_run_is_scored_with_its_own_settings_and_with_other_tasks(
     before = sorted(p.name for p in (run / "artifacts").iterdir())
     assert main(["eval", str(run), "--tasks", "prose,arithmetic"]) == 0  # with the limits of the run, too
     assert _scores(run / "evals", "held_out") == _scores(run, "held_out")
-    capsys.readouterr()
+    assert _contamination(run / "evals") == _contamination(run)
+    assert all(said["compared"] == ["documents"] and said["kept"] == 0 for said in _contamination(run).values())
+    assert "contamination of arithmetic, held_out: 0 of 4 examples stand in training documents" in capsys.readouterr().err
     command = ["eval", str(run), "--tasks", "arithmetic_cf", "--tasks", "chat_math", "--limit", "3", "--split", "dev"]
     assert main(command) == 0
     said = capsys.readouterr()
@@ -52,6 +60,10 @@ def test_a_hugging_face_folder_is_scored_on_the_documents_that_a_run_held_back(
     assert main(["eval", str(trained / "model"), *options, *recipe]) == 0
     assert _scores(out, "held_out").keys() == _scores(trained, "held_out").keys()
     assert _scores(out, "held_out")["arithmetic", "exact_match"] == _scores(trained, "held_out")["arithmetic", "exact_match"]
+    # What somebody else's model was trained on is not known, and documents that it is scored on are not that.
+    said = _contamination(out)
+    assert all(s["kept"] is None and s["not_compared"] == ["what model was trained on"] for s in said.values()) and said
+    assert "contamination of prose, held_out: not known; not compared: what model was trained on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

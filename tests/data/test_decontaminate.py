@@ -5,6 +5,14 @@ from __future__ import annotations
 import random
 
 from lehr.data.decontaminate import Decontaminator
+from lehr.data.leaks import judged_text
+
+
+def judged(index: Decontaminator, text: str) -> str | None:
+    """The task that a text contaminates."""
+    [shared] = index.shared([text])
+    found = judged_text(index, text, shared)
+    return found.worst if found else None
 
 
 def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
@@ -13,7 +21,7 @@ def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
     index = Decontaminator({"quiz": [leak], "held_out documents": [form + " for it"]}, 10, {"quiz": 1, "held_out documents": 1})
 
     def contaminated(text: str) -> str | None:
-        return index.contaminated(next(index.shared([text])))
+        return judged(index, text)
 
     assert contaminated("Before. One, two; THREE four five six seven eight nine ten. After.") == "quiz"
     assert contaminated("one two three four five six seven eight nine and then ten") is None
@@ -30,9 +38,11 @@ def test_an_ngram_of_two_tasks_counts_for_each() -> None:
     for texts in ({"first": [shared], "second": [more]}, {"second": [more], "first": [shared]}):
         index = Decontaminator(texts, 3, {"first": 4, "second": 4})
         [found] = index.shared([more])
-        assert index.contaminated(found) == "second"
+        assert judged(index, more) == "second"
+        assert index.items(found) == {("first", 0): 3, ("second", 0): 4}  # of both texts, whichever comes first
         index.forget_boilerplate([found] * 2, 1, ["second"])
-        assert index.contaminated(found) is None and index.contaminated([*found, *found]) == "first"
+        assert judged(index, more) is None and judged(index, f"{more} and {more}") == "first"
+        assert index.items(found) == {("first", 0): 3}
 
 
 def test_shared_ngrams_are_those_that_a_plain_search_finds() -> None:

@@ -192,7 +192,7 @@ def test_records_are_json() -> None:
     model = TableModel(lambda ids, token: 0.5)
     records = score(model, "soup", "arithmetic_cf", "dev", examples("arithmetic_cf", "dev", 5, seed=1), seed=1)
     rows = [json.loads(json.dumps(r.model_dump(), allow_nan=False)) for r in records]
-    assert list(rows[0]) == ["stage", "task", "split", "metric", "value", "stderr", "n", "clusters", "seed"]
+    assert list(rows[0]) == ["stage", "task", "split", "metric", "value", "stderr", "n", "clusters", "seed", "contamination"]
 
 
 def test_bits_per_byte_by_group_are_of_its_texts_alone() -> None:

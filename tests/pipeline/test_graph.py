@@ -123,7 +123,13 @@ def test_a_branch_begins_where_its_parent_says_and_is_judged_on_its_own_pairs() 
 def test_inputs_are_only_what_the_tasks_need() -> None:
     only = "evaluation.tasks=[{task: arithmetic, limit: 3}, {task: chat_math, limit: 3, stages: chat}]"
     nodes = {node.name: node for node in graph(load_recipe(E2E, [only]))}
-    assert all(set(node.inputs) == {"checkpoint"} for name, node in nodes.items() if name.startswith("scores-"))
+    scored = {name: set(node.inputs) for name, node in nodes.items() if name.startswith("scores-")}
+    learnt = {"trained_documents", "trained_conversations", "trained_preferences", "trained_prompts"}  # flags are read of these
+    assert all(inputs - learnt == {"checkpoint"} for inputs in scored.values())
+    assert scored["scores-stage1"] & learnt == {"trained_documents"}
+    assert nodes["scores-rlvr"].inputs["trained_conversations"] == ("sft-rows",)
+    told = nodes["scores-rlvr"].config
+    assert isinstance(told, EvaluateConfig) and told.not_compared == ["the generated prompts of rlvr"]
     config = nodes["scores-stage1"].config
     assert isinstance(config, EvaluateConfig) and [plan.task for plan in config.tasks] == ["arithmetic"]
 

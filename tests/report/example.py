@@ -6,6 +6,7 @@ import hashlib
 import math
 import random
 
+from lehr.evals.flagged import Contamination, Without
 from lehr.report import Environment, PlannedStage, ReportData, Sample, ScoreRecord, Site, SourceFunnel, StageReport, Totals
 from lehr.report.judgements import judged
 
@@ -145,15 +146,26 @@ def stage(name: str, rng: random.Random) -> StageReport:
     )
 
 
+def contamination(task: str, value: float, n: int) -> Contamination:
+    """Two examples of arithmetic stand in a document that stayed; of preferences nothing is known."""
+    if task == "preference":
+        return Contamination(compared=[], not_compared=["documents", "sft-rows"])
+    said = Contamination(compared=["documents", "sft-rows"], not_compared=["the generated prompts of rlvr"], kept=0, removed=0)
+    if task != "arithmetic":
+        return said
+    left = Without(value=max(0.0, value - 0.01), stderr=0.02, n=n - 2, clusters=n - 2)
+    documents = [f"forum/{number}" for number in range(7)]
+    return said.model_copy(update={"kept": 2, "removed": 1, "documents": documents, "document_count": 7, "without": left})
+
+
 def records(split: str) -> list[ScoreRecord]:
     found = []
     for task, (metric, n, values) in VALUES.items():
         for name, value in zip(SCORED, values, strict=True):
             if value is not None and (split == "held_out" or task in ("prose", "arithmetic")):
                 error = math.sqrt(max(value * (1 - value), 0.002) / n) if metric != "bits_per_byte" else 0.021
-                found.append(
-                    ScoreRecord(stage=name, task=task, split=split, metric=metric, value=value, stderr=error, n=n, seed=7)
-                )
+                of = {"stage": name, "task": task, "split": split, "metric": metric, "n": n, "seed": 7}
+                found.append(ScoreRecord(**of, value=value, stderr=error, contamination=contamination(task, value, n)))
     return found
 
 

@@ -23,6 +23,18 @@ class Bloom:
         self.hashes = max(1, round(self.bits / expected * math.log(2)))
         self._bytes = np.zeros(-(-self.bits // 8), np.uint8)
 
+    @classmethod
+    def of(cls, content: NDArray[np.uint8], bits: int, hashes: int) -> Bloom:
+        """The filter that had this `content`."""
+        found = cls(1, 0.5)
+        found.bits, found.hashes, found._bytes = bits, hashes, content
+        return found
+
+    @property
+    def content(self) -> NDArray[np.uint8]:
+        """Its bits, eight to a byte."""
+        return self._bytes
+
     def add(self, keys: U64) -> NDArray[np.bool_]:
         """Remember keys; says of each [N] whether it was there before, or earlier among these."""
         places = self._places(keys)
@@ -37,6 +49,13 @@ class Bloom:
             known[row] = bool(((self._bytes[byte[row]] & bit[row]) != 0).all())
             np.bitwise_or.at(self._bytes, byte[row], bit[row])
         return known | ~first
+
+    def put(self, keys: U64) -> None:
+        """Remember keys, without a word about those that were there before."""
+        places = self._places(keys).ravel()
+        np.bitwise_or.at(
+            self._bytes, places >> np.uint64(3), np.left_shift(np.uint8(1), (places & np.uint64(7)).astype(np.uint8))
+        )
 
     def known(self, keys: U64) -> NDArray[np.bool_]:
         """Whether each key is there, or taken for one that is; remembers nothing."""

@@ -22,7 +22,7 @@ REASON = "repeated paragraphs"
 def paragraph_keys(text: str, min_characters: int) -> U64:
     """A hash of each paragraph that counts, in order: lines with at least so many characters that are not white space at
     an end. Two that are equal up to case and white space have the same. Pure."""
-    found = [_key(line) for line in text.split("\n") if _counts(line, min_characters)]
+    found = [paragraph_key(line) for line in text.split("\n") if _counts(line, min_characters)]
     return np.array(found, np.uint64)
 
 
@@ -53,5 +53,6 @@ def _counts(line: str, min_characters: int) -> bool:
     return len(line.strip()) >= max(1, min_characters)
 
 
-def _key(line: str) -> int:
+def paragraph_key(line: str) -> int:
+    """64 bits of a line, the same for those that are equal up to case and white space."""
     return int.from_bytes(hashlib.sha256(normalised(line).encode("utf-8", "surrogatepass")).digest()[:8], "little")

@@ -42,6 +42,11 @@ def words(text: str) -> list[str]:
     return (text if text.isascii() else _CHARACTER.sub(r" \g<0> ", text)).split()
 
 
+def characters_without_blanks(text: str) -> int:
+    """How many characters are of a script without blanks between words."""
+    return len(_CHARACTER.findall(text))
+
+
 def shingles(texts: Sequence[str], k: int) -> Iterator[tuple[int, U64, I64]]:
     """Hashes of the shingles of texts, in batches: number of the first text, hashes [S], and how many belong to each text
     [D] from that one on. A text of fewer than k words is one shingle; one without words has none. A long text goes over

@@ -1,75 +1,105 @@
-"""Training documents that hold evaluation examples, or much of a held-back document, are dropped, and it is recorded which."""
+"""Training documents that hold evaluation examples, or much of a held-back document, are dropped or flagged, and it is recorded
+which."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from lehr.data.decontaminate import Decontaminator
+from lehr.data.leaks import SHOWN, Found, judged, kept, rows
 from lehr.data.preparation.compared import Compared, Passes
-from lehr.data.preparation.filtering import SHOWN
 from lehr.data.preparation.funnel import CONTAMINATES
-from lehr.data.preparation.overlap import FindOverlap, Overlap, overlaps
+from lehr.data.preparation.overlap import FindOverlap, overlaps
 from lehr.data.preparation.parts import Part
-from lehr.data.preparation.rows import Rows
+from lehr.data.preparation.rows import Row, Rows
 from lehr.data.preparation.splitting import DEV, HELD_OUT, NAMES, TRAIN
 
 Texts = Mapping[str, Sequence[str]]  # task -> the texts of its examples
 
 
-class Contaminated(NamedTuple):
-    """A document, by part and row, that holds examples of a task: the number of each -> how many n-grams of it."""
+@dataclass(frozen=True)
+class Contamination:
+    """What was found: documents by part and row, and what they hold. `keys` are those of held-back documents."""
 
-    task: str
-    items: dict[int, int]
-    part: Part
-    row: int
+    index: Decontaminator
+    keys: Mapping[str, Sequence[str]]
+    found: Sequence[tuple[Part, int, Found]]
+
+    def rows(self, corpus: Compared) -> Iterator[dict[str, object]]:
+        """A row for each document and evaluation example: see lehr.data.leaks."""
+        for part, group in groupby(self.found, key=lambda each: each[0]):  # in order of parts and rows
+            holders = list(group)
+            read = Rows(part.file(corpus.rows)).at([number for _, number, _ in holders])
+            for (_, _, found), row in zip(holders, read, strict=True):
+                yield from rows(self.index, found, (row["source"], row["id"]), self.keys)
+
+    def said(self) -> str:
+        """How many documents hold something, and how many of them stay."""
+        stay = sum(kept(found, self.index.action) for _, _, found in self.found)
+        return f"{len(self.found):,} documents hold text of an evaluation; {stay:,} of them stay, and scores say which"
 
 
-def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, folder: Path) -> list[Contaminated]:
-    """Drop training documents that share too much with an evaluation example or a held-back document; returns those that do
-    with evaluation examples. `folder` takes the index for other processes."""
+def held_back_task(split: str) -> str:
+    """The name under which the held-back documents of a split (dev, held_out) are compared, as an evaluation task is."""
+    return f"{split} documents"
+
+
+def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, folder: Path) -> Contamination:
+    """Find the training documents that share too much with an evaluation example or a held-back document, and drop them unless
+    they are only to be flagged. `folder` takes the index for other processes."""
     wish = corpus.config.decontamination
-    held_back = {f"{NAMES[split]} documents": [row["text"] for row in corpus.of_split(split)] for split in (DEV, HELD_OUT)}
-    hits = dict.fromkeys(evaluation_texts, wish.hits) | dict.fromkeys(held_back, wish.held_back_hits)
-    index = Decontaminator({**evaluation_texts, **held_back}, wish.ngram, hits)
+    texts, keys = dict(evaluation_texts), dict[str, list[str]]()
+    for split in (DEV, HELD_OUT):
+        task = held_back_task(NAMES[split])
+        found = [(row["text"], _key(row)) for row in corpus.of_split(split)]
+        texts[task], keys[task] = [text for text, _ in found], [key for _, key in found]
+    del found
+    hits = {task: wish.held_back_hits if task in keys else wish.hits for task in texts}
+    index = Decontaminator(texts, wish.ngram, hits, wish.paragraphs, wish.action)
+    # What a record shows of long texts is enough from here on.
+    index.texts = {task: [text[:SHOWN] for text in texts[task]] if task in keys else texts[task] for task in texts}
+    del texts
     folder.mkdir(exist_ok=True)
     index.save(folder)
     for part, numbers in corpus.spans():
-        rows = np.flatnonzero(corpus.fates["split"][numbers] == TRAIN)
-        np.save(part.file("train.npy"), rows, allow_pickle=False)
-    passes.run([FindOverlap(part, folder, corpus.rows) for part in corpus.parts])
-    seen = np.zeros(len(index), np.int64)
-    for part in corpus.parts:
-        for found in overlaps(part):
-            seen[np.unique(found.shared)] += 1
-    forgotten = index.forget_common(seen, wish.boilerplate_documents, held_back)
-    passes.watch.note(f"{forgotten:,} phrases of held-back documents are boilerplate and do not count as contamination")
-
-    def task_of(found: Overlap) -> str | None:
-        least = math.ceil(found.ngrams * wish.overlap)
-        return index.contaminated(found.shared, {t: n if t in held_back else max(n, least) for t, n in hits.items()})
-
+        training = np.flatnonzero(corpus.fates["split"][numbers] == TRAIN)
+        np.save(part.file("train.npy"), training, allow_pickle=False)
+    passes.run([FindOverlap(part, folder, corpus.rows, wish.paragraphs) for part in corpus.parts])
+    _forget_boilerplate(index, corpus, passes, keys)
     contaminated = []
     for part, numbers in corpus.spans():
+        for each in overlaps(part):
+            holds = judged(index, each.ngrams, each.shared, each.paragraphs, overlap=wish.overlap, held_back=keys)
+            if holds:
+                contaminated.append((part, each.row, holds))
+                if not kept(holds, wish.action):
+                    corpus.drop([numbers.start + each.row], f"{CONTAMINATES} {holds.worst}")
+    return Contamination(index, keys, contaminated)
+
+
+def _key(row: Row) -> str:
+    """As lehr.evals.corpus.held_back names the document's family."""
+    return f"{row['source']}/{row.get('parent') or row['id']}"
+
+
+def _forget_boilerplate(index: Decontaminator, corpus: Compared, passes: Passes, held_back: Mapping[str, object]) -> None:
+    """What stands in many documents is no evidence about one: see lehr.config.decontamination."""
+    limit = corpus.config.decontamination.boilerplate_documents
+    seen, seen_paragraphs = np.zeros(len(index), np.int64), Counter[int]()
+    for part in corpus.parts:
         for found in overlaps(part):
-            if task := task_of(found):
-                corpus.drop([numbers.start + found.row], f"{CONTAMINATES} {task}")
-                if task not in held_back:
-                    items = {item: times for (of, item), times in index.items(found.shared).items() if of == task}
-                    contaminated.append(Contaminated(task, items, part, found.row))
-    return contaminated
-
-
-def rows_of(corpus: Compared, contaminated: Sequence[Contaminated], evaluation_texts: Texts) -> Iterator[dict[str, object]]:
-    """A row for each document and evaluation example: how many n-grams of the example the document held."""
-    for found in contaminated:
-        [row] = Rows(found.part.file(corpus.rows)).at([found.row])
-        for item, times in sorted(found.items.items()):
-            example = evaluation_texts[found.task][item][:SHOWN]
-            said = {"source": row["source"], "id": row["id"], "ngrams": times}
-            yield {"task": found.task, "item": item, "example": example, **said}
+            seen[np.unique(np.array(found.shared, np.int64))] += 1
+            seen_paragraphs.update(found.paragraphs)
+    forgotten = index.forget_common(seen, limit, held_back.keys())
+    passes.watch.note(f"{forgotten:,} phrases of held-back documents are boilerplate and do not count as contamination")
+    if index.paragraphs:
+        mistaken = index.paragraphs.mistaken(seen_paragraphs)
+        lines = index.paragraphs.forget_common(seen_paragraphs, limit, held_back.keys())
+        said = f"{lines:,} paragraphs of held-back documents are boilerplate too"
+        passes.watch.note(f"{said}; {mistaken:,} paragraphs passed the Bloom filter by chance and do not count either")

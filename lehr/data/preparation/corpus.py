@@ -19,8 +19,9 @@ from lehr.config.data import Data
 from lehr.config.sources import ExternalSource, FilesSource, SyntheticSource
 from lehr.data.damage import Damage
 from lehr.data.document import Document, write_jsonl
+from lehr.data.leaks import LEAKS
 from lehr.data.preparation.compared import Compared, Passes, Watch
-from lehr.data.preparation.contamination import decontaminate, rows_of
+from lehr.data.preparation.contamination import decontaminate
 from lehr.data.preparation.duplicates import deduplicate
 from lehr.data.preparation.filtering import FilterPart
 from lehr.data.preparation.funnel import SourceFunnel, check, count, funnels
@@ -61,10 +62,11 @@ def prepare_corpus(
     corpus = _compared(passes, tallies, folder, out)
     watch.note(f"{len(corpus.fates):,} documents passed the filters; {corpus.gone:,} of them are copies")
     contaminated = decontaminate(corpus, evaluation_texts, passes, folder / "index")
+    watch.note(contaminated.said())
     found = funnels(corpus, damage)
     check(found)
     _written(corpus, out, passes)
-    write_jsonl(out / "contamination.jsonl.gz", rows_of(corpus, contaminated, evaluation_texts))
+    write_jsonl(out / LEAKS, contaminated.rows(corpus))
     (out / "funnel.json").write_text(json.dumps({name: f.row() for name, f in found.items()}, indent=1), encoding="utf-8")
     count(corpus)
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The second pass: which n-grams the training documents of a part share with evaluation examples and held-back documents."""
+"""The second pass: what a part's training documents share with evaluation examples and held-back documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from lehr.data.decontaminate import Decontaminator, Shared, tokens
+from lehr.config.decontamination import LeakedParagraphs
+from lehr.data.decontaminate import Decontaminator, Shared
+from lehr.data.ngram_words import tokens
 from lehr.data.preparation.parts import Part
 from lehr.data.preparation.rows import Rows
 
@@ -17,11 +19,12 @@ _CHARACTERS = 1 << 22  # of texts searched in one call: bounds memory
 
 
 class Overlap(NamedTuple):
-    """A document, by its row in its part, and the n-grams that it shares."""
+    """A document, by its row in its part, the n-grams that it shares, and the keys of paragraphs that it seems to share."""
 
     row: int
     ngrams: int  # that the document has
     shared: Shared
+    paragraphs: list[int]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class FindOverlap:
     part: Part
     index: Path
     rows: str  # the kind of the part's file that has its rows
+    paragraphs: LeakedParagraphs | None
 
     def done(self) -> bool:
         return self.part.file("overlap.npz").is_file()
@@ -39,32 +43,37 @@ class FindOverlap:
         return self
 
     def __call__(self) -> None:
-        index = Decontaminator.load(self.index)
+        index = Decontaminator.load(self.index, self.paragraphs)
         rows = np.load(self.part.file("train.npy"), allow_pickle=False)
-        numbers, sizes, ends, grams = list[int](), list[int](), list[int](), list[np.ndarray]()
+        found = list[Overlap]()
         for batch in _batches(Rows(self.part.file(self.rows)), rows):
             for (row, text), shared in zip(batch, index.shared(text for _, text in batch), strict=True):
-                if shared:
-                    numbers.append(row)
-                    sizes.append(len(tokens(text)) - index.n + 1)
-                    grams.append(np.array(shared, np.int64))
-                    ends.append((ends[-1] if ends else 0) + len(shared))
+                suspects = index.suspects(text, shared)
+                if shared or suspects:
+                    found.append(Overlap(row, max(0, len(tokens(text)) - index.n + 1), shared, suspects))
         path = self.part.file("overlap.npz")
         partial = path.with_name("partial-" + path.name)
-        every = np.concatenate([np.zeros(0, np.int64), *grams])
-        rows, counts = np.array(numbers, np.int64), np.array(sizes, np.int64)
-        np.savez(partial, rows=rows, sizes=counts, ends=np.array(ends, np.int64), grams=every)
+        np.savez(
+            partial,
+            rows=np.array([each.row for each in found], np.int64),
+            sizes=np.array([each.ngrams for each in found], np.int64),
+            ends=np.cumsum([len(each.shared) for each in found], dtype=np.int64),
+            grams=np.fromiter((gram for each in found for gram in each.shared), np.int64),
+            paragraph_ends=np.cumsum([len(each.paragraphs) for each in found], dtype=np.int64),
+            paragraphs=np.fromiter((key for each in found for key in each.paragraphs), np.uint64),
+        )
         partial.replace(path)
 
 
 def overlaps(part: Part) -> Iterator[Overlap]:
     """What FindOverlap found, in order of rows."""
-    with np.load(part.file("overlap.npz"), allow_pickle=False) as found:
-        rows, sizes, ends, grams = found["rows"], found["sizes"], found["ends"], found["grams"]
-    start = 0
-    for row, size, end in zip(rows.tolist(), sizes.tolist(), ends.tolist(), strict=True):
-        yield Overlap(row, size, grams[start:end].tolist())
-        start = end
+    names = ("rows", "sizes", "ends", "grams", "paragraph_ends", "paragraphs")
+    with np.load(part.file("overlap.npz"), allow_pickle=False) as saved:
+        rows, sizes, ends, grams, paragraph_ends, paragraphs = (saved[name] for name in names)
+    start = first = 0
+    for row, size, end, last in zip(rows.tolist(), sizes.tolist(), ends.tolist(), paragraph_ends.tolist(), strict=True):
+        yield Overlap(row, size, grams[start:end].tolist(), paragraphs[first:last].tolist())
+        start, first = end, last
 
 
 def _batches(every: Rows, rows: np.ndarray) -> Iterator[list[tuple[int, str]]]:

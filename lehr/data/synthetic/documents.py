@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lehr.config.sources import SyntheticSource
 from lehr.data.document import Document
@@ -34,10 +34,27 @@ def _style(family: str, draw_below_10: int) -> int:
     return 1 if draw_below_10 < 8 or family == "word_problems" else 2
 
 
-def documents(generator_name: str, source_config: SyntheticSource, seed: int) -> Iterator[Document]:
-    """`source_config.documents` documents of a generator's training problems. Raises UserError: unknown generator."""
+def documents(
+    generator_name: str,
+    source_config: SyntheticSource,
+    seed: int,
+    refuse: Callable[[str], bool] = lambda question: False,
+    note: Callable[[str], None] = lambda text: None,
+) -> Iterator[Document]:
+    """`source_config.documents` documents of a generator's training problems. `refuse`: whether a question of one's own is one
+    of an evaluation, whatever its numbers; `note` is told what was used. Raises UserError: unknown generator, and as
+    lehr.data.synthetic.programmed does."""
+    from lehr.data.synthetic import calculations, programmed  # which read files: not for whoever only asks for a problem
+
+    if generator_name == "programs":
+        yield from programmed.documents(source_config, seed, refuse, note)
+        return
+    if generator_name == "calculations":
+        yield from calculations.documents(source_config.documents, seed)
+        return
     if generator_name not in FAMILIES:
-        raise UserError(f"there is no generator {generator_name!r}", remedy=f"generators are: {', '.join(FAMILIES)}")
+        known = ", ".join([*FAMILIES, "calculations", "programs"])
+        raise UserError(f"there is no generator {generator_name!r}", remedy=f"generators are: {known}")
     index = 0
     for number in range(source_config.documents):
         draw = drawn(seed, "document", generator_name, number)

@@ -60,10 +60,11 @@ def pool(family: str, split: Split) -> tuple[tuple[str, int, int], ...]:
     sums = [("add", a, b) for a in range(low, 100) for b in range(a, 100)]
     differences = [("subtract", a, b) for a in range(low, 100) for b in range(low, a + 1)]
     mine = (p for p in sums + differences if split_of(key_of(*p)) == split)
-    return tuple(p for p in mine if split == "train" or not _is_digit_fact(*p))
+    return tuple(p for p in mine if split == "train" or not is_digit_fact(*p))
 
 
-def _is_digit_fact(operation: str, a: int, b: int) -> bool:
+def is_digit_fact(operation: str, a: int, b: int) -> bool:
+    """Whether it is a step of the working of other problems."""
     return b < 10 and a < (10 if operation == "add" else 20)
 
 

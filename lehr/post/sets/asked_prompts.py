@@ -13,7 +13,7 @@ from lehr.data.synthetic.conversations import Message, in_turn
 from lehr.post.sets.audit import Audit, SetCounts
 from lehr.post.sets.conversation_rows import conversation_of, verified_prompt_of
 from lehr.post.sets.drawing import drawn, wanted
-from lehr.post.sets.prepare import clean, read_set
+from lehr.post.sets.prepare import clean, generated_row, read_set
 from lehr.post.sets.shapes import BadRow, Values
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
@@ -46,10 +46,14 @@ class Wish:
 
 def asked_prompts(wish: Wish, index: Decontaminator | None, audit: Audit) -> list[Asked]:
     """All of them, in order, counted in `audit`. Raises UserError for bad rows, and for a source of which nothing is left."""
-    found = [Asked(e.family, tuple(e.prompt), e.verifier, e.verifier_args) for e in generated(wish)]
-    for asked in found:
-        counts = audit.sets.setdefault(asked.family, SetCounts("generated", "CC0-1.0"))
-        counts.read, counts.kept = counts.read + 1, counts.kept + 1
+    made = [Asked(e.family, tuple(e.prompt), e.verifier, e.verifier_args) for e in generated(wish)]
+    stay = set[int]()
+    for family in dict.fromkeys(asked.family for asked in made):
+        rows = [(generated_row(family, number), asked) for number, asked in enumerate(made) if asked.family == family]
+        counts = audit.sets[family] = SetCounts("generated", "CC0-1.0", read=len(rows))
+        clear = {row.number for row, _ in clean(rows, index, family, audit, lambda asked: asked.prompt)}
+        counts.kept, stay = len(clear), stay | clear
+    found = [asked for number, asked in enumerate(made) if number in stay]
     for name, amount in wish.amounts.items():
         source = wish.sources[name]
         counts = audit.sets[name] = SetCounts(source.origin, source.license)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lehr.data import leaks
+from lehr.data.decontaminate import Decontaminator
+from lehr.data.leaks import LEAKS, Found
 from lehr.post.sets.files import Row, text_of
 
 DROPPED, SETS = "dropped.jsonl.gz", "sets.json"
@@ -44,22 +48,32 @@ class Audit:
     def __init__(self, out: Path) -> None:
         self.sets: dict[str, SetCounts] = {}
         self._out = out
-        # No time and no name in the header: equal rows give equal bytes.
-        self._raw = (out / DROPPED).open("wb")
-        self._file = gzip.GzipFile(filename="", fileobj=self._raw, mode="wb", compresslevel=6, mtime=0)
+        self._stack = ExitStack()
+        self._file, self._leaks = (self._opened(out / name) for name in (DROPPED, LEAKS))
+
+    def _opened(self, path: Path) -> gzip.GzipFile:
+        """No time and no name in the header: equal rows give equal bytes."""
+        raw = self._stack.enter_context(path.open("wb"))
+        file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
+        return self._stack.enter_context(file)
 
     def __enter__(self) -> Audit:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        self._raw.close()
+        self._stack.close()
 
     def drop(self, source: str, row: Row, reason: str) -> None:
         """Count and record a row that is left out."""
         self.sets[source].dropped[reason] += 1
         said = {"id": str(row.values.get("id") or row.where), "source": source, "reason": reason, "text": text_of(row.values)}
         self._file.write((json.dumps(said) + "\n").encode())
+
+    def leaked(self, source: str, row: Row, index: Decontaminator, held: Found) -> bool:
+        """Record a row that holds evaluation examples, which scores are to say; whether it may stay."""
+        for said in leaks.rows(index, held, (source, str(row.values.get("id") or row.where))):
+            self._leaks.write((json.dumps(said) + "\n").encode())
+        return leaks.kept(held, index.action)
 
     def close(self) -> None:
         """Write the counts, with each set's share of the trained tokens."""

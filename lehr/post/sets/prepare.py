@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from lehr.config.chat import ConversationsSource, SuppliedSource
 from lehr.data.decontaminate import Decontaminator
+from lehr.data.leaks import judged_text
 from lehr.data.synthetic.conversations import Message, conversation
 from lehr.data.tokenizer import Tokenizer
 from lehr.post.chat import render_to_learn
@@ -104,20 +105,32 @@ class Making:
         return self.audit.sets
 
     def fits(self, name: str, row: Rendered) -> bool:
-        """Count a generated row; whether it is short enough."""
-        counts = self.audit.sets[name]
-        counts.read += 1
+        """Whether a generated row is short enough; counted if it is not."""
         if len(row.ids) > self.wish.max_length:
-            counts.dropped["longer than max_length"] += 1
+            self.audit.sets[name].dropped["longer than max_length"] += 1
         return len(row.ids) <= self.wish.max_length
 
     def _generated(self, family: str, count: int) -> Iterator[Rendered]:
         """Training conversations of a family; those that are too long are left out."""
-        for number in range(count):
-            talk = conversation(family, "train", number, self.wish.seed)
-            row = Rendered(*render_to_learn(talk.messages, self.tokenizer))
+        made = (
+            (generated_row(family, number), conversation(family, "train", number, self.wish.seed).messages)
+            for number in range(count)
+        )
+        for messages in self.checked(family, made):
+            row = Rendered(*render_to_learn(messages, self.tokenizer))
             if self.fits(family, row):
                 yield row
+
+    def checked(self, name: str, made: Iterable[tuple[Row, Sequence[Message]]]) -> Iterator[Sequence[Message]]:
+        """Count generated conversations; those whose texts do not occur in an evaluation."""
+        counts = self.audit.sets[name]
+
+        def counted() -> Iterator[tuple[Row, Sequence[Message]]]:
+            for row, messages in made:
+                counts.read += 1
+                yield row, messages
+
+        return (messages for _, messages in clean(counted(), self.index, name, self.audit, lambda messages: messages))
 
     def supplied(
         self, name: str, source: ConversationsSource, render: Render = render_to_learn, weight: float = 1.0
@@ -150,6 +163,11 @@ class Making:
         for row, talk in found:
             self.wish.check(row, talk)
             yield row, talk
+
+
+def generated_row(family: str, number: int) -> Row:
+    """A generated conversation or prompt, as a row that can be counted and recorded."""
+    return Row(f"{family}:{number}", number, {"id": f"{family}:{number}"})
 
 
 def _counts(source: SuppliedSource | None) -> SetCounts:
@@ -198,19 +216,19 @@ def clean(
     audit: Audit,
     messages: Callable[[T], Sequence[Message]],
 ) -> Iterator[tuple[Row, T]]:
-    """Those rows whose texts do not occur in an evaluation."""
+    """Those rows whose texts do not occur in an evaluation, or all where they are only flagged; what they hold is recorded."""
     waiting = iter(found)
     while batch := list(islice(waiting, _SEARCHED)):
         if index is None:
             yield from batch
             continue
         texts = ["\n".join(m.content for m in messages(parsed)) for _, parsed in batch]
-        for (row, parsed), shared in zip(batch, index.shared(texts), strict=True):
-            task = index.contaminated(shared)
-            if task is None:
+        for (row, parsed), text, shared in zip(batch, texts, index.shared(texts), strict=True):
+            held = judged_text(index, text, shared)
+            if held is None or audit.leaked(name, row, index, held):
                 yield row, parsed
             else:
-                audit.drop(name, row, f"contaminates {task}")
+                audit.drop(name, row, f"contaminates {held.worst}")
 
 
 def _nothing_left(name: str, source: SuppliedSource | None, counts: SetCounts, max_length: int) -> UserError:

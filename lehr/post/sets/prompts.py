@@ -18,7 +18,7 @@ from lehr.post.sets.audit import Audit, SetCounts
 from lehr.post.sets.conversation_rows import verified_prompt_of
 from lehr.post.sets.drawing import drawn, wanted
 from lehr.post.sets.files import Row
-from lehr.post.sets.prepare import clean, read_set
+from lehr.post.sets.prepare import clean, generated_row, read_set
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import object_in
@@ -51,7 +51,10 @@ def prepare_prompts(
             source = wish.sources.get(name)
             counts = SetCounts(source.origin, source.license) if source else SetCounts("generated", "CC0-1.0")
             audit.sets[name] = counts
-            asked = _supplied(name, source, wish, index, audit) if source else _generated(name, int(amount), wish.seed, counts)
+            if source:
+                asked = _supplied(name, source, wish, index, audit)
+            else:
+                asked = clean(_generated(name, int(amount), wish.seed, counts), index, name, audit, _prompt)
             kept = [(row, size) for row, size in _short(name, asked, tokenizer, wish, audit)]
             counts.kept = len(kept)
             if not kept:
@@ -75,7 +78,11 @@ def _nothing_left(name: str, source: PromptsSource | None, counts: SetCounts, ma
 def _generated(family: str, count: int, seed: int, counts: SetCounts) -> Iterator[tuple[Row, ChatExample]]:
     for number in range(count):
         counts.read += 1
-        yield Row(f"{family}:{number}", number, {}), conversation(family, "train", number, seed)
+        yield generated_row(family, number), conversation(family, "train", number, seed)
+
+
+def _prompt(example: ChatExample) -> list[Message]:
+    return example.prompt
 
 
 def _supplied(

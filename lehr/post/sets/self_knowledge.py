@@ -19,7 +19,7 @@ from lehr.post.rendered import Rendered
 from lehr.post.sets.audit import Audit, SetCounts
 from lehr.post.sets.files import Row
 from lehr.post.sets.pool import PoolWriter
-from lehr.post.sets.prepare import Making, Preparing
+from lehr.post.sets.prepare import Making, Preparing, generated_row
 from lehr.post.sets.shapes import Conversation
 from lehr.runtime.errors import UserError
 
@@ -63,9 +63,15 @@ def prepare_self_knowledge(
 
 
 def _asked(name: str, itself: Itself, making: Making) -> Iterator[Rendered]:
-    for number in range(itself.questions):
-        found = question(itself.about, "train", number, making.wish.seed)
-        turns = [Message("user", found.question), Message("assistant", found.right if name == RIGHT else found.wrong)]
+    asked = (question(itself.about, "train", number, making.wish.seed) for number in range(itself.questions))
+    made = (
+        (
+            generated_row(name, number),
+            [Message("user", q.question), Message("assistant", q.right if name == RIGHT else q.wrong)],
+        )
+        for number, q in enumerate(asked)
+    )
+    for turns in making.checked(name, made):
         if name == RIGHT:
             row = Rendered(*render_to_learn(turns, making.tokenizer))
         else:

@@ -8,11 +8,11 @@ result is trained on, every other one is counted and recorded as dropped.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
 
 from lehr.config.chat import ConversationsSource
+from lehr.data.votes import majority
 from lehr.post.sets.audit import Audit
 from lehr.post.sets.files import Row
 from lehr.post.sets.shapes import Ballot, Conversation
@@ -50,12 +50,6 @@ def _boxed(text: str) -> str:
         if not depth:
             return "".join(text[start:end].split())
     return ""
-
-
-def majority(results: Sequence[str]) -> str:
-    """The result of more than half of all answers; empty if there is none."""
-    counted = Counter(filter(None, results)).most_common(1)
-    return counted[0][0] if counted and 2 * counted[0][1] > len(results) else ""
 
 
 def voted(

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.config.chat import ConversationsSource, PreferencesSource
+from lehr.config.decontamination import Action
 from lehr.data.decontaminate import Decontaminator
+from lehr.data.leaks import read_leaks
+from lehr.data.synthetic.conversations import conversation
 from lehr.data.tokenizer import Tokenizer
 from lehr.pipeline.graph import graph
 from lehr.post.pairs import read_pairs
@@ -101,6 +104,21 @@ def test_rows_with_an_evaluations_text_are_dropped_and_on_record(tmp_path: Path)
     assert len(pool) == 1 and sets["mine"].dropped == {"contaminates quiz": 1}
     (line,) = gzip.decompress((tmp_path / "out/dropped.jsonl.gz").read_bytes()).splitlines()
     assert json.loads(line)["reason"] == "contaminates quiz"
+
+
+@pytest.mark.parametrize("action", ["remove", "flag"])
+def test_generated_rows_with_an_evaluations_text_are_found_too(tmp_path: Path, action: Action) -> None:
+    """Every third conversation of a family is asked by an evaluation; what becomes of it is as the recipe says."""
+    asked = [conversation("list", "train", number, 5).messages for number in range(30)]
+    quiz = ["\n".join(message.content for message in messages) for messages in asked[::3]]
+    index = Decontaminator({"quiz": quiz}, 6, {"quiz": 1}, action=action)
+    pool, sets = prepare(tmp_path, {"list": 30}, index, max_length=999)
+    leaks = list(read_leaks(tmp_path / "out"))
+    assert {leak.id for leak in leaks} >= {f"list:{number}" for number in range(0, 30, 3)}
+    assert {(leak.task, leak.source, leak.kept) for leak in leaks} == {("quiz", "list", action == "flag")}
+    gone = sets["list"].dropped["contaminates quiz"]
+    assert gone == (0 if action == "flag" else len({leak.id for leak in leaks}))
+    assert sets["list"].read == 30 == sets["list"].kept + gone and len(pool) == 30  # some of those left come again
 
 
 def test_preferences_are_paired_filtered_and_held_out_by_prompt(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Contamination flags: which examples of a score stand in training documents, and what the score is without them.
+
+Whoever prepared documents, conversations, preferences or prompts compared them with evaluation texts and wrote down what they
+hold (lehr.data.leaks). Here that is read again, example by example. An example counts as contaminated if a document that stayed
+in the training set holds it; what only removed documents held is said too, and changes no score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lehr.artifacts.artifact import Artifact
+from lehr.data.leaks import Leak, read_leaks, text_key
+from lehr.evals.contamination import compared_text
+from lehr.evals.estimate import ratio
+from lehr.evals.flagged import Contamination, Without
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS
+from lehr.evals.task import Choice, Example, Items, Record, Text
+from lehr.runtime.errors import UserError
+
+SHOWN = 20  # documents that a score names; all of them stand in a file of their own
+NOT_COMPARED = NEEDS_PAIRS | NEEDS_ABOUT  # their texts do not exist yet when documents are prepared
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a model was trained on: an artifact's folder, and with which tasks it was compared, in which wording (their `seed`)
+    and by n-grams of how many words. `held_back`: it held documents back and was compared with them."""
+
+    stage: str
+    folder: Path
+    tasks: frozenset[str]
+    seed: int
+    ngram: int
+    held_back: bool
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> TrainingSet:
+        """An artifact of documents, conversations, preferences or prompts. Of one that was compared with nothing `tasks` are
+        none."""
+        config: dict[str, Any] = artifact.manifest.config
+        config = {**config, **(config.get("prompts") or {})} if artifact.manifest.kind == "preferences" else config
+        data = config.get("data", {}).get("decontamination", {})
+        return cls(
+            artifact.manifest.stage, artifact.folder, frozenset(config.get("decontaminate") or ()),
+            int(config.get("evaluation_seed", -1)), int(data.get("ngram") or config.get("ngram") or 0), bool(data),
+        )  # fmt: skip
+
+    def compared_with(self, task: str, seed: int) -> bool:
+        """Whether it was compared with the task's examples in their wording of `seed`."""
+        if self.held_back and task in NEEDS_CORPUS:
+            return True
+        return task in self.tasks - NOT_COMPARED and seed == self.seed
+
+    def key(self, task: str, split: str, example: Example) -> tuple[str, str]:
+        """Under which task and key its record has an example."""
+        if self.held_back and task in NEEDS_CORPUS and isinstance(example, Text | Choice):
+            return f"{split} documents", example.family
+        return task, text_key(compared_text(task, example, self.ngram))
+
+
+@dataclass
+class Flags:
+    """Looks the examples of scores up in the records of `sets`. `others` are words for what else was learned from."""
+
+    sets: Sequence[TrainingSet]
+    others: Sequence[str]
+    seed: int
+    _leaks: dict[str, dict[tuple[str, str], list[Leak]]] = field(default_factory=dict)
+    _unread: dict[str, str] = field(default_factory=dict)  # sets whose record cannot be read, and why
+
+    def __post_init__(self) -> None:
+        for one in self.sets:
+            found: dict[tuple[str, str], list[Leak]] = {}
+            try:
+                for leak in read_leaks(one.folder):
+                    found.setdefault((leak.task, leak.key), []).append(leak)
+            except UserError as error:
+                self._unread[one.stage] = error.what
+            self._leaks[one.stage] = found
+
+    def held(self, task: str, split: str, example: Example) -> list[Leak]:
+        """The documents that hold an example, those that stayed first."""
+        found = {
+            (leak.source, leak.id): leak
+            for one in self.sets
+            if one.compared_with(task, self.seed)
+            for leak in self._leaks[one.stage].get(one.key(task, split, example), [])
+        }
+        return sorted(found.values(), key=lambda leak: (not leak.kept, leak.source, leak.id))
+
+    def flagged(self, record: Record, held: Sequence[Sequence[Leak]]) -> Record:
+        """The record with its flags; `held` are the documents that hold each of its examples."""
+        compared = [one.stage for one in self.sets if self._knows(one, record.task)]
+        others = [*(one.stage for one in self.sets if one.stage not in compared), *self.others]
+        if not compared:
+            return record.model_copy(update={"contamination": Contamination(compared=[], not_compared=others)})
+        stayed = [any(leak.kept for leak in leaks) for leaks in held]
+        leaks = {f"{leak.source}/{leak.id}": leak for those in held for leak in those}
+        names = sorted(leaks, key=lambda name: (not leaks[name].kept, name))
+        said = Contamination(
+            compared=compared, not_compared=others, kept=sum(stayed), removed=sum(map(bool, held)) - sum(stayed),
+            documents=names[:SHOWN], document_count=len(names),
+            without=_without(record.items, stayed) if record.items and any(stayed) else None,
+        )  # fmt: skip
+        return record.model_copy(update={"contamination": said})
+
+    def _knows(self, one: TrainingSet, task: str) -> bool:
+        return one.stage not in self._unread and one.compared_with(task, self.seed)
+
+
+def _without(items: Items, contaminated: Iterable[bool]) -> Without | None:
+    """The score over the other examples; None if there are none."""
+    left = [number for number, bad in enumerate(contaminated) if not bad]
+    if not left:
+        return None
+    weights = items.weights or [1.0] * len(items.values)
+    clusters = [items.clusters[number] for number in left] if items.clusters else []
+    estimate = ratio([items.values[n] for n in left], [weights[n] for n in left], clusters)
+    return Without(**estimate._asdict())
+
+
+def rows_of(task: str, split: str, held: Sequence[Sequence[Leak]]) -> list[dict[str, Any]]:
+    """A row for each example that a document holds, with all of these: `kept` ones are those that stayed in training."""
+    rows = []
+    for number, leaks in enumerate(held):
+        if leaks:
+            names = {stay: [f"{leak.source}/{leak.id}" for leak in leaks if leak.kept == stay] for stay in (True, False)}
+            rows.append({"task": task, "split": split, "example": number, "kept": names[True], "removed": names[False]})
+    return rows
