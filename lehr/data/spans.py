@@ -7,12 +7,10 @@ the ids as int64, and the ids: UTF-8, separated by a byte 0xFF, which does not o
 from __future__ import annotations
 
 import mmap
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import overload
 
 import numpy as np
@@ -28,7 +26,7 @@ class DocumentIds(Sequence[str]):
     """The ids in the documents' order, decoded on access."""
 
     def __init__(self, mapped: mmap.mmap, count: int) -> None:
-        self._mapped, self._base = mapped, _HEAD + 2 * _ITEM * count + len(_LIMIT)
+        self.mapped, self._base = mapped, _HEAD + 2 * _ITEM * count + len(_LIMIT)
         self._ends = np.frombuffer(mapped, dtype="<i8", count=count, offset=_HEAD + _ITEM * count)
         self.file_bytes = self._base + int(self._ends[-1]) + len(_LIMIT)  # the file's size according to its own offsets
 
@@ -51,15 +49,12 @@ class DocumentIds(Sequence[str]):
 
     def _read(self, number: int) -> str:
         begin = int(self._ends[number - 1]) + len(_LIMIT) if number else 0
-        return self._mapped[self._base + begin : self._base + int(self._ends[number])].decode(errors="replace")
+        return self.mapped[self._base + begin : self._base + int(self._ends[number])].decode(errors="replace")
 
-    def find(self, document: str) -> list[int]:
-        """The numbers of all documents with that id, and of all chunks of one: a search over the mapped ids that builds no
-        index in memory."""
-        raw = document.encode(errors="surrogateescape")  # an argument that is not UTF-8 matches no id
-        wanted = re.compile(_LIMIT + re.escape(raw) + rb"(?:#[0-9]+)?(?=" + _LIMIT + rb")")
-        places = [found.start() for found in wanted.finditer(self._mapped, self._base - len(_LIMIT))]
-        return [int(np.searchsorted(self._ends, at + len(_LIMIT) - self._base)) for at in places]
+    def raw(self, first: int, end: int) -> list[bytes]:
+        """The ids of documents `first` to `end`, as they are in the file."""
+        begin = int(self._ends[first - 1]) + len(_LIMIT) if first else 0
+        return self.mapped[self._base + begin : self._base + int(self._ends[end - 1])].split(_LIMIT) if first < end else []
 
 
 def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
@@ -80,6 +75,12 @@ def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
     return ids, np.frombuffer(mapped, dtype="<i8", count=count, offset=_HEAD)
 
 
+def at_random(ids: DocumentIds) -> None:
+    """Spans of which single items are read from now on: the kernel must not read their neighbourhoods too."""
+    if hasattr(mmap, "MADV_RANDOM"):
+        ids.mapped.madvise(mmap.MADV_RANDOM)
+
+
 @contextmanager
 def scattered(mapped: mmap.mmap) -> Iterator[None]:
     """While inside, only scattered items are read: the kernel must not read their neighbourhoods (128 KiB each) as well."""
@@ -94,7 +95,7 @@ def scattered(mapped: mmap.mmap) -> Iterator[None]:
 
 
 class SpansWriter:
-    """Writes spans one by one, without a list in memory; the file is complete when the context ends without an error."""
+    """Writes spans as they come, without a list in memory; the file is complete once it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._count, self._end = path, 0, 0
@@ -102,27 +103,25 @@ class SpansWriter:
         self._starts, self._ends, self._ids = (part.open("wb") for part in self._parts)
         self._ids.write(_LIMIT)
 
-    def add(self, document: str, first_token: int) -> None:
-        """Append a document's id and its first token."""
-        raw = document.encode()
-        self._end += len(raw)
-        self._starts.write(first_token.to_bytes(_ITEM, "little"))
-        self._ends.write(self._end.to_bytes(_ITEM, "little"))
-        self._ids.write(raw + _LIMIT)
-        self._end += len(_LIMIT)
-        self._count += 1
+    def extend(self, documents: Sequence[bytes], first_tokens: np.ndarray) -> None:
+        """Append documents' ids, as UTF-8, and the first token of each."""
+        if not documents:
+            return
+        ends = self._end + np.cumsum([len(raw) + len(_LIMIT) for raw in documents]) - len(_LIMIT)
+        self._starts.write(first_tokens.astype("<i8").tobytes())
+        self._ends.write(ends.astype("<i8").tobytes())
+        self._ids.write(_LIMIT.join([*documents, b""]))
+        self._end = int(ends[-1]) + len(_LIMIT)
+        self._count += len(documents)
 
-    def __enter__(self) -> SpansWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Make one file of what was written."""
         for file in (self._starts, self._ends, self._ids):
             file.close()
-        if error is None:
-            with self._path.open("wb") as out:
-                out.write(SPANS_MAGIC + self._count.to_bytes(8, "little"))
-                for part in self._parts:
-                    with part.open("rb") as f:
-                        shutil.copyfileobj(f, out, 1 << 20)
+        with self._path.open("wb") as out:
+            out.write(SPANS_MAGIC + self._count.to_bytes(8, "little"))
+            for part in self._parts:
+                with part.open("rb") as f:
+                    shutil.copyfileobj(f, out, 1 << 20)
         for part in self._parts:
             part.unlink()
