@@ -230,7 +230,7 @@ def test_everything_that_a_stage_can_see_is_in_its_fingerprint_or_said_to_change
         hashed = set(config.described()) | set(config.layout())
         unhashed = _fields(config) - hashed
         assert unhashed <= set(config.UNHASHED), node.name
-        assert set(config.UNHASHED) <= {"watch", "checkpoint_steps", "in_loop_steps", "evaluation_seed"}, node.name
+        assert set(config.UNHASHED) <= {"watch", "checkpoint_steps", "in_loop_steps", "evaluation_seed", "processes"}, node.name
 
 
 def test_a_file_counts_by_its_content_and_never_by_its_place(tmp_path: Path) -> None:
