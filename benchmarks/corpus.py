@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from lehr.data.mix import plan
 from lehr.data.shards import SPANS_CHECKED, ShardSet
 from lehr.data.spans import SPANS_MAGIC
 from lehr.data.tokenizer import Tokenizer
-from lehr.data.tokens.files import HEADER_MAGIC, Listing, Shard, header_of, listing_file, shard_file
+from lehr.data.tokens.files import HEADER_MAGIC, Listing, Shard, header_bytes, header_of, listing_file, shard_file
 
 TEXTS = Path(__file__).resolve().parent.parent / "recipes/data"
 LENGTH = 256  # positions of a window
@@ -45,8 +44,7 @@ def sparse(folder: Path, instances: int, tokenizer: Tokenizer) -> str:
     at; returns its name."""
     tokens, documents, source = instances * LENGTH + 1, max(1, instances // _WINDOWS_PER_DOCUMENT), f"n{instances}"
     counts: dict[str, Any] = {"tokens": tokens, "documents": documents, "sha256": "0" * 64}
-    header = json.dumps(header_of(source, 0, "<u2", tokenizer.hash, counts)).encode()
-    header = header.ljust(-(-len(header) // 64) * 64)
+    header = header_bytes(header_of(source, 0, "<u2", tokenizer.hash, counts))
     listing = Listing(source=source, dtype="<u2", tokenizer=tokenizer.hash, shards=[Shard(offset=16 + len(header), **counts)])
     listing_file(folder, source).write_text(listing.model_dump_json())
     with shard_file(folder, source, 0, "tokens").open("wb") as f:

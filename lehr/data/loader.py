@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from lehr.data.shards import ShardSet
 from lehr.runtime import seeds
 
 _BLOCK = 4096  # instances located in one call
+_LOOK_UPS = 16  # windows whose documents are looked up at once
 _AHEAD = 64  # windows of this rank that are wanted from a store while the step computes, and at least one batch
 
 
@@ -140,11 +142,16 @@ class Loader:
     def documents(self, first: int, count: int) -> list[tuple[str, int, list[str]]]:
         """The content of `count` instances from `first` on: for each, (source, first token, ids of its documents)."""
         T = self.plan.sequence_length
-        out = []
-        for part, window in self.windows(np.arange(first, first + count)):
-            begin = window * T
-            out.append((part.shards.source, begin, part.shards.documents.within(begin, begin + T + 1)))
-        return out
+
+        def of(place: tuple[Part, int]) -> tuple[str, int, list[str]]:
+            shards, begin = place[0].shards, place[1] * T
+            return shards.source, begin, shards.documents.within(begin, begin + T + 1)
+
+        places = self.windows(np.arange(first, first + count))
+        if count == 1:
+            return [of(place) for place in places]
+        with ThreadPoolExecutor(_LOOK_UPS) as pool:  # so that a disk has several reads to do at once
+            return list(pool.map(of, places))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ the ids as int64, and the ids: UTF-8, separated by a byte 0xFF, which does not o
 from __future__ import annotations
 
 import mmap
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from lehr.runtime.errors import UserError
 
 SPANS_MAGIC = b"LEHRSPN1"
 _HEAD, _ITEM = 16, 8
+_PAGE = 512  # items that are read at once
 _LIMIT = b"\xff"
 
 
@@ -26,7 +28,7 @@ class DocumentIds(Sequence[str]):
     """The ids in the documents' order, decoded on access."""
 
     def __init__(self, mapped: mmap.mmap, count: int) -> None:
-        self.mapped, self._base = mapped, _HEAD + 2 * _ITEM * count + len(_LIMIT)
+        self._mapped, self._base = mapped, _HEAD + 2 * _ITEM * count + len(_LIMIT)
         self._ends = np.frombuffer(mapped, dtype="<i8", count=count, offset=_HEAD + _ITEM * count)
         self.file_bytes = self._base + int(self._ends[-1]) + len(_LIMIT)  # the file's size according to its own offsets
 
@@ -49,36 +51,41 @@ class DocumentIds(Sequence[str]):
 
     def _read(self, number: int) -> str:
         begin = int(self._ends[number - 1]) + len(_LIMIT) if number else 0
-        return self.mapped[self._base + begin : self._base + int(self._ends[number])].decode(errors="replace")
+        return self._mapped[self._base + begin : self._base + int(self._ends[number])].decode(errors="replace")
 
     def raw(self, first: int, end: int) -> list[bytes]:
         """The ids of documents `first` to `end`, as they are in the file."""
         begin = int(self._ends[first - 1]) + len(_LIMIT) if first else 0
-        return self.mapped[self._base + begin : self._base + int(self._ends[end - 1])].split(_LIMIT) if first < end else []
+        return self._mapped[self._base + begin : self._base + int(self._ends[end - 1])].split(_LIMIT) if first < end else []
 
 
-def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
-    """Ids and first tokens. Raises UserError for a file that is missing, or whose size does not fit its own offsets."""
+def unhurried(file: int) -> None:
+    """Of an open file single items are read: the kernel must not read their neighbourhoods (128 KiB or more) as well."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+
+
+def read_spans(path: Path, remedy: str, *, whole: bool = False) -> tuple[DocumentIds, np.ndarray]:
+    """Ids and first tokens; `whole`: all of them will be read, in order. Raises UserError for a file that is missing, or whose
+    size does not fit its own offsets."""
     try:
-        with path.open("rb") as f:
+        with path.open("rb", buffering=0) as f:
+            if not whole:
+                unhurried(f.fileno())
             head = f.read(_HEAD)
             size = path.stat().st_size
             count = int.from_bytes(head[8:], "little")
             if head[:8] != SPANS_MAGIC or not count or size < _HEAD + 2 * _ITEM * count + 2 * len(_LIMIT):
                 raise UserError("damaged document spans", where=path, remedy=remedy)
             mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+            if not whole and hasattr(mmap, "MADV_RANDOM"):
+                mapped.madvise(mmap.MADV_RANDOM)
     except FileNotFoundError:
         raise UserError("no such document spans", where=path, remedy=remedy) from None
     ids = DocumentIds(mapped, count)
     if size != ids.file_bytes:
         raise UserError("damaged document spans", where=path, remedy=remedy)
     return ids, np.frombuffer(mapped, dtype="<i8", count=count, offset=_HEAD)
-
-
-def at_random(ids: DocumentIds) -> None:
-    """Spans of which single items are read from now on: the kernel must not read their neighbourhoods too."""
-    if hasattr(mmap, "MADV_RANDOM"):
-        ids.mapped.madvise(mmap.MADV_RANDOM)
 
 
 @contextmanager
@@ -92,6 +99,56 @@ def scattered(mapped: mmap.mmap) -> Iterator[None]:
     finally:
         if known:
             mapped.madvise(mmap.MADV_NORMAL)
+
+
+class SpansFile:
+    """The spans of a shard of so many documents, of which single ones are read, by any threads at once. The file was checked
+    when its source was opened."""
+
+    def __init__(self, path: Path, documents: int) -> None:
+        self._path, self._count = path, documents
+        self._file = path.open("rb", buffering=0)
+        unhurried(self._file.fileno())
+
+    def starts(self, first: int, end: int) -> np.ndarray:
+        """The first tokens of documents `first` to `end`."""
+        return self._items(_HEAD + _ITEM * first, end - first)
+
+    def names(self, first: int, end: int) -> list[bytes]:
+        """The ids of these documents."""
+        if first >= end:
+            return []
+        ends = self._items(_HEAD + _ITEM * (self._count + first - (first > 0)), end - first + (first > 0))
+        begin = int(ends[0]) + len(_LIMIT) if first else 0
+        raw = os.pread(self._file.fileno(), int(ends[-1]) - begin, _HEAD + 2 * _ITEM * self._count + len(_LIMIT) + begin)
+        return raw.split(_LIMIT)
+
+    def find(self, token: int, tokens: int) -> int:
+        """The number of the document that holds a token, of all `tokens` of the shard. Where it stands is guessed from
+        documents that are known to begin before and after it: a few pages are read however many documents there are."""
+        low, high, before, after = 0, self._count, 0, tokens  # document `low` begins no later than `token`, `high` after it
+        turn = 0
+        while high - low > 1:
+            share = 0.5 if turn % 4 == 3 else (token - before) / max(1, after - before)  # not by guesses for ever
+            page = (low + 1 + int(share * (high - 1 - low)) + _HEAD // _ITEM) // _PAGE
+            first = max(page * _PAGE - _HEAD // _ITEM, low + 1)
+            end = min((page + 1) * _PAGE - _HEAD // _ITEM, high)
+            if first >= end:
+                first, end = high - 1, high
+            starts = self.starts(first, end)
+            own = int(np.searchsorted(starts, token, side="right"))  # how many of them begin no later
+            if own < len(starts):
+                high, after = first + own, int(starts[own])
+            if own:
+                low, before = first + own - 1, int(starts[own - 1])
+            turn += 1
+        return low
+
+    def _items(self, at: int, count: int) -> np.ndarray:
+        raw = os.pread(self._file.fileno(), _ITEM * count, at)
+        if len(raw) < _ITEM * count:
+            raise UserError("damaged document spans", where=self._path, remedy="delete this artifact and run again")
+        return np.frombuffer(raw, "<i8")
 
 
 class SpansWriter:

@@ -10,11 +10,11 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from lehr.data.spans import DocumentIds, at_random, read_spans
-from lehr.data.tokens.files import REMEDY, Shard
+from lehr.data.spans import SpansFile
+from lehr.data.tokens.files import Shard
 from lehr.data.tokens.ids import IdIndex, family
 
-_MAPPED = 64  # shards whose spans are mapped at once: each holds a file open
+_OPEN = 256  # shards whose spans are open at once
 
 
 class Span(NamedTuple):
@@ -33,7 +33,7 @@ class Documents(Sequence[Span]):
         self._first_numbers = np.array([0, *accumulate(shard.documents for shard in shards)])
         self._first_tokens = np.array([0, *accumulate(shard.tokens for shard in shards)])
         self._path, self._ids = spans, ids
-        self._spans = lru_cache(_MAPPED)(self._open)
+        self._spans = lru_cache(_OPEN)(self._open)
         self._index: IdIndex | None = None
 
     def __len__(self) -> int:
@@ -50,21 +50,33 @@ class Documents(Sequence[Span]):
             raise IndexError(at)
         at %= len(self)
         shard = int(np.searchsorted(self._first_numbers, at, side="right")) - 1
-        names, starts = self._spans(shard)
-        own, before = at - int(self._first_numbers[shard]), int(self._first_tokens[shard])
-        end = int(starts[own + 1]) if own + 1 < len(starts) else self._shards[shard].tokens
-        return Span(names[own], before + int(starts[own]), before + end)
+        spans, own = self._spans(shard), at - int(self._first_numbers[shard])
+        last = own + 1 == self._shards[shard].documents
+        starts = spans.starts(own, own + 2 - last).tolist()
+        first, end = starts if not last else (*starts, self._shards[shard].tokens)
+        before = int(self._first_tokens[shard])
+        return Span(spans.names(own, own + 1)[0].decode(errors="replace"), before + first, before + end)
+
+    def close(self) -> None:
+        """Close the spans' files; they are opened again when they are asked for."""
+        self._spans.cache_clear()
 
     def at(self, token: int) -> int:
         """The number of the document to which that token belongs."""
         shard = int(np.searchsorted(self._first_tokens, token, side="right")) - 1
-        _, starts = self._spans(shard)
-        own = int(np.searchsorted(starts, token - int(self._first_tokens[shard]), side="right")) - 1
+        own = self._spans(shard).find(token - int(self._first_tokens[shard]), self._shards[shard].tokens)
         return int(self._first_numbers[shard]) + own
 
     def within(self, begin: int, end: int) -> list[str]:
         """The ids of the documents that have one of the tokens `begin` to `end`, which is excluded."""
-        return [self[number].id for number in range(self.at(begin), self.at(end - 1) + 1)]
+        first, after = self.at(begin), self.at(end - 1) + 1
+        found = list[bytes]()
+        while first < after:
+            shard = int(np.searchsorted(self._first_numbers, first, side="right")) - 1
+            before, limit = int(self._first_numbers[shard]), min(after, int(self._first_numbers[shard + 1]))
+            found += self._spans(shard).names(first - before, limit - before)
+            first = limit
+        return [raw.decode(errors="replace") for raw in found]
 
     def find(self, document: str) -> list[int]:
         """The numbers of all documents with that id, and of all chunks of one."""
@@ -77,9 +89,7 @@ class Documents(Sequence[Span]):
     def _raw(self, number: int) -> bytes:
         shard = int(np.searchsorted(self._first_numbers, number, side="right")) - 1
         own = number - int(self._first_numbers[shard])
-        return self._spans(shard)[0].raw(own, own + 1)[0]
+        return self._spans(shard).names(own, own + 1)[0]
 
-    def _open(self, shard: int) -> tuple[DocumentIds, np.ndarray]:
-        ids, starts = read_spans(self._path(shard), REMEDY)
-        at_random(ids)
-        return ids, starts
+    def _open(self, shard: int) -> SpansFile:
+        return SpansFile(self._path(shard), self._shards[shard].documents)

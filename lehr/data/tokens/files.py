@@ -72,6 +72,12 @@ def header_of(source: str, number: int, dtype: str, tokenizer: str, counts: dict
     return {"source": source, "number": number, "dtype": dtype, "tokenizer": tokenizer, **counts}
 
 
+def header_bytes(header: dict[str, object]) -> bytes:
+    """As it stands in the file: of a multiple of 64 bytes, so that the body is aligned."""
+    raw = json.dumps(header, sort_keys=True).encode()
+    return raw.ljust(-(-len(raw) // 64) * 64)
+
+
 def listing_file(folder: Path, source: str) -> Path:
     """Raises UserError for a source whose name is no file's."""
     return joined(folder, source, ".shards")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lehr.data.spans import unhurried
 from lehr.data.tokens.files import REMEDY
 from lehr.runtime.errors import UserError
 
@@ -43,7 +44,8 @@ class IdIndex:
     def __init__(self, path: Path, documents: int) -> None:
         self._path, self._count = path, documents
         try:
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
+                unhurried(file.fileno())
                 head = file.read(_HEAD)
         except FileNotFoundError:
             raise UserError("no index of documents", where=path, remedy=REMEDY) from None
@@ -58,8 +60,7 @@ class IdIndex:
         key = key_of(name)
         bucket = key >> (64 - self._bits) if self._bits else 0
         with self._path.open("rb", buffering=0) as file:
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            unhurried(file.fileno())
             first, end = self._read(file.fileno(), _HEAD + _ITEM * bucket, 2).tolist()
             if not first <= end <= self._count:
                 raise UserError("damaged index of documents", where=self._path, remedy=REMEDY)

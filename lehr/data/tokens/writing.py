@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -94,20 +93,22 @@ def write_source(given: Iterator[Encoded], tokenizer: Tokenizer, place: Place, d
     listing = Listing(
         source=place.source, dtype="<u2" if tokenizer.dtype.itemsize == 2 else "<u4", tokenizer=tokenizer.hash, shards=shards
     )
-    _index(place, shards)
+    write_index(place, shards)
     write_atomic(listing_file(place.folder, place.source), listing.model_dump_json(indent=1))
     for number in range(len(shards)):
         place.done_file(number).unlink(missing_ok=True)
     return listing
 
 
-def _index(place: Place, shards: list[Shard]) -> None:
+def write_index(place: Place, shards: list[Shard]) -> None:
+    """Write SOURCE.ids from the spans of the source's shards."""
+
     def names_of(number: int) -> Callable[[int, int], list[bytes]]:
         opened: list[DocumentIds] = []
 
         def names(first: int, end: int) -> list[bytes]:
             if not first:  # not before: of many shards one is open at a time
-                opened[:] = [read_spans(place.file(number, "spans"), files.REMEDY)[0]]
+                opened[:] = [read_spans(place.file(number, "spans"), files.REMEDY, whole=True)[0]]
             found = opened[0].raw(first, end)
             if end == shards[number].documents:
                 opened.clear()
@@ -127,9 +128,8 @@ class ShardWriter:
         self._place, self._number, self._tokenizer = place, number, tokenizer
         self._tokens, self.documents, self._blocks = 0, 0, Blocks()
         place.folder.mkdir(parents=True, exist_ok=True)
-        # Space for the longest possible header, written when the counts are known; a multiple of 64, so that the body is
-        # aligned.
-        self._room = -(-len(self._header(1 << 48, 1 << 48, "0" * 64)) // 64) * 64
+        # Space for the longest possible header, written when the counts are known.
+        self._room = len(self._header(1 << 48, 1 << 48, "0" * 64))
         self._beside = {kind: self._temporary(kind) for kind in KINDS}
         self._body = self._beside["tokens"].open("wb")
         self._body.seek(16 + self._room)
@@ -142,7 +142,7 @@ class ShardWriter:
     def _header(self, tokens: int, documents: int, sha256: str) -> bytes:
         counts: dict[str, object] = {"tokens": tokens, "documents": documents, "sha256": sha256}
         dtype, hash_ = self._tokenizer.dtype.str, self._tokenizer.hash
-        return json.dumps(files.header_of(self._place.source, self._number, dtype, hash_, counts), sort_keys=True).encode()
+        return files.header_bytes(files.header_of(self._place.source, self._number, dtype, hash_, counts))
 
     def fit(self, ends: np.ndarray, at: int) -> int:
         """Of documents whose tokens add up to `ends`, the number of the one after the last that has room here, from `at` on."""
