@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,6 @@ from lehr.data.shards import ShardSet
 from lehr.runtime import seeds
 
 _BLOCK = 4096  # instances located in one call
-_LOOK_UPS = 16  # windows whose documents are looked up at once
 _AHEAD = 64  # windows of this rank that are wanted from a store while the step computes, and at least one batch
 
 
@@ -148,10 +146,9 @@ class Loader:
             return shards.source, begin, shards.documents.within(begin, begin + T + 1)
 
         places = self.windows(np.arange(first, first + count))
-        if count == 1:
-            return [of(place) for place in places]
-        with ThreadPoolExecutor(_LOOK_UPS) as pool:  # so that a disk has several reads to do at once
-            return list(pool.map(of, places))
+        for part, window in places if count > 1 else ():
+            part.shards.documents.soon(window * T)
+        return [of(place) for place in places]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class Documents(Sequence[Span]):
         own = self._spans(shard).find(token - int(self._first_tokens[shard]), self._shards[shard].tokens)
         return int(self._first_numbers[shard]) + own
 
+    def soon(self, token: int) -> None:
+        """The document of that token is asked for after others: let the disk read what will be needed, if it is not there."""
+        shard = int(np.searchsorted(self._first_tokens, token, side="right")) - 1
+        self._spans(shard).soon(token - int(self._first_tokens[shard]), self._shards[shard].tokens)
+
     def within(self, begin: int, end: int) -> list[str]:
         """The ids of the documents that have one of the tokens `begin` to `end`, which is excluded."""
         first, after = self.at(begin), self.at(end - 1) + 1
