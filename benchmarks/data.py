@@ -14,8 +14,9 @@ import torch
 
 from benchmarks import corpus, loaders, prepare
 from benchmarks.common import Record, compared, in_turns, installed, main
-from lehr.data.shards import ShardSet, write_shard
+from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 
 CHARACTERS, BATCHES = 3_000_000, 200
 RESTART = 1_000_000  # instances of the sparse corpus that loaders are restarted on
@@ -30,10 +31,10 @@ def run() -> Sequence[Record]:
     tokenizer = Tokenizer.train((d.text for d in documents[:200]), 4096)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_shard(documents, "real", tokenizer, folder)
-        shards = ShardSet.open(folder / "real.tokens", tokenizer.hash)
+        write_shards(documents, "real", tokenizer, folder)
+        shards = ShardSet.open(folder, "real", tokenizer.hash)
         body = folder / "real.u16"
-        shards.tokens.tofile(body)
+        shards.tokens[:].tofile(body)
         tokenizer.save(folder)
         parts = [running(shards, body, folder), restarted(tokenizer, folder), prepare.tokenised(documents, folder)]
         return [record for part in [*parts, prepare.prepared(folder)] for record in part]
@@ -67,13 +68,13 @@ def running(shards: ShardSet, body: Path, folder: Path) -> list[Record]:
 
 def restarted(tokenizer: Tokenizer, folder: Path) -> list[Record]:
     """From nothing to one batch in the middle of an epoch, all in one process."""
-    path = corpus.sparse(folder, RESTART, tokenizer)
+    source = corpus.sparse(folder, RESTART, tokenizer)
     body = folder / "restart.u16"
     with body.open("wb") as f:
         f.truncate(2 * (RESTART * corpus.LENGTH + 1))
 
     def lehr() -> Any:
-        return corpus.loader(ShardSet.open(path, tokenizer.hash)).batch(STEP, 0, 1, loaders.ROWS)
+        return corpus.loader(ShardSet.open(folder, source, tokenizer.hash)).batch(STEP, 0, 1, loaders.ROWS)
 
     def core() -> Any:
         work = folder / "restart-core"

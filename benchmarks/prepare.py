@@ -20,8 +20,8 @@ from lehr.config.mix import Mix
 from lehr.config.sources import FilesSource
 from lehr.data.document import Document, read_jsonl, write_jsonl
 from lehr.data.preparation.corpus import prepare_corpus
-from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 
 PREPARED = 3_000_000  # characters
 
@@ -38,7 +38,8 @@ def tokenised(documents: list[Document], folder: Path) -> list[Record]:
     out = folder / "shards"
     out.mkdir()
     with _one_thread():
-        found = in_turns({"Lehr": lambda: write_shard(documents, "out", Tokenizer.load(folder), out), **peers}, turns=3, warm=1)
+        mine_too = {"Lehr": lambda: write_shards(documents, "out", Tokenizer.load(folder), out), **peers}
+        found = in_turns(mine_too, turns=3, warm=1)
     size = sum(len(d.text.encode()) for d in documents) / 1e6
     mine = size / found.pop("Lehr")
     return [compared("data", "text to shards", mine, size / s, name, "MB/s", note=names[name]) for name, s in found.items()]
@@ -55,7 +56,7 @@ def prepared(folder: Path) -> list[Record]:
 
     def lehr() -> None:
         prepare_corpus(data, {}, lambda name, source: [], out, folder / "scratch")
-        write_shard(read_jsonl(out / "documents/pack.jsonl.gz", "pack"), "pack", Tokenizer.load(folder), out)
+        write_shards(read_jsonl(out / "documents/pack.jsonl.gz", "pack"), "pack", Tokenizer.load(folder), out)
 
     peers = installed({"datatrove": lambda: _datatrove_pipeline(source.parent, folder)})
     with _one_thread():

@@ -13,6 +13,7 @@ from s3transfer.exceptions import RetriesExceededError
 from lehr.runtime.errors import InfraError, LehrError, UserError
 
 NO_SUCH_KEY = ("NoSuchKey", "404")  # a response to HEAD has no body and so no error code but the status
+NOTHING_THERE = ("InvalidRange", "416")  # of a range that begins after the end
 CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 # Some stores have no batch deletes, or want a Content-MD5 with each, which boto3 no longer sends. All stores delete singly.
 NO_BATCHES = ("MissingContentMD5", "InvalidDigest", "BadDigest", "MissingContentMd5", "NotImplemented", "MethodNotAllowed")

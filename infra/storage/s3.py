@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
 from lehr.infra.storage.counting import BYTES, watch
-from lehr.infra.storage.failures import CONDITION_FAILED, NO_BATCHES, NO_SUCH_KEY, code_of, deleted, owned
+from lehr.infra.storage.failures import CONDITION_FAILED, NO_BATCHES, NO_SUCH_KEY, NOTHING_THERE, code_of, deleted, owned
 from lehr.runtime.errors import UserError
 from lehr.runtime.ports import Conflict
 
@@ -80,19 +80,37 @@ class S3Objects:
     def get(self, key: str) -> tuple[str, str] | None:
         """See Objects.get. The version is the ETag."""
         with self._owned(key):
-            for attempt in range(_ATTEMPTS):
-                try:
-                    answer = self._client.get_object(**self._at(key))
-                    return answer["Body"].read().decode(), answer["ETag"]
-                except ClientError as error:
-                    if code_of(error) in NO_SUCH_KEY:
-                        return None
+            try:
+                body, version = self._body(key)
+            except ClientError as error:
+                if code_of(error) in NO_SUCH_KEY:
+                    return None
+                raise
+            return body.decode(), version
+
+    def read(self, key: str, start: int, size: int) -> bytes:
+        """See Objects.read."""
+        with self._owned(key):
+            try:
+                body, _ = self._body(key, Range=f"bytes={start}-{start + size - 1}")
+            except ClientError as error:
+                if code_of(error) in NOTHING_THERE:
+                    return b""
+                raise
+            BYTES.add(len(body), direction="received")
+            return body
+
+    def _body(self, key: str, **options: str) -> tuple[bytes, str]:
+        """An object's content, or a part of it, and its ETag."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                answer = self._client.get_object(**self._at(key), **options)
+                return answer["Body"].read(), answer["ETag"]
+            except (IncompleteReadError, HTTPClientError):  # cut off in the body, whose reading boto3 itself does not retry
+                if attempt == _ATTEMPTS - 1:
                     raise
-                except (IncompleteReadError, HTTPClientError):  # cut off in the body, whose reading boto3 itself does not retry
-                    if attempt == _ATTEMPTS - 1:
-                        raise
-                    time.sleep(min(2.0**attempt / 8, 4.0))
-            raise AssertionError("unreachable")
+                time.sleep(min(2.0**attempt / 8, 4.0))
+        raise AssertionError("unreachable")
 
     def put(self, key: str, value: str, version: str | None) -> str:
         """See Objects.put."""
@@ -121,6 +139,11 @@ class S3Objects:
         with self._transfers() as manager:
             _await([manager.download(self.bucket, self._key(key), str(path)) for key, path in files.items()])
         BYTES.add(_size(files), direction="received")
+
+    def copy(self, keys: Mapping[str, str]) -> None:
+        """See Objects.copy."""
+        with self._transfers() as manager:
+            _await([manager.copy(self._at(key), self.bucket, self._key(to)) for key, to in keys.items()])
 
     @contextmanager
     def _transfers(self) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from lehr.artifacts.elsewhere import left_out
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.paths import is_address, is_relative
 
@@ -212,10 +213,13 @@ class Artifact:
     def verify(self) -> None:
         """Compare every file's size and SHA-256, and the digest over them, with the manifest, and refuse files that it does not
         list: a reader that globs the folder might take them for its own. Hidden files (of file managers and file servers) and
-        logs are exempt, as no stage reads them. Raises UserError for the first file that differs."""
+        logs are exempt, as no stage reads them; so are files that a copy has left in its store (lehr.artifacts.elsewhere),
+        which are checked as they are read. Raises UserError for the first file that differs."""
         for name, record in self.manifest.files.items():
             path = self.folder / name
             if not path.is_file():
+                if left_out(self.folder, name, record.sha256):
+                    continue
                 raise UserError("a file of this artifact is missing", where=path, remedy=REPEAT)
             if path.stat().st_size != record.bytes:
                 found = path.stat().st_size

@@ -18,7 +18,10 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[1]
 # Messages, interfaces, and the machinery that runs stages: they do not change a result.
-_SILENT = ("lehr.runtime.errors", "lehr.runtime.ports", "lehr.artifacts.fingerprint", "lehr.runtime.metrics", "lehr.pipeline")
+_SILENT = (
+    "lehr.runtime.errors", "lehr.runtime.ports", "lehr.runtime.objects", "lehr.artifacts.fingerprint", "lehr.runtime.metrics",
+    "lehr.pipeline",
+)  # fmt: skip
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -37,6 +37,10 @@ class LocalStore:
         """See `Store`. Raises UserError as `fetch` does."""
         return Artifact.open(self.fetch(uri), verify=False)
 
+    def earlier(self, stage: str) -> list[str]:
+        """See `Store`."""
+        return [str(path.parent) for path in sorted((self.root / "artifacts").glob(f"{stage}-*/{MANIFEST}"))]
+
     def begin(self, name: str) -> FencingToken:
         """See `Store`. Raises InfraError if another process holds the record's lock for too long."""
         return Fence.take(self.root, name)

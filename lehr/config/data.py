@@ -13,6 +13,7 @@ from lehr.config.filters import Filter
 from lehr.config.governance import Policy
 from lehr.config.mix import Mix
 from lehr.config.names import Name, StepName
+from lehr.config.shards import Shards
 from lehr.config.sources import Source, with_path
 from lehr.config.text_models import TextModel, names_file
 
@@ -29,10 +30,11 @@ class Data(Config):
     deduplication: Deduplication = Deduplication()
     decontamination: Decontamination = Decontamination()
     mixes: dict[Name, Mix] = Field(min_length=1)
+    shards: Shards = Shards()
     dev_share: Fraction = 0.02  # of the documents, by hash of the parent document
     held_out_share: Fraction = 0.03
     most_held_back: Positive = 10_000  # documents of each of the two; what their shares are beyond it is for training
-    processes: NonNegative = 0  # that prepare documents; 0: as many as there are cores, one where there is little to do
+    processes: NonNegative = 0  # that prepare documents and tokenize; 0: one for each core, or one where there is little to do
 
     @field_validator("filters", mode="before")
     @classmethod

@@ -49,13 +49,14 @@ def read_jsonl(path: str | Path, source: str, longest: int = LONGEST) -> Iterato
     path = Path(path)
     found = 0
     for number, raw in lines(path, longest):
-        yield _document(raw, f"{path}:{number}", source, number)
+        yield document_of(raw, f"{path}:{number}", source, number)
         found += 1
     if not found:
         raise UserError(f"source {source!r} is empty", where=path, remedy="add documents to it, or remove it from the recipe")
 
 
-def _document(raw: bytes, where: str, source: str, number: int) -> Document:
+def document_of(raw: bytes, where: str, source: str, number: int) -> Document:
+    """The document of line `number`. Raises Damaged as `read_jsonl` does."""
     row = parsed(raw, where)
     if not isinstance(row.get("text"), str):
         raise no_text("text", where)

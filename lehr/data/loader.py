@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.data.mix import MixPlan, Part, offsets
+from lehr.data.shards import ShardSet
 from lehr.runtime import seeds
 
 _BLOCK = 4096  # instances located in one call
+_AHEAD = 64  # windows of this rank that are wanted from a store while the step computes, and at least one batch
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Loader:
     def __init__(self, plan: MixPlan, seed: int) -> None:
         self.plan, self.seed = plan, seed
         self._phases = _phases(plan, seed)
+        self._remote = any(part.shards.remote for part in plan.parts)
         self._firsts = np.array([phase.first for phase in self._phases])
         self._near = (-1, np.empty(0, np.int64), np.empty(0, np.int64))  # the last block's number and its _locate
 
@@ -85,13 +88,29 @@ class Loader:
             raise IndexError(f"instance {instances[-1]} is beyond the {self.plan.instances} of this mix")
         T = self.plan.sequence_length
         tokens_BT, labels_BT = (np.empty((len(instances), T), dtype=np.int64) for _ in range(2))
+        if self._remote:
+            self._want(instances)
         for b, instance in enumerate(instances):
-            which, windows = self._located_near(instance)
-            begin = int(windows[instance % _BLOCK]) * T
+            shards, begin = self._place(instance)
             # One token more than T: the last position's label.
-            window = self.plan.parts[int(which[instance % _BLOCK])].shards.tokens[begin : begin + T + 1]
+            window = shards.tokens[begin : begin + T + 1]
             tokens_BT[b], labels_BT[b] = window[:-1], window[1:]
+        if self._remote:
+            batches = -(-_AHEAD // len(instances))
+            self._want(range(first + count + rank, min(first + count * (1 + batches), self.plan.instances), world))
         return Batch(tokens_BT, labels_BT)
+
+    def _place(self, instance: int) -> tuple[ShardSet, int]:
+        """A source, and the first token in it of an instance's window."""
+        which, windows = self._located_near(instance)
+        at = instance % _BLOCK
+        return self.plan.parts[int(which[at])].shards, int(windows[at]) * self.plan.sequence_length
+
+    def _want(self, instances: range) -> None:
+        """Begin to read the windows of these instances, where they are in a store."""
+        for instance in instances:
+            shards, begin = self._place(instance)
+            shards.want(begin, begin + self.plan.sequence_length + 1)
 
     def instances_of(self, source: str, document: str) -> list[int]:
         """The global instance numbers that hold a token of `document`, be it only as a label, in reading order, for all
@@ -100,7 +119,7 @@ class Loader:
         for index, part in enumerate(self.plan.parts):
             if part.shards.source != source:
                 continue
-            numbers = part.shards.document_ids.find(document)
+            numbers = part.shards.documents.find(document)
             if not numbers:
                 raise KeyError(document)
             windows = np.unique(np.concatenate([self._windows_of(part, number) for number in numbers]))
@@ -113,23 +132,23 @@ class Loader:
 
     def _windows_of(self, part: Part, number: int) -> np.ndarray:
         """The windows in which a token of document `number` is an input or a label."""
-        T, starts = self.plan.sequence_length, part.shards.document_starts
-        first = int(starts[number])
-        last = (int(starts[number + 1]) if number + 1 < len(starts) else len(part.shards)) - 1
+        T = self.plan.sequence_length
+        _, first, end = part.shards.documents[number]
         # A window's last label is the token after it, so a document that begins there is also a target of the window before.
-        return np.arange(max(first - 1, 0) // T, min(last // T, part.windows - 1) + 1)
+        return np.arange(max(first - 1, 0) // T, min((end - 1) // T, part.windows - 1) + 1)
 
     def documents(self, first: int, count: int) -> list[tuple[str, int, list[str]]]:
         """The content of `count` instances from `first` on: for each, (source, first token, ids of its documents)."""
         T = self.plan.sequence_length
-        out = []
-        for part, window in self.windows(np.arange(first, first + count)):
-            begin = window * T
-            starts = part.shards.document_starts
-            low = int(np.searchsorted(starts, begin, side="right")) - 1
-            high = int(np.searchsorted(starts, begin + T, side="right"))
-            out.append((part.shards.source, begin, part.shards.document_ids[low:high]))
-        return out
+
+        def of(place: tuple[Part, int]) -> tuple[str, int, list[str]]:
+            shards, begin = place[0].shards, place[1] * T
+            return shards.source, begin, shards.documents.within(begin, begin + T + 1)
+
+        places = self.windows(np.arange(first, first + count))
+        for part, window in places if count > 1 else ():
+            part.shards.documents.soon(window * T)
+        return [of(place) for place in places]
 
 
 @dataclass(frozen=True)

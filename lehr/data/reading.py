@@ -9,12 +9,11 @@ from lehr.data.loader import Loader
 from lehr.data.mix import plan
 from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
-from lehr.runtime.paths import joined
 
 
 def open_loader(shards: Path, tokenizer: Path, mix: Mix, instances: int, sequence_length: int, seed: int) -> Loader:
     """A loader of `instances` windows, each a pure function of its number. Raises UserError for shards that are damaged, of
     another tokenizer, or too short for the mix."""
     hash_ = Tokenizer.load(tokenizer).hash
-    sets = {name: ShardSet.open(joined(shards, name, ".tokens"), hash_) for name in mix.sources}
+    sets = {name: ShardSet.open(shards, name, hash_) for name in mix.sources}
     return Loader(plan(mix, sets, instances, sequence_length), seed)

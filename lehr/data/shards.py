@@ -1,161 +1,167 @@
-"""Token shards: for each source a file of tokens with a header, and spans that record where documents begin.
-
-`SOURCE.tokens` = 8-byte magic, 8-byte little-endian header length, JSON header, body of little-endian uint16 or uint32.
-`SOURCE.spans` (lehr.data.spans) = each document's id and first token. An end-of-text token follows each document and
-belongs to it.
-"""
+"""Token shards: a source's tokens as one sequence, and its documents, from a folder or from where a copy has left them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
-from lehr.data.document import Document
-from lehr.data.spans import DocumentIds, SpansWriter, read_spans, scattered
+from lehr.artifacts.elsewhere import Elsewhere, elsewhere
+from lehr.artifacts.object_store import ranges
+from lehr.data.spans import read_spans, scattered
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.documents import Documents
+from lehr.data.tokens.files import REMEDY, Listing, listing_file, read_header, read_listing, shard_file
+from lehr.data.tokens.remote import RemoteShard
 from lehr.runtime.errors import UserError
-from lehr.runtime.json_files import object_in
-from lehr.runtime.paths import joined
 
-HEADER_MAGIC = b"LEHRTOK1"
-_FIELDS = {"source": str, "dtype": str, "tokens": int, "documents": int, "tokenizer": str, "sha256": str}
-_DTYPES = ("<u2", "<u4")
-_BATCH = 512  # documents tokenized in one call
-SPANS_CHECKED = 1024  # documents whose spans are checked when a shard is opened
-_REMEDY = "delete this artifact and run again: only tokenization is repeated"
+__all__ = ["ShardSet"]
+
+SPANS_CHECKED = 1024  # documents whose spans are checked when a source is opened
+_MAPPED = 256  # shards that are mapped at once: each holds a file open
 
 
-def write_shard(documents: Iterable[Document], source: str, tokenizer: Tokenizer, folder: Path) -> int:
-    """Tokenize `documents` into `folder`/SOURCE.tokens and .spans; returns the number of tokens. Memory does not grow with
-    their number. The header is written last, so an unfinished shard is not readable as one."""
-    dtype, end = tokenizer.dtype, np.array(tokenizer.eos_id, tokenizer.dtype).tobytes()
-    path, digest, count, written = joined(folder, source, ".tokens"), hashlib.sha256(), 0, 0
+class Tokens(Protocol):
+    """Some tokens, of which slices are read: an array, a shard in a store, or several shards."""
 
-    def header(tokens: int, documents: int) -> bytes:
-        fields = {"source": source, "dtype": dtype.str, "tokens": tokens, "documents": documents}
-        return json.dumps({**fields, "tokenizer": tokenizer.hash, "sha256": digest.hexdigest()}, sort_keys=True).encode()
-
-    # Space for the longest possible header, written when the counts are known; a multiple of 64, so that the body is aligned.
-    room = -(-len(header(10**18, 10**18)) // 64) * 64
-    with path.open("wb") as f, SpansWriter(path.with_suffix(".spans")) as spans:
-        f.seek(len(HEADER_MAGIC) + 8 + room)
-        for batch in _batches(documents):
-            for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
-                spans.add(document.id, count)
-                count += len(ids) + 1
-                block = ids.tobytes() + end
-                digest.update(block)
-                f.write(block)
-            written += len(batch)
-        f.seek(0)
-        f.write(HEADER_MAGIC + room.to_bytes(8, "little") + header(count, written).ljust(room))
-    return count
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice) -> np.ndarray: ...
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+class Joined:
+    """The tokens of several shards as one sequence. `opened(number)` is a shard's."""
+
+    def __init__(self, sizes: Sequence[int], opened: Callable[[int], Tokens]) -> None:
+        self._first = np.array([0, *accumulate(sizes)])
+        self.opened = lru_cache(_MAPPED)(opened)
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def parts(self, begin: int, end: int) -> list[tuple[int, int, int]]:
+        """The shards that hold the tokens `begin` to `end`: (number, first token in it, end in it)."""
+        found = []
+        number = int(np.searchsorted(self._first, begin, side="right")) - 1
+        while begin < end:
+            first, after = int(self._first[number]), min(end, int(self._first[number + 1]))
+            found.append((number, begin - first, after - first))
+            begin, number = after, number + 1
+        return found
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        begin, end, _ = part.indices(len(self))
+        pieces = [self.opened(number)[first:after] for number, first, after in self.parts(begin, max(begin, end))]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else self.opened(0)[:0]
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """One source's tokens, and the ids and first tokens of its documents, all memory-mapped."""
+    """One source's tokens, and its documents. `remote`: tokens are read from a store, and it pays to `want` them before."""
 
     source: str
-    tokens: np.ndarray
-    document_ids: DocumentIds
-    document_starts: np.ndarray
+    tokens: Tokens
+    documents: Documents
+    remote: bool = False
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @classmethod
-    def open(cls, path: str | Path, tokenizer: str | Tokenizer) -> ShardSet:
-        """Open `SOURCE.tokens` with its spans; the cost does not grow with their size. `tokenizer` is the hash of the one that
+    def open(cls, folder: str | Path, source: str, tokenizer: str | Tokenizer) -> ShardSet:
+        """Open a source; the cost does not grow with its number of tokens or documents. `tokenizer` is the hash of the one that
         made it, or a tokenizer that may have grown since. Raises UserError for a truncated or damaged file, for spans that do
-        not fit the body, and for a shard of another tokenizer."""
-        path = Path(path)
-        header, offset = _read_header(path)
-        made = header["tokenizer"]
+        not fit the body, and for shards of another tokenizer. What a copy has left in a store is checked when it is read."""
+        folder = Path(folder)
+        listing = read_listing(folder, source)
+        made = listing.tokenizer
         if not (made == tokenizer if isinstance(tokenizer, str) else tokenizer.reads(made)):
             found = tokenizer if isinstance(tokenizer, str) else tokenizer.hash
-            raise UserError(
-                f"made with another tokenizer ({made[:12]}, this run's is {found[:12]})",
-                where=path,
-                remedy=_REMEDY,
-            )
-        dtype = np.dtype(header["dtype"])
-        expected = offset + header["tokens"] * dtype.itemsize
-        if path.stat().st_size != expected:
-            raise UserError(
-                f"truncated or grown: {path.stat().st_size} bytes instead of {expected}", where=path, remedy=_REMEDY
-            )
-        with path.open("rb") as f:
-            mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-        # A plain array: slicing a memmap makes another memmap, which takes ten times as long.
-        tokens = np.frombuffer(mapped, dtype, header["tokens"], offset)
-        ids, starts = read_spans(path.with_suffix(".spans"), _REMEDY)
-        with scattered(mapped):
-            fit = len(ids) == header["documents"] and _fit(starts, tokens)
-        if not fit:
-            raise UserError("document spans do not fit the tokens", where=path.with_suffix(".spans"), remedy=_REMEDY)
-        return cls(header["source"], tokens, ids, starts)
+            what = f"made with another tokenizer ({made[:12]}, this run's is {found[:12]})"
+            raise UserError(what, where=listing_file(folder, source), remedy=REMEDY)
+        there = elsewhere(folder)
+        numbers = range(len(listing.shards))
+        here = [shard_file(folder, source, number, "tokens").is_file() for number in numbers]
+        checked = max(1, SPANS_CHECKED // len(listing.shards))
+        for number in numbers:
+            if here[number]:
+                _check(folder, listing, number, checked)
+            elif there is None:
+                raise UserError("no such shard", where=shard_file(folder, source, number, "tokens"), remedy=REMEDY)
 
-    def document_at(self, token: int) -> str:
-        """The id of the document to which token number `token` belongs."""
-        return self.document_ids[int(np.searchsorted(self.document_starts, token, side="right")) - 1]
+        def opened(number: int) -> Tokens:
+            return _mapped(folder, listing, number) if here[number] else _remote(folder, there, listing, number)
+
+        # A plain array where there is one: the quickest to slice.
+        joined = opened(0) if len(numbers) == 1 else Joined([shard.tokens for shard in listing.shards], opened)
+        fetched = partial(_brought, folder, there)
+        spans, ids = (lambda n: fetched(shard_file(folder, source, n, "spans").name)), (lambda: fetched(f"{source}.ids"))
+        return cls(source, joined, Documents(listing.shards, spans, ids), remote=not all(here))
+
+    def want(self, begin: int, end: int) -> None:
+        """These tokens are needed soon: begin to read them, where they are in a store."""
+        if isinstance(self.tokens, Joined):
+            for number, first, after in self.tokens.parts(begin, min(end, len(self))):
+                if isinstance(shard := self.tokens.opened(number), RemoteShard):
+                    shard.want(first, after)
+        elif isinstance(self.tokens, RemoteShard):
+            self.tokens.want(begin, min(end, len(self)))
 
 
-def _fit(starts: np.ndarray, tokens: np.ndarray) -> bool:
+def _remote(folder: Path, there: Elsewhere | None, listing: Listing, number: int) -> RemoteShard:
+    assert there is not None
+    return RemoteShard(folder, there, listing, number)
+
+
+def _brought(folder: Path, there: Elsewhere | None, name: str) -> Path:
+    return ranges.bring(folder, there, name) if there is not None and name in there.files else folder / name
+
+
+def _mapped(folder: Path, listing: Listing, number: int) -> np.ndarray:
+    return _map(folder, listing, number)[0]
+
+
+def _map(folder: Path, listing: Listing, number: int) -> tuple[np.ndarray, mmap.mmap]:
+    shard = listing.shards[number]
+    with shard_file(folder, listing.source, number, "tokens").open("rb") as f:
+        mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    # A plain array: slicing a memmap makes another memmap, which takes ten times as long.
+    return np.frombuffer(mapped, listing.dtype, shard.tokens, shard.offset), mapped
+
+
+def _check(folder: Path, listing: Listing, number: int, most: int) -> None:
+    """Raises UserError unless that shard's files are as the list of shards says."""
+    path, shard = shard_file(folder, listing.source, number, "tokens"), listing.shards[number]
+    header, offset = read_header(path)
+    if header != listing.header(number) or offset != shard.offset:
+        raise UserError("damaged shard header", where=path, remedy=REMEDY)
+    expected, found = offset + shard.tokens * listing.item_bytes, path.stat().st_size
+    if found != expected:
+        raise UserError(f"truncated or grown: {found} bytes instead of {expected}", where=path, remedy=REMEDY)
+    tokens, mapped = _map(folder, listing, number)
+    spans = shard_file(folder, listing.source, number, "spans")
+    ids, starts = read_spans(spans, REMEDY)
+    with scattered(mapped):
+        fit = len(ids) == shard.documents and _fit(starts, tokens, most)
+    if not fit:
+        raise UserError("document spans do not fit the tokens", where=spans, remedy=REMEDY)
+
+
+def _fit(starts: np.ndarray, tokens: np.ndarray, most: int) -> bool:
     """Whether spans that begin at `starts` cover the body: the first begins at 0, and all end in the same token, end of text.
 
-    Of many documents only SPANS_CHECKED, spread evenly, are checked, including the last; the artifact's hashes cover the rest.
+    Of many documents only `most`, spread evenly, are checked, including the last; the artifact's hashes cover the rest.
     """
     if starts[0] != 0:
         return False
-    numbers = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), SPANS_CHECKED)).astype(np.int64))
+    numbers = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), most)).astype(np.int64))
     begins = starts[numbers]
     ends = np.where(numbers + 1 < len(starts), starts[np.minimum(numbers + 1, len(starts) - 1)], len(tokens))
     if (ends <= begins).any() or (begins[1:] < ends[:-1]).any() or ends[-1] > len(tokens):
         return False
     return bool((tokens[ends - 1] == tokens[-1]).all())
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    try:
-        with path.open("rb") as f:
-            magic, length = f.read(8), int.from_bytes(f.read(8), "little")
-            if magic != HEADER_MAGIC or length > 1 << 20:  # bounds what a damaged length makes us read
-                raise UserError("this is not a token shard", where=path, remedy=_REMEDY)
-            header = object_in(f.read(length), str(path), _REMEDY)
-            known = set(header) == _FIELDS.keys() and all(type(header[key]) is kind for key, kind in _FIELDS.items())
-            if not known or header["dtype"] not in _DTYPES or header["tokens"] < 1:
-                raise UserError("damaged shard header", where=path, remedy=_REMEDY)
-            return header, 16 + length
-    except FileNotFoundError:
-        raise UserError("no such shard", where=path, remedy=_REMEDY) from None
-
-
-def verify_body(path: Path) -> None:
-    """Check the body's SHA-256 against the header's. Raises UserError if they differ."""
-    header, offset = _read_header(path)
-    digest = hashlib.sha256()
-    with path.open("rb") as f:
-        f.seek(offset)
-        while block := f.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != header["sha256"]:
-        raise UserError("shard altered: its SHA-256 differs from the header's", where=path, remedy=_REMEDY)

@@ -7,12 +7,11 @@ the ids as int64, and the ids: UTF-8, separated by a byte 0xFF, which does not o
 from __future__ import annotations
 
 import mmap
-import re
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import overload
 
 import numpy as np
@@ -21,6 +20,8 @@ from lehr.runtime.errors import UserError
 
 SPANS_MAGIC = b"LEHRSPN1"
 _HEAD, _ITEM = 16, 8
+_PAGE = 512  # items that are read at once
+_NEAR = 8192  # bytes on both sides of a guess
 _LIMIT = b"\xff"
 
 
@@ -53,25 +54,33 @@ class DocumentIds(Sequence[str]):
         begin = int(self._ends[number - 1]) + len(_LIMIT) if number else 0
         return self._mapped[self._base + begin : self._base + int(self._ends[number])].decode(errors="replace")
 
-    def find(self, document: str) -> list[int]:
-        """The numbers of all documents with that id, and of all chunks of one: a search over the mapped ids that builds no
-        index in memory."""
-        raw = document.encode(errors="surrogateescape")  # an argument that is not UTF-8 matches no id
-        wanted = re.compile(_LIMIT + re.escape(raw) + rb"(?:#[0-9]+)?(?=" + _LIMIT + rb")")
-        places = [found.start() for found in wanted.finditer(self._mapped, self._base - len(_LIMIT))]
-        return [int(np.searchsorted(self._ends, at + len(_LIMIT) - self._base)) for at in places]
+    def raw(self, first: int, end: int) -> list[bytes]:
+        """The ids of documents `first` to `end`, as they are in the file."""
+        begin = int(self._ends[first - 1]) + len(_LIMIT) if first else 0
+        return self._mapped[self._base + begin : self._base + int(self._ends[end - 1])].split(_LIMIT) if first < end else []
 
 
-def read_spans(path: Path, remedy: str) -> tuple[DocumentIds, np.ndarray]:
-    """Ids and first tokens. Raises UserError for a file that is missing, or whose size does not fit its own offsets."""
+def unhurried(file: int) -> None:
+    """Of an open file single items are read: the kernel must not read their neighbourhoods (128 KiB or more) as well."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+
+
+def read_spans(path: Path, remedy: str, *, whole: bool = False) -> tuple[DocumentIds, np.ndarray]:
+    """Ids and first tokens; `whole`: all of them will be read, in order. Raises UserError for a file that is missing, or whose
+    size does not fit its own offsets."""
     try:
-        with path.open("rb") as f:
+        with path.open("rb", buffering=0) as f:
+            if not whole:
+                unhurried(f.fileno())
             head = f.read(_HEAD)
             size = path.stat().st_size
             count = int.from_bytes(head[8:], "little")
             if head[:8] != SPANS_MAGIC or not count or size < _HEAD + 2 * _ITEM * count + 2 * len(_LIMIT):
                 raise UserError("damaged document spans", where=path, remedy=remedy)
             mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+            if not whole and hasattr(mmap, "MADV_RANDOM"):
+                mapped.madvise(mmap.MADV_RANDOM)
     except FileNotFoundError:
         raise UserError("no such document spans", where=path, remedy=remedy) from None
     ids = DocumentIds(mapped, count)
@@ -93,8 +102,69 @@ def scattered(mapped: mmap.mmap) -> Iterator[None]:
             mapped.madvise(mmap.MADV_NORMAL)
 
 
+class SpansFile:
+    """The spans of a shard of so many documents, of which single ones are read, by any threads at once. The file was checked
+    when its source was opened."""
+
+    def __init__(self, path: Path, documents: int) -> None:
+        self._path, self._count = path, documents
+        self._file = path.open("rb", buffering=0)
+        self._size = os.fstat(self._file.fileno()).st_size
+        unhurried(self._file.fileno())
+
+    def starts(self, first: int, end: int) -> np.ndarray:
+        """The first tokens of documents `first` to `end`."""
+        return self._items(_HEAD + _ITEM * first, end - first)
+
+    def names(self, first: int, end: int) -> list[bytes]:
+        """The ids of these documents."""
+        if first >= end:
+            return []
+        ends = self._items(_HEAD + _ITEM * (self._count + first - (first > 0)), end - first + (first > 0))
+        begin = int(ends[0]) + len(_LIMIT) if first else 0
+        raw = os.pread(self._file.fileno(), int(ends[-1]) - begin, _HEAD + 2 * _ITEM * self._count + len(_LIMIT) + begin)
+        return raw.split(_LIMIT)
+
+    def soon(self, token: int, tokens: int) -> None:
+        """`find` and `names` will be called for that token: the pages where they will look first are read meanwhile."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        number, ids = token * self._count // tokens, _HEAD + 2 * _ITEM * self._count
+        for at in (
+            _HEAD + _ITEM * number, _HEAD + _ITEM * (self._count + number), ids + number * (self._size - ids) // self._count,
+        ):  # fmt: skip
+            os.posix_fadvise(self._file.fileno(), max(0, at - _NEAR), 2 * _NEAR, os.POSIX_FADV_WILLNEED)
+
+    def find(self, token: int, tokens: int) -> int:
+        """The number of the document that holds a token, of all `tokens` of the shard. Where it stands is guessed from
+        documents that are known to begin before and after it: a few pages are read however many documents there are."""
+        low, high, before, after = 0, self._count, 0, tokens  # document `low` begins no later than `token`, `high` after it
+        turn = 0
+        while high - low > 1:
+            share = 0.5 if turn % 4 == 3 else (token - before) / max(1, after - before)  # not by guesses for ever
+            page = (low + 1 + int(share * (high - 1 - low)) + _HEAD // _ITEM) // _PAGE
+            first = max(page * _PAGE - _HEAD // _ITEM, low + 1)
+            end = min((page + 1) * _PAGE - _HEAD // _ITEM, high)
+            if first >= end:
+                first, end = high - 1, high
+            starts = self.starts(first, end)
+            own = int(np.searchsorted(starts, token, side="right"))  # how many of them begin no later
+            if own < len(starts):
+                high, after = first + own, int(starts[own])
+            if own:
+                low, before = first + own - 1, int(starts[own - 1])
+            turn += 1
+        return low
+
+    def _items(self, at: int, count: int) -> np.ndarray:
+        raw = os.pread(self._file.fileno(), _ITEM * count, at)
+        if len(raw) < _ITEM * count:
+            raise UserError("damaged document spans", where=self._path, remedy="delete this artifact and run again")
+        return np.frombuffer(raw, "<i8")
+
+
 class SpansWriter:
-    """Writes spans one by one, without a list in memory; the file is complete when the context ends without an error."""
+    """Writes spans as they come, without a list in memory; the file is complete once it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._count, self._end = path, 0, 0
@@ -102,27 +172,25 @@ class SpansWriter:
         self._starts, self._ends, self._ids = (part.open("wb") for part in self._parts)
         self._ids.write(_LIMIT)
 
-    def add(self, document: str, first_token: int) -> None:
-        """Append a document's id and its first token."""
-        raw = document.encode()
-        self._end += len(raw)
-        self._starts.write(first_token.to_bytes(_ITEM, "little"))
-        self._ends.write(self._end.to_bytes(_ITEM, "little"))
-        self._ids.write(raw + _LIMIT)
-        self._end += len(_LIMIT)
-        self._count += 1
+    def extend(self, documents: Sequence[bytes], first_tokens: np.ndarray) -> None:
+        """Append documents' ids, as UTF-8, and the first token of each."""
+        if not documents:
+            return
+        ends = self._end + np.cumsum([len(raw) + len(_LIMIT) for raw in documents]) - len(_LIMIT)
+        self._starts.write(first_tokens.astype("<i8").tobytes())
+        self._ends.write(ends.astype("<i8").tobytes())
+        self._ids.write(_LIMIT.join([*documents, b""]))
+        self._end = int(ends[-1]) + len(_LIMIT)
+        self._count += len(documents)
 
-    def __enter__(self) -> SpansWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Make one file of what was written."""
         for file in (self._starts, self._ends, self._ids):
             file.close()
-        if error is None:
-            with self._path.open("wb") as out:
-                out.write(SPANS_MAGIC + self._count.to_bytes(8, "little"))
-                for part in self._parts:
-                    with part.open("rb") as f:
-                        shutil.copyfileobj(f, out, 1 << 20)
+        with self._path.open("wb") as out:
+            out.write(SPANS_MAGIC + self._count.to_bytes(8, "little"))
+            for part in self._parts:
+                with part.open("rb") as f:
+                    shutil.copyfileobj(f, out, 1 << 20)
         for part in self._parts:
             part.unlink()

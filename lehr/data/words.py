@@ -46,7 +46,7 @@ class Words:
     def serve(backend: Backend) -> bool:
         """Whether `backend` splits texts into the pieces above (a plain BPE after our pre-tokenizer), on a small machine."""
         parts = json.loads(backend.to_str())
-        return parts["pre_tokenizer"] == _ours() and _is_plain(parts) and (os.cpu_count() or 1) < _CORES
+        return parts["pre_tokenizer"] == _ours() and _is_plain(parts) and _cores() < _CORES
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, as `dtype`."""
@@ -67,6 +67,11 @@ class Words:
     def _encode(self, texts: Sequence[str]) -> list[bytes]:
         found = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(e.ids, self._dtype).tobytes() for e in found]
+
+
+def _cores() -> int:
+    """Those that the library's threads have: one where it was told to start none, as in one of many processes."""
+    return 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else os.cpu_count() or 1
 
 
 def _is_plain(parts: dict[str, Any]) -> bool:

@@ -106,7 +106,7 @@ def _write_hf(checkpoint: Artifact, loaded: Loaded, folder: Path, tokens_BT: tor
 def _text(shards: Artifact, tokenizer: Tokenizer) -> torch.Tensor:
     """Real text: the first windows of the first source, (4, 64)."""
     source = sorted(shards.manifest.meta["tokens"])[0]
-    tokens = ShardSet.open(shards.path(f"{source}.tokens"), tokenizer).tokens
+    tokens = ShardSet.open(shards.folder, source, tokenizer).tokens
     return torch.from_numpy(tokens[: _VERIFY_ROWS * _VERIFY_TOKENS].astype("int64")).view(_VERIFY_ROWS, _VERIFY_TOKENS)
 
 

@@ -118,7 +118,7 @@ class _Builder:
         if r.data:
             used = sorted({name for mix in self._mixes for name in r.data.mixes[mix].sources})  # sets have no fixed order
             inputs = {"documents": ("documents",), "tokenizer": ("tokenizer",)}
-            made.append(Node("shards", "shards", ShardsConfig(sources=used), inputs))
+            made.append(Node("shards", "shards", ShardsConfig.of(r.data, used), inputs))
         return made
 
     def _tokenizer(self) -> list[Node]:

@@ -15,7 +15,6 @@ from lehr.post.sft import Replay, SftObjective
 from lehr.post.tuning import Setup
 from lehr.runtime import seeds
 from lehr.runtime.errors import UserError
-from lehr.runtime.paths import joined
 
 ROWS, SHARDS = "rows", "shards"  # roles of the step's data
 
@@ -53,6 +52,6 @@ def _replay(setup: Setup) -> Replay | None:
     if c.replay is None:
         return None
     folder = setup.folder(SHARDS)
-    sets = {name: ShardSet.open(joined(folder, name, ".tokens"), tokenizer) for name in c.replay.mix.sources}
+    sets = {name: ShardSet.open(folder, name, tokenizer) for name in c.replay.mix.sources}
     plan = plan_mix(c.replay.mix, sets, c.steps * c.replay.rows, c.replay.sequence_length)
     return Replay(Loader(plan, seeds.derive(c.seed, "replay")), c.replay.rows)

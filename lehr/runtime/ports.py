@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,8 @@ from lehr.runtime.clock import Clock as Clock
 from lehr.runtime.clock import SystemClock as SystemClock
 from lehr.runtime.energy import NullPower as NullPower
 from lehr.runtime.energy import Power as Power
+from lehr.runtime.objects import Conflict as Conflict
+from lehr.runtime.objects import Objects as Objects
 
 
 class Tracker(Protocol):
@@ -205,10 +207,6 @@ ONLY_ATTEMPT = OnlyAttempt()
 RESUME = "resume"  # the folder in a scratch whose files are always complete: they are replaced, never changed
 
 
-class Conflict(Exception):
-    """A conditional put found another version than the one that it should replace."""
-
-
 class Store(Protocol):
     """Holds artifacts. A name is absent or complete; there is no third state.
 
@@ -227,6 +225,10 @@ class Store(Protocol):
 
     def described(self, uri: str) -> Artifact:
         """The artifact's manifest, with or without its files. Raises UserError if there is none."""
+        ...
+
+    def earlier(self, stage: str) -> list[str]:
+        """The uris of the complete artifacts whose names begin with that of a stage."""
         ...
 
     def begin(self, name: str) -> FencingToken:
@@ -253,44 +255,4 @@ class Store(Protocol):
     def put(self, key: str, value: str, version: str | None) -> str:
         """Replace the value of that version (None: no value yet) and return the new version, atomically: S3's If-Match and
         If-None-Match. Raises Conflict if the present version is another."""
-        ...
-
-
-class Objects(Protocol):
-    """An object store below some root, as `lehr.artifacts.object_store` needs it. Keys are relative to the root, with slashes.
-
-    Raises UserError if the bucket or the permission for it is missing, InfraError if the store fails or cannot be reached.
-    """
-
-    @property
-    def root(self) -> str:
-        """The root as users write it: `s3://bucket/prefix`."""
-        ...
-
-    def get(self, key: str) -> tuple[str, str] | None:
-        """See Store.get."""
-        ...
-
-    def put(self, key: str, value: str, version: str | None) -> str:
-        """See Store.put."""
-        ...
-
-    def upload(self, files: Mapping[str, Path]) -> None:
-        """Put each file under its key, several at once, large ones in parts. An object appears whole or not at all."""
-        ...
-
-    def download(self, files: Mapping[str, Path]) -> None:
-        """Download the objects under these keys into files, several at once. Raises UserError if one is missing."""
-        ...
-
-    def keys(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`."""
-        ...
-
-    def delete(self, keys: Collection[str]) -> None:
-        """Delete objects. Missing ones are no error."""
-        ...
-
-    def abort_uploads(self, prefix: str) -> None:
-        """Delete the parts that unfinished multipart uploads left under `prefix`."""
         ...

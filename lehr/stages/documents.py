@@ -21,6 +21,7 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 
 MODEL = "model-"  # before the name of a model in `data.models`: the name of the stage that trains it
+_OTHERS = ("mixes", "sources", "processes", "models", "shards")  # in `data`: no part of the fingerprint, or described apart
 ROLES = {"models": Role("text_model", many=True, optional=True)}
 
 
@@ -40,7 +41,7 @@ class DocumentsConfig(StageConfig):
         """Files count by their contents and names below the source's path, not by that path; mixes do not count, nor do other
         uses of the sources."""
         said = super().described()
-        data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources", "processes", "models")}
+        data = {key: value for key, value in said["data"].items() if key not in _OTHERS}
         sources = {name: described_source(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
         copies = {**data["deduplication"], "against": [_signatures(folder) for folder in self.data.deduplication.against]}

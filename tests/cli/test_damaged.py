@@ -114,7 +114,7 @@ def _config(key: str, value: object) -> Callable[[Path], str]:
 
 def _shard(change: dict[str, object]) -> Callable[[Path], str]:
     def damage(checkpoint: Path) -> str:
-        path = checkpoint.parent / "shards-1/web.tokens"
+        path = checkpoint.parent / "shards-1/web-00000.tokens"
         raw = path.read_bytes()
         length = int.from_bytes(raw[8:16], "little")
         header = json.dumps({**json.loads(raw[16 : 16 + length]), **change}).encode()[:length].ljust(length)

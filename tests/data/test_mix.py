@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from lehr.config.mix import Mix
 from lehr.data.document import Document
 from lehr.data.loader import Loader
 from lehr.data.mix import counted, plan
-from lehr.data.shards import ShardSet, write_shard
+from lehr.data.shards import ShardSet
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 from lehr.runtime.errors import UserError
 
 HELD = {"a": 16_001, "b": 1_601, "c": 161}  # tokens: 1,000, 100 and 10 windows of 16
@@ -83,8 +83,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ShardSet]:
     folder = tmp_path_factory.mktemp("shards")
     tokenizer = Tokenizer.train(iter(["one two three " * 20]), 300)
     for name, documents in (("a", 120), ("b", 40)):
-        write_shard([Document(f"{name}{i}", name, f"{i} " * (9 + i % 7)) for i in range(documents)], name, tokenizer, folder)
-    return {name: ShardSet.open(Path(folder, f"{name}.tokens"), tokenizer.hash) for name in ("a", "b")}
+        write_shards([Document(f"{name}{i}", name, f"{i} " * (9 + i % 7)) for i in range(documents)], name, tokenizer, folder)
+    return {name: ShardSet.open(folder, name, tokenizer.hash) for name in ("a", "b")}
 
 
 def test_phases_come_in_order_and_a_source_goes_on_where_it_stood(sets: dict[str, ShardSet]) -> None:
@@ -103,7 +103,7 @@ def test_phases_come_in_order_and_a_source_goes_on_where_it_stood(sets: dict[str
     assert "phase 2" in loader.plan.tree() and "a 75.0%, b 25.0%" in loader.plan.tree()
     held = loader.documents(0, total)
     for part in loader.plan.parts:
-        for name in list(part.shards.document_ids)[::7]:
+        for name in [span.id for span in part.shards.documents][::7]:
             expected = [i for i, (source, _, ids) in enumerate(held) if source == part.shards.source and name in ids]
             assert loader.instances_of(part.shards.source, name) == expected
     batches = [loader.batch(step, 0, 1, 4).tokens_BT for step in range(total // 4)]

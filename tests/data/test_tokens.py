@@ -19,9 +19,11 @@ from lehr.data.document import Document
 from lehr.data.loader import Loader
 from lehr.data.mix import MixPlan, plan
 from lehr.data.repeats import repeats
-from lehr.data.shards import ShardSet, verify_body, write_shard
+from lehr.data.shards import ShardSet
 from lehr.data.special_tokens import SPECIALS
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.files import read_listing, verify_body
+from lehr.data.tokens.writing import write_shards
 from lehr.data.words import Words
 from lehr.runtime.errors import UserError
 from lehr.runtime.seeds import permute, unpermute
@@ -88,40 +90,39 @@ def test_digits_stand_alone_and_training_repeats(tmp_path: Path) -> None:
 
 def _shard(folder: Path, name: str, documents: int, words: int) -> ShardSet:
     texts = [Document(f"{name}-{i}", name, f"{name} {i} " + "fox dog " * words) for i in range(documents)]
-    write_shard(texts, name, TOKENIZER, folder)
-    return ShardSet.open(folder / f"{name}.tokens", TOKENIZER.hash)
+    write_shards(texts, name, TOKENIZER, folder)
+    return ShardSet.open(folder, name, TOKENIZER.hash)
 
 
 def test_a_shard_says_what_it_is_and_refuses_damage(tmp_path: Path) -> None:
     shard = _shard(tmp_path, "web", 5, 10)
-    path = tmp_path / "web.tokens"
-    assert TOKENIZER.decode(shard.tokens[shard.document_starts[3] : shard.document_starts[4]].tolist()).startswith("web 3 ")
-    assert (shard.tokens == TOKENIZER.eos_id).sum() == 5
-    assert shard.document_at(int(shard.document_starts[3])) == "web-3"
-    assert shard.document_at(int(shard.document_starts[3]) - 1) == "web-2"
+    path = tmp_path / "web-00000.tokens"
+    span = shard.documents[3]
+    assert span.id == "web-3" and TOKENIZER.decode(shard.tokens[span.first : span.end].tolist()).startswith("web 3 ")
+    assert (shard.tokens[:] == TOKENIZER.eos_id).sum() == 5
+    assert shard.documents.at(span.first) == 3 and shard.documents.at(span.first - 1) == 2
     with pytest.raises(UserError, match="another tokenizer"):
-        ShardSet.open(path, "0" * 64)
+        ShardSet.open(tmp_path, "web", "0" * 64)
     whole = path.read_bytes()
     path.write_bytes(whole[:-2])
     with pytest.raises(UserError, match="truncated or grown"):
-        ShardSet.open(path, TOKENIZER.hash)
+        ShardSet.open(tmp_path, "web", TOKENIZER.hash)
     path.write_bytes(whole[:-2] + b"\x09\x09")
     with pytest.raises(UserError, match="shard altered"):
-        verify_body(path)
+        verify_body(path, read_listing(tmp_path, "web").shards[0])
     path.write_bytes(b"not a shard at all, whatever")
     with pytest.raises(UserError, match="not a token shard"):
-        ShardSet.open(path, TOKENIZER.hash)
+        ShardSet.open(tmp_path, "web", TOKENIZER.hash)
 
 
 def test_spans_must_make_up_the_body(tmp_path: Path) -> None:
     shard = _shard(tmp_path, "web", 5, 10)
-    path, spans = tmp_path / "web.tokens", tmp_path / "web.spans"
-    assert list(shard.document_ids) == [f"web-{i}" for i in range(5)]
-    assert shard.document_ids[1:3] == ["web-1", "web-2"]
-    assert [shard.document_ids.find(d) for d in ("web-0", "web-4", "web-", "eb-1", "")] == [[0], [4], [], [], []]
+    path, spans = tmp_path / "web-00000.tokens", tmp_path / "web-00000.spans"
+    assert [span.id for span in shard.documents] == [f"web-{i}" for i in range(5)]
+    assert [shard.documents.find(d) for d in ("web-0", "web-4", "web-", "eb-1", "")] == [[0], [4], [], [], []]
     whole = spans.read_bytes()
-    start = int(shard.document_starts[3]).to_bytes(8, "little")
-    later = int(shard.document_starts[3] + 1).to_bytes(8, "little")
+    start = shard.documents[3].first.to_bytes(8, "little")
+    later = (shard.documents[3].first + 1).to_bytes(8, "little")
     fewer = (4).to_bytes(8, "little") + whole[16:48] + whole[56:88] + whole[96:-6]  # the last document's span is gone
     for raw, says in (
         (whole[:-4], "damaged document spans"),
@@ -132,16 +133,16 @@ def test_spans_must_make_up_the_body(tmp_path: Path) -> None:
     ):
         spans.write_bytes(raw)
         with pytest.raises(UserError, match=says):
-            ShardSet.open(path, TOKENIZER.hash)
+            ShardSet.open(tmp_path, "web", TOKENIZER.hash)
     spans.unlink()
     with pytest.raises(UserError, match="no such document spans"):
-        ShardSet.open(path, TOKENIZER.hash)
+        ShardSet.open(tmp_path, "web", TOKENIZER.hash)
     spans.write_bytes(whole)
     body = path.read_bytes()
-    for damage in ((b'"dtype"', b'"dtypo"'), (b'"<u2"', b'"<f2"')):
+    for damage in ((b'"dtype"', b'"dtypo"'), (b'"<u2"', b'"<u4"')):
         path.write_bytes(body.replace(*damage))
         with pytest.raises(UserError, match="damaged shard header"):
-            ShardSet.open(path, TOKENIZER.hash)
+            ShardSet.open(tmp_path, "web", TOKENIZER.hash)
 
 
 def _plan(folder: Path, instances: int) -> MixPlan:
@@ -181,13 +182,18 @@ def test_every_window_comes_once_an_epoch(tmp_path: Path) -> None:
     assert seen == Counter(dict.fromkeys(range(windows), 2))
 
 
+def part_ids(shards: ShardSet, begin: int, end: int) -> list[str]:
+    """The ids of the documents of these tokens, asked for token by token."""
+    return list(dict.fromkeys(shards.documents[shards.documents.at(token)].id for token in range(begin, end)))
+
+
 def test_the_documents_of_a_step_are_named(tmp_path: Path) -> None:
     loader = Loader(_plan(tmp_path, 96), seed=3)
     tokens_BT = loader.batch(2, 0, 1, 8).tokens_BT
     for row, (source, first, ids) in zip(tokens_BT, loader.documents(16, 8), strict=True):
         part = next(p for p in loader.plan.parts if p.shards.source == source)
         assert (part.shards.tokens[first : first + 16] == row).all()
-        assert ids == list(dict.fromkeys(part.shards.document_at(t) for t in range(first, first + 17)))  # with the last label
+        assert ids == part_ids(part.shards, first, first + 17)  # with the last label
 
 
 def test_a_documents_instances_are_those_that_hold_it(tmp_path: Path) -> None:
@@ -195,9 +201,8 @@ def test_a_documents_instances_are_those_that_hold_it(tmp_path: Path) -> None:
     loader = Loader(_plan(tmp_path, 96), seed=3)
     held = loader.documents(0, 96)
     for part in loader.plan.parts:
-        for number, document in enumerate(part.shards.document_ids):
-            starts = [*part.shards.document_starts.tolist(), len(part.shards)]
-            inside = range(starts[number], starts[number + 1])
+        for document, *ends in part.shards.documents:
+            inside = range(*ends)
             expected = [
                 i
                 for i, (source, first, _) in enumerate(held)
@@ -212,12 +217,12 @@ def test_a_documents_instances_are_those_that_hold_it(tmp_path: Path) -> None:
 def test_an_id_that_stands_twice_and_one_that_was_cut_name_all_of_their_documents(tmp_path: Path) -> None:
     ids = ["x", "y", "x", "cut#0", "cut#1", "cut#1x", "cut", "x.", "z"]
     texts = [f"{id_} is number {n} of them. " * 9 for n, id_ in enumerate(ids)]
-    write_shard([Document(i, "s", t) for i, t in zip(ids, texts, strict=True)], "s", TOKENIZER, tmp_path)
-    shard = ShardSet.open(tmp_path / "s.tokens", TOKENIZER.hash)
+    write_shards([Document(i, "s", t) for i, t in zip(ids, texts, strict=True)], "s", TOKENIZER, tmp_path)
+    shard = ShardSet.open(tmp_path, "s", TOKENIZER.hash)
     wanted = {"x": [0, 2], "cut": [3, 4, 6], "cut#1": [4], "z": [8]}
-    assert {name: shard.document_ids.find(name) for name in wanted} == wanted
+    assert {name: shard.documents.find(name) for name in wanted} == wanted
     loader = Loader(plan(Mix(weights={"s": 1.0}), {"s": shard}, 2 * ((len(shard) - 1) // 16), 16), seed=3)
-    starts = [*shard.document_starts.tolist(), len(shard)]
+    starts = [*(span.first for span in shard.documents), len(shard)]
     for name, numbers in wanted.items():
         held = loader.documents(0, loader.plan.instances)
         touches = [any(first < starts[n + 1] and starts[n] <= first + 16 for n in numbers) for _, first, _ in held]

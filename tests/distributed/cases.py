@@ -19,8 +19,8 @@ from lehr.config.parallel import Parallel
 from lehr.config.schedule import ConstantSchedule
 from lehr.config.training import Compile, Precision
 from lehr.data.document import Document
-from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 from lehr.distributed.ranks import Local, Ranks
 from lehr.runtime import seeds
 from lehr.runtime.ports import NullTracker
@@ -48,7 +48,7 @@ def corpus(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.train(texts, 320)
     tokenizer.save(folder)
-    write_shard((Document(str(i), "a", t) for i, t in enumerate(texts)), "a", tokenizer, folder)
+    write_shards((Document(str(i), "a", t) for i, t in enumerate(texts)), "a", tokenizer, folder)
     return folder
 
 

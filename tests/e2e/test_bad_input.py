@@ -18,8 +18,8 @@ from helpers import Finished
 
 from lehr.artifacts.artifact import Artifact
 from lehr.data.document import Document
-from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 
 pytestmark = pytest.mark.slow
 
@@ -102,10 +102,10 @@ def test_shards_of_another_tokenizer_are_refused(copied: Path) -> None:
     """As if the shards of another run had been copied in: their header says whose they are."""
     folder = copied / "artifacts" / helpers.artifacts(copied, ["shards"])[0]
     text = [Document(str(i), "bible", "some other text " * 50) for i in range(50)]
-    write_shard(text, "bible", Tokenizer.train([d.text for d in text], 300), folder)
+    write_shards(text, "bible", Tokenizer.train([d.text for d in text], 300), folder)
     _seal_again(folder)
     before = helpers.artifacts(copied)
-    helpers.refused(helpers.run(copied), str(folder / "bible.tokens"), "another tokenizer")
+    helpers.refused(helpers.run(copied), str(folder / "bible.shards"), "another tokenizer")
     assert helpers.artifacts(copied) == before
 
 

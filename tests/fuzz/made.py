@@ -15,8 +15,8 @@ from lehr.config import load_recipe, recipe_yaml
 from lehr.config.model import Model
 from lehr.config.optim import Optim
 from lehr.data.document import Document, write_jsonl
-from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 from lehr.interop.hf_weights import save_hf
 from lehr.model.transformer import Transformer
 from lehr.train.checkpointing.checkpoint import save_checkpoint
@@ -67,7 +67,7 @@ def run_folder() -> Files:
             (artifacts / name).mkdir(parents=True)
         tokenizer.save(artifacts / "tokenizer-1")
         words = _sealed(artifacts / "tokenizer-1", "tokenizer", "tokenizer", [corpus])
-        write_shard(documents, "web", tokenizer, artifacts / "shards-1")
+        write_shards(documents, "web", tokenizer, artifacts / "shards-1")
         shards = _sealed(artifacts / "shards-1", "shards", "shards", [corpus, words])
         _checkpoint(artifacts / "stage1-1", artifacts / "tokenizer-1", [shards, words])
         score = {"stage": "stage1", "task": "arithmetic", "split": "held_out", "metric": "accuracy"}

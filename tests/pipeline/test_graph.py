@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from lehr.artifacts.artifact import Artifact
 from lehr.config import Recipe, load_recipe
+from lehr.config.mix import CurriculumPhase, Mix
 from lehr.evals.scores import EvaluateConfig
 from lehr.pipeline.graph import graph
 from lehr.pipeline.node import Node, needed, pieces, visits
@@ -188,6 +189,32 @@ def test_a_key_counts_where_it_is_used_and_nowhere_else() -> None:
     assert _differ("anneals.decay=exponential") == {"anneal-1", "anneal-2"}
     assert _differ("model.init_std=0.03") == {"stage1"}
     assert "stage1" in _differ("data.mixes.web.weights={arithmetic: 1.0}")
+    assert _differ("data.processes=7") == set() and _differ("data.shards.tokens=9999") == {"shards"}
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        Mix(weights={"bible": 0.1, "arithmetic": 0.8, "word_problems": 0.1}),
+        Mix(weights={"bible": 1, "arithmetic": 1}, epochs={"word_problems": 2.0}, max_epochs=3.0),
+        Mix(sized=["word_problems", "bible", "arithmetic"], temperature=2.0, caps={"bible": 5000}, short="share"),
+        Mix(curriculum=[
+            CurriculumPhase(share=1, weights={"arithmetic": 1}),
+            CurriculumPhase(share=2, weights={"bible": 1, "word_problems": 2}),
+        ]),
+    ],
+)  # fmt: skip
+def test_remixing_never_tokenizes_again(mix: Mix) -> None:
+    recipe = load_recipe(E2E)
+    before = _prints(recipe)
+    assert recipe.data is not None
+    recipe.data.mixes["better"] = mix
+    assert {name for name, print_ in _prints(recipe).items() if print_ != before[name]} == {
+        "ramp",
+        "anneal-1",
+        "anneal-2",
+        "baselines",
+    }
 
 
 @pytest.mark.parametrize(
@@ -236,7 +263,7 @@ def test_everything_that_a_stage_can_see_is_in_its_fingerprint_or_said_to_change
         hashed = set(config.described()) | set(config.layout())
         unhashed = _fields(config) - hashed
         assert unhashed <= set(config.UNHASHED), node.name
-        assert set(config.UNHASHED) <= {"watch", "checkpoint_steps", "in_loop_steps", "evaluation_seed"}, node.name
+        assert set(config.UNHASHED) <= {"watch", "checkpoint_steps", "in_loop_steps", "evaluation_seed", "processes"}, node.name
 
 
 def test_a_file_counts_by_its_content_and_never_by_its_place(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from lehr.config.parallel import Parallel
 from lehr.config.schedule import StepSchedule
 from lehr.config.training import Watch
 from lehr.data.document import Document
-from lehr.data.shards import ShardSet, write_shard
+from lehr.data.shards import ShardSet
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 from lehr.distributed.ranks import Ranks
 from lehr.evals import score, suites
 from lehr.evals.task import Pair
@@ -85,14 +86,13 @@ def test_new_tokens_come_after_all_ids_and_change_no_text(kind: str, chosen: str
 
 
 def test_a_grown_tokenizer_reads_its_own_shards_and_no_others(tmp_path: Path) -> None:
-    write_shard([Document("1", "s", text) for text in TEXTS], "s", OURS, tmp_path)
+    write_shards([Document("1", "s", text) for text in TEXTS], "s", OURS, tmp_path)
     grown = with_template(with_template(OURS, "chatml"), "granite")
-    path = tmp_path / "s.tokens"
-    assert (ShardSet.open(path, grown).tokens == ShardSet.open(path, OURS.hash).tokens).all()
+    assert (ShardSet.open(tmp_path, "s", grown).tokens == ShardSet.open(tmp_path, "s", OURS.hash).tokens).all()
     other = Tokenizer.train(["another text " * 40], 300)
     for wrong in (other, with_template(other, "granite"), grown.hash):
         with pytest.raises(UserError, match="made with another tokenizer"):
-            ShardSet.open(path, wrong)
+            ShardSet.open(tmp_path, "s", wrong)
 
 
 def test_an_ordinary_token_with_a_markers_name_is_refused() -> None:
@@ -172,7 +172,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact
     weights = {name: p.detach() for name, p in granite(ROWS).named_parameters()}
     save_checkpoint(folder / "stage1", granite(ROWS).config, weights, folder / "tokenizer", chat=False)
     (folder / "shards").mkdir()
-    count = write_shard([Document("1", "s", text * 9) for text in TEXTS], "s", OURS, folder / "shards")
+    count = write_shards([Document("1", "s", text * 9) for text in TEXTS], "s", OURS, folder / "shards").tokens
     shards = sealed(folder / "shards", "shards", tokens={"s": count})
     first = tuned(folder, sealed(folder / "stage1", "checkpoint"), "sft", "granite", shards)
     return first, tuned(folder, first, "sft-2", "")

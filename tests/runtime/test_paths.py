@@ -10,8 +10,8 @@ import pytest
 
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.object_store.cache import Cache
-from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 from lehr.runtime.errors import UserError
 from lehr.runtime.paths import below, is_address, joined
 
@@ -39,7 +39,7 @@ def test_no_name_leads_out_of_its_folder(name: str, use: Callable[[Path, str], A
 
 def test_shards_are_written_under_names_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a valid file name"):
-        write_shard([], "../../escaped", Tokenizer.train(["some text " * 50], 300), tmp_path / "a/b")
+        write_shards([], "../../escaped", Tokenizer.train(["some text " * 50], 300), tmp_path / "a/b")
     assert not list(tmp_path.rglob("escaped*"))
 
 

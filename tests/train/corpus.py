@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from lehr.data.document import Document
-from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 from tests.train.pieces import MODEL
 
 MODEL_320 = MODEL.model_copy(update={"vocab_size": 320})
@@ -21,5 +21,5 @@ def corpus(folder: Path) -> Path:
     texts.append("ha " * 90)
     tokenizer = Tokenizer.train(texts, 320)
     tokenizer.save(folder)
-    write_shard((Document(str(i), "a", t) for i, t in enumerate(texts)), "a", tokenizer, folder)
+    write_shards((Document(str(i), "a", t) for i, t in enumerate(texts)), "a", tokenizer, folder)
     return folder

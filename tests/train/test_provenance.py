@@ -19,8 +19,8 @@ from lehr.config.parallel import Parallel
 from lehr.config.schedule import BatchRamp, ConstantSchedule
 from lehr.data.document import Document
 from lehr.data.loader import Batch
-from lehr.data.shards import write_shard
 from lehr.data.tokenizer import Tokenizer
+from lehr.data.tokens.writing import write_shards
 from lehr.distributed.ranks import Ranks
 from lehr.model.transformer import Transformer
 from lehr.pipeline.attempt import Attempt
@@ -80,7 +80,7 @@ def _trained(root: Path, texts: Texts) -> tuple[Artifact, dict[int, Batch], Toke
         folder.mkdir(parents=True)
         tokenizer.save(folder)
     for source, documents in texts.items():
-        write_shard((Document(id_, source, t) for id_, t in documents.items()), source, tokenizer, shards)
+        write_shards((Document(id_, source, t) for id_, t in documents.items()), source, tokenizer, shards)
     parents = [_sealed(shards, "shards"), _sealed(vocabulary, "tokenizer")]
     seen: dict[int, Batch] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from lehr.artifacts.artifact import sha256_file
 from lehr.artifacts.fencing import overtaken
 from lehr.artifacts.incidents import FILE as INCIDENTS
+from lehr.artifacts.object_store import ranges
 from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.async_upload import AsyncUploader, Identity, identity, snapshot
 from lehr.artifacts.object_store.ledger import get_entries, put_entry
@@ -30,6 +31,7 @@ class RemoteToken:
 
     def __init__(self, objects: Objects, name: str, number: int, token: str, remote_shards: RemoteShards) -> None:
         self.objects, self.name, self.number, self.token, self.remote_shards = objects, name, number, token, remote_shards
+        ranges.know(objects)
 
     @property
     def work(self) -> str:
@@ -159,6 +161,11 @@ class OwnToken(RemoteToken):
     def flush(self) -> None:
         """See `FencingToken`."""
         self._uploader.flush()
+
+    def saved(self, files: Mapping[str, Path]) -> dict[str, str]:
+        """Those of `files` that are files of a save under another name, by hard links: the keys of their objects."""
+        keys = {who: kept.object for who, kept in self._known.values()}
+        return {path: keys[who] for path, file in files.items() if (who := identity(file)) in keys}
 
     def stop_uploading(self) -> None:
         """Drop the snapshot that waits to be uploaded: the stage is done."""

@@ -9,7 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lehr.artifacts.artifact import MANIFEST, Artifact, Manifest
+from lehr.artifacts.artifact import MANIFEST, Artifact, Manifest, write_atomic
+from lehr.artifacts.elsewhere import FILE as ELSEWHERE
+from lehr.artifacts.elsewhere import Elsewhere, stays
+from lehr.artifacts.object_store import ranges
 from lehr.artifacts.object_store import record as records
 from lehr.artifacts.object_store.cache import REPEAT, Cache, folder_of
 from lehr.artifacts.object_store.fencing import OwnToken
@@ -29,6 +32,7 @@ class ObjectStore:
 
     def __init__(self, objects: Objects, folder: Path | None = None) -> None:
         self.objects = objects
+        ranges.know(objects)
         self.cache = Cache(folder or folder_of(objects.root))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,8 +79,17 @@ class ObjectStore:
 
     def _download(self, published: Published, folder: Path, uri: str) -> None:
         manifest = self._manifest(published, folder, uri)
-        wanted = {f"{published.folder}/{path}": below(folder, path) for path in manifest.files}
-        self.objects.download(wanted)
+        left = {name: found.sha256 for name, found in manifest.files.items() if stays(manifest.kind, name)}
+        if left:
+            there = Elsewhere(root=self.objects.root, folder=published.folder, files=left)
+            write_atomic(folder / ELSEWHERE, there.model_dump_json())
+        wanted = [name for name in manifest.files if name not in left]
+        self.objects.download({f"{published.folder}/{name}": below(folder, name) for name in wanted})
+
+    def earlier(self, stage: str) -> list[str]:
+        """See `Store`."""
+        names = [key.removeprefix("attempts/").removesuffix(".json") for key in self.objects.keys(f"attempts/{stage}-")]
+        return [uri for name in names if is_component(name) and (uri := self.find(name)) is not None]
 
     def begin(self, name: str) -> FencingToken:
         record, version = records.begin(self.objects, name)
@@ -108,7 +121,10 @@ class ObjectStore:
         digest = Manifest.model_validate_json(manifest.read_text(encoding="utf-8")).digest
         try:
             own.check()  # before sending gigabytes in vain
-            self.objects.upload({f"{place}/{path}": file for path, file in files.items()})
+            saved = own.saved(files)
+            if saved:
+                self.objects.copy({key: f"{place}/{path}" for path, key in saved.items()})
+            self.objects.upload({f"{place}/{path}": file for path, file in files.items() if path not in saved})
             own.publish(artifact=Published(name=name, folder=place, digest=digest), kept={}, untold=[])
             records.point(self.objects, own.record)
         except Preempted:

@@ -75,7 +75,7 @@ def prepare_corpus(
 
 def _fingerprint(config: Data) -> str:
     """Of the recipe's section: files of another one in the same scratch folder are not those of this one."""
-    return hashlib.sha256(config.model_dump_json(exclude={"processes", "mixes"}).encode()).hexdigest()[:16]
+    return hashlib.sha256(config.model_dump_json(exclude={"processes", "mixes", "shards"}).encode()).hexdigest()[:16]
 
 
 def _parts(config: Data, folder: Path) -> tuple[list[Part], dict[str, Damage]]:

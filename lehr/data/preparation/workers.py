@@ -65,7 +65,7 @@ def _undone(tasks: Sequence[T], finished: Callable[[T], None]) -> list[T]:
 
 def _in_processes(todo: Sequence[T], processes: int) -> Iterator[T]:
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), begin)
     try:
         waiting = iter([*todo])
         running: dict[Future[dict[str, str] | None], T] = {}
@@ -85,7 +85,8 @@ def _in_processes(todo: Sequence[T], processes: int) -> Iterator[T]:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def begin() -> None:
+    """The first thing that a worker process does: it ends with whoever started it."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever gave the work ends it
     os.environ.setdefault("OMP_NUM_THREADS", "1")

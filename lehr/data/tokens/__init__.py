@@ -1,0 +1,1 @@
+"""Tokens on the disk: written in shards of a stated size by any number of processes, found again by document."""
