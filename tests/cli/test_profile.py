@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.conftest import E2E, lehr
 
 
+@pytest.mark.long
 def test_tables_are_whole_and_the_profiler_is_silent() -> None:
     done = lehr("profile", str(E2E), "--steps", "1", COLUMNS="20")
     assert done.returncode == 0, done.stderr

@@ -76,7 +76,7 @@ def test_a_copy_is_the_same_recipe_and_needs_nothing_of_lehrs_folder(
     assert str(FOLDER) not in pinned
     original = load_recipe(name).model_dump(mode="json")
     assert yaml.safe_load(pinned.replace(str(elsewhere / "mine"), str(FOLDER))) == original
-    reads = any("path" in source for source in (original["data"] or {"sources": {}})["sources"].values())
+    reads = any(source.get("path") for source in (original["data"] or {"sources": {}})["sources"].values())
     assert (elsewhere / "mine/data/LICENSE-PSF-2.0.txt").is_file() == reads
 
 

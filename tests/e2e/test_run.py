@@ -31,7 +31,8 @@ def _final(out: Path) -> Artifact:
 
 def test_every_stage_is_scored_in_the_named_form(finished: Finished) -> None:
     records = json.loads((finished.out / "scores.json").read_text())
-    assert {tuple(r) for r in records} == {("stage", "task", "split", "metric", "value", "stderr", "n", "clusters", "seed")}
+    fields = ("stage", "task", "split", "metric", "value", "stderr", "n", "clusters", "seed", "contamination")
+    assert {tuple(r) for r in records} == {fields}
     assert list(dict.fromkeys(r["stage"] for r in records)) == helpers.STAGES
     assert {r["split"] for r in records} == {"dev", "held_out"}
     assert {r["task"] for r in records if r["stage"] == "dpo"} >= {"preference", "chat_math", "prose"}

@@ -113,6 +113,7 @@ def test_restart_in_place_starts_no_pods_where_spares_are_hot() -> None:
     assert anew.scheduling >= anew.crashes * place.pods_seconds - place.pods_seconds
 
 
+@pytest.mark.long
 def test_all_levers_reach_97_per_cent_and_saves_alone_do_not() -> None:
     """The goal at 16,384 GPUs, and that it takes all of them."""
     base = Scenario(LARGE, Regime.FULL, days=20)

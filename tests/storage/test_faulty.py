@@ -73,6 +73,7 @@ def test_a_connection_that_is_cut_in_a_body_is_made_again(faulty: dict[str, byte
     assert store.get("key") == ("a record", version)
 
 
+@pytest.mark.long
 def test_a_store_without_batches_deletes_one_by_one_and_keeps_no_probe(faulty: dict[str, bytes]) -> None:
     store = S3Objects("s3://bucket/run")
     require_conditions(store)

@@ -60,6 +60,7 @@ def test_a_stage_goes_on_on_another_machine_with_the_same_bits(root: str, world:
     assert train(first, pieces.plain) == ref  # and the first machine finds it
 
 
+@pytest.mark.long
 def test_after_kill_9_the_next_machine_goes_on_from_what_had_arrived(root: str, tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("machines.py")), "train", root, str(tmp_path / "1"), "18"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -126,6 +126,7 @@ def test_a_disk_that_fills_up_in_a_save_is_one_error_and_said_by_the_next_attemp
     assert "t stopped after step 1" in ended and on.endswith("t: going on at step 8")
 
 
+@pytest.mark.long
 def test_a_killed_rank_is_named_to_the_next_attempt(tmp_path: Path) -> None:
     quiet = pieces.stage(tmp_path / "quiet", pieces.plain, world=2)
     with pytest.raises(InfraError, match="rank 1 of 2, killed by SIGKILL"):

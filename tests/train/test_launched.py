@@ -57,6 +57,7 @@ def test_a_rank_that_fails_while_the_other_waits(tmp_path: Path, how: str, first
     assert says in outcomes[1][1] and (how == "disk" or outcomes[0] == outcomes[1])
 
 
+@pytest.mark.long
 def test_a_killed_rank_ends_all_with_one_verdict(tmp_path: Path) -> None:
     ended = _torchrun(tmp_path, "killed")
     assert ended.returncode == 1  # torchrun's own code, whatever its ranks end with

@@ -116,6 +116,7 @@ print(json.dumps({plan['id']['name']: plan['spec'] for plan in made}))
 """
 
 
+@pytest.mark.long
 def test_shipped_recipes_have_launch_plans_and_one_is_for_each_night() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LEHR_NIGHTLY_OUT": "s3://b/nights"}
     done = subprocess.run([sys.executable, "-c", PLANS], env=environment, capture_output=True, text=True, check=True)
@@ -183,6 +184,7 @@ def test_every_stage_of_a_graph_has_the_pods_that_its_recipe_asks_for(tmp_path: 
     assert last["metadata"]["generatesDeck"] is True
 
 
+@pytest.mark.long
 def test_a_pod_of_several_nodes_declares_the_same_launcher() -> None:
     """It finds the task by the function's name, and no recipe yet."""
     _, tasks = _registered(LEHR_TASK_RANKS="nodes=4,ranks=8")

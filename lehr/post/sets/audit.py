@@ -37,6 +37,11 @@ class SetCounts:
     share: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
 
+    def lost(self) -> str:
+        """The three most frequent reasons for which rows were dropped, to be put behind a line; empty if none was."""
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.most_common(3))
+        return f"; dropped: {reasons} (lehr dropped)" if reasons else ""
+
     def row(self) -> dict[str, Any]:
         """As JSON."""
         return {**asdict(self), "dropped": dict(sorted(self.dropped.items()))}

@@ -46,7 +46,7 @@ def prepare_preferences(
         for name, amount in wish.amounts.items():
             source = wish.sources[name]
             audit.sets[name] = SetCounts(source.origin, source.license)
-            found = list(_pairs(name, source, tokenizer, wish, index, audit))
+            found = _some_held_out(list(_pairs(name, source, tokenizer, wish, index, audit)), source)
             audit.sets[name].kept = len(found)
             by_split = {split: [pair for pair in found if pair["split"] == split] for split in SPLITS}
             if not by_split["train"]:
@@ -60,7 +60,8 @@ def prepare_preferences(
                 counts[pair["split"]] += 1
             audit.sets[name].tokens = sum(pair["tokens"] for pair in chosen)
             audit.sets[name].trained_tokens = audit.sets[name].tokens
-            note(f"{name}: {audit.sets[name].shape}, {size:,} pairs, {len(by_split['held_out']):,} held out")
+            held_out = f"{len(by_split['held_out']):,} held out"
+            note(f"{name}: {audit.sets[name].shape}, {size:,} pairs, {held_out}{audit.sets[name].lost()}")
         audit.close()
     return counts
 
@@ -81,12 +82,28 @@ def _pairs(
             audit.drop(name, row, "longer than max_length")
             continue
         prompt = [m.row() for m in pair.prompt]
-        held = seeds.uniform_hash(json.dumps(prompt, sort_keys=True)) < source.held_out_share
+        held = seeds.uniform_hash(_prompt(prompt)) < source.held_out_share
         split = "held_out" if held else "train"
         yield {
             "split": split, "family": name, "prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected,
             "tokens": sum(lengths),
         }  # fmt: skip
+
+
+def _some_held_out(pairs: list[dict[str, Any]], source: PreferencesSource) -> list[dict[str, Any]]:
+    """Of few pairs a small share may be none at all, and a run would learn after its training that nothing can be scored: then
+    the prompt nearest to the share is held out, unless it is the only one."""
+    hashes = {prompt: seeds.uniform_hash(prompt) for prompt in (_prompt(pair["prompt"]) for pair in pairs)}
+    if source.held_out_share and len(hashes) > 1 and min(hashes.values()) >= source.held_out_share:
+        nearest = min(hashes, key=lambda prompt: hashes[prompt])
+        for pair in pairs:
+            if _prompt(pair["prompt"]) == nearest:
+                pair["split"] = "held_out"
+    return pairs
+
+
+def _prompt(messages: list[dict[str, Any]]) -> str:
+    return json.dumps(messages, sort_keys=True)
 
 
 def _texts(found: shapes.Preference | shapes.Rated) -> Sequence[Message]:

@@ -96,7 +96,8 @@ class Making:
             counts.trained_tokens += trained[number - first]
             self.numbers.append(number)
         if source is not None:
-            self.note(f"{name}: {counts.shape}, {counts.kept:,} of {counts.read:,} rows kept, {counts.drawn:,} in an epoch")
+            kept = f"{counts.kept:,} of {counts.read:,} rows kept, {counts.drawn:,} in an epoch"
+            self.note(f"{name}: {counts.shape}, {kept}{counts.lost()}")
 
     def finish(self) -> dict[str, SetCounts]:
         """Write what is known after all rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,10 @@ def test_planted_copies_among_two_thousand_documents(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_peak_memory_at_a_million_documents_is_that_at_a_hundred_thousand(repository: Path) -> None:
-    small, large = _measured(100_000, repository), _measured(1_000_000, repository)
+def test_peak_memory_does_not_grow_with_the_documents(repository: Path) -> None:
+    """LEHR_SCALE_DOCUMENTS=1000000 takes three minutes."""
+    more = int(os.environ.get("LEHR_SCALE_DOCUMENTS", "300000"))
+    small, large = _measured(100_000, repository), _measured(more, repository)
     assert large["wrong"] == 0 and large["found"] >= 0.99
     assert large["peak_mib"] <= 1.2 * small["peak_mib"]
     assert large["peak_mib"] <= 1024

@@ -195,4 +195,4 @@ def test_hours_of_watching_cost_no_more_memory_than_one(tmp_path: Path) -> None:
             watcher.look()
             history = watcher.runs[0].scraper.history
             sizes.append(sum(len(points) for of in history._series.values() for points in of.values()))
-        assert sizes[5] < sizes[11] and max(sizes[20:]) <= 13 / 12 * sizes[11]
+        assert sizes[5] < sizes[11] and 12 * max(sizes[20:]) <= 13 * sizes[11]

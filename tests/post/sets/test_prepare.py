@@ -153,6 +153,17 @@ def test_preferences_are_paired_filtered_and_held_out_by_prompt(tmp_path: Path) 
     assert kept == {"random": {"of", "is"}, "worst": {"of"}}
 
 
+def test_of_few_pairs_one_prompt_is_held_out_and_what_was_lost_is_said(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {i % 6}", "chosen": "the", "rejected": "of"} for i in range(12)]
+    rows.append({"prompt": "question", "chosen": "answer " * 80, "rejected": "of"})
+    (tmp_path / "prefs.json").write_text(json.dumps(rows))
+    source = PreferencesSource(kind="preferences", path=str(tmp_path / "prefs.json"), held_out_share=0.001)
+    said: list[str] = []
+    wish = PairsWish({"p": "all"}, {"p": source}, 0, 60, 5)
+    assert prepare_preferences(wish, TOKENIZER, NOTHING, tmp_path, said.append) == {"train": 10, "held_out": 2}
+    assert "10 pairs, 2 held out; dropped: longer than max_length 1 (lehr dropped)" in said[-1]
+
+
 def written(tmp_path: Path, **keys: Any) -> Path:
     """A recipe of somebody's model with their own conversations and preferences."""
     their_folder("olmo2", tmp_path / "theirs")
