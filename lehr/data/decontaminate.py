@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
 from typing import Self
 
@@ -45,21 +45,24 @@ class Decontaminator:
         self.paragraphs = ParagraphIndex(texts, paragraphs) if paragraphs else None
         self._words: dict[str, int] = {}
         learnt = [[self._learn(tokens(text)) for text in texts[task]] for task in self._tasks]
-        by_task = [np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64) for found in learnt]
-        every = [grams for found in learnt for grams in found]
-        all_grams = np.concatenate([np.zeros(0, np.uint64), *every])
-        order = np.argsort(all_grams, kind="stable")
-        all_grams = all_grams[order]
-        starts = np.flatnonzero(np.append(True, all_grams[1:] != all_grams[:-1])[: len(all_grams)])
-        self._grams = all_grams[starts]
-        # Of each n-gram the texts that have it, counted over all tasks: those from its start to the next one's.
-        self._starts = np.append(starts, len(all_grams))
-        self._owners = np.repeat(np.arange(len(every), dtype=np.int32), [len(grams) for grams in every])[order]
         self._texts_before = np.cumsum([0, *map(len, learnt)])
+        owners = np.repeat(np.arange(self._texts_before[-1], dtype=np.int32), [len(g) for found in learnt for g in found])
+        all_grams = np.concatenate([np.zeros(0, np.uint64), *(grams for found in learnt for grams in found)])
+        del learnt  # as much as the n-grams: each array is let go before the next is made
+        order = np.argsort(all_grams, kind="stable").astype(np.min_scalar_type(len(all_grams)))
+        all_grams, owners = all_grams[order], owners[order]
+        del order
+        first = np.append(True, all_grams[1:] != all_grams[:-1])[: len(all_grams)]
+        self._grams = all_grams[first]
+        # Of each n-gram the texts that have it, counted over all tasks: those from its start to the next one's.
+        self._starts, self._owners = np.append(np.flatnonzero(first), len(all_grams)), owners
+        del all_grams
         # Of each n-gram a bit for each task in whose texts it occurs.
         self._tasks_of = np.zeros((len(self._grams), -(-max(1, len(self._tasks)) // 64)), np.uint64)
-        for number, found in enumerate(by_task):
-            self._tasks_of[np.searchsorted(self._grams, found), number // 64] |= np.uint64(1 << number % 64)
+        numbers = np.cumsum(first, dtype=np.int32) - 1
+        for task, (begin, end) in enumerate(pairwise(self._texts_before.tolist())):
+            found = numbers[(owners >= begin) & (owners < end)]
+            self._tasks_of[found, task // 64] |= np.uint64(1 << task % 64)
         self._make_table()
 
     def _make_table(self) -> None:

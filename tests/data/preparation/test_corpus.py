@@ -50,17 +50,20 @@ def texts(folder: Path, files: int, rows: int) -> None:
                 file.write(json.dumps({"id": f"{number}/{row}", "text": text}) + "\n")
 
 
-def config(folder: Path, processes: int) -> Data:
+def config(folder: Path, processes: int, held_back: int = 10_000) -> Data:
     web = FilesSource(kind="files", path=str(folder), license="CC0-1.0")
     sums = SyntheticSource(kind="synthetic", generator="arithmetic", documents=50)
     mixes = {"all": Mix(weights={"web": 1.0})}
-    return Data(sources={"web": web, "sums": sums}, mixes=mixes, dev_share=0.1, held_out_share=0.1, processes=processes)
+    return Data(
+        sources={"web": web, "sums": sums}, mixes=mixes, dev_share=0.1, held_out_share=0.1, most_held_back=held_back,
+        processes=processes,
+    )  # fmt: skip
 
 
-def made(folder: Path, place: Path, processes: int) -> dict[str, str]:
+def made(folder: Path, place: Path, processes: int, held_back: int = 10_000) -> dict[str, str]:
     """SHA-256 of each file of a corpus."""
     (place / "out").mkdir(parents=True, exist_ok=True)
-    prepare_corpus(config(folder, processes), QUIZ, generated, place / "out", place / "scratch", Watch())
+    prepare_corpus(config(folder, processes, held_back), QUIZ, generated, place / "out", place / "scratch", Watch())
     assert list((place / "scratch").iterdir()) == []
     return digests(place / "out")
 
@@ -107,7 +110,7 @@ import sys
 from pathlib import Path
 from tests.data.preparation.test_corpus import made
 if __name__ == "__main__":
-    made(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    made(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
 """
 
 
@@ -183,10 +186,11 @@ def test_a_mistake_in_a_worker_is_the_users(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_memory_does_not_grow_with_the_documents(tmp_path: Path) -> None:
+    """But for those that are held back, whose n-grams are in memory: they are bounded by `most_held_back`."""
     peaks = []
     for files in (4, 40):
         texts(tmp_path / f"in-{files}", files, 2500)
         code = RUN + "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        command = [sys.executable, "-c", code, str(tmp_path / f"in-{files}"), str(tmp_path / f"{files}"), "1"]
+        command = [sys.executable, "-c", code, str(tmp_path / f"in-{files}"), str(tmp_path / f"{files}"), "1", "500"]
         peaks.append(int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()[-1]))
     assert peaks[1] < 1.2 * peaks[0], peaks
