@@ -72,7 +72,7 @@ def dropped(run_or_artifact: Where, reason: str | None, source: str | None, as_j
     \b
     Examples:
       lehr dropped runs/tiny-olmo2
-      lehr dropped runs/tiny-olmo2 --reason 'one word pair too often'
+      lehr dropped runs/tiny-olmo2 --reason 'one n-gram too often'
       lehr dropped runs/tiny-olmo2 --source plays --json | head -1
     """
     from lehr.cli.locate import with_file
