@@ -101,7 +101,8 @@ class Ended:
 
 @contextmanager
 def bounded(here: RunLocation) -> Iterator[None]:
-    """Inside, time and memory are limited and the file system is watched. Raises AssertionError for a stray write."""
+    """Inside, time and memory are limited, temporary files go into `here.temporary` and the file system is watched.
+    Raises AssertionError for a stray write."""
     global _allowed
     _strays.clear()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -111,7 +112,8 @@ def bounded(here: RunLocation) -> Iterator[None]:
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     _allowed = tuple(os.path.realpath(folder) for folder in (here.out, here.cache, here.temporary))
     try:
-        yield
+        with patch("tempfile.tempdir", str(here.temporary)):  # a library's own, as when py3langid unpacks its model
+            yield
     finally:
         _allowed = ()
         resource.setrlimit(resource.RLIMIT_AS, before)
@@ -130,7 +132,6 @@ def run(here: RunLocation, *arguments: str | Path, stdin: bytes = b"", environme
     inside = {"LEHR_CACHE": str(here.cache), "TMPDIR": str(here.temporary), "COLUMNS": "120", **(environment or {})}
     with ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, inside))
-        stack.enter_context(patch("tempfile.tempdir", str(here.temporary)))
         stack.enter_context(patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
