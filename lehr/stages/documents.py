@@ -9,6 +9,7 @@ from typing import Any
 from lehr.artifacts.artifact import sha256_file
 from lehr.config.base import NonNegative
 from lehr.config.data import Data
+from lehr.config.deduplication import WHERE
 from lehr.config.filters import FilterConfig
 from lehr.config.filters.own import OwnFilter
 from lehr.config.sources import ExternalSource, FilesSource, Source, SyntheticSource
@@ -44,7 +45,7 @@ class DocumentsConfig(StageConfig):
         sources = {name: described_source(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
         copies = {**data["deduplication"], "against": [_signatures(folder) for folder in self.data.deduplication.against]}
-        del copies["memory_mib"]
+        copies = {key: value for key, value in copies.items() if key not in WHERE}
         return {**said, "data": {**data, "sources": sources, "filters": filters, "deduplication": copies}}
 
 

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from lehr.config.data import Data
+from lehr.config.deduplication import WHERE
 from lehr.config.sources import ExternalSource, FilesSource, SyntheticSource
 from lehr.data.damage import Damage
 from lehr.data.document import Document, write_jsonl
+from lehr.data.joins.choice import check as check_engine
 from lehr.data.preparation.compared import Compared, Passes, Watch
 from lehr.data.preparation.contamination import decontaminate, rows_of
 from lehr.data.preparation.duplicates import deduplicate
@@ -55,6 +57,7 @@ def prepare_corpus(
     """
     folder = scratch / f"corpus-{_fingerprint(config)}"
     folder.mkdir(parents=True, exist_ok=True)
+    check_engine(config.deduplication)
     parts, damage = _parts(config, folder)
     passes = Passes(config, parts, watch, _PASSES * len(parts))
     tallies = _filtered(passes, synthetic, damage)
@@ -73,7 +76,8 @@ def prepare_corpus(
 
 def _fingerprint(config: Data) -> str:
     """Of the recipe's section: files of another one in the same scratch folder are not those of this one."""
-    return hashlib.sha256(config.model_dump_json(exclude={"processes", "mixes"}).encode()).hexdigest()[:16]
+    said = config.model_dump_json(exclude={"processes": True, "mixes": True, "deduplication": set(WHERE)})
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _parts(config: Data, folder: Path) -> tuple[list[Part], dict[str, Damage]]:
