@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 
 MODEL = "model-"  # before the name of a model in `data.models`: the name of the stage that trains it
+_NOT_OF_BYTES = ("mixes", "sources", "processes", "pods", "models")  # `sources` and `models` are described otherwise
 ROLES = {"models": Role("text_model", many=True, optional=True)}
 
 
@@ -41,7 +43,7 @@ class DocumentsConfig(StageConfig):
         """Files count by their contents and names below the source's path, not by that path; mixes do not count, nor do other
         uses of the sources."""
         said = super().described()
-        data = {key: value for key, value in said["data"].items() if key not in ("mixes", "sources", "processes", "models")}
+        data = {key: value for key, value in said["data"].items() if key not in _NOT_OF_BYTES}
         sources = {name: described_source(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
         copies = {**data["deduplication"], "against": [_signatures(folder) for folder in self.data.deduplication.against]}
@@ -95,19 +97,48 @@ def _signatures(folder: str) -> list[str]:
 def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Filter, deduplicate and decontaminate every source. Raises UserError as `prepare_corpus` does."""
     from lehr.data.preparation.corpus import Watch, prepare_corpus
-    from lehr.data.synthetic import documents as synthetic_documents
+
+    watch = Watch(attempt.tracker.note, lambda done, total: attempt.tracker.progress(attempt.name, done, total, {}))
+    texts, synthetic = _texts(config), partial(_generated, config.seed)
+    funnel = prepare_corpus(_data(config, inputs), texts, synthetic, attempt.out, attempt.scratch, watch)
+    return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
+
+
+def run_until(step: str, config: DocumentsConfig, inputs: Inputs, scratch: Path, note: Callable[[str], None]) -> None:
+    """What comes before a pass over the files (lehr.data.preparation.shares), so that pods can have shares of it. Raises as
+    `run`."""
+    from lehr.data.preparation.corpus import Watch, prepare_until
+
+    prepare_until(step, _data(config, inputs), _texts(config), partial(_generated, config.seed), scratch, Watch(note))
+
+
+def _data(config: DocumentsConfig, inputs: Inputs) -> Data:
+    """With the models of this run in its filters."""
+    trained = {artifact.manifest.stage.removeprefix(MODEL): artifact.folder for artifact in inputs.many("models")}
+    return config.data.model_copy(update={"filters": with_models(config.data.filters, trained)})
+
+
+def _texts(config: DocumentsConfig) -> Mapping[str, Sequence[str]]:
     from lehr.evals.contamination import evaluation_texts
 
-    def synthetic(name: str, source: SyntheticSource) -> Iterator[Document]:
-        for d in synthetic_documents(source.generator, source, config.seed):
-            yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
+    return evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
 
-    texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
-    trained = {artifact.manifest.stage.removeprefix(MODEL): artifact.folder for artifact in inputs.many("models")}
-    data = config.data.model_copy(update={"filters": with_models(config.data.filters, trained)})
-    watch = Watch(attempt.tracker.note, lambda done, total: attempt.tracker.progress(attempt.name, done, total, {}))
-    funnel = prepare_corpus(data, texts, synthetic, attempt.out, attempt.scratch, watch)
-    return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
+
+def _generated(seed: int, name: str, source: SyntheticSource) -> Iterator[Document]:
+    from lehr.data.synthetic import documents as synthetic_documents
+
+    for d in synthetic_documents(source.generator, source, seed):
+        yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
+
+
+def run_share(
+    step: str, share: tuple[int, int], config: DocumentsConfig, inputs: Inputs, scratch: Path, note: Callable[[str], None]
+) -> int:
+    """Do `share` (number, of how many) of a pass over the files; returns how many they were. Raises what work on one raises."""
+    from lehr.data.preparation.compared import Watch
+    from lehr.data.preparation.shares import run_share as run_files
+
+    return run_files(step, *share, _data(config, inputs), scratch, Watch(note))
 
 
 SPEC = StageSpec("documents", DocumentsConfig, ROLES, "documents", "cpu", "data", run)

@@ -13,9 +13,10 @@ from lehr.data.decontaminate import Decontaminator
 from lehr.data.preparation.compared import Compared, Passes
 from lehr.data.preparation.filtering import SHOWN
 from lehr.data.preparation.funnel import CONTAMINATES
-from lehr.data.preparation.overlap import FindOverlap, Overlap, overlaps
-from lehr.data.preparation.parts import Part
+from lehr.data.preparation.overlap import Overlap, overlaps
+from lehr.data.preparation.parts import Part, save_array
 from lehr.data.preparation.rows import Rows
+from lehr.data.preparation.shares import INDEX, OVERLAP, save_needs, tasks_of
 from lehr.data.preparation.splitting import DEV, HELD_OUT, NAMES, TRAIN
 
 Texts = Mapping[str, Sequence[str]]  # task -> the texts of its examples
@@ -30,19 +31,31 @@ class Contaminated(NamedTuple):
     row: int
 
 
-def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, folder: Path) -> list[Contaminated]:
-    """Drop training documents that share too much with an evaluation example or a held-back document; returns those that do
-    with evaluation examples. `folder` takes the index for other processes."""
-    wish = corpus.config.decontamination
-    held_back = {f"{NAMES[split]} documents": [row["text"] for row in corpus.of_split(split)] for split in (DEV, HELD_OUT)}
+def index_of(corpus: Compared, evaluation_texts: Texts, folder: Path) -> Decontaminator:
+    """The n-grams of evaluation examples and held-back documents, with a copy in `folder` for other processes, and the rows of
+    each part's training documents: all that the second pass needs."""
+    wish, held_back = corpus.config.decontamination, _held_back(corpus)
     hits = dict.fromkeys(evaluation_texts, wish.hits) | dict.fromkeys(held_back, wish.held_back_hits)
     index = Decontaminator({**evaluation_texts, **held_back}, wish.ngram, hits)
-    folder.mkdir(exist_ok=True)
-    index.save(folder)
-    for part, numbers in corpus.spans():
-        rows = np.flatnonzero(corpus.fates["split"][numbers] == TRAIN)
-        np.save(part.file("train.npy"), rows, allow_pickle=False)
-    passes.run([FindOverlap(part, folder, corpus.rows) for part in corpus.parts])
+    if not (folder / f"{OVERLAP}.json").is_file():
+        (folder / INDEX).mkdir(exist_ok=True)
+        index.save(folder / INDEX)
+        for part, numbers in corpus.spans():
+            save_array(part.file("train.npy"), np.flatnonzero(corpus.fates["split"][numbers] == TRAIN))
+        save_needs(folder, OVERLAP, rows=corpus.rows)
+    return index
+
+
+def _held_back(corpus: Compared) -> dict[str, list[str]]:
+    return {f"{NAMES[split]} documents": [row["text"] for row in corpus.of_split(split)] for split in (DEV, HELD_OUT)}
+
+
+def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, folder: Path) -> list[Contaminated]:
+    """Drop training documents that share too much with an evaluation example or a held-back document; returns those that do
+    with evaluation examples. `folder` is the corpus'."""
+    wish, index = corpus.config.decontamination, index_of(corpus, evaluation_texts, folder)
+    hits, held_back = index.hits, index.hits.keys() - evaluation_texts.keys()
+    passes.run(tasks_of(OVERLAP, corpus.config, corpus.parts, folder))
     seen = np.zeros(len(index), np.int64)
     for part in corpus.parts:
         for found in overlaps(part):

@@ -12,6 +12,7 @@ import numpy as np
 from lehr.data.decontaminate import Decontaminator, Shared, tokens
 from lehr.data.preparation.parts import Part
 from lehr.data.preparation.rows import Rows
+from lehr.runtime.paths import beside
 
 _CHARACTERS = 1 << 22  # of texts searched in one call: bounds memory
 
@@ -50,10 +51,11 @@ class FindOverlap:
                     grams.append(np.array(shared, np.int64))
                     ends.append((ends[-1] if ends else 0) + len(shared))
         path = self.part.file("overlap.npz")
-        partial = path.with_name("partial-" + path.name)
+        partial = beside(path)
         every = np.concatenate([np.zeros(0, np.int64), *grams])
         rows, counts = np.array(numbers, np.int64), np.array(sizes, np.int64)
-        np.savez(partial, rows=rows, sizes=counts, ends=np.array(ends, np.int64), grams=every)
+        with partial.open("wb") as file:
+            np.savez(file, rows=rows, sizes=counts, ends=np.array(ends, np.int64), grams=every)
         partial.replace(path)
 
 
