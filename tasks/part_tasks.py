@@ -45,7 +45,11 @@ def collect(run: RunRef, node: str, inputs: Inputs, work: str, done: list[int]) 
 
 def pods_of(node: Node) -> int:
     """The pods that share a stage's files; 0 for one that has none, or none to share."""
-    return node.config.data.pods if isinstance(node.config, DocumentsConfig) else 0
+    return _pods(node.config) if isinstance(node.config, DocumentsConfig) else 0
+
+
+def _pods(config: DocumentsConfig) -> int:
+    return config.data.pods
 
 
 def shared(given: dict[str, Any], name: str, pods: int, made: Callable[[PythonFunctionTask[Any]], Any]) -> Any:
