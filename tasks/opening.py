@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
 from lehr.report.publish import publish as write_public
 from lehr.runtime.errors import Bug, InfraError, Preempted, UserError, from_os_error
+from lehr.runtime.ports import Store
 from lehr.tasks.lock import hold
 from lehr.tasks.refs import RunRef
 from lehr.tasks.run_location import RunLocation, local
@@ -50,6 +51,17 @@ class Opened:
     run: RunRef
     recipe: Recipe
     nodes: list[Node]
+
+    def node(self, name: str) -> Node:
+        """Raises Bug for a stage that the graph has not."""
+        found = next((node for node in self.nodes if node.name == name), None)
+        if found is None:
+            raise Bug(f"the run's graph has no stage {name!r}")
+        return found
+
+    def context(self) -> StageContext:
+        """What its stages use, with the trackers of this process."""
+        return _session(self).context(self.run)
 
 
 def run_key(recipe: Recipe, root: str | Path) -> str:
@@ -125,14 +137,12 @@ def opened(run: RunRef) -> Opened:
     return Opened(run, recipe, graph(recipe))
 
 
-def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef]) -> ArtifactRef:
-    """Make the stage `name`, or find its artifact if it was made before. Raises what the stage raises."""
+def run_stage_of(run: RunRef, name: str, inputs: Mapping[str, ArtifactRef], store: Store | None = None) -> ArtifactRef:
+    """Make the stage `name`, or find its artifact if it was made before; `store` in place of the run's own. Raises what the
+    stage raises."""
     this = opened(run)
-    node = next((node for node in this.nodes if node.name == name), None)
-    if node is None:
-        raise Bug(f"the run's graph has no stage {name!r}")
-    s = _session(this)
-    context = s.context(run)
+    node, s = this.node(name), _session(this)
+    context = replace(s.context(run), store=store) if store else s.context(run)
     try:
         made = run_node(node, inputs, context)
         check_enough(this, context, node, made)

@@ -6,9 +6,10 @@ pyflyte run workflows/run.py run --recipe recipes/tiny/olmo2.yaml --out runs/tin
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import Any
 
-from flytekit import dynamic, workflow
+from flytekit import PythonFunctionTask, dynamic, workflow
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
@@ -16,6 +17,7 @@ from lehr.pipeline.node import REPORT, Node, pieces
 from lehr.pipeline.registry import stage
 from lehr.tasks.opening import Opened, in_flyte, labels, open_run, opened, resolved, start
 from lehr.tasks.owned import owned
+from lehr.tasks.part_tasks import pods_of, shared
 from lehr.tasks.refs import RunRef
 from lehr.tasks.requests import default, request, requests
 from lehr.tasks.stages import TASKS, report, settings, task_of
@@ -27,15 +29,17 @@ MOST_PATHS = 5000  # in one graph. Measured on Flyte 1.16.8: the engine walks ev
 def make(this: Opened, nodes: list[Node], got: dict[str, Any]) -> dict[str, Any]:
     """Add to `got` a Flyte node for each of `nodes`, under the stage's name. `got` holds the artifacts of earlier stages."""
     for node in nodes:
-        made = stage_task(this, node)
-        promise = made(run=this.run, node=node.name, inputs={name: got[name] for name in node.sources})
-        got[node.name] = promise.with_overrides(node_name=node.name)
+        given = {"run": this.run, "node": node.name, "inputs": {name: got[name] for name in node.sources}}
+        if pods := pods_of(node):
+            got[node.name] = shared(given, node.name, pods, partial(stage_task, this, node))
+            continue
+        got[node.name] = stage_task(this, node, TASKS[stage(node.kind).resources])(**given).with_overrides(node_name=node.name)
     return got
 
 
-def stage_task(this: Opened, node: Node) -> Any:
-    """The task of a stage, for the pods that the recipe asks for."""
-    return task_of(TASKS[stage(node.kind).resources], node.name, request(this.recipe, node), labels(this, node.name))
+def stage_task(this: Opened, node: Node, task: PythonFunctionTask[Any]) -> Any:
+    """A task of a stage, for the pods that the recipe asks for."""
+    return task_of(task, node.name, request(this.recipe, node), labels(this, node.name))
 
 
 @dynamic(**settings(default("cpu")))

@@ -35,6 +35,7 @@ class Data(Config):
     held_out_share: Fraction = 0.03
     most_held_back: Positive = 10_000  # documents of each of the two; what their shares are beyond it is for training
     processes: NonNegative = 0  # that prepare documents and tokenize; 0: one for each core, or one where there is little to do
+    pods: NonNegative = 0  # on Flyte, that have a share of the files each in every pass over them; 0: the stage's own pod alone
 
     @field_validator("filters", mode="before")
     @classmethod

@@ -42,6 +42,21 @@ class RepeatedParagraphs(Config):
     drop_share: Share = 1.0  # a document is dropped when at least this share of its characters is removed
 
 
+_MASTER = r"^(local(\[([0-9]+|\*)\])?|spark://.+|k8s://.+|yarn)$"
+
+
+class SparkCluster(Config):
+    """Where Apache Spark computes the joins. Its driver is the stage's own process (and a Java process beside it)."""
+
+    master: Annotated[str, Field(pattern=_MASTER)] = "local[2]"  # as `spark-submit --master`
+    shared: str = ""  # a folder that the stage and all executors see under this path; left out: the stage's scratch folder
+    settings: dict[Annotated[str, Field(pattern=r"^spark\.")], str] = {}  # such as spark.executor.memory: 8g
+
+
+# Keys that change where joins are computed, and nothing of what they give.
+WHERE = ("engine", "memory_mib", "spark")
+
+
 class Deduplication(Config):
     """Over all sources, in the order in which they are written in the recipe: by URL, by text, near-duplicates, paragraphs."""
 
@@ -51,10 +66,14 @@ class Deduplication(Config):
     paragraphs: RepeatedParagraphs | None = None
     against: list[str] = []  # folders of signatures of earlier corpora, which stay; what is like them is dropped here
     save: bool = False  # keep the signatures, so that a later corpus can be held against this one
-    memory_mib: Annotated[int, Field(ge=64)] = 96  # of the engine that joins; beyond it, it writes to disk
+    engine: Literal["duckdb", "spark"] = "duckdb"  # who joins; `spark` (to be installed) on a cluster; bytes are the same
+    memory_mib: Annotated[int, Field(ge=64)] = 96  # of DuckDB; beyond it, it writes to disk
+    spark: SparkCluster | None = None  # of the engine `spark`
 
     @model_validator(mode="after")
     def _something_to_compare(self) -> Deduplication:
         if (self.against or self.save) and not (self.url or self.exact or self.fuzzy):
             raise ValueError("against, save: turn on url, exact or fuzzy, which compare signatures")
+        if self.spark and self.engine != "spark":
+            raise ValueError("spark: it says where the engine `spark` runs; set engine: spark, or leave it out")
         return self

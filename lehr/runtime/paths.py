@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
+from socket import gethostname
 
 from lehr.runtime.errors import UserError
 
@@ -85,3 +87,9 @@ def below(folder: Path, path: str) -> Path:
         raise UserError(f"a file's name in the store leads out of its folder: {path!r}", where=folder, remedy="delete it there")
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
+
+
+def beside(path: Path) -> Path:
+    """Where a file is written before it gets its name: this process' own place. On a cluster an attempt that must leave may
+    still be at what the next one is at too, in another pod on the same folder."""
+    return path.with_name(f"{path.name}.{gethostname()[:63]}-{os.getpid()}.partial")

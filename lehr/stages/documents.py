@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lehr.artifacts.artifact import sha256_file
 from lehr.config.base import NonNegative
 from lehr.config.data import Data
+from lehr.config.deduplication import WHERE
 from lehr.config.filters import FilterConfig
 from lehr.config.filters.own import OwnFilter
 from lehr.config.sources import ExternalSource, FilesSource, Source, SyntheticSource
@@ -21,7 +22,8 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.plugins import resolve
 
 MODEL = "model-"  # before the name of a model in `data.models`: the name of the stage that trains it
-_OTHERS = ("mixes", "sources", "processes", "models", "shards")  # in `data`: no part of the fingerprint, or described apart
+# In `data`: no part of the fingerprint, or described apart.
+_OTHERS = ("mixes", "sources", "processes", "pods", "models", "shards")
 ROLES = {"models": Role("text_model", many=True, optional=True)}
 
 
@@ -45,7 +47,7 @@ class DocumentsConfig(StageConfig):
         sources = {name: described_source(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts
         copies = {**data["deduplication"], "against": [_signatures(folder) for folder in self.data.deduplication.against]}
-        del copies["memory_mib"]
+        copies = {key: value for key, value in copies.items() if key not in WHERE}
         return {**said, "data": {**data, "sources": sources, "filters": filters, "deduplication": copies}}
 
 
@@ -98,20 +100,58 @@ def _signatures(folder: str) -> list[str]:
 def run(config: DocumentsConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Filter, deduplicate and decontaminate every source. Raises UserError as `prepare_corpus` does."""
     from lehr.data.preparation.corpus import Watch, prepare_corpus
-    from lehr.data.synthetic import documents as synthetic_documents
-    from lehr.evals.contamination import evaluation_texts, question_index
 
-    def synthetic(name: str, source: SyntheticSource) -> Iterator[Document]:
-        for d in synthetic_documents(source.generator, source, config.seed, refuse, attempt.tracker.note):
+    watch = Watch(attempt.tracker.note, lambda done, total: attempt.tracker.progress(attempt.name, done, total, {}))
+    texts = _texts(config)
+    synthetic = _generators(config, texts, attempt.tracker.note)
+    funnel = prepare_corpus(_data(config, inputs), texts, synthetic, attempt.out, attempt.scratch, watch)
+    return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
+
+
+def run_until(step: str, config: DocumentsConfig, inputs: Inputs, scratch: Path, note: Callable[[str], None]) -> None:
+    """What comes before a pass over the files (lehr.data.preparation.shares), so that pods can have shares of it. Raises as
+    `run`."""
+    from lehr.data.preparation.corpus import Watch, prepare_until
+
+    texts = _texts(config)
+    prepare_until(step, _data(config, inputs), texts, _generators(config, texts, note), scratch, Watch(note))
+
+
+def _data(config: DocumentsConfig, inputs: Inputs) -> Data:
+    """With the models of this run in its filters."""
+    trained = {artifact.manifest.stage.removeprefix(MODEL): artifact.folder for artifact in inputs.many("models")}
+    return config.data.model_copy(update={"filters": with_models(config.data.filters, trained)})
+
+
+def _texts(config: DocumentsConfig) -> Mapping[str, Sequence[str]]:
+    from lehr.evals.contamination import evaluation_texts
+
+    return evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
+
+
+def _generators(
+    config: DocumentsConfig, texts: Mapping[str, Sequence[str]], note: Callable[[str], None]
+) -> Callable[[str, SyntheticSource], Iterator[Document]]:
+    from lehr.data.synthetic import documents as synthetic_documents
+    from lehr.evals.contamination import question_index
+
+    refuse = question_index(texts)
+
+    def documents(name: str, source: SyntheticSource) -> Iterator[Document]:
+        for d in synthetic_documents(source.generator, source, config.seed, refuse, note):
             yield Document(d.id, name, d.text, d.parent)  # a generator knows only its own name, not the source's
 
-    texts = evaluation_texts(config.decontaminate, config.evaluation_seed, ngram_words=config.data.decontamination.ngram)
-    refuse = question_index(texts)
-    trained = {artifact.manifest.stage.removeprefix(MODEL): artifact.folder for artifact in inputs.many("models")}
-    data = config.data.model_copy(update={"filters": with_models(config.data.filters, trained)})
-    watch = Watch(attempt.tracker.note, lambda done, total: attempt.tracker.progress(attempt.name, done, total, {}))
-    funnel = prepare_corpus(data, texts, synthetic, attempt.out, attempt.scratch, watch)
-    return Outcome({"read": sum(f.read for f in funnel.values()), "kept": sum(f.kept for f in funnel.values())})
+    return documents
+
+
+def run_share(
+    step: str, share: tuple[int, int], config: DocumentsConfig, inputs: Inputs, scratch: Path, note: Callable[[str], None]
+) -> int:
+    """Do `share` (number, of how many) of a pass over the files; returns how many they were. Raises what work on one raises."""
+    from lehr.data.preparation.compared import Watch
+    from lehr.data.preparation.shares import run_share as run_files
+
+    return run_files(step, *share, _data(config, inputs), scratch, Watch(note))
 
 
 SPEC = StageSpec("documents", DocumentsConfig, ROLES, "documents", "cpu", "data", run)

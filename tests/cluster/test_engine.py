@@ -72,6 +72,34 @@ def test_a_run_has_the_digests_of_a_laptop(there: Place, archive: Path, expected
     assert keys and not [v["name"] for env in keys for v in env if v["name"].startswith(("AWS_", "FLYTE_AWS_"))]
 
 
+SHORT = ("anneals=null", "stage1.tokens=8192", "stage1.schedule.horizon_tokens=8192")
+
+
+@pytest.mark.long
+def test_pods_that_share_the_files_make_the_documents_of_one_process(
+    there: Place, archive: Path, expected: dict[str, str]
+) -> None:
+    """Three pods a pass, one of which is killed; what they make for each other is gone from the store at the end."""
+    out = start(there, archive, "shared", ["data.pods=3", *SHORT])
+
+    def at_work() -> list[EnginePod]:
+        return [pod for pod in there.pods.of("shared") if pod.name.endswith("-n1-0") and STARTED in pod.said()]
+
+    eventually(lambda: at_work() or there.engine.phase("shared"), "the second share of a pass is at work", 300)
+    at_work()[0].kill()
+    assert there.engine.ended("shared", 600) == "succeeded", there.why("shared")
+    assert there.digests(out)["documents"] == expected["documents"]
+    said = [pod.said() for pod in there.pods.of("shared")]
+    for step in ("filter", "overlap", "write"):
+        done = sorted(
+            line.partition("documents: ")[2] for log in said for line in log.splitlines() if f": {step}: share" in line
+        )
+        assert {line.partition(" is done")[0] for line in done} == {f"{step}: share {n} of 3" for n in (1, 2, 3)}, done
+    assert [pod.name for pod in there.pods.of("shared") if pod.name.endswith("-n1-1")], "the killed one was followed"
+    assert not [cost for cost in paid(there, "shared").values() if cost.user], paid(there, "shared")
+    assert not there.keys(out, "parts/")
+
+
 def test_what_happens_to_pods_machines_and_store_changes_no_result_and_costs_no_retry_of_the_users(
     there: Place, archive: Path, expected: dict[str, str]
 ) -> None:

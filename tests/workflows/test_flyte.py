@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -26,7 +27,7 @@ from lehr.tasks.owned import owned
 from lehr.tasks.refs import RunRef
 from lehr.tasks.requests import counts, requests
 from lehr.tasks.stages import settings
-from tests.workflows.dynamic import graph_in_a_pod
+from tests.workflows.dynamic import graph_in_a_pod, job
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tests" / "e2e" / "recipe.yaml"
@@ -185,6 +186,24 @@ def test_every_stage_of_a_graph_has_the_pods_that_its_recipe_asks_for(tmp_path: 
 
 
 @pytest.mark.long
+def test_files_of_a_corpus_are_a_map_task_a_pass_with_the_pods_of_their_stage(tmp_path: Path) -> None:
+    found = job(tmp_path / "run", "data.pods=5", "compute.stages={documents: {cpu: '7'}}")
+    nodes, names = {node["id"]: node for node in found["nodes"]}, [task["id"]["name"] for task in found["tasks"]]
+    assert len(names) == len(set(names)), "the engine knows a task by its name"
+    order = [name for step in ("filter", "overlap", "write") for name in (f"documents-before-{step}", f"documents-{step}")]
+    for earlier, later in itertools.pairwise([*order, "documents"]):
+        assert earlier in nodes[later]["upstreamNodeIds"]
+    for step in ("filter", "overlap", "write"):
+        inputs = {given["var"]: given["binding"] for given in nodes[f"documents-{step}"]["inputs"]}
+        assert (
+            inputs["step"]["scalar"]["primitive"]["stringValue"] == step and len(inputs["part"]["collection"]["bindings"]) == 5
+        )
+    for task in found["tasks"]:
+        if ".part_tasks." in task["id"]["name"]:
+            assert task["metadata"]["retries"]["retries"] == 3
+            assert task["k8sPod"]["podSpec"]["containers"][0]["resources"]["limits"] == {"cpu": "7", "memory": "2Gi"}
+
+
 def test_a_pod_of_several_nodes_declares_the_same_launcher() -> None:
     """It finds the task by the function's name, and no recipe yet."""
     _, tasks = _registered(LEHR_TASK_RANKS="nodes=4,ranks=8")

@@ -21,6 +21,7 @@ import numpy as np
 from lehr.data.dedup.signer import Signer
 from lehr.data.joins import I64, U64
 from lehr.runtime.errors import UserError
+from lehr.runtime.paths import beside
 
 _HEADER = 4096
 
@@ -32,7 +33,7 @@ class SignatureFile:
         """`path` ends in .sig. With `sets` the shingle sets are kept too."""
         self._path = path
         self._parts = [path, *([path.with_suffix(".sets"), path.with_suffix(".ends")] if sets and signer.fuzzy else [])]
-        self._files = [_partial(part).open("wb") for part in self._parts]
+        self._files = [beside(part).open("wb") for part in self._parts]
         self._files[0].write(json.dumps(signer.method).encode().ljust(_HEADER - 1) + b"\n")
         self._end = 0
 
@@ -53,9 +54,9 @@ class SignatureFile:
             file.close()
         for part in reversed(self._parts):  # the records last: whoever sees them sees the sets
             if kind is None:
-                _partial(part).replace(part)
+                beside(part).replace(part)
             else:
-                _partial(part).unlink(missing_ok=True)
+                beside(part).unlink(missing_ok=True)
 
 
 class Signatures:
@@ -135,10 +136,6 @@ def keep_signatures(own: Signatures, dropped: I64, path: Path, signer: Signer, s
             numbers = np.arange(start, start + len(records))
             kept = ~np.isin(numbers, dropped)
             out.add(records[kept], sets(numbers[kept]) if signer.fuzzy else ())
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
 
 
 def _rows(path: Path, signer: Signer) -> int:

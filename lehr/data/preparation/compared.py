@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from lehr.data.preparation.rows import Row, Rows
 from lehr.data.preparation.splitting import GONE
 from lehr.data.preparation.workers import T, run_all
 from lehr.data.preparation.writing import FATES
+from lehr.runtime.paths import beside
 
 _SMALL = 64 << 20  # bytes of input below which starting processes costs more than they save
 
@@ -78,6 +81,20 @@ class Compared:
     @property
     def gone(self) -> int:
         return int(np.count_nonzero(self.fates["split"] == GONE))
+
+    def save(self, path: Path) -> None:
+        """What was found out, for whoever goes on: a join is not repeated after a kill."""
+        partial = beside(path)
+        facts = json.dumps({"reasons": self.reasons, "rows": self.rows})
+        with partial.open("wb") as file:
+            np.savez(file, fates=self.fates, characters=self.keys["characters"], facts=np.array(facts))
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as found:
+            self.fates, self.keys["characters"] = found["fates"], found["characters"]
+            facts = json.loads(str(found["facts"]))
+        self.reasons, self.rows = facts["reasons"], facts["rows"]
 
     def spans(self) -> Iterator[tuple[Part, slice]]:
         """Each part, and the numbers of its documents."""

@@ -15,9 +15,10 @@ from lehr.data.decontaminate import Decontaminator
 from lehr.data.leaks import SHOWN, Found, judged, kept, rows
 from lehr.data.preparation.compared import Compared, Passes
 from lehr.data.preparation.funnel import CONTAMINATES
-from lehr.data.preparation.overlap import FindOverlap, overlaps
-from lehr.data.preparation.parts import Part
+from lehr.data.preparation.overlap import overlaps
+from lehr.data.preparation.parts import Part, save_array
 from lehr.data.preparation.rows import Row, Rows
+from lehr.data.preparation.shares import INDEX, OVERLAP, save_needs, tasks_of
 from lehr.data.preparation.splitting import DEV, HELD_OUT, NAMES, TRAIN
 
 Texts = Mapping[str, Sequence[str]]  # task -> the texts of its examples
@@ -50,9 +51,9 @@ def held_back_task(split: str) -> str:
     return f"{split} documents"
 
 
-def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, folder: Path) -> Contamination:
-    """Find the training documents that share too much with an evaluation example or a held-back document, and drop them unless
-    they are only to be flagged. `folder` takes the index for other processes."""
+def index_of(corpus: Compared, evaluation_texts: Texts, folder: Path) -> tuple[Decontaminator, Mapping[str, Sequence[str]]]:
+    """What evaluation examples and held-back documents hold, and the keys of the latter by their task. A copy for other
+    processes, and the rows of each part's training documents, lie in `folder`: all that the second pass needs."""
     wish = corpus.config.decontamination
     texts, keys = dict(evaluation_texts), dict[str, list[str]]()
     for split in (DEV, HELD_OUT):
@@ -64,13 +65,21 @@ def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, fol
     index = Decontaminator(texts, wish.ngram, hits, wish.paragraphs, wish.action)
     # What a record shows of long texts is enough from here on.
     index.texts = {task: [text[:SHOWN] for text in texts[task]] if task in keys else texts[task] for task in texts}
-    del texts
-    folder.mkdir(exist_ok=True)
-    index.save(folder)
-    for part, numbers in corpus.spans():
-        training = np.flatnonzero(corpus.fates["split"][numbers] == TRAIN)
-        np.save(part.file("train.npy"), training, allow_pickle=False)
-    passes.run([FindOverlap(part, folder, corpus.rows, wish.paragraphs) for part in corpus.parts])
+    if not (folder / f"{OVERLAP}.json").is_file():
+        (folder / INDEX).mkdir(exist_ok=True)
+        index.save(folder / INDEX)
+        for part, numbers in corpus.spans():
+            save_array(part.file("train.npy"), np.flatnonzero(corpus.fates["split"][numbers] == TRAIN))
+        save_needs(folder, OVERLAP, rows=corpus.rows)
+    return index, keys
+
+
+def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, folder: Path) -> Contamination:
+    """Find the training documents that share too much with an evaluation example or a held-back document, and drop them unless
+    they are only to be flagged. `folder` is the corpus'."""
+    wish = corpus.config.decontamination
+    index, keys = index_of(corpus, evaluation_texts, folder)
+    passes.run(tasks_of(OVERLAP, corpus.config, corpus.parts, folder))
     _forget_boilerplate(index, corpus, passes, keys)
     contaminated = []
     for part, numbers in corpus.spans():

@@ -9,7 +9,7 @@ from pathlib import Path
 from lehr.config.sources import SyntheticSource
 from lehr.data.dedup import REASONS, Corpora, Paragraphs
 from lehr.data.dedup.paragraphs import REASON
-from lehr.data.joins.duck import DuckDBJoins
+from lehr.data.joins.choice import engine
 from lehr.data.preparation.compared import Compared
 from lehr.data.preparation.rows import Rows, RowsWriter
 from lehr.data.preparation.splitting import GONE
@@ -28,7 +28,7 @@ def deduplicate(corpus: Compared, scratch: Path, signatures: Path) -> None:
 
     shutil.rmtree(scratch, ignore_errors=True)  # of an attempt that was killed
     scratch.mkdir()
-    with DuckDBJoins(scratch, config.memory_mib) as joins:
+    with engine(config, scratch) as joins:
         dropped = corpora.duplicates(joins, texts)
     shutil.rmtree(scratch)
     for number, reason in enumerate(REASONS):

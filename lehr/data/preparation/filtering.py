@@ -17,7 +17,7 @@ from lehr.data.damage import Damage
 from lehr.data.dedup import SignatureFile, Signer
 from lehr.data.document import Document, chunk
 from lehr.data.filters import filters
-from lehr.data.preparation.parts import KEYS, Part, Tally
+from lehr.data.preparation.parts import KEYS, Part, Tally, save_array
 from lehr.data.preparation.rows import RowsWriter
 from lehr.data.readers import read
 from lehr.data.verdict import Drop, Filter, Keep
@@ -125,8 +125,7 @@ def _write(part: Part, config: Deduplication, judged: Iterator[tuple[Document, K
             if len(batch) == _AT_ONCE:
                 finish()
         finish()
-    with part.file("keys.npy").open("wb") as file:
-        np.save(file, np.concatenate(places), allow_pickle=False)
+    save_array(part.file("keys.npy"), np.concatenate(places))
     return tally
 
 

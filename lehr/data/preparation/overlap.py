@@ -14,6 +14,7 @@ from lehr.data.decontaminate import Decontaminator, Shared
 from lehr.data.ngram_words import tokens
 from lehr.data.preparation.parts import Part
 from lehr.data.preparation.rows import Rows
+from lehr.runtime.paths import beside
 
 _CHARACTERS = 1 << 22  # of texts searched in one call: bounds memory
 
@@ -52,16 +53,17 @@ class FindOverlap:
                 if shared or suspects:
                     found.append(Overlap(row, max(0, len(tokens(text)) - index.n + 1), shared, suspects))
         path = self.part.file("overlap.npz")
-        partial = path.with_name("partial-" + path.name)
-        np.savez(
-            partial,
-            rows=np.array([each.row for each in found], np.int64),
-            sizes=np.array([each.ngrams for each in found], np.int64),
-            ends=np.cumsum([len(each.shared) for each in found], dtype=np.int64),
-            grams=np.fromiter((gram for each in found for gram in each.shared), np.int64),
-            paragraph_ends=np.cumsum([len(each.paragraphs) for each in found], dtype=np.int64),
-            paragraphs=np.fromiter((key for each in found for key in each.paragraphs), np.uint64),
-        )
+        partial = beside(path)
+        arrays = {
+            "rows": np.array([each.row for each in found], np.int64),
+            "sizes": np.array([each.ngrams for each in found], np.int64),
+            "ends": np.cumsum([len(each.shared) for each in found], dtype=np.int64),
+            "grams": np.fromiter((gram for each in found for gram in each.shared), np.int64),
+            "paragraph_ends": np.cumsum([len(each.paragraphs) for each in found], dtype=np.int64),
+            "paragraphs": np.fromiter((key for each in found for key in each.paragraphs), np.uint64),
+        }
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
         partial.replace(path)
 
 

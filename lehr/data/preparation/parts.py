@@ -15,6 +15,7 @@ import numpy as np
 
 from lehr.config.sources import Source
 from lehr.data.readers import Input
+from lehr.runtime.paths import beside
 
 # Of each kept document: the place of its family in [0, 1), which decides the split, and its length.
 KEYS = np.dtype([("place", "<f8"), ("characters", "<i8")])
@@ -50,7 +51,7 @@ class Tally:
 
     def write(self, path: Path) -> None:
         """Last of a part's files: with it the part is done."""
-        partial = path.with_name(path.name + ".partial")
+        partial = beside(path)
         partial.write_text(json.dumps(vars(self)), encoding="utf-8")
         partial.replace(path)
 
@@ -59,6 +60,14 @@ class Tally:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         counters = {key: Counter(found[key]) for key in ("dropped", "dropped_characters", "damaged", "skipped")}
         return cls(**{**found, **counters})
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Whole or not at all."""
+    partial = beside(path)
+    with partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    partial.replace(path)
 
 
 def keys_of(parts: list[Part]) -> np.ndarray:

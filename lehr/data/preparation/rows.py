@@ -17,6 +17,7 @@ import numpy as np
 import zstandard
 
 from lehr.runtime.errors import UserError
+from lehr.runtime.paths import beside
 
 _FRAME_ROWS, _FRAME_BYTES = 256, 1 << 20  # a frame ends at whichever comes first: what one look-up decompresses
 _LEVEL = 1  # these files live for minutes
@@ -29,7 +30,7 @@ class RowsWriter:
     """Writes rows; the file has its name when the `with` block ends without an error."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._partial = path, path.with_name(path.name + ".partial")
+        self._path, self._partial = path, beside(path)
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
         self._lines: list[bytes] = []
         self._size, self._rows, self._offset = 0, 0, 0

@@ -37,7 +37,7 @@ def run_all(tasks: Sequence[T], workers: int, finished: Callable[[T], None]) -> 
     todo = _undone(tasks, finished)
     if workers <= 1 or len(todo) <= 1:
         for task in todo:
-            task()
+            _call_undone(task)
             finished(task)
         return
     for _ in range(_DEATHS):
@@ -92,10 +92,16 @@ def begin() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def _call_undone(task: Task) -> None:
+    """By now somebody else may have done it: on a cluster, an attempt that has not left yet."""
+    if not task.done():
+        task()
+
+
 def _call(task: Task) -> dict[str, str] | None:
     """Errors as words: not every exception survives pickling."""
     try:
-        task()
+        _call_undone(task)
     except Exception as error:  # noqa: BLE001 - told to the process that gave the work
         return in_words(error)
     return None

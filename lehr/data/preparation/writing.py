@@ -18,6 +18,7 @@ from lehr.data.preparation.filtering import dropped_row
 from lehr.data.preparation.parts import Part
 from lehr.data.preparation.rows import Row, Rows
 from lehr.data.preparation.splitting import GONE, NAMES
+from lehr.runtime.paths import beside
 
 _LEVEL = 3
 FATES = np.dtype([("split", "u1"), ("reason", "<u2")])  # of each kept row of a part; the reason counts where it is GONE
@@ -38,19 +39,22 @@ class WritePart:
         return self
 
     def __call__(self) -> None:
+        kinds = {**NAMES, GONE: "dropped.gz"}
+        partial = {split: beside(self.part.file(name)) for split, name in kinds.items()}
         fates = np.load(self.part.file("fates.npy"), allow_pickle=False)
         with ExitStack() as stack:
-            outs = {split: _Member(stack, self.part.file(name)) for split, name in NAMES.items()}
-            gone = _Member(stack, self.part.file("dropped.gz"))
-            gone.write(Rows(self.part.file("dropped")))
+            outs = {split: _Member(stack, path) for split, path in partial.items()}
+            outs[GONE].write(Rows(self.part.file("dropped")))
             for row, split, reason in zip(
                 Rows(self.part.file(self.rows)), fates["split"].tolist(), fates["reason"].tolist(), strict=True
             ):
                 if split == GONE:
                     document = Document(row["id"], row["source"], row["text"])
-                    gone.write([dropped_row(document, self.reasons[reason], row.get("scores", {}))])
+                    outs[GONE].write([dropped_row(document, self.reasons[reason], row.get("scores", {}))])
                 else:
                     outs[split].write([row])
+        for split, name in kinds.items():
+            partial[split].replace(self.part.file(name))
         self.part.file("written").touch()
 
 
