@@ -111,13 +111,16 @@ def sample(run_or_artifact: Where, score: str, near: float, rows: int, as_json: 
 @click.command("try")
 @recipe_argument
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--source", help="Read the file as this source of the recipe: its text type and fields. [default: prose]")
+@click.option(
+    "--source", help="Read the file as this source of the recipe: its text type and fields. Left out: texts of type prose."
+)
 @set_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, kept, reason, scores.")
 def try_(recipe: Path, file: Path, source: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Run a recipe's filters on a file, and say of every document whether it is kept, and its scores.
+    """Run a recipe's filters on a file, and say of every document whether it is kept, or why not.
 
-    FILE may be whatever a source of kind `files` may name. Totals by reason go to stderr. Nothing is written.
+    A line a document: id, `kept` or the reason, and what the filter that dropped it measured; --json has all scores. FILE may
+    be whatever a source of kind `files` may name. Totals by reason go to stderr. Nothing is written.
 
     \b
     Examples:
@@ -136,10 +139,16 @@ def try_(recipe: Path, file: Path, source: str | None, overrides: tuple[str, ...
             row: dict[str, Any] = {"id": document.id, "kept": not reason, "reason": reason, "scores": dict(verdict.scores)}
             say(json_line(row))
         else:
-            scores = " ".join(f"{name}={value:.4g}" for name, value in verdict.scores.items())
-            say("\t".join([document.id.replace("\n", "\\n"), reason or "kept", scores]))
+            fields = [document.id.replace("\n", "\\n"), reason or "kept"]
+            say("\t".join([*fields, _last_scores(verdict)] if reason else fields))
     for reason, number in totals.most_common():
         say(f"{number:8,} {reason or 'kept'}", err=True)
+
+
+def _last_scores(verdict: Keep | Drop) -> str:
+    """Those of the filter that dropped the document: scores begin with their filter's name, and come in the filters' order."""
+    last = next(reversed(dict(verdict.scores)), "").partition(".")[0]
+    return " ".join(f"{name}={value:.4g}" for name, value in verdict.scores.items() if name.partition(".")[0] == last)
 
 
 def _tried(recipe: Path, file: Path, source: str | None, overrides: tuple[str, ...]) -> Iterator[tuple[Document, Keep | Drop]]:

@@ -14,7 +14,7 @@ from lehr.cli.say import say
 @click.argument("folder", type=LOCAL)
 @click.option(
     "--data", "files", type=LOCAL, required=True, multiple=True, metavar="FILE",
-    help="JSON lines, plain or .gz: objects with a text and, if there is one, an id. May be given several times.",
+    help="A file of documents (JSON lines, Parquet, WARC, text; .gz and .zst too) or a folder of them. May be given again.",
 )  # fmt: skip
 def init(folder: Path, files: tuple[Path, ...]) -> None:
     """Write FOLDER/recipe.yaml for your own data: a small model, pretrained, annealed and averaged in minutes on two cores.

@@ -113,7 +113,8 @@ def run_command(
 def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Check RECIPE and print it with everything it inherits, as a run would pin it.
 
-    A mistake is one line that names the file, the key, the value and the remedy; the exit code is 2.
+    A mistake is one line that names the file, the key, the value and the remedy; the exit code is 2. The files that the recipe
+    names must be there; whether their rows are good is found by the run, before it trains. The verdict goes to stderr.
 
     \b
     Examples:
@@ -121,9 +122,16 @@ def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
       lehr validate tiny/olmo2 --set stage1.optim.lr=1e-3 > pinned.yaml
     """
     from lehr.config import load_recipe, recipe_yaml
+    from lehr.config.runnable import check_files, still_to_supply
     from lehr.pipeline.graph import graph
     from lehr.tasks.run_location import local
 
     loaded = load_recipe(recipe, list(overrides), fetch=local)
-    graph(loaded)  # names that mean nothing are found here, too
+    stages = len(graph(loaded))  # names that mean nothing are found here, too
+    check_files(loaded)
     say(recipe_yaml(loaded), nl=False)
+    absent = still_to_supply(loaded)
+    for line in absent:
+        say(f"to run it: {line}", err=True)
+    said = f"it can be run once {'this is' if len(absent) == 1 else 'these are'} given" if absent else "it can be run"
+    say(f"{loaded.name}: {stages} stages, no mistake; {said}", err=True)

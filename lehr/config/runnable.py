@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
@@ -28,14 +28,40 @@ Lack = tuple[str, str]  # what is missing, what to do about it
 
 def check_runnable(recipe: Recipe) -> None:
     """Raises UserError, with one line for each thing that is missing: what must be supplied, and steps that cannot be run."""
-    lacks = [*_sources(recipe), *_files(recipe), *_filters(recipe), *_tokenizer(recipe)]
-    lacks += [lack for step in recipe.posttraining for lack in _step(step)]
+    lacks = [*_supplied(recipe), *_named(recipe)]
     if lacks:
         *_, (what, remedy) = lacks
         lacks[-1] = what, f"{remedy}. `lehr plan` works without all this"
-        first, *more = (UserError(what, where=f"recipe {recipe.name}", remedy=remedy) for what, remedy in lacks)
-        first.more = tuple(more)
-        raise first
+        raise _refused(recipe, lacks)
+
+
+def check_files(recipe: Recipe) -> None:
+    """Raises UserError, with one line for each file and folder of this machine that the recipe names and that is not there."""
+    if lacks := [*_named(recipe)]:
+        raise _refused(recipe, lacks)
+
+
+def still_to_supply(recipe: Recipe) -> list[str]:
+    """A line for each thing that a recipe leaves to whoever runs it."""
+    return [f"{what}; {remedy}" for what, remedy in _supplied(recipe)]
+
+
+def _refused(recipe: Recipe, lacks: Sequence[Lack]) -> UserError:
+    first, *more = (UserError(what, where=f"recipe {recipe.name}", remedy=remedy) for what, remedy in lacks)
+    first.more = tuple(more)
+    return first
+
+
+def _supplied(recipe: Recipe) -> Iterator[Lack]:
+    yield from _sources(recipe)
+    yield from _tokenizer(recipe)
+    for step in recipe.posttraining:
+        yield from _step(step)
+
+
+def _named(recipe: Recipe) -> Iterator[Lack]:
+    yield from _files(recipe)
+    yield from _filters(recipe)
 
 
 def _sources(recipe: Recipe) -> Iterator[Lack]:

@@ -73,13 +73,14 @@ class _Builder:
     def nodes(self) -> list[Node]:
         """In order: data, each model followed by what is sampled from it and its scores, the export."""
         made = self._data()
+        made += self._rows({node.name for node in made})
         for group in self._pretraining():  # siblings are all made before any is scored
             made += group
             for label in [node.name for node in group] or ["base"]:
                 made += self._finished(label)
         made += baselines(self.recipe, made, lambda plan, label: self._applies(plan, label, pairs=False))
         for nodes in self.steps.values():
-            made += [node for node in nodes[:-1] if not _sampled(node)]
+            made += [node for node in nodes[:-1] if not _sampled(node) and node not in made]
             made.append(nodes[-1])  # those sampled from a model are made after it
             made += self._finished(nodes[-1].name)
         last = self.recipe.last_model
@@ -89,6 +90,14 @@ class _Builder:
 
     def _reference(self, label: str) -> str:
         return self.references.get(label, label)
+
+    def _rows(self, known: set[str]) -> Iterator[Node]:
+        """The nodes that make rows for steps out of data alone: what is wrong with a user's is found before anything is trained
+        or scored. `known` are the data's nodes."""
+        for node in (node for nodes in self.steps.values() for node in nodes[:-1]):
+            if known.issuperset(node.sources):
+                known.add(node.name)
+                yield node
 
     # -- data
 

@@ -30,6 +30,7 @@ _AFTER: dict[str, tuple[str | None, ...]] = {
     "tool": ("assistant", *_TOOL_ROLES),
     "tool_response": ("assistant", *_TOOL_ROLES),
 }
+_WITH_TOOLS = "name one that has them in chat.template, such as granite, or leave tools out"
 _ORDER = "begin with an optional system message, then let user and assistant speak in turn, and tools after the assistant"
 
 
@@ -98,9 +99,9 @@ def _check_shape(template: str, shape: tuple[tuple[str, bool, int], ...], tools:
             raise _dropped(i, message.role)
         if any(call["name"] not in text for call in message.tool_calls):
             what = f"the chat template drops the tool calls of turn {i + 1}"
-            raise UserError(what, remedy="take a template that has tool calls, or leave them out")
+            raise UserError(what, remedy=_WITH_TOOLS)
     if tools and _TOOL["function"]["name"] not in text:
-        raise UserError("the chat template has no place for tools", remedy="take a template that has one, or leave them out")
+        raise UserError("the chat template has no place for tools", remedy=_WITH_TOOLS)
 
 
 def values_of(messages: Sequence[Message], tools: Any, prompt: bool, tokens: Mapping[str, str] = _TOKENS) -> Values:

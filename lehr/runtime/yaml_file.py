@@ -197,5 +197,6 @@ def read_mapping(path: Path, what: str, remedy: str, *, empty: bool = False) -> 
     if value is None and empty:
         return {}
     if not isinstance(value, dict):
-        raise UserError(f"a {what} is a mapping of keys", where=path, remedy=remedy)
+        found = "nothing" if value is None else "a list" if isinstance(value, list) else "one value"
+        raise UserError(f"a {what} is a mapping of keys, and this file holds {found}", where=path, remedy=remedy)
     return value

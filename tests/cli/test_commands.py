@@ -91,6 +91,7 @@ def test_validate_prints_a_recipe_that_loads_as_the_same(tmp_path: Path) -> None
         (["run", "none.yaml"], ["none.yaml: no such recipe file"]),
         (["run"], ["Missing argument 'RECIPE'", "See 'lehr run --help'"]),
         (["run", TINY, "--metrics-port", "70000"], ["--metrics-port", "70000"]),
+        (["validate", TINY, "--set", "data.sources.bible.path=nope"], ["data.sources.bible.path=", "/nope: no such file"]),
         (["validate", TINY, "--set", "anneals.mix=zz"], ["anneals.mix: there is no mix 'zz'"]),
         (["show", "nowhere"], ["nowhere: there is no such folder"]),
         (["show", "docs"], ["docs: no finished checkpoint here"]),

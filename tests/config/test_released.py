@@ -163,7 +163,9 @@ def test_a_released_recipe_validates_and_a_run_says_at_once_what_is_missing(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["validate", str(path)]) == 0
-    capsys.readouterr()
+    *supply, verdict = capsys.readouterr().err.splitlines()
+    assert supply and all(line.startswith("to run it: ") for line in supply)
+    assert "no mistake; it can be run once" in verdict
     out = tmp_path / "run"
     assert main(["run", str(path), "--out", str(out)]) == 2 and not out.exists()
     loaded, said = recipe(path.stem), capsys.readouterr().err

@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import torch
 
 from lehr.artifacts.tensors import save_tensors
@@ -82,6 +83,7 @@ def _full_disk(tensors: dict[str, torch.Tensor], path: Path) -> None:
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
 
+@pytest.mark.long
 def test_training_waits_for_a_copy_and_what_it_does_then_is_not_saved(tmp_path: Path) -> None:
     saving, training, waiting = run_ranks(2, 1, saves_on_rank, tmp_path)
     assert saving + training < 0.7 * WRITING_SECONDS

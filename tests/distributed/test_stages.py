@@ -111,6 +111,7 @@ def _agree(ours: Artifact, theirs: Artifact) -> None:
     assert ours.path("train.json").read_bytes() == theirs.path("train.json").read_bytes()
 
 
+@pytest.mark.long
 def test_a_sharded_stage_ends_in_the_checkpoint_of_a_whole_one(alone: Artifact, sharded: Artifact) -> None:
     assert sharded.manifest.fingerprint != alone.manifest.fingerprint
     _agree(sharded, alone)
@@ -166,6 +167,7 @@ def test_an_overtaken_attempt_completes_no_save(inputs: Inputs, sharded: Artifac
     assert inputs.stage1(tmp_path, FSDP).manifest.digest == sharded.manifest.digest
 
 
+@pytest.mark.long
 def test_later_stages_take_it(inputs: Inputs, sharded: Artifact, tmp_path: Path) -> None:
     """An anneal under one layout, another under another, and their mean."""
     plan = recipe(ONE)

@@ -39,6 +39,7 @@ def contents(path: Path) -> tuple[dict[tuple[str, str], Any], dict[str, list[tup
     return objects, {name: found for name, found in rows.items() if found}
 
 
+@pytest.mark.long
 def test_a_new_file_is_the_one_that_the_migrations_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails after a change of MLflow's pin: python -m lehr.monitoring.mlflow_schema."""
     assert mlflow_schema.installed() in mlflow_schema.FILE.read_text(encoding="utf-8").splitlines()[0]

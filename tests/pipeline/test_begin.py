@@ -113,6 +113,7 @@ def annealing(folder: Path, checkpoint: Path | str) -> Path:
     return recipe(folder, name="anneal", seed=7, base=base, data=data, anneals=anneals, evaluation=tasks, posttraining=[])
 
 
+@pytest.mark.long
 def test_another_runs_checkpoint_is_annealed_and_lineage_spans_both(pretrained: Path, tmp_path: Path) -> None:
     stage1 = Artifact.open(next((pretrained / "artifacts").glob("stage1-*")))
     path, out = annealing(tmp_path, stage1.folder), tmp_path / "run"

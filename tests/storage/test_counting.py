@@ -24,6 +24,7 @@ def _requests() -> dict[tuple[str, ...], float]:
     return {key: seen.total for key, seen in counting.REQUESTS.read().items()}
 
 
+@pytest.mark.long
 def test_requests_and_bytes_by_kind(root: str, tmp_path: Path) -> None:
     store = S3Objects(root)
     version = store.put("record", "1", None)

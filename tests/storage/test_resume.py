@@ -37,7 +37,7 @@ def _kept(store: ObjectStore, name: str = "") -> records.Record:
     return found[0]
 
 
-@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_stage_goes_on_on_another_machine_with_the_same_bits(root: str, world: int, tmp_path: Path) -> None:
     alone = Artifact.open(train(LocalStore(tmp_path / "alone"), pieces.plain, world).uri)
     first, second, notes = machine(root, tmp_path / "1"), machine(root, tmp_path / "2"), pieces.Notes()

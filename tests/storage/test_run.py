@@ -34,6 +34,7 @@ def _first_stages(root: str, recipe: Recipe) -> tuple[list[Artifact], frozenset[
         session.close()
 
 
+@pytest.mark.long
 def test_a_run_goes_on_on_another_machine(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEHR_CACHE", str(tmp_path / "1"))
     recipe = load_recipe(RECIPE, SMALL)

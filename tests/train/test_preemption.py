@@ -83,7 +83,7 @@ def test_training_ends_after_the_running_step_and_goes_on_from_there(at: int, tm
     assert pieces.curves(cut) == pieces.curves(whole)
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_an_interrupt_is_heard_as_sigterm_is(world: int, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     whole = pieces.stage(tmp_path / "whole", pieces.plain, world=world)

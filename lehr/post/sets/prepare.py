@@ -147,7 +147,8 @@ class Making:
                 ids, mask, cut = _rendered(talk, self.tokenizer, render, most)
             except UserError as error:
                 if source.bad_rows == "stop":
-                    raise UserError(error.what, where=row.where, remedy=error.remedy) from None
+                    remedy = f"{error.remedy}; or leave such rows out: chat.sources.{name}.bad_rows=drop"
+                    raise UserError(error.what, where=row.where, remedy=remedy) from None
                 self.audit.drop(name, row, error.what)
                 continue
             if len(ids) > self.wish.max_length:

@@ -177,6 +177,7 @@ def test_a_wrong_way_is_one_line(change: dict[str, Any], said: str, tmp_path: Pa
     assert said in error and "Traceback" not in error and not list((tmp_path / "run").glob("artifacts/*"))
 
 
+@pytest.mark.long
 def test_a_contrast_needs_no_pairs_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     their_folder("olmo2", tmp_path / "theirs")
     sft = {"kind": "sft", "examples": {"math": 8}, "batch_size": 4, "steps": 2, "optim": OPTIM}
