@@ -46,7 +46,7 @@ def about(run: RunRef, recipe: Recipe, recipe_sha256: str) -> About:
         run.root.rpartition("/")[2],
         {
             m.SITE_PUE: site.pue,
-            m.SITE_CARBON: site.carbon_kg_per_kwh / JOULES_PER_KWH,
+            m.SITE_CARBON: 1000 * site.carbon_kg_per_kwh / JOULES_PER_KWH,
             m.SITE_WATER: site.water_liters_per_kwh / JOULES_PER_KWH,
         },
         hardware.peak_tflops * 1e12 * hardware.count if hardware else 0.0,

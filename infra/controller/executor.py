@@ -210,7 +210,7 @@ class Executor:
     def _count_cordon(self, action: Cordon, now: float) -> None:
         cordon = action.cordon
         self._metrics.count(Fleet.CORDONS, source=cordon.source, reason=cordon.check or cordon.source)
-        self._metrics.count(Fleet.GPU_HOURS_LOST, cordon.gpu_hours_lost or 0.0, source=cordon.source)
+        self._metrics.count(Fleet.GPU_SECONDS_LOST, 3600 * (cordon.gpu_hours_lost or 0.0), source=cordon.source)
         cause = next((s for s in action.record.signals if s.key == cordon.evidence), None)
         if cause is not None and cause.source == "preflight":
             self._metrics.observe(Fleet.VERDICT_TO_CORDON, now - cause.at)

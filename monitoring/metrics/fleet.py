@@ -64,8 +64,8 @@ class Fleet:
         "fleet_cordon_to_deletion_seconds", "histogram", "From a cordon to the deletion of its pod.", (), FLEET_BUCKETS
     )
     QUARANTINE = _metric("fleet_quarantine_seconds", "histogram", "Time that returned nodes were away.", (), QUARANTINE_BUCKETS)
-    GPU_HOURS_LOST = _metric(
-        "fleet_gpu_hours_lost_total", "counter", "GPU-hours of work undone by faults of nodes.", ("source",)
+    GPU_SECONDS_LOST = _metric(
+        "fleet_gpu_seconds_lost_total", "counter", "Time of GPUs whose work was undone by faults of nodes.", ("source",)
     )
     BREAKER_OPEN = _metric("fleet_breaker_open", "gauge", "1 while this breaker refuses cordons.", ("breaker",))
     BREAKER_BUDGET = _metric("fleet_breaker_budget", "gauge", "Cordons that this breaker still allows.", ("breaker",))

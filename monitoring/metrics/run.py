@@ -142,7 +142,7 @@ ENERGY_SOURCE = _gauge(
     lasts=True,
 )
 SITE_PUE = _gauge("site_pue_ratio", "Facility energy over IT energy, from the recipe's `site`.", RUN, lasts=True)
-SITE_CARBON = _gauge("site_carbon_kilograms_per_joule", "CO2 of facility energy, from the recipe's `site`.", RUN, lasts=True)
+SITE_CARBON = _gauge("site_carbon_grams_per_joule", "CO2 of facility energy, from the recipe's `site`.", RUN, lasts=True)
 SITE_WATER = _gauge(
     "site_water_liters_per_joule", "Water of facility energy, on and off site, from the recipe's `site`.", RUN, lasts=True
 )

@@ -57,7 +57,7 @@ def _footprint() -> list[Recording]:
     return [
         Recording(POWER, rate(m.ENERGY_JOULES, "5m", RUN)),
         Recording(FACILITY, f"{facility} / {JOULES_PER_KWH:.0f}"),
-        Recording(CARBON, of(m.SITE_CARBON)),
+        Recording(CARBON, f"{of(m.SITE_CARBON)} / 1000"),
         Recording(WATER, of(m.SITE_WATER)),
     ]
 

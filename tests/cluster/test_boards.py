@@ -18,6 +18,7 @@ from tests.cluster.kubelet import Cluster, pods_path
 from tests.cluster.objects import gated_pod
 from tests.cluster.plane import HOST, free_port
 from tests.cluster.prometheus import Labels, Prometheus, blocks, expanded, serving
+from tests.cluster.provide import find
 from tests.cluster.scenario import Scenario
 from tests.cluster.test_life import PASS, Clock
 from tests.cluster.test_life import start as begin
@@ -65,6 +66,20 @@ def prometheus(recording: Recording, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("prometheus")
     with serving(folder, blocks(recording.openmetrics(), folder)) as made:
         yield made
+
+
+def test_promtool_finds_nothing_to_mend_in_what_run_and_controller_serve(recording: Recording) -> None:
+    """Types, units, help texts and names as Prometheus' conventions want them."""
+
+    def checked(text: str) -> str:
+        command = [str(find("promtool")), "check", "metrics"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    run, controller = recording.last["run:9400"], recording.last["controller:9404"]
+    assert "lehr_train_tokens_total" in run and "lehr_fleet_" in controller
+    assert (checked(run), checked(controller)) == ("", "")
+    assert "_total" in checked(run.replace("lehr_train_tokens_total", "lehr_train_tokens"))
 
 
 def asked(board: Board) -> dict[str, Query]:

@@ -35,7 +35,7 @@ SERIES = {
     series("lehr_gpu_memory_used_ratio", pod="p2"): "0.7625x60",
     series("lehr_energy_joules_total"): f"0+{JOULES / 60:.0f}x60",
     series("lehr_site_pue_ratio"): f"{PUE}x60",
-    series("lehr_site_carbon_kilograms_per_joule"): f"{CARBON / 3.6e6:.12g}x60",
+    series("lehr_site_carbon_grams_per_joule"): f"{1000 * CARBON / 3.6e6:.12g}x60",
     series("lehr_site_water_liters_per_joule"): f"{WATER / 3.6e6:.12g}x60",
     series("lehr_node_seconds_total", category="productive"): "0+55x60",
     # A pod's first start-up is in its counter from the first scrape on; a second pod's too.

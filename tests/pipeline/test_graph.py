@@ -33,8 +33,8 @@ def names(recipe: Recipe) -> list[str]:
 def test_the_whole_pipeline_in_order() -> None:
     made = names(load_recipe(E2E))
     assert made == [
-        "documents", "tokenizer", "shards", "sft-rows", "stage1", "scores-stage1", "ramp", "scores-ramp", "anneal-1", "anneal-2",
-        "scores-anneal-1", "scores-anneal-2", "soup", "scores-soup", "baselines", "sft", "pairs", "scores-sft",
+        "documents", "tokenizer", "shards", "sft-rows", "stage1", "scores-stage1", "ramp", "scores-ramp", "anneal-1",
+        "anneal-2", "scores-anneal-1", "scores-anneal-2", "soup", "scores-soup", "baselines", "sft", "pairs", "scores-sft",
         "dpo", "scores-dpo", "rlvr", "scores-rlvr", "export",
     ]  # fmt: skip
 

@@ -16,6 +16,7 @@ STAGE = Variable("stage", m.STAGE_STARTED, "Stage")
 AWAY = ("quarantined", "revalidating", "repair", "lemon", "burn-in")
 ROUNDS = "10m"  # long enough that every step, save and measurement of a usual run falls into it several times
 JOULES_PER_KWH = 3.6e6
+SECONDS_PER_HOUR = 3600.0
 
 # Where these are, the chart's values say; it puts that in the place of the hosts here, which are nowhere.
 PLACES = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lehr.monitoring.metrics import Fleet as f
 from lehr.monitoring.metrics import recorded as r
-from lehr.monitoring.panels.boards.common import CORDONS, PLACES, at, stat
+from lehr.monitoring.panels.boards.common import CORDONS, PLACES, SECONDS_PER_HOUR, at, stat
 from lehr.monitoring.panels.boards.fleet_controller import CONTROLLER
-from lehr.monitoring.panels.forms import age, counted, highest, increase, now, ratio, total
+from lehr.monitoring.panels.forms import age, counted, highest, increase, now, ratio, times, total
 from lehr.monitoring.panels.panel import Board, Panel, Row, Series, Variable
 from lehr.monitoring.panels.query import Last, Quantile
 
@@ -63,7 +63,7 @@ LOST_NOW = stat(
         "save more often; more spares.",
     ),
     "GPU-hours",
-    Series(counted(f.GPU_HOURS_LOST), "lost"),
+    Series(times(counted(f.GPU_SECONDS_LOST), 1 / SECONDS_PER_HOUR), "lost"),
 )
 LEADER = stat(
     "Leader",

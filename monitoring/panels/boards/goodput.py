@@ -11,6 +11,7 @@ from lehr.monitoring.panels.boards.common import (
     RESTARTS,
     ROUNDS,
     RUNS,
+    SECONDS_PER_HOUR,
     STAGE,
     STAGES,
     at,
@@ -21,8 +22,6 @@ from lehr.monitoring.panels.boards.common import (
 from lehr.monitoring.panels.forms import counted, highest, mean, now, rate, ratio, recent, times, total
 from lehr.monitoring.panels.panel import Board, Panel, Row, Series
 from lehr.monitoring.panels.query import Last, Query
-
-SECONDS_PER_HOUR = 3600.0
 
 
 def facility_joules() -> Query:
@@ -62,7 +61,7 @@ CARBON_NOW = stat(
         "another site, or another hour of the day.",
     ),
     "kg",
-    Series(total(times(facility_joules(), recent(m.SITE_CARBON))), "emitted"),
+    Series(times(total(times(facility_joules(), recent(m.SITE_CARBON))), 1 / 1000), "emitted"),
 )
 WATER_NOW = stat(
     "Water",

@@ -46,9 +46,10 @@ class Recording:
 
     history: History = field(default_factory=History)
     lines: dict[str, list[str]] = field(default_factory=dict)  # family -> lines, since a family's must stand together
+    last: dict[str, str] = field(default_factory=dict)  # what each instance said at the last scrape
 
     def scrape(self, registry: CollectorRegistry, instance: str, at: float) -> None:
-        text = generate_latest(registry).decode()
+        text = self.last[instance] = generate_latest(registry).decode()
         self.history.scrape(text, at, {"instance": instance, "job": "lehr"})
         family = ""
         for line in text.splitlines():
@@ -92,7 +93,7 @@ def record(patch: pytest.MonkeyPatch) -> Recording:
     made, clock, meter = Recording(), Time(), Meter()
     clock.seconds = BEGAN
     about = About(
-        RUN, "tiny-olmo2", "olmo2", "ab" * 32, "tiny", {m.SITE_PUE: 1.2, m.SITE_CARBON: 1e-7, m.SITE_WATER: 1e-6}, 1e12, 2
+        RUN, "tiny-olmo2", "olmo2", "ab" * 32, "tiny", {m.SITE_PUE: 1.2, m.SITE_CARBON: 1e-4, m.SITE_WATER: 1e-6}, 1e12, 2
     )
     tracker = PrometheusTracker(about, meter, OneGpu(), clock)
     tracker._times = TimeLedger(tracker._spend, 4.0, clock)
@@ -185,7 +186,7 @@ _COUNTED: dict[m.Metric, dict[str, str]] = {
     Fleet.REVALIDATIONS: {"suite": "node"},
     Fleet.REVALIDATION_RESULTS: {"outcome": "passed"},
     Fleet.POD_DELETIONS: {"outcome": "deleted"},
-    Fleet.GPU_HOURS_LOST: {"source": "preflight"},
+    Fleet.GPU_SECONDS_LOST: {"source": "preflight"},
     Fleet.WEBHOOKS: {"outcome": "delivered"},
 }
 
