@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import resource
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import lehr
 from lehr.artifacts.artifact import LOGS, REPEAT, STABILITY, Artifact, write_atomic
 from lehr.artifacts.incidents import read_incidents
 from lehr.artifacts.ledger import Spent
@@ -27,7 +22,6 @@ from lehr.pipeline.registry import stage
 from lehr.planning.plan import plan_run
 from lehr.post.sets.audit import SETS
 from lehr.report import (
-    Environment,
     PlannedStage,
     ReportData,
     Sample,
@@ -42,9 +36,9 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.judgements import judged
+from lehr.report.machine import environment, peak_memory
 from lehr.report.scores import read_records
 from lehr.report.totals import footprint
-from lehr.runtime.checkout import commit
 from lehr.runtime.json_files import read_object, read_objects, read_rows
 
 
@@ -147,7 +141,7 @@ def collect(run: RunRecord) -> ReportData:
         unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
         scores=[record for a in scores for record in read_records(a.path(SCORES))],
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
-        environment=_environment(run.command, artifacts),
+        environment=environment(run.command, artifacts),
         site=Site(
             pue=site.pue, carbon_kg_per_kwh=site.carbon_kg_per_kwh, water_liters_per_kwh=site.water_liters_per_kwh,
             citation=site.citation,
@@ -156,7 +150,7 @@ def collect(run: RunRecord) -> ReportData:
         plan_basis=_plan_basis(recipe),
         peak_flops=h.count * h.peak_tflops * 1e12 if (h := recipe.hardware) else 0.0,
         totals=Totals(
-            wall_seconds=run.seconds, peak_memory_bytes=_peak_memory(recipe), parameters=parameter_count(recipe.model)
+            wall_seconds=run.seconds, peak_memory_bytes=peak_memory(recipe), parameters=parameter_count(recipe.model)
         ),
     )  # fmt: skip
 
@@ -254,47 +248,3 @@ def _samples(scores: Sequence[Made]) -> list[Sample]:
             sample = Sample(prompt=row["prompt"], answers={}, expected=row["expected"], family=row["family"])
             found.setdefault(row["prompt"], sample).answers[made.name.removeprefix("scores-")] = row["answer"]
     return list(found.values())
-
-
-def _environment(command: str, artifacts: Sequence[Artifact]) -> Environment:
-    codes = sorted({a.manifest.code[:12] for a in artifacts})
-    return Environment(
-        command=command,
-        python=platform.python_version(),
-        torch=_version("torch"),
-        cpu=_cpu(),
-        cores=os.cpu_count(),
-        git_sha=commit()[:12],
-        lehr_version=lehr.__version__,
-        code_fingerprint=" ".join(codes),
-    )
-
-
-def _version(package: str) -> str:
-    """Without loading it: a run that finds everything again needs no torch."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.partition(":")[2].strip()
-            for line in info.read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ]
-        if info.is_file()
-        else []
-    )
-    return names[0] if names else platform.processor()
-
-
-def _peak_memory(recipe: Recipe) -> int:
-    """Largest resident size of this process plus that of the largest rank, once for each of them."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    rank = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    return own + rank * (recipe.parallel.processes - 1)

@@ -17,6 +17,7 @@ from lehr.post.merge_methods import dare, kth_magnitude, linear, slerp, ties
 from lehr.post.weight_files import Method, merge_files
 from lehr.runtime.errors import UserError
 from lehr.runtime.seeds import derive, keyed_uniform
+from tests.peak import most_resident
 
 Array = np.ndarray
 State = dict[str, torch.Tensor]
@@ -236,20 +237,12 @@ def test_a_merge_that_overflows_is_no_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(merged(tmp_path, [large, large, large], linear([1.0, 1.0]), base=False)["w"], large["w"])
 
 
-def _most_resident(begin: bool = False) -> int:
-    """Bytes that this process had in memory at most since the last time it was asked to `begin`."""
-    if begin:
-        Path("/proc/self/clear_refs").write_text("5")
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's high-water mark")
 def test_memory_is_a_blocks_not_a_models(tmp_path: Path) -> None:
     """Two tensors of 16 MiB in three files: the process grows by less than one tensor of each."""
     base, *paths = saved(tmp_path, [{"w": torch.randn(1 << 22), "v": torch.randn(1 << 22)} for _ in range(3)])
     merged(tmp_path / "warm", states(2), ties([1.0, 1.0], 0.2))
     for method in (ties([1.0, 1.0], 0.2), dare([1.0, 1.0], 0.9, [1, 2], True), slerp(0.5)):
-        before = _most_resident(begin=True)
+        before = most_resident(begin=True)
         merge_files(paths, base, tmp_path / "out", method)
-        assert _most_resident() - before < 48 << 20
+        assert most_resident() - before < 48 << 20

@@ -54,16 +54,16 @@ class FindOverlap:
                     found.append(Overlap(row, max(0, len(tokens(text)) - index.n + 1), shared, suspects))
         path = self.part.file("overlap.npz")
         partial = beside(path)
-        arrays = {
-            "rows": np.array([each.row for each in found], np.int64),
-            "sizes": np.array([each.ngrams for each in found], np.int64),
-            "ends": np.cumsum([len(each.shared) for each in found], dtype=np.int64),
-            "grams": np.fromiter((gram for each in found for gram in each.shared), np.int64),
-            "paragraph_ends": np.cumsum([len(each.paragraphs) for each in found], dtype=np.int64),
-            "paragraphs": np.fromiter((key for each in found for key in each.paragraphs), np.uint64),
-        }
         with partial.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(
+                file,
+                rows=np.array([each.row for each in found], np.int64),
+                sizes=np.array([each.ngrams for each in found], np.int64),
+                ends=np.cumsum([len(each.shared) for each in found], dtype=np.int64),
+                grams=np.fromiter((gram for each in found for gram in each.shared), np.int64),
+                paragraph_ends=np.cumsum([len(each.paragraphs) for each in found], dtype=np.int64),
+                paragraphs=np.fromiter((key for each in found for key in each.paragraphs), np.uint64),
+            )
         partial.replace(path)
 
 

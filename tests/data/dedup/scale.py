@@ -4,7 +4,6 @@ copy; prints times and peak memory as JSON."""
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ import numpy as np
 from lehr.config.deduplication import Deduplication, NearDuplicates
 from lehr.data.dedup import Corpora, SignatureFile, Signer
 from lehr.data.joins.duck import DuckDBJoins
+from tests.peak import most_resident
 
 CONFIG = Deduplication(fuzzy=NearDuplicates())
 _WORDS = [f"word{i:x}" for i in range(20_000)]
@@ -65,7 +65,7 @@ def measure(documents: int, folder: Path) -> dict[str, float]:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return most_resident() >> 20
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def test_memory_does_not_grow_with_the_documents(tmp_path: Path) -> None:
     peaks = []
     for files in (4, 40):
         texts(tmp_path / f"in-{files}", files, 2500)
-        code = RUN + "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        code = RUN + "\nfrom tests.peak import most_resident; print(most_resident())"
         command = [sys.executable, "-c", code, str(tmp_path / f"in-{files}"), str(tmp_path / f"{files}"), "1", "500"]
         peaks.append(int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()[-1]))
     assert peaks[1] < 1.2 * peaks[0], peaks
