@@ -10,7 +10,7 @@ from flytekit import PythonFunctionTask, map_task, task
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from lehr.artifacts.artifact import ArtifactRef
-from lehr.data.preparation.shares import STEPS
+from lehr.data.preparation.pace import STEPS
 from lehr.pipeline.node import Node
 from lehr.stages.documents import DocumentsConfig
 from lehr.tasks import parts

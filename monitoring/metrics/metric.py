@@ -33,6 +33,7 @@ LABELS: dict[str, Label] = {
     "reason": Label("why, from a fixed list", 12),
     "metric": Label("the name of a number that training reports", 24),
     "part": Label("data, forward, backward, sampling, communication, optimizer, other", 7),
+    "pass": Label("a pass over the files of a corpus: filter, overlap, write", 3),
     "category": Label("productive, rework, evaluation, checkpoint, startup, stalled, idle", 7),
     "ended": Label("finished, or whose error it was: user, machine, preempted, lehr, killed", 6),
     "operation": Label("a kind of request, to the object store or to a server of a model", 7),

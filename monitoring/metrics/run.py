@@ -130,6 +130,18 @@ DOCUMENTS = _counter("documents_total", "Documents read, by what became of them.
 CHARACTERS = _counter(
     "document_characters_total", "Their characters, by what became of them.", ("run", "outcome"), counted="document_characters"
 )
+PREPARED = _counter(
+    "documents_prepared_total",
+    "Documents that went through a pass of their preparation: filter, overlap or write.",
+    ("run", "pass"),
+    counted="documents_prepared",
+)
+PREPARED_BYTES = _counter(
+    "document_file_bytes_total",
+    "Bytes of the files that went through a pass, as they lie there, compressed or not.",
+    ("run", "pass"),
+    counted="document_file_bytes",
+)
 EVAL_SCORE = Metric(f"{PREFIX}eval_score", "gauge", "Score of a finished stage.", SCORE, lasts=True, bound=48)
 EVAL_SCORE_STDERR = Metric(f"{PREFIX}eval_score_stderr", "gauge", "Standard error of the score.", SCORE, lasts=True, bound=48)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from lehr.config.data import Data
+from lehr.data.preparation.pace import P, Pace
 from lehr.data.preparation.parts import Part, Tally
 from lehr.data.preparation.rows import Row, Rows
 from lehr.data.preparation.splitting import GONE
-from lehr.data.preparation.workers import T, run_all
+from lehr.data.preparation.workers import run_all
 from lehr.data.preparation.writing import FATES
 from lehr.runtime.paths import beside
 
@@ -39,12 +40,19 @@ class Passes:
     total: int
     done: int = 0
 
-    def run(self, tasks: Sequence[T]) -> None:
+    def run(self, step: str, tasks: Sequence[P]) -> None:
         """Raises what a task raises, and InfraError if processes keep being killed."""
-        cores = len(os.sched_getaffinity(0)) if sum(map(_size, self.parts)) >= _SMALL else 1
-        run_all(tasks, self.config.processes or cores, self.one)
+        pace = Pace(step, tasks, self.watch.note)
 
-    def one(self, _: object = None) -> None:
+        def finished(task: P) -> None:
+            pace.after(task)
+            self.one()
+
+        cores = len(os.sched_getaffinity(0)) if sum(map(_size, self.parts)) >= _SMALL else 1
+        run_all(tasks, self.config.processes or cores, finished)
+
+    def one(self) -> None:
+        """One more part is done."""
         self.done += 1
         self.watch.progress(self.done, self.total)
 

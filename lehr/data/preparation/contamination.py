@@ -16,9 +16,10 @@ from lehr.data.leaks import SHOWN, Found, judged, kept, rows
 from lehr.data.preparation.compared import Compared, Passes
 from lehr.data.preparation.funnel import CONTAMINATES
 from lehr.data.preparation.overlap import overlaps
+from lehr.data.preparation.pace import OVERLAP
 from lehr.data.preparation.parts import Part, save_array
 from lehr.data.preparation.rows import Row, Rows
-from lehr.data.preparation.shares import INDEX, OVERLAP, save_needs, tasks_of
+from lehr.data.preparation.shares import INDEX, save_needs, tasks_of
 from lehr.data.preparation.splitting import DEV, HELD_OUT, NAMES, TRAIN
 
 Texts = Mapping[str, Sequence[str]]  # task -> the texts of its examples
@@ -79,7 +80,7 @@ def decontaminate(corpus: Compared, evaluation_texts: Texts, passes: Passes, fol
     they are only to be flagged. `folder` is the corpus'."""
     wish = corpus.config.decontamination
     index, keys = index_of(corpus, evaluation_texts, folder)
-    passes.run(tasks_of(OVERLAP, corpus.config, corpus.parts, folder))
+    passes.run(OVERLAP, tasks_of(OVERLAP, corpus.config, corpus.parts, folder))
     _forget_boilerplate(index, corpus, passes, keys)
     contaminated = []
     for part, numbers in corpus.spans():

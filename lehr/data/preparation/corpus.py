@@ -23,8 +23,9 @@ from lehr.data.preparation.contamination import Contamination, decontaminate, in
 from lehr.data.preparation.duplicates import deduplicate
 from lehr.data.preparation.filtering import FilterPart
 from lehr.data.preparation.funnel import SourceFunnel, check, count, funnels
+from lehr.data.preparation.pace import FILTER, OVERLAP, STEPS, WRITE
 from lehr.data.preparation.parts import Part, Tally, keys_of, save_array
-from lehr.data.preparation.shares import FILTER, OVERLAP, STEPS, WRITE, folder_of, parts_of, save_needs, tasks_of
+from lehr.data.preparation.shares import folder_of, parts_of, save_needs, tasks_of
 from lehr.data.preparation.splitting import GONE, Shares, split
 from lehr.data.preparation.writing import join
 from lehr.runtime.errors import UserError
@@ -117,7 +118,7 @@ class _Run:
                 task(self.synthetic(task.part.name, source))
             self.passes.one()
         if not generators:
-            self.passes.run(real)
+            self.passes.run(FILTER, real)
             self.tallies = {part.number: Tally.load(part.file("tally.json")) for part in self.parts}
             _not_empty(self.config, self.parts, self.tallies, self.damage, self.passes.watch.note)
 
@@ -150,7 +151,7 @@ class _Run:
 
     def write(self, out: Path) -> None:
         self.fates()
-        self.passes.run(tasks_of(WRITE, self.config, self.parts, self.folder))
+        self.passes.run(WRITE, tasks_of(WRITE, self.config, self.parts, self.folder))
         for name in self.config.sources:
             join([part for part in self.parts if part.name == name], "train", joined(out / "documents", name, ".jsonl.gz"))
         for label in ("dev", "held_out"):

@@ -19,14 +19,13 @@ from lehr.data.damage import Damage
 from lehr.data.preparation.compared import Passes, Watch
 from lehr.data.preparation.filtering import FilterPart
 from lehr.data.preparation.overlap import FindOverlap
+from lehr.data.preparation.pace import FILTER, OVERLAP, OfPart
 from lehr.data.preparation.parts import Part
-from lehr.data.preparation.workers import Task
 from lehr.data.preparation.writing import WritePart
 from lehr.data.readers import inputs
 from lehr.runtime.errors import Bug, UserError
 from lehr.runtime.paths import beside
 
-FILTER, OVERLAP, WRITE = STEPS = ("filter", "overlap", "write")  # in this order; all that lies between them is one process's
 INDEX = "index"
 
 
@@ -59,7 +58,7 @@ def save_needs(folder: Path, step: str, **facts: object) -> None:
     partial.replace(path)
 
 
-def tasks_of(step: str, config: Data, parts: Sequence[Part], folder: Path) -> Sequence[Task]:
+def tasks_of(step: str, config: Data, parts: Sequence[Part], folder: Path) -> Sequence[OfPart]:
     """The work of a pass on these parts. Raises Bug before `save_needs`."""
     if step == FILTER:  # generators are not among them: they know what the stage gives them
         return [FilterPart(part, config) for part in parts if not isinstance(part.source, SyntheticSource)]
@@ -78,5 +77,5 @@ def run_share(step: str, number: int, of: int, config: Data, scratch: Path, watc
     folder.mkdir(parents=True, exist_ok=True)
     parts, _ = parts_of(config, folder)
     tasks = tasks_of(step, config, parts[number::of], folder)
-    Passes(config, parts, watch, len(tasks)).run(tasks)
+    Passes(config, parts, watch, len(tasks)).run(step, tasks)
     return len(tasks)

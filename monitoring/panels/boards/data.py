@@ -35,9 +35,9 @@ CHARACTERS = stat(
 )
 RATE_NOW = stat(
     "Speed",
-    ("Documents read in a second.", "steady.", "one slow source or a slow store: row Object store."),
+    ("Documents in a second, of whatever pass is under way.", "steady.", "one slow source or a slow store: row Object store."),
     "documents/s",
-    Series(rate(m.DOCUMENTS, "run", window=ROUNDS), "documents"),
+    Series(rate(m.PREPARED, "run", window=ROUNDS), "documents"),
 )
 DROPPED = Panel(
     "Documents by what became of them",
@@ -65,12 +65,20 @@ LOST = Panel(
 )
 SPEED = Panel(
     "Documents per second",
-    "By what became of them.",
+    "By pass over the files: filter, overlap with evaluations and held-back documents, write. A part counts when it is done.",
     "steady over a source.",
     "falls: long documents, or a machine that swaps.",
     "documents/s",
-    (Series(rate(m.DOCUMENTS, "run", "outcome", window=ROUNDS), "{outcome}"),),
-    stacked=True,
+    (Series(rate(m.PREPARED, "run", "pass", window=ROUNDS), "{pass}"),),
+    axis="zero",
+)
+FILES = Panel(
+    "Bytes of files per second",
+    "By pass, of the files as they lie there, compressed or not.",
+    "steady; in proportion to data.processes or data.pods.",
+    "one slow source, or a slow store: row Object store.",
+    "Bps",
+    (Series(rate(m.PREPARED_BYTES, "run", "pass", window=ROUNDS), "{pass}"),),
     axis="zero",
 )
 MEMORY = Panel(
@@ -133,7 +141,7 @@ DATA = Board(
     (RUN, STAGE),
     (
         Row("Kept, lost, fast", (READ, KEPT, CHARACTERS, RATE_NOW)),
-        Row("Documents", (DROPPED, LOST, SPEED, MEMORY)),
+        Row("Documents", (DROPPED, LOST, SPEED, FILES, MEMORY)),
         Row("Progress", (PROGRESS, SECONDS)),
         Row("Object store", (REQUESTS, RETRIES, BYTES, LATENCY)),
     ),

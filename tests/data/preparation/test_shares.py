@@ -9,7 +9,8 @@ import pytest
 from lehr.config.deduplication import Deduplication, NearDuplicates
 from lehr.data.preparation.compared import Watch
 from lehr.data.preparation.corpus import prepare_corpus, prepare_until
-from lehr.data.preparation.shares import FILTER, OVERLAP, STEPS, WRITE, folder_of, run_share
+from lehr.data.preparation.pace import FILTER, OVERLAP, STEPS, WRITE
+from lehr.data.preparation.shares import folder_of, run_share
 from lehr.runtime.errors import Bug
 from tests.data.preparation.test_corpus import QUIZ, config, digests, generated, texts
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from lehr.data.preparation.funnel import CHARACTERS, DOCUMENTS
+from lehr.data.preparation.pace import PREPARED, PREPARED_BYTES
 from lehr.infra.controller.metrics import ControllerMetrics, Run
 from lehr.infra.fleet.breaker import BreakerStatus
 from lehr.infra.fleet.views import NodeRecord, NodeState, NodeView
@@ -126,6 +127,8 @@ def _documents(tracker: PrometheusTracker) -> Iterator[None]:
     tracker.stage_started("documents", total_steps=10, params={})
     for number in range(10):
         tracker.progress("documents", number, 10, {})
+        PREPARED.add(6, **{"pass": "filter"})
+        PREPARED_BYTES.add(4000, **{"pass": "filter"})
         for outcome in ("kept", "too_short"):
             DOCUMENTS.add(3, outcome=outcome)
             CHARACTERS.add(900, outcome=outcome)
