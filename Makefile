@@ -56,7 +56,7 @@ test: setup ## the test suite: CPU only, no network; without the tests that need
 	@$(PY) -m pytest -n 3 --no-loadscope-reorder
 
 test-long: setup ## the tests of whole runs, kills and real signals that take a minute each
-	@LEHR_LLAMA_CPP=$(LLAMA_CPP) $(PY) -m pytest -n 2 --no-loadscope-reorder -m "long and not cluster"
+	@LEHR_LLAMA_CPP=$(LLAMA_CPP) $(PY) -m pytest -n 3 --no-loadscope-reorder -m "long and not cluster"
 
 # Prebuilt for this processor, without the builds for GPUs (600 MB); --ignore-scripts: nothing is compiled if they do not fit.
 LLAMA_CPP ?= $(HOME)/.cache/lehr/llama.cpp

@@ -76,7 +76,7 @@ def passes_its_tests(place: Home, name: str = "helm", *pods: str) -> None:
         assert said in place.containers.logs[f"lehr-test-{pod}"], place.containers.logs
 
 
-@pytest.mark.parametrize(("name", "monitored"), [("helm", False), ("helm-3", True)])
+@pytest.mark.parametrize(("name", "monitored"), [("helm", True), pytest.param("helm-3", False, marks=pytest.mark.long)])
 def test_a_life_of_the_chart(place: Home, before: set, name: str, monitored: bool, tmp_path: Path) -> None:
     """Install, test, upgrade to a chart with another CRD and other settings, roll back, uninstall: nothing is left."""
     if monitored:
