@@ -152,7 +152,7 @@ def verdict(record: Record) -> str:
 
 def write_page(area: str, records: Sequence[Record], more: str) -> None:
     """Replace the section of `area` in docs/performance.md, or add it, and count anew what is met."""
-    machine = f"{os.cpu_count()} cores ({_processor()}), torch {torch.__version__}"
+    machine = f"{os.cpu_count()} cores ({processor()}), torch {torch.__version__}"
     where = f"`python -m benchmarks.{area}`, {time.strftime('%Y-%m-%d')}, {machine}"
     rule = "Ratio above 1: Lehr is better. One thread, medians of interleaved turns."
     text = _with_section(PAGE.read_text(encoding="utf-8"), area, f"### {area}\n{where}. {rule}\n\n{table(records)}\n{more}")
@@ -180,7 +180,7 @@ def summary(page: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(encoding="utf-8").splitlines():

@@ -158,7 +158,8 @@ def _explained(
     if kind == "union_tag_invalid":
         known = str(detail["ctx"]["expected_tags"]).replace(f", '{PLUGIN}'", "")
         kinds = f"there is no kind {given(detail['ctx']['tag'])}; kinds are: {known}"
-        return UserError(f"{key}: {kinds}", where=where, remedy="name one of them")
+        near = difflib.get_close_matches(str(detail["ctx"]["tag"]), re.findall(r"'([^']+)'", known), n=1)
+        return UserError(f"{key}: {kinds}", where=where, remedy=f"did you mean {near[0]!r}?" if near else "name one of them")
     if kind == "union_tag_not_found":
         return UserError(f"{key}.kind: this key is missing", where=where, remedy="add it; docs/recipes.md lists the kinds")
     if kind == "missing":
