@@ -50,8 +50,8 @@ def test_a_model_of_somebody_else_is_taught_to_chat_without_stage_1(
     assert [node.name for node in graph(load_recipe(path))] == [
         "base",
         "tokenizer",
-        "scores-base",
         "sft-rows",
+        "scores-base",
         "sft",
         "scores-sft",
         "export",

@@ -79,8 +79,8 @@ def test_ppo_on_ones_own_prompts_with_reward_models_and_adapters(taught: Path, c
     path = written(taught, step, {**again, "reward_models": {judge: 0.5}}, rows=unverified)
     assert [n.name for n in graph(load_recipe(path)) if n.kind in ("ppo", "prompts")] == [
         "ppo-rows",
-        "ppo",
         "ppo-2-rows",
+        "ppo",
         "ppo-2",
     ]
     assert main(["plan", str(path)]) == 0
