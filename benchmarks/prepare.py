@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ import tokenizers
 from benchmarks import corpus, loaders
 from benchmarks.common import Record, compared, in_turns, installed
 from lehr.config.data import Data
+from lehr.config.deduplication import Deduplication, NearDuplicates
 from lehr.config.mix import Mix
 from lehr.config.sources import FilesSource
+from lehr.data.dedup.minhash import bands_for
 from lehr.data.document import Document, read_jsonl, write_jsonl
 from lehr.data.preparation.corpus import prepare_corpus
 from lehr.data.tokenizer import Tokenizer
@@ -46,28 +49,38 @@ def tokenised(documents: list[Document], folder: Path) -> list[Record]:
 
 
 def prepared(folder: Path) -> list[Record]:
-    """A compressed JSON-lines file to token files, by way of quality and repetition filters that end at the first failure."""
+    """A compressed JSON-lines file to token files, by way of quality and repetition filters that end at the first failure; then
+    the same without near-duplicates, with as many bands and rows of MinHash for both."""
     documents = corpus.texts(PREPARED)
     source = folder / "pack" / "pack.jsonl.gz"
     write_jsonl(source, ({"id": d.id, "text": d.text} for d in documents))
-    out = folder / "prepared"
+    size = sum(len(d.text.encode()) for d in documents) / 1e6
+    found = list[Record]()
+    for near, case, target in ((None, "documents to shards", 1.0), (NearDuplicates(), "the same, near-duplicates out", 10.0)):
+        mine = _ours(source, folder, near)
+        peers = installed({"datatrove": lambda n=near: _datatrove_pipeline(source.parent, folder, n)})  # type: ignore[misc]
+        with _one_thread():
+            seconds = in_turns({"Lehr": mine, **peers}, turns=3, warm=1, clock=time.process_time)
+        own = size / seconds.pop("Lehr")
+        note = "Lehr also compares pairs in truth, removes copies, splits, decontaminates; datatrove: Gopher's rules, tokens"
+        found += [compared("data", case, own, size / s, n, "MB/CPU s", note=note, target=target) for n, s in seconds.items()]
+    return found
+
+
+def _ours(source: Path, folder: Path, near: NearDuplicates | None) -> Callable[[], None]:
     pack = FilesSource(kind="jsonl", path=str(source), license="as shipped")
-    data = Data(sources={"pack": pack}, mixes={"all": Mix(weights={"pack": 1})})
+    copies, out = Deduplication(fuzzy=near), folder / "prepared"
+    data = Data(sources={"pack": pack}, mixes={"all": Mix(weights={"pack": 1})}, deduplication=copies)
 
     def lehr() -> None:
+        shutil.rmtree(out, ignore_errors=True)
         prepare_corpus(data, {}, lambda name, source: [], out, folder / "scratch")
         write_shards(read_jsonl(out / "documents/pack.jsonl.gz", "pack"), "pack", Tokenizer.load(folder), out)
 
-    peers = installed({"datatrove": lambda: _datatrove_pipeline(source.parent, folder)})
-    with _one_thread():
-        found = in_turns({"Lehr": lehr, **peers}, turns=3, warm=1, clock=time.process_time)
-    size = sum(len(d.text.encode()) for d in documents) / 1e6
-    mine, case = size / found.pop("Lehr"), "documents to shards"
-    note = "Lehr also deduplicates, splits and decontaminates; datatrove here: Gopher repetition and quality, tokens"
-    return [compared("data", case, mine, size / s, name, "MB/CPU s", note=note) for name, s in found.items()]
+    return lehr
 
 
-def _datatrove_pipeline(source: Path, folder: Path) -> Callable[[], object]:
+def _datatrove_pipeline(source: Path, folder: Path, near: NearDuplicates | None) -> Callable[[], object]:
     from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.utils.text import split_into_words
@@ -79,9 +92,32 @@ def _datatrove_pipeline(source: Path, folder: Path) -> Callable[[], object]:
         documents = JsonlReader(str(source)).run(None, 0, 1)
         for keep in (GopherRepetitionFilter(), GopherQualityFilter()):
             documents = keep.run(documents, 0, 1)
-        return _datatrove_tokenizer(folder, f"filtered{next(turns)}").run(documents, 0, 1)
+        turn = next(turns)
+        if near:
+            documents = _without_near_duplicates([*documents], folder / f"minhash{turn}", near)
+        return _datatrove_tokenizer(folder, f"filtered{turn}").run(documents, 0, 1)
 
     return write
+
+
+def _without_near_duplicates(documents: list[Any], place: Path, near: NearDuplicates) -> Any:
+    """datatrove's four steps, over documents in memory: signatures, pairs of each bucket, clusters, what is left."""
+    from datatrove.pipeline.dedup import (
+        MinhashConfig,
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupFilter,
+        MinhashDedupSignature,
+    )
+
+    bands, rows = bands_for(near.threshold, near.permutations, near.recall)
+    config = MinhashConfig(n_grams=near.shingle_words, num_buckets=bands, hashes_per_bucket=rows)
+    signatures, pairs, removed = (str(place / name) for name in ("signatures", "buckets", "remove"))
+    MinhashDedupSignature(signatures, config=config).run(iter(documents), 0, 1)
+    for bucket in range(bands):
+        MinhashDedupBuckets(signatures, pairs, config=config).run(None, bucket, bands)
+    MinhashDedupCluster(pairs, removed, config=config).run(None, 0, 1)
+    return MinhashDedupFilter(removed).run(iter(documents), 0, 1)
 
 
 def _datatrove_tokenizer(folder: Path, name: str) -> Any:

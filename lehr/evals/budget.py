@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.evals.task import Choice, Example, Generation
+from lehr.evals.task import Choice, Example, Generation, Options
 from lehr.post.chat import render
 from lehr.runtime.errors import UserError
 
@@ -31,8 +31,16 @@ def too_long(examples: Sequence[Example], tokenizer: Tokenizer, room: int) -> in
 
 def shortened(examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> int:
     """The number of multiple-choice examples longer than the `context`, which are scored without their beginning."""
-    choices = (example for example in examples if isinstance(example, Choice))
-    return sum(max(len(tokenizer.encode(c.context + end)) for end in c.continuations) > context for c in choices)
+    return sum(any(len(tokenizer.encode(text)) > context for text in _whole(example)) for example in examples)
+
+
+def _whole(example: Example) -> list[str]:
+    """The texts that a multiple-choice example is scored by."""
+    if isinstance(example, Choice):
+        return [example.context + end for end in example.continuations]
+    if isinstance(example, Options):
+        return [context + end for context, end in zip(example.contexts, example.continuations, strict=True)]
+    return []
 
 
 def _prompt_tokens(example: Generation, tokenizer: Tokenizer) -> int:

@@ -12,8 +12,9 @@ from lehr.data.ngram_words import tokens
 from lehr.data.synthetic.conversations import ASKED_FORMAT
 from lehr.data.synthetic.problems import pool, problem
 from lehr.data.synthetic.splits import Split
+from lehr.evals.packaged import is_packaged, split_of
 from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
-from lehr.evals.task import Choice, Generation, Text
+from lehr.evals.task import Choice, Generation, Options, Text
 
 _BOTH: tuple[Split, Split] = ("dev", "held_out")
 _FAMILIES = {
@@ -94,7 +95,7 @@ def compared_text(task: str, example: object, ngram_words: int) -> str:
 
 
 def _texts(task: str, seed: int, corpus_folder: Path | None, ngram_words: int) -> Iterator[str]:
-    for split in _BOTH:
+    for split in (split_of(task),) if is_packaged(task) else _BOTH:
         for family in _FAMILIES.get(task, ()):
             yield from _questions(family, split, seed, ngram_words)
         if task not in _FAMILIES:
@@ -122,6 +123,8 @@ def _text(example: object) -> str:
             return example.text
         case Choice():
             return example.context + example.continuations[example.gold]
+        case Options():
+            return example.contexts[example.gold].rpartition("\n\n")[2] + example.continuations[example.gold]
         case Generation():
             return example.prompt or example.messages[-1].content
     raise TypeError(f"no text in a {type(example).__name__}")

@@ -12,14 +12,14 @@ from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.estimate import Estimate, ratio
 from lehr.evals.perplexity import Request, text_bits
-from lehr.evals.task import Choice, Example, Generation, Items, Pair, Record, ScoringModel, Text
+from lehr.evals.task import Choice, Example, Generation, Items, Options, Pair, Record, ScoringModel, Text
 from lehr.post.chat import render, turn_end_id
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 from lehr.runtime.metrics import require
 from lehr.runtime.seeds import derive
 
-E = TypeVar("E", Text, Choice, Generation, Pair)
+E = TypeVar("E", Text, Choice, Options, Generation, Pair)
 
 
 class Counted(NamedTuple):
@@ -81,6 +81,8 @@ def _counted(
         return {"bits_per_byte": counted(bits, [len(t.text.encode()) for t in texts], families(texts))}
     if isinstance(first, Choice):
         return _choices(model, _all(Choice, examples))
+    if isinstance(first, Options):
+        return scored_options(model, _all(Options, examples))
     if isinstance(first, Pair):
         return _pairs(model, _all(Pair, examples))
     return _generations(model, _all(Generation, examples), seed, max_new_tokens)
@@ -97,6 +99,42 @@ def families(examples: Sequence[Text | Choice | Generation]) -> list[str]:
     """The clusters of the standard error: the document or wording from which each example was made, or the example itself."""
     # The line end keeps the two apart: a document's family begins with its source's name.
     return [example.family or f"\n{number}" for number, example in enumerate(examples)]
+
+
+def scored_options(model: ScoringModel, examples: Sequence[Options]) -> dict[str, Counted]:
+    """Accuracies by the log-probability of each continuation as it is, per character, byte and token of it (its leading blank
+    counts), and less that without the question (OLMES: Gu et al. 2024; OLMo 2 appendix A.1), and the mean of the right
+    continuations' bits per byte. Of examples with one continuation the last alone."""
+    texts = [list(zip(e.contexts, e.continuations, strict=True)) for e in examples]
+    alone = [list(zip(e.alone, e.continuations, strict=True)) for e in examples if e.alone]
+    asked = iter(model.logprobs([_request(model, *pair) for pairs in (*texts, *alone) for pair in pairs]))
+    scores = [[next(asked) for _ in e.contexts] for e in examples]
+    unconditioned = iter([[next(asked)[0] for _ in pairs] for pairs in alone])
+    found: dict[str, list[float]] = {}
+    for example, scored in zip(examples, scores, strict=True):
+        logprobs = np.array([logprob for logprob, _, _ in scored])
+        size = len(example.continuations[example.gold].encode())
+        found.setdefault("answer_bits_per_byte", []).append(-logprobs[example.gold] / math.log(2) / size)
+        if len(scored) == 1:
+            continue
+        by = {
+            "acc": logprobs,
+            "acc_per_char": logprobs / [len(text) for text in example.continuations],
+            "acc_per_byte": logprobs / [len(text.encode()) for text in example.continuations],
+            "acc_per_token": logprobs / [tokens for _, tokens, _ in scored],
+        }
+        if example.alone:
+            by["acc_pmi"] = logprobs - next(unconditioned)
+        for metric, values in by.items():
+            found.setdefault(metric, []).append(float(int(np.argmax(values)) == example.gold))
+    first = examples[0].primary
+    return {metric: counted(found[metric]) for metric in sorted(found, key=lambda name: (name != first, name))}
+
+
+def _request(model: ScoringModel, context: str, continuation: str) -> Request:
+    """Encoded together and split at the boundary, as `_split` does."""
+    [request] = _split(model, Choice(context, [continuation], 0))
+    return request
 
 
 def _split(model: ScoringModel, choice: Choice) -> list[Request]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lehr.artifacts.artifact import Kind
 from lehr.config.base import NonNegative, Positive
 from lehr.config.evaluation import TaskPlan
 from lehr.config.self_knowledge import About
+from lehr.evals import packaged
 from lehr.pipeline.ranked import RankedConfig
 
 SCORES, SAMPLES = "scores.json", "samples.json"
@@ -34,3 +37,8 @@ class EvaluateConfig(RankedConfig):
     seed: NonNegative
     about: About | None = None
     not_compared: list[str] = []
+
+    def described(self) -> dict[str, Any]:
+        """With the content of the requests that a package ships."""
+        files = {plan.task: packaged.digest(plan.task) for plan in self.tasks if packaged.is_packaged(plan.task)}
+        return {**super().described(), **({"packaged": files} if files else {})}

@@ -17,6 +17,7 @@ from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
+from lehr.evals import packaged
 from lehr.evals.corpus import cut, held_back, prose_texts, rows_of
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
 from lehr.runtime.errors import UserError
@@ -170,15 +171,18 @@ TASKS = tuple(_TASKS)
 NEEDS_CORPUS = frozenset({"prose", "continuation_cf"})
 NEEDS_PAIRS = frozenset({"preference"})
 NEEDS_ABOUT = frozenset({"self_knowledge"})
+_KNOWN = f"tasks are: {', '.join(TASKS)}; and those of {packaged.PACKAGE}, such as arc_easy:rc_5shot (docs/evaluation.md)"
 OF_TEXT = frozenset({"prose", "math_text"})  # scored in bits per byte
 
 
 def check_task(name: str, key: str = "") -> None:
     """Raises UserError, which lists the known tasks, unless `name`, the value at `key`, is one."""
-    if name not in _TASKS:
+    if packaged.is_packaged(name):
+        packaged.check(name, key)
+    elif name not in _TASKS:
         near = get_close_matches(name, TASKS, 1)
         remedy = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"there is no evaluation task {name!r}", where=key, remedy=f"{remedy}tasks are: {', '.join(TASKS)}")
+        raise UserError(f"there is no evaluation task {name!r}", where=key, remedy=remedy + _KNOWN)
 
 
 def metrics_of(task: str) -> list[str]:
@@ -187,6 +191,9 @@ def metrics_of(task: str) -> list[str]:
         return ["bits_per_byte"]
     if task in NEEDS_PAIRS:
         return ["accuracy", "margin"]
+    if packaged.is_packaged(task):
+        several = len(packaged.options(task, 1)[0].contexts) > 1
+        return list(dict.fromkeys([packaged.primary(task), *(("acc", "acc_per_char") if several else ())]))
     first = Choice("", [], 0) if task in NEEDS_CORPUS else examples(task, "dev", 1, 0)[0]
     if isinstance(first, Choice):
         return ["acc", "acc_per_char"] if first.per_character else ["acc"]
@@ -208,6 +215,9 @@ def examples(
     for an unknown task, and if a task's files are missing, damaged or empty.
     """
     check_task(task_name)
+    if packaged.is_packaged(task_name):
+        packaged.check_splits(task_name, [split])
+        return list(packaged.options(task_name, limit))
     found = _TASKS[task_name](_Plan(split, limit, seed, corpus_folder, given))
     if not found:
         where = given if isinstance(given, Path) else ""

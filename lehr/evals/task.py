@@ -33,6 +33,19 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """Requests as a benchmark's authors rendered them: `continuations[i]` of `contexts[i]`, of which `gold` is right; an only
+    one is a right answer, whose bits per byte are scored. `alone`: contexts of the same continuations without the question,
+    for pointwise mutual information. `primary`: the metric that the task is judged by; it comes first."""
+
+    contexts: tuple[str, ...]
+    continuations: tuple[str, ...]
+    gold: int
+    alone: tuple[str, ...] = ()
+    primary: str = "acc"
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """Continue `prompt` (plain text up to the end of the line) or answer `messages` (a chat), then verify.
 
@@ -58,7 +71,7 @@ class Pair:
     rejected: str
 
 
-Example = Text | Choice | Generation | Pair
+Example = Text | Choice | Options | Generation | Pair
 
 Scored = tuple[float, int, bool]  # sum of log-probabilities in nats, tokens, and whether greedy decoding agrees
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lehr.config.posttraining import MergeStep
 from lehr.config.recipe import Recipe
+from lehr.evals import packaged
 from lehr.evals.suites import NEEDS_CORPUS, TASKS, check_task
 from lehr.runtime.errors import UserError
 
@@ -14,6 +15,8 @@ def check_tasks(recipe: Recipe) -> None:
         check_task(name.partition("/")[0], "evaluation.headline")
     for plan in recipe.evaluation.tasks:
         check_task(plan.task, "evaluation.tasks")
+        if packaged.is_packaged(plan.task):
+            packaged.check_splits(plan.task, plan.splits, "evaluation.tasks")
         if plan.task in NEEDS_CORPUS and recipe.data is None:
             what = f"evaluation.tasks: {plan.task} scores held-back documents, but the recipe has no data"
             raise UserError(what, remedy="remove the task, or add data")
