@@ -142,7 +142,7 @@ def _newest(there: Place, run: str, stage: str) -> JobPod:
     return [pod for pod in there.pods.of_stage(stage) if _run(pod) == run][-1]
 
 
-NODES = ("parallel.layout=fsdp", "parallel.processes=2", "compute.stages={stage1: {nodes: 2}}", "stage1.tokens=49_152")
+NODES = ("parallel.layout=fsdp", "compute.stages={stage1: {nodes: 2}}", "stage1.tokens=49_152")
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -48,7 +48,7 @@ def measure(documents: int, folder: Path) -> dict[str, float]:
     scratch.mkdir()
     with DuckDBJoins(scratch, CONFIG.memory_mib) as joins:
         found = Corpora.open(CONFIG, [folder / "0.sig"]).duplicates(joins, texts)
-        disk = sum(path.stat().st_size for path in scratch.iterdir())
+        peak, disk = _peak(), sum(path.stat().st_size for path in scratch.iterdir())
     expected = {n: n - 5 for n in range(9, documents, 10)} | {n: n - 7 for n in range(58, documents, 100)}
     pairs = dict(found[["number", "kept"]].tolist())
     return {
@@ -57,7 +57,7 @@ def measure(documents: int, folder: Path) -> dict[str, float]:
         "sign_cpu_seconds": round(signed - began, 1),
         "join_cpu_seconds": round(time.process_time() - signed, 1),
         "sign_peak_mib": signed_peak,
-        "peak_mib": _peak(),
+        "peak_mib": peak,
         "scratch_mb": disk // 10**6,
         "found": sum(pairs.get(n) == kept for n, kept in expected.items()) / len(expected),
         "wrong": len(pairs.keys() - expected.keys()),
