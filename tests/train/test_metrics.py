@@ -24,7 +24,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Ranks
 from lehr.evals.score import score
 from lehr.evals.suites import NEEDS_ABOUT, TASKS, examples
-from lehr.evals.task import Generation
+from lehr.evals.task import Generation, Options
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.batches import OfExamples
@@ -147,7 +147,8 @@ def _scores(folder: Path) -> set[str]:
         given = about if task in NEEDS_ABOUT else folder / "pairs.jsonl"
         asked = examples(task, "dev", 4, 5, folder, given)
         found |= {record.metric for record in score(model, "soup", task, "dev", asked, seed=1)}
-    return found
+    shipped = [Options(("q", "q"), (" a", " b"), 0, alone=("x", "x"))]  # of a package (tests/evals/test_packaged.py)
+    return found | {record.metric for record in score(model, "soup", "t", "dev", shipped, seed=1)}
 
 
 def test_every_name_is_declared_and_every_declaration_is_used(tmp_path: Path) -> None:
