@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
+@lru_cache
+def _asks_for_the_finished_run(file: str) -> bool:
+    return "finished: " in (ROOT / file).read_text(encoding="utf-8")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers (`make test`) one makes the kills, another the other end-to-end runs, which share a finished one.
+    """With several workers one makes the end-to-end tests that share a finished run, but for the kills, which make their own.
     Other files go whole to whoever is free."""
     from xdist.scheduler import LoadScopeScheduling
 
     class EndToEndTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "e2e" if "/e2e/" in file and not file.endswith("test_kill.py") else file
+            together = "/e2e/" in file and not file.endswith("test_kill.py") and _asks_for_the_finished_run(file)
+            return "e2e" if together else file
 
     return EndToEndTogether(config, log)
 
