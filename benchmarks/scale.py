@@ -42,19 +42,19 @@ from lehr.pipeline.task_checks import compared_tasks
 BEGINS, ENDS = "<!-- the plan -->", "<!-- end of the plan -->"
 PAGE = Path(__file__).resolve().parent.parent / "docs/scale.md"
 CHARACTERS, PARTS = 12_000_000, 8
+COMPARED = 1e6 / 46.7  # documents a CPU second: joins on DuckDB, and pairs compared, of a million (docs/dedup.md)
 SPARK_SECONDS = 190.6 / 1e7 / 2  # CPU s a row of one join, on Spark: docs/decisions.md, 1e7 rows, two joins
 ROW_BYTES = 40  # of a row in Spark's shuffle: a key of 64 bits, number, priority, and Parquet's and Spark's own
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Megabytes of text a CPU second, by pass; `joins` in documents a CPU second (DuckDB, of the corpus measured)."""
+    """Megabytes of text a CPU second, by pass."""
 
     filter: float
     overlap: float
     write: float
     tokens: float
-    compare: float
     kept: float  # share of the bytes
     unpacked: float  # bytes of text for each byte of the files
     mean: float  # bytes of a document
@@ -105,7 +105,7 @@ def measured(characters: int = CHARACTERS) -> Rates:
             seconds[name] = seconds.get(name, 0.0) + time.process_time() - began
 
         for step in STEPS:
-            timed("compare", partial(prepare_until, step, data, texts, lambda name, of: [], folder / "scratch"))
+            prepare_until(step, data, texts, lambda name, of: [], folder / "scratch")
             timed(step, partial(run_share, step, 0, 1, data, folder / "scratch", Watch()))
         out.mkdir()
         prepare_corpus(data, texts, lambda name, of: [], out, folder / "scratch")
@@ -117,8 +117,7 @@ def measured(characters: int = CHARACTERS) -> Rates:
     mb, after = size / 1e6, left / 1e6
     return Rates(
         filter=mb / seconds[FILTER], overlap=after / seconds[OVERLAP], write=after / seconds[WRITE],
-        tokens=after / seconds["tokens"], compare=len(documents) / seconds["compare"], kept=left / size,
-        unpacked=size / packed, mean=size / len(documents),
+        tokens=after / seconds["tokens"], kept=left / size, unpacked=size / packed, mean=size / len(documents),
     )  # fmt: skip
 
 
@@ -186,8 +185,8 @@ def planned(wish: Wish, rates: Rates) -> list[Stage]:
     rows = documents * (1 + bands)
     joins = rows * SPARK_SECONDS
     found.insert(1, Stage("joins: exact and near-duplicates", joins, joins / (wish.pods * wish.cores), "Spark, the same cores"))
-    one = documents / rates.compare
-    found.insert(2, Stage("pairs compared, splits drawn, index built", one, one, "the stage's own process"))
+    one = documents / COMPARED
+    found.insert(2, Stage("pairs compared, decisions", one, one, "the stage's own process"))
     tokens = wish.text / 1e6 / rates.tokens
     found.append(Stage("tokens", tokens, tokens / (wish.cores * 4), "a pod of 64 cores for each source; here one source"))
     return found
@@ -218,8 +217,8 @@ def report(wish: Wish, rates: Rates) -> str:
     measured_here = ", ".join(f"{name} {value:.2f}" for name, value in said.items())
     stages = planned(wish, rates)
     lines = [
-        f"Measured on one core of {processor()}, {date.today()}, in megabytes of text a CPU second: {measured_here};",
-        f"comparing and indexing, {rates.compare:,.0f} documents of {rates.mean:,.0f} bytes a CPU second.",
+        f"Measured on one core of {processor()}, {date.today()}, in megabytes of text a CPU second: {measured_here}",
+        f"(documents of {rates.mean:,.0f} bytes on average).",
         "",
     ]
     lines += ["| stage | CPU hours | wall hours | where | cost |", "|---|---:|---:|---|---:|"]
