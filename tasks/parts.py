@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lehr.artifacts.artifact import Artifact, ArtifactRef
+from lehr.artifacts.artifact import ArtifactRef
 from lehr.artifacts.folder_store import LocalStore
 from lehr.artifacts.object_store.store import ObjectStore
+from lehr.pipeline.local import inputs_of
 from lehr.pipeline.registry import stage
 from lehr.pipeline.run import Identity
 from lehr.pipeline.spec import Inputs
@@ -75,11 +76,7 @@ def _stage(run: RunRef, name: str, inputs: Refs) -> tuple[DocumentsConfig, Input
     node, context = this.node(name), this.context()
     if not isinstance(node.config, DocumentsConfig):
         raise Bug(f"{name} prepares no documents")
-    found = {
-        role: [Artifact.open(context.fetch(inputs[each].uri), verify=False, uri=inputs[each].uri) for each in names]
-        for role, names in node.inputs.items()
-    }
-    return node.config, stage(node.kind).inputs(found), context.tracker.note
+    return node.config, inputs_of(node, inputs, context), context.tracker.note
 
 
 @contextmanager

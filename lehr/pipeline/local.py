@@ -72,13 +72,17 @@ def survey(nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manif
 
 def run_node(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext) -> ArtifactRef:
     """Run one stage with its inputs from `refs`. Raises what the stage raises."""
-    spec = stage(node.kind)
+    return run_stage(stage(node.kind), node.name, node.config, inputs_of(node, refs, context), context)
+
+
+def inputs_of(node: Node, refs: Mapping[str, ArtifactRef], context: StageContext) -> Inputs:
+    """A node's inputs, opened. Raises what fetching them raises."""
     # Not verified again: `found_again` has done it, or the artifact was just sealed, or the download from a store was checked.
     opened = {
         role: [Artifact.open(context.fetch(refs[name].uri), verify=False, uri=refs[name].uri) for name in names]
         for role, names in node.inputs.items()
     }
-    return run_stage(spec, node.name, node.config, spec.inputs(opened), context)
+    return stage(node.kind).inputs(opened)
 
 
 def addresses(nodes: Sequence[Node], context: StageContext) -> Refs:

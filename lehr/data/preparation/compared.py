@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lehr.config.data import Data
-from lehr.data.preparation.pace import P, Pace
+from lehr.data.preparation.pace import P, Pace, size_of
 from lehr.data.preparation.parts import Part, Tally
 from lehr.data.preparation.rows import Row, Rows
 from lehr.data.preparation.splitting import GONE
@@ -59,9 +59,7 @@ class Passes:
 
 def _size(part: Part) -> int:
     """Bytes of its file. Those of an object in a store may be unknown: whoever keeps documents there has many."""
-    if part.input is None:
-        return 0
-    return part.input.size or (_SMALL if part.input.version else 0)
+    return size_of(part) or (_SMALL if part.input is not None and part.input.version else 0)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from lehr.data.joins import Keyed, Pairs
+from lehr.data.joins import Joins, Keyed, Pairs
 from lehr.data.joins import duck as module
 from lehr.data.joins.duck import DuckDBJoins
 from tests.data.dedup.given import NumPyJoins
@@ -38,6 +38,11 @@ def _all(pairs: Iterator[Pairs]) -> list[tuple[float, ...]]:
 def test_results_are_those_of_dictionaries(engine: DuckDBJoins, share: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ROWS", share)  # the second: groups in 14 shares
     monkeypatch.setattr(module, "_BATCH", 100)
+    held_to_dictionaries(engine, (1, 2, 1))
+
+
+def held_to_dictionaries(engine: Joins, rounds: tuple[int, ...]) -> None:
+    """Copies, and pairs of buckets out of which things are taken, are those of plain dictionaries."""
     plain = NumPyJoins()
     one, other = (
         [np.concatenate(column).tolist() for column in zip(*joins.copies(_rows(1, 2)), strict=True)]
@@ -46,7 +51,7 @@ def test_results_are_those_of_dictionaries(engine: DuckDBJoins, share: int, monk
     assert one == other and len(one[0]) > 1000
     ours, theirs = engine.buckets(_rows(2, 1)), plain.buckets(_rows(2, 1))
     random = np.random.default_rng(3)
-    for places in (1, 2, 1):
+    for places in rounds:
         pairs = list(ours.pairs(places))
         assert _all(iter(pairs)) == _all(theirs.pairs(places))
         for batch in pairs:

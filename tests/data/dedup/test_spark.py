@@ -12,17 +12,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lehr.config.base import Config
 from lehr.config.deduplication import Deduplication, NearDuplicates, SparkCluster
-from lehr.data.joins import Keyed, Pairs, choice, spark
+from lehr.data.joins import Keyed, choice, spark
 from lehr.data.preparation.shares import folder_of
 from lehr.runtime.errors import UserError
 from lehr.stages.documents import DocumentsConfig
-from tests.data.dedup.given import NumPyJoins
-from tests.data.dedup.test_joins import _all, _rows
+from tests.data.dedup.test_joins import held_to_dictionaries
 from tests.data.preparation.test_corpus import config, digests, texts
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -64,28 +62,8 @@ def test_settings_of_an_engine_that_is_not_chosen_are_refused() -> None:
 @needs_it
 @pytest.mark.long
 def test_results_are_those_of_dictionaries(tmp_path: Path) -> None:
-    plain = NumPyJoins()
     with spark.SparkJoins(tmp_path, SparkCluster()) as engine:
-        one, other = (
-            [np.concatenate(column).tolist() for column in zip(*joins.copies(_rows(1, 2)), strict=True)]
-            for joins in (engine, plain)
-        )
-        assert one == other and len(one[0]) > 1000
-        ours, theirs = engine.buckets(_rows(2, 1)), plain.buckets(_rows(2, 1))
-        random = np.random.default_rng(3)
-        for places in (1, 2):
-            pairs = list(ours.pairs(places))
-            assert _all(iter(pairs)) == _all(theirs.pairs(places))
-            for batch in pairs:
-                judged = Pairs(**{**vars(batch), "similarity": random.choice([0, 0.5, 0.9], len(batch)).astype(np.float32)})
-                ours.judge(judged)
-                theirs.judge(judged)
-            assert _all(ours.similar()) == _all(theirs.similar()) != []
-            gone = np.unique(random.integers(-1000, 3000, 400))
-            for buckets in (ours, theirs):
-                buckets.remove(iter([gone[:100], gone[100:]]))
-            found, expected = (np.concatenate([*b.beyond(places), np.empty(0, np.int64)]).tolist() for b in (ours, theirs))
-            assert found == expected
+        held_to_dictionaries(engine, (1, 2))
         assert not list(engine.copies(list[Keyed]()))
     assert not list(tmp_path.iterdir())
 
