@@ -8,6 +8,7 @@ VENV   ?= .venv$(if $(MADE),$(if $(filter-out $(MADE),$(or $(ASKED),none)),-$(AS
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE # with it every command would compile Lehr's modules anew: 1.5 s of a core
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym tokenizers lm-eval spark bench \

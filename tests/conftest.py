@@ -18,6 +18,8 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ.pop("LEHR_DEBUG", None)
+# Tests start `lehr` a thousand times, and compiling its modules anew takes 1.5 s of a core each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # What a process that believes itself in a pod serves: here on loopback too, and nobody comes to fetch what it says last.
 os.environ.update(LEHR_METRICS_ADDRESS="127.0.0.1", LEHR_METRICS_PORT="0", LEHR_METRICS_LAST_SCRAPE_SECONDS="0")
 

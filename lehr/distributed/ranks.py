@@ -181,9 +181,10 @@ class _Seat:
 
 def _start_helper(seat: _Seat, body: Callable[..., Any], arguments: tuple[Any, ...]) -> Helper:
     # Not "fork": a forked copy of a process that has threads or CUDA may deadlock. Not "spawn": each rank would import torch
-    # anew.
+    # anew. The server also imports what the first stage's ranks run, and most of what those of later stages do with it: half a
+    # second of a core for each rank of a stage.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lehr.distributed.ignore_signals", "lehr.distributed.ranks"])
+    context.set_forkserver_preload(["lehr.distributed.ignore_signals", "lehr.distributed.ranks", body.__module__])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_helper, args=(seat, sender, body, arguments), daemon=True)
     process.start()

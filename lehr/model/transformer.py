@@ -13,6 +13,14 @@ from lehr.model.layers import Block, KVCache, Norm, rope_tables, scaled
 from lehr.model.moe import Routing
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    if torch.get_default_device().type == "meta":
+        # Nothing to fill, and drawing normal numbers on this device makes torch import its compiler: two seconds of a core.
+        embed: nn.Embedding = nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)  # type: ignore[no-untyped-call]
+        return embed
+    return nn.Embedding(rows, width)
+
+
 class Backbone(nn.Module):
     """The decoder described by `config`, without a head: embedding, blocks and the final norm. `hidden` returns the normed
     states."""
@@ -23,7 +31,7 @@ class Backbone(nn.Module):
     def __init__(self, config: Model) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.embed = _embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
         self.norm = Norm(config.d_model, config)
         cos, sin = rope_tables(config.rotary_dim, config.max_seq_len, config.rope_theta)
