@@ -49,8 +49,21 @@ EMPTY: dict[tuple[str, str], str] = {
     ("lehr-fleet", "Out and back / flagged: {state}"): "the node came back",
     ("lehr-fleet", "Reports and deletions / report {disposition}"): "nobody reported a node",
     ("lehr-fleet", "Requests to the API server / webhook {outcome}"): "no webhook is set",
+} | {
+    (board.uid, name): reason
+    for board in BOARDS
+    for row in board.rows
+    for panel in row.panels
+    for name in (f"{panel.title} / {one.legend}" for one in panel.series)
+    for uid, title, reason in (
+        ("lehr-post-training", "PPO", "the run has no such stage"),
+        ("lehr-post-training", "BRAIn", "the run has no such stage"),
+        ("lehr-post-training", "Models of rewards", "the run has no such stage"),
+        ("lehr-serving", row.title, "no server was scraped"),
+    )
+    if (board.uid, row.title) == (uid, title)
 }
-ALL = {"cluster": ".*", "run": ".*", "stage": ".*", "task": ".*", "split": ".*", "pool": ".*", "node": ".*"}
+ALL = {"operation": ".*", "cluster": ".*", "run": ".*", "stage": ".*", "task": ".*", "split": ".*", "pool": ".*", "node": ".*"}
 
 
 @pytest.fixture(scope="module")

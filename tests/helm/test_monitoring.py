@@ -67,7 +67,7 @@ def test_files_go_out_as_they_stand(tmp_path: Path) -> None:
 def test_links_of_boards_lead_where_the_values_say() -> None:
     def links(values: dict[str, object]) -> set[str]:
         made = [item for item in render({"monitoring": values}) if "-dashboard-" in item["metadata"]["name"]]
-        assert len(made) == 7
+        assert len(made) == 8
         boards = [json.loads(text) for item in made for text in item["data"].values()]
         return {link["url"] for board in boards for link in board["links"] if link["type"] == "link"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.boards.common import OF, PLACES, RESTARTS, ROLLBACKS, RUN, STAGE, STAGES, at, stat
+from lehr.monitoring.panels.boards.methods import METHODS
 from lehr.monitoring.panels.boards.training.learning import DEV, GRAD_NORM, LEARNING_RATE, LOSS, SKIPPED
 from lehr.monitoring.panels.boards.training.now import PROGRESS
 from lehr.monitoring.panels.boards.training.speed import SPEED, STEP_TIME
@@ -162,6 +163,7 @@ POST_TRAINING = Board(
         Row("Better, and honestly", (PROGRESS, REWARD_NOW, KL_NOW, LENGTH_NOW, UNFINISHED_NOW, ACCURACY_NOW)),
         Row("Reinforcement learning", (REWARD, KL, LENGTH, UNFINISHED, SAMPLING, SAMPLER_DIFFERENCE)),
         Row("Fine-tuning and preferences", (CHAT_LOSS, MARGIN, ACCURACY)),
+        *METHODS,
         Row("Training", (LOSS, GRAD_NORM, DEV, LEARNING_RATE, SKIPPED, SPEED, STEP_TIME)),
     ),
     (STAGES, RESTARTS, ROLLBACKS),

@@ -22,8 +22,11 @@ from lehr.monitoring.metrics import RECORDED, Fleet
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.history import STALE, History
 from lehr.monitoring.pod_exporter import Pod
+from lehr.monitoring.serving.inference import serving_exposition
 from lehr.monitoring.time_ledger import TimeLedger
 from lehr.pipeline.run import ATTEMPTS
+from lehr.post.rewards import objectives as _rewards  # noqa: F401  # declares what models of rewards report
+from lehr.serving import counts
 from tests.monitoring.exported import Meter, OneGpu, Time
 
 SCRAPE, SECONDS_LONG, STEP_SECONDS = 15.0, 480.0, 3.0
@@ -39,6 +42,12 @@ RL = {
     "preference_accuracy": 0.6, "chat_loss": 1.2, "clipped": 0.01,
     "sampler_difference": 1e-5,
 }  # fmt: skip
+# What single methods report beside that, by stage: one pod has one stage at a time, and all shall be there at the end.
+OF_METHODS = {
+    "ppo": {"answer_kl": 1.2, "kl_coefficient": 0.05, "value_loss": 0.2, "explained_variance": 0.3, "embedding_norm": 1.1},
+    "brain": {"posterior_kl": 0.4, "posterior_samples": 2.5, "policy_samples": 3.1},
+    "rewards": {"reward_margin": 0.7, "reward_accuracy": 0.8, "rating_error": 0.5, "masked_instances": 2.0},
+}
 
 
 @dataclass
@@ -101,15 +110,22 @@ def record(patch: pytest.MonkeyPatch) -> Recording:
     tracker.show_pod(Pod("stage1", "team-a", "tiny-stage1-0", "node-1", "0"))
     controller, others = ControllerMetrics(), _Others()
     acts, fleet = _run(tracker), _fleet(controller, clock)
+    server = serving_exposition(8, lambda: 5, lambda: 2)
     while clock.seconds < BEGAN + SECONDS_LONG:
         for _ in range(round(SCRAPE / STEP_SECONDS)):
             clock.seconds += STEP_SECONDS
             meter.value += 900.0
             next(acts, None)
         next(fleet)
+        _serve()
+        for stage, metrics in OF_METHODS.items():
+            for name, value in metrics.items():
+                tracker._registry.of(m.TRAIN_METRIC, stage=stage, metric=name).set(value)
         tracker._before_scrape()
+        server.render("")  # sets its gauges
         made.scrape(tracker.registry, "run:9400", clock.seconds)
         made.scrape(controller.registry, "controller:9404", clock.seconds)
+        made.scrape(server._registry, "server:8000", clock.seconds)
         made.scrape(others.registry, "prometheus", clock.seconds)
     return made
 
@@ -159,6 +175,17 @@ def _store() -> None:
     RETRIES.add(1, operation="put")
     BYTES.add(1e6, direction="sent")
     SECONDS.add(0.2, operation="put")
+
+
+def _serve() -> None:
+    """What a server does between two scrapes."""
+    counts.REQUESTS.add(3, operation="completions", code="200")
+    for seconds in (0.3, 0.7, 4.0):
+        counts.REQUEST_SECONDS.add(seconds, operation="completions")
+        counts.FIRST_TOKEN_SECONDS.add(seconds / 4)
+    counts.TOKENS.add(60)
+    counts.PROMPT_TOKENS.add(90)
+    counts.LOADS.add(1, outcome="loaded")
 
 
 def _fleet(metrics: ControllerMetrics, clock: Callable[[], float]) -> Iterator[None]:

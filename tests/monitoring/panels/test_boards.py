@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections import Counter
@@ -9,8 +10,9 @@ from collections import Counter
 import pytest
 
 from lehr.cli.main import lehr
-from lehr.monitoring.metrics import FLEET_METRICS, LABELS, METRICS, RECORDED, Metric
+from lehr.monitoring.metrics import FLEET_METRICS, LABELS, METRICS, RECORDED, SERVING_METRICS, Metric
 from lehr.monitoring.metrics.cardinality import of_a_fleet
+from lehr.monitoring.metrics.run import TRAIN_METRIC
 from lehr.monitoring.panels.boards import BOARDS
 from lehr.monitoring.panels.evaluate import Moment, evaluate
 from lehr.monitoring.panels.history import History
@@ -18,10 +20,18 @@ from lehr.monitoring.panels.panel import Panel, Row, Series
 from lehr.monitoring.panels.query import Query
 from lehr.monitoring.panels.reference import used
 from lehr.monitoring.pod_exporter import COUNTED, SHOWN
+from lehr.runtime.metrics import declared
 from tests.graph.source import ROOT
 from tests.monitoring.panels.samples import BEGAN, RUN, SECONDS_LONG, Recording, without
 
-EVERY = (*METRICS, *FLEET_METRICS, *RECORDED)
+EVERY = (*METRICS, *FLEET_METRICS, *RECORDED, *SERVING_METRICS)
+# Declared and without a panel of their own: objectives do not report these at steps.
+SCORES = {
+    "a score: all of a stage's are drawn under lehr_train_dev_metric and lehr_eval_score": (
+        "bits_per_byte", "accuracy", "acc", "acc_per_char", "acc_per_byte", "acc_per_token", "acc_pmi", "answer_bits_per_byte",
+        "exact_match", "strict", "asked_format", "right", "sampled_accuracy", "sampled_exact_match",
+    ),
+}  # fmt: skip
 END = Moment(BEGAN + SECONDS_LONG + 4, 60.0, 3600.0, {"run": RUN, "stage": ".*", "cluster": ".*"})
 QUERIES = {
     f"{board.uid} / {panel.title} / {series.legend}": series.query
@@ -52,8 +62,33 @@ def test_a_metric_that_is_renamed_or_dropped_is_missed(metric: Metric, recording
     assert any(not answers(query, renamed) for query in needing)
 
 
+def test_what_the_report_draws_has_a_panel_or_a_reason() -> None:
+    """Names under `lehr_train_metric`: the exporter sets one for each that an objective declares, and a panel asks by name."""
+    for name in _modules():
+        importlib.import_module(name)
+    own = {metric.of for metric in METRICS if metric.of}
+    exported = {one.name for one in declared() if one.panel and one.name not in own}
+    asked = {
+        name
+        for query in QUERIES.values()
+        if TRAIN_METRIC in query.metrics
+        for name in re.findall(TRAIN_METRIC.name + r'\{[^}]*metric="(\w+)"', query.promql())
+    }
+    assert {"kl_coefficient", "posterior_kl", "reward_accuracy"} <= exported
+    assert not asked - exported, "a panel asks for what nothing declares"
+    assert exported - asked == {name for names in SCORES.values() for name in names}, (
+        "a name has neither a panel nor a reason, or has both"
+    )
+
+
+def _modules() -> list[str]:
+    """All modules that declare metrics."""
+    found = (path for path in (ROOT / "lehr").rglob("*.py") if re.search(r"\bdeclare\(Metric\(", path.read_text("utf-8")))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
+
+
 def test_each_board_answers_its_question_first_and_its_names_are_its_own() -> None:
-    assert len({board.uid for board in BOARDS}) == len({board.title for board in BOARDS}) == len(BOARDS) == 7
+    assert len({board.uid for board in BOARDS}) == len({board.title for board in BOARDS}) == len(BOARDS) == 8
     for board in BOARDS:
         assert board.question.endswith("?") and all(panel.kind == "stat" for panel in board.rows[0].panels)
         titles = [panel.title for row in board.rows[1:] for panel in row.panels]

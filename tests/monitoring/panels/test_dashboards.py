@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lehr.monitoring.metrics import FLEET_METRICS, METRICS, RECORDED
+from lehr.monitoring.metrics import FLEET_METRICS, METRICS, RECORDED, SERVING_METRICS
 from lehr.monitoring.panels.boards import BOARDS
 from lehr.monitoring.panels.reference import page
 from tests.graph.source import ROOT
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Prefer using dashboardv2")  # th
 FILES = {path.stem: path for path in (ROOT / "helm/lehr/files/dashboards").glob("*.json")}
 KNOWN = {
     metric.name + suffix: metric
-    for metric in (*METRICS, *FLEET_METRICS, *RECORDED)
+    for metric in (*METRICS, *FLEET_METRICS, *RECORDED, *SERVING_METRICS)
     for suffix in (("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",))
 }
 TEXT_SIZE = 250_000  # of a ConfigMap that `kubectl apply` takes: what it applied last must fit into an annotation
@@ -39,7 +39,7 @@ def panels(name: str) -> list[dict[str, Any]]:
 def queries(name: str) -> list[str]:
     found = read(name)
     return [target["expr"] for panel in panels(name) for target in panel["targets"]] + [
-        mark["expr"] for mark in found["annotations"]["list"]
+        mark["expr"] for mark in found["annotations"].get("list", [])
     ]
 
 

@@ -84,4 +84,23 @@ EXPERTS = Panel(
     axis="zero",
 )
 
-LEARNING = Row("Learning", (LOSS, GRAD_NORM, DEV, LEARNING_RATE, SPIKES, SKIPPED, EXPERTS))
+EMBEDDING_NORM = Panel(
+    "Norm of the token embedding",
+    "Mean 2-norm of the token embedding's rows, measured at an interval.",
+    "level, or growing slowly.",
+    "it shrinks: small embeddings make large gradients in the first layers (OLMo 2, section 3.4.2); no weight decay on them.",
+    "",
+    (Series(now(m.TRAIN_METRIC, metric="embedding_norm"), "{stage}"),),
+    axis="zero",
+)
+MASKED = Panel(
+    "Masked instances",
+    "Sequences of a step whose loss is left out because they repeat themselves.",
+    "few, in bursts at most.",
+    "many: a source full of repetitions; look at what the mix reads now.",
+    "short",
+    (Series(now(m.TRAIN_METRIC, metric="masked_instances"), "{stage}"),),
+    axis="zero",
+)
+
+LEARNING = Row("Learning", (LOSS, GRAD_NORM, DEV, LEARNING_RATE, SPIKES, SKIPPED, EXPERTS, EMBEDDING_NORM, MASKED))
