@@ -40,6 +40,7 @@ EMPTY: dict[tuple[str, str], str] = {
         "lehr-post-training",
         "Answers without an end, tokens held by the clip / {stage}: clipped",
     ): "one update a roll-out clips nothing",
+    ("lehr-post-training", "Sampler against trainer / {stage}"): "the trainer samples itself",
     ("lehr-goodput", "mark Restarts"): NO_RESTART,
     ("lehr-goodput", "Hours of preflights / {run}"): "the stand-in's pods are of no run",
     ("lehr-fleet", "Pods of runs / {run}"): "the stand-in's pods are of no run",
