@@ -130,8 +130,10 @@ def test_a_board_shows_the_chosen_run_alone(prometheus: Prometheus) -> None:
 def live(world: World, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, float, float]]:
     """A Prometheus that has scraped a whole run of two ranks, and meanwhile a controller by which a node went and came back."""
     folder, ports, began = tmp_path_factory.mktemp("live"), (free_port(), free_port()), time.time()
-    with serving(folder, folder / "data", [f"{HOST}:{port}" for port in ports], "500ms") as prometheus:
-        run = helpers.command("run", helpers.RECIPE, "--out", folder / "run", "--metrics-port", ports[0])
+    with serving(folder, folder / "data", [f"{HOST}:{port}" for port in ports], "200ms") as prometheus:
+        # Long enough for Prometheus to see its counters grow.
+        steps = ("--set", "posttraining.rlvr.steps=40")
+        run = helpers.command("run", helpers.RECIPE, "--out", folder / "run", "--metrics-port", ports[0], *steps)
         with (folder / "run.log").open("wb") as log:
             process = subprocess.Popen(run, cwd=helpers.ROOT, env=helpers.environment(), stdout=log, stderr=log)
         try:
