@@ -22,7 +22,7 @@ def questions(model: ScoringModel, examples: Sequence[Question]) -> Values:
     one's bits per byte; of single ones also their nats and whether greedy decoding gives them."""
     asked = [(e.context, text, e.encoding) for e in examples for text in e.continuations]
     alone = [(e.alone, text, e.encoding) for e in examples if e.alone is not None for text in e.continuations]
-    scored = iter(model.logprobs([_request(model, *one) for one in (*asked, *alone)]))
+    scored = iter(model.logprobs([request(model, *one) for one in (*asked, *alone)]))
     rows = [[next(scored) for _ in e.continuations] for e in examples]
     without = iter([[next(scored)[0] for _ in e.continuations] for e in examples if e.alone is not None])
     found: Values = {}
@@ -52,7 +52,7 @@ def _of_question(example: Question, row: Sequence[Scored], without: Sequence[flo
     return found | {metric: float(int(np.argmax(values)) in example.golds) for metric, values in by.items()}
 
 
-def _request(model: ScoringModel, context: str, continuation: str, encoding: str) -> Request:
+def request(model: ScoringModel, context: str, continuation: str, encoding: str) -> Request:
     """The ids of both. Raises UserError for a continuation that leaves no token of its own."""
     ids = (_as_lehr if encoding == "lehr" else as_lm_eval)(model, context, continuation)
     if not ids[1]:
@@ -129,7 +129,7 @@ def answered(model: ScoringModel, examples: Sequence[Asked], seed: int) -> list[
     stop strings are those of the first: they are the same for all of a task."""
     first, tokenizer = examples[0], model.tokenizer
     ends = {tokenizer.eos_id, *([turn_end_id(tokenizer)] if first.messages else [])}
-    stops = sorted(ends | _stop_ids(model, first.stop))
+    stops = sorted(ends | stop_ids(model, first.stop))
     prompts = [_prompt_ids(model, e) for e in examples]
     found = []
     for ids in model.generate(prompts, first.max_tokens, stops, first.temperature, seed):
@@ -145,7 +145,7 @@ def _prompt_ids(model: ScoringModel, example: Asked) -> list[int]:
     return [model.tokenizer.eos_id, *ids] if example.encoding == "lehr" or not ids else ids
 
 
-def _stop_ids(model: ScoringModel, stop: Sequence[str]) -> set[int]:
+def stop_ids(model: ScoringModel, stop: Sequence[str]) -> set[int]:
     """Tokens after which decoding need not go on, since their text has a stop string; a string of several tokens has none. What
     is cut off is found in the text."""
     found = set[int]()
