@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,7 @@ def model_class() -> type[Any]:
     """The class, registered in lm-eval as `lehr`. Raises UserError where lm-eval is not installed."""
     if find_spec("lm_eval") is None:
         raise UserError("lm-eval is not installed", remedy=_INSTALL)
+    import_module("lm_eval.models")  # registers its own models, which it does not do once there is one
     from lm_eval.api.model import LM  # type: ignore[import-not-found, import-untyped, unused-ignore]
     from lm_eval.api.registry import register_model  # type: ignore[import-not-found, import-untyped, unused-ignore]
 

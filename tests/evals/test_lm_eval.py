@@ -53,7 +53,7 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "same": {  # shots out of the scored rows
         "output_type": "multiple_choice", "doc_to_text": "{{q}} ", "doc_to_choice": "{{choices}}", "doc_to_target": "{{gold}}",
-        "training_split": None, "num_fewshot": 2, "target_delimiter": "",
+        "training_split": None, "fewshot_split": "test", "num_fewshot": 2, "target_delimiter": "",
     },
     "last_word": {"output_type": "loglikelihood", "doc_to_text": "{{text[:20]}}", "doc_to_target": "{{' ' + text[21:28]}}"},
     "rolling": {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{text}}"},
