@@ -44,6 +44,8 @@ def opened(path: str, device: str = "") -> LanguageModel:
     else:
         remedy = "give path=FOLDER: a checkpoint of a run (RUN/model), or a Hugging Face folder"
         raise UserError("there is no model here", where=folder, remedy=remedy)
+    if not torch.cuda.is_available():  # lm-eval's command asks for a GPU unless --device says otherwise
+        device = "" if device.startswith("cuda") else device
     model.model.to(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))).eval()
     return model
 
