@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from lehr.config.own_task import OwnTask, Shots, Step
@@ -42,28 +44,36 @@ class _Taken:
         templates = _templates(task, **shots.fields)
         self._solved: Callable[[Row], Filled] = lambda row: filled(templates, row.values, row.where)
         self._known: dict[int, Filled] = {}
+        self._same: dict[str, set[int]] = {}  # a row's content -> where it stands in the pool
+        for number, one in enumerate(self._pool if shots.apart else ()):
+            self._same.setdefault(_content(one), set()).add(number)
 
     def __call__(self, row: Row) -> list[Filled]:
-        shots, pool, apart = self._shots, self._pool, self._shots.apart
-        others = [n for n, one in enumerate(pool) if not apart or one.values != row.values]
-        if len(others) < shots.number:
-            what = f"shots: {shots.number} are wanted, and there are {len(others)} rows to take them from"
+        shots, pool = self._shots, self._pool
+        same = self._same.get(_content(row), set()) if shots.apart else set()
+        if (left := len(pool) - len(same)) < shots.number:
+            what = f"shots: {shots.number} are wanted, and there are {left} rows to take them from"
             raise UserError(what, where=row.where, remedy="lower shots.number, or give more rows")
         if shots.order == "first":
-            chosen = others[: shots.number]
-        elif not apart:
+            chosen = list(islice((n for n in range(len(pool)) if n not in same), shots.number))
+        elif not shots.apart:
             chosen = self._drawing.sample(range(len(pool)), shots.number)
         else:
             drawn = self._drawing.sample(range(len(pool)), min(shots.number + 1, len(pool)))
-            chosen = [n for n in drawn if pool[n].values != row.values][: shots.number]
+            chosen = [n for n in drawn if n not in same][: shots.number]
             if len(chosen) < shots.number:
-                chosen = self._drawing.sample(others, shots.number)
+                chosen = self._drawing.sample([n for n in range(len(pool)) if n not in same], shots.number)
         return [self._filled(n) for n in chosen]
 
     def _filled(self, number: int) -> Filled:
         if number not in self._known:
             self._known[number] = self._solved(self._pool[number])
         return self._known[number]
+
+
+def _content(row: Row) -> str:
+    """What two equal rows have in common. Values of Parquet that JSON has not are told apart by their words."""
+    return json.dumps(row.values, sort_keys=True, default=repr)
 
 
 def _family(task: OwnTask, row: Row) -> str:

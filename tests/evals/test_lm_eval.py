@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from lehr.cli.main import main
-from lehr.evals import own, packaged
+from lehr.evals import lm_eval, own, packaged
 from lehr.evals.lm_eval import Answering
 from lehr.evals.task import Question
 from lehr.runtime.errors import UserError
@@ -130,6 +130,14 @@ def test_our_model_answers_lm_evals_requests() -> None:
     assert ours.generate_until([SimpleNamespace(args=("q", s)) for s in settings]) == ["one two", "one ", "one "]
     with pytest.raises(UserError, match="generation setting 'top_p' is not one of this model's"):
         ours.generate_until([SimpleNamespace(args=("q", {"top_p": 0.5}))])
+
+
+def test_without_lm_eval_its_command_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lm_eval, "find_spec", lambda name: None)
+    assert lm_eval.main() == 2
+    assert capsys.readouterr().err.startswith("error: lm-eval is not installed. Install it: pip install lm-eval==0.4.13")
 
 
 @pytest.mark.long

@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from lehr.config.data import Data
+from lehr.config.decontamination import Decontamination
+from lehr.config.mix import Mix
+from lehr.config.sources import FilesSource
+from lehr.data.preparation.corpus import prepare_corpus
 from lehr.evals import own
 from lehr.evals.contamination import compared_text, evaluation_texts
+from lehr.evals.flags import Flags, TrainingSet
 from lehr.evals.score import score
 from lehr.evals.suites import check_task, examples, metrics_of
 from lehr.evals.task import Asked, Example, Question, Record
@@ -181,3 +187,28 @@ def test_a_chat_is_asked_in_turns(tmp_path: Path) -> None:
     [first, *_] = found(written(tmp_path, {**said, "metrics": {"mentions": {"all": "options"}}}))
     assert isinstance(first, Asked) and [m.role for m in first.messages] == ["user", "assistant", "user"]
     assert first.checks == (("mentions", {"all": ["Paris", "Rome"]}),)
+
+
+def test_planted_contamination_of_a_task_is_flagged(tmp_path: Path) -> None:
+    """A kept document holds the second row's question: the score names it, and is given without that row."""
+    rows = [{"q": " ".join(f"word{row}x{n}" for n in range(20)), "a": "5"} for row in range(3)]
+    said = {"kind": "generation", "data": "rows.jsonl.gz", "split": "dev", "prompt": "q", "target": "a"}
+    task = written(tmp_path, {**said, "metrics": {"exact_match": {}}, "max_tokens": 8}, rows)
+    (tmp_path / "web.jsonl").write_text(
+        "".join(json.dumps({"id": f"d{n}", "text": f"A page {n}. {rows[1]['q'] if n == 7 else ''}"}) + "\n" for n in range(30))
+    )
+    source = FilesSource(kind="jsonl", path=str(tmp_path / "web.jsonl"), license="CC0-1.0")
+    decontamination = Decontamination(action="flag", held_back_hits=1000)
+    data = Data(
+        sources={"web": source}, mixes={"m": Mix(weights={"web": 1.0})}, dev_share=0.1, held_out_share=0.1,
+        decontamination=decontamination,
+    )  # fmt: skip
+    (tmp_path / "out").mkdir()
+    prepare_corpus(data, evaluation_texts([task], 5), lambda name, source: [], tmp_path / "out", tmp_path / "scratch")
+    trained = TrainingSet("documents", tmp_path / "out", frozenset({own.identity(task)}), 5, 10, True)
+    flags = Flags([trained], (), 5)
+    [record] = score(TableModel(lambda ids, token: 0.5, lambda prompt, t: "5$"), "m", "mine", "dev", found(task), 1)
+    held = [flags.held(own.identity(task), "dev", example) for example in found(task)]
+    assert [[leak.id for leak in leaks] for leaks in held] == [[], ["d7"], []]
+    flagged = flags.flagged(record, held, own.identity(task)).contamination
+    assert flagged and (flagged.kept, flagged.documents) == (1, ["web/d7"]) and flagged.without and flagged.without.n == 2
