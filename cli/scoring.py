@@ -21,7 +21,7 @@ from lehr.config.evaluation import Evaluation, TaskPlan
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
 from lehr.config.tokenizer import Tokenizer as TokenizerConfig
-from lehr.evals.own import identity, is_own, name_of
+from lehr.evals.own import identity, name_of
 from lehr.evals.scores import SCORES, EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_splits, check_task, examples, only_split
 from lehr.pipeline.attempt import StageContext
