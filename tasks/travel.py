@@ -65,8 +65,8 @@ def _own_tasks(values: dict[str, Any]) -> list[tuple[Any, Any]]:
 
 
 def _add_task(task: str, files: dict[str, Path]) -> str:
-    """The name that a task's file gets; what it is made of keeps its place beside it. Raises UserError for data that it does not
-    name relative to itself: it would be looked for where it lies here."""
+    """The name that a task's file gets; what it is made of keeps its place beside it. Raises UserError for data that it does
+    not name relative to itself: it would be looked for where it lies here."""
     made = own.loaded(task)
     inside = [file.resolve() for file in made.files]
     folder = Path(os.path.commonpath([file.parent for file in inside]))
