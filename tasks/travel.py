@@ -5,6 +5,7 @@ The pinned recipe names them relative to itself, so that whoever brings the run'
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from glob import has_magic
@@ -16,6 +17,7 @@ from lehr.config import Recipe
 from lehr.config.names import is_address
 from lehr.config.sources import FilesSource
 from lehr.data.readers import Damage, inputs
+from lehr.evals import own
 from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError, from_os_error
 from lehr.tasks.run_location import RunLocation
@@ -35,6 +37,9 @@ def packed(recipe: Recipe, in_image: Sequence[str] = ()) -> tuple[Recipe, dict[s
     for section in _named(values):
         if not _there(section["path"], in_image):
             section["path"] = f"../{_add(section, files)}"
+    for holder, key in _own_tasks(values):
+        if not _there(holder[key], in_image):
+            holder[key] = f"../{_add_task(holder[key], files)}"
     _refuse_models(values, in_image)
     _refuse_large(files)
     return (Recipe.model_validate(values) if files else recipe), files
@@ -48,6 +53,31 @@ def _named(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from ((values.get("chat") or {}).get("sources") or {}).values()
     if (tokenizer := values.get("tokenizer")) and tokenizer.get("path"):
         yield tokenizer
+
+
+def _own_tasks(values: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Where the paths of tasks of one's own stand: a section or a list, and the key there."""
+    found: list[tuple[Any, Any]] = [(plan, "task") for plan in (values.get("evaluation") or {}).get("tasks", [])]
+    decontamination = (values.get("data") or {}).get("decontamination") or {}
+    for names in (decontamination.get("tasks"), (values.get("chat") or {}).get("decontaminate_tasks")):
+        found += [(names, number) for number in range(len(names or ()))]
+    return [(holder, key) for holder, key in found if own.is_own(holder[key])]
+
+
+def _add_task(task: str, files: dict[str, Path]) -> str:
+    """The name that a task's file gets; what it is made of keeps its place beside it. Raises UserError for data that it does
+    not name relative to itself: it would be looked for where it lies here."""
+    made = own.loaded(task)
+    inside = [file.resolve() for file in made.files]
+    folder = Path(os.path.commonpath([file.parent for file in inside]))
+    if folder == Path(folder.anchor) or own.names_elsewhere(task):
+        what = "this task names a file by its whole path, which no pod has"
+        raise UserError(what, where=task, remedy="name it relative to the task's file, or put both into the image (--in-image)")
+    _refuse_large({str(file): file for file in inside})
+    names = [file.relative_to(folder).as_posix() for file in inside]
+    digest = sha256_text(" ".join(f"{name} {sha256_file(file)}" for name, file in zip(names, inside, strict=True)))[:16]
+    files |= {f"{INPUTS}/{digest}/{name}": file for name, file in zip(names, inside, strict=True)}
+    return f"{INPUTS}/{digest}/{Path(task).resolve().relative_to(folder).as_posix()}"
 
 
 def _there(path: str, in_image: Sequence[str]) -> bool:
@@ -142,7 +172,10 @@ def portable(recipe: Recipe, folder: Path) -> Recipe:
     found = [section for section in _named(values) if Path(section["path"]).is_relative_to(folder / INPUTS)]
     for section in found:
         section["path"] = Path(section["path"]).relative_to(folder).as_posix()
-    return Recipe.model_validate(values) if found else recipe
+    tasks = [(h, key) for h, key in _own_tasks(values) if Path(h[key]).is_relative_to(folder / INPUTS)]
+    for holder, key in tasks:
+        holder[key] = Path(holder[key]).relative_to(folder).as_posix()
+    return Recipe.model_validate(values) if found or tasks else recipe
 
 
 def fetch(root: str, recipe: Recipe) -> None:
@@ -156,4 +189,9 @@ def fetch(root: str, recipe: Recipe) -> None:
             folder = _folder_of(path)
             names = place.names(folder.relative_to(place.folder).as_posix()) if not path.is_file() else []
             for name in names:
+                place.brought(name)
+    for holder, key in _own_tasks(recipe.model_dump(mode="json")):
+        path = Path(holder[key])
+        if path.is_relative_to(home):
+            for name in place.names(f"{INPUTS}/{path.relative_to(home).parts[0]}"):
                 place.brought(name)

@@ -10,7 +10,8 @@ from lehr.config.base import Config, NonNegative, Positive
 
 
 class TaskPlan(Config):
-    """One evaluation task, scored on `limit` examples of each split at the stages that it applies to."""
+    """One evaluation task, scored on `limit` examples of each split at the stages that it applies to. `task` is a name, or the
+    path of a YAML file of your own, relative to the recipe (docs/evaluation.md)."""
 
     task: str
     limit: Positive = 200

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lehr.config.chat import FILE_END
+from lehr.config.own_task import TASK_ENDS
 from lehr.config.posttraining import with_names
 from lehr.config.text_models import names_file
 from lehr.runtime.errors import UserError
@@ -19,6 +20,7 @@ _PATHS = re.compile(
 )  # keys that name a file
 # Keys that name models: by step, or by a path with a slash. In the table `reward_models` its own keys do.
 _MODELS = re.compile(r"posttraining\.[^.]+\.(parents|base|value|against|reward_models|pairs\.pool|pairs\.weaker)")
+_TASKS = re.compile(r"data\.decontamination\.tasks|chat\.decontaminate_tasks")  # names, or files of one's own
 _FILTERS_MODELS = re.compile(r"data\.filters\.[^.]+\.model")
 _TABLES = ("weights", "examples", "reward_models")  # of shares: a child that names them means exactly those, not a union
 
@@ -70,15 +72,25 @@ def _merge_steps(old: Any, new: Any, source: str, origin: Origin, base: Path) ->
 
 def _placed(value: Any, base: Path, dotted: str) -> Any:
     """The value of the key `dotted`, with the paths in it made absolute."""
-    if isinstance(value, list) and (_MODELS.fullmatch(dotted) or _PATHS.fullmatch(dotted)):
+    if isinstance(value, list) and dotted == "evaluation.tasks":
+        return [_task_placed(part, base) for part in value]
+    if isinstance(value, list) and (_MODELS.fullmatch(dotted) or _PATHS.fullmatch(dotted) or _TASKS.fullmatch(dotted)):
         return [_placed(part, base, dotted) for part in value]
     return _absolute(value, base) if isinstance(value, str) and _is_path(dotted, value) else value
+
+
+def _task_placed(plan: Any, base: Path) -> Any:
+    """An entry of evaluation.tasks, with the path of a task of one's own made absolute."""
+    task = plan.get("task") if isinstance(plan, dict) else None
+    return {**plan, "task": _absolute(task, base)} if isinstance(task, str) and task.endswith(TASK_ENDS) else plan
 
 
 def _is_path(dotted: str, value: str) -> bool:
     """Whether the key names a file; `chat.template` does where its value is no built-in name, a merge's model with a slash."""
     if _MODELS.fullmatch(dotted):
         return "/" in value
+    if _TASKS.fullmatch(dotted):
+        return value.endswith(TASK_ENDS)
     if _FILTERS_MODELS.fullmatch(dotted):
         return names_file(value)
     return bool(_PATHS.fullmatch(dotted)) or (dotted == "chat.template" and value.endswith(FILE_END))

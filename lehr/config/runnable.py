@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
+from lehr.config.own_task import TASK_ENDS
 from lehr.config.posttraining import (
     BestOfNStep,
     BrainStep,
@@ -83,6 +84,16 @@ def _files(recipe: Recipe) -> Iterator[Lack]:
             yield from _path(f"data.sources.{name}.path", source.path)
     for name, chat in recipe.chat.sources.items():
         yield from _path(f"chat.sources.{name}.path", chat.path)
+    for task in own_tasks(recipe):
+        if not Path(task).is_file():
+            yield f"evaluation.tasks: {task}: no such file", "correct the path, which is relative to its recipe"
+
+
+def own_tasks(recipe: Recipe) -> list[str]:
+    """The files of the tasks of one's own that a recipe names, each once."""
+    apart = [*(recipe.data.decontamination.tasks or () if recipe.data else ()), *(recipe.chat.decontaminate_tasks or ())]
+    named = [*(plan.task for plan in recipe.evaluation.tasks), *apart]
+    return list(dict.fromkeys(task for task in named if task.endswith(TASK_ENDS)))
 
 
 def _path(key: str, path: str) -> Iterator[Lack]:

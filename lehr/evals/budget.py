@@ -6,14 +6,18 @@ from collections.abc import Sequence
 
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.evals.task import Choice, Example, Generation, Options
+from lehr.evals.task import Asked, Choice, Example, Generation, Options, Question
 from lehr.post.chat import render
 from lehr.runtime.errors import UserError
 
 
 def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, context: int, max_new_tokens: int) -> None:
     """Raises UserError if a prompt and an answer of `max_new_tokens` do not fit the `context`: the prompt would lose its
-    beginning."""
+    beginning. A task of one's own has a limit of its own, and its prompts may lose theirs."""
+    own = next((example.max_tokens for example in examples if isinstance(example, Asked)), 0)
+    if own >= context:
+        what = f"task {task}: answers of up to {own} tokens leave no room for a prompt in the model's context of {context}"
+        raise UserError(what, remedy="lower the task's max_tokens (lm-eval: generation_kwargs.max_gen_toks)")
     prompts = [_prompt_tokens(example, tokenizer) for example in examples if isinstance(example, Generation)]
     room = context - max(prompts, default=0)
     if prompts and max_new_tokens > room:
@@ -30,17 +34,25 @@ def too_long(examples: Sequence[Example], tokenizer: Tokenizer, room: int) -> in
 
 
 def shortened(examples: Sequence[Example], tokenizer: Tokenizer, context: int) -> int:
-    """The number of multiple-choice examples longer than the `context`, which are scored without their beginning."""
-    return sum(any(len(tokenizer.encode(text)) > context for text in _whole(example)) for example in examples)
+    """The number of multiple-choice examples longer than the `context`, and of prompts of tasks of one's own longer than their
+    answers leave room for: they are scored without their beginning."""
+    asked = sum(_asked_tokens(e, tokenizer) > context - e.max_tokens for e in examples if isinstance(e, Asked))
+    return asked + sum(any(len(tokenizer.encode(text)) > context for text in _whole(example)) for example in examples)
 
 
 def _whole(example: Example) -> list[str]:
     """The texts that a multiple-choice example is scored by."""
-    if isinstance(example, Choice):
+    if isinstance(example, Choice | Question):
         return [example.context + end for end in example.continuations]
     if isinstance(example, Options):
         return [context + end for context, end in zip(example.contexts, example.continuations, strict=True)]
     return []
+
+
+def _asked_tokens(example: Asked, tokenizer: Tokenizer) -> int:
+    if example.messages:
+        return _chat_tokens(example.messages, tokenizer)
+    return (example.encoding == "lehr") + len(tokenizer.encode(example.prompt))
 
 
 def _prompt_tokens(example: Generation, tokenizer: Tokenizer) -> int:

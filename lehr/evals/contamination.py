@@ -12,9 +12,9 @@ from lehr.data.ngram_words import tokens
 from lehr.data.synthetic.conversations import ASKED_FORMAT
 from lehr.data.synthetic.problems import pool, problem
 from lehr.data.synthetic.splits import Split
-from lehr.evals.packaged import is_packaged, split_of
-from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples
-from lehr.evals.task import Choice, Generation, Options, Text
+from lehr.evals.own import identity
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples, only_split
+from lehr.evals.task import Asked, Choice, Generation, Options, Passage, Question, Text
 
 _BOTH: tuple[Split, Split] = ("dev", "held_out")
 _FAMILIES = {
@@ -58,16 +58,18 @@ def evaluation_texts(
     For generated problems: the questions of *all* dev and held-out keys, whatever the task's limit, and of each question the
     words around its numbers, so that an n-gram identifies the problem and not the phrasing, which training stories share on
     purpose. Tasks whose texts do not exist yet (corpus not prepared, pairs not sampled) have none. Raises UserError for an
-    unknown task.
+    unknown task. A task of one's own stands there by its identity.
     """
     for task in tasks:
         check_task(task)
+    named = {identity(task): task for task in tasks}
 
-    def make(task: str) -> list[str]:
+    def make(name: str) -> list[str]:
+        task = named[name]
         absent = task in NEEDS_PAIRS | NEEDS_ABOUT or (task in NEEDS_CORPUS and corpus_folder is None)
         return [] if absent else list(dict.fromkeys(_texts(task, seed, corpus_folder, ngram_words)))
 
-    return TextsByTask(tasks, make)
+    return TextsByTask(list(named), make)
 
 
 def question_index(texts: Mapping[str, Sequence[str]]) -> Callable[[str], bool]:
@@ -95,7 +97,8 @@ def compared_text(task: str, example: object, ngram_words: int) -> str:
 
 
 def _texts(task: str, seed: int, corpus_folder: Path | None, ngram_words: int) -> Iterator[str]:
-    for split in (split_of(task),) if is_packaged(task) else _BOTH:
+    only = only_split(task)
+    for split in (only,) if only else _BOTH:
         for family in _FAMILIES.get(task, ()):
             yield from _questions(family, split, seed, ngram_words)
         if task not in _FAMILIES:
@@ -119,8 +122,10 @@ def around_numbers(question: str, ngram_words: int) -> str:
 
 def _text(example: object) -> str:
     match example:
-        case Text():
+        case Text() | Passage():
             return example.text
+        case Question() | Asked():
+            return example.compared
         case Choice():
             return example.context + example.continuations[example.gold]
         case Options():

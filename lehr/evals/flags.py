@@ -91,9 +91,10 @@ class Flags:
         }
         return sorted(found.values(), key=lambda leak: (not leak.kept, leak.source, leak.id))
 
-    def flagged(self, record: Record, held: Sequence[Sequence[Leak]]) -> Record:
-        """The record with its flags; `held` are the documents that hold each of its examples."""
-        compared = [one.stage for one in self.sets if self._knows(one, record.task)]
+    def flagged(self, record: Record, held: Sequence[Sequence[Leak]], task: str = "") -> Record:
+        """The record with its flags; `held` are the documents that hold each of its examples. `task`: the identity of one of
+        one's own (lehr.evals.own), which the record knows by its name."""
+        compared = [one.stage for one in self.sets if self._knows(one, task or record.task)]
         others = [*(one.stage for one in self.sets if one.stage not in compared), *self.others]
         if not compared:
             return record.model_copy(update={"contamination": Contamination(compared=[], not_compared=others)})

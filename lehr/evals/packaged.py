@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lehr.artifacts.artifact import sha256_file
+from lehr.config.own_task import TASK_ENDS
 from lehr.evals.task import Options
 from lehr.runtime.errors import UserError
 
@@ -31,7 +32,7 @@ _PRIMARY = {"acc_raw": "acc", "acc_per_char": "acc_per_char", "acc_per_token": "
 
 def is_packaged(task: str) -> bool:
     """Whether a task's name is of this kind; whether there is such a task says `check`."""
-    return ":" in task
+    return ":" in task and not task.endswith(TASK_ENDS)  # a path of a task of one's own
 
 
 def tasks() -> tuple[str, ...]:

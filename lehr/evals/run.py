@@ -16,6 +16,7 @@ from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
+from lehr.evals.own import identity, name_of
 from lehr.evals.score import score
 from lehr.evals.scores import FLAGS, ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
 from lehr.evals.suites import NEEDS_ABOUT, examples
@@ -56,13 +57,14 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     flagged: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     for number, plan in enumerate(c.tasks, start=1):
+        name, known = name_of(plan.task), identity(plan.task)
         given = c.about if plan.task in NEEDS_ABOUT else pairs
         for split in plan.splits:
             found = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
             scored = score(
                 model,
                 c.model,
-                plan.task,
+                name,
                 split,
                 found,
                 c.seed,
@@ -70,9 +72,9 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
                 max_new_tokens=c.max_new_tokens,
                 window_tokens=c.window_tokens,
             )
-            held = [flags.held(plan.task, split, example) for example in found]
-            records += [flags.flagged(r, held).model_dump() for r in scored]
-            flagged += rows_of(plan.task, split, held)
+            held = [flags.held(known, split, example) for example in found]
+            records += [flags.flagged(r, held, known).model_dump() for r in scored]
+            flagged += rows_of(name, split, held)
             items += [_items(r, found) for r in scored]
         work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
     answers = _sample_answers(model, c)

@@ -11,15 +11,30 @@ import numpy as np
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.estimate import Estimate, ratio
+from lehr.evals.own_score import answers, passages, questions
 from lehr.evals.perplexity import Request, text_bits
-from lehr.evals.task import Choice, Example, Generation, Items, Options, Pair, Record, ScoringModel, Text
+from lehr.evals.task import (
+    Asked,
+    Choice,
+    Example,
+    Generation,
+    Items,
+    Options,
+    Own,
+    Pair,
+    Passage,
+    Question,
+    Record,
+    ScoringModel,
+    Text,
+)  # fmt: skip
 from lehr.post.chat import render, turn_end_id
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
 from lehr.runtime.metrics import require
 from lehr.runtime.seeds import derive
 
-E = TypeVar("E", Text, Choice, Options, Generation, Pair)
+E = TypeVar("E", Text, Choice, Options, Generation, Pair, Question, Passage, Asked)
 
 
 class Counted(NamedTuple):
@@ -85,7 +100,22 @@ def _counted(
         return scored_options(model, _all(Options, examples))
     if isinstance(first, Pair):
         return _pairs(model, _all(Pair, examples))
+    if isinstance(first, Passage | Question | Asked):
+        return _own(model, examples, seed, window_tokens or model.max_length)
     return _generations(model, _all(Generation, examples), seed, max_new_tokens)
+
+
+def _own(model: ScoringModel, examples: Sequence[Example], seed: int, window: int) -> dict[str, Counted]:
+    """The metrics of a task of one's own."""
+    first = examples[0]
+    if isinstance(first, Passage):
+        texts = _all(Passage, examples)
+        return {"bits_per_byte": counted(*passages(model, texts, window), families(texts))}
+    if isinstance(first, Question):
+        asked = _all(Question, examples)
+        return {metric: counted(values, (), families(asked)) for metric, values in questions(model, asked).items()}
+    prompts = _all(Asked, examples)
+    return {metric: counted(values, (), families(prompts)) for metric, values in answers(model, prompts, seed).items()}
 
 
 def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
@@ -95,7 +125,7 @@ def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:
     return found
 
 
-def families(examples: Sequence[Text | Choice | Generation]) -> list[str]:
+def families(examples: Sequence[Text | Choice | Generation | Own]) -> list[str]:
     """The clusters of the standard error: the document or wording from which each example was made, or the example itself."""
     # The line end keeps the two apart: a document's family begins with its source's name.
     return [example.family or f"\n{number}" for number, example in enumerate(examples)]

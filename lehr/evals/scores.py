@@ -8,7 +8,7 @@ from lehr.artifacts.artifact import Kind
 from lehr.config.base import NonNegative, Positive
 from lehr.config.evaluation import TaskPlan
 from lehr.config.self_knowledge import About
-from lehr.evals import packaged
+from lehr.evals import own, packaged
 from lehr.pipeline.ranked import RankedConfig
 
 SCORES, SAMPLES = "scores.json", "samples.json"
@@ -39,6 +39,8 @@ class EvaluateConfig(RankedConfig):
     not_compared: list[str] = []
 
     def described(self) -> dict[str, Any]:
-        """With the content of the requests that a package ships."""
+        """With the content of the requests that a package ships, and of tasks of one's own, wherever they lie."""
         files = {plan.task: packaged.digest(plan.task) for plan in self.tasks if packaged.is_packaged(plan.task)}
-        return {**super().described(), **({"packaged": files} if files else {})}
+        said = super().described()
+        tasks = [{**plan, "task": own.identity(plan["task"])} for plan in said["tasks"]]
+        return {**said, "tasks": tasks, **({"packaged": files} if files else {})}

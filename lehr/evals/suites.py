@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
-from lehr.evals import packaged
+from lehr.evals import own, packaged
 from lehr.evals.corpus import cut, held_back, prose_texts, rows_of
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
 from lehr.runtime.errors import UserError
@@ -171,13 +171,33 @@ TASKS = tuple(_TASKS)
 NEEDS_CORPUS = frozenset({"prose", "continuation_cf"})
 NEEDS_PAIRS = frozenset({"preference"})
 NEEDS_ABOUT = frozenset({"self_knowledge"})
-_KNOWN = f"tasks are: {', '.join(TASKS)}; and those of {packaged.PACKAGE}, such as arc_easy:rc_5shot (docs/evaluation.md)"
+_KNOWN = (
+    f"tasks are: {', '.join(TASKS)}; and those of {packaged.PACKAGE}, such as arc_easy:rc_5shot; "
+    "and the path of a YAML file of your own (docs/evaluation.md)"
+)
 OF_TEXT = frozenset({"prose", "math_text"})  # scored in bits per byte
+
+
+def only_split(task: str) -> packaged.Split | None:
+    """The split of a task that has one, as those of a package and of one's own have; None for all others."""
+    if own.is_own(task):
+        return own.split_of(task)
+    return packaged.split_of(task) if packaged.is_packaged(task) else None
+
+
+def check_splits(task: str, asked: Sequence[str], key: str = "") -> None:
+    """Raises UserError for a split that the task does not have."""
+    if own.is_own(task):
+        own.check_splits(task, asked, key)
+    elif packaged.is_packaged(task):
+        packaged.check_splits(task, asked, key)
 
 
 def check_task(name: str, key: str = "") -> None:
     """Raises UserError, which lists the known tasks, unless `name`, the value at `key`, is one."""
-    if packaged.is_packaged(name):
+    if own.is_own(name):
+        own.check(name, key)
+    elif packaged.is_packaged(name):
         packaged.check(name, key)
     elif name not in _TASKS:
         near = get_close_matches(name, TASKS, 1)
@@ -191,6 +211,8 @@ def metrics_of(task: str) -> list[str]:
         return ["bits_per_byte"]
     if task in NEEDS_PAIRS:
         return ["accuracy", "margin"]
+    if own.is_own(task):
+        return own.metrics_of(task)
     if packaged.is_packaged(task):
         several = len(packaged.options(task, 1)[0].contexts) > 1
         return list(dict.fromkeys([packaged.primary(task), *(("acc", "acc_per_char") if several else ())]))
@@ -215,6 +237,9 @@ def examples(
     for an unknown task, and if a task's files are missing, damaged or empty.
     """
     check_task(task_name)
+    if own.is_own(task_name):
+        own.check_splits(task_name, [split])
+        return list(own.loaded(task_name).examples[:limit])
     if packaged.is_packaged(task_name):
         packaged.check_splits(task_name, [split])
         return list(packaged.options(task_name, limit))

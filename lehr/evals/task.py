@@ -71,7 +71,53 @@ class Pair:
     rejected: str
 
 
-Example = Text | Choice | Options | Generation | Pair
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Of a task of one's own: which of `continuations` of `context` is the most probable, of which `golds` are right; of a
+    single one its log-probability. Norms leave out the first `uncounted` characters of a continuation. `alone`: a context
+    without the question. `compared`: the text by which training documents are compared with it. `encoding`: see
+    lehr.config.own_task."""
+
+    context: str
+    continuations: tuple[str, ...]
+    golds: tuple[int, ...]
+    uncounted: int
+    alone: str | None
+    primary: str
+    encoding: str
+    compared: str
+    family: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Of a task of one's own: a text for bits per byte, in windows, the last one filled with what stands before it."""
+
+    text: str
+    family: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Of a task of one's own: a prompt (or a chat) whose answer is generated. `checks`: the metrics by name, each a check and
+    its arguments, of what each way of `extract` takes out of the answer (lehr.evals.answers)."""
+
+    prompt: str
+    messages: tuple[Message, ...]
+    checks: tuple[tuple[str, dict[str, Any]], ...]
+    extract: tuple[tuple[str, tuple[tuple[str, str, int, str], ...]], ...]
+    stop: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+    samples: int
+    pass_at: tuple[int, ...]
+    encoding: str
+    compared: str
+    family: str = ""
+
+
+Own = Question | Passage | Asked
+Example = Text | Choice | Options | Generation | Pair | Own
 
 Scored = tuple[float, int, bool]  # sum of log-probabilities in nats, tokens, and whether greedy decoding agrees
 

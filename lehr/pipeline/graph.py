@@ -14,13 +14,13 @@ from lehr.config.recipe import Recipe
 from lehr.config.self_knowledge import About
 from lehr.data.synthetic.conversations import FAMILIES
 from lehr.evals.scores import EvaluateConfig
-from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS
 from lehr.pipeline.baselines import baselines
 from lehr.pipeline.node import REPORT, Node, needed
 from lehr.pipeline.registry import stage
 from lehr.pipeline.step_context import Reward, StepContext
 from lehr.pipeline.steps import expanded, runs
-from lehr.pipeline.task_checks import check_tasks, compared_tasks
+from lehr.pipeline.task_checks import check_named, check_tasks, compared_tasks
 from lehr.pipeline.text_models import text_models
 from lehr.pipeline.trained_on import trained_on
 from lehr.runtime import seeds
@@ -115,7 +115,7 @@ class _Builder:
         r, made = self.recipe, list[Node]()
         if r.data:
             for task in (tasks := r.data.decontamination.tasks) or []:
-                check_task(task, "data.decontamination.tasks")
+                check_named(task, "data.decontamination.tasks")
             config = DocumentsConfig(
                 data=r.data, seed=seeds.derive(self.seed, "documents"), evaluation_seed=self.seed,
                 decontaminate=compared_tasks(r) if tasks is None else tasks,
@@ -209,7 +209,7 @@ class _Builder:
         apart = r.chat.decontaminate_tasks
         apart = compared_tasks(r) if apart is None else apart
         for task in apart:
-            check_task(task, "chat.decontaminate_tasks")
+            check_named(task, "chat.decontaminate_tasks")
         apart = [task for task in apart if task not in NEEDS_PAIRS | NEEDS_ABOUT]  # whose texts are made later
         several = sum(isinstance(step, DpoStep) and runs(step) for step in r.posttraining) > 1
         rewards = dict[str, Reward]()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lehr.config.posttraining import MergeStep
 from lehr.config.recipe import Recipe
-from lehr.evals import packaged
-from lehr.evals.suites import NEEDS_CORPUS, TASKS, check_task
+from lehr.evals import own
+from lehr.evals.suites import NEEDS_CORPUS, TASKS, check_splits, check_task
 from lehr.runtime.errors import UserError
 
 
 def check_tasks(recipe: Recipe) -> None:
-    """Raises UserError for a task that does not exist, and for one of held-back documents where there are none."""
-    for name in recipe.evaluation.headline:
-        check_task(name.partition("/")[0], "evaluation.headline")
+    """Raises UserError for a task that does not exist, for one of held-back documents where there are none, and for whatever is
+    wrong in the files of one's own. Files that are not there are left to lehr.config.runnable: a pinned recipe is also read
+    where its files are not."""
+    names = _own_names(recipe)
+    for headline in recipe.evaluation.headline:
+        if (name := headline.partition("/")[0]) not in names:
+            check_task(name, "evaluation.headline")
     for plan in recipe.evaluation.tasks:
-        check_task(plan.task, "evaluation.tasks")
-        if packaged.is_packaged(plan.task):
-            packaged.check_splits(plan.task, plan.splits, "evaluation.tasks")
+        check_named(plan.task, "evaluation.tasks")
+        if not own.is_own(plan.task) or Path(plan.task).is_file():
+            check_splits(plan.task, plan.splits, "evaluation.tasks")
         if plan.task in NEEDS_CORPUS and recipe.data is None:
             what = f"evaluation.tasks: {plan.task} scores held-back documents, but the recipe has no data"
             raise UserError(what, remedy="remove the task, or add data")
@@ -24,6 +30,24 @@ def check_tasks(recipe: Recipe) -> None:
         if isinstance(step, MergeStep) and step.search and (task := step.search.task) in NEEDS_CORPUS:
             what = f"posttraining.{step.name}.search: {task} scores held-back documents, but the recipe has no data"
             raise UserError(what, remedy="name another task, or add data")
+
+
+def check_named(task: str, key: str) -> None:
+    """Raises UserError for a task that does not exist, but for a file that is not there."""
+    if not own.is_own(task) or Path(task).is_file():
+        check_task(task, key)
+
+
+def _own_names(recipe: Recipe) -> dict[str, str]:
+    """The names of the tasks of one's own, each with its file. Raises UserError for a name that two tasks have."""
+    found: dict[str, str] = {}
+    for path in dict.fromkeys(plan.task for plan in recipe.evaluation.tasks if own.is_own(plan.task)):
+        name = own.name_of(path) if Path(path).is_file() else Path(path).stem
+        if name in TASKS or name in found:
+            other = found.get(name, "built in")
+            raise UserError(f"the task {name} is {other} too", where=path, remedy="give it another `name`")
+        found[name] = path
+    return found
 
 
 def compared_tasks(recipe: Recipe) -> list[str]:

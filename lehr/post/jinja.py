@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError, TemplateRuntimeError, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, TemplateError, TemplateRuntimeError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, Macro
@@ -27,6 +27,7 @@ MOST_STEPS = 2_000_000  # of loops and calls in one rendering, and a step for ea
 MOST_CHARACTERS = 16 << 20  # of a rendering, and of every text on the way to it
 _MOST_BITS = 1 << 16  # of a whole number
 _REMEDY = "mend the chat template, or name a built-in one in chat.template"
+_STRICT_REMEDY = "mend the template, or the row's fields"
 
 
 class TooMuchWork(TemplateRuntimeError):
@@ -105,9 +106,9 @@ class _Counted(NodeTransformer):
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         # Not optimised: constants would be folded, and so computed without a bound, while compiling.
-        super().__init__(trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[_Generation, loopcontrols])
+        super().__init__(optimized=False, extensions=[_Generation, loopcontrols], **options)
         self.filters["tojson"] = _to_json
         self.globals |= {"raise_exception": _raise, "strftime_now": lambda form: _STATE.now.strftime(form)}
         self.checked, self.items = _STATE.checked, _items
@@ -154,18 +155,20 @@ def _raise(message: str) -> None:
 
 
 class ChatTemplate:
-    """A compiled template. Raises UserError if Jinja cannot parse it."""
+    """A compiled template; `strict`: one of a row's fields. Raises UserError if Jinja cannot parse it."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, strict: bool = False) -> None:
+        self._called, self._given = ("template", "this row") if strict else ("chat template", "these messages")
+        self._remedy = _STRICT_REMEDY if strict else _REMEDY
         if len(source) > MOST_TEMPLATE:
-            raise UserError(f"a chat template of more than {MOST_TEMPLATE:,} characters", remedy=_REMEDY)
+            raise UserError(f"a {self._called} of more than {MOST_TEMPLATE:,} characters", remedy=self._remedy)
         try:
-            self._template = _ENVIRONMENT.from_string(source)
+            self._template = (_STRICT if strict else _ENVIRONMENT).from_string(source)
         except TemplateError as error:
             line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
-            raise UserError(f"the chat template is no Jinja{line}: {_one_line(error)}", remedy=_REMEDY) from None
+            raise UserError(f"the {self._called} is no Jinja{line}: {_one_line(error)}", remedy=self._remedy) from None
         except (SyntaxError, RecursionError, MemoryError, ValueError, TypeError) as error:
-            raise UserError(f"the chat template cannot be compiled: {_one_line(error)}", remedy=_REMEDY) from None
+            raise UserError(f"the {self._called} cannot be compiled: {_one_line(error)}", remedy=self._remedy) from None
 
     def text(self, values: Mapping[str, Any], marks: tuple[str, str] | None = None) -> str:
         """What the template makes of `values`; `marks` are put around what stands in its tag `generation`. Raises UserError for
@@ -179,7 +182,7 @@ class ChatTemplate:
                 if size > MOST_CHARACTERS:
                     raise TooMuchWork(f"a text of more than {MOST_CHARACTERS:,} characters")
         except Exception as error:  # noqa: BLE001 (a template can raise anything)
-            raise UserError(f"the chat template refuses these messages: {_one_line(error)}", remedy=_REMEDY) from None
+            raise UserError(f"the {self._called} refuses {self._given}: {_one_line(error)}", remedy=self._remedy) from None
         finally:
             _STATE.marks = None
         return "".join(parts)
@@ -189,10 +192,12 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-_ENVIRONMENT = _Environment()
+_ENVIRONMENT = _Environment(trim_blocks=True, lstrip_blocks=True)
+# Blanks as they stand, and a name that nothing defines is an error, not an empty text.
+_STRICT = _Environment(keep_trailing_newline=True, undefined=StrictUndefined)
 
 
-@lru_cache(maxsize=16)
-def compiled(source: str) -> ChatTemplate:
+@lru_cache(maxsize=64)
+def compiled(source: str, strict: bool = False) -> ChatTemplate:
     """The template of this text, compiled once. Raises UserError as ChatTemplate does."""
-    return ChatTemplate(source)
+    return ChatTemplate(source, strict)

@@ -90,7 +90,8 @@ def find(name: str) -> Metric | None:
     """The declaration of `name`, or None. `dev_X` is X measured during training, `X@PART` is X of one part of the data."""
     whole, at, part = name.partition("@")
     if at and (of := find(whole)) is not None:
-        return replace(of, name=name, title=f"{of.title}, {part}", short="", live=False, panel=False)
+        title = name if of.title == f"{whole}@k" else f"{of.title}, {part}"
+        return replace(of, name=name, title=title, short="", live=False, panel=False)
     known = _DECLARED.get(name)
     base = _DECLARED.get(name.removeprefix(DEV)) if known is None and name.startswith(DEV) else None
     if base is None:
@@ -175,8 +176,21 @@ BUILT_IN = (
     Metric("acc_per_byte", "accuracy per byte", SHARE, "higher"),
     Metric("acc_per_token", "accuracy per token", SHARE, "higher"),
     Metric("acc_pmi", "accuracy by mutual information", SHARE, "higher"),
+    Metric("greedy_match", "right answers by greedy decoding", SHARE, "higher"),
+    Metric("answer_nats", "negative log-probability of the answer", "nats", "lower", ".3f"),
     Metric("answer_bits_per_byte", "bits per byte of the answer", "bits/byte", "lower", ".3f"),
     Metric("exact_match", "exact match", SHARE, "higher"),
+    Metric("f1", "F1", SHARE, "higher"),
+    *(
+        Metric(check, title, SHARE, "higher")
+        for check, title in {
+            "last_number": "last number", "last_integer": "last integer", "math_equal": "equal expression",
+            "mentions": "mentions", "regex": "pattern found", "instructions": "instructions followed",
+            "code_tests": "tests passed", "json_schema": "JSON by its schema", "json_object": "JSON object",
+            "tool_call": "tool call",
+        }.items()
+    ),
+    Metric("pass", "pass@k", SHARE, "higher"),  # emitted as pass@1, pass@10
     Metric("strict", "strict", SHARE, "higher"),
     Metric("asked_format", "asked format", SHARE, "higher"),
     Metric("right", "right answers", SHARE, "higher"),

@@ -28,6 +28,12 @@ class CleanedConfig(StageConfig):
     paragraphs: LeakedParagraphs | None = LeakedParagraphs()
     action: Action = "remove"
 
+    def described(self) -> dict[str, Any]:
+        """A task of one's own counts by its content and not by its path."""
+        from lehr.evals.own import identity
+
+        return {**super().described(), "decontaminate": [identity(task) for task in self.decontaminate]}
+
 
 class ConversationsConfig(CleanedConfig):
     """`amounts` of supplied `sources` and of families of generated conversations, by name; shares are of `samples`."""

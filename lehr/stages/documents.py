@@ -42,7 +42,10 @@ class DocumentsConfig(StageConfig):
     def described(self) -> dict[str, Any]:
         """Files count by their contents and names below the source's path, not by that path; mixes do not count, nor do other
         uses of the sources."""
+        from lehr.evals.own import identity
+
         said = super().described()
+        said["decontaminate"] = [identity(task) for task in self.decontaminate]
         data = {key: value for key, value in said["data"].items() if key not in _OTHERS}
         sources = {name: described_source(name, source) for name, source in self.data.sources.items()}
         filters = [_content_of(name, each) for name, each in self.data.filters.items()]  # in their order, which counts

@@ -7,6 +7,7 @@ from lehr.config.base import NonNegative, Positive
 from lehr.config.merging import OF_DIFFERENCES, MergeMethod, MergeSearch
 from lehr.config.names import is_address
 from lehr.config.posttraining import MergeStep
+from lehr.evals.own import is_own
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, check_task, metrics_of
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.node import Node
@@ -69,6 +70,8 @@ def expand(step: MergeStep, place: StepContext) -> list[Node]:
 
 def _searched(step: MergeStep, how: MergeMethod, search: MergeSearch, place: StepContext) -> SearchedMergeConfig:
     key, task = f"posttraining.{step.name}.search", search.task
+    if is_own(task):
+        raise UserError(f"{key}.task: a search takes the built-in tasks", remedy="name one of them; score your own afterwards")
     check_task(task, f"{key}.task")
     if task in NEEDS_PAIRS:
         raise UserError(f"{key}.task: {task} scores pairs, which a merge has none of", remedy="name another task")

@@ -47,8 +47,11 @@ class PreferencesConfig(RankedConfig):
             own = self.pairs.judge.model_dump(mode="json", exclude={"url", "concurrency", "timeout_seconds"})
             said["pairs"] = {**said["pairs"], "judge": own}
         if self.prompts:
+            from lehr.evals.own import identity
+
             sources = {name: described(source) for name, source in self.prompts.sources.items()}
-            said["prompts"] = {**said["prompts"], "sources": sources}
+            apart = [identity(task) for task in self.prompts.decontaminate]
+            said["prompts"] = {**said["prompts"], "sources": sources, "decontaminate": apart}
         return said
 
 

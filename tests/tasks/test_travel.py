@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lehr.config import Recipe, load_recipe, recipe_yaml
+from lehr.evals import own
 from lehr.post.sets.files import files_of
 from lehr.runtime.errors import UserError
 from lehr.tasks import travel
@@ -118,3 +119,29 @@ def test_rewards_and_other_models_of_this_machine_are_refused(step: str, tmp_pat
         assert str(caught.value.where).endswith(f"={tmp_path / place / 'rm'}")
     path.write_text(f"inherits: {TINY}\nposttraining: [{{kind: sft}}, {step.replace('PLACE', 's3://b/r/artifacts')}]\n")
     travel.packed(load_recipe(path))
+
+
+def test_a_task_of_ones_own_goes_along_with_its_data(tmp_path: Path) -> None:
+    """Its data keep their place beside it; the recipe names it relative to itself, and it is the same task."""
+    home = tmp_path / "mine"
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "rows.jsonl").write_text('{"q": "1+1=", "a": "2"}\n')
+    said = "kind: generation\nprompt: q\ntarget: a\nmetrics: {exact_match: {}}\n"
+    (home / "sums.yaml").write_text(f"{said}data: data/rows.jsonl\n")
+    tasks = [f"evaluation.tasks=[{{task: '{home / 'sums.yaml'}'}}]", "evaluation.headline=[sums/exact_match]"]
+    recipe, files = travel.packed(load_recipe(TINY, tasks))
+    for name, file in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(file.read_bytes())
+    pinned = tmp_path / "recipes" / "x.yaml"
+    pinned.parent.mkdir()
+    pinned.write_text(recipe_yaml(recipe))
+    assert str(home) not in pinned.read_text()
+    [plan] = load_recipe(pinned).evaluation.tasks
+    assert Path(plan.task).is_relative_to(tmp_path / "inputs")
+    assert own.identity(plan.task) == own.identity(str(home / "sums.yaml"))
+    [kept] = travel.portable(load_recipe(pinned), tmp_path).evaluation.tasks
+    assert kept.task == Path(plan.task).relative_to(tmp_path).as_posix()
+    (home / "sums.yaml").write_text(f"{said}data: {home / 'data' / 'rows.jsonl'}\n")
+    with pytest.raises(UserError, match="names a file by its whole path, which no pod has"):
+        travel.packed(load_recipe(TINY, tasks))

@@ -16,6 +16,7 @@ from lehr.artifacts.fingerprint import reachable
 from lehr.config.data import Mix
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim, Rollback
+from lehr.config.own_task import CHECKS
 from lehr.config.schedule import ConstantSchedule
 from lehr.config.self_knowledge import About
 from lehr.config.training import Watch
@@ -24,7 +25,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Ranks
 from lehr.evals.score import score
 from lehr.evals.suites import NEEDS_ABOUT, TASKS, examples
-from lehr.evals.task import Generation, Options
+from lehr.evals.task import Asked, Generation, Options, Question
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.batches import OfExamples
@@ -148,7 +149,15 @@ def _scores(folder: Path) -> set[str]:
         asked = examples(task, "dev", 4, 5, folder, given)
         found |= {record.metric for record in score(model, "soup", task, "dev", asked, seed=1)}
     shipped = [Options(("q", "q"), (" a", " b"), 0, alone=("x", "x"))]  # of a package (tests/evals/test_packaged.py)
-    return found | {record.metric for record in score(model, "soup", "t", "dev", shipped, seed=1)}
+    found |= {record.metric for record in score(model, "soup", "t", "dev", shipped, seed=1)}
+    # Tasks of one's own: the checks that need no package or sandbox here; the others are named as their verifiers are.
+    said = [("exact_match", {"answers": ["a"]}), ("f1", {"answers": ["a"]}), ("mentions", {"all": ["a"]})]
+    one = Question("q", (" a",), (0,), 1, None, "answer_nats", "lehr", "q a")
+    many = Asked("q", (), tuple(said), (("", ()),), ("x",), 4, 1.0, 2, (1,), "lehr", "q")
+    for own in (one, many):
+        found |= {record.metric.partition("@")[0] for record in score(model, "soup", "t", "dev", [own], seed=1)}
+    assert found >= set(dict(said)) | {"pass"}
+    return found | set(CHECKS)
 
 
 def test_every_name_is_declared_and_every_declaration_is_used(tmp_path: Path) -> None:
