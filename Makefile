@@ -164,8 +164,8 @@ spark: setup ## install PySpark for `data.deduplication.engine: spark` and its t
 	@[ -e $(SPARK)/pyspark-4.3.0.dist-info ] || $(PY) -m pip install -q --no-deps --no-build-isolation --upgrade --target $(SPARK) \
 	  pyspark==4.3.0 py4j==0.10.9.9
 
-bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
-	@for area in train generate serve checkpoint soup data dedup cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+bench: setup ## run every benchmark and write docs/performance.md; half an hour, on an idle machine
+	@for area in train generate serve checkpoint soup data dedup cost overhead storage evaluate; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv, those of other Pythons, and caches; runs/ stays
 	rm -rf $(VENV) $(wildcard .venv-3.*) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
