@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +22,6 @@ Score = Callable[[Requests], list[float]]
 PEER = "lm-eval 0.4.13, hf"
 SHOTS = 800  # tokens of the five examples before every question of a subject: MMLU's are 300 to 3,000
 FLIPS = 10_000  # questions whose answers are compared
-LM_EVAL = Path(os.environ.get("LEHR_LM_EVAL", Path.home() / ".cache/lehr/lm-eval"))  # where it is not among the peers
 _LETTERS = (40, 41, 42, 43)  # any four tokens
 
 
@@ -56,8 +53,6 @@ def ours(model: Transformer, tokenizer: Tokenizer) -> Score:
 def lm_eval(model: Transformer, tokenizer: Tokenizer, batch: int) -> Score:
     """lm-eval's own loop with its cache of logits, which reads one-token answers of one prompt from one pass. It is given ids:
     what texts cost to encode is on neither side."""
-    if LM_EVAL.is_dir() and str(LM_EVAL) not in sys.path:
-        sys.path.append(str(LM_EVAL))
     import transformers
     from lm_eval.models.huggingface import HFLM
 

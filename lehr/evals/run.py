@@ -16,6 +16,7 @@ from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
+from lehr.evals.hard_requests import check_choices
 from lehr.evals.kept import KeptScores
 from lehr.evals.score import score
 from lehr.evals.scores import FLAGS, ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
@@ -61,6 +62,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
         given = c.about if plan.task in NEEDS_ABOUT else pairs
         for split in plan.splits:
             found = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
+            check_choices(plan.task, found)
             digest = _digest(found)
             scored = kept.found(plan.task, split, digest)
             if scored is None:
