@@ -18,6 +18,7 @@ from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
 from lehr.evals.hard_requests import check_choices
 from lehr.evals.kept import KeptScores
+from lehr.evals.pace import Pace
 from lehr.evals.score import score
 from lehr.evals.scores import FLAGS, ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
 from lehr.evals.suites import NEEDS_ABOUT, examples
@@ -53,6 +54,8 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     own = LanguageModel(loaded.model, loaded.tokenizer, loaded.chat)
     model = SharedModel(own, ranks, work.context.serve(own))
     pairs = work.pairs / _PAIRS if work.pairs else None
+    pace = Pace(work.context.tracker.value.note)
+    own.watch = pace if ranks.first else None
     kept = KeptScores(work.context.scratch, ranks, c, artifact.manifest.digest)
     flags = Flags(work.trained_on if ranks.first else (), c.not_compared, c.seed)
     records: list[dict[str, Any]] = []
@@ -66,6 +69,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
             digest = _digest(found)
             scored = kept.found(plan.task, split, digest)
             if scored is None:
+                pace.begin(f"{plan.task}, {split}")
                 scored = score(
                     model,
                     c.model,

@@ -12,7 +12,7 @@ from torch import Tensor
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.decode import Decoder
 from lehr.model.packed import packed
-from lehr.model.score import Scored, scored_paths, unit_width
+from lehr.model.score import Scored, Watch, scored_paths, unit_width
 from lehr.model.score_batches import scored_in_batches
 from lehr.model.score_plan import Pair, Path, path_of, shares
 from lehr.model.transformer import Transformer
@@ -23,11 +23,13 @@ _GENERATE_ROWS = 128  # prompts decoded at once
 
 @dataclass
 class LanguageModel:
-    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and `lehr.runtime.ports.Sampler`."""
+    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and `lehr.runtime.ports.Sampler`. `watch` is told
+    how many requests of a list are scored, while they are."""
 
     model: Transformer
     tokenizer: Tokenizer
     chat: bool = False
+    watch: Watch | None = None
 
     @property
     def max_length(self) -> int:
@@ -43,7 +45,7 @@ class LanguageModel:
         paths = self._paths(pairs)
         if not self.model.keeps_cache:
             return scored_in_batches(self.model, paths, self.tokenizer.pad_id)
-        return scored_paths(self.model, paths)
+        return scored_paths(self.model, paths, self.watch)
 
     def shares(self, pairs: Sequence[Pair], parts: int) -> list[list[int]]:
         """The numbers of the requests that have something to compute, in `parts` shares of about equal cost: those that begin

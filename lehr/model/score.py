@@ -25,6 +25,7 @@ from lehr.model.transformer import Transformer
 from lehr.runtime.errors import diverged
 
 Scored = tuple[float, int, bool]
+Watch = Callable[[int, int], None]  # requests done, requests
 _CPU_WIDTH, _DEVICE_WIDTH = 128, 512  # tokens of a unit: the numbers' last bits depend on it, so it is no setting
 _ROUND = 128  # a cache's columns, so that every head's keys begin at a whole line of memory
 _CACHE_BYTES = 8 << 30  # of all threads together, beside twice the weights' memory
@@ -35,9 +36,10 @@ def unit_width(device: torch.device) -> int:
     return _CPU_WIDTH if device.type == "cpu" else _DEVICE_WIDTH
 
 
-def scored_paths(model: Transformer, paths: Sequence[Path]) -> list[Scored]:
+def scored_paths(model: Transformer, paths: Sequence[Path], watch: Watch | None = None) -> list[Scored]:
     """Of each request the sum of the continuation's log-probabilities in nats, its tokens, and whether each of them has the
-    largest logit. A request without units is (0.0, 0, True). Raises UserError if probabilities are not finite."""
+    largest logit. A request without units is (0.0, 0, True). `watch` is told after each request, in whatever thread, how many
+    of how many are done. Raises UserError if probabilities are not finite."""
     found: list[Scored] = [(0.0, 0, True)] * len(paths)
     columns = -(-max((path.size for path in paths), default=0) // _ROUND) * _ROUND
     if not columns:
@@ -52,9 +54,15 @@ def scored_paths(model: Transformer, paths: Sequence[Path]) -> list[Scored]:
             if stop.is_set():
                 return
             found[i] = one.scored(paths[i])
+            if watch is not None:
+                with lock:
+                    done.append(i)
+                    watch(len(done), total)
 
+    lock, done = threading.Lock(), list[int]()
     on_cpu = model.cos.device.type == "cpu"
     divided = [part for part in shares(paths, _walks(model, columns, threads)) if part]
+    total = sum(map(len, divided))
     try:
         if len(divided) == 1:
             walk(divided[0])

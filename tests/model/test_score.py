@@ -83,13 +83,13 @@ def test_equal_to_a_plain_loop(family: str, kv_heads: int) -> None:
     ("family", "dtype"), [("olmo2", torch.float32), ("granitemoe", torch.float32), ("olmo", torch.bfloat16)]
 )
 def test_the_same_bits_in_any_company(family: str, dtype: torch.dtype) -> None:
-    """One, two ... 64 at a time, in other orders, a few of them alone, divided among threads. The wide MLP is one whose
+    """One, seven, 64 at a time, in other orders, a few of them alone, divided among threads. The wide MLP is one whose
     product's bits change with its rows and with the number of threads (on the processors where this was measured)."""
     lm = _model(family, mlp_hidden=2048 if family == "olmo2" else 320)
     lm.model.to(dtype)
     asked = _requests()
     whole = lm.logprobs(asked)
-    for size in (1, 2, 5, 16, 64):
+    for size in (1, 7, 64):
         assert [one for at in range(0, len(asked), size) for one in lm.logprobs(asked[at : at + size])] == whole, size
     random, before = Random(1), torch.get_num_threads()
     for threads in (1, 2, 3):
