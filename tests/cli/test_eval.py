@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +122,29 @@ def test_a_killed_evaluation_goes_on_with_the_next_task_and_writes_the_same_file
     assert asked[3:] == ["chat_math", "prose"]
     assert "arithmetic_cf, held_out: scored before this attempt, and kept" in capsys.readouterr().err
     assert not list((tmp_path / "cut").glob("work/*/scored"))
+    ours, theirs = (next((tmp_path / run / "artifacts").glob("scores-*")) for run in ("cut", "whole"))
+    for name in ("scores.json", "items.jsonl", "contaminated.jsonl", "samples.json"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+
+
+@pytest.mark.long
+def test_an_evaluation_killed_by_the_kernel_goes_on(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGKILL once the first task's scores are kept, while answers of the second are generated."""
+    command = ["eval", str(trained), "--tasks", "arithmetic_cf,arithmetic", "--limit", "1000", "--processes", "1", "--out"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "lehr.cli.main", *command, str(tmp_path / "cut")], cwd=Path(__file__).parents[2]
+    )
+    try:
+        until = time.monotonic() + 120
+        while not list((tmp_path / "cut").glob("work/*/scored/*.json")):
+            assert running.poll() is None and time.monotonic() < until
+            time.sleep(0.005)
+    finally:
+        running.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert main([*command, str(tmp_path / "cut")]) == 0
+    assert "arithmetic_cf, held_out: scored before this attempt, and kept" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "whole")]) == 0
     ours, theirs = (next((tmp_path / run / "artifacts").glob("scores-*")) for run in ("cut", "whole"))
     for name in ("scores.json", "items.jsonl", "contaminated.jsonl", "samples.json"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
