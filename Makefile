@@ -143,7 +143,11 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  litdata==0.2.76 datatrove==0.10.1 loguru==0.7.3 humanize==4.17.0 spacy==3.8.18 thinc==8.3.14 cymem==2.0.16 \
 	  preshed==3.0.15 murmurhash==1.0.16 blis==1.3.4 wasabi==1.1.3 srsly==2.5.6 catalogue==2.0.10 confection==1.3.4 \
 	  weasel==1.0.1 spacy-legacy==3.0.12 spacy-loggers==1.0.5 cloudpathlib==0.26.0 smart-open==9.0.2 httpx==0.28.1 \
-	  httpcore==1.0.9 orjson==3.11.4 trl==1.16.0 accelerate==1.15.0 datasketch==2.0.0 rensa==0.5.0
+	  httpcore==1.0.9 orjson==3.11.4 trl==1.16.0 accelerate==1.15.0 datasketch==2.0.0 rensa==0.5.0 \
+	  lm-eval==0.4.13 evaluate==0.4.6 sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 lxml==6.1.3 colorama==0.4.6 \
+	  pytablewriter==1.2.1 dataproperty==1.1.1 mbstrdecoder==1.1.5 pathvalidate==3.3.1 tabledata==1.3.5 tcolorpy==0.1.7 \
+	  typepy==2.0.0 chardet==7.7.0 sqlitedict==2.1.0 rouge-score==0.1.2 nltk==3.10.4 absl-py==2.5.1 word2number==1.1 \
+	  scikit-learn==1.9.1 scipy==1.17.1 threadpoolctl==3.8.0
 
 # reasoning-gym's generators, apart as the peers are: the package asks for others that have no wheels, or need matplotlib, each for one
 # or two generators (docs/decisions.md). To use them in a run: PYTHONPATH=$(GYM).
@@ -176,8 +180,8 @@ spark: setup ## install PySpark for `data.deduplication.engine: spark` and its t
 	@[ -e $(SPARK)/pyspark-4.3.0.dist-info ] || $(PY) -m pip install -q --no-deps --no-build-isolation --upgrade --target $(SPARK) \
 	  pyspark==4.3.0 py4j==0.10.9.9
 
-bench: setup ## run every benchmark and write docs/performance.md; a quarter of an hour, on an idle machine
-	@for area in train generate serve checkpoint soup data dedup cost overhead storage; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+bench: setup ## run every benchmark and write docs/performance.md; half an hour, on an idle machine
+	@for area in train generate serve checkpoint soup data dedup cost overhead storage evaluate; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv, those of other Pythons, and caches; runs/ stays
 	rm -rf $(VENV) $(wildcard .venv-3.*) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

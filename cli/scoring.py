@@ -182,6 +182,7 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
     """Raises UserError for a task without examples, and where an answer leaves too little of the context to its prompt."""
     from lehr.data.tokenizer import Tokenizer
     from lehr.evals.budget import check_answers, shortened
+    from lehr.evals.hard_requests import check_choices, remarkable
 
     context = _architecture(target).max_seq_len
     own = TokenizerConfig(path=str(target.folder))
@@ -191,10 +192,13 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
     for plan in config.tasks:
         for split in plan.splits:
             found = examples(plan.task, split, plan.limit, config.seed, corpus, pairs)
+            check_choices(plan.task, found)
             check_answers(plan.task, found, tokenizer, context, config.max_new_tokens)
             if cut := shortened(found, tokenizer, context):
                 what = f"{cut} of {len(found)} {split} questions lose their beginning: the context is {context} tokens"
                 say(f"{name_of(plan.task)}: {what}", err=True)
+            for what in remarkable(found):
+                say(f"{name_of(plan.task)}, {split}: {what}", err=True)
 
 
 def _architecture(target: _Target) -> Model:

@@ -30,9 +30,14 @@ class SharedModel:
         return self.inner.max_length
 
     def logprobs(self, batch: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, int, bool]]:
-        """See LanguageModel.logprobs."""
-        mine = self.inner.logprobs(self.ranks.split(list(batch)))
-        return self.ranks.join(self.ranks.gather(mine))
+        """See LanguageModel.logprobs. Requests that begin alike are one rank's, as far as the ranks' work is still even."""
+        shares = self.inner.shares(batch, self.ranks.world)
+        mine = self.inner.logprobs([batch[i] for i in shares[self.ranks.rank]])
+        found: list[tuple[float, int, bool]] = [(0.0, 0, True)] * len(batch)  # of those without a token to score
+        for share, scored in zip(shares, self.ranks.gather(mine), strict=True):
+            for i, one in zip(share, scored, strict=True):
+                found[i] = one
+        return found
 
     def generate(
         self, prompts: Sequence[list[int]], max_new_tokens: int, stop_ids: Sequence[int], temperature: float, seed: int

@@ -87,25 +87,29 @@ def options(task: str, limit: int) -> list[Options]:
 @lru_cache(maxsize=4)
 def _options(task: str) -> tuple[Options, ...]:
     asked: dict[int, list[dict[str, Any]]] = {}
-    for row in _rows(_folder(task) / _REQUESTS):
-        asked.setdefault(int(row["doc_id"]), []).append(row)
-    first = primary(task)
-    found = []
+    path, first, found = _folder(task) / _REQUESTS, primary(task), list[Options]()
+    for line, row in enumerate(_rows(path), start=1):
+        try:
+            asked.setdefault(int(row["doc_id"]), []).append(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"line {line} has no number of an example: {error!r}", where=path, remedy=_INSTALL) from None
     for number, rows in asked.items():
         if number >= _UNCONDITIONED:
             continue
-        alone = asked.get(number + _UNCONDITIONED, [])
-        requests = [row["request"] for row in rows]
-        found.append(
-            Options(
-                tuple(r["context"] for r in requests),
-                tuple(r["continuation"] for r in requests),
-                rows[0]["label"] if len(rows) > 1 else 0,
-                tuple(row["request"]["context"] for row in alone),
-                first,
-            )
-        )
+        try:
+            found.append(_example(rows, asked.get(number + _UNCONDITIONED, []), first))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"example {number} is damaged: {error!r}", where=path, remedy=_INSTALL) from None
     return tuple(found)
+
+
+def _example(rows: Sequence[dict[str, Any]], alone: Sequence[dict[str, Any]], primary: str) -> Options:
+    requests = [row["request"] for row in rows]
+    contexts, continuations = (tuple(r[part] for r in requests) for part in ("context", "continuation"))
+    before = tuple(row["request"]["context"] for row in alone)
+    if not all(isinstance(text, str) for text in (*contexts, *continuations, *before)):
+        raise TypeError("a context or a continuation is not text")
+    return Options(contexts, continuations, rows[0]["label"] if len(rows) > 1 else 0, before, primary)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

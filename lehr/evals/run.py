@@ -16,7 +16,10 @@ from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
+from lehr.evals.hard_requests import check_choices
+from lehr.evals.kept import KeptScores
 from lehr.evals.own import identity, name_of
+from lehr.evals.pace import Pace
 from lehr.evals.score import score
 from lehr.evals.scores import FLAGS, ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
 from lehr.evals.suites import NEEDS_ABOUT, examples
@@ -52,6 +55,9 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     own = LanguageModel(loaded.model, loaded.tokenizer, loaded.chat)
     model = SharedModel(own, ranks, work.context.serve(own))
     pairs = work.pairs / _PAIRS if work.pairs else None
+    pace = Pace(work.context.tracker.value.note)
+    own.watch = pace if ranks.first else None
+    kept = KeptScores(work.context.scratch, ranks, c, artifact.manifest.digest)
     flags = Flags(work.trained_on if ranks.first else (), c.not_compared, c.seed)
     records: list[dict[str, Any]] = []
     flagged: list[dict[str, Any]] = []
@@ -61,21 +67,29 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
         given = c.about if plan.task in NEEDS_ABOUT else pairs
         for split in plan.splits:
             found = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
-            scored = score(
-                model,
-                c.model,
-                name,
-                split,
-                found,
-                c.seed,
-                frozen=artifact.ref,
-                max_new_tokens=c.max_new_tokens,
-                window_tokens=c.window_tokens,
-            )
+            check_choices(name, found)
+            digest = _digest(found)
+            scored = kept.found(known, split, digest)
+            if scored is None:
+                pace.begin(f"{name}, {split}")
+                scored = score(
+                    model,
+                    c.model,
+                    name,
+                    split,
+                    found,
+                    c.seed,
+                    frozen=artifact.ref,
+                    max_new_tokens=c.max_new_tokens,
+                    window_tokens=c.window_tokens,
+                )
+                kept.keep(known, split, digest, scored)
+            elif ranks.first:
+                work.context.tracker.value.note(f"{name}, {split}: scored before this attempt, and kept")
             held = [flags.held(known, split, example) for example in found]
             records += [flags.flagged(r, held, known).model_dump() for r in scored]
             flagged += rows_of(name, split, held)
-            items += [_items(r, found) for r in scored]
+            items += [_items(r, digest) for r in scored]
         work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
     answers = _sample_answers(model, c)
     if ranks.first:
@@ -86,10 +100,13 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     return len(records)
 
 
-def _items(record: Record, examples: Sequence[Example]) -> dict[str, Any]:
+def _digest(examples: Sequence[Example]) -> str:
+    return hashlib.sha256(repr(list(examples)).encode()).hexdigest()
+
+
+def _items(record: Record, of: str) -> dict[str, Any]:
     """What each example of a score gave. Scores of models that have the same `examples` are of the same questions in the same
     order, and their difference is known better than two scores of their own."""
-    of = hashlib.sha256(repr(list(examples)).encode()).hexdigest()
     said = {name: getattr(record, name) for name in ("stage", "task", "split", "metric")}
     return {**said, "examples": of, **({} if record.items is None else asdict(record.items))}
 

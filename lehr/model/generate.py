@@ -3,7 +3,6 @@ Shapes: B sequences still running, T columns of this call, V vocabulary."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,60 +12,49 @@ from torch import Tensor
 from lehr.data.tokenizer import Tokenizer
 from lehr.model.decode import Decoder
 from lehr.model.packed import packed
+from lehr.model.score import Scored, Watch, scored_paths, unit_width
+from lehr.model.score_batches import scored_in_batches
+from lehr.model.score_plan import Pair, Path, path_of, shares
 from lehr.model.transformer import Transformer
 from lehr.runtime.errors import diverged
 
-_SCORE_TOKENS = 8192  # padded tokens in a scoring batch
 _GENERATE_ROWS = 128  # prompts decoded at once
 
 
 @dataclass
 class LanguageModel:
-    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and `lehr.runtime.ports.Sampler`."""
+    """A model with its tokenizer: implements `lehr.evals.task.ScoringModel` and `lehr.runtime.ports.Sampler`. `watch` is told
+    how many requests of a list are scored, while they are."""
 
     model: Transformer
     tokenizer: Tokenizer
     chat: bool = False
+    watch: Watch | None = None
 
     @property
     def max_length(self) -> int:
         return self.model.config.max_seq_len
 
-    @torch.no_grad()
-    def logprobs(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, int, bool]]:
+    def logprobs(self, pairs: Sequence[Pair]) -> list[Scored]:
         """For each (context ids, continuation ids): the summed log-probability of the continuation in nats, its number of
-        tokens, and whether greedy decoding would have produced it. Contexts are cut on the left to fit the model; an empty
-        context is replaced by the end-of-text token, which precedes every document in training. Raises UserError if the model's
+        tokens, and whether greedy decoding would have produced it; (0.0, 0, True) for an empty continuation. Contexts are cut
+        on the left to fit the model, and a continuation that is longer than the model's length keeps its end alone; an empty
+        context is replaced by the end-of-text token, which precedes every document in training. No bit of an answer depends on
+        the other requests (`lehr.model.score`), unless the model is divided among ranks. Raises UserError if the model's
         probabilities are not finite."""
-        order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
-        out: list[tuple[float, int, bool]] = [(0.0, 0, True)] * len(pairs)
-        for group in _batches(order, [len(c) + len(x) for c, x in pairs]):
-            for i, result in zip(group, self._score([pairs[i] for i in group]), strict=True):
-                out[i] = result
-        return out
+        paths = self._paths(pairs)
+        if not self.model.keeps_cache:
+            return scored_in_batches(self.model, paths, self.tokenizer.pad_id)
+        return scored_paths(self.model, paths, self.watch)
 
-    def _score(self, pairs: list[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[float, int, bool]]:
-        rows, wanted = [], []
-        for context, continuation in pairs:
-            ids = [*(context or [self.tokenizer.eos_id]), *continuation][-(self.max_length + 1) :]
-            rows.append(ids)
-            wanted.append(min(len(continuation), len(ids) - 1))
-        width = max(map(len, rows)) - 1
-        tokens_BT = torch.full((len(rows), width), self.tokenizer.pad_id)
-        for b, ids in enumerate(rows):
-            tokens_BT[b, : len(ids) - 1] = torch.tensor(ids[:-1])
-        hidden_BTD = self.model.hidden(tokens_BT.to(self.device))
-        results = []
-        for b, (ids, n) in enumerate(zip(rows, wanted, strict=True)):
-            logits_NV = self.model.logits(hidden_BTD[b, len(ids) - 1 - n : len(ids) - 1]).float()
-            target_N = torch.tensor(ids[len(ids) - n :], device=self.device)
-            picked = torch.log_softmax(logits_NV, dim=-1).gather(1, target_N[:, None])
-            greedy = bool((logits_NV.argmax(dim=-1) == target_N).all())
-            total = float(picked.sum())
-            if math.isnan(total):
-                raise diverged("the model's probabilities are not finite")
-            results.append((total, n, greedy))
-        return results
+    def shares(self, pairs: Sequence[Pair], parts: int) -> list[list[int]]:
+        """The numbers of the requests that have something to compute, in `parts` shares of about equal cost: those that begin
+        alike are together."""
+        return shares(self._paths(pairs), parts)
+
+    def _paths(self, pairs: Sequence[Pair]) -> list[Path]:
+        width = unit_width(self.device)
+        return [path_of(pair, self.tokenizer.eos_id, self.max_length, width) for pair in pairs]
 
     def follow(self, step: int) -> None:
         """Nothing to do: it samples from the model in training itself. See lehr.runtime.ports.Sampler."""
@@ -118,14 +106,3 @@ def _pick(logits_BV: Tensor, temperature: float, generator: torch.Generator) -> 
     drawn_B1 = torch.rand(total_B1.shape, generator=generator, dtype=torch.float64, device=logits_BV.device) * total_B1
     found_B1 = torch.searchsorted(sums_BV, drawn_B1, right=True)  # right: a token of probability 0 is never found
     return found_B1[:, 0].clamp(max=logits_BV.shape[1] - 1)  # a product that was rounded up to the total
-
-
-def _batches(order: list[int], lengths: list[int]) -> list[list[int]]:
-    """Divide `order` (longest first) into batches of at most _SCORE_TOKENS padded tokens."""
-    groups: list[list[int]] = []
-    for i in order:
-        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= _SCORE_TOKENS:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups

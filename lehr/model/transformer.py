@@ -25,6 +25,7 @@ class Backbone(nn.Module):
     """The decoder described by `config`, without a head: embedding, blocks and the final norm. `hidden` returns the normed
     states."""
 
+    keeps_cache = True  # whether `hidden` takes one
     cos: Tensor  # (max_seq_len, R), like sin: rotary tables, recomputed and not saved
     sin: Tensor
 

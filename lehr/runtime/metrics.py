@@ -229,6 +229,7 @@ BUILT_IN = (
     _logged("skipped", "update refused"),
     _logged("not_finite", "loss or gradient not finite"),
     _logged("checkpoint_seconds", "wait for a checkpoint", "s", "lower"),
+    _logged("evaluation_seconds", "wait for an evaluation", "s", "lower"),
     _logged("copy_seconds", "wait for a copy in memory", "s", "lower"),
     _logged("checkpoint_bytes", "size of a checkpoint", "bytes", format=",.0f"),
     _logged("rolled_back_from", "step that a rollback came from", format=",.0f"),

@@ -169,11 +169,13 @@ class Recorder:
         """
         if self.evaluator is not None:
             self.catch_up()
+            began = time.perf_counter()
             try:
                 with preemption.interruptible(ranks.world == 1 or (ranks.peers_alive is not None and self.saves.alone)):
                     values = self.evaluator(state, ranks)
             except preemption.Terminated:
                 return False
+            values = {**values, "evaluation_seconds": round(time.perf_counter() - began, 4)}  # training waited for so long
             self._write({"step": state.step, "tokens": state.tokens, **values})
             if self.log is not None:
                 self.tracker.evaluated(self.stage, state.step, {k: v for k, v in values.items() if math.isfinite(v)})

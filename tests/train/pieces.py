@@ -180,7 +180,7 @@ def plain(state: TrainState) -> Objective:
 def curves(artifact: Artifact) -> list[dict[str, float]]:
     """The log without what differs from run to run."""
     rows = [json.loads(line) for line in artifact.path("logs/curves.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "evaluation_seconds")} for row in rows]
 
 
 def on_ranks(ranks: Ranks, folder: Path) -> list[float]:

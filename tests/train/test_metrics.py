@@ -123,11 +123,15 @@ class Samples(pieces.Copying):
         return super().backward(step, ranks)
 
 
+def _measured(state: TrainState, ranks: Ranks) -> dict[str, float]:
+    return {metrics.DEV + "bits_per_byte": 1.0}
+
+
 def _recorder(folder: Path) -> set[str]:
-    """Names in the log and at the trackers of a stage that saves, measures norms and goes back."""
+    """Names in the log and at the trackers of a stage that saves, evaluates, measures norms and goes back."""
     tracker = Curves()
     optim = Optim(lr=3e-3, guard=Guard(window=16, sigmas=6.0, rollback=Rollback(after=3, limit=2)))
-    artifact = pieces.stage(folder, Bad, optim=optim, tracker=tracker, watch=Watch(norm_steps=2))
+    artifact = pieces.stage(folder, Bad, optim=optim, tracker=tracker, watch=Watch(norm_steps=2), evaluator=_measured)
     rows = [json.loads(line) for line in artifact.path("logs/curves.jsonl").read_text().splitlines()]
     with contextlib.suppress(pieces.Stop):
         pieces.stage(folder / "killed", lambda state: pieces.StopAt(state.model, 23), tracker=tracker)
@@ -167,7 +171,8 @@ def test_every_name_is_declared_and_every_declaration_is_used(tmp_path: Path) ->
     # Of memory copies, which need several machines (tests/distributed/test_memory_copies.py), and of an engine elsewhere
     # (tests/post/test_http_sampler.py).
     own -= {"copy_seconds", "sampler_difference"}
-    assert own == emitted - {"rows"}  # that one is of the tests' own objective
+    # The first is of the tests' own objective, the second what `DEV` makes of a metric.
+    assert own == emitted - {"rows", metrics.DEV + "bits_per_byte"}
 
 
 def test_training_and_scoring_refuse_a_name_that_nobody_declared(tmp_path: Path) -> None:

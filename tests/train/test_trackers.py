@@ -97,6 +97,7 @@ def test_a_rank_whose_sums_another_one_reports_keeps_its_own_wait() -> None:
 
 
 def _measure(state: TrainState, ranks: Ranks) -> dict[str, float]:
+    time.sleep(0.02)
     return {"dev_bits_per_byte": 2.0 + state.step, "dev_bits_per_byte@novel": math.nan}
 
 
@@ -104,7 +105,9 @@ def _measure(state: TrainState, ranks: Ranks) -> dict[str, float]:
 def test_what_is_measured_on_the_way_is_told_once_at_its_step(tmp_path: Path, world: int) -> None:
     told = Told()
     pieces.stage(tmp_path, pieces.plain, steps=12, evaluator=_measure, world=world, tracker=told)
+    costs = [metrics.pop("evaluation_seconds") for _, _, metrics in told.evaluations]
     assert told.evaluations == [("t", step, {"dev_bits_per_byte": 2.0 + step}) for step in (5, 10)]
+    assert all(0.02 <= cost < 1.0 for cost in costs), "what training waited for"
 
 
 SLOW_RANK_SECONDS = 0.1

@@ -38,6 +38,8 @@ class ModelShard(Transformer):
     Transformer and contain collectives, so every rank must call them with the same arguments.
     """
 
+    keeps_cache = False
+
     def __init__(self, config: Model, place: MeshCoordinates) -> None:
         super().__init__(config)
         self.place, self.routing = place, Routings()

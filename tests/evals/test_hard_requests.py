@@ -1,0 +1,48 @@
+"""Choices that cannot be scored are refused by name; those that surprise are scored by the rules, and said."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lehr.evals.hard_requests import check_choices, remarkable
+from lehr.evals.score import score
+from lehr.evals.task import Choice, Example, Options
+from lehr.runtime.errors import UserError
+from tests.evals.fakes import TableModel
+
+GOOD = Options(("Q:", "Q:"), (" a", " b"), 0)
+
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [
+        (Choice("Q:", [" a", ""], 0), "continuation 1 is empty"),
+        (Options(("Q:",), ("",), 0), "continuation 0 is empty"),
+        (Options((), (), 0), "no continuation"),
+        (Options(("Q:",), (" a", " b"), 0), "1 contexts for 2 continuations"),
+        (Options(("Q:", "Q:"), (" a", " b"), 0, ("Answer:",)), "1 contexts without the question for 2"),
+        (Choice("Q:", [" a", " b"], 2), "number 2 of 2, counted from 0"),
+        (Choice("Q:", [" a", " b"], -1), "number -1 of 2"),
+        (Options(("Q:", "Q:"), (" a", " b"), None), "number None of 2"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_scored_is_named(example: Example, says: str) -> None:
+    check_choices("mine", [GOOD])
+    with pytest.raises(UserError, match=f"task mine, example 1: .*{says}"):
+        check_choices("mine", [GOOD, example])
+
+
+def test_what_surprises_is_said_and_scored_by_its_rule() -> None:
+    """Half of the probability for every byte: by the sum " a" beats " ab", and of two equal answers the first counts."""
+    prefix, equal = Choice("Q:", [" ab", " a", " abc"], 1), Choice("Q:", [" b", " b"], 0)
+    said = remarkable([GOOD, prefix, equal])
+    assert [line.partition(":")[0] for line in said] == [
+        "1 of 3 questions have an answer that is the beginning of another", "1 of 3 questions have two equal answers",
+    ]  # fmt: skip
+    assert remarkable([GOOD]) == []
+    model = TableModel(lambda ids, token: 0.5)
+    by = {r.metric: r for r in score(model, "soup", "t", "dev", [prefix, equal], seed=1)}
+    assert by["acc"].items is not None and by["acc"].items.values == [1.0, 1.0]
+    assert math.isclose(by["acc"].value, 1.0)
