@@ -58,12 +58,21 @@ def test_a_hugging_face_folder_is_scored_on_the_documents_that_a_run_held_back(
     assert "task prose needs documents" in said and "--documents" in said and not out.exists()
     recipe = ["--seed", "7", "--max-new-tokens", "12", "--documents", str(trained)]
     assert main(["eval", str(trained / "model"), *options, *recipe]) == 0
+    told = capsys.readouterr().err
     assert _scores(out, "held_out").keys() == _scores(trained, "held_out").keys()
     assert _scores(out, "held_out")["arithmetic", "exact_match"] == _scores(trained, "held_out")["arithmetic", "exact_match"]
+    other = tmp_path / "others"  # the checkpoint: two scored models are compared like runs, item by item
+    assert main(["eval", str(trained), *options[:1], "arithmetic", *options[2:4], "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(out), str(other), "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    apart = {row["task"]: row["differences"][0] for row in compared["scores"]}
+    assert apart["arithmetic"]["how"] == "paired" and apart["prose"] is None
+    assert [run["missing"] for run in compared["runs"]] == [[], []]
     # What somebody else's model was trained on is not known, and documents that it is scored on are not that.
     said = _contamination(out)
     assert all(s["kept"] is None and s["not_compared"] == ["what model was trained on"] for s in said.values()) and said
-    assert "contamination of prose, held_out: not known; not compared: what model was trained on" in capsys.readouterr().err
+    assert "contamination of prose, held_out: not known; not compared: what model was trained on" in told
 
 
 @pytest.mark.parametrize(
