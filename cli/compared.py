@@ -12,8 +12,8 @@ from lehr.report import format as fmt
 from lehr.report.compared import difference_text, standing_text
 
 BESIDE = (
-    "Differences with their 95 % interval. Detectable: a true difference of that size is called significant (5 %, two-sided) in "
-    "80 % of such comparisons. *: p below 0.05."
+    "Differences with their 95 % interval. Detectable: a true difference of that size is called significant (5 %, two-sided) "
+    "in 80 % of such comparisons. *: p below 0.05."
 )
 _SHOWN = 12  # settings; --json and --out have all
 _CHARACTERS = 40  # of a setting's value

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.artifact import LOGS, Artifact
 from lehr.data.synthetic.conversations import Message, conversation, reference_answer
 from lehr.data.synthetic.self_knowledge import TOPICS, question
 from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
+from lehr.evals.held_out import OPENINGS, Ledger, digest_of, opened
 from lehr.evals.score import score
 from lehr.evals.scores import FLAGS, ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
 from lehr.evals.suites import NEEDS_ABOUT, examples
@@ -32,7 +33,7 @@ _SAMPLES_PER_FAMILY = 2
 @dataclass(frozen=True)
 class Scoring:
     """What every rank is given. `documents` and `pairs` are folders, or None if no task needs them; `trained_on` is what the
-    model and its ancestors were trained on."""
+    model and its ancestors were trained on; `who` and `command` go with held-out examples that are opened."""
 
     context: RankContext
     config: EvaluateConfig
@@ -40,6 +41,8 @@ class Scoring:
     documents: Path | None
     pairs: Path | None
     trained_on: tuple[TrainingSet, ...] = ()
+    who: str = ""
+    command: str = ""
 
 
 def score_on_rank(ranks: Ranks, work: Scoring) -> int:
@@ -52,13 +55,15 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     model = SharedModel(own, ranks, work.context.serve(own))
     pairs = work.pairs / _PAIRS if work.pairs else None
     flags = Flags(work.trained_on if ranks.first else (), c.not_compared, c.seed)
+    ledger = Ledger(work.context.scratch / OPENINGS if ranks.first else None, work.who, work.command)
     records: list[dict[str, Any]] = []
     flagged: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     for number, plan in enumerate(c.tasks, start=1):
         given = c.about if plan.task in NEEDS_ABOUT else pairs
         for split in plan.splits:
-            found = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
+            there = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
+            found = opened(there, artifact.ref, c.model, ledger)
             scored = score(
                 model,
                 c.model,
@@ -81,15 +86,17 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
         (work.context.out / FLAGS).write_text("".join(json.dumps(row) + "\n" for row in flagged), encoding="utf-8")
         (work.context.out / ITEMS).write_text("\n".join(map(json.dumps, items)) + "\n", encoding="utf-8")
         (work.context.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
+        if ledger.file and ledger.file.is_file():
+            (work.context.out / LOGS).mkdir(exist_ok=True)
+            shutil.copyfile(ledger.file, work.context.out / LOGS / OPENINGS)
     return len(records)
 
 
 def _items(record: Record, examples: Sequence[Example]) -> dict[str, Any]:
     """What each example of a score gave. Scores of models that have the same `examples` are of the same questions in the same
     order, and their difference is known better than two scores of their own."""
-    of = hashlib.sha256(repr(list(examples)).encode()).hexdigest()
     said = {name: getattr(record, name) for name in ("stage", "task", "split", "metric")}
-    return {**said, "examples": of, **({} if record.items is None else asdict(record.items))}
+    return {**said, "examples": digest_of(examples), **({} if record.items is None else asdict(record.items))}
 
 
 def _sample_answers(model: SharedModel, c: EvaluateConfig) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lehr.cli.main import main
+from lehr.evals.held_out import Ledger, openings_of_run, read_openings
 from lehr.runtime.metrics import metric
 
 
@@ -45,6 +46,19 @@ def test_a_run_is_scored_with_its_own_settings_and_with_other_tasks(
     assert main(command) == 0
     assert "scores-stage1: found again" in capsys.readouterr().err
     assert sorted(p.name for p in (run / "artifacts").iterdir()) == before
+    # The run's own scores opened both tasks for its model, and so did the first command, for the same model: nothing to say.
+    assert "have been opened" not in said.err
+    found = openings_of_run(run)
+    assert [(o.model, o.task, o.n) for o in found] == [("stage1", task, 4) for task in ("prose", "arithmetic")] * 2
+    assert found[0].digest == found[2].digest and found[0].examples == found[2].examples and found[0].who
+    assert "Openings of held-out examples" in (run / "report.html").read_text(encoding="utf-8")
+    elsewhere = ["eval", str(run), "--tasks", "arithmetic", "--limit", "2", "--out", str(tmp_path / "elsewhere")]
+    assert main(elsewhere) == 0 and len(read_openings(run / "openings.jsonl")) == 1  # with the run too
+    assert main(elsewhere) == 0 and len(openings_of_run(run)) == 5  # found again: nothing was opened
+    other = found[0].model_copy(update={"digest": "of another", "task": "arithmetic"})
+    Ledger(run / "openings.jsonl", "", "").record(other)
+    assert main(elsewhere) == 0
+    assert "held-out examples of arithmetic have been opened 4 times for 2 models of this run" in capsys.readouterr().err
 
 
 def test_a_hugging_face_folder_is_scored_on_the_documents_that_a_run_held_back(
