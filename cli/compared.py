@@ -11,6 +11,10 @@ from lehr.cli.tables import page, plain_table, text
 from lehr.report import format as fmt
 from lehr.report.compared import difference_text, standing_text
 
+BESIDE = (
+    "Differences with their 95 % interval. Detectable: a true difference of that size is called significant (5 %, two-sided) "
+    "in 80 % of such comparisons. *: p below 0.05."
+)
 _SHOWN = 12  # settings; --json and --out have all
 _CHARACTERS = 40  # of a setting's value
 
@@ -29,6 +33,9 @@ def shown(found: SideBySide, *, by_stage: bool, markdown: bool) -> None:
     table = plain_table(f"Held-out scores, {how}", grid.headings, right=grid.headings[grid.names :])
     for row in grid.rows:
         table.add_row(*map(text, row))
+    if found.groups[1:]:
+        table.caption = f"{BESIDE} {found.adjusted[0].upper()}{found.adjusted[1:]}."
+        table.caption_justify = "left"
     lacks = [text(f"{run.name}: {what}") for run in found.runs for what in run.missing]
     parts: list[RenderableType] = [table] if grid.rows else []
     page(*lacks, *parts, _totals(found), *_settings(found))

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from lehr.artifacts.artifact import MANIFEST, Artifact, Kind, write_atomic
 from lehr.artifacts.folder_store import LocalStore
 from lehr.cli.locate import find, of_run, run_folder, whole
+from lehr.cli.opened import remember
 from lehr.cli.places import Where
 from lehr.cli.say import say
 from lehr.cli.trained_on import address, trained_on
@@ -107,8 +108,10 @@ def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str,
         nodes = [] if target.artifact else [_imported(target)]
         nodes.append(Node(name, "evaluate", config, {"checkpoint": (checkpoint,), **known}))
         done = run_graph(nodes, StageContext(LocalStore(place), _Progress(), fetch=local))
-        text = (Path(done.refs[name].uri) / SCORES).read_text(encoding="utf-8")
+        made = Path(done.refs[name].uri)
+        text = (made / SCORES).read_text(encoding="utf-8")
         write_atomic(place / SCORES, text)
+        remember(made, place, target.run, asked.tasks)
     records: list[dict[str, Any]] = json.loads(text)
     return records, place / SCORES
 
@@ -183,6 +186,7 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
     from lehr.data.tokenizer import Tokenizer
     from lehr.evals.budget import check_answers, shortened
     from lehr.evals.hard_requests import check_choices, remarkable
+    from lehr.evals.held_out import unscored
 
     context = _architecture(target).max_seq_len
     own = TokenizerConfig(path=str(target.folder))
@@ -191,8 +195,8 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
     pairs = inputs["pairs"].path(_PAIRS) if inputs["pairs"] else None
     for plan in config.tasks:
         for split in plan.splits:
-            found = examples(plan.task, split, plan.limit, config.seed, corpus, pairs)
-            check_choices(plan.task, found)
+            found = unscored(examples(plan.task, split, plan.limit, config.seed, corpus, pairs), "lengths")
+            check_choices(name_of(plan.task), found)
             check_answers(plan.task, found, tokenizer, context, config.max_new_tokens)
             if cut := shortened(found, tokenizer, context):
                 what = f"{cut} of {len(found)} {split} questions lose their beginning: the context is {context} tokens"

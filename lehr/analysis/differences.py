@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lehr.analysis.comparison import mean_and_spread
 from lehr.analysis.runs import ComparedRun, Group
 from lehr.evals.estimate import ratio
+from lehr.evals.significance import (
+    FEW,
+    LEVEL,
+    detectable,
+    holm,
+    most_differing,
+    sign_test,
+    t_p_value,
+    t_quantile,
+)
 from lehr.report.scores import Column, ScoreRecord
 from lehr.runtime.errors import UserError
-
-# Two-sided 95 % quantiles of Student's t, for 1 to 30 degrees of freedom; beyond them the normal's, 4 % too small at most.
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-_NORMAL = 1.960
 
 How = Literal["paired", "independent", "over seeds"]
 
@@ -34,21 +37,31 @@ class Standing:
     record: ScoreRecord
 
 
+_SMALL = 10  # independent examples, below which an interval is called rough
+Correction = Literal["holm", "none"]
+
+
 @dataclass(frozen=True)
 class Difference:
     """To the first group's score, with its 95 % confidence interval (None: nothing is known of the error). `how`: from the same
-    examples, from two samples, or from seeds; `n` counts what the interval is over."""
+    examples, from two samples, or from seeds; `n` counts what the interval is over. `p_value` is two-sided, `adjusted` for all
+    differences that stand in the same table; `detectable` is the minimal detectable effect at 5 % and 80 % power; `note` says
+    why an interval is missing or rough."""
 
     value: float
     low: float | None
     high: float | None
     how: How
     n: int
+    p_value: float | None = None
+    adjusted: float | None = None
+    detectable: float | None = None
+    note: str = ""
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        """Whether it is significant at 5 %, adjusted."""
+        return self.adjusted is not None and self.adjusted < LEVEL
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,8 @@ class Row:
     differences: list[Difference | None]
 
 
-def score_rows(groups: Sequence[Group], stages: Sequence[str]) -> list[Row]:
-    """The held-out scores of one stage of each group."""
+def score_rows(groups: Sequence[Group], stages: Sequence[str], correction: Correction = "holm") -> list[Row]:
+    """The held-out scores of one stage of each group; all their differences are one family for the `correction`."""
     keys = dict.fromkeys(
         Column(r.split, r.task, r.metric)
         for group, name in zip(groups, stages, strict=True)
@@ -75,7 +88,18 @@ def score_rows(groups: Sequence[Group], stages: Sequence[str]) -> list[Row]:
         later = zip(groups[1:], stages[1:], found[1:], strict=True)
         away = [_difference((groups[0], stages[0], found[0]), other, column) for other in later]
         rows.append(Row(column, found, away))
-    return rows
+    return _adjusted(rows, correction)
+
+
+def _adjusted(rows: Sequence[Row], correction: Correction) -> list[Row]:
+    p_values = [d.p_value if d else None for row in rows for d in row.differences]
+    adjusted = iter(holm(p_values) if correction == "holm" else p_values)
+    return [
+        replace(
+            row, differences=[replace(d, adjusted=p) if d else None for d, p in zip(row.differences, adjusted, strict=False)]
+        )
+        for row in rows
+    ]
 
 
 def scored_stage(group: Group, wished: str = "") -> str:
@@ -126,16 +150,30 @@ def _paired(first: tuple[ComparedRun, str], other: tuple[ComparedRun, str], colu
         return None
     apart = [y - x for x, y in zip(a.values, b.values, strict=True)]
     value, stderr, n, clusters = ratio(apart, a.weights or [1.0] * len(apart), a.clusters)
-    half = quantile(clusters - 1) * stderr if stderr is not None else None
-    return _interval(value, half, "paired", n)
+    if not any(apart):
+        return Difference(0.0, None, None, "paired", n, note=_equal(clusters, column))
+    found = _interval(value, stderr, clusters - 1, "paired", n)
+    differ = sum(map(bool, apart))
+    if a.weights or a.clusters or differ >= FEW or not set(apart) <= {-1.0, 0.0, 1.0}:
+        return replace(found, note=f"of only {clusters}: a rough interval" if clusters < _SMALL else "")
+    note = f"only {differ} of {n:,} differ: p is the sign test's, the interval rough"
+    return replace(found, p_value=sign_test(apart), note=note)
+
+
+def _equal(clusters: int, column: Column) -> str:
+    """What it says where no example differs: not that the models are equal."""
+    if column.about.is_share and clusters > 1:
+        return f"none of {clusters:,} differs: up to {100 * most_differing(clusters):.2g} % could (95 %)"
+    return f"none of {clusters:,} differs"
 
 
 def _independent(a: Standing, b: Standing) -> Difference:
     """Of two samples: at least as wide as what the same examples would give, as a rule."""
     n = min(a.record.clusters or a.record.n, b.record.clusters or b.record.n)
     known = a.error is not None and b.error is not None
-    half = quantile(n - 1) * math.hypot(a.error or 0.0, b.error or 0.0) if known else None
-    return _interval(b.value - a.value, half, "independent", n)
+    stderr = math.hypot(a.error or 0.0, b.error or 0.0) if known else None
+    found = _interval(b.value - a.value, stderr, n - 1, "independent", n)
+    return replace(found, note=f"of only {n}: a rough interval") if known and n < _SMALL else found
 
 
 def _over_seeds(a: Standing, b: Standing) -> Difference:
@@ -144,10 +182,10 @@ def _over_seeds(a: Standing, b: Standing) -> Difference:
     spread_a, spread_b = (a.error, b.error) if a.runs > 1 and b.runs > 1 else ((a if a.runs > 1 else b).error,) * 2
     runs = a.runs + b.runs
     if spread_a is None or spread_b is None or spread_a == spread_b == 0:  # equal seeds say nothing of the next one
-        return _interval(b.value - a.value, None, "over seeds", runs)
+        return _interval(b.value - a.value, None, 1, "over seeds", runs)
     va, vb = spread_a**2 / a.runs, spread_b**2 / b.runs
     freedom = _freedom((va, a.runs), (vb, b.runs)) if min(a.runs, b.runs) > 1 else max(a.runs, b.runs) - 1
-    return _interval(b.value - a.value, quantile(freedom) * math.sqrt(va + vb), "over seeds", runs)
+    return _interval(b.value - a.value, math.sqrt(va + vb), freedom, "over seeds", runs)
 
 
 def _freedom(*sides: tuple[float, int]) -> int:
@@ -156,10 +194,10 @@ def _freedom(*sides: tuple[float, int]) -> int:
     return int(math.fsum(v for v, _ in sides) ** 2 / below) if below else 1
 
 
-def _interval(value: float, half: float | None, how: How, n: int) -> Difference:
-    return Difference(value, None if half is None else value - half, None if half is None else value + half, how, n)
-
-
-def quantile(freedom: int) -> float:
-    """The two-sided 95 % quantile of Student's t. Less than one degree of freedom counts as one."""
-    return _T[max(freedom, 1) - 1] if freedom <= len(_T) else _NORMAL
+def _interval(value: float, stderr: float | None, freedom: int, how: How, n: int) -> Difference:
+    """Student's interval and test. None of both where the error is not known, or is 0, which no difference is known to."""
+    if not stderr:
+        return Difference(value, None, None, how, n)
+    half = t_quantile(1 - LEVEL / 2, freedom) * stderr
+    p = t_p_value(value / stderr, freedom)
+    return Difference(value, value - half, value + half, how, n, p, detectable=detectable(stderr, freedom))

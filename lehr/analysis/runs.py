@@ -79,8 +79,8 @@ class Group:
 
 
 def load(folder: Path, name: str) -> ComparedRun:
-    """The run in a folder, finished or not, under the name that the comparison has for it. Raises UserError where there is no
-    run, or a file of it is damaged."""
+    """The run in a folder, finished or not, or what `lehr eval` wrote into one, under the name that the comparison has for it.
+    Raises UserError where there is neither, or a file of it is damaged."""
     pinned = folder / "recipe.yaml"
     artifacts = _artifacts(folder)
     if not pinned.is_file() and not artifacts and not (folder / "scores.json").is_file():
@@ -90,6 +90,8 @@ def load(folder: Path, name: str) -> ComparedRun:
     stages = pipeline_order([_stage(artifact) for artifact in artifacts])
     scores = _scores(folder, artifacts)
     missing = [*_not_made(folder, pinned, {a.manifest.stage for a in artifacts}), *_not_there(recipe, stages, scores)]
+    if not pinned.is_file() and artifacts and not any(stage.curves for stage in stages):
+        missing = [] if scores else missing[-1:]  # scores alone, of `lehr eval`: no run was ever there
     return ComparedRun(name, folder, recipe, stages, scores, _items(artifacts), missing)
 
 
@@ -110,14 +112,16 @@ def _named(runs: Sequence[str]) -> str:
 
 
 def _artifacts(folder: Path) -> list[Artifact]:
-    """Those that the run's last report was made of; of a run without one the newest of each stage."""
+    """Those that the run's last report was made of; of a run without one the newest of each stage, oldest first; of what `lehr
+    eval` wrote all scores, for one model's may be in several."""
     found = [Artifact.open(path.parent, verify=False) for path in sorted((folder / "artifacts").glob(f"*/{MANIFEST}"))]
     lineage = folder / "lineage.json"
     if lineage.is_file():
         published = {str(row.get("folder")) for row in read_objects(lineage, REPEAT)}
         return [a for a in found if a.folder.name in published]
     newest = sorted(found, key=lambda a: a.path(MANIFEST).stat().st_mtime)
-    return list({a.manifest.stage: a for a in newest}.values())
+    all_scores = not (folder / "recipe.yaml").is_file()
+    return list({a.folder.name if all_scores and a.manifest.kind == "scores" else a.manifest.stage: a for a in newest}.values())
 
 
 def _stage(artifact: Artifact) -> StageReport:
@@ -153,11 +157,12 @@ def _report(m: Manifest, curves: list[dict[str, Any]]) -> StageReport:
 
 def _scores(folder: Path, artifacts: Sequence[Artifact]) -> list[ScoreRecord]:
     """The published ones of models, without what they are compared with; of a run without a report those of its artifacts,
-    which may be fewer."""
+    which may be fewer, the newest of each."""
     published = folder / "scores.json"
-    paths = [published] if published.is_file() else [a.path(SCORES) for a in artifacts if SCORES in a.manifest.files]
-    found = [r for path in paths if path.is_file() for r in read_records(path) if r.split == _HELD_OUT]
-    return [r for r in found if not metric(r.metric).baseline_of]
+    made = [path for a in artifacts if SCORES in a.manifest.files and (path := a.path(SCORES)).is_file()]
+    paths = [published] if published.is_file() and ((folder / "lineage.json").is_file() or not made) else made
+    found = {(r.stage, r.task, r.metric): r for path in paths for r in read_records(path) if r.split == _HELD_OUT}
+    return [r for r in found.values() if not metric(r.metric).baseline_of]
 
 
 def _items(artifacts: Sequence[Artifact]) -> dict[Key, ItemScores]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lehr.analysis.comparison import Setting, settings_that_differ
-from lehr.analysis.differences import Difference, Row, Standing, score_rows, scored_stage
+from lehr.analysis.differences import Correction, Difference, Row, Standing, score_rows, scored_stage
 from lehr.analysis.runs import ComparedRun, Group, groups
 from lehr.report.speed import step_seconds
 
@@ -50,22 +50,36 @@ class SideBySide:
     stages: list[str]
     scores: list[Row]
     totals: dict[str, Totals]
+    correction: Correction = "holm"
 
     @classmethod
-    def of(cls, runs: Sequence[ComparedRun], stage: str = "") -> SideBySide:
-        """Raises UserError for a stage that a group did not score."""
-        found = groups(runs)
-        stages = [scored_stage(group, stage) for group in found]
+    def of(cls, runs: Sequence[ComparedRun], wished: Sequence[str] = (), correction: Correction = "holm") -> SideBySide:
+        """`wished` are the stages to compare: none, one for all runs, or one for each of them, which then are compared one by
+        one, seeds too. Raises UserError for a stage that a group did not score."""
+        one_by_one = len(wished) > 1
+        found = [Group(run.name, [run]) for run in runs] if one_by_one else groups(runs)
+        each = wished if one_by_one else [*wished, ""][:1] * len(found)
+        stages = [scored_stage(group, stage) for group, stage in zip(found, each, strict=True)]
         settings = settings_that_differ([[run.recipe for run in group.runs] for group in found])
-        return cls(found, settings, stages, score_rows(found, stages), {run.name: Totals.of(run) for run in runs})
+        totals = {run.name: Totals.of(run) for run in runs}
+        return cls(found, settings, stages, score_rows(found, stages, correction), totals, correction)
+
+    @property
+    def adjusted(self) -> str:
+        """In words: what p-values and verdicts are adjusted for."""
+        tested = sum(d is not None and d.p_value is not None for row in self.scores for d in row.differences)
+        if self.correction == "none" or tested < 2:
+            return "p is not adjusted"
+        return f"p is adjusted for {tested} differences (Holm)"
 
     @property
     def runs(self) -> list[ComparedRun]:
         return [run for group in self.groups for run in group.runs]
 
     def json(self) -> dict[str, Any]:
-        """As plain values. A confidence interval is of 95 %."""
+        """As plain values. A confidence interval is of 95 %, `detectable` at 5 % and 80 % power."""
         return {
+            "correction": self.correction,
             "runs": [
                 {"run": run.name, "missing": run.missing, **asdict(self.totals[run.name])} for run in self.runs
             ],

@@ -19,6 +19,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.evals.compressor import compressed_sizes
 from lehr.evals.corpus import IN_LOOP_TEXTS, prose_texts
 from lehr.evals.estimate import Estimate
+from lehr.evals.held_out import unscored
 from lehr.evals.ngrams import NgramCounts
 from lehr.evals.perplexity import bits_per_byte
 from lehr.evals.score import families
@@ -133,7 +134,7 @@ def _sets(compared: Compared, documents: Path) -> Iterator[Texts]:
     """The texts on which the model is scored, and those measured during its training."""
     for plan in compared.tasks:
         for split in plan.splits:
-            found = examples(plan.task, split, plan.limit, compared.seed, documents)
+            found = unscored(examples(plan.task, split, plan.limit, compared.seed, documents), "baselines")
             yield Texts(plan.task, split, [t for t in found if isinstance(t, Text)])
     if compared.in_loop:
         held = prose_texts(documents, "dev", compared.seed, IN_LOOP_TEXTS)

@@ -12,6 +12,7 @@ from lehr.data.ngram_words import tokens
 from lehr.data.synthetic.conversations import ASKED_FORMAT
 from lehr.data.synthetic.problems import pool, problem
 from lehr.data.synthetic.splits import Split
+from lehr.evals.held_out import unscored
 from lehr.evals.own import identity
 from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples, only_split
 from lehr.evals.task import Asked, Choice, Generation, Options, Passage, Question, Text
@@ -102,7 +103,7 @@ def _texts(task: str, seed: int, corpus_folder: Path | None, ngram_words: int) -
         for family in _FAMILIES.get(task, ()):
             yield from _questions(family, split, seed, ngram_words)
         if task not in _FAMILIES:
-            yield from map(_text, examples(task, split, _LIMIT, seed, corpus_folder))
+            yield from map(_text, unscored(examples(task, split, _LIMIT, seed, corpus_folder), "decontamination"))
 
 
 @lru_cache(maxsize=8)  # several tasks use the same questions

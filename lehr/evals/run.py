@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lehr.artifacts.artifact import Artifact
+from lehr.artifacts.artifact import LOGS, Artifact
 from lehr.data.synthetic.conversations import Message, conversation, reference_answer
 from lehr.data.synthetic.self_knowledge import TOPICS, question
 from lehr.distributed.device import own_device
@@ -17,13 +16,14 @@ from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
 from lehr.evals.hard_requests import check_choices
+from lehr.evals.held_out import OPENINGS, Ledger, digest_of, opened
 from lehr.evals.kept import KeptScores
 from lehr.evals.own import identity, name_of
 from lehr.evals.pace import Pace
 from lehr.evals.score import score
 from lehr.evals.scores import FLAGS, ITEMS, SAMPLES, SCORES, SELF, EvaluateConfig
 from lehr.evals.suites import NEEDS_ABOUT, examples
-from lehr.evals.task import Example, Record
+from lehr.evals.task import Record
 from lehr.model.generate import LanguageModel
 from lehr.post.chat import render, turn_end_id
 from lehr.train.checkpointing.checkpoint import load_checkpoint
@@ -36,7 +36,7 @@ _SAMPLES_PER_FAMILY = 2
 @dataclass(frozen=True)
 class Scoring:
     """What every rank is given. `documents` and `pairs` are folders, or None if no task needs them; `trained_on` is what the
-    model and its ancestors were trained on."""
+    model and its ancestors were trained on; `who` and `command` go with held-out examples that are opened."""
 
     context: RankContext
     config: EvaluateConfig
@@ -44,6 +44,8 @@ class Scoring:
     documents: Path | None
     pairs: Path | None
     trained_on: tuple[TrainingSet, ...] = ()
+    who: str = ""
+    command: str = ""
 
 
 def score_on_rank(ranks: Ranks, work: Scoring) -> int:
@@ -59,6 +61,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     own.watch = pace if ranks.first else None
     kept = KeptScores(work.context.scratch, ranks, c, artifact.manifest.digest)
     flags = Flags(work.trained_on if ranks.first else (), c.not_compared, c.seed)
+    ledger = Ledger(work.context.scratch / OPENINGS if ranks.first else None, work.who, work.command)
     records: list[dict[str, Any]] = []
     flagged: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
@@ -66,9 +69,10 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
         name, known = name_of(plan.task), identity(plan.task)
         given = c.about if plan.task in NEEDS_ABOUT else pairs
         for split in plan.splits:
-            found = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
+            there = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
+            found = opened(there, artifact.ref, c.model, ledger)
             check_choices(name, found)
-            digest = _digest(found)
+            digest = digest_of(found)
             scored = kept.found(known, split, digest)
             if scored is None:
                 pace.begin(f"{name}, {split}")
@@ -97,11 +101,10 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
         (work.context.out / FLAGS).write_text("".join(json.dumps(row) + "\n" for row in flagged), encoding="utf-8")
         (work.context.out / ITEMS).write_text("\n".join(map(json.dumps, items)) + "\n", encoding="utf-8")
         (work.context.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
+        if ledger.file and ledger.file.is_file():
+            (work.context.out / LOGS).mkdir(exist_ok=True)
+            shutil.copyfile(ledger.file, work.context.out / LOGS / OPENINGS)
     return len(records)
-
-
-def _digest(examples: Sequence[Example]) -> str:
-    return hashlib.sha256(repr(list(examples)).encode()).hexdigest()
 
 
 def _items(record: Record, of: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from lehr.config.self_knowledge import About
 from lehr.data.synthetic import self_knowledge
@@ -19,6 +19,7 @@ from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
 from lehr.evals import own, packaged
 from lehr.evals.corpus import cut, held_back, prose_texts, rows_of
+from lehr.evals.held_out import HeldOut
 from lehr.evals.task import Choice, Example, Generation, Pair, Text
 from lehr.runtime.errors import UserError
 
@@ -222,6 +223,20 @@ def metrics_of(task: str) -> list[str]:
     return [*first.checks, *first.sampled_checks] if isinstance(first, Generation) else []
 
 
+@overload
+def examples(
+    task_name: str, split: Literal["dev", "train"], limit: int, seed: int, corpus_folder: Path | None = None,
+    given: Path | About | None = None,
+) -> list[Example]: ...  # fmt: skip
+@overload
+def examples(
+    task_name: str, split: Literal["held_out"], limit: int, seed: int, corpus_folder: Path | None = None,
+    given: Path | About | None = None,
+) -> HeldOut: ...  # fmt: skip
+@overload
+def examples(
+    task_name: str, split: Split, limit: int, seed: int, corpus_folder: Path | None = None, given: Path | About | None = None
+) -> list[Example] | HeldOut: ...  # fmt: skip
 def examples(
     task_name: str,
     split: Split,
@@ -229,13 +244,21 @@ def examples(
     seed: int,
     corpus_folder: Path | None = None,
     given: Path | About | None = None,
-) -> list[Example]:
-    """At most `limit` examples of a task's `split` (dev or held_out), without repeated problems.
+) -> list[Example] | HeldOut:
+    """At most `limit` examples of a task's `split`, without repeated problems: of dev a list, of held_out what a scored model
+    must open.
 
     `corpus_folder` holds the prepare stage's `dev.jsonl.gz` and `held_out.jsonl.gz` (for `NEEDS_CORPUS`); `given` is a file of
     JSON lines {prompt, chosen, rejected, split} (for `NEEDS_PAIRS`), or who the model is (for `NEEDS_ABOUT`). Raises UserError
     for an unknown task, and if a task's files are missing, damaged or empty.
     """
+    found = _examples(task_name, split, limit, seed, corpus_folder, given)
+    return HeldOut(own.identity(task_name), limit, found) if split == "held_out" else found
+
+
+def _examples(
+    task_name: str, split: Split, limit: int, seed: int, corpus_folder: Path | None, given: Path | About | None
+) -> list[Example]:
     check_task(task_name)
     if own.is_own(task_name):
         own.check_splits(task_name, [split])

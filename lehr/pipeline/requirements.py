@@ -14,6 +14,7 @@ from lehr.data.synthetic.conversations import ChatExample
 from lehr.data.tokenizer import Tokenizer
 from lehr.evals.budget import too_long
 from lehr.evals.corpus import family, rows_of
+from lehr.evals.held_out import unscored
 from lehr.evals.scores import EvaluateConfig
 from lehr.evals.suites import NEEDS_CORPUS, NEEDS_PAIRS, examples
 from lehr.pipeline.merge_templates import check_templates
@@ -162,7 +163,7 @@ def _note_shortened(nodes: Sequence[Node], tokenizer: Tokenizer, context: int, n
             if plan.task in seen or plan.task in NEEDS_CORPUS | NEEDS_PAIRS:
                 continue
             seen.add(plan.task)
-            found = examples(plan.task, plan.splits[0], plan.limit, c.seed, given=c.about)
+            found = unscored(examples(plan.task, plan.splits[0], plan.limit, c.seed, given=c.about), "lengths")
             if cut := too_long(found, tokenizer, context - c.max_new_tokens):
                 room = f"the context of {context} less evaluation.max_new_tokens={c.max_new_tokens}"
                 note(f"{plan.task}: {cut} of {len(found)} prompts lose their beginning, since they are longer than {room}")

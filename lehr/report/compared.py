@@ -154,12 +154,18 @@ def standing_text(standing: Standing | None, about: Metric) -> tuple[str, str]:
 
 
 def difference_text(found: Difference | None, about: Metric) -> tuple[str, str]:
-    """`+1.2`, `[−0.3, 2.7] paired`."""
+    """`+1.2`, `[−0.3, 2.7] paired, p 0.12, detectable 2.1`."""
     if found is None:
         return "–", ""
     if found.low is None or found.high is None:
-        return _signed(found.value, about, "+"), "no interval is known"
-    return _signed(found.value, about, "+"), f"[{_signed(found.low, about)}, {_signed(found.high, about)}] {found.how}"
+        return _signed(found.value, about, "+"), found.note or "no interval is known"
+    interval = f"[{_signed(found.low, about)}, {_signed(found.high, about)}] {found.how}"
+    said = [interval, f"p {_p_value(found.adjusted)}", f"detectable {fmt.value(found.detectable, about)}", found.note]
+    return _signed(found.value, about, "+"), ", ".join(filter(None, said))
+
+
+def _p_value(p: float | None) -> str:
+    return fmt.number(p, 2) if p is None or p >= 0.001 else "< 0.001"
 
 
 def _signed(value: float, about: Metric, plus: str = "") -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lehr.evals.held_out import Opening
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.inputs import SetReport, SourceFunnel
 from lehr.report.judgements import BestOfPoint, RewardReport
@@ -196,6 +197,7 @@ class ReportData(_Model):
     stages: list[StageReport] = []
     unfinished: list[Unfinished] = []
     scores: list[ScoreRecord] = []
+    openings: list[Opening] = []  # of held-out examples, oldest first
     headline: list[str] = []  # `task/metric` of the scores to be known first; empty: chosen by what they are
     samples: list[Sample] = []
     environment: Environment = Field(default_factory=Environment)

@@ -15,6 +15,7 @@ from lehr.artifacts.artifact import LOGS, REPEAT, STABILITY, Artifact, write_ato
 from lehr.artifacts.incidents import read_incidents
 from lehr.artifacts.ledger import Spent
 from lehr.config import Recipe, recipe_yaml
+from lehr.evals.held_out import OPENINGS, in_order, openings_of_run, read_openings
 from lehr.evals.scores import SAMPLES, SCORES
 from lehr.interop.hf_config import CLASSES
 from lehr.model.size import parameter_count
@@ -70,6 +71,7 @@ class RunRecord:
 def publish(run: RunRecord, root: Path) -> ReportData:
     """Write scores.json, lineage.json, footprint.json, report.html, recipe.yaml and model/ into `root`."""
     data = collect(run)
+    data.openings = in_order([*data.openings, *openings_of_run(root)])
     final = next((a for a in run.artifacts if a.manifest.kind == "export"), None)
     records = [r.model_dump() for r in data.scores]
     write_atomic(root / "scores.json", json.dumps(records, indent=1))
@@ -140,6 +142,7 @@ def collect(run: RunRecord) -> ReportData:
         stages=[_stage(m, m.name in run.reused) for m in run.made],
         unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
         scores=[record for a in scores for record in read_records(a.path(SCORES))],
+        openings=in_order(o for a in scores for o in read_openings(a.path(f"{LOGS}/{OPENINGS}"))),
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
         environment=environment(run.command, artifacts),
         site=Site(

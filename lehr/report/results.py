@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lehr.evals.held_out import often_opened
 from lehr.report import format as fmt
 from lehr.report.charts import GREY, Dot, Panel, dot_plot, stage_colours
 from lehr.report.contamination import Flagged, flagged
@@ -19,6 +20,16 @@ class Split:
     table: ScoreTable
     panels: list[Panel]
     flagged: Flagged | None
+    opened: Opened | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """How often held-out examples were opened: in a sentence each, and by model: its name and digest, the tasks, how often, the
+    first and last time, by whom."""
+
+    ledes: list[str]
+    rows: list[list[str]]
 
 
 def _shown(record: ScoreRecord, column: Column) -> str:
@@ -31,7 +42,24 @@ def scores(data: ReportData) -> list[Split] | None:
     splits = sorted({r.split for r in data.scores}, key=lambda s: (s != "held_out", s))
     tables = [(split.replace("_", "-"), data.table(split)) for split in splits]
     colours = stage_colours(data)
-    return [Split(n, t, [_score_panel(c, t, colours) for c in t.of_models], flagged(t)) for n, t in tables] or None
+    return [
+        Split(
+            n, t, [_score_panel(c, t, colours) for c in t.of_models], flagged(t), _opened(data) if n == "held-out" else None
+        )
+        for n, t in tables
+    ] or None  # fmt: skip
+
+
+def _opened(data: ReportData) -> Opened | None:
+    """Nothing for scores of versions that did not write it down."""
+    rows = []
+    for digest in dict.fromkeys(o.digest for o in data.openings):
+        own = [o for o in data.openings if o.digest == digest]
+        times = {o.task: sum(other.task == o.task for other in own) for o in own}
+        tasks = ", ".join(f"{fmt.words(task)} ({n} times)" if n > 1 else fmt.words(task) for task, n in times.items())
+        who = ", ".join(dict.fromkeys(o.who for o in own))
+        rows.append([own[0].model, digest[:12], tasks, own[0].when, own[-1].when, who])
+    return Opened(often_opened(data.openings), rows) if rows else None
 
 
 def _score_panel(column: Column, table: ScoreTable, colours: dict[str, str]) -> Panel:

@@ -11,9 +11,11 @@ from lehr.runtime.ports import Tracker
 
 
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
-    """Score the tasks. `held_out` examples are allowed for this checkpoint's digest, which the artifact records."""
+    """Score the tasks. `held_out` examples are opened for this checkpoint's digest, which the artifact records: by whom and
+    when is in its logs."""
     from lehr.distributed.ranks import run_ranks
     from lehr.evals.flags import TrainingSet
+    from lehr.evals.held_out import command, user
     from lehr.evals.run import Scoring, score_on_rank
     from lehr.train.fit import RankContext
 
@@ -21,7 +23,7 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     documents, pairs = inputs.get("documents"), inputs.get("pairs")
     trained_on = tuple(TrainingSet.of(artifact) for role in TRAINED_ON for artifact in inputs.many(role))
     folders = (documents.folder if documents else None, pairs.folder if pairs else None)
-    work = Scoring(context, config, checkpoint.folder, *folders, trained_on)
+    work = Scoring(context, config, checkpoint.folder, *folders, trained_on, user(), command())
     count = run_ranks(config.parallel.processes, config.parallel.threads, score_on_rank, work)
     return Outcome({"records": count, "frozen": checkpoint.manifest.digest}, processes=config.parallel.processes)
 

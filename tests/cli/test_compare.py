@@ -29,7 +29,8 @@ def test_a_run_and_its_unfinished_copy_are_compared_item_by_item(
     rows = {(row["task"], row["metric"]): row["differences"] for row in found["scores"]}
     assert {("prose", "bits_per_byte"), ("arithmetic", "exact_match")} <= set(rows)
     for same, none in rows.values():
-        assert (same["how"], same["value"], same["low"]) == ("paired", 0.0, 0.0) and none is None
+        assert (same["how"], same["value"], same["low"], same["p_value"]) == ("paired", 0.0, None, None) and none is None
+        assert same["note"].startswith("none of 4 differs")  # which does not make them equal
     assert found["settings"] == {} and found["runs"][0]["tokens_per_second"] > 0
     page = out.read_text(encoding="utf-8")
     assert page.count("<h3>loss") == 3 and "bare: no held-out scores" in page

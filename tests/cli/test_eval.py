@@ -15,6 +15,7 @@ import pytest
 
 from lehr.cli.main import main
 from lehr.evals import run as evaluation
+from lehr.evals.held_out import Ledger, openings_of_run, read_openings
 from lehr.runtime.metrics import metric
 
 
@@ -50,6 +51,19 @@ def test_a_run_is_scored_with_its_own_settings_and_with_other_tasks(
     assert main(command) == 0
     assert "scores-stage1: found again" in capsys.readouterr().err
     assert sorted(p.name for p in (run / "artifacts").iterdir()) == before
+    # The run's own scores opened both tasks for its model, and so did the first command, for the same model: nothing to say.
+    assert "have been opened" not in said.err
+    found = openings_of_run(run)
+    assert [(o.model, o.task, o.n) for o in found] == [("stage1", task, 4) for task in ("prose", "arithmetic")] * 2
+    assert found[0].digest == found[2].digest and found[0].examples == found[2].examples and found[0].who
+    assert "Openings of held-out examples" in (run / "report.html").read_text(encoding="utf-8")
+    elsewhere = ["eval", str(run), "--tasks", "arithmetic", "--limit", "2", "--out", str(tmp_path / "elsewhere")]
+    assert main(elsewhere) == 0 and len(read_openings(run / "openings.jsonl")) == 1  # with the run too
+    assert main(elsewhere) == 0 and len(openings_of_run(run)) == 5  # found again: nothing was opened
+    other = found[0].model_copy(update={"digest": "of another", "task": "arithmetic"})
+    Ledger(run / "openings.jsonl", "", "").record(other)
+    assert main(elsewhere) == 0
+    assert "held-out examples of arithmetic have been opened 4 times for 2 models of this run" in capsys.readouterr().err
 
 
 def test_a_hugging_face_folder_is_scored_on_the_documents_that_a_run_held_back(
@@ -63,12 +77,21 @@ def test_a_hugging_face_folder_is_scored_on_the_documents_that_a_run_held_back(
     assert "task prose needs documents" in said and "--documents" in said and not out.exists()
     recipe = ["--seed", "7", "--max-new-tokens", "12", "--documents", str(trained)]
     assert main(["eval", str(trained / "model"), *options, *recipe]) == 0
+    told = capsys.readouterr().err
     assert _scores(out, "held_out").keys() == _scores(trained, "held_out").keys()
     assert _scores(out, "held_out")["arithmetic", "exact_match"] == _scores(trained, "held_out")["arithmetic", "exact_match"]
+    other = tmp_path / "others"  # the checkpoint: two scored models are compared like runs, item by item
+    assert main(["eval", str(trained), *options[:1], "arithmetic", *options[2:4], "--out", str(other)]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(out), str(other), "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    apart = {row["task"]: row["differences"][0] for row in compared["scores"]}
+    assert apart["arithmetic"]["how"] == "paired" and apart["prose"] is None
+    assert [run["missing"] for run in compared["runs"]] == [[], []]
     # What somebody else's model was trained on is not known, and documents that it is scored on are not that.
     said = _contamination(out)
     assert all(s["kept"] is None and s["not_compared"] == ["what model was trained on"] for s in said.values()) and said
-    assert "contamination of prose, held_out: not known; not compared: what model was trained on" in capsys.readouterr().err
+    assert "contamination of prose, held_out: not known; not compared: what model was trained on" in told
 
 
 @pytest.mark.parametrize(

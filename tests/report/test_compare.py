@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from lehr.analysis.comparison import averaged, one_recipe, settings_that_differ
-from lehr.analysis.differences import quantile
 from lehr.analysis.runs import load
 from lehr.analysis.side_by_side import SideBySide
 from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost
@@ -136,16 +136,35 @@ def test_differences_are_paired_where_both_answered_the_same_examples(tmp_path: 
     paired, took = _differences(first, _made_run(tmp_path / "b", ANSWERS["b"], speed=0.25))
     # The differences are 0 1 0 0 0: 0.2 with the error sqrt(0.2 x 0.8 / 4) = 0.2, and Student's t of 4 degrees is 2.776.
     assert (paired["how"], paired["n"]) == ("paired", 5) and paired["value"] == pytest.approx(0.2)
-    assert (paired["low"], paired["high"]) == (pytest.approx(0.2 - 2.776 * 0.2), pytest.approx(0.2 + 2.776 * 0.2))
+    assert (paired["low"], paired["high"]) == (
+        pytest.approx(0.2 - 2.7764 * 0.2, rel=1e-4),
+        pytest.approx(0.2 + 2.7764 * 0.2, rel=1e-4),
+    )
     assert (took["tokens_per_second"], took["energy_joules"], took["seconds"]) == (160 / 5, 720, 13)
     others, _ = _differences(first, _made_run(tmp_path / "c", ANSWERS["b"], examples="y"))
     # Errors sqrt(0.6 x 0.4 / 4) and sqrt(0.8 x 0.2 / 4), as of two samples.
     assert others["how"] == "independent" and others["high"] == pytest.approx(
-        0.2 + 2.776 * math.hypot(0.24**0.5, 0.16**0.5) / 2
+        0.2 + 2.7764 * math.hypot(0.24**0.5, 0.16**0.5) / 2, rel=1e-4
     )
     unknown = _run(tmp_path / "d", {"soup": 0.4})
     assert _differences(first, unknown)[0]["how"] == "independent"  # a run of an earlier version has no items
-    assert quantile(1) == 12.706 and quantile(30) == 2.042 and quantile(31) == 1.96
+
+
+def test_stages_of_one_run_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _made_run(tmp_path / "run", ANSWERS["a"])
+    rows = _made_run(tmp_path / "other", ANSWERS["b"]) / "artifacts" / "scores-stage1-1"
+    sft = run / "artifacts" / "scores-sft-1"
+    shutil.copytree(rows, sft)
+    for name in ("scores.json", "items.jsonl"):
+        (sft / name).write_text((rows / name).read_text().replace("stage1", "sft"))
+    _sealed(sft, "scores", [], Cost(seconds=1))
+    assert main(["compare", str(run), "--stage", "stage1", "--stage", "sft", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    [row] = found["scores"]
+    assert [group["scored"] for group in found["groups"]] == ["stage1", "sft"]
+    assert (row["differences"][0]["how"], row["differences"][0]["p_value"]) == ("paired", 1.0)  # of 5 one differs
+    assert main(["compare", str(run), "--stage", "sft", "--stage", "sft"]) == 2
+    assert "nothing to be compared with in itself" in capsys.readouterr().err
 
 
 def test_differences_of_seed_groups_are_over_their_runs(tmp_path: Path) -> None:
