@@ -19,10 +19,11 @@ from lehr.evals import own
 from lehr.evals.contamination import compared_text, evaluation_texts
 from lehr.evals.flags import Flags, TrainingSet
 from lehr.evals.score import score
-from lehr.evals.suites import check_task, examples, metrics_of
+from lehr.evals.suites import check_task, metrics_of
 from lehr.evals.task import Asked, Example, Question, Record
 from lehr.runtime.errors import UserError
 from tests.evals.fakes import TableModel
+from tests.evals.given import examples
 
 CAPITALS = [
     {"country": "France", "options": ["Paris", "Rome"], "right": 0, "page": "a"},

@@ -13,11 +13,11 @@ from lehr.cli.main import main
 from lehr.config import load_recipe
 from lehr.evals import own
 from lehr.evals.score import score
-from lehr.evals.suites import examples
 from lehr.evals.task import Asked, Question
 from lehr.pipeline.graph import graph
 from lehr.runtime.errors import UserError
 from tests.evals.fakes import TableModel
+from tests.evals.given import examples
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "e2e" / "recipe.yaml"
