@@ -22,7 +22,7 @@ SCORED = "lehr.scored."
 _PARAMS = 100  # in one call; MLflow's limit
 _NAMES = 100  # changed names that are recorded on one run
 _NAME = "lehr.name."
-RECORDS = frozenset({"started", "sampled", "made", "finished", "scores", "artifacts", "whole", "register", "ended"})
+RECORDS = frozenset({"started", "sampled", "made", "finished", "scores", "artifacts", "whole", "register", "totals", "ended"})
 EXTRA = frozenset({"made", "register", "whole"})  # records without which that of the run is complete
 
 
@@ -149,6 +149,13 @@ class Runs:
         for path in map(Path, record["paths"]):
             if path.is_file():
                 self._client.log_artifact(self.parent_id, str(path))
+
+    def _totals(self, record: Record) -> None:
+        """What the run as a whole took; of several publications the newest is what MLflow shows."""
+        at = record["at"]
+        step = max(0, at - self._began) // 1000
+        self._points.log(self.parent_id, [(name, value, at, step) for name, value in record["values"].items()])
+        self._children.tag(self.parent_id, record["tags"])
 
     def _whole(self, record: Record) -> None:
         """Values that are longer than MLflow's parameters may be, as text files."""

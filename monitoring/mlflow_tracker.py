@@ -167,6 +167,11 @@ class MlflowTracker:
         self._put("artifacts", "", paths=[str(path) for path in paths])
         self._wanted = True
 
+    def totals(self, values: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Metrics and tags of the parent run, on what the run as a whole took."""
+        self._put("totals", "", values=dict(values), tags=dict(tags))
+        self._wanted = True
+
     def register(self, name: str, stage: str, uri: str, folder: Path, alias: str = "") -> None:
         """Make the files in `folder`, the public copy of the artifact at `uri` that `stage` exported, a version of the
         registered model `name`, unless a version with its digest exists, and give it the alias. The files are copied to

@@ -29,6 +29,7 @@ from lehr.pipeline.run import found_again
 from lehr.report.data import ReportData
 from lehr.report.publish import Made, RunRecord
 from lehr.report.publish import publish as write_public
+from lehr.report.totals import run_totals
 from lehr.runtime.errors import Bug, InfraError, Preempted, UserError, from_os_error
 from lehr.runtime.ports import Store
 from lehr.tasks.lock import hold
@@ -191,6 +192,7 @@ def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
     place.share([*PUBLIC, "model"])
     if s.mlflow is not None:
         s.mlflow.log_artifacts([place.folder / name for name in PUBLIC])
+        s.mlflow.totals(*run_totals(report))
         _register(this, refs, s.mlflow, place.folder / "model")
     s.done = True
     s.tracker.note(f"report: {place.shown('report.html')}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lehr.report.data import ReportData
+from lehr.runtime.energy import label
 
 
 def footprint(data: ReportData) -> dict[str, Any]:
@@ -30,3 +31,20 @@ def footprint(data: ReportData) -> dict[str, Any]:
         },
         "unfinished": {one.name: {"seconds": one.seconds, "it_joules": sum(one.energy.values())} for one in data.unfinished},
     }
+
+
+# Of footprint.json: the metric of the run as a whole, beside the stages' `stage_energy_joules`.
+TOTALS = {
+    "it_joules": "run_energy_joules",
+    "facility_joules": "run_facility_joules",
+    "carbon_kg": "run_carbon_kg",
+    "water_liters": "run_water_liters",
+}
+
+
+def run_totals(data: ReportData) -> tuple[dict[str, float], dict[str, str]]:
+    """The same for a tracker: metrics of those totals that are known, and tags with the energy's source and what it lacks."""
+    found = footprint(data)
+    values = {name: float(found[key]) for key, name in TOTALS.items() if found[key] is not None}
+    # "none" and not empty: a tag of an earlier publication would stay.
+    return values, {"energy.source": label(data.energy), "energy.missing": "; ".join(found["missing"]) or "none"}

@@ -19,6 +19,7 @@ from lehr.data.synthetic.conversations import Message
 from lehr.model.generate import LanguageModel
 from lehr.pipeline.graph import graph
 from lehr.post.chat import render
+from lehr.report.totals import TOTALS
 from lehr.runtime.metrics import require
 from lehr.train.checkpointing.checkpoint import load_checkpoint
 
@@ -116,6 +117,10 @@ def test_mlflow_has_a_parent_and_a_child_per_stage(finished: Finished) -> None:
     assert "model.d_model" in keys
     tags = dict(db.execute("select key, value from tags where run_uuid = ?", (parent,)).fetchall())
     assert tags["mlflow.source.name"] == str(helpers.RECIPE) and tags["lehr.command"].startswith("lehr run ")
+    totals = dict(db.execute("select key, value from latest_metrics where run_uuid = ? and key like 'run_%'", (parent,)))
+    took = json.loads((finished.out / "footprint.json").read_text())
+    assert {name: totals.get(name) for name in TOTALS.values()} == {name: took[key] for key, name in TOTALS.items()}
+    assert totals["run_energy_joules"] > 0
     of = "select m.name, r.name from logged_models m join runs r on m.source_run_id = r.run_uuid"
     assert db.execute(of).fetchall() == [(stage, stage) for stage in (*helpers.STAGES, "export")]
     read = "select d.name from inputs i join datasets d on i.source_id = d.dataset_uuid where i.destination_id = ?"
