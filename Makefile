@@ -135,7 +135,7 @@ check-lock: setup ## ask the package index whether every pin installs on every P
 
 # The peers' packages lie apart, without dependencies of their own: torch and numpy stay the product's.
 PEERS ?= $(HOME)/.cache/lehr/peers
-peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
+peers: lm-eval ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	@$(PY) -m pip install -q --no-deps --upgrade --target $(PEERS) ai2-olmo-core==3.0.0 litgpt==0.5.13 lightning==2.6.6 \
 	  lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0 omegaconf==2.4.0 antlr4-python3-runtime==4.9.3 \
 	  cached-path==1.8.10 dataclass-extensions==0.5.0 bettermap==1.3.1 dill==0.4.1 psutil==7.2.2 \
@@ -143,11 +143,7 @@ peers: setup ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  litdata==0.2.76 datatrove==0.10.1 loguru==0.7.3 humanize==4.17.0 spacy==3.8.18 thinc==8.3.14 cymem==2.0.16 \
 	  preshed==3.0.15 murmurhash==1.0.16 blis==1.3.4 wasabi==1.1.3 srsly==2.5.6 catalogue==2.0.10 confection==1.3.4 \
 	  weasel==1.0.1 spacy-legacy==3.0.12 spacy-loggers==1.0.5 cloudpathlib==0.26.0 smart-open==9.0.2 httpx==0.28.1 \
-	  httpcore==1.0.9 orjson==3.11.4 trl==1.16.0 accelerate==1.15.0 datasketch==2.0.0 rensa==0.5.0 \
-	  lm-eval==0.4.13 evaluate==0.4.6 sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 lxml==6.1.3 colorama==0.4.6 \
-	  pytablewriter==1.2.1 dataproperty==1.1.1 mbstrdecoder==1.1.5 pathvalidate==3.3.1 tabledata==1.3.5 tcolorpy==0.1.7 \
-	  typepy==2.0.0 chardet==7.7.0 sqlitedict==2.1.0 rouge-score==0.1.2 nltk==3.10.4 absl-py==2.5.1 word2number==1.1 \
-	  scikit-learn==1.9.1 scipy==1.17.1 threadpoolctl==3.8.0
+	  httpcore==1.0.9 orjson==3.11.4 trl==1.16.0 accelerate==1.15.0 datasketch==2.0.0 rensa==0.5.0
 
 # reasoning-gym's generators, apart as the peers are: the package asks for others that have no wheels, or need matplotlib, each for one
 # or two generators (docs/decisions.md). To use them in a run: PYTHONPATH=$(GYM).
@@ -181,7 +177,7 @@ spark: setup ## install PySpark for `data.deduplication.engine: spark` and its t
 	  pyspark==4.3.0 py4j==0.10.9.9
 
 bench: setup ## run every benchmark and write docs/performance.md; half an hour, on an idle machine
-	@for area in train generate serve checkpoint soup data dedup cost overhead storage evaluate; do LEHR_PEERS=$(PEERS) $(PY) -m benchmarks.$$area || exit; done
+	@for area in train generate serve checkpoint soup data dedup cost overhead storage evaluate; do LEHR_PEERS=$(PEERS):$(LM_EVAL) $(PY) -m benchmarks.$$area || exit; done
 
 clean: ## remove .venv, those of other Pythons, and caches; runs/ stays
 	rm -rf $(VENV) $(wildcard .venv-3.*) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

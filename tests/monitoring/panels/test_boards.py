@@ -31,6 +31,10 @@ SCORES = {
         "bits_per_byte", "accuracy", "acc", "acc_per_char", "acc_per_byte", "acc_per_token", "acc_pmi", "answer_bits_per_byte",
         "exact_match", "strict", "asked_format", "right", "sampled_accuracy", "sampled_exact_match",
     ),
+    "a score of a task of one's own: the same": (
+        "answer_nats", "code_tests", "f1", "greedy_match", "instructions", "json_object", "json_schema", "last_integer",
+        "last_number", "math_equal", "mentions", "pass", "regex", "tool_call",
+    ),
 }  # fmt: skip
 END = Moment(BEGAN + SECONDS_LONG + 4, 60.0, 3600.0, {"run": RUN, "stage": ".*", "cluster": ".*"})
 QUERIES = {
