@@ -34,7 +34,7 @@ _ROW = re.compile(  # case, peer, ratio, target, verdict
     r"^\| (.+?) \| .*? \| .*? \| (.*?) \| .*? \| \*\*(\S+)\*\* \| (\S+): (met|not met|cannot tell) \|", re.MULTILINE
 )
 _FOLDERS = ("peers", "lm-eval")  # made by `make peers`
-_PEERS = os.environ.get("LEHR_PEERS") or os.pathsep.join(str(Path.home() / ".cache/lehr" / name) for name in _FOLDERS)
+PEERS = os.environ.get("LEHR_PEERS") or os.pathsep.join(str(Path.home() / ".cache/lehr" / name) for name in _FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def compared(
 
 def with_peers() -> None:
     """Put the peers' packages behind ours on the path: torch and numpy stay those of the product."""
-    sys.path += [folder for folder in _PEERS.split(os.pathsep) if Path(folder).is_dir() and folder not in sys.path]
+    sys.path += [folder for folder in PEERS.split(os.pathsep) if Path(folder).is_dir() and folder not in sys.path]
 
 
 def installed(peers: dict[str, Callable[[], T]]) -> dict[str, T]:

@@ -36,7 +36,8 @@ def test_json_comes_alone_and_only_its_own_section_is_replaced(
     page = tmp_path / "page.md"
     page.write_text("# Top\n\n<!-- benchmarks.a -->\nstale\n<!-- end of benchmarks.a -->\n\nbetween\n", encoding="utf-8")
     monkeypatch.setattr(common, "PAGE", page)
-    monkeypatch.setattr(common, "PEERS", tmp_path / "none")  # their pandas would be flytekit's in later tests of this process
+    # Not there: their pandas would be flytekit's in later tests of this process.
+    monkeypatch.setattr(common, "PEERS", str(tmp_path / "none"))
     monkeypatch.setattr("sys.argv", ["benchmarks.a", "--json"])
 
     def run() -> list[Record]:
