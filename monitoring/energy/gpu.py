@@ -52,7 +52,8 @@ class _Gpus:
         for name, handle in self._devices.items():
             try:
                 self._add(name, handle)
-                self._silent.pop(name, None)
+                if self._silent:
+                    self._silent.pop(name, None)
             except Exception as error:  # noqa: BLE001 - as above; the other GPUs still count
                 self._silent[name] = f"{type(error).__name__}: {error}"
                 self._lost(name)
