@@ -207,10 +207,10 @@ def test_a_package_that_an_extra_brings_is_named_with_it_where_it_is_missing() -
 
 
 def peers() -> set[str]:
-    """Packages that benchmarks compare with: they lie in a place of their own, pinned in the Makefile's `peers`."""
-    recipe = re.search(r"^peers:.*\n((?:\t.*\n|  .*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert recipe, "the Makefile has no target `peers`"
-    return {name.lower() for name in re.findall(r"([A-Za-z0-9._-]+)==", recipe[1])}
+    """Packages that benchmarks compare with: they lie apart, pinned in the Makefile's `peers` and `lm-eval`."""
+    recipes = re.findall(r"^(?:peers|lm-eval):.*\n((?:\t.*\n|  .*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(recipes) == 2, "the Makefile lacks the target `peers` or `lm-eval`"
+    return {name.lower() for recipe in recipes for name in re.findall(r"([A-Za-z0-9._-]+)==", recipe)}
 
 
 def test_no_circles_between_modules() -> None:

@@ -20,7 +20,6 @@ from lehr.config.self_knowledge import About
 from lehr.data.synthetic.self_knowledge import TOPICS, distinct, forms, held_apart, not_said, plain, question
 from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Local, Ranks
-from lehr.evals.suites import examples
 from lehr.evals.task import Generation
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
@@ -36,6 +35,7 @@ from lehr.runtime.errors import UserError
 from lehr.runtime.ports import NullTracker
 from lehr.train.checkpointing.checkpoint import load_checkpoint, save_checkpoint
 from lehr.train.fit import RankContext
+from tests.evals.given import examples
 from tests.pipeline.test_begin import recipe, their_folder
 from tests.post.test_growth import sealed
 from tests.train.pieces import curves
