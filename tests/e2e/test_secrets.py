@@ -27,6 +27,7 @@ SHAPED = {
     "LEHR_TASK_SECRET", "LEHR_GPU_RESOURCE", "FLYTE_INTERNAL_EXECUTION_ID",
     "LEHR_METRICS_ADDRESS", "LEHR_METRICS_PORT", "LEHR_METRICS_LAST_SCRAPE_SECONDS",
 }  # fmt: skip
+WRITTEN = {"LEHR_USER"}  # who opened held-out examples is written down on purpose
 PLACES = {
     "LEHR_CACHE",
     "XDG_CACHE_HOME",
@@ -88,7 +89,7 @@ def _text(key: ast.expr, constants: dict[str, ast.expr]) -> str:
 
 def planted(folder: Path) -> dict[str, str]:
     """A secret of its own for each variable. The places are real ones."""
-    names = sorted((read_by_lehr() | READ_BY_LIBRARIES) - SHAPED - {"MLFLOW_TRACKING_URI"})
+    names = sorted((read_by_lehr() | READ_BY_LIBRARIES) - SHAPED - WRITTEN - {"MLFLOW_TRACKING_URI"})
     secrets = {name: f"planted-{zlib.crc32(name.encode()):08x}-{number}" for number, name in enumerate(names)}
     return {name: str(folder / secret) if name in PLACES else secret for name, secret in secrets.items()}
 
