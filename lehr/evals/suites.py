@@ -147,6 +147,12 @@ def _pair(row: dict[str, Any], where: Path) -> Pair:
     return pair
 
 
+_MORE_PAIRS = (
+    "supply more preferences, raise held_out_share of their source (chat.sources) or of the step's pairs, or leave the task "
+    "out of evaluation.tasks"
+)
+
+
 def _preference(plan: _Plan) -> list[Example]:
     pairs = plan.given
     if not isinstance(pairs, Path):
@@ -268,6 +274,6 @@ def _examples(
         return list(packaged.options(task_name, limit))
     found = _TASKS[task_name](_Plan(split, limit, seed, corpus_folder, given))
     if not found:
-        where = given if isinstance(given, Path) else ""
-        raise UserError(f"task {task_name} has no {split} examples", where=where, remedy="make more pairs or raise the shares")
+        where, remedy = (given, _MORE_PAIRS) if isinstance(given, Path) else ("", "raise its limit")
+        raise UserError(f"task {task_name} has no {split} examples", where=where, remedy=remedy)
     return found

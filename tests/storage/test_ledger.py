@@ -113,5 +113,7 @@ def test_two_machines_and_a_killed_attempt_within_a_percent(root: str, tmp_path:
     assert (cost.machines, cost.attempts, cost.energy_gaps) == (2, 2, [])
     assert cost.energy_source == "nvml+nvml_sampled+estimated" and cost.seconds > 1.5 * SECONDS
     first_look, *_, sealed, _ = _looks(tmp_path, 2, 0)
-    assert sealed["counter"] - first_look["counter"] == pytest.approx(sum(sum(one.values()) for one in made), rel=0.02), "what the exporter reads"
+    assert sealed["counter"] - first_look["counter"] == pytest.approx(sum(sum(one.values()) for one in made), rel=0.02), (
+        "what the exporter reads"
+    )
     assert store.unfinished() == {}

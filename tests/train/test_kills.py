@@ -1,4 +1,4 @@
-"""Killed at any moment, as often as you like: the same bits at the end. Twenty seeded cases, with SIGKILL; LEHR_KILLS=50 for more."""
+"""Killed at any moment, as often as you like: the same bits at the end. Twenty seeded cases; LEHR_KILLS=50 asks for more."""
 
 from __future__ import annotations
 
