@@ -31,6 +31,7 @@ from lehr.train.fit import RankContext
 
 _PAIRS = "pairs.jsonl"
 _SAMPLES_PER_FAMILY = 2
+_ALWAYS = ("values", "weights", "clusters")  # of items; the others belong to texts that have sources
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
             held = [flags.held(known, split, example) for example in found]
             records += [flags.flagged(r, held, known).model_dump() for r in scored]
             flagged += rows_of(name, split, held)
-            items += [_items(r, digest) for r in scored]
+            items += [_items(r, digest) for r in scored if not (r.items and r.items.over)]
         work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
     answers = _sample_answers(model, c)
     if ranks.first:
@@ -109,9 +110,11 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
 
 def _items(record: Record, of: str) -> dict[str, Any]:
     """What each example of a score gave. Scores of models that have the same `examples` are of the same questions in the same
-    order, and their difference is known better than two scores of their own."""
+    order, and their difference is known better than two scores of their own. Means over sources and domains are made of the
+    same items (lehr.evals.parts.variants)."""
     said = {name: getattr(record, name) for name in ("stage", "task", "split", "metric")}
-    return {**said, "examples": of, **({} if record.items is None else asdict(record.items))}
+    gave = {} if record.items is None else asdict(record.items)
+    return {**said, "examples": of, **{name: value for name, value in gave.items() if value or name in _ALWAYS}}
 
 
 def _sample_answers(model: SharedModel, c: EvaluateConfig) -> list[dict[str, str]]:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from lehr.evals.flagged import Contamination
+from lehr.evals.task import Part, without_empty_parts
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_objects
 from lehr.runtime.metrics import Metric, metric
@@ -17,7 +19,8 @@ from lehr.runtime.metrics import Metric, metric
 
 class ScoreRecord(BaseModel):
     """One line of scores.json. `stderr` is the standard error over the `clusters` (documents, prompts) that the `n` examples
-    were drawn in, None if not known; 0 clusters: a record of an older run, which did not count them."""
+    were drawn in, None if not known; 0 clusters: a record of an older run, which did not count them. `parts`: of texts that
+    have sources, the score of each source and domain."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,7 +33,12 @@ class ScoreRecord(BaseModel):
     n: int = 0
     clusters: int = 0
     seed: int | None = None
+    parts: list[Part] = []
     contamination: Contamination | None = None
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty_parts(handler(self))
 
 
 def read_records(path: Path) -> list[ScoreRecord]:

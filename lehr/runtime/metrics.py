@@ -168,6 +168,11 @@ BUILT_IN = (
     Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an expert without tokens
     # Scores.
     Metric("bits_per_byte", "bits per byte", "bits/byte", "lower", ".3f"),
+    Metric("bits_per_byte_over_sources", "bits per byte, mean over sources", "bits/byte", "lower", ".3f"),
+    Metric("bits_per_byte_over_domains", "bits per byte, mean over domains", "bits/byte", "lower", ".3f"),
+    Metric("perplexity", "perplexity per token", "", "lower", ".2f"),
+    Metric("perplexity_over_sources", "perplexity, mean over sources", "", "lower", ".2f"),
+    Metric("perplexity_over_domains", "perplexity, mean over domains", "", "lower", ".2f"),
     *NGRAMS.values(),
     COMPRESSOR,
     Metric("accuracy", "accuracy", SHARE, "higher"),
