@@ -184,8 +184,8 @@ def _given(target: _Target, kind: Kind, place: Where | None, tasks: list[str]) -
 def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str, Artifact | None]) -> None:
     """Raises UserError for a task without examples, and where an answer leaves too little of the context to its prompt."""
     from lehr.data.tokenizer import Tokenizer
-    from lehr.evals.budget import check_answers, check_windows, shortened
-    from lehr.evals.hard_requests import check_choices, remarkable
+    from lehr.evals.budget import check_answers, shortened
+    from lehr.evals.hard_requests import check_choices, check_windows, remarkable
     from lehr.evals.held_out import unscored
 
     context = _architecture(target).max_seq_len

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lehr.data.synthetic.conversations import Message
 from lehr.data.tokenizer import Tokenizer
-from lehr.evals.task import Asked, Choice, Document, Example, Generation, Options, Question
+from lehr.evals.task import Asked, Choice, Example, Generation, Options, Question
 from lehr.post.chat import render
 from lehr.runtime.errors import UserError
 
@@ -26,14 +26,6 @@ def check_answers(task: str, examples: Sequence[Example], tokenizer: Tokenizer, 
             f"model's context of {context}",
             remedy=f"lower the answers to {room} tokens or fewer" if room > 0 else "leave the task out",
         )
-
-
-def check_windows(task: str, examples: Sequence[Example], context: int) -> None:
-    """Raises UserError for texts that are to be read in windows longer than the model's `context`."""
-    window = max((example.window for example in examples if isinstance(example, Document)), default=0)
-    if window > context:
-        what = f"task {task}: windows of {window} tokens are more than the model's context of {context}"
-        raise UserError(what, remedy=f"lower the task's `window` to {context} or less, or leave it out")
 
 
 def too_long(examples: Sequence[Example], tokenizer: Tokenizer, room: int) -> int:

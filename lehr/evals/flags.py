@@ -130,11 +130,18 @@ def _without(items: Items, contaminated: Sequence[bool]) -> Without | None:
     return Without(**estimate(subset(items, left))._asdict()) if left else None
 
 
-def rows_of(task: str, split: str, held: Sequence[Sequence[Leak]]) -> list[dict[str, Any]]:
-    """A row for each example that a document holds, with all of these: `kept` ones are those that stayed in training."""
+def rows_of(task: str, split: str, held: Sequence[Sequence[Leak]], found: Sequence[Example] = ()) -> list[dict[str, Any]]:
+    """A row for each example that a document holds, with all of these: `kept` ones are those that stayed in training. Of texts
+    that have sources with their source and domain; of whole paragraphs with the first one that each document shares."""
     rows = []
     for number, leaks in enumerate(held):
         if leaks:
             names = {stay: [f"{leak.source}/{leak.id}" for leak in leaks if leak.kept == stay] for stay in (True, False)}
-            rows.append({"task": task, "split": split, "example": number, "kept": names[True], "removed": names[False]})
+            row = {"task": task, "split": split, "example": number, "kept": names[True], "removed": names[False]}
+            one = found[number] if found else None
+            if isinstance(one, Document) and one.source:
+                row |= {"source": one.source, "domain": one.domain}
+            if paragraphs := {f"{leak.source}/{leak.id}": leak.paragraph for leak in leaks if leak.paragraph}:
+                row |= {"paragraphs": paragraphs}
+            rows.append(row)
     return rows

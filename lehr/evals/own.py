@@ -69,6 +69,11 @@ def split_of(task: str) -> Split:
     return loaded(task).task.split
 
 
+def by_paragraph(task: str) -> bool:
+    """Whether a training document counts as holding the task's texts for a whole paragraph alone."""
+    return is_own(task) and loaded(task).task.decontaminate == "paragraphs"
+
+
 def check_splits(task: str, asked: Sequence[str], key: str = "") -> None:
     """Raises UserError for a split that the task does not have: it has one."""
     own = split_of(task)

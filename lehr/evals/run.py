@@ -15,7 +15,7 @@ from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
-from lehr.evals.hard_requests import check_choices
+from lehr.evals.hard_requests import check_choices, check_windows
 from lehr.evals.held_out import OPENINGS, Ledger, digest_of, opened
 from lehr.evals.kept import KeptScores
 from lehr.evals.own import identity, name_of
@@ -73,6 +73,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
             there = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
             found = opened(there, artifact.ref, c.model, ledger)
             check_choices(name, found)
+            check_windows(name, found, own.max_length)
             digest = digest_of(found)
             scored = kept.found(known, split, digest)
             if scored is None:
@@ -93,7 +94,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
                 work.context.tracker.value.note(f"{name}, {split}: scored before this attempt, and kept")
             held = [flags.held(known, split, example) for example in found]
             records += [flags.flagged(r, held, known).model_dump() for r in scored]
-            flagged += rows_of(name, split, held)
+            flagged += rows_of(name, split, held, found)
             items += [_items(r, digest) for r in scored if not (r.items and r.items.over)]
         work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
     answers = _sample_answers(model, c)

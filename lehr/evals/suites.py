@@ -172,8 +172,8 @@ def _preference(plan: _Plan) -> list[Example]:
 
 _TASKS: dict[str, Callable[[_Plan], list[Example]]] = {
     "prose": _prose,
-    "prose_by_source": _prose_by_source,
     "math_text": _math_text,
+    "prose_by_source": _prose_by_source,
     "arithmetic": _solve("arithmetic"),
     "word_problems": _solve("word_problems"),
     "arithmetic_cf": _arithmetic_cf,
