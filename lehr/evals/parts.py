@@ -32,6 +32,9 @@ def text_metrics(sources: bool, domains: bool) -> dict[str, tuple[str, Over]]:
     return {mean_of(base, over): (base, over) for over in means for base in _BASES}
 
 
+REPEATED = frozenset({"perplexity", *(f"{base}_over_{over}" for base in _BASES for over in OVER)})  # as bits per byte say
+
+
 def mean_of(metric: str, over: Over) -> str:
     """The name of the mean of a metric over sources or domains."""
     return f"{metric}_over_{over}" if over else metric

@@ -81,7 +81,7 @@ def _measured(column: Column, table: ScoreTable) -> Measured:
             domains.append([one_line(part.source), one_line(part.domain), f"{part.n:,}", *cells])
             continue
         sources.append([one_line(part.source), f"{part.n:,}", *cells])
-        if part.domains:
+        if part.domains > 1:
             means = [_shown(one[key].mean if key in one else None, of) for one in by]
             sources.append([f"{one_line(part.source)}, mean over {part.domains:,} domains", "", *means])
     for over in OVER:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from lehr.evals.flagged import Contamination
+from lehr.evals.parts import REPEATED
 from lehr.evals.task import Part, without_empty_parts
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_objects
@@ -67,6 +68,11 @@ class Column:
     def about(self) -> Metric:
         """What the metric's declaration says of it."""
         return metric(self.metric)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the task's bits per byte say the same of the same texts, so that verdicts count it once."""
+        return self.metric in REPEATED
 
 
 @dataclass
@@ -159,7 +165,7 @@ class SoupRow:
 def soup_rows(table: ScoreTable, soup: str, ingredients: Sequence[str]) -> list[SoupRow]:
     """The soup against its ingredients, for each column that all of them have."""
     rows = []
-    for column in table.columns:
+    for column in (column for column in table.columns if not column.is_repeated):
         of = dict(table.of(column))
         if soup in of and ingredients and all(name in of for name in ingredients):
             rows.append(SoupRow(column, of[soup], [of[name] for name in ingredients]))
