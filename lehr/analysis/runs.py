@@ -51,10 +51,12 @@ class ItemScores(BaseModel):
 
     @model_validator(mode="after")
     def _of_one_length(self) -> ItemScores:
-        if any(others and len(others) != len(self.values) for others in (self.weights, self.clusters, self.groups)):
-            raise ValueError("values, weights, clusters and groups are not equally many")
-        if self.groups and not 0 <= min(self.groups) <= max(self.groups) < len(self.names):
-            raise ValueError("groups has a number that is none of names")
+        if any(others and len(others) != len(self.values) for others in (self.weights, self.clusters)):
+            raise ValueError("values, weights and clusters are not equally many")
+        if self.groups and (
+            len(self.groups) != len(self.values) or not 0 <= min(self.groups) <= max(self.groups) < len(self.names)
+        ):
+            raise ValueError("groups are not a number of names for each of values")
         return self
 
     @property

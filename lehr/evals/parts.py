@@ -111,7 +111,7 @@ def variants(metric: str, items: Items) -> Iterator[tuple[str, Items]]:
 
 def stratified(groups: Sequence[Hashable], limit: int) -> list[int]:
     """The places of `limit` texts, of every group equally many as far as it has them, its first ones, in their own order: a
-    stratified sample, as Paloma's of domains (appendix C.2.1)."""
+    stratified sample, as Paloma's of domains (Magnusson et al. 2024, appendix C.2.1)."""
     seen = Counter[Hashable]()
     ranks = []
     for group in groups:
