@@ -22,6 +22,7 @@ from lehr.evals.task import Items, Mean, Over, Part
 
 OVER: tuple[Over, ...] = ("sources", "domains")
 _BASES = ("bits_per_byte", "perplexity")
+_MOST_NATS = 700.0  # a token, of a model that is broken: its perplexity would be more than a float holds
 
 
 def text_metrics(sources: bool, domains: bool) -> dict[str, tuple[str, Over]]:
@@ -169,7 +170,7 @@ def _linear(items: Items) -> _Linear:
         numbers = [(items.values[place], items.weights[place] if items.weights else 1.0) for place in places]
         total = math.fsum(weight for _, weight in numbers)
         rate = math.fsum(value for value, _ in numbers) / total
-        score = math.exp(rate) if items.exp else rate
+        score = math.exp(min(rate, _MOST_NATS)) if items.exp else rate
         values.append(share * score)
         scale = share / total * (score if items.exp else 1.0)
         for place, (value, weight) in zip(places, numbers, strict=True):

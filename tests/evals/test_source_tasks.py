@@ -1,4 +1,4 @@
-"""Tasks of texts with sources: what is read of their rows, what stands in training documents is named, a mistake is one line."""
+"""Tasks of texts with sources: what is read of their rows, which stand in training documents, and mistakes in one line."""
 
 from __future__ import annotations
 
