@@ -62,6 +62,7 @@ def eval_(
     """
     from lehr.cli.contamination import contamination
     from lehr.cli.scoring import ALL, Asked, scored
+    from lehr.cli.source_table import source_tables
     from lehr.cli.suite_table import suite_table
     from lehr.cli.tables import page
     from lehr.evals.named_suites import suite as named
@@ -73,7 +74,7 @@ def eval_(
         names, limit = list(dict.fromkeys([*names, *of.tasks])), limit or ALL
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)
     records, written = scored(target, asked, out)
-    page(*([suite_table(suite or "", of, records)] if of else []), record_table(records))
+    page(*([suite_table(suite or "", of, records)] if of else []), record_table(records), *source_tables(records))
     for line in contamination(records):
         say(line, err=True)
     say(f"scores: {written}", err=True)
