@@ -19,7 +19,7 @@ from lehr.monitoring.serving.inference import serving_exposition
 from lehr.post.http_sampler import HttpSampler
 from lehr.serving.engine import Engine
 from lehr.serving.http import Service, handler
-from lehr.serving.listening import listen
+from lehr.serving.listening import Connections, listen
 from lehr.serving.weights import Weights
 
 TOKENIZER = Tokenizer.train(["the quick brown fox jumps over the lazy dog. größer, naïve, 東京 " * 20], 320)
@@ -64,11 +64,11 @@ class Server:
 def serving(
     model: LanguageModel, *, rows: int = 8, waiting: int = 64, weights: Path | None = None, token: str = ""
 ) -> Iterator[Server]:
-    engine = Engine(model, rows, waiting)
-    exposition = serving_exposition(rows, lambda: engine.running, lambda: engine.waiting)
+    engine, connections = Engine(model, rows, waiting), Connections()
+    exposition = serving_exposition(engine, connections)
     exposition.fresh_seconds = 0.0
     service = Service(engine, NAME, Weights(engine, weights), exposition.render, token)
-    listeners, address = listen("", 0, handler(service))
+    listeners, address = listen("", 0, handler(service), connections)
     try:
         yield Server(engine, int(address.rpartition(":")[2]))
     finally:
