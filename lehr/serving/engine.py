@@ -37,7 +37,7 @@ class End:
 @dataclass(eq=False)
 class Ticket:
     """One answer that is asked for: `index` of its request's. Its tokens, up to and including one of `stops`, and its end go
-    into `events`. Set `cancelled` to free its row."""
+    into `events`. Set `cancelled` to free its row; `stopped` beside it, where its text held a stop text."""
 
     index: int
     prompt: Sequence[int]
@@ -46,6 +46,7 @@ class Ticket:
     stops: frozenset[int]
     events: SimpleQueue[tuple[int, Picked | End]]
     cancelled: bool = False
+    stopped: bool = False
     count: int = 0
     asked: float = field(default_factory=time.monotonic)
     newest: float = 0.0  # when its last token came
@@ -241,7 +242,7 @@ class Engine:
 
 
 def _end(ticket: Ticket, end: End) -> None:
-    counts.ANSWERS.add(1, reason=end.reason)
+    counts.ANSWERS.add(1, reason="stop" if ticket.stopped else end.reason)
     ticket.events.put((ticket.index, end))
 
 

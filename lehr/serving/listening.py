@@ -85,9 +85,7 @@ class Listener(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = CONNECTIONS
 
-    def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], connections: Connections
-    ) -> None:
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], connections: Connections) -> None:
         """Raises OSError where the address is not to be had."""
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.connections = connections
@@ -125,9 +123,7 @@ class Listener(ThreadingHTTPServer):
             LOG.error("a request failed: %s", " ".join(repr(error).split())[:300])
 
 
-def listen(
-    host: str, port: int, handler: type[BaseHTTPRequestHandler], connections: Connections
-) -> tuple[list[Listener], str]:
+def listen(host: str, port: int, handler: type[BaseHTTPRequestHandler], connections: Connections) -> tuple[list[Listener], str]:
     """Listen, and return the listeners and the address to type. `host` is an address; "" stands for this machine's loopback in
     both families, where it has both. Port 0 takes a free one. Raises UserError where it is not to be had."""
     first = host or LOOPBACK[0]

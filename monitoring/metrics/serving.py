@@ -51,7 +51,7 @@ TOKEN_SECONDS = Metric(
 ANSWERS = Metric(
     f"{PREFIX}serve_answers_total",
     "counter",
-    "Answers that ended, by how: at a stop token, at their limit, cancelled (a stop text was found, or the client hung up), or in an error.",
+    "Answers that ended, by how: stop, length, cancelled (the client hung up) or error.",
     ("reason",),
     counted="serve_answers",
 )
@@ -85,8 +85,6 @@ DROPPED = Metric(
 CACHED_TOKENS = Metric(
     f"{PREFIX}serve_cached_tokens", "gauge", "Tokens of prompts and answers whose keys and values are held.", ()
 )
-CACHE = Metric(
-    f"{PREFIX}serve_cache_bytes", "gauge", "Memory that is allocated for keys and values; it grows and is kept.", ()
-)
+CACHE = Metric(f"{PREFIX}serve_cache_bytes", "gauge", "Memory that is allocated for keys and values; it grows and is kept.", ())
 
 SERVING_METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -131,12 +131,12 @@ def _slow() -> Alert:
     return Alert(
         "LehrServeSlow",
         "warning",
-        f"({seconds('[15m]')} > {SLOW_SECONDS}) > {SLOWER} * {seconds('[1d] offset 1h')}"
-        f" and {answers('[15m]')} > {ANSWERS} and {answers('[1d] offset 1h')} > {KNOWN}",
+        f"({seconds('[10m]')} > {SLOW_SECONDS}) > {SLOWER} * {seconds('[1d] offset 1h')}"
+        f" and {answers('[10m]')} > {ANSWERS} and {answers('[1d] offset 1h')} > {KNOWN}",
         f"Answers of {OF} begin much later than usual: see whether they wait for a row or their prompts are longer",
         f"One in ten answers of {OF} begins later than after {{{{ $value | humanizeDuration }}}}, over {SLOWER} times as late as "
         "in the day before.",
-        lasts="10m",
+        lasts="15m",
         keeps="10m",
     )
 

@@ -181,7 +181,7 @@ def test_metrics_count_what_was_done(server: Server) -> None:
     before = [value(name) for name in names]
     assert server.ask("POST", COMPLETIONS, {**LONG, "prompt": [9, 10, 11], "max_tokens": 7})[0] == 200
     assert [value(name) - old for name, old in zip(names, before, strict=True)] == [7, 3, 1, 1, 1]
-    assert value("lehr_serve_rows") == 2 and value("lehr_serve_answers_running") == value("lehr_serve_answers_waiting") == 0
+    assert value("lehr_serve_rows ") == 2 and value("lehr_serve_answers_running ") == value("lehr_serve_answers_waiting ") == 0
 
 
 def _exported(model: LanguageModel, folder: Path) -> Path:
