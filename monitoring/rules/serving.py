@@ -1,8 +1,8 @@
 """Alerts about `lehr serve`: it fails, it refuses, it stands still, it is slower than it was, it is gone.
 
-The servers of one `job` in a namespace are taken for one service. Its failures are held against an objective by how fast they use up
-what it allows, over two windows each: the long one says how much is lost, the short one whether it goes on. Factors and windows
-are those of Google's "The Site Reliability Workbook", chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
+The servers of one `job` in a namespace are taken for one service. Its failures are held against an objective by how fast they
+use up what it allows, over two windows each: the long one says how much is lost, the short one whether it goes on. Factors and
+windows are those of Google's "The Site Reliability Workbook", chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _refusing() -> Alert:
         "critical",
         f"{share} > {REFUSED_SHARE} and {_grew(m.REQUESTS, '10m', SERVICE, REFUSED)} > {REFUSALS}",
         f"{OF} turns requests away with 429: give it more rows or another server, or slow down whoever asks most",
-        f"{{{{ $value | humanizePercentage }}}} of the requests of {OF} in ten minutes found its queue or its connections full.",
+        f"{{{{ $value | humanizePercentage }}}} of ten minutes' requests of {OF} found its queue or its connections full.",
     )
 
 
@@ -134,16 +134,16 @@ def _slow() -> Alert:
         f"({seconds('[10m]')} > {SLOW_SECONDS}) > {SLOWER} * {seconds('[1d] offset 1h')}"
         f" and {answers('[10m]')} > {ANSWERS} and {answers('[1d] offset 1h')} > {KNOWN}",
         f"Answers of {OF} begin much later than usual: see whether they wait for a row or their prompts are longer",
-        f"One in ten answers of {OF} begins later than after {{{{ $value | humanizeDuration }}}}, over {SLOWER} times as late as "
-        "in the day before.",
+        f"One in ten answers of {OF} begins after {{{{ $value | humanizeDuration }}}} or later, over {SLOWER} times as late as in "
+        "the day before.",
         lasts="15m",
         keeps="10m",
     )
 
 
 def _gone() -> list[Alert]:
-    """A target is known for a server by what it served within a day, or by its job's name. One that Prometheus no longer has was
-    taken away by somebody."""
+    """A target is known for a server by what it served within a day, or by its job's name. One that Prometheus no longer has
+    was taken away by somebody."""
     known = f"up == 0 and present_over_time({m.ROWS.name}[1d])"
     return [
         Alert(

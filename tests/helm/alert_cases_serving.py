@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tests.helm.promtool import Case, Labels
+from tests.helm.promtool import Case, Labels, served
 
 SERVICE: Labels = {"namespace": "t", "job": "chat"}
 SERVER: Labels = {**SERVICE, "pod": "chat-0", "instance": "chat-0:8000"}
@@ -12,17 +12,14 @@ CODE: Labels = {"namespace": "t", "job": "code"}
 Fires = Mapping[str, Sequence[Labels]]
 
 
-def served(name: str, job: str = "chat", number: int = 0, **labels: str) -> str:
-    """One series of a server in Kubernetes."""
-    pod = f"{job}-{number}"
-    every = {"namespace": "t", "job": job, "pod": pod, "instance": f"{pod}:8000", **labels}
-    written = ",".join(f'{key}="{value}"' for key, value in every.items())
-    return f"{name if name == 'up' else f'lehr_serve_{name}'}{{{written}}}"
+def of(name: str, job: str = "chat", number: int = 0, **labels: str) -> str:
+    """One series of a service's server."""
+    return served(name, job, f"{job}-{number}", **labels)
 
 
 def grows(*phases: tuple[float, int]) -> str:
-    """A counter in promtool's notation: so much a step, so many steps long. Each phase begins a millionth higher: promtool's own
-    sums end a little above or below, and a counter that falls would have been reset."""
+    """A counter in promtool's notation: so much a step, so many steps long. Each phase begins a millionth higher:
+    promtool's own sums end a little above or below, and a counter that falls would have been reset."""
     made, value = ["0"], 0.0
     for amount, steps in phases:
         made.append(f"{value + amount:.12g}+{amount:g}x{steps - 1}")
@@ -34,14 +31,14 @@ def asked(*phases: tuple[float, float, int], job: str = "chat") -> dict[str, str
     """Requests a step: answered, and failed, for so many steps. Beside them what neither helps nor harms: three times as many
     scrapes, and refusals."""
     steps = sum(phase[2] for phase in phases)
-    of = {
+    counts = {
         ("chat", "200"): grows(*((good, n) for good, _, n in phases)),
         ("completions", "500"): grows(*((bad, n) for _, bad, n in phases)),
         ("metrics", "200"): grows((3.0, steps)),
         ("chat", "400"): grows((2.0, steps)),
         ("chat", "499"): grows((1.0, steps)),
     }
-    return {served("requests_total", job, operation=operation, code=code): values for (operation, code), values in of.items()}
+    return {of("requests_total", job, operation=operation, code=code): values for (operation, code), values in counts.items()}
 
 
 def failing(title: str, series: Mapping[str, str], fires: Fires) -> Case:
@@ -78,35 +75,26 @@ FAILING = [
         {"48m": [], "55m": [], "58m": [SERVICE]},
     ),
     failing(
-        "a single failure in the night",
+        "a single failure in the night; clients' mistakes, refusals, and probes of a server that ends; nobody asks anything",
         {
-            served("requests_total", operation="chat", code="200"): grows((0, 30), (1, 1), (0, 90)),
-            served("requests_total", operation="chat", code="500"): grows((0, 40), (1, 1), (0, 80)),
+            of("requests_total", "night", operation="chat", code="200"): grows((0, 30), (1, 1), (0, 90)),
+            of("requests_total", "night", operation="chat", code="500"): grows((0, 40), (1, 1), (0, 80)),
+            of("requests_total", "others", operation="chat", code="200"): "0+1x120",
+            of("requests_total", "others", operation="chat", code="500"): "0x120",
+            of("requests_total", "others", operation="chat", code="400"): "0+50x120",
+            of("requests_total", "others", operation="completions", code="429"): "0+50x120",
+            of("requests_total", "others", operation="health", code="503"): "0+6x120",
+            of("requests_total", "others", operation="load", code="500"): "0+6x120",
+            of("requests_total", "idle", operation="chat", code="200"): "0x120",
+            of("requests_total", "idle", operation="chat", code="500"): "0x120",
         },
-        {"42m": [], "43m": [], "60m": [], "120m": []},
-    ),
-    failing(
-        "clients' mistakes, refusals, and probes of a server that ends",
-        {
-            served("requests_total", operation="chat", code="200"): "0+1x120",
-            served("requests_total", operation="chat", code="500"): "0x120",
-            served("requests_total", operation="chat", code="400"): "0+50x120",
-            served("requests_total", operation="completions", code="429"): "0+50x120",
-            served("requests_total", operation="health", code="503"): "0+6x120",
-            served("requests_total", operation="load", code="500"): "0+6x120",
-        },
-        {"10m": [], "60m": [], "120m": []},
-    ),
-    failing(
-        "nobody asks anything",
-        {served("requests_total", operation="chat", code=code): "0x120" for code in ("200", "500")},
-        {"60m": []},
+        {"10m": [], "42m": [], "43m": [], "60m": [], "120m": []},
     ),
     failing(
         "one of two servers fails all that it gets, and is started anew each time",
         {
-            served("requests_total", operation="chat", code="200"): "0+5x60",
-            served("requests_total", number=1, operation="chat", code="500"): "0+1x9 0+1x9 0+1x9 0+1x9 0+1x9 0+1x9",
+            of("requests_total", operation="chat", code="200"): "0+5x60",
+            of("requests_total", number=1, operation="chat", code="500"): "0+1x9 0+1x9 0+1x9 0+1x9 0+1x9 0+1x9",
         },
         {"30m": [SERVICE]},
     ),
@@ -134,9 +122,9 @@ def refused(*phases: tuple[float, float, int], job: str = "chat") -> dict[str, s
     """Requests a minute: answered, and refused."""
     steps = sum(phase[2] for phase in phases)
     return {
-        served("requests_total", job, operation="chat", code="200"): grows(*((good, n) for good, _, n in phases)),
-        served("requests_total", job, operation="completions", code="429"): grows(*((bad, n) for _, bad, n in phases)),
-        served("requests_total", job, operation="metrics", code="200"): grows((100, steps)),
+        of("requests_total", job, operation="chat", code="200"): grows(*((good, n) for good, _, n in phases)),
+        of("requests_total", job, operation="completions", code="429"): grows(*((bad, n) for _, bad, n in phases)),
+        of("requests_total", job, operation="metrics", code="200"): grows((100, steps)),
     }
 
 
@@ -155,7 +143,7 @@ REFUSING = [
     Case(
         "LehrServeRefusing",
         "who may not ask is refused otherwise, and what is asked wrongly",
-        {served("requests_total", operation="chat", code=code): "0+50x60" for code in ("200", "400", "401", "499")},
+        {of("requests_total", operation="chat", code=code): "0+50x60" for code in ("200", "400", "401", "499")},
         {"30m": []},
     ),
 ]
@@ -164,9 +152,9 @@ REFUSING = [
 def queue(waiting: str, running: str = "4x200", number: int = 0) -> dict[str, str]:
     """A server of four rows."""
     return {
-        served("answers_waiting", number=number): waiting,
-        served("answers_running", number=number): running,
-        served("rows", number=number): "4x200",
+        of("answers_waiting", number=number): waiting,
+        of("answers_running", number=number): running,
+        of("rows", number=number): "4x200",
     }
 
 
@@ -196,8 +184,8 @@ SATURATED = [
 
 
 def decoding(tokens: str, running: str = "1x60", waiting: str = "0x60") -> dict[str, str]:
-    made = {served("answers_running"): running, served("answers_waiting"): waiting}
-    return made | ({served("tokens_total"): tokens} if tokens else {})
+    made = {of("answers_running"): running, of("answers_waiting"): waiting}
+    return made | ({of("tokens_total"): tokens} if tokens else {})
 
 
 def stuck(title: str, series: Mapping[str, str], fires: Fires) -> Case:
@@ -221,10 +209,10 @@ def first_tokens(*phases: tuple[Mapping[float, float], int], job: str = "chat") 
     made = {}
     for bound in BOUNDS:
         below = [(sum(n for upper, n in counts.items() if upper <= bound), steps) for counts, steps in phases]
-        made[served("first_token_seconds_bucket", job, le=f"{bound:g}")] = grows(*below)
+        made[of("first_token_seconds_bucket", job, le=f"{bound:g}")] = grows(*below)
     everything = [(sum(counts.values()), steps) for counts, steps in phases]
-    made[served("first_token_seconds_bucket", job, le="+Inf")] = grows(*everything)
-    return made | {served("first_token_seconds_count", job): grows(*everything)}
+    made[of("first_token_seconds_bucket", job, le="+Inf")] = grows(*everything)
+    return made | {of("first_token_seconds_count", job): grows(*everything)}
 
 
 def slow(title: str, series: Mapping[str, str], fires: Fires) -> Case:
@@ -257,7 +245,7 @@ SLOW = [
 
 
 def up(values: str, rows: str = "", job: str = "chat", number: int = 0) -> dict[str, str]:
-    return {served("up", job, number): values} | ({served("rows", job, number): rows} if rows else {})
+    return {of("up", job, number): values} | ({of("rows", job, number): rows} if rows else {})
 
 
 DOWN = [
@@ -289,13 +277,11 @@ RESTARTING = [
         "LehrServeRestarting",
         "three times; the other server twice",
         {
-            served("started_timestamp_seconds"): "100x9 700x4 _x2 1200x4 1500x60",
-            served("started_timestamp_seconds", number=1): "100x9 700x9 1300x60",
+            of("started_timestamp_seconds"): "100x9 700x4 _x2 1200x4 1500x60",
+            of("started_timestamp_seconds", number=1): "100x9 700x9 1300x60",
         },
         {"20m": [], "22m": [], "23m": [SERVER], "38m": [SERVER], "45m": []},
     ),
-    Case(
-        "LehrServeRestarting", "once a night", {served("started_timestamp_seconds"): "100x30 1900x60"}, {"40m": [], "90m": []}
-    ),
+    Case("LehrServeRestarting", "once a night", {of("started_timestamp_seconds"): "100x30 1900x60"}, {"40m": [], "90m": []}),
 ]
 CASES = [*FAILING, *ERRORS, *REFUSING, *SATURATED, *STUCK, *SLOW, *DOWN, *RESTARTING]

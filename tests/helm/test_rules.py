@@ -44,7 +44,7 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
 
 
 def test_an_ordinary_day_is_silent(tmp_path: Path) -> None:
-    """All rules at once: a pod that is replaced, an evaluation, a short stage, the end of a run, an idle fleet."""
+    """All rules at once: a pod that is replaced, an evaluation, a short stage, the end of a run, an idle fleet, a server."""
     sheet = Sheet(tmp_path)
     path = sheet.add(list(KNOWN.values()), [Case("", "a day", ordinary_day.values(), {})])
     content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from lehr.monitoring.serving.inference import serving_exposition
 from lehr.post.http_sampler import HttpSampler
 from lehr.serving.engine import Engine
 from lehr.serving.http import Service, handler
-from lehr.serving.listening import Connections, listen
+from lehr.serving.listening import CONNECTIONS, Connections, listen
 from lehr.serving.weights import Weights
 
 TOKENIZER = Tokenizer.train(["the quick brown fox jumps over the lazy dog. größer, naïve, 東京 " * 20], 320)
@@ -62,13 +62,20 @@ class Server:
 
 @contextmanager
 def serving(
-    model: LanguageModel, *, rows: int = 8, waiting: int = 64, weights: Path | None = None, token: str = ""
+    model: LanguageModel,
+    *,
+    rows: int = 8,
+    waiting: int = 64,
+    weights: Path | None = None,
+    token: str = "",
+    connections: int = CONNECTIONS,
 ) -> Iterator[Server]:
-    engine, connections = Engine(model, rows, waiting), Connections()
-    exposition = serving_exposition(engine, connections)
+    engine, places = Engine(model, rows, waiting), Connections()
+    places.limit = connections
+    exposition = serving_exposition(engine, places)
     exposition.fresh_seconds = 0.0
     service = Service(engine, NAME, Weights(engine, weights), exposition.render, token)
-    listeners, address = listen("", 0, handler(service), connections)
+    listeners, address = listen("", 0, handler(service), places)
     try:
         yield Server(engine, int(address.rpartition(":")[2]))
     finally:

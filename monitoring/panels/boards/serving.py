@@ -128,7 +128,7 @@ BETWEEN = Panel(
     "Time between tokens",
     "Half and 99 in 100 tokens came so soon after the one before them, or sooner.",
     "level; it grows with the rows in use.",
-    "the 99th far above the middle: prompts are read in between, and the rows wait for them; both: the machine is busy with others.",
+    "the 99th far above the middle: the rows wait for prompts that are read; both high: the machine is busy with others.",
     "s",
     _half_and_most(m.TOKEN_SECONDS),
     axis="zero",
@@ -144,7 +144,7 @@ ENDS = Panel(
 )
 LIMITS = Panel(
     "How near its limits",
-    "Shares of the places in the queue and of the connections that are taken. A request holds its connection until it is answered.",
+    "Shares of the queue's places and of the connections that are taken. A request holds its connection until its answer.",
     "below 0.5.",
     "near 1 requests are refused with 429: LehrServeRefusing says what to do.",
     "percentunit",
@@ -167,7 +167,7 @@ DROPPED = Panel(
 )
 CACHE = Panel(
     "Keys and values: memory",
-    "Memory of the cache of keys and values. It grows to what was once needed, at most rows times twice the context, and is kept.",
+    "Memory for keys and values. It grows to what was once needed, at most rows times twice the context, and is kept.",
     "level, and less than the device has.",
     "grows to the device's memory: fewer rows.",
     "bytes",
