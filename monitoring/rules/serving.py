@@ -134,8 +134,8 @@ def _slow() -> Alert:
         f"({seconds('[10m]')} > {SLOW_SECONDS}) > {SLOWER} * {seconds('[1d] offset 1h')}"
         f" and {answers('[10m]')} > {ANSWERS} and {answers('[1d] offset 1h')} > {KNOWN}",
         f"Answers of {OF} begin much later than usual: see whether they wait for a row or their prompts are longer",
-        f"One in ten answers of {OF} begins after {{{{ $value | humanizeDuration }}}} or later, over {SLOWER} times as late as in "
-        "the day before.",
+        f"One in ten answers of {OF} begins after {{{{ $value | humanizeDuration }}}} or later, over {SLOWER} times as late as "
+        "in the day before.",
         lasts="15m",
         keeps="10m",
     )
