@@ -1,4 +1,4 @@
-"""`lehr serve` whose decoding hangs, or fails, while there is a file `hang` or `fail`: python faulty_server.py FOLDER ARGUMENT ..."""
+"""`lehr serve` whose decoding hangs or fails while FOLDER has a file of that name: faulty_server.py FOLDER ARGUMENT ..."""
 
 from __future__ import annotations
 
