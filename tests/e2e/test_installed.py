@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 import lehr
-from lehr.artifacts.fingerprint import code_version
 from lehr.cli.failure import EXTRAS
-from lehr.pipeline.registry import STAGES
+from lehr.pipeline.versions import versions
 from tests.graph.source import ROOMS, ROOT, committed_files
 
 pytestmark = pytest.mark.long
@@ -31,9 +30,8 @@ CUTS = (
 )  # fmt: skip
 VERSIONS = """
 import json, lehr
-from lehr.artifacts.fingerprint import code_version
-from lehr.pipeline.registry import STAGES
-print(json.dumps([lehr.__file__, {kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}]))
+from lehr.pipeline.versions import versions
+print(json.dumps([lehr.__file__, versions()]))
 """
 
 
@@ -142,9 +140,9 @@ def elsewhere(installed: Path, tmp_path: Path) -> _Elsewhere:
 
 
 def test_stages_have_the_fingerprints_that_they_have_in_the_checkout(elsewhere: _Elsewhere) -> None:
-    place, versions = json.loads(elsewhere(f"python -c {shlex.quote(VERSIONS)}"))
+    place, found = json.loads(elsewhere(f"python -c {shlex.quote(VERSIONS)}"))
     assert Path(place).is_relative_to(elsewhere.bin.parent)
-    assert versions == {kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}
+    assert found == versions()
     assert elsewhere("lehr --version") == f"lehr, version {lehr.__version__}\n"
 
 
