@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lehr.evals import drop
 from lehr.post.verifiers import verify
 from lehr.post.verifiers.matching import normalised
 
 _SECONDS = 1.0  # for a regular expression on one answer
 _FLAGS = ("ignore_case", "ignore_punctuation", "ignore_numbers", "remove")
-OWN_CHECKS = {"exact_match": ("normalise", *_FLAGS), "f1": ("normalise",)}  # judged here, with these arguments
-NORMALISED = {"exact_match": ("none", "spaces", "squad"), "f1": ("squad", "drop")}
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
+# Judged here, with these arguments.
+OWN_CHECKS = {"exact_match": ("normalise", *_FLAGS, "separator"), "f1": ("normalise", "separator")}
+NORMALISED = {"exact_match": ("none", "spaces", "squad", "drop"), "f1": ("squad", "drop")}
 _PUNCTUATION, _DIGITS = (str.maketrans("", "", those) for those in (string.punctuation, string.digits))
 
 Step = tuple[str, str, int, str]  # what to do, pattern, group, fallback
@@ -49,14 +50,17 @@ def _found(text: str, pattern: str, group: int, fallback: str) -> str:
 
 
 def judged(check: str, args: Mapping[str, Any], text: str) -> float:
-    """The score of an answer between 0 and 1. `args` have the right ones as `answers` for those judged here; all other
-    checks are verifiers of lehr.post.verifiers. An answer without an end counts as it stands: benchmarks judge it so."""
+    """The score of an answer between 0 and 1. `args` have the right ones as `answers` for those judged here, with
+    `normalise: drop` each a text or a list of spans; all other checks are verifiers of lehr.post.verifiers. An answer without
+    an end counts as it stands: benchmarks judge it so."""
+    if check in OWN_CHECKS and args.get("normalise") == "drop":
+        ours, of_spans = drop.spans(text, args.get("separator", "")), drop.f1 if check == "f1" else drop.exact_match
+        return max(of_spans(ours, [right] if isinstance(right, str) else right) for right in args["answers"])
     if check == "exact_match":
         right = {_plain(answer, args) for answer in args["answers"]}
         return float(_plain(text, args) in right)
     if check == "f1":
-        of = f1_squad if args.get("normalise", "squad") == "squad" else f1_drop
-        return max(of(text, answer) for answer in args["answers"])
+        return max(f1_squad(text, answer) for answer in args["answers"])
     return verify(check, args, text, True)
 
 
@@ -77,40 +81,8 @@ def f1_squad(answer: str, right: str) -> float:
     ours, theirs = normalised(answer, "squad").split(), normalised(right, "squad").split()
     if not ours or not theirs:
         return float(ours == theirs)
-    return _harmonic(sum((Counter(ours) & Counter(theirs)).values()), len(ours), len(theirs))
-
-
-def f1_drop(answer: str, right: str) -> float:
-    """DROP's (Dua et al. 2019) for one span: over sets of words, numbers as numbers, hyphens as blanks; 0 where `right` has
-    numbers and the answer none of them; rounded to hundredths as its script does."""
-    ours, theirs = _drop_words(answer), _drop_words(right)
-    numbers = {word for word in theirs if _is_number(word)}
-    if numbers and not numbers & ours:
-        return 0.0
-    if not ours or not theirs:
-        return float(ours == theirs)
-    return round(_harmonic(len(ours & theirs), len(ours), len(theirs)), 2)
-
-
-def _harmonic(shared: int, ours: int, theirs: int) -> float:
-    return 2 * shared / (ours + theirs)  # = 2pr/(p+r) with p = shared/ours, r = shared/theirs
-
-
-def _drop_words(text: str) -> set[str]:
-    words: list[str] = []
-    for token in re.split(r"[ -]", text.lower()):
-        word = token if _is_number(token) else token.translate(_PUNCTUATION)
-        word = str(float(word)) if _is_number(word) else word
-        words += _ARTICLES.sub(" ", word).split()
-    return set(words)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    shared = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * shared / (len(ours) + len(theirs))  # = 2pr/(p+r) with p = shared/ours, r = shared/theirs
 
 
 def pass_at(k: int, samples: int, right: int) -> float:

@@ -18,6 +18,7 @@ from lehr.post.verifiers import check_args
 from lehr.runtime.errors import UserError
 
 _LONGEST = 200  # characters of a source's name
+_PROGRAM = ("continues", "tests")  # arguments of code_tests in which a text is a field or a template, never itself
 _TAKES_TARGET = ("last_number", "last_integer", "math_equal")  # as their `answer`
 
 
@@ -33,7 +34,14 @@ def made(task: OwnTask, rows: Sequence[Row], pool: Sequence[Row]) -> list[Own]:
 
 def _templates(task: OwnTask, **other: Any) -> Templates:
     keys = {"prompt": task.prompt or "", "target": task.target, "choices": task.choices, **other}
-    return Templates(**keys, letters=task.formulation == "letters", literal_lists=task.encoding == "lm-eval")
+    of_spans = [said for said in (task.metrics or {}).values() if said.get("normalise") == "drop"]
+    joint = next((said["separator"] for said in of_spans if isinstance(said.get("separator"), str)), ", ")
+    return Templates(
+        **keys,
+        letters=task.formulation == "letters",
+        literal_lists=task.encoding == "lm-eval",
+        spans=joint if of_spans else None,
+    )
 
 
 class _Taken:
@@ -178,12 +186,15 @@ def _step(step: Step) -> tuple[str, str, int, str]:
 
 def _arguments(name: str, said: dict[str, Any], own: Filled, row: Row) -> dict[str, Any]:
     """The arguments of a check for a row. Raises UserError for wrong ones."""
-    args = {key: _argument(f"metrics.{name}.{key}", value, row) for key, value in said.items()}
+    strict = _PROGRAM if name == "code_tests" else ()
+    args = {key: _argument(f"metrics.{name}.{key}", value, row, key in strict) for key, value in said.items()}
     if name in OWN_CHECKS:
-        args.setdefault("answers", list(own.targets))
+        args.setdefault("answers", [list(one) if isinstance(one, tuple) else one for one in own.answers])
         return _checked(name, args, row)
     if name in _TAKES_TARGET and "answer" not in args and own.targets:
         args["answer"] = own.targets[0]
+    if name == "code_tests" and isinstance(args.get("tests"), str):
+        args["tests"] = [args["tests"]]
     try:
         check_args(name, args)
     except UserError as error:
@@ -191,8 +202,9 @@ def _arguments(name: str, said: dict[str, Any], own: Filled, row: Row) -> dict[s
     return args
 
 
-def _argument(key: str, value: Any, row: Row) -> Any:
-    if isinstance(value, str) and (value in row.values or "{{" in value or "{%" in value):
+def _argument(key: str, value: Any, row: Row, strict: bool) -> Any:
+    """What an argument says of a row: a field's value, what a template writes, or itself, which `strict` excludes for texts."""
+    if isinstance(value, str) and (value in row.values or "{{" in value or "{%" in value or (strict and value)):
         return value_of(key, value, row.values, row.where)
     return value
 
@@ -212,4 +224,21 @@ def _checked(name: str, args: dict[str, Any], row: Row) -> dict[str, Any]:
             raise UserError(f"metrics.{name}.{key}: it is true or false", where=row.where, remedy="mend the key")
     if not args["answers"]:
         raise UserError(f"metrics.{name}: there is no right answer", where=row.where, remedy="give the task its target")
+    _check_spans(name, args, row)
     return args
+
+
+def _check_spans(name: str, args: dict[str, Any], row: Row) -> None:
+    """Raises UserError for arguments that the answer's spans do not have, or right answers that do not fit them."""
+    of_spans, separator = args.get("normalise") == "drop", args.get("separator", ", ")
+    if not isinstance(separator, str) or not separator or ("separator" in args and not of_spans):
+        what = f"metrics.{name}.separator: it is the text between an answer's spans, which `normalise: drop` has alone"
+        raise UserError(what, where=row.where, remedy="write it as in ', ', or leave it out")
+    if of_spans and (flags := [key for key in args if key.startswith("ignore_") or key == "remove"]):
+        what = f"metrics.{name}.{flags[0]}: `normalise: drop` has rules of its own"
+        raise UserError(what, where=row.where, remedy="leave it out")
+    for one in args["answers"]:
+        spans = one if of_spans and isinstance(one, list) and one else [one]
+        if not all(isinstance(span, str) for span in spans):
+            what = f"metrics.{name}.answers: {one!r:.60} is no right answer"
+            raise UserError(what, where=row.where, remedy="give texts; lists of texts with `normalise: drop`")

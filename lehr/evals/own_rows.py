@@ -20,23 +20,26 @@ LISTED = "listed"  # the variable with the listed choices
 @dataclass(frozen=True)
 class Templates:
     """The keys of a task that say what stands in a prompt. `literal_lists`: what a target's template writes as a list is
-    one, as in lm-eval."""
+    one, as in lm-eval. `spans`: a right answer may be a list of spans, which a solved example shows joined by this."""
 
     prompt: str
     target: str | int | list[str] | None
     choices: str | list[str] | None
     letters: bool
     literal_lists: bool
+    spans: str | None = None
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A row's prompt without shots, its choices as they are scored, and its right answers: their numbers, or texts."""
+    """A row's prompt without shots, its choices as they are scored, and its right answers: their numbers, or texts. `answers`
+    are the texts again, or the spans of which one consists."""
 
     prompt: str
     choices: tuple[str, ...]
     golds: tuple[int, ...]
     targets: tuple[str, ...]
+    answers: tuple[str | tuple[str, ...], ...] = ()
 
     @property
     def answer(self) -> str:
@@ -59,7 +62,9 @@ def filled(templates: Templates, row: Mapping[str, Any], where: str) -> Filled:
             values = {**row, LISTED: "\n".join(lines)}
     prompt = text_of("prompt", templates.prompt, values, where)
     if templates.choices is None:
-        return Filled(prompt, (), (), _targets(templates, values, where))
+        answers = _targets(templates, values, where)
+        joint = templates.spans or ""
+        return Filled(prompt, (), (), tuple(a if isinstance(a, str) else joint.join(a) for a in answers), answers)
     if templates.literal_lists and prompt.isdecimal():
         what = "doc_to_text gives a number: a task whose prompts are its choices is not translated"
         raise UserError(what, where=where, remedy="write it as a task of Lehr's")
@@ -147,17 +152,28 @@ def _gold(one: Any, written: bool, choices: tuple[str, ...], where: str) -> int:
     return number
 
 
-def _targets(templates: Templates, row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+def _targets(templates: Templates, row: Mapping[str, Any], where: str) -> tuple[str | tuple[str, ...], ...]:
+    """The right answers: each a text, or where the task takes them a tuple of spans."""
     if templates.target is None:
         return ()
     found, _ = _raw_target(templates, row, where)
-    several = found if isinstance(found, list) else [found]
-    texts = [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for one in several]
-    if not texts or not all(isinstance(one, str) and one.strip() for one in texts):
-        empty = not texts or any(one == "" or (isinstance(one, str) and not one.strip()) for one in texts)
-        what = "target: it is empty" if empty else f"target: it is {_kind(found)}, not a text or a list of texts"
-        raise UserError(what, where=where, remedy="give the right answer, or remove the row")
-    return tuple(texts)
+    several = (found or [""]) if isinstance(found, list) else [found]
+    if templates.spans is None and any(isinstance(one, list) for one in several):
+        what = "target: a right answer of several spans, which f1 and exact_match judge with `normalise: drop` alone"
+        raise UserError(what, where=where, remedy="set it, or give each right answer as one text")
+    return tuple(
+        tuple(_answer(span, found, where) for span in one or [""]) if isinstance(one, list) else _answer(one, found, where)
+        for one in several
+    )
+
+
+def _answer(one: Any, found: Any, where: str) -> str:
+    """A right answer or a span of it, which stands in the target `found`, as a text. Raises UserError."""
+    text = str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one
+    if not isinstance(text, str) or not text.strip():
+        what = "it is empty" if isinstance(text, str) else f"it is {_kind(found)}, not a text or a list of texts"
+        raise UserError(f"target: {what}", where=where, remedy="give the right answer, or remove the row")
+    return text
 
 
 def _kind(value: Any) -> str:
