@@ -31,8 +31,10 @@ def f1(ours: Sequence[str], right: Sequence[str]) -> float:
     hundredths as the authors' script does."""
     bags = [set(_normalised(span).split()) for span in ours]
     table = [[_f1_of_bags(bag, gold) for bag in bags] for gold in (set(_normalised(span).split()) for span in right)]
-    aligned = [*_best_alignment(table), *[0.0] * (max(len(ours), len(right)) - min(len(ours), len(right)))]
-    return float(np.round(np.mean(aligned), 2))
+    aligned = np.zeros(max(len(ours), len(right)))
+    for gold, value in _best_alignment(table).items():
+        aligned[gold] = value
+    return float(np.round(np.mean(aligned), 2))  # numpy's rounding, and its order of sums: halves of a hundredth depend on them
 
 
 def _f1_of_bags(ours: set[str], right: set[str]) -> float:
@@ -63,12 +65,12 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _best_alignment(table: Sequence[Sequence[float]]) -> list[float]:
-    """The values of the one-to-one alignment of rows and columns with the highest sum, of which there are as many as the
-    shorter side has: the Hungarian method by shortest augmenting paths (Kuhn 1955; Jonker and Volgenant 1987), in
+def _best_alignment(table: Sequence[Sequence[float]]) -> dict[int, float]:
+    """The value of each row in the one-to-one alignment of rows and columns with the highest sum, in which there are as many as
+    the shorter side has: the Hungarian method by shortest augmenting paths (Kuhn 1955; Jonker and Volgenant 1987), in
     O(shorter^2 x longer) steps."""
-    values = np.array(table)
-    values = values if values.shape[0] <= values.shape[1] else values.T
+    given = np.array(table)
+    values = given if (upright := given.shape[0] <= given.shape[1]) else given.T
     rows, columns = values.shape
     of_row, of_column = np.zeros(rows + 1), np.zeros(columns + 1)  # dual prices; row and column 0 are not of the table
     taken_by = np.zeros(columns + 1, int)
@@ -91,5 +93,5 @@ def _best_alignment(table: Sequence[Sequence[float]]) -> list[float]:
         while column:
             taken_by[column] = taken_by[before[column]]
             column = int(before[column])
-    chosen = sorted((int(row), column) for column, row in enumerate(taken_by) if column and row)
-    return [float(values[row - 1, column - 1]) for row, column in chosen]
+    chosen = [(int(row) - 1, column - 1) for column, row in enumerate(taken_by) if column and row]
+    return {row if upright else column: float(values[row, column]) for row, column in chosen}

@@ -17,6 +17,7 @@ from lehr.evals import own
 from lehr.evals.score import score
 from lehr.evals.task import Asked, Document, Question
 from lehr.pipeline.graph import graph
+from lehr.post.verifiers.sandbox import refusal
 from lehr.runtime.errors import UserError
 from tests.evals.fakes import TableModel
 from tests.evals.given import examples
@@ -30,7 +31,7 @@ ANSWERED = [path for path in TASKS if path.stem != "by_source"]
 def test_the_page_shows_the_file() -> None:
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
-    for shown in ("gsm8k.yaml", "by_source.yaml"):
+    for shown in ("gsm8k.yaml", "by_source.yaml", "humaneval.yaml", "drop.yaml"):
         assert (ROOT / "docs" / "tasks" / shown).read_text(encoding="utf-8") in blocks
     for name in re.findall(r"`([a-z0-9]+\.yaml)`", page):
         assert name == "mine.yaml" or (ROOT / "docs" / "tasks" / name) in TASKS
@@ -39,6 +40,8 @@ def test_the_page_shows_the_file() -> None:
 @pytest.mark.parametrize("path", ANSWERED, ids=lambda path: path.stem)
 def test_a_model_that_knows_the_answers_solves_it(path: Path) -> None:
     pytest.importorskip("math_verify")
+    if path.stem in ("humaneval", "mbpp") and refusal():
+        pytest.skip(f"this machine refuses a sandbox: {refusal()}")
     rows = [json.loads(line) for line in path.with_name(own.loaded(str(path)).files[-1].name).read_text().splitlines()]
     asked = examples(str(path), "held_out", 99, 0)
     dev = own.loaded(str(path)).task.name
@@ -46,6 +49,13 @@ def test_a_model_that_knows_the_answers_solves_it(path: Path) -> None:
     def answer(prompt: str, heat: float) -> str:
         last = prompt.rstrip()
         for row in rows:
+            if "canonical_solution" in row and prompt.endswith(row["prompt"]):
+                return f"{row['canonical_solution']}\n\ndef more(:$"
+            if "code" in row and row["text"] in last.rpartition("your task:")[2]:
+                return f"{row['code']}\n[DONE]\n$"
+            if "answers" in row and row["question"] in last.rpartition("Question:")[2]:
+                right = row["answers"][-1]
+                return f" {right if isinstance(right, str) else ', '.join(reversed(right))}.\nQuestion: 7"
             if "problem" in row and last.rpartition("Problem:")[2].find(row["problem"]) > 0:
                 return f" {row['solution']}$Problem:" if "$" not in row["solution"] else f" \\boxed{{{row['answer']}}}$"
             if "question" in row and row["question"] in last.rpartition("Question:")[2]:
