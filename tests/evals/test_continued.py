@@ -1,5 +1,5 @@
-"""Programs that a model continues, as HumanEval has them, and texts that are programs, as MBPP has them: prompt, what was written
-and tests are run together in the sandbox."""
+"""Programs that a model continues, as HumanEval has them, and texts that are programs, as MBPP has them: prompt, what was
+written and tests are run together in the sandbox."""
 
 from __future__ import annotations
 

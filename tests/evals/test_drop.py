@@ -25,7 +25,7 @@ from tests.evals.fakes import TableModel
 from tests.evals.test_lm_eval import LM_EVAL
 from tests.evals.test_own import found, values, written
 
-WORDS = "the a oven Oven two 2 2.0 1,200 -5 5 third-rate lehr, (glass) glass; 3% nan".split()
+WORDS = ["the", "a", "oven", "Oven", "two", "2", "2.0", "1,200", "-5", "5", "third-rate", "lehr,", "(glass)", "3%", "nan"]
 Answer = tuple[list[str], list[list[str]]]  # spans that were written, and the right answers
 
 
