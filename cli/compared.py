@@ -9,11 +9,16 @@ from lehr.analysis.side_by_side import SideBySide
 from lehr.cli.say import say
 from lehr.cli.tables import page, plain_table, text
 from lehr.report import format as fmt
+from lehr.report.against_cost import against_cost
 from lehr.report.compared import difference_text, standing_text
 
 BESIDE = (
     "Differences with their 95 % interval. Detectable: a true difference of that size is called significant (5 %, two-sided) "
     "in 80 % of such comparisons. *: p below 0.05."
+)
+LED = (
+    "Costs are of all that led to a model, without its scoring. Frontier of: those by which no other model here has as high a "
+    "score for less, or a higher one for no more."
 )
 _SHOWN = 12  # settings; --json and --out have all
 _CHARACTERS = 40  # of a setting's value
@@ -38,7 +43,7 @@ def shown(found: SideBySide, *, by_stage: bool, markdown: bool) -> None:
         table.caption_justify = "left"
     lacks = [text(f"{run.name}: {what}") for run in found.runs for what in run.missing]
     parts: list[RenderableType] = [table] if grid.rows else []
-    page(*lacks, *parts, _totals(found), *_settings(found))
+    page(*lacks, *parts, *_against(found), _totals(found), *_settings(found))
 
 
 def _side_by_side(found: SideBySide) -> Grid:
@@ -56,9 +61,23 @@ def _side_by_side(found: SideBySide) -> Grid:
     return Grid(["task", "metric", *names, *minus], rows, names=2)
 
 
+def _against(found: SideBySide) -> list[RenderableType]:
+    """Scores against what led to each model; nothing where no score has a better way."""
+    if (about := against_cost(found)) is None:
+        return []
+    headings = ("model", about.title, *about.headings, "frontier of")
+    table = plain_table("Scores against costs", headings, right=headings[1:-1])
+    for model in about.rows:
+        table.add_row(*map(text, (model.name, f"{model.value} {model.error}".rstrip(), *model.amounts, model.frontier)))
+    tasks = f" The mean is of {about.tasks}." if about.tasks else ""
+    table.caption = text(" ".join([f"{LED}{tasks}", *about.provenance]))
+    table.caption_justify = "left"
+    return [table]
+
+
 def _totals(found: SideBySide) -> RenderableType:
     headings = ("run", "stages", "time", "tokens", "FLOPs", "tokens/s in steps", "IT energy")
-    table = plain_table("What they took", headings, right=headings[1:])
+    table = plain_table("What the runs took, scoring included", headings, right=headings[1:])
     for run in found.runs:
         t = found.totals[run.name]
         speed = fmt.count(t.tokens_per_second) if t.tokens_per_second else fmt.duration(None)

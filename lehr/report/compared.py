@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from lehr.report import format as fmt
+from lehr.report.against_cost import against_cost
 from lehr.report.charts import Dot, Panel, dot_plot
 from lehr.report.curves import Axes, Series, curve_panel
 from lehr.report.data import StageReport
@@ -54,6 +55,7 @@ def comparison_page(found: SideBySide) -> str:
         differences=[f"{group.name.partition(':')[0]} − first" for group in found.groups[1:]],
         scores=[_score_row(row) for row in found.scores],
         score_panels=[_score_panel(row, found) for row in found.scores],
+        against=against_cost(found, [_colour(number) for number in range(len(found.groups))]),
         curves={name: _curve_panels(name, lines) for name in _trained(found)},
         speeds=_speeds(found),
         scored={group.name: stage for group, stage in zip(found.groups, found.stages, strict=True)},
