@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the p-values, for the number of differences in the table.",
 )
-@click.option(
-    "--out", type=LOCAL, metavar="FILE", help="Write an HTML page too, with scores against costs and loss curves."
-)
+@click.option("--out", type=LOCAL, metavar="FILE", help="Write an HTML page too, with scores against costs and loss curves.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", is_flag=True, help="Print the scores as Markdown.")
 def compare(

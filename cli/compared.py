@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
+from rich.measure import Measurement
+from rich.table import Table
 
 from lehr.analysis.comparison import Grid, averaged
 from lehr.analysis.side_by_side import SideBySide
 from lehr.cli.say import say
-from lehr.cli.tables import page, plain_table, text
+from lehr.cli.tables import WIDE, console, page, plain_table, text
 from lehr.report import format as fmt
 from lehr.report.against_cost import against_cost
-from lehr.report.compared import difference_text, standing_text
+from lehr.report.compared import difference_cells, difference_text, standing_text
 
 BESIDE = (
     "Differences with their 95 % interval. Detectable: a true difference of that size is called significant (5 %, two-sided) "
@@ -41,9 +43,35 @@ def shown(found: SideBySide, *, by_stage: bool, markdown: bool) -> None:
     if found.groups[1:]:
         table.caption = f"{BESIDE} {found.adjusted[0].upper()}{found.adjusted[1:]}."
         table.caption_justify = "left"
+    tables = _narrow(found, grid, table)
     lacks = [text(f"{run.name}: {what}") for run in found.runs for what in run.missing]
-    parts: list[RenderableType] = [table] if grid.rows else []
+    parts: list[RenderableType] = [*tables] if grid.rows else []
     page(*lacks, *parts, *_against(found), _totals(found), *_settings(found))
+
+
+def _narrow(found: SideBySide, grid: Grid, whole: Table) -> list[Table]:
+    """The table; where the terminal is too narrow for it the values alone, then each group's differences."""
+    out = console()
+    if not found.groups[1:] or Measurement.get(out, out.options.update(max_width=WIDE), whole).maximum <= out.width:
+        return [whole]
+    values = plain_table(str(whole.title), grid.headings[: 2 + len(found.groups)], right=grid.headings[2:])
+    for row in grid.rows:
+        values.add_row(*map(text, row[: 2 + len(found.groups)]))
+    tables = [values]
+    for number, name in enumerate(grid.headings[2 + len(found.groups) :]):
+        headings = ("score", "difference", "95 % interval", "p", "detectable")
+        table = plain_table(name, headings, right=headings[1:])
+        for score in found.scores:
+            if (apart := score.differences[number]) is None:
+                continue
+            about = score.column.about
+            value, *between, note = difference_cells(apart, about)
+            clear = " *" if apart.is_clear else ""
+            said = f"{score.column.task}, {about.heading}" + (f": {note}" if note else "")
+            table.add_row(*map(text, (said, value + clear, *between)))
+        tables.append(table)
+    tables[-1].caption, tables[-1].caption_justify = whole.caption, "left"
+    return tables
 
 
 def _side_by_side(found: SideBySide) -> Grid:

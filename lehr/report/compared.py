@@ -157,13 +157,21 @@ def standing_text(standing: Standing | None, about: Metric) -> tuple[str, str]:
 
 def difference_text(found: Difference | None, about: Metric) -> tuple[str, str]:
     """`+1.2`, `[−0.3, 2.7] paired, p 0.12, detectable 2.1`."""
+    value, interval, p, detectable, note = difference_cells(found, about)
+    if not interval:
+        return value, note
+    return value, ", ".join(filter(None, (interval, f"p {p}", f"detectable {detectable}", note)))
+
+
+def difference_cells(found: Difference | None, about: Metric) -> tuple[str, str, str, str, str]:
+    """The difference, its interval, p, what is detectable, and a note; those between are empty where no interval is known."""
     if found is None:
-        return "–", ""
+        return "–", "", "", "", ""
+    value = _signed(found.value, about, "+")
     if found.low is None or found.high is None:
-        return _signed(found.value, about, "+"), found.note or "no interval is known"
+        return value, "", "", "", found.note or "no interval is known"
     interval = f"[{_signed(found.low, about)}, {_signed(found.high, about)}] {found.how}"
-    said = [interval, f"p {_p_value(found.adjusted)}", f"detectable {fmt.value(found.detectable, about)}", found.note]
-    return _signed(found.value, about, "+"), ", ".join(filter(None, said))
+    return value, interval, _p_value(found.adjusted), fmt.value(found.detectable, about), found.note
 
 
 def _p_value(p: float | None) -> str:
