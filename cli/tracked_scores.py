@@ -91,7 +91,7 @@ def _track(done: Scored, suite: str, of: Suite | None) -> None:
     tracker.scored(done.label, [*map(dict, done.records), *_of_suite(suite, of, done.records)])
     tracker.log_artifacts([done.written])
     tracker.close()
-    if not tracker.waiting:
+    if tracker.delivered:
         say(f"MLflow: {masked(uri)}, experiment {done.family}, run {name}", err=True)
 
 

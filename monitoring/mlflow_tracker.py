@@ -114,7 +114,7 @@ class MlflowTracker:
         self._sample_at = self._made_at + sample_seconds
         self._said: set[str] = set()
         self._down = self._wanted = self._looked = False
-        self._why = ""
+        self._why, self.delivered = "", False  # the second: once it is closed, whether MLflow has everything
         self._upload_bytes = 0
         self._closing, self._wake = threading.Event(), threading.Event()
         self._put_whole("", flat)
@@ -197,6 +197,7 @@ class MlflowTracker:
         deadline = time.monotonic() + timeout_seconds + self._upload_bytes / _UPLOAD_BYTES_PER_SECOND
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self.delivered = not self.waiting and not self._spool.lost
         self._leave()
 
     @property
