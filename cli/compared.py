@@ -12,7 +12,8 @@ from lehr.cli.say import say
 from lehr.cli.tables import WIDE, console, page, plain_table, text
 from lehr.report import format as fmt
 from lehr.report.against_cost import against_cost
-from lehr.report.compared import difference_cells, difference_text, standing_text
+from lehr.report.compared import standing_text
+from lehr.report.differences import difference_cells, difference_text
 
 BESIDE = (
     "Differences with their 95 % interval. Detectable: a true difference of that size is called significant (5 %, two-sided) "
@@ -98,7 +99,7 @@ def _against(found: SideBySide) -> list[RenderableType]:
     for model in about.rows:
         table.add_row(*map(text, (model.name, f"{model.value} {model.error}".rstrip(), *model.amounts, model.frontier)))
     tasks = f" The mean is of {about.tasks}." if about.tasks else ""
-    table.caption = text(" ".join([f"{LED}{tasks}", *about.provenance]))
+    table.caption = text("\n".join([*about.differences, " ".join([f"{LED}{tasks}", *about.provenance])]))
     table.caption_justify = "left"
     return [table]
 

@@ -74,7 +74,7 @@ class SideBySide:
         settings = settings_that_differ([[run.recipe for run in group.runs] for group in found])
         totals = {run.name: Totals.of(run) for run in runs}
         rows = score_rows(found, stages, correction)
-        taken, against = expenses(found, stages, opener), tradeoffs(found, stages, rows)
+        taken, against = expenses(found, stages, opener), tradeoffs(found, stages, rows, correction)
         return cls(found, settings, stages, rows, totals, taken, against, correction)
 
     @property

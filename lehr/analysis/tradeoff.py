@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lehr.analysis.ancestors import Opener, parent_of
 from lehr.analysis.comparison import mean_and_spread
-from lehr.analysis.differences import Row
+from lehr.analysis.differences import Correction, Difference, Row, adjusted, mean_difference, seeds_difference
 from lehr.analysis.expense import Expense, expense, mean, unknown
 from lehr.analysis.runs import ComparedRun, Group
 from lehr.artifacts.artifact import MANIFEST, Artifact
-from lehr.report.scores import Column
+from lehr.report.scores import Column, ScoreRecord
 from lehr.runtime.metrics import SHARE, Metric
 
 
@@ -33,6 +33,7 @@ class Tradeoff:
     about: Metric
     marks: list[Mark | None]
     tasks: tuple[str, ...] = ()  # of a mean
+    differences: list[Difference | None] = field(default_factory=list)  # of a mean: to the first group's
 
     def frontier(self, expenses: Sequence[Expense], quantity: str) -> set[int]:
         """The groups that no other one beats: with as high a score for less, or a higher one for no more. Those whose amount is
@@ -86,43 +87,53 @@ def _of_the_run_around(scores: Artifact, digest: str) -> Artifact | None:
     return None
 
 
-def tradeoffs(groups: Sequence[Group], stages: Sequence[str], rows: Sequence[Row]) -> list[Tradeoff]:
-    """The mean of the accuracies that all groups have, where they have two or more, then each score that has a better way."""
+def tradeoffs(
+    groups: Sequence[Group], stages: Sequence[str], rows: Sequence[Row], correction: Correction = "holm"
+) -> list[Tradeoff]:
+    """The mean of the accuracies that all groups have, where they have two or more, then each score that has a better way. The
+    means' differences are a family of their own for the `correction`."""
     found = []
     for row in rows:
         if row.column.about.better:
             marks = [Mark(s.value, s.error) if s else None for s in row.standings]
             found.append(Tradeoff(row.column.task, row.column.about, marks))
-    average = _mean(groups, stages, _accuracies(rows))
+    average = _mean(groups, stages, _accuracies(rows), correction)
     return [*([average] if average else []), *found]
 
 
-def _accuracies(rows: Sequence[Row]) -> list[Column]:
+def _accuracies(rows: Sequence[Row]) -> list[Row]:
     """Of each task its exact match, else the first share of which more is better, where every group has it."""
     first: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: row.column.metric != "exact_match"):  # stable
         if row.column.about.is_share and row.column.about.better == "higher":
             first.setdefault(row.column.task, row)
-    return [row.column for row in first.values() if all(s is not None for s in row.standings)]
+    return [row for row in first.values() if all(s is not None for s in row.standings)]
 
 
-def _mean(groups: Sequence[Group], stages: Sequence[str], columns: Sequence[Column]) -> Tradeoff | None:
-    if len(columns) < 2:
+def _mean(groups: Sequence[Group], stages: Sequence[str], rows: Sequence[Row], correction: Correction) -> Tradeoff | None:
+    """None where a run of a group lacks one of the scores, and of a single score."""
+    columns = [row.column for row in rows]
+    found = [[_scores(run, stage, columns) for run in g.runs] for g, stage in zip(groups, stages, strict=True)]
+    if len(columns) < 2 or any(len(scores) < len(columns) for group in found for scores in group):
         return None
-    marks = [_average(group, stage, columns) for group, stage in zip(groups, stages, strict=True)]
+    means = [[math.fsum(r.value for r in scores) / len(scores) for scores in group] for group in found]
+    marks = [Mark(*mean_and_spread(m)) if len(m) > 1 else Mark(m[0], _error(g[0])) for m, g in zip(means, found, strict=True)]
+    apart: list[Difference | None] = [
+        seeds_difference(means[0], means[i], found[i][0][0])
+        if len(means[0]) + len(means[i]) > 2
+        else mean_difference([row.differences[i - 1] for row in rows])
+        for i in range(1, len(groups))
+    ]
     about = Metric("mean", "mean of accuracies", SHARE, "higher")
-    return Tradeoff(f"mean of {len(columns)} tasks", about, marks, tuple(c.task for c in columns))
+    names = tuple(column.task for column in columns)
+    return Tradeoff(f"mean of {len(columns)} tasks", about, [*marks], names, adjusted(apart, correction))
 
 
-def _average(group: Group, stage: str, columns: Sequence[Column]) -> Mark | None:
-    """Of one run with the standard error of a mean of independent scores; of seeds the mean of their means with its standard
-    deviation. None where a run lacks one of the scores."""
-    found = [[run.score(stage, c.task, c.metric) for c in columns] for run in group.runs]
-    whole = [[r for r in row if r is not None] for row in found]
-    if any(len(row) < len(columns) for row in whole):
-        return None
-    means = [math.fsum(r.value for r in row) / len(row) for row in whole]
-    if group.of_seeds:
-        return Mark(*mean_and_spread(means))
-    errors = [r.stderr for r in whole[0] if r.stderr is not None]
-    return Mark(means[0], math.hypot(*errors) / len(columns) if len(errors) == len(columns) else None)
+def _scores(run: ComparedRun, stage: str, columns: Sequence[Column]) -> list[ScoreRecord]:
+    return [r for c in columns if (r := run.score(stage, c.task, c.metric)) is not None]
+
+
+def _error(scores: Sequence[ScoreRecord]) -> float | None:
+    """The standard error of a mean of independent scores."""
+    errors = [r.stderr for r in scores if r.stderr is not None]
+    return math.hypot(*errors) / len(scores) if len(errors) == len(scores) else None

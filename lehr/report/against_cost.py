@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lehr.report import format as fmt
 from lehr.report.charts import Panel
+from lehr.report.differences import difference_text
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.scatter import Field, Spot, scatter
 
@@ -40,6 +41,7 @@ class Against:
     headings: list[str]  # of the amounts
     rows: list[Model]
     panels: list[tuple[str, list[Panel]]]
+    differences: list[str]  # of a mean, from the first model's
     provenance: list[str]
 
 
@@ -54,7 +56,22 @@ def against_cost(found: SideBySide, colours: Sequence[str] = ()) -> Against | No
     panels = [(title, shown) for title, each in panels if (shown := [p for p in each if p.chart])]
     currency = _one_currency(found)
     headings = [f"{name}, {currency}" if name == NAMES["money"] and currency else name for name in NAMES.values()]
-    return Against(_heading(first), ", ".join(map(fmt.words, first.tasks)), headings, rows, panels, _provenance(found))
+    return Against(
+        _heading(first),
+        ", ".join(map(fmt.words, first.tasks)),
+        headings,
+        rows,
+        panels,
+        _apart(found, first),
+        _provenance(found),
+    )
+
+
+def _apart(found: SideBySide, row: Tradeoff) -> list[str]:
+    """`b − a: +1.2 [−0.3, 2.7] paired, p 0.12, detectable 2.1.`"""
+    first, names = found.groups[0].name, [group.name for group in found.groups[1:]]
+    texts = [difference_text(d, row.about) for d in row.differences]
+    return [f"{name} − {first}: {value} {said}." for name, (value, said) in zip(names, texts, strict=False)]
 
 
 def _one_currency(found: SideBySide) -> str:
