@@ -11,7 +11,7 @@ from lehr.analysis.side_by_side import SideBySide
 from lehr.cli.say import say
 from lehr.cli.tables import WIDE, console, page, plain_table, text
 from lehr.report import format as fmt
-from lehr.report.against_cost import against_cost
+from lehr.report.against_cost import against_cost, names_of
 from lehr.report.compared import standing_text
 from lehr.report.differences import difference_cells, difference_text
 
@@ -76,7 +76,7 @@ def _narrow(found: SideBySide, grid: Grid, whole: Table) -> list[Table]:
 
 
 def _side_by_side(found: SideBySide) -> Grid:
-    names = [f"{group.name}, {stage}" if stage else group.name for group, stage in zip(found.groups, found.stages, strict=True)]
+    names = names_of(found)
     minus = [f"{group.name.partition(':')[0]} − first" for group in found.groups[1:]]
     rows = []
     for row in found.scores:

@@ -110,7 +110,7 @@ def mean(expenses: Sequence[Expense]) -> Expense:
             return Amount(None, missing=(f"in {' and '.join(sorted(currencies))}, which are not added",))
         if len(values) < len(amounts):
             return Amount(None, missing=tuple(dict.fromkeys(missing)))
-        how = "; ".join(dict.fromkeys(a.how for a in amounts))
+        how = "; ".join(dict.fromkeys(a.how for a in amounts if a.how))
         return Amount(sum(values) / len(values), how, tuple(dict.fromkeys(missing)))
 
     flops, tokens, energy, money = map(over, QUANTITIES)
@@ -154,9 +154,10 @@ def _joules(cost: Cost) -> dict[str, float]:
 
 
 def _energy(above: Ancestors, lost: Sequence[tuple[Lost, Origin]]) -> tuple[dict[str, float], list[str]]:
-    """Joules by source, and a phrase on the stages of which none are known."""
+    """Joules by source, and a phrase on the stages of which none are known. (Of what is given nothing is known at all.)"""
     parts = [_joules(a.manifest.cost) for a in above.found.values()] + [dict(one.energy) for one, _ in lost]
-    took = [(a.manifest.stage, a.manifest.cost.seconds, _joules(a.manifest.cost)) for a in above.found.values()]
+    own = [a.manifest for a in above.found.values() if not is_given(a)]
+    took = [(m.stage, m.cost.seconds, _joules(m.cost)) for m in own]
     took += [(one.stage, one.seconds, dict(one.energy)) for one, _ in lost]
     without = [stage for stage, seconds, joules in took if seconds and not joules]
     return added(parts), [f"no meter ran in {_named(without)}"] if without else []
@@ -178,7 +179,7 @@ def _money(
     total, prices, unpriced, currencies, free = 0.0, dict[str, None](), list[str](), set[str](), False
     of_stage = {a.manifest.stage: a for a in above.found.values()}
     paid: list[tuple[str, Artifact | None, float, Origin | None]] = []
-    paid += [(a.manifest.stage, a, a.manifest.cost.seconds, origins[key]) for key, a in above.found.items()]
+    paid += [(a.manifest.stage, a, a.manifest.cost.seconds, origins[key]) for key, a in above.found.items() if not is_given(a)]
     paid += [(one.stage, of_stage.get(one.stage), one.seconds, origin) for one, origin in lost]
     for stage, artifact, seconds, origin in paid:
         hardware = origin.hardware if origin else None

@@ -14,6 +14,7 @@ from lehr.analysis.expense import Expense, expense, mean, unknown
 from lehr.analysis.runs import ComparedRun, Group
 from lehr.artifacts.artifact import MANIFEST, Artifact
 from lehr.report.scores import Column, ScoreRecord
+from lehr.runtime.errors import LehrError
 from lehr.runtime.metrics import SHARE, Metric
 
 
@@ -78,10 +79,14 @@ def model_of(run: ComparedRun, stage: str, opener: Opener) -> Artifact | None:
 
 def _of_the_run_around(scores: Artifact, digest: str) -> Artifact | None:
     """Where `lehr eval` wrote into a run that was moved since: RUN/evals/artifacts/SCORES."""
-    run = scores.folder.absolute().parents[2]
-    for path in (run / "artifacts").glob(f"*/{MANIFEST}"):
-        if f'"{digest}"' in path.read_text(encoding="utf-8", errors="replace"):
-            found = Artifact.open(path.parent, verify=False)
+    for run in scores.folder.absolute().parents[2:3]:
+        for path in (run / "artifacts").glob(f"*/{MANIFEST}"):
+            if f'"{digest}"' not in path.read_text(encoding="utf-8", errors="replace"):
+                continue  # parsed are those alone that name it
+            try:
+                found = Artifact.open(path.parent, verify=False)
+            except LehrError:
+                continue
             if found.manifest.digest == digest:
                 return found
     return None

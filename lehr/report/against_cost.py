@@ -86,8 +86,9 @@ def _heading(row: Tradeoff) -> str:
 
 
 def names_of(found: SideBySide) -> list[str]:
-    """Each group with the stage that is compared."""
-    return [f"{group.name}, {stage}" if stage else group.name for group, stage in zip(found.groups, found.stages, strict=True)]
+    """Each group with the stage that is compared, unless it is called so."""
+    pairs = zip(found.groups, found.stages, strict=True)
+    return [f"{g.name}, {stage}" if stage and not g.name.endswith(f" {stage}") else g.name for g, stage in pairs]
 
 
 def _model(found: SideBySide, row: Tradeoff, number: int) -> Model:

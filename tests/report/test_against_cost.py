@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from lehr.analysis.ancestors import nowhere
 from lehr.analysis.differences import Difference, mean_difference
-from lehr.analysis.expense import Amount, Expense, expense
+from lehr.analysis.expense import Amount, Expense, expense, mean
 from lehr.analysis.runs import load
 from lehr.analysis.side_by_side import SideBySide
 from lehr.analysis.tradeoff import Mark, Tradeoff, model_of
@@ -152,7 +153,12 @@ def test_of_somebody_elses_model_nothing_is_known_and_a_missing_meter_is_said(tm
     assert [found.amount(q).value for q in ("flops", "tokens", "kwh")] == [None] * 3
     assert all("imported: a model of somebody else" in found.amount(q).missing[0] for q in ("flops", "tokens", "kwh", "money"))
     tuned = expense(run.add("sft", "checkpoint", "sft", [given], tokens=5, flops=1e6), nowhere)
-    assert (tuned.flops.value, tuned.flops.whole) == (1e6, None) and "no meter ran in imported" in tuned.kwh.missing
+    assert (tuned.flops.value, tuned.flops.whole) == (
+        1e6,
+        None,
+    ) and tuned.kwh.missing == found.kwh.missing == found.money.missing
+    blind = run.add("dpo", "checkpoint", "dpo", [_soup_run(tmp_path / "other").made["soup"]], energy_source="none")
+    assert expense(blind, nowhere).kwh.missing == ("no meter ran in dpo",)
     broken = run.add("grpo", "checkpoint", "grpo", [given], flops=float("nan"))
     assert expense(broken, nowhere).flops.missing == ("its manifests hold costs that are no amounts",)
 
@@ -179,6 +185,19 @@ def test_the_frontier_is_what_a_sweep_from_the_cheapest_finds(
             best = -down
             expected |= {i for a, b, i in known if (a, b) == (x, down)}
     assert row.frontier([one(x) for x, _ in points], "flops") == expected
+
+
+def test_seeds_take_their_mean_and_prices_in_two_currencies_are_not_compared(tmp_path: Path) -> None:
+    one, two = (expense(_soup_run(tmp_path / name, GPU).made["soup"], nowhere) for name in "ab")
+    dearer = replace(two, flops=Amount(3.6e9, two.flops.how), money=Amount(52.0, two.money.how))
+    both = mean([one, dearer])
+    assert (both.flops.whole, both.money.whole, both.currency, both.kwh) == (2.4e9, 42.0, "USD", one.kwh)
+    abroad = replace(dearer, currency="EUR")
+    assert mean([one, abroad]).money == Amount(None, missing=("in EUR and USD, which are not added",))
+    partly = replace(one, flops=Amount(1.0, "", ("stage1 is not here",)))
+    assert mean([one, partly]).flops == Amount(0.6e9 + 0.5, one.flops.how, ("stage1 is not here",))
+    row = Tradeoff("x", metric("exact_match"), [Mark(0.5, None), Mark(0.6, None)])
+    assert row.frontier([one, dearer], "money") == {0, 1} and row.frontier([one, abroad], "money") == set()
 
 
 def test_the_page_draws_those_whose_costs_are_known_and_says_the_others(
