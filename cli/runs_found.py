@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from lehr.analysis.ancestors import nowhere, parent_of
+from lehr.analysis.ancestors import nowhere
 from lehr.analysis.expense import Expense, expense
+from lehr.analysis.tradeoff import scored_model
 from lehr.artifacts.artifact import MANIFEST, Artifact
 from lehr.cli.locate import latest
 from lehr.config import Recipe, load_recipe
@@ -110,8 +111,8 @@ def _scored(folder: Path) -> Run:
     last = records[-1].stage if records else ""
     firsts = {r.task: r for r in reversed(records) if r.stage == last}
     said = ", ".join(_said(r) for r in reversed(list(firsts.values())[-_SHOWN:]))
-    refs = [(a, ref) for a in made if a.manifest.kind == "scores" for ref in a.manifest.parents if ref.kind == "checkpoint"]
-    models = [model for a, ref in refs[-1:] if (model := parent_of(a, ref, nowhere)) is not None]
+    scores = [a for a in made if a.manifest.kind == "scores"]
+    models = [model for a in scores[-1:] if (model := scored_model(a, nowhere)) is not None]
     taken = expense(models[0], nowhere) if models else None
     return Run(str(folder), "–", _when(folder), "scores", last, 0, 0, said, taken, _bytes(folder), damaged)
 

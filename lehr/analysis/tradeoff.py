@@ -66,15 +66,17 @@ def model_of(run: ComparedRun, stage: str, opener: Opener) -> Artifact | None:
     if not stage:
         return None
     for scores in reversed([a for a in run.artifacts if a.manifest.kind == "scores"]):
-        if scores.manifest.config.get("model") != stage:
-            continue
-        for ref in scores.manifest.parents:
-            if ref.kind == "checkpoint":
-                found = parent_of(scores, ref, opener) or _of_the_run_around(scores, ref.digest)
-                if found is not None:
-                    return found
+        if scores.manifest.config.get("model") == stage and (found := scored_model(scores, opener)) is not None:
+            return found
     own = [a for a in run.artifacts if a.manifest.kind == "checkpoint" and a.manifest.stage == stage]
     return own[-1] if own else None
+
+
+def scored_model(scores: Artifact, opener: Opener) -> Artifact | None:
+    """The checkpoint that these scores are of; None where it is gone."""
+    refs = [ref for ref in scores.manifest.parents if ref.kind == "checkpoint"]
+    there = (parent_of(scores, ref, opener) or _of_the_run_around(scores, ref.digest) for ref in refs)
+    return next((model for model in there if model is not None), None)
 
 
 def _of_the_run_around(scores: Artifact, digest: str) -> Artifact | None:
