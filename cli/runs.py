@@ -69,22 +69,26 @@ def _narrow(found: Sequence[Run]) -> Table:
     """What belongs together stands one above the other."""
     from lehr.cli.tables import plain_table, text
 
-    headings = ("run, recipe", "state, last worked on", "scores", "tokens", "costs", "size")
+    headings = ("run, recipe", "state, last worked on", "scores", "its model took", "size")
     table = plain_table("", headings, right=headings[3:])
     table.title = None
     for run in found:
         tokens, *costs = _costs(run)
-        stacked = ("\n".join(part for part in parts if part) for parts in (
-            (run.folder, run.recipe.removeprefix("–")), (_state(run), run.when), _together(run.scores), (tokens,),
-            dict.fromkeys(costs), (_size(run.bytes),),
-        ))  # fmt: skip
-        table.add_row(*map(text, stacked))
+        took = dict.fromkeys([tokens if tokens == "–" else f"{tokens} tokens", *costs])
+        cells = (
+            (run.folder, run.recipe.removeprefix("–")),
+            (_state(run), run.when),
+            _lines(run.scores),
+            took,
+            (_size(run.bytes),),
+        )
+        table.add_row(*(text("\n".join(filter(None, lines))) for lines in cells))
     return table
 
 
-def _together(scores: str) -> list[str]:
-    """A line for each, whose value and per cent sign stay together."""
-    return scores.replace(" %", "\N{NO-BREAK SPACE}%").split(", ")
+def _lines(scores: str) -> list[str]:
+    """A line for each, in which a value and its per cent sign stay together."""
+    return scores.replace(" %", "%").split(", ")
 
 
 def _state(run: Run) -> str:

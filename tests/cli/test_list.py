@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ from typing import Any, cast
 import pytest
 
 from lehr.cli.main import main
-from lehr.cli.runs_found import newest
+from lehr.cli.runs import _narrow
+from lehr.cli.runs_found import newest, runs
+from lehr.monitoring.screen import Screen
 from lehr.tasks.lock import held
 from tests.cli.conftest import Again
 
@@ -56,6 +59,10 @@ def test_finished_stopped_and_working_runs_are_told_apart(
     }
     files = sum(f.stat().st_size for f in (tmp_path / "done").rglob("*") if f.is_file())
     assert rows["done"]["bytes"] == files
+    written = io.StringIO()
+    Screen(file=written, width=80).print(_narrow(runs(tmp_path)))
+    lines = written.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines) and sum("8,192 tokens" in line for line in lines) == 3
     assert again(tmp_path / "done") == 0  # asking left nothing held
     capsys.readouterr()
     assert next(iter(_rows(capsys, tmp_path))) == "done"  # the last one worked on is the first
