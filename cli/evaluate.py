@@ -67,6 +67,7 @@ def eval_(
     """
     from lehr.cli.contamination import contamination
     from lehr.cli.scoring import ALL, Asked, scored
+    from lehr.cli.source_table import source_tables
     from lehr.cli.suite_table import suite_table
     from lehr.cli.tables import page
     from lehr.cli.tracked_scores import track, tracking_wanted
@@ -79,7 +80,9 @@ def eval_(
         names, limit = list(dict.fromkeys([*names, *of.tasks])), limit or ALL
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)
     done = scored(target, asked, out)
-    page(*([suite_table(suite or "", of, done.records)] if of else []), record_table(done.records))
+    page(
+        *([suite_table(suite or "", of, done.records)] if of else []), record_table(done.records), *source_tables(done.records)
+    )
     for line in contamination(done.records):
         say(line, err=True)
     say(f"scores: {done.written}", err=True)

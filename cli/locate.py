@@ -55,6 +55,9 @@ def _missing(where: Where, what: str) -> UserError:
         return UserError(
             "there is no such folder", where=where, remedy="give a run's folder or an artifact's, such as runs/tiny-olmo2"
         )
+    if Path(where).suffix in (".yaml", ".yml"):
+        remedy = f"give the folder of its run (`lehr run {where}`); filters alone: `lehr data try {where} FILE`"
+        return UserError("this is a recipe, not a run", where=where, remedy=remedy)
     return UserError(f"no {what} here", where=where, remedy="give a run's folder or an artifact's; `lehr run` makes one")
 
 

@@ -193,7 +193,7 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
     """Raises UserError for a task without examples, and where an answer leaves too little of the context to its prompt."""
     from lehr.data.tokenizer import Tokenizer
     from lehr.evals.budget import check_answers, shortened
-    from lehr.evals.hard_requests import check_choices, remarkable
+    from lehr.evals.hard_requests import check_choices, check_windows, remarkable
     from lehr.evals.held_out import unscored
 
     context = _architecture(target).max_seq_len
@@ -205,6 +205,7 @@ def _check_context(target: _Target, config: EvaluateConfig, inputs: Mapping[str,
         for split in plan.splits:
             found = unscored(examples(plan.task, split, plan.limit, config.seed, corpus, pairs), "lengths")
             check_choices(name_of(plan.task), found)
+            check_windows(name_of(plan.task), found, context)
             check_answers(plan.task, found, tokenizer, context, config.max_new_tokens)
             if cut := shortened(found, tokenizer, context):
                 what = f"{cut} of {len(found)} {split} questions lose their beginning: the context is {context} tokens"

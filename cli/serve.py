@@ -54,7 +54,8 @@ def serve(artifact: Where, port: int, host: str, name: str, rows: int, waiting: 
 
     It listens on this machine's loopback, for whoever has an account on it. With --host it listens where that says, and then
     every request but /health must bring the bearer token that LEHR_SERVE_TOKEN holds (OpenAI's clients call it the API key);
-    there is no TLS. A request has at most 8 MiB; where too many answers wait, the status is 429.
+    there is no TLS. A request has at most 8 MiB. Where too many answers wait, or more than 128 connections are open, the status
+    is 429; /health and /metrics are answered even then.
 
     With --weights, `POST /v1/load {"path": "step-12"}` takes over the weights of the Hugging Face folder FOLDER/step-12, once
     the answers that were begun are complete. Training uses it: the key `sampler` of a grpo step (docs/recipes.md).
@@ -122,17 +123,17 @@ def _serve(model: LanguageModel, name: str, place: tuple[str, int, str], limits:
     from lehr.runtime.preemption import listening
     from lehr.serving.engine import Engine
     from lehr.serving.http import Service, handler
-    from lehr.serving.listening import listen
+    from lehr.serving.listening import Connections, listen
     from lehr.serving.weights import Weights
 
     if weights is not None and not weights.is_dir():
         raise UserError("there is no such folder", where=weights, remedy="make it, or leave --weights out")
     host, port, token = place
-    engine = Engine(model, *limits)
-    exposition = serving_exposition(limits[0], lambda: engine.running, lambda: engine.waiting)
+    engine, connections = Engine(model, *limits), Connections()
+    exposition = serving_exposition(engine, connections)
     service = Service(engine, name, Weights(engine, weights), exposition.render, token, int(time.time()))
     try:
-        listeners, address = listen(host, port, handler(service))
+        listeners, address = listen(host, port, handler(service), connections)
     except UserError:
         engine.close()
         raise

@@ -71,7 +71,7 @@ class ConsoleTracker:
     def stage_started(self, stage: str, *, total_steps: int, params: Mapping[str, object]) -> None:
         with self._lock:
             self._state.start(stage, total_steps, self._now())
-        self._line(f"{stage}: started" + (f", {total_steps:,} steps" if total_steps else ""))
+        self._line(f"{stage}: started" + (f", {total_steps:,} step{'s' * (total_steps > 1)}" if total_steps else ""))
         self._printed_at = self._now()
 
     def progress(self, stage: str, step: int, total_steps: int, metrics: Mapping[str, float]) -> None:

@@ -29,6 +29,13 @@ settings.load_profile("lehr")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of `-m "long ..."` only files in which that mark stands are loaded: to load all takes each worker half a minute."""
+    if not config.option.markexpr.startswith("long") or not collection_path.name.startswith("test_"):
+        return None
+    return "pytest.mark.long" not in collection_path.read_text(encoding="utf-8") or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The end-to-end runs come first: they take longest, and with several workers nobody should wait for them at the end."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)

@@ -11,6 +11,7 @@ from typing import Literal
 from lehr.analysis.comparison import mean_and_spread
 from lehr.analysis.runs import ComparedRun, Group
 from lehr.evals.estimate import ratio
+from lehr.evals.parts import difference
 from lehr.evals.significance import (
     FEW,
     LEVEL,
@@ -145,16 +146,25 @@ def _paired(first: tuple[ComparedRun, str], other: tuple[ComparedRun, str], colu
     a, b = (run.items.get((stage, column.task, column.metric)) for run, stage in (first, other))
     if a is None or b is None or (a.examples, a.weights, len(a.values)) != (b.examples, b.weights, len(b.values)):
         return None
+    if a.groups != b.groups or a.names != b.names:
+        return None
     apart = [y - x for x, y in zip(a.values, b.values, strict=True)]
+    if any(apart) and (a.exp or a.over):  # a perplexity, a mean of several scores: no sum of the examples' own
+        value, stderr, n, clusters = difference(a.items, b.items)
+        return _noted(_interval(value, stderr, clusters - 1, "paired", n), clusters)
     value, stderr, n, clusters = ratio(apart, a.weights or [1.0] * len(apart), a.clusters)
     if not any(apart):
         return Difference(0.0, None, None, "paired", n, note=_equal(clusters, column), stderr=0.0)
     found = _interval(value, stderr, clusters - 1, "paired", n)
     differ = sum(map(bool, apart))
     if a.weights or a.clusters or differ >= FEW or not set(apart) <= {-1.0, 0.0, 1.0}:
-        return replace(found, note=f"of only {clusters}: a rough interval" if clusters < _SMALL else "")
+        return _noted(found, clusters)
     note = f"only {differ} of {n:,} differ: p is the sign test's, the interval rough"
     return replace(found, p_value=sign_test(apart), note=note)
+
+
+def _noted(found: Difference, clusters: int) -> Difference:
+    return replace(found, note=f"of only {clusters}: a rough interval" if clusters < _SMALL else "")
 
 
 def _equal(clusters: int, column: Column) -> str:

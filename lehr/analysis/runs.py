@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_
 from lehr.analysis.comparison import one_recipe
 from lehr.artifacts.artifact import LOGS, MANIFEST, REPEAT, Artifact, Manifest
 from lehr.config import load_recipe
+from lehr.evals.parts import of_source, variants
 from lehr.evals.scores import ITEMS, SCORES
+from lehr.evals.task import Items, Over
 from lehr.pipeline.graph import graph
 from lehr.pipeline.registry import STAGES
 from lehr.report.data import StageReport, pipeline_order
@@ -42,12 +44,29 @@ class ItemScores(BaseModel):
     values: list[FiniteFloat]
     weights: list[FiniteFloat]
     clusters: list[int]
+    groups: list[int] = []
+    names: list[tuple[str, str]] = []
+    exp: bool = False
+    over: Over = ""
 
     @model_validator(mode="after")
     def _of_one_length(self) -> ItemScores:
         if any(others and len(others) != len(self.values) for others in (self.weights, self.clusters)):
             raise ValueError("values, weights and clusters are not equally many")
+        if self.groups and (
+            len(self.groups) != len(self.values) or not 0 <= min(self.groups) <= max(self.groups) < len(self.names)
+        ):
+            raise ValueError("groups are not a number of names for each of values")
         return self
+
+    @property
+    def items(self) -> Items:
+        return Items(self.values, self.weights, self.clusters, self.groups, self.names, self.exp, self.over)
+
+    def variants(self) -> Iterator[ItemScores]:
+        """These, and of texts that have sources those of their means and of each source."""
+        for name, items in variants(self.metric, self.items):
+            yield self.model_copy(update={**asdict(items), "metric": name})
 
 
 @dataclass(frozen=True)
@@ -162,8 +181,18 @@ def _scores(folder: Path, artifacts: Sequence[Artifact]) -> list[ScoreRecord]:
     published = folder / "scores.json"
     made = [path for a in artifacts if SCORES in a.manifest.files and (path := a.path(SCORES)).is_file()]
     paths = [published] if published.is_file() and ((folder / "lineage.json").is_file() or not made) else made
-    found = {(r.stage, r.task, r.metric): r for path in paths for r in read_records(path) if r.split == _HELD_OUT}
+    read = [r for path in paths for record in read_records(path) if record.split == _HELD_OUT for r in _with_sources(record)]
+    found = {(r.stage, r.task, r.metric): r for r in read}
     return [r for r in found.values() if not metric(r.metric).baseline_of]
+
+
+def _with_sources(record: ScoreRecord) -> Iterator[ScoreRecord]:
+    """A score, and behind bits per byte those of each source. Perplexities say the same again, and domains may be hundreds."""
+    yield record
+    for part in record.parts if record.metric == "bits_per_byte" else ():
+        if not part.domain:
+            own = {name: getattr(part, name) for name in ("value", "stderr", "n", "clusters")}
+            yield record.model_copy(update={**own, "metric": of_source(record.metric, part.source), "parts": []})
 
 
 def _items(artifacts: Sequence[Artifact]) -> dict[Key, ItemScores]:
@@ -177,7 +206,7 @@ def _items(artifacts: Sequence[Artifact]) -> dict[Key, ItemScores]:
             except ValidationError as error:
                 raise _damaged(path, error) from None
             if items.split == _HELD_OUT:
-                found[items.stage, items.task, items.metric] = items
+                found |= {(one.stage, one.task, one.metric): one for one in items.variants()}
     return found
 
 

@@ -16,18 +16,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lehr.artifacts.version_cache import kept
+
 _ROOT = Path(__file__).resolve().parents[1]
 # Messages, interfaces, and the machinery that runs stages: they do not change a result.
 _SILENT = (
-    "lehr.runtime.errors", "lehr.runtime.ports", "lehr.runtime.objects", "lehr.artifacts.fingerprint", "lehr.runtime.metrics",
-    "lehr.pipeline",
+    "lehr.runtime.errors", "lehr.runtime.ports", "lehr.runtime.objects", "lehr.artifacts.fingerprint",
+    "lehr.artifacts.version_cache", "lehr.runtime.metrics", "lehr.pipeline",
 )  # fmt: skip
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def code_version(work: Callable[..., Any]) -> str:
     """Hex SHA-256 over the syntax trees that `work`, a module-level function, can reach, each with its module's name."""
-    return _version(work.__module__, work.__qualname__)
+    module, function = work.__module__, work.__qualname__
+    if module.split(".")[0] != "lehr":  # a plug-in: what it reaches is not Lehr's alone
+        return _version(module, function)
+    return kept(f"{module}.{function}", lambda: _version(module, function))
 
 
 @cache

@@ -1,7 +1,7 @@
 """A task of one's own: what a YAML file says of its rows, its prompts and how answers are judged (docs/evaluation.md).
 
-`prompt`, `target`, `choices`, `text`, `description` and `alone` are each the name of a row's field, or a template in Jinja's
-language, in which a row's fields are variables."""
+`prompt`, `target`, `choices`, `text`, `description`, `alone`, `source` and `domain` are each the name of a row's field, or a
+template in Jinja's language, in which a row's fields are variables."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _OF_KIND = {
     "generation": ("prompt", "metrics"),
     "text": ("text",),
 }
+_TEXT = ("text", "source", "domain", "window", "stride", "decontaminate")
+SINCE_SOURCES = _TEXT[1:]  # keys of a later version: where a task has none of them, its identity is that of before
 _GENERATION = ("stop", "max_tokens", "temperature", "samples", "pass_at", "extract", "metrics", "chat")
 
 
@@ -84,6 +86,11 @@ class OwnTask(Config):
     target: str | int | list[str] | None = None  # a list: each is right
     choices: str | list[str] | None = None  # a field with a list, a template that writes one, or a list of templates
     text: str | None = None
+    source: str | None = None  # of a text: scores are also given for each source,
+    domain: str | None = None  # ... and for each of its domains; a row without this field is of a source without domains
+    window: Positive | None = None  # tokens of a text that are read at once; left out: as many as the model was trained on
+    stride: Positive | None = None  # tokens by which later windows advance; left out: the window, none of which overlap
+    decontaminate: Literal["ngrams", "paragraphs"] = "ngrams"  # paragraphs: a training document counts for a whole one alone
     target_delimiter: str = " "
     fewshot_delimiter: str = "\n\n"
     shots: Shots | None = None
@@ -106,19 +113,27 @@ class OwnTask(Config):
         for key in _OF_KIND[self.kind]:
             if getattr(self, key) is None:
                 raise ValueError(f"{key}: a task of kind {self.kind} needs it; add it")
-        takes = {"choice": ("choices", "alone", "judged_by", "formulation"), "generation": _GENERATION, "text": ("text",)}
+        takes = {"choice": ("choices", "alone", "judged_by", "formulation"), "generation": _GENERATION, "text": _TEXT}
         for kind, keys in takes.items():
             for key in keys if kind != self.kind else ():
                 if key in self.model_fields_set:
                     raise ValueError(f"{key}: a task of kind {self.kind} has none; leave it out, or set kind: {kind}")
         if self.kind == "text" and (self.shots or self.prompt is not None or self.target is not None):
             raise ValueError("a task of kind text has no prompt, target and shots; leave them out")
+        if self.domain is not None and self.source is None:
+            raise ValueError("domain: domains are parts of sources; add source, the field that names them")
+        if self.stride and not self.window:
+            raise ValueError("stride: windows advance by it; add window, how many tokens one has")
+        if self.stride and self.window and self.stride > self.window:
+            what = f"stride: windows of {self.window} tokens that advance by {self.stride} leave tokens out"
+            raise ValueError(f"{what}; lower it to {self.window} or less")
+        for key in ("source", "domain", "cluster"):
+            if getattr(self, key) == "":
+                raise ValueError(f"{key}: it names a field; leave it out if there is none")
         if self.formulation == "letters" and (self.shots and "choices" in self.shots.fields):
             raise ValueError("shots.fields.choices: letters are given by `formulation`; leave it out")
         if (self.judged_by == "acc_pmi") and self.alone is None:
             raise ValueError("judged_by: acc_pmi needs the prompt without the question; add alone, such as 'Answer:'")
-        if self.cluster == "":
-            raise ValueError("cluster: it names a field; leave it out if there is none")
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from lehr.config.decontamination import Action
 from lehr.data.decontaminate import Decontaminator, Shared
+from lehr.data.dedup.paragraphs import paragraph_key
 from lehr.data.ngram_words import tokens
 from lehr.data.paragraph_index import Item
 from lehr.runtime.errors import UserError
@@ -28,15 +29,17 @@ _AGAIN = "delete this artifact's folder and run the same command again"
 
 class Found(NamedTuple):
     """`worst` is the task for which the document is to go, "" for none; `items`: each example that the document holds -> its
-    n-grams and paragraphs there."""
+    n-grams and paragraphs there; `keys`: of the document's paragraphs, those that may be an evaluation's."""
 
     worst: str
     items: dict[Item, tuple[int, int]]
+    keys: frozenset[int] = frozenset()
 
 
 class Leak(NamedTuple):
     """A document and an example that it holds. `key` is that of the example's text, or of a held-back document its source and
-    id (lehr.evals.corpus.family); `kept`: whether the document that holds it was trained on."""
+    id (lehr.evals.corpus.family); `kept`: whether the document that holds it was trained on; `paragraph`: the beginning of the
+    first paragraph that both have, as far as the example's text was at hand (records of earlier versions have none)."""
 
     task: str
     item: int
@@ -46,6 +49,7 @@ class Leak(NamedTuple):
     ngrams: int
     paragraphs: int
     kept: bool
+    paragraph: str = ""
 
 
 def text_key(text: str) -> str:
@@ -69,7 +73,7 @@ def judged(
     grave += [task for task, _ in whole]
     held = {item: (times, whole[item]) for item, times in index.items(shared).items() if item[0] in hit | by_paragraph}
     held |= {item: (0, times) for item, times in whole.items() if item not in held}
-    return Found(grave[0] if grave else "", _by_themselves(index, held))
+    return Found(grave[0] if grave else "", _by_themselves(index, held), frozenset(paragraphs))
 
 
 def _by_themselves(index: Decontaminator, held: dict[Item, tuple[int, int]]) -> dict[Item, tuple[int, int]]:
@@ -99,8 +103,13 @@ def rows(
     for (task, item), (ngrams, paragraphs) in sorted(found.items.items()):
         text = index.texts[task][item]
         key = keys[task][item] if task in keys else text_key(text)
-        leak = Leak(task, item, key, *document, ngrams, paragraphs, kept(found, index.action))
+        shared = _first_shared(text, found.keys)[:SHOWN] if paragraphs else ""
+        leak = Leak(task, item, key, *document, ngrams, paragraphs, kept(found, index.action), shared)
         yield {**leak._asdict(), "example": text[:SHOWN]}
+
+
+def _first_shared(text: str, keys: Collection[int]) -> str:
+    return next((line.strip() for line in text.split("\n") if paragraph_key(line) in keys), "")
 
 
 def read_leaks(folder: Path) -> Iterator[Leak]:
@@ -108,6 +117,6 @@ def read_leaks(folder: Path) -> Iterator[Leak]:
     version, which did not say all of it."""
     path = folder / LEAKS
     for row in read_rows(path, _AGAIN) if path.is_file() else ():
-        if not row.keys() >= set(Leak._fields):
+        if not row.keys() >= set(Leak._fields) - {"paragraph"}:
             raise UserError("a row that does not say which document holds which example", where=path, remedy=_AGAIN)
-        yield Leak(**{name: row[name] for name in Leak._fields})
+        yield Leak(**{name: row[name] for name in Leak._fields if name in row})

@@ -8,12 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from lehr.data.decontaminate import Decontaminator
+from lehr.data.evaluation_texts import TextsByTask
 from lehr.data.ngram_words import tokens
 from lehr.data.synthetic.conversations import ASKED_FORMAT
 from lehr.data.synthetic.problems import pool, problem
 from lehr.data.synthetic.splits import Split
 from lehr.evals.held_out import unscored
-from lehr.evals.own import identity
+from lehr.evals.own import by_paragraph, identity
 from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS, check_task, examples, only_split
 from lehr.evals.task import Asked, Choice, Generation, Options, Passage, Question, Text
 
@@ -31,26 +32,6 @@ _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _LIMIT = 1_000_000  # of real documents: in effect all of them
 
 
-class TextsByTask(Mapping[str, list[str]]):
-    """Task -> texts. Making them takes half a second, so each task's are made on first access: a run reads its documents, and
-    reports errors in them, before that."""
-
-    def __init__(self, tasks: Sequence[str], make: Callable[[str], list[str]]) -> None:
-        self._tasks, self._make = dict.fromkeys(tasks), make
-        self._made: dict[str, list[str]] = {}
-
-    def __getitem__(self, task: str) -> list[str]:
-        if task in self._tasks and task not in self._made:
-            self._made[task] = self._make(task)
-        return self._made[task]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tasks)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-
 def evaluation_texts(
     tasks: Sequence[str], seed: int, corpus_folder: Path | None = None, *, ngram_words: int = 10
 ) -> TextsByTask:
@@ -59,7 +40,7 @@ def evaluation_texts(
     For generated problems: the questions of *all* dev and held-out keys, whatever the task's limit, and of each question the
     words around its numbers, so that an n-gram identifies the problem and not the phrasing, which training stories share on
     purpose. Tasks whose texts do not exist yet (corpus not prepared, pairs not sampled) have none. Raises UserError for an
-    unknown task. A task of one's own stands there by its identity.
+    unknown task. A task of one's own stands there by its identity, and may be one of which whole paragraphs alone count.
     """
     for task in tasks:
         check_task(task)
@@ -70,7 +51,7 @@ def evaluation_texts(
         absent = task in NEEDS_PAIRS | NEEDS_ABOUT or (task in NEEDS_CORPUS and corpus_folder is None)
         return [] if absent else list(dict.fromkeys(_texts(task, seed, corpus_folder, ngram_words)))
 
-    return TextsByTask(list(named), make)
+    return TextsByTask(list(named), make, frozenset(name for name, task in named.items() if by_paragraph(task)))
 
 
 def question_index(texts: Mapping[str, Sequence[str]]) -> Callable[[str], bool]:

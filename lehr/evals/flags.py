@@ -6,7 +6,7 @@ in the training set holds it; what only removed documents held is said too, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 from lehr.artifacts.artifact import Artifact
 from lehr.data.leaks import Leak, read_leaks, text_key
 from lehr.evals.contamination import compared_text
-from lehr.evals.estimate import ratio
 from lehr.evals.flagged import Contamination, Without
+from lehr.evals.parts import estimate, places_of_parts, subset
 from lehr.evals.suites import NEEDS_ABOUT, NEEDS_CORPUS, NEEDS_PAIRS
-from lehr.evals.task import Choice, Example, Items, Record, Text
+from lehr.evals.task import Choice, Document, Example, Items, Part, Record, Text
 from lehr.runtime.errors import UserError
 
 SHOWN = 20  # documents that a score names; all of them stand in a file of their own
@@ -56,7 +56,7 @@ class TrainingSet:
 
     def key(self, task: str, split: str, example: Example) -> tuple[str, str]:
         """Under which task and key its record has an example."""
-        if self.held_back and task in NEEDS_CORPUS and isinstance(example, Text | Choice):
+        if self.held_back and task in NEEDS_CORPUS and isinstance(example, Text | Choice | Document):
             return f"{split} documents", example.family
         return task, text_key(compared_text(task, example, self.ngram))
 
@@ -106,28 +106,42 @@ class Flags:
             documents=names[:SHOWN], document_count=len(names),
             without=_without(record.items, stayed) if record.items and any(stayed) else None,
         )  # fmt: skip
-        return record.model_copy(update={"contamination": said})
+        return record.model_copy(update={"contamination": said, "parts": _flagged_parts(record, stayed)})
 
     def _knows(self, one: TrainingSet, task: str) -> bool:
         return one.stage not in self._unread and one.compared_with(task, self.seed)
 
 
-def _without(items: Items, contaminated: Iterable[bool]) -> Without | None:
+def _flagged_parts(record: Record, contaminated: Sequence[bool]) -> list[Part]:
+    """Each source and domain with its own texts' flags."""
+    if record.items is None or not record.parts:
+        return record.parts
+    found = []
+    for part, (_, _, places) in zip(record.parts, places_of_parts(record.items), strict=True):
+        bad = [contaminated[place] for place in places]
+        without = _without(subset(record.items, places), bad) if any(bad) else None
+        found.append(part.model_copy(update={"kept": sum(bad), "without": without}))
+    return found
+
+
+def _without(items: Items, contaminated: Sequence[bool]) -> Without | None:
     """The score over the other examples; None if there are none."""
     left = [number for number, bad in enumerate(contaminated) if not bad]
-    if not left:
-        return None
-    weights = items.weights or [1.0] * len(items.values)
-    clusters = [items.clusters[number] for number in left] if items.clusters else []
-    estimate = ratio([items.values[n] for n in left], [weights[n] for n in left], clusters)
-    return Without(**estimate._asdict())
+    return Without(**estimate(subset(items, left))._asdict()) if left else None
 
 
-def rows_of(task: str, split: str, held: Sequence[Sequence[Leak]]) -> list[dict[str, Any]]:
-    """A row for each example that a document holds, with all of these: `kept` ones are those that stayed in training."""
+def rows_of(task: str, split: str, held: Sequence[Sequence[Leak]], found: Sequence[Example] = ()) -> list[dict[str, Any]]:
+    """A row for each example that a document holds, with all of these: `kept` ones are those that stayed in training. Of texts
+    that have sources with their source and domain; of whole paragraphs with the first one that each document shares."""
     rows = []
     for number, leaks in enumerate(held):
         if leaks:
             names = {stay: [f"{leak.source}/{leak.id}" for leak in leaks if leak.kept == stay] for stay in (True, False)}
-            rows.append({"task": task, "split": split, "example": number, "kept": names[True], "removed": names[False]})
+            row = {"task": task, "split": split, "example": number, "kept": names[True], "removed": names[False]}
+            one = found[number] if found else None
+            if isinstance(one, Document) and one.source:
+                row |= {"source": one.source, "domain": one.domain}
+            if paragraphs := {f"{leak.source}/{leak.id}": leak.paragraph for leak in leaks if leak.paragraph}:
+                row |= {"paragraphs": paragraphs}
+            rows.append(row)
     return rows

@@ -1,10 +1,10 @@
-"""Choices that cannot be scored, and such as can and deserve a word: docs/evaluation.md says how each is handled."""
+"""Examples that cannot be scored, and choices that can and deserve a word: docs/evaluation.md says how each is handled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lehr.evals.task import Choice, Example, Options
+from lehr.evals.task import Choice, Document, Example, Options
 from lehr.runtime.errors import UserError
 
 _REMEDY = "correct the example, or leave it out"
@@ -17,6 +17,14 @@ def check_choices(task: str, examples: Sequence[Example]) -> None:
     for number, example in enumerate(examples):
         if isinstance(example, Choice | Options) and (what := _wrong(example)):
             raise UserError(f"task {task}, example {number}: {what}", remedy=_REMEDY)
+
+
+def check_windows(task: str, examples: Sequence[Example], context: int) -> None:
+    """Raises UserError for texts that are to be read in windows longer than the model's `context`."""
+    window = max((example.window for example in examples if isinstance(example, Document)), default=0)
+    if window > context:
+        what = f"task {task}: windows of {window} tokens are more than the model's context of {context}"
+        raise UserError(what, remedy=f"lower the task's `window` to {context} or less, or leave it out")
 
 
 def _wrong(example: Choice | Options) -> str:

@@ -65,4 +65,6 @@ class KeptScores:
 
 def _record(row: dict[str, Any]) -> Record:
     items = row["items"]
-    return Record(**{**row, "items": None if items is None else Items(**items)})
+    if items is not None:
+        items = Items(**{**items, "names": [(source, domain) for source, domain in items["names"]]})
+    return Record(**{**row, "items": items})

@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lehr.evals.own_score import cut, request, rolling, stop_ids
+from lehr.evals.own_score import cut, request, stop_ids
+from lehr.evals.perplexity import strided
 from lehr.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Answering:
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """The log-probability in nats of each whole text."""
         tokenizer = self.own.tokenizer
-        parts = [rolling(tokenizer.encode(one.args[0]), tokenizer.eos_id, self.own.max_length) for one in requests]
+        width = self.own.max_length
+        parts = [strided(tokenizer.encode(one.args[0]), tokenizer.eos_id, width, width) for one in requests]
         scores = iter(self.own.logprobs([window for part in parts for window in part]))
         return [sum(next(scores)[0] for _ in part) for part in parts]
 

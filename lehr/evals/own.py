@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from lehr.artifacts.artifact import sha256_text
 from lehr.config.mistakes import explain
-from lehr.config.own_task import TASK_ENDS, OwnTask
+from lehr.config.own_task import SINCE_SOURCES, TASK_ENDS, OwnTask
 from lehr.evals.lm_eval_yaml import is_lm_eval, read_lm_eval, translated
 from lehr.evals.own_examples import made
+from lehr.evals.parts import text_metrics
 from lehr.evals.task import Own
 from lehr.post.jinja import compiled
 from lehr.post.sets.files import Row, files_of, rows
@@ -68,6 +69,11 @@ def split_of(task: str) -> Split:
     return loaded(task).task.split
 
 
+def by_paragraph(task: str) -> bool:
+    """Whether a training document counts as holding the task's texts for a whole paragraph alone."""
+    return is_own(task) and loaded(task).task.decontaminate == "paragraphs"
+
+
 def check_splits(task: str, asked: Sequence[str], key: str = "") -> None:
     """Raises UserError for a split that the task does not have: it has one."""
     own = split_of(task)
@@ -84,7 +90,9 @@ def metrics_of(task: str) -> list[str]:
     if said.kind == "generation":
         ways = said.extract or {"": []}
         return [f"{check}@{way}" if way else check for way in ways for check in said.metrics or ()]
-    return ["bits_per_byte"] if said.kind == "text" else ["answer_bits_per_byte", "answer_nats", "greedy_match"]
+    if said.kind == "text":
+        return list(text_metrics(said.source is not None, said.domain is not None))
+    return ["answer_bits_per_byte", "answer_nats", "greedy_match"]
 
 
 def names_elsewhere(task: str) -> bool:
@@ -133,7 +141,8 @@ def _loaded(task: str, marks: tuple[tuple[str, int, int], ...]) -> Loaded:
         raise UserError("the task has no rows", where=definition.data, remedy="give its data some")
     _check_templates(definition, path)
     examples = tuple(made(definition, found, _pool(definition, found, path)))
-    said = definition.model_dump(mode="json", exclude={"data": True, "shots": {"path"}, "name": True})
+    unset = {key: True for key in SINCE_SOURCES if key not in definition.model_fields_set}
+    said = definition.model_dump(mode="json", exclude={"data": True, "shots": {"path"}, "name": True, **unset})
     data = [one for files in _sources(definition) for one in files]
     digest = sha256_text(json.dumps([said, [one.digest() for one in data]], sort_keys=True))
     return Loaded(definition, examples, (*yaml_files, *(Path(one.where) for one in data if not one.version)), digest)
@@ -171,7 +180,7 @@ def _data_files(task: OwnTask, path: Path) -> tuple[list[str], list[str]]:
 
 def _check_templates(task: OwnTask, path: Path) -> None:
     """Raises UserError, with the YAML file, for a template that is no Jinja."""
-    for key in ("prompt", "target", "choices", "text", "description", "alone"):
+    for key in ("prompt", "target", "choices", "text", "description", "alone", "source", "domain"):
         said = getattr(task, key)
         for one in said if isinstance(said, list) else [said]:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,11 +12,12 @@ from lehr.config.own_task import OwnTask, Shots, Step
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.answers import NORMALISED, OWN_CHECKS
 from lehr.evals.own_rows import Filled, Templates, filled, text_of, value_of
-from lehr.evals.task import Asked, Own, Passage, Question
+from lehr.evals.task import Asked, Document, Own, Passage, Question
 from lehr.post.sets.files import Row
 from lehr.post.verifiers import check_args
 from lehr.runtime.errors import UserError
 
+_LONGEST = 200  # characters of a source's name
 _TAKES_TARGET = ("last_number", "last_integer", "math_equal")  # as their `answer`
 
 
@@ -24,7 +25,7 @@ def made(task: OwnTask, rows: Sequence[Row], pool: Sequence[Row]) -> list[Own]:
     """The examples, in the rows' order; `pool`: the rows of which shots are taken. Raises UserError, with file and row, for
     what is wrong in one."""
     if task.kind == "text":
-        return [_passage(task, row) for row in rows]
+        return list(_passages(task, rows))
     templates = _templates(task)
     taken = _Taken(task, task.shots, pool) if task.shots else None
     return [_example(task, templates, row, taken(row) if taken else []) for row in rows]
@@ -84,11 +85,51 @@ def _family(task: OwnTask, row: Row) -> str:
     return f"{task.cluster}={row.values[task.cluster]}"
 
 
-def _passage(task: OwnTask, row: Row) -> Passage:
-    text = text_of("text", task.text or "", row.values, row.where)
-    if not text:
-        raise UserError("text: it is empty", where=row.where, remedy="remove the row")
-    return Passage(text, _family(task, row))
+def _passages(task: OwnTask, rows: Sequence[Row]) -> Iterator[Passage]:
+    """Raises UserError for a source of which some rows have a domain and others have none: its mean over domains would leave
+    those out."""
+    divided: dict[str, tuple[bool, str]] = {}  # of each source whether it has domains, and the row that says so
+    for row in rows:
+        text = text_of("text", task.text or "", row.values, row.where)
+        if not text:
+            raise UserError("text: it is empty", where=row.where, remedy="remove the row")
+        if unwritable(text):
+            raise UserError("text: lone surrogates, no valid Unicode", where=row.where, remedy="mend the row")
+        if task.source is None and task.window is None:
+            yield Passage(text, _family(task, row))
+            continue
+        source = _named("source", task.source, row) if task.source is not None else ""
+        domain = _named("domain", task.domain, row) if task.domain is not None else ""
+        has, where = divided.setdefault(source, (bool(domain), row.where))
+        if has != bool(domain):
+            what = f"domain: of the source {source!r:.60} this row has {'none' if has else 'one'}, unlike {where}"
+            raise UserError(what, where=row.where, remedy="give each row of a source a domain, or none")
+        yield Document(text, _family(task, row), source, domain, task.window or 0, task.stride or 0)
+    if task.domain is not None and not any(has for has, _ in divided.values()):
+        what = f"domain: no row has a domain by {task.domain!r:.60}"
+        raise UserError(what, where=rows[0].where, remedy="correct the key, or leave it out")
+
+
+def _named(key: str, said: str, row: Row) -> str:
+    """The name of a row's source or domain, empty for a domain that it does not have. Raises UserError for what is no name."""
+    absent = said not in row.values and said.isidentifier()  # else a template
+    value = None if key == "domain" and absent else value_of(key, said, row.values, row.where)
+    if value is None and key == "domain":
+        return ""
+    name = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(name, str) or (key == "source" and not name.strip()) or len(name) > _LONGEST or unwritable(name):
+        what = f"{key}: {value!r:.60} is no name of 1 to {_LONGEST} characters"
+        raise UserError(what, where=row.where, remedy="mend the row, or write a template that gives one")
+    return name if name.strip() else ""
+
+
+def unwritable(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _example(task: OwnTask, templates: Templates, row: Row, shots: Sequence[Filled]) -> Own:

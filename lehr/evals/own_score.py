@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from lehr.evals.answers import extracted, judged, pass_at
-from lehr.evals.perplexity import Request
-from lehr.evals.task import Asked, Passage, Question, Scored, ScoringModel
+from lehr.evals.perplexity import Request, strided
+from lehr.evals.task import Asked, Document, Passage, Question, Scored, ScoringModel
 from lehr.post.chat import render, turn_end_id
 from lehr.runtime.errors import UserError
 from lehr.runtime.metrics import require
@@ -80,25 +81,31 @@ def as_lm_eval(model: ScoringModel, context: str, continuation: str) -> Request:
     return before, tokenizer.encode(context + continuation)[len(before) :]
 
 
-def passages(model: ScoringModel, examples: Sequence[Passage], width: int) -> tuple[list[float], list[float]]:
-    """The bits and the bytes of each text."""
+class Read(NamedTuple):
+    """What a model makes of each text: the negative log-likelihood in nats, and the numbers of tokens and of UTF-8 bytes."""
+
+    nats: list[float]
+    tokens: list[float]
+    bytes: list[float]
+
+
+def passages(model: ScoringModel, examples: Sequence[Passage], width: int) -> Read:
+    """Each text by itself, after an end-of-text token: no token of another text is ever read. `width` is the window of those
+    that have none of their own. Raises UserError for a text that has no token in the model's vocabulary."""
     tokenizer = model.tokenizer
-    parts = [rolling(tokenizer.encode(e.text), tokenizer.eos_id, width) for e in examples]
-    scores = iter(model.logprobs([window for part in parts for window in part]))
-    bits = [math.fsum(-next(scores)[0] for _ in part) / math.log(2) for part in parts]
-    return bits, [float(len(e.text.encode())) for e in examples]
-
-
-def rolling(ids: Sequence[int], first: int, width: int) -> list[Request]:
-    """A text's tokens as requests of at most `width` tokens in all; every token is predicted once. The first window begins with
-    `first`, later ones with the token before them; the last one, which would be short, begins earlier, so that its tokens are
-    predicted from as many before them as fit (as lm-eval's loglikelihood_rolling does)."""
-    found: list[Request] = []
-    for start in range(0, len(ids), width):
-        end = min(start + width, len(ids))
-        begin = min(start - 1, end - width - 1) if start else 0
-        found.append((list(ids[begin:start]) if start else [first], list(ids[start:end])))
-    return found
+    parts = []
+    for number, example in enumerate(examples):
+        window, stride = (example.window, example.stride) if isinstance(example, Document) else (0, 0)
+        window = window or width
+        parts.append(strided(tokenizer.encode(example.text), tokenizer.eos_id, window, stride or window))
+        if not parts[-1]:
+            what = f"text {number}, {example.text[:20]!r}, is no token in the model's vocabulary"
+            raise UserError(what, remedy="remove its row")
+    scores = iter(model.logprobs([request for part in parts for request in part]))
+    read = [[next(scores) for _ in part] for part in parts]
+    nats = [math.fsum(-logprob for logprob, _, _ in scored) for scored in read]
+    tokens = [float(sum(count for _, count, _ in scored)) for scored in read]
+    return Read(nats, tokens, [float(len(e.text.encode())) for e in examples])
 
 
 def answers(model: ScoringModel, examples: Sequence[Asked], seed: int) -> Values:

@@ -20,6 +20,22 @@ def windows(ids: Sequence[int], first: int, width: int) -> list[Request]:
     return [([ids[s - 1] if s else first], list(ids[s : s + width])) for s in range(0, len(ids), width)]
 
 
+def strided(ids: Sequence[int], first: int, window: int, stride: int) -> list[Request]:
+    """A text's tokens as requests in which the model reads at most `window` tokens; every token is predicted once.
+
+    The first request begins with `first` and predicts `window` tokens. Each later one predicts the next `stride` tokens, or
+    those that are left, and begins where `window` tokens before its last one begin: it has window - stride + 1 tokens of
+    context or more. With stride = window these are disjoint, but for the token before them and the last one, which is filled
+    up with what stands before it: lm-eval's `loglikelihood_rolling`, which Paloma's own code calls (allenai/catwalk,
+    language_model.py, `predict_chunk_perplexity`; Paloma, Magnusson et al. 2024, guideline G5). 1 <= stride <= window.
+    """
+    found: list[Request] = [([first], list(ids[:window]))] if ids else []
+    for start in range(window, len(ids), stride):
+        end = min(start + stride, len(ids))
+        found.append((list(ids[end - window - 1 : start]), list(ids[start:end])))
+    return found
+
+
 def text_bits(model: TextModel, texts: Sequence[str], width: int) -> list[float]:
     """The negative log-likelihood of each text in bits, in windows of `width` tokens."""
     tokenizer = model.tokenizer

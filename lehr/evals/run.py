@@ -15,7 +15,7 @@ from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
-from lehr.evals.hard_requests import check_choices
+from lehr.evals.hard_requests import check_choices, check_windows
 from lehr.evals.held_out import OPENINGS, Ledger, digest_of, opened
 from lehr.evals.kept import KeptScores
 from lehr.evals.own import identity, name_of
@@ -31,6 +31,7 @@ from lehr.train.fit import RankContext
 
 _PAIRS = "pairs.jsonl"
 _SAMPLES_PER_FAMILY = 2
+_ALWAYS = ("values", "weights", "clusters")  # of items; the others belong to texts that have sources
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
             there = examples(plan.task, split, plan.limit, c.seed, work.documents, given)
             found = opened(there, artifact.ref, c.model, ledger)
             check_choices(name, found)
+            check_windows(name, found, own.max_length)
             digest = digest_of(found)
             scored = kept.found(known, split, digest)
             if scored is None:
@@ -92,8 +94,8 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
                 work.context.tracker.value.note(f"{name}, {split}: scored before this attempt, and kept")
             held = [flags.held(known, split, example) for example in found]
             records += [flags.flagged(r, held, known).model_dump() for r in scored]
-            flagged += rows_of(name, split, held)
-            items += [_items(r, digest) for r in scored]
+            flagged += rows_of(name, split, held, found)
+            items += [_items(r, digest) for r in scored if not (r.items and r.items.over)]
         work.context.tracker.value.progress(work.context.name, number, len(c.tasks), {})
     answers = _sample_answers(model, c)
     if ranks.first:
@@ -109,9 +111,11 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
 
 def _items(record: Record, of: str) -> dict[str, Any]:
     """What each example of a score gave. Scores of models that have the same `examples` are of the same questions in the same
-    order, and their difference is known better than two scores of their own."""
+    order, and their difference is known better than two scores of their own. Means over sources and domains are made of the
+    same items (lehr.evals.parts.variants)."""
     said = {name: getattr(record, name) for name in ("stage", "task", "split", "metric")}
-    return {**said, "examples": of, **({} if record.items is None else asdict(record.items))}
+    gave = {} if record.items is None else asdict(record.items)
+    return {**said, "examples": of, **{name: value for name, value in gave.items() if value or name in _ALWAYS}}
 
 
 def _sample_answers(model: SharedModel, c: EvaluateConfig) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -12,16 +13,19 @@ from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.estimate import Estimate, ratio
 from lehr.evals.own_score import answers, passages, questions
+from lehr.evals.parts import estimate, parts, text_metrics
 from lehr.evals.perplexity import Request, text_bits
 from lehr.evals.task import (
     Asked,
     Choice,
+    Document,
     Example,
     Generation,
     Items,
     Options,
     Own,
     Pair,
+    Part,
     Passage,
     Question,
     Record,
@@ -38,10 +42,11 @@ E = TypeVar("E", Text, Choice, Options, Generation, Pair, Question, Passage, Ask
 
 
 class Counted(NamedTuple):
-    """A number, and what each example gave to it."""
+    """A number, what each example gave to it, and the same of each source of texts."""
 
     estimate: Estimate
     items: Items
+    parts: Sequence[Part] = ()
 
 
 def counted(values: Sequence[float], weights: Sequence[float] = (), clusters: Sequence[Hashable] = ()) -> Counted:
@@ -81,8 +86,17 @@ def score(
     found = _counted(model, examples, derive(seed, "evaluation", task), max_new_tokens, window_tokens)
     require(found)
     return [
-        Record(stage=stage, task=task, split=split, metric=metric, seed=seed, items=items, **estimate._asdict())
-        for metric, (estimate, items) in found.items()
+        Record(
+            stage=stage,
+            task=task,
+            split=split,
+            metric=metric,
+            seed=seed,
+            items=one.items,
+            parts=list(one.parts),
+            **one.estimate._asdict(),
+        )
+        for metric, one in found.items()
     ]
 
 
@@ -109,13 +123,30 @@ def _own(model: ScoringModel, examples: Sequence[Example], seed: int, window: in
     """The metrics of a task of one's own."""
     first = examples[0]
     if isinstance(first, Passage):
-        texts = _all(Passage, examples)
-        return {"bits_per_byte": counted(*passages(model, texts, window), families(texts))}
+        return _passages(model, _all(Passage, examples), window)
     if isinstance(first, Question):
         asked = _all(Question, examples)
         return {metric: counted(values, (), families(asked)) for metric, values in questions(model, asked).items()}
     prompts = _all(Asked, examples)
     return {metric: counted(values, (), families(prompts)) for metric, values in answers(model, prompts, seed).items()}
+
+
+def _passages(model: ScoringModel, texts: Sequence[Passage], window: int) -> dict[str, Counted]:
+    """Bits per byte; of texts that have sources also perplexity, and the means of both over sources and domains."""
+    read = passages(model, texts, window)
+    bits = counted([nats / math.log(2) for nats in read.nats], read.bytes, families(texts))
+    documents = [text for text in texts if isinstance(text, Document) and text.source]
+    if len(documents) != len(texts):
+        return {"bits_per_byte": bits}
+    numbers: dict[tuple[str, str], int] = {}
+    groups = [numbers.setdefault((text.source, text.domain), len(numbers)) for text in documents]
+    grouped = replace(bits.items, groups=groups, names=list(numbers))
+    bases = {"bits_per_byte": grouped, "perplexity": replace(grouped, values=read.nats, weights=read.tokens, exp=True)}
+    found = {}
+    for metric, (base, over) in text_metrics(True, any(domain for _, domain in numbers)).items():
+        items = replace(bases[base], over=over)
+        found[metric] = Counted(estimate(items), items, () if over else parts(items))
+    return found
 
 
 def _all(kind: type[E], examples: Sequence[Example]) -> list[E]:

@@ -20,7 +20,8 @@ from lehr.data.synthetic.splits import Split
 from lehr.evals import own, packaged
 from lehr.evals.corpus import cut, held_back, prose_texts, rows_of
 from lehr.evals.held_out import HeldOut
-from lehr.evals.task import Choice, Example, Generation, Pair, Text
+from lehr.evals.parts import stratified, text_metrics
+from lehr.evals.task import Choice, Document, Example, Generation, Pair, Text
 from lehr.runtime.errors import UserError
 
 CONTEXT_CHARACTERS, CONTINUATION_CHARACTERS = 200, 80  # of continuation_cf, up to the last whole word
@@ -38,6 +39,20 @@ class _Plan:
 
 def _prose(plan: _Plan) -> list[Example]:
     return [Text(text, family) for text, family in prose_texts(plan.corpus_folder, plan.split, plan.seed, plan.limit)]
+
+
+def _prose_by_source(plan: _Plan) -> list[Example]:
+    """Whole documents, not their beginnings: what stands in the middle of a long one is of its source too."""
+    documents = held_back(plan.corpus_folder, plan.split, plan.seed)
+    return _limited([Document(text, family, family.partition("/")[0]) for text, family in documents], plan.limit)
+
+
+def _limited(examples: Sequence[Example], limit: int) -> list[Example]:
+    """The first ones; of texts that have sources, of each source and domain equally many."""
+    if len(examples) <= limit:
+        return list(examples)
+    groups = [(one.source, one.domain) if isinstance(one, Document) else ("", "") for one in examples]
+    return [examples[place] for place in stratified(groups, limit)]
 
 
 def _math_text(plan: _Plan) -> list[Example]:
@@ -147,6 +162,12 @@ def _pair(row: dict[str, Any], where: Path) -> Pair:
     return pair
 
 
+_MORE_PAIRS = (
+    "supply more preferences, raise held_out_share of their source (chat.sources) or of the step's pairs, or leave the task "
+    "out of evaluation.tasks"
+)
+
+
 def _preference(plan: _Plan) -> list[Example]:
     pairs = plan.given
     if not isinstance(pairs, Path):
@@ -158,6 +179,7 @@ def _preference(plan: _Plan) -> list[Example]:
 _TASKS: dict[str, Callable[[_Plan], list[Example]]] = {
     "prose": _prose,
     "math_text": _math_text,
+    "prose_by_source": _prose_by_source,
     "arithmetic": _solve("arithmetic"),
     "word_problems": _solve("word_problems"),
     "arithmetic_cf": _arithmetic_cf,
@@ -169,7 +191,7 @@ _TASKS: dict[str, Callable[[_Plan], list[Example]]] = {
     "self_knowledge": _self_knowledge,
 }
 TASKS = tuple(_TASKS)
-NEEDS_CORPUS = frozenset({"prose", "continuation_cf"})
+NEEDS_CORPUS = frozenset({"prose", "prose_by_source", "continuation_cf"})
 NEEDS_PAIRS = frozenset({"preference"})
 NEEDS_ABOUT = frozenset({"self_knowledge"})
 _KNOWN = (
@@ -210,6 +232,8 @@ def metrics_of(task: str) -> list[str]:
     """The names of a task's metrics, without its texts or pairs."""
     if task in OF_TEXT:
         return ["bits_per_byte"]
+    if task == "prose_by_source":
+        return list(text_metrics(True, False))
     if task in NEEDS_PAIRS:
         return ["accuracy", "margin"]
     if own.is_own(task):
@@ -262,12 +286,12 @@ def _examples(
     check_task(task_name)
     if own.is_own(task_name):
         own.check_splits(task_name, [split])
-        return list(own.loaded(task_name).examples[:limit])
+        return _limited(own.loaded(task_name).examples, limit)
     if packaged.is_packaged(task_name):
         packaged.check_splits(task_name, [split])
         return list(packaged.options(task_name, limit))
     found = _TASKS[task_name](_Plan(split, limit, seed, corpus_folder, given))
     if not found:
-        where = given if isinstance(given, Path) else ""
-        raise UserError(f"task {task_name} has no {split} examples", where=where, remedy="make more pairs or raise the shares")
+        where, remedy = (given, _MORE_PAIRS) if isinstance(given, Path) else ("", "raise its limit")
+        raise UserError(f"task {task_name} has no {split} examples", where=where, remedy=remedy)
     return found

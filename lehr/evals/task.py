@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
 
 from lehr.data.synthetic.conversations import Message
-from lehr.evals.flagged import Contamination
+from lehr.evals.flagged import Contamination, Without
 from lehr.post.chat_tokenizer import ChatTokenizer
 
 
@@ -98,6 +98,17 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Document(Passage):
+    """The same of a source, and of a domain of it where it has any, which also have scores of their own (lehr.evals.parts). In
+    windows of `window` tokens (0: as many as the model was trained on) that advance by `stride` (0: by the window)."""
+
+    source: str = ""  # empty: texts that are only read in these windows
+    domain: str = ""
+    window: int = 0
+    stride: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """Of a task of one's own: a prompt (or a chat) whose answer is generated. `checks`: the metrics by name, each a check and
     its arguments, of what each way of `extract` takes out of the answer (lehr.evals.answers)."""
@@ -155,14 +166,52 @@ class ScoringModel(TextModel, Protocol):
         ...
 
 
+Over = Literal["", "domains", "sources"]
+
+
+class Mean(BaseModel):
+    """A mean of scores, and its standard error; None where one of them has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: FiniteFloat
+    stderr: FiniteFloat | None
+
+
+class Part(BaseModel):
+    """A score over the texts of one source, or of one domain of it. `domains` of a source are its number of domains, 0 where it
+    is not divided; `mean` is that of its domains' scores, each counting equally (Paloma's macro average). `kept` and `without`
+    say of its texts what `Contamination` says of all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    domain: str
+    value: FiniteFloat
+    stderr: FiniteFloat | None
+    n: int
+    clusters: int
+    domains: int = 0
+    mean: Mean | None = None
+    kept: int | None = None
+    without: Without | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Items:
     """What each example of a score gave, in order: the score is the sum of `values` over that of `weights` (empty: all 1).
-    `clusters` numbers the documents or prompts that the examples come from (empty: each its own)."""
+    `clusters` numbers the documents or prompts that the examples come from (empty: each its own).
+
+    Of texts of several sources `groups` says of which of `names` (source, domain) each is. The score may then be the mean
+    `over` their domains or sources, and the exponential of those ratios (`exp`): lehr.evals.parts."""
 
     values: list[float]
     weights: list[float]
     clusters: list[int]
+    groups: list[int] = field(default_factory=list)
+    names: list[tuple[str, str]] = field(default_factory=list)
+    exp: bool = False
+    over: Over = ""
 
 
 class Record(BaseModel):
@@ -180,5 +229,15 @@ class Record(BaseModel):
     n: int
     clusters: int
     seed: int
+    parts: list[Part] = []  # of texts that have sources: those of each source, and behind it of its domains
     contamination: Contamination | None = None  # None: of a baseline, or made before there were flags
     items: Items | None = Field(default=None, exclude=True, repr=False)
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty_parts(handler(self))
+
+
+def without_empty_parts(said: dict[str, Any]) -> dict[str, Any]:
+    """A record as it is written: `parts` stand in those of texts that have sources alone."""
+    return said if said["parts"] else {key: value for key, value in said.items() if key != "parts"}

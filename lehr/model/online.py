@@ -68,6 +68,11 @@ class OnlineDecoder:
         self.rows: list[Row] = []
         self._buffers = self._allocated(1, _LEAST_COLUMNS)
 
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of the keys and values, of places that no row has too."""
+        return self._buffers.keys.nbytes + self._buffers.values.nbytes
+
     @torch.no_grad()
     def join(self, rows: Sequence[Row]) -> list[Picked]:
         """Prefill these rows' prompts in one batch and return their first tokens. A prompt has at least one token, and with its

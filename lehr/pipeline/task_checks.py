@@ -7,6 +7,7 @@ from pathlib import Path
 from lehr.config.posttraining import MergeStep
 from lehr.config.recipe import Recipe
 from lehr.evals import own
+from lehr.evals.hard_requests import check_windows
 from lehr.evals.suites import NEEDS_CORPUS, TASKS, check_splits, check_task
 from lehr.runtime.errors import UserError
 
@@ -23,6 +24,7 @@ def check_tasks(recipe: Recipe) -> None:
         check_named(plan.task, "evaluation.tasks")
         if not own.is_own(plan.task) or Path(plan.task).is_file():
             check_splits(plan.task, plan.splits, "evaluation.tasks")
+            _check_texts(plan.task, recipe)
         if plan.task in NEEDS_CORPUS and recipe.data is None:
             what = f"evaluation.tasks: {plan.task} scores held-back documents, but the recipe has no data"
             raise UserError(what, remedy="remove the task, or add data")
@@ -30,6 +32,22 @@ def check_tasks(recipe: Recipe) -> None:
         if isinstance(step, MergeStep) and step.search and (task := step.search.task) in NEEDS_CORPUS:
             what = f"posttraining.{step.name}.search: {task} scores held-back documents, but the recipe has no data"
             raise UserError(what, remedy="name another task, or add data")
+
+
+def _check_texts(task: str, recipe: Recipe) -> None:
+    """Raises UserError for texts that are to be read in windows longer than the recipe's model accepts, or compared by whole
+    paragraphs where a comparison finds none."""
+    if not own.is_own(task):
+        return
+    check_windows(own.name_of(task), own.loaded(task).examples, recipe.model.max_seq_len)
+    compared = {
+        "data.decontamination.paragraphs": recipe.data.decontamination.paragraphs if recipe.data else True,
+        "chat.decontaminate_paragraphs": recipe.chat.decontaminate_paragraphs,
+    }
+    for key, value in compared.items() if own.by_paragraph(task) else ():
+        if value is None:
+            what = f"{own.name_of(task)} is to be compared with training documents by paragraphs, and {key} is null"
+            raise UserError(what, where=task, remedy=f"leave {key} out, or the task's `decontaminate`")
 
 
 def check_named(task: str, key: str) -> None:

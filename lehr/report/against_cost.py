@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = {"flops": "FLOPs", "tokens": "tokens", "kwh": "IT energy", "money": "money"}
 UNKNOWN = "not known"
+_MOST_DRAWN = 24  # scores: a task by source and domain has hundreds
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,11 @@ def against_cost(found: SideBySide, colours: Sequence[str] = ()) -> Against | No
         return None
     first = found.tradeoffs[0]
     rows = [_model(found, first, i) for i in range(len(found.groups))]
-    drawn = found.tradeoffs if colours else []
+    drawn = found.tradeoffs[:_MOST_DRAWN] if colours else []
     panels = [(_heading(row), [_panel(found, row, quantity, colours) for quantity in NAMES]) for row in drawn]
     panels = [(title, shown) for title, each in panels if (shown := [p for p in each if p.chart])]
+    more = len(found.tradeoffs) - len(drawn)
+    left = [f"{more} more scores are not drawn: --json has their frontiers."] if drawn and more else []
     currency = _one_currency(found)
     headings = [f"{name}, {currency}" if name == NAMES["money"] and currency else name for name in NAMES.values()]
     return Against(

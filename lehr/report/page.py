@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lehr.report import headline, learning, merges, plan, provenance, results, rewards, self_knowledge, speed
+from lehr.report import by_source, headline, learning, merges, plan, provenance, results, rewards, self_knowledge, speed
 from lehr.report.charts import stage_colours
 from lehr.report.data import ReportData
 from lehr.report.rendering import rendered
@@ -26,6 +26,7 @@ def _sections(data: ReportData) -> list[Section]:
     known, talks = self_knowledge.self_knowledge(data), [s for s in data.samples if s.family != self_knowledge.FAMILY]
     return [
         Section("scores", "Scores", "scores.html", results.scores(data)),
+        *([Section("by-source", "Texts by source", "by_source.html", texts)] if (texts := by_source.by_source(data)) else []),
         *(Section(anchor, name, "soup.html", soup) for anchor, name, soup in results.soups(data)),
         *(Section(anchor, name, "merge.html", merge) for anchor, name, merge in merges.merges(data)),
         *([Section("self-knowledge", "Self-knowledge", "self_knowledge.html", known)] if known else []),

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from lehr.evals.flagged import Contamination
+from lehr.evals.parts import REPEATED
+from lehr.evals.task import Part, without_empty_parts
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_objects
 from lehr.runtime.metrics import Metric, metric
@@ -17,7 +20,8 @@ from lehr.runtime.metrics import Metric, metric
 
 class ScoreRecord(BaseModel):
     """One line of scores.json. `stderr` is the standard error over the `clusters` (documents, prompts) that the `n` examples
-    were drawn in, None if not known; 0 clusters: a record of an older run, which did not count them."""
+    were drawn in, None if not known; 0 clusters: a record of an older run, which did not count them. `parts`: of texts that
+    have sources, the score of each source and domain."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,7 +34,12 @@ class ScoreRecord(BaseModel):
     n: int = 0
     clusters: int = 0
     seed: int | None = None
+    parts: list[Part] = []
     contamination: Contamination | None = None
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty_parts(handler(self))
 
 
 def read_records(path: Path) -> list[ScoreRecord]:
@@ -59,6 +68,11 @@ class Column:
     def about(self) -> Metric:
         """What the metric's declaration says of it."""
         return metric(self.metric)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the task's bits per byte say the same of the same texts, so that verdicts count it once."""
+        return self.metric in REPEATED
 
 
 @dataclass
@@ -151,7 +165,7 @@ class SoupRow:
 def soup_rows(table: ScoreTable, soup: str, ingredients: Sequence[str]) -> list[SoupRow]:
     """The soup against its ingredients, for each column that all of them have."""
     rows = []
-    for column in table.columns:
+    for column in (column for column in table.columns if not column.is_repeated):
         of = dict(table.of(column))
         if soup in of and ingredients and all(name in of for name in ingredients):
             rows.append(SoupRow(column, of[soup], [of[name] for name in ingredients]))

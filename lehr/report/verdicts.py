@@ -64,6 +64,7 @@ def regressions(data: ReportData) -> list[Regression]:
         for stage in data.stages
         if stage.kind == "checkpoint"
         for column in table.of_models
+        if not column.is_repeated
         if (worse := _regression(table, stage, data.parents_of(stage), column))
     ]
     return sorted(found, key=lambda r: -r.errors)

@@ -45,8 +45,9 @@ class Count:
         self.name, self.labels, self.bounds = name, labels, bounds
         self._lock, self._seen = threading.Lock(), dict[Labels, Observed]()
 
-    def add(self, amount: float = 1.0, /, **labels: str) -> None:
-        """Add `amount`, at least 0. Raises Bug for other labels than were declared."""
+    def add(self, amount: float = 1.0, times: int = 1, /, **labels: str) -> None:
+        """Add `amount`, at least 0, so many `times`. Adding 0 to a counter has it exported from now on, so that its first event
+        is seen as growth. Raises Bug for other labels than were declared."""
         if labels.keys() != set(self.labels):
             raise Bug(f"{self.name} has the labels {self.labels}, not {[*labels]}")
         key = tuple(labels[name] for name in self.labels)
@@ -54,9 +55,9 @@ class Count:
             seen = self._seen.get(key)
             if seen is None:
                 seen = self._seen[key] = Observed(buckets=[0.0] * (len(self.bounds) + 1))
-            seen.count += 1
-            seen.total += max(amount, 0.0)
-            seen.buckets[bisect_left(self.bounds, amount)] += 1
+            seen.count += times
+            seen.total += times * max(amount, 0.0)
+            seen.buckets[bisect_left(self.bounds, amount)] += times
         _share_once()
 
     @contextmanager

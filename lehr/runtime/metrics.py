@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lehr.runtime.errors import Bug
+from lehr.runtime.text import visible
 
 SHARE = "share"  # the unit of a number in [0, 1], displayed in per cent
 DEV = "dev_"  # prefix of a score measured during training, on development data
@@ -90,7 +91,7 @@ def find(name: str) -> Metric | None:
     """The declaration of `name`, or None. `dev_X` is X measured during training, `X@PART` is X of one part of the data."""
     whole, at, part = name.partition("@")
     if at and (of := find(whole)) is not None:
-        title = name if of.title == f"{whole}@k" else f"{of.title}, {part}"
+        title = name if of.title == f"{whole}@k" else f"{of.title}, {' '.join(visible(part).split())}"
         return replace(of, name=name, title=title, short="", live=False, panel=False)
     known = _DECLARED.get(name)
     base = _DECLARED.get(name.removeprefix(DEV)) if known is None and name.startswith(DEV) else None
@@ -168,6 +169,11 @@ BUILT_IN = (
     Metric("least_load", "least load of an expert", better="higher", live=False),  # 1 is balanced, 0 an expert without tokens
     # Scores.
     Metric("bits_per_byte", "bits per byte", "bits/byte", "lower", ".3f"),
+    Metric("bits_per_byte_over_sources", "bits per byte, mean over sources", "bits/byte", "lower", ".3f"),
+    Metric("bits_per_byte_over_domains", "bits per byte, mean over domains", "bits/byte", "lower", ".3f"),
+    Metric("perplexity", "perplexity per token", "", "lower", ".2f"),
+    Metric("perplexity_over_sources", "perplexity, mean over sources", "", "lower", ".2f"),
+    Metric("perplexity_over_domains", "perplexity, mean over domains", "", "lower", ".2f"),
     *NGRAMS.values(),
     COMPRESSOR,
     Metric("accuracy", "accuracy", SHARE, "higher"),

@@ -34,7 +34,8 @@ class Choice:
             self.unsent.append(event)
             self.fresh += "" if event.token in self.ticket.stops else self.stream.add(event.token)
             if self.stream.stopped:
-                self.finish, self.ticket.cancelled = "stop", True
+                self.finish, self.ticket.stopped = "stop", True
+                self.ticket.cancelled = True
             return
         if event.error is not None:
             raise event.error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class End:
 @dataclass(eq=False)
 class Ticket:
     """One answer that is asked for: `index` of its request's. Its tokens, up to and including one of `stops`, and its end go
-    into `events`. Set `cancelled` to free its row."""
+    into `events`. Set `cancelled` to free its row; `stopped` beside it, where its text held a stop text."""
 
     index: int
     prompt: Sequence[int]
@@ -46,8 +46,10 @@ class Ticket:
     stops: frozenset[int]
     events: SimpleQueue[tuple[int, Picked | End]]
     cancelled: bool = False
+    stopped: bool = False
     count: int = 0
     asked: float = field(default_factory=time.monotonic)
+    newest: float = 0.0  # when its last token came
 
 
 @dataclass(eq=False)
@@ -71,6 +73,7 @@ class Engine:
         self.model, self.max_rows, self.max_waiting = model, rows, waiting
         self._decoder = self._fresh()
         self._active: dict[Row, Ticket] = {}
+        self._joining = 0
         self._queue: deque[Ticket | _Call] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -79,13 +82,23 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Answers that are decoded now."""
-        return len(self._active)
+        """Answers that have a row: they are decoded now, or their prompts are read."""
+        return len(self._active) + self._joining
 
     @property
     def waiting(self) -> int:
         """Tickets that no row is free for."""
         return sum(isinstance(one, Ticket) for one in list(self._queue))
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of prompts and answers whose keys and values are held: all but each answer's newest."""
+        return sum(len(row.prompt) + ticket.count - 1 for row, ticket in list(self._active.items()))
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that is allocated for keys and values, in use or not."""
+        return self._decoder.cache_bytes
 
     @property
     def alive(self) -> bool:
@@ -139,6 +152,7 @@ class Engine:
                 if self._closing:
                     break
                 joining, call = self._admitted()
+                self._joining = len(joining)
             if call is not None:
                 _perform(call)
             try:
@@ -152,7 +166,7 @@ class Engine:
         self._fail(InfraError("the server is ending"), [])
         for waiting in self._queue:
             if isinstance(waiting, Ticket):
-                waiting.events.put((waiting.index, End("error", InfraError("the server is ending"))))
+                _end(waiting, End("error", InfraError("the server is ending")))
             else:
                 waiting.future.set_exception(InfraError("the server is ending"))
 
@@ -169,7 +183,7 @@ class Engine:
                 return [], head
             if head.cancelled:
                 self._queue.popleft()
-                head.events.put((head.index, End("cancelled")))
+                _end(head, End("cancelled"))
                 continue
             width = max(width, len(head.prompt))
             full = len(self._active) + len(joining) >= self.max_rows
@@ -180,10 +194,13 @@ class Engine:
         return joining, None
 
     def _join(self, tickets: list[Ticket]) -> None:
+        began = time.monotonic()
         rows = [Row(ticket.prompt, ticket.sampling) for ticket in tickets]
         picked = self._decoder.join(rows)
+        self._joining = 0
         self._active.update(zip(rows, tickets, strict=True))
         for ticket in tickets:
+            counts.QUEUE_SECONDS.add(began - ticket.asked)
             counts.PROMPT_TOKENS.add(len(ticket.prompt))
             counts.FIRST_TOKEN_SECONDS.add(time.monotonic() - ticket.asked)
         self._hand_out(rows, picked)
@@ -191,19 +208,25 @@ class Engine:
     def _hand_out(self, rows: Sequence[Row], picked: Sequence[Picked]) -> None:
         """Give each row's ticket its token; rows that are done leave."""
         counts.TOKENS.add(len(picked))
+        now, gaps = time.monotonic(), Counter[float]()  # rows that were decoded together waited alike
         for row, one in zip(list(rows), picked, strict=True):
             ticket = self._active[row]
+            if ticket.count:
+                gaps[now - ticket.newest] += 1
+            ticket.newest = now
             ticket.count += 1
             ticket.events.put((ticket.index, one))
             if one.token in ticket.stops:
                 self._finish(row, End("stop"))
             elif ticket.count >= ticket.limit:
                 self._finish(row, End("length"))
+        for seconds, times in gaps.items():
+            counts.TOKEN_SECONDS.add(seconds, times)
 
     def _finish(self, row: Row, end: End) -> None:
         ticket = self._active.pop(row)
         self._decoder.leave(row)
-        ticket.events.put((ticket.index, end))
+        _end(ticket, end)
 
     def _drop_cancelled(self) -> None:
         for row in [row for row, ticket in self._active.items() if ticket.cancelled]:
@@ -212,9 +235,15 @@ class Engine:
     def _fail(self, error: LehrError, joining: list[Ticket]) -> None:
         """End every answer in the making, and those that were about to begin, with `error`."""
         for ticket in {*self._active.values(), *joining}:
-            ticket.events.put((ticket.index, End("error", error)))
+            _end(ticket, End("error", error))
         self._active.clear()
+        self._joining = 0
         self._decoder = OnlineDecoder(self._decoder.model, self._decoder.pad)
+
+
+def _end(ticket: Ticket, end: End) -> None:
+    counts.ANSWERS.add(1, reason="stop" if ticket.stopped else end.reason)
+    ticket.events.put((ticket.index, end))
 
 
 def _perform(call: _Call) -> None:

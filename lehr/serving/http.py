@@ -19,7 +19,7 @@ from lehr.serving.bodies import Chat, Completion, Load, Refused, parsed
 from lehr.serving.endpoints import chat, completion
 from lehr.serving.engine import Engine, Full
 from lehr.serving.job import Gone, Job
-from lehr.serving.listening import LOG, WRITE_SECONDS, Deadline
+from lehr.serving.listening import LOG, WRITE_SECONDS, Deadline, Listener
 from lehr.serving.weights import Weights
 
 MAX_BYTES = 8 * 2**20  # of a request's body
@@ -71,12 +71,13 @@ def error_body(error: Exception) -> dict[str, Any]:
 
 
 def handler(service: Service) -> type[BaseHTTPRequestHandler]:
-    """The request handler of the listeners."""
+    """The request handler of the listeners; what it counts stands at 0 from now on."""
 
     class Handler(_Handler):
         pass
 
     Handler.service = service
+    counts.begin()
     return Handler
 
 
@@ -122,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             counts.REQUEST_SECONDS.add(time.monotonic() - began, operation=operation)
 
     def _admit(self, path: str) -> None:
-        """Raises Refused for whoever may not ask."""
+        """Raises Refused for whoever may not ask, and Full on a spare connection for what takes long."""
         token = self.service.token
         if not token:
             # Else a page of anybody's could have its own domain lead here and read answers (DNS rebinding).
@@ -133,6 +134,12 @@ class _Handler(BaseHTTPRequestHandler):
             given = (self.headers.get("Authorization") or "").encode("utf-8", "replace")
             if not hmac.compare_digest(given, f"Bearer {token}".encode()):
                 raise Refused("a bearer token is needed: the one in the server's LEHR_SERVE_TOKEN", status=401)
+        assert isinstance(self.server, Listener)
+        connections = self.server.connections
+        if connections.spare(self.connection):
+            self.close_connection = True
+            if path not in ("/health", "/metrics"):
+                raise Full(f"{connections.limit} connections are open, and the server keeps no more")
 
     def _get(self, path: str) -> None:
         if path == "/v1/models":
@@ -256,6 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         if status == 429:
             self.send_header("Retry-After", "1")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         if status == 401:
             self.send_header("WWW-Authenticate", "Bearer")
         self.end_headers()

@@ -84,6 +84,7 @@ class Apart(Protocol):
 def index_of(config: Apart, inputs: Inputs) -> Any:
     """The n-grams and paragraphs of the tasks from which rows are to be apart: a lehr.data.decontaminate.Decontaminator."""
     from lehr.data.decontaminate import Decontaminator
+    from lehr.data.evaluation_texts import least_ngrams
     from lehr.evals.contamination import evaluation_texts
 
     documents = inputs.get("documents")
@@ -91,7 +92,7 @@ def index_of(config: Apart, inputs: Inputs) -> Any:
     texts: Mapping[str, list[str]] = evaluation_texts(
         config.decontaminate, config.evaluation_seed, folder, ngram_words=config.ngram
     )
-    return Decontaminator(texts, config.ngram, dict.fromkeys(texts, config.hits), config.paragraphs, config.action)
+    return Decontaminator(texts, config.ngram, least_ngrams(texts, config.hits), config.paragraphs, config.action)
 
 
 SPEC = StageSpec(

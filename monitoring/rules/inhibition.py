@@ -26,6 +26,7 @@ class Inhibition:
 
 OF_NODES = ("LehrQuarantineLong", "LehrSparesLow", "LehrFalseCordons", "LehrStraggler")
 CLUSTER, RUN, STAGE = ("cluster",), ("cluster", "namespace", "run"), ("cluster", "namespace", "run", "stage")
+SERVICE, SERVER = ("cluster", "namespace", "job"), ("cluster", "namespace", "job", "instance")
 BLIND = ("LehrControllerDown", "LehrNoLeader", "LehrControllerDecidesNothing")
 OF_A_RUN = ("LehrStalled", "LehrCheckpointOld", "LehrCrashLoop", "LehrDataStall", "LehrGoodputLow")
 INHIBITIONS = (
@@ -36,6 +37,11 @@ INHIBITIONS = (
     Inhibition(("LehrStalled",), ("LehrCheckpointOld", "LehrDataStall", "LehrStraggler"), STAGE),
     Inhibition(("LehrStalled", "LehrCrashLoop"), ("LehrGoodputLow",), RUN),
     Inhibition(("LehrDiverging",), ("LehrSpikeStorm", "LehrRewardsCollapsed"), STAGE),
+    Inhibition(("LehrServeFailing",), ("LehrServeErrors",), SERVICE),
+    Inhibition(("LehrServeStuck",), ("LehrServeRefusing", "LehrServeSaturated", "LehrServeSlow"), SERVICE),
+    Inhibition(("LehrServeRefusing",), ("LehrServeSaturated", "LehrServeSlow"), SERVICE),
+    Inhibition(("LehrServeSaturated",), ("LehrServeSlow",), SERVICE),
+    Inhibition(("LehrServeRestarting",), ("LehrServeDown",), SERVER),
 )
 
 
@@ -45,7 +51,7 @@ def configuration() -> dict[str, Any]:
     return {
         "route": {
             "receiver": "tickets",
-            "group_by": ["alertname", "cluster", "namespace", "run"],
+            "group_by": ["alertname", "cluster", "namespace", "run", "job"],
             "group_wait": "30s",
             "group_interval": "5m",
             "repeat_interval": "24h",

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lehr.monitoring.rules import fleet, gpu, megatron, training
+from lehr.monitoring.rules import fleet, gpu, megatron, serving, training
 from lehr.monitoring.rules.inhibition import configuration
 from lehr.monitoring.rules.recording import recordings
 from lehr.monitoring.rules.rule import group
@@ -25,6 +25,9 @@ def documents() -> dict[str, Any]:
     return {
         "rules/runs.yaml": {"groups": [group("lehr-recordings", recordings()), group("lehr-training", training.alerts())]},
         "rules/fleet.yaml": {"groups": [group("lehr-fleet", fleet.alerts())]},
+        "rules/serving.yaml": {
+            "groups": [group("lehr-serving-recordings", serving.recordings()), group("lehr-serving", serving.alerts())]
+        },
         "rules/gpu.yaml": {"groups": [group("lehr-gpus", gpu.recordings())]},
         "rules/optional/megatron.yaml": {"groups": [group("lehr-megatron", megatron.recordings())]},
         "alertmanager/alertmanager.yaml": configuration(),

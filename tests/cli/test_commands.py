@@ -96,6 +96,7 @@ def test_validate_prints_a_recipe_that_loads_as_the_same(tmp_path: Path) -> None
         (["show", "nowhere"], ["nowhere: there is no such folder"]),
         (["show", "docs"], ["docs: no finished checkpoint here"]),
         (["chat", "docs"], ["docs: no finished checkpoint here"]),
+        (["data", "funnel", TINY], ["this is a recipe, not a run", f"`lehr data try {TINY} FILE`"]),
         (["dropped", "docs"], ["docs: no artifact with a dropped.jsonl.gz here"]),
         (["run", TINY, "--out", "gs://b/run"], ["gs:// addresses are not supported", "Give a folder, or s3://BUCKET/PREFIX"]),
         (["run", TINY, "--out", "file:///d"], ["file:// addresses are not supported", "Write /d"]),

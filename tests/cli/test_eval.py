@@ -18,6 +18,8 @@ from lehr.evals import run as evaluation
 from lehr.evals.held_out import Ledger, openings_of_run, read_openings
 from lehr.runtime.metrics import metric
 
+BY_SOURCE = Path(__file__).resolve().parents[2] / "docs" / "tasks" / "by_source.yaml"
+
 
 def _scores(folder: Path, split: str) -> dict[tuple[str, str], tuple[float, int]]:
     rows: list[dict[str, Any]] = json.loads((folder / "scores.json").read_text())
@@ -124,7 +126,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_task_and_writes_the_same_file
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed after two of three tasks, and one of the two kept files is damaged: that task and the third are scored again."""
-    command = ["eval", str(trained), "--tasks", "arithmetic_cf,chat_math,prose", "--limit", "3", "--processes", "1", "--out"]
+    command = ["eval", str(trained), "--tasks", f"{BY_SOURCE},chat_math,prose", "--limit", "3", "--processes", "1", "--out"]
     assert main([*command, str(tmp_path / "whole")]) == 0
     plain, asked = evaluation.score, list[str]()
 
@@ -137,13 +139,13 @@ def test_a_killed_evaluation_goes_on_with_the_next_task_and_writes_the_same_file
     monkeypatch.setattr(evaluation, "score", scored)
     assert main([*command, str(tmp_path / "cut")]) != 0
     kept = sorted((tmp_path / "cut").glob("work/*/scored/*.json"))
-    assert len(kept) == 2 and asked == ["arithmetic_cf", "chat_math", "prose"]
+    assert len(kept) == 2 and asked == ["by_source", "chat_math", "prose"]
     (chat,) = (path for path in kept if "chat_math" in path.read_text())
     chat.write_text(chat.read_text().replace("chat_math", "chat_meth", 1))
     capsys.readouterr()
     assert main([*command, str(tmp_path / "cut")]) == 0
     assert asked[3:] == ["chat_math", "prose"]
-    assert "arithmetic_cf, held_out: scored before this attempt, and kept" in capsys.readouterr().err
+    assert "by_source, held_out: scored before this attempt, and kept" in capsys.readouterr().err
     assert not list((tmp_path / "cut").glob("work/*/scored"))
     ours, theirs = (next((tmp_path / run / "artifacts").glob("scores-*")) for run in ("cut", "whole"))
     for name in ("scores.json", "items.jsonl", "contaminated.jsonl", "samples.json"):

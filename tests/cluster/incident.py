@@ -37,10 +37,12 @@ def faster(rule: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Scene:
-    """What is scraped, values by series, and what arrives at each receiver: (alert's labels, firing or resolved)."""
+    """What is scraped, values by series, and what arrives at each receiver: (alert's labels, firing or resolved). `others` is
+    scraped beside it: addresses by job."""
 
     values: dict[str, Callable[[], float]] = field(default_factory=dict)
     heard: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
+    others: dict[str, str] = field(default_factory=dict)
     port: int = 0
     prometheus: str = ""
     alertmanager: str = ""
@@ -58,9 +60,13 @@ class Scene:
 
     def firing(self, alert: str, **labels: str) -> bool:
         """Whether Prometheus itself has the alert."""
+        return self.states(alert, **labels) == {"firing"}
+
+    def states(self, alert: str, **labels: str) -> set[str]:
+        """Those in which Prometheus has the alert: pending, firing."""
         found = fetch(f"{self.prometheus}/api/v1/alerts")["data"]["alerts"]
         wanted = {"alertname": alert, **labels}.items()
-        return any(one["state"] == "firing" and wanted <= one["labels"].items() for one in found)
+        return {one["state"] for one in found if wanted <= one["labels"].items()}
 
     def suppressed(self, alert: str, **labels: str) -> bool:
         """Whether Alertmanager has the alert and keeps it quiet because of another."""
@@ -156,7 +162,10 @@ def _prometheus(scene: Scene, folder: Path) -> list[str]:
         },
         "rule_files": names,
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [scene.alertmanager.removeprefix("http://")]}]}]},
-        "scrape_configs": [{"job_name": "lehr", "static_configs": [{"targets": [f"127.0.0.1:{scene.port}"]}]}],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": [{"targets": [address]}]}
+            for job, address in {"lehr": f"127.0.0.1:{scene.port}", **scene.others}.items()
+        ],
     }
     path = folder / "prometheus.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")

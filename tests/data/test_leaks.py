@@ -9,7 +9,7 @@ import numpy as np
 
 from lehr.config.decontamination import LeakedParagraphs
 from lehr.data.decontaminate import Decontaminator
-from lehr.data.leaks import Found, judged_text
+from lehr.data.leaks import Found, judged_text, rows
 from lehr.data.paragraph_index import ParagraphIndex
 
 ASKED = "A farmer keeps nineteen goats and sells four of them every week until none of them are left"
@@ -19,7 +19,8 @@ CHINESE = "\u519c\u592b\u6709\u5341\u4e5d\u53ea\u5c71\u7f8a\u6bcf\u5468\u5356\u6
 
 def found(index: Decontaminator, text: str) -> Found | None:
     [shared] = index.shared([text])
-    return judged_text(index, text, shared)
+    holds = judged_text(index, text, shared)
+    return holds and holds._replace(keys=frozenset())  # hashes, which nobody can read
 
 
 def test_a_paragraph_is_found_where_ngrams_are_too_few() -> None:
@@ -27,6 +28,9 @@ def test_a_paragraph_is_found_where_ngrams_are_too_few() -> None:
     index = Decontaminator({"quiz": ["Short.", f"Before it.\n{ASKED}\nAfter it."]}, 10, {"quiz": 50}, LeakedParagraphs())
     assert found(index, f"A page.\n  {ASKED.upper()} \nMore of it.") == Found("quiz", {("quiz", 1): (9, 1)})
     assert found(index, f"A page.\n{ASKED} {TAIL}\nMore of it.") is None  # no whole paragraph
+    [shared] = index.shared([page := f"A page.\n  {ASKED.upper()} \nMore of it."])
+    holds = judged_text(index, page, shared)
+    assert holds and [row["paragraph"] for row in rows(index, holds, ("web", "7"))] == [ASKED], "as the example has it"
     assert found(index, "Short.\nBefore it.\nAfter it.") is None  # too short to be one
     without = Decontaminator({"quiz": [ASKED]}, 10, {"quiz": 50})
     assert found(without, ASKED) is None

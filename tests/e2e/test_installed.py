@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 import lehr
-from lehr.artifacts.fingerprint import code_version
 from lehr.cli.failure import EXTRAS
-from lehr.pipeline.registry import STAGES
+from lehr.pipeline.versions import versions
 from tests.graph.source import ROOMS, ROOT, committed_files
 
 pytestmark = pytest.mark.long
@@ -31,9 +30,8 @@ CUTS = (
 )  # fmt: skip
 VERSIONS = """
 import json, lehr
-from lehr.artifacts.fingerprint import code_version
-from lehr.pipeline.registry import STAGES
-print(json.dumps([lehr.__file__, {kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}]))
+from lehr.pipeline.versions import versions
+print(json.dumps([lehr.__file__, versions()]))
 """
 
 
@@ -142,25 +140,26 @@ def elsewhere(installed: Path, tmp_path: Path) -> _Elsewhere:
 
 
 def test_stages_have_the_fingerprints_that_they_have_in_the_checkout(elsewhere: _Elsewhere) -> None:
-    place, versions = json.loads(elsewhere(f"python -c {shlex.quote(VERSIONS)}"))
+    place, found = json.loads(elsewhere(f"python -c {shlex.quote(VERSIONS)}"))
     assert Path(place).is_relative_to(elsewhere.bin.parent)
-    assert versions == {kind: code_version(spec.run) for kind, spec in STAGES.items() if spec.run}
+    assert found == versions()
     assert elsewhere("lehr --version") == f"lehr, version {lehr.__version__}\n"
 
 
 def test_shipped_recipes_are_listed_checked_and_run(elsewhere: _Elsewhere) -> None:
-    """A run of the shipped recipe cut to seconds, on its two ranks; then of its copy: the same fingerprints and digests."""
+    """A run of the shipped recipe cut to seconds, on its two ranks; its copy has the same fingerprints, so that nothing is made
+    anew."""
     assert "tiny/olmo2" in elsewhere("lehr recipes")
     assert "name: tiny-olmo2" in elsewhere("lehr validate tiny/olmo2")
     assert "GPU-hours" in elsewhere("lehr plan released/olmo2-13b --on hardware/jupiter")
     assert "activation_exponent" in elsewhere("lehr diagnose init --widths 64 --layers 2 --documents 2 --json")
     said = elsewhere("lehr run tiny/olmo2", *CUTS)
-    assert said.count("MLflow is not installed") == 1 and "the export was not compared" in said
+    assert said.count("MLflow is not installed") == 1 and "the export was not compared" in said and "  stage1: started" in said
     made = elsewhere.lineage("runs/tiny-olmo2")
     assert "stage1" in made and (elsewhere.folder / "runs/tiny-olmo2/report.html").is_file()
     elsewhere("lehr recipes copy tiny/olmo2 mine")
-    elsewhere("lehr run mine/tiny/olmo2.yaml --out again --no-mlflow", *CUTS)
-    assert elsewhere.lineage("again") == made
+    again = elsewhere("lehr run mine/tiny/olmo2.yaml --out runs/tiny-olmo2 --no-mlflow", *CUTS)
+    assert elsewhere.lineage("runs/tiny-olmo2") == made and ": started" not in again
 
 
 def test_a_first_recipe_is_written_and_runs(elsewhere: _Elsewhere) -> None:

@@ -143,6 +143,9 @@ def test_what_is_missing_is_named(tmp_path: Path, corpus: Path, pairs: Path) -> 
         examples("prose", "dev", 5, 5, tmp_path / "nowhere")
     with pytest.raises(UserError, match="needs pairs"):
         examples("preference", "dev", 5, 5)
+    pairs.write_text('{"split": "train"}\n')
+    with pytest.raises(UserError, match=r"pairs.*preference has no dev examples.*held_out_share.*evaluation\.tasks"):
+        examples("preference", "dev", 5, 5, given=pairs)
     pairs.write_text('{"split": "dev"}\n')
     with pytest.raises(UserError, match="lacks prompt, chosen or rejected"):
         examples("preference", "dev", 5, 5, given=pairs)

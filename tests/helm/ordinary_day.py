@@ -1,9 +1,10 @@
 """Three hours in which nothing is wrong: a stage with evaluations, a pod that is replaced, a short stage after it, the end of
-the run, a change of leaders, and a fleet that idles afterwards."""
+the run, a change of leaders, and a fleet that idles afterwards. Beside it a server of a model: idle, then asked by a few with a
+mistake and a failure among them, then by a batch that fills its queue; a second one takes its place."""
 
 from __future__ import annotations
 
-from tests.helm.promtool import series
+from tests.helm.promtool import series, served
 
 END, LAST = 100, 108  # minutes: of the first stage, and of the run
 
@@ -78,9 +79,31 @@ def _fleet() -> dict[str, str]:
     }
 
 
+def _server() -> dict[str, str]:
+    """The first server ends at 120, the second begins at 121 in another pod."""
+    made: dict[str, str] = {}
+    for name, first, second in (
+        ("up", "1x120 stale", "_x121 1x80"),
+        ("started_timestamp_seconds", "50x120 stale", "_x121 7300x80"),
+        ("rows", "32x120 stale", "_x121 32x80"),
+        ("answers_running", "0x30 2x30 32x30 0x28 stale", "_x121 1x80"),
+        ("answers_waiting", "0x60 900-30x29 0x28 stale", "_x121 0x80"),
+        ("tokens_total", "0x30 0+900x88 stale", "_x121 0+400x80"),
+        ("first_token_seconds_count", "_x31 1+2x29 61+30x29 933x28 stale", "_x122 1+1x80"),
+    ):
+        made |= {served(name, "t/lehr-serve", "s1"): first, served(name, "t/lehr-serve", "s2"): second}
+    for code, values in (("200", "0x30 0+2x29 61+30x59"), ("400", "_x40 1x79"), ("429", "0x119"), ("500", "0x50 1x69")):
+        made[served("requests_total", "t/lehr-serve", "s1", operation="chat", code=code)] = f"{values} stale"
+    made[served("requests_total", "t/lehr-serve", "s2", operation="chat", code="200")] = "_x121 0+1x80"
+    for bound, early, late in (("0.5", "1+2x29 61x59", "1+1x80"), ("300.0", "1+2x29 61+30x29 933x28", "1+1x80")):
+        made[served("first_token_seconds_bucket", "t/lehr-serve", "s1", le=bound)] = f"_x31 {early} stale"
+        made[served("first_token_seconds_bucket", "t/lehr-serve", "s2", le=bound)] = f"_x122 {late}"
+    return made
+
+
 def values() -> dict[str, str]:
     """Every series by name."""
-    return _stage() | _run() | _fleet()
+    return _stage() | _run() | _fleet() | _server()
 
 
-TIMES = (10, 45, 54, 58, 62, 66, 75, 85, 99, 101, 105, 112, 130, 180)
+TIMES = (10, 45, 52, 54, 58, 62, 66, 75, 78, 85, 99, 101, 105, 112, 122, 130, 180)

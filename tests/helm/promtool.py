@@ -41,6 +41,12 @@ def series(name: str, run: str = "a", pod: str = "p", **labels: str) -> str:
     return f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in every.items() if value)}}}"
 
 
+def served(name: str, job: str, pod: str, **labels: str) -> str:
+    """One series of a server of a model, or `up` of it."""
+    full = name if name == "up" else f"lehr_serve_{name}"
+    return series(full, "", pod, stage="", job=job, instance=f"{pod}:8000", **labels)
+
+
 def rules() -> dict[str, Rule]:
     """Every rule of the chart by its name, in their order."""
     found = {}

@@ -59,7 +59,7 @@ def test_files_go_out_as_they_stand(tmp_path: Path) -> None:
     assert board["metadata"]["annotations"] == {"grafana_folder": "Lehr"}
     assert json.loads(board["data"]["planted.json"]) == json.loads((chart / "files/dashboards/planted.json").read_text())
     rules = {item["metadata"]["name"]: item["spec"] for item in made if item["kind"] == "PrometheusRule"}
-    assert set(rules) == {"lehr-planted", "lehr-fleet", "lehr-gpu", "lehr-runs"}
+    assert set(rules) == {"lehr-planted", "lehr-fleet", "lehr-gpu", "lehr-runs", "lehr-serving"}
     assert rules["lehr-planted"] == yaml.safe_load((chart / "files/rules/planted.yaml").read_text())
 
 

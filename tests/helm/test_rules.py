@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helm import alert_cases, alert_cases_fleet, alert_cases_pace, ordinary_day
+from tests.helm import alert_cases, alert_cases_fleet, alert_cases_pace, alert_cases_serving, ordinary_day
 from tests.helm.promtool import RULES, Case, Sheet, mutants, promtool, rules, with_needs
 
 pytestmark = pytest.mark.cluster
 KNOWN = rules()
 CASES: dict[str, list[Case]] = defaultdict(list)
-for _case in (*alert_cases.CASES, *alert_cases_pace.CASES, *alert_cases_fleet.CASES):
+for _case in (*alert_cases.CASES, *alert_cases_pace.CASES, *alert_cases_fleet.CASES, *alert_cases_serving.CASES):
     CASES[_case.alert].append(_case)
 A_RUN, A_STAGE = '{namespace="t", run="a"}', '{namespace="t", run="a", stage="s"}'
 A_MEGATRON = A_STAGE[:-1] + ', nemo_run_id="a"}'
@@ -25,7 +25,7 @@ ALERTS = sorted(name for name, rule in KNOWN.items() if "alert" in rule)
 def test_promtool_takes_every_file() -> None:
     files = [*RULES.glob("*.yaml"), *RULES.glob("optional/*.yaml")]
     done = promtool("check", "rules", *map(str, files))
-    assert done.returncode == 0 and len(files) == 4, done.stdout + done.stderr
+    assert done.returncode == 0 and len(files) == 5, done.stdout + done.stderr
 
 
 def test_every_alert_has_cases_of_both_kinds() -> None:
@@ -44,7 +44,7 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
 
 
 def test_an_ordinary_day_is_silent(tmp_path: Path) -> None:
-    """All rules at once: a pod that is replaced, an evaluation, a short stage, the end of a run, an idle fleet."""
+    """All rules at once: a pod that is replaced, an evaluation, a short stage, the end of a run, an idle fleet, a server."""
     sheet = Sheet(tmp_path)
     path = sheet.add(list(KNOWN.values()), [Case("", "a day", ordinary_day.values(), {})])
     content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -30,6 +30,7 @@ tracker.stage_started("stage1", total_steps=2000, params={})
 for step in range(1, 2001):
     tracker.progress("stage1", step, 2000, {"loss": 2.5, "tokens_per_second": 17300.0, "unheard_of": 1.0})
 tracker.stage_finished("stage1", uri="x", reused=False, seconds=96.0)
+tracker.stage_started("soup", total_steps=1, params={})
 record = {"stage": "stage1", "task": "prose", "split": "held_out", "metric": "accuracy", "value": 0.5, "stderr": 0.01}
 tracker.scored("stage1", [{**record, "n": 9, "seed": 1}])
 tracker.close()
@@ -47,10 +48,11 @@ def test_a_pipe_gets_plain_lines_even_when_colour_is_forced() -> None:
     assert done.returncode == 0 and done.stderr == ""
     assert "\x1b" not in done.stdout and "\r" not in done.stdout
     lines = [line[10:] for line in done.stdout.splitlines() if line[2:3] == ":"]
-    assert lines[:3] == [
+    assert lines[:4] == [
         "metrics at http://127.0.0.1:1",
         "stage1: started, 2,000 steps",
         "stage1: done in 1 min 36 s",
+        "soup: started, 1 step",
     ]
     assert "Held-out scores" in done.stdout and "50.0 ±1.0" in done.stdout
 

@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from lehr.cli.main import lehr
-from lehr.monitoring.metrics import FLEET_METRICS, METRICS
-from lehr.monitoring.rules import fleet, training, write
+from lehr.monitoring.metrics import FLEET_METRICS, METRICS, SERVING_METRICS
+from lehr.monitoring.rules import fleet, serving, training, write
 from lehr.monitoring.rules.inhibition import INHIBITIONS
 from tests.graph.source import ROOT
 
-ALERTS = {alert.name: alert for alert in (*training.alerts(), *fleet.alerts())}
+ALERTS = {alert.name: alert for alert in (*training.alerts(), *fleet.alerts(), *serving.alerts())}
 RUNBOOKS = ROOT / "docs" / "runbooks"
 SECTIONS = ["What it means", "How to look", "What to do", "When to silence"]
-NAMES = {metric.name for metric in (*METRICS, *FLEET_METRICS)}
+NAMES = {metric.name for metric in (*METRICS, *FLEET_METRICS, *SERVING_METRICS)}
 SUFFIXES = re.compile(r"_(bucket|sum|count)$")
 
 

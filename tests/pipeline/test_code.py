@@ -18,10 +18,11 @@ from lehr.pipeline.registry import STAGES
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = """
 import json, sys
-from lehr.artifacts import fingerprint
+from lehr.artifacts import fingerprint, version_cache
 from lehr.pipeline.registry import STAGES
+sys.dont_write_bytecode = False  # from here on what is worked out is kept, as in use; modules are not, which are edited
 for _ in sys.stdin:
-    for function in vars(fingerprint).values():
+    for function in [*vars(fingerprint).values(), *vars(version_cache).values()]:
         if hasattr(function, "cache_clear"):
             function.cache_clear()
     found = {kind: fingerprint.code_version(spec.run) for kind, spec in STAGES.items() if spec.run}
@@ -130,3 +131,36 @@ def test_only_what_may_change_a_result_counts(
     assert found >= repeated and not (found - repeated) & TRAINING, found
     if not repeated:
         assert not found
+
+
+def test_versions_are_kept_until_a_module_changes(tmp_path: Path) -> None:
+    """Worked out once; and anew where the file is damaged, is of other code, or cannot be written."""
+    package = tmp_path / "lehr"
+    shutil.copytree(ROOT / "lehr", package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = """
+import json, time
+from lehr.artifacts import fingerprint
+from lehr.stages.soup import SPEC
+def forbidden(module): raise SystemExit("worked out")
+if {forbid}: fingerprint._tree = forbidden
+print(fingerprint.code_version(SPEC.run))
+"""
+
+    def version(*, forbid: bool = False) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", code.format(forbid=forbid)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+    first = version()
+    (kept,) = package.glob("__pycache__/versions.*.json")
+    assert len(first) == 64 and version(forbid=True) == first and kept.stat().st_mode & 0o022 == 0
+    for damaged in (b"\xff{", b"[]", b'{"code": "0", "versions": {}}'):
+        kept.write_bytes(damaged)
+        assert version(forbid=True) == "worked out" and version() == first and version(forbid=True) == first
+    report = package / "report" / "svg.py"  # the soup does not reach it, but who knows that without looking
+    report.write_text(report.read_text() + "\nMORE = 1\n")
+    assert version(forbid=True) == "worked out" and version() == first
+    kept.unlink()
+    kept.mkdir()
+    assert version() == first == version()

@@ -14,10 +14,10 @@ from lehr.analysis.initialisation import Growth
 from lehr.report import rendering, svg
 from lehr.report.diagnosis import diagnosis_page
 from lehr.report.rendering import rendered
-from tests.graph.source import ROOT, imports, shown, sources
+from tests.graph.source import ROOT, committed_files, imports, shown, sources
 
 REPORT = ROOT / "lehr" / "report"
-PYTHON = [path for path in sources() if path.parent == REPORT]
+PYTHON = [path for path in committed_files() if path.parent == REPORT and path.suffix == ".py"]
 TEMPLATES = sorted((REPORT / "templates").glob("*"))
 # <title> and <style> are SVG's too.
 HTML = re.compile(

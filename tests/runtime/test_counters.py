@@ -31,6 +31,11 @@ def test_counts_add_up_by_label_and_bucket() -> None:
     found = LABELLED.read()
     assert found["put", "ok"].buckets == [1, 1, 1] and found["put", "ok"].total == pytest.approx(2.6)
     assert found["put", "failed"].buckets == [0, 1, 0]
+    LABELLED.add(0.5, 4, kind="put", end="failed")  # four times
+    failed = LABELLED.read()["put", "failed"]
+    assert (failed.count, failed.total, failed.buckets) == (5, 3.0, [0, 5, 0])
+    LABELLED.add(0.0, kind="head", end="ok")
+    assert LABELLED.read()["head", "ok"].total == 0  # is there, and nothing has happened
     with LABELLED.timing(kind="get", end="ok"):
         pass
     assert 0 <= LABELLED.read()["get", "ok"].total < 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -19,7 +20,7 @@ from lehr.monitoring.serving.inference import serving_exposition
 from lehr.post.http_sampler import HttpSampler
 from lehr.serving.engine import Engine
 from lehr.serving.http import Service, handler
-from lehr.serving.listening import listen
+from lehr.serving.listening import CONNECTIONS, Connections, listen
 from lehr.serving.weights import Weights
 
 TOKENIZER = Tokenizer.train(["the quick brown fox jumps over the lazy dog. größer, naïve, 東京 " * 20], 320)
@@ -60,15 +61,29 @@ class Server:
             connection.close()
 
 
+def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.02)
+
+
 @contextmanager
 def serving(
-    model: LanguageModel, *, rows: int = 8, waiting: int = 64, weights: Path | None = None, token: str = ""
+    model: LanguageModel,
+    *,
+    rows: int = 8,
+    waiting: int = 64,
+    weights: Path | None = None,
+    token: str = "",
+    connections: int = CONNECTIONS,
 ) -> Iterator[Server]:
-    engine = Engine(model, rows, waiting)
-    exposition = serving_exposition(rows, lambda: engine.running, lambda: engine.waiting)
+    engine, places = Engine(model, rows, waiting), Connections()
+    places.limit = connections
+    exposition = serving_exposition(engine, places)
     exposition.fresh_seconds = 0.0
     service = Service(engine, NAME, Weights(engine, weights), exposition.render, token)
-    listeners, address = listen("", 0, handler(service))
+    listeners, address = listen("", 0, handler(service), places)
     try:
         yield Server(engine, int(address.rpartition(":")[2]))
     finally:

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import torch
 from lehr.interop.hf_export import export_hf
 from lehr.model.generate import LanguageModel
 from lehr.serving import http, listening
-from tests.serving.served import NAME, TOKENIZER, Server, serving, tiny
+from tests.serving.served import NAME, TOKENIZER, Server, serving, tiny, wait_until
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 LONG = {"prompt": [9], "max_tokens": 4000, "ignore_eos": True}
@@ -25,13 +25,6 @@ LONG = {"prompt": [9], "max_tokens": 4000, "ignore_eos": True}
 def server() -> Iterator[Server]:
     with serving(tiny(length=8192), rows=2, waiting=4) as running:
         yield running
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "too late"
-        time.sleep(0.02)
 
 
 WRONG = {
@@ -165,23 +158,6 @@ def test_more_than_the_queue_holds_is_refused_and_the_rest_answered(server: Serv
         thread.join()
     assert sorted(statuses) == [200, 200, 429]
     assert server.ask("POST", COMPLETIONS, {**LONG, "n": 9})[0] == 429
-
-
-def test_metrics_count_what_was_done(server: Server) -> None:
-    def value(name: str) -> float:
-        lines = server.ask("GET", "/metrics")[1].splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
-
-    names = [
-        "lehr_serve_tokens_total",
-        "lehr_serve_prompt_tokens_total",
-        'lehr_serve_requests_total{code="200",operation="completions"}',
-    ]
-    names += ["lehr_serve_first_token_seconds_count", 'lehr_serve_request_seconds_count{operation="completions"}']
-    before = [value(name) for name in names]
-    assert server.ask("POST", COMPLETIONS, {**LONG, "prompt": [9, 10, 11], "max_tokens": 7})[0] == 200
-    assert [value(name) - old for name, old in zip(names, before, strict=True)] == [7, 3, 1, 1, 1]
-    assert value("lehr_serve_rows") == 2 and value("lehr_serve_answers_running") == value("lehr_serve_answers_waiting") == 0
 
 
 def _exported(model: LanguageModel, folder: Path) -> Path:

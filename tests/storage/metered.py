@@ -98,7 +98,8 @@ def stamp(part: type[GpuCounters] | type[GpuPower] | type[CpuEstimate], driver: 
 
 
 def write_looks(path: Path, driver: Driver) -> None:
-    """From now on a line for each look at the meter: when that was, and the stamps of the readings in it."""
+    """From now on a line for each look at the meter: when that was, the exporter's counter then, and the stamps of the readings
+    in it."""
     for part in (GpuCounters, GpuPower, CpuEstimate):
         stamp(part, driver)
     drawn, fresh, file, lock = PowerMeter.drawn, Poller.fresh, path.open("a", encoding="utf-8"), threading.Lock()
@@ -112,7 +113,8 @@ def write_looks(path: Path, driver: Driver) -> None:
     def looked(self: PowerMeter) -> Drawn:
         with lock:
             found = drawn(self)
-            file.write(json.dumps({"at": time.monotonic(), **asked}) + "\n")
+            # What the exporter reads at this moment stands beside it.
+            file.write(json.dumps({"at": time.monotonic(), "counter": self.joules(), **asked}) + "\n")
             file.flush()
         return found
 
@@ -154,16 +156,12 @@ def main(place: str, seconds: str, die: str) -> None:
 
     def work() -> str:
         def run(config: AnyConfig, inputs: object, attempt: Attempt) -> Outcome:
-            began.append(power.joules())
             context = RankContext.of(attempt, Parallel(processes=2))
             return Outcome(tokens=run_ranks(2, 1, busy, Work(context, float(seconds), die == "1")), processes=2)
 
-        began, power = list[float](), PowerMeter(WATTS_PER_CORE)
+        power = PowerMeter(WATTS_PER_CORE)
         spec = StageSpec("test", AnyConfig, {}, "checkpoint", "ranked", "data", run)  # type: ignore[arg-type]
-        uri = run_stage(spec, "t", AnyConfig(), spec.inputs({}), StageContext(_store(place), power=power)).uri
-        counter = Path(os.environ["LOOKS"]).with_suffix(".counter")
-        counter.write_text(str(power.joules() - began[0]), encoding="utf-8")
-        return uri
+        return run_stage(spec, "t", AnyConfig(), spec.inputs({}), StageContext(_store(place), power=power)).uri
 
     print(lead_or_follow(work), flush=True)
     dist.destroy_process_group()

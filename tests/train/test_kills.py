@@ -1,4 +1,4 @@
-"""Killed at any moment, as often as you like: the same bits at the end. Fifty seeded cases, with SIGKILL."""
+"""Killed at any moment, as often as you like: the same bits at the end. Twenty seeded cases; LEHR_KILLS=50 asks for more."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 from tests.train.killing import KINDS
 
-CASES = 50
+CASES = int(os.environ.get("LEHR_KILLS", "20"))
 
 
 @pytest.mark.long
-def test_fifty_killed_runs_of_fifty_end_bit_identical(tmp_path: Path, repository: Path) -> None:
+def test_killed_runs_end_bit_identical(tmp_path: Path, repository: Path) -> None:
     """Kills before a step, between micro-batches, with half a resume file written, before its record, and at any time; with
     the guard refusing updates, rollbacks, accumulation and a growing batch."""
     done = subprocess.run(
@@ -32,4 +32,4 @@ def test_fifty_killed_runs_of_fifty_end_bit_identical(tmp_path: Path, repository
     assert [c["case"] for c in untimed if c["told"] != c["kills"]] == []
     assert set(Counter(kind for c in cases for kind in c["kinds"])) == set(KINDS)
     for what in ("skipped", "rollbacks", "accumulates"):
-        assert sum(c[what] > 0 for c in cases) >= 5, what
+        assert sum(c[what] > 0 for c in cases) >= CASES // 10, what

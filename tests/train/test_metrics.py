@@ -25,7 +25,7 @@ from lehr.data.tokenizer import Tokenizer
 from lehr.distributed.ranks import Ranks
 from lehr.evals.score import score
 from lehr.evals.suites import NEEDS_ABOUT, TASKS, examples
-from lehr.evals.task import Asked, Generation, Options, Question
+from lehr.evals.task import Asked, Document, Generation, Options, Question
 from lehr.model.generate import LanguageModel
 from lehr.model.transformer import Transformer
 from lehr.post.batches import OfExamples
@@ -160,7 +160,9 @@ def _scores(folder: Path) -> set[str]:
     many = Asked("q", (), tuple(said), (("", ()),), ("x",), 4, 1.0, 2, (1,), "lehr", "q")
     for own in (one, many):
         found |= {record.metric.partition("@")[0] for record in score(model, "soup", "t", "dev", [own], seed=1)}
-    assert found >= set(dict(said)) | {"pass"}
+    texts = [Document("some words", "", "web", domain) for domain in ("news", "news", "blogs")]
+    found |= {record.metric for record in score(model, "soup", "t", "dev", texts, seed=1)}
+    assert found >= set(dict(said)) | {"pass", "perplexity_over_domains"}
     return found | set(CHECKS)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lehr.data.decontaminate import Decontaminator
+from lehr.data.evaluation_texts import least_ngrams
 from lehr.data.leaks import SHOWN, Found, judged, kept, rows
 from lehr.data.preparation.compared import Compared, Passes
 from lehr.data.preparation.funnel import CONTAMINATES
@@ -62,7 +63,7 @@ def index_of(corpus: Compared, evaluation_texts: Texts, folder: Path) -> tuple[D
         found = [(row["text"], _key(row)) for row in corpus.of_split(split)]
         texts[task], keys[task] = [text for text, _ in found], [key for _, key in found]
     del found
-    hits = {task: wish.held_back_hits if task in keys else wish.hits for task in texts}
+    hits = least_ngrams(evaluation_texts, wish.hits) | dict.fromkeys(keys, wish.held_back_hits)
     index = Decontaminator(texts, wish.ngram, hits, wish.paragraphs, wish.action)
     # What a record shows of long texts is enough from here on.
     index.texts = {task: [text[:SHOWN] for text in texts[task]] if task in keys else texts[task] for task in texts}

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from lehr.monitoring.metrics import Metric
 from lehr.monitoring.metrics import serving as m
 from lehr.monitoring.panels.boards.common import PLACES, ROUNDS, at, stat
-from lehr.monitoring.panels.forms import now, rate, ratio, total
+from lehr.monitoring.panels.forms import age, rate, ratio, total
 from lehr.monitoring.panels.panel import Board, Panel, Row, Series, Variable
-from lehr.monitoring.panels.query import Quantile
+from lehr.monitoring.panels.query import Last, Quantile, Query
 
 OPERATION = Variable("operation", m.REQUESTS, "Operation")
+ALERTS = ("Failing", "Errors", "Refusing", "Saturated", "Stuck", "Slow", "Down", "Restarting")
+
+
+def _all(gauge: Metric) -> Query:
+    """The sum over all servers, which no label of their own tells apart."""
+    return total(Last(gauge))
+
+
+def _half_and_most(histogram: Metric) -> tuple[Series, Series]:
+    return (
+        Series(Quantile(0.5, histogram, (), ROUNDS), "median"),
+        Series(Quantile(0.99, histogram, (), ROUNDS), "99 %"),
+    )
+
 
 REQUESTS_NOW = stat(
     "Requests",
@@ -34,7 +49,7 @@ FULL_NOW = stat(
     "Rows in use",
     ("Share of the rows that decode an answer now.", "below 0.9.", "full with a queue: more rows, or another server."),
     "percentunit",
-    Series(ratio(total(now(m.RUNNING)), total(now(m.ROWS)))),
+    Series(ratio(_all(m.RUNNING), _all(m.ROWS))),
     at(
         (0.9, "watch"),
     ),
@@ -68,12 +83,9 @@ FIRST_TOKEN = Panel(
     "Time to the first token",
     "Half and 99 in 100 answers begin as fast or faster, waiting for a row included.",
     "below a second.",
-    "rises with Answers in work: more rows; rises alone: longer prompts.",
+    "look at Wait for a row: that long too: more rows, or another server; short: longer prompts, or a slower machine.",
     "s",
-    (
-        Series(Quantile(0.5, m.FIRST_TOKEN_SECONDS, (), ROUNDS), "median"),
-        Series(Quantile(0.99, m.FIRST_TOKEN_SECONDS, (), ROUNDS), "99 %"),
-    ),
+    _half_and_most(m.FIRST_TOKEN_SECONDS),
     thresholds=at((1.0, "watch"), (10.0, "bad")),
     base="good",
     axis="zero",
@@ -97,10 +109,87 @@ WORK = Panel(
     "many wait for long: more rows if memory allows, or another server.",
     "short",
     (
-        Series(total(now(m.RUNNING)), "decoded"),
-        Series(total(now(m.WAITING)), "waiting"),
-        Series(total(now(m.ROWS)), "rows"),
+        Series(_all(m.RUNNING), "with a row"),
+        Series(_all(m.WAITING), "waiting"),
+        Series(_all(m.ROWS), "rows"),
     ),
+    axis="zero",
+)
+QUEUE = Panel(
+    "Wait for a row",
+    "Half and 99 in 100 answers waited for a row so long or less; it is part of the time to the first token.",
+    "near 0.",
+    "LehrServeSaturated says what to do.",
+    "s",
+    _half_and_most(m.QUEUE_SECONDS),
+    axis="zero",
+)
+BETWEEN = Panel(
+    "Time between tokens",
+    "Half and 99 in 100 tokens came so soon after the one before them, or sooner.",
+    "level; it grows with the rows in use.",
+    "the 99th far above the middle: the rows wait for prompts that are read; both high: the machine is busy with others.",
+    "s",
+    _half_and_most(m.TOKEN_SECONDS),
+    axis="zero",
+)
+ENDS = Panel(
+    "Answers by their end",
+    "Answers per second: at a stop token or text, at their limit, cancelled since the client hung up, or in an error.",
+    "stop and length.",
+    "error: the server's log; cancelled beside many 499: clients lose patience, see Time to the first token.",
+    "/s",
+    (Series(rate(m.ANSWERS, "reason", window=ROUNDS), "{reason}"),),
+    axis="zero",
+)
+LIMITS = Panel(
+    "How near its limits",
+    "Shares of the queue's places and of the connections that are taken. A request holds its connection until its answer.",
+    "below 0.5.",
+    "near 1 requests are refused with 429: LehrServeRefusing says what to do.",
+    "percentunit",
+    (
+        Series(ratio(_all(m.WAITING), _all(m.WAITING_LIMIT)), "queue"),
+        Series(ratio(_all(m.CONNECTIONS), _all(m.CONNECTIONS_LIMIT)), "connections"),
+    ),
+    thresholds=at((0.8, "watch"), (1.0, "bad")),
+    base="good",
+    axis="zero",
+)
+DROPPED = Panel(
+    "Connections closed unheard",
+    "Connections a second that were closed without an answer, since even those for scrapers and probes were taken.",
+    "0.",
+    "as with LehrServeRefusing; a client that opens connections and asks nothing is cut off after 20 s.",
+    "/s",
+    (Series(rate(m.DROPPED, window=ROUNDS)),),
+    axis="zero",
+)
+CACHE = Panel(
+    "Keys and values: memory",
+    "Memory for keys and values. It grows to what was once needed, at most rows times twice the context, and is kept.",
+    "level, and less than the device has.",
+    "grows to the device's memory: fewer rows.",
+    "bytes",
+    (Series(_all(m.CACHE)),),
+    axis="zero",
+)
+CACHED = Panel(
+    "Keys and values: tokens",
+    "Tokens of prompts and answers in work whose keys and values are held.",
+    "follows the rows in use times the length of prompts and answers.",
+    "longer for as many rows: longer prompts.",
+    "short",
+    (Series(_all(m.CACHED_TOKENS)),),
+    axis="zero",
+)
+STARTED = Panel(
+    "Since the last start",
+    "Time since the server that began last did.",
+    "grows.",
+    "falls to 0 again and again: LehrServeRestarting says what to do.",
+    "s",
+    (Series(age(m.STARTED)),),
     axis="zero",
 )
 LOADS = Panel(
@@ -122,9 +211,11 @@ SERVING = Board(
     (
         Row("Answers, fast, with room", (REQUESTS_NOW, TOKENS_NOW, FIRST_TOKEN_NOW, FULL_NOW)),
         Row("Requests", (REQUESTS, TIME)),
-        Row("Engine", (FIRST_TOKEN, TOKENS, WORK)),
+        Row("Engine", (FIRST_TOKEN, TOKENS, WORK, QUEUE, BETWEEN, ENDS)),
+        Row("Limits", (LIMITS, DROPPED, STARTED, CACHE, CACHED)),
         Row("Weights from a trainer", (LOADS,)),
     ),
     (),
     PLACES,
+    tuple(f"LehrServe{name}" for name in ALERTS),
 )

@@ -110,7 +110,7 @@ def record(patch: pytest.MonkeyPatch) -> Recording:
     tracker.show_pod(Pod("stage1", "team-a", "tiny-stage1-0", "node-1", "0"))
     controller, others = ControllerMetrics(), _Others()
     acts, fleet = _run(tracker), _fleet(controller, clock)
-    server = serving_exposition(8, lambda: 5, lambda: 2)
+    server = serving_exposition(_Decoding(), _Connected())
     while clock.seconds < BEGAN + SECONDS_LONG:
         for _ in range(round(SCRAPE / STEP_SECONDS)):
             clock.seconds += STEP_SECONDS
@@ -186,6 +186,23 @@ def _serve() -> None:
     counts.TOKENS.add(60)
     counts.PROMPT_TOKENS.add(90)
     counts.LOADS.add(1, outcome="loaded")
+    counts.QUEUE_SECONDS.add(0.2)
+    counts.TOKEN_SECONDS.add(0.03, 57)
+    counts.ANSWERS.add(3, reason="stop")
+    counts.DROPPED.add(1)
+
+
+class _Decoding:
+    """A server at work."""
+
+    max_rows, max_waiting, running, waiting, cached_tokens, cache_bytes = 8, 64, 5, 2, 900, 2**20
+
+
+class _Connected:
+    limit = 128
+
+    def __len__(self) -> int:
+        return 7
 
 
 def _fleet(metrics: ControllerMetrics, clock: Callable[[], float]) -> Iterator[None]:

@@ -29,7 +29,8 @@ EVERY = (*METRICS, *FLEET_METRICS, *RECORDED, *SERVING_METRICS)
 SCORES = {
     "a score: all of a stage's are drawn under lehr_train_dev_metric and lehr_eval_score": (
         "bits_per_byte", "accuracy", "acc", "acc_per_char", "acc_per_byte", "acc_per_token", "acc_pmi", "answer_bits_per_byte",
-        "exact_match", "strict", "asked_format", "right", "sampled_accuracy", "sampled_exact_match",
+        "bits_per_byte_over_sources", "bits_per_byte_over_domains", "perplexity", "perplexity_over_sources",
+        "perplexity_over_domains", "exact_match", "strict", "asked_format", "right", "sampled_accuracy", "sampled_exact_match",
     ),
     "a score of a task of one's own: the same": (
         "answer_nats", "code_tests", "f1", "greedy_match", "instructions", "json_object", "json_schema", "last_integer",
