@@ -56,7 +56,7 @@ def against_cost(found: SideBySide, colours: Sequence[str] = ()) -> Against | No
     panels = [(_heading(row), [_panel(found, row, quantity, colours) for quantity in NAMES]) for row in drawn]
     panels = [(title, shown) for title, each in panels if (shown := [p for p in each if p.chart])]
     more = len(found.tradeoffs) - len(drawn)
-    left = [f"{more} more scores are not drawn: --json has their frontiers."] if drawn and more else []
+    left = [f"Not drawn: {more} more of the scores, whose frontiers --json has."] if drawn and more else []
     currency = _one_currency(found)
     headings = [f"{name}, {currency}" if name == NAMES["money"] and currency else name for name in NAMES.values()]
     return Against(
@@ -66,7 +66,7 @@ def against_cost(found: SideBySide, colours: Sequence[str] = ()) -> Against | No
         rows,
         panels,
         _apart(found, first),
-        _provenance(found),
+        [*_provenance(found), *left],
     )
 
 

@@ -23,6 +23,7 @@ from lehr.artifacts.artifact import Artifact, ArtifactRef, Cost, Kind
 from lehr.cli.compared import shown
 from lehr.cli.main import main
 from lehr.monitoring.screen import Screen
+from lehr.report.compared import comparison_page
 from lehr.runtime.metrics import metric
 from tests.report.test_report import Reader
 
@@ -199,7 +200,7 @@ def test_seeds_take_their_mean_and_prices_in_two_currencies_are_not_compared(tmp
 
 
 def test_the_page_draws_those_whose_costs_are_known_and_says_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small, large = _soup_run(tmp_path / "small<b>", GPU), Run(tmp_path / "large", GPU)
     shards = large.add("shards", "shards", "shards", [], seed=7)
@@ -236,6 +237,10 @@ def test_the_page_draws_those_whose_costs_are_known_and_says_the_others(
     text = " ".join("".join(reader.text).split())
     assert "not drawn: alien, model" in text and "alien has no point for" in text and "model: a model of somebody else" in text
     assert "energy: measured by rapl (small<b>); 50 % measured by rapl, 50 % estimated from CPU seconds (large)." in text
+    monkeypatch.setattr("lehr.report.against_cost._MOST_DRAWN", 2)
+    found_runs = [load(folder, folder.name) for folder in (small.folder, large.folder)]
+    fewer = comparison_page(SideBySide.of(found_runs))
+    assert "Not drawn: 1 more of the scores" in fewer and fewer.count("against tokens") == 4  # two titles, and what is read out
     assert main(["compare", *map(str, (small.folder, large.folder, other.folder))]) == 0
     shown = capsys.readouterr().out
     rows = [line.split() for line in shown[shown.index("Scores against costs") :].splitlines()]
