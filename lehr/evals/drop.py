@@ -1,4 +1,4 @@
-"""DROP's exact match and F1 (Dua et al. 2019, section 5) of answers that consist of spans.
+"""DROP's exact match and F1 (Dua et al. 2019) of answers that consist of spans.
 
 The script that its authors give takes each predicted answer as a list of spans and never divides a text; lm-eval 0.4.13 takes
 what a model wrote as one span. Here a task says what stands between the spans that a model writes (`separator`)."""

@@ -222,6 +222,11 @@ def _checked(name: str, args: dict[str, Any], row: Row) -> dict[str, Any]:
     for key in ("ignore_case", "ignore_punctuation", "ignore_numbers"):
         if not isinstance(args.get(key, False), bool):
             raise UserError(f"metrics.{name}.{key}: it is true or false", where=row.where, remedy="mend the key")
+    if isinstance(args["answers"], str):  # a field with one right answer
+        args["answers"] = [args["answers"]]
+    if not isinstance(args["answers"], list):
+        what = f"metrics.{name}.answers: {args['answers']!r:.60} is no list of right answers"
+        raise UserError(what, where=row.where, remedy="name a field with texts")
     if not args["answers"]:
         raise UserError(f"metrics.{name}: there is no right answer", where=row.where, remedy="give the task its target")
     _check_spans(name, args, row)

@@ -157,13 +157,14 @@ def test_a_solved_example_shows_the_spans_of_its_first_right_answer(tmp_path: Pa
         ({"f1": {"separator": ","}}, ["a"], r"metrics\.f1\.separator: .*`normalise: drop` has alone"),
         ({"f1": {"normalise": "drop", "separator": ""}}, ["a"], r"metrics\.f1\.separator: it is the text between"),
         ({"exact_match": {"normalise": "drop", "ignore_case": True}}, ["a"], r"ignore_case: `normalise: drop` has rules"),
+        ({"f1": {"normalise": "drop", "answers": "number"}}, ["a"], r"metrics\.f1\.answers: 5 is no list of right answers"),
         ({"f1": {"normalise": "drop", "answers": "pairs"}}, ["a"], r"metrics\.f1\.answers: \[\] is no right answer"),
     ],
 )  # fmt: skip
 def test_wrong_spans_are_named_with_their_row(
     metrics: dict[str, Any], answers: list[Any], message: str, tmp_path: Path
 ) -> None:
-    task = written(tmp_path, {**SAID, "metrics": metrics}, [{"q": "?", "answers": answers, "pairs": [[]]}])
+    task = written(tmp_path, {**SAID, "metrics": metrics}, [{"q": "?", "answers": answers, "pairs": [[]], "number": 5}])
     with pytest.raises(UserError, match=message) as raised:
         check_task(task, "--tasks")
     assert raised.value.remedy and raised.value.exit_code == 2
