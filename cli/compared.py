@@ -38,6 +38,7 @@ def shown(found: SideBySide, *, by_stage: bool, markdown: bool) -> None:
         table.caption_justify = "left"
     lacks = [text(f"{run.name}: {what}") for run in found.runs for what in run.missing]
     parts: list[RenderableType] = [table] if grid.rows else []
+    parts += [text(f"{row.column.task}, {row.column.about.heading}: {row.note}") for row in found.scores if row.note]
     page(*lacks, *parts, _totals(found), *_settings(found))
 
 

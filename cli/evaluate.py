@@ -61,6 +61,7 @@ def eval_(
       lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2
     """
     from lehr.cli.contamination import contamination
+    from lehr.cli.judged import judges
     from lehr.cli.scoring import ALL, Asked, scored
     from lehr.cli.source_table import source_tables
     from lehr.cli.suite_table import suite_table
@@ -75,7 +76,7 @@ def eval_(
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)
     records, written = scored(target, asked, out)
     page(*([suite_table(suite or "", of, records)] if of else []), record_table(records), *source_tables(records))
-    for line in contamination(records):
+    for line in (*judges(records), *contamination(records)):
         say(line, err=True)
     say(f"scores: {written}", err=True)
 
