@@ -148,7 +148,7 @@ class OwnTask(Config):
             raise ValueError("samples: at temperature 0 all are alike; give it a temperature, such as 0.8")
         if self.pass_at and max(self.pass_at) > self.samples:
             raise ValueError(f"pass_at: pass@{max(self.pass_at)} needs {max(self.pass_at)} samples and more; raise samples")
-        if self.pass_at and next(iter(self.metrics or ()), "") in self.judged_checks():
+        if next(iter(self.metrics or ()), "") in self.judged_checks() and self.pass_at:
             raise ValueError("pass_at: the first of metrics says what is right, and a model judges it; put a function's first")
         return self
 

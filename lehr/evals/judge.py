@@ -94,8 +94,8 @@ class JudgeServer:
         about: Mapping[str, Any],
         note: Callable[[str], None] = lambda words: None,
     ) -> tuple[Gave, Gave]:
-        """Of each row's answers, equally many in `texts`, the mean rating or share of wins, and the share of unreadable replies.
-        Raises as ChatModel.reply does, and UserError where no reply can be read."""
+        """Of each row's answers, equally many in `texts`, the mean rating or share of wins, and the share of unreadable
+        replies. Raises as ChatModel.reply does, and UserError where no reply can be read."""
         check, times = self._check, len(texts) // len(rows)
         asked = [r for n, text in enumerate(texts) for r in self._requests(rows[n // times], n, text)]
         replies = self._replies(asked, times, about, note)

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 
 class JudgedBy(BaseModel):
-    """`model` is the judge's or classifier's name, `digest` that of everything that tells it from others (template, pattern,
-    temperature, samples, a file's content): only scores of equal ones can be compared. `prompt` is a judge's template's hash."""
+    """`model` is the judge's or classifier's name, `digest` that of all that tells it from others (template, pattern,
+    temperature, samples, a file's content): only scores of equal ones can be compared. `prompt` is the hash of a judge's
+    template."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

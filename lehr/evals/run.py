@@ -51,8 +51,8 @@ class Scoring:
 
 
 def score_on_rank(ranks: Ranks, work: Scoring) -> int:
-    """Write `scores.json`, `items.jsonl`, `contaminated.jsonl`, `samples.json` and, where models judged, `judged.jsonl`; returns
-    the number of records."""
+    """Write `scores.json`, `items.jsonl`, `contaminated.jsonl`, `samples.json` and, where models judged, `judged.jsonl`;
+    returns the number of records."""
     # Not verified here: every rank would hash all weights again.
     artifact, c = Artifact.open(work.checkpoint, verify=False), work.config
     loaded = load_checkpoint(artifact)

@@ -41,8 +41,8 @@ class EngineClient:
         self._split = urlsplit(url)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer's JSON, or None for an empty one. Raises InfraError where the server cannot be reached or fails as often as
-        it is asked, UserError for a request that it refuses and for an answer that is no JSON."""
+        """The answer's JSON, or None for an empty one. Raises InfraError where the server cannot be reached or fails as
+        often as it is asked, UserError for a request that it refuses and for an answer that is no JSON."""
         last = ""
         for attempt in range(self._attempts):
             if attempt:
