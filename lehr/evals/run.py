@@ -83,17 +83,9 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
                 pace.begin(f"{name}, {split}")
                 judges.begin(name, split)
                 scored = score(
-                    model,
-                    c.model,
-                    name,
-                    split,
-                    found,
-                    c.seed,
-                    frozen=artifact.ref,
-                    max_new_tokens=c.max_new_tokens,
-                    window_tokens=c.window_tokens,
-                    judges=judges,
-                )
+                    model, c.model, name, split, found, c.seed, frozen=artifact.ref, max_new_tokens=c.max_new_tokens,
+                    window_tokens=c.window_tokens, judges=judges,
+                )  # fmt: skip
                 kept.keep(known, split, digest, scored)
             elif ranks.first:
                 work.context.tracker.value.note(f"{name}, {split}: scored before this attempt, and kept")

@@ -105,7 +105,7 @@ def score(
             parts=list(one.parts),
             judged_by=one.judged_by,
             **one.estimate._asdict(),
-        )
+        )  # fmt: skip
         for metric, one in found.items()
     ]
 
