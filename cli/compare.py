@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lehr.analysis.differences import Correction
     from lehr.analysis.runs import ComparedRun
     from lehr.analysis.side_by_side import SideBySide
+    from lehr.artifacts.artifact import Artifact
 
 
 @click.command("compare")
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the p-values, for the number of differences in the table.",
 )
-@click.option("--out", type=LOCAL, metavar="FILE", help="Write an HTML page too, with loss curves over each other.")
+@click.option("--out", type=LOCAL, metavar="FILE", help="Write an HTML page too, with scores against costs and loss curves.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", is_flag=True, help="Print the scores as Markdown.")
 def compare(
     runs: tuple[Where, ...], stages: tuple[str, ...], correction: Correction, out: Path | None, as_json: bool, markdown: bool
 ) -> None:
-    """Compare RUNS: recipes, held-out scores, time, tokens and energy. A run is its folder, or one that `lehr eval` wrote to.
+    """Compare RUNS: recipes, held-out scores, and what they cost. A run is its folder, or one that `lehr eval` wrote to.
 
     Runs that differ in nothing but their seeds are a group: alone they are averaged for each stage, beside others for the
     last one, ± their standard deviation. Runs of different recipes are never averaged: they stand side by side, with the
@@ -47,6 +48,9 @@ def compare(
     both answered the same examples. Beside each stand its p-value, adjusted for the number of differences (Holm), and the
     minimal detectable effect: a true difference of that size is found four times in five. A * marks an adjusted p below
     0.05. Unfinished runs are compared as far as they are.
+
+    Scores stand against the training FLOPs, tokens, energy and money of all that led to each model, with the Pareto frontier;
+    --out draws that. Money needs hardware.price_per_hour in the run's recipe; of a model of somebody else nothing is known.
 
     \b
     Examples:
@@ -69,7 +73,7 @@ def compare(
         raise UserError(f"{len(stages)} stages for {len(runs)} runs", where="--stage", remedy="give one, or one for each run")
     if as_json and markdown:
         raise UserError("--json and --markdown are two forms of one output", remedy="give one of them")
-    found = SideBySide.of(_loaded(runs, stages), stages, correction)
+    found = SideBySide.of(_loaded(runs, stages), stages, correction, _at_address)
     if out is not None:
         _write(out, found)
     if as_json:
@@ -78,6 +82,13 @@ def compare(
     from lehr.cli.compared import shown
 
     shown(found, by_stage=not stages, markdown=markdown)
+
+
+def _at_address(uri: str) -> Artifact:
+    """The manifest of an artifact in a store. Raises LehrError if it is not there."""
+    from lehr.cli.locate import find
+
+    return find(uri)
 
 
 def _loaded(runs: tuple[Where, ...], stages: tuple[str, ...]) -> list[ComparedRun]:

@@ -30,6 +30,7 @@ from lehr.cli.say import say
 @click.option("--documents", type=RUN, help="Run that held documents back. [default: that of TARGET's ancestors]")
 @click.option("--pairs", type=RUN, help="Run with preference pairs. [default: as for --documents]")
 @click.option("--out", type=LOCAL, help="Folder for the scores. [default: evals in the run, else evals/NAME]")
+@click.option("--no-mlflow", is_flag=True, help="Do not tell MLflow, where MLFLOW_TRACKING_URI names one.")
 def eval_(
     target: Where,
     tasks: tuple[str, ...],
@@ -42,6 +43,7 @@ def eval_(
     documents: Where | None,
     pairs: Where | None,
     out: Path | None,
+    no_mlflow: bool,
 ) -> None:
     """Score TARGET with tasks of your choice; nothing is trained.
 
@@ -49,6 +51,9 @@ def eval_(
     run's settings the scores are those that the run itself would have given. They go to OUT/scores.json; what was scored
     before with the same settings is found again. Tasks of running text (prose, continuation_cf) need documents that were
     held back: of the model's own run, or for a model of somebody else of the run that --documents names.
+
+    Where MLFLOW_TRACKING_URI names an MLflow, the scores go there too, under the names that a run's have, with the digest of
+    the model and the suite as tags.
 
     A task of your own is a YAML file's path, also one of lm-eval's (docs/evaluation.md).
 
@@ -66,6 +71,7 @@ def eval_(
     from lehr.cli.source_table import source_tables
     from lehr.cli.suite_table import suite_table
     from lehr.cli.tables import page
+    from lehr.cli.tracked_scores import track, tracking_wanted
     from lehr.evals.named_suites import suite as named
     from lehr.monitoring.score_table import record_table
 
@@ -74,11 +80,15 @@ def eval_(
     if of:
         names, limit = list(dict.fromkeys([*names, *of.tasks])), limit or ALL
     asked = Asked(names, limit, list(splits), max_new_tokens, seed, processes, documents, pairs)
-    records, written = scored(target, asked, out)
-    page(*([suite_table(suite or "", of, records)] if of else []), record_table(records), *source_tables(records))
-    for line in (*judges(records), *contamination(records)):
+    done = scored(target, asked, out)
+    page(
+        *([suite_table(suite or "", of, done.records)] if of else []), record_table(done.records), *source_tables(done.records)
+    )
+    for line in (*judges(done.records), *contamination(done.records)):
         say(line, err=True)
-    say(f"scores: {written}", err=True)
+    say(f"scores: {done.written}", err=True)
+    if tracking_wanted() and not no_mlflow:
+        track(done, suite or "", of)
 
 
 def _placed(task: str) -> str:

@@ -47,7 +47,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (plan, "What it will cost, before anything is spent."),
         (run_command, "Train it; give the command again to go on."),
         (watch, "A page that shows runs, live: curves, stages, scores."),
-        (list_, "The runs here: recipe, state, scores, size."),
+        (list_, "The runs here: recipe, state, scores, costs, size."),
         (doctor, "What is wrong with this machine, a store or a cluster."),
     ),
     "A finished run": (
@@ -55,7 +55,7 @@ _SECTIONS: dict[str, tuple[tuple[click.Command, str], ...]] = {
         (chat, "Talk to the model."),
         (serve, "Answer OpenAI's clients with it, over HTTP."),
         (eval_, "Score it with other tasks; nothing is trained."),
-        (compare, "Scores of several runs, and what differs."),
+        (compare, "Scores of several runs, their costs, what differs."),
         (explain, "What a stage follows from, and how two differ."),
         (dropped, "Documents that were not trained on, with reasons."),
         (data, "What is trained on: filters tried on documents, rows as they are rendered."),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from lehr.artifacts.artifact import MANIFEST, Artifact, Kind, write_atomic
 from lehr.artifacts.folder_store import LocalStore
@@ -16,6 +17,7 @@ from lehr.cli.locate import find, of_run, run_folder, whole
 from lehr.cli.opened import remember
 from lehr.cli.places import Where
 from lehr.cli.say import say
+from lehr.cli.tracked_scores import Scored
 from lehr.cli.trained_on import address, trained_on
 from lehr.config import Recipe, load_recipe
 from lehr.config.evaluation import Evaluation, TaskPlan
@@ -82,8 +84,9 @@ class _Progress(NullTracker):
             say(text, err=True)
 
 
-def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str, Any]], Path]:
-    """The records, and the file that they were written to. Raises UserError before any work for what cannot be scored."""
+def scored(where: Where, asked: Asked, out: Path | None) -> Scored:
+    """The records, what they are of, and the file that they were written to. Raises UserError before any work for what cannot
+    be scored."""
     if not asked.tasks:
         raise UserError("no task is named", remedy="give --tasks a list, such as prose,arithmetic, or --suite a name")
     for name in asked.tasks:
@@ -107,13 +110,18 @@ def scored(where: Where, asked: Asked, out: Path | None) -> tuple[list[dict[str,
         checkpoint = address(target.artifact) if target.artifact else "imported"
         nodes = [] if target.artifact else [_imported(target)]
         nodes.append(Node(name, "evaluate", config, {"checkpoint": (checkpoint,), **known}))
+        began = time.monotonic()
         done = run_graph(nodes, StageContext(LocalStore(place), _Progress(), fetch=local))
+        seconds = time.monotonic() - began
         made = Path(done.refs[name].uri)
         text = (made / SCORES).read_text(encoding="utf-8")
         write_atomic(place / SCORES, text)
         remember(made, place, target.run, asked.tasks)
-    records: list[dict[str, Any]] = json.loads(text)
-    return records, place / SCORES
+    model = target.artifact or Artifact.open(done.refs["imported"].uri, verify=False)
+    return Scored(
+        Artifact.open(made, verify=False), model, target.label, _architecture(target).family, json.loads(text), place / SCORES,
+        seconds, name in done.reused,
+    )  # fmt: skip
 
 
 def _target(where: Where) -> _Target:

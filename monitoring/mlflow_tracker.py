@@ -14,6 +14,7 @@ import concurrent.futures.thread  # noqa: F401 - mlflow imports it, but its firs
 import hashlib
 import json
 import logging
+import shlex
 import tempfile
 import threading
 import time
@@ -113,6 +114,7 @@ class MlflowTracker:
         self._sample_at = self._made_at + sample_seconds
         self._said: set[str] = set()
         self._down = self._wanted = self._looked = False
+        self._why, self.delivered = "", False  # the second: once it is closed, whether MLflow has everything
         self._upload_bytes = 0
         self._closing, self._wake = threading.Event(), threading.Event()
         self._put_whole("", flat)
@@ -195,6 +197,7 @@ class MlflowTracker:
         deadline = time.monotonic() + timeout_seconds + self._upload_bytes / _UPLOAD_BYTES_PER_SECOND
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self.delivered = not self.waiting and not self._spool.lost
         self._leave()
 
     @property
@@ -242,7 +245,9 @@ class MlflowTracker:
                 self._pause_seconds, self._down = self._flush_seconds, False
             except Exception as error:  # noqa: BLE001 - no error of MLflow, its database or the network may stop training
                 self._pause_seconds = min(self._pause_seconds * 2, RETRY_SECONDS)
-                if not self._down:
+                if last and not self._down:
+                    self._why = f"{brief(error)}; "  # said with what follows from it, in one line
+                elif not self._down:
                     self._say(f"{brief(error)}; what comes waits in {self._pending}, and is sent when it answers")
                 self._down = True
 
@@ -267,9 +272,9 @@ class MlflowTracker:
         if not self.waiting:
             self._spool.close()
             return
-        self._say(
-            f"not everything reached it before the run ended; `lehr mlflow RUN --send` sends what waits in {self._pending}"
-        )
+        run = "RUN" if self._shared else shlex.quote(str(self._pending.parent))
+        left = f"not everything reached it before the end; `lehr mlflow {run} --send` sends what waits in {self._pending}"
+        self._say(f"{self._why}{left}")
         if not any(thread.is_alive() for thread in self._threads):
             self._spool.close()
         try:

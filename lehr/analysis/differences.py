@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from lehr.analysis.comparison import mean_and_spread
@@ -47,7 +48,7 @@ class Difference:
     """To the first group's score, with its 95 % confidence interval (None: nothing is known of the error). `how`: from the same
     examples, from two samples, or from seeds; `n` counts what the interval is over. `p_value` is two-sided, `adjusted` for all
     differences that stand in the same table; `detectable` is the minimal detectable effect at 5 % and 80 % power; `note` says
-    why an interval is missing or rough."""
+    why an interval is missing or rough. `stderr` (0 where no example differs) and `freedom` are what the interval is of."""
 
     value: float
     low: float | None
@@ -58,6 +59,8 @@ class Difference:
     adjusted: float | None = None
     detectable: float | None = None
     note: str = ""
+    stderr: float | None = None
+    freedom: int = 1
 
     @property
     def is_clear(self) -> bool:
@@ -104,14 +107,8 @@ def score_rows(groups: Sequence[Group], stages: Sequence[str], correction: Corre
 
 
 def _adjusted(rows: Sequence[Row], correction: Correction) -> list[Row]:
-    p_values = [d.p_value if d else None for row in rows for d in row.differences]
-    adjusted = iter(holm(p_values) if correction == "holm" else p_values)
-    return [
-        replace(
-            row, differences=[replace(d, adjusted=p) if d else None for d, p in zip(row.differences, adjusted, strict=False)]
-        )
-        for row in rows
-    ]
+    found = iter(adjusted([d for row in rows for d in row.differences], correction))
+    return [replace(row, differences=list(islice(found, len(row.differences)))) for row in rows]
 
 
 def scored_stage(group: Group, wished: str = "") -> str:
@@ -168,7 +165,7 @@ def _paired(first: tuple[ComparedRun, str], other: tuple[ComparedRun, str], colu
         return _noted(_interval(value, stderr, clusters - 1, "paired", n), clusters)
     value, stderr, n, clusters = ratio(apart, a.weights or [1.0] * len(apart), a.clusters)
     if not any(apart):
-        return Difference(0.0, None, None, "paired", n, note=_equal(clusters, column))
+        return Difference(0.0, None, None, "paired", n, note=_equal(clusters, column), stderr=0.0)
     found = _interval(value, stderr, clusters - 1, "paired", n)
     differ = sum(map(bool, apart))
     if a.weights or a.clusters or differ >= FEW or not set(apart) <= {-1.0, 0.0, 1.0}:
@@ -221,4 +218,33 @@ def _interval(value: float, stderr: float | None, freedom: int, how: How, n: int
         return Difference(value, None, None, how, n)
     half = t_quantile(1 - LEVEL / 2, freedom) * stderr
     p = t_p_value(value / stderr, freedom)
-    return Difference(value, value - half, value + half, how, n, p, detectable=detectable(stderr, freedom))
+    found = detectable(stderr, freedom)
+    return Difference(value, value - half, value + half, how, n, p, detectable=found, stderr=stderr, freedom=freedom)
+
+
+def mean_difference(apart: Sequence[Difference | None]) -> Difference | None:
+    """Of the mean of several scores, from the difference of each: their errors are independent, as the examples are. With
+    Welch and Satterthwaite's degrees of freedom. None where one is missing."""
+    found = [d for d in apart if d is not None]
+    if not found or len(found) < len(apart):
+        return None
+    k, how = len(found), found[0].how if len({d.how for d in found}) == 1 else "independent"
+    value, n = math.fsum(d.value for d in found) / k, sum(d.n for d in found)
+    if any(d.stderr is None for d in found):
+        return Difference(value, None, None, how, n)
+    parts = [((d.stderr or 0.0) ** 2, d.freedom + 1) for d in found if d.stderr]
+    stderr = math.sqrt(math.fsum(v for v, _ in parts)) / k
+    return _interval(value, stderr, max(_freedom(*parts), 1), how, n) if parts else replace(found[0], value=value, n=n)
+
+
+def seeds_difference(first: Sequence[float], other: Sequence[float], record: ScoreRecord) -> Difference:
+    """Of what runs of two groups scored, of which one at least has several seeds."""
+    sides = [Standing(*mean_and_spread(values), len(values), record) for values in (first, other)]
+    return _over_seeds(*sides)
+
+
+def adjusted(apart: Sequence[Difference | None], correction: Correction) -> list[Difference | None]:
+    """One family of differences, with its p-values adjusted."""
+    p_values = [d.p_value if d else None for d in apart]
+    found = holm(p_values) if correction == "holm" else p_values
+    return [replace(d, adjusted=p) if d else None for d, p in zip(apart, found, strict=True)]

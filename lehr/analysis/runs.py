@@ -80,6 +80,7 @@ class ComparedRun:
     scores: list[ScoreRecord]
     items: dict[Key, ItemScores]
     missing: list[str] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
 
     def score(self, stage: str, task: str, metric: str) -> ScoreRecord | None:
         return next((r for r in self.scores if (r.stage, r.task, r.metric) == (stage, task, metric)), None)
@@ -111,7 +112,7 @@ def load(folder: Path, name: str) -> ComparedRun:
     missing = [*_not_made(folder, pinned, {a.manifest.stage for a in artifacts}), *_not_there(recipe, stages, scores)]
     if not pinned.is_file() and artifacts and not any(stage.curves for stage in stages):
         missing = [] if scores else missing[-1:]  # scores alone, of `lehr eval`: no run was ever there
-    return ComparedRun(name, folder, recipe, stages, scores, _items(artifacts), missing)
+    return ComparedRun(name, folder, recipe, stages, scores, _items(artifacts), missing, artifacts)
 
 
 def groups(runs: Sequence[ComparedRun]) -> list[Group]:

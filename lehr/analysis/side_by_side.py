@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lehr.analysis.ancestors import Opener, nowhere
 from lehr.analysis.comparison import Setting, settings_that_differ
 from lehr.analysis.differences import Correction, Difference, Row, Standing, score_rows, scored_stage
+from lehr.analysis.expense import QUANTITIES, Expense
 from lehr.analysis.runs import ComparedRun, Group, groups
+from lehr.analysis.tradeoff import Tradeoff, expenses, tradeoffs
 from lehr.report.speed import step_seconds
 
 
@@ -43,26 +46,36 @@ class Totals:
 @dataclass(frozen=True)
 class SideBySide:
     """`settings` has the recipe's keys that differ, by section, with a value for each group. `stages` are those of each group
-    whose scores are compared; empty where a group has none."""
+    whose scores are compared; empty where a group has none. `expenses` are of the models of these, `totals` of whole runs."""
 
     groups: list[Group]
     settings: dict[str, list[Setting]]
     stages: list[str]
     scores: list[Row]
     totals: dict[str, Totals]
+    expenses: list[Expense]
+    tradeoffs: list[Tradeoff]
     correction: Correction = "holm"
 
     @classmethod
-    def of(cls, runs: Sequence[ComparedRun], wished: Sequence[str] = (), correction: Correction = "holm") -> SideBySide:
+    def of(
+        cls,
+        runs: Sequence[ComparedRun],
+        wished: Sequence[str] = (),
+        correction: Correction = "holm",
+        opener: Opener = nowhere,
+    ) -> SideBySide:
         """`wished` are the stages to compare: none, one for all runs, or one for each of them, which then are compared one by
-        one, seeds too. Raises UserError for a stage that a group did not score."""
+        one, seeds too. `opener` finds ancestors at addresses. Raises UserError for a stage that a group did not score."""
         one_by_one = len(wished) > 1
         found = [Group(run.name, [run]) for run in runs] if one_by_one else groups(runs)
         each = wished if one_by_one else [*wished, ""][:1] * len(found)
         stages = [scored_stage(group, stage) for group, stage in zip(found, each, strict=True)]
         settings = settings_that_differ([[run.recipe for run in group.runs] for group in found])
         totals = {run.name: Totals.of(run) for run in runs}
-        return cls(found, settings, stages, score_rows(found, stages, correction), totals, correction)
+        rows = score_rows(found, stages, correction)
+        taken, against = expenses(found, stages, opener), tradeoffs(found, stages, rows, correction)
+        return cls(found, settings, stages, rows, totals, taken, against, correction)
 
     @property
     def adjusted(self) -> str:
@@ -98,7 +111,25 @@ class SideBySide:
                 }
                 for row in self.scores
             ],
+            "models": [
+                {"group": group.name, "stage": stage, **asdict(taken)}
+                for group, stage, taken in zip(self.groups, self.stages, self.expenses, strict=True)
+            ],
+            "against": [self._against(row) for row in self.tradeoffs],
         }  # fmt: skip
+
+    def _against(self, row: Tradeoff) -> dict[str, Any]:
+        """A score, and by quantity the groups on its Pareto frontier."""
+        return {
+            "score": row.title,
+            "metric": row.about.name,
+            "tasks": list(row.tasks),
+            "marks": [asdict(mark) if mark else None for mark in row.marks],
+            "pareto": {
+                quantity: [self.groups[i].name for i in sorted(row.frontier(self.expenses, quantity))]
+                for quantity in QUANTITIES
+            },
+        }
 
 
 def _standing(standing: Standing | None) -> dict[str, Any] | None:

@@ -104,7 +104,9 @@ def run_ranks(world: int, threads: int, body: Callable[..., T], *arguments: Any)
         return body(Ranks(), *arguments)
     stay_on_loopback()
     store = _loopback_store(world)
-    helpers = [_start_helper(_Seat(rank, world, threads, store.port), body, arguments) for rank in range(1, world)]
+    helpers = [
+        _start_helper(_Seat(rank, world, threads, store.port, dict(os.environ)), body, arguments) for rank in range(1, world)
+    ]
     try:
         _await(store, helpers)
         dist.init_process_group(backend(), store=store, rank=0, world_size=world, timeout=TIMEOUT)
@@ -171,12 +173,13 @@ Helper = tuple[multiprocessing.process.BaseProcess, Connection]
 
 @dataclass(frozen=True)
 class _Seat:
-    """A helper process's rank, the number of ranks, its threads, and the port of rank 0's store."""
+    """A helper process's rank, the number of ranks, its threads, the port of rank 0's store, and rank 0's environment."""
 
     rank: int
     world: int
     threads: int
     port: int
+    environment: dict[str, str] = field(repr=False)  # which may hold keys
 
 
 def _start_helper(seat: _Seat, body: Callable[..., Any], arguments: tuple[Any, ...]) -> Helper:
@@ -204,6 +207,9 @@ def _await(store: Any, helpers: list[Helper]) -> None:
 
 def _helper(seat: _Seat, sender: Connection, body: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     rank, world = seat.rank, seat.world
+    # The server's is that of its start: credentials that a notebook sets between two stages would be missing.
+    os.environ.clear()
+    os.environ.update(seat.environment)
     threading.Thread(target=_end_with_leader, args=(sender.fileno(),), daemon=True).start()
     for heard_by_the_leader in (signal.SIGINT, signal.SIGTERM):  # rank 0 saves the state and then ends this process
         signal.signal(heard_by_the_leader, signal.SIG_IGN)

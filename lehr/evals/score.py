@@ -94,19 +94,10 @@ def score(
     else:
         found = _counted(model, examples, own_seed, max_new_tokens, window_tokens)
     require(found)
+    about = {"stage": stage, "task": task, "split": split, "seed": seed}
     return [
-        Record(
-            stage=stage,
-            task=task,
-            split=split,
-            metric=metric,
-            seed=seed,
-            items=one.items,
-            parts=list(one.parts),
-            judged_by=one.judged_by,
-            **one.estimate._asdict(),
-        )  # fmt: skip
-        for metric, one in found.items()
+        Record(**about, metric=name, items=one.items, parts=[*one.parts], judged_by=one.judged_by, **one.estimate._asdict())
+        for name, one in found.items()
     ]
 
 

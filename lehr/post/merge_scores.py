@@ -15,7 +15,6 @@ from lehr.config.parallel import Parallel
 from lehr.distributed.device import own_device
 from lehr.distributed.ranks import Ranks
 from lehr.distributed.shared_model import SharedModel
-from lehr.evals.judged import Judged
 from lehr.evals.score import score
 from lehr.evals.suites import examples
 from lehr.evals.task import Example
@@ -80,9 +79,6 @@ class _Scored:
         self._work, self._how, self._attempt = work, how, attempt
         torch.set_num_threads(c.parallel.processes * c.parallel.threads)
         self._examples: list[Example] = examples(c.search.task, "dev", c.search.limit, c.seed, how.documents)
-        if isinstance(self._examples[0], Judged):  # else a search would follow a judge's taste, at its price
-            what = f"the answers of {c.search.task} are judged by a model: a search takes no such task"
-            raise UserError(what, where=f"{attempt.name}: search.task", remedy="search by a task that functions judge")
         self._loaded: Loaded | None = None
         self._trace = attempt.scratch / _TRACE
         text = self._trace.read_text(encoding="utf-8") if self._trace.is_file() else "[]"

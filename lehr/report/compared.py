@@ -9,16 +9,18 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from lehr.report import format as fmt
+from lehr.report.against_cost import against_cost
 from lehr.report.charts import Dot, Panel, dot_plot
 from lehr.report.curves import Axes, Series, curve_panel
 from lehr.report.data import StageReport
+from lehr.report.differences import difference_text
 from lehr.report.rendering import rendered
 from lehr.report.speed import Row as Timed
 from lehr.runtime import metrics
 from lehr.runtime.metrics import Metric
 
 if TYPE_CHECKING:
-    from lehr.analysis.differences import Difference, Row, Standing
+    from lehr.analysis.differences import Row, Standing
     from lehr.analysis.runs import ComparedRun
     from lehr.analysis.side_by_side import SideBySide
 
@@ -54,6 +56,7 @@ def comparison_page(found: SideBySide) -> str:
         differences=[f"{group.name.partition(':')[0]} − first" for group in found.groups[1:]],
         scores=[_score_row(row) for row in found.scores],
         score_panels=[_score_panel(row, found) for row in found.scores],
+        against=against_cost(found, [_colour(number) for number in range(len(found.groups))]),
         curves={name: _curve_panels(name, lines) for name in _trained(found)},
         speeds=_speeds(found),
         scored={group.name: stage for group, stage in zip(found.groups, found.stages, strict=True)},
@@ -151,25 +154,6 @@ def standing_text(standing: Standing | None, about: Metric) -> tuple[str, str]:
         return value, f"± {fmt.value(standing.error, about)} over {standing.runs} seeds"
     r = standing.record
     return value, fmt.error(r.value, r.stderr, r.n, about)
-
-
-def difference_text(found: Difference | None, about: Metric) -> tuple[str, str]:
-    """`+1.2`, `[−0.3, 2.7] paired, p 0.12, detectable 2.1`."""
-    if found is None:
-        return "–", ""
-    if found.low is None or found.high is None:
-        return _signed(found.value, about, "+"), found.note or "no interval is known"
-    interval = f"[{_signed(found.low, about)}, {_signed(found.high, about)}] {found.how}"
-    said = [interval, f"p {_p_value(found.adjusted)}", f"detectable {fmt.value(found.detectable, about)}", found.note]
-    return _signed(found.value, about, "+"), ", ".join(filter(None, said))
-
-
-def _p_value(p: float | None) -> str:
-    return fmt.number(p, 2) if p is None or p >= 0.001 else "< 0.001"
-
-
-def _signed(value: float, about: Metric, plus: str = "") -> str:
-    return f"{'−' if value < 0 else plus}{fmt.value(abs(value), about)}"
 
 
 def _score_panel(row: Row, found: SideBySide) -> Panel:

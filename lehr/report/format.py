@@ -77,8 +77,14 @@ def energy(joules: float | None, like: float | None = None) -> str:
     """In watt hours and their multiples, below 0.1 Wh in joules; in the unit of `like` where a column shares one."""
     if joules is None:
         return "–"
-    unit = next(unit for size, unit in _ENERGY if abs(like or joules) >= size)
-    return f"{number(joules / {'MWh': 3.6e9, 'kWh': 3.6e6, 'Wh': 3.6e3, 'J': 1.0}[unit])} {unit}"
+    size, unit = energy_unit(like or joules)
+    return f"{number(joules / size)} {unit}"
+
+
+def energy_unit(joules: float) -> tuple[float, str]:
+    """The unit in which `energy` shows that amount: its joules, and its name."""
+    unit = next(unit for size, unit in _ENERGY if abs(joules) >= size)
+    return {"MWh": 3.6e9, "kWh": 3.6e6, "Wh": 3.6e3, "J": 1.0}[unit], unit
 
 
 def mass(kilograms: float | None) -> str:

@@ -29,7 +29,10 @@ def footprint(data: ReportData) -> dict[str, Any]:
             }
             for s in data.stages
         },
-        "unfinished": {one.name: {"seconds": one.seconds, "it_joules": sum(one.energy.values())} for one in data.unfinished},
+        "unfinished": {
+            one.name: {"seconds": one.seconds, "it_joules": sum(one.energy.values()), "it_joules_by_source": one.energy}
+            for one in data.unfinished
+        },
     }
 
 

@@ -14,10 +14,12 @@ from tests.fuzz.inputs import dumped, mutated_bytes, mutated_value, safetensors_
 from tests.fuzz.made import Files, run_folder, vouched, write
 from tests.fuzz.watch import place, run
 
+AGAINST_ITSELF = ("RUN", "RUN/artifacts/..", "--stage", "stage1", "--stage", "stage1")
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("show", "RUN"), ("show", "RUN", "--verify"), ("show", "RUN/artifacts/stage1-1"), ("list", "RUN"),
     ("list", "RUN", "--json"), ("dropped", "RUN"), ("dropped", "RUN", "--json"), ("explain", "RUN", "stage1"),
     ("explain", "RUN", "stage1", "--against", "RUN/artifacts/shards-1"), ("lookup", "RUN", "--step", "0"),
+    ("compare", "RUN", "RUN/artifacts/..", "--json"), ("compare", *AGAINST_ITSELF, "--out", "OUT/page.html"),
     ("lookup", "RUN", "--document", "web:d0", "--json"), ("chat", "RUN", "--max-new-tokens", "2"),
     ("export", "RUN", "--out", "OUT/m.gguf", "--format", "gguf"),
 )  # fmt: skip

@@ -201,7 +201,7 @@ def test_a_store_that_is_down_costs_two_lines(uri: str, tmp_path: Path, caplog: 
     tracker.close(timeout_seconds=30)
     assert not any(thread.is_alive() for thread in tracker._threads)
     first, last = [r.getMessage() for r in caplog.records if r.name == "lehr.monitoring"]
-    assert uri in first and "is sent when it answers" in first and "`lehr mlflow RUN --send`" in last
+    assert uri in first and "is sent when it answers" in first and f"`lehr mlflow {tmp_path} --send`" in last
 
 
 def test_a_store_that_comes_back_gets_everything(

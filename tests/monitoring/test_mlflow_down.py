@@ -51,7 +51,7 @@ def test_a_server_that_is_killed_and_started_again_has_every_point_once(
     tracking.scored("stage1", [SCORE])
     tracking.close()
     [left] = (tmp_path / FOLDER).iterdir()
-    assert "`lehr mlflow RUN --send`" in caplog.text and len(left.read_text(encoding="utf-8").splitlines()) > 110
+    assert f"`lehr mlflow {tmp_path} --send`" in caplog.text and len(left.read_text(encoding="utf-8").splitlines()) > 110
 
     server.start(lose=4)  # of three, which some records take, one would be lost in every try
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)

@@ -24,6 +24,20 @@ def test_ranks_of_one_machine_listen_on_loopback_only(monkeypatch: pytest.Monkey
     assert not [address for address in found if address != "127.0.0.1"]
 
 
+def said(ranks: Ranks, name: str) -> list[str | None]:
+    return ranks.gather(os.environ.get(name))
+
+
+def test_ranks_have_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that of when the server which starts them began: credentials may be set between two stages."""
+    monkeypatch.setenv("AWS_PROFILE", "first")
+    assert run_ranks(2, 1, said, "AWS_PROFILE") == ["first", "first"]
+    monkeypatch.setenv("AWS_PROFILE", "second")
+    assert run_ranks(2, 1, said, "AWS_PROFILE") == ["second", "second"]
+    monkeypatch.delenv("AWS_PROFILE")
+    assert run_ranks(2, 1, said, "AWS_PROFILE") == [None, None]
+
+
 class Code:
     """What unpickling would run."""
 

@@ -13,7 +13,7 @@ from lehr.runtime.json_files import read_object
 from lehr.runtime.paths import below, joined
 from lehr.runtime.ports import Objects
 
-_PUBLIC = ("recipe.yaml", "scores.json", "lineage.json")
+_PUBLIC = ("recipe.yaml", "scores.json", "lineage.json", "footprint.json")
 
 
 def manifest_index(objects: Objects, folder: Path, names: Collection[str] = ()) -> None:
