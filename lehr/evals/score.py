@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def score(
     else:
         found = _counted(model, examples, own_seed, max_new_tokens, window_tokens)
     require(found)
-    about = {"stage": stage, "task": task, "split": split, "seed": seed}
+    about: dict[str, Any] = {"stage": stage, "task": task, "split": split, "seed": seed}
     return [
         Record(**about, metric=name, items=one.items, parts=[*one.parts], judged_by=one.judged_by, **one.estimate._asdict())
         for name, one in found.items()
