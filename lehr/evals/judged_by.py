@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from lehr.config.judged_checks import Who
+
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{0,64}$")]
 
 
 class JudgedBy(BaseModel):
@@ -15,9 +19,9 @@ class JudgedBy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["judge", "classifier"]
-    model: str
-    digest: str
-    prompt: str = ""
+    model: Who
+    digest: Hash
+    prompt: Hash = ""
     temperature: FiniteFloat | None = None
     samples: int | None = None
     label: str = ""
