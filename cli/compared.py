@@ -32,8 +32,9 @@ def shown(found: SideBySide, *, by_stage: bool, markdown: bool) -> None:
     seed group alone the scores of all stages. Raises UserError where there are no scores and nothing else was asked for."""
     alone = len(found.groups) == 1
     grid = averaged([run.folder for run in found.runs]) if alone and by_stage else _side_by_side(found)
+    judged = [f"{row.column.task}, {row.column.about.heading}: {row.note}" for row in found.scores if row.note]
     if markdown:
-        say(grid.markdown())
+        say("\n\n".join([grid.markdown(), *judged]))
         return
     how = (
         f"mean of {len(found.runs)} seeds ± standard deviation" if alone else "± standard error, of seeds ± standard deviation"
@@ -47,6 +48,7 @@ def shown(found: SideBySide, *, by_stage: bool, markdown: bool) -> None:
     tables = _narrow(found, grid, table)
     lacks = [text(f"{run.name}: {what}") for run in found.runs for what in run.missing]
     parts: list[RenderableType] = [*tables] if grid.rows else []
+    parts += map(text, judged)
     page(*lacks, *parts, *_against(found), _totals(found), *_settings(found))
 
 

@@ -66,6 +66,7 @@ def eval_(
       lehr eval runs/tiny-olmo2/model --tasks prose --documents runs/tiny-olmo2
     """
     from lehr.cli.contamination import contamination
+    from lehr.cli.judged import judges
     from lehr.cli.scoring import ALL, Asked, scored
     from lehr.cli.source_table import source_tables
     from lehr.cli.suite_table import suite_table
@@ -83,7 +84,7 @@ def eval_(
     page(
         *([suite_table(suite or "", of, done.records)] if of else []), record_table(done.records), *source_tables(done.records)
     )
-    for line in contamination(done.records):
+    for line in (*judges(done.records), *contamination(done.records)):
         say(line, err=True)
     say(f"scores: {done.written}", err=True)
     if tracking_wanted() and not no_mlflow:

@@ -75,8 +75,9 @@ def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_
 def _measure(table: ScoreTable, column: Column) -> list[str]:
     """The metric with its unit; only the unit, %, if the metric is a share and the task has no other."""
     m = column.about
-    if not m.is_share:
-        return [m.brief]
+    by = dict.fromkeys(f"by {r.judged_by.model}" for _, r in table.of(column) if r.judged_by)
+    if not m.is_share or by:
+        return [m.brief, *by]
     several = sum(c.task == column.task and c.split == column.split for c in table.columns) > 1
     return [*([m.short or m.title] if several else []), m.shown_unit + m.mark]
 
@@ -103,7 +104,7 @@ def record_table(records: Sequence[Mapping[str, object] | ScoreRecord], order: S
     for column in scores.columns:
         cells = [scores.cells.get((stage, column)) for stage in scores.stages]
         largest = max((cell for cell in cells if cell), key=lambda cell: cell.n)
-        names = (column.task, column.split, column.about.heading, fmt.sample(largest.n, largest.clusters))
+        names = (column.task, column.split, scores.heading(column), fmt.sample(largest.n, largest.clusters))
         table.add_row(*map(Text, names), *(_with_error(cell, column) for cell in cells))
     return table
 

@@ -76,6 +76,17 @@ class Row:
     standings: list[Standing | None]
     differences: list[Difference | None]
 
+    @property
+    def note(self) -> str:
+        """Who judged, where a model did; of scores of different judges also that they are not compared."""
+        by = dict.fromkeys(s.record.judged_by for s in self.standings if s is not None)
+        if not any(by):
+            return ""
+        if len(by) == 1:
+            return "".join(f"by {one.words}" for one in by if one)
+        each = (f"{one.words}, asked as {one.digest[:8]}" if one else "a function" for one in by)
+        return f"not compared: judged by {'; '.join(each)}"
+
 
 def score_rows(groups: Sequence[Group], stages: Sequence[str], correction: Correction = "holm") -> list[Row]:
     """The held-out scores of one stage of each group; all their differences are one family for the `correction`."""
@@ -133,7 +144,7 @@ Side = tuple[Group, str, Standing | None]  # a group, the stage that is compared
 
 def _difference(first: Side, other: Side, column: Column) -> Difference | None:
     (group_a, stage_a, a), (group_b, stage_b, b) = first, other
-    if a is None or b is None:
+    if a is None or b is None or a.record.judged_by != b.record.judged_by:  # what the second says Row.note says
         return None
     if group_a.of_seeds or group_b.of_seeds:
         return _over_seeds(a, b)

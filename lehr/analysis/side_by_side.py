@@ -107,6 +107,7 @@ class SideBySide:
                     "metric": row.column.metric,
                     "standings": [_standing(standing) for standing in row.standings],
                     "differences": [_difference(difference) for difference in row.differences],
+                    **({"judged": row.note} if row.note else {}),
                 }
                 for row in self.scores
             ],

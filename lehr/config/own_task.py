@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from lehr.config.base import Config, NonNegative, NonNegativeFloat, Positive
+from lehr.config.judged_checks import JUDGED, JudgedCheck, judged_check
 from lehr.config.names import Name
 
 TASK_ENDS = (".yaml", ".yml")  # of a task's path; names have no such end
@@ -19,8 +20,8 @@ Split = Literal["dev", "held_out"]
 Encoding = Literal["lehr", "lm-eval"]
 CHECKS = (
     "exact_match", "f1", "last_number", "last_integer", "math_equal", "mentions", "regex", "instructions", "code_tests",
-    "json_schema", "json_object", "tool_call",
-)  # fmt: skip  # all but the second are verifiers of lehr.post.verifiers
+    "json_schema", "json_object", "tool_call", *JUDGED,
+)  # fmt: skip  # all but the second and those that models make are verifiers of lehr.post.verifiers
 _OF_KIND = {
     "choice": ("prompt", "choices", "target"),
     "continuation": ("prompt", "target"),
@@ -147,4 +148,10 @@ class OwnTask(Config):
             raise ValueError("samples: at temperature 0 all are alike; give it a temperature, such as 0.8")
         if self.pass_at and max(self.pass_at) > self.samples:
             raise ValueError(f"pass_at: pass@{max(self.pass_at)} needs {max(self.pass_at)} samples and more; raise samples")
+        if next(iter(self.metrics or ()), "") in self.judged_checks() and self.pass_at:
+            raise ValueError("pass_at: the first of metrics says what is right, and a model judges it; put a function's first")
         return self
+
+    def judged_checks(self) -> dict[str, JudgedCheck]:
+        """The checks that a model makes, by name."""
+        return {name: judged_check(name, said) for name, said in (self.metrics or {}).items() if name in JUDGED}

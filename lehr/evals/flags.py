@@ -125,8 +125,8 @@ def _flagged_parts(record: Record, contaminated: Sequence[bool]) -> list[Part]:
 
 
 def _without(items: Items, contaminated: Sequence[bool]) -> Without | None:
-    """The score over the other examples; None if there are none."""
-    left = [number for number, bad in enumerate(contaminated) if not bad]
+    """The score over the other examples; None if there are none that count."""
+    left = [number for number, bad in enumerate(contaminated) if not bad and (not items.weights or items.weights[number])]
     return Without(**estimate(subset(items, left))._asdict()) if left else None
 
 

@@ -15,8 +15,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from lehr.artifacts.artifact import sha256_text
+from lehr.config.judged_checks import UNIDENTIFIED, ClassifiedCheck, metric_names
 from lehr.config.mistakes import explain
 from lehr.config.own_task import SINCE_SOURCES, TASK_ENDS, OwnTask
+from lehr.data.filter_models import content
+from lehr.evals.judged import digest_of_check
 from lehr.evals.lm_eval_yaml import is_lm_eval, read_lm_eval, translated
 from lehr.evals.own_examples import made
 from lehr.evals.parts import text_metrics
@@ -89,7 +92,9 @@ def metrics_of(task: str) -> list[str]:
         return list(dict.fromkeys([said.judged_by, "acc", "acc_per_char", "acc_per_byte", "acc_per_token"]))
     if said.kind == "generation":
         ways = said.extract or {"": []}
-        return [f"{check}@{way}" if way else check for way in ways for check in said.metrics or ()]
+        checks = (said.metrics or {}).items()
+        names = [name for check, args in checks for name in metric_names(check, args, said.samples)]
+        return [f"{name}@{way}" if way else name for way in ways for name in names]
     if said.kind == "text":
         return list(text_metrics(said.source is not None, said.domain is not None))
     return ["answer_bits_per_byte", "answer_nats", "greedy_match"]
@@ -100,7 +105,8 @@ def names_elsewhere(task: str) -> bool:
     path = Path(task).absolute()
     if not is_lm_eval(path):
         raw = read_mapping(path, "task", _REMEDY)
-        return any(Path(place).is_absolute() for place in (raw["data"], (raw.get("shots") or {}).get("path", "")))
+        classifier = ((raw.get("metrics") or {}).get("classified") or {}).get("path", "")
+        return any(Path(place).is_absolute() for place in (raw["data"], (raw.get("shots") or {}).get("path", ""), classifier))
     raw, files = read_lm_eval(path)
     named = [found for file in files for found in _texts(read_mapping(file, "task", _REMEDY).get("include"))]
     data = _texts((raw.get("dataset_kwargs") or {}).get("data_files"))
@@ -120,7 +126,7 @@ def loaded(task: str) -> Loaded:
     path = Path(task).absolute()
     definition, yaml_files = _definition(path)
     data, shots = _data_files(definition, path)
-    marks = tuple(_mark(file) for file in (*yaml_files, *map(Path, (*data, *shots))))
+    marks = tuple(_mark(file) for file in (*yaml_files, *map(Path, (*data, *shots)), *_classifier_files(definition)))
     return _loaded(str(path), marks)
 
 
@@ -140,12 +146,36 @@ def _loaded(task: str, marks: tuple[tuple[str, int, int], ...]) -> Loaded:
     if not found:
         raise UserError("the task has no rows", where=definition.data, remedy="give its data some")
     _check_templates(definition, path)
-    examples = tuple(made(definition, found, _pool(definition, found, path)))
+    known = _known(definition, path)
+    examples = tuple(made(definition, found, _pool(definition, found, path), known))
     unset = {key: True for key in SINCE_SOURCES if key not in definition.model_fields_set}
-    said = definition.model_dump(mode="json", exclude={"data": True, "shots": {"path"}, "name": True, **unset})
+    said = definition.model_dump(
+        mode="json", exclude={"data": True, "shots": {"path"}, "name": True, "metrics": UNIDENTIFIED, **unset}
+    )
     data = [one for files in _sources(definition) for one in files]
-    digest = sha256_text(json.dumps([said, [one.digest() for one in data]], sort_keys=True))
-    return Loaded(definition, examples, (*yaml_files, *(Path(one.where) for one in data if not one.version)), digest)
+    judges = [known] if known else []
+    digest = sha256_text(json.dumps([said, [one.digest() for one in data], *judges], sort_keys=True))
+    files = (*yaml_files, *(Path(one.where) for one in data if not one.version), *_classifier_files(definition))
+    return Loaded(definition, examples, files, digest)
+
+
+def _known(task: OwnTask, path: Path) -> dict[str, str]:
+    """The digest of each check that a model makes, with the content of a classifier's files. Raises UserError where such a
+    file is missing."""
+    found = {}
+    for name, check in task.judged_checks().items():
+        try:
+            files = content(check.path) if isinstance(check, ClassifiedCheck) and check.path else {}
+        except UserError as error:
+            raise UserError(f"metrics.{name}.path: {error.what}", where=f"{path}: {error.where}", remedy=error.remedy) from None
+        found[name] = digest_of_check(check, files)
+    return found
+
+
+def _classifier_files(task: OwnTask) -> list[Path]:
+    """Those of Lehr's own classifier that a task names."""
+    places = [Path(check.path) for check in task.judged_checks().values() if isinstance(check, ClassifiedCheck) and check.path]
+    return [place / name if place.is_dir() else place for place in places if place.exists() for name in content(str(place))]
 
 
 def _pool(task: OwnTask, own: list[Row], path: Path) -> list[Row]:
@@ -202,7 +232,11 @@ def _definition(path: Path) -> tuple[OwnTask, list[Path]]:
     except ValidationError as error:
         raise explain(error, OwnTask, raw, {}, str(path)) from None
     shots = task.shots.model_copy(update={"path": _placed(task.shots.path, path.parent)}) if task.shots else None
-    return task.model_copy(update={"data": _placed(task.data, path.parent), "shots": shots}), files
+    metrics = dict(task.metrics) if task.metrics else None
+    if metrics and (classified := metrics.get("classified", {})).get("path"):
+        metrics["classified"] = {**classified, "path": _placed(classified["path"], path.parent)}
+    update = {"data": _placed(task.data, path.parent), "shots": shots, "metrics": metrics}
+    return task.model_copy(update=update), files
 
 
 def _placed(place: str, base: Path) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from lehr.config.judged_checks import JUDGED
 from lehr.config.own_task import OwnTask, Shots, Step
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.answers import NORMALISED, OWN_CHECKS
+from lehr.evals.own_judged import to_be_judged
 from lehr.evals.own_rows import Filled, Templates, filled, text_of, value_of
 from lehr.evals.task import Asked, Document, Own, Passage, Question
 from lehr.post.sets.files import Row
@@ -22,14 +24,17 @@ _PROGRAM = ("continues", "tests")  # arguments of code_tests in which a text is 
 _TAKES_TARGET = ("last_number", "last_integer", "math_equal")  # as their `answer`
 
 
-def made(task: OwnTask, rows: Sequence[Row], pool: Sequence[Row]) -> list[Own]:
-    """The examples, in the rows' order; `pool`: the rows of which shots are taken. Raises UserError, with file and row, for
-    what is wrong in one."""
+def made(task: OwnTask, rows: Sequence[Row], pool: Sequence[Row], known: Mapping[str, str]) -> list[Own]:
+    """The examples, in the rows' order; `pool`: the rows of which shots are taken; `known`: the digests of checks that models
+    make. Raises UserError, with file and row, for what is wrong in one."""
     if task.kind == "text":
         return list(_passages(task, rows))
     templates = _templates(task)
     taken = _Taken(task, task.shots, pool) if task.shots else None
-    return [_example(task, templates, row, taken(row) if taken else []) for row in rows]
+    found = [_example(task, templates, row, taken(row) if taken else []) for row in rows]
+    if not known:
+        return found
+    return [to_be_judged(task, one, row, known) for one, row in zip(found, rows, strict=True) if isinstance(one, Asked)]
 
 
 def _templates(task: OwnTask, **other: Any) -> Templates:
@@ -171,7 +176,8 @@ def _asked(task: OwnTask, own: Filled, row: Row, description: str, shots: Sequen
     else:
         solved = "".join(f"{s.prompt}{task.target_delimiter}{s.answer}{task.fewshot_delimiter}" for s in shots)
         prompt = f"{description}{solved}{own.prompt}"
-    checks = tuple((name, _arguments(name, said, own, row)) for name, said in (task.metrics or {}).items())
+    metrics = (task.metrics or {}).items()
+    checks = tuple((name, {} if name in JUDGED else _arguments(name, said, own, row)) for name, said in metrics)
     ways = {name: tuple(map(_step, steps)) for name, steps in task.extract.items()}
     stop = task.stop if task.stop is not None else [] if task.chat else [task.fewshot_delimiter]
     return Asked(

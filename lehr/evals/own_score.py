@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lehr.config.judged_checks import JUDGED, metric_names
 from lehr.evals.answers import extracted, judged, pass_at
+from lehr.evals.judged import Gave, Judged, Judging
 from lehr.evals.perplexity import Request, strided
 from lehr.evals.task import Asked, Document, Passage, Question, Scored, ScoringModel
 from lehr.post.chat import render, turn_end_id
@@ -108,27 +110,42 @@ def passages(model: ScoringModel, examples: Sequence[Passage], width: int) -> Re
     return Read(nats, tokens, [float(len(e.text.encode())) for e in examples])
 
 
-def answers(model: ScoringModel, examples: Sequence[Asked], seed: int) -> Values:
-    """Each check of each way of taking out the answer; of several samples their mean, and pass@k by the first of them."""
+def answers(model: ScoringModel, examples: Sequence[Asked], seed: int, judges: Judging | None = None) -> dict[str, Gave]:
+    """Each check of each way of taking out the answer; of several samples their mean, and pass@k by the first of them. Raises
+    UserError for answers that a model is to judge where there are no `judges`."""
     first = examples[0]
-    names = [f"{check}@{way}" if way else check for way, _ in first.extract for check, _ in first.checks]
-    require([*names, *(f"pass@{k}" for k in first.pass_at)])  # before decoding, not after
     times = max(1, first.samples)
+    by_check = {
+        (way, check): [f"{name}@{way}" if way else name for name in metric_names(check, args, times)]
+        for way, _ in first.extract
+        for check, args in first.checks
+    }
+    names = [name for several in by_check.values() for name in several]
+    require([*names, *(f"pass@{k}" for k in first.pass_at)])  # before decoding, not after
+    to_judge = [example for example in examples if isinstance(example, Judged)]
+    if to_judge and judges is None:
+        what = f"its answers are judged by a model ({to_judge[0].by[0].judged_by.words}), which is asked by evaluations alone"
+        raise UserError(what, remedy="take another task here")
     texts = answered(model, [e for e in examples for _ in range(times)], seed)
-    found: Values = {name: [] for name in names}
-    for number, example in enumerate(examples):
-        scores: Values = {name: [] for name in names}
-        for text in texts[number * times : (number + 1) * times]:
-            for way, steps in example.extract:
-                part = extracted(text, steps)
-                for check, args in example.checks:
-                    scores[f"{check}@{way}" if way else check].append(judged(check, args, part))
-        for name in names:
-            found[name].append(math.fsum(scores[name]) / times)
-        for k in first.pass_at:
-            right = sum(value == 1.0 for value in scores[names[0]])
-            found.setdefault(f"pass@{k}", []).append(pass_at(k, times, right))
-    return found
+    parts = {way: [extracted(text, steps) for text in texts] for way, steps in first.extract}
+    found: dict[str, Gave] = {}
+    for (way, check), of in by_check.items():
+        if check not in JUDGED:
+            scores = [judged(check, _args(examples[n // times], check), part) for n, part in enumerate(parts[way])]
+            each = [scores[n : n + times] for n in range(0, len(scores), times)]
+            found[of[0]] = Gave([math.fsum(values) / times for values in each])
+            if of[0] == names[0]:
+                for k in first.pass_at:
+                    right = [pass_at(k, times, sum(value == 1.0 for value in values)) for values in each]
+                    found[f"pass@{k}"] = Gave(right)
+    if to_judge and judges is not None:
+        found |= judges.values(to_judge, parts)
+    order = {name: place for place, name in enumerate(names)}
+    return {name: found[name] for name in sorted(found, key=lambda name: order.get(name, len(order)))}
+
+
+def _args(example: Asked, check: str) -> dict[str, Any]:
+    return next(args for name, args in example.checks if name == check)
 
 
 def answered(model: ScoringModel, examples: Sequence[Asked], seed: int) -> list[str]:

@@ -17,6 +17,7 @@ from lehr.distributed.shared_model import SharedModel
 from lehr.evals.flags import Flags, TrainingSet, rows_of
 from lehr.evals.hard_requests import check_choices, check_windows
 from lehr.evals.held_out import OPENINGS, Ledger, digest_of, opened
+from lehr.evals.judges import Judges
 from lehr.evals.kept import KeptScores
 from lehr.evals.own import identity, name_of
 from lehr.evals.pace import Pace
@@ -50,7 +51,8 @@ class Scoring:
 
 
 def score_on_rank(ranks: Ranks, work: Scoring) -> int:
-    """Write `scores.json`, `items.jsonl`, `contaminated.jsonl` and `samples.json`; returns the number of records."""
+    """Write `scores.json`, `items.jsonl`, `contaminated.jsonl`, `samples.json` and, where models judged, `judged.jsonl`;
+    returns the number of records."""
     # Not verified here: every rank would hash all weights again.
     artifact, c = Artifact.open(work.checkpoint, verify=False), work.config
     loaded = load_checkpoint(artifact)
@@ -63,6 +65,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
     kept = KeptScores(work.context.scratch, ranks, c, artifact.manifest.digest)
     flags = Flags(work.trained_on if ranks.first else (), c.not_compared, c.seed)
     ledger = Ledger(work.context.scratch / OPENINGS if ranks.first else None, work.who, work.command)
+    judges = Judges(ranks, work.context.scratch, work.context.tracker.value.note)
     records: list[dict[str, Any]] = []
     flagged: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
@@ -78,17 +81,11 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
             scored = kept.found(known, split, digest)
             if scored is None:
                 pace.begin(f"{name}, {split}")
+                judges.begin(name, split)
                 scored = score(
-                    model,
-                    c.model,
-                    name,
-                    split,
-                    found,
-                    c.seed,
-                    frozen=artifact.ref,
-                    max_new_tokens=c.max_new_tokens,
-                    window_tokens=c.window_tokens,
-                )
+                    model, c.model, name, split, found, c.seed, frozen=artifact.ref, max_new_tokens=c.max_new_tokens,
+                    window_tokens=c.window_tokens, judges=judges,
+                )  # fmt: skip
                 kept.keep(known, split, digest, scored)
             elif ranks.first:
                 work.context.tracker.value.note(f"{name}, {split}: scored before this attempt, and kept")
@@ -103,6 +100,7 @@ def score_on_rank(ranks: Ranks, work: Scoring) -> int:
         (work.context.out / FLAGS).write_text("".join(json.dumps(row) + "\n" for row in flagged), encoding="utf-8")
         (work.context.out / ITEMS).write_text("\n".join(map(json.dumps, items)) + "\n", encoding="utf-8")
         (work.context.out / SAMPLES).write_text(json.dumps(answers, indent=1), encoding="utf-8")
+        judges.write(work.context.out)
         if ledger.file and ledger.file.is_file():
             (work.context.out / LOGS).mkdir(exist_ok=True)
             shutil.copyfile(ledger.file, work.context.out / LOGS / OPENINGS)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lehr.artifacts.artifact import ArtifactRef
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.estimate import Estimate, ratio
+from lehr.evals.judged import Judging
+from lehr.evals.judged_by import JudgedBy
 from lehr.evals.own_score import answers, passages, questions
 from lehr.evals.parts import estimate, parts, text_metrics
 from lehr.evals.perplexity import Request, text_bits
@@ -47,6 +49,7 @@ class Counted(NamedTuple):
     estimate: Estimate
     items: Items
     parts: Sequence[Part] = ()
+    judged_by: JudgedBy | None = None
 
 
 def counted(values: Sequence[float], weights: Sequence[float] = (), clusters: Sequence[Hashable] = ()) -> Counted:
@@ -68,13 +71,15 @@ def score(
     frozen: ArtifactRef | None = None,
     max_new_tokens: int = 40,
     window_tokens: int = 0,
+    judges: Judging | None = None,
 ) -> list[Record]:
     """The task's metrics of `model` on `examples`, each with its sample size and standard error.
 
     Development examples can always be scored; held-out ones only with a finished model: `frozen` is the artifact being scored
     (OLMo 2 section 2.5: the held-out suite is never run during development). `window_tokens` limits the windows for bits per
-    byte, for a model trained on shorter sequences than it accepts; 0 is the model's length. Raises UserError if held-out
-    examples are not allowed or if there are no examples, and Bug if a metric is not declared.
+    byte, for a model trained on shorter sequences than it accepts; 0 is the model's length. `judges` asks the models that judge
+    answers: without it such a task is refused. Raises UserError if held-out examples are not allowed or if there are no
+    examples, and Bug if a metric is not declared.
     """
     if split == "held_out" and frozen is None:
         raise UserError(
@@ -83,20 +88,16 @@ def score(
         )
     if not examples:
         raise UserError(f"task {task} has no {split} examples", remedy="raise its limit")
-    found = _counted(model, examples, derive(seed, "evaluation", task), max_new_tokens, window_tokens)
+    own_seed = derive(seed, "evaluation", task)
+    if isinstance(examples[0], Asked):
+        found = _asked(model, _all(Asked, examples), own_seed, judges)
+    else:
+        found = _counted(model, examples, own_seed, max_new_tokens, window_tokens)
     require(found)
+    about: dict[str, Any] = {"stage": stage, "task": task, "split": split, "seed": seed}
     return [
-        Record(
-            stage=stage,
-            task=task,
-            split=split,
-            metric=metric,
-            seed=seed,
-            items=one.items,
-            parts=list(one.parts),
-            **one.estimate._asdict(),
-        )
-        for metric, one in found.items()
+        Record(**about, metric=name, items=one.items, parts=[*one.parts], judged_by=one.judged_by, **one.estimate._asdict())
+        for name, one in found.items()
     ]
 
 
@@ -114,21 +115,20 @@ def _counted(
         return scored_options(model, _all(Options, examples))
     if isinstance(first, Pair):
         return _pairs(model, _all(Pair, examples))
-    if isinstance(first, Passage | Question | Asked):
-        return _own(model, examples, seed, window_tokens or model.max_length)
-    return _generations(model, _all(Generation, examples), seed, max_new_tokens)
-
-
-def _own(model: ScoringModel, examples: Sequence[Example], seed: int, window: int) -> dict[str, Counted]:
-    """The metrics of a task of one's own."""
-    first = examples[0]
     if isinstance(first, Passage):
-        return _passages(model, _all(Passage, examples), window)
+        return _passages(model, _all(Passage, examples), window_tokens or model.max_length)
     if isinstance(first, Question):
         asked = _all(Question, examples)
         return {metric: counted(values, (), families(asked)) for metric, values in questions(model, asked).items()}
-    prompts = _all(Asked, examples)
-    return {metric: counted(values, (), families(prompts)) for metric, values in answers(model, prompts, seed).items()}
+    return _generations(model, _all(Generation, examples), seed, max_new_tokens)
+
+
+def _asked(model: ScoringModel, prompts: Sequence[Asked], seed: int, judges: Judging | None) -> dict[str, Counted]:
+    """The metrics of a task of one's own whose answers are generated."""
+    return {
+        metric: counted(gave.values, gave.weights, families(prompts))._replace(judged_by=gave.judged_by)
+        for metric, gave in answers(model, prompts, seed, judges).items()
+    }
 
 
 def _passages(model: ScoringModel, texts: Sequence[Passage], window: int) -> dict[str, Counted]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFuncti
 
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.flagged import Contamination, Without
+from lehr.evals.judged_by import JudgedBy
 from lehr.post.chat_tokenizer import ChatTokenizer
 
 
@@ -231,13 +232,14 @@ class Record(BaseModel):
     seed: int
     parts: list[Part] = []  # of texts that have sources: those of each source, and behind it of its domains
     contamination: Contamination | None = None  # None: of a baseline, or made before there were flags
+    judged_by: JudgedBy | None = None  # a model that judged the answers; None: a function did
     items: Items | None = Field(default=None, exclude=True, repr=False)
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_empty_parts(handler(self))
+        return without_empty(handler(self))
 
 
-def without_empty_parts(said: dict[str, Any]) -> dict[str, Any]:
-    """A record as it is written: `parts` stand in those of texts that have sources alone."""
-    return said if said["parts"] else {key: value for key, value in said.items() if key != "parts"}
+def without_empty(said: dict[str, Any]) -> dict[str, Any]:
+    """A record as it is written: `parts` stand in those of texts that have sources alone, `judged_by` where a model judged."""
+    return {key: value for key, value in said.items() if value or key not in ("parts", "judged_by")}

@@ -25,17 +25,26 @@ class EngineClient:
     its own, and no proxy is asked."""
 
     def __init__(
-        self, url: str, timeout: float, wait: Callable[[float], None] = time.sleep, *, token: str = TOKEN, key: str = "sampler"
+        self,
+        url: str,
+        timeout: float,
+        wait: Callable[[float], None] = time.sleep,
+        *,
+        token: str = TOKEN,
+        key: str = "the step's `sampler`",
+        attempts: int = ATTEMPTS,
     ) -> None:
-        """`token` is the environment variable of what the server asks for, `key` the step's key that names the server."""
+        """`token` is the environment variable of what the server asks for, `key` what names the server, in words; a request is
+        tried `attempts` times."""
         self.url, self._timeout, self._wait, self._token, self._key = url, timeout, wait, token, key
+        self._attempts = attempts
         self._split = urlsplit(url)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer's JSON, or None for an empty one. Raises InfraError where the server cannot be reached or fails ATTEMPTS
-        times, UserError for a request that it refuses and for an answer that is no JSON."""
+        """The answer's JSON, or None for an empty one. Raises InfraError where the server cannot be reached or fails as
+        often as it is asked, UserError for a request that it refuses and for an answer that is no JSON."""
         last = ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             if attempt:
                 self._wait(min(_FIRST_WAIT * 2 ** (attempt - 1), _LONGEST_WAIT))
             try:
@@ -50,9 +59,9 @@ class EngineClient:
                 raise UserError(
                     f"the engine refuses {path} ({last})",
                     where=self.url,
-                    remedy=f"see the step's `{self._key}`, how the server was started, and {self._token}",
+                    remedy=f"see {self._key}, how the server was started, and {self._token}",
                 )
-        raise InfraError(f"{self.url}{path}: the engine did not answer {ATTEMPTS} requests; the last: {last}")
+        raise InfraError(f"{self.url}{path}: the engine did not answer {self._attempts} requests; the last: {last}")
 
     def first_model(self) -> str | None:
         """The first that the server names, None if it names none. Raises as `ask` does."""

@@ -11,7 +11,7 @@ from lehr.report.data import ReportData, StageReport
 from lehr.report.headline import measured
 from lehr.report.inputs import REVIEWED
 from lehr.report.provenance import counted, lost
-from lehr.report.scores import Column, ScoreRecord
+from lehr.report.scores import JUDGED_NOTE, Column, ScoreRecord
 from lehr.runtime.text import fenced, markdown, markdown_code, visible
 
 
@@ -169,11 +169,12 @@ def _scores(data: ReportData, final: str) -> str:
     for column in table.columns:
         largest = max((record for _, record in table.of(column)), key=lambda record: record.n)
         cells = [_shown(table.cells.get((stage, column)), column, stage in table.best(column)) for stage in table.stages]
-        rows.append([markdown(column.task), markdown(column.about.heading), fmt.sample(largest.n, largest.clusters), *cells])
+        rows.append([markdown(column.task), markdown(table.heading(column)), fmt.sample(largest.n, largest.clusters), *cells])
     note = (
         "Held-out examples, which no stage has trained on; value ± one standard error (`60 in 12`: 60 examples "
         "cut from 12 documents or asked of 12 prompts, which the error is over), the best in bold; ↓: less is better."
     )
+    note += f" {JUDGED_NOTE}" if table.judged else ""
     return f"{note}\n\n" + _table(["task", "metric", "n", *map(markdown, table.stages)], rows, left=2)
 
 

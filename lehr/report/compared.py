@@ -142,7 +142,7 @@ def _score_row(row: Row) -> ScoreRow:
     about = row.column.about
     values = [standing_text(standing, about) for standing in row.standings]
     differences = [(*difference_text(d, about), d is not None and d.is_clear) for d in row.differences]
-    return ScoreRow(fmt.words(row.column.task), about.heading, values, differences)
+    return ScoreRow(fmt.words(row.column.task), ", ".join(filter(None, (about.heading, row.note))), values, differences)
 
 
 def standing_text(standing: Standing | None, about: Metric) -> tuple[str, str]:

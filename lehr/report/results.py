@@ -72,7 +72,7 @@ def _score_panel(column: Column, table: ScoreTable, colours: dict[str, str]) -> 
     ]
     share, title = column.about.is_share, fmt.words(column.task)
     chart = dot_plot(dots, label=f"{title} per stage", percent=share, domain=(0.0, 1.0) if share else None)
-    return Panel(title, chart, column.about.heading)
+    return Panel(title, chart, table.heading(column))
 
 
 @dataclass(frozen=True)

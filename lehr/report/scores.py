@@ -11,11 +11,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from lehr.evals.flagged import Contamination
+from lehr.evals.judged_by import JudgedBy
 from lehr.evals.parts import REPEATED
-from lehr.evals.task import Part, without_empty_parts
+from lehr.evals.task import Part, without_empty
 from lehr.runtime.errors import UserError, validators_words
 from lehr.runtime.json_files import read_objects
 from lehr.runtime.metrics import Metric, metric
+
+JUDGED_NOTE = "Scores `by` a name are that model's opinion of the answers: they can be compared with no other judge's."
 
 
 class ScoreRecord(BaseModel):
@@ -36,10 +39,11 @@ class ScoreRecord(BaseModel):
     seed: int | None = None
     parts: list[Part] = []
     contamination: Contamination | None = None
+    judged_by: JudgedBy | None = None
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_empty_parts(handler(self))
+        return without_empty(handler(self))
 
 
 def read_records(path: Path) -> list[ScoreRecord]:
@@ -96,6 +100,17 @@ class ScoreTable:
     def of(self, column: Column) -> list[tuple[str, ScoreRecord]]:
         """The stages that have this score, in order."""
         return [(s, self.cells[s, column]) for s in self.stages if (s, column) in self.cells]
+
+    def heading(self, column: Column) -> str:
+        """What a column measures, and by whom, where a model judges: `a judge's rating, %, by NAME`."""
+        by = dict.fromkeys(r.judged_by.model for _, r in self.of(column) if r.judged_by)
+        return ", by ".join([column.about.heading, *by])
+
+    @property
+    def judged(self) -> list[tuple[Column, str]]:
+        """The columns that a model judged, with what is to be known of it."""
+        said = [(c, list(dict.fromkeys(r.judged_by.words for _, r in self.of(c) if r.judged_by))) for c in self.columns]
+        return [(column, " and ".join(words)) for column, words in said if words]
 
     @property
     def of_models(self) -> list[Column]:

@@ -197,6 +197,13 @@ BUILT_IN = (
         }.items()
     ),
     Metric("pass", "pass@k", SHARE, "higher"),  # emitted as pass@1, pass@10
+    # By a model: their records say which (judged_by).
+    Metric("judge_rating", "a judge's rating", SHARE, "higher"),  # between the worst and the best of its scale
+    Metric("judge_win_rate", "wins by a judge", SHARE, "higher"),  # a tie is half a win
+    Metric("judge_unreadable", "unreadable replies of a judge", SHARE, "lower"),
+    Metric("classified_under", "answers below a classifier's threshold", SHARE, "higher"),
+    Metric("classified_probability", "a classifier's probability", SHARE, "lower"),
+    Metric("classified_max", "a classifier's highest probability of a prompt's answers", SHARE, "lower"),
     Metric("strict", "strict", SHARE, "higher"),
     Metric("asked_format", "asked format", SHARE, "higher"),
     Metric("right", "right answers", SHARE, "higher"),

@@ -12,13 +12,15 @@ from lehr.runtime.ports import Tracker
 
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     """Score the tasks. `held_out` examples are opened for this checkpoint's digest, which the artifact records: by whom and
-    when is in its logs."""
+    when is in its logs. Raises UserError, before any of it, for a judge or a classifier that does not answer."""
     from lehr.distributed.ranks import run_ranks
     from lehr.evals.flags import TrainingSet
     from lehr.evals.held_out import command, user
+    from lehr.evals.judges import probe
     from lehr.evals.run import Scoring, score_on_rank
     from lehr.train.fit import RankContext
 
+    probe(plan.task for plan in config.tasks)
     context, checkpoint = RankContext.of(attempt, config.parallel), inputs["checkpoint"]
     documents, pairs = inputs.get("documents"), inputs.get("pairs")
     trained_on = tuple(TrainingSet.of(artifact) for role in TRAINED_ON for artifact in inputs.many(role))

@@ -14,6 +14,7 @@ import pytest
 
 from lehr.artifacts.fingerprint import reachable
 from lehr.config.data import Mix
+from lehr.config.judged_checks import JUDGED, metric_names
 from lehr.config.model import Model
 from lehr.config.optim import Guard, Optim, Rollback
 from lehr.config.own_task import CHECKS
@@ -163,7 +164,8 @@ def _scores(folder: Path) -> set[str]:
     texts = [Document("some words", "", "web", domain) for domain in ("news", "news", "blogs")]
     found |= {record.metric for record in score(model, "soup", "t", "dev", texts, seed=1)}
     assert found >= set(dict(said)) | {"pass", "perplexity_over_domains"}
-    return found | set(CHECKS)
+    judged = {name for check in JUDGED for said in ({}, {"against": "a"}) for name in metric_names(check, said, 2)}
+    return found | (set(CHECKS) - set(JUDGED)) | judged  # tests/evals/test_judges.py has them emitted
 
 
 def test_every_name_is_declared_and_every_declaration_is_used(tmp_path: Path) -> None:

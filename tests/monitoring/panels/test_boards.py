@@ -36,6 +36,9 @@ SCORES = {
         "answer_nats", "code_tests", "f1", "greedy_match", "instructions", "json_object", "json_schema", "last_integer",
         "last_number", "math_equal", "mentions", "pass", "regex", "tool_call",
     ),
+    "a score of answers that a model judged: the same": (
+        "judge_rating", "judge_win_rate", "judge_unreadable", "classified_under", "classified_probability", "classified_max",
+    ),
 }  # fmt: skip
 END = Moment(BEGAN + SECONDS_LONG + 4, 60.0, 3600.0, {"run": RUN, "stage": ".*", "cluster": ".*"})
 QUERIES = {
