@@ -133,6 +133,7 @@ def test_only_what_may_change_a_result_counts(
         assert not found
 
 
+@pytest.mark.long
 def test_versions_are_kept_until_a_module_changes(tmp_path: Path) -> None:
     """Worked out once; and anew where the file is damaged, is of other code, or cannot be written."""
     package = tmp_path / "lehr"

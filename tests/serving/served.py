@@ -43,8 +43,8 @@ def sampler_of(policy: LanguageModel, url: str, folder: Path, **more: Any) -> Ht
 class Server:
     """A server and a plain client of it."""
 
-    def __init__(self, engine: Engine, port: int) -> None:
-        self.engine, self.port = engine, port
+    def __init__(self, engine: Engine, port: int, places: Connections) -> None:
+        self.engine, self.port, self.places = engine, port, places
         self.url = f"http://127.0.0.1:{port}"
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
@@ -85,7 +85,7 @@ def serving(
     service = Service(engine, NAME, Weights(engine, weights), exposition.render, token)
     listeners, address = listen("", 0, handler(service), places)
     try:
-        yield Server(engine, int(address.rpartition(":")[2]))
+        yield Server(engine, int(address.rpartition(":")[2]), places)
     finally:
         for listener in listeners:
             listener.shutdown()

@@ -89,6 +89,7 @@ def test_what_is_held_is_seen_while_it_is_held(server: Server) -> None:
 def test_a_server_without_a_free_connection_says_so_and_is_seen() -> None:
     with serving(tiny(), connections=2) as server, ExitStack() as open_ones:
         before = value(server, "lehr_serve_connections_dropped_total ")
+        wait_until(lambda: not len(server.places))  # else one of those below would have a spare place
 
         def open_one() -> socket.socket:
             return open_ones.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
