@@ -42,21 +42,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @lru_cache
-def _asks_for_the_finished_run(file: str) -> bool:
-    return "finished: " in (ROOT / file).read_text(encoding="utf-8")
+def _says(file: str, words: str) -> bool:
+    return words in (ROOT / file).read_text(encoding="utf-8")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers one makes the end-to-end tests that share a finished run, but for the kills, which make their own.
-    Other files go whole to whoever is free."""
+    """With several workers one makes the end-to-end tests that share a finished run, but for the kills, which make their own,
+    and one those that read all of the code, which takes ten seconds. Other files go whole to whoever is free."""
     from xdist.scheduler import LoadScopeScheduling
 
     class EndToEndTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            together = "/e2e/" in file and not file.endswith("test_kill.py") and _asks_for_the_finished_run(file)
-            return "e2e" if together else file
+            if "/e2e/" in file and not file.endswith("test_kill.py") and _says(file, "finished: "):
+                return "e2e"
+            return "code" if _says(file, " sources") and _says(file, "tests.graph.source import") else file
 
     return EndToEndTogether(config, log)
 
