@@ -65,7 +65,7 @@ def _plain_nats(lm: LanguageModel, text: str, window: int, stride: int) -> list[
     return found
 
 
-@pytest.mark.parametrize(("window", "stride"), [(64, 32), (64, 64), (LENGTH, 1), (7, 5)])
+@pytest.mark.parametrize(("window", "stride"), [(64, 32), (64, 64), pytest.param(LENGTH, 1, marks=pytest.mark.long), (7, 5)])
 def test_equal_to_a_plain_loop_over_logits(window: int, stride: int) -> None:
     lm = _model()
     texts = [one for one in _texts() if len(one[0]) < 200] if stride == 1 else _texts()

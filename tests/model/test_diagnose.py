@@ -74,6 +74,7 @@ def sweep() -> list[Growth]:
     ]
 
 
+@pytest.mark.long
 def test_exponents_of_olmo2_are_nearer_to_zero(sweep: list[Growth]) -> None:
     """OLMo 2 figure 5. It holds for the final state, not for the stream before the final norm, which grows by design."""
     assert nearer_to_zero(sweep, "activation_exponent") == {128: True, 256: True}
@@ -81,6 +82,7 @@ def test_exponents_of_olmo2_are_nearer_to_zero(sweep: list[Growth]) -> None:
     assert not any(nearer_to_zero(sweep, "stream_activation_exponent").values())
 
 
+@pytest.mark.long
 def test_gradients_of_olmo2_go_with_the_root_of_the_width(sweep: list[Growth]) -> None:
     """OLMo 2 figure 6: "the gradient norms for OLMo 2 positively correlate with sqrt(d), which they did not for OLMo-0424"."""
     power = {name: sqrt_width_power([g for g in sweep if g.scheme == name], "gradient_norm") for name in (OLD, NEW)}

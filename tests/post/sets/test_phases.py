@@ -46,6 +46,7 @@ def written(tmp_path: Path, steps: list[dict[str, Any]]) -> Path:
     return recipe(tmp_path, base={"huggingface": "theirs"}, chat=chat, posttraining=steps, evaluation=evaluation)
 
 
+@pytest.mark.long
 def test_the_second_phase_goes_on_from_the_first_with_some_of_its_rows(tmp_path: Path) -> None:
     path, out = written(tmp_path, phases()), tmp_path / "run"
     assert main(["run", str(path), "--out", str(out), "--no-mlflow"]) == 0
