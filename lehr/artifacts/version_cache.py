@@ -31,11 +31,9 @@ def kept(name: str, work_out: Callable[[], str]) -> str:
 
 @cache
 def _known() -> dict[str, str]:
-    if not _file().exists():
-        return {}
     try:
         found = read_object(_file(), "remove it")
-    except UserError:  # damaged, or another user's: worked out again
+    except UserError:  # not there yet, damaged, or another user's: worked out again
         return {}
     versions = found.get("versions")
     return {str(k): str(v) for k, v in versions.items()} if found.get("code") == _code() and isinstance(versions, dict) else {}
@@ -44,7 +42,6 @@ def _known() -> dict[str, str]:
 def _write(known: dict[str, str]) -> None:
     text = json.dumps({"code": _code(), "versions": known}, sort_keys=True)
     try:
-        _file().parent.mkdir(exist_ok=True)
         write_atomic(_file(), text)
     except OSError:  # installed by another user, or on a disk that is full or read-only
         return
