@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from lehr.post import engine_client
 from lehr.runtime.errors import InfraError, UserError
 from tests.evals.fakes import TableModel
 from tests.evals.given import examples
+from tests.json_server import answering
 from tests.post.pairing.test_making import judging
 
 ROWS = [{"q": q, "a": a} for q, a in (("sky", "blue"), ("grass", "green"), ("coal", "black"))]
@@ -212,26 +211,12 @@ def classifying(of: Any) -> Iterator[tuple[str, list[Any]]]:
     """A server of the text-classification form that answers `of(text)`."""
     asked: list[Any] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, body))
-            raw = json.dumps(of(body["inputs"])).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+    def answer(path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+        asked.append((path, body))
+        return 200, of(body["inputs"])
 
-        def log_message(self, format: str, *args: object) -> None:
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/predict", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(answer) as address:
+        yield f"{address}/predict", asked
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["text-embeddings-inference", "inference endpoints"])

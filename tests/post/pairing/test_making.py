@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from lehr.post import engine_client
 from lehr.post.pairing.judge import JudgeClient, Rated, prompt_of
 from lehr.post.pairing.questions import Question
 from lehr.runtime.errors import UserError
+from tests.json_server import answering
 from tests.pipeline.test_begin import recipe, their_folder
 from tests.post.rewards.test_from_files import OPTIM, made, rows
 
@@ -30,34 +29,16 @@ def judging(reply: Any, fails_after: int = 10**9) -> Iterator[tuple[str, list[di
     """A server of chat completions whose content is `reply(prompt)`, and what it was asked; after so many it fails."""
     asked: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._say(200, {"data": [{"id": "the-judge"}]})
+    def answer(path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+        if body is None:
+            return 200, {"data": [{"id": "the-judge"}]}
+        if len(asked) >= fails_after:
+            return 503, {"error": {"message": "busy"}}
+        asked.append({**body, "token": headers.get("Authorization")})
+        return 200, {"choices": [{"message": {"content": reply(body["messages"][0]["content"])}}]}
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if len(asked) >= fails_after:
-                return self._say(503, {"error": {"message": "busy"}})
-            asked.append({**body, "token": self.headers.get("Authorization")})
-            return self._say(200, {"choices": [{"message": {"content": reply(body["messages"][0]["content"])}}]})
-
-        def _say(self, status: int, body: Any) -> None:
-            raw = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, format: str, *args: object) -> None:
-            return None
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(answer) as address:
+        yield address, asked
 
 
 def test_a_rating_is_asked_for_once_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
