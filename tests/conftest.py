@@ -38,7 +38,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """End-to-end runs and the files that take minutes come first: with several workers nobody should wait for them at the end."""
+    """End-to-end runs and the files that take minutes come first, so that no worker has to wait for another at the end."""
     items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.name not in TAKE_MINUTES)
 
 
