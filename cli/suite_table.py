@@ -22,8 +22,9 @@ def suite_table(name: str, suite: Suite, records: Sequence[Mapping[str, Any]]) -
         by = f"{one.metric} of {one.task.partition(':')[2]}"
         table.add_row(*map(text, (one.name, _score(one.value, one.stderr), f"{one.n:,}", by, several)))
     table.add_row(*map(text, ("mean", _score(found.mean, found.stderr), "", "", "")))
-    table.caption = f"Not here: {suite.missing}."
-    table.caption_justify = "left"
+    if suite.missing:
+        table.caption = f"Not here: {suite.missing}."
+        table.caption_justify = "left"
     return table
 
 

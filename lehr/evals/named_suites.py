@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lehr.evals import mmlu
 from lehr.runtime.errors import UserError
 
-Judged = tuple[str, str]  # a task of lehr.evals.packaged, and the metric that counts
+# A task of lehr.evals.packaged, or `mmlu:KIND`, all subjects of MMLU, each of which counts equally; and the metric that counts.
+Judged = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,13 @@ class Suite:
 
     @property
     def tasks(self) -> list[str]:
-        return [task for several in self.benchmarks.values() for task, _ in several]
+        return [task for several in self.benchmarks.values() for judged, _ in several for task in members(judged)]
+
+
+def members(task: str) -> list[str]:
+    """The tasks whose plain mean a formulation's score is."""
+    name, _, kind = task.partition(":")
+    return [f"{mmlu.PREFIX}{subject}:{kind}" for subject in _SUBJECTS] if name == "mmlu" else [task]
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,19 @@ def _olmes(name: str, norm: str, split: str = "") -> tuple[Judged, Judged]:
     return (f"{name}:{split}rc_5shot", norm), (f"{name}:{split}mc_5shot", "acc")
 
 
-_MMLU = "MMLU: the package has its questions and renders them itself, in code that is not run"
+_SUBJECTS = tuple(
+    """abstract_algebra anatomy astronomy business_ethics clinical_knowledge college_biology college_chemistry
+    college_computer_science college_mathematics college_medicine college_physics computer_security conceptual_physics
+    econometrics electrical_engineering elementary_mathematics formal_logic global_facts high_school_biology
+    high_school_chemistry high_school_computer_science high_school_european_history high_school_geography
+    high_school_government_and_politics high_school_macroeconomics high_school_mathematics high_school_microeconomics
+    high_school_physics high_school_psychology high_school_statistics high_school_us_history high_school_world_history
+    human_aging human_sexuality international_law jurisprudence logical_fallacies machine_learning management marketing
+    medical_genetics miscellaneous moral_disputes moral_scenarios nutrition philosophy prehistory professional_accounting
+    professional_law professional_medicine professional_psychology public_relations security_studies sociology
+    us_foreign_policy virology world_religions""".split()
+)
+_MMLU = _olmes("mmlu", "acc_per_char", "test_")
 SUITES: Mapping[str, Suite] = {
     "olmes": Suite(
         {
@@ -65,9 +85,15 @@ SUITES: Mapping[str, Suite] = {
             "PIQA": _olmes("piqa", "acc_per_char"),
             "Social IQa": _olmes("socialiqa", "acc_per_char"),
             "WinoGrande": _olmes("winogrande", "acc"),
+            "MMLU": _MMLU,
         },
         "OLMES (Gu et al. 2024): five shots, the better of both formulations",
-        _MMLU,
+        "",
+    ),
+    "mmlu": Suite(
+        {"MMLU": _MMLU},
+        "MMLU (Hendrycks et al. 2021) as OLMES asks it: the mean over 57 subjects, the better of both formulations",
+        "",
     ),
     "olmo2": Suite(
         {
@@ -75,9 +101,10 @@ SUITES: Mapping[str, Suite] = {
             "BoolQ": _olmes("boolq", "acc"),
             "HellaSwag": _olmes("hellaswag", "acc_per_char"),
             "WinoGrande": _olmes("winogrande", "acc"),
+            "MMLU": (("mmlu:test_mc_5shot", "acc"),),
         },
         "OLMo 2, Table 20, multiple choice",
-        f"{_MMLU}; DROP and Natural Questions, whose answers are generated; the held-out tasks, whose prompts no package has",
+        "DROP and Natural Questions, whose answers are generated; the held-out tasks, whose prompts no package has",
     ),
     "olmo1": Suite(
         {
@@ -108,11 +135,16 @@ def summary(of: Suite, records: Sequence[Mapping[str, Any]]) -> Summary:
     scores = {(record["task"], record["metric"]): record for record in records}
     found = []
     for name, several in of.benchmarks.items():
-        there = {judged: scores[judged] for judged in several}
-        best = max(there, key=lambda judged: there[judged]["value"])
-        values = {task: record["value"] for (task, _), record in there.items()}
-        record = there[best]
-        found.append(Benchmark(name, *best, record["value"], record["stderr"], record["n"], values))
-    errors = [one.stderr for one in found if one.stderr is not None]
-    error = math.hypot(*errors) / len(found) if len(errors) == len(found) else None
-    return Summary(found, math.fsum(one.value for one in found) / len(found), error)
+        there = {(task, by): _mean([scores[member, by] for member in members(task)]) for task, by in several}
+        best = max(there, key=lambda judged: there[judged][0])
+        values = {task: value for (task, _), (value, _, _) in there.items()}
+        found.append(Benchmark(name, *best, *there[best], values))
+    value, error, _ = _mean([{"value": one.value, "stderr": one.stderr, "n": one.n} for one in found])
+    return Summary(found, value, error)
+
+
+def _mean(records: Sequence[Mapping[str, Any]]) -> tuple[float, float | None, int]:
+    """The plain mean, its standard error, and the number of examples."""
+    errors = [record["stderr"] for record in records if record["stderr"] is not None]
+    error = math.hypot(*errors) / len(records) if len(errors) == len(records) else None
+    return math.fsum(record["value"] for record in records) / len(records), error, sum(record["n"] for record in records)

