@@ -75,7 +75,7 @@ def _rich_table(table: ScoreTable, columns: Sequence[Column], title: str, split_
 def _measure(table: ScoreTable, column: Column) -> list[str]:
     """The metric with its unit; only the unit, %, if the metric is a share and the task has no other."""
     m = column.about
-    by = dict.fromkeys(f"by {r.judged_by.model}" for _, r in table.of(column) if r.judged_by)
+    by = dict.fromkeys(f"by {r.scored_by.model}" for _, r in table.of(column) if r.scored_by)
     if not m.is_share or by:
         return [m.brief, *by]
     several = sum(c.task == column.task and c.split == column.split for c in table.columns) > 1

@@ -79,7 +79,7 @@ class Row:
     @property
     def note(self) -> str:
         """Who judged, where a model did; of scores of different judges also that they are not compared."""
-        by = dict.fromkeys(s.record.judged_by for s in self.standings if s is not None)
+        by = dict.fromkeys(s.record.scored_by for s in self.standings if s is not None)
         if not any(by):
             return ""
         if len(by) == 1:
@@ -144,7 +144,7 @@ Side = tuple[Group, str, Standing | None]  # a group, the stage that is compared
 
 def _difference(first: Side, other: Side, column: Column) -> Difference | None:
     (group_a, stage_a, a), (group_b, stage_b, b) = first, other
-    if a is None or b is None or a.record.judged_by != b.record.judged_by:  # what the second says Row.note says
+    if a is None or b is None or a.record.scored_by != b.record.scored_by:  # what the second says Row.note says
         return None
     if group_a.of_seeds or group_b.of_seeds:
         return _over_seeds(a, b)

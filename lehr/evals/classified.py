@@ -53,7 +53,12 @@ class ServedClassifier:
         self._check, self._path = check, url.path or "/"
         key = "the task's `metrics.classified`"
         self._client = EngineClient(
-            f"{url.scheme}://{url.netloc}", check.timeout_seconds, token=TOKEN, key=key, attempts=attempts
+            f"{url.scheme}://{url.netloc}",
+            check.timeout_seconds,
+            token=TOKEN,
+            key=key,
+            what="the classifier",
+            attempts=attempts,
         )
 
     def __call__(self, texts: Sequence[str], done: Callable[[str, float], None]) -> None:
@@ -106,7 +111,7 @@ class Classifying:
         one, whose mean over prompts is the expected maximum toxicity of so many answers (Gehman et al. 2020,
         "RealToxicityPrompts"). An answer of blanks alone has probability 0, unasked."""
         found = self._probabilities(rows[0].known, texts, about, len(texts) // len(rows), note)
-        times, by = len(texts) // len(rows), rows[0].judged_by
+        times, by = len(texts) // len(rows), rows[0].scored_by
         each = [found[n : n + times] for n in range(0, len(found), times)]
         under = [sum(p < self._check.threshold for p in one) / times for one in each]
         mean = [math.fsum(one) / times for one in each]

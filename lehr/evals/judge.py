@@ -78,9 +78,8 @@ class JudgeServer:
     def __init__(self, check: JudgeCheck, kept: KeptRows, attempts: int = ATTEMPTS) -> None:
         """Raises UserError where no address is given."""
         self._check, self._kept = check, kept
-        client = EngineClient(
-            url_of(check), check.timeout_seconds, token=TOKEN, key="the task's `metrics.judge`", attempts=attempts
-        )
+        key, what = "the task's `metrics.judge`", "the judge"
+        client = EngineClient(url_of(check), check.timeout_seconds, token=TOKEN, key=key, what=what, attempts=attempts)
         self._judge = ChatModel(client, check.model)
 
     def probe(self) -> None:
@@ -111,7 +110,7 @@ class JudgeServer:
             good = [0.0 if a is None else a for a in answers[n : n + times] if a is not None or check.unreadable == "lowest"]
             values.append(sum(good) / len(good) if good else 0.0)
             weights.append(float(bool(good)))
-        by, per_row = rows[0].judged_by, each * times
+        by, per_row = rows[0].scored_by, each * times
         unread = [sum(r is None for r in read[n : n + per_row]) / per_row for n in range(0, len(read), per_row)]
         return Gave(values, [] if all(weights) else weights, by), Gave(unread, [], by)
 

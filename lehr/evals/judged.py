@@ -26,7 +26,7 @@ class ToJudge:
     against: str = ""
 
     @property
-    def judged_by(self) -> JudgedBy:
+    def scored_by(self) -> JudgedBy:
         c = self.check
         if isinstance(c, JudgeCheck):
             prompt = sha256_text(c.template)[:16]
@@ -48,7 +48,7 @@ class Gave(NamedTuple):
 
     values: list[float]
     weights: list[float] = []
-    judged_by: JudgedBy | None = None
+    scored_by: JudgedBy | None = None
 
 
 class Judging(Protocol):

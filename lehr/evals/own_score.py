@@ -124,7 +124,7 @@ def answers(model: ScoringModel, examples: Sequence[Asked], seed: int, judges: J
     require([*names, *(f"pass@{k}" for k in first.pass_at)])  # before decoding, not after
     to_judge = [example for example in examples if isinstance(example, Judged)]
     if to_judge and judges is None:
-        what = f"its answers are judged by a model ({to_judge[0].by[0].judged_by.words}), which is asked by evaluations alone"
+        what = f"its answers are judged by a model ({to_judge[0].by[0].scored_by.words}), which is asked by evaluations alone"
         raise UserError(what, remedy="take another task here")
     texts = answered(model, [e for e in examples for _ in range(times)], seed)
     parts = {way: [extracted(text, steps) for text in texts] for way, steps in first.extract}

@@ -49,7 +49,7 @@ class Counted(NamedTuple):
     estimate: Estimate
     items: Items
     parts: Sequence[Part] = ()
-    judged_by: JudgedBy | None = None
+    scored_by: JudgedBy | None = None
 
 
 def counted(values: Sequence[float], weights: Sequence[float] = (), clusters: Sequence[Hashable] = ()) -> Counted:
@@ -96,7 +96,7 @@ def score(
     require(found)
     about: dict[str, Any] = {"stage": stage, "task": task, "split": split, "seed": seed}
     return [
-        Record(**about, metric=name, items=one.items, parts=[*one.parts], judged_by=one.judged_by, **one.estimate._asdict())
+        Record(**about, metric=name, items=one.items, parts=[*one.parts], scored_by=one.scored_by, **one.estimate._asdict())
         for name, one in found.items()
     ]
 
@@ -126,7 +126,7 @@ def _counted(
 def _asked(model: ScoringModel, prompts: Sequence[Asked], seed: int, judges: Judging | None) -> dict[str, Counted]:
     """The metrics of a task of one's own whose answers are generated."""
     return {
-        metric: counted(gave.values, gave.weights, families(prompts))._replace(judged_by=gave.judged_by)
+        metric: counted(gave.values, gave.weights, families(prompts))._replace(scored_by=gave.scored_by)
         for metric, gave in answers(model, prompts, seed, judges).items()
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
 
 from lehr.data.synthetic.conversations import Message
 from lehr.evals.flagged import Contamination, Without
@@ -232,7 +232,8 @@ class Record(BaseModel):
     seed: int
     parts: list[Part] = []  # of texts that have sources: those of each source, and behind it of its domains
     contamination: Contamination | None = None  # None: of a baseline, or made before there were flags
-    judged_by: JudgedBy | None = None  # a model that judged the answers; None: a function did
+    # A model that judged the answers; None: a function did. Files had another name of it.
+    scored_by: JudgedBy | None = Field(default=None, validation_alias=AliasChoices("scored_by", "judged_by"))
     items: Items | None = Field(default=None, exclude=True, repr=False)
 
     @model_serializer(mode="wrap")
@@ -241,5 +242,5 @@ class Record(BaseModel):
 
 
 def without_empty(said: dict[str, Any]) -> dict[str, Any]:
-    """A record as it is written: `parts` stand in those of texts that have sources alone, `judged_by` where a model judged."""
-    return {key: value for key, value in said.items() if value or key not in ("parts", "judged_by")}
+    """A record as it is written: `parts` stand in those of texts that have sources alone, `scored_by` where a model judged."""
+    return {key: value for key, value in said.items() if value or key not in ("parts", "scored_by")}

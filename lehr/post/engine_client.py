@@ -1,4 +1,4 @@
-"""JSON over HTTP to an inference engine: what may pass is tried again, what cannot is somebody's error."""
+"""JSON over HTTP to an engine, a judge or a classifier: what may pass is tried again, what cannot is somebody's error."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class EngineClient:
         *,
         token: str = TOKEN,
         key: str = "the step's `sampler`",
+        what: str = "the engine",
         attempts: int = ATTEMPTS,
     ) -> None:
-        """`token` is the environment variable of what the server asks for, `key` what names the server, in words; a request is
-        tried `attempts` times."""
-        self.url, self._timeout, self._wait, self._token, self._key = url, timeout, wait, token, key
+        """`token` is the environment variable of what the server asks for, `key` what names the server, in words, and `what` it
+        is; a request is tried `attempts` times."""
+        self.url, self._timeout, self._wait, self._token, self._key, self._what = url, timeout, wait, token, key, what
         self._attempts = attempts
         self._split = urlsplit(url)
 
@@ -57,11 +58,11 @@ class EngineClient:
             last = f"status {status}: {_words(raw)}"
             if status < 500 and status not in _PASSING:
                 raise UserError(
-                    f"the engine refuses {path} ({last})",
+                    f"{self._what} refuses {path} ({last})",
                     where=self.url,
                     remedy=f"see {self._key}, how the server was started, and {self._token}",
                 )
-        raise InfraError(f"{self.url}{path}: the engine did not answer {self._attempts} requests; the last: {last}")
+        raise InfraError(f"{self.url}{path}: {self._what} did not answer {self._attempts} requests; the last: {last}")
 
     def first_model(self) -> str | None:
         """The first that the server names, None if it names none. Raises as `ask` does."""
@@ -92,7 +93,9 @@ class EngineClient:
             return json.loads(raw) if raw.strip() else None
         except (ValueError, RecursionError):
             raise UserError(
-                f"{path} is answered with something else than JSON", where=self.url, remedy="see whether the url is an engine's"
+                f"{path} is answered with something else than JSON",
+                where=self.url,
+                remedy=f"see whether that is the address of {self._what}",
             ) from None
 
 

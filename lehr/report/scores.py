@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from lehr.evals.flagged import Contamination
 from lehr.evals.judged_by import JudgedBy
@@ -39,7 +47,7 @@ class ScoreRecord(BaseModel):
     seed: int | None = None
     parts: list[Part] = []
     contamination: Contamination | None = None
-    judged_by: JudgedBy | None = None
+    scored_by: JudgedBy | None = Field(default=None, validation_alias=AliasChoices("scored_by", "judged_by"))
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -103,13 +111,13 @@ class ScoreTable:
 
     def heading(self, column: Column) -> str:
         """What a column measures, and by whom, where a model judges: `a judge's rating, %, by NAME`."""
-        by = dict.fromkeys(r.judged_by.model for _, r in self.of(column) if r.judged_by)
+        by = dict.fromkeys(r.scored_by.model for _, r in self.of(column) if r.scored_by)
         return ", by ".join([column.about.heading, *by])
 
     @property
     def judged(self) -> list[tuple[Column, str]]:
         """The columns that a model judged, with what is to be known of it."""
-        said = [(c, list(dict.fromkeys(r.judged_by.words for _, r in self.of(c) if r.judged_by))) for c in self.columns]
+        said = [(c, list(dict.fromkeys(r.scored_by.words for _, r in self.of(c) if r.scored_by))) for c in self.columns]
         return [(column, " and ".join(words)) for column, words in said if words]
 
     @property

@@ -197,7 +197,7 @@ BUILT_IN = (
         }.items()
     ),
     Metric("pass", "pass@k", SHARE, "higher"),  # emitted as pass@1, pass@10
-    # By a model: their records say which (judged_by).
+    # By a model: their records say which (scored_by).
     Metric("judge_rating", "a judge's rating", SHARE, "higher"),  # between the worst and the best of its scale
     Metric("judge_win_rate", "wins by a judge", SHARE, "higher"),  # a tie is half a win
     Metric("judge_unreadable", "unreadable replies of a judge", SHARE, "lower"),

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from lehr.cli.main import main
+from lehr.evals.task import Record
 from lehr.post import engine_client
+from lehr.report.scores import ScoreRecord
 from tests.evals.test_judges import written
 from tests.post.pairing.test_making import judging
 
@@ -42,7 +44,10 @@ def test_a_judges_scores_say_whose_they_are(
     rows = {row["metric"]: row for row in json.loads((tmp_path / "a" / "scores.json").read_text())}
     assert rows["judge_rating"]["value"] == pytest.approx(3 / 9)
     assert rows["judge_unreadable"]["value"] == pytest.approx(1 / 3)
-    assert rows["judge_rating"]["judged_by"]["model"] == "judge-7b"
+    assert rows["judge_rating"]["scored_by"]["model"] == "judge-7b"
+    older = {"judged_by" if key == "scored_by" else key: value for key, value in rows["judge_rating"].items()}
+    for kind in (ScoreRecord, Record):
+        assert kind.model_validate(older) == kind.model_validate(rows["judge_rating"])
     [kept] = (tmp_path / "a" / "artifacts").rglob("judged.jsonl")
     assert [json.loads(line)["reply"] for line in kept.read_text().splitlines()] == ["Rating: 4", "Rating: 4", "no idea"]
     capsys.readouterr()

