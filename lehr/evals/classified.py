@@ -6,8 +6,6 @@ text-embeddings-inference, and two texts to others. Servers form batches themsel
 from __future__ import annotations
 
 import math
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -16,13 +14,12 @@ from urllib.parse import urlsplit
 from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.judged_checks import CLASSIFIER_URL, ClassifiedCheck
 from lehr.data.filter_models import classifier
-from lehr.evals.judged import Gave, ToJudge
+from lehr.evals.judged import Gave, ToJudge, address
 from lehr.post.chat_model import KeptRows
 from lehr.post.engine_client import ATTEMPTS, EngineClient
 from lehr.runtime.errors import UserError
 
 TOKEN = "LEHR_CLASSIFIER_TOKEN"
-_URL = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 _PROBE = "Good morning."
 
 
@@ -137,11 +134,6 @@ class Classifying:
 
 
 def url_of(check: ClassifiedCheck) -> str:
-    """The server's address: the task's, else that of the environment."""
-    url = check.url or os.environ.get(CLASSIFIER_URL, "")
-    if not _URL.fullmatch(url):
-        what = f"{CLASSIFIER_URL} is no address such as http://127.0.0.1:8080/predict" if url else "no classifier is given"
-        raise UserError(
-            what, where="metrics.classified", remedy=f"give url or path in the task's file, or set {CLASSIFIER_URL}"
-        )
-    return url
+    """The server's address. Raises UserError where none is given."""
+    missing, remedy = "no classifier is given", "give classified.url or classified.path in the task's file"
+    return address(check.url, CLASSIFIER_URL, True, missing, remedy)

@@ -6,8 +6,6 @@ LLM-as-a-judge with MT-Bench and Chatbot Arena")."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 
 from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.judged_checks import JUDGE_URL, JudgeCheck
-from lehr.evals.judged import Gave, ToJudge
+from lehr.evals.judged import Gave, ToJudge, address
 from lehr.post.chat_model import ChatModel, KeptRows, quoted
 from lehr.post.engine_client import ATTEMPTS, EngineClient
 from lehr.post.jinja import compiled
@@ -23,7 +21,6 @@ from lehr.runtime.errors import UserError
 
 TOKEN = "LEHR_JUDGE_TOKEN"
 _SECONDS = 1.0  # for a pattern on one reply
-_URL = re.compile(r"https?://[^\s/@?#]+/?")
 _VERDICTS = {"A": 1.0, "B": 0.0, "C": 0.5}  # of the first answer
 
 
@@ -154,9 +151,6 @@ class JudgeServer:
 
 
 def url_of(check: JudgeCheck) -> str:
-    """The judge's address: the task's, else that of the environment."""
-    url = check.url or os.environ.get(JUDGE_URL, "")
-    if not _URL.fullmatch(url):
-        what = f"{JUDGE_URL} is no address such as http://127.0.0.1:8000" if url else "no address of the judge is given"
-        raise UserError(what, where="metrics.judge.url", remedy=f"give it in the task's file, or set {JUDGE_URL}")
-    return url.rstrip("/")
+    """The judge's address. Raises UserError where none is given."""
+    missing, remedy = "no address of the judge is given", "give judge.url in the task's file"
+    return address(check.url, JUDGE_URL, False, missing, remedy).rstrip("/")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +12,7 @@ from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.judged_checks import JudgeCheck, JudgedCheck
 from lehr.evals.judged_by import JudgedBy
 from lehr.evals.task import Asked
+from lehr.runtime.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,16 @@ class Judging(Protocol):
         """Each metric of the examples' judged checks, `METRIC@WAY` where ways have names. `parts`: of each way what it takes
         out of the answers, equally many for each example. Raises InfraError and UserError."""
         ...
+
+
+def address(url: str, variable: str, path: bool, missing: str, remedy: str) -> str:
+    """A server's address: the task's `url`, else that of the environment's `variable`; `path` says whether it may have one.
+    Raises UserError, `missing`, where neither is given."""
+    found = url or os.environ.get(variable, "")
+    if not re.fullmatch(r"https?://[^\s/@?#]+" + (r"(/[^\s@?#]*)?" if path else "/?"), found):
+        what = f"{variable} is no address such as http://127.0.0.1:8000{'/predict' if path else ''}" if found else missing
+        raise UserError(what, where="metrics", remedy=f"{remedy}, or set {variable}")
+    return found
 
 
 def digest_of_check(check: JudgedCheck, content: Mapping[str, str]) -> str:

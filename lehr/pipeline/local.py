@@ -35,7 +35,8 @@ def run_graph(
     nodes: Sequence[Node], context: StageContext, earlier: Sequence[Manifest] = (), check: Check = _nothing
 ) -> Finished:
     """Make the artifacts that do not exist yet; for `earlier` artifacts in the same place, note why they cannot be reused.
-    `check` is called for each artifact before a stage after it begins. Raises what the stages and `check` raise."""
+    `check` is called for each artifact before a stage after it begins. Raises what the stages and `check` raise, and before
+    any of them UserError where something that a stage needs is not there."""
     seen = survey(nodes, context, earlier)
     found, refs = seen.found, {**seen.given, **seen.found}
     for node in nodes:
@@ -45,6 +46,9 @@ def run_graph(
         context.tracker.note(_said(nodes, found))
     for line in seen.changed:
         context.tracker.note(line)
+    for node in nodes:
+        if node.name not in found:
+            stage(node.kind).ready(node.config)
     for node in nodes if len(found) < len(nodes) else ():  # else no stage is left that a check could spare
         if node.name not in found:
             refs[node.name] = run_node(node, refs, context)

@@ -97,7 +97,8 @@ class StageSpec:
     `run(config, inputs, attempt)` writes the artifact's files into `attempt.out`. `total_steps(config, inputs)` is for the
     progress display, 0 if nothing is counted. `expand(step, place)` makes the nodes of a post-training step of this kind (see
     lehr.pipeline.graph). `plan(node, place)` is its amount of work (see lehr.planning.work). `announce(config, artifact,
-    tracker)` reports a finished stage to the trackers, whether it was made now or found again.
+    tracker)` reports a finished stage to the trackers, whether it was made now or found again. `ready(config)` raises UserError
+    where what the stage needs beside its inputs is missing, such as a server; it is asked before the first stage of a graph.
     """
 
     kind: str
@@ -111,6 +112,7 @@ class StageSpec:
     expand: Callable[[Any, Any], list[Any]] | None = None
     plan: Callable[[Any, Any], Any] | None = None
     announce: Callable[[Any, Artifact, Any], None] | None = None
+    ready: Callable[[Any], None] = lambda config: None
 
     def inputs(self, found: Mapping[str, list[Artifact]]) -> Inputs:
         """Artifacts by role, checked. Raises Bug for an unknown or missing role, and UserError for an artifact of the wrong

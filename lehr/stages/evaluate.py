@@ -16,11 +16,10 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.distributed.ranks import run_ranks
     from lehr.evals.flags import TrainingSet
     from lehr.evals.held_out import command, user
-    from lehr.evals.judges import probe
     from lehr.evals.run import Scoring, score_on_rank
     from lehr.train.fit import RankContext
 
-    probe(plan.task for plan in config.tasks)
+    ready(config)  # it is not asked before on a cluster, and may have gone since
     context, checkpoint = RankContext.of(attempt, config.parallel), inputs["checkpoint"]
     documents, pairs = inputs.get("documents"), inputs.get("pairs")
     trained_on = tuple(TrainingSet.of(artifact) for role in TRAINED_ON for artifact in inputs.many(role))
@@ -28,6 +27,13 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     work = Scoring(context, config, checkpoint.folder, *folders, trained_on, user(), command())
     count = run_ranks(config.parallel.processes, config.parallel.threads, score_on_rank, work)
     return Outcome({"records": count, "frozen": checkpoint.manifest.digest}, processes=config.parallel.processes)
+
+
+def ready(config: EvaluateConfig) -> None:
+    """Raises UserError for a judge or a classifier that does not answer a word."""
+    from lehr.evals.judges import probe
+
+    probe(plan.task for plan in config.tasks)
 
 
 def announce(config: EvaluateConfig, artifact: Artifact, tracker: Tracker) -> None:
@@ -51,4 +57,5 @@ SPEC = StageSpec(
     run,
     total_steps=lambda config, inputs: len(config.tasks),
     announce=announce,
+    ready=ready,
 )

@@ -12,6 +12,7 @@ from lehr.cli.main import main
 from lehr.evals.task import Record
 from lehr.post import engine_client
 from lehr.report.scores import ScoreRecord
+from tests.cli.conftest import Again
 from tests.evals.test_judges import written
 from tests.post.pairing.test_making import judging
 
@@ -35,7 +36,7 @@ def test_a_judges_scores_say_whose_they_are(
     assert not list((tmp_path / "a").rglob("openings.jsonl")), "no example was opened, nothing generated"
     with judging(lambda prompt: "no idea" if '"coal"' in prompt else "Rating: 4") as (url, asked):
         task = written(tmp_path / "one", {"judge": {"model": "judge-7b", "url": url}}, **more)
-        assert evaluated("a", task) == 0 and len(asked) == 4
+        assert evaluated("a", task) == 0 and len(asked) == 5, "a word before the graph and before the stage, and three answers"
         told = capsys.readouterr()
         assert evaluated("a", task) == 0 and "found again" in capsys.readouterr().err
         other = written(tmp_path / "two", {"judge": {"model": "judge-70b", "url": url}}, **more)
@@ -62,3 +63,15 @@ def test_a_judges_scores_say_whose_they_are(
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "c"), "--json"]) == 0
     for row in json.loads(capsys.readouterr().out)["scores"]:
         assert row["differences"][0]["value"] == 0.0 and row["judged"].startswith("by judge judge-7b (prompt")
+
+
+def test_a_run_whose_judge_is_not_there_begins_nothing(
+    again: Again, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_client, "_FIRST_WAIT", 0.001)
+    with judging(lambda prompt: "Rating: 4") as (url, _):
+        pass
+    for said, words in ((url, "the judge did not answer 3 requests"), ("", "no address of the judge is given")):
+        task = written(tmp_path, {"judge": {"model": "judge-7b", "url": said}}, split="held_out")
+        assert again(tmp_path / "run", f"evaluation.tasks=[{{task: {task}}}]") == 2
+        assert words in capsys.readouterr().err and not list((tmp_path / "run" / "artifacts").glob("*"))

@@ -189,7 +189,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, checks: dict[str, Any], more: dic
 def test_a_judge_that_is_not_there_is_found_out_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_client, "_FIRST_WAIT", 0.001)
     with pytest.raises(
-        UserError, match=r"no address of the judge is given\. Give it in the task's file, or set LEHR_JUDGE_URL"
+        UserError, match=r"no address of the judge is given\. Give judge.url in the task's file, or set LEHR_JUDGE_URL"
     ):
         probe([written(tmp_path, {"judge": JUDGE})])
     with judging(lambda prompt: "ready") as (url, asked):
