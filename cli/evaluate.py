@@ -13,7 +13,7 @@ from lehr.cli.say import say
 @click.command("eval")
 @click.argument("target", type=RUN)
 @click.option("--tasks", metavar="TASK,...", multiple=True, help="What to score; a wrong name lists those that there are.")
-@click.option("--suite", help="Score a suite of a report: olmes, olmo1 or olmo2, all examples of each of its tasks.")
+@click.option("--suite", help="Score a suite of a report: olmes, mmlu, olmo1 or olmo2, all examples of each of its tasks.")
 @click.option("--limit", type=click.IntRange(min=1), help="Examples of each task and split. [default: the run's, else 200]")
 @click.option(
     "--split",
