@@ -152,8 +152,8 @@ def _difference(first: Side, other: Side, column: Column) -> Difference | None:
 
 
 def _paired(first: tuple[ComparedRun, str], other: tuple[ComparedRun, str], column: Column) -> Difference | None:
-    """Over the examples' own differences, as a score is over its examples (Miller 2024, "Adding error bars to evals", section
-    4.2). None where the two did not answer the same ones, or it is not known."""
+    """Over the examples' own differences, as a score is over its examples (Miller 2024, "Adding error bars to evals"). None
+    where the two did not answer the same ones, or it is not known."""
     a, b = (run.items.get((stage, column.task, column.metric)) for run, stage in (first, other))
     if a is None or b is None or (a.examples, a.weights, len(a.values)) != (b.examples, b.weights, len(b.values)):
         return None

@@ -16,7 +16,7 @@ from lehr.config.judged_checks import CLASSIFIER_URL, ClassifiedCheck
 from lehr.data.filter_models import classifier
 from lehr.evals.judged import Gave, ToJudge, address
 from lehr.post.chat_model import KeptRows
-from lehr.post.engine_client import ATTEMPTS, EngineClient
+from lehr.post.engine_client import ATTEMPTS, Called, EngineClient
 from lehr.runtime.errors import UserError
 
 TOKEN = "LEHR_CLASSIFIER_TOKEN"
@@ -48,15 +48,8 @@ class ServedClassifier:
         """Raises UserError where no address is given."""
         url = urlsplit(url_of(check))
         self._check, self._path = check, url.path or "/"
-        key = "the task's `metrics.classified`"
-        self._client = EngineClient(
-            f"{url.scheme}://{url.netloc}",
-            check.timeout_seconds,
-            token=TOKEN,
-            key=key,
-            what="the classifier",
-            attempts=attempts,
-        )
+        called, place = Called("the classifier", "the task's `metrics.classified`", TOKEN), f"{url.scheme}://{url.netloc}"
+        self._client = EngineClient(place, check.timeout_seconds, called=called, attempts=attempts)
 
     def __call__(self, texts: Sequence[str], done: Callable[[str, float], None]) -> None:
         def ask(text: str) -> None:

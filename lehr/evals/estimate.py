@@ -27,7 +27,7 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float], clusters: 
 
     `clusters` gives for each example the group with which it was drawn (chunks of one document, answers to one prompt):
     examples of a cluster are not independent, so their residuals are summed before they are squared (Liang and Zeger 1986;
-    Miller 2024, "Adding error bars to evals", section 2.2), and the sample size is the number of clusters. Without them each
+    Miller 2024, "Adding error bars to evals"), and the sample size is the number of clusters. Without them each
     example is its own.
     """
     # fsum throughout: `sum` of floats has another result from Python 3.12 on.

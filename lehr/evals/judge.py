@@ -15,7 +15,7 @@ from lehr.artifacts.artifact import canonical, sha256_text
 from lehr.config.judged_checks import JUDGE_URL, JudgeCheck
 from lehr.evals.judged import Gave, ToJudge, address
 from lehr.post.chat_model import ChatModel, KeptRows, quoted
-from lehr.post.engine_client import ATTEMPTS, EngineClient
+from lehr.post.engine_client import ATTEMPTS, Called, EngineClient
 from lehr.post.jinja import compiled
 from lehr.runtime.errors import UserError
 
@@ -75,8 +75,8 @@ class JudgeServer:
     def __init__(self, check: JudgeCheck, kept: KeptRows, attempts: int = ATTEMPTS) -> None:
         """Raises UserError where no address is given."""
         self._check, self._kept = check, kept
-        key, what = "the task's `metrics.judge`", "the judge"
-        client = EngineClient(url_of(check), check.timeout_seconds, token=TOKEN, key=key, what=what, attempts=attempts)
+        called = Called("the judge", "the task's `metrics.judge`", TOKEN)
+        client = EngineClient(url_of(check), check.timeout_seconds, called=called, attempts=attempts)
         self._judge = ChatModel(client, check.model)
 
     def probe(self) -> None:

@@ -32,8 +32,8 @@ def t_quantile(share: float, freedom: int) -> float:
 
 def detectable(stderr: float, freedom: int, level: float = LEVEL, power: float = POWER) -> float:
     """The minimal detectable effect: a true difference of this size is called significant at `level` (two-sided) with
-    probability `power`. (z of 1 - level/2 + z of power) x standard error (Miller 2024, "Adding error bars to evals", section
-    5), with Student's t of the same degrees of freedom in place of the normal's z (Bloom 1995, "Minimum Detectable Effects").
+    probability `power`. (z of 1 - level/2 + z of power) x standard error (Miller 2024, "Adding error bars to evals"), with
+    Student's t of the same degrees of freedom in place of the normal's z (Bloom 1995, "Minimum Detectable Effects").
     The power then is within 1 % of it from 5 degrees on."""
     return (t_quantile(1 - level / 2, freedom) + t_quantile(power, freedom)) * stderr
 

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,18 @@ _MAX_BYTES = 64 * 2**20  # of an answer
 _PASSING = frozenset({408, 425, 429, 499})  # of 4xx; every 5xx may pass
 
 
+@dataclass(frozen=True)
+class Called:
+    """What a server is and the key that names it, in words, and the environment variable of the token that it asks for."""
+
+    what: str
+    key: str
+    token: str
+
+
+ENGINE = Called("the engine", "the step's `sampler`", TOKEN)
+
+
 class EngineClient:
     """Requests to the server at `url` (scheme, host, port). Safe to use from several threads; each request has a connection of
     its own, and no proxy is asked."""
@@ -30,14 +43,11 @@ class EngineClient:
         timeout: float,
         wait: Callable[[float], None] = time.sleep,
         *,
-        token: str = TOKEN,
-        key: str = "the step's `sampler`",
-        what: str = "the engine",
+        called: Called = ENGINE,
         attempts: int = ATTEMPTS,
     ) -> None:
-        """`token` is the environment variable of what the server asks for, `key` what names the server, in words, and `what` it
-        is; a request is tried `attempts` times."""
-        self.url, self._timeout, self._wait, self._token, self._key, self._what = url, timeout, wait, token, key, what
+        """A request is tried `attempts` times."""
+        self.url, self._timeout, self._wait, self._called = url, timeout, wait, called
         self._attempts = attempts
         self._split = urlsplit(url)
 
@@ -58,11 +68,11 @@ class EngineClient:
             last = f"status {status}: {_words(raw)}"
             if status < 500 and status not in _PASSING:
                 raise UserError(
-                    f"{self._what} refuses {path} ({last})",
+                    f"{self._called.what} refuses {path} ({last})",
                     where=self.url,
-                    remedy=f"see {self._key}, how the server was started, and {self._token}",
+                    remedy=f"see {self._called.key}, how the server was started, and {self._called.token}",
                 )
-        raise InfraError(f"{self.url}{path}: {self._what} did not answer {self._attempts} requests; the last: {last}")
+        raise InfraError(f"{self.url}{path}: {self._called.what} did not answer {self._attempts} requests; the last: {last}")
 
     def first_model(self) -> str | None:
         """The first that the server names, None if it names none. Raises as `ask` does."""
@@ -76,7 +86,7 @@ class EngineClient:
         kind = http.client.HTTPSConnection if self._split.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._split.hostname or "", self._split.port, timeout=self._timeout)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if token := os.environ.get(self._token):
+        if token := os.environ.get(self._called.token):
             headers["Authorization"] = f"Bearer {token}"
         try:
             connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
@@ -95,7 +105,7 @@ class EngineClient:
             raise UserError(
                 f"{path} is answered with something else than JSON",
                 where=self.url,
-                remedy=f"see whether that is the address of {self._what}",
+                remedy=f"see whether that is the address of {self._called.what}",
             ) from None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lehr.config.pairs import Judge
 from lehr.post.chat_model import ChatModel, KeptRows, quoted
-from lehr.post.engine_client import EngineClient
+from lehr.post.engine_client import Called, EngineClient
 from lehr.post.pairing.questions import Question
 from lehr.runtime.errors import UserError
 
@@ -43,8 +43,8 @@ class JudgeClient:
 
     def __init__(self, settings: Judge, kept: Path) -> None:
         self._settings, self._kept = settings, KeptRows(kept)
-        key = "the step's `judge`"
-        client = EngineClient(settings.url, settings.timeout_seconds, token=TOKEN, key=key, what="the judge")
+        called = Called("the judge", "the step's `judge`", TOKEN)
+        client = EngineClient(settings.url, settings.timeout_seconds, called=called)
         self._judge = ChatModel(client, settings.model)
 
     def means(self, answers: Sequence[Rated]) -> dict[str, float | None]:
