@@ -22,6 +22,7 @@ from lehr.config.posttraining import (
 )
 from lehr.config.recipe import Recipe
 from lehr.config.sources import ExternalSource, FilesSource
+from lehr.config.text_models import names_file
 from lehr.runtime.errors import UserError
 
 Lack = tuple[str, str]  # what is missing, what to do about it
@@ -110,6 +111,8 @@ def _filters(recipe: Recipe) -> Iterator[Lack]:
     for name, config in (recipe.data.filters if recipe.data else {}).items():
         for key in config.files:
             path = getattr(config, key)
+            if key == "model" and not names_file(path):  # trained by this run, or looked for when the recipe was read
+                continue
             if path and not Path(path).exists():
                 yield f"data.filters.{name}.{key}={path}: no such file", "correct the path, which is relative to its recipe"
 

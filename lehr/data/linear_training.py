@@ -51,6 +51,11 @@ class Texts:
         share_N: np.ndarray = np.where(self.labels_N == 1, 0.5 / max(positive, 1), 0.5 / max(len(self) - positive, 1))
         return share_N
 
+    def among(self, seen_B: np.ndarray) -> Texts:
+        """The same texts with buckets counted among those that `seen_B` has."""
+        place_B = np.cumsum(seen_B, dtype=np.int32) - 1
+        return Texts(place_B[self.ngrams_K], self.starts_N, self.labels_N)
+
     def logits(self, weights_B: np.ndarray, bias: float) -> np.ndarray:
         """The mean of each text's weights, plus the bias, float64 (N)."""
         sums_N = np.add.reduceat(weights_B[self.ngrams_K], self.starts_N)
@@ -78,21 +83,24 @@ def fit(texts: Texts, config: ClassifierModel) -> LinearClassifier:
     for label, name in ((1, "positive"), (0, "negative")):
         if not (texts.labels_N == label).any():
             raise UserError(f"no {name} text to train on", remedy="add documents, or lower held_out")
-    parameters = torch.zeros(config.buckets + 1, dtype=torch.float64)
+    seen_B = np.zeros(config.buckets, bool)
+    seen_B[texts.ngrams_K] = True
+    among, count = texts.among(seen_B), int(seen_B.sum())  # weights of buckets that no text fills begin and stay at zero
+    parameters = torch.zeros(count + 1, dtype=torch.float64)
     optimizer = torch.optim.LBFGS(
         [parameters], max_iter=config.iterations, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def closure() -> float:
-        loss, gradient = loss_and_gradient(parameters.numpy(), texts, config.l2)
+        loss, gradient = loss_and_gradient(parameters.numpy(), among, config.l2)
         parameters.grad = torch.from_numpy(gradient)
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     found = parameters.numpy()
-    return LinearClassifier(
-        (found[:-1] * _SCALE).astype(np.float32), float(found[-1]), config.ngrams, config.normalise == "plain"
-    )
+    weights_B = np.zeros(config.buckets, np.float32)
+    weights_B[seen_B] = found[:-1] * _SCALE
+    return LinearClassifier(weights_B, float(found[-1]), config.ngrams, config.normalise == "plain")
 
 
 def measured(classifier: LinearClassifier, texts: Texts) -> dict[str, float]:

@@ -28,6 +28,11 @@ def test_tiny_recipes_run(path: Path) -> None:
     check_runnable(load_recipe(path))
 
 
+def test_a_model_that_the_run_trains_is_no_file() -> None:
+    model = "data.models={good: {kind: classifier, positive: [factbook], negative: [code]}}"
+    check_runnable(changed(model, "data.filters.quality={kind: classifier, model: good, min_probability: 0.5}"))
+
+
 @pytest.mark.parametrize("path", TINY, ids=lambda p: p.stem)
 def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path: Path) -> None:
     """`auto` would compute in bf16 or fp32 as the processor has it, with other scores; positions that no stage trained on would
@@ -48,6 +53,7 @@ def test_tiny_recipes_give_one_set_of_results_and_advertise_what_they_train(path
         ("posttraining.dpo.batch_size=0", "posttraining.dpo: its batch_size is not given", "give a step its batch_size"),
         ("posttraining.dpo.steps=0", "posttraining.dpo: its length is not given", "give a step its steps, or its epochs"),
         ("data.filters.url_blocklist={file: nowhere.txt}", "data.filters.url_blocklist.file=", "correct the path"),
+        ("data.filters.quality={kind: classifier, model: no/such.bin, min_probability: 0.5}", "quality.model=", "correct"),
         ("tokenizer.origin=cl100k", "the tokenizer must be supplied: cl100k", "tokenizer.path"),
         (
             "posttraining=[{kind: sft}, {kind: merge}]",
