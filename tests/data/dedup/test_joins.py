@@ -77,10 +77,8 @@ def held_to_dictionaries(engine: Joins, rounds: tuple[int, ...]) -> None:
 def test_parts_hold_all_rows_of_their_keys(tmp_path: Path, most: int) -> None:
     """Also those of a key with more rows than a part may have, and of keys that no file tells apart (small numbers)."""
     random = np.random.default_rng(0)
-    keys = np.concatenate(
-        [np.repeat(random.integers(0, 1 << 64, 300, np.uint64), 9), np.full(500, 7), random.integers(0, 9, 50)]
-    )
-    keys = random.permutation(keys.astype(np.uint64))
+    many, few = np.repeat(random.integers(0, 1 << 64, 300, np.uint64), 9), random.integers(0, 9, 50, np.uint64)
+    keys = random.permutation(np.concatenate([many, few, np.full(500, 7, np.uint64)]))
     parts = Partitions(tmp_path, key="u8", number="i8")
     for start in range(0, len(keys), 400):
         parts.add(key=keys[start : start + 400], number=np.arange(start, min(start + 400, len(keys))))
