@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from lehr.runtime.errors import UserError
 
 REASONS = ("duplicate url", "exact duplicate", "near duplicate")  # by the number that a record holds
 DROPPED = np.dtype([("number", "<i8"), ("kept", "<i8"), ("reason", "u1"), ("similarity", "<f4")])
+_BATCH = 1 << 14  # records at a time
 _EARLIER = np.inf  # the priority of earlier corpora's documents, before all others
 
 
@@ -45,21 +48,30 @@ class Corpora:
         `kept` is the document in whose place each is dropped; a negative number is one of an earlier corpus. One that
         was kept by its URL or text may itself be a near-duplicate of another: then it has a record of its own.
         `similarity` is the Jaccard similarity of a near-duplicate with the kept one, else 1. 21 bytes of memory for
-        each dropped document."""
+        each dropped document, once all joins are done; until then they are in a nameless file beside the signatures."""
+        with TemporaryFile(dir=self.own.folder) as found:
+            for records in self._found(joins, texts, apply):
+                found.write(records.data)
+            found.seek(0)
+            result = np.fromfile(found, DROPPED)
+        result.sort(order="number")  # in place
+        return result
+
+    def _found(self, joins: Joins, texts: Texts, apply: Apply) -> Iterator[np.ndarray]:
         dropped = np.zeros(len(self.own), bool)
-        found = list[np.ndarray]()
         for reason, field in enumerate(("url", "exact")):
             if getattr(self.config, field):
-                for numbers, firsts in joins.copies(self._keys(field, dropped)):
-                    found.append(_records(numbers, firsts, reason))
-                for part in found:
-                    dropped[part["number"]] = True
+                for numbers, firsts in joins.copies(self._keys(field, dropped)):  # after the last row
+                    dropped[numbers] = True
+                    yield _records(numbers, firsts, reason)
         if self.config.fuzzy:
             verify = Verifier(self.config.fuzzy, self.own, self.earlier, texts)
             buckets = joins.buckets(self._bands(dropped))
+            del dropped
             near = near_duplicates(buckets, verify, len(self.earlier), len(self.own), apply)
-            found.append(np.fromiter(((number, kept, 2, value) for number, kept, value in near), DROPPED))
-        return np.sort(np.concatenate([np.empty(0, DROPPED), *found]), order="number")
+            rows = ((number, kept, 2, value) for number, kept, value in near)
+            while len(batch := np.fromiter(islice(rows, _BATCH), DROPPED)):
+                yield batch
 
     def save(self, folder: Path, dropped: np.ndarray, texts: Texts) -> None:
         """Keep the signatures of what stays, in a folder for `against` of later corpora. Takes 8 bytes for each shingle."""

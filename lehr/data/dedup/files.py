@@ -73,6 +73,11 @@ class Signatures:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the first file is; None without files."""
+        return self._paths[0].parent if self._paths else None
+
     def batches(self, size: int = 1 << 14) -> Iterator[tuple[int, np.ndarray]]:
         """The number of a batch's first document, and the records."""
         number = self.first

@@ -69,7 +69,9 @@ class _State:
         """Decide what this round's comparisons allow, and say what is dropped."""
         flags, earlier = self.flags, self.earlier
         self.mark((pairs.other for pairs in buckets.similar()), _SIMILAR)
-        flags[(flags & (_PRESENT | _BEHIND | _SIMILAR)) == _PRESENT] |= _KEPT
+        for start in range(0, len(flags), _BATCH):  # in batches, here and below, for the sake of memory
+            part = flags[start : start + _BATCH]
+            part[(part & (_PRESENT | _BEHIND | _SIMILAR)) == _PRESENT] |= _KEPT
         for other, firsts in _by_other(buckets.similar()):  # in order, so that those before it are decided, if they can be
             states = [int(flags[first + earlier]) for first, _ in firsts]
             keeper = next((pair for pair, state in zip(firsts, states, strict=True) if state & _KEPT), None)

@@ -14,7 +14,7 @@ from lehr.data.dedup.minhash import fewest_equal
 from lehr.data.dedup.shingles import jaccard, shingle_sets
 from lehr.data.joins import F32, I64, U64, Pairs
 
-_SHINGLES = 1 << 20  # of texts that are in memory at once, beside the two of one pair
+_SHINGLES = 1 << 18  # of texts that are in memory at once, beside the two of one pair
 _CHECKED = 1 << 12  # pairs whose sketches are compared at once
 
 

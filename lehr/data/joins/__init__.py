@@ -23,7 +23,8 @@ F32: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Keyed:
-    """A batch of rows: keys [N, 1 or 2 words], numbers [N], priorities [N] (the largest comes first; equals by number)."""
+    """A batch of rows: keys [N, 1 or 2 words] (hashes: any number is as likely as any other), numbers [N], priorities [N] (the
+    largest comes first; equals by number)."""
 
     keys: U64
     numbers: I64

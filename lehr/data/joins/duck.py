@@ -1,12 +1,15 @@
 """Joins on DuckDB: in this process, under a memory limit, in files of a scratch folder.
 
-Grouping is done a share of the keys at a time, so that the working memory of a join does not grow with the corpus; DuckDB
-spills what still does not fit.
+Most keys of a corpus occur once. Rows are cut by key into files first, and what has a key of its own is left out before
+DuckDB sees it. Grouping is done a share of the keys at a time, so that the working memory of a join does not grow with the
+corpus; DuckDB spills what still does not fit. A share is a range of keys, and tables are in order of ranges, so that DuckDB
+reads few other rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,8 +18,9 @@ import duckdb
 import numpy as np
 
 from lehr.data.joins import I64, Keyed, Pairs
+from lehr.data.joins.partitions import Partitions
 
-_ROWS = 1 << 19  # grouped at a time
+_ROWS = 1 << 17  # grouped at a time
 _BATCH = 1 << 14  # rows of a result at a time
 _ORDER = "{0}_priority DESC, {0}"
 
@@ -24,7 +28,8 @@ _ORDER = "{0}_priority DESC, {0}"
 class DuckDBJoins:
     """An engine in `folder`, which must be there, be empty, and be removed by the caller. Use it as a context."""
 
-    def __init__(self, folder: Path, memory_mib: int = 96, threads: int = 1) -> None:
+    def __init__(self, folder: Path, memory_mib: int = 64, threads: int = 1) -> None:
+        self._folder = folder
         self._db = duckdb.connect(
             str(folder / "joins.duckdb"),
             config={
@@ -32,6 +37,7 @@ class DuckDBJoins:
                 "threads": threads,
                 "temp_directory": str(folder),
                 "preserve_insertion_order": True,
+                "write_buffer_row_group_count": 1,
                 # No network: an extension would be fetched from one.
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
@@ -52,8 +58,11 @@ class DuckDBJoins:
 
     def copies(self, rows: Iterable[Keyed]) -> Iterator[tuple[I64, I64]]:
         table = _Table(self._db, "copy_rows", "low UBIGINT, high UBIGINT, number BIGINT")
+        parts = Partitions(self._folder, low="u8", high="u8", number="i8")
         for keyed in rows:
-            table.append(low=keyed.keys[:, 0], high=keyed.keys[:, 1], number=keyed.numbers)
+            parts.add(low=keyed.keys[:, 0], high=keyed.keys[:, 1], number=keyed.numbers)
+        for part in _repeated(parts):
+            table.append(**part)
         found = _Table(self._db, "copies", "number BIGINT, first BIGINT")
         for share in table.shares("low"):
             self._db.execute(
@@ -67,23 +76,26 @@ class DuckDBJoins:
         found.drop()
 
     def buckets(self, rows: Iterable[Keyed]) -> _Buckets:
-        return _Buckets(self._db, rows)
+        return _Buckets(self._db, self._folder, rows)
 
 
 class _Buckets:
-    def __init__(self, db: duckdb.DuckDBPyConnection, rows: Iterable[Keyed]) -> None:
+    def __init__(self, db: duckdb.DuckDBPyConnection, folder: Path, rows: Iterable[Keyed]) -> None:
         self._db = db
         self._rows = _Table(db, "bucket_rows", _ROW)
         self._judged = _Table(db, "judged", _PAIR)
+        parts = Partitions(folder, key="u8", number="i8", priority="f8")
         for batch in rows:
-            self._rows.append(key=batch.keys[:, 0], number=batch.numbers, priority=batch.priorities)
+            parts.add(key=batch.keys[:, 0], number=batch.numbers, priority=batch.priorities)
+        for part in _repeated(parts):
+            self._rows.append(**part)
         self._prune()
 
     def beyond(self, places: int) -> Iterator[I64]:
         found = _Table(self._db, "beyond", "number BIGINT")
         for share in self._rows.shares("key"):
             self._db.execute(f"INSERT INTO beyond SELECT DISTINCT number FROM ({_placed(share)}) WHERE place > {int(places)}")
-        for batch in found.sorted("number", "DISTINCT number"):
+        for batch in _different(found.sorted("number", "number"), "number"):
             yield batch["number"]
         found.drop()
 
@@ -96,7 +108,7 @@ class _Buckets:
                 ON a.key = b.key AND a.place < b.place WHERE a.place <= {int(places)} AND b.number >= 0"""
             )
         new = "candidates ANTI JOIN judged USING (first, other)"
-        for batch in found.sorted("first, other", f"DISTINCT {_PAIR_COLUMNS}", new):
+        for batch in _different(found.sorted("first, other", _PAIR_COLUMNS, new), "first", "other"):
             yield Pairs(**batch)
         found.drop()
 
@@ -163,9 +175,10 @@ class _Table:
         return _one(self._db.execute(f"SELECT count(*) FROM {self.name}").fetchall())
 
     def shares(self, key: str) -> Sequence[str]:
-        """SQL conditions that cut the table into shares of about `_ROWS` rows, by key."""
-        shares = -(-len(self) // _ROWS)
-        return [f"{key} % {shares} = {share}" for share in range(shares)] if shares > 1 else ["true"]
+        """SQL conditions that cut the table into shares of about `_ROWS` rows, by key, in ascending order."""
+        shares = max(1, -(-len(self) // _ROWS))
+        ends = [(share << 64) // shares for share in range(shares + 1)]
+        return [f"{key} BETWEEN {start}::UBIGINT AND {end - 1}::UBIGINT" for start, end in pairwise(ends)]
 
     def sorted(self, order: str, columns: str, source: str = "") -> Iterator[dict[str, Any]]:
         """Columns of `source` (left out: of this table) in that order, in batches. DuckDB's own batches need pandas or
@@ -190,6 +203,41 @@ class _Table:
 
     def drop(self) -> None:
         self._db.execute(f"DROP TABLE {self.name}")
+
+
+def _repeated(parts: Partitions) -> Iterator[dict[str, np.ndarray]]:
+    """The rows whose first column another row has too, as columns, in batches, ascending by share."""
+    waiting, rows = list[np.ndarray](), 0
+    for records in parts.parts(4 * _ROWS):
+        keys = records[parts.key]
+        order = np.argsort(keys)
+        same = np.diff(keys[order]) == 0
+        found = records[np.sort(order[np.append(same, False) | np.append(False, same)])]
+        waiting.append(found)
+        rows += len(found)
+        if rows >= _ROWS:
+            yield _columns(waiting)
+            waiting, rows = [], 0
+    if rows:
+        yield _columns(waiting)
+
+
+def _different(batches: Iterator[dict[str, np.ndarray]], *by: str) -> Iterator[dict[str, np.ndarray]]:
+    """Sorted rows, without those that are as the one before. SQL's DISTINCT wants memory for all of them: of ten million
+    documents more than an engine of 64 MiB has, which does not spill it."""
+    before: tuple[int, ...] | None = None
+    for batch in batches:
+        new = np.zeros(len(batch[by[0]]), bool)
+        for name in by:
+            new[1:] |= np.diff(batch[name]) != 0
+        new[0] = before != tuple(int(batch[name][0]) for name in by)
+        before = tuple(int(batch[name][-1]) for name in by)
+        yield {name: values[new] for name, values in batch.items()}
+
+
+def _columns(parts: list[np.ndarray]) -> dict[str, np.ndarray]:
+    records = np.concatenate(parts)
+    return {name: records[name] for name in records.dtype.names or ()}
 
 
 def _one(rows: list[Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -12,6 +13,7 @@ import pytest
 from lehr.data.joins import Joins, Keyed, Pairs
 from lehr.data.joins import duck as module
 from lehr.data.joins.duck import DuckDBJoins
+from lehr.data.joins.partitions import Partitions
 from tests.data.dedup.given import NumPyJoins
 
 
@@ -24,7 +26,7 @@ def engine(tmp_path: Path) -> Iterator[DuckDBJoins]:
 def _rows(seed: int, words: int, rows: int = 4000, keys: int = 1500) -> list[Keyed]:
     random = np.random.default_rng(seed)
     numbers = random.permutation(np.arange(-rows // 4, rows - rows // 4))
-    found = random.integers(0, keys, (rows, words), dtype=np.uint64) << np.uint64(40)
+    found = random.integers(0, keys, (rows, words), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     found[:, 1:] = found[:, :1] * np.uint64(3)
     priorities = np.where(numbers < 0, np.inf, random.integers(0, 3, rows)).astype(np.float64)
     return [Keyed(found[i : i + 700], numbers[i : i + 700], priorities[i : i + 700]) for i in range(0, rows, 700)]
@@ -69,6 +71,24 @@ def held_to_dictionaries(engine: Joins, rounds: tuple[int, ...]) -> None:
                 for found in (ours.beyond(behind), theirs.beyond(behind))
             ]
             assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize("most", [10, 100, 10_000])
+def test_parts_hold_all_rows_of_their_keys(tmp_path: Path, most: int) -> None:
+    """Also those of a key with more rows than a part may have, and of keys that no file tells apart (small numbers)."""
+    random = np.random.default_rng(0)
+    many, few = np.repeat(random.integers(0, 1 << 64, 300, np.uint64), 9), random.integers(0, 9, 50, np.uint64)
+    keys = random.permutation(np.concatenate([many, few, np.full(500, 7, np.uint64)]))
+    parts = Partitions(tmp_path, key="u8", number="i8")
+    for start in range(0, len(keys), 400):
+        parts.add(key=keys[start : start + 400], number=np.arange(start, min(start + 400, len(keys))))
+    found = list(parts.parts(most))
+    seen = [set(part["key"].tolist()) for part in found]
+    assert all(max(before) < min(after) for before, after in pairwise(seen)), "ascending, so that no key is in two"
+    assert all(len(part) <= most or len(one) <= 10 for part, one in zip(found, seen, strict=True))
+    rows = np.concatenate(found)
+    assert (keys[rows["number"]] == rows["key"]).all() and len(set(rows["number"].tolist())) == len(rows) == len(keys)
+    assert not list(tmp_path.iterdir()), "files are deleted as they are read"
 
 
 def test_no_rows_give_nothing(engine: DuckDBJoins) -> None:
