@@ -78,7 +78,7 @@ control-plane: setup ## find or build etcd, kube-apiserver, kubectl, helm, Flyte
 	@$(PY) tests/cluster/provide.py
 
 test-cluster: control-plane ## the tests of the chart, and those against a real kube-apiserver and Flyte's own engine
-	@$(PY) -m pytest -m "cluster and not long" -n 2 --dist loadfile tests/helm tests/cluster
+	@$(PY) -m pytest -m "cluster and not long" -n 2 --no-loadscope-reorder tests/helm tests/cluster
 
 # Two pods of a PyTorchJob meet at torch's own store, which listens on all addresses: on a machine of one's own.
 test-cluster-long: control-plane ## whole runs that test-cluster has in part: a PyTorchJob, README's section, mutants of the alerts, reactions among 2,048 nodes, 1,000 shards; over half an hour

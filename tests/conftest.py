@@ -27,6 +27,7 @@ settings.register_profile("lehr", deadline=None, derandomize=True, max_examples=
 settings.load_profile("lehr")
 
 ROOT = Path(__file__).resolve().parent.parent
+TAKE_MINUTES = ("test_submit.py", "test_engine.py", "test_flyte_submit.py", "test_chart.py")  # of tests/cluster
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -37,8 +38,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The end-to-end runs come first: they take longest, and with several workers nobody should wait for them at the end."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    """End-to-end runs and the files that take minutes come first, so that no worker has to wait for another at the end."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.name not in TAKE_MINUTES)
 
 
 @lru_cache
