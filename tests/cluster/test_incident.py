@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.incident import Scene, eventually, fetch, staged
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 DAY = 86_400
 PAGED = {"LehrStalled", "LehrBreakerOpen", "LehrStoreDown"}
 # While the store fails for all runs, and a breaker is open.
@@ -66,9 +66,7 @@ def growing() -> Callable[[], float]:
 
 def test_a_fault_of_everybody_pages_once_and_everything_resolves(tmp_path: Path) -> None:
     with staged(tmp_path, healthy) as scene:
-        # Prometheus looks for what to scrape five seconds after its start, which is five minutes of the rules.
-        eventually(lambda: _scraped(scene) and not scene.firing("LehrControllerDown"), "the first scrapes")
-        scene.heard.clear()
+        eventually(lambda: _scraped(scene), "the rules have values")
         took = _one_run_and_one_node(scene)
         scene.set('lehr_fleet_breaker_open{breaker="pool/h"}', 1)
         away(scene, "n2", 2 * DAY)
