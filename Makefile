@@ -83,7 +83,7 @@ test-cluster: control-plane ## the tests of the chart, and those against a real 
 # Two pods of a PyTorchJob meet at torch's own store, which listens on all addresses: on a machine of one's own.
 test-cluster-long: control-plane ## whole runs that test-cluster has in part: a PyTorchJob, README's section, mutants of the alerts, reactions among 2,048 nodes, 1,000 shards; over half an hour
 	@$(PY) -m pytest -m cluster tests/cluster/test_scale.py # times reactions: alone
-	@$(PY) -m pytest -m "cluster and long" -n 2 --dist loadfile tests/helm tests/cluster --ignore tests/cluster/test_scale.py
+	@$(PY) -m pytest -m "cluster and long" -n 2 --no-loadscope-reorder tests/helm tests/cluster --ignore tests/cluster/test_scale.py
 
 # Schema and README follow from values.yaml. The package's bytes depend on files alone, not on the time or the machine.
 CHART_EPOCH ?= 1764547200

@@ -27,7 +27,7 @@ settings.register_profile("lehr", deadline=None, derandomize=True, max_examples=
 settings.load_profile("lehr")
 
 ROOT = Path(__file__).resolve().parent.parent
-TAKE_MINUTES = ("test_submit.py", "test_engine.py", "test_flyte_submit.py", "test_chart.py")  # of tests/cluster
+TAKE_MINUTES = [ROOT / f"tests/cluster/test_{name}.py" for name in ("submit", "engine", "flyte_submit", "chart")]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -39,7 +39,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """End-to-end runs and the files that take minutes come first, so that no worker has to wait for another at the end."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.name not in TAKE_MINUTES)
+    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path not in TAKE_MINUTES)
 
 
 @lru_cache

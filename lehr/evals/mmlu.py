@@ -35,26 +35,26 @@ def tasks(package: Path) -> Iterator[str]:
         yield from (f"{PREFIX}{folder.parent.name}:{kind}" for kind in KINDS)
 
 
-def split_of(task: str) -> str:
+def split_of(package: Path, task: str) -> str:
     """As the package names it: `validation` or `test`."""
     return "test" if _kind(task).startswith("test_") else "validation"
 
 
-def primary(task: str) -> str:
+def primary(package: Path, task: str) -> str:
     """OLMES (Gu et al. 2024) divides the log-probabilities of MMLU's continuations by their characters."""
     return "acc" if _letters(task) else "acc_per_char"
 
 
 def digest(package: Path, task: str) -> str:
     """SHA-256 of the questions and of the solved ones before them."""
-    both = [sha256_file(_file(package, task, split)) for split in ("dev", split_of(task))]
+    both = [sha256_file(_file(package, task, split)) for split in ("dev", split_of(package, task))]
     return hashlib.sha256("".join(both).encode()).hexdigest()
 
 
 def options(package: Path, task: str) -> tuple[Options, ...]:
     """All questions of a task. Raises UserError where pyarrow is not installed, and for a damaged file."""
-    dev, asked = (_rows(_file(package, task, split)) for split in ("dev", split_of(task)))
-    letters, subject = _letters(task), task.removeprefix(PREFIX).partition(":")[0].replace("_", " ")
+    dev, asked = (_rows(_file(package, task, split)) for split in ("dev", split_of(package, task)))
+    letters, first, subject = _letters(task), primary(package, task), _subject(task).replace("_", " ")
     before = f"The following are multiple choice questions (with answers) about {subject}:\n\n"
     for row in dev[:SHOTS]:
         answer = _LETTERS[row["answer"]] if letters else row["choices"][row["answer"]]
@@ -63,7 +63,7 @@ def options(package: Path, task: str) -> tuple[Options, ...]:
     for row in asked:
         texts = tuple(f" {text}" for text in (_LETTERS if letters else row["choices"]))
         alone = () if letters else ("Answer:",) * len(texts)
-        found.append(Options((before + _asked(row, letters),) * len(texts), texts, row["answer"], alone, primary(task)))
+        found.append(Options((before + _asked(row, letters),) * len(texts), texts, row["answer"], alone, first))
     return tuple(found)
 
 
@@ -99,6 +99,10 @@ def _is_whole(row: dict[str, Any]) -> bool:
     return texts and len(choices) == len(_LETTERS) and answer in range(len(_LETTERS))  # type: ignore[arg-type]
 
 
+def _subject(task: str) -> str:
+    return task.removeprefix(PREFIX).partition(":")[0]
+
+
 def _kind(task: str) -> str:
     return task.partition(":")[2]
 
@@ -108,5 +112,4 @@ def _letters(task: str) -> bool:
 
 
 def _file(package: Path, task: str, split: str) -> Path:
-    subject = task.removeprefix(PREFIX).partition(":")[0]
-    return package / _QUESTIONS / subject / split / "data-00000-of-00001.arrow"
+    return package / _QUESTIONS / _subject(task) / split / "data-00000-of-00001.arrow"

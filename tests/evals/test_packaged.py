@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lehr.cli.main import main
-from lehr.evals import packaged
+from lehr.evals import packaged, rendered
 from lehr.evals.named_suites import SUITES, members, summary
 from lehr.evals.score import score
 from lehr.evals.suites import check_task, metrics_of
@@ -49,7 +49,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shipped(root, "sums:gold_bpb_5shot", "test", "bits_per_byte", [([("Q:", " x")], "x")] * 2)
     monkeypatch.setenv(packaged.FOLDER, str(root))
     packaged._options.cache_clear()
-    packaged._config.cache_clear()
+    rendered._config.cache_clear()
     return root
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"quiz:rc_5shot is of the validation split.*Ask for `splits: \[dev\]`"):
         examples("quiz:rc_5shot", "held_out", 9, 0)
     before = packaged.digest("who:rc_0shot")
-    path = packaged._folder("who:rc_0shot") / "requests.jsonl.gz"
+    path = rendered._folder(packaged._package(), "who:rc_0shot") / "requests.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-9])
     packaged._options.cache_clear()
     assert packaged.digest("who:rc_0shot") != before, "scores of other requests are other scores"
