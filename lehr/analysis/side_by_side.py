@@ -8,10 +8,11 @@ from typing import Any
 
 from lehr.analysis.ancestors import Opener, nowhere
 from lehr.analysis.comparison import Setting, settings_that_differ
-from lehr.analysis.differences import Correction, Difference, Row, Standing, score_rows, scored_stage
+from lehr.analysis.differences import Row, Standing, score_rows, scored_stage
 from lehr.analysis.expense import QUANTITIES, Expense
 from lehr.analysis.runs import ComparedRun, Group, groups
 from lehr.analysis.tradeoff import Tradeoff, expenses, tradeoffs
+from lehr.evals.differences import Correction, Difference
 from lehr.report.speed import step_seconds
 
 
