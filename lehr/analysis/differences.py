@@ -10,7 +10,7 @@ from itertools import islice
 from lehr.analysis.comparison import mean_and_spread
 from lehr.analysis.runs import Group
 from lehr.evals.differences import Correction, Difference, adjusted, independent, interval, paired
-from lehr.report.scores import Column, ScoreRecord
+from lehr.report.scores import Column, ScoreRecord, known_error
 from lehr.runtime.errors import UserError
 
 
@@ -84,16 +84,9 @@ def _standing(group: Group, stage: str, column: Column) -> Standing | None:
     if not found:
         return None
     if not group.of_seeds:
-        return Standing(found[0].value, _error(found[0], column), 1, found[0])
+        return Standing(found[0].value, known_error(found[0], column.about), 1, found[0])
     mean, spread = mean_and_spread([r.value for r in found])
     return Standing(mean, spread if len(found) > 1 else None, len(found), found[0])
-
-
-def _error(record: ScoreRecord, column: Column) -> float | None:
-    """The standard error; of a share of 0 or 1 one side of Wilson's interval, as tables have it: the formula says 0 there."""
-    if not record.stderr and column.about.is_share and record.value in (0.0, 1.0) and record.n > 1:
-        return 1 / (record.n + 1)
-    return record.stderr
 
 
 Side = tuple[Group, str, Standing | None]  # a group, the stage that is compared, its standing

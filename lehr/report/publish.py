@@ -16,7 +16,8 @@ from lehr.artifacts.incidents import read_incidents
 from lehr.artifacts.ledger import Spent
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.held_out import OPENINGS, in_order, openings_of_run, read_openings
-from lehr.evals.scores import SAMPLES, SCORES
+from lehr.evals.items import read_items
+from lehr.evals.scores import ITEMS, SAMPLES, SCORES
 from lehr.interop.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.pipeline.registry import stage
@@ -142,6 +143,7 @@ def collect(run: RunRecord) -> ReportData:
         stages=[_stage(m, m.name in run.reused) for m in run.made],
         unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
         scores=[record for a in scores for record in read_records(a.path(SCORES))],
+        items=[items for a in scores for items in read_items(a.path(ITEMS))],
         openings=in_order(o for a in scores for o in read_openings(a.path(f"{LOGS}/{OPENINGS}"))),
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
         environment=environment(run.command, artifacts),

@@ -54,6 +54,13 @@ class ScoreRecord(BaseModel):
         return without_empty(handler(self))
 
 
+def known_error(record: ScoreRecord, about: Metric) -> float | None:
+    """The standard error; of a share of 0 or 1 one side of Wilson's interval, as tables have it: the formula says 0 there."""
+    if not record.stderr and about.is_share and record.value in (0.0, 1.0) and record.n > 1:
+        return 1 / (record.n + 1)
+    return record.stderr
+
+
 def read_records(path: Path) -> list[ScoreRecord]:
     """Those of a scores.json, a run's or an artifact's. Raises UserError where it is missing or damaged."""
     remedy = "delete it and run the same command again"
