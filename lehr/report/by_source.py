@@ -22,8 +22,9 @@ _LABEL = 15  # characters of a source's name that a chart of many has room for
 @dataclass(frozen=True)
 class Measured:
     """One metric. `sources`: a row's name, number of texts, score of each stage; a source's mean over its domains stands behind
-    it, the means over all sources and all domains, and the score of all texts, last. `domains`: source, domain, texts, scores. `without`: source and domain, stage, score, score
-    without the texts that stand in training documents, their number."""
+    it; last are the means over all sources and over all domains, and the score of all texts. `domains`: source, domain, texts,
+    scores. `without`: source and domain, stage, score, score without the texts that stand in training documents, their
+    number."""
 
     heading: str
     sources: list[list[str]]

@@ -38,7 +38,7 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.judgements import judged
-from lehr.report.machine import environment, peak_memory
+from lehr.report.machine import environment
 from lehr.report.scores import read_records
 from lehr.report.totals import footprint
 from lehr.runtime.json_files import read_object, read_objects, read_rows
@@ -63,6 +63,7 @@ class RunRecord:
     reused: frozenset[str]
     seconds: float | None
     unfinished: Mapping[str, Spent] = field(default_factory=dict)  # work in the run's place that led to no artifact
+    peak_memory: int | None = None  # bytes that the command held at once
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -155,7 +156,7 @@ def collect(run: RunRecord) -> ReportData:
         plan_basis=_plan_basis(recipe),
         peak_flops=h.count * h.peak_tflops * 1e12 if (h := recipe.hardware) else 0.0,
         totals=Totals(
-            wall_seconds=run.seconds, peak_memory_bytes=peak_memory(recipe), parameters=parameter_count(recipe.model)
+            wall_seconds=run.seconds, peak_memory_bytes=run.peak_memory, parameters=parameter_count(recipe.model)
         ),
     )  # fmt: skip
 
