@@ -38,7 +38,8 @@ PRETRAINING = {
     "straggler_ratio": 1.04, "slowest_rank": 3, "guard_loss_limit": 3.5, "guard_grad_norm_limit": 2.0,
 }  # fmt: skip
 RL = {
-    **PRETRAINING, "sampling_seconds": 0.1, "reward": 0.4, "kl": 0.02, "margin": 0.1, "response_tokens": 90, "unfinished": 0.05,
+    **PRETRAINING, "sampling_seconds": 0.1, "reward": 0.4, "kl": 0.02, "margin_over_reference": 0.1,
+    "response_tokens": 90, "unfinished": 0.05,
     "preference_accuracy": 0.6, "chat_loss": 1.2, "clipped": 0.01,
     "sampler_difference": 1e-5,
 }  # fmt: skip
