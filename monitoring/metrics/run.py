@@ -106,7 +106,8 @@ TRAIN_LOSS_LIMIT = _of("train_guard_loss_limit", "guard_loss_limit", "Loss above
 TRAIN_NORM_LIMIT = _of("train_guard_grad_norm_limit", "guard_grad_norm_limit", "Gradient norm above which it refuses.")
 TRAIN_SPIKES = _gauge(
     "train_spike_score_ratio",
-    "Share of this process's steps whose loss or gradient norm lies 7 deviations off the 1,000 before (OLMo 2 section 3.2).",
+    "Share of this process's steps whose loss or gradient norm lies 7 deviations off the 1,000 before (OLMo 2 section 3.2); "
+    "from its 1,000th step or 6th spike on.",
     (*RUN_STAGE, "metric"),
     bound=2,
 )
