@@ -8,11 +8,16 @@ import pytest
 
 from lehr.evals.hard_requests import check_choices, remarkable
 from lehr.evals.score import score
-from lehr.evals.task import Choice, Example, Options
+from lehr.evals.task import Choice, Example, Options, Question
 from lehr.runtime.errors import UserError
 from tests.evals.fakes import TableModel
 
 GOOD = Options(("Q:", "Q:"), (" a", " b"), 0)
+
+
+def _question(continuations: tuple[str, ...], golds: tuple[int, ...]) -> Question:
+    """Of a task of one's own."""
+    return Question("Q:", continuations, golds, 1, None, "acc", "joined", "Q:")
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,10 @@ GOOD = Options(("Q:", "Q:"), (" a", " b"), 0)
         (Options(("Q:", "Q:"), (" a", " b"), 0, ("Answer:",)), "1 contexts without the question for 2"),
         (Choice("Q:", [" a", " b"], 2), "number 2 of 2, counted from 0"),
         (Choice("Q:", [" a", " b"], -1), "number -1 of 2"),
+        (_question((" a", ""), (0,)), "continuation 1 is empty"),
+        (_question((), ()), "no continuation"),
+        (_question((" a", " b"), ()), "no right answer"),
+        (_question((" a", " b"), (0, 2)), "number 2 of 2, counted from 0"),
         (Options(("Q:", "Q:"), (" a", " b"), None), "number None of 2"),  # type: ignore[arg-type]
     ],
 )
@@ -42,6 +51,8 @@ def test_what_surprises_is_said_and_scored_by_its_rule() -> None:
         "1 of 3 questions have an answer that is the beginning of another", "1 of 3 questions have two equal answers",
     ]  # fmt: skip
     assert remarkable([GOOD]) == []
+    assert len(remarkable([_question((" a", " ab"), (0,)), _question((" b", " b"), (0,))])) == 2
+    check_choices("mine", [_question((" a",), ())])  # a single one has a log-probability alone
     model = TableModel(lambda ids, token: 0.5)
     by = {r.metric: r for r in score(model, "soup", "t", "dev", [prefix, equal], seed=1)}
     assert by["acc"].items is not None and by["acc"].items.values == [1.0, 1.0]

@@ -75,6 +75,15 @@ def test_runs_of_different_recipes_are_never_averaged(tmp_path: Path) -> None:
     longer = run("c", [_made("stage1", "", init_seed=3, tokens=9, lr=2.0), _made("anneal-42", "stage1", lr=2.0)])
     shorter = run("d", [_made("stage1", "", init_seed=1)])
     unknown = _run(tmp_path / "e", {"stage1": 0.5})
+    asked = [
+        run(
+            f"{digest}{seed}",
+            [_made("stage1", "", init_seed=seed), {**_made("scores", "stage1"), "kind": "scores", "config": scored}],
+        )
+        for seed, digest in enumerate(("1f", "1f", "2e"))
+        if (scored := {"model": "stage1", "tasks": [{"task": f"mine@{digest}", "limit": 5}], "seed": seed})
+    ]
+    assert one_recipe(asked[:2]) and not one_recipe(asked[1:])  # a task whose file changed asks something else
     assert not any(one_recipe([first, other]) for other in (longer, shorter, unknown))
     found = SideBySide.of([load(folder, folder.name) for folder in (longer, first, unknown, again)])
     assert [group.name for group in found.groups] == ["c", "2 seeds: a, b", "e"]
