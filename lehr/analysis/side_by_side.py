@@ -87,6 +87,17 @@ class SideBySide:
         return f"p is adjusted for {tested} differences (Holm)"
 
     @property
+    def alike(self) -> str:
+        """Of runs whose recipes show no difference, why: a sentence."""
+        if len({run.folder for run in self.runs}) == 1:
+            return "These are stages of one run, which has one recipe."
+        if len(self.groups) == 1:
+            return "They differ in nothing but their seeds and the layout of ranks."
+        if not all(run.recipe for run in self.runs):
+            return "What differs is not known: not every run has its recipe here."
+        return "Every key of their recipes has the same value."
+
+    @property
     def runs(self) -> list[ComparedRun]:
         return [run for group in self.groups for run in group.runs]
 

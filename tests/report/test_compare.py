@@ -208,7 +208,8 @@ def test_a_page_with_curves_over_each_other(tmp_path: Path, capsys: pytest.Captu
     reader = Reader(page)
     assert not reader.tags & {"script", "img", "link", "b"} and "default-src 'none'" in page
     text = " ".join("".join(reader.text).split())
-    assert "a<b>, b: averaged with no other run." in text and '"<i>"' in text and "a<b>: not finished" in text
+    assert "a<b>, b: one run each, whose scores are shown as they are" in text and "b − a<b>" in text
+    assert '"<i>"' in text and "a<b>: not finished" in text
     titles = re.findall(r"<h3>(loss[^<]*)", page)
     assert [t.replace("\xa0", " ") for t in titles] == ["loss ↓, over steps", "loss ↓, over tokens", "loss ↓, over time"]
     groups = re.findall(r'role="radiogroup"[^>]*>(.*?)</div>', page, re.S)
