@@ -13,10 +13,10 @@ from lehr.cli.places import LOCAL, RUN, Where
 from lehr.cli.say import say
 
 if TYPE_CHECKING:
-    from lehr.analysis.differences import Correction
     from lehr.analysis.runs import ComparedRun
     from lehr.analysis.side_by_side import SideBySide
     from lehr.artifacts.artifact import Artifact
+    from lehr.evals.differences import Correction
 
 
 @click.command("compare")

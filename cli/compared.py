@@ -120,10 +120,8 @@ def _totals(found: SideBySide) -> RenderableType:
 
 def _settings(found: SideBySide) -> list[RenderableType]:
     rows = [row for section in found.settings.values() for row in section]
-    if len(found.groups) == 1:
-        return [text("They differ in nothing but their seeds and the layout of ranks.")]
-    if not rows:
-        return [text("The resolved recipes are equal, as far as they are there.")]
+    if len(found.groups) == 1 or not rows:
+        return [text(found.alike)]
     table = plain_table("What differs in their recipes", ("key", *(group.name for group in found.groups)))
     for row in rows[:_SHOWN]:
         table.add_row(*map(text, (row.key, *map(_short, row.values))))

@@ -21,7 +21,7 @@ from lehr.monitoring.spikes import SpikeScore
 from lehr.monitoring.time_ledger import TimeLedger
 from lehr.monitoring.usage import Usage
 from lehr.runtime import heartbeat
-from lehr.runtime.metrics import find
+from lehr.runtime.metrics import DEV, find
 from lehr.runtime.ports import NullPower, Power
 
 STALL_SECONDS = 120.0  # a step, or what the loop does between two without saying so, may take this long without an alarm
@@ -117,7 +117,8 @@ class PrometheusTracker:
             self._times.evaluated(stage)
         self._beat(stage)
         for key, value in metrics.items():
-            self._registry.of(m.TRAIN_DEV_METRIC, stage=stage, metric=key).set(value)
+            if key.startswith(DEV):  # not the time that it took
+                self._registry.of(m.TRAIN_DEV_METRIC, stage=stage, metric=key).set(value)
 
     def stage_finished(self, stage: str, *, uri: str, reused: bool, seconds: float) -> None:
         self._charge_energy()
@@ -168,7 +169,9 @@ class PrometheusTracker:
                 of(m.TRAIN_METRIC, metric=key).set(value)
         for name in _SCORED:
             if name in metrics:
-                of(m.TRAIN_SPIKES, metric=name).set(self._spikes[name].add(metrics[name]))
+                share = self._spikes[name].add(metrics[name])
+                if self._spikes[name].tells:
+                    of(m.TRAIN_SPIKES, metric=name).set(share)
         if "step_seconds" in metrics:
             self._took(stage, metrics["step_seconds"], metrics)
         self._checkpoint(stage, step, metrics)

@@ -61,7 +61,7 @@ def tree_memory(proc: Path = PROC) -> Memory:
     """Memory of this process and its descendants together. A page that several of them share counts once for each."""
     now = peak = 0
     for pid in (os.getpid(), *descendants(proc)):
-        sizes = _table(proc / str(pid) / "status")
+        sizes = kilobytes(proc / str(pid) / "status")
         now += sizes.get("VmRSS", 0)
         peak += sizes.get("VmHWM", 0)
     return Memory(now, peak)
@@ -83,7 +83,7 @@ def cpu_seconds(proc: Path = PROC) -> tuple[float, float] | None:
 
 def memory_bytes(proc: Path = PROC) -> tuple[int, int] | None:
     """Bytes of main memory: in use, as `free` defines it (total minus available), and in all."""
-    table = _table(proc / "meminfo")
+    table = kilobytes(proc / "meminfo")
     if not {"MemTotal", "MemAvailable"} <= table.keys():
         return None
     return table["MemTotal"] - table["MemAvailable"], table["MemTotal"]
@@ -111,8 +111,8 @@ def network_bytes(proc: Path = PROC) -> tuple[int, int] | None:
     return received, sent
 
 
-def _table(file: Path) -> dict[str, int]:
-    """Lines `Name:  123 kB` as bytes; other lines are left out."""
+def kilobytes(file: Path) -> dict[str, int]:
+    """Lines `Name:  123 kB` of a file in /proc as bytes; other lines are left out, and all where it cannot be read."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

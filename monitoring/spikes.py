@@ -6,6 +6,7 @@ import math
 from collections import deque
 
 WINDOW, SIGMAS, FEWEST = 1000, 7.0, 32
+_SEVERAL = 5  # spikes: as many as the alert LehrSpikeStorm bears
 
 
 class SpikeScore:
@@ -26,6 +27,12 @@ class SpikeScore:
         self._spikes += self._stands_out(value)
         self._enter(value)
         return self._spikes / self._count
+
+    @property
+    def tells(self) -> bool:
+        """Whether the share says anything yet: one spike of 88 steps is 1 %, and healthy. Told apart from a tenth of a per cent
+        it can be after 1,000 steps, or when spikes are several."""
+        return self._count >= WINDOW or self._spikes > _SEVERAL
 
     def _stands_out(self, value: float) -> bool:
         n = len(self._seen)

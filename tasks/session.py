@@ -26,6 +26,7 @@ from lehr.monitoring.gpus import Gpus
 from lehr.monitoring.mlflow_moved import artifacts_of, tracking_uri_of
 from lehr.monitoring.mlflow_spool import FOLDER
 from lehr.monitoring.mlflow_tracker import MlflowTracker
+from lehr.monitoring.peak_memory import PeakMemory
 from lehr.monitoring.watch import endpoint
 from lehr.pipeline.attempt import StageContext
 from lehr.runtime.redaction import masked
@@ -47,6 +48,7 @@ class Session:
     mlflow: MlflowTracker | None
     counts: SharedCounts
     folder: Path
+    memory: PeakMemory
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set once the run is published; a session closed before that is recorded as failed
     over: bool = False  # set by an error that ends the run; in a pod, whose end is not the run's, nothing else does
@@ -69,6 +71,7 @@ class Session:
             endpoint.withdraw(self.folder)
             self.counts.close()
             self.power.close()
+            self.memory.close()
 
 
 _current: Session | None = None
@@ -101,7 +104,7 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
     folder = RunLocation(run.root).folder
     if url and not in_pod():
         endpoint.announce(folder, url)  # for `lehr watch`
-    _current = Session(tracker, power, progress, tracked, counts, folder)
+    _current = Session(tracker, power, progress, tracked, counts, folder, PeakMemory())
     atexit.register(_current.close)
     set_progress_source(progress.words)
     return _current

@@ -6,26 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
 
 from lehr.analysis.comparison import mean_and_spread
-from lehr.analysis.runs import ComparedRun, Group
-from lehr.evals.estimate import ratio
-from lehr.evals.parts import difference
-from lehr.evals.significance import (
-    FEW,
-    LEVEL,
-    detectable,
-    holm,
-    most_differing,
-    sign_test,
-    t_p_value,
-    t_quantile,
-)
-from lehr.report.scores import Column, ScoreRecord
+from lehr.analysis.runs import Group
+from lehr.evals.differences import Correction, Difference, adjusted, independent, interval, paired
+from lehr.report.scores import Column, ScoreRecord, known_error
 from lehr.runtime.errors import UserError
-
-How = Literal["paired", "independent", "over seeds"]
 
 
 @dataclass(frozen=True)
@@ -37,35 +23,6 @@ class Standing:
     error: float | None
     runs: int
     record: ScoreRecord
-
-
-_SMALL = 10  # independent examples, below which an interval is called rough
-Correction = Literal["holm", "none"]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """To the first group's score, with its 95 % confidence interval (None: nothing is known of the error). `how`: from the same
-    examples, from two samples, or from seeds; `n` counts what the interval is over. `p_value` is two-sided, `adjusted` for all
-    differences that stand in the same table; `detectable` is the minimal detectable effect at 5 % and 80 % power; `note` says
-    why an interval is missing or rough. `stderr` (0 where no example differs) and `freedom` are what the interval is of."""
-
-    value: float
-    low: float | None
-    high: float | None
-    how: How
-    n: int
-    p_value: float | None = None
-    adjusted: float | None = None
-    detectable: float | None = None
-    note: str = ""
-    stderr: float | None = None
-    freedom: int = 1
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether it is significant at 5 %, adjusted."""
-        return self.adjusted is not None and self.adjusted < LEVEL
 
 
 @dataclass(frozen=True)
@@ -127,16 +84,9 @@ def _standing(group: Group, stage: str, column: Column) -> Standing | None:
     if not found:
         return None
     if not group.of_seeds:
-        return Standing(found[0].value, _error(found[0], column), 1, found[0])
+        return Standing(found[0].value, known_error(found[0], column.about), 1, found[0])
     mean, spread = mean_and_spread([r.value for r in found])
     return Standing(mean, spread if len(found) > 1 else None, len(found), found[0])
-
-
-def _error(record: ScoreRecord, column: Column) -> float | None:
-    """The standard error; of a share of 0 or 1 one side of Wilson's interval, as tables have it: the formula says 0 there."""
-    if not record.stderr and column.about.is_share and record.value in (0.0, 1.0) and record.n > 1:
-        return 1 / (record.n + 1)
-    return record.stderr
 
 
 Side = tuple[Group, str, Standing | None]  # a group, the stage that is compared, its standing
@@ -148,50 +98,14 @@ def _difference(first: Side, other: Side, column: Column) -> Difference | None:
         return None
     if group_a.of_seeds or group_b.of_seeds:
         return _over_seeds(a, b)
-    return _paired((group_a.runs[0], stage_a), (group_b.runs[0], stage_b), column) or _independent(a, b)
-
-
-def _paired(first: tuple[ComparedRun, str], other: tuple[ComparedRun, str], column: Column) -> Difference | None:
-    """Over the examples' own differences, as a score is over its examples (Miller 2024, "Adding error bars to evals"). None
-    where the two did not answer the same ones, or it is not known."""
-    a, b = (run.items.get((stage, column.task, column.metric)) for run, stage in (first, other))
-    if a is None or b is None or (a.examples, a.weights, len(a.values)) != (b.examples, b.weights, len(b.values)):
-        return None
-    if a.groups != b.groups or a.names != b.names:
-        return None
-    apart = [y - x for x, y in zip(a.values, b.values, strict=True)]
-    if any(apart) and (a.exp or a.over):  # a perplexity, a mean of several scores: no sum of the examples' own
-        value, stderr, n, clusters = difference(a.items, b.items)
-        return _noted(_interval(value, stderr, clusters - 1, "paired", n), clusters)
-    value, stderr, n, clusters = ratio(apart, a.weights or [1.0] * len(apart), a.clusters)
-    if not any(apart):
-        return Difference(0.0, None, None, "paired", n, note=_equal(clusters, column), stderr=0.0)
-    found = _interval(value, stderr, clusters - 1, "paired", n)
-    differ = sum(map(bool, apart))
-    if a.weights or a.clusters or differ >= FEW or not set(apart) <= {-1.0, 0.0, 1.0}:
-        return _noted(found, clusters)
-    note = f"only {differ} of {n:,} differ: p is the sign test's, the interval rough"
-    return replace(found, p_value=sign_test(apart), note=note)
-
-
-def _noted(found: Difference, clusters: int) -> Difference:
-    return replace(found, note=f"of only {clusters}: a rough interval" if clusters < _SMALL else "")
-
-
-def _equal(clusters: int, column: Column) -> str:
-    """What it says where no example differs: not that the models are equal."""
-    if column.about.is_share and clusters > 1:
-        return f"none of {clusters:,} differs: up to {100 * most_differing(clusters):.2g} % could (95 %)"
-    return f"none of {clusters:,} differs"
+    key_a, key_b = ((stage, column.task, column.metric) for stage in (stage_a, stage_b))
+    same = paired(group_a.runs[0].items.get(key_a), group_b.runs[0].items.get(key_b), column.about.is_share)
+    return same or _independent(a, b)
 
 
 def _independent(a: Standing, b: Standing) -> Difference:
-    """Of two samples: at least as wide as what the same examples would give, as a rule."""
     n = min(a.record.clusters or a.record.n, b.record.clusters or b.record.n)
-    known = a.error is not None and b.error is not None
-    stderr = math.hypot(a.error or 0.0, b.error or 0.0) if known else None
-    found = _interval(b.value - a.value, stderr, n - 1, "independent", n)
-    return replace(found, note=f"of only {n}: a rough interval") if known and n < _SMALL else found
+    return independent((a.value, b.value), (a.error, b.error), n)
 
 
 def _over_seeds(a: Standing, b: Standing) -> Difference:
@@ -200,26 +114,16 @@ def _over_seeds(a: Standing, b: Standing) -> Difference:
     spread_a, spread_b = (a.error, b.error) if a.runs > 1 and b.runs > 1 else ((a if a.runs > 1 else b).error,) * 2
     runs = a.runs + b.runs
     if spread_a is None or spread_b is None or spread_a == spread_b == 0:  # equal seeds say nothing of the next one
-        return _interval(b.value - a.value, None, 1, "over seeds", runs)
+        return interval(b.value - a.value, None, 1, "over seeds", runs)
     va, vb = spread_a**2 / a.runs, spread_b**2 / b.runs
     freedom = _freedom((va, a.runs), (vb, b.runs)) if min(a.runs, b.runs) > 1 else max(a.runs, b.runs) - 1
-    return _interval(b.value - a.value, math.sqrt(va + vb), freedom, "over seeds", runs)
+    return interval(b.value - a.value, math.sqrt(va + vb), freedom, "over seeds", runs)
 
 
 def _freedom(*sides: tuple[float, int]) -> int:
     """Welch and Satterthwaite's degrees of freedom, of each side's squared error and number of runs."""
     below = math.fsum(v * v / (runs - 1) for v, runs in sides)
     return int(math.fsum(v for v, _ in sides) ** 2 / below) if below else 1
-
-
-def _interval(value: float, stderr: float | None, freedom: int, how: How, n: int) -> Difference:
-    """Student's interval and test. None of both where the error is not known, or is 0, which no difference is known to."""
-    if not stderr:
-        return Difference(value, None, None, how, n)
-    half = t_quantile(1 - LEVEL / 2, freedom) * stderr
-    p = t_p_value(value / stderr, freedom)
-    found = detectable(stderr, freedom)
-    return Difference(value, value - half, value + half, how, n, p, detectable=found, stderr=stderr, freedom=freedom)
 
 
 def mean_difference(apart: Sequence[Difference | None]) -> Difference | None:
@@ -234,17 +138,10 @@ def mean_difference(apart: Sequence[Difference | None]) -> Difference | None:
         return Difference(value, None, None, how, n)
     parts = [((d.stderr or 0.0) ** 2, d.freedom + 1) for d in found if d.stderr]
     stderr = math.sqrt(math.fsum(v for v, _ in parts)) / k
-    return _interval(value, stderr, max(_freedom(*parts), 1), how, n) if parts else replace(found[0], value=value, n=n)
+    return interval(value, stderr, max(_freedom(*parts), 1), how, n) if parts else replace(found[0], value=value, n=n)
 
 
 def seeds_difference(first: Sequence[float], other: Sequence[float], record: ScoreRecord) -> Difference:
     """Of what runs of two groups scored, of which one at least has several seeds."""
     sides = [Standing(*mean_and_spread(values), len(values), record) for values in (first, other)]
     return _over_seeds(*sides)
-
-
-def adjusted(apart: Sequence[Difference | None], correction: Correction) -> list[Difference | None]:
-    """One family of differences, with its p-values adjusted."""
-    p_values = [d.p_value if d else None for d in apart]
-    found = holm(p_values) if correction == "holm" else p_values
-    return [replace(d, adjusted=p) if d else None for d, p in zip(apart, found, strict=True)]

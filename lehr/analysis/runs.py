@@ -3,70 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
+from pydantic import ValidationError
 
 from lehr.analysis.comparison import one_recipe
 from lehr.artifacts.artifact import LOGS, MANIFEST, REPEAT, Artifact, Manifest
 from lehr.config import load_recipe
-from lehr.evals.parts import of_source, variants
+from lehr.evals.items import HELD_OUT, ItemScores, damaged, read_items
+from lehr.evals.parts import of_source
 from lehr.evals.scores import ITEMS, SCORES
-from lehr.evals.task import Items, Over
 from lehr.pipeline.graph import graph
 from lehr.pipeline.registry import STAGES
 from lehr.report.data import StageReport, pipeline_order
 from lehr.report.scores import ScoreRecord, read_records
-from lehr.runtime.errors import UserError, validators_words
+from lehr.runtime.errors import UserError
 from lehr.runtime.json_files import read_objects, read_rows
 from lehr.runtime.metrics import metric
 from lehr.runtime.yaml_file import read_mapping
 
 CURVES = f"{LOGS}/curves.jsonl"
 NEEDED = (CURVES, ITEMS, SCORES)  # files of artifacts that a comparison reads
-_HELD_OUT = "held_out"
 Key = tuple[str, str, str]  # stage, task, metric
-
-
-class ItemScores(BaseModel):
-    """What each example of a score gave, as lehr.evals.run writes it; scores of equal `examples` are of the same ones, in the
-    same order."""
-
-    model_config = ConfigDict(frozen=True)
-
-    stage: str
-    task: str
-    split: str
-    metric: str
-    examples: str
-    values: list[FiniteFloat]
-    weights: list[FiniteFloat]
-    clusters: list[int]
-    groups: list[int] = []
-    names: list[tuple[str, str]] = []
-    exp: bool = False
-    over: Over = ""
-
-    @model_validator(mode="after")
-    def _of_one_length(self) -> ItemScores:
-        if any(others and len(others) != len(self.values) for others in (self.weights, self.clusters)):
-            raise ValueError("values, weights and clusters are not equally many")
-        if self.groups and (
-            len(self.groups) != len(self.values) or not 0 <= min(self.groups) <= max(self.groups) < len(self.names)
-        ):
-            raise ValueError("groups are not a number of names for each of values")
-        return self
-
-    @property
-    def items(self) -> Items:
-        return Items(self.values, self.weights, self.clusters, self.groups, self.names, self.exp, self.over)
-
-    def variants(self) -> Iterator[ItemScores]:
-        """These, and of texts that have sources those of their means and of each source."""
-        for name, items in variants(self.metric, self.items):
-            yield self.model_copy(update={**asdict(items), "metric": name})
 
 
 @dataclass(frozen=True)
@@ -149,13 +109,7 @@ def _stage(artifact: Artifact) -> StageReport:
     try:
         return _report(m, list(read_rows(curves, REPEAT)) if curves.is_file() else [])
     except ValidationError as error:
-        raise _damaged(curves, error) from None
-
-
-def _damaged(path: Path, error: ValidationError) -> UserError:
-    first = error.errors()[0]
-    what = f"damaged ({'.'.join(map(str, first['loc']))}: {validators_words(first['msg'])})"
-    return UserError(what, where=path, remedy=REPEAT)
+        raise damaged(curves, error) from None
 
 
 def _report(m: Manifest, curves: list[dict[str, Any]]) -> StageReport:
@@ -181,7 +135,7 @@ def _scores(folder: Path, artifacts: Sequence[Artifact]) -> list[ScoreRecord]:
     published = folder / "scores.json"
     made = [path for a in artifacts if SCORES in a.manifest.files and (path := a.path(SCORES)).is_file()]
     paths = [published] if published.is_file() and ((folder / "lineage.json").is_file() or not made) else made
-    read = [r for path in paths for record in read_records(path) if record.split == _HELD_OUT for r in _with_sources(record)]
+    read = [r for path in paths for record in read_records(path) if record.split == HELD_OUT for r in _with_sources(record)]
     found = {(r.stage, r.task, r.metric): r for r in read}
     return [r for r in found.values() if not metric(r.metric).baseline_of]
 
@@ -197,17 +151,8 @@ def _with_sources(record: ScoreRecord) -> Iterator[ScoreRecord]:
 
 def _items(artifacts: Sequence[Artifact]) -> dict[Key, ItemScores]:
     """By stage, task and metric. Runs of earlier versions have none."""
-    found: dict[Key, ItemScores] = {}
-    for artifact in artifacts:
-        path = artifact.path(ITEMS)
-        for row in read_rows(path, REPEAT) if path.is_file() else ():
-            try:
-                items = ItemScores.model_validate(row)
-            except ValidationError as error:
-                raise _damaged(path, error) from None
-            if items.split == _HELD_OUT:
-                found |= {(one.stage, one.task, one.metric): one for one in items.variants()}
-    return found
+    found = (one for artifact in artifacts for items in read_items(artifact.path(ITEMS)) for one in items.variants())
+    return {(one.stage, one.task, one.metric): one for one in found}
 
 
 def _not_made(folder: Path, pinned: Path, made: set[str]) -> list[str]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from lehr.analysis.ancestors import Opener, nowhere
 from lehr.analysis.comparison import Setting, settings_that_differ
-from lehr.analysis.differences import Correction, Difference, Row, Standing, score_rows, scored_stage
+from lehr.analysis.differences import Row, Standing, score_rows, scored_stage
 from lehr.analysis.expense import QUANTITIES, Expense
 from lehr.analysis.runs import ComparedRun, Group, groups
 from lehr.analysis.tradeoff import Tradeoff, expenses, tradeoffs
+from lehr.evals.differences import Correction, Difference
 from lehr.report.speed import step_seconds
 
 
@@ -84,6 +85,17 @@ class SideBySide:
         if self.correction == "none" or tested < 2:
             return "p is not adjusted"
         return f"p is adjusted for {tested} differences (Holm)"
+
+    @property
+    def alike(self) -> str:
+        """Of runs whose recipes show no difference, why: a sentence."""
+        if len({run.folder for run in self.runs}) == 1:
+            return "These are stages of one run, which has one recipe."
+        if len(self.groups) == 1:
+            return "They differ in nothing but their seeds and the layout of ranks."
+        if not all(run.recipe for run in self.runs):
+            return "What differs is not known: not every run has its recipe here."
+        return "Every key of their recipes has the same value."
 
     @property
     def runs(self) -> list[ComparedRun]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from lehr.analysis.ancestors import Opener, parent_of
 from lehr.analysis.comparison import mean_and_spread
-from lehr.analysis.differences import Correction, Difference, Row, adjusted, mean_difference, seeds_difference
+from lehr.analysis.differences import Row, mean_difference, seeds_difference
 from lehr.analysis.expense import Expense, expense, mean, unknown
 from lehr.analysis.runs import ComparedRun, Group
 from lehr.artifacts.artifact import MANIFEST, Artifact
+from lehr.evals.differences import Correction, Difference, adjusted
 from lehr.report.scores import Column, ScoreRecord
 from lehr.runtime.errors import LehrError
 from lehr.runtime.metrics import SHARE, Metric

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lehr.evals.task import Choice, Document, Example, Options
+from lehr.evals.task import Choice, Document, Example, Options, Question
 from lehr.runtime.errors import UserError
 
 _REMEDY = "correct the example, or leave it out"
@@ -15,7 +15,7 @@ def check_choices(task: str, examples: Sequence[Example]) -> None:
     (nothing is certain, so it would be the most probable of all), one that has another number of contexts than of
     continuations, and one whose right answer is none of them."""
     for number, example in enumerate(examples):
-        if isinstance(example, Choice | Options) and (what := _wrong(example)):
+        if isinstance(example, Choice | Options | Question) and (what := _wrong(example)):
             raise UserError(f"task {task}, example {number}: {what}", remedy=_REMEDY)
 
 
@@ -27,7 +27,7 @@ def check_windows(task: str, examples: Sequence[Example], context: int) -> None:
         raise UserError(what, remedy=f"lower the task's `window` to {context} or less, or leave it out")
 
 
-def _wrong(example: Choice | Options) -> str:
+def _wrong(example: Choice | Options | Question) -> str:
     texts, contexts = example.continuations, example.contexts if isinstance(example, Options) else None
     if not texts:
         return "it has no continuation"
@@ -37,6 +37,11 @@ def _wrong(example: Choice | Options) -> str:
         return f"{len(example.alone)} contexts without the question for {len(texts)} continuations"
     if empty := [i for i, text in enumerate(texts) if not text]:
         return f"continuation {empty[0]} is empty"
+    if isinstance(example, Question):
+        outside = [gold for gold in example.golds if not 0 <= gold < len(texts)]
+        if len(texts) > 1 and not example.golds:
+            return "it has no right answer"
+        return f"its right answer is number {outside[0]} of {len(texts)}, counted from 0" if outside else ""
     if not isinstance(example.gold, int) or not 0 <= example.gold < len(texts):
         return f"its right answer is number {example.gold!r} of {len(texts)}, counted from 0"
     return ""
@@ -44,7 +49,7 @@ def _wrong(example: Choice | Options) -> str:
 
 def remarkable(examples: Sequence[Example]) -> list[str]:
     """What is said of choices that are scored by their rules and surprise: one the beginning of another, and equal ones."""
-    asked = [e.continuations for e in examples if isinstance(e, Choice | Options) and len(e.continuations) > 1]
+    asked = [e.continuations for e in examples if isinstance(e, Choice | Options | Question) and len(e.continuations) > 1]
     kinds: dict[str, Callable[[str, str], bool]] = {
         "an answer that is the beginning of another: by the sum the shorter one is never less probable": _begins,
         "two equal answers: the first of the most probable ones counts": str.__eq__,

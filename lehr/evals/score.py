@@ -292,4 +292,4 @@ def _pairs(model: ScoringModel, pairs: Sequence[Pair]) -> dict[str, Counted]:
     margins = [chosen - rejected for chosen, rejected in zip(per_token[::2], per_token[1::2], strict=True)]
     prompts = [tuple((m.role, m.content) for m in pair.prompt) for pair in pairs]  # pairs of one prompt are one cluster
     right = [float(m > 0) for m in margins]
-    return {"accuracy": counted(right, clusters=prompts), "margin": counted(margins, clusters=prompts)}
+    return {"accuracy": counted(right, clusters=prompts), "logprob_margin": counted(margins, clusters=prompts)}

@@ -235,7 +235,7 @@ def metrics_of(task: str) -> list[str]:
     if task == "prose_by_source":
         return list(text_metrics(True, False))
     if task in NEEDS_PAIRS:
-        return ["accuracy", "margin"]
+        return ["accuracy", "logprob_margin"]
     if own.is_own(task):
         return own.metrics_of(task)
     if packaged.is_packaged(task):

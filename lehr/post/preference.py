@@ -76,9 +76,13 @@ class DpoSettings:
 
 
 class DpoObjective:
-    """Sum of pair losses plus `nll` times the chosen answers' mean negative log-likelihood; `weight` counts pairs."""
+    """Sum of pair losses plus `nll` times the chosen answers' mean negative log-likelihood; `weight` counts pairs.
 
-    extras: tuple[str, ...] = ("margin", "preference_accuracy")
+    `margin_over_reference` is the mean over pairs of (policy - reference) log-probability of the chosen answer less that of
+    the rejected one, and `preference_accuracy` the share whose chosen answer the policy finds likelier. Both are per token,
+    whatever the loss is made of, as the scores `logprob_margin` (which knows no reference) and `accuracy` are."""
+
+    extras: tuple[str, ...] = ("margin_over_reference", "preference_accuracy")
 
     def __init__(
         self, model: Transformer, pairs: Sequence[RenderedPair], reference_N2: Tensor, settings: DpoSettings, seed: int
@@ -102,8 +106,9 @@ class DpoObjective:
             loss = (loss_B - s.nll * sums_2B[0] / lengths_2B[0]).sum()
             backpropagate(loss)
             with torch.no_grad():
-                margin += float(((chosen_B - before_B) - (rejected_B - against_B)).sum())
-                right += float((chosen_B > rejected_B).sum())
+                policy_2B, gained_2B = sums_2B / lengths_2B, (sums_2B - reference_2B) / lengths_2B
+                margin += float((gained_2B[0] - gained_2B[1]).sum())
+                right += float((policy_2B[0] > policy_2B[1]).sum())
             total, tokens = total + float(loss.detach()), tokens + int(lengths_2B.sum())
         n = float(len(rows))
-        return Sums(total, n, tokens, {"margin": (margin, n), "preference_accuracy": (right, n)})
+        return Sums(total, n, tokens, {"margin_over_reference": (margin, n), "preference_accuracy": (right, n)})

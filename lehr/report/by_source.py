@@ -14,6 +14,7 @@ from lehr.report.scores import Column, ScoreRecord, ScoreTable
 from lehr.runtime.metrics import Metric
 from lehr.runtime.text import visible
 
+_MEANS = {"sources": "mean, each source counting once", "domains": "mean, each domain counting once"}
 PANELS = 24  # sources that are drawn
 _LABEL = 15  # characters of a source's name that a chart of many has room for
 
@@ -21,8 +22,9 @@ _LABEL = 15  # characters of a source's name that a chart of many has room for
 @dataclass(frozen=True)
 class Measured:
     """One metric. `sources`: a row's name, number of texts, score of each stage; a source's mean over its domains stands behind
-    it, the means over all last. `domains`: source, domain, texts, scores. `without`: source and domain, stage, score, score
-    without the texts that stand in training documents, their number."""
+    it; last are the means over all sources and over all domains, and the score of all texts. `domains`: source, domain, texts,
+    scores. `without`: source and domain, stage, score, score without the texts that stand in training documents, their
+    number."""
 
     heading: str
     sources: list[list[str]]
@@ -88,8 +90,8 @@ def _measured(column: Column, table: ScoreTable) -> Measured:
         metric = mean_of(column.metric, over)
         records = dict(table.of(Column(column.split, column.task, metric)))
         if records:
-            sources.append([f"mean over {over}", "", *(_shown(records.get(stage), of) for stage, _ in found)])
-    sources.append(["all texts", f"{found[-1][1].n:,}", *(_shown(record, of) for _, record in found)])
+            sources.append([_MEANS[over], "", *(_shown(records.get(stage), of) for stage, _ in found)])
+    sources.append(["all texts together", f"{found[-1][1].n:,}", *(_shown(record, of) for _, record in found)])
     return Measured(of.heading, sources, domains, [row for stage, record in found for row in _without(stage, record, of)])
 
 

@@ -168,22 +168,22 @@ def _scores(data: ReportData, final: str) -> str:
     rows = []
     for column in table.columns:
         largest = max((record for _, record in table.of(column)), key=lambda record: record.n)
-        cells = [_shown(table.cells.get((stage, column)), column, stage in table.best(column)) for stage in table.stages]
+        cells = [_shown(table.cells.get((stage, column)), column) for stage in table.stages]
         rows.append([markdown(column.task), markdown(table.heading(column)), fmt.sample(largest.n, largest.clusters), *cells])
     note = (
         "Held-out examples, which no stage has trained on; value ± one standard error (`60 in 12`: 60 examples "
-        "cut from 12 documents or asked of 12 prompts, which the error is over), the best in bold; ↓: less is better."
+        "cut from 12 documents or asked of 12 prompts, which the error is over); ↓: less is better."
     )
     note += f" {JUDGED_NOTE}" if table.judged else ""
     return f"{note}\n\n" + _table(["task", "metric", "n", *map(markdown, table.stages)], rows, left=2)
 
 
-def _shown(record: ScoreRecord | None, column: Column, best: bool) -> str:
+def _shown(record: ScoreRecord | None, column: Column) -> str:
     if record is None:
         return "–"
     value = fmt.value(record.value, column.about)
     error = fmt.error(record.value, record.stderr, record.n, column.about)
-    return f"{f'**{value}**' if best else value} {error}".rstrip()
+    return f"{value} {error}".rstrip()
 
 
 def _data(data: ReportData) -> str:

@@ -21,7 +21,7 @@ from lehr.runtime.metrics import Metric
 
 if TYPE_CHECKING:
     from lehr.analysis.differences import Row, Standing
-    from lehr.analysis.runs import ComparedRun
+    from lehr.analysis.runs import ComparedRun, Group
     from lehr.analysis.side_by_side import SideBySide
 
 _COLOURS = [
@@ -53,7 +53,7 @@ def comparison_page(found: SideBySide) -> str:
         title=f"{', '.join(run.name for run in found.runs)} · compared",
         found=found,
         groups=[(group.name, _colour(number)) for number, group in enumerate(found.groups)],
-        differences=[f"{group.name.partition(':')[0]} − first" for group in found.groups[1:]],
+        differences=[f"{_short(group)} − {_short(found.groups[0])}" for group in found.groups[1:]],
         scores=[_score_row(row) for row in found.scores],
         score_panels=[_score_panel(row, found) for row in found.scores],
         against=against_cost(found, [_colour(number) for number in range(len(found.groups))]),
@@ -61,6 +61,11 @@ def comparison_page(found: SideBySide) -> str:
         speeds=_speeds(found),
         scored={group.name: stage for group, stage in zip(found.groups, found.stages, strict=True)},
     )
+
+
+def _short(group: Group) -> str:
+    """`3 seeds` of a seed group."""
+    return group.name.partition(":")[0]
 
 
 def _colour(number: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lehr.evals.held_out import Opening
+from lehr.evals.items import ItemScores
 from lehr.report.footprint import FacilityJoules, ItJoules, carbon_kg, facility_energy, water_liters
 from lehr.report.inputs import SetReport, SourceFunnel
 from lehr.report.judgements import BestOfPoint, RewardReport
@@ -197,6 +198,7 @@ class ReportData(_Model):
     stages: list[StageReport] = []
     unfinished: list[Unfinished] = []
     scores: list[ScoreRecord] = []
+    items: list[ItemScores] = []  # what each example of a held-out score gave; runs of earlier versions have none
     openings: list[Opening] = []  # of held-out examples, oldest first
     headline: list[str] = []  # `task/metric` of the scores to be known first; empty: chosen by what they are
     samples: list[Sample] = []

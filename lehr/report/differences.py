@@ -8,7 +8,7 @@ from lehr.report import format as fmt
 from lehr.runtime.metrics import Metric
 
 if TYPE_CHECKING:
-    from lehr.analysis.differences import Difference
+    from lehr.evals.differences import Difference
 
 
 def difference_text(found: Difference | None, about: Metric) -> tuple[str, str]:

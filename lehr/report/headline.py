@@ -8,7 +8,7 @@ from typing import Any
 from lehr.report import format as fmt
 from lehr.report.data import ReportData
 from lehr.report.scores import Column, ScoreTable
-from lehr.report.verdicts import Comparison, Regression, against, regressions
+from lehr.report.verdicts import Change, Comparison, against, changes, tested
 from lehr.runtime.metrics import ordered
 
 _TILES = 6
@@ -27,23 +27,28 @@ class Tile:
 
 @dataclass(frozen=True)
 class Headline:
-    """What stands above the contents. `compared`: whether any score could have got worse."""
+    """What stands above the contents. `tested`: how many of the `changes` of scores p is adjusted for."""
 
     trained: str
     computed: str
     against: list[Comparison]
     tiles: list[Tile]
     energy: str
-    worse: list[Regression]
-    compared: bool
+    changes: list[Change]
+    tested: int
+
+    @property
+    def worse(self) -> list[Change]:
+        """The surest first."""
+        return sorted((c for c in self.changes if c.is_worse), key=lambda c: c.difference.p_value or 0.0)
 
 
 def headline(data: ReportData) -> Headline:
     """What was trained and where, the scores to know first, and what got worse on the way."""
     table = data.table("held_out")
     tiles = [_score_tile(column, table) for column in headline_columns(data)]
-    compared = any(len(table.of(column)) > 1 for column in table.of_models)
-    return Headline(_sentence(data), _where(data), against(data), tiles, measured(data), regressions(data), compared)
+    found = changes(data)
+    return Headline(_sentence(data), _where(data), against(data), tiles, measured(data), found, tested(found))
 
 
 def _sentence(data: ReportData) -> str:
@@ -105,17 +110,15 @@ def headline_columns(data: ReportData) -> list[Column]:
 
 
 def _score_tile(column: Column, table: ScoreTable) -> Tile:
-    """The last stage's value; below it where it began, and which stage had a better one."""
+    """The last stage's value; below it where it began. Which stage had the best one is not said: to pick a stage by held-out
+    scores is what they are held out from."""
     m, row = column.about, table.of(column)
     (first_stage, first), (last_stage, last) = row[0], row[-1]
     unit = "%" if m.is_share else ""
     error = fmt.error(last.value, last.stderr, last.n, m)
     said = f"at {last_stage}" + (f", from {fmt.value(first.value, m)}{unit} at {first_stage}" if len(row) > 1 else "")
-    best = table.best(column)
-    higher = next((r for s, r in row if s in best and last_stage not in best), None)
-    peak = f"best at {higher.stage}: {fmt.value(higher.value, m)}{unit}" if higher else ""
     better = "lower is better, " if m.better == "lower" else ""
-    lines = [said, *([peak] if peak else []), f"held out, {better}n = {fmt.sample(last.n, last.clusters)}"]
+    lines = [said, f"held out, {better}n = {fmt.sample(last.n, last.clusters)}"]
     return Tile(f"{fmt.words(column.task)}, {m.title}", fmt.value(last.value, m), f"{unit} {error}", lines)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
-import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import lehr
 from lehr.artifacts.artifact import Artifact
-from lehr.config import Recipe
 from lehr.report.data import Environment
 from lehr.runtime.checkout import commit
 
@@ -52,19 +49,3 @@ def _cpu() -> str:
         else []
     )
     return names[0] if names else platform.processor()
-
-
-def peak_memory(recipe: Recipe) -> int:
-    """Bytes: the largest resident size of this process plus that of the largest rank, once for each of them."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    rank = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    return _own_peak(unit) + rank * (recipe.parallel.processes - 1)
-
-
-def _own_peak(unit: int) -> int:
-    # Linux hands getrusage's figure on to a new program: of a run that a notebook starts it would be the notebook's.
-    status = Path("/proc/self/status")
-    for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -16,7 +16,8 @@ from lehr.artifacts.incidents import read_incidents
 from lehr.artifacts.ledger import Spent
 from lehr.config import Recipe, recipe_yaml
 from lehr.evals.held_out import OPENINGS, in_order, openings_of_run, read_openings
-from lehr.evals.scores import SAMPLES, SCORES
+from lehr.evals.items import read_items
+from lehr.evals.scores import ITEMS, SAMPLES, SCORES
 from lehr.interop.hf_config import CLASSES
 from lehr.model.size import parameter_count
 from lehr.pipeline.registry import stage
@@ -37,7 +38,7 @@ from lehr.report import (
 )
 from lehr.report.footprint import JOULES_PER_KWH
 from lehr.report.judgements import judged
-from lehr.report.machine import environment, peak_memory
+from lehr.report.machine import environment
 from lehr.report.scores import read_records
 from lehr.report.totals import footprint
 from lehr.runtime.json_files import read_object, read_objects, read_rows
@@ -62,6 +63,7 @@ class RunRecord:
     reused: frozenset[str]
     seconds: float | None
     unfinished: Mapping[str, Spent] = field(default_factory=dict)  # work in the run's place that led to no artifact
+    peak_memory: int | None = None  # bytes that the command held at once
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -142,6 +144,7 @@ def collect(run: RunRecord) -> ReportData:
         stages=[_stage(m, m.name in run.reused) for m in run.made],
         unfinished=[_unfinished(name, spent) for name, spent in run.unfinished.items()],
         scores=[record for a in scores for record in read_records(a.path(SCORES))],
+        items=[items for a in scores for items in read_items(a.path(ITEMS))],
         openings=in_order(o for a in scores for o in read_openings(a.path(f"{LOGS}/{OPENINGS}"))),
         samples=_samples([m for m in run.made if m.artifact.manifest.kind == "scores"]),
         environment=environment(run.command, artifacts),
@@ -153,7 +156,7 @@ def collect(run: RunRecord) -> ReportData:
         plan_basis=_plan_basis(recipe),
         peak_flops=h.count * h.peak_tflops * 1e12 if (h := recipe.hardware) else 0.0,
         totals=Totals(
-            wall_seconds=run.seconds, peak_memory_bytes=peak_memory(recipe), parameters=parameter_count(recipe.model)
+            wall_seconds=run.seconds, peak_memory_bytes=run.peak_memory, parameters=parameter_count(recipe.model)
         ),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lehr.report import format as fmt
+from lehr.report.differences import difference_cells
 from lehr.runtime.text import visible
 
 _HERE = Path(__file__).parent
@@ -32,6 +33,7 @@ def _environment() -> Environment:
     # `count` takes the place of Jinja's own, which is `length` by another name.
     for show in (fmt.count, fmt.duration, fmt.energy, fmt.error, fmt.sample, fmt.mass, fmt.number, fmt.value, fmt.words):
         found.filters[show.__name__] = show
+    found.filters["difference"] = difference_cells
     found.filters["thousands"] = "{:,}".format
     return found
 

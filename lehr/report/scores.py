@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from lehr.evals.flagged import Contamination
+from lehr.evals.items import HELD_OUT
 from lehr.evals.judged_by import JudgedBy
 from lehr.evals.parts import REPEATED
 from lehr.evals.task import Part, without_empty
@@ -52,6 +53,13 @@ class ScoreRecord(BaseModel):
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_empty(handler(self))
+
+
+def known_error(record: ScoreRecord, about: Metric) -> float | None:
+    """The standard error; of a share of 0 or 1 one side of Wilson's interval, as tables have it: the formula says 0 there."""
+    if not record.stderr and about.is_share and record.value in (0.0, 1.0) and record.n > 1:
+        return 1 / (record.n + 1)
+    return record.stderr
 
 
 def read_records(path: Path) -> list[ScoreRecord]:
@@ -96,10 +104,11 @@ class ScoreTable:
     cells: dict[tuple[str, Column], ScoreRecord] = field(default_factory=dict)
 
     def best(self, column: Column) -> set[str]:
-        """The stages with the best value of a column: several if they tie, none if all are equal or no way is better."""
+        """The stages with the best value of a column: several if they tie, none if all are equal or no way is better. None of
+        held-out scores: what is chosen by them is no longer held out."""
         values = {s: self.cells[s, column].value for s in self.stages if (s, column) in self.cells}
         values = {s: v for s, v in values.items() if math.isfinite(v)}
-        if len(values) < 2 or not column.about.better or column.about.baseline_of:
+        if column.split == HELD_OUT or len(values) < 2 or not column.about.better or column.about.baseline_of:
             return set()
         top = (min if column.about.better == "lower" else max)(values.values())
         best = {s for s, v in values.items() if v == top}

@@ -150,7 +150,9 @@ BUILT_IN = (
     Metric("loss", "loss", better="lower", short="loss"),
     Metric("reward", "mean reward", better="higher", short="reward"),
     Metric("kl", "KL from reference", "nats/token", short="KL"),
-    Metric("margin", "margin, chosen − rejected", "nats/token", "higher", ".3f", short="margin"),
+    # DPO's: how much more a chosen answer gained over the reference model than the rejected one. A score knows no reference.
+    Metric("margin_over_reference", "gain on the reference, chosen − rejected", "nats/token", "higher", ".3f", short="margin"),
+    Metric("logprob_margin", "log-probability, chosen − rejected", "nats/token", "higher", ".3f", short="log-probability"),
     Metric("preference_accuracy", "preference accuracy", SHARE, "higher"),
     Metric("chat_loss", "loss on answers", "nats/token", "lower", short="chat loss"),
     _logged("cross_entropy", "cross entropy", "nats/token", "lower"),  # the loss without its regularisers

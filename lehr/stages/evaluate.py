@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from lehr.artifacts.artifact import REPEAT, Artifact
+from lehr.evals import own
 from lehr.evals.scores import SCORES, TRAINED_ON, EvaluateConfig
 from lehr.pipeline.attempt import Attempt
 from lehr.pipeline.spec import Inputs, Outcome, Role, StageSpec
 from lehr.runtime.json_files import read_objects
 from lehr.runtime.ports import Tracker
+
+_LATELY_SECONDS = 60.0
+_answered: dict[tuple[str, str], float] = {}  # of a task's path and content: when its judges last answered
 
 
 def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
@@ -19,7 +26,7 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
     from lehr.evals.run import Scoring, score_on_rank
     from lehr.train.fit import RankContext
 
-    ready(config)  # it is not asked before on a cluster, and may have gone since
+    ready(config)  # on a cluster it was not asked before, and elsewhere it may have gone since
     context, checkpoint = RankContext.of(attempt, config.parallel), inputs["checkpoint"]
     documents, pairs = inputs.get("documents"), inputs.get("pairs")
     trained_on = tuple(TrainingSet.of(artifact) for role in TRAINED_ON for artifact in inputs.many(role))
@@ -30,10 +37,15 @@ def run(config: EvaluateConfig, inputs: Inputs, attempt: Attempt) -> Outcome:
 
 
 def ready(config: EvaluateConfig) -> None:
-    """Raises UserError for a judge or a classifier that does not answer a word."""
+    """Raises UserError for a judge or a classifier that does not answer a word. Those of a task that did within the last minute
+    are not asked again: a graph asks before its first stage, and each of its evaluations as it begins."""
     from lehr.evals.judges import probe
 
-    probe(plan.task for plan in config.tasks)
+    now = time.monotonic()
+    tasks = {(plan.task, own.identity(plan.task)): plan.task for plan in config.tasks if own.is_own(plan.task)}
+    silent = [key for key in tasks if now - _answered.get(key, -math.inf) > _LATELY_SECONDS]
+    probe(tasks[key] for key in silent)
+    _answered.update(dict.fromkeys(silent, time.monotonic()))
 
 
 def announce(config: EvaluateConfig, artifact: Artifact, tracker: Tracker) -> None:

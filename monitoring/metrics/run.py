@@ -87,7 +87,11 @@ TRAIN_GRAD_NORM = _of("train_grad_norm", "grad_norm", "Global gradient norm befo
 TRAIN_LEARNING_RATE = _of("train_learning_rate", "learning_rate", "Learning rate of the last step.")
 TRAIN_REWARD = _of("train_reward", "reward", "Mean reward of the last step's samples.")
 TRAIN_KL = _of("train_kl_nats", "kl", "Divergence from the reference model, last step.")
-TRAIN_MARGIN = _of("train_preference_margin", "margin", "Mean reward of chosen minus rejected answers, last step.")
+TRAIN_MARGIN = _of(
+    "train_preference_margin",
+    "margin_over_reference",
+    "DPO: gain in log-probability over the reference model, chosen minus rejected answer, nats per token, last step.",
+)
 TRAIN_RESPONSE = _of("train_response_tokens", "response_tokens", "Mean length of the last step's answers.")
 TRAIN_UNFINISHED = _of("train_unfinished_ratio", "unfinished", "Share of the last step's answers without an end.")
 TRAIN_SAMPLER_DIFFERENCE = _of(
@@ -102,7 +106,8 @@ TRAIN_LOSS_LIMIT = _of("train_guard_loss_limit", "guard_loss_limit", "Loss above
 TRAIN_NORM_LIMIT = _of("train_guard_grad_norm_limit", "guard_grad_norm_limit", "Gradient norm above which it refuses.")
 TRAIN_SPIKES = _gauge(
     "train_spike_score_ratio",
-    "Share of this process's steps whose loss or gradient norm lies 7 deviations off the 1,000 before (OLMo 2 section 3.2).",
+    "Share of this process's steps whose loss or gradient norm lies 7 deviations off the 1,000 before (OLMo 2 section 3.2); "
+    "from its 1,000th step or 6th spike on.",
     (*RUN_STAGE, "metric"),
     bound=2,
 )

@@ -9,7 +9,7 @@ from lehr.monitoring.metrics import run as m
 from lehr.monitoring.panels.history import History
 from lehr.monitoring.watch.asked import Asked
 from lehr.monitoring.watch.log_tail import Moment, Row, is_step
-from lehr.runtime.metrics import find
+from lehr.runtime.metrics import DEV, find
 
 _LOGGED = {metric.of: metric for metric in METRICS if metric.of and metric.kind == "gauge"}
 # What training measures of itself but does not log, so that a log is the same whenever a run is repeated.
@@ -93,7 +93,7 @@ class Replay:
             self._count(m.TRAIN_ROLLBACKS.name, 1.0)
             return
         for key, value in row.items():
-            if key not in ("step", "tokens"):
+            if key.startswith(DEV):  # not the time that it took
                 self._gauge(m.TRAIN_DEV_METRIC, value, at, metric=key)
 
     def _gauge(self, of: Metric, value: float, at: float, **labels: str) -> None:

@@ -36,7 +36,7 @@ def test_a_judges_scores_say_whose_they_are(
     assert not list((tmp_path / "a").rglob("openings.jsonl")), "no example was opened, nothing generated"
     with judging(lambda prompt: "no idea" if '"coal"' in prompt else "Rating: 4") as (url, asked):
         task = written(tmp_path / "one", {"judge": {"model": "judge-7b", "url": url}}, **more)
-        assert evaluated("a", task) == 0 and len(asked) == 5, "a word before the graph and before the stage, and three answers"
+        assert evaluated("a", task) == 0 and len(asked) == 4, "one word before the graph, and three answers"
         told = capsys.readouterr()
         assert evaluated("a", task) == 0 and "found again" in capsys.readouterr().err
         other = written(tmp_path / "two", {"judge": {"model": "judge-70b", "url": url}}, **more)

@@ -74,6 +74,8 @@ def test_anneals_start_at_the_ramps_rate_and_end_at_zero(finished: Finished) -> 
 
 def test_the_report_stands_alone(finished: Finished) -> None:
     html = (finished.out / "report.html").read_text()
+    peak = re.search(r"Peak memory</p><p class=\"figure\">([0-9.]+) GiB</p>", html)
+    assert peak and 0.1 < float(peak[1]) < 4.0  # README's 4 GB
     assert "<script" not in html
     assert not re.search(r'(?:src|href)="(?!#|data:)', html)
     for text in ("anneal-1", "Before and after", "Lineage", "Soup against its ingredients", "duplicate n-grams"):

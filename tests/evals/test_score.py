@@ -123,7 +123,7 @@ def test_preference_compares_log_probabilities_per_token() -> None:
     pair = Pair([Message("user", "hm")], chosen="bbbb", rejected="a")
     found = _values(score(model, "dpo", "preference", "dev", [pair], seed=1))
     assert found["accuracy"] == 1.0
-    assert found["margin"] == pytest.approx(math.log(0.5) - (math.log(0.25) + math.log(0.5)) / 2)
+    assert found["logprob_margin"] == pytest.approx(math.log(0.5) - (math.log(0.25) + math.log(0.5)) / 2)
     assert model.requests[0][1] == [5 + ord("b")] * 4 + [0]
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lehr.analysis.differences import Difference, score_rows
-from lehr.analysis.runs import ComparedRun, Group, ItemScores
+from lehr.analysis.differences import score_rows
+from lehr.analysis.runs import ComparedRun, Group
+from lehr.evals.differences import Difference
+from lehr.evals.items import ItemScores
 from lehr.evals.significance import detectable, holm, most_differing, sign_test, t_p_value, t_quantile
 from lehr.report.scores import ScoreRecord
 

@@ -54,11 +54,12 @@ def test_development_measurements_are_no_steps_and_a_sign_of_life(tracker: Prome
     tracker.progress("stage1", 300, 1000, STEP)
     now.seconds += 100
     tracker.evaluated("stage1", 300, {"dev_bits_per_byte": 2.25, "dev_bits_per_byte@novel": 1.5})
-    tracker.evaluated("stage1", 350, {"dev_bits_per_byte": 2.0})
+    tracker.evaluated("stage1", 350, {"dev_bits_per_byte": 2.0, "evaluation_seconds": 30.0})
     value = tracker.registry.get_sample_value
     labels = {"run": "tiny", "stage": "stage1"}
     assert value("lehr_train_dev_metric", {**labels, "metric": "dev_bits_per_byte"}) == 2.0
     assert value("lehr_train_dev_metric", {**labels, "metric": "dev_bits_per_byte@novel"}) == 1.5
+    assert value("lehr_train_dev_metric", {**labels, "metric": "evaluation_seconds"}) is None  # seconds on an axis of bits
     assert value("lehr_train_steps_total", labels) == 1 and value("lehr_train_step", labels) == 300
     assert value("lehr_train_heartbeat_timestamp_seconds", labels) == now.seconds
 

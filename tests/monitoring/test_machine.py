@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import mmap
 import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lehr.monitoring import machine
+from lehr.monitoring import machine, peak_memory
 from lehr.monitoring.gpus import Gpus, Reading
 from lehr.monitoring.system_metrics import PREFIX, SystemMetrics
 from lehr.monitoring.usage import Usage
@@ -144,6 +147,36 @@ def test_memory_counts_this_process_and_what_descends_from_it() -> None:
     both = machine.tree_memory()
     child.communicate("\n")
     assert both.now - alone.now >= 195 * MIB and child.pid not in machine.descendants()
+
+
+def test_the_most_memory_counts_a_shared_page_once_and_stays_when_it_is_given_back(tmp_path: Path) -> None:
+    """A child that maps the 200 MiB that this process maps adds little; one with 200 MiB of its own adds them."""
+    shared = tmp_path / "shared"
+    shared.write_bytes(b"x" * (200 * MIB))
+    touch = "import mmap; f = open(%r, 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); n = sum(m[::4096]); "
+    with shared.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert len(mapped[::4096])
+        alone = peak_memory.tree_share()
+        peak = peak_memory.PeakMemory(seconds=0.1)
+        with _child(touch % str(shared)):
+            both = peak_memory.tree_share()
+        assert alone > 200 * MIB and both - alone < 50 * MIB
+        with _child("block = bytearray(200 * 2**20); "):
+            assert (peak.bytes() or 0) - alone > 195 * MIB
+        most = peak.bytes()
+        peak.close()
+    assert most is not None and most - alone > 195 * MIB and peak_memory.tree_share() < alone
+    assert peak_memory.tree_share(tmp_path) == 0
+
+
+@contextmanager
+def _child(code: str) -> Iterator[None]:
+    ready = code + "print('there', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", ready], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    yield
+    child.communicate("\n")
 
 
 def test_the_peak_never_falls_and_one_scrape_looks_once() -> None:

@@ -72,6 +72,19 @@ def test_the_running_spike_score_is_the_reports(seed: int) -> None:
         assert 100 * shares[count - 1] == pytest.approx(spike_score(values[:count]), abs=1e-9)
 
 
+def test_one_spike_of_few_steps_is_no_share_yet() -> None:
+    running, rng = SpikeScore(), random.Random(2)
+    for step in range(88):
+        running.add(50.0 if step == 70 else rng.gauss(0.0, 1.0))
+    assert running.add(0.0) == 1 / 89 and not running.tells  # a panel would call 1 % bad
+    for _ in range(5):
+        running.add(math.nan)
+    assert running.tells  # six of 94 are no accident
+    calm = SpikeScore()
+    told = [(calm.add(rng.gauss(0.0, 1.0)), calm.tells)[1] for _ in range(1000)]
+    assert told == [False] * 999 + [True]
+
+
 def test_a_constant_series_has_no_spikes() -> None:
     running = SpikeScore()
     assert {running.add(2.1) for _ in range(3000)} == {0.0}

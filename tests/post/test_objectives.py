@@ -113,6 +113,11 @@ def test_dpo_moves_the_chosen_up_and_the_rejected_down() -> None:
         for p in model.parameters():
             p -= 0.01 * p.grad
     after = _means(model)
+    for settings in (DpoSettings(1, 5.0, 0.0), DpoSettings(1, 0.1, 0.0, normalised=False)):  # the log is per token for both
+        logged = DpoObjective(model, pairs, objective.reference_N2, settings, seed=0).backward(0, Ranks()).extra
+        gained = after - before
+        assert logged["margin_over_reference"] == (pytest.approx(float(gained[0] - gained[1]), rel=1e-4), 1.0)
+        assert logged["preference_accuracy"] == (float(after[0] > after[1]), 1.0)
     assert after[0] - before[0] > after[1] - before[1]
 
 

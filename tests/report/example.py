@@ -112,7 +112,7 @@ def curve(stage: str, rng: random.Random) -> list[dict[str, float | None]]:
         }
         if stage == "dpo":
             point |= {
-                "margin": 1.6 * (1 - math.exp(-3 * share)) + rng.gauss(0, 0.1),
+                "margin_over_reference": 1.6 * (1 - math.exp(-3 * share)) + rng.gauss(0, 0.1),
                 "preference_accuracy": min(0.5 + 0.35 * share + rng.gauss(0, 0.03), 1),
             }
         if stage == "rlvr":

@@ -52,7 +52,8 @@ def test_tables_have_them_right_under_the_models_and_call_none_of_them_best() ->
     table = score_matrix(SCORES[:6])
     assert [c.metric for c in table.columns] == ["bits_per_byte", "bits_per_byte_3gram", "bits_per_byte_xz", "exact_match"]
     assert [c.metric for c in table.of_models] == ["bits_per_byte", "exact_match"]
-    assert [table.best(column) for column in table.columns] == [{"soup"}, set(), set(), set()]
+    dev = score_matrix(r.model_copy(update={"split": "dev"}) for r in SCORES[:6])
+    assert [dev.best(column) for column in dev.columns] == [{"soup"}, set(), set(), set()]
     html = _page().partition('<table class="scores">')[2].partition("</table>")[0]
     rows = re.findall(r'<tr><th scope="row">(.*?)</tr>', html)
     names = [re.findall(r"<small>([^<±]+)", row)[0] for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -12,7 +13,7 @@ from lehr.evals.task import Mean, Part
 from lehr.monitoring.screen import Screen
 from lehr.report import ReportData, ScoreRecord, StageReport, render
 from lehr.report.by_source import PANELS
-from lehr.report.verdicts import regressions
+from lehr.report.verdicts import changes
 
 AWKWARD = "<b>web</b>/a\n[red]\x1b[31m"
 
@@ -57,7 +58,8 @@ def test_every_stage_stands_beside_the_others_for_each_source() -> None:
     assert "2 sources, 4 domains" in shown
     assert "&lt;b&gt;web&lt;/b&gt;/a [red]" in shown and "books, mean over 2 domains" in shown and "1.750 ± 0.020" in shown
     assert shown.count('class="plot"') == 2 and shown.count("<title>s1: 1.750 ± 0.020</title>") == 2, "a chart has the means"
-    assert "mean over sources" in shown and "1.200" in shown and "1.450" in shown and "all texts" in shown
+    rows = re.findall(r'<th scope="row">((?:mean|all)[^<]+)</th> ?<td class="num">[^<]*</td> ?<td class="num">([0-9.]+)', shown)
+    assert rows[:2] == [("mean, each source counting once", "1.200"), ("all texts together", "1.100")]
     assert "perplexity per token" in shown and "0&lt;i&gt;" in shown
     assert "books, 0&lt;i&gt;" in shown and "none is left" in shown and "9.250" in shown, "without the contaminated ones"
 
@@ -72,7 +74,7 @@ def test_of_one_model_a_chart_has_all_sources_and_of_many_sources_some_are_in_th
 
 def test_a_report_without_sources_has_no_such_section_and_verdicts_count_texts_once() -> None:
     data = _data(0.0, 0.25)
-    assert [r.column.metric for r in regressions(data)] == ["bits_per_byte"]
+    assert [r.column.metric for r in changes(data)] == ["bits_per_byte"]
     plain = ReportData(run="x", stages=data.stages, scores=[r.model_copy(update={"parts": []}) for r in data.scores])
     assert "Texts by source" not in render(plain)
     dumped = [record.model_dump() for record in (*data.scores, *plain.scores)]

@@ -75,6 +75,15 @@ def test_runs_of_different_recipes_are_never_averaged(tmp_path: Path) -> None:
     longer = run("c", [_made("stage1", "", init_seed=3, tokens=9, lr=2.0), _made("anneal-42", "stage1", lr=2.0)])
     shorter = run("d", [_made("stage1", "", init_seed=1)])
     unknown = _run(tmp_path / "e", {"stage1": 0.5})
+    asked = [
+        run(
+            f"{digest}{seed}",
+            [_made("stage1", "", init_seed=seed), {**_made("scores", "stage1"), "kind": "scores", "config": scored}],
+        )
+        for seed, digest in enumerate(("1f", "1f", "2e"))
+        if (scored := {"model": "stage1", "tasks": [{"task": f"mine@{digest}", "limit": 5}], "seed": seed})
+    ]
+    assert one_recipe(asked[:2]) and not one_recipe(asked[1:])  # a task whose file changed asks something else
     assert not any(one_recipe([first, other]) for other in (longer, shorter, unknown))
     found = SideBySide.of([load(folder, folder.name) for folder in (longer, first, unknown, again)])
     assert [group.name for group in found.groups] == ["c", "2 seeds: a, b", "e"]
@@ -199,7 +208,8 @@ def test_a_page_with_curves_over_each_other(tmp_path: Path, capsys: pytest.Captu
     reader = Reader(page)
     assert not reader.tags & {"script", "img", "link", "b"} and "default-src 'none'" in page
     text = " ".join("".join(reader.text).split())
-    assert "a<b>, b: averaged with no other run." in text and '"<i>"' in text and "a<b>: not finished" in text
+    assert "a<b>, b: one run each, whose scores are shown as they are" in text and "b − a<b>" in text
+    assert '"<i>"' in text and "a<b>: not finished" in text
     titles = re.findall(r"<h3>(loss[^<]*)", page)
     assert [t.replace("\xa0", " ") for t in titles] == ["loss ↓, over steps", "loss ↓, over tokens", "loss ↓, over time"]
     groups = re.findall(r'role="radiogroup"[^>]*>(.*?)</div>', page, re.S)

@@ -6,7 +6,8 @@ import statistics
 
 import pytest
 
-from lehr.analysis.differences import Difference, mean_difference
+from lehr.analysis.differences import mean_difference
+from lehr.evals.differences import Difference
 
 
 def _differences(a: list[float], b: list[float], c: list[float], d: list[float]) -> Difference:

@@ -53,10 +53,10 @@ def test_report_and_card_show_title_unit_and_direction() -> None:
         assert shown == ["surprise at the end, nats per sheep ↓", "calm of the herd, %", "unheard of"]
     table = page.partition('<table class="scores">')[2].partition("</table>")[0]
     assert "<small>surprise at the end, nats per sheep ↓</small>" in table and "<small>calm of the herd, %</small>" in table
-    assert re.findall(r"<strong>([^<]+)", table) == ["2.00", "75.0"]
+    assert "2.00" in table and "75.0" in table and "<strong>" not in table
     card = model_card(data).replace("\N{NO-BREAK SPACE}", " ")
-    assert "| sheep | surprise at the end, nats per sheep ↓ | 9 | 3.00 ± 0.05 | **2.00** ± 0.05 |" in card
-    assert "| sheep | calm of the herd, % | 9 | 50.0 ± 5.0 | **75.0** ± 5.0 |" in card
+    assert "| sheep | surprise at the end, nats per sheep ↓ | 9 | 3.00 ± 0.05 | 2.00 ± 0.05 |" in card
+    assert "| sheep | calm of the herd, % | 9 | 50.0 ± 5.0 | 75.0 ± 5.0 |" in card
 
 
 def test_the_terminal_shows_title_unit_and_direction() -> None:

@@ -271,8 +271,11 @@ def test_stages_stand_in_the_order_of_the_graph_and_ties_share_the_prize() -> No
     graph = [StageReport(name=s, parents=p) for s, p in (("ppo", ["stage1"]), ("stage1", []), ("anneal-10", ["ppo"]))]
     table = ReportData(run="r", stages=graph, scores=[ScoreRecord.model_validate(r) for r in records]).table()
     assert table.stages == ["stage1", "anneal-10", "rlvr", "x", "anneal-9"]  # those without a stage last
-    assert table.best(table.columns[0]) == {"anneal-9", "anneal-10"}
-    assert score_matrix([record("stage1", 0.0), record("soup", 0.0)]).best(table.columns[0]) == set()
+    assert table.best(table.columns[0]) == set()  # nothing is chosen by held-out scores
+    dev = score_matrix({**r, "split": "dev"} for r in records)
+    assert dev.best(dev.columns[0]) == {"anneal-9", "anneal-10"}
+    equal = score_matrix({**record(stage, 0.0), "split": "dev"} for stage in ("stage1", "soup"))
+    assert equal.best(equal.columns[0]) == set()
 
 
 def test_soup_is_compared_in_the_metrics_own_direction() -> None:

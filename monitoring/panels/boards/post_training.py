@@ -129,8 +129,8 @@ SAMPLING = Panel(
     top=1,
 )
 MARGIN = Panel(
-    "Margin of preference",
-    "Mean reward of the chosen minus that of the rejected answers.",
+    "DPO: margin over the reference",
+    "Gain in log-probability over the reference model of the chosen minus that of the rejected answers, nats per token.",
     "rises from 0 and flattens.",
     "below 0: pairs the wrong way round; without end: fewer epochs, a larger beta.",
     "",

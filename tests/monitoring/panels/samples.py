@@ -3,6 +3,7 @@ metrics, with a clock that the test moves. What a GPU or dcgm-exporter would add
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -38,8 +39,8 @@ PRETRAINING = {
     "straggler_ratio": 1.04, "slowest_rank": 3, "guard_loss_limit": 3.5, "guard_grad_norm_limit": 2.0,
 }  # fmt: skip
 RL = {
-    **PRETRAINING, "sampling_seconds": 0.1, "reward": 0.4, "kl": 0.02, "margin": 0.1, "response_tokens": 90, "unfinished": 0.05,
-    "preference_accuracy": 0.6, "chat_loss": 1.2, "clipped": 0.01,
+    **PRETRAINING, "sampling_seconds": 0.1, "reward": 0.4, "kl": 0.02, "margin_over_reference": 0.1,
+    "response_tokens": 90, "unfinished": 0.05, "preference_accuracy": 0.6, "chat_loss": 1.2, "clipped": 0.01,
     "sampler_difference": 1e-5,
 }  # fmt: skip
 # What single methods report beside that, by stage: one pod has one stage at a time, and all shall be there at the end.
@@ -157,6 +158,8 @@ def _steps(tracker: PrometheusTracker, stage: str, total: int, metrics: dict[str
     tracker.stage_started(stage, total_steps=total, params={})
     for step in range(5, total + 5):
         of_step = {**metrics, "loss": 3.0 - step / 100, "step_seconds": 2.0 + step % 3 / 4}
+        if step < 12:  # as many spikes as a share of them is shown from
+            of_step |= {"loss": math.nan, "grad_norm": math.nan}
         if step % 10 == 0:
             of_step |= {"checkpoint_seconds": 0.2, "checkpoint_bytes": 4096.0}
             tracker.evaluated(stage, step, {"dev_bits_per_byte": 2.0 - step / 200})

@@ -31,6 +31,7 @@ SCORES = {
         "bits_per_byte", "accuracy", "acc", "acc_per_char", "acc_per_byte", "acc_per_token", "acc_pmi", "answer_bits_per_byte",
         "bits_per_byte_over_sources", "bits_per_byte_over_domains", "perplexity", "perplexity_over_sources",
         "perplexity_over_domains", "exact_match", "strict", "asked_format", "right", "sampled_accuracy", "sampled_exact_match",
+        "logprob_margin",
     ),
     "a score of a task of one's own: the same": (
         "answer_nats", "code_tests", "f1", "greedy_match", "instructions", "json_object", "json_schema", "last_integer",

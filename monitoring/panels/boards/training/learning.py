@@ -30,7 +30,7 @@ GRAD_NORM = Panel(
 )
 DEV = Panel(
     "On development data",
-    "Last measurements while training. Losses and bits fall, accuracies rise.",
+    "Bits per byte of development texts, of all and of each source, measured while training.",
     "moves as the loss does.",
     "if it turns while the loss falls, the model memorises: look at the mix.",
     "",
@@ -47,7 +47,7 @@ LEARNING_RATE = Panel(
 )
 SPIKES = Panel(
     "Spike score",
-    "Share of steps whose loss or gradient norm lies 7 deviations off the 1,000 steps before (OLMo 2, section 3.2).",
+    "Share of steps 7 deviations off the 1,000 before, in loss or gradient norm (OLMo 2, section 3.2); from the 1,000th on.",
     "below 0.1 %.",
     "runbook LehrSpikeStorm.",
     "percentunit",
